@@ -1,0 +1,46 @@
+"""What the checkpoint keeper says: what is kept, as what, and what was let go or found broken."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from contracts.event import Event, Hex64
+
+Role = Literal["best", "last", "anchor", "final"]
+
+
+class CheckpointStored(Event, wire="checkpoint.stored"):
+    """The blob was read back, its digests hold, and it is kept."""
+
+    segment: int
+    step: int
+    blob: Hex64
+    state_root: Hex64
+    bytes: int
+    kept_as: list[Role]
+
+
+class CheckpointPromoted(Event, wire="checkpoint.promoted"):
+    """A checkpoint became the best on the path."""
+
+    segment: int
+    step: int
+    blob: Hex64
+
+
+class CheckpointPruned(Event, wire="checkpoint.pruned"):
+    """A checkpoint's blob was let go within the budget; its digests stay in the log."""
+
+    segment: int
+    step: int
+    blob: Hex64
+    freed_bytes: int
+
+
+class CheckpointCorrupt(Event, wire="checkpoint.corrupt"):
+    """A checkpoint's bytes are not those that were written, or are gone."""
+
+    segment: int
+    step: int
+    blob: Hex64
+    reason: str

@@ -1,0 +1,28 @@
+"""What any role may say about its own work."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from contracts.event import Event
+
+
+class HandlerFailed(Event, wire="handler.failed"):
+    """A handler raised on every attempt; the cause is answered by this failure until somebody redrives it."""
+
+    role: str
+    handler: str
+    heard: str
+    error: str
+    attempts: int
+    cure: str = ""
+
+
+class ChildEnded(Event, wire="child.ended"):
+    """A job's process ended without its answer: how, and how much memory it had taken."""
+
+    purpose: Literal["train", "evaluate", "prepare", "export", "probe", "audit"]
+    code: int | None
+    signal: int | None
+    max_rss_bytes: int
+    message: str

@@ -1,0 +1,167 @@
+"""Every way in which the swarm says no.
+
+    SwarmError                      exit  when
+    ├── Failed                       1    something was tried and did not work
+    │   ├── ChildDied                1    a job's process ended without its answer
+    │   └── UserCodeFailed           1    an exception in a workload or a stranger's agent
+    ├── InvalidInput                 2    what was given cannot be meant
+    │   └── InvalidRequest           2    a training request with one or more problems, all of them listed
+    ├── NotVerified                  3    a signature, a digest or a chain does not hold
+    ├── NotFound                     4    there is no such thing
+    ├── Unreachable                  5    the bus does not answer
+    │   └── Ambiguous                5    an append whose outcome is not known yet
+    ├── Refused                      6    understood, and not allowed now
+    │   ├── TooLarge                 6    one event above the limit of the log
+    │   ├── Full                     6    the store or the disk has no room
+    │   ├── NewerThanCode            6    written by a later version than this one
+    │   ├── Conflict                 6    somebody else appended to the lane first
+    │   └── Fenced                   6    a newer claim owns the lane
+    └── TimedOut                   124    the time given was not enough
+
+Every error names the value and says the cure; `code` is stable and machine-readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class SwarmError(Exception):
+    """Base of all: a message for people, a code for machines, a cure for both."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, cure: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.cure}".strip()
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that stands under `error` wherever errors are data."""
+        return {"code": self.code, "message": self.message, "path": self.path, "cure": self.cure}
+
+
+class Failed(SwarmError):
+    """Something was tried and did not work."""
+
+
+class ChildDied(Failed):
+    """A job's process ended without giving its answer."""
+
+    code = "child-died"
+
+
+class UserCodeFailed(Failed):
+    """Code of the user's raised; the message holds the user's last frame."""
+
+    code = "user-code-failed"
+
+
+class InvalidInput(SwarmError):
+    """What was given cannot be meant."""
+
+    code = "invalid"
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a request: where it is, what it is, how to cure it."""
+
+    path: str
+    message: str
+    cure: str = ""
+
+
+class InvalidRequest(InvalidInput):
+    """A request with problems; all of them are listed, not only the first."""
+
+    code = "invalid-request"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        first = self.problems[0]
+        lines = "; ".join(f"{p.path or 'request'}: {p.message}" for p in self.problems)
+        super().__init__(lines, cure=first.cure, path=first.path)
+
+    def as_json(self) -> dict[str, Any]:
+        problems = [{"path": p.path, "message": p.message, "cure": p.cure} for p in self.problems]
+        return super().as_json() | {"problems": problems}
+
+
+class NotVerified(SwarmError):
+    """A signature, a digest or a chain does not hold."""
+
+    code = "not-verified"
+    exit_code = 3
+
+
+class NotFound(SwarmError):
+    """There is no such thing."""
+
+    code = "not-found"
+    exit_code = 4
+
+
+class Unreachable(SwarmError):
+    """The bus does not answer."""
+
+    code = "unreachable"
+    exit_code = 5
+
+
+class Ambiguous(Unreachable):
+    """An append was sent and no answer came: it may or may not be stored."""
+
+    code = "ambiguous"
+
+
+class Refused(SwarmError):
+    """Understood, and not allowed now."""
+
+    code = "refused"
+    exit_code = 6
+
+
+class TooLarge(Refused):
+    """One event is above the limit of the log; the connection stays usable."""
+
+    code = "too-large"
+
+
+class Full(Refused):
+    """The store or the disk has no room."""
+
+    code = "full"
+
+
+class NewerThanCode(Refused):
+    """Written by a later version of this software."""
+
+    code = "newer-than-code"
+
+
+class Conflict(Refused):
+    """The lane has moved on since it was read."""
+
+    code = "conflict"
+
+
+class Fenced(Refused):
+    """A newer claim owns the lane; whoever hears this stops."""
+
+    code = "fenced"
+
+
+class TimedOut(SwarmError):
+    """The time given was not enough."""
+
+    code = "timed-out"
+    exit_code = 124

@@ -1,0 +1,141 @@
+"""The base of every event: a frozen fact with a stable wire name and a version that only grows.
+
+The version is one more than the number of upcasters, so a new version without a way from the old one cannot be
+written. Stored bytes are never changed: an old body is lifted to the present when it is read. Floats on which a
+re-execution depends are `Exact` (hex text) or `Packed` (little-endian bytes), because JSON has no NaN.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Self
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    StringConstraints,
+)
+
+from contracts.errors import InvalidInput, NewerThanCode
+
+Payload = dict[str, Any]
+Upcast = Callable[[Payload], Payload]
+
+
+def _from_hex(value: object) -> object:
+    if isinstance(value, str):
+        return float.fromhex(value)
+    return value
+
+
+def _to_hex(value: float) -> str:
+    # float.hex() writes infinities and NaN as words that float.fromhex() reads back.
+    return value.hex() if math.isfinite(value) else str(value)
+
+
+Exact = Annotated[
+    float,
+    AllowInfNan(True),
+    BeforeValidator(_from_hex, json_schema_input_type=str),
+    PlainSerializer(_to_hex, when_used="json"),
+]
+"""A float whose bits matter; hex text on the wire, NaN and infinities included."""
+
+
+def _check_base64(value: str) -> str:
+    base64.b64decode(value, validate=True)
+    return value
+
+
+Packed = Annotated[str, AfterValidator(_check_base64)]
+"""Little-endian float32 values as base64 text; see `pack` and `unpack`."""
+
+Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 or BLAKE3 digest."""
+
+
+def pack(values: bytes) -> str:
+    """The base64 text of packed little-endian float32 bytes."""
+    return base64.b64encode(values).decode()
+
+
+def unpack(text: str) -> tuple[float, ...]:
+    """The float32 values inside a `Packed` text."""
+    raw = base64.b64decode(text)
+    return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+SPOKEN: dict[str, type[Event]] = {}
+"""Every event that this code knows, by wire name."""
+
+
+class Value(BaseModel):
+    """A frozen part of an event; plain floats in it are finite, because JSON would write NaN as null."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Event(Value):
+    """A fact. Subclasses state their wire name once: `class X(Event, wire="x.happened")`."""
+
+    wire: ClassVar[str] = ""
+    upcasts: ClassVar[tuple[Upcast, ...]] = ()
+
+    def __init_subclass__(cls, *, wire: str = "", upcasts: Sequence[Upcast] = (), **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if not wire:
+            raise TypeError(f"{cls.__qualname__} needs a wire name: class {cls.__name__}(Event, wire='thing.happened')")
+        other = SPOKEN.setdefault(wire, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"the wire name {wire!r} is already that of {other.__module__}.{other.__qualname__}")
+        SPOKEN[wire] = cls
+        cls.wire = wire
+        cls.upcasts = tuple(upcasts)
+
+    @classmethod
+    def version(cls) -> int:
+        """One more than the number of upcasters."""
+        return 1 + len(cls.upcasts)
+
+    @classmethod
+    def schema_name(cls) -> str:
+        """NAME/VERSION, as written into `dataschema`."""
+        return f"{cls.wire}/{cls.version()}"
+
+    @classmethod
+    def read(cls, version: int, payload: bytes) -> Self:
+        """The event in its present form, from the bytes of any version ever shipped."""
+        if version > cls.version():
+            raise NewerThanCode(
+                f"{cls.wire}/{version} is newer than this software, which knows {cls.schema_name()}.",
+                cure="Update stigmergy to read this log.",
+            )
+        if version < cls.version():
+            lifted: Payload = orjson.loads(payload)
+            for upcast in cls.upcasts[version - 1 :]:
+                lifted = upcast(lifted)
+            payload = orjson.dumps(lifted)
+        return cls.model_validate_json(payload)
+
+
+class Unknown(Event, wire="unknown"):
+    """An event of a type this code has never heard of: kept and shown, never folded."""
+
+    name: str
+    data: Any
+
+
+def split_schema(schema: str) -> tuple[str, int]:
+    """The wire name and version inside `dataschema`."""
+    name, _, version = schema.rpartition("/")
+    if not name or not version.isdigit() or int(version) < 1:
+        raise InvalidInput(f"dataschema {schema!r} is not NAME/VERSION.", path="dataschema")
+    return name, int(version)

@@ -1,0 +1,51 @@
+"""What the hyperparameter specialist says: suggestions, and the course of a search whose trials are sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.event import Event, Exact
+
+
+class LearningRateSuggested(Event, wire="learning_rate.suggested"):
+    """A range test's curve and the rate it points to."""
+
+    rates: list[Exact]
+    losses: list[Exact]
+    suggestion: Exact
+    steepest: Exact
+    diverged_at: Exact | None = None
+
+
+class TrialStarted(Event, wire="trial.started"):
+    """A set of parameters is tried as a session of its own."""
+
+    number: int
+    session: str
+    parameters: dict[str, Any]
+
+
+class TrialFinished(Event, wire="trial.finished"):
+    """A trial's session ended with this value, or without one."""
+
+    number: int
+    session: str
+    state: str
+    value: Exact | None = None
+
+
+class SearchCompleted(Event, wire="search.completed"):
+    """The search is over; the best trial and what it used."""
+
+    trials: int
+    best_number: int | None
+    best_session: str | None
+    best_value: Exact | None
+    best_parameters: dict[str, Any]
+
+
+class SearchFailed(Event, wire="search.failed"):
+    """The search cannot go on."""
+
+    message: str
+    cure: str = ""

@@ -1,0 +1,40 @@
+"""What the ledger says: the tree over a session so far, what it had to waive, and the seal."""
+
+from __future__ import annotations
+
+from contracts.event import Event, Hex64
+
+
+class LedgerCheckpointed(Event, wire="ledger.checkpointed"):
+    """A signed note over the first `size` admitted events of the session."""
+
+    size: int
+    root: Hex64
+    last_seq: int
+    note: str
+
+
+class DutyWaived(Event, wire="duty.waived"):
+    """A role that owed an answer had no heartbeat for too long; the seal goes on without it."""
+
+    role: str
+    duty: str
+    silent_seconds: float
+
+
+class VoidsListed(Event, wire="voids.listed"):
+    """Stored messages that were not admitted: where they stand and why."""
+
+    voids: list[dict[str, str | int]]
+
+
+class SessionSealed(Event, wire="session.sealed"):
+    """The end: nothing after `last_seq` belongs to the session."""
+
+    size: int
+    root: Hex64
+    last_seq: int
+    lanes: dict[str, Hex64]
+    keyring: str
+    members: dict[str, Hex64]
+    note: str

@@ -1,0 +1,55 @@
+"""What people say, through the front desk: the genesis of a session and the wishes for a running one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from contracts.event import Event
+
+Kind = Literal["training", "search", "trial", "export", "audit"]
+
+
+class SessionRequested(Event, wire="session.requested"):
+    """The genesis: the resolved request, the keyring it stands on, and who asked."""
+
+    kind: Kind
+    request: dict[str, Any]
+    keyring: str
+    asked_by: str
+    request_id: str | None = None
+    parent: str | None = None
+
+
+class CancelRequested(Event, wire="cancel.requested"):
+    """A person wants the session to end now."""
+
+    asked_by: str
+    reason: str = ""
+
+
+class PauseRequested(Event, wire="pause.requested"):
+    """A person wants the session to wait; only a person resumes it."""
+
+    asked_by: str
+
+
+class ResumeRequested(Event, wire="resume.requested"):
+    """A person wants a paused session to go on."""
+
+    asked_by: str
+
+
+class ExportRequested(Event, wire="export.requested"):
+    """One more format of the model is wanted from a session that is still open."""
+
+    asked_by: str
+    format: str
+    quantize: str = ""
+    checkpoint: str = "best"
+
+
+class RedriveRequested(Event, wire="redrive.requested"):
+    """A recorded handler failure is to be tried once more."""
+
+    asked_by: str
+    failure: str

@@ -1,0 +1,443 @@
+"""The fold of a session: what its events so far amount to, and what is still owed before it can be sealed.
+
+Restart, resume, the command line, the page, `show --at` and audits all run `advance`. It is pure: no clock, no
+I/O. Windows are counted here and not kept; whoever needs them reads the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPruned, CheckpointStored
+from contracts.common import HandlerFailed
+from contracts.data_manager import DatasetPrepared, DatasetRejected
+from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.envelope import Fact
+from contracts.event import Event
+from contracts.exporter import ExportRefused, ModelExported
+from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
+from contracts.ledger import DutyWaived, SessionSealed
+from contracts.operator import (
+    CancelRequested,
+    ExportRequested,
+    PauseRequested,
+    RedriveRequested,
+    ResumeRequested,
+    SessionRequested,
+)
+from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
+from contracts.trainer import (
+    CheckpointWritten,
+    ControlEvaluated,
+    DivergenceFound,
+    InterventionApplied,
+    InterventionDeclined,
+    JudgementWaived,
+    TrainingCancelled,
+    TrainingClaimed,
+    TrainingCompleted,
+    TrainingFailed,
+    TrainingPaused,
+    TrainingResumed,
+    WindowRecorded,
+)
+from contracts.validator import CheckpointValidated
+
+State = Literal["requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled"]
+ENDED: tuple[State, ...] = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One checkpoint and what became of it; `id` is the event that wrote it."""
+
+    id: str
+    written: CheckpointWritten
+    stored: CheckpointStored | None = None
+    stored_id: str = ""
+    validated: CheckpointValidated | None = None
+    gone: Literal["", "pruned", "corrupt"] = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether its bytes may still be read."""
+        return not self.gone
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of the plan that begins after step `begins` under these changes."""
+
+    number: int
+    begins: int
+    changes: dict[str, Any] = field(default_factory=dict)
+    reproducible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """An answer that a role still owes; `cause` is the event that waits for it."""
+
+    role: str
+    what: str
+    cause: str
+
+    @property
+    def name(self) -> str:
+        """The duty as one word for logs and waivers."""
+        return f"{self.what}:{self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as of one event. Immutable; `advance` gives the next."""
+
+    id: str
+    genesis: SessionRequested | None = None
+    genesis_id: str = ""
+    requested_at: str = ""
+    updated_at: str = ""
+    ended_at: str = ""
+    events: int = 0
+    last_seq: int = 0
+    state: State = "requested"
+    dataset: DatasetPrepared | None = None
+    claim: TrainingClaimed | None = None
+    claim_id: str = ""
+    segments: tuple[Segment, ...] = (Segment(1, 0),)
+    step: int = 0
+    windows: int = 0
+    last_window: WindowRecorded | None = None
+    last_window_id: str = ""
+    evaluations: tuple[ControlEvaluated, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    diagnoses: tuple[tuple[str, ProblemDiagnosed], ...] = ()
+    proposals: tuple[tuple[str, InterventionProposed], ...] = ()
+    applied: tuple[tuple[str, InterventionApplied], ...] = ()
+    declined: frozenset[str] = frozenset()
+    judged: frozenset[str] = frozenset()
+    diagnosed: DiagnosisReached | None = None
+    waived_judgement: bool = False
+    exports: tuple[tuple[str, ModelExported], ...] = ()
+    refusals: tuple[ExportRefused, ...] = ()
+    export_wishes: tuple[tuple[str, ExportRequested], ...] = ()
+    trials: tuple[TrialStarted, ...] = ()
+    finished_trials: tuple[TrialFinished, ...] = ()
+    search: SearchCompleted | None = None
+    resources: ResourcesSummarised | None = None
+    alerts: tuple[ResourcesAlerted, ...] = ()
+    wishes: tuple[tuple[str, Event], ...] = ()
+    pause: TrainingPaused | None = None
+    incidents: tuple[DivergenceFound, ...] = ()
+    failures: tuple[tuple[str, HandlerFailed], ...] = ()
+    outcome: Event | None = None
+    outcome_id: str = ""
+    waived: frozenset[str] = frozenset()
+    answered: frozenset[str] = frozenset()
+    sealed: SessionSealed | None = None
+
+    @property
+    def kind(self) -> str:
+        """training, search, trial, export or audit."""
+        return self.genesis.kind if self.genesis else "training"
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The resolved request."""
+        return self.genesis.request if self.genesis else {}
+
+    @property
+    def segment(self) -> Segment:
+        """The segment in force."""
+        return self.segments[-1]
+
+    @property
+    def best(self) -> ControlEvaluated | None:
+        """The best evaluation on the path."""
+        improved = [seen for seen in self.evaluations if seen.improved]
+        return improved[-1] if improved else None
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps that the plan holds, once it is resolved."""
+        return self.claim.resolved.get("steps_total") if self.claim else None
+
+    @property
+    def weights_digest(self) -> str | None:
+        """The digest of the final weights, or of the last window's."""
+        if isinstance(self.outcome, TrainingCompleted):
+            return self.outcome.weights_digest
+        return self.last_window.weights_digest if self.last_window else None
+
+    def on_path(self, segment: int, step: int) -> bool:
+        """Whether what a segment recorded at a step still counts: no later segment began before it."""
+        return all(step <= later.begins for later in self.segments if later.number > segment)
+
+    def path_checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Checkpoints on the path, in the order of their steps."""
+        mine = [kept for kept in self.checkpoints if self.on_path(kept.written.segment, kept.written.step)]
+        return tuple(sorted(mine, key=lambda kept: kept.written.step))
+
+    def checkpoint(self, which: str | int) -> Checkpoint | None:
+        """The usable checkpoint called best, last or final, or that of a step."""
+        usable = [kept for kept in self.path_checkpoints() if kept.usable]
+        if which in ("last", "final"):
+            return usable[-1] if usable else None
+        wanted = (self.best.step if self.best else -1) if which == "best" else int(which)
+        found = [kept for kept in usable if kept.written.step == wanted]
+        return found[-1] if found else None
+
+    def answers(self, role: str, cause: str) -> bool:
+        """Whether a role has already said something because of an event."""
+        return f"{role}:{cause}" in self.answered
+
+    def open_proposals(self) -> tuple[tuple[str, InterventionProposed], ...]:
+        """Proposals neither applied nor declined."""
+        closed = {seen.proposal for _, seen in self.applied} | self.declined
+        return tuple((id, seen) for id, seen in self.proposals if id not in closed)
+
+
+def advance(session: Session, fact: Fact) -> Session:
+    """The session after one more admitted event."""
+    envelope = fact.envelope
+    answered = session.answered
+    if envelope.causationid:
+        key = f"{envelope.lane}:{envelope.causationid}"
+        if key not in answered:
+            answered |= {key}
+    session = replace(
+        session,
+        events=session.events + 1,
+        last_seq=fact.seq,
+        updated_at=envelope.time,
+        requested_at=session.requested_at or envelope.time,
+        answered=answered,
+    )
+    fold = _FOLDS.get(type(fact.event))
+    return fold(session, fact.event, fact) if fold else session
+
+
+def owed(session: Session) -> tuple[Duty, ...]:
+    """What must still be answered before an ended session can be sealed; empty while it runs."""
+    if session.outcome is None or session.sealed is not None:
+        return ()
+    duties = (*_owed_by_keeper(session), *_owed_by_validator(session), *_owed_by_diagnostician(session))
+    duties += (*_owed_by_exporter(session), *_owed_by_monitor(session))
+    failed = {seen.heard for _, seen in session.failures}
+    return tuple(duty for duty in duties if duty.name not in session.waived and duty.cause not in failed)
+
+
+def _owed_by_keeper(session: Session) -> list[Duty]:
+    return [
+        Duty("checkpoint_keeper", "store", kept.id)
+        for kept in session.checkpoints
+        if kept.stored is None and not kept.gone
+    ]
+
+
+def _owed_by_validator(session: Session) -> list[Duty]:
+    if not isinstance(session.outcome, TrainingCompleted):
+        return []
+    wanted = {kept.id: kept for name in ("best", "last") if (kept := session.checkpoint(name))}
+    return [
+        Duty("validator", "validate", kept.stored_id)
+        for kept in wanted.values()
+        if kept.stored and not kept.validated and not session.answers("validator", kept.stored_id)
+    ]
+
+
+def _owed_by_diagnostician(session: Session) -> list[Duty]:
+    return [Duty("diagnostician", "judge", id) for id, _ in session.applied if id not in session.judged]
+
+
+def wanted_exports(session: Session) -> list[tuple[str, str, str, str]]:
+    """Every export asked for and not answered, as (format, quantize, checkpoint, cause)."""
+    if not isinstance(session.outcome, TrainingCompleted):
+        return []
+    asked = session.request.get("export") or {}
+    wanted = [
+        (form, quantize, asked.get("checkpoint", "best"), session.outcome_id)
+        for form in asked.get("formats", ())
+        for quantize in ("", *(asked.get("quantize", ()) if form == "onnx" else ()))
+    ]
+    wanted += [(wish.format, wish.quantize, wish.checkpoint, id) for id, wish in session.export_wishes]
+    done = {(said.format, said.quantize) for _, said in session.exports}
+    done |= {(said.format, said.quantize) for said in session.refusals}
+    return [one for one in wanted if one[:2] not in done]
+
+
+def _owed_by_exporter(session: Session) -> list[Duty]:
+    return [
+        Duty("exporter", f"export.{form}.{quantize or 'plain'}", cause)
+        for form, quantize, _, cause in wanted_exports(session)
+    ]
+
+
+def _owed_by_monitor(session: Session) -> list[Duty]:
+    if session.kind not in ("training", "trial") or session.answers("resource_monitor", session.outcome_id):
+        return []
+    return [Duty("resource_monitor", "summarise", session.outcome_id)]
+
+
+Fold = Callable[[Session, Any, Fact], Session]
+
+
+def _requested(session: Session, event: SessionRequested, fact: Fact) -> Session:
+    state: State = "preparing" if event.kind in ("training", "trial") else "training"
+    return replace(session, genesis=event, genesis_id=fact.id, state=state)
+
+
+def _claimed(session: Session, event: TrainingClaimed, fact: Fact) -> Session:
+    return replace(session, claim=event, claim_id=fact.id, state="training", pause=None)
+
+
+def _windowed(session: Session, event: WindowRecorded, fact: Fact) -> Session:
+    if event.segment != session.segment.number:
+        return session
+    return replace(
+        session, windows=session.windows + 1, step=event.last, last_window=event, last_window_id=fact.id
+    )
+
+
+def _evaluated(session: Session, event: ControlEvaluated, fact: Fact) -> Session:
+    return replace(session, evaluations=(*session.evaluations, event))
+
+
+def _written(session: Session, event: CheckpointWritten, fact: Fact) -> Session:
+    return replace(session, checkpoints=(*session.checkpoints, Checkpoint(fact.id, event)))
+
+
+def _with_checkpoint(session: Session, segment: int, step: int, **changes: Any) -> Session:
+    kept = tuple(
+        replace(one, **changes) if (one.written.segment, one.written.step) == (segment, step) else one
+        for one in session.checkpoints
+    )
+    return replace(session, checkpoints=kept)
+
+
+def _stored(session: Session, event: CheckpointStored, fact: Fact) -> Session:
+    return _with_checkpoint(session, event.segment, event.step, stored=event, stored_id=fact.id)
+
+
+def _pruned(session: Session, event: CheckpointPruned, fact: Fact) -> Session:
+    return _with_checkpoint(session, event.segment, event.step, gone="pruned")
+
+
+def _corrupt(session: Session, event: CheckpointCorrupt, fact: Fact) -> Session:
+    return _with_checkpoint(session, event.segment, event.step, gone="corrupt")
+
+
+def _validated(session: Session, event: CheckpointValidated, fact: Fact) -> Session:
+    return _with_checkpoint(session, event.segment, event.step, validated=event)
+
+
+def _applied(session: Session, event: InterventionApplied, fact: Fact) -> Session:
+    segments = session.segments
+    if event.segment != session.segment.number:
+        segments = (*segments, Segment(event.segment, event.step, event.changes, event.reproducible))
+    moved = replace(session, applied=(*session.applied, (fact.id, event)), segments=segments, step=event.step)
+    path = tuple(seen for seen in session.evaluations if moved.on_path(seen.segment, seen.step))
+    return replace(moved, evaluations=path)
+
+
+def _paused(session: Session, event: TrainingPaused, fact: Fact) -> Session:
+    return replace(session, state="paused", pause=event, wishes=_without(session, PauseRequested))
+
+
+def _resumed(session: Session, event: TrainingResumed, fact: Fact) -> Session:
+    return replace(session, state="training", pause=None, wishes=_without(session, ResumeRequested))
+
+
+def _without(session: Session, kind: type[Event]) -> tuple[tuple[str, Event], ...]:
+    return tuple((id, wish) for id, wish in session.wishes if not isinstance(wish, kind))
+
+
+def _wished(session: Session, event: Event, fact: Fact) -> Session:
+    return replace(session, wishes=(*session.wishes, (fact.id, event)))
+
+
+def _ended(session: Session, event: Event, fact: Fact) -> Session:
+    if session.outcome is not None:
+        return session
+    return replace(session, outcome=event, outcome_id=fact.id, state="finishing")
+
+
+def _exported(session: Session, event: ModelExported, fact: Fact) -> Session:
+    session = replace(session, exports=(*session.exports, (fact.id, event)))
+    return _ended(session, event, fact) if session.kind == "export" else session
+
+
+def _refused(session: Session, event: ExportRefused, fact: Fact) -> Session:
+    session = replace(session, refusals=(*session.refusals, event))
+    return _ended(session, event, fact) if session.kind == "export" else session
+
+
+def _searched(session: Session, event: SearchCompleted, fact: Fact) -> Session:
+    return _ended(replace(session, search=event), event, fact)
+
+
+def _handler_failed(session: Session, event: HandlerFailed, fact: Fact) -> Session:
+    return replace(session, failures=(*session.failures, (fact.id, event)))
+
+
+def _redriven(session: Session, event: RedriveRequested, fact: Fact) -> Session:
+    heard = {seen.heard for id, seen in session.failures if id == event.failure}
+    failures = tuple((id, seen) for id, seen in session.failures if id != event.failure)
+    lanes = {f"{seen.role}:{seen.heard}" for id, seen in session.failures if id == event.failure and heard}
+    return replace(session, failures=failures, answered=session.answered - lanes)
+
+
+def _sealed(session: Session, event: SessionSealed, fact: Fact) -> Session:
+    return replace(session, sealed=event, state=_final_state(session), ended_at=fact.envelope.time)
+
+
+def _final_state(session: Session) -> State:
+    if isinstance(session.outcome, TrainingCompleted | SearchCompleted | ModelExported):
+        return "completed"
+    return "cancelled" if isinstance(session.outcome, TrainingCancelled) else "failed"
+
+
+_FOLDS: dict[type[Event], Fold] = {
+    SessionRequested: _requested,
+    CancelRequested: _wished,
+    PauseRequested: _wished,
+    ResumeRequested: _wished,
+    ExportRequested: lambda s, e, f: replace(s, export_wishes=(*s.export_wishes, (f.id, e))),
+    RedriveRequested: _redriven,
+    DatasetPrepared: lambda s, e, f: replace(s, dataset=e),
+    DatasetRejected: _ended,
+    TrainingClaimed: _claimed,
+    WindowRecorded: _windowed,
+    ControlEvaluated: _evaluated,
+    CheckpointWritten: _written,
+    CheckpointStored: _stored,
+    CheckpointPruned: _pruned,
+    CheckpointCorrupt: _corrupt,
+    CheckpointValidated: _validated,
+    ProblemDiagnosed: lambda s, e, f: replace(s, diagnoses=(*s.diagnoses, (f.id, e))),
+    InterventionProposed: lambda s, e, f: replace(s, proposals=(*s.proposals, (f.id, e))),
+    InterventionApplied: _applied,
+    InterventionDeclined: lambda s, e, f: replace(s, declined=s.declined | {e.proposal}),
+    DiagnosisReached: lambda s, e, f: replace(s, diagnosed=e),
+    JudgementWaived: lambda s, e, f: replace(s, waived_judgement=True),
+    OutcomeJudged: lambda s, e, f: replace(s, judged=s.judged | {e.proposal}),
+    DivergenceFound: lambda s, e, f: replace(s, incidents=(*s.incidents, e)),
+    TrainingPaused: _paused,
+    TrainingResumed: _resumed,
+    TrainingCompleted: _ended,
+    TrainingFailed: _ended,
+    TrainingCancelled: _ended,
+    ModelExported: _exported,
+    ExportRefused: _refused,
+    TrialStarted: lambda s, e, f: replace(s, trials=(*s.trials, e)),
+    TrialFinished: lambda s, e, f: replace(s, finished_trials=(*s.finished_trials, e)),
+    SearchCompleted: _searched,
+    SearchFailed: _ended,
+    ResourcesSummarised: lambda s, e, f: replace(s, resources=e),
+    ResourcesAlerted: lambda s, e, f: replace(s, alerts=(*s.alerts, e)),
+    HandlerFailed: _handler_failed,
+    DutyWaived: lambda s, e, f: replace(s, waived=s.waived | {e.duty}),
+    SessionSealed: _sealed,
+}

@@ -1,0 +1,172 @@
+"""What the trainer says: its claim, what each window of steps did, decisions applied, and how it ended.
+
+Everything on which bits depend is exact. Wall-clock figures are kept out of windows, so that a resumed run's
+windows can be compared with the recorded ones byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from contracts.event import Event, Exact, Hex64, Packed, Value
+
+
+class TrainingClaimed(Event, wire="training.claimed"):
+    """A trainer takes the session; the epoch fences every earlier one out."""
+
+    epoch: int
+    worker: str
+    incarnation: str
+    segment: int
+    resumed_from: int
+    dataset: Hex64
+    resolved: dict[str, Any]
+    engine_bits: int
+    fingerprint: Hex64
+    families: dict[str, str]
+    environment: dict[str, str]
+    sources: dict[str, str]
+
+
+class Layer(Value):
+    """Evidence about one layer at the last step of a window."""
+
+    name: str
+    gradient: Exact
+    weight: Exact
+    update: Exact
+    dead: Exact
+
+
+class WindowRecorded(Event, wire="window.recorded"):
+    """The steps [first, last] of one segment: losses, evidence and the digest of the weights after the last."""
+
+    segment: int
+    first: int
+    last: int
+    losses: Packed
+    gradient_norm: Exact
+    learning_rate: Exact
+    index_digest: str
+    weights_digest: Hex64
+    finite: bool
+    layers: list[Layer]
+
+
+class ControlEvaluated(Event, wire="control.evaluated"):
+    """The control metric on the validation split, bit for bit, and what it means for best and patience."""
+
+    segment: int
+    step: int
+    epoch: int
+    values: dict[str, Exact]
+    metric: str
+    improved: bool
+    best_step: int
+    patience_left: int | None
+    stop: bool
+
+
+class CheckpointWritten(Event, wire="checkpoint.written"):
+    """All state of one step stands in the blob store."""
+
+    segment: int
+    step: int
+    reason: Literal["planned", "best", "final", "drain"]
+    state_root: Hex64
+    weights_digest: Hex64
+    blob: Hex64
+    bytes: int
+
+
+class WindowsReproduced(Event, wire="windows.reproduced"):
+    """After a resume, recorded windows were computed again and came out the same."""
+
+    segment: int
+    first: int
+    last: int
+    count: int
+
+
+class DivergenceFound(Event, wire="divergence.found"):
+    """A recomputed window differs from the recorded one: an incident that stops the session."""
+
+    segment: int
+    first: int
+    last: int
+    field: str
+    recorded: str
+    computed: str
+
+
+class InterventionApplied(Event, wire="intervention.applied"):
+    """A decision took effect: the segment that begins at `step` runs under these changes."""
+
+    proposal: str
+    by: str
+    segment: int
+    step: int
+    changes: dict[str, Any]
+    reproducible: bool
+
+
+class InterventionDeclined(Event, wire="intervention.declined"):
+    """A decision was not taken, and why."""
+
+    proposal: str
+    reason: str
+
+
+class JudgementWaived(Event, wire="judgement.waived"):
+    """No diagnostician was there to judge the last windows; the session is reproducible from its log only."""
+
+    segment: int
+    step: int
+
+
+class TrainingPaused(Event, wire="training.paused"):
+    """Training waits at a grid step, with its state kept."""
+
+    by: Literal["drain", "person"]
+    segment: int
+    step: int
+
+
+class TrainingResumed(Event, wire="training.resumed"):
+    """A person's pause is over."""
+
+    segment: int
+    step: int
+
+
+class TrainingCompleted(Event, wire="training.completed"):
+    """The plan has been carried out; these are the weights."""
+
+    segment: int
+    step: int
+    epochs: int
+    stopped_early: bool
+    best_step: int
+    weights_digest: Hex64
+    state_root: Hex64
+    final_blob: Hex64
+    values: dict[str, Exact]
+
+
+class TrainingFailed(Event, wire="training.failed"):
+    """Training cannot go on: what happened, where, and what would cure it."""
+
+    segment: int
+    step: int
+    code: str
+    message: str
+    cure: str = ""
+    frame: str = ""
+
+
+class TrainingCancelled(Event, wire="training.cancelled"):
+    """Training ended because a person wanted it to."""
+
+    segment: int
+    step: int
+    reason: str = ""
