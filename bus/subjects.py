@@ -1,0 +1,165 @@
+"""The only place where subject strings are made and read; nothing is published or subscribed here.
+
+    swarm.ev.<pp>.<session>.<lane>.<name>          a fact; a guest's lane `guest_<agent>` is the tokens `guest.<agent>`
+    swarm.tm.<pp>.<session>.<kind>                 telemetry
+    swarm.cmd.<verb>                               an intent
+    swarm.dlq.<role>   swarm.redrive.<role>        dead letters, and the wish to try one again
+    swarm.sys.<role>.<instance>.hb                 presence
+
+`pp`, the partition and generation of a session, is the part of its id before the first hyphen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from contracts.errors import InvalidInput
+
+EVERYTHING = "swarm.ev.>"
+TELEMETRY = "swarm.tm.>"
+COMMANDS = "swarm.cmd.>"
+DEAD_LETTERS = "swarm.dlq.>"
+GUEST = "guest_"
+
+_TOKEN = re.compile(r"[a-z0-9_-]+")
+_SESSION = re.compile(r"[a-z0-9]+-[a-z0-9_-]+")
+_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*\.[a-z0-9]+")
+_CURE = "Subject tokens are made of a-z, 0-9, '_' and '-'."
+
+
+class Fact(NamedTuple):
+    """What a fact's subject says."""
+
+    session: str
+    lane: str
+    name: str
+
+
+def fact(session: str, lane: str, name: str) -> str:
+    """The subject of the event `name` (such as "window.recorded") in one lane of one session."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name!r} is no event name.", cure="Write noun.participle, such as 'window.recorded'.")
+    return f"{_lane(session, lane)}.{name.replace('.', '_')}"
+
+
+def lane(session: str, lane: str) -> str:
+    """The filter of one lane: the same string for every writer of it, as its optimistic concurrency demands."""
+    return f"{_lane(session, lane)}.>"
+
+
+def session(session: str) -> str:
+    """The filter of one session."""
+    return f"{_session(session)}.>"
+
+
+def lane_everywhere(lane: str) -> str:
+    """The filter of one role's lane in every session."""
+    return f"swarm.ev.*.*.{_lane_tokens(lane)}.>"
+
+
+def waking(name: str, lane: str | None = None) -> tuple[str, ...]:
+    """The filters under which the event `name` is heard in any session: said by one lane, or by whoever says it."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name!r} is no event name.", cure="Write noun.participle, such as 'window.recorded'.")
+    said = name.replace(".", "_")
+    if lane is not None:
+        return (f"swarm.ev.*.*.{_lane_tokens(lane)}.{said}",)
+    return f"swarm.ev.*.*.*.{said}", f"swarm.ev.*.*.guest.*.{said}"
+
+
+def command(verb: str) -> str:
+    """Where a command is asked."""
+    return f"swarm.cmd.{_token(verb)}"
+
+
+def telemetry(session: str, kind: str) -> str:
+    """Where samples of one kind go; they may expire."""
+    return f"swarm.tm.{partition(session)}.{session}.{_token(kind)}"
+
+
+def heartbeat(role: str, instance: str) -> str:
+    """Where one instance of a role says that it is there."""
+    return f"swarm.sys.{_token(role)}.{_token(instance)}.hb"
+
+
+def heartbeats(role: str | None = None) -> str:
+    """The filter of all heartbeats, or of one role's."""
+    return f"swarm.sys.{'*' if role is None else _token(role)}.*.hb"
+
+
+def dead_letter(role: str) -> str:
+    """Where what a role could not handle is pointed at."""
+    return f"swarm.dlq.{_token(role)}"
+
+
+def redrive(role: str) -> str:
+    """Where a role is asked to try a dead letter again."""
+    return f"swarm.redrive.{_token(role)}"
+
+
+def parse(subject: str) -> Fact:
+    """Session, lane and event name of a fact's subject: the inverse of `fact`."""
+    tokens = subject.split(".")
+    guest = len(tokens) == 7 and tokens[4] == "guest"
+    if tokens[:2] != ["swarm", "ev"] or not (guest or (len(tokens) == 6 and tokens[4] != "guest")):
+        raise InvalidInput(f"{subject!r} is not the subject of a fact.", cure="See bus/subjects.py.")
+    lane = GUEST + tokens[5] if guest else tokens[4]
+    found = Fact(tokens[3], lane, ".".join(tokens[-1].rsplit("_", 1)))
+    if fact(*found) != subject:
+        raise InvalidInput(f"{subject!r} is not the subject of a fact.", cure="See bus/subjects.py.")
+    return found
+
+
+def partition(session: str) -> str:
+    """The partition and generation that a session id names."""
+    if not _SESSION.fullmatch(session):
+        raise InvalidInput(f"{session!r} is no session id.", cure="A session id is <partition>-<id>, all lower case.")
+    return session.split("-", 1)[0]
+
+
+def stream(subjects: str, partition: str = "00") -> str:
+    """The stream that stores a subject; `partition` answers where a filter leaves it open."""
+    tokens = [*subjects.split("."), "*", "*"]
+    kept = tokens[2] if tokens[2] not in ("*", ">") else partition
+    match tokens[1]:
+        case "ev":
+            return f"EV_{kept}"
+        case "tm":
+            return f"TM_{kept}"
+        case "dlq":
+            return "DLQ"
+    raise InvalidInput(f"Nothing under {subjects!r} is stored.", cure="Facts, telemetry and dead letters are.")
+
+
+def matches(filter: str, subject: str) -> bool:
+    """Whether a filter (with `*` for a token and `>` for the rest) covers a subject."""
+    wanted, given = filter.split("."), subject.split(".")
+    for i, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > i
+        if i >= len(given) or token not in ("*", given[i]):
+            return False
+    return len(wanted) == len(given)
+
+
+def _session(session: str) -> str:
+    return f"swarm.ev.{partition(session)}.{session}"
+
+
+def _lane(session: str, lane: str) -> str:
+    return f"{_session(session)}.{_lane_tokens(lane)}"
+
+
+def _lane_tokens(lane: str) -> str:
+    if lane.startswith(GUEST):
+        return f"guest.{_token(lane[len(GUEST) :])}"
+    if lane == "guest":
+        raise InvalidInput("'guest' is no lane.", cure="A guest's lane is 'guest_' and the name of the agent.")
+    return _token(lane)
+
+
+def _token(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise InvalidInput(f"{text!r} is no subject token.", cure=_CURE)
+    return text
