@@ -1,0 +1,6 @@
+"""The training request: one file per section, one reader. Every option here is a part of the engine or of an agent."""
+
+from contracts.request.reading import read_request
+from contracts.request.request import MODES, Request
+
+__all__ = ["MODES", "Request", "read_request"]

@@ -1,0 +1,54 @@
+"""Which model is trained. Building it is the engine's work, one part per architecture."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from contracts.request.section import Name, Options, Real, Section, Whole
+
+Width = Annotated[Whole, Field(ge=1, le=65_536)]
+Activation = Literal["relu", "gelu", "tanh", "silu"]
+
+
+class BuiltIn(Section):
+    """A model of ours; `standardize` makes its first layer scale inputs by the training split's mean and deviation."""
+
+    needs_images: ClassVar[bool] = False
+    standardize: bool = True
+
+
+class Linear(BuiltIn):
+    """One linear layer: logistic or linear regression."""
+
+    architecture: Literal["linear"]
+
+
+class Mlp(BuiltIn):
+    """Fully connected layers."""
+
+    architecture: Literal["mlp"]
+    hidden: tuple[Width, ...] = Field((256, 256), min_length=1, max_length=64)
+    activation: Activation = "relu"
+    dropout: Real = Field(0.0, ge=0, lt=1)
+
+
+class Cnn(BuiltIn):
+    """Convolution blocks with batch normalisation, pooled and classified."""
+
+    needs_images: ClassVar[bool] = True
+    architecture: Literal["cnn"]
+    channels: tuple[Width, ...] = Field((32, 64, 128), min_length=1, max_length=16)
+    dropout: Real = Field(0.1, ge=0, lt=1)
+
+
+class WorkloadModel(Section):
+    """A registered workload's own model and loss; a request names it and never carries code."""
+
+    architecture: Literal["workload"]
+    workload: Name
+    options: Options = Field(default_factory=dict)
+
+
+Model = Annotated[Linear | Mlp | Cnn | WorkloadModel, Field(discriminator="architecture")]

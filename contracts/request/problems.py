@@ -1,0 +1,155 @@
+"""Turns the schema's complaints into problems with a path, a plain sentence and a cure. It judges nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic_core import ErrorDetails
+
+from contracts.errors import Problem
+
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
+}
+
+_KINDS = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
+
+
+def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
+    """Every error of a validation, in the order of the schema, each once."""
+    found: dict[tuple[str, str], Problem] = {}
+    details = error.errors(include_url=False)
+    for detail in details:
+        if detail["type"] == "too_short" and any(_inside(other["loc"], detail["loc"]) for other in details):
+            continue  # what is wrong with an item says more than that a sound item is missing
+        problem = _problem(detail, schema)
+        found.setdefault((problem.path, problem.message), problem)
+    return list(found.values())
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """A cure for a word that is not known: the nearest one, or all of them."""
+    names = sorted(known)
+    near = get_close_matches(str(word), names, 1, 0.6)
+    return f"Did you mean {near[0]!r}?" if near else "Known: " + ", ".join(names) + "."
+
+
+def _inside(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> Problem:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    path, section = _place(detail["loc"], schema)
+    at = ".".join(path)
+    match kind:
+        case "extra_forbidden":
+            return Problem(at, f"unknown key {path[-1]!r}", did_you_mean(path[-1], section.model_fields))
+        case "missing":
+            return Problem(at, "is required", f"Add `{path[-1]}`.")
+        case "union_tag_invalid" | "union_tag_not_found":
+            return _unknown_tag(path, section, context, value)
+        case "literal_error":
+            return Problem(at, f"{_shown(value)} is not known", did_you_mean(value, _allowed(context)))
+        case "refused":
+            return Problem(at, context["message"], context["cure"])
+        case "finite_number":
+            return Problem(at, f"{_shown(value)} is not finite", "Write a finite number.")
+        case "too_short" | "too_long":
+            length = context["actual_length"]
+            least, most = context.get("min_length"), context.get("max_length")
+            return Problem(at, f"has {length} items", f"Give at least {least}." if least else f"Give at most {most}.")
+        case _ if kind in _BOUNDS:
+            key, words = _BOUNDS[kind]
+            return Problem(at, f"{_shown(value)} is out of bounds", f"Write {words} {context[key]}.")
+        case _ if kind in _KINDS:
+            return Problem(at, f"{_shown(value)} is not {_KINDS[kind]}", f"Write {_KINDS[kind]}.")
+    return Problem(at, f"{_shown(value)}: {detail['msg'][0].lower()}{detail['msg'][1:]}", "")
+
+
+def _unknown_tag(path: list[str], section: Any, context: Mapping[str, Any], value: object) -> Problem:
+    field = str(context["discriminator"]).strip("'")
+    tags = _allowed({"expected": context["expected_tags"]}) if "expected_tags" in context else list(_tags(section))
+    at = ".".join([*path, field])
+    if isinstance(value, Mapping) and field in value:
+        return Problem(at, f"{_shown(value[field])} is not known", did_you_mean(value[field], tags))
+    if isinstance(value, Mapping):
+        return Problem(at, "is required", "Choose one of " + ", ".join(sorted(tags)) + ".")
+    return Problem(".".join(path), f"{_shown(value)} is not a mapping", f"Write `{{{field}: ...}}`.")
+
+
+def _allowed(context: Mapping[str, Any]) -> list[str]:
+    return [word.strip().strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[str], Any]:
+    """The path as the request's author sees it (without the tags of unions), and the section it ends in."""
+    path: list[str] = []
+    here: Any = schema
+    section: Any = schema
+    for item in loc:
+        tags = _tags(here)
+        if tags:
+            here = tags.get(str(item), None)
+            section = here or section
+            continue
+        path.append(str(item))
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            section = here
+            here = _annotation(here, str(item))
+        else:
+            here = next((part for part in get_args(_bare(here)) if part is not Ellipsis), None)
+    if tags := _tags(here):
+        section = here
+    return path, section
+
+
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    field = model.model_fields.get(name)
+    return field.annotation if field else None
+
+
+def _tags(annotation: Any) -> dict[str, Any]:
+    """The members of a tagged union by tag; empty for everything else."""
+    found: dict[str, Any] = {}
+    for member in get_args(_bare(annotation)) if not isinstance(annotation, type) else ():
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            found |= dict.fromkeys(_literals(member), member)
+        elif get_origin(member) is Annotated:
+            found |= {part.tag: get_args(member)[0] for part in member.__metadata__ if isinstance(part, Tag)}
+    return found
+
+
+def _literals(model: type[BaseModel]) -> list[str]:
+    fields = (
+        model.model_fields[name].annotation for name in ("source", "architecture", "type") if name in model.model_fields
+    )
+    return [str(value) for one in fields if get_origin(one) is Literal for value in get_args(one)]
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

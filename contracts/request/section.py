@@ -1,0 +1,65 @@
+"""What every section of a request shares: frozen, closed to unknown keys, finite numbers. No section is defined here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A frozen part of a request; a key it does not know is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def refused(message: str, cure: str = "") -> PydanticCustomError:
+    """The error a section's own validator raises: what is wrong, and what to write instead."""
+    return PydanticCustomError("refused", "{message}", {"message": message, "cure": cure})
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise refused(f"{value!r} is not a number", "Write a number.")
+    return value
+
+
+def _which(value: Any) -> str:
+    return "auto" if value == "auto" else "given"
+
+
+def _number_from_text(value: Any) -> Any:
+    """YAML 1.1 reads `1e3` as text; a whole number written that way is still a whole number."""
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return int(number) if number.is_integer() else value
+    return _no_bool(value)
+
+
+Whole = Annotated[int, BeforeValidator(_number_from_text)]
+"""A whole number; text such as "20" is the number it is."""
+
+Real = Annotated[float, BeforeValidator(_no_bool)]
+"""A finite number; YAML reads `1e-4` as text, here it is the number it is."""
+
+AutoWhole = Annotated[
+    Annotated[Whole, Field(ge=1, le=10**9), Tag("given")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(_which),
+]
+"""A whole number from 1, or `auto`: resolved once, by a pure rule, at the first claim."""
+
+AutoFlag = Annotated[
+    Annotated[bool, Tag("given")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(_which),
+]
+"""True, false, or `auto`."""
+
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A short printable text."""
+
+Options = dict[str, Any]
+"""Options of a user's workload; its own model checks them where its code is at hand."""

@@ -1,0 +1,24 @@
+"""How long, how large and on what training runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from contracts.request.section import AutoWhole, Real, Section, Whole
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Training(Section):
+    """A step is one update over `batch_size` x `accumulate` rows; `grad_clip: null` leaves gradients as they are."""
+
+    epochs: Whole = Field(20, ge=1, le=1_000_000)
+    batch_size: Whole = Field(64, ge=1, le=1_000_000)
+    accumulate: Whole = Field(1, ge=1, le=10_000)
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    grad_clip: Real | None = Field(1.0, gt=0, le=1e9)
+    threads: AutoWhole = "auto"

@@ -1,0 +1,34 @@
+"""How often and by what a model in training is judged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from contracts.request.data import Task
+from contracts.request.section import Section, Whole
+
+Metric = Literal["accuracy", "f1_macro", "rmse", "mae", "r2"]
+
+TASK_OF: dict[str, Task] = {
+    "accuracy": "classification",
+    "f1_macro": "classification",
+    "rmse": "regression",
+    "mae": "regression",
+    "r2": "regression",
+}
+
+Metrics = Annotated[
+    Annotated[tuple[Metric, ...], Field(min_length=1, max_length=32), Tag("given")]
+    | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if value == "auto" else "given"),
+]
+
+
+class Validation(Section):
+    """`auto` metrics are those of the task; `test_set` also judges the final model on the test split."""
+
+    every_epochs: Whole = Field(1, ge=1, le=1_000_000)
+    metrics: Metrics = "auto"
+    test_set: bool = False
