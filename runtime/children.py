@@ -1,0 +1,131 @@
+"""The jobs of one host: one zygote per profile, one fork of it per job; it does not know what jobs do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+
+from contracts.errors import ChildDied, Refused
+from runtime.child import Child
+from runtime.frames import encode
+from runtime.zygote_link import Forked, ZygoteLink
+
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT")
+_GPU = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a zygote is sealed with: jobs of equal profiles come from the same one."""
+
+    threads: int = 1
+    torch: bool = True
+    device: str = "cpu"
+    modules: tuple[str, ...] = ()
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The modules that its jobs find imported."""
+        return (("torch", "numpy") if self.torch else ()) + self.modules
+
+
+class Running(NamedTuple):
+    """One process that lives now; zygotes have the purpose `zygote`."""
+
+    pid: int
+    purpose: str
+    session: str
+
+
+def sealed_environment(profile: Profile) -> dict[str, str]:
+    """The whole environment of a zygote: what bits depend on is fixed, and little else is let in."""
+    kept = _KEPT + (_GPU if profile.device != "cpu" else ())
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "OMP_NUM_THREADS": str(profile.threads),
+        "MKL_NUM_THREADS": str(profile.threads),
+        "OMP_DYNAMIC": "FALSE",
+        "MKL_DYNAMIC": "FALSE",
+        "MKL_CBWR": "AUTO",
+        # numpy's OpenBLAS starts its threads while it is imported, and a zygote may have only one.
+        "OPENBLAS_NUM_THREADS": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONHASHSEED": "0",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUTF8": "1",
+    }
+
+
+class Children:
+    """Every child process of the host. Used in the one event loop of the host, whose thread outlives them."""
+
+    def __init__(self) -> None:
+        self._zygotes: dict[Profile, ZygoteLink] = {}
+        self._starting: dict[Profile, anyio.Lock] = {}
+
+    async def warm(self, profile: Profile) -> None:
+        """Return when jobs of this profile can be forked; a dead zygote is replaced."""
+        async with self._starting.setdefault(profile, anyio.Lock()):
+            link = self._zygotes.get(profile)
+            if link is None or not link.alive:
+                if link is not None:
+                    await link.close()
+                link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
+                self._zygotes[profile] = link
+            await link.ready()
+
+    @asynccontextmanager
+    async def job(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        *,
+        profile: Profile,
+        purpose: str,
+        session: str = "",
+        log: Path | None = None,
+    ) -> AsyncIterator[Child]:
+        """Run "package.module:function" in a fork of its own; leaving the context ends the job if it still runs."""
+        begin = encode("begin", {"function": function, "args": args, "log": str(log) if log else None})
+        link, forked = await self._fork(profile, purpose, session, begin)
+        child = Child(forked.fate, forked.channel, lambda: link.kill(forked), purpose, session, log)
+        try:
+            yield child
+        finally:
+            await child.release()
+
+    def running(self) -> list[Running]:
+        """Every zygote and job that lives now."""
+        found = []
+        for link in self._zygotes.values():
+            if link.alive:
+                found.append(Running(link.pid, "zygote", ""))
+                found += [Running(job.fate.pid or 0, job.purpose, job.session) for job in link.jobs.values()]
+        return found
+
+    async def close(self) -> None:
+        """End every zygote and every job."""
+        with anyio.CancelScope(shield=True):
+            for profile, link in list(self._zygotes.items()):
+                await link.close()
+                del self._zygotes[profile]
+
+    async def _fork(self, profile: Profile, purpose: str, session: str, begin: bytes) -> tuple[ZygoteLink, Forked]:
+        """A zygote may die just when it is asked; the second one is asked too, then it is no accident."""
+        for _ in range(2):
+            await self.warm(profile)
+            link = self._zygotes[profile]
+            forked = await link.fork(purpose, session, begin)
+            if forked.fate.refusal:
+                raise Refused(
+                    f"The system refused a process for a {purpose} job: {forked.fate.refusal}.",
+                    cure="Raise the limit of processes (ulimit -u) or free memory.",
+                )
+            if forked.fate.pid is not None:
+                return link, forked
+        raise ChildDied(f"Two zygotes died while they forked a {purpose} job.", cure="`swarm doctor` looks into it.")
