@@ -1,0 +1,268 @@
+"""Which stored messages are facts: every reader passes what it reads through one `Admission` before folding it.
+
+Pure: no I/O, no clock. A message is a fact when its envelope parses and matches its subject, its id is new in the
+session, it extends its lane, and it carries (or a later event of its append carries) a signature of the key that the
+keyring names for the lane at that place in the stream. Everything else is void: never a head, never folded, listed
+with its reason. The payload's schema does not decide: what was signed but cannot be read as what it claims, or was said
+by a lane that has no say in it, is a fact of type `Unknown`, so that every version of this software admits the same.
+
+    append = one atomic batch, stored without gaps: unsigned events wait for the signed one that ends it
+    seal   = `session.sealed`, the ledger's, last in its append, when nobody else said anything after its `last_seq`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bus import keys, subjects
+from bus.chain import MAX_BATCH, START, Head
+from bus.hearing import Reason, Refusal, Said, Void, hear, place
+from bus.port import Stored
+from contracts import keyring as rules
+from contracts.envelope import Fact
+from contracts.errors import NewerThanCode, NotVerified
+from contracts.ids import PARTITION
+from contracts.keyring import DESK, OPERATOR, ROOT, Keyring, KeyringOpened
+
+__all__ = ["Admission", "Keyrings", "Reason", "Void"]
+
+LEDGER = "ledger"
+SEALED = "session.sealed"
+
+Keyrings = Callable[[str], Keyring]
+"""Given a partition, the keyring that holds there."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """What admission remembers of a session; `others` is the sequence of the last fact that the ledger did not say."""
+
+    last: int = 0
+    position: int = 0
+    others: int = 0
+    sealed: int = 0
+    heads: dict[str, Head] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+    branch: list[Said] = field(default_factory=list)
+    newer: NewerThanCode | None = None
+
+
+class Admission:
+    """Feed it every message of a session in stream order; it gives back the facts, each once, in stream order.
+
+    It judges any number of sessions. The keyring session is one of them and comes first: a message is judged by
+    the keyring as fed so far, so whoever reads one session alone feeds the keyring up to the present before it, or
+    passes `keyrings` (such as the method `keyring` of another admission), to which keyring messages are then left.
+    `root` pins the root key's fingerprint; without it the first keyring that opens is believed.
+    """
+
+    def __init__(self, keyrings: Keyrings | None = None, *, root: str = "") -> None:
+        self.voids: list[Void] = []
+        self.root = root
+        self._source = keyrings
+        self._rings: dict[str, Keyring] = {}
+        self._sessions: dict[str, _Session] = {}
+
+    def admit(self, stored: Stored) -> list[Fact]:
+        """The facts that this message completes: none while its append is incomplete, or when it is void.
+
+        Raises `NewerThanCode` for this and every later message of a session in which a properly signed event is
+        newer than this software, and `NotVerified` when messages come out of order.
+        """
+        where = place(stored.subject)
+        if where is None:
+            self.voids.append(Void(stored.seq, stored.subject, Reason.SUBJECT, "not the subject of a fact"))
+            return []
+        if self._source is not None and where.session == self._ring(where.session).session:
+            return []
+        session = self._sessions.setdefault(where.session, _Session())
+        self._enter(session, where, stored)
+        if session.sealed:
+            late = f"the session was sealed at {session.sealed}"
+            self.voids.append(Void(stored.seq, stored.subject, Reason.LATE, late, where.session))
+            return []
+        try:
+            return self._complete(session, self._extending(session, hear(stored, where)))
+        except Refusal as refusal:
+            self._abandon(session)
+            self.voids.append(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
+            return []
+
+    def keyring(self, partition: str = PARTITION) -> Keyring:
+        """The keys of a partition as of the last message fed; an empty keyring before its first."""
+        return self._source(partition) if self._source else self._rings.get(partition, _NO_KEYS)
+
+    def head(self, session: str, lane: str) -> Head:
+        """Where a lane stands: what its next event must extend, and the sequence its writer must expect."""
+        known = self._sessions.get(session)
+        if known is None:
+            return START
+        head = known.heads.get(lane, START)
+        return Head(head.laneseq, head.digest, head.admitted, known.stored.get(lane, 0))
+
+    def lanes(self, session: str) -> dict[str, Head]:
+        """The heads of all lanes in which the session has facts."""
+        known = self._sessions.get(session)
+        return {lane: self.head(session, lane) for lane in sorted(known.heads)} if known else {}
+
+    def position(self, session: str) -> int:
+        """How many facts the session has."""
+        return self._sessions[session].position if session in self._sessions else 0
+
+    def sealed(self, session: str) -> int:
+        """The sequence of the session's seal; 0 while it is open."""
+        return self._sessions[session].sealed if session in self._sessions else 0
+
+    def voids_of(self, session: str) -> list[Void]:
+        """The messages of one session that were not admitted, in stream order."""
+        return [void for void in self.voids if void.session == session]
+
+    def finish(self, session: str) -> None:
+        """Nothing more of this session will come: what still waits for a signature is void."""
+        if session in self._sessions:
+            self._abandon(self._sessions[session])
+
+    def _ring(self, session: str) -> Keyring:
+        return self.keyring(subjects.partition(session))
+
+    def _enter(self, session: _Session, where: subjects.Fact, stored: Stored) -> None:
+        self._stop_at_newer(session, where.session)
+        if stored.seq <= session.last:
+            raise NotVerified(
+                f"message {stored.seq} of session {where.session} came after message {session.last}.",
+                cure="Read the session from its start and in stream order, each message once.",
+            )
+        session.last = session.stored[where.lane] = stored.seq
+        tip = session.branch[-1] if session.branch else None
+        # An append is stored without gaps: whatever else comes shows that the branch's end never will.
+        if tip and (stored.seq != tip.stored.seq + 1 or where.lane != tip.envelope.lane):
+            self._abandon(session)
+
+    def _stop_at_newer(self, session: _Session, name: str) -> None:
+        keyring = self._sessions.get(self._ring(name).session)
+        newer = session.newer or (keyring.newer if keyring else None)
+        if newer is not None:
+            raise newer
+
+    def _extending(self, session: _Session, said: Said) -> Said:
+        """The message, if it extends the waiting branch or, once that is given up, the lane's last fact."""
+        if session.branch:
+            tip = session.branch[-1]
+            if (said.envelope.laneseq, said.envelope.prev) == (tip.envelope.laneseq + 1, tip.digest):
+                return said
+            self._abandon(session)
+        if said.envelope.id in session.ids:
+            raise Refusal(Reason.REPLAYED, f"id {said.envelope.id!r} was said before")
+        head = session.heads.get(said.envelope.lane, START)
+        if said.envelope.laneseq != head.laneseq + 1:
+            raise Refusal(Reason.LANESEQ, f"laneseq {said.envelope.laneseq} where {head.laneseq + 1} is next")
+        if said.envelope.prev != head.digest:
+            raise Refusal(Reason.CHAIN, f"prev {said.envelope.prev} where the lane ends in {head.digest}")
+        return said
+
+    def _complete(self, session: _Session, said: Said) -> list[Fact]:
+        """The facts of an append whose last event is at hand; none yet when that is still to come."""
+        header = said.stored.headers.get(keys.HEADER)
+        if header is None:
+            if len(session.branch) + 1 >= MAX_BATCH:
+                raise Refusal(Reason.UNSIGNED, f"{MAX_BATCH} events without a signature")
+            session.branch.append(said)
+            return []
+        self._verify(said, header)
+        append = [*session.branch, said]
+        facts = [each.fact(session.position + n) for n, each in enumerate(append, 1)]
+        _refuse_replays(session, facts)
+        _refuse_stale_seal(session, facts)
+        keyring = self._folded(facts)
+        session.newer = next((each.newer for each in append if each.newer), None)
+        if session.newer:
+            raise session.newer
+        _commit(session, facts)
+        if keyring is not None:
+            self._rings[subjects.partition(keyring.session)] = keyring
+            self.root = rules.fingerprint(keyring.root)
+        return facts
+
+    def _verify(self, said: Said, header: str) -> None:
+        try:
+            named, _ = keys.split(header)
+            keys.verify(self._public(said, named), said.stored.body, header)
+        except NotVerified as error:
+            raise Refusal(Reason.SIGNATURE, error.message) from None
+
+    def _public(self, said: Said, named: str) -> str:
+        """The public key that may sign here, when it is the one named."""
+        session, lane = said.envelope.subject, said.envelope.lane
+        ring = self._ring(session)
+        if not ring.root and lane == ROOT and isinstance(said.event, KeyringOpened):
+            return self._opening(session, said.event.root)
+        if (session == ring.session) != (lane in (ROOT, DESK)):
+            raise Refusal(Reason.KEY, f"lane {lane!r} has no place in this session")
+        role = DESK if lane == OPERATOR else lane
+        key = ring.keys.get(named)
+        if key is None or key.role != role:
+            raise Refusal(Reason.KEY, f"key {named} is not one of {role!r}")
+        if not key.valid(said.stored.seq):
+            raise Refusal(Reason.KEY, f"key {named} of {role!r} holds from {key.since} until {key.until}")
+        return key.public
+
+    def _opening(self, session: str, root: str) -> str:
+        if self.root not in ("", rules.fingerprint(root)):
+            raise Refusal(Reason.KEYRING, f"opened by root {rules.fingerprint(root)}, not by {self.root}")
+        if session != rules.keyring_session(root, subjects.partition(session)):
+            raise Refusal(Reason.KEYRING, "the session's id does not derive from this root key")
+        return root
+
+    def _folded(self, facts: Sequence[Fact]) -> Keyring | None:
+        """The keyring after these facts when they are the keyring's; its own rules may refuse them."""
+        lane = facts[0].lane
+        if lane not in (ROOT, DESK):
+            return None
+        ring = self._ring(facts[0].envelope.subject)
+        for fact in facts:
+            against = rules.objection(ring, lane, fact.event)
+            if against:
+                raise Refusal(Reason.KEYRING, f"message {fact.seq}: {against}")
+            ring = rules.advance(ring, fact)
+        return ring
+
+    def _abandon(self, session: _Session) -> None:
+        for said in session.branch:
+            stored, detail = said.stored, "the signed event that ends its append never came or was refused"
+            self.voids.append(Void(stored.seq, stored.subject, Reason.UNSIGNED, detail, said.envelope.subject))
+        session.branch = []
+
+
+_NO_KEYS = Keyring()
+
+
+def _refuse_replays(session: _Session, facts: Sequence[Fact]) -> None:
+    ids = {fact.id for fact in facts}
+    if len(ids) < len(facts) or not ids.isdisjoint(session.ids):
+        raise Refusal(Reason.REPLAYED, "an id of this append was said before")
+
+
+def _refuse_stale_seal(session: _Session, facts: Sequence[Fact]) -> None:
+    """A seal that others have overtaken would turn facts into voids after they were folded; the ledger seals again."""
+    for fact in facts:
+        if fact.lane == LEDGER and fact.name == SEALED:
+            last = fact.envelope.data.get("last_seq") if isinstance(fact.envelope.data, dict) else None
+            if fact is not facts[-1]:
+                raise Refusal(Reason.STALE_SEAL, "the seal is not the last event of its append")
+            if not isinstance(last, int) or not session.others <= last < fact.seq:
+                raise Refusal(Reason.STALE_SEAL, f"last_seq is {last!r}, and event {session.others} came after it")
+
+
+def _commit(session: _Session, facts: Sequence[Fact]) -> None:
+    last = facts[-1]
+    session.branch = []
+    session.position = last.position
+    session.heads[last.lane] = Head(last.envelope.laneseq, last.digest, last.seq)
+    session.ids.update(fact.id for fact in facts)
+    if last.lane != LEDGER:
+        session.others = last.seq
+    elif last.name == SEALED:
+        session.sealed = last.seq
+        session.ids = set()

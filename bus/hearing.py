@@ -1,0 +1,113 @@
+"""One stored message read as an event, or refused with a reason; its place in a lane is judged by `bus.admission`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from bus import subjects
+from bus.port import Stored
+from contracts.envelope import Envelope, Fact, read
+from contracts.errors import InvalidInput, NewerThanCode
+from contracts.event import Event, Unknown, split_schema
+from contracts.ids import sha256
+from contracts.keyring import DESK, ROOT
+
+
+class Reason(StrEnum):
+    """Why a stored message is no fact."""
+
+    SUBJECT = "subject"
+    ENVELOPE = "envelope"
+    REPLAYED = "replayed"
+    LANESEQ = "laneseq"
+    CHAIN = "chain"
+    UNSIGNED = "unsigned"
+    KEY = "key"
+    SIGNATURE = "signature"
+    KEYRING = "keyring"
+    STALE_SEAL = "stale-seal"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """A stored message that is no fact: where it stands, a word for machines and a sentence for people."""
+
+    seq: int
+    subject: str
+    reason: Reason
+    detail: str = ""
+    session: str = ""
+
+
+class Refusal(Exception):  # noqa: N818 - an answer between admission and its parts, never raised to a reader
+    """The message at hand is void."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message whose envelope holds; `newer` is set when its event is newer than this code."""
+
+    stored: Stored
+    envelope: Envelope
+    event: Event
+    digest: str
+    newer: NewerThanCode | None = None
+
+    def fact(self, position: int) -> Fact:
+        """The fact that this message is at a position of its session."""
+        return Fact(self.stored.seq, position, self.envelope, self.event, self.digest)
+
+
+@lru_cache(maxsize=8192)
+def place(subject: str) -> subjects.Fact | None:
+    """Session, lane and name in the subject of a fact; None for any other subject."""
+    try:
+        return subjects.parse(subject)
+    except InvalidInput:
+        return None
+
+
+def hear(stored: Stored, where: subjects.Fact) -> Said:
+    """The message as an event whose envelope says what its subject says; raises `Refusal`."""
+    newer = None
+    try:
+        envelope, event = read(stored.body)
+    except NewerThanCode as error:
+        envelope, event, newer = *_untyped(stored.body), error
+    except InvalidInput as error:
+        if error.path != "data":
+            raise Refusal(Reason.ENVELOPE, error.message) from None
+        # Schemas differ between versions of this software, so a payload must not decide what is a fact.
+        envelope, event = _untyped(stored.body)
+    name = event.name if isinstance(event, Unknown) else event.wire
+    if (envelope.subject, envelope.lane, name) != where:
+        raise Refusal(Reason.SUBJECT, f"the envelope says {name!r} in lane {envelope.lane!r} of {envelope.subject}")
+    if not may_say(type(event), envelope.lane):
+        event = Unknown(name=name, data=envelope.data)
+    return Said(stored, envelope, event, sha256(stored.body), newer)
+
+
+def _untyped(body: bytes) -> tuple[Envelope, Unknown]:
+    envelope = Envelope.model_validate_json(body)
+    return envelope, Unknown(name=split_schema(envelope.dataschema)[0], data=envelope.data)
+
+
+@lru_cache(maxsize=8192)
+def may_say(event: type[Event], lane: str) -> bool:
+    """Whether an event in this lane means what its type says.
+
+    Each file of `contracts` is the vocabulary of the role it is named after; `common` and what strangers define is
+    everybody's. Without this, a guest could write `training.completed` into its own lane and be believed.
+    """
+    room, _, speaker = event.__module__.partition(".")
+    if room != "contracts" or speaker in ("common", "event"):
+        return True
+    return lane in (ROOT, DESK) if speaker == "keyring" else lane == speaker
