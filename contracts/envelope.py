@@ -54,6 +54,8 @@ class Fact:
     envelope: Envelope
     event: Event
     digest: str
+    closes: bool = True
+    """Whether it ends its append, as the event that carries the signature."""
 
     @property
     def name(self) -> str:

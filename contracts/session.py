@@ -104,6 +104,7 @@ class Session:
     last_seq: int = 0
     state: State = "requested"
     dataset: DatasetPrepared | None = None
+    dataset_id: str = ""
     claim: TrainingClaimed | None = None
     claim_id: str = ""
     segments: tuple[Segment, ...] = (Segment(1, 0),)
@@ -379,7 +380,17 @@ def _searched(session: Session, event: SearchCompleted, fact: Fact) -> Session:
 
 
 def _handler_failed(session: Session, event: HandlerFailed, fact: Fact) -> Session:
-    return replace(session, failures=(*session.failures, (fact.id, event)))
+    session = replace(session, failures=(*session.failures, (fact.id, event)))
+    return _ended(session, event, fact) if event.heard == _carrier(session).get(event.role) else session
+
+
+def _carrier(session: Session) -> dict[str, str]:
+    """The roles without whose answer the session cannot go on, and the event each has to answer."""
+    if session.kind == "search":
+        return {"hyperparameter_specialist": session.genesis_id}
+    if session.kind == "export":
+        return {"exporter": session.genesis_id}
+    return {"data_manager": session.genesis_id, "trainer": session.dataset_id}
 
 
 def _redriven(session: Session, event: RedriveRequested, fact: Fact) -> Session:
@@ -406,7 +417,7 @@ _FOLDS: dict[type[Event], Fold] = {
     ResumeRequested: _wished,
     ExportRequested: lambda s, e, f: replace(s, export_wishes=(*s.export_wishes, (f.id, e))),
     RedriveRequested: _redriven,
-    DatasetPrepared: lambda s, e, f: replace(s, dataset=e),
+    DatasetPrepared: lambda s, e, f: replace(s, dataset=e, dataset_id=f.id),
     DatasetRejected: _ended,
     TrainingClaimed: _claimed,
     WindowRecorded: _windowed,

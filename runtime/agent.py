@@ -1,0 +1,147 @@
+"""What an agent is: a class whose handlers' signatures are its wiring. Delivery and retries live elsewhere.
+
+    class Validator(Agent):
+        @on
+        async def judge(self, kept: CheckpointStored, case: Case) -> CheckpointValidated: ...
+
+The type of the first parameter is the subscription. A *reaction* speaks by its return type: everything it returns is
+one atomic batch, the answer to what it heard. A *course* is long: it takes a parameter annotated `Say[A | B]` and
+speaks whenever it has something to say; it is started again after a restart and finds its place in the fold.
+Wiring errors are raised when the class is defined.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
+
+from contracts.envelope import Fact
+from contracts.errors import SwarmError
+from contracts.event import Event
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+Spoken = TypeVar("Spoken", bound=Event, contravariant=True)
+
+
+class WiringError(SwarmError):
+    """A handler whose signature cannot be a subscription."""
+
+    code = "wiring"
+    exit_code = 2
+
+
+class Say(Protocol[Spoken]):
+    """How a course speaks: all events of one call are stored at once or none; returns when they are stored."""
+
+    async def __call__(self, *events: Spoken) -> tuple[Fact, ...]:
+        """Append the events as one batch and wait until they are in the fold."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One wired method: what it hears, what it may say, whether it is a course."""
+
+    name: str
+    hears: tuple[type[Event], ...]
+    says: tuple[type[Event], ...]
+    case: str
+    say: str
+
+    @property
+    def course(self) -> bool:
+        """Whether it speaks while it runs."""
+        return bool(self.say)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """One method called again and again while the agent runs."""
+
+    name: str
+    seconds: float
+
+
+def on(method: F) -> F:
+    """Mark a method as a handler; what it hears and says is read from its annotations."""
+    method.__handler__ = True  # type: ignore[attr-defined]
+    return method
+
+
+def every(seconds: float) -> Callable[[F], F]:
+    """Mark a method that is called with this pause between calls, for what no event causes."""
+
+    def mark(method: F) -> F:
+        method.__rhythm__ = seconds  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class Agent:
+    """Base of all agents, built in or strangers'. State that must survive a restart is a fold, never an attribute."""
+
+    role: ClassVar[str] = ""
+    handlers: ClassVar[tuple[Handler, ...]] = ()
+    rhythms: ClassVar[tuple[Rhythm, ...]] = ()
+
+    def __init__(self, ground: Any = None) -> None:
+        self.ground = ground
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if "role" not in cls.__dict__:
+            cls.role = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        methods = [(name, getattr(cls, name)) for name in dir(cls) if not name.startswith("__")]
+        cls.handlers = tuple(_wire(cls, name, method) for name, method in methods if hasattr(method, "__handler__"))
+        cls.rhythms = tuple(
+            Rhythm(name, method.__rhythm__) for name, method in methods if hasattr(method, "__rhythm__")
+        )
+
+    @classmethod
+    def hears(cls) -> tuple[type[Event], ...]:
+        """Every event type that wakes this agent."""
+        return tuple(dict.fromkeys(event for handler in cls.handlers for event in handler.hears))
+
+    @classmethod
+    def says(cls) -> tuple[type[Event], ...]:
+        """Every event type that its handlers declare."""
+        return tuple(dict.fromkeys(event for handler in cls.handlers for event in handler.says))
+
+    async def begin(self) -> None:
+        """Called once before the first event; for what must be ready, such as a warm zygote."""
+
+    async def end(self) -> None:
+        """Called once when the agent stops in good order."""
+
+
+def _wire(cls: type[Agent], name: str, method: Callable[..., Any]) -> Handler:
+    where = f"{cls.__name__}.{name}"
+    if not inspect.iscoroutinefunction(method):
+        raise WiringError(f"{where} is not a coroutine.", cure="Write `async def`.")
+    try:
+        hints = typing.get_type_hints(method)
+    except NameError as error:
+        raise WiringError(f"{where}: {error}.", cure="Import event types at run time, not under TYPE_CHECKING.") from None
+    parameters = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
+    hears = _events(hints.get(parameters[0])) if parameters else ()
+    if not hears:
+        raise WiringError(f"{where} hears nothing.", cure="Annotate its first parameter with an event type.")
+    say = next((p for p in parameters[1:] if get_origin(hints.get(p)) is Say), "")
+    case = next((p for p in parameters[1:] if p != say), "")
+    says = _events(get_args(hints[say])[0]) if say else _events(hints.get("return"))
+    return Handler(name, tuple(hears), tuple(says), case, say)
+
+
+def _events(hint: Any) -> tuple[type[Event], ...]:
+    """The event types inside an annotation such as `A | B | None` or `list[A]`."""
+    if isinstance(hint, type) and issubclass(hint, Event):
+        return (hint,)
+    if get_origin(hint) in (Union, types.UnionType, list, tuple, Iterable):
+        return tuple(event for part in get_args(hint) for event in _events(part))
+    return ()

@@ -1,0 +1,63 @@
+"""What agents stand on: the things a process offers them, and the case in hand when a handler is called."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bus.blobs import DirectoryBlobs
+from bus.port import Wire
+from contracts.envelope import Fact
+from contracts.event import Event
+from contracts.session import Session
+from runtime.history import D, History
+
+if TYPE_CHECKING:
+    from runtime.children import Children
+    from runtime.home import Home
+    from runtime.presence import Presence
+    from runtime.settings import Settings
+    from runtime.tail import Tail
+
+Speak = Callable[..., Awaitable[tuple[Fact, ...]]]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Everything that an agent may use besides the log."""
+
+    home: Home
+    settings: Settings
+    tail: Tail
+    wire: Wire
+    blobs: DirectoryBlobs
+    children: Children
+    presence: Presence
+    instance: str
+    incarnation: str
+    submit: Callable[..., Awaitable[str]]
+    """Request a session as a fact: (request, kind, asked_by, parent, request_id) -> session id."""
+    speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]
+    """Say one event in a role's lane outside any handler: (role, session, event, cause)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one handler call is about."""
+
+    fact: Fact
+    session: Session
+    """The session as of the end of the batch that woke the handler."""
+    history: History
+    ground: Ground
+    position: int
+
+    @property
+    def now(self) -> Session:
+        """The session as it is at this moment."""
+        return self.history.state
+
+    def derived(self, start: D) -> D:
+        """An agent's own fold over the facts up to the end of the waking batch."""
+        return self.history.derived(start, self.position)

@@ -1,0 +1,83 @@
+"""The memory of one session as it has been admitted so far: its facts, its fold after each, and folds derived from it.
+
+It is filled by `runtime.tail` alone; everybody else reads it and may wait for it to grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+from contracts.envelope import Fact
+from contracts.session import Session, advance
+
+
+class Derived(Protocol):
+    """A pure fold of an agent's own over the facts of one session."""
+
+    def advance(self, fact: Fact) -> Self:
+        """The value after one more fact."""
+        ...
+
+
+D = TypeVar("D", bound=Derived)
+
+
+class History:
+    """Facts of one session in order; `states[n]` is the session after its first n events."""
+
+    def __init__(self, session: str) -> None:
+        self.id = session
+        self.facts: list[Fact] = []
+        self.states: list[Session] = [Session(session)]
+        self.ids: dict[str, Fact] = {}
+        self._answers: Counter[tuple[str, str | None]] = Counter()
+        self._derived: dict[type[Any], tuple[int, Any]] = {}
+        self._grown = asyncio.Event()
+
+    @property
+    def state(self) -> Session:
+        """The session as it is now."""
+        return self.states[-1]
+
+    @property
+    def size(self) -> int:
+        """How many events have been admitted."""
+        return len(self.facts)
+
+    def add(self, facts: Sequence[Fact]) -> None:
+        """Take in newly admitted facts and wake whoever waits for them."""
+        for fact in facts:
+            self.facts.append(fact)
+            self.ids[fact.id] = fact
+            self._answers[fact.lane, fact.envelope.causationid] += 1
+            self.states.append(advance(self.states[-1], fact))
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+
+    def answers(self, lane: str, cause: str) -> int:
+        """How many events a lane holds because of a cause."""
+        return self._answers[lane, cause]
+
+    async def grown(self, beyond: int) -> None:
+        """Return once more than `beyond` events are here."""
+        while len(self.facts) <= beyond:
+            await self._grown.wait()
+
+    def since(self, position: int) -> Iterator[Fact]:
+        """The facts after the first `position`."""
+        yield from self.facts[position:]
+
+    def derived(self, start: D, upto: int | None = None) -> D:
+        """An agent's fold over this session, computed once per fact; `start` names the fold by its type."""
+        upto = len(self.facts) if upto is None else upto
+        at, value = self._derived.get(type(start), (0, start))
+        if at > upto:
+            at, value = 0, start
+        for fact in self.facts[at:upto]:
+            value = value.advance(fact)
+        self._derived[type(start)] = (upto, value)
+        found: D = value
+        return found

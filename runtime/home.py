@@ -1,0 +1,176 @@
+"""The home of a swarm on one machine: where things stand, who holds it, and what its host says about itself.
+
+<home>/: nats/ keys/ blobs/ sessions/ID/ work/ host.json host.log. Everything but log files, keys and blobs can be rebuilt.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from contracts.errors import Full, InvalidInput, NewerThanCode, NotFound, Refused
+from runtime import process
+
+LAYOUT = 1
+"""The version of the folders; a home written by newer code is refused."""
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """What the running host wrote down: how to reach it, and which process it is."""
+
+    pid: int
+    start_time: str
+    url: str
+    server_pid: int | None
+    creds: str
+    instance: str
+    incarnation: str
+    ready: bool = False
+    agents: list[dict[str, Any]] = field(default_factory=list)
+    children: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process still runs."""
+        return process.alive(self.pid, self.start_time)
+
+
+class Home:
+    """Paths and the lock; cheap to make, touches the disk only when asked."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._lock: int | None = None
+
+    @property
+    def keys(self) -> Path:
+        """Signing keys and, below `nats/`, the seeds of the bus; 0700."""
+        return self.root / "keys"
+
+    @property
+    def seeds(self) -> Path:
+        """The bus identities' seeds."""
+        return self.keys / "nats"
+
+    @property
+    def blobs(self) -> Path:
+        """The content-addressed store."""
+        return self.root / "blobs"
+
+    @property
+    def sessions(self) -> Path:
+        """One folder per session."""
+        return self.root / "sessions"
+
+    @property
+    def host_log(self) -> Path:
+        """Where a background host writes."""
+        return self.root / "host.log"
+
+    @property
+    def creds(self) -> Path:
+        """The file that lets a client on this machine in; named by `status --json`."""
+        return self.root / "client.json"
+
+    def session(self, session: str) -> Path:
+        """The folder of a session, made when missing."""
+        path = self.sessions / session
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def log(self, session: str) -> Path:
+        """The continuous copy of a session's admitted events."""
+        return self.sessions / session / "log"
+
+    def work(self, session: str) -> Path:
+        """A scratch folder for jobs; what counts leaves it as a blob."""
+        path = self.root / "work" / session
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def prepare(self) -> None:
+        """Create the folders, or refuse a home that newer code has written."""
+        marker = self.root / "layout"
+        if marker.exists():
+            found = marker.read_text().strip()
+            if not found.isdigit() or int(found) > LAYOUT:
+                raise NewerThanCode(
+                    f"the home {str(self.root)!r} has layout {found!r}; this software knows {LAYOUT}.",
+                    cure="Update stigmergy, or choose another home with --home.",
+                )
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for folder in (self.blobs, self.sessions):
+                folder.mkdir(exist_ok=True)
+            for folder in (self.keys, self.seeds):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            if not marker.exists():
+                marker.write_text(f"{LAYOUT}\n")
+        except PermissionError as error:
+            raise Refused(f"cannot write to the home {str(self.root)!r}: {error.strerror}.", cure="Choose another with --home.") from None
+        except OSError as error:
+            raise Full(f"cannot create the home {str(self.root)!r}: {error.strerror}.", cure="Free space or use --home.") from None
+
+    def lock(self) -> int:
+        """Hold the home alone; the descriptor is handed to the server, so that a store has one server."""
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise Refused(
+                f"the home {str(self.root)!r} is held by another host.", cure="Use it: swarm status; or end it: swarm down"
+            ) from None
+        self._lock = descriptor
+        return descriptor
+
+    def unlock(self) -> None:
+        """Close the descriptor; whoever inherited it keeps the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def record(self, host: HostRecord) -> None:
+        """Say which host holds this home."""
+        fresh = self.root / f".host.json.{os.getpid()}"
+        fresh.write_bytes(orjson.dumps(asdict(host)))
+        fresh.replace(self.root / "host.json")
+
+    def forget(self) -> None:
+        """The host is gone in good order."""
+        (self.root / "host.json").unlink(missing_ok=True)
+
+    def host(self) -> HostRecord | None:
+        """The host that was last recorded, alive or not."""
+        path = self.root / "host.json"
+        with suppress(FileNotFoundError, orjson.JSONDecodeError, TypeError):
+            return HostRecord(**orjson.loads(path.read_bytes()))
+        return None
+
+    def session_ids(self) -> Iterator[str]:
+        """The sessions that have files here, oldest first (ids sort by time)."""
+        if self.sessions.exists():
+            yield from sorted(one.name for one in self.sessions.iterdir() if (one / "log").exists())
+
+    def find(self, prefix: str, known: list[str] | None = None) -> str:
+        """The session that a unique prefix (with or without the partition) names."""
+        ids = known if known is not None else list(self.session_ids())
+        found = [one for one in ids if one.startswith(prefix) or one.partition("-")[2].startswith(prefix)]
+        if len(found) == 1 or prefix in found:
+            return prefix if prefix in found else found[0]
+        if not found:
+            raise NotFound(f"there is no session {prefix!r}.", cure="List them: swarm sessions")
+        raise InvalidInput(f"{prefix!r} fits {len(found)} sessions: {', '.join(found[:4])}.", cure="Give more of the id.")
+
+    def free_bytes(self) -> int:
+        """Room left on the disk of the home."""
+        return shutil.disk_usage(self.root).free

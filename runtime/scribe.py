@@ -1,0 +1,156 @@
+"""How a role speaks: composes bodies, chains and signs them, appends them, and settles every doubt about the outcome.
+
+The same bytes are sent again until their fate is known. Only a proven conflict on a shared lane permits a new body;
+on the trainer's lane a newer claim means that this writer is fenced out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bus import subjects
+from bus.chain import Draft, Head, compose
+from bus.keys import Signer
+from bus.port import Log, Record
+from contracts import ids
+from contracts.envelope import Fact, timestamp
+from contracts.errors import Ambiguous, Conflict, Fenced, NotVerified, Unreachable
+from contracts.event import Event
+from runtime.failpoints import failpoint
+from runtime.history import History
+from runtime.tail import Tail
+
+EXCLUSIVE = ("trainer",)
+"""Lanes with one writer at a time; everybody else may have several instances."""
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why and under which claim something is said."""
+
+    cause: str | None = None
+    correlation: str | None = None
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Records ready to be appended behind `head`, and the identities of their events."""
+
+    drafts: tuple[Draft, ...]
+    records: tuple[Record, ...]
+    head: Head
+
+
+class Scribe:
+    """Speaks in one lane of any session."""
+
+    def __init__(self, bus: Log, tail: Tail, lane: str, signer: Signer, source: str) -> None:
+        self.lane = lane
+        self._bus = bus
+        self._tail = tail
+        self._signer = signer
+        self._source = source
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def say(self, session: str, events: Sequence[Event], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:  # noqa: B008 - frozen
+        """Append the events as one batch behind the lane's head; return them as admitted facts."""
+        if not events:
+            return ()
+        async with self._locks.setdefault(session, asyncio.Lock()):
+            history = self._tail.history(session)
+            batch = self._compose(history, self._drafts(history, events, occasion), occasion)
+            failpoint("before-append")
+            await self._settle(history, batch, occasion)
+        missing = [draft.id for draft in batch.drafts if draft.id not in history.ids]
+        if missing:
+            raise NotVerified(
+                f"{len(missing)} events of {self.lane!r} in {session} were stored and not admitted.",
+                cure="Check that the role's key is admitted in the keyring: swarm doctor.",
+            )
+        return tuple(history.ids[draft.id] for draft in batch.drafts)
+
+    def _drafts(self, history: History, events: Sequence[Event], occasion: Occasion) -> tuple[Draft, ...]:
+        cause = occasion.cause
+        said = history.answers(self.lane, cause) if cause else 0
+        identities = (
+            ids.event_id(history.id, self.lane, cause, said + n) if cause else str(ids.new_uuid())
+            for n, _ in enumerate(events)
+        )
+        return tuple(
+            Draft(event, identity, cause, occasion.correlation, occasion.epoch)
+            for event, identity in zip(events, identities, strict=True)
+        )
+
+    def _compose(self, history: History, drafts: tuple[Draft, ...], occasion: Occasion) -> _Batch:
+        self._refuse_if_fenced(history, occasion)
+        head = self._tail.admission.head(history.id, self.lane)
+        records = compose(
+            drafts,
+            session=history.id,
+            lane=self.lane,
+            head=head,
+            signer=self._signer,
+            source=self._source,
+            time=timestamp(),
+        )
+        return _Batch(drafts, tuple(records), head)
+
+    async def _settle(self, history: History, batch: _Batch, occasion: Occasion) -> None:
+        """Append until the outcome is known to be this batch in the log, or raise."""
+        lane = subjects.lane(history.id, self.lane)
+        after, wait = batch.head.stored, _FIRST_WAIT
+        while batch.drafts[-1].id not in history.ids:
+            try:
+                seq = await self._bus.append(batch.records, lane=lane, after=after)
+                failpoint("between-append-and-ack")
+                await self._tail.reached(seq)
+                return
+            except Conflict:
+                after = await self._caught_up(lane)
+                batch = self._again(history, batch, occasion)
+            except (Ambiguous, Unreachable):
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+                # The same bytes go out again; what may have been stored meanwhile is in the fold by then.
+                await self._caught_up(lane)
+
+    def _again(self, history: History, batch: _Batch, occasion: Occasion) -> _Batch:
+        """What to send after a conflict: the same bytes behind voids, a new body behind somebody else's event."""
+        if batch.drafts[-1].id in history.ids:
+            return batch
+        self._refuse_if_fenced(history, occasion)
+        if self._tail.admission.head(history.id, self.lane).digest == batch.head.digest:
+            return batch
+        if self.lane in EXCLUSIVE and occasion.epoch is not None:
+            raise Fenced(
+                f"the trainer's lane of {history.id} has moved on without epoch {occasion.epoch}.",
+                cure="Another trainer owns the session.",
+            )
+        return self._compose(history, batch.drafts, occasion)
+
+    async def _caught_up(self, lane: str) -> int:
+        """The last sequence stored in the lane, once the tail has seen it; waits for a bus that is away."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                newest = await self._bus.head(lane)
+            except Unreachable:
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                seq = newest.seq if newest else 0
+                await self._tail.reached(seq)
+                return seq
+
+    def _refuse_if_fenced(self, history: History, occasion: Occasion) -> None:
+        claim = history.state.claim
+        if self.lane in EXCLUSIVE and claim and occasion.epoch is not None and claim.epoch > occasion.epoch:
+            raise Fenced(
+                f"epoch {occasion.epoch} of {history.id} is over: {claim.worker} holds epoch {claim.epoch}.",
+                cure="Another trainer owns the session.",
+            )

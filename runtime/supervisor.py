@@ -1,0 +1,224 @@
+"""Runs one agent: wakes its handlers, retries them, records what keeps failing, and never lets one stop another.
+
+A message is only a wake-up; a handler acts on the fold. Every trigger in an open session that has no answer yet is
+handled at start as well, so a restart needs nobody's redelivery. A kill never counts as a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import structlog
+
+from bus import subjects
+from bus.port import Wake, Wakes
+from contracts.common import HandlerFailed
+from contracts.envelope import Fact
+from contracts.errors import Fenced, SwarmError, Unreachable
+from contracts.event import Event
+from runtime.agent import Agent, Handler
+from runtime.ground import Case, Ground
+from runtime.history import History
+from runtime.scribe import Occasion, Scribe
+
+log = structlog.get_logger()
+
+ATTEMPTS = 3
+_FIRST_WAIT = 0.2
+
+
+class Supervisor:
+    """One agent at work."""
+
+    def __init__(self, agent: Agent, ground: Ground, scribe: Scribe, wakes: Wakes) -> None:
+        self.agent = agent
+        self.ready = asyncio.Event()
+        self.lag = 0
+        self._ground = ground
+        self._scribe = scribe
+        self._wakes = wakes
+        self._handled: set[tuple[str, str]] = set()
+        self._orders: dict[str, asyncio.Lock] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._courses: set[asyncio.Task[None]] = set()
+
+    @property
+    def role(self) -> str:
+        """The lane that the agent speaks in."""
+        return self._scribe.lane
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._ground.tail.caught_up.wait()
+        await self.agent.begin()
+        self._ground.presence.here(self.role)
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                for rhythm in self.agent.rhythms:
+                    self._tasks.create_task(self._repeat(rhythm.name, rhythm.seconds))
+                self._scan(self._tasks)
+                self.ready.set()
+                await self._follow_wakes(self._tasks)
+        finally:
+            self.ready.clear()
+            self._ground.presence.gone(self.role)
+            await self.agent.end()
+
+    def _scan(self, tasks: asyncio.TaskGroup) -> None:
+        for history in self._ground.tail.open_sessions():
+            for fact in history.facts:
+                self._dispatch(tasks, fact, history)
+
+    async def _follow_wakes(self, tasks: asyncio.TaskGroup) -> None:
+        async with self._wakes.wakes(self.role) as wakes:
+            async for wake in wakes:
+                tasks.create_task(self._woken(tasks, wake))
+
+    async def _woken(self, tasks: asyncio.TaskGroup, wake: Wake) -> None:
+        tail = self._ground.tail
+        await tail.reached(wake.stored.seq)
+        started = [
+            task
+            for history, fact in self._find(wake.stored.seq, wake.stored.subject)
+            if (task := self._dispatch(tasks, fact, history))
+        ]
+        async with _kept_awake(wake):
+            await asyncio.gather(*started, return_exceptions=True)
+        try:
+            await wake.done()
+        except Unreachable:
+            # It will be delivered again, and found answered.
+            log.debug("a wake-up could not be retired", role=self.role, seq=wake.stored.seq)
+
+    def _find(self, seq: int, subject: str) -> list[tuple[History, Fact]]:
+        try:
+            session = subjects.parse(subject).session
+        except SwarmError:
+            return []
+        history = self._ground.tail.histories.get(session)
+        if history is None:
+            return []
+        # Wake-ups concern the newest facts, so the search begins at the end.
+        for fact in reversed(history.facts):
+            if fact.seq == seq:
+                return [(history, fact)]
+            if fact.seq < seq:
+                break
+        return []
+
+    def _dispatch(self, tasks: asyncio.TaskGroup, fact: Fact, history: History) -> asyncio.Task[None] | None:
+        for handler in self.agent.handlers:
+            if not isinstance(fact.event, handler.hears) or history.state.sealed:
+                continue
+            key = (handler.name, fact.id)
+            answered = handler.says and not handler.course and history.answers(self.role, fact.id)
+            if key in self._handled or answered:
+                continue
+            self._handled.add(key)
+            return tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")
+        return None
+
+    async def _handle(self, handler: Handler, fact: Fact, history: History) -> None:
+        case = self._case(fact, history)
+        if handler.course:
+            await self._attempt(handler, case)
+            return
+        # Reactions of one role to one session come one after the other, in the order of the log.
+        async with self._orders.setdefault(history.id, asyncio.Lock()):
+            await self._attempt(handler, case)
+
+    def _case(self, fact: Fact, history: History) -> Case:
+        position = fact.position
+        # Answers must not depend on how much of a batch was read first, so the case reaches to the batch's end.
+        while not history.facts[position - 1].closes and position < history.size:
+            position += 1
+        return Case(fact, history.states[position], history, self._ground, position)
+
+    async def _attempt(self, handler: Handler, case: Case) -> None:
+        wait = _FIRST_WAIT
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._call(handler, case)
+            except Fenced as error:
+                log.info("fenced out", role=self.role, session=case.history.id, reason=error.message)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises is recorded, and stops nobody else
+                log.warning("handler raised", role=self.role, handler=handler.name, attempt=attempt, error=str(error))
+                if attempt == ATTEMPTS:
+                    await self._give_up(handler, case, error)
+                    return
+                await asyncio.sleep(wait)
+                wait *= 4
+            else:
+                return
+
+    async def _call(self, handler: Handler, case: Case) -> None:
+        method = getattr(self.agent, handler.name)
+        arguments: dict[str, Any] = {handler.case: case} if handler.case else {}
+        if handler.course:
+            arguments[handler.say] = self._voice(case)
+            await method(case.fact.event, **arguments)
+            return
+        answer = _as_events(await method(case.fact.event, **arguments))
+        if answer and not case.history.answers(self.role, case.fact.id):
+            await self._say(case, answer)
+
+    def _voice(self, case: Case) -> Any:
+        async def say(*events: Event, epoch: int | None = None) -> tuple[Fact, ...]:
+            return await self._say(case, events, epoch)
+
+        return say
+
+    def _say(self, case: Case, events: Sequence[Event], epoch: int | None = None) -> Awaitable[tuple[Fact, ...]]:
+        occasion = Occasion(case.fact.id, case.fact.envelope.correlationid or case.session.genesis_id, epoch)
+        return self._scribe.say(case.history.id, events, occasion)
+
+    async def _give_up(self, handler: Handler, case: Case, error: Exception) -> None:
+        cure = error.cure if isinstance(error, SwarmError) else ""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} (in {place.name}, line {place.lineno})"
+        failed = HandlerFailed(
+            role=self.role, handler=handler.name, heard=case.fact.id, error=message[:2000], attempts=ATTEMPTS, cure=cure
+        )
+        log.error("handler gave up", role=self.role, handler=handler.name, session=case.history.id, exc_info=error)
+        facts = await self._say(case, (failed,))
+        letter = {"session": case.history.id, "heard": case.fact.id, "failure": facts[0].id, "error": message[:500]}
+        await self._ground.wire.say(subjects.dead_letter(self.role), orjson.dumps(letter))
+
+    async def _repeat(self, name: str, seconds: float) -> None:
+        while True:
+            try:
+                await getattr(self.agent, name)()
+            except Exception as error:  # noqa: BLE001 - the next beat may succeed, and the log line says what did not
+                log.warning("rhythm raised", role=self.role, rhythm=name, error=str(error), exc_info=error)
+            await asyncio.sleep(seconds)
+
+
+def _as_events(answer: Event | Sequence[Event] | None) -> tuple[Event, ...]:
+    if answer is None:
+        return ()
+    return (answer,) if isinstance(answer, Event) else tuple(answer)
+
+
+@asynccontextmanager
+async def _kept_awake(wake: Wake) -> AsyncIterator[None]:
+    """Tell the log now and then that the wake-up is being worked on."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(10)
+            try:
+                await wake.busy()
+            except Unreachable:
+                continue
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()

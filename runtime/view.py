@@ -1,0 +1,126 @@
+"""A session as people and programs are shown it: pure functions from the fold to JSON values."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from contracts.event import Event, Unknown
+from contracts.envelope import Fact
+from contracts.hyperparameter_specialist import SearchFailed
+from contracts.session import ENDED, Session, owed
+from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
+
+
+def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
+    """What `run`, `wait` and `show` print: one flat object."""
+    return {
+        "session": session.id,
+        "kind": session.kind,
+        "name": session.request.get("name", ""),
+        "state": session.state,
+        "step": session.step,
+        "steps_total": session.total_steps,
+        "epoch": session.evaluations[-1].epoch if session.evaluations else 0,
+        "weights_digest": session.weights_digest,
+        "metrics": metrics(session),
+        "artifacts": artifacts(session, blobs),
+        "wall_s": wall_seconds(session),
+        "events": session.events,
+        "segments": len(session.segments),
+        "sealed": session.sealed.root if session.sealed else None,
+        "owed": [duty.name for duty in owed(session)],
+        "problem": problem(session),
+        "requested_at": session.requested_at,
+    }
+
+
+def metrics(session: Session) -> dict[str, float]:
+    """The control metric and the validator's figures for the best checkpoint, flat."""
+    found: dict[str, float] = {}
+    best = session.best or (session.evaluations[-1] if session.evaluations else None)
+    if best:
+        found |= best.values
+    kept = session.checkpoint("best") or session.checkpoint("last")
+    if kept and kept.validated:
+        prefix = "test_" if kept.validated.split == "test" else "val_"
+        judged = {f"{prefix}{name}": value for name, value in kept.validated.metrics.items()}
+        found |= {name: value for name, value in judged.items() if name not in found}
+    if isinstance(session.outcome, TrainingCompleted):
+        found |= {name: value for name, value in session.outcome.values.items() if name.startswith("test_")}
+    if session.search and session.search.best_value is not None:
+        found["best_value"] = session.search.best_value
+    return found
+
+
+def artifacts(session: Session, blobs: Path | None = None) -> list[dict[str, Any]]:
+    """Every file that a session produced and may be fetched."""
+    found: list[dict[str, Any]] = []
+    for _, made in session.exports:
+        one = {"kind": "model", "format": made.format, "quantize": made.quantize, "digest": made.blob, "bytes": made.bytes}
+        if blobs is not None:
+            one["path"] = str(blobs.parent / "sessions" / session.id / "exports" / made.filename)
+        found.append(one)
+    best = session.checkpoint("best")
+    if best:
+        found.append({"kind": "checkpoint", "step": best.written.step, "digest": best.written.blob, "bytes": best.written.bytes})
+    return found
+
+
+def wall_seconds(session: Session) -> float:
+    """Seconds between the first event and the last, by the writers' clocks."""
+    if not session.requested_at or not session.updated_at:
+        return 0.0
+    return round((_moment(session.ended_at or session.updated_at) - _moment(session.requested_at)).total_seconds(), 3)
+
+
+def problem(session: Session) -> dict[str, str] | None:
+    """Why a session did not complete."""
+    outcome = session.outcome
+    if isinstance(outcome, TrainingFailed):
+        return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
+    if isinstance(outcome, TrainingCancelled):
+        return {"code": "cancelled", "message": outcome.reason or "cancelled", "cure": ""}
+    if isinstance(outcome, SearchFailed):
+        return {"code": "search-failed", "message": outcome.message, "cure": outcome.cure}
+    if outcome is not None and outcome.wire == "dataset.rejected":
+        problems = outcome.model_dump()["problems"]
+        text = "; ".join(one.get("message", "") for one in problems)
+        return {"code": "dataset-rejected", "message": text, "cure": problems[0].get("cure", "") if problems else ""}
+    if outcome is not None and outcome.wire in ("export.refused", "handler.failed"):
+        data = outcome.model_dump()
+        return {"code": outcome.wire, "message": data.get("message") or data.get("error", ""), "cure": data["cure"]}
+    return None
+
+
+def ended(session: Session) -> bool:
+    """Whether nothing more will happen."""
+    return session.state in ENDED
+
+
+def event_line(fact: Fact) -> dict[str, Any]:
+    """One event as NDJSON: its place, who, what and the data."""
+    return {
+        "seq": fact.position,
+        "stream_seq": fact.seq,
+        "time": fact.envelope.time,
+        "lane": fact.lane,
+        "laneseq": fact.envelope.laneseq,
+        "name": fact.name,
+        "id": fact.id,
+        "cause": fact.envelope.causationid,
+        "digest": fact.digest,
+        "data": data_of(fact.event),
+    }
+
+
+def data_of(event: Event) -> Any:
+    """An event's data in its JSON form."""
+    if isinstance(event, Unknown):
+        return event.data
+    return event.model_dump(mode="json")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
