@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from contracts.errors import ChildDied, Refused
+from contracts.errors import ChildDied, Refused, SwarmError
 from runtime.child import Child
 from runtime.frames import encode
 from runtime.zygote_link import Forked, ZygoteLink
@@ -77,7 +77,11 @@ class Children:
                     await link.close()
                 link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
                 self._zygotes[profile] = link
-            await link.ready()
+            try:
+                await link.ready()
+            except SwarmError:
+                await link.close()
+                raise
 
     @asynccontextmanager
     async def job(
@@ -121,11 +125,12 @@ class Children:
             await self.warm(profile)
             link = self._zygotes[profile]
             forked = await link.fork(purpose, session, begin)
+            if forked.fate.pid is not None:
+                return link, forked
+            forked.channel.close()
             if forked.fate.refusal:
                 raise Refused(
                     f"The system refused a process for a {purpose} job: {forked.fate.refusal}.",
                     cure="Raise the limit of processes (ulimit -u) or free memory.",
                 )
-            if forked.fate.pid is not None:
-                return link, forked
         raise ChildDied(f"Two zygotes died while they forked a {purpose} job.", cure="`swarm doctor` looks into it.")

@@ -9,12 +9,12 @@ import socket
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import anyio
 
@@ -40,7 +40,7 @@ class Forked:
 class ZygoteLink:
     """A zygote that was started. The thread of the event loop started it, and with that thread it ends (PDEATHSIG)."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, output: Any) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, output: IO[bytes]) -> None:
         self.jobs: dict[int, Forked] = {}
         self.pid = process.pid
         self._process = process
@@ -60,7 +60,7 @@ class ZygoteLink:
         """Begin to start one; `ready` waits for its imports."""
         ours, theirs = socket.socketpair()
         output = tempfile.TemporaryFile()  # noqa: SIM115 - read when the zygote dies, closed with the link
-        with theirs:
+        with theirs, _closed_on_failure(ours, output):
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "runtime.zygote", str(theirs.fileno()), str(os.getpid()), *modules),
                 env=dict(environment) | _source_path(),
@@ -96,13 +96,14 @@ class ZygoteLink:
         ours, theirs = socket.socketpair()
         job = Forked(next(self._numbers), Channel(ours), purpose, session)
         self.jobs[job.number] = job
+        if not self._open:
+            self._end(job, _NOBODY_SAW, None)
         try:
             with theirs:
                 await self._send(encode("fork", {"job": job.number}), theirs.fileno())
-            await job.channel.send(begin)
+            with suppress(OSError):  # a job that is dead already; its fate says so
+                await job.channel.send(begin)
             await job.fate.begun.wait()
-        except OSError:
-            self._lose()
         except BaseException:
             self.kill(job)
             job.channel.close()
@@ -132,12 +133,15 @@ class ZygoteLink:
         self._output.close()
 
     async def _send(self, data: bytes, descriptor: int) -> None:
+        """Hand over a frame and a descriptor; a zygote that cannot take them is lost, which its jobs' fates say."""
         async with self._sending:
-            while True:
+            while self._open:
                 try:
                     socket.send_fds(self._control, [data], [descriptor])
                 except BlockingIOError:
                     await anyio.wait_writable(self._control)
+                except OSError:
+                    self._lose()
                 else:
                     return
 
@@ -193,8 +197,18 @@ class ZygoteLink:
 
     def _last_words(self) -> str:
         self._output.seek(0)
-        said: str = self._output.read()[-2000:].decode(errors="replace").strip()
+        said = self._output.read()[-2000:].decode(errors="replace").strip()
         return f"Its last words: {said}" if said else "It said nothing."
+
+
+@contextmanager
+def _closed_on_failure(*files: IO[bytes] | socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.close()
+        raise
 
 
 def _source_path() -> dict[str, str]:
