@@ -46,7 +46,6 @@ class _Session:
     stored: dict[str, int] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     branch: list[Said] = field(default_factory=list)
-    newer: NewerThanCode | None = None
 
 
 class Admission:
@@ -64,6 +63,7 @@ class Admission:
         self._source = keyrings
         self._rings: dict[str, Keyring] = {}
         self._sessions: dict[str, _Session] = {}
+        self._newer: dict[str, NewerThanCode] = {}
 
     def admit(self, stored: Stored) -> list[Fact]:
         """The facts that this message completes: none while its append is incomplete, or when it is void.
@@ -128,7 +128,8 @@ class Admission:
         return self.keyring(subjects.partition(session))
 
     def _enter(self, session: _Session, where: subjects.Fact, stored: Stored) -> None:
-        self._stop_at_newer(session, where.session)
+        if self._newer:
+            self._stop_at_newer(where.session)
         if stored.seq <= session.last:
             raise NotVerified(
                 f"message {stored.seq} of session {where.session} came after message {session.last}.",
@@ -140,9 +141,8 @@ class Admission:
         if tip and (stored.seq != tip.stored.seq + 1 or where.lane != tip.envelope.lane):
             self._abandon(session)
 
-    def _stop_at_newer(self, session: _Session, name: str) -> None:
-        keyring = self._sessions.get(self._ring(name).session)
-        newer = session.newer or (keyring.newer if keyring else None)
+    def _stop_at_newer(self, session: str) -> None:
+        newer = self._newer.get(session) or self._newer.get(self._ring(session).session)
         if newer is not None:
             raise newer
 
@@ -176,9 +176,10 @@ class Admission:
         _refuse_replays(session, facts)
         _refuse_stale_seal(session, facts)
         keyring = self._folded(facts)
-        session.newer = next((each.newer for each in append if each.newer), None)
-        if session.newer:
-            raise session.newer
+        newer = next((each.newer for each in append if each.newer), None)
+        if newer:
+            self._newer[said.envelope.subject] = newer
+            raise newer
         _commit(session, facts)
         if keyring is not None:
             self._rings[subjects.partition(keyring.session)] = keyring
