@@ -1,0 +1,105 @@
+"""What is carried and not kept, over core NATS: telling, asking, hearing, answering."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+import orjson
+
+from bus.frames import Frame, publication
+from bus.link import Link, Mailbox
+from bus.port import Answer
+from contracts.errors import Failed, SwarmError, TooLarge
+
+_KEPT = 65_536
+"""Messages that a slow hearer may be behind; then the oldest are dropped, for this is not the log."""
+
+
+class CoreWire:
+    """`Wire` over one connection."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def say(self, subject: str, body: bytes) -> None:
+        """See `Wire.say`."""
+        self._fits(subject, body)
+        await self._link.send(publication(subject, "", b"", body))
+
+    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
+        """See `Wire.ask`."""
+        self._fits(subject, body)
+        await self._link.connected(timeout)
+        return (await self._link.ask(subject, body, timeout=timeout)).body
+
+    def hear(self, subjects: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, bytes]]]:
+        """See `Wire.hear`."""
+        return self._hear(subjects)
+
+    def answer(self, subjects: str, reply: Answer, *, queue: str = "") -> AbstractAsyncContextManager[None]:
+        """See `Wire.answer`."""
+        return self._answer(subjects, reply, queue)
+
+    @contextlib.asynccontextmanager
+    async def _hear(self, subjects: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        mailbox = Mailbox(keep=_KEPT)
+        await self._link.connected()
+        close = await self._link.listen(subjects, mailbox.put)
+        try:
+            async with contextlib.aclosing(_pairs(mailbox)) as pairs:
+                yield pairs
+        finally:
+            await close()
+
+    @contextlib.asynccontextmanager
+    async def _answer(self, subjects: str, reply: Answer, queue: str) -> AsyncIterator[None]:
+        at_work: set[asyncio.Task[None]] = set()
+
+        def begin(frame: Frame) -> None:
+            task = asyncio.create_task(self._reply(frame, reply))
+            at_work.add(task)
+            task.add_done_callback(at_work.discard)
+
+        await self._link.connected()
+        close = await self._link.listen(subjects, begin, queue=queue)
+        try:
+            yield
+        finally:
+            await close()
+            for task in at_work:
+                task.cancel()
+            await asyncio.gather(*at_work, return_exceptions=True)
+
+    async def _reply(self, frame: Frame, reply: Answer) -> None:
+        said = await answered(reply, frame.subject, frame.body)
+        if frame.reply:
+            with contextlib.suppress(SwarmError):
+                self._fits(frame.reply, said)
+                await self._link.send(publication(frame.reply, "", b"", said))
+
+    def _fits(self, subject: str, body: bytes) -> None:
+        if len(body) > self._link.limit:
+            raise TooLarge(
+                f"{len(body)} bytes for {subject!r} are above the limit of {self._link.limit}.",
+                cure="Put the bulk into a blob and name its digest.",
+            )
+
+
+async def answered(reply: Answer, subject: str, body: bytes) -> bytes:
+    """The reply, or the error that stopped it as the object that stands under `error` everywhere."""
+    try:
+        return await reply(subject, body)
+    except SwarmError as refused:
+        error = refused
+    except Exception as broken:  # a responder that broke must not leave the asker waiting
+        error = Failed(f"{type(broken).__name__}: {broken}")
+    return orjson.dumps({"error": error.as_json()})
+
+
+async def _pairs(mailbox: Mailbox) -> AsyncGenerator[tuple[str, bytes]]:
+    while True:
+        for frame in await mailbox.take():
+            yield frame.subject, frame.body

@@ -1,0 +1,90 @@
+"""Reading the log by direct gets, in batches: for identities that may create no consumer, such as guests and clients.
+
+Each batch names the sequence before every record, so a gap shows. A follower asks again when the live feed hints at
+something new, and now and then without a hint, because the feed is not the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import orjson
+
+from bus.frames import Frame, publication
+from bus.link import Link, Mailbox
+from bus.port import Stored
+from bus.rights import LIVE
+from bus.rights import api as prefix
+from contracts.errors import Failed, Unreachable
+
+_BATCH = 500
+_BYTES = 4 * 2**20
+_END, _NOTHING = 204, 404
+_SILENCE = 5.0
+_POLL = (0.0, 0.01, 0.05, 1.0)
+"""Seconds until an unanswered hint is looked into again; the last holds when there is no hint."""
+
+
+class DirectReader:
+    """Records of one stream under a filter, after a sequence, until one (or for ever)."""
+
+    def __init__(self, link: Link, stream: str, subjects: str, *, after: int, until: int | None) -> None:
+        self._link = link
+        self._stream = stream
+        self._subjects = subjects
+        self._after = after
+        self._until = until
+
+    async def records(self) -> AsyncGenerator[Stored]:
+        """The records; a generator that must be closed."""
+        hints = Mailbox(keep=1)
+        close = await self._link.listen(f"{LIVE}.{self._subjects}", hints.put) if self._until is None else None
+        quiet = 0
+        try:
+            while self._until is None or self._after < self._until:
+                before = self._after
+                try:
+                    async for stored in self._batch():
+                        yield stored
+                except Unreachable:
+                    if self._until is not None:
+                        raise
+                quiet = 0 if self._after > before else min(quiet + 1, len(_POLL) - 1)
+                if quiet and await hints.take(_POLL[quiet]):
+                    quiet = 0
+        finally:
+            if close:
+                await close()
+
+    async def _batch(self) -> AsyncGenerator[Stored]:
+        await self._link.connected(None if self._until is None else 5.0)
+        mailbox, inbox = Mailbox(), self._link.new_inbox()
+        forget = self._link.on_loss(mailbox.lose)
+        close = await self._link.listen(inbox, mailbox.put)
+        asked = {"seq": self._after + 1, "next_by_subj": self._subjects, "batch": _BATCH, "max_bytes": _BYTES}
+        subject = f"{prefix(self._link.identity)}.DIRECT.GET.{self._stream}"
+        previous = 0
+        try:
+            await self._link.send(publication(subject, inbox, b"", orjson.dumps(asked)))
+            while taken := await mailbox.take(_SILENCE):
+                for frame in taken:
+                    if frame.status in (_END, _NOTHING):
+                        return
+                    stored, told = self._stored(frame)
+                    if told != previous:
+                        return
+                    previous = self._after = stored.seq
+                    yield stored
+                    if self._after == self._until:
+                        return
+            raise Unreachable("The log stopped in the middle of an answer.", cure="Read again.")
+        finally:
+            forget()
+            await close()
+
+    def _stored(self, frame: Frame) -> tuple[Stored, int]:
+        headers = frame.headers
+        if frame.status or "Nats-Sequence" not in headers:
+            raise Failed(f"The log refuses a direct get: {frame.head[:80]!r}.", cure="Has the bus been provisioned?")
+        stored = Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], frame.body, frame.stored_headers)
+        return stored, int(headers["Nats-Last-Sequence"])

@@ -1,0 +1,357 @@
+"""The bus over a real NATS server: the only file that imports `nats`, and where the parts are put together.
+
+nats-py keeps the socket, the handshake and the reconnects; messages are framed and routed here, because its own paths
+lose the client to one oversized message, hide denials behind timeouts, and queue facts while nobody is connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nats import errors as nats_errors
+from nats.aio.client import Client, Server
+from nats.aio.subscription import Subscription
+
+from bus.core_wire import CoreWire
+from bus.durable import DurableWakes
+from bus.frames import Frame, publication
+from bus.link import Close, Handler, Link, Lost, NoResponder, Silent
+from bus.nkeys import UserKey
+from bus.provision import Layout, StreamAdmin
+from bus.rights import CLIENT, inbox
+from bus.stream_log import StreamLog
+from bus.subjects import GUEST
+from contracts.errors import Refused, SwarmError, Unreachable
+
+_PING = 5
+"""Seconds between pings; two without answer end a connection that only looks alive."""
+_PATIENCE = 10.0
+_WATCH = 1.0
+_RETRY = (0.05, 2.0)
+"""The first and the longest pause between two tries to reconnect."""
+_NO_RESPONDER = 503
+_DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"")
+
+
+class _Client(Client):
+    """nats-py's client with messages handed to plain functions, and no life after the death of its read loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: dict[int, Handler] = {}
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        handler = self.handlers.get(sid)
+        if handler is not None:
+            handler(Frame(subject.decode(), reply.decode(), data, headers or b""))
+
+    async def _read_loop(self) -> None:
+        await super()._read_loop()
+        if self.is_connected:
+            await self._process_op_err(nats_errors.UnexpectedEOF())
+
+
+@dataclass(eq=False, slots=True)
+class _Listening:
+    subject: str
+    queue: str
+    handler: Handler
+    subscription: Subscription | None = None
+    denied: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    answer: asyncio.Future[Frame]
+    subjects: frozenset[str]
+    empty: bool
+
+
+class NatsLink:
+    """`bus.link.Link` over nats-py."""
+
+    def __init__(self, urls: Sequence[str], identity: str, key: UserKey | None, tls: ssl.SSLContext | None) -> None:
+        self.identity = identity
+        self.limit = 0
+        self._urls = list(urls)
+        self._key = key
+        self._tls = tls
+        self._client = _Client()
+        self._up = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
+        self._asked: dict[str, _Asked] = {}
+        self._listening: dict[_Listening, None] = {}
+        self._told: dict[Callable[[], None], None] = {}
+        self._why = "no answer"
+        self._answers = self.new_inbox()
+
+    async def open(self, timeout: float) -> None:
+        """Connect for the first time. Raises `Unreachable`, or `Refused` when the server does not know the key."""
+        await self._connect(timeout)
+        await self.listen(f"{self._answers}.*", self._answered)
+        self._watch = asyncio.create_task(self._rebuild_when_dead())
+
+    async def close(self) -> None:
+        """Close for good; what was sent before arrives."""
+        if self._watch:
+            self._watch.cancel()
+        if self._client.is_connected:
+            with contextlib.suppress(nats_errors.Error, OSError):
+                await self._client.flush(2)
+        await self._client.close()
+        self._lose()
+
+    async def connected(self, patience: float | None = 5.0) -> None:
+        """See `Link.connected`."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._up.wait()
+        except TimeoutError:
+            raise self._unreachable() from None
+
+    def new_inbox(self) -> str:
+        """See `Link.new_inbox`."""
+        return f"{inbox(self.identity)}.{self._client._nuid.next().decode()}"
+
+    def on_loss(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """See `Link.on_loss`."""
+        self._told[tell] = None
+        return lambda: self._told.pop(tell, None)
+
+    async def ask(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> Frame:
+        """See `Link.ask`."""
+        return await self._ask(lambda reply: publication(subject, reply, b"", body), (subject,), timeout, empty=True)
+
+    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], timeout: float) -> Frame:
+        """See `Link.ask_all`."""
+        return await self._ask(frames, subjects, timeout, empty=False)
+
+    async def send(self, frames: bytes) -> None:
+        """See `Link.send`."""
+        transport = self._client._transport
+        if transport is None or not self._up.is_set():
+            raise self._unreachable()
+        try:
+            # Straight to the socket: what nats-py queues would be sent after a reconnect, behind our own second try.
+            transport.write(frames)
+            await transport.drain()  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError) as broken:
+            raise Lost(f"The connection broke while sending ({broken}).", cure="Try again.") from broken
+
+    async def listen(self, subject: str, handler: Handler, *, queue: str = "") -> Close:
+        """See `Link.listen`."""
+        await self.connected()
+        listening = _Listening(subject, queue, handler)
+        self._listening[listening] = None
+        await self._subscribe(listening)
+        try:
+            if subject.startswith(inbox(self.identity)):
+                await self._client._flush_pending(force_flush=True)
+            else:
+                await self._client.flush(5)  # a round trip, so that a denial has come
+        except nats_errors.Error as broken:
+            self._listening.pop(listening)
+            raise Lost(f"The connection broke while subscribing ({broken}).", cure="Try again.") from broken
+        if listening.denied:
+            self._listening.pop(listening)
+            raise Refused(f"{self.identity!r} may not hear {subject!r}.", cure="See bus/rights.py.")
+        return lambda: self._unlisten(listening)
+
+    async def _subscribe(self, listening: _Listening) -> None:
+        # The future keeps nats-py from starting a task or an iterator of its own; it is never used.
+        unused: asyncio.Future[None] = asyncio.Future()
+        subscription = await self._client.subscribe(listening.subject, queue=listening.queue, future=unused)
+        listening.subscription = subscription
+        self._client.handlers[subscription._id] = listening.handler
+
+    async def _unlisten(self, listening: _Listening) -> None:
+        self._listening.pop(listening, None)
+        subscription, listening.subscription = listening.subscription, None
+        if subscription is not None:
+            self._client.handlers.pop(subscription._id, None)
+            with contextlib.suppress(nats_errors.Error, OSError):
+                await subscription.unsubscribe()
+
+    async def _ask(
+        self, frames: Callable[[str], bytes], subjects: Collection[str], timeout: float, *, empty: bool
+    ) -> Frame:
+        token = str(next(self._numbers))
+        asked = _Asked(asyncio.get_running_loop().create_future(), frozenset(map(str.lower, subjects)), empty)
+        self._asked[token] = asked
+        try:
+            async with asyncio.timeout(timeout):
+                await self.send(frames(f"{self._answers}.{token}"))
+                frame = await asked.answer
+        except TimeoutError:
+            raise Silent(f"No answer within {timeout} s to {min(subjects)!r}.", cure="Try again.") from None
+        finally:
+            self._asked.pop(token)
+            asked.answer.cancel()
+        if frame.status == _NO_RESPONDER:
+            raise NoResponder(f"Nobody listens on {min(subjects)!r}.", cure="Is the swarm up?")
+        return frame
+
+    def _answered(self, frame: Frame) -> None:
+        asked = self._asked.get(frame.subject.rpartition(".")[2])
+        if asked and not asked.answer.done() and (frame.body or asked.empty or frame.status):
+            asked.answer.set_result(frame)
+
+    async def _connect(self, timeout: float) -> None:
+        client = _Client()
+        if self._key:
+            client._public_nkey = self._key.public
+        try:
+            async with asyncio.timeout(timeout):
+                await client.connect(
+                    self._urls,
+                    name=self.identity,
+                    inbox_prefix=inbox(self.identity),
+                    signature_cb=self._key.sign if self._key else None,
+                    tls=self._tls,
+                    allow_reconnect=False,
+                    reconnect_time_wait=_RETRY[0],  # type: ignore[arg-type]  # seconds, annotated as whole ones
+                    max_reconnect_attempts=-1,
+                    reconnect_to_server_handler=_next_server,
+                    ping_interval=_PING,
+                    pending_size=0,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_loss,
+                    reconnected_cb=self._on_return,
+                )
+        except (TimeoutError, OSError, nats_errors.Error) as failed:
+            await client.close()
+            if "authorization violation" in str(failed).lower():
+                raise Refused(
+                    f"The server at {', '.join(self._urls)} does not know the key of {self.identity!r}.",
+                    cure="Use the credentials that `swarm status --json` names.",
+                ) from None
+            raise self._unreachable() from failed
+        # A first connection fails fast; an established one comes back.
+        client.options["allow_reconnect"] = True
+        self._client, self.limit = client, client.max_payload
+        self._up.set()
+
+    async def _rebuild_when_dead(self) -> None:
+        """nats-py closes its client for good on some errors, and its reconnecting can die: begin anew then."""
+        while True:
+            await asyncio.sleep(_WATCH)
+            client = self._client
+            given_up = client._reconnection_task is None or client._reconnection_task.done()
+            if client.is_connected or not (client.is_closed or given_up):
+                continue
+            self._lose()
+            with contextlib.suppress(SwarmError, nats_errors.Error, OSError):
+                await client.close()
+                await self._connect(_PATIENCE)
+                for listening in list(self._listening):
+                    await self._subscribe(listening)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._why = str(error)
+        denied = _DENIED.search(self._why)
+        if denied is None:
+            return
+        kind, subject = denied.groups()
+        if kind == "subscription":
+            for listening in self._listening:
+                listening.denied |= listening.subject.lower() == subject
+        for asked in self._asked.values():
+            if kind == "publish" and subject in asked.subjects and not asked.answer.done():
+                refusal = Refused(f"{self.identity!r} may not publish to {subject!r}.", cure="See bus/rights.py.")
+                asked.answer.set_exception(refusal)
+
+    async def _on_loss(self) -> None:
+        self._lose()
+
+    async def _on_return(self) -> None:
+        self.limit = self._client.max_payload
+        self._up.set()
+
+    def _lose(self) -> None:
+        self._up.clear()
+        for asked in self._asked.values():
+            if not asked.answer.done():
+                asked.answer.set_exception(Lost("The connection was lost before the answer came.", cure="Try again."))
+        for tell in list(self._told):
+            tell()
+
+    def _unreachable(self) -> Unreachable:
+        return Unreachable(
+            f"The server at {', '.join(self._urls)} does not answer ({self._why}).",
+            cure="Start it with `swarm up`, or name another with --url.",
+        )
+
+
+def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+    """The one that failed least, after a pause that grows with its failures."""
+    chosen = min(servers, key=lambda server: server.reconnects)
+    first, longest = _RETRY
+    return chosen, min(longest, first * 2.0 ** min(chosen.reconnects, 10)) if chosen.reconnects else 0.0
+
+
+class JetStreamBus(StreamLog, DurableWakes, CoreWire):
+    """`Log`, `Wakes` and `Wire` of one identity on one connection."""
+
+    def __init__(self, link: Link, *, partition: str = "00") -> None:
+        edge = link.identity == CLIENT or link.identity.startswith(GUEST)
+        StreamLog.__init__(self, link, partition=partition, edge=edge)
+        DurableWakes.__init__(self, link, stream=f"EV_{partition}")
+        CoreWire.__init__(self, link)
+
+
+class JetStreamAdmin(JetStreamBus, StreamAdmin):
+    """The bus of the identity `admin`, which may also provision."""
+
+    def __init__(self, link: Link, *, partition: str = "00", layout: Layout | None = None) -> None:
+        JetStreamBus.__init__(self, link, partition=partition)
+        StreamAdmin.__init__(self, link, layout or Layout(partition=partition))
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    url: str | Sequence[str],
+    identity: str,
+    key: UserKey | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    timeout: float = _PATIENCE,
+    partition: str = "00",
+) -> AsyncIterator[JetStreamBus]:
+    """The bus as one identity sees it (a role, "client", or "guest_NAME"), until the context ends."""
+    async with _linked(url, identity, key, tls, timeout) as link:
+        yield JetStreamBus(link, partition=partition)
+
+
+@contextlib.asynccontextmanager
+async def connect_admin(
+    url: str | Sequence[str],
+    key: UserKey | None = None,
+    *,
+    layout: Layout | None = None,
+    tls: ssl.SSLContext | None = None,
+    timeout: float = _PATIENCE,
+) -> AsyncIterator[JetStreamAdmin]:
+    """The bus as the provisioning identity sees it."""
+    layout = layout or Layout()
+    async with _linked(url, "admin", key, tls, timeout) as link:
+        yield JetStreamAdmin(link, partition=layout.partition, layout=layout)
+
+
+@contextlib.asynccontextmanager
+async def _linked(
+    url: str | Sequence[str], identity: str, key: UserKey | None, tls: ssl.SSLContext | None, timeout: float
+) -> AsyncIterator[NatsLink]:
+    link = NatsLink([url] if isinstance(url, str) else url, identity, key, tls)
+    try:
+        await link.open(timeout)
+        yield link
+    finally:
+        await link.close()

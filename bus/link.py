@@ -1,0 +1,96 @@
+"""What the log, the wake-ups and the wire need of a connection to NATS; `bus.jetstream` makes one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection
+from typing import Protocol
+
+from bus.frames import Frame
+from contracts.errors import Unreachable
+
+Handler = Callable[[Frame], None]
+"""Takes a message as it comes; it must not block and must not raise."""
+
+Close = Callable[[], Awaitable[None]]
+
+
+class Lost(Unreachable):
+    """The connection broke while an answer was awaited: what was asked may or may not have happened."""
+
+
+class Silent(Unreachable):
+    """No answer came in time."""
+
+
+class NoResponder(Unreachable):
+    """The server says that nobody listens on the subject: nothing was delivered."""
+
+
+class Link(Protocol):
+    """One identity's connection; it comes back by itself and tells those who want to know that it was away."""
+
+    identity: str
+    limit: int
+    """Bytes of headers and body that the server takes in one message."""
+
+    async def connected(self, patience: float | None = 5.0) -> None:
+        """Wait for the connection; `Unreachable` after `patience` seconds."""
+        ...
+
+    async def ask(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> Frame:
+        """Request and reply. Raises `Lost`, `Silent`, `NoResponder`, or `Refused` when the server denies it."""
+        ...
+
+    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], timeout: float) -> Frame:
+        """Send what `frames(reply)` gives and return the first answer with a body."""
+        ...
+
+    async def send(self, frames: bytes) -> None:
+        """Write publications as they are."""
+        ...
+
+    async def listen(self, subject: str, handler: Handler, *, queue: str = "") -> Close:
+        """Have every message under a filter handed to `handler`; over reconnects, until closed."""
+        ...
+
+    def new_inbox(self) -> str:
+        """A subject that only this identity may hear."""
+        ...
+
+    def on_loss(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Be told when the connection is lost; returns how to stop being told."""
+        ...
+
+
+class Mailbox:
+    """Messages between the connection, which puts, and one reader, who takes all there are."""
+
+    def __init__(self, keep: int | None = None) -> None:
+        self._frames: deque[Frame] = deque(maxlen=keep)
+        self._news = asyncio.Event()
+        self.lost = False
+
+    def put(self, frame: Frame) -> None:
+        """Never blocks; with `keep` the oldest falls out."""
+        self._frames.append(frame)
+        self._news.set()
+
+    def lose(self) -> None:
+        """Say that the connection is gone: what was put before is still taken, then `take` gives nothing."""
+        self.lost = True
+        self._news.set()
+
+    async def take(self, timeout: float | None = None) -> list[Frame]:
+        """All that came; empty after `timeout` seconds of silence or a loss."""
+        if not self._frames and not self.lost:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._news.wait()
+            except TimeoutError:
+                return []
+        taken = list(self._frames)
+        self._frames.clear()
+        return taken

@@ -1,0 +1,126 @@
+"""Reading the log in order by an ephemeral push consumer: fast, gap-free, over reconnects; it appends nothing.
+
+The server numbers what it delivers (the consumer sequence) and names the position in the stream (the stream sequence).
+Whatever does not continue both, or a silence longer than the heartbeat allows, makes the reader begin a new consumer
+behind the last record that it gave. Flow control is answered when the records before it were taken, so a slow reader
+slows the server down instead of filling memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from bus.answers import NoMessage, api
+from bus.frames import Frame, publication
+from bus.link import Link, Mailbox
+from bus.port import Stored
+from contracts.errors import NotVerified, Unreachable
+
+HEARTBEAT = 2.0
+_MISSED = 2.5
+_FORGOTTEN_AFTER = 5.0
+_CONTROL = 100
+
+
+class OrderedReader:
+    """Records of one stream under a filter, after a sequence, until one (or for ever)."""
+
+    def __init__(self, link: Link, stream: str, subjects: str, *, after: int, until: int | None) -> None:
+        self._link = link
+        self._stream = stream
+        self._subjects = subjects
+        self._after = after
+        self._until = until
+        self._given: Stored | None = None
+
+    async def records(self) -> AsyncGenerator[Stored]:
+        """The records; a generator that must be closed."""
+        while self._until is None or self._after < self._until:
+            try:
+                async with self._consumer() as mailbox:
+                    async for stored in self._deliveries(mailbox):
+                        yield stored
+                        if self._after == self._until:
+                            return
+            except Unreachable:
+                if self._until is not None:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _deliveries(self, mailbox: Mailbox) -> AsyncGenerator[Stored]:
+        """What one consumer delivers, until something is missing."""
+        position = 0
+        while taken := await mailbox.take(HEARTBEAT * _MISSED):
+            for frame in taken:
+                if frame.status == _CONTROL:
+                    if not await self._control(frame, position):
+                        return
+                    continue
+                seq, count = _sequences(frame.reply)
+                if count != position + 1 or seq <= self._after:
+                    return
+                position, self._after = count, seq
+                self._given = Stored(seq, frame.subject, frame.body, frame.stored_headers)
+                yield self._given
+
+    async def _control(self, frame: Frame, position: int) -> bool:
+        """Answer flow control; False when a heartbeat tells of a delivery that did not arrive."""
+        headers = frame.headers
+        wanted = frame.reply or headers.get("Nats-Consumer-Stalled", "")
+        if wanted:
+            await self._link.send(publication(wanted, "", b"", b""))
+        return int(headers.get("Nats-Last-Consumer", position)) == position
+
+    @contextlib.asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[Mailbox]:
+        await self._link.connected(None if self._until is None else 5.0)
+        await self._still_there()
+        mailbox, inbox = Mailbox(), self._link.new_inbox()
+        forget = self._link.on_loss(mailbox.lose)
+        close = await self._link.listen(inbox, mailbox.put)
+        try:
+            await api(self._link, f"CONSUMER.CREATE.{self._stream}", self._config(inbox))
+            yield mailbox
+        finally:
+            forget()
+            await close()
+
+    def _config(self, inbox: str) -> dict[str, object]:
+        config = {
+            "deliver_subject": inbox,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._after + 1,
+            "filter_subject": self._subjects,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "flow_control": True,
+            "idle_heartbeat": int(HEARTBEAT * 1e9),
+            "inactive_threshold": int(_FORGOTTEN_AFTER * 1e9),
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        return {"stream_name": self._stream, "config": config}
+
+    async def _still_there(self) -> None:
+        """After an interruption: the last record given must still be in the log."""
+        if self._given is None:
+            return
+        try:
+            found = await api(self._link, f"STREAM.MSG.GET.{self._stream}", {"seq": self._given.seq})
+        except NoMessage:
+            found = {"message": {"subject": None}}
+        if found["message"]["subject"] != self._given.subject:
+            raise NotVerified(
+                f"The log no longer holds record {self._given.seq}, which it served before.",
+                cure="The store was lost or set back: `swarm doctor --repair` uses the copy in the session's files.",
+            )
+
+
+def _sequences(reply: str) -> tuple[int, int]:
+    """Stream and consumer sequence in an ack subject of either form."""
+    tokens = reply.split(".")
+    at = 5 if len(tokens) == 9 else 7
+    return int(tokens[at]), int(tokens[at + 1])

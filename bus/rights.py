@@ -1,0 +1,170 @@
+"""Who may publish and hear what on the server: the rights of every identity, deny by default; no configuration text.
+
+Two accounts. LOG holds the streams and the built-in roles. EDGE holds clients and guests: it owns nothing, creates no
+consumers, and reaches LOG only through the imports listed here. Nobody has `allow_responses`: who answers requests
+may publish to inboxes and to the server's own reply subjects, never to a subject that the asker made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bus import nkeys, subjects
+from contracts.errors import InvalidInput
+
+ROLES = (
+    "host",
+    "data_manager",
+    "trainer",
+    "checkpoint_keeper",
+    "validator",
+    "resource_monitor",
+    "diagnostician",
+    "hyperparameter_specialist",
+    "exporter",
+    "ledger",
+    "desk",
+    "admin",
+)
+"""The built-in identities of the account LOG."""
+
+CLIENT = "client"
+
+_LANES: Mapping[str, tuple[str, ...]] = {"desk": ("desk", "operator", "keyring", "root")}
+_ASKERS = ("host", "hyperparameter_specialist")
+_READS = ("DIRECT.GET.*", "DIRECT.GET.*.>", "STREAM.MSG.GET.*", "STREAM.INFO.*")
+_NEXT = "CONSUMER.MSG.NEXT.*"
+_API = "$JS.API"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The subjects an identity may publish to and subscribe to; nothing else."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Public keys by identity: all that a server's configuration needs to know."""
+
+    roles: Mapping[str, str]
+    client: str
+    guests: Mapping[str, str] = field(default_factory=dict)
+
+    def with_guest(self, agent: str, public: str) -> Users:
+        """These users and one guest more (or with a new key)."""
+        subjects.lane_everywhere(subjects.GUEST + agent)
+        return replace(self, guests={**self.guests, agent: nkeys.check_public(public)})
+
+    @classmethod
+    def of(cls, keys: Path, guests: Mapping[str, str] | None = None) -> Users:
+        """The users whose seeds stand in a folder as NAME.seed, minted where they are missing."""
+        made = {name: nkeys.keep(seed_file(keys, name)).public for name in (*ROLES, CLIENT)}
+        client = made.pop(CLIENT)
+        found = {path.stem.removeprefix("guest_"): nkeys.read(path).public for path in keys.glob("guest_*.seed")}
+        return cls(made, client, {**found, **(guests or {})})
+
+
+def seed_file(keys: Path, identity: str) -> Path:
+    """Where the seed of an identity (a role, "client", or "guest_NAME") stands."""
+    return keys / f"{identity}.seed"
+
+
+def inbox(identity: str) -> str:
+    """The prefix of the only inboxes that an identity may hear."""
+    if identity == CLIENT:
+        return "_INBOX"
+    if identity.startswith(subjects.GUEST):
+        return f"_GUEST.{identity[len(subjects.GUEST) :]}"
+    return f"_INBOX.{identity}"
+
+
+def api(identity: str) -> str:
+    """The prefix of the JetStream API: the account EDGE reaches LOG's under a name of its own, because the server
+    answers the usual one itself, with "not enabled", in an account that holds no streams."""
+    return "LOG.API" if _at_edge(identity) else _API
+
+
+def rights(identity: str) -> Rights:
+    """What an identity may do."""
+    if identity == "admin":
+        return Rights((">",), (">",))
+    if identity == CLIENT:
+        return Rights((subjects.COMMANDS, *_reads(CLIENT)), (f"{inbox(CLIENT)}.>", *_LIVE_HERE))
+    if identity.startswith(subjects.GUEST):
+        return _guest(identity)
+    if identity in ROLES:
+        return _role(identity)
+    raise InvalidInput(f"{identity!r} is no identity of the bus.", cure=f"Known: {', '.join(ROLES)}, client, guest_*.")
+
+
+def _own(role: str) -> tuple[str, ...]:
+    """What every speaker may publish: its presence, its dead letters, and its own durable's requests and acks."""
+    return (
+        f"swarm.sys.{role}.*.hb",
+        subjects.dead_letter(role),
+        f"{api(role)}.{_NEXT}.{role}",
+        f"$JS.ACK.*.{role}.>",
+        f"$JS.ACK.*.*.*.{role}.>",  # the second form of ack subjects has domain and account before the stream
+    )
+
+
+def _reads(identity: str) -> tuple[str, ...]:
+    return tuple(f"{api(identity)}.{verb}" for verb in _READS)
+
+
+def _at_edge(identity: str) -> bool:
+    return identity == CLIENT or identity.startswith(subjects.GUEST)
+
+
+def _role(role: str) -> Rights:
+    lanes = tuple(subjects.lane_everywhere(lane) for lane in _LANES.get(role, (role,)))
+    publish = [*lanes, *_own(role), subjects.TELEMETRY, *_reads(role)]
+    # Consumers without a name in the subject are ephemeral: nobody can redirect another role's durable.
+    publish += ["$JS.API.CONSUMER.CREATE.*", "$JS.FC.>", f"{inbox('desk')}.>"]
+    hear = [f"{inbox(role)}.>", subjects.redrive(role), subjects.TELEMETRY, subjects.heartbeats()]
+    if role in _ASKERS:
+        publish.append(subjects.COMMANDS)
+    if role == "desk":
+        publish += [subjects.COMMANDS, "swarm.redrive.*", "_INBOX.>", "_R_.>"]
+        hear.append(subjects.COMMANDS)
+    return Rights(tuple(publish), tuple(hear))
+
+
+def _guest(identity: str) -> Rights:
+    publish = (subjects.lane_everywhere(identity), *_own(identity), *_reads(identity))
+    return Rights(publish, (f"{inbox(identity)}.>", *_LIVE_HERE))
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One subject that EDGE reaches in LOG: as a service (asked, `many` replies or one) or as a stream (heard);
+    `as_` is its name in EDGE where that differs."""
+
+    subject: str
+    service: bool = True
+    many: bool = False
+    as_: str = ""
+
+
+LIVE = "live"
+"""What EDGE hears of LOG as it happens comes under this prefix; it is a hint to read, not the log."""
+
+CROSSINGS = (
+    Crossing(subjects.COMMANDS),
+    Crossing("swarm.ev.*.*.guest.>"),
+    Crossing("swarm.sys.*.*.hb"),
+    Crossing("swarm.dlq.*"),
+    *(Crossing(f"{_API}.{verb}", many=verb.startswith("DIRECT"), as_=f"{api(CLIENT)}.{verb}") for verb in _READS),
+    Crossing(f"{_API}.{_NEXT}.*", many=True, as_=f"{api(CLIENT)}.{_NEXT}.*"),
+    Crossing("$JS.ACK.>"),
+    Crossing(subjects.EVERYTHING, service=False),
+    Crossing(subjects.TELEMETRY, service=False),
+)
+"""All imports of EDGE, there from the start: users can be added while a server runs, imports cannot."""
+
+_LIVE_HERE = tuple(f"{LIVE}.{crossing.subject}" for crossing in CROSSINGS if not crossing.service)

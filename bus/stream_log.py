@@ -1,0 +1,121 @@
+"""The log on JetStream: appends under optimistic concurrency, the head from the leader, reads of either kind.
+
+Every append to a lane names the same filter, and one append is one atomic batch: the server checks the lane's last
+sequence once and stores all records or none.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from bus import frames
+from bus.answers import NoMessage, api, parse
+from bus.direct import DirectReader
+from bus.frames import Frame
+from bus.link import Link, Lost, NoResponder, Silent
+from bus.ordered import OrderedReader
+from bus.port import Record, Stored
+from bus.subjects import matches, stream
+from contracts.errors import Ambiguous, InvalidInput, TooLarge, Unreachable
+
+LARGEST_BATCH = 1000
+"""Records in one append; the server takes no more in one atomic batch."""
+
+ACK_WAIT = 5.0
+
+
+def check(records: Sequence[Record], lane: str, limit: int) -> None:
+    """Refuse an append that no log would take, before anything is sent."""
+    if not records:
+        raise InvalidInput("An append needs at least one record.")
+    if len(records) > LARGEST_BATCH:
+        raise TooLarge(f"An append of {len(records)} records is above {LARGEST_BATCH}.", cure="Append in parts.")
+    for record in records:
+        frames.check(record, limit)
+        if not matches(lane, record.subject):
+            raise InvalidInput(f"{record.subject!r} is not in the lane {lane!r}.", cure="One append, one lane.")
+
+
+class StreamLog:
+    """`Log` over one connection. An `edge` identity may not create consumers and reads by direct gets instead."""
+
+    def __init__(self, link: Link, *, partition: str = "00", edge: bool = False) -> None:
+        self._link = link
+        self._partition = partition
+        self._reader = DirectReader if edge else OrderedReader
+        self.ack_wait = ACK_WAIT
+
+    async def append(self, records: Sequence[Record], *, lane: str, after: int) -> int:
+        """See `Log.append`."""
+        check(records, lane, self._link.limit)
+        await self._link.connected()
+        try:
+            batch, subjects = _batch(records, lane, after), {record.subject for record in records}
+            answer = await self._link.ask_all(batch, subjects, self.ack_wait)
+        except (Lost, Silent) as unknown:
+            raise Ambiguous(
+                f"No answer to an append to {lane!r}: it may or may not be stored.",
+                cure="Read the lane's head and compare.",
+            ) from unknown
+        except NoResponder:
+            raise Unreachable(f"No stream takes {lane!r} now: nothing was stored.", cure="Try again.") from None
+        return int(parse(answer)["seq"])
+
+    async def head(self, subjects: str) -> Stored | None:
+        """See `Log.head`."""
+        verb = f"STREAM.MSG.GET.{stream(subjects, self._partition)}"
+        try:
+            message = (await api(self._link, verb, {"last_by_subj": subjects}))["message"]
+        except NoMessage:
+            return None
+        block = base64.b64decode(message.get("hdrs", ""))
+        body = base64.b64decode(message.get("data", ""))
+        return Stored(message["seq"], message["subject"], body, Frame("", "", b"", block).stored_headers)
+
+    def read(
+        self, subjects: str, *, after: int = 0, follow: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Stored]]:
+        """See `Log.read`."""
+        return self._read(subjects, after, follow)
+
+    @contextlib.asynccontextmanager
+    async def _read(self, subjects: str, after: int, follow: bool) -> AsyncIterator[AsyncIterator[Stored]]:
+        until = None
+        if not follow:
+            # The leader's head is the present: a reader that a lagging replica serves waits until it gets there.
+            last = await self.head(subjects)
+            until = last.seq if last else 0
+        reader = self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=until)
+        async with contextlib.aclosing(reader.records()) as records:
+            yield records
+
+
+def _batch(records: Sequence[Record], lane: str, after: int) -> Callable[[str], bytes]:
+    """The publications of one append. The first is answered by nothing or a refusal, the last by the ack."""
+    expected = {
+        "Nats-Expected-Last-Subject-Sequence": str(after),
+        "Nats-Expected-Last-Subject-Sequence-Subject": lane,
+    }
+    if len(records) == 1:
+        return lambda reply: _one(records[0], reply, expected)
+
+    def frames_of(reply: str) -> bytes:
+        last, parts = len(records), []
+        name = "-".join(reply.split(".")[-2:])  # as unique as the inbox
+        for n, record in enumerate(records, 1):
+            own = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(n)}
+            if n == 1:
+                own |= expected
+            if n == last:
+                own["Nats-Batch-Commit"] = "1"
+            parts.append(_one(record, reply if n in (1, last) else "", own))
+        return b"".join(parts)
+
+    return frames_of
+
+
+def _one(record: Record, reply: str, own: dict[str, str]) -> bytes:
+    return frames.publication(record.subject, reply, frames.head({**own, **record.headers}), record.body)
