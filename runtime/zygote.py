@@ -62,10 +62,12 @@ class Zygote:
             if self._control.fileno() in ready and not self._obey():
                 return
 
-    def kill_all(self) -> None:
-        """End what still runs."""
+    def end_all(self) -> None:
+        """End what still runs; returns when it is gone."""
         for number in self._jobs:
             self._kill(number)
+        for pid in self._jobs.values():
+            os.waitpid(pid, 0)
 
     def _tell(self, kind: str, **data: int | str) -> None:
         self._control.sendall(encode(kind, data))
@@ -224,7 +226,7 @@ def main(arguments: list[str]) -> int:
     except ConnectionError:
         return 1
     finally:
-        zygote.kill_all()
+        zygote.end_all()
     return 0
 
 

@@ -92,15 +92,12 @@ class ZygoteLink:
         )
 
     async def fork(self, purpose: str, session: str, begin: bytes) -> Forked:
-        """A new job, waiting for nothing; its fate says at once whether it began."""
+        """A new job that has begun, or whose fate says why it has not."""
         ours, theirs = socket.socketpair()
         job = Forked(next(self._numbers), Channel(ours), purpose, session)
-        self.jobs[job.number] = job
-        if not self._open:
-            self._end(job, _NOBODY_SAW, None)
         try:
             with theirs:
-                await self._send(encode("fork", {"job": job.number}), theirs.fileno())
+                await self._hand_over(job, theirs)
             with suppress(OSError):  # a job that is dead already; its fate says so
                 await job.channel.send(begin)
             await job.fate.begun.wait()
@@ -130,20 +127,26 @@ class ZygoteLink:
             self._process.kill()
             await self._process.wait()
         self._lose()
+        anyio.notify_closing(self._control)
+        self._control.close()
         self._output.close()
 
-    async def _send(self, data: bytes, descriptor: int) -> None:
-        """Hand over a frame and a descriptor; a zygote that cannot take them is lost, which its jobs' fates say."""
+    async def _hand_over(self, job: Forked, end: socket.socket) -> None:
+        """Have the zygote fork for `end`; when it cannot hear that, the job ends before it began."""
         async with self._sending:
             while self._open:
                 try:
-                    socket.send_fds(self._control, [data], [descriptor])
+                    socket.send_fds(self._control, [encode("fork", {"job": job.number})], [end.fileno()])
                 except BlockingIOError:
-                    await anyio.wait_writable(self._control)
+                    with suppress(anyio.ClosedResourceError):
+                        await anyio.wait_writable(self._control)
                 except OSError:
                     self._lose()
                 else:
+                    # Only what was sent is waited for: a task may be cancelled before.
+                    self.jobs[job.number] = job
                     return
+        self._end(job, _NOBODY_SAW, None)
 
     def _hear(self) -> None:
         try:
@@ -190,7 +193,6 @@ class ZygoteLink:
             return
         self._open = False
         asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()
         self._settled.set()
         for job in list(self.jobs.values()):
             self._end(job, _NOBODY_SAW, socket.SHUT_RDWR)

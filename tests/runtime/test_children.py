@@ -209,6 +209,22 @@ async def test_a_task_that_is_cancelled_leaves_no_job_behind(either: Children) -
     assert seen[0].exit is not None
 
 
+async def test_jobs_cancelled_at_any_moment_leave_nothing_behind(either: Children) -> None:
+    async def cut_short(after: float) -> None:
+        task = asyncio.create_task(outcome(either, "obey"))
+        await asyncio.wait([task], timeout=after)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    await outcome(either, "double", {"value": 0})
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for after in range(40):
+        await asyncio.gather(*(cut_short((after + part / 3) / 10_000) for part in range(3)))
+    await until(lambda: all(running.purpose == "zygote" for running in either.running()))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 # Processes.
 
 
