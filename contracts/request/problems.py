@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -11,26 +11,34 @@ from pydantic_core import ErrorDetails
 
 from contracts.errors import Problem
 
-_BOUNDS = {
-    "greater_than_equal": ("ge", "at least"),
-    "greater_than": ("gt", "more than"),
-    "less_than_equal": ("le", "at most"),
-    "less_than": ("lt", "less than"),
-}
+Saying = Callable[[object, Mapping[str, Any]], tuple[str, str]]
+"""From the value and the schema's context: what is wrong, and the cure."""
 
-_KINDS = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
+
+def _bound(key: str, words: str) -> Saying:
+    return lambda value, context: (f"{_shown(value)} is out of bounds", f"Write {words} {context[key]}.")
+
+
+def _kind(name: str) -> Saying:
+    return lambda value, _: (f"{_shown(value)} is not {name}", f"Write {name}.")
+
+
+_SAYINGS: Mapping[str, Saying] = {
+    "refused": lambda _, context: (context["message"], context["cure"]),
+    "literal_error": lambda value, context: (f"{_shown(value)} is not known", did_you_mean(value, _allowed(context))),
+    "finite_number": lambda value, _: (f"{_shown(value)} is not finite", "Write a finite number."),
+    "too_short": lambda _, context: (f"has {context['actual_length']} items", f"Give {context['min_length']} or more."),
+    "too_long": lambda _, context: (f"has {context['actual_length']} items", f"Give {context['max_length']} or fewer."),
+    "greater_than_equal": _bound("ge", "at least"),
+    "greater_than": _bound("gt", "more than"),
+    "less_than_equal": _bound("le", "at most"),
+    "less_than": _bound("lt", "less than"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), _kind("a whole number")),
+    **dict.fromkeys(("float_parsing", "float_type"), _kind("a number")),
+    **dict.fromkeys(("bool_parsing", "bool_type"), _kind("true or false")),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _kind("a mapping of keys to values")),
+    "string_type": _kind("text"),
+    "tuple_type": _kind("a list"),
 }
 
 
@@ -60,30 +68,17 @@ def _inside(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
 def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> Problem:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     path, section = _place(detail["loc"], schema)
-    at = ".".join(path)
-    match kind:
-        case "extra_forbidden":
-            return Problem(at, f"unknown key {path[-1]!r}", did_you_mean(path[-1], section.model_fields))
-        case "missing":
-            return Problem(at, "is required", f"Add `{path[-1]}`.")
-        case "union_tag_invalid" | "union_tag_not_found":
-            return _unknown_tag(path, section, context, value)
-        case "literal_error":
-            return Problem(at, f"{_shown(value)} is not known", did_you_mean(value, _allowed(context)))
-        case "refused":
-            return Problem(at, context["message"], context["cure"])
-        case "finite_number":
-            return Problem(at, f"{_shown(value)} is not finite", "Write a finite number.")
-        case "too_short" | "too_long":
-            length = context["actual_length"]
-            least, most = context.get("min_length"), context.get("max_length")
-            return Problem(at, f"has {length} items", f"Give at least {least}." if least else f"Give at most {most}.")
-        case _ if kind in _BOUNDS:
-            key, words = _BOUNDS[kind]
-            return Problem(at, f"{_shown(value)} is out of bounds", f"Write {words} {context[key]}.")
-        case _ if kind in _KINDS:
-            return Problem(at, f"{_shown(value)} is not {_KINDS[kind]}", f"Write {_KINDS[kind]}.")
-    return Problem(at, f"{_shown(value)}: {detail['msg'][0].lower()}{detail['msg'][1:]}", "")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _unknown_tag(path, section, context, value)
+    if kind == "extra_forbidden":
+        message, cure = f"unknown key {path[-1]!r}", did_you_mean(path[-1], section.model_fields)
+    elif kind == "missing":
+        message, cure = "is required", f"Add `{path[-1]}`."
+    elif kind in _SAYINGS:
+        message, cure = _SAYINGS[kind](value, context)
+    else:
+        message, cure = f"{_shown(value)}: {detail['msg'][0].lower()}{detail['msg'][1:]}", ""
+    return Problem(".".join(path), message, cure)
 
 
 def _unknown_tag(path: list[str], section: Any, context: Mapping[str, Any], value: object) -> Problem:

@@ -1,4 +1,4 @@
-"""What every section of a request shares: frozen, closed to unknown keys, finite numbers. No section is defined here."""
+"""What every section of a request shares: frozen, closed, finite numbers. No section is defined here."""
 
 from __future__ import annotations
 

@@ -1,0 +1,90 @@
+"""State as bytes and back: safetensors with the state root inside, checked on every load. It opens no files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from contracts.errors import NotVerified
+from contracts.request import Request
+from runtime.engine import digest, state
+from runtime.engine.facts import Facts
+from runtime.engine.learner import Learner
+
+KEY = "stigmergy"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Unpacked state whose root has been recomputed."""
+
+    tensors: Mapping[str, Tensor]
+    step: int
+    state_root: str
+    weights_digest: str
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+def seal(tensors: Mapping[str, Tensor], step: int, aliases: Mapping[str, str] | None = None) -> Checkpoint:
+    """Name staged state by its digests."""
+    return Checkpoint(tensors, step, digest.root(tensors), weights_digest(tensors), dict(aliases or {}))
+
+
+def weights_digest(tensors: Mapping[str, Tensor]) -> str:
+    """The digest over parameters and buffers among some state; the one that windows carry."""
+    return digest.root({name: one for name, one in tensors.items() if name.startswith("model.")})
+
+
+def pack(checkpoint: Checkpoint) -> bytes:
+    """Canonical safetensors bytes: the same state gives the same bytes, in any process."""
+    about = {
+        "step": checkpoint.step,
+        "state_root": checkpoint.state_root,
+        "weights_digest": checkpoint.weights_digest,
+        "aliases": dict(checkpoint.aliases),
+    }
+    text = json.dumps(about, sort_keys=True, separators=(",", ":"))
+    data: bytes = safetensors.torch.save(dict(checkpoint.tensors), {KEY: text})
+    return data
+
+
+def unpack(data: bytes, *, state_root: str | None = None) -> Checkpoint:
+    """State from bytes, in fresh aligned tensors; raises `NotVerified` unless its roots are those it claims.
+
+    `state_root` is the root that the log names; without it the bytes are only checked against themselves.
+    """
+    try:
+        loaded = safetensors.torch.load(data)
+        about = _about(data)
+        tensors = {name: one.clone() for name, one in loaded.items()}
+        found = Checkpoint(tensors, about["step"], about["state_root"], about["weights_digest"], about["aliases"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise NotVerified("this is not a checkpoint of ours", cure="Use an earlier checkpoint.") from error
+    root = digest.root(tensors)
+    if root != found.state_root or (state_root is not None and root != state_root):
+        wanted = state_root or found.state_root
+        raise NotVerified(f"the checkpoint has the root {root!r}, not {wanted!r}", cure="Use an earlier checkpoint.")
+    if weights_digest(tensors) != found.weights_digest:
+        raise NotVerified("the checkpoint's weights are not those it names", cure="Use an earlier checkpoint.")
+    return found
+
+
+def load_model(request: Request, facts: Facts, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The trained model in evaluation mode, on the CPU, from a checkpoint's tensors."""
+    model = Learner(request, facts).build()
+    kept = {name: one for name, one in tensors.items() if name.startswith("model.")}
+    state.restore(state.weights(model), kept)
+    return model.eval()
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    about: dict[str, Any] = json.loads(header["__metadata__"][KEY])
+    return about

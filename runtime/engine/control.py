@@ -1,0 +1,61 @@
+"""Best, patience and early stop: a pure fold over the evaluations on the path, never over a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from contracts.request.early_stopping import EarlyStopping
+
+LESS_IS_BETTER = ("loss", "rmse", "mae")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Where the control metric stands after some evaluations."""
+
+    metric: str
+    enabled: bool
+    patience: int
+    min_delta: float
+    best: float | None = None
+    best_step: int | None = None
+    waited: int = 0
+    improved: bool = False
+
+    @classmethod
+    def of(cls, rules: EarlyStopping) -> Control:
+        """Before any evaluation."""
+        return cls(rules.metric, rules.enabled, rules.patience, rules.min_delta)
+
+    def after(self, step: int, value: float) -> Control:
+        """After one more evaluation; a value that is not a number is never an improvement."""
+        gain = 0.0
+        if self.best is not None:
+            gain = self.best - value if self.less_is_better else value - self.best
+        improved = value == value if self.best is None else gain > self.min_delta  # noqa: PLR0124 - NaN is not itself
+        if improved:
+            return replace(self, best=value, best_step=step, waited=0, improved=True)
+        return replace(self, waited=self.waited + 1, improved=False)
+
+    def after_all(self, evaluations: Iterable[tuple[int, float]]) -> Control:
+        """After recorded (step, value) pairs in order: how a resume or a rewind restores it."""
+        control = self
+        for step, value in evaluations:
+            control = control.after(step, value)
+        return control
+
+    @property
+    def less_is_better(self) -> bool:
+        """True for losses and errors, false for scores."""
+        return self.metric.removeprefix("val_").endswith(LESS_IS_BETTER)
+
+    @property
+    def patience_left(self) -> int:
+        """How many more evaluations may pass without improvement."""
+        return max(0, self.patience - self.waited)
+
+    @property
+    def stop(self) -> bool:
+        """Whether training ends here."""
+        return self.enabled and self.waited >= self.patience

@@ -1,0 +1,183 @@
+"""The canonical dataset: raw columns in files, memory-mapped, named by a Merkle root. It reads no foreign format."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from contracts.errors import InvalidInput, NotFound, NotVerified
+from runtime.engine.facts import Facts
+
+FORMAT = 1
+PIECE = 1 << 22
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One column of one split as it lies on disk; `pieces` are the digests of its 4 MiB pieces, in order."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a dataset is: its facts, its columns and one root over all of them; the same rows have the same root."""
+
+    facts: Facts
+    splits: Mapping[str, Mapping[str, Stored]]
+    root: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON form, `root` included."""
+        return _body(self.facts, self.splits) | {"root": self.root}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Manifest:
+        """A manifest from its JSON form; raises `NotVerified` when its root is not the root of the rest."""
+        splits = {
+            split: {
+                name: Stored(one["dtype"], tuple(one["shape"]), one["file"], tuple(one["pieces"]))
+                for name, one in columns.items()
+            }
+            for split, columns in raw["splits"].items()
+        }
+        made = cls(Facts.from_json(raw["facts"]), splits, raw["root"])
+        if _root(made.facts, splits) != made.root:
+            raise NotVerified(f"the manifest's root {made.root!r} is not that of its content", cure="Prepare it again.")
+        return made
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Rows per split."""
+        return self.facts.rows
+
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Every data file and its size in bytes."""
+        for columns in self.splits.values():
+            for one in columns.values():
+                yield one.file, int(np.prod(one.shape, dtype=np.int64)) * np.dtype(one.dtype).itemsize
+
+
+def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray]], facts: Facts) -> Manifest:
+    """Write splits as canonical files, each fsynced, the manifest last; the same rows give the same bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stored = {
+        split: {name: _column(directory, f"{split}.{name}.bin", columns[name]) for name in sorted(columns)}
+        for split, columns in sorted(splits.items())
+    }
+    manifest = Manifest(facts, stored, _root(facts, stored))
+    _write_synced(directory / f"{MANIFEST}.new", [_canonical(manifest.as_json())])
+    (directory / f"{MANIFEST}.new").rename(directory / MANIFEST)
+    _sync_directory(directory)
+    return manifest
+
+
+class Dataset:
+    """An opened canonical dataset: columns are memory maps, `facts` and `root` come from the manifest."""
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.facts = manifest.facts
+        self.root = manifest.root
+
+    @classmethod
+    def open(cls, directory: Path, *, verify: bool = True) -> Dataset:
+        """Open what `write` wrote; with `verify` every byte is checked against the manifest."""
+        try:
+            raw = (directory / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"there is no dataset in {str(directory)!r}", cure="Prepare it first.") from None
+        try:
+            manifest = Manifest.from_json(json.loads(raw))
+        except (ValueError, KeyError, TypeError) as error:
+            raise NotVerified(f"the manifest in {str(directory)!r} cannot be read", cure="Prepare it again.") from error
+        dataset = cls(directory, manifest)
+        if verify:
+            dataset.verify()
+        return dataset
+
+    def columns(self, split: str) -> dict[str, np.ndarray]:
+        """The columns of one split as memory maps; writing to them does not reach the files."""
+        if split not in self.manifest.splits:
+            raise NotFound(f"there is no split {split!r}", cure=f"Splits: {', '.join(self.manifest.splits)}.")
+        return {name: self._map(one) for name, one in self.manifest.splits[split].items()}
+
+    def verify(self) -> None:
+        """Raises `NotVerified` naming the first file whose bytes are not those that were written."""
+        for split in self.manifest.splits.values():
+            for one in split.values():
+                if tuple(_pieces(_bytes(self._map(one)))) != one.pieces:
+                    raise NotVerified(f"{one.file!r} is not what was prepared", cure="Prepare the dataset again.")
+
+    def _map(self, one: Stored) -> np.ndarray:
+        if 0 in one.shape:
+            return np.empty(one.shape, np.dtype(one.dtype))
+        try:
+            return np.memmap(self.directory / one.file, np.dtype(one.dtype), "c", shape=one.shape)
+        except (OSError, ValueError) as error:
+            raise NotVerified(f"{one.file!r} is missing or too short", cure="Prepare the dataset again.") from error
+
+
+def _column(directory: Path, file: str, column: np.ndarray) -> Stored:
+    if column.dtype.hasobject or column.dtype.kind not in "fiub":
+        cure = "Use floats, integers or booleans."
+        raise InvalidInput(f"the column {file!r} has the dtype {column.dtype.str!r}", cure=cure)
+    canonical = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
+    data = _bytes(canonical)
+    _write_synced(directory / file, (data[first : first + PIECE] for first in range(0, len(data), PIECE)))
+    return Stored(canonical.dtype.str, canonical.shape, file, tuple(_pieces(data)))
+
+
+def _bytes(column: np.ndarray) -> memoryview:
+    return column.reshape(-1).view(np.uint8).data
+
+
+def _pieces(data: memoryview) -> Iterator[str]:
+    return (str(blake3(data[first : first + PIECE]).hexdigest()) for first in range(0, len(data), PIECE))
+
+
+def _body(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> dict[str, Any]:
+    stored = {
+        split: {
+            name: {"dtype": one.dtype, "shape": one.shape, "file": one.file, "pieces": one.pieces}
+            for name, one in columns.items()
+        }
+        for split, columns in splits.items()
+    }
+    return {"format": FORMAT, "facts": facts.as_json(), "splits": stored}
+
+
+def _root(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> str:
+    return str(blake3(_canonical(_body(facts, splits))).hexdigest())
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _write_synced(path: Path, pieces: Any) -> None:
+    with path.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

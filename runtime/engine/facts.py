@@ -1,0 +1,111 @@
+"""What a dataset says about itself, small enough to build a model from. No rows are kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Columns = Mapping[str, np.ndarray]
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: numpy's name of the dtype (`<f4`) and the shape of one row."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Task, shapes and the training split's statistics; `outputs` is how many numbers a model answers per row.
+
+    Images have shape (channels, height, width) and one mean and scale per channel; plain features one per feature.
+    """
+
+    task: Literal["classification", "regression", "other"]
+    rows: Mapping[str, int]
+    columns: Mapping[str, Column]
+    outputs: int = 1
+    labels: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    target_mean: float = 0.0
+    target_scale: float = 1.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row of the column `x`."""
+        return self.columns["x"].shape
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; 0 when the task is not classification."""
+        return self.outputs if self.task == "classification" else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; `Facts.from_json` gives the same facts back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Facts:
+        """Facts from their JSON form."""
+        columns = {name: Column(one["dtype"], tuple(one["shape"])) for name, one in raw["columns"].items()}
+        lists = {name: tuple(raw[name]) for name in ("labels", "features", "mean", "scale")}
+        return cls(**{**raw, **lists, "columns": columns})
+
+
+def describe(
+    splits: Mapping[str, Columns],
+    task: Literal["classification", "regression", "other"],
+    *,
+    labels: Sequence[str] = (),
+    features: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Facts:
+    """The facts of prepared splits; statistics come from the training split alone, so nothing leaks."""
+    train = splits["train"]
+    columns = {name: Column(column.dtype.str, column.shape[1:]) for name, column in train.items()}
+    rows = {name: len(next(iter(split.values()))) for name, split in splits.items()}
+    mean, scale = _spread(train["x"]) if "x" in train else ((), ())
+    target_mean, target_scale = 0.0, 1.0
+    outputs = 1
+    if task == "classification":
+        outputs = len(labels) or 1 + max(int(split["y"].max(initial=0)) for split in splits.values())
+    elif task == "regression":
+        (target_mean,), (target_scale,) = _spread(train["y"].reshape(-1, 1))
+    return Facts(
+        task,
+        rows,
+        columns,
+        outputs,
+        tuple(labels),
+        tuple(features),
+        mean,
+        scale,
+        target_mean,
+        target_scale,
+        extra or {},
+    )
+
+
+def _spread(column: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation per channel of images, else per feature; what is constant has scale 1."""
+    width = column.shape[1] if column.ndim == 4 else int(np.prod(column.shape[1:]))
+    total, squares, count = np.zeros(width), np.zeros(width), 0
+    for first in range(0, len(column), CHUNK):
+        chunk = column[first : first + CHUNK]
+        values = chunk.astype(np.float64).reshape(len(chunk), width, -1)
+        total += values.sum(axis=(0, 2))
+        squares += np.square(values).sum(axis=(0, 2))
+        count += len(chunk) * values.shape[2]
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
+    scale = np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
+    return tuple(mean.tolist()), tuple(scale.tolist())

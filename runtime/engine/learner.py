@@ -1,0 +1,125 @@
+"""What a request trains, as one workload: the user's own, or built-in parts in the same form. It does not train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from contracts.errors import InvalidRequest, Problem
+from contracts.request import Request
+from contracts.request.loss import AutoLoss, CrossEntropy, Mse
+from contracts.request.model import WorkloadModel
+from contracts.request.validation import TASK_OF
+from runtime.engine import chance, kinds
+from runtime.engine.chance import Stream
+from runtime.engine.facts import Facts
+from runtime.engine.kinds import Batch
+from runtime.engine.workload import Metric, Workload, find, options_of
+
+
+class Standard(Workload):
+    """Built-in model, loss and metrics as a workload."""
+
+    ours: ClassVar[bool] = True
+
+    def __init__(self, request: Request, facts: Facts) -> None:
+        self._loss = kinds.losses.of(_loss_option(request, facts))(_loss_option(request, facts), facts)
+
+    def build(self, o: Any, facts: Facts) -> nn.Module:
+        return kinds.models.of(o)(o, facts)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self._loss(model(batch["x"]), batch)
+
+    def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and answers from one pass."""
+        answers = model(batch["x"])
+        return self._loss(answers, batch), answers
+
+
+class Learner:
+    """A workload with its options, facts and metrics: all that differs between one training and another."""
+
+    def __init__(self, request: Request, facts: Facts) -> None:
+        self.request, self.facts = request, facts
+        self.workload: Workload
+        if isinstance(request.model, WorkloadModel):
+            self.workload = find(request.model.workload)()
+            self._options: Any = options_of(type(self.workload), request.model.options)
+        else:
+            self.workload = Standard(request, facts)
+            self._options = request.model
+        self.metrics = _metrics(request, facts, self.workload)
+        self.foreign = not self.workload.ours
+
+    def reseed(self, seed: int) -> None:
+        """Set the generators that this learner's code may draw from."""
+        (chance.reseed_all if self.foreign else chance.reseed)(seed)
+
+    def build(self) -> nn.Module:
+        """The initial model, a function of request and facts; built-in weights come from exact integer draws."""
+        seed = self.request.reproducibility.seed
+        self.reseed(chance.mix(seed, Stream.BUILD) >> 1)
+        model = self.workload.build(self._options, self.facts)
+        if not self.foreign:
+            initialise(model, seed)
+        return model
+
+    def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss to go down, and scalars to record."""
+        found = self.workload.loss(model, batch)
+        if isinstance(found, Tensor):
+            return found, {}
+        return found["loss"], {name: value.detach() for name, value in found.items() if name != "loss"}
+
+    def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Loss and, when there are metrics, the answers they judge by."""
+        if isinstance(self.workload, Standard):
+            return self.workload.judged(model, batch)
+        loss, _ = self.objective(model, batch)
+        return loss, self.workload.predict(model, batch) if self.metrics else None
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Uniform weights of torch's usual width, drawn by integers and scaled exactly: the same on every machine."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            for part, tensor in module.named_parameters(recurse=False):
+                key = chance.mix(seed, Stream.WEIGHTS, *f"{name}.{part}".encode())
+                draws = torch.from_numpy(chance.uniform(key, tensor.numel())).reshape(tensor.shape)
+                with torch.no_grad():
+                    tensor.copy_((draws * 2 - 1) * bound)
+
+
+def _loss_option(request: Request, facts: Facts) -> Any:
+    """The loss asked for, or the task's own; raises `InvalidRequest` when it does not fit the task."""
+    if facts.task == "other":
+        message = "built-in models need a target of classes or of numbers"
+        raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
+    if isinstance(request.loss, AutoLoss):
+        return CrossEntropy(type="cross_entropy") if facts.task == "classification" else Mse(type="mse")
+    if request.loss.task != facts.task:
+        message = f"{request.loss.type!r} is a loss for {request.loss.task}, and the target is for {facts.task}"
+        raise InvalidRequest([Problem("loss.type", message, "Leave the section `loss` out.")])
+    return request.loss
+
+
+def _metrics(request: Request, facts: Facts, workload: Workload) -> dict[str, Metric]:
+    """The metrics of every evaluation: those asked for (or the task's), the control metric's, the workload's own."""
+    own = dict(workload.metrics())
+    fitting = [name for name, task in TASK_OF.items() if task == facts.task]
+    asked = request.validation.metrics
+    names = [] if asked == "auto" and (own or not workload.ours) else fitting if asked == "auto" else list(asked)
+    control = request.early_stopping.metric.removeprefix("val_")
+    names += [control] if control not in ("loss", *own, *names) else []
+    for name in names:
+        if name not in fitting:
+            message = f"{name!r} cannot judge this data"
+            cure = f"Choose from {', '.join((*own, *fitting)) or 'loss'}."
+            raise InvalidRequest([Problem("validation.metrics", message, cure)])
+    return {**{name: kinds.metrics.of(name) for name in names}, **own}

@@ -1,0 +1,168 @@
+"""Training from grid step to grid step. It knows no clock, no log and no network: it is advanced, and reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from runtime.engine import chance, digest, state
+from runtime.engine.control import Control
+from runtime.engine.dataset import Dataset
+from runtime.engine.evaluate import Judge
+from runtime.engine.evidence import Watch
+from runtime.engine.feed import Feed
+from runtime.engine.learner import Learner
+from runtime.engine.movement import Movement
+from runtime.engine.order import Order
+from runtime.engine.plan import Change, Plan
+from runtime.engine.report import Evaluation, Layer, Report, Window
+from runtime.engine.step import Felt, Part, Works, attempt
+
+ENGINE_BITS = 1
+"""Raised when our own arithmetic, draws or order change, so that nobody expects the old bits from the new code."""
+
+
+class Run:
+    """One stretch of training in one process: made by `start` or `resume`, moved by `advance`."""
+
+    def __init__(self, plan: Plan, dataset: Dataset, *, step: int = 0, control: Control | None = None) -> None:
+        resolved = plan.resolved
+        learner = Learner(plan.request, dataset.facts)
+        model = learner.build().to(resolved.device).train()
+        movement = Movement(plan.request.optimizer, model, learner.workload.param_groups(model))
+        feed = Feed(dataset, "train", resolved.device)
+        self.plan, self.step = plan, step
+        self.control = control or Control.of(plan.request.early_stopping)
+        self._works = Works(learner, model, movement, feed, resolved.precision, resolved.device)
+        self._order = Order(resolved.seed, feed.rows)
+        self._judge = Judge(learner, resolved, dataset)
+        self._concluded = step > 0 and self.finished
+
+    @classmethod
+    def start(cls, plan: Plan, dataset: Dataset) -> Self:
+        """From step 0, with initial weights that follow from the request."""
+        return cls(plan, dataset)
+
+    @classmethod
+    def resume(
+        cls, plan: Plan, dataset: Dataset, tensors: state.Tensors, step: int, *, control: Control | None = None
+    ) -> Self:
+        """From a checkpoint's tensors after `step` attempts; `control` is folded from the evaluations up to there."""
+        run = cls(plan, dataset, step=step, control=control)
+        state.restore(run._alive(), tensors)
+        return run
+
+    def change(self, change: Change) -> None:
+        """A decision that takes effect here, without going back: the next window belongs to a new segment."""
+        if change.step != self.step:
+            raise ValueError(f"a change for step {change.step} cannot be made at step {self.step}; resume from there")
+        self.plan = self.plan.after(change)
+        self._concluded = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether no attempt is left."""
+        return self.step >= self.plan.last_step or self.control.stop
+
+    def advance(self) -> Report:
+        """Train to the next grid step and say what happened; after a decision to stop here, say how it ends."""
+        if self._concluded:
+            raise ValueError(f"this run ended at step {self.step}; there is nothing to advance to")
+        window = None if self.finished else self._train(self.plan.next_grid(self.step))
+        evaluation = self._evaluated(fresh=window is not None)
+        self._concluded = self.finished
+        early = self._concluded and self.step < self.plan.last_step
+        return Report(self.step, window, evaluation, self._worth(evaluation), self._concluded, early)
+
+    def tensors(self, into: state.Tensors | None = None) -> dict[str, Tensor]:
+        """A copy of all state on the CPU; given the buffers of an earlier one it takes no new memory."""
+        return state.copied(self._alive(), into)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Further names of tied tensors."""
+        return state.aliases(self._works.model)
+
+    def weights_digest(self) -> str:
+        """The root over parameters and buffers as they are now."""
+        return digest.root(state.weights(self._works.model))
+
+    def _alive(self) -> dict[str, Tensor]:
+        return state.weights(self._works.model) | self._works.movement.tensors()
+
+    def _train(self, last: int) -> Window:
+        first, resolved = self.step, self.plan.resolved
+        rows = self._order.take(
+            first * resolved.batch * resolved.accumulate, (last - first) * resolved.batch * resolved.accumulate
+        )
+        parts = self._parts(first, rows)
+        steps = range(first, last - 1)
+        felt = [attempt(self._works, self.plan.at(step), parts[step - first], look=False) for step in steps]
+        with Watch(self._works.model, self._works.movement) as watch:
+            felt.append(attempt(self._works, self.plan.at(last - 1), parts[-1], look=True))
+        self.step = last
+        return self._window(first, rows, felt, watch.layers(felt[-1].norms))
+
+    def _parts(self, first: int, rows: np.ndarray) -> list[list[Part]]:
+        """For each attempt its micro-steps, each a seed and its rows."""
+        resolved = self.plan.resolved
+        batches = self._works.feed.rows_tensors(rows.reshape(-1, resolved.batch))
+        seeds = chance.step_seeds(resolved.seed, first * resolved.accumulate, len(batches))
+        micro = list(zip(seeds, batches, strict=True))
+        return [micro[at : at + resolved.accumulate] for at in range(0, len(micro), resolved.accumulate)]
+
+    def _window(self, first: int, rows: np.ndarray, felt: list[Felt], layers: tuple[Layer, ...]) -> Window:
+        losses = _packed([one.loss for one in felt])
+        norm = felt[-1].norm
+        grad_norm = math.nan if norm is None else float(norm)
+        return Window(
+            segment=self.plan.segment_at(first),
+            first=first,
+            last=self.step,
+            losses=losses,
+            grad_norm=grad_norm,
+            learning_rate=self.plan.at(self.step - 1).learning_rate,
+            index_digest=digest.digest(rows.astype("<i8").tobytes()),
+            weights_digest=self.weights_digest(),
+            layers=layers,
+            finite=math.isfinite(grad_norm) and bool(np.isfinite(np.frombuffer(losses, "<f4")).all()),
+            scalars={name: _packed([one.scalars[name] for one in felt]) for name in felt[0].scalars},
+        )
+
+    def _evaluated(self, *, fresh: bool) -> Evaluation | None:
+        """The evaluation that is due at this step, and its effect on the control metric."""
+        epoch = self.plan.evaluated_epoch(self.step)
+        if epoch is None or (not fresh and self.plan.regular_epoch(self.step) is not None):
+            return None
+        values = self._judge.values(self._works.model)
+        self.control = self.control.after(self.step, values[self.control.metric])
+        control = self.control
+        return Evaluation(
+            segment=self.plan.segment_at(self.step - 1),
+            step=self.step,
+            epoch=epoch,
+            values=values,
+            metric=control.metric,
+            improved=control.improved,
+            best=control.best,
+            best_step=control.best_step,
+            patience_left=control.patience_left,
+            stop=control.stop,
+        )
+
+    def _worth(self, evaluation: Evaluation | None) -> Literal["", "planned", "best", "final"]:
+        """Why the state at this step is to be kept; state that is not finite never is."""
+        improved = evaluation is not None and evaluation.improved
+        if not (self.finished or improved or self.plan.is_planned(self.step)) or not state.finite(self._alive()):
+            return ""
+        return "final" if self.finished else "best" if improved else "planned"
+
+
+def _packed(scalars: Sequence[Tensor]) -> bytes:
+    values: np.ndarray = torch.stack(list(scalars)).float().cpu().numpy()
+    return values.astype("<f4").tobytes()

@@ -1,0 +1,77 @@
+"""The optimizer over all parameter groups, with its memory by name. The arithmetic is in the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from contracts.errors import UserCodeFailed
+from contracts.request.section import Section
+from runtime.engine import kinds
+from runtime.engine.kinds import Memory
+from runtime.engine.workload import Group
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One group: its parameters and their names, its options, its memory, its factor on the learning rate."""
+
+    names: Sequence[str]
+    parameters: list[Tensor]
+    options: Any
+    memory: Memory
+    rate: float
+
+
+class Movement:
+    """Moves every group once per attempt; `tensors` is all it remembers."""
+
+    def __init__(self, options: Section, model: nn.Module, groups: Sequence[Group]) -> None:
+        names = {id(one): name for name, one in model.named_parameters()}
+        self._mover = kinds.optimizers.of(options)
+        self._groups = [self._grouped(options, group, names) for group in groups if group.parameters]
+        self.parameters = [one for group in self._groups for one in group.parameters]
+        self.names = [name for group in self._groups for name in group.names]
+        if len(set(self.names)) < len(self.names) or not self.names:
+            cure = "Put every trained parameter into exactly one group."
+            raise UserCodeFailed("the parameter groups are empty or share a parameter", cure=cure)
+
+    def _grouped(self, options: Section, group: Group, names: Mapping[int, str]) -> Moved:
+        held = [one.detach() for one in group.parameters]
+        own = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+        changed = options.model_copy(update=own)
+        parameters: list[Tensor] = list(group.parameters)
+        memory = self._mover.memory(changed, held)
+        return Moved([names[id(one)] for one in group.parameters], parameters, changed, memory, group.rate)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its memory as `optimizer.NAME.PARAMETER`, or `optimizer.NAME.GROUP` for what a group shares."""
+        found: dict[str, Tensor] = {}
+        for number, group in enumerate(self._groups):
+            for name, tensors in group.memory.each.items():
+                found |= {f"optimizer.{name}.{owner}": one for owner, one in zip(group.names, tensors, strict=True)}
+            found |= {f"optimizer.{name}.{number}": one for name, one in group.memory.shared.items()}
+        return found
+
+    @torch.no_grad()
+    def move(self, rate: float) -> None:
+        """One update from the gradients at hand; a parameter without one stays as it is."""
+        for group in self._groups:
+            gradients = [one.grad for one in group.parameters]
+            held = [gradient for gradient in gradients if gradient is not None]
+            if len(held) == len(gradients):
+                self._mover.update(group.options, group.parameters, held, group.memory, rate * group.rate)
+            elif held:
+                at = [index for index, gradient in enumerate(gradients) if gradient is not None]
+                parameters = [group.parameters[index] for index in at]
+                self._mover.update(group.options, parameters, held, _chosen(group, at), rate * group.rate)
+
+
+def _chosen(group: Moved, at: Sequence[int]) -> Memory:
+    """The memory of some parameters, with all that the group shares."""
+    each = {name: [tensors[index] for index in at] for name, tensors in group.memory.each.items()}
+    return Memory(each, group.memory.shared)

@@ -1,0 +1,1 @@
+"""What happens to gradients between the backward pass and the optimizer."""

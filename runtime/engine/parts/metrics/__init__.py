@@ -1,0 +1,1 @@
+"""Metrics over all answers of a split, one file each."""

@@ -1,0 +1,150 @@
+"""What will happen at each step: the request, its resolved numbers, and the decisions so far. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from contracts.request import Request
+from runtime.engine import kinds
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Every `auto` as a number, recorded by the first claim; all later attempts and audits take these."""
+
+    rows: int
+    parameters: int
+    batch: int
+    accumulate: int
+    steps_total: int
+    window: int
+    every_steps: int
+    every_epochs: int
+    evaluation_batch: int
+    threads: int
+    device: str
+    precision: str
+    profile: str
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; `Resolved(**data)` gives it back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A decision whose segment begins at `step`; a segment keeps what those before it decided, factors multiply."""
+
+    step: int
+    learning_rate: float = 1.0
+    grad_clip: float | None = None
+    stop: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; `Change(**data)` gives it back."""
+        return asdict(self)
+
+
+class Settings(NamedTuple):
+    """What is in force at one step."""
+
+    learning_rate: float
+    grad_clip: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Genesis and decisions: with the step, everything that is not state follows from it."""
+
+    request: Request
+    resolved: Resolved
+    changes: tuple[Change, ...] = ()
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Plan:
+        """A plan from its JSON form."""
+        changes = tuple(Change(**one) for one in raw["changes"])
+        return cls(Request.model_validate(raw["request"]), Resolved(**raw["resolved"]), changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; `Plan.from_json` gives the same plan back."""
+        changes = [one.as_json() for one in self.changes]
+        return {"request": self.request.resolved(), "resolved": self.resolved.as_json(), "changes": changes}
+
+    def segment_at(self, step: int) -> int:
+        """The segment, from 1, of the attempt that follows `step` finished ones on the path."""
+        return max((number for number, one in enumerate(self.changes, 2) if one.step <= step), default=1)
+
+    def after(self, change: Change) -> Plan:
+        """This plan with one more decision."""
+        return replace(self, changes=(*self.changes, change))
+
+    @cached_property
+    def last_step(self) -> int:
+        """Where training ends unless the control metric ends it sooner."""
+        return min([self.resolved.steps_total, *(one.step for one in self.changes if one.stop)])
+
+    def at(self, step: int) -> Settings:
+        """Learning rate and clipping of the attempt that follows `step` finished ones."""
+        rate = self.request.optimizer.learning_rate * self._scale(step)
+        clip = self.request.training.grad_clip
+        for change in self.changes[: self.segment_at(step) - 1]:
+            rate *= change.learning_rate
+            clip = clip if change.grad_clip is None else change.grad_clip
+        return Settings(rate, clip)
+
+    def _scale(self, step: int) -> float:
+        schedule, total = self.request.schedule, self.resolved.steps_total
+        warmup = schedule.warmup_steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return self._schedule(schedule, step - warmup, max(1, total - warmup))
+
+    @cached_property
+    def _schedule(self) -> Callable[[Any, int, int], float]:
+        return kinds.schedules.of(self.request.schedule)
+
+    def epoch_at(self, step: int) -> float:
+        """How many times the rows have been seen after `step` steps."""
+        return step * self._taken / self.resolved.rows
+
+    def regular_epoch(self, step: int) -> int | None:
+        """The epoch whose evaluation falls on this step."""
+        epoch = step * self._taken // self.resolved.rows
+        epoch -= epoch % self.resolved.every_epochs
+        return epoch if epoch > 0 and self._step_of(epoch) == step else None
+
+    def evaluated_epoch(self, step: int) -> int | None:
+        """As `regular_epoch`; the last step is evaluated in any case, as the epoch that is under way."""
+        regular = self.regular_epoch(step)
+        return regular or (math.ceil(self.epoch_at(step)) if step == self.last_step else None)
+
+    @property
+    def _taken(self) -> int:
+        return self.resolved.batch * self.resolved.accumulate
+
+    def _step_of(self, epoch: int) -> int:
+        return -(-epoch * self.resolved.rows // self._taken)
+
+    def next_grid(self, step: int) -> int:
+        """The first step after this one at which a window ends."""
+        resolved = self.resolved
+        epoch = resolved.every_epochs * (step * self._taken // resolved.rows // resolved.every_epochs)
+        while self._step_of(epoch) <= step:
+            epoch += resolved.every_epochs
+        window = (step // resolved.window + 1) * resolved.window
+        planned = (step // resolved.every_steps + 1) * resolved.every_steps
+        return min(self.last_step, window, planned, self._step_of(epoch))
+
+    def is_planned(self, step: int) -> bool:
+        """Whether a checkpoint stands at this step whatever the metrics say: these are where a rewind may go."""
+        return step % self.resolved.every_steps == 0
+
+    def rewind_target(self, step: int) -> int:
+        """The planned checkpoint at or before a step."""
+        return step - step % self.resolved.every_steps

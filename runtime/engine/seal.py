@@ -1,0 +1,106 @@
+"""The sealed environment of a computing process: what must be set before torch is loaded, what is set after, and the
+reading back of both. It fails closed: a setting that is not in force ends the job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import torch
+
+from contracts.errors import Failed
+
+UNSET = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "PYTHONSTARTUP",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Variables that choose other kernels or other code; a sealed process does not have them."""
+
+
+def settings(profile: str, threads: int) -> dict[str, str]:
+    """The variables that a process of this profile must start with."""
+    count = str(threads)
+    common = {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "OMP_DYNAMIC": "FALSE",
+        "MKL_DYNAMIC": "FALSE",
+        "PYTHONHASHSEED": "0",
+        "PYTHONSAFEPATH": "1",
+    }
+    return common | ({"MKL_CBWR": "AUTO", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if profile == "exact" else {})
+
+
+def environment(base: Mapping[str, str], *, profile: str, threads: int) -> dict[str, str]:
+    """A whole environment to start a sealed process with: `base` without what is unset, and the settings."""
+    return {name: value for name, value in base.items() if name not in UNSET} | settings(profile, threads)
+
+
+def is_sealed(*, profile: str, threads: int) -> bool:
+    """Whether this process was started with the settings of the profile."""
+    return not _strays(settings(profile, threads))
+
+
+def apply(*, profile: str, threads: int) -> None:
+    """Set what torch decides at run time and read everything back; raises `Failed` naming what is not in force."""
+    exact = profile == "exact"
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+    torch.use_deterministic_algorithms(exact)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = exact
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = not exact
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = not exact
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = not exact
+    torch.set_flush_denormal(False)
+    verify(profile=profile, threads=threads)
+
+
+def verify(*, profile: str, threads: int) -> None:
+    """Raises `Failed` with the first setting, of environment or torch, that is not in force."""
+    wanted = settings(profile, threads)
+    if strays := _strays(wanted):
+        name = strays[0]
+        found = os.environ.get(name)
+        cure = f"Start the process through `runtime.engine.seal.environment`; it sets {name}={wanted.get(name, '')!r}."
+        raise Failed(f"the environment is not sealed: {name} is {found!r}", cure=cure)
+    for name, (found_now, wanted_now) in _readings(profile, threads).items():
+        if found_now != wanted_now:
+            cure = "Do not change torch's settings in a workload."
+            raise Failed(f"torch is not sealed: {name} is {found_now!r}, not {wanted_now!r}", cure=cure)
+
+
+def _strays(wanted: Mapping[str, str]) -> list[str]:
+    wrong = [name for name, value in wanted.items() if os.environ.get(name) != value]
+    wrong += [name for name in UNSET if name in os.environ]
+    return wrong + ([] if not sys.flags.hash_randomization else ["PYTHONHASHSEED"])
+
+
+def _readings(profile: str, threads: int) -> dict[str, tuple[object, object]]:
+    exact = profile == "exact"
+    return {
+        "threads": (torch.get_num_threads(), threads),
+        "interop threads": (torch.get_num_interop_threads(), 1),
+        "deterministic algorithms": (torch.are_deterministic_algorithms_enabled(), exact),
+        "warn only": (torch.is_deterministic_algorithms_warn_only_enabled(), False),
+        "float32 matmul": (torch.get_float32_matmul_precision(), "highest" if exact else "high"),
+        "cudnn.deterministic": (torch.backends.cudnn.deterministic, exact),
+        "cudnn.benchmark": (torch.backends.cudnn.benchmark, False),
+        "cudnn.allow_tf32": (torch.backends.cudnn.allow_tf32, not exact),
+        "matmul.allow_tf32": (torch.backends.cuda.matmul.allow_tf32, not exact),
+        "default dtype": (torch.get_default_dtype(), torch.float32),
+    }

@@ -1,0 +1,78 @@
+"""The frame around every built-in model: raw rows in, answers in the target's own units out. No architecture is here.
+
+Scaling lives inside the model, as buffers, so that an exported model takes raw rows and the prepared data stays raw.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from contracts.errors import InvalidRequest, Problem
+from runtime.engine.facts import Facts
+
+
+class Scaled(nn.Module):
+    """Inputs with the training split's mean taken away, in units of its deviation."""
+
+    mean: Tensor
+    inverse: Tensor
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        shape = (len(facts.mean), 1, 1) if len(facts.shape) == 3 else facts.shape
+        self.register_buffer("mean", torch.tensor(facts.mean, dtype=torch.float32).reshape(shape))
+        self.register_buffer("inverse", torch.tensor([1 / s for s in facts.scale], dtype=torch.float32).reshape(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.inverse
+
+
+class Unscaled(nn.Module):
+    """Answers brought from units of the target's deviation to the target's own units."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(facts.target_mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(facts.target_scale, dtype=torch.float32))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y * self.scale + self.mean
+
+
+class Framed(nn.Module):
+    """Scaling, body, and for regression the way back to the target's units."""
+
+    def __init__(self, body: nn.Module, facts: Facts, *, standardize: bool) -> None:
+        super().__init__()
+        self.inputs = Scaled(facts) if standardize and facts.mean else nn.Identity()
+        self.body = body
+        self.answers = Unscaled(facts) if facts.task == "regression" else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.answers(self.body(self.inputs(x)))
+        return answer
+
+
+def framed(body: nn.Module, facts: Facts, *, standardize: bool) -> nn.Module:
+    """A built-in model around its body."""
+    return Framed(body, facts, standardize=standardize)
+
+
+def flat_width(facts: Facts) -> int:
+    """How many numbers one row of `x` has."""
+    return math.prod(facts.shape)
+
+
+def image_shape(facts: Facts) -> tuple[int, int, int]:
+    """Channels, height and width; raises `InvalidRequest` when rows are no images."""
+    if len(facts.shape) != 3:
+        message = f"this architecture needs images, and rows have the shape {facts.shape!r}"
+        raise InvalidRequest([Problem("model.architecture", message, "Choose `architecture: mlp`.")])
+    channels, height, width = facts.shape
+    return channels, height, width

@@ -1,0 +1,75 @@
+"""One update attempt. What leads to it (rows, seeds, settings) and what follows (windows) is in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from runtime.engine.feed import Feed
+from runtime.engine.learner import Learner
+from runtime.engine.movement import Movement
+from runtime.engine.parts.gradients.clip import clip, norms_of
+from runtime.engine.plan import Settings
+from runtime.engine.precision import computing
+
+Part = tuple[int, Tensor]
+"""The seed of one micro-step and its rows."""
+
+
+@dataclass(frozen=True)
+class Works:
+    """What a step works with."""
+
+    learner: Learner
+    model: nn.Module
+    movement: Movement
+    feed: Feed
+    precision: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Felt:
+    """What an attempt noticed; the norms of each gradient and of all are there when it looked."""
+
+    loss: Tensor
+    scalars: Mapping[str, Tensor]
+    norms: Tensor | None
+    norm: Tensor | None
+
+
+def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -> Felt:
+    """Move the weights once, down the gradient of the mean loss over all parts."""
+    loss, scalars = descend(works, parts)
+    norms = norm = None
+    gradients = [one.grad for one in works.movement.parameters if one.grad is not None]
+    if look or now.grad_clip is not None:
+        norms, norm = norms_of(gradients)
+    if norm is not None and now.grad_clip is not None:
+        clip(gradients, norm, now.grad_clip)
+    works.movement.move(now.learning_rate)
+    for parameter in works.movement.parameters:
+        parameter.grad = None
+    return Felt(loss, scalars, norms, norm)
+
+
+def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Leave the gradient of the mean loss over all parts in the parameters."""
+    found = [_part(works, seed, rows, len(parts)) for seed, rows in parts]
+    if len(found) == 1:
+        return found[0]
+    losses = torch.stack([loss for loss, _ in found])
+    scalars = {name: torch.stack([one[name] for _, one in found]).mean() for name in found[0][1]}
+    return losses.mean(), scalars
+
+
+def _part(works: Works, seed: int, rows: Tensor, parts: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    works.learner.reseed(seed)
+    batch = works.feed.batch(rows)
+    with computing(works.precision, works.device):
+        loss, scalars = works.learner.objective(works.model, batch)
+    (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
+    return loss.detach(), scalars
