@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from bus.disk import make_directory, room_for, sync_directory
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
 from contracts.keyring import ROOT, fingerprint, key_id
 
@@ -176,12 +177,12 @@ class KeyStore:
         _private(self.directory, self.directory.stat(), 0o700)
 
     def _write_once(self, path: Path, content: bytes) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self.directory, 0o700)
         self._guard()
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with room_for(path), os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(descriptor)
@@ -191,7 +192,7 @@ class KeyStore:
             raise Refused(f"{path} exists already.", cure="Load it, or rotate the key.") from None
         finally:
             fresh.unlink()
-        _sync_directory(self.directory)
+        sync_directory(self.directory)
 
 
 def _private(path: Path, status: os.stat_result, wanted: int) -> None:
@@ -203,11 +204,3 @@ def _private(path: Path, status: os.stat_result, wanted: int) -> None:
         )
     if status.st_uid != os.geteuid():
         raise Refused(f"{path} belongs to user {status.st_uid}, not to you.", cure="Run as its owner.", path=str(path))
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

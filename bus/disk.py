@@ -1,0 +1,53 @@
+"""What it takes to have something on disk for good, and to say clearly that there is no room for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contracts.errors import Full
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory will survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Create a directory and its parents so that they survive a power cut; it may exist already."""
+    if path.is_dir():
+        return
+    make_directory(path.parent, mode)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync_directory(path.parent)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte; the kernel may take fewer at a time, above all on a disk that is nearly full."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Turn a full disk, a spent quota or a reached file size limit into `Full` with the cure."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise Full(
+            f"there is no room to write {path} ({os.strerror(error.errno)}).",
+            cure="Free some space (`swarm archive` or `swarm rm` old sessions) or raise the limit, then try again.",
+            path=str(path),
+        ) from None

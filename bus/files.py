@@ -1,0 +1,184 @@
+"""The continuous file copy of a session's log, open for appending; it outlives the broker. Format: `bus.records`."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from array import array
+from bisect import bisect_left
+from pathlib import Path
+from typing import Self
+
+from bus.disk import make_directory, room_for, sync_directory, write_all
+from bus.port import Stored
+from bus.records import Reading, Torn, frame, title
+from contracts.errors import InvalidInput, NotVerified, Refused
+
+__all__ = ["LogFile", "Reading", "Torn", "read"]
+
+_DIGEST = 32
+
+
+def read(path: Path) -> Reading:
+    """The records of a session's file, each as it was appended."""
+    return Reading(path)
+
+
+class LogFile:
+    """The file of one session, open for appending by one process at a time.
+
+    `append` is safe against the death of this process, `sync` against that of the machine. After a failed `sync` the
+    file takes nothing more: what the disk holds is unknown until it is opened, and so read, again.
+    """
+
+    def __init__(self, path: Path, session: str) -> None:
+        """Open or create the file; a torn tail is moved to `NAME.torn`. `Refused` when it is open already."""
+        self.path = path
+        self.torn: Torn | None = None
+        self._broken = False
+        self._seqs = array("Q")
+        self._digests = bytearray()
+        self._synced = 0
+        with room_for(path):
+            _create(path, title(session))
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            self._lock()
+            self._size = self._resume(session)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def append(self, *records: Stored) -> None:
+        """Write the records that are not there yet, all or none.
+
+        One that is there already must be equal, byte for byte, else `NotVerified`: the broker and the file
+        disagree, which is an incident. `Full` when there is no room; the file is then as before.
+        """
+        if self._broken:
+            raise Refused(f"{self.path} failed to reach the disk.", cure="Open it again, and check the disk.")
+        fresh: list[tuple[int, bytes]] = []
+        for stored in records:
+            if stored.seq <= self.last_seq:
+                self._compare(stored.seq, frame(stored))
+            elif fresh and stored.seq <= fresh[-1][0]:
+                raise InvalidInput(f"message {stored.seq} does not follow message {fresh[-1][0]}.")
+            else:
+                fresh.append((stored.seq, frame(stored)))
+        if fresh:
+            self._write(b"".join(framed for _, framed in fresh))
+            for seq, framed in fresh:
+                self._remember(seq, framed)
+
+    def sync(self) -> int:
+        """Return once everything appended before this call is on disk: the sequence of its last record."""
+        last, pending = self.last_seq, self.last_seq != self._synced
+        if pending and not self._broken:
+            try:
+                with room_for(self.path):
+                    os.fdatasync(self._descriptor)
+            except BaseException:
+                self._broken = True
+                raise
+            self._synced = last
+        return self._synced
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence of the last record; 0 when there is none."""
+        return self._seqs[-1] if self._seqs else 0
+
+    @property
+    def synced_seq(self) -> int:
+        """The sequence up to which a power cut takes nothing."""
+        return self._synced
+
+    def __len__(self) -> int:
+        return len(self._seqs)
+
+    def close(self) -> None:
+        """Bring everything to disk and let the file go; closing twice is fine."""
+        if self._descriptor >= 0:
+            try:
+                self.sync()
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"{self.path} is open already.", cure="Run one host per home.") from None
+
+    def _resume(self, session: str) -> int:
+        reading = Reading(self.path)
+        if reading.session != session:
+            raise NotVerified(f"{self.path} is the log of {reading.session}, not of {session}.", path=str(self.path))
+        for stored in reading:
+            self._remember(stored.seq, reading.frame)
+        if reading.torn:
+            self.torn = reading.torn
+            _keep(self.path.with_name(f"{self.path.name}.torn"), reading.tail())
+            os.ftruncate(self._descriptor, reading.offset)
+        # What an earlier process wrote may still be on its way to the disk.
+        os.fdatasync(self._descriptor)
+        self._synced = self.last_seq
+        return reading.offset
+
+    def _write(self, data: bytes) -> None:
+        try:
+            with room_for(self.path):
+                write_all(self._descriptor, data)
+        except BaseException:
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(data)
+
+    def _remember(self, seq: int, framed: bytes) -> None:
+        self._seqs.append(seq)
+        self._digests += hashlib.sha256(framed).digest()
+
+    def _compare(self, seq: int, framed: bytes) -> None:
+        at = bisect_left(self._seqs, seq)
+        known = self._seqs[at] == seq
+        if not known or self._digests[at * _DIGEST : (at + 1) * _DIGEST] != hashlib.sha256(framed).digest():
+            what = "differs from the one" if known else "is not among those"
+            raise NotVerified(
+                f"message {seq} {what} in {self.path}, which ends with message {self.last_seq}.",
+                cure="The log was changed or went back; run `swarm doctor` before anything is appended.",
+                path=str(self.path),
+            )
+
+
+def _create(path: Path, content: bytes) -> None:
+    """A file is never there without its whole first line."""
+    if path.exists():
+        return
+    make_directory(path.parent)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _keep(fresh, content)
+        os.link(fresh, path)
+    except FileExistsError:
+        return
+    finally:
+        fresh.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        with room_for(path):
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,175 @@
+"""The Merkle tree of RFC 6962 over a session's facts: roots in O(log n) memory, proofs, and what a leaf is made of.
+
+It hashes and compares; who signs a root is the ledger, how it is written down is `bus.notes`.
+
+    leaf  = "stigmergy/leaf/1" seq subject SHA-256(body) SHA-256(kept headers), a line each
+    hash  = SHA-256(00 leaf), SHA-256(01 left right)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from bus.keys import HEADER
+from bus.port import Stored
+from contracts.errors import InvalidInput, NotVerified
+from contracts.ids import sha256
+
+EMPTY = hashlib.sha256(b"").digest()
+"""The root of a tree without leaves."""
+
+KEPT = (HEADER,)
+"""The headers that files, bundles and leaves keep; all others are the transport's."""
+
+
+def leaf(seq: int, subject: str, body_digest: str, headers_digest: str) -> bytes:
+    """The canonical bytes of one fact in the tree; digests are lower-case hex."""
+    return f"stigmergy/leaf/1\n{seq}\n{subject}\n{body_digest}\n{headers_digest}\n".encode()
+
+
+def headers_digest(headers: Mapping[str, str]) -> str:
+    """The SHA-256 of the kept headers, one `Name:value` line each."""
+    lines = "".join(f"{name}:{headers[name]}\n" for name in KEPT if name in headers)
+    return sha256(f"stigmergy/headers/1\n{lines}".encode())
+
+
+def leaf_of(stored: Stored) -> bytes:
+    """The leaf of a stored message."""
+    return leaf(stored.seq, stored.subject, sha256(stored.body), headers_digest(stored.headers))
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """The hash of a leaf's bytes."""
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The hash of an inner node."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """A growing tree that remembers only the roots of its perfect subtrees, largest first."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._peaks: list[bytes] = []
+
+    def copy(self) -> Tree:
+        """Another tree with the same leaves; either may grow."""
+        twin = Tree()
+        twin.size, twin._peaks = self.size, list(self._peaks)
+        return twin
+
+    def append(self, data: bytes) -> None:
+        """Add a leaf, given its bytes; each carry of the binary counter joins two subtrees of equal size."""
+        node, carries = leaf_hash(data), self.size
+        while carries & 1:
+            node = node_hash(self._peaks.pop(), node)
+            carries >>= 1
+        self._peaks.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """The root over all leaves so far."""
+        return _join(self._peaks) if self._peaks else EMPTY
+
+
+def _join(peaks: Sequence[bytes]) -> bytes:
+    node = peaks[-1]
+    for peak in reversed(peaks[:-1]):
+        node = node_hash(peak, node)
+    return node
+
+
+def root_of(hashes: Sequence[bytes]) -> bytes:
+    """The root over leaf hashes."""
+    peaks: list[bytes] = []
+    for count, node in enumerate(hashes):
+        carries = count
+        while carries & 1:
+            node = node_hash(peaks.pop(), node)  # noqa: PLW2901 - the node grows with each carry
+            carries >>= 1
+        peaks.append(node)
+    return _join(peaks) if peaks else EMPTY
+
+
+def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """The path that shows leaf `index` to be in the tree over these leaf hashes (RFC 6962, 2.1.1)."""
+    if not 0 <= index < len(hashes):
+        raise InvalidInput(f"there is no leaf {index} in a tree of {len(hashes)}.", path="index")
+    if len(hashes) == 1:
+        return []
+    half = _split(len(hashes))
+    if index < half:
+        return [*inclusion_proof(hashes[:half], index), root_of(hashes[half:])]
+    return [*inclusion_proof(hashes[half:], index - half), root_of(hashes[:half])]
+
+
+def consistency_proof(hashes: Sequence[bytes], old: int) -> list[bytes]:
+    """The nodes that show the tree of the first `old` leaves to be a prefix of this one (RFC 6962, 2.1.2)."""
+    if not 0 < old <= len(hashes):
+        raise InvalidInput(f"no tree of {old} leaves precedes one of {len(hashes)}.", path="old")
+    return _subproof(hashes, old, whole=True)
+
+
+def _subproof(hashes: Sequence[bytes], old: int, *, whole: bool) -> list[bytes]:
+    if old == len(hashes):
+        return [] if whole else [root_of(hashes)]
+    half = _split(len(hashes))
+    if old <= half:
+        return [*_subproof(hashes[:half], old, whole=whole), root_of(hashes[half:])]
+    return [*_subproof(hashes[half:], old - half, whole=False), root_of(hashes[:half])]
+
+
+def _split(size: int) -> int:
+    """The largest power of two smaller than `size`."""
+    return 1 << (size - 1).bit_length() - 1
+
+
+def verify_inclusion(data: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """Return if the proof leads from this leaf at `index` to the root of `size` leaves, else raise `NotVerified`."""
+    if not 0 <= index < size:
+        raise NotVerified(f"leaf {index} cannot be in a tree of {size}.")
+    node = leaf_hash(data)
+    for sibling, stands_left in _climb(index, size - 1, proof):
+        node = node_hash(sibling, node) if stands_left else node_hash(node, sibling)
+    if node != root:
+        raise NotVerified(f"leaf {index} of {size} does not lead to root {root.hex()}.")
+
+
+def verify_consistency(old: int, size: int, proof: Sequence[bytes], old_root: bytes, root: bytes) -> None:
+    """Return if the proof shows the tree of `old` leaves to be a prefix of that of `size`, else raise `NotVerified`."""
+    broken = NotVerified(f"the tree of {size} leaves does not continue that of {old}.")
+    if not 0 < old <= size:
+        raise broken
+    place, last = (old - 1, size - 1) if old < size else (0, 0)
+    while place & 1:
+        place, last = place >> 1, last >> 1
+    # When `old` is a power of two its root is itself the first node, and the proof leaves it out.
+    path = list(proof) if place else [old_root, *proof]
+    if not path:
+        raise broken
+    before = after = path[0]
+    for node, stands_left in _climb(place, last, path[1:]):
+        if stands_left:
+            before, after = node_hash(node, before), node_hash(node, after)
+        else:
+            after = node_hash(after, node)
+    if before != old_root or after != root:
+        raise broken
+
+
+def _climb(place: int, last: int, proof: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Each sibling on the way to the root and whether it stands on the left; a proof too short or long is refused."""
+    for node in proof:
+        if last == 0:
+            raise NotVerified("the proof is longer than the tree is high.")
+        stands_left = bool(place & 1) or place == last
+        yield node, stands_left
+        while stands_left and place and not place & 1:
+            place, last = place >> 1, last >> 1
+        place, last = place >> 1, last >> 1
+    if last != 0:
+        raise NotVerified("the proof ends below the root.")

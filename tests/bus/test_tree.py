@@ -1,0 +1,144 @@
+"""The tree gives the answers of RFC 6962, and a proof proves what it says and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus.port import Stored
+from bus.tree import (
+    EMPTY,
+    Tree,
+    consistency_proof,
+    headers_digest,
+    inclusion_proof,
+    leaf,
+    leaf_hash,
+    leaf_of,
+    root_of,
+    verify_consistency,
+    verify_inclusion,
+)
+from contracts.errors import InvalidInput, NotVerified
+from contracts.ids import sha256
+
+# The inputs and roots of the reference implementation of RFC 6962 (certificate-transparency, merkle_tree_test).
+INPUTS = [
+    bytes.fromhex(text)
+    for text in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
+ROOTS = [
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+]
+HASHES = [leaf_hash(data) for data in INPUTS]
+
+
+def test_the_empty_tree_has_the_hash_of_nothing() -> None:
+    assert Tree().root() == EMPTY == root_of([])
+    assert EMPTY.hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_the_roots_are_those_of_the_reference_implementation() -> None:
+    tree = Tree()
+    for size, (data, root) in enumerate(zip(INPUTS, ROOTS, strict=True), 1):
+        tree.append(data)
+        assert (tree.size, tree.root().hex()) == (size, root)
+        assert root_of(HASHES[:size]).hex() == root
+
+
+def test_proofs_are_those_of_the_reference_implementation() -> None:
+    assert [node.hex() for node in inclusion_proof(HASHES, 5)] == [
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ]
+    assert [node.hex() for node in consistency_proof(HASHES, 6)] == [
+        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ]
+    assert consistency_proof(HASHES, 8) == []
+
+
+@given(st.integers(1, 70), st.data())
+def test_every_leaf_of_every_tree_is_proven_and_no_other(size: int, data: st.DataObject) -> None:
+    leaves = [str(n).encode() for n in range(size)]
+    hashes = [leaf_hash(one) for one in leaves]
+    index = data.draw(st.integers(0, size - 1))
+    proof, root = inclusion_proof(hashes, index), root_of(hashes)
+    verify_inclusion(leaves[index], index, size, proof, root)
+    for wrong in (
+        (b"other", index, size, proof, root),
+        (leaves[index], index, size, [*proof, root], root),
+        (leaves[index], size, size, proof, root),
+        (leaves[index], index, size, proof, EMPTY),
+        *([(leaves[index], index, size, proof[:-1], root)] if proof else []),
+        *([(leaves[index], (index + 1) % size, size, proof, root)] if size > 1 else []),
+    ):
+        with pytest.raises(NotVerified):
+            verify_inclusion(*wrong)
+
+
+@given(st.integers(1, 70), st.data())
+def test_every_prefix_is_proven_and_no_rewritten_one(size: int, data: st.DataObject) -> None:
+    hashes = [leaf_hash(str(n).encode()) for n in range(size)]
+    old = data.draw(st.integers(1, size))
+    proof, old_root, root = consistency_proof(hashes, old), root_of(hashes[:old]), root_of(hashes)
+    verify_consistency(old, size, proof, old_root, root)
+    rewritten = root_of([*hashes[: old - 1], leaf_hash(b"other")])
+    for wrong in (
+        (old, size, proof, rewritten, root),
+        (old, size, proof, old_root, EMPTY),
+        (old, size, [*proof, root], old_root, root),
+        (0, size, proof, old_root, root),
+        (size + 1, size, proof, old_root, root),
+        *([(old, size, proof[:-1], old_root, root)] if proof else []),
+    ):
+        with pytest.raises(NotVerified):
+            verify_consistency(*wrong)
+
+
+@given(st.integers(0, 200))
+def test_a_growing_tree_agrees_with_one_built_at_once(size: int) -> None:
+    tree = Tree()
+    for n in range(size):
+        tree.append(str(n).encode())
+    assert tree.root() == root_of([leaf_hash(str(n).encode()) for n in range(size)])
+
+
+def test_what_has_no_proof_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        inclusion_proof(HASHES, 8)
+    with pytest.raises(InvalidInput):
+        consistency_proof(HASHES, 0)
+    with pytest.raises(InvalidInput):
+        consistency_proof(HASHES, 9)
+
+
+def test_a_leaf_is_its_canonical_lines() -> None:
+    stored = Stored(7, "swarm.ev.00.s.trainer.thing_said", b"{}", {"Swarm-Sig": "k:v", "traceparent": "00-1"})
+    digest = sha256(b"stigmergy/headers/1\nSwarm-Sig:k:v\n")
+    body = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert leaf_of(stored) == f"stigmergy/leaf/1\n7\n{stored.subject}\n{body}\n{digest}\n".encode()
+    assert leaf_of(stored) == leaf(7, stored.subject, sha256(b"{}"), headers_digest({"Swarm-Sig": "k:v"}))
+
+
+def test_an_absent_signature_is_not_an_empty_one() -> None:
+    assert headers_digest({}) == headers_digest({"traceparent": "00-1"}) != headers_digest({"Swarm-Sig": ""})
