@@ -22,15 +22,17 @@ from contracts.errors import (
     Unreachable,
 )
 
-_CONFLICTS = (10071, 10164)
-_LARGE = (10054, 10199)
-_FULL = (10023, 10028, 10047, 10122)
-_AGAIN = (10008, 10009, 10163, 10167, 10176, 10210, 10211)
-"""Busy, leaderless, or a batch cut short: surely not stored, and worth another try."""
-_NO_MESSAGE = 10037
-_NOT_FOUND = (10014, 10059)
-_STORE_FAILED = 10077
-_NO_BATCHES = 10174
+_MEANINGS: tuple[tuple[frozenset[int], type[SwarmError], str], ...] = (
+    (frozenset({10071, 10164}), Conflict, "Read the lane again."),
+    (frozenset({10054, 10199}), TooLarge, "Split it, or put the bulk into a blob."),
+    (frozenset({10023, 10028, 10047, 10122}), Full, "Free disk space, or raise the store's limit."),
+    # Busy, leaderless, or a batch cut short: surely not stored.
+    (frozenset({10008, 10009, 10163, 10167, 10176, 10210, 10211}), Unreachable, "Try again."),
+    (frozenset({10014, 10059}), NotFound, "Has the bus been provisioned?"),
+    (frozenset({10174}), Refused, "Let the admin identity provision the streams."),
+)
+_NO_MESSAGE, _STORE_FAILED, _UNAVAILABLE = 10037, 10077, 503
+_NO_ROOM = ("maximum bytes", "maximum messages", "no space", "resource")
 
 
 class NoMessage(NotFound):
@@ -40,23 +42,17 @@ class NoMessage(NotFound):
 def refusal(error: Mapping[str, Any]) -> SwarmError:
     """The error object of an API or publish answer, as what it means to us."""
     number, said = error.get("err_code", 0), error.get("description", "no reason given")
-    if number in _CONFLICTS:
-        return Conflict(f"The lane has moved on: {said}.", cure="Read the lane again.")
-    if number in _LARGE:
-        return TooLarge(f"The log takes no record or batch that large: {said}.", cure="Split it, or use a blob.")
-    if number in _FULL or (number == _STORE_FAILED and _is_room(said)):
-        return Full(f"The store has no room: {said}.", cure="Free disk space, or raise the store's limit.")
-    if number in _AGAIN:
-        return Unreachable(f"The log cannot answer now: {said}.", cure="Try again.")
+    message = f"JetStream says: {said} ({number})."
     if number == _NO_MESSAGE:
-        return NoMessage("Nothing is stored there.", cure="Read from another place.")
-    if number in _NOT_FOUND:
-        return NotFound(f"JetStream says: {said}.", cure="Has the bus been provisioned?")
-    if number == _NO_BATCHES:
-        return Refused("The stream takes no atomic batches.", cure="Let the admin identity provision the streams.")
-    if error.get("code") == 503:
-        return Unreachable(f"The log cannot answer now: {said} ({number}).", cure="Try again.")
-    return Failed(f"JetStream says: {said} ({number}).", cure="See the server's log.")
+        return NoMessage(message)
+    if number == _STORE_FAILED and any(sign in said for sign in _NO_ROOM):
+        return Full(message, cure="Free disk space, or raise the store's limit.")
+    for numbers, meaning, cure in _MEANINGS:
+        if number in numbers:
+            return meaning(message, cure=cure)
+    if error.get("code") == _UNAVAILABLE:
+        return Unreachable(message, cure="Try again.")
+    return Failed(message, cure="See the server's log.")
 
 
 def parse(frame: Frame) -> dict[str, Any]:
@@ -70,11 +66,11 @@ def parse(frame: Frame) -> dict[str, Any]:
     return answer
 
 
-async def api(link: Link, verb: str, asked: Mapping[str, Any] | None = None, timeout: float = 5.0) -> dict[str, Any]:
+async def api(link: Link, verb: str, asked: Mapping[str, Any] | None = None, patience: float = 5.0) -> dict[str, Any]:
     """One request of the JetStream API, such as `STREAM.INFO.EV_00`."""
     await link.connected()
     body = orjson.dumps(asked) if asked else b""
-    return parse(await link.ask(f"{prefix(link.identity)}.{verb}", body, timeout=timeout))
+    return parse(await link.ask(f"{prefix(link.identity)}.{verb}", body, patience=patience))
 
 
 def _is_room(said: str) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus.limits import MAX_PAYLOAD
 from bus.rights import CLIENT, CROSSINGS, LIVE, ROLES, Crossing, Users, rights
 from bus.subjects import GUEST
 
-MAX_PAYLOAD = 1_048_576
 MAX_STORE = 10 * 2**30
 """Bytes of the JetStream store, unless told otherwise."""
 

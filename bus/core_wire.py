@@ -29,11 +29,11 @@ class CoreWire:
         self._fits(subject, body)
         await self._link.send(publication(subject, "", b"", body))
 
-    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
+    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109 - the port says so
         """See `Wire.ask`."""
         self._fits(subject, body)
         await self._link.connected(timeout)
-        return (await self._link.ask(subject, body, timeout=timeout)).body
+        return (await self._link.ask(subject, body, patience=timeout)).body
 
     def hear(self, subjects: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, bytes]]]:
         """See `Wire.hear`."""
@@ -94,7 +94,7 @@ async def answered(reply: Answer, subject: str, body: bytes) -> bytes:
         return await reply(subject, body)
     except SwarmError as refused:
         error = refused
-    except Exception as broken:  # a responder that broke must not leave the asker waiting
+    except Exception as broken:  # noqa: BLE001 - a responder that broke must not leave the asker waiting
         error = Failed(f"{type(broken).__name__}: {broken}")
     return orjson.dumps({"error": error.as_json()})
 

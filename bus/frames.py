@@ -1,4 +1,4 @@
-"""NATS messages as bytes: headers written and read, publications framed, limits checked; no connection here."""
+"""NATS messages as bytes: headers written and read, publications framed; no connection and no limits here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bus.port import Record
-from contracts.errors import InvalidInput, TooLarge
-
-MARGIN = 4096
-"""Bytes under a server's limit that the headers of the bus itself may take."""
+from contracts.errors import InvalidInput
 
 _LINE = b"NATS/1.0"
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -56,21 +52,6 @@ def publication(subject: str, reply: str, head: bytes, body: bytes) -> bytes:
     if not head:
         return b"PUB %s %d\r\n%s\r\n" % (where.encode(), len(body), body)
     return b"HPUB %s %d %d\r\n%s%s\r\n" % (where.encode(), len(head), len(head) + len(body), head, body)
-
-
-def check(record: Record, limit: int) -> None:
-    """Refuse what a server with this payload limit would drop the connection for."""
-    if record.subject.startswith("$") or not record.subject or any(c in record.subject for c in " \t\r\n*>"):
-        raise InvalidInput(f"{record.subject!r} cannot be published to.", cure="A subject has tokens and dots only.")
-    for name in record.headers:
-        if name.lower().startswith("nats-"):
-            raise InvalidInput(f"The header {name!r} belongs to the bus.", cure="Choose another name.")
-    size = len(head(record.headers)) + len(record.body)
-    if size > limit - MARGIN:
-        raise TooLarge(
-            f"A record of {size} bytes for {record.subject!r} is above the limit of {limit - MARGIN}.",
-            cure="Put the bulk into a blob and its digest into the event.",
-        )
 
 
 def _field(name: str, value: str) -> bytes:

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import itertools
 import re
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nats import errors as nats_errors
-from nats.aio.client import Client, Server
+from nats.aio.client import Client, Server, Srv
 from nats.aio.subscription import Subscription
 
 from bus.core_wire import CoreWire
@@ -43,12 +44,43 @@ _DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^
 class _Client(Client):
     """nats-py's client with messages handed to plain functions, and no life after the death of its read loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: UserKey | None) -> None:
         super().__init__()
-        self.handlers: dict[int, Handler] = {}
+        self._handlers: dict[int, Handler] = {}
+        self._public_nkey = key.public if key else None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it is closed, or its reconnecting has ended without a connection."""
+        trying = self._reconnection_task is not None and not self._reconnection_task.done()
+        return self.is_closed or not (self.is_connected or trying)
+
+    async def write(self, frames: bytes) -> None:
+        """Straight to the socket: what nats-py queues would be sent after a reconnect, behind our own second try."""
+        if self._transport is None:
+            raise OSError("not connected")
+        self._transport.write(frames)
+        await self._transport.drain()  # type: ignore[no-untyped-call]
+
+    async def hear(self, subject: str, queue: str, handler: Handler) -> Subscription:
+        # The future keeps nats-py from starting a task or an iterator of its own; it is never used.
+        unused: asyncio.Future[None] = asyncio.Future()
+        subscription = await self.subscribe(subject, queue=queue, future=unused)
+        self._handlers[subscription._id] = handler  # noqa: SLF001 - there is no public name for it
+        await self._flush_pending(force_flush=True)
+        return subscription
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._transport:
+            self._transport.close()  # type: ignore[no-untyped-call]  # a failed try would leave its socket open
+        await super()._connect_to_server(s)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self._handlers.pop(sid, None)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        handler = self.handlers.get(sid)
+        handler = self._handlers.get(sid)
         if handler is not None:
             handler(Frame(subject.decode(), reply.decode(), data, headers or b""))
 
@@ -83,7 +115,7 @@ class NatsLink:
         self._urls = list(urls)
         self._key = key
         self._tls = tls
-        self._client = _Client()
+        self._client = _Client(key)
         self._up = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
@@ -93,9 +125,9 @@ class NatsLink:
         self._why = "no answer"
         self._answers = self.new_inbox()
 
-    async def open(self, timeout: float) -> None:
+    async def open(self, patience: float) -> None:
         """Connect for the first time. Raises `Unreachable`, or `Refused` when the server does not know the key."""
-        await self._connect(timeout)
+        await self._connect(patience)
         await self.listen(f"{self._answers}.*", self._answered)
         self._watch = asyncio.create_task(self._rebuild_when_dead())
 
@@ -119,30 +151,27 @@ class NatsLink:
 
     def new_inbox(self) -> str:
         """See `Link.new_inbox`."""
-        return f"{inbox(self.identity)}.{self._client._nuid.next().decode()}"
+        return f"{inbox(self.identity)}.{secrets.token_hex(11)}"
 
     def on_loss(self, tell: Callable[[], None]) -> Callable[[], None]:
         """See `Link.on_loss`."""
         self._told[tell] = None
         return lambda: self._told.pop(tell, None)
 
-    async def ask(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> Frame:
+    async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> Frame:
         """See `Link.ask`."""
-        return await self._ask(lambda reply: publication(subject, reply, b"", body), (subject,), timeout, empty=True)
+        return await self._ask(lambda reply: publication(subject, reply, b"", body), (subject,), patience, empty=True)
 
-    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], timeout: float) -> Frame:
+    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float) -> Frame:
         """See `Link.ask_all`."""
-        return await self._ask(frames, subjects, timeout, empty=False)
+        return await self._ask(frames, subjects, patience, empty=False)
 
     async def send(self, frames: bytes) -> None:
         """See `Link.send`."""
-        transport = self._client._transport
-        if transport is None or not self._up.is_set():
+        if not self._up.is_set():
             raise self._unreachable()
         try:
-            # Straight to the socket: what nats-py queues would be sent after a reconnect, behind our own second try.
-            transport.write(frames)
-            await transport.drain()  # type: ignore[no-untyped-call]
+            await self._client.write(frames)
         except (OSError, RuntimeError) as broken:
             raise Lost(f"The connection broke while sending ({broken}).", cure="Try again.") from broken
 
@@ -151,47 +180,37 @@ class NatsLink:
         await self.connected()
         listening = _Listening(subject, queue, handler)
         self._listening[listening] = None
-        await self._subscribe(listening)
         try:
-            if subject.startswith(inbox(self.identity)):
-                await self._client._flush_pending(force_flush=True)
-            else:
-                await self._client.flush(5)  # a round trip, so that a denial has come
-        except nats_errors.Error as broken:
-            self._listening.pop(listening)
+            listening.subscription = await self._client.hear(subject, queue, handler)
+            if not subject.startswith(inbox(self.identity)):
+                await self._client.flush(_PING)  # a round trip, after which a denial would have come
+        except (OSError, nats_errors.Error) as broken:
+            await self._unlisten(listening)
             raise Lost(f"The connection broke while subscribing ({broken}).", cure="Try again.") from broken
         if listening.denied:
-            self._listening.pop(listening)
+            await self._unlisten(listening)
             raise Refused(f"{self.identity!r} may not hear {subject!r}.", cure="See bus/rights.py.")
         return lambda: self._unlisten(listening)
-
-    async def _subscribe(self, listening: _Listening) -> None:
-        # The future keeps nats-py from starting a task or an iterator of its own; it is never used.
-        unused: asyncio.Future[None] = asyncio.Future()
-        subscription = await self._client.subscribe(listening.subject, queue=listening.queue, future=unused)
-        listening.subscription = subscription
-        self._client.handlers[subscription._id] = listening.handler
 
     async def _unlisten(self, listening: _Listening) -> None:
         self._listening.pop(listening, None)
         subscription, listening.subscription = listening.subscription, None
         if subscription is not None:
-            self._client.handlers.pop(subscription._id, None)
             with contextlib.suppress(nats_errors.Error, OSError):
                 await subscription.unsubscribe()
 
     async def _ask(
-        self, frames: Callable[[str], bytes], subjects: Collection[str], timeout: float, *, empty: bool
+        self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float, *, empty: bool
     ) -> Frame:
         token = str(next(self._numbers))
         asked = _Asked(asyncio.get_running_loop().create_future(), frozenset(map(str.lower, subjects)), empty)
         self._asked[token] = asked
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 await self.send(frames(f"{self._answers}.{token}"))
                 frame = await asked.answer
         except TimeoutError:
-            raise Silent(f"No answer within {timeout} s to {min(subjects)!r}.", cure="Try again.") from None
+            raise Silent(f"No answer within {patience} s to {min(subjects)!r}.", cure="Try again.") from None
         finally:
             self._asked.pop(token)
             asked.answer.cancel()
@@ -204,12 +223,10 @@ class NatsLink:
         if asked and not asked.answer.done() and (frame.body or asked.empty or frame.status):
             asked.answer.set_result(frame)
 
-    async def _connect(self, timeout: float) -> None:
-        client = _Client()
-        if self._key:
-            client._public_nkey = self._key.public
+    async def _connect(self, patience: float) -> None:
+        client = _Client(self._key)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 await client.connect(
                     self._urls,
                     name=self.identity,
@@ -243,16 +260,14 @@ class NatsLink:
         """nats-py closes its client for good on some errors, and its reconnecting can die: begin anew then."""
         while True:
             await asyncio.sleep(_WATCH)
-            client = self._client
-            given_up = client._reconnection_task is None or client._reconnection_task.done()
-            if client.is_connected or not (client.is_closed or given_up):
+            if not self._client.given_up:
                 continue
             self._lose()
             with contextlib.suppress(SwarmError, nats_errors.Error, OSError):
-                await client.close()
+                await self._client.close()
                 await self._connect(_PATIENCE)
-                for listening in list(self._listening):
-                    await self._subscribe(listening)
+                for each in list(self._listening):
+                    each.subscription = await self._client.hear(each.subject, each.queue, each.handler)
 
     async def _on_error(self, error: Exception) -> None:
         self._why = str(error)
@@ -322,11 +337,11 @@ async def connect(
     key: UserKey | None = None,
     *,
     tls: ssl.SSLContext | None = None,
-    timeout: float = _PATIENCE,
+    patience: float = _PATIENCE,
     partition: str = "00",
 ) -> AsyncIterator[JetStreamBus]:
     """The bus as one identity sees it (a role, "client", or "guest_NAME"), until the context ends."""
-    async with _linked(url, identity, key, tls, timeout) as link:
+    async with _linked(url, identity, key, tls, patience) as link:
         yield JetStreamBus(link, partition=partition)
 
 
@@ -337,21 +352,21 @@ async def connect_admin(
     *,
     layout: Layout | None = None,
     tls: ssl.SSLContext | None = None,
-    timeout: float = _PATIENCE,
+    patience: float = _PATIENCE,
 ) -> AsyncIterator[JetStreamAdmin]:
     """The bus as the provisioning identity sees it."""
     layout = layout or Layout()
-    async with _linked(url, "admin", key, tls, timeout) as link:
+    async with _linked(url, "admin", key, tls, patience) as link:
         yield JetStreamAdmin(link, partition=layout.partition, layout=layout)
 
 
 @contextlib.asynccontextmanager
 async def _linked(
-    url: str | Sequence[str], identity: str, key: UserKey | None, tls: ssl.SSLContext | None, timeout: float
+    url: str | Sequence[str], identity: str, key: UserKey | None, tls: ssl.SSLContext | None, patience: float
 ) -> AsyncIterator[NatsLink]:
     link = NatsLink([url] if isinstance(url, str) else url, identity, key, tls)
     try:
-        await link.open(timeout)
+        await link.open(patience)
         yield link
     finally:
         await link.close()

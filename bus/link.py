@@ -39,11 +39,11 @@ class Link(Protocol):
         """Wait for the connection; `Unreachable` after `patience` seconds."""
         ...
 
-    async def ask(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> Frame:
+    async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> Frame:
         """Request and reply. Raises `Lost`, `Silent`, `NoResponder`, or `Refused` when the server denies it."""
         ...
 
-    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], timeout: float) -> Frame:
+    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float) -> Frame:
         """Send what `frames(reply)` gives and return the first answer with a body."""
         ...
 
@@ -82,12 +82,12 @@ class Mailbox:
         self.lost = True
         self._news.set()
 
-    async def take(self, timeout: float | None = None) -> list[Frame]:
-        """All that came; empty after `timeout` seconds of silence or a loss."""
+    async def take(self, patience: float | None = None) -> list[Frame]:
+        """All that came; empty after `patience` seconds of silence or a loss."""
         if not self._frames and not self.lost:
             self._news.clear()
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(patience):
                     await self._news.wait()
             except TimeoutError:
                 return []

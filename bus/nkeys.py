@@ -70,7 +70,7 @@ def keep(path: Path, chance: Callable[[int], bytes] = os.urandom) -> UserKey:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(mint(chance).seed + "\n")
             file.flush()
             os.fsync(file.fileno())

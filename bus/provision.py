@@ -26,6 +26,8 @@ class Layout:
     facts_bytes: int = 8 * 2**30
     telemetry_bytes: int = 2**30
     dead_bytes: int = 64 * 2**20
+    wake_again: float = 30.0
+    """Seconds until a wake-up that was neither retired nor kept busy reaches somebody again."""
 
 
 def streams(layout: Layout) -> tuple[dict[str, Any], ...]:
@@ -74,7 +76,7 @@ class StreamAdmin:
             try:
                 found = await api(self._link, f"STREAM.INFO.{wanted['name']}")
             except NotFound:
-                await api(self._link, f"STREAM.CREATE.{wanted['name']}", wanted, timeout=15.0)
+                await api(self._link, f"STREAM.CREATE.{wanted['name']}", wanted, patience=15.0)
             else:
                 _confirm(found["config"], wanted)
 
@@ -86,13 +88,13 @@ class StreamAdmin:
             "filter_subjects": sorted(subjects),
             "deliver_policy": "all",
             "ack_policy": "explicit",
-            "ack_wait": 30 * 10**9,
+            "ack_wait": int(self._layout.wake_again * 1e9),
             "max_deliver": -1,
             "max_ack_pending": 1000,
             "replay_policy": "instant",
         }
         asked = {"stream_name": stream, "config": config}
-        await api(self._link, f"CONSUMER.CREATE.{stream}.{role}", asked, timeout=15.0)
+        await api(self._link, f"CONSUMER.CREATE.{stream}.{role}", asked, patience=15.0)
 
 
 def _confirm(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

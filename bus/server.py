@@ -93,28 +93,29 @@ class EmbeddedServer:
         if self._port and not _is_free(self._port):
             raise Refused(f"Port {self._port} is in use.", cure="Choose another, or leave it out to have one found.")
         self._configure()
-        self._process = subprocess.Popen(
-            [str(binary), "-c", str(self._conf)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self._folder / "stderr").open("wb"),
-            pass_fds=self._lock_fds,
-            env={"GOMEMLIMIT": "256MiB", **os.environ},
-            start_new_session=True,
-            preexec_fn=functools.partial(_die_with, os.getpid()),  # noqa: PLW1509 - one prctl, loaded beforehand
-        )
+        with (self._folder / "stderr").open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [str(binary), "-c", str(self._conf)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=self._lock_fds,
+                env={"GOMEMLIMIT": "256MiB", **os.environ},
+                start_new_session=True,
+                preexec_fn=functools.partial(_die_with, os.getpid()),  # noqa: PLW1509 - one prctl, loaded beforehand
+            )
         left = Left(self._process.pid, started(self._process.pid) or "", self._place.port)
         _write(self._folder / "port", str(self._place.port))
         _write(self._folder / "server.json", json.dumps(asdict(left)))
 
-    async def ready(self, timeout: float = 10.0) -> None:
+    async def ready(self, patience: float = 10.0) -> None:
         """Return as soon as the server greets a connection."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience
         while not await _greets(self._place.port):
             if self.exit_code is not None:
                 raise Failed(f"nats-server ended with {self.exit_code}: {self._last_words()}", cure=self._see_log())
             if time.monotonic() > deadline:
-                raise TimedOut(f"nats-server did not answer within {timeout} s.", cure=self._see_log())
+                raise TimedOut(f"nats-server did not answer within {patience} s.", cure=self._see_log())
             await asyncio.sleep(0.002)
 
     async def stop(self, patience: float = 5.0) -> None:
@@ -126,19 +127,19 @@ class EmbeddedServer:
                 await _until(lambda: self.exit_code is not None, patience)
         (self._folder / "server.json").unlink(missing_ok=True)
 
-    async def admit(self, users: Users, timeout: float = 5.0) -> None:
+    async def admit(self, users: Users, patience: float = 5.0) -> None:
         """Let the server know these users from now on; connections of known users stay."""
         before = self.users
         self.users = users
         self._configure()
         try:
-            await self._reload(timeout)
+            await self._reload(patience)
         except Failed:
             self.users = before
             self._configure()
             raise
 
-    async def _reload(self, timeout: float) -> None:
+    async def _reload(self, patience: float) -> None:
         if self.pid is None:
             raise Unreachable("The server does not run.", cure="Start it with `swarm up`.")
         log = self._folder / "log"
@@ -150,7 +151,7 @@ class EmbeddedServer:
                 file.seek(seen)
                 return file.read().decode(errors="replace")
 
-        if not await _until(lambda: "eload" in answer() and "server configuration" in answer(), timeout):
+        if not await _until(lambda: "eload" in answer() and "server configuration" in answer(), patience):
             raise TimedOut("nats-server did not reload its configuration.", cure=self._see_log())
         if "Failed to reload" in answer():
             raise Failed(f"nats-server refused the new configuration: {answer().strip()}", cure=self._see_log())
@@ -207,7 +208,7 @@ def started(pid: int) -> str | None:
         except (FileNotFoundError, ProcessLookupError):
             return None
         return None if fields[0] in "ZX" else fields[19]
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    told = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return told.stdout.strip() or None
 
 
@@ -290,6 +291,6 @@ async def _until(done: Callable[[], bool], patience: float) -> bool:
 
 def _write(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     draft.replace(path)

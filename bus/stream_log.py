@@ -11,32 +11,17 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from bus import frames
+from bus import frames, limits
 from bus.answers import NoMessage, api, parse
 from bus.direct import DirectReader
 from bus.frames import Frame
 from bus.link import Link, Lost, NoResponder, Silent
 from bus.ordered import OrderedReader
 from bus.port import Record, Stored
-from bus.subjects import matches, stream
-from contracts.errors import Ambiguous, InvalidInput, TooLarge, Unreachable
-
-LARGEST_BATCH = 1000
-"""Records in one append; the server takes no more in one atomic batch."""
+from bus.subjects import stream
+from contracts.errors import Ambiguous, Unreachable
 
 ACK_WAIT = 5.0
-
-
-def check(records: Sequence[Record], lane: str, limit: int) -> None:
-    """Refuse an append that no log would take, before anything is sent."""
-    if not records:
-        raise InvalidInput("An append needs at least one record.")
-    if len(records) > LARGEST_BATCH:
-        raise TooLarge(f"An append of {len(records)} records is above {LARGEST_BATCH}.", cure="Append in parts.")
-    for record in records:
-        frames.check(record, limit)
-        if not matches(lane, record.subject):
-            raise InvalidInput(f"{record.subject!r} is not in the lane {lane!r}.", cure="One append, one lane.")
 
 
 class StreamLog:
@@ -50,7 +35,7 @@ class StreamLog:
 
     async def append(self, records: Sequence[Record], *, lane: str, after: int) -> int:
         """See `Log.append`."""
-        check(records, lane, self._link.limit)
+        limits.check(records, lane, self._link.limit)
         await self._link.connected()
         try:
             batch, subjects = _batch(records, lane, after), {record.subject for record in records}
@@ -79,10 +64,10 @@ class StreamLog:
         self, subjects: str, *, after: int = 0, follow: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[Stored]]:
         """See `Log.read`."""
-        return self._read(subjects, after, follow)
+        return self._read(subjects, after, follow=follow)
 
     @contextlib.asynccontextmanager
-    async def _read(self, subjects: str, after: int, follow: bool) -> AsyncIterator[AsyncIterator[Stored]]:
+    async def _read(self, subjects: str, after: int, *, follow: bool) -> AsyncIterator[AsyncIterator[Stored]]:
         until = None
         if not follow:
             # The leader's head is the present: a reader that a lagging replica serves waits until it gets there.

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -132,13 +133,14 @@ def stream(subjects: str, partition: str = "00") -> str:
     raise InvalidInput(f"Nothing under {subjects!r} is stored.", cure="Facts, telemetry and dead letters are.")
 
 
-def matches(filter: str, subject: str) -> bool:
+@functools.lru_cache(maxsize=16_384)
+def matches(pattern: str, subject: str) -> bool:
     """Whether a filter (with `*` for a token and `>` for the rest) covers a subject."""
-    wanted, given = filter.split("."), subject.split(".")
-    for i, token in enumerate(wanted):
-        if token == ">":
+    wanted, given = pattern.split("."), subject.split(".")
+    for i, part in enumerate(wanted):
+        if part == ">":
             return len(given) > i
-        if i >= len(given) or token not in ("*", given[i]):
+        if i >= len(given) or part not in ("*", given[i]):
             return False
     return len(wanted) == len(given)
 

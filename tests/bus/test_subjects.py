@@ -32,7 +32,9 @@ def test_a_token_that_would_change_the_meaning_of_a_subject_is_refused(bad: str)
             make(bad)
 
 
-@pytest.mark.parametrize("bad", ["window", "window.recorded.twice", "window.was_recorded", "Window.recorded", ".", "a."])
+@pytest.mark.parametrize(
+    "bad", ["window", "window.recorded.twice", "window.was_recorded", "Window.recorded", ".", "a."]
+)
 def test_an_event_name_is_noun_and_participle(bad: str) -> None:
     with pytest.raises(InvalidInput, match="no event name"):
         subjects.fact(SESSION, "trainer", bad)

@@ -1,0 +1,246 @@
+"""The whole bus in one process's memory: for `--here`, for tests, for reading a log without a server.
+
+Same promises as over JetStream and the same conformance suite; what it has not: identities and their rights, and a
+life after the process. One `MemoryBus` is shared by all who talk to each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+
+from bus import limits
+from bus.core_wire import answered
+from bus.port import Answer, Record, Stored, Wake
+from bus.subjects import matches, stream
+from contracts.errors import Ambiguous, Conflict, Full, InvalidInput, Unreachable
+
+_KEPT = 65_536
+
+
+@dataclass(slots=True)
+class _Stream:
+    records: list[Stored] = field(default_factory=list)
+    last: dict[str, Stored] = field(default_factory=dict)
+    size: int = 0
+
+    def head(self, subjects: str) -> Stored | None:
+        found = (stored for subject, stored in self.last.items() if matches(subjects, subject))
+        return max(found, key=lambda stored: stored.seq, default=None)
+
+    def add(self, record: Record) -> int:
+        stored = Stored(len(self.records) + 1, record.subject, record.body, dict(record.headers))
+        self.records.append(stored)
+        self.last[record.subject] = stored
+        return stored.seq
+
+
+@dataclass(slots=True)
+class _Durable:
+    """How far a role has been told, and what it was told and has not retired: sequence -> when to tell it again."""
+
+    subjects: tuple[str, ...]
+    told: int = 0
+    open: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class _Ear:
+    subjects: str
+    queue: str
+    reply: Answer | None = None
+    heard: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+
+class MemoryBus:
+    """`Log`, `Wakes`, `Admin` and `Wire`; `room` bounds the bytes of a stream, `wake_again` the patience of wakes."""
+
+    def __init__(self, *, partition: str = "00", room: int | None = None, wake_again: float = 30.0) -> None:
+        self._partition = partition
+        self._room = room
+        self._wake_again = wake_again
+        self._streams: dict[str, _Stream] = {}
+        self._durables: dict[str, _Durable] = {}
+        self._ears: dict[_Ear, None] = {}
+        self._turns = itertools.count()
+        self._news = asyncio.Event()
+        self._cut: deque[bool] = deque()
+
+    def cut(self, *, stored: bool) -> None:
+        """Let the next append end as `Ambiguous`, with or without its records stored: what a lost connection does."""
+        self._cut.append(stored)
+
+    async def append(self, records: Sequence[Record], *, lane: str, after: int) -> int:
+        """See `Log.append`."""
+        size = limits.check(records, lane)
+        store = self._stream(lane)
+        cut = self._cut.popleft() if self._cut else None
+        if cut is not False:
+            head = store.head(lane)
+            if (head.seq if head else 0) != after:
+                raise Conflict(f"The lane has moved on: {lane!r} is not at {after}.", cure="Read the lane again.")
+            self._take(store, size)
+            seq = [store.add(record) for record in records][-1]
+            self._tell()
+        if cut is not None:
+            raise Ambiguous(f"No answer to an append to {lane!r}.", cure="Read the lane's head and compare.")
+        # As over a network, others get their turn between an append and whatever follows it.
+        await asyncio.sleep(0)
+        return seq
+
+    async def head(self, subjects: str) -> Stored | None:
+        """See `Log.head`."""
+        return self._stream(subjects).head(subjects)
+
+    def read(
+        self, subjects: str, *, after: int = 0, follow: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Stored]]:
+        """See `Log.read`."""
+        return contextlib.aclosing(self._records(subjects, after, follow=follow))
+
+    def wakes(self, role: str) -> AbstractAsyncContextManager[AsyncIterator[Wake]]:
+        """See `Wakes.wakes`."""
+        return contextlib.aclosing(self._each(role))
+
+    async def provision(self) -> None:
+        """See `Admin.provision`."""
+
+    async def consumer(self, role: str, subjects: Sequence[str]) -> None:
+        """See `Admin.consumer`."""
+        self._durables.setdefault(role, _Durable(())).subjects = tuple(subjects)
+        self._tell()
+
+    async def say(self, subject: str, body: bytes) -> None:
+        """See `Wire.say`."""
+        with contextlib.suppress(InvalidInput):
+            store = self._stream(subject)
+            self._take(store, len(body))
+            store.add(Record(subject, body))
+        for ear in self._chosen(subject):
+            if ear.reply is None:
+                ear.heard.append((subject, body))
+            else:
+                await answered(ear.reply, subject, body)
+        self._tell()
+
+    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109 - the port says so
+        """See `Wire.ask`."""
+        reply = next((ear.reply for ear in self._chosen(subject) if ear.reply), None)
+        if reply is None:
+            raise Unreachable(f"Nobody listens on {subject!r}.", cure="Is the swarm up?")
+        try:
+            async with asyncio.timeout(timeout):
+                return await answered(reply, subject, body)
+        except TimeoutError:
+            raise Unreachable(f"No answer within {timeout} s to {subject!r}.", cure="Try again.") from None
+
+    @contextlib.asynccontextmanager
+    async def hear(self, subjects: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """See `Wire.hear`."""
+        async with self._listening(_Ear(subjects, "")) as ear, contextlib.aclosing(self._heard(ear)) as heard:
+            yield heard
+
+    @contextlib.asynccontextmanager
+    async def answer(self, subjects: str, reply: Answer, *, queue: str = "") -> AsyncIterator[None]:
+        """See `Wire.answer`."""
+        async with self._listening(_Ear(subjects, queue, reply)):
+            yield
+
+    def _stream(self, subjects: str) -> _Stream:
+        return self._streams.setdefault(stream(subjects, self._partition), _Stream())
+
+    def _take(self, store: _Stream, size: int) -> None:
+        if self._room is not None and store.size + size > self._room:
+            raise Full(f"The store has no room: {store.size + size} of {self._room} bytes.", cure="Free some.")
+        store.size += size
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _wait(self, until: float | None = None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+
+    async def _records(self, subjects: str, after: int, *, follow: bool) -> AsyncGenerator[Stored]:
+        records = self._stream(subjects).records
+        last = None if follow else len(records)
+        while True:
+            while after < (len(records) if last is None else last):
+                stored = records[after]
+                after += 1
+                if matches(subjects, stored.subject):
+                    yield stored
+            if last is not None:
+                return
+            await self._wait()
+
+    async def _each(self, role: str) -> AsyncGenerator[Wake]:
+        clock = asyncio.get_running_loop().time
+        while True:
+            durable = self._durables.get(role)
+            stored = self._due(durable, clock()) if durable else None
+            if durable and stored:
+                durable.open[stored.seq] = clock() + self._wake_again
+                yield self._wake(durable, stored)
+            else:
+                await self._wait(min(durable.open.values(), default=None) if durable else None)
+
+    def _due(self, durable: _Durable, now: float) -> Stored | None:
+        """What the role should hear next: what it did not retire in time, else what it has not heard."""
+        records = self._stream(f"swarm.ev.{self._partition}.>").records
+        for seq, again in durable.open.items():
+            if again <= now:
+                return records[seq - 1]
+        while durable.told < len(records):
+            stored = records[durable.told]
+            durable.told += 1
+            if any(matches(subjects, stored.subject) for subjects in durable.subjects):
+                return stored
+        return None
+
+    def _wake(self, durable: _Durable, stored: Stored) -> Wake:
+        clock = asyncio.get_running_loop().time
+
+        async def done() -> None:
+            durable.open.pop(stored.seq, None)
+
+        async def again(delay: float) -> None:
+            if stored.seq in durable.open:
+                durable.open[stored.seq] = clock() + delay
+                self._tell()
+
+        async def busy() -> None:
+            await again(self._wake_again)
+
+        return Wake(stored, done, busy, again)
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, ear: _Ear) -> AsyncIterator[_Ear]:
+        self._ears[ear] = None
+        try:
+            yield ear
+        finally:
+            del self._ears[ear]
+
+    async def _heard(self, ear: _Ear) -> AsyncGenerator[tuple[str, bytes]]:
+        while True:
+            while ear.heard:
+                yield ear.heard.popleft()
+            await self._wait()
+
+    def _chosen(self, subject: str) -> list[_Ear]:
+        """Every listener without a queue, and of each queue one, in turns."""
+        fitting = [ear for ear in self._ears if matches(ear.subjects, subject)]
+        chosen = [ear for ear in fitting if not ear.queue]
+        turn = next(self._turns)
+        for queue in dict.fromkeys(ear.queue for ear in fitting if ear.queue):
+            members = [ear for ear in fitting if ear.queue == queue]
+            chosen.append(members[turn % len(members)])
+        return chosen
