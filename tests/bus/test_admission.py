@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bus import subjects
 from bus.admission import Admission, Reason
@@ -305,6 +307,53 @@ def test_a_forged_event_newer_than_this_code_stops_nothing(swarm: Deployment) ->
     swarm.store(newer(record, None), newer(record, swarm.signers["validator"]))
     assert swarm.reasons == [Reason.SIGNATURE, Reason.KEY]
     assert len(swarm.store(record)) == 1
+
+
+def test_a_keyring_newer_than_this_code_stops_whoever_stands_on_it(swarm: Deployment) -> None:
+    (record,) = swarm.records("root", KeyRevoked(key=swarm.root.key_id, reason="?"), session=swarm.ring)
+    with pytest.raises(NewerThanCode):
+        swarm.store(altered(record, lambda body: body.update(dataschema="key.revoked/9"), swarm.root))
+    with pytest.raises(NewerThanCode):
+        swarm.say("trainer", said())
+
+
+def attacks(swarm: Deployment, record: Record) -> list[Record]:
+    """What somebody can store who reads everything and holds the keys of a guest and of a deployment of their own."""
+    spy, guest = new_signer("trainer"), swarm.signers["guest_ant"]
+    seen = swarm.stream[-1]
+    transplanted = seen.headers or {HEADER: spy.sign(seen.body)}
+    return [
+        unsigned(record),
+        replace(record, headers=transplanted),
+        replace(record, headers={HEADER: spy.sign(record.body)}),
+        altered(record, lambda body: body["data"].update(text="evil"), guest),
+        altered(record, lambda body: body.update(id="evil")),
+        altered(record, lambda body: body.update(dataschema="thing.said/9"), spy),
+        altered(record, lambda body: body.update(lane="guest_ant", type="io.stigmergy.guest_ant.thing.said"), guest),
+        Record(seen.subject, seen.body, seen.headers),
+        Record(record.subject, b"noise"),
+        Record(record.subject, b"", record.headers),
+        Record("swarm.ev.00.what.ever", record.body, record.headers),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["trainer", "validator"]), st.integers(1, 3), st.integers(0, 10)), max_size=12)
+)
+def test_who_cannot_sign_cannot_change_what_is_admitted(turns: list[tuple[str, int, int]]) -> None:
+    swarm = Deployment()
+    swarm.keys(KeyAdmitted(role="guest_ant", public=swarm.signers["guest_ant"].public, guest=True), lane="desk")
+    genuine = []
+    for n, (lane, size, attack) in enumerate(turns):
+        records = swarm.records(lane, *[said(f"{n}") for _ in range(size)])
+        assert swarm.store(attacks(swarm, records[0])[attack]) == []
+        genuine += swarm.store(*records)
+        assert [fact.digest for fact in genuine[-size:]] == [sha256(record.body) for record in records]
+    assert [fact.position for fact in genuine] == list(range(1, len(genuine) + 1))
+    again = Admission(root=swarm.admission.root)
+    assert [fact for stored in swarm.stream for fact in again.admit(stored)] == swarm.facts
+    assert len(again.voids) == len(turns)
 
 
 def seal(last_seq: int) -> SessionSealed:

@@ -123,6 +123,15 @@ def test_a_growing_tree_agrees_with_one_built_at_once(size: int) -> None:
     assert tree.root() == root_of([leaf_hash(str(n).encode()) for n in range(size)])
 
 
+def test_a_copy_grows_on_its_own() -> None:
+    tree = Tree()
+    tree.append(INPUTS[0])
+    twin = tree.copy()
+    twin.append(INPUTS[1])
+    assert [tree.root().hex(), twin.root().hex()] == ROOTS[:2]
+    assert (tree.size, twin.size) == (1, 2)
+
+
 def test_what_has_no_proof_is_refused() -> None:
     with pytest.raises(InvalidInput):
         inclusion_proof(HASHES, 8)
