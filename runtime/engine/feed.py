@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from runtime.engine.chance import Draw
 from runtime.engine.dataset import Dataset
 
 RESIDENT = 1 << 30
+
+Augment = Callable[[dict[str, np.ndarray], Draw], dict[str, np.ndarray]]
+
+
+class Rows(NamedTuple):
+    """The rows of one batch, and where in the endless row of permutations the first of them stands."""
+
+    rows: Tensor
+    position: int
 
 
 class Feed:
@@ -26,19 +37,43 @@ class Feed:
         self._where = self._device if resident else torch.device("cpu")
         self._moves = self._where != self._device
 
-    def rows_tensors(self, rows: np.ndarray) -> tuple[Tensor, ...]:
-        """The rows of several batches, given as (batches, rows per batch), ready for `batch`."""
-        return torch.from_numpy(rows).to(self._where).unbind(0)
+    def batches(self, rows: np.ndarray, size: int, position: int) -> list[Rows]:
+        """Consecutive batches of `size` rows; `position` is that of the first row of the first batch."""
+        cut = torch.from_numpy(rows.reshape(-1, size)).to(self._where).unbind(0)
+        return [Rows(one, position + number * size) for number, one in enumerate(cut)]
 
-    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+    def batch(self, rows: Rows) -> dict[str, Tensor]:
         """The columns of some rows, freshly gathered and aligned."""
-        found = {name: column.index_select(0, rows) for name, column in self._columns.items()}
+        found = {name: column.index_select(0, rows.rows) for name, column in self._columns.items()}
         return {name: one.to(self._device) for name, one in found.items()} if self._moves else found
 
     def slice(self, first: int, last: int) -> dict[str, Tensor]:
-        """The columns of rows in a row."""
-        return self.batch(torch.arange(first, min(last, self.rows), device=self._where))
+        """The columns of rows in a row, as they are stored."""
+        return Feed.batch(self, Rows(torch.arange(first, min(last, self.rows), device=self._where), first))
 
     def all_columns(self) -> Mapping[str, Tensor]:
         """Every row, on the CPU."""
         return {name: column.cpu() for name, column in self._columns.items()}
+
+
+class AugmentedFeed(Feed):
+    """A split whose rows are changed by chance, each by draws keyed by seed, epoch and row."""
+
+    def __init__(self, dataset: Dataset, split: str, device: str, augment: Augment, seed: int) -> None:
+        super().__init__(dataset, split, device)
+        self._augment, self._seed = augment, seed
+
+    def batch(self, rows: Rows) -> dict[str, Tensor]:
+        stored = {name: one.cpu().numpy() for name, one in super().batch(rows).items()}
+        changed = [
+            self._augment({name: column[at] for name, column in stored.items()}, self._draw(rows.position + at, row))
+            for at, row in enumerate(rows.rows.tolist())
+        ]
+        stacked = {name: np.stack([one[name] for one in changed]) for name in changed[0]}
+        return {
+            name: torch.from_numpy(column.astype(stored[name].dtype) if name in stored else column).to(self._device)
+            for name, column in stacked.items()
+        }
+
+    def _draw(self, position: int, row: int) -> Draw:
+        return Draw(self._seed, position // self.rows, row)

@@ -16,7 +16,9 @@ from contracts.request.model import WorkloadModel
 from contracts.request.validation import TASK_OF
 from runtime.engine import chance, kinds
 from runtime.engine.chance import Stream
+from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
+from runtime.engine.feed import AugmentedFeed, Feed
 from runtime.engine.kinds import Batch
 from runtime.engine.workload import Metric, Workload, find, options_of
 
@@ -68,6 +70,13 @@ class Learner:
         if not self.foreign:
             initialise(model, seed)
         return model
+
+    def training_feed(self, dataset: Dataset, device: str) -> Feed:
+        """The training split as batches; changed row by row where the workload says how."""
+        if type(self.workload).augment is Workload.augment:
+            return Feed(dataset, "train", device)
+        seed = self.request.reproducibility.seed
+        return AugmentedFeed(dataset, "train", device, self.workload.augment, seed)
 
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss to go down, and scalars to record."""

@@ -15,11 +15,11 @@ from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
 from runtime.engine.evidence import Watch
-from runtime.engine.feed import Feed
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
 from runtime.engine.order import Order
 from runtime.engine.plan import Change, Plan
+from runtime.engine.precision import numbers
 from runtime.engine.report import Evaluation, Layer, Report, Window
 from runtime.engine.step import Felt, Part, Works, attempt
 
@@ -35,10 +35,10 @@ class Run:
         learner = Learner(plan.request, dataset.facts)
         model = learner.build().to(resolved.device).train()
         movement = Movement(plan.request.optimizer, model, learner.workload.param_groups(model))
-        feed = Feed(dataset, "train", resolved.device)
+        feed = learner.training_feed(dataset, resolved.device)
         self.plan, self.step = plan, step
         self.control = control or Control.of(plan.request.early_stopping)
-        self._works = Works(learner, model, movement, feed, resolved.precision, resolved.device)
+        self._works = Works(learner, model, movement, feed, numbers(resolved.precision, resolved.device))
         self._order = Order(resolved.seed, feed.rows)
         self._judge = Judge(learner, resolved, dataset)
         self._concluded = step > 0 and self.finished
@@ -93,7 +93,8 @@ class Run:
         return digest.root(state.weights(self._works.model))
 
     def _alive(self) -> dict[str, Tensor]:
-        return state.weights(self._works.model) | self._works.movement.tensors()
+        works = self._works
+        return {**state.weights(works.model), **works.movement.tensors(), **works.numbers.tensors()}
 
     def _train(self, last: int) -> Window:
         first, resolved = self.step, self.plan.resolved
@@ -111,7 +112,8 @@ class Run:
     def _parts(self, first: int, rows: np.ndarray) -> list[list[Part]]:
         """For each attempt its micro-steps, each a seed and its rows."""
         resolved = self.plan.resolved
-        batches = self._works.feed.rows_tensors(rows.reshape(-1, resolved.batch))
+        taken = resolved.batch * resolved.accumulate
+        batches = self._works.feed.batches(rows, resolved.batch, first * taken)
         seeds = chance.step_seeds(resolved.seed, first * resolved.accumulate, len(batches))
         micro = list(zip(seeds, batches, strict=True))
         return [micro[at : at + resolved.accumulate] for at in range(0, len(micro), resolved.accumulate)]

@@ -33,7 +33,8 @@ def settings(profile: str, threads: int) -> dict[str, str]:
     common = {
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
+        # numpy's OpenBLAS starts its threads while it is imported, and a process that is forked from may have only one.
+        "OPENBLAS_NUM_THREADS": "1",
         "OMP_DYNAMIC": "FALSE",
         "MKL_DYNAMIC": "FALSE",
         "PYTHONHASHSEED": "0",

@@ -32,11 +32,10 @@ def aliases(model: nn.Module) -> dict[str, str]:
 
 
 def copied(tensors: Tensors, into: Tensors | None = None) -> dict[str, Tensor]:
-    """A copy on the CPU, into given buffers of the same names and shapes when there are some (no new memory)."""
-    if into is None:
-        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    """A copy on the CPU, into given buffers where names and shapes are the same (no new memory)."""
+    into = into or {}
     with torch.no_grad():
-        return {name: into[name].copy_(tensor) for name, tensor in tensors.items()}
+        return {name: _copy(tensor, into.get(name)) for name, tensor in tensors.items()}
 
 
 def restore(alive: Tensors, stored: Tensors) -> None:
@@ -56,6 +55,12 @@ def restore(alive: Tensors, stored: Tensors) -> None:
 def finite(tensors: Tensors) -> bool:
     """Whether no floating-point tensor holds NaN or infinity."""
     return all(bool(torch.isfinite(one).all()) for one in tensors.values() if one.is_floating_point())
+
+
+def _copy(tensor: Tensor, into: Tensor | None) -> Tensor:
+    if into is not None and into.shape == tensor.shape and into.dtype == tensor.dtype:
+        return into.copy_(tensor)
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _named(model: nn.Module) -> chain[tuple[str, Tensor]]:

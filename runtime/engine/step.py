@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from runtime.engine.feed import Feed
+from runtime.engine.feed import Feed, Rows
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
 from runtime.engine.parts.gradients.clip import clip, norms_of
 from runtime.engine.plan import Settings
-from runtime.engine.precision import computing
+from runtime.engine.precision import Plain
 
-Part = tuple[int, Tensor]
+Part = tuple[int, Rows]
 """The seed of one micro-step and its rows."""
 
 
@@ -27,8 +27,7 @@ class Works:
     model: nn.Module
     movement: Movement
     feed: Feed
-    precision: str
-    device: str
+    numbers: Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +43,15 @@ class Felt:
 def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -> Felt:
     """Move the weights once, down the gradient of the mean loss over all parts."""
     loss, scalars = descend(works, parts)
-    norms = norm = None
     gradients = [one.grad for one in works.movement.parameters if one.grad is not None]
+    sound = works.numbers.settle(gradients)
+    norms = norm = None
     if look or now.grad_clip is not None:
         norms, norm = norms_of(gradients)
     if norm is not None and now.grad_clip is not None:
         clip(gradients, norm, now.grad_clip)
-    works.movement.move(now.learning_rate)
+    if sound:
+        works.movement.move(now.learning_rate)
     for parameter in works.movement.parameters:
         parameter.grad = None
     return Felt(loss, scalars, norms, norm)
@@ -66,10 +67,10 @@ def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, T
     return losses.mean(), scalars
 
 
-def _part(works: Works, seed: int, rows: Tensor, parts: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _part(works: Works, seed: int, rows: Rows, parts: int) -> tuple[Tensor, Mapping[str, Tensor]]:
     works.learner.reseed(seed)
     batch = works.feed.batch(rows)
-    with computing(works.precision, works.device):
+    with works.numbers.computing():
         loss, scalars = works.learner.objective(works.model, batch)
-    (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
+    works.numbers.backward(loss / parts if parts > 1 else loss)
     return loss.detach(), scalars
