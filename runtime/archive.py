@@ -1,0 +1,122 @@
+"""Sessions read from the files of a home, with no swarm up: admitted and folded exactly as a running host does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bus import files, subjects
+from bus.admission import Admission, Void
+from bus.keys import KeyStore
+from bus.port import Stored
+from contracts.errors import NotFound, NotVerified, SwarmError
+from contracts.keyring import ROOT, Keyring
+from runtime import view
+from runtime.history import History
+from runtime.home import Home
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One session as its file holds it."""
+
+    history: History
+    stored: tuple[Stored, ...]
+    voids: tuple[Void, ...]
+    admission: Admission
+    torn_bytes: int
+
+
+class Archive:
+    """The sessions of one home. `root` pins the root key's fingerprint instead of the home's own pin."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        self._home = home
+        self.root = root or KeyStore(home.keys).pinned()
+        self._rings: dict[str, Kept | None] = {}
+
+    def ids(self) -> list[str]:
+        """The sessions that are not keyrings, oldest first."""
+        return [one for one in self._home.session_ids() if not _opens_keyring(self._home.log(one))]
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """A summary of each, oldest first; one that cannot be read says why instead."""
+        return [self.summary(one) for one in self.ids()]
+
+    def session(self, session: str) -> dict[str, Any]:
+        """The summary of one session."""
+        return view.summary(self.read(session).history.state, self._home.blobs)
+
+    def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        """The event lines of one session behind a position."""
+        return (view.event_line(fact) for fact in self.read(session).history.since(after))
+
+    def read(self, session: str) -> Kept:
+        """Everything in the session's file; `NotFound` without a file, `NotVerified` for a damaged one."""
+        path = self._home.log(session)
+        if not path.exists():
+            where = str(self._home.root)
+            raise NotFound(f"there is no session {session!r} in {where!r}.", cure="List them: swarm sessions")
+        ring = self.ring(subjects.partition(session))
+        if ring is not None and ring.history.id == session:
+            return ring
+        return _read(path, session, Admission(self._keyring, root=self.root))
+
+    def ring(self, partition: str) -> Kept | None:
+        """The keyring session of a partition; None when the home has none."""
+        if partition not in self._rings:
+            self._rings[partition] = self._find_ring(partition)
+        return self._rings[partition]
+
+    def _keyring(self, partition: str) -> Keyring:
+        ring = self.ring(partition)
+        return ring.admission.keyring(partition) if ring else Keyring()
+
+    def _find_ring(self, partition: str) -> Kept | None:
+        for session in self._home.session_ids():
+            if subjects.partition(session) == partition and _opens_keyring(self._home.log(session)):
+                kept = _read(self._home.log(session), session, Admission(root=self.root))
+                if kept.history.size:
+                    return kept
+        return None
+
+    def summary(self, session: str) -> dict[str, Any]:
+        """As `session`; one that cannot be read says why in its place."""
+        try:
+            return self.session(session)
+        except SwarmError as error:
+            blank = view.summary(History(session).state)
+            problem = {"code": error.code, "message": error.message, "cure": error.cure}
+            return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
+
+
+def _read(path: Path, session: str, admission: Admission) -> Kept:
+    reading = files.read(path)
+    if reading.session != session:
+        message = f"{path} is the log of {reading.session}, not of {session}."
+        raise NotVerified(message, cure="Move it to where it belongs.", path=str(path))
+    history, stored = History(session), []
+    for one in reading:
+        stored.append(one)
+        history.add(admission.admit(one))
+    admission.finish(session)
+    torn = reading.torn.size if reading.torn else 0
+    return Kept(history, tuple(stored), tuple(admission.voids), admission, torn)
+
+
+def _opens_keyring(path: Path) -> bool:
+    """Whether the file begins with an event of the root: no other session has one."""
+    try:
+        first = _first_subject(path)
+        return first is not None and subjects.parse(first).lane == ROOT
+    except SwarmError:
+        return False
+
+
+def _first_subject(path: Path) -> str | None:
+    with path.open("rb") as file:
+        file.readline(200)
+        head = file.readline(1000).split(b" ")
+    return head[1].decode(errors="replace") if len(head) > 1 else None

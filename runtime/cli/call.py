@@ -1,0 +1,113 @@
+"""One call of a command: the options that every command takes, the settings, and where output goes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from runtime.home import Home
+    from runtime.settings import Settings
+
+T = TypeVar("T")
+
+
+class Call:
+    """What a command function is given first: data goes to stdout by `result`, everything else to stderr by `note`."""
+
+    def __init__(self, *, home: str | None, url: str | None, creds: str | None, as_json: bool) -> None:
+        self.json = as_json
+        self._options = {"home": home, "url": url, "creds": creds}
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings with this call's options applied."""
+        from runtime import settings
+
+        return settings.load(**self._options)
+
+    @functools.cached_property
+    def home(self) -> Home:
+        """The home that the settings name."""
+        from runtime.home import Home
+
+        return Home(self.settings.home)
+
+    def result(self, value: dict[str, Any], text: str | Callable[[], str]) -> None:
+        """The answer: one JSON object on one line, or text for people."""
+        if self.json:
+            self.line(value)
+        else:
+            click.echo(text if isinstance(text, str) else text())
+
+    def line(self, value: dict[str, Any]) -> None:
+        """One JSON object on one line of stdout, whatever was asked for."""
+        import orjson
+
+        click.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is not the answer."""
+        click.echo(text, err=True)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run asynchronous work to its end."""
+        return asyncio.run(work)
+
+    @property
+    def live(self) -> bool:
+        """Whether a person watches stderr on a terminal that can be redrawn."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not self.json
+
+
+_SHARED = (
+    click.option("--home", metavar="DIR", help="Home of the swarm (SWARM_HOME; default ./.swarm)."),
+    click.option("--url", metavar="URL", help="Use this NATS server instead of the home's own (SWARM_URL)."),
+    click.option("--creds", metavar="FILE", help="Credentials for --url (SWARM_CREDS)."),
+    click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object on one line."),
+)
+_NAMES = ("home", "url", "creds", "as_json")
+
+
+def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command takes, also before the command's name."""
+    for option in reversed(_SHARED):
+        function = option(function)
+    return function
+
+
+def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command whose function is given a `Call` first, then its own parameters; it may return an exit code."""
+
+    def declare(function: Callable[..., Any]) -> click.Command:
+        return click.command(name, click.Command, **attributes)(shared(calling(function)))
+
+    return declare
+
+
+def calling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Put the shared options, those of the groups above included, into one `Call`."""
+
+    @functools.wraps(function)
+    def run(**parameters: Any) -> Any:
+        own = {key: parameters.pop(key) for key in _NAMES}
+        remember(own)
+        chosen = {key: _given(key) for key in _NAMES}
+        return function(Call(**(chosen | {"as_json": bool(chosen["as_json"])})), **parameters)
+
+    return run
+
+
+def remember(own: dict[str, Any]) -> None:
+    """Keep what this command or group was given, for itself and the commands below it."""
+    click.get_current_context().meta.update({f"swarm.{key}": value for key, value in own.items() if value})
+
+
+def _given(key: str) -> Any:
+    return click.get_current_context().meta.get(f"swarm.{key}")

@@ -1,0 +1,124 @@
+"""Starting a background host and telling whether one is ready; the host itself is `runtime.host`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from contracts.errors import Failed, SwarmError, TimedOut
+from runtime import process
+from runtime.cli.call import Call
+
+if TYPE_CHECKING:
+    from runtime.home import HostRecord
+
+PATIENCE = 60.0
+_PAUSE = 0.02
+
+
+class HostFailed(Failed):
+    """A background host ended before it was ready; it carries the host's own error and exit code."""
+
+    def __init__(self, error: Mapping[str, str], exit_code: int) -> None:
+        super().__init__(error["message"], cure=error["cure"], path=error["path"])
+        self.code = error["code"]  # type: ignore[misc] # what the host said of itself
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+def ensure(call: Call, patience: float = PATIENCE) -> HostRecord:
+    """A ready host of this home: the one that runs, or a new one in the background."""
+    host = call.home.host()
+    if host is not None and host.alive:
+        return _until_ready(call, None, 0, patience)
+    call.home.prepare()
+    begins = call.home.host_log.stat().st_size if call.home.host_log.exists() else 0
+    return _until_ready(call, _spawn(call), begins, patience)
+
+
+def ready(host: HostRecord | None) -> bool:
+    """Whether the recorded host lives, says that it is ready, and its server greets a connection."""
+    return host is not None and host.alive and host.ready and greets(host.url)
+
+
+def greets(url: str, timeout: float = 1.0) -> bool:
+    """Whether a NATS server answers at the first address of the URL."""
+    place = urlsplit(url.split(",", maxsplit=1)[0].strip())
+    try:
+        with socket.create_connection((place.hostname or "127.0.0.1", place.port or 4222), timeout) as connection:
+            return connection.recv(4) == b"INFO"
+    except OSError:
+        return False
+
+
+def _spawn(call: Call) -> subprocess.Popen[bytes]:
+    """Start the host in a session of its own; it shares no descriptor with whoever called us."""
+    # -P keeps the folder it is started in out of the import path: a user's `agents/` must not shadow ours.
+    arguments = [sys.executable, "-P", "-m", "runtime.cli.main", "up", "--json", "--home", str(call.home.root)]
+    arguments += ["--url", call.settings.url] if call.settings.url else []
+    arguments += ["--creds", call.settings.creds] if call.settings.creds else []
+    with call.home.host_log.open("ab") as log:
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+
+
+def _until_ready(call: Call, child: subprocess.Popen[bytes] | None, begins: int, patience: float) -> HostRecord:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        host = call.home.host()
+        if host is not None and ready(host):
+            return host
+        lives = host is not None and host.alive
+        if child is not None and child.poll() is not None and not lives:
+            raise _what_went_wrong(call, child.returncode, begins)
+        if child is None and not lives:
+            # It died while we waited for it; what it left is cleared away by the next one.
+            return ensure(call, deadline - time.monotonic())
+        time.sleep(_PAUSE)
+    raise TimedOut(f"the host was not ready within {patience:.0f} s.", cure=f"See {call.home.host_log}.")
+
+
+def _what_went_wrong(call: Call, code: int, begins: int) -> SwarmError:
+    """The error that the host wrote last, or the end of its log."""
+    with call.home.host_log.open("rb") as log:
+        log.seek(begins)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+    for line in reversed(lines):
+        error = _error_in(line)
+        if error:
+            return HostFailed(error, max(code, 1))
+    said = "\n".join(lines[-5:]) or "it said nothing"
+    ended = f"signal {process_signal(code)}" if code < 0 else f"code {code}"
+    return Failed(f"the host ended with {ended} before it was ready:\n{said}", cure=f"See {call.home.host_log}.")
+
+
+def _error_in(line: str) -> dict[str, str] | None:
+    try:
+        found: Any = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    error = found.get("error") if isinstance(found, dict) else None
+    return error if isinstance(error, dict) and {"code", "message", "path", "cure"} <= error.keys() else None
+
+
+def process_signal(code: int) -> int:
+    """The signal in a negative exit code."""
+    return -code
+
+
+def end(host: HostRecord, patience: float) -> bool:
+    """SIGTERM, then SIGKILL when `patience` is over; False when it had ended already."""
+    return process.end(host.pid, int(host.start_time), patience)

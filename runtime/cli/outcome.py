@@ -1,0 +1,92 @@
+"""How a command ends: every error becomes one exit code and one clear message, as text or as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from contracts.errors import InvalidRequest, SwarmError
+
+INTERRUPTED = 130
+
+
+def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
+    """Do the work and give the exit code; what is raised is told on the stream where it belongs."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except SwarmError as error:
+        return _tell(error.as_json(), _text(error), error.exit_code, as_json=as_json)
+    except click.ClickException as error:
+        return _usage(error, as_json=as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return _tell(_plain("interrupted", "interrupted."), "interrupted", INTERRUPTED, as_json=as_json)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain once more while it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a defect of ours, told in one sentence
+        return _defect(error, as_json=as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: dict[str, Any], text: str, code: int, *, as_json: bool) -> int:
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps({"error": error}))
+    else:
+        click.echo(text, err=True)
+    return code
+
+
+def _plain(code: str, message: str, cure: str = "", path: str = "") -> dict[str, Any]:
+    return {"code": code, "message": message, "path": path, "cure": cure}
+
+
+def _text(error: SwarmError) -> str:
+    label = click.style("error:", fg="red", bold=True)
+    if isinstance(error, InvalidRequest):
+        count = len(error.problems)
+        lines = [f"{label} the request has {count} problem{'s' if count > 1 else ''}."]
+        for problem in error.problems:
+            lines.append(f"  {click.style(problem.path or 'request', bold=True)}: {problem.message}")
+            lines += [f"    {_hint(problem.cure)}"] if problem.cure else []
+        return "\n".join(lines)
+    where = f" ({error.path})" if error.path and error.path not in error.message else ""
+    return f"{label} {error.message.rstrip()}{where}" + (f"\n  {_hint(error.cure)}" if error.cure else "")
+
+
+def _hint(cure: str) -> str:
+    return f"{click.style('hint:', fg='cyan')} {cure}"
+
+
+def _usage(error: click.ClickException, *, as_json: bool) -> int:
+    if as_json:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        cure = f"See: {context.command_path} --help" if context else ""
+        shown = error.format_message() if not _is_help(error) else "a command is needed."
+        return _tell(_plain("usage", shown, cure), "", error.exit_code, as_json=True)
+    error.show()
+    return error.exit_code
+
+
+def _is_help(error: click.ClickException) -> bool:
+    return isinstance(error, click.exceptions.NoArgsIsHelpError)
+
+
+def _defect(error: Exception, *, as_json: bool) -> int:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    message = f"a defect of this software: {type(error).__name__}: {error} (at {where})."
+    cure = "Set SWARM_LOG_LEVEL=debug to see where it came from, and report it."
+    if os.environ.get("SWARM_LOG_LEVEL", "").lower() == "debug":
+        traceback.print_exception(error)
+    text = f"{click.style('error:', fg='red', bold=True)} {message}\n  {_hint(cure)}"
+    return _tell(_plain("defect", message, cure, where), text, 1, as_json=as_json)

@@ -1,0 +1,171 @@
+"""Reads a request from a YAML, TOML or JSON file into plain data; what it means is judged by `contracts.request`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from contracts.errors import InvalidInput, NotFound
+
+LIMIT = 1 << 20
+NODES = 100_000
+"""More values than any request holds; anchors could multiply a small file into far more."""
+
+PATHS = (("data", "path"), ("model", "init"))
+"""Where a request names files; a relative one is meant relative to the request's own folder."""
+
+STDIN = "-"
+
+
+def read(name: str) -> dict[str, Any]:
+    """The mapping in the file (or on stdin, for `-`), with the paths in it made absolute."""
+    text, folder = _text(name)
+    raw = parse(text, name, Path(name).suffix.lower() if name != STDIN else "")
+    if not isinstance(raw, Mapping):
+        raise InvalidInput(f"{name} holds {type(raw).__name__}, not sections.", cure="See: swarm init", path=name)
+    return absolute(dict(raw), folder)
+
+
+def parse(text: str, name: str, suffix: str) -> Any:
+    """The plain data that the text stands for."""
+    if suffix == ".toml":
+        return _toml(text, name)
+    if suffix == ".json":
+        return _json(text, name)
+    if suffix in (".yaml", ".yml") or name == STDIN:
+        # JSON is YAML but for tabs and a few escapes, so stdin needs no option that names the format.
+        return _json(text, name) if text.lstrip().startswith("{") and name == STDIN else _yaml(text, name)
+    message = f"{name} is neither .yaml, .toml nor .json."
+    raise InvalidInput(message, cure="Rename it, or pipe it in with - as its name.", path=name)
+
+
+def absolute(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The request with its files named from the root, because the swarm may run in another folder."""
+    for section, key in PATHS:
+        inner = raw.get(section)
+        if isinstance(inner, Mapping) and isinstance(inner.get(key), str) and inner[key]:
+            raw[section] = {**inner, key: str((folder / Path(inner[key]).expanduser()).resolve())}
+    return raw
+
+
+def _text(name: str) -> tuple[str, Path]:
+    if name == STDIN:
+        return _decoded(sys.stdin.buffer.read(LIMIT + 1), "stdin"), Path.cwd()
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            return _decoded(file.read(LIMIT + 1), name), path.parent.absolute()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"there is no file {name!r}.", cure="Write one: swarm init", path=name) from None
+    except OSError as error:
+        message = f"{name!r} cannot be read: {error.strerror}."
+        raise InvalidInput(message, cure="Name a readable file.", path=name) from None
+
+
+def _decoded(raw: bytes, name: str) -> str:
+    if len(raw) > LIMIT:
+        raise InvalidInput(f"{name} is larger than {LIMIT} bytes.", cure="A request is small; its data is elsewhere.")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{name} is not UTF-8 text: {error.reason} at byte {error.start}."
+        raise InvalidInput(message, cure="Save it as UTF-8.", path=name) from None
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        message = f"{name}:{error.lineno}:{error.colno}: {error.msg}."
+        raise InvalidInput(message, cure="Mend the JSON there.", path=name) from None
+    import json
+
+    # The second reader sees keys that are given twice; the first has already refused NaN and bad escapes.
+    return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, name))
+
+
+def _once(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidInput(f"{name}: the key {key!r} is given twice.", cure="Remove one of them.", path=key)
+        found[key] = value
+    return found
+
+
+def _toml(text: str, name: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{name}: {error}.", cure="Mend the TOML there.", path=name) from None
+
+
+def _yaml(text: str, name: str) -> Any:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise InvalidInput(f"{name} is empty.", cure="Write one: swarm init", path=name)
+        _weigh(node, name)
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        message = f"{where}: {error.problem or error.context}."
+        raise InvalidInput(message, cure="Mend the YAML there.", path=name) from None
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{name}: {error}.", cure="Mend the YAML there.", path=name) from None
+    except RecursionError:
+        raise InvalidInput(f"{name} is nested too deeply.", cure="A request has few levels.", path=name) from None
+
+
+def _weigh(root: yaml.Node, name: str) -> None:
+    """Refuse what anchors would blow up or turn into a circle."""
+    sizes: dict[int, int] = {}
+
+    def weight(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = NODES  # stands until the node is weighed: an anchor inside itself is too heavy
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            flat = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+            sizes[id(node)] = 1 + sum(weight(one) for one in flat)
+        return sizes[id(node)]
+
+    if weight(root) >= NODES:
+        raise InvalidInput(f"{name} holds more than {NODES} values.", cure="Use fewer anchors.", path=name)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values (`no` is text, `1e-4` a number, a date text), and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        self.flatten_mapping(node)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key.value, str):
+                twice = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, twice, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_FLOAT = (
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
+    ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))

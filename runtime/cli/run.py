@@ -1,0 +1,44 @@
+"""`swarm run`: from a request to its outcome in one command; the swarm stays up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runtime.cli import wording
+from runtime.cli.call import Call, command
+from runtime.cli.reach import swarm
+from runtime.cli.submit import judged, request_options
+from runtime.cli.wait import outcome
+from runtime.cli.watch import followed
+
+
+@command("run")
+@request_options
+@click.option("--timeout", metavar="SECONDS", type=float, help="Stop waiting after this long (exit code 124).")
+def run(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None) -> int:
+    """Train as REQUEST says: start the swarm if none is up, submit, show progress, and tell the outcome.
+
+    The swarm stays up. Ctrl-C stops watching; the session goes on.
+    """
+    asked = judged(request, overrides)
+    _up(call)
+    seen = call.wait(_run(call, asked, request_id, timeout))
+    call.result(seen, lambda: wording.summary(seen))
+    return outcome(seen)
+
+
+def _up(call: Call) -> None:
+    from runtime.cli import hosting
+
+    if not call.settings.url and not hosting.ready(call.home.host()):
+        call.note(f"Starting the swarm of {call.home.root} ...")
+        hosting.ensure(call)
+
+
+async def _run(call: Call, asked: dict[str, Any], request_id: str | None, within: float | None) -> dict[str, Any]:
+    async with swarm(call) as found:
+        session = await found.submit(asked, request_id=request_id)
+        call.note(f"Session {session}")
+        return await followed(call, found, session, within)

@@ -1,0 +1,46 @@
+"""`swarm submit`: one request, its session's id, and nothing to wait for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runtime.cli.call import Call, command
+from runtime.cli.reach import swarm
+
+
+def request_options(function: Any) -> Any:
+    """What `submit` and `run` both take."""
+    for option in (
+        click.argument("request", metavar="REQUEST"),
+        click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value; may be repeated."),
+        click.option("--request-id", metavar="ID", help="Repeatable: the same id names the same session for ever."),
+    ):
+        function = option(function)
+    return function
+
+
+@command("submit")
+@request_options
+def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None) -> None:
+    """Submit REQUEST (a YAML, TOML or JSON file, or - for stdin) and return at once."""
+    asked = judged(request, overrides)
+    session = call.wait(_submit(call, asked, request_id))
+    call.result({"session": session}, session)
+
+
+async def _submit(call: Call, asked: dict[str, Any], request_id: str | None) -> str:
+    async with swarm(call) as found:
+        return await found.submit(asked, request_id=request_id)
+
+
+def judged(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The request in the file with every default written out; `InvalidRequest` lists all that is wrong with it."""
+    from contracts.request import read_request
+    from runtime.cli import request_file
+
+    resolved = read_request(request_file.read(name), overrides=overrides).resolved()
+    # The file's own paths are absolute by now; one given by --set is meant from where the person stands.
+    return request_file.absolute(resolved, Path.cwd())

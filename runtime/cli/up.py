@@ -1,0 +1,50 @@
+"""`swarm up`: the host of this home, in the foreground or in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli.call import Call, command
+
+if TYPE_CHECKING:
+    from runtime.home import HostRecord
+
+
+@command("up")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; return when everything is ready.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait with --detach.")
+def up(call: Call, *, detach: bool, timeout: float) -> None:
+    """Start the swarm of this home: a server, the agents, and whatever was left unfinished.
+
+    In the foreground it runs until Ctrl-C (once: in good order; twice: at once).
+    """
+    if detach:
+        from runtime.cli import hosting
+
+        tell(call, hosting.ensure(call, timeout))
+        return
+    _refuse_a_second(call)
+    from runtime.host import serve
+
+    call.wait(serve(call.settings, ready=lambda host: tell(call, host)))
+
+
+def tell(call: Call, host: HostRecord) -> None:
+    """Say that the swarm is up, in the form of `status`."""
+    from runtime.cli.status import described
+
+    who = f"pid {host.pid}, {len(host.agents)} agents"
+    call.result(described(call, host), f"The swarm is up: {host.url} ({who}). End it: swarm down")
+
+
+def _refuse_a_second(call: Call) -> None:
+    from contracts.errors import Refused
+
+    host = call.home.host()
+    if host is not None and host.alive:
+        raise Refused(
+            f"the swarm of {str(call.home.root)!r} is up already (pid {host.pid}).",
+            cure="Use it: swarm status; or end it: swarm down",
+        )

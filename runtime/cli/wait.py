@@ -1,0 +1,32 @@
+"""`swarm wait`: returns when a session has ended, with its outcome as the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from runtime.cli import wording
+from runtime.cli.call import Call, command
+from runtime.cli.reach import find, reader
+
+
+@command("wait")
+@click.argument("session", metavar="S")
+@click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this long (exit code 124).")
+def wait(call: Call, *, session: str, timeout: float | None) -> int:
+    """Wait until session S has ended: exit code 0 when it completed, 1 when it failed or was cancelled."""
+    seen = call.wait(_ended(call, session, timeout))
+    call.result(seen, lambda: wording.summary(seen))
+    return outcome(seen)
+
+
+async def _ended(call: Call, name: str, within: float | None) -> dict[str, Any]:
+    async with reader(call) as found:
+        return await found.wait(await find(call, found, name), within)
+
+
+def outcome(seen: Mapping[str, Any]) -> int:
+    """The exit code that says how a session ended."""
+    return 0 if seen["state"] == "completed" else 1

@@ -1,0 +1,51 @@
+"""`swarm watch`: a session live until it has ended; watching changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli import wording
+from runtime.cli.call import Call, command
+from runtime.cli.reach import find, reader
+from runtime.cli.wait import outcome
+
+if TYPE_CHECKING:
+    from runtime.cli.reach import Files
+    from runtime.client import Swarm
+
+
+@command("watch")
+@click.argument("session", metavar="S")
+@click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this long (exit code 124).")
+def watch(call: Call, *, session: str, timeout: float | None) -> int:
+    """Follow session S live until it has ended; Ctrl-C stops watching and nothing else."""
+    seen = call.wait(_watched(call, session, timeout))
+    call.result(seen, lambda: wording.summary(seen))
+    return outcome(seen)
+
+
+async def _watched(call: Call, name: str, within: float | None) -> dict[str, Any]:
+    async with reader(call) as found:
+        return await followed(call, found, await find(call, found, name), within)
+
+
+async def followed(call: Call, found: Swarm | Files, session: str, within: float | None) -> dict[str, Any]:
+    """Show the session on stderr until it has ended; its summary. `TimedOut` when that takes too long."""
+    from contracts.errors import TimedOut
+    from runtime.progress import progress
+
+    try:
+        async with asyncio.timeout(within):
+            with progress(sys.stderr, live=call.live) as shown:
+                async for line in found.events(session, follow=True):
+                    shown.take(line)
+            return await found.session(session)
+    except TimeoutError:
+        raise TimedOut(
+            f"session {session} has not ended within {within:g} s; it goes on.",
+            cure=f"Wait longer: swarm wait {session}; or end it: swarm cancel {session}",
+        ) from None

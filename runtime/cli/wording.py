@@ -1,0 +1,68 @@
+"""Sessions as text: the summary page and the lines of tables. It decides nothing and reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "training": "cyan", "paused": "yellow"}
+
+
+def state(name: str) -> str:
+    """A session's state, coloured; the word alone says it where there are no colours."""
+    return click.style(name, fg=COLOURS.get(name), bold=True)
+
+
+def summary(seen: Mapping[str, Any]) -> str:
+    """A session on a page."""
+    total = f"/{seen['steps_total']}" if seen.get("steps_total") else ""
+    rows = [
+        ("session", seen["session"]),
+        ("state", state(seen["state"])),
+        ("kind", f"{seen['kind']} {seen.get('name', '')}".rstrip()),
+        ("step", f"{seen['step']}{total} (epoch {seen['epoch']}, {seen.get('segments', 1)} segment(s))"),
+        ("metrics", "  ".join(f"{name}={value:.4g}" for name, value in seen["metrics"].items() if value is not None)),
+        ("weights", seen["weights_digest"] or ""),
+        *[(made["kind"], artifact(made)) for made in seen["artifacts"]],
+        ("sealed", seen.get("sealed") or ""),
+        ("owed", ", ".join(seen.get("owed", ()))),
+        ("wall", f"{seen['wall_s']:.1f} s, {seen.get('events', 0)} events"),
+    ]
+    return pairs(rows) + problem(seen.get("problem"))
+
+
+def artifact(made: Mapping[str, Any]) -> str:
+    """One file that a session made."""
+    if made["kind"] == "checkpoint":
+        return f"step {made['step']} (blob {made['digest'][:16]}, {made['bytes']} bytes)"
+    form = made["format"] + (f"/{made['quantize']}" if made.get("quantize") else "")
+    return f"{form} {made.get('path') or made['digest']} ({made['bytes']} bytes)"
+
+
+def problem(found: Mapping[str, str] | None) -> str:
+    """Why a session did not complete, with the cure."""
+    if not found:
+        return ""
+    where = f"\n  at {found['frame']}" if found.get("frame") else ""
+    cure = f"\n  {click.style('hint:', fg='cyan')} {found['cure']}" if found.get("cure") else ""
+    return f"\n{click.style(found['code'] + ':', fg='red', bold=True)} {found['message']}{where}{cure}"
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values below each other; empty values are left out."""
+    kept = [(name, value) for name, value in rows if value]
+    width = max((len(name) for name, _ in kept), default=0)
+    return "\n".join(f"{click.style(name.ljust(width), dim=True)}  {value}" for name, value in kept)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns below their names, as wide as what stands in them."""
+    widths = [max(len(click.unstyle(row[i])) for row in (head, *rows)) for i in range(len(head))]
+
+    def drawn(row: Sequence[str]) -> str:
+        padded = (cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([click.style(drawn(head), dim=True), *map(drawn, rows)])

@@ -1,0 +1,210 @@
+"""A session as it goes, for whoever watches: redrawn in place on a terminal, one line per fact elsewhere.
+
+It is fed event lines (`runtime.view.event_line`) and knows no bus; rich is imported only where it draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+
+from runtime.sentences import figures, last_loss, plain, sentence
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+QUIET = frozenset({"window.recorded", "diagnosis.reached", "ledger.checkpointed", "checkpoint.promoted"})
+"""What moves the bar and is not worth a line of its own."""
+
+Line = Mapping[str, Any]
+
+
+class Progress(Protocol):
+    """Takes event lines in order, inside a `with` block."""
+
+    def take(self, line: Line) -> None:
+        """One more event."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def progress(stream: TextIO, *, live: bool) -> Progress:
+    """The progress that fits the stream."""
+    return Live(stream) if live else Plain(lambda text: print(text, file=stream, flush=True))
+
+
+class Plain:
+    """One line per fact, to anything that takes text."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def take(self, line: Line) -> None:
+        """Write the event, unless it only moves a bar."""
+        if line["name"] not in QUIET:
+            self._write(plain(line))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass
+class Board:
+    """What is on the screen: a fold over event lines."""
+
+    session: str = ""
+    name: str = ""
+    kind: str = "training"
+    state: str = "requested"
+    step: int = 0
+    total: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    loss: float | None = None
+    metrics: str = ""
+    lately: dict[str, str] = field(default_factory=dict)
+
+    def take(self, line: Line) -> None:
+        """Fold one more event."""
+        data, name = line["data"], line["name"]
+        if name not in QUIET:
+            self.lately[line["lane"]] = sentence(line)
+        fold = _FOLDS.get(name)
+        if fold:
+            fold(self, data)
+
+
+def _requested(board: Board, data: Line) -> None:
+    request = data["request"]
+    board.kind, board.name, board.state = data["kind"], request.get("name", ""), "preparing"
+    board.epochs = request.get("training", {}).get("epochs", 0)
+    board.total = request.get("trials", 0) if data["kind"] == "search" else 0
+
+
+def _claimed(board: Board, data: Line) -> None:
+    board.state, board.step = "training", data["resumed_from"]
+    board.total = data["resolved"].get("steps_total", board.total)
+
+
+def _window(board: Board, data: Line) -> None:
+    board.step, board.loss = data["last"], last_loss(data)
+
+
+def _evaluated(board: Board, data: Line) -> None:
+    board.epoch, board.metrics = data["epoch"], figures(data["values"])
+
+
+def _state(state: str) -> Callable[[Board, Line], None]:
+    def fold(board: Board, data: Line) -> None:
+        board.state = state
+
+    return fold
+
+
+def _applied(board: Board, data: Line) -> None:
+    board.step = data["step"]
+
+
+def _trial(board: Board, data: Line) -> None:
+    board.step += 1
+
+
+_FOLDS: dict[str, Callable[[Board, Line], None]] = {
+    "session.requested": _requested,
+    "training.claimed": _claimed,
+    "window.recorded": _window,
+    "control.evaluated": _evaluated,
+    "intervention.applied": _applied,
+    "trial.finished": _trial,
+    "training.paused": _state("paused"),
+    "training.resumed": _state("training"),
+    "training.completed": _state("finishing"),
+    "training.failed": _state("finishing"),
+    "training.cancelled": _state("finishing"),
+    "search.completed": _state("finishing"),
+    "session.sealed": _state("ended"),
+}
+
+
+class Live:
+    """The board, redrawn a few times a second; what deserves to stay is printed above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live as Screen
+
+        self.board = Board()
+        self._console = Console(file=stream)
+        self._screen = Screen(Drawn(self.board), console=self._console, refresh_per_second=8, transient=True)
+
+    def take(self, line: Line) -> None:
+        """Fold the event; what went wrong stays on the terminal."""
+        self.board.session = self.board.session or str(line.get("session", ""))
+        self.board.take(line)
+        if line["name"] in _LASTING:
+            self._console.print(plain(line), style="yellow", markup=False, highlight=False)
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.__exit__(kind, error, trace)
+
+
+_LASTING = frozenset(
+    {
+        "problem.diagnosed",
+        "intervention.applied",
+        "handler.failed",
+        "child.ended",
+        "divergence.found",
+        "resources.alerted",
+        "training.failed",
+        "dataset.rejected",
+        "export.refused",
+        "checkpoint.corrupt",
+        "validation.failed",
+    }
+)
+
+
+class Drawn:
+    """The board as rich draws it."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        board = self._board
+        head = Table.grid(padding=(0, 1))
+        what = f"{board.name or board.kind} · {board.state}"
+        steps = f"{'trial' if board.kind == 'search' else 'step'} {board.step}/{board.total or '?'}"
+        epoch = f"epoch {board.epoch}/{board.epochs}" if board.epochs else ""
+        loss = f"loss {board.loss:.4g}" if board.loss is not None else ""
+        bar = ProgressBar(total=board.total or None, completed=board.step, width=24, pulse=not board.total)
+        head.add_row(Text(what, style="bold"), bar, Text(steps), Text(epoch), Text(loss), Text(board.metrics))
+        yield head
+        rows = Table.grid(padding=(0, 1))
+        rows.add_column(no_wrap=True)
+        rows.add_column(no_wrap=True, overflow="ellipsis")
+        for lane, told in board.lately.items():
+            rows.add_row(Text(f"  {lane}", style="cyan"), Text(told, style="dim"))
+        yield rows

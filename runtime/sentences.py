@@ -1,0 +1,218 @@
+"""What each event says, as one sentence for people: a pure function of an event line (`runtime.view.event_line`)."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Data = Mapping[str, Any]
+
+
+def sentence(line: Mapping[str, Any]) -> str:
+    """The event in words, without who and when; an unknown one is named and nothing is made up about it."""
+    teller = _TELLERS.get(line["name"])
+    if teller is None:
+        return _unknown(line["name"], line["data"])
+    return teller(line["data"])
+
+
+def plain(line: Mapping[str, Any]) -> str:
+    """One line for pipes and files: time, who, what."""
+    clock = str(line["time"])[11:19]
+    return f"{clock} {line['lane']}: {sentence(line)}"
+
+
+def number(value: Any) -> float:
+    """A figure of an event's data, whether it was written as a number or as exact hex text."""
+    return float.fromhex(value) if isinstance(value, str) else float(value)
+
+
+def short(value: Any) -> str:
+    """A figure with four significant digits."""
+    return f"{number(value):.4g}"
+
+
+def last_loss(data: Data) -> float | None:
+    """The loss of a window's last step."""
+    raw = base64.b64decode(data["losses"])
+    return float(struct.unpack("<f", raw[-4:])[0]) if len(raw) >= 4 else None
+
+
+def size(count: float) -> str:
+    """A number of bytes as people read it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def figures(values: Data) -> str:
+    """Named figures in a row."""
+    return " ".join(f"{name}={short(value)}" for name, value in values.items())
+
+
+def _unknown(name: str, data: Any) -> str:
+    flat = data if isinstance(data, Mapping) else {}
+    told = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
+    return f"{name} {told}"[:160].rstrip()
+
+
+def _model(data: Data) -> str:
+    return str(data["format"]) + (f"/{data['quantize']}" if data["quantize"] else "")
+
+
+def _requested(data: Data) -> str:
+    name = data["request"].get("name", "")
+    return f"{data['kind']} {name!r} requested by {data['asked_by']}"
+
+
+def _prepared(data: Data) -> str:
+    splits = ", ".join(f"{rows} {name}" for name, rows in data["splits"].items())
+    findings = f", {len(data['findings'])} findings" if data["findings"] else ""
+    again = "already prepared" if data["reused"] else "prepared"
+    return f"dataset {data['source']} {again}: {data['rows']} rows ({splits}){findings}"
+
+
+def _claimed(data: Data) -> str:
+    resolved = data["resolved"]
+    steps = f", {resolved['steps_total']} steps" if "steps_total" in resolved else ""
+    since = f" from step {data['resumed_from']}" if data["resumed_from"] else ""
+    return f"claimed by {data['worker']} (epoch {data['epoch']}){since}{steps}"
+
+
+def _window(data: Data) -> str:
+    loss = last_loss(data)
+    shown = "" if loss is None else f" loss {loss:.4g}"
+    return f"steps {data['first']}..{data['last']}{shown}" + ("" if data["finite"] else ", not finite")
+
+
+def _evaluated(data: Data) -> str:
+    left = data["patience_left"]
+    tail = " (best)" if data["improved"] else (f" (patience {left})" if left is not None else "")
+    stop = ", stopping early" if data["stop"] else ""
+    return f"epoch {data['epoch']} step {data['step']}: {figures(data['values'])}{tail}{stop}"
+
+
+def _alert(data: Data) -> str:
+    above = f"{data['resource']} at {short(data['value'])}, above {short(data['threshold'])}"
+    return f"{data['level']}: {above}. {data['advice']}"
+
+
+def _completed(data: Data) -> str:
+    early = " early" if data["stopped_early"] else ""
+    best = f"best at {data['best_step']}: {figures(data['values'])}"
+    return f"training completed{early} after {data['step']} steps, {best}"
+
+
+def _failure(data: Data) -> str:
+    where = f" at {data['frame']}" if data.get("frame") else ""
+    return f"training failed at step {data['step']}: {data['message']}{where} {data['cure']}".rstrip()
+
+
+def _exported(data: Data) -> str:
+    error = data["parity"].get("max_abs_error")
+    parity = f", largest difference {short(error)} over {data['rows_compared']} rows" if error is not None else ""
+    return f"model exported as {_model(data)}: {data['filename']} ({size(data['bytes'])}){parity}"
+
+
+def _trial(data: Data) -> str:
+    value = data["value"]
+    return f"trial {data['number']} {data['state']}" + (f": {short(value)}" if value is not None else "")
+
+
+def _searched(data: Data) -> str:
+    if data["best_value"] is None:
+        return f"search completed after {data['trials']} trials, none of which has a value"
+    best = f"best {short(data['best_value'])} (trial {data['best_number']})"
+    return f"search completed after {data['trials']} trials, {best}"
+
+
+def _handler(data: Data) -> str:
+    return f"{data['role']}.{data['handler']} failed {data['attempts']} times: {data['error']} {data['cure']}".rstrip()
+
+
+def _divergence(data: Data) -> str:
+    return f"DIVERGENCE in steps {data['first']}..{data['last']}: {data['field']} differs from the record"
+
+
+def _child(data: Data) -> str:
+    return f"the {data['purpose']} process ended without its answer: {data['message']}"
+
+
+def _proposed(data: Data) -> str:
+    back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
+    return f"proposes: {back}{_unfolded(data['changes'])} ({data['reason']})"
+
+
+def _unfolded(changes: Data) -> str:
+    return ", ".join(f"{key} {value}" for key, value in changes.items()) or "no change"
+
+
+def _resources(data: Data) -> str:
+    return (
+        f"{data['seconds']:.0f} s at {data['cpu_percent_mean']:.0f} % CPU,"
+        f" memory up to {size(data['memory_bytes_max'])}"
+    )
+
+
+_TELLERS: dict[str, Callable[[Data], str]] = {
+    "session.requested": _requested,
+    "cancel.requested": lambda d: f"{d['asked_by']} wants it cancelled",
+    "pause.requested": lambda d: f"{d['asked_by']} wants it paused",
+    "resume.requested": lambda d: f"{d['asked_by']} wants it resumed",
+    "export.requested": lambda d: f"{d['asked_by']} wants {_model(d)} of the {d['checkpoint']} checkpoint",
+    "redrive.requested": lambda d: f"{d['asked_by']} wants a failure tried again",
+    "dataset.prepared": _prepared,
+    "dataset.rejected": lambda d: "data rejected: " + "; ".join(p.get("message", "") for p in d["problems"]),
+    "training.claimed": _claimed,
+    "window.recorded": _window,
+    "control.evaluated": _evaluated,
+    "checkpoint.written": lambda d: f"checkpoint of step {d['step']} written ({d['reason']}, {size(d['bytes'])})",
+    "checkpoint.stored": lambda d: f"checkpoint of step {d['step']} verified, kept as {', '.join(d['kept_as'])}",
+    "checkpoint.promoted": lambda d: f"checkpoint of step {d['step']} is the best",
+    "checkpoint.pruned": lambda d: f"checkpoint of step {d['step']} let go ({size(d['freed_bytes'])} freed)",
+    "checkpoint.corrupt": lambda d: f"checkpoint of step {d['step']} is CORRUPT: {d['reason']}",
+    "checkpoint.validated": lambda d: (
+        f"step {d['step']} on {d['rows']} {d['split']} rows: {figures(d['metrics'])}; control metric {d['control']}"
+    ),
+    "validation.failed": lambda d: f"step {d['step']} could not be judged: {d['message']}",
+    "problem.diagnosed": lambda d: (
+        f"{d['severity']}: {d['message']} (steps {d['first']}..{d['last']}) {d['cure']}".rstrip()
+    ),
+    "intervention.proposed": _proposed,
+    "intervention.applied": lambda d: f"segment {d['segment']} begins at step {d['step']}: {_unfolded(d['changes'])}",
+    "intervention.declined": lambda d: f"proposal declined: {d['reason']}",
+    "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
+    "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",
+    "judgement.waived": lambda d: f"no diagnostician judged the steps up to {d['step']}",
+    "windows.reproduced": lambda d: f"{d['count']} recorded windows computed again, same bits",
+    "divergence.found": _divergence,
+    "training.paused": lambda d: f"paused at step {d['step']} ({d['by']})",
+    "training.resumed": lambda d: f"resumed at step {d['step']}",
+    "training.completed": _completed,
+    "training.failed": _failure,
+    "training.cancelled": lambda d: f"cancelled at step {d['step']} {d['reason']}".rstrip(),
+    "model.exported": _exported,
+    "export.refused": lambda d: f"export as {_model(d)} refused: {d['message']} {d['cure']}".rstrip(),
+    "model.benchmarked": lambda d: f"{_model(d)}: {d['median_ms']:.3g} ms per batch of {d['batch']}",
+    "learning_rate.suggested": lambda d: f"suggests a learning rate of {short(d['suggestion'])}",
+    "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {_unfolded(d['parameters'])}",
+    "trial.finished": _trial,
+    "search.completed": _searched,
+    "search.failed": lambda d: f"search failed: {d['message']} {d['cure']}".rstrip(),
+    "resources.summarised": _resources,
+    "resources.alerted": _alert,
+    "ledger.checkpointed": lambda d: f"tree over {d['size']} events signed",
+    "duty.waived": lambda d: f"{d['role']} did not answer for {d['silent_seconds']:.0f} s: {d['duty']} waived",
+    "voids.listed": lambda d: f"{len(d['voids'])} stored messages are not facts",
+    "session.sealed": lambda d: f"sealed over {d['size']} events, root {d['root'][:16]}",
+    "handler.failed": _handler,
+    "child.ended": _child,
+    "keyring.opened": lambda d: f"keyring of {d['deployment']} opened",
+    "key.admitted": lambda d: f"key of {d['role']} admitted",
+    "key.rotated": lambda d: f"key of {d['role']} rotated",
+    "key.revoked": lambda d: f"key {d['key']} revoked: {d['reason']}",
+}
