@@ -77,7 +77,9 @@ class Admission:
             return []
         if self._source is not None and where.session == self._ring(where.session).session:
             return []
-        session = self._sessions.setdefault(where.session, _Session())
+        session = self._sessions.get(where.session)
+        if session is None:
+            session = self._sessions[where.session] = _Session()
         self._enter(session, where, stored)
         if session.sealed:
             late = f"the session was sealed at {session.sealed}"
