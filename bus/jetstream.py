@@ -138,7 +138,8 @@ class NatsLink:
         if self._client.is_connected:
             with contextlib.suppress(nats_errors.Error, OSError):
                 await self._client.flush(2)
-        await self._client.close()
+        if self.limit:  # nats-py cannot close what was never connected
+            await self._client.close()
         self._lose()
 
     async def connected(self, patience: float | None = 5.0) -> None:

