@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from bus import subjects
+from bus.keys import HEADER
 from bus.port import Stored
+from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, Fact, read
 from contracts.errors import InvalidInput, NewerThanCode
 from contracts.event import Event, Unknown, split_schema
 from contracts.ids import sha256
-from contracts.keyring import DESK, ROOT
+from contracts.keyring import DESK, GUEST, ROOT
 
 
 class Reason(StrEnum):
@@ -51,8 +54,7 @@ class Refusal(Exception):  # noqa: N818 - an answer between admission and its pa
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """A message whose envelope holds; `newer` is set when its event is newer than this code."""
 
     stored: Stored
@@ -63,7 +65,8 @@ class Said:
 
     def fact(self, position: int) -> Fact:
         """The fact that this message is at a position of its session."""
-        return Fact(self.stored.seq, position, self.envelope, self.event, self.digest)
+        signature = self.stored.headers.get(HEADER, "")
+        return Fact(self.stored.seq, position, self.envelope, self.event, self.digest, signature)
 
 
 @lru_cache(maxsize=8192)
@@ -90,7 +93,7 @@ def hear(stored: Stored, where: subjects.Fact) -> Said:
     name = event.name if isinstance(event, Unknown) else event.wire
     if (envelope.subject, envelope.lane, name) != where:
         raise Refusal(Reason.SUBJECT, f"the envelope says {name!r} in lane {envelope.lane!r} of {envelope.subject}")
-    if not may_say(type(event), envelope.lane):
+    if not means(event, envelope.lane):
         event = Unknown(name=name, data=envelope.data)
     return Said(stored, envelope, event, sha256(stored.body), newer)
 
@@ -100,13 +103,20 @@ def _untyped(body: bytes) -> tuple[Envelope, Unknown]:
     return envelope, Unknown(name=split_schema(envelope.dataschema)[0], data=envelope.data)
 
 
-@lru_cache(maxsize=8192)
-def may_say(event: type[Event], lane: str) -> bool:
-    """Whether an event in this lane means what its type says.
+def means(event: Event, lane: str) -> bool:
+    """Whether an event in this lane means what its type says, and so may be folded as that type.
 
     Each file of `contracts` is the vocabulary of the role it is named after; `common` and what strangers define is
-    everybody's. Without this, a guest could write `training.completed` into its own lane and be believed.
+    everybody's, but a failure is told by who failed. Without this, a guest could write `training.completed` into its
+    own lane, or that the trainer had failed, and be believed.
     """
+    if isinstance(event, HandlerFailed):
+        return lane in (event.role, f"{GUEST}{event.role}")
+    return _may_say(type(event), lane)
+
+
+@lru_cache(maxsize=8192)
+def _may_say(event: type[Event], lane: str) -> bool:
     room, _, speaker = event.__module__.partition(".")
     if room != "contracts" or speaker in ("common", "event"):
         return True

@@ -16,6 +16,7 @@ from bus.admission import Admission, Reason
 from bus.chain import MAX_BATCH, START, Draft, Head, compose
 from bus.keys import HEADER, Signer, new_signer
 from bus.port import Record, Stored
+from contracts.common import HandlerFailed
 from contracts.envelope import Fact
 from contracts.errors import NewerThanCode, NotVerified
 from contracts.event import Event, Unknown
@@ -287,6 +288,16 @@ def test_a_signed_payload_that_breaks_its_schema_is_admitted_and_never_folded(sw
 def test_a_word_from_another_roles_mouth_is_kept_and_never_believed(swarm: Deployment) -> None:
     (fact,) = swarm.say("trainer", PauseRequested(asked_by="me"))
     assert fact.event == Unknown(name="pause.requested", data={"asked_by": "me"})
+
+
+def test_a_failure_is_believed_of_the_one_who_tells_it(swarm: Deployment) -> None:
+    def failed(role: str) -> HandlerFailed:
+        return HandlerFailed(role=role, handler="h", heard="x", error="e", attempts=3)
+
+    swarm.keys(KeyAdmitted(role="guest_ant", public=swarm.signers["guest_ant"].public, guest=True), lane="desk")
+    assert swarm.say("trainer", failed("trainer"))[0].event == failed("trainer")
+    assert swarm.say("guest_ant", failed("ant"))[0].event == failed("ant")
+    assert isinstance(swarm.say("guest_ant", failed("trainer"))[0].event, Unknown)
 
 
 def newer(record: Record, signer: Signer | None) -> Record:
