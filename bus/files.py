@@ -8,6 +8,7 @@ import os
 from array import array
 from bisect import bisect_left
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 from bus.disk import make_directory, room_for, sync_directory, write_all
@@ -37,6 +38,7 @@ class LogFile:
         self.path = path
         self.torn: Torn | None = None
         self._broken = False
+        self._syncing = Lock()
         self._seqs = array("Q")
         self._digests = bytearray()
         self._synced = 0
@@ -56,8 +58,9 @@ class LogFile:
         One that is there already must be equal, byte for byte, else `NotVerified`: the broker and the file
         disagree, which is an incident. `Full` when there is no room; the file is then as before.
         """
-        if self._broken:
-            raise Refused(f"{self.path} failed to reach the disk.", cure="Open it again, and check the disk.")
+        if self._broken or self._descriptor < 0:
+            what = "failed to reach the disk" if self._broken else "is closed"
+            raise Refused(f"{self.path} {what}.", cure="Open it again.", path=str(self.path))
         fresh: list[tuple[int, bytes]] = []
         for stored in records:
             if stored.seq <= self.last_seq:
@@ -72,17 +75,16 @@ class LogFile:
                 self._remember(seq, framed)
 
     def sync(self) -> int:
-        """Return once everything appended before this call is on disk: the sequence of its last record."""
-        last, pending = self.last_seq, self.last_seq != self._synced
-        if pending and not self._broken:
-            try:
-                with room_for(self.path):
-                    os.fdatasync(self._descriptor)
-            except BaseException:
-                self._broken = True
-                raise
-            self._synced = last
-        return self._synced
+        """Return once everything appended before this call is on disk: the sequence of its last record.
+
+        It may run in a thread of its own, beside appends.
+        """
+        with self._syncing:
+            last = self.last_seq
+            if last != self._synced and not self._broken and self._descriptor >= 0:
+                self._to_disk()
+                self._synced = last
+            return self._synced
 
     @property
     def last_seq(self) -> int:
@@ -99,12 +101,13 @@ class LogFile:
 
     def close(self) -> None:
         """Bring everything to disk and let the file go; closing twice is fine."""
-        if self._descriptor >= 0:
-            try:
-                self.sync()
-            finally:
-                os.close(self._descriptor)
-                self._descriptor = -1
+        try:
+            self.sync()
+        finally:
+            with self._syncing:
+                descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +135,14 @@ class LogFile:
         os.fdatasync(self._descriptor)
         self._synced = self.last_seq
         return reading.offset
+
+    def _to_disk(self) -> None:
+        try:
+            with room_for(self.path):
+                os.fdatasync(self._descriptor)
+        except BaseException:
+            self._broken = True
+            raise
 
     def _write(self, data: bytes) -> None:
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -202,3 +204,42 @@ def test_a_write_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -> No
         assert path.read_bytes() == before
         log.append(message(11))
     assert list(read(path)) == [*MESSAGES, message(11)]
+
+
+def test_after_a_failed_sync_nothing_is_taken_until_it_is_opened_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After such a failure the kernel may have dropped what it held, so a second sync would lie."""
+
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with LogFile(path, SESSION) as log:
+        log.append(message(11))
+        with monkeypatch.context() as disk:
+            disk.setattr("os.fdatasync", no_room)
+            with pytest.raises(Full, match="No space left"):
+                log.sync()
+        assert log.sync() == 10
+        with pytest.raises(Refused, match="failed to reach the disk"):
+            log.append(message(12))
+    with LogFile(path, SESSION) as log:
+        assert log.last_seq == 11
+
+
+def test_a_closed_log_takes_nothing(path: Path) -> None:
+    log = LogFile(path, SESSION)
+    log.close()
+    log.close()
+    assert log.sync() == 10
+    with pytest.raises(Refused, match="is closed"):
+        log.append(message(11))
+
+
+def test_appends_go_on_while_another_thread_syncs(path: Path) -> None:
+    with LogFile(path, SESSION) as log, ThreadPoolExecutor(2) as pool:
+        for seq in range(11, 211):
+            log.append(message(seq))
+            synced = pool.submit(log.sync)
+        assert synced.result() == 210
+    assert [stored.seq for stored in read(path)][-200:] == list(range(11, 211))
