@@ -29,7 +29,7 @@ async def _print(
 
     lane, event = only
     async with reader(call) as found:
-        session = await find(call, found, name)
+        session = await find(found, name)
         async for line in found.events(session, after=after, follow=follow):
             if lane in (None, line["lane"]) and event in (None, line["name"]):
                 if plain:

@@ -121,4 +121,4 @@ def process_signal(code: int) -> int:
 
 def end(host: HostRecord, patience: float) -> bool:
     """SIGTERM, then SIGKILL when `patience` is over; False when it had ended already."""
-    return process.end(host.pid, int(host.start_time), patience)
+    return process.end(host.pid, host.start_time, patience)

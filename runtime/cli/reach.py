@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,17 @@ ENDED = ("completed", "failed", "cancelled")
 class Files:
     """The sessions in the home's files, in the form of `runtime.client.Swarm`; nothing grows while it is read."""
 
-    def __init__(self, archive: Archive, home: str) -> None:
+    def __init__(self, call: Call, archive: Archive) -> None:
+        self._call = call
         self._archive = archive
-        self._home = home
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Summaries of all sessions."""
         return self._archive.sessions()
 
     async def session(self, session: str) -> dict[str, Any]:
-        """The summary of one."""
-        return self._archive.session(session)
+        """The summary of the one that an id, a unique beginning of one, or `last` names."""
+        return self._archive.session(chosen(self._call, session, self._archive))
 
     async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
         """Its event lines; following one that has not ended needs a swarm."""
@@ -42,9 +42,9 @@ class Files:
         """The summary of a session that has ended; the others stand still without a swarm."""
         seen = self._archive.session(session)
         if seen["state"] not in ENDED:
-            raise Unreachable(
-                f"session {session} has not ended, and no swarm runs in {self._home!r}.", cure="Start it: swarm up -d"
-            )
+            where = str(self._call.home.root)
+            message = f"session {session} has not ended, and no swarm runs in {where!r}."
+            raise Unreachable(message, cure="Start it: swarm up -d")
         return seen
 
 
@@ -68,26 +68,26 @@ async def reader(call: Call) -> AsyncIterator[Swarm | Files]:
     else:
         from runtime.archive import Archive
 
-        yield Files(Archive(call.home), str(call.home.root))
+        yield Files(call, Archive(call.home))
 
 
 def up(call: Call) -> bool:
     """Whether there is a swarm to ask: a server was named, or the home's host lives."""
-    host = None if call.settings.url else call.home.host()
-    return bool(call.settings.url) or (host is not None and host.alive)
+    named = bool(call.settings.url or call.settings.creds)
+    host = None if named else call.home.host()
+    return named or (host is not None and host.alive)
 
 
-async def find(call: Call, found: Swarm | Files, name: str) -> str:
+async def find(found: Swarm | Files, name: str) -> str:
     """The id of the session that an id, a unique beginning of one, or `last` names."""
-    return chosen(call, name, await found.sessions())
+    return str((await found.session(name))["session"])
 
 
-def chosen(call: Call, name: str, sessions: Iterable[Mapping[str, Any]]) -> str:
-    """The one session among these that the name means."""
-    known = list(sessions)
+def chosen(call: Call, name: str, archive: Archive) -> str:
+    """The session in the home's files that the name means; `last` is the newest training session."""
     if name != "last":
-        return call.home.find(name, [one["session"] for one in known])
-    trained = [one for one in known if one["kind"] == "training"]
+        return call.home.find(name, archive.ids())
+    trained = [one for one in archive.sessions() if one["kind"] == "training"]
     if not trained:
         raise NotFound("there is no training session yet.", cure="Start one: swarm run REQUEST")
     return str(max(trained, key=lambda one: (one["requested_at"], one["session"]))["session"])
@@ -96,5 +96,5 @@ def chosen(call: Call, name: str, sessions: Iterable[Mapping[str, Any]]) -> str:
 async def asked(call: Call, name: str, verb: str, **body: Any) -> tuple[str, dict[str, Any]]:
     """Send a command about one session; its id and the answer."""
     async with swarm(call) as found:
-        session = await find(call, found, name)
+        session = await find(found, name)
         return session, await found.command(verb, session=session, **body)

@@ -33,7 +33,7 @@ def folded(call: Call, name: str, to: int | None = None, step: int | None = None
     from runtime.archive import Archive
 
     archive = Archive(call.home)
-    kept = archive.read(chosen(call, name, archive.sessions()))
+    kept = archive.read(chosen(call, name, archive))
     history = kept.history
     at = history.size if to is None else to
     if step is not None:

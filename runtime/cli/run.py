@@ -22,9 +22,9 @@ def run(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str
 
     The swarm stays up. Ctrl-C stops watching; the session goes on.
     """
-    asked = judged(request, overrides)
+    asked = judged(request, overrides, request_id)
     _up(call)
-    seen = call.wait(_run(call, asked, request_id, timeout))
+    seen = call.wait(_run(call, asked, timeout))
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
 
@@ -37,8 +37,8 @@ def _up(call: Call) -> None:
         hosting.ensure(call)
 
 
-async def _run(call: Call, asked: dict[str, Any], request_id: str | None, within: float | None) -> dict[str, Any]:
+async def _run(call: Call, asked: dict[str, Any], within: float | None) -> dict[str, Any]:
     async with swarm(call) as found:
-        session = await found.submit(asked, request_id=request_id)
+        session = await found.submit(asked)
         call.note(f"Session {session}")
         return await followed(call, found, session, within)

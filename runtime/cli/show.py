@@ -8,7 +8,7 @@ import click
 
 from runtime.cli import wording
 from runtime.cli.call import Call, command
-from runtime.cli.reach import find, reader
+from runtime.cli.reach import reader
 
 
 @command("show")
@@ -28,4 +28,4 @@ def show(call: Call, *, session: str, at: int | None) -> None:
 
 async def _now(call: Call, name: str) -> dict[str, Any]:
     async with reader(call) as found:
-        return await found.session(await find(call, found, name))
+        return await found.session(name)

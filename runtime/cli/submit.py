@@ -26,21 +26,21 @@ def request_options(function: Any) -> Any:
 @request_options
 def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None) -> None:
     """Submit REQUEST (a YAML, TOML or JSON file, or - for stdin) and return at once."""
-    asked = judged(request, overrides)
-    session = call.wait(_submit(call, asked, request_id))
+    session = call.wait(_submit(call, judged(request, overrides, request_id)))
     call.result({"session": session}, session)
 
 
-async def _submit(call: Call, asked: dict[str, Any], request_id: str | None) -> str:
+async def _submit(call: Call, asked: dict[str, Any]) -> str:
     async with swarm(call) as found:
-        return await found.submit(asked, request_id=request_id)
+        return await found.submit(asked)
 
 
-def judged(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+def judged(name: str, overrides: tuple[str, ...], request_id: str | None = None) -> dict[str, Any]:
     """The request in the file with every default written out; `InvalidRequest` lists all that is wrong with it."""
     from contracts.request import read_request
     from runtime.cli import request_file
 
-    resolved = read_request(request_file.read(name), overrides=overrides).resolved()
+    raw = request_file.read(name) | ({"request_id": request_id} if request_id is not None else {})
+    resolved = read_request(raw, overrides=overrides).resolved()
     # The file's own paths are absolute by now; one given by --set is meant from where the person stands.
     return request_file.absolute(resolved, Path.cwd())

@@ -24,7 +24,7 @@ def wait(call: Call, *, session: str, timeout: float | None) -> int:
 
 async def _ended(call: Call, name: str, within: float | None) -> dict[str, Any]:
     async with reader(call) as found:
-        return await found.wait(await find(call, found, name), within)
+        return await found.wait(await find(found, name), within)
 
 
 def outcome(seen: Mapping[str, Any]) -> int:

@@ -30,7 +30,7 @@ def watch(call: Call, *, session: str, timeout: float | None) -> int:
 
 async def _watched(call: Call, name: str, within: float | None) -> dict[str, Any]:
     async with reader(call) as found:
-        return await followed(call, found, await find(call, found, name), within)
+        return await followed(call, found, await find(found, name), within)
 
 
 async def followed(call: Call, found: Swarm | Files, session: str, within: float | None) -> dict[str, Any]:
