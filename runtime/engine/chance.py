@@ -45,6 +45,11 @@ def finalised(words: np.ndarray) -> np.ndarray:
     return np.asarray(words ^ (words >> np.uint64(31)))
 
 
+def extended(keys: np.ndarray, word: int) -> np.ndarray:
+    """The mix of what each key is the mix of, and one word more."""
+    return finalised((keys + np.uint64(GOLDEN)) ^ np.uint64(finalise((word + GOLDEN) & MASK)))
+
+
 def spread(key: int, words: np.ndarray) -> np.ndarray:
     """`mix(..., word)` for every word, where `key` is the mix of what comes before."""
     inner = finalised(words.astype(np.uint64) + np.uint64(GOLDEN))

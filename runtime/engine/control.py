@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -29,11 +30,11 @@ class Control:
         return cls(rules.metric, rules.enabled, rules.patience, rules.min_delta)
 
     def after(self, step: int, value: float) -> Control:
-        """After one more evaluation; a value that is not a number is never an improvement."""
+        """After one more evaluation; a value that is not finite is never an improvement."""
         gain = 0.0
         if self.best is not None:
             gain = self.best - value if self.less_is_better else value - self.best
-        improved = value == value if self.best is None else gain > self.min_delta  # noqa: PLR0124 - NaN is not itself
+        improved = math.isfinite(value) and (self.best is None or gain > self.min_delta)
         if improved:
             return replace(self, best=value, best_step=step, waited=0, improved=True)
         return replace(self, waited=self.waited + 1, improved=False)

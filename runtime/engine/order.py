@@ -7,16 +7,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from runtime.engine.chance import Stream, finalised, mix
+from runtime.engine.chance import Stream, extended, finalised, mix, spread
 
 ROUNDS = 6
-BLOCK = 1 << 16
+BLOCK = 1 << 15
+
+Turn = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
 
 
-class Permutation:
-    """A bijection of range(rows) chosen by a key: a Feistel network over just enough bits, walked until inside."""
+class Permutations:
+    """Bijections of range(rows), one per key: a Feistel network over just enough bits, walked until inside."""
 
-    def __init__(self, key: int, rows: int) -> None:
+    def __init__(self, keys: np.ndarray, rows: int) -> None:
         if rows < 1:
             raise ValueError(f"a permutation of {rows!r} rows does not exist; give at least one row")
         bits = max(2, (rows - 1).bit_length())
@@ -24,41 +26,44 @@ class Permutation:
         self._low = np.uint64(bits // 2)
         self._low_mask = np.uint64((1 << bits // 2) - 1)
         self._high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
-        self._keys = [np.uint64(mix(key, number)) for number in range(ROUNDS)]
+        self._keys = [extended(keys.astype(np.uint64), number) for number in range(ROUNDS)]
 
     def at(self, positions: np.ndarray) -> np.ndarray:
-        """The rows that stand at these positions."""
+        """The rows that stand at these positions, one line for each permutation."""
         return self._walk(positions, self._forward)
 
     def find(self, rows: np.ndarray) -> np.ndarray:
-        """The positions at which these rows stand; `find(at(p)) == p`."""
+        """The positions at which these rows stand, one line for each permutation: `at` turned round."""
         return self._walk(rows, self._backward)
 
-    def _walk(self, values: np.ndarray, once: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        found = once(np.asarray(values).astype(np.uint64))
-        outside = np.flatnonzero(found >= self.rows)
+    def _walk(self, values: np.ndarray, turn: Turn) -> np.ndarray:
+        found = turn(values.astype(np.uint64), [key[:, None] for key in self._keys])
+        flat = found.reshape(-1)
+        outside = np.flatnonzero(flat >= self.rows)
         while outside.size:
-            found[outside] = once(found[outside])
-            outside = outside[found[outside] >= self.rows]
+            owners = outside // len(values)
+            walked = turn(flat[outside], [key[owners] for key in self._keys])
+            flat[outside] = walked
+            outside = outside[walked >= self.rows]
         return found.astype(np.int64)
 
-    def _forward(self, values: np.ndarray) -> np.ndarray:
+    def _forward(self, values: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
         high, low = values >> self._low, values & self._low_mask
-        for number, key in enumerate(self._keys):
+        for number, key in enumerate(keys):
             if number % 2:
                 high = high ^ (finalised(low ^ key) & self._high_mask)
             else:
                 low = low ^ (finalised(high ^ key) & self._low_mask)
-        return (high << self._low) | low
+        return np.asarray((high << self._low) | low)
 
-    def _backward(self, values: np.ndarray) -> np.ndarray:
+    def _backward(self, values: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
         high, low = values >> self._low, values & self._low_mask
-        for number in reversed(range(ROUNDS)):
+        for number, key in reversed(list(enumerate(keys))):
             if number % 2:
-                high = high ^ (finalised(low ^ self._keys[number]) & self._high_mask)
+                high = high ^ (finalised(low ^ key) & self._high_mask)
             else:
-                low = low ^ (finalised(high ^ self._keys[number]) & self._low_mask)
-        return (high << self._low) | low
+                low = low ^ (finalised(high ^ key) & self._low_mask)
+        return np.asarray((high << self._low) | low)
 
 
 class Order:
@@ -67,27 +72,41 @@ class Order:
     def __init__(self, seed: int, rows: int) -> None:
         self.rows = rows
         self._seed = seed
+        self._epochs = max(1, BLOCK // rows)
+        self._length = min(BLOCK, rows)
+        self._pieces = -(-rows // self._length)
         self._block = lru_cache(maxsize=4)(self._made)
 
-    def permutation(self, epoch: int) -> Permutation:
-        """The permutation of one epoch, from 0."""
-        return Permutation(mix(self._seed, Stream.ORDER, epoch), self.rows)
+    def permutations(self, epochs: np.ndarray) -> Permutations:
+        """The permutations of some epochs, counted from 0."""
+        return Permutations(spread(mix(self._seed, Stream.ORDER), epochs), self.rows)
 
-    def _made(self, epoch: int, block: int) -> np.ndarray:
-        first = block * BLOCK
-        return self.permutation(epoch).at(np.arange(first, min(first + BLOCK, self.rows)))
+    def _cell(self, position: int) -> tuple[int, int]:
+        """The block in which a position lies, and where in it."""
+        if self._epochs > 1:
+            return divmod(position, self._epochs * self.rows)
+        epoch, inside = divmod(position, self.rows)
+        piece, offset = divmod(inside, self._length)
+        return epoch * self._pieces + piece, offset
+
+    def _made(self, block: int) -> np.ndarray:
+        """One block of the endless row: some whole epochs, or a piece of one."""
+        if self._epochs > 1:
+            held = np.arange(block * self._epochs, (block + 1) * self._epochs)
+            return self.permutations(held).at(np.arange(self.rows)).reshape(-1)
+        epoch, piece = divmod(block, self._pieces)
+        inside = np.arange(piece * self._length, min((piece + 1) * self._length, self.rows))
+        return self.permutations(np.array([epoch])).at(inside)[0]
 
     def take(self, first: int, count: int) -> np.ndarray:
         """`count` row numbers of the endless row from position `first` on, as int64."""
         pieces = []
         while count:
-            epoch, inside = divmod(first, self.rows)
-            block, offset = divmod(inside, BLOCK)
-            piece = self._block(epoch, block)[offset : offset + count]
-            pieces.append(piece)
-            first, count = first + piece.size, count - piece.size
+            block, offset = self._cell(first)
+            pieces.append(self._block(block)[offset : offset + count])
+            first, count = first + pieces[-1].size, count - pieces[-1].size
         return np.concatenate(pieces) if len(pieces) != 1 else pieces[0]
 
     def where(self, row: int, epoch: int) -> int:
         """The position of a row in the endless row within one epoch; no scan."""
-        return epoch * self.rows + int(self.permutation(epoch).find(np.array([row]))[0])
+        return epoch * self.rows + int(self.permutations(np.array([epoch])).find(np.array([row]))[0, 0])

@@ -117,7 +117,9 @@ def test_every_problem_has_a_cure():
 
 @pytest.mark.parametrize(("text", "number"), [("1e-4", 1e-4), ("0.5", 0.5), (1, 1.0)])
 def test_numbers_written_as_text_are_numbers(text, number):
-    assert read_request({**SMALL, "optimizer": {"type": "adamw", "learning_rate": text}}).optimizer.learning_rate == number
+    assert (
+        read_request({**SMALL, "optimizer": {"type": "adamw", "learning_rate": text}}).optimizer.learning_rate == number
+    )
     assert read_request({**SMALL, "training": {"epochs": "2e1", "batch_size": "32"}}).training.epochs == 20
 
 
@@ -126,7 +128,9 @@ def test_what_is_not_a_finite_number_is_refused(value):
     assert "optimizer.learning_rate" in problems({**SMALL, "optimizer": {"type": "adamw", "learning_rate": value}})
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"null", b'{"data": NaN}', b"{", "text", b"\xff\xfe", b'"x"', b"9" * (2 << 20)])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"null", b'{"data": NaN}', b"{", "text", b"\xff\xfe", b'"x"', b"9" * (2 << 20)]
+)
 def test_what_is_no_json_object_is_refused(raw):
     problems(raw)
 
@@ -180,19 +184,21 @@ json_values = st.recursive(
 sections = st.sampled_from(sorted(Request.model_fields))
 
 
+def answer(raw):
+    """The request, or the problems; anything else that is raised is a defect."""
+    try:
+        return read_request(raw)
+    except InvalidRequest as error:
+        return error.problems
+
+
 @given(st.dictionaries(sections, json_values, max_size=6))
 def test_no_data_makes_the_reader_raise_anything_else(raw):
-    try:
-        assert isinstance(read_request({**SMALL, **raw}), Request)
-    except InvalidRequest as error:
-        assert error.problems
+    assert answer({**SMALL, **raw})
 
 
 @given(st.sampled_from(["data", "model", "loss", "optimizer", "schedule"]), st.text(max_size=6), json_values)
 def test_no_field_makes_the_reader_raise_anything_else(section, key, value):
     tags = {"data": "source", "model": "architecture"}
     choices = {"data": "blobs", "model": "mlp", "loss": "huber", "optimizer": "sgd", "schedule": "step"}
-    try:
-        read_request({**SMALL, section: {tags.get(section, "type"): choices[section], key: value}})
-    except InvalidRequest as error:
-        assert all(problem.path.startswith(section) or problem.message for problem in error.problems)
+    assert answer({**SMALL, section: {tags.get(section, "type"): choices[section], key: value}})
