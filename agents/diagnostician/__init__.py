@@ -1,0 +1,1 @@
+"""The diagnostician finds what goes wrong in a training, proposes what to change, and says whether it helped."""

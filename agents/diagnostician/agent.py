@@ -1,0 +1,73 @@
+"""The diagnostician: says what the fold of the trainer's lane amounts to, and asks an advisor where one is set up."""
+
+from __future__ import annotations
+
+from agents.diagnostician.advisor import Advisor, question
+from agents.diagnostician.diagnosis import Diagnosis
+from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.trainer import (
+    ControlEvaluated,
+    InterventionApplied,
+    InterventionDeclined,
+    TrainingCancelled,
+    TrainingCompleted,
+    TrainingFailed,
+    WindowRecorded,
+)
+from runtime.agent import Agent, Say, on
+from runtime.ground import Case
+
+Heard = (
+    WindowRecorded
+    | ControlEvaluated
+    | InterventionApplied
+    | InterventionDeclined
+    | TrainingCompleted
+    | TrainingFailed
+    | TrainingCancelled
+)
+Answer = ProblemDiagnosed | InterventionProposed | OutcomeJudged | DiagnosisReached
+
+MOST_ADVICE = 4
+"""Questions to the advisor per session."""
+
+
+class Diagnostician(Agent):
+    """Finds problems by rules, proposes what cures them, judges whether it helped."""
+
+    @on
+    async def judge(self, heard: Heard, case: Case) -> list[Answer]:
+        """Say what this fact, and those before it in the trainer's lane, amount to."""
+        # Up to the fact itself, not to the end of its batch: so the answer does not depend on how facts were grouped.
+        found = case.history.derived(Diagnosis(), case.fact.position)
+        if found.at != case.fact.id:
+            return []
+        if case.now.outcome is not None:
+            # Once a session has ended only what it is owed is said.
+            return list(found.verdicts)
+        return [*found.said, *found.verdicts]
+
+    @on
+    async def advise(self, found: ProblemDiagnosed, case: Case, say: Say[ProblemDiagnosed]) -> None:
+        """Ask the advisor what it makes of a problem; training never waits for the answer and never follows it."""
+        settings = self.ground.settings
+        asked = sum(one.rule == "llm" for _, one in case.now.diagnoses)
+        if not settings.llm_model or found.rule == "llm" or asked >= MOST_ADVICE:
+            return
+        if case.history.answers(self.role, case.fact.id):
+            return
+        advice = await Advisor(settings.llm_url, settings.llm_model).ask(question(found, case.session))
+        if advice is not None and case.now.outcome is None:
+            await say(
+                ProblemDiagnosed(
+                    rule="llm",
+                    segment=found.segment,
+                    first=found.first,
+                    last=found.last,
+                    severity="note",
+                    message=advice.message,
+                    cure=advice.cure,
+                    evidence=[case.fact.id],
+                    figures={"tokens": float(advice.tokens)},
+                )
+            )
