@@ -12,5 +12,5 @@ from contracts.request.section import Section
 class Export(Section):
     """Each format is exported once, and once more for each quantisation that it allows."""
 
-    formats: tuple[Literal["onnx", "safetensors"], ...] = Field((), max_length=8)
-    quantize: tuple[Literal["int8"], ...] = Field((), max_length=8)
+    formats: tuple[Literal["onnx", "safetensors", "pt2", "torchscript"], ...] = Field((), max_length=8)
+    quantize: tuple[Literal["int8", "fp16"], ...] = Field((), max_length=8)

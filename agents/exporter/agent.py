@@ -1,0 +1,118 @@
+"""Answers every wish for a file with the file and its proof, or with a refusal and its cure; it computes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from agents.exporter.plan import Order, order_of, orders
+from contracts.errors import ChildDied, SwarmError
+from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
+from contracts.operator import ExportRequested, SessionRequested
+from contracts.trainer import TrainingCompleted
+from runtime.agent import Agent, Say, on
+from runtime.ground import Case
+from runtime.profiles import torch_profile
+from runtime.workloads import Workloads
+
+Answer = ModelExported | ModelBenchmarked | ExportRefused
+
+EXPORT = "agents.exporter.jobs.export:main"
+VERIFY = "agents.exporter.jobs.verify:main"
+
+
+class Exporter(Agent):
+    """Makes the files that a finished training or a person asks for, one at a time."""
+
+    def __init__(self, ground: Any = None) -> None:
+        super().__init__(ground)
+        self._one_at_a_time = asyncio.Lock()
+
+    @on
+    async def leave(self, done: TrainingCompleted, case: Case, say: Say[Answer]) -> None:
+        """A model is trained: everything that its request and people asked for so far is due."""
+        await self._settle(case, say)
+
+    @on
+    async def oblige(self, wish: ExportRequested, case: Case, say: Say[Answer]) -> None:
+        """One more file is wanted: made now if the model is trained, else when it is."""
+        await self._settle(case, say)
+
+    @on
+    async def cite(self, asked: SessionRequested, case: Case) -> list[Answer]:
+        """A session of its own about a model that was sealed before."""
+        if asked.kind != "export":
+            return []
+        async with self._one_at_a_time:
+            return await self._make(order_of(asked.request), case)
+
+    async def _settle(self, case: Case, say: Say[Answer]) -> None:
+        async with self._one_at_a_time:
+            # What is due is read again each time: another handler, or this one before a restart, may have answered.
+            while due := orders(case.now):
+                await say(*await self._make(due[0], case))
+
+    async def _make(self, order: Order | ExportRefused, case: Case) -> list[Answer]:
+        if isinstance(order, ExportRefused):
+            return [order]
+        try:
+            made = await self._job(EXPORT, order, case)
+            proven = made if "refused" in made else await self._job(VERIFY, order, case)
+        except SwarmError as error:
+            return [_refusal(order, error.code, error.message, error.cure)]
+        if "refused" in proven:
+            return [_refusal(order, **proven["refused"])]
+        return _answer(order, made, proven)
+
+    async def _job(self, function: str, order: Order, case: Case) -> dict[str, Any]:
+        """What a job answers; one that died is tried once more, because memory may have been short for a moment."""
+        try:
+            return await self._once(function, order, case)
+        except ChildDied:
+            return await self._once(function, order, case)
+
+    async def _once(self, function: str, order: Order, case: Case) -> dict[str, Any]:
+        ground, session = self.ground, case.history.id
+        folder = ground.home.session(session)
+        where = {
+            "blobs": str(ground.blobs.root),
+            "work": str(ground.home.work(session)),
+            "exports": str(folder / "exports"),
+            "filename": order.filename,
+            "workloads": [one.as_json() for one in Workloads(ground.home.root).needed(order.request)],
+        }
+        async with ground.children.job(
+            function,
+            {"order": order.as_json(), **where},
+            profile=torch_profile(),
+            purpose="export",
+            session=session,
+            log=folder / "export.log",
+        ) as child:
+            answer: dict[str, Any] = await child.wait()
+            return answer
+
+
+def _refusal(order: Order, code: str, message: str, cure: str) -> ExportRefused:
+    return ExportRefused(format=order.format, quantize=order.quantize, code=code, message=message[:4000], cure=cure)
+
+
+def _answer(order: Order, made: dict[str, Any], proven: dict[str, Any]) -> list[Answer]:
+    exported = ModelExported(
+        format=order.format,
+        quantize=order.quantize,
+        checkpoint_step=order.step,
+        checkpoint_blob=order.blob,
+        blob=proven["blob"],
+        bytes=proven["bytes"],
+        filename=order.filename,
+        opset=made["opset"],
+        parity=proven["parity"],
+        rows_compared=proven["rows"],
+        details=made["details"] | proven["details"],
+    )
+    timed = [
+        ModelBenchmarked(format=order.format, quantize=order.quantize, blob=proven["blob"], **one)
+        for one in proven["timings"]
+    ]
+    return [exported, *timed]

@@ -1,0 +1,59 @@
+"""Weights alone, under the names that `state_dict` has, with the configuration that rebuilds the model around them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from agents.exporter.jobs.formats import Answer, Written
+from agents.exporter.jobs.trained import Answering, Trained, asking, canonical, input_columns
+from contracts.request import Request
+from runtime.engine import state
+from runtime.engine.facts import Facts
+from runtime.engine.learner import Learner
+
+executable = False
+
+_PREFIX = "model."
+
+
+def write(trained: Trained, quantize: str, path: Path) -> Written:
+    """The weights of the checkpoint, byte for byte; tied tensors are stored once, their other names are listed."""
+    weights = {
+        name.removeprefix(_PREFIX): one for name, one in trained.checkpoint.tensors.items() if name.startswith(_PREFIX)
+    }
+    tied = {name.removeprefix(_PREFIX): of.removeprefix(_PREFIX) for name, of in trained.checkpoint.aliases.items()}
+    config = trained.about() | {
+        "request": trained.request.resolved(),
+        "facts": trained.facts.as_json(),
+        "tied": {name: of for name, of in tied.items() if of in weights},
+    }
+    # One key only: the order in which the library writes several is a matter of chance.
+    path.write_bytes(save(weights, {"stigmergy": canonical(config)}))
+    readable = json.dumps(config, sort_keys=True, indent=2, ensure_ascii=False).encode() + b"\n"
+    return Written(details={"tensors": len(weights)}, beside={"config.json": readable})
+
+
+def opened(path: Path, quantize: str) -> Answer:
+    """The model rebuilt from nothing but the file."""
+    config = _config(path)
+    request, facts = Request.model_validate(config["request"]), Facts.from_json(config["facts"])
+    learner = Learner(request, facts)
+    model = learner.build()
+    loaded: dict[str, Tensor] = {_PREFIX + name: one.clone() for name, one in load_file(path).items()}
+    state.restore(state.weights(model), loaded)
+    inputs = input_columns(learner.workload, facts)
+    answering = Answering(model, learner.workload, inputs).eval()
+
+    return asking(answering, inputs)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    config: dict[str, Any] = json.loads(header["__metadata__"]["stigmergy"])
+    return config

@@ -1,0 +1,39 @@
+"""TorchScript, which torch itself calls deprecated: kept for those who still load it from C++."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+
+from agents.exporter.jobs.formats import Answer, Written
+from agents.exporter.jobs.trained import Trained, asking, canonical
+
+executable = False
+
+_ABOUT = "stigmergy.json"
+
+
+def write(trained: Trained, quantize: str, path: Path) -> Written:
+    """The trace of one pass."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            trained.answering, trained.example(), check_trace=False
+        )
+        about = canonical(trained.about() | {"inputs": trained.inputs})
+        torch.jit.save(traced, path, _extra_files={_ABOUT: about})
+    return Written(details={"deprecated": "torch removes TorchScript in time; prefer onnx or pt2"})
+
+
+def opened(path: Path, quantize: str) -> Answer:
+    """The loaded trace."""
+    extra = {_ABOUT: ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = torch.jit.load(path, _extra_files=extra)  # type: ignore[no-untyped-call]
+    inputs = json.loads(extra[_ABOUT])["inputs"]
+
+    return asking(model, inputs)

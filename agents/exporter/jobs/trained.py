@@ -1,0 +1,138 @@
+"""The model that is to leave the swarm, rebuilt in a child from checkpoint and request, and rows to ask it about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agents.exporter.gates import ROWS
+from agents.exporter.jobs.refusal import Unexportable
+from bus.blobs import DirectoryBlobs
+from contracts.request import Request
+from runtime.engine.checkpoint import Checkpoint, load_model, unpack
+from runtime.engine.dataset import Dataset
+from runtime.engine.facts import Facts
+from runtime.engine.learner import Learner
+from runtime.engine.state import finite
+from runtime.engine.workload import Workload
+from runtime.workloads import enlist
+
+Columns = Mapping[str, np.ndarray]
+
+TARGET = "y"
+
+
+class Answering(nn.Module):
+    """What is exported: the columns of a batch in, the answers by which metrics judge out."""
+
+    def __init__(self, model: nn.Module, workload: Workload, columns: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self._predict = workload.predict
+        self._columns = columns
+
+    def forward(self, *columns: Tensor) -> Tensor:
+        return self._predict(self.model, dict(zip(self._columns, columns, strict=True)))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model in evaluation mode on the CPU, with what is known about it."""
+
+    model: nn.Module
+    answering: Answering
+    inputs: tuple[str, ...]
+    request: Request
+    facts: Facts
+    dataset: Dataset
+    checkpoint: Checkpoint
+
+    @property
+    def output(self) -> str:
+        """What the answers are called in files that name them."""
+        return {"classification": "logits", "regression": "prediction"}.get(self.facts.task, "answers")
+
+    def about(self) -> dict[str, Any]:
+        """What a file says about itself: where it comes from by digest, and how to read its answers."""
+        return {
+            "weights_digest": self.checkpoint.weights_digest,
+            "step": self.checkpoint.step,
+            "dataset": self.dataset.root,
+            "task": self.facts.task,
+            "labels": list(self.facts.labels),
+            "features": list(self.facts.features),
+        }
+
+    def answers(self, columns: Columns) -> np.ndarray:
+        """The engine's own answers, in full precision."""
+        return asking(self.answering, self.inputs)(columns)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Two rows of nothing, shaped like a batch: with one row, exporters take the batch size for a constant."""
+        shapes = ((name, self.facts.columns[name]) for name in self.inputs)
+        return tuple(torch.from_numpy(np.zeros((2, *one.shape), np.dtype(one.dtype))) for _, one in shapes)
+
+
+def asking(module: Callable[..., Tensor], inputs: Sequence[str]) -> Callable[[Columns], np.ndarray]:
+    """Asks a module of torch with arrays."""
+
+    def ask(columns: Columns) -> np.ndarray:
+        with torch.no_grad():
+            answers: np.ndarray = module(*(torch.from_numpy(columns[name]) for name in inputs)).float().numpy()
+        return answers
+
+    return ask
+
+
+def load(args: Mapping[str, Any]) -> Trained:
+    """The model of an order; `NotVerified` and `NotFound` say which digest did not hold."""
+    order, blobs = args["order"], DirectoryBlobs(Path(args["blobs"]))
+    enlist(args["workloads"])
+    request = Request.model_validate(order["request"])
+    dataset = Dataset.open(blobs.root / "datasets" / order["dataset"])
+    checkpoint = unpack(blobs.get(order["blob"]), state_root=order["state_root"])
+    if not finite({name: one for name, one in checkpoint.tensors.items() if name.startswith("model.")}):
+        cure = "Export an earlier checkpoint: --checkpoint STEP."
+        raise Unexportable("not-finite", f"the weights of step {checkpoint.step} are not all finite.", cure)
+    model = load_model(request, dataset.facts, checkpoint.tensors)
+    workload = Learner(request, dataset.facts).workload
+    inputs = input_columns(workload, dataset.facts)
+    answering = Answering(model, workload, inputs).eval()
+    return Trained(model, answering, inputs, request, dataset.facts, dataset, checkpoint)
+
+
+def input_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:
+    """The columns that answers depend on: `x`, unless a workload says for itself how it predicts."""
+    if type(workload).predict is Workload.predict:
+        return ("x",)
+    return tuple(name for name in facts.columns if name != TARGET)
+
+
+def some_rows(dataset: Dataset, split: str, most: int) -> dict[str, np.ndarray]:
+    """At most so many rows of a split, evenly spaced over it, in memory of their own."""
+    columns = dataset.columns(split)
+    total = dataset.facts.rows[split]
+    chosen = np.unique(np.linspace(0, max(total - 1, 0), min(total, most)).astype(np.int64))
+    return {name: np.ascontiguousarray(one[chosen]) for name, one in columns.items()}
+
+
+def questions(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The rows that answers are compared on: of validation, and of training where that is short."""
+    columns = some_rows(dataset, "val", ROWS)
+    short = ROWS - len(next(iter(columns.values())))
+    if short > 0:
+        more = some_rows(dataset, "train", short)
+        columns = {name: np.concatenate([one, more[name]]) for name, one in columns.items()}
+    return columns
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is a function of the value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,112 @@
+"""Which files are to be made of which checkpoint, decided from the fold alone. Nothing is read or written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from contracts.exporter import ExportRefused
+from contracts.session import Checkpoint, Session, wanted_exports
+
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("int8", "fp16"),
+    "safetensors": (),
+    "pt2": (),
+    "torchscript": (),
+}
+"""Every format and the quantisations that it allows; `jobs/formats/` holds one file for each."""
+
+_SUFFIX = {"torchscript": "pt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One file to be made: everything a job needs to know of the log, as plain data."""
+
+    format: str
+    quantize: str
+    wanted: str
+    step: int
+    blob: str
+    state_root: str | None
+    dataset: str
+    request: dict[str, Any]
+
+    @property
+    def filename(self) -> str:
+        """`model.onnx` for the best checkpoint, else the name says which; a quantisation is named too."""
+        which = "" if self.wanted == "best" else f"-{self.wanted}" if self.wanted == "last" else f"-step{self.step}"
+        quantize = f".{self.quantize}" if self.quantize else ""
+        return f"model{which}{quantize}.{_SUFFIX.get(self.format, self.format)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for a job; `Order(**data)` gives it back."""
+        return asdict(self)
+
+
+def orders(session: Session) -> list[Order | ExportRefused]:
+    """What a trained session still owes, in the order asked; what cannot be made stands there as its refusal."""
+    return [_order(session, form, quantize, which) for form, quantize, which, _ in wanted_exports(session)]
+
+
+def order_of(request: Mapping[str, Any]) -> Order | ExportRefused:
+    """The one file that a session of the kind `export` is about; its genesis names everything."""
+    form, quantize = str(request.get("format", "")), str(request.get("quantize") or "")
+    refusal = _unknown(form, quantize)
+    if refusal:
+        return refusal
+    missing = [key for key in ("checkpoint_blob", "dataset", "request", "step") if request.get(key) is None]
+    if missing:
+        message = f"the export request does not say {', '.join(missing)}."
+        return ExportRefused(
+            format=form, quantize=quantize, code="invalid", message=message, cure="Ask with `swarm export SESSION`."
+        )
+    return Order(
+        form,
+        quantize,
+        str(request.get("checkpoint", "best")),
+        int(request["step"]),
+        str(request["checkpoint_blob"]),
+        None,
+        str(request["dataset"]),
+        dict(request["request"]),
+    )
+
+
+def choose(session: Session, which: str) -> Checkpoint | None:
+    """The checkpoint called best, last, final or by its step; without a best one, the last."""
+    if which not in ("best", "last", "final") and not which.isdecimal():
+        return None
+    found = session.checkpoint(int(which) if which.isdecimal() else which)
+    return found or (session.checkpoint("last") if which == "best" else None)
+
+
+def _order(session: Session, form: str, quantize: str, which: str) -> Order | ExportRefused:
+    refusal = _unknown(form, quantize)
+    if refusal:
+        return refusal
+    kept = choose(session, which)
+    if kept is None:
+        steps = ", ".join(str(one.written.step) for one in session.path_checkpoints() if one.usable)
+        message = f"there is no usable checkpoint {which!r}."
+        cure = f"Kept steps: {steps}." if steps else "Train with checkpoints.keep_last of at least 1."
+        return ExportRefused(format=form, quantize=quantize, code="no-checkpoint", message=message, cure=cure)
+    if session.dataset is None:
+        message = "the session has no dataset to compare answers on."
+        return ExportRefused(format=form, quantize=quantize, code="no-dataset", message=message)
+    written = kept.written
+    return Order(
+        form, quantize, which, written.step, written.blob, written.state_root, session.dataset.root, session.request
+    )
+
+
+def _unknown(form: str, quantize: str) -> ExportRefused | None:
+    if form not in FORMATS:
+        message, cure = f"{form!r} is no format that can be exported.", f"Known: {', '.join(FORMATS)}."
+        return ExportRefused(format=form, quantize=quantize, code="unsupported", message=message, cure=cure)
+    if quantize and quantize not in FORMATS[form]:
+        message = f"{form} cannot be quantised to {quantize!r}."
+        cure = f"Known for {form}: {', '.join(FORMATS[form])}." if FORMATS[form] else "Quantise the format onnx."
+        return ExportRefused(format=form, quantize=quantize, code="unsupported", message=message, cure=cure)
+    return None
