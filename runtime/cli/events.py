@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from runtime.cli.call import Call, command
+from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
 
 
 @command("events")
-@click.argument("session", metavar="S")
+@session_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the session has ended.")
 @click.option("--after", metavar="SEQ", type=click.IntRange(min=0), default=0, help="Begin behind this position.")
 @click.option("--lane", metavar="ROLE", help="Only what this role said.")

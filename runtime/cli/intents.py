@@ -5,25 +5,26 @@ from __future__ import annotations
 import click
 
 from runtime.cli.call import Call, command
+from runtime.cli.named import session_argument
 from runtime.cli.reach import asked
 
 
 @command("pause")
-@click.argument("session", metavar="S")
+@session_argument
 def pause(call: Call, *, session: str) -> None:
     """Ask session S to wait at its next grid step, with its state kept."""
     _wish(call, session, "pause", "will pause")
 
 
 @command("resume")
-@click.argument("session", metavar="S")
+@session_argument
 def resume(call: Call, *, session: str) -> None:
     """Let session S, paused by a person, go on."""
     _wish(call, session, "resume", "will go on")
 
 
 @command("cancel")
-@click.argument("session", metavar="S")
+@session_argument
 @click.option("--reason", default="", help="Why; it stands in the log.")
 def cancel(call: Call, *, session: str, reason: str) -> None:
     """Ask session S to end now; what it has recorded stays."""

@@ -9,6 +9,7 @@ import click
 from contracts.errors import InvalidInput
 from runtime.cli import wording
 from runtime.cli.call import Call, command
+from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @command("replay")
-@click.argument("session", metavar="S")
+@session_argument
 @click.option("--to", metavar="SEQ", type=click.IntRange(min=1), help="Stop after this event (1-based position).")
 @click.option("--step", metavar="N", type=click.IntRange(min=0), help="Stop when training had reached step N.")
 def replay(call: Call, *, session: str, to: int | None, step: int | None) -> None:

@@ -23,16 +23,17 @@ def run(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str
     The swarm stays up. Ctrl-C stops watching; the session goes on.
     """
     asked = judged(request, overrides, request_id)
-    _up(call)
+    bring_up(call)
     seen = call.wait(_run(call, asked, timeout))
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
 
 
-def _up(call: Call) -> None:
+def bring_up(call: Call) -> None:
+    """Start the swarm of this home unless it is up, or another was named."""
     from runtime.cli import hosting
 
-    if not call.settings.url and not hosting.ready(call.home.host()):
+    if not (call.settings.url or call.settings.creds) and not hosting.ready(call.home.host()):
         call.note(f"Starting the swarm of {call.home.root} ...")
         hosting.ensure(call)
 

@@ -8,11 +8,12 @@ import click
 
 from runtime.cli import wording
 from runtime.cli.call import Call, command
+from runtime.cli.named import session_argument
 from runtime.cli.reach import reader
 
 
 @command("show")
-@click.argument("session", metavar="S")
+@session_argument
 @click.option("--at", metavar="SEQ", type=click.IntRange(min=1), help="As of this event (1-based position).")
 def show(call: Call, *, session: str, at: int | None) -> None:
     """Show session S: its state, metrics, artifacts, and what is still owed before its seal."""

@@ -10,6 +10,7 @@ import click
 
 from runtime.cli import wording
 from runtime.cli.call import Call, command
+from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
 from runtime.cli.wait import outcome
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @command("watch")
-@click.argument("session", metavar="S")
+@session_argument
 @click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this long (exit code 124).")
 def watch(call: Call, *, session: str, timeout: float | None) -> int:
     """Follow session S live until it has ended; Ctrl-C stops watching and nothing else."""

@@ -1,0 +1,86 @@
+"""`swarm config`: settings with their origin, requests with their defaults, and the schemas of both."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+import orjson
+
+from runtime.cli.call import Call, command, remember, shared
+from runtime.cli.wording import table
+
+
+@click.group("config")
+@shared
+def config(**options: Any) -> None:
+    """Show what is set and what can be set."""
+    remember(options)
+
+
+@command("show")
+@click.argument("request", metavar="[REQUEST]", required=False)
+@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value of REQUEST.")
+def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None:
+    """Show every setting and where it came from; with REQUEST, that request with every default written out."""
+    if request is not None:
+        from runtime.cli.submit import judged
+
+        resolved = judged(request, overrides)
+        call.result(resolved, lambda: orjson.dumps(resolved, option=orjson.OPT_INDENT_2).decode())
+        return
+    settings = call.settings
+    found = {name: {"value": _plain(getattr(settings, name)), "origin": settings.origins[name]} for name in _names()}
+    rows = [[name, _shown(one["value"]), one["origin"]] for name, one in found.items()]
+    call.result(found, table(("setting", "value", "from"), rows))
+
+
+@command("schema")
+@click.argument("what", type=click.Choice(["request", "settings"]), required=False)
+def schema(call: Call, *, what: str | None) -> None:
+    """Print the JSON Schema of requests, for editors; the settings stand in it under `$defs/Settings`."""
+    found = _settings_schema() if what == "settings" else _request_schema(with_settings=what is None)
+    call.result(found, lambda: orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+
+
+def _request_schema(*, with_settings: bool) -> dict[str, Any]:
+    from contracts.request import Request
+
+    found = Request.model_json_schema()
+    if with_settings:
+        found["$defs"]["Settings"] = _settings_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found
+
+
+def _settings_schema() -> dict[str, Any]:
+    from runtime.settings import Settings
+
+    kinds = {bool: "boolean", int: "integer", float: "number", tuple: "array"}
+    properties: dict[str, Any] = {}
+    for one in fields(Settings):
+        if one.name in _names():
+            kind = kinds.get(type(one.default), "string")
+            about = f"Environment: SWARM_{one.name.upper()}; file: <home>/settings.toml."
+            properties[one.name] = {"type": kind, "default": _plain(one.default), "description": about}
+    return {"type": "object", "title": "Settings", "properties": properties, "additionalProperties": False}
+
+
+def _names() -> list[str]:
+    from runtime.settings import Settings
+
+    return [one.name for one in fields(Settings) if one.name != "origins"]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+config.add_command(show)
+config.add_command(schema)

@@ -1,0 +1,92 @@
+"""`swarm export`: a session's model as a file of another format, with the proof that it computes the same."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from contracts.errors import Failed, NotVerified, SwarmError, TimedOut
+from runtime.cli.call import Call, command
+from runtime.cli.named import session_argument
+from runtime.cli.reach import find, swarm
+
+PARITY = frozenset({"parity", "not-verified"})
+"""Refusals that say: the file does not compute what the checkpoint does."""
+
+
+@command("export")
+@session_argument
+@click.option("--format", "form", metavar="F", default="onnx", show_default=True, help="Such as onnx or safetensors.")
+@click.option("--quantize", metavar="Q", default="", help="Such as int8.")
+@click.option("--checkpoint", metavar="C", default="best", show_default=True, help="best, last, or a step.")
+@click.option("-o", "--output", metavar="FILE", help="Copy the file there.")
+@click.option("--timeout", metavar="SECONDS", type=float, default=600.0, show_default=True)
+def export(
+    call: Call, *, session: str, form: str, quantize: str, checkpoint: str, output: str | None, timeout: float
+) -> None:
+    """Export the model of session S and wait for the file."""
+    wish = {"format": form, "quantize": quantize, "checkpoint": checkpoint}
+    made, path = call.wait(_exported(call, session, wish, timeout))
+    if output is not None:
+        path = _copied(path, Path(output).absolute())
+    found = {"session": made["session"], "path": str(path), "format": made["format"], "quantize": made["quantize"]}
+    found |= {"digest": made["blob"], "bytes": made["bytes"], "parity": made["parity"]}
+    call.result(found, f"{path}\n{made['bytes']} bytes, digest {made['blob']}, parity {_parity(made['parity'])}")
+
+
+async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) -> tuple[dict[str, Any], Path]:
+    async with swarm(call) as found:
+        try:
+            async with asyncio.timeout(within):
+                asked_of = await find(found, name)
+                before = await _count(found, asked_of)
+                answer = await found.command("export", session=asked_of, **wish)
+                own = str(answer["session"])
+                said = await _answer(found, own, before if own == asked_of else 0, wish)
+        except TimeoutError:
+            cure = f"Look for it: swarm show {name}"
+            raise TimedOut(f"the export was not done within {within:g} s; it goes on.", cure=cure) from None
+    path = call.home.session(own) / "exports" / str(said["filename"])
+    return said | {"session": own, "blob": said["blob"]}, path
+
+
+async def _count(found: Any, session: str) -> int:
+    return int((await found.session(session))["events"])
+
+
+async def _answer(found: Any, session: str, after: int, wish: dict[str, Any]) -> dict[str, Any]:
+    """The data of the event that answers the wish; a refusal is raised."""
+    async for line in found.events(session, after=after, follow=True):
+        data = line["data"]
+        if line["name"] == "model.exported" and _fits(data, wish):
+            return dict(data)
+        if line["name"] == "export.refused" and _fits(data, wish):
+            raise _refused(data)
+        if line["name"] == "handler.failed" and data["role"] == "exporter":
+            raise Failed(f"the exporter failed: {data['error']}", cure=data["cure"])
+    raise Failed(f"session {session} ended without an export.", cure=f"See: swarm events {session}")
+
+
+def _fits(data: dict[str, Any], wish: dict[str, Any]) -> bool:
+    return (data["format"], data["quantize"]) == (wish["format"], wish["quantize"])
+
+
+def _refused(data: dict[str, Any]) -> SwarmError:
+    kind = NotVerified if data["code"] in PARITY else Failed
+    return kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])
+
+
+def _copied(path: Path, output: Path) -> Path:
+    import shutil
+
+    shutil.copyfile(path, output)
+    return output
+
+
+def _parity(figures: dict[str, Any]) -> str:
+    from runtime.sentences import figures as shown
+
+    return shown(figures)
