@@ -1,0 +1,155 @@
+"""Where canonical datasets stand: one directory per Merkle root, and an index from what they were made of to it.
+
+A dataset appears under its root complete or not at all; the index is written last. A damaged one is made again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from agents.data_manager.table import Columns
+from contracts.errors import Full, NotFound, NotVerified
+from runtime.engine.dataset import Dataset, Manifest, write
+from runtime.engine.facts import Facts
+
+PREPARATION = 1
+"""Raised when the same source would now be prepared differently, so that nobody is given the old rows for new ones."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A dataset that stands, and what was noticed when it was made."""
+
+    manifest: Manifest
+    findings: list[dict[str, Any]]
+
+
+class Store:
+    """The datasets in one directory, shared by any number of processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, key: str) -> Kept | None:
+        """The dataset made of exactly this, if it stands and every byte of it is sound."""
+        try:
+            noted = json.loads(self._note(key).read_bytes())
+            return Kept(Dataset.open(self.root / noted["root"]).manifest, noted["findings"])
+        except (FileNotFoundError, NotFound, NotVerified, ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, key: str, splits: Mapping[str, Columns], facts: Facts, findings: list[dict[str, Any]]) -> Kept:
+        """Write the dataset, unless it stands already, and note what it was made of; `Full` without room."""
+        try:
+            with self._fresh() as fresh:
+                manifest = write(fresh, splits, facts)
+                with _locked(self.root):
+                    self._place(fresh, manifest.root)
+            self._write_note(key, {"root": manifest.root, "findings": findings})
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            cure = "Free space, or choose a home on another disk."
+            raise Full(f"there is no room for the dataset in {self.root}: {error.strerror}.", cure=cure) from error
+        return Kept(manifest, findings)
+
+    def _place(self, fresh: Path, root: str) -> None:
+        place = self.root / root
+        if place.exists():
+            try:
+                Dataset.open(place)
+            except (NotFound, NotVerified):
+                # A damaged dataset makes room; whoever has it mapped keeps the files until it lets go.
+                place.rename(self.root / f".new-{secrets.token_hex(8)}")
+            else:
+                return
+        fresh.rename(place)
+        _sync(self.root)
+
+    @contextmanager
+    def _fresh(self) -> Iterator[Path]:
+        """A directory of one's own, locked while its maker lives; what the dead have left is removed."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        fresh = self.root / f".new-{secrets.token_hex(8)}"
+        with _locked(self.root):
+            self._sweep()
+            fresh.mkdir()
+            handle = _lock(fresh, wait=False)
+        try:
+            yield fresh
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            os.close(handle)
+
+    def _sweep(self) -> None:
+        for left in self.root.glob(".new-*"):
+            try:
+                handle = _lock(left, wait=False)
+            except (BlockingIOError, FileNotFoundError):
+                # Its maker lives, or has just taken it away.
+                continue
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
+
+    def _note(self, key: str) -> Path:
+        return self.root / "index" / key
+
+    def _write_note(self, key: str, noted: Mapping[str, Any]) -> None:
+        place = self._note(key)
+        place.parent.mkdir(exist_ok=True)
+        fresh = place.with_name(f".{key}.{secrets.token_hex(8)}")
+        with fresh.open("wb") as file:
+            file.write(json.dumps(noted, ensure_ascii=False).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(place)
+        _sync(place.parent)
+
+
+def key_of(digest: str, data: Mapping[str, Any]) -> str:
+    """What a dataset is made of, as one name: the source's digest and the data section, wherever its file lies."""
+    section = {name: value for name, value in data.items() if name != "path"}
+    made_of = {"preparation": PREPARATION, "digest": digest, "data": section}
+    return str(blake3(json.dumps(made_of, sort_keys=True, separators=(",", ":")).encode()).hexdigest())
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    handle = _lock(directory, wait=True)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(directory: Path, *, wait: bool) -> int:
+    """A descriptor that holds the directory until it is closed or its process dies; `BlockingIOError` when held."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
