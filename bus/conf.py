@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.limits import MAX_PAYLOAD
-from bus.rights import CLIENT, CROSSINGS, LIVE, ROLES, Crossing, Users, rights
+from bus.rights import CLIENT, CROSSINGS, LIVE, MAPPINGS, ROLES, Crossing, Users, rights
 from bus.subjects import GUEST
 
 MAX_STORE = 10 * 2**30
@@ -52,7 +52,13 @@ def accounts(users: Users) -> str:
     log = _users((role, users.roles[role]) for role in ROLES)
     edge = _users([(CLIENT, users.client), *((GUEST + name, key) for name, key in sorted(users.guests.items()))])
     return f"""\
+system_account: SYS
 accounts {{
+  SYS {{
+    mappings: {{
+{_lines(f"{_quote(source)}: {_quote(target)}" for source, target in MAPPINGS)}
+    }}
+  }}
   LOG {{
     jetstream: enabled
     users: [

@@ -12,10 +12,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from bus.answers import NoMessage, api
+import orjson
+
+from bus.answers import NoMessage, api, parse
 from bus.frames import Frame, publication
 from bus.link import Link, Mailbox
 from bus.port import Stored
+from bus.rights import READER
 from contracts.errors import NotVerified, Unreachable
 
 HEARTBEAT = 2.0
@@ -81,13 +84,13 @@ class OrderedReader:
         forget = self._link.on_loss(mailbox.lose)
         close = await self._link.listen(inbox, mailbox.put)
         try:
-            await api(self._link, f"CONSUMER.CREATE.{self._stream}", self._config(inbox))
+            parse(await self._link.ask(f"{READER}.{self._stream}", self._config(inbox)))
             yield mailbox
         finally:
             forget()
             await close()
 
-    def _config(self, inbox: str) -> dict[str, object]:
+    def _config(self, inbox: str) -> bytes:
         config = {
             "deliver_subject": inbox,
             "deliver_policy": "by_start_sequence",
@@ -102,7 +105,7 @@ class OrderedReader:
             "mem_storage": True,
             "num_replicas": 1,
         }
-        return {"stream_name": self._stream, "config": config}
+        return orjson.dumps({"stream_name": self._stream, "config": config})
 
     async def _still_there(self) -> None:
         """After an interruption: the last record given must still be in the log."""

@@ -122,14 +122,15 @@ def _at_edge(identity: str) -> bool:
 
 
 def _role(role: str) -> Rights:
-    lanes = tuple(subjects.lane_everywhere(lane) for lane in _LANES.get(role, (role,)))
-    publish = [*lanes, *_own(role), subjects.TELEMETRY, *_reads(role)]
-    # Consumers without a name in the subject are ephemeral: nobody can redirect another role's durable.
-    publish += ["$JS.API.CONSUMER.CREATE.*", "$JS.FC.>", f"{inbox('desk')}.>"]
+    # An embedded host holds every key of its home, so it may also say what each of its roles may say.
+    roles = [one for one in ROLES if one != "admin"] if role == "host" else [role]
+    lanes = [subjects.lane_everywhere(lane) for one in roles for lane in _LANES.get(one, (one,))]
+    publish = [*lanes, *(right for one in roles for right in _own(one)), subjects.TELEMETRY, *_reads(role)]
+    publish += [f"{READER}.*", "$JS.FC.>", f"{inbox('desk')}.>"]
     hear = [f"{inbox(role)}.>", subjects.redrive(role), subjects.TELEMETRY, subjects.heartbeats()]
     if role in _ASKERS:
         publish.append(subjects.COMMANDS)
-    if role == "desk":
+    if "desk" in roles:
         publish += [subjects.COMMANDS, "swarm.redrive.*", "_INBOX.>", "_R_.>"]
         hear.append(subjects.COMMANDS)
     return Rights(tuple(publish), tuple(hear))
@@ -138,6 +139,14 @@ def _role(role: str) -> Rights:
 def _guest(identity: str) -> Rights:
     publish = (subjects.lane_everywhere(identity), *_own(identity), *_reads(identity))
     return Rights(publish, (f"{inbox(identity)}.>", *_LIVE_HERE))
+
+
+READER = f"{_API}.READER"
+"""Where a role asks for an ephemeral consumer, followed by the stream."""
+
+MAPPINGS = ((f"{READER}.*", f"{_API}.CONSUMER.CREATE.{{{{wildcard(1)}}}}.{{{{random(2000000000)}}}}"),)
+"""The server names the readers, by a mapping of its system account, which answers the API. Who may name a consumer
+may name another role's durable, and so redirect it."""
 
 
 @dataclass(frozen=True, slots=True)
