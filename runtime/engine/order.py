@@ -96,7 +96,8 @@ class Order:
             return self.permutations(held).at(np.arange(self.rows)).reshape(-1)
         epoch, piece = divmod(block, self._pieces)
         inside = np.arange(piece * self._length, min((piece + 1) * self._length, self.rows))
-        return self.permutations(np.array([epoch])).at(inside)[0]
+        (rows,) = self.permutations(np.array([epoch])).at(inside)
+        return np.asarray(rows)
 
     def take(self, first: int, count: int) -> np.ndarray:
         """`count` row numbers of the endless row from position `first` on, as int64."""
