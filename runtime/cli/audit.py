@@ -1,0 +1,81 @@
+"""`swarm audit`: a verdict on a session that needs no trust in whoever ran it. Today: the log."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from contracts.errors import SwarmError
+from runtime.cli.call import Call, command
+from runtime.cli.named import session_argument
+from runtime.cli.reach import chosen, reader, up
+from runtime.cli.wording import pairs
+
+if TYPE_CHECKING:
+    from runtime.audit import Verdict
+
+NEGATIVE = 3
+_TRIES = 5
+
+
+@command("audit")
+@session_argument
+@click.option("--mode", type=click.Choice(["log"]), default="log", show_default=True, help="What is verified.")
+@click.option("--root", metavar="FP", default="", help="The root key's fingerprint to trust (default: the home's pin).")
+def audit(call: Call, *, session: str, mode: str, root: str) -> int:
+    """Verify the log of session S from its file: every record, signature and chain, the ledger's trees, the seal.
+
+    Exit code 0 when everything holds, 3 when something does not.
+    """
+    found = _verdict(call, session, root.strip().lower())
+    call.result(found.as_json(), lambda: _page(found))
+    return 0 if found.verdict == "pass" else NEGATIVE
+
+
+def _verdict(call: Call, name: str, root: str) -> Verdict:
+    from bus.blobs import DirectoryBlobs
+    from runtime import audit as audits
+    from runtime.archive import Archive
+
+    session = chosen(call, name, Archive(call.home))
+    running = call.home.host() is not None and up(call)
+    for remaining in reversed(range(_TRIES)):
+        at_least = call.wait(_held(call, session)) if running else 0
+        found = audits.log(Archive(call.home, root), session, DirectoryBlobs(call.home.blobs), at_least=at_least)
+        # A host that writes just now leaves half a record for a moment.
+        if not (running and remaining and any(one.what == "torn" for one in found.divergences)):
+            break
+        time.sleep(0.1)
+    return found
+
+
+async def _held(call: Call, session: str) -> int:
+    """How many events the running swarm says there are; 0 when it cannot say."""
+    try:
+        async with reader(call) as found:
+            return int((await found.session(session))["events"])
+    except SwarmError as error:
+        call.note(f"The swarm was not asked how long the session is: {error.message}")
+        return 0
+
+
+def _page(found: Verdict) -> str:
+    passed = found.verdict == "pass"
+    rows = [
+        ("session", found.session),
+        ("verdict", click.style(found.verdict.upper(), fg="green" if passed else "red", bold=True)),
+        ("events", f"{found.events} in {len(found.lane_heads)} lanes, {found.signatures} signatures"),
+        ("ledger", f"{found.checkpoints} signed roots computed again"),
+        ("sealed", found.sealed or "not yet"),
+        ("blobs", f"{found.blobs} compared with their digests"),
+        ("root", found.root),
+    ]
+    rows += [("unchecked", told) for told in found.unchecked]
+    return "\n".join([pairs(rows), *(_shown(one) for one in found.divergences[:10])])
+
+
+def _shown(one: Any) -> str:
+    place = f"event {one.position}, " if one.position else ""
+    return f"{click.style(one.what + ':', fg='red', bold=True)} {place}{one.message}"
