@@ -1,0 +1,94 @@
+"""A sealed process reads its settings back; its fingerprint is the same in any other one sealed alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from runtime.engine import seal
+
+MEASURE = """
+import json, time
+from runtime.engine import seal
+seal.apply(profile="exact", threads={threads})
+from runtime.engine.fingerprint import fingerprint
+began = time.perf_counter()
+found = fingerprint("cpu", "{precision}")
+print(json.dumps([found.digest, dict(found.families), time.perf_counter() - began]))
+"""
+
+
+def python(code, environment):
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def sealed(threads=1, **more):
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    return seal.environment({**kept, **more}, profile="exact", threads=threads)
+
+
+def measured(threads=1, precision="fp32", **more):
+    done = python(MEASURE.format(threads=threads, precision=precision), sealed(threads) | more)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def usual():
+    return measured()
+
+
+def test_two_processes_have_one_fingerprint_of_about_forty_families_in_less_than_a_second(usual):
+    digest, families, seconds = usual
+    assert measured()[:2] == [digest, families]
+    assert 40 <= len(families) <= 60
+    assert seconds < 1
+
+
+def test_threads_and_precision_show_in_the_fingerprint(usual):
+    digests = {usual[0], measured(threads=2)[0], measured(precision="bf16")[0]}
+    assert len(digests) == 3
+
+
+def test_what_would_choose_other_kernels_does_not_come_in():
+    environment = sealed(ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert not set(environment) & set(seal.UNSET)
+    assert environment["MKL_CBWR"] == "AUTO"
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "COMPATIBLE"}, {"OMP_NUM_THREADS": "2"}, {"PYTHONHASHSEED": "1"}],
+)
+def test_a_process_that_is_not_sealed_computes_nothing(stray):
+    done = python(MEASURE.format(threads=1, precision="fp32"), sealed() | stray)
+    assert done.returncode != 0
+    assert next(iter(stray)) in done.stderr
+
+
+def test_settings_changed_afterwards_are_noticed():
+    code = (
+        "from runtime.engine import seal; import torch; seal.apply(profile='exact', threads=1);"
+        "torch.use_deterministic_algorithms(True, warn_only=True); seal.verify(profile='exact', threads=1)"
+    )
+    done = python(code, sealed())
+    assert "warn only is True" in done.stderr
+
+
+def test_the_fast_profile_asks_for_less():
+    environment = seal.environment({}, profile="fast", threads=2)
+    assert "MKL_CBWR" not in environment
+    assert environment["OMP_NUM_THREADS"] == "2"
+
+
+def test_importing_the_engine_starts_no_thread():
+    code = (
+        "import runtime.engine.loop, runtime.engine.fingerprint, runtime.engine.checkpoint, pathlib;"
+        "print(len(list(pathlib.Path('/proc/self/task').iterdir())))"
+    )
+    if sys.platform == "linux":
+        assert python(code, sealed()).stdout.strip() == "1"
