@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from agents.data_manager import quality
+from agents.data_manager.allowed import opened
 from agents.data_manager.sources.bundled import Bundled
 from agents.data_manager.sources.csv_table import CsvTable
 from agents.data_manager.sources.generated import Generated
@@ -49,14 +51,15 @@ def main(job: Job) -> dict[str, Any]:
     data = _DATA.validate_python(job.args["data"])
     workloads.enlist(job.args["workloads"])
     try:
-        return _prepared(data, Store(Path(job.args["store"])), [Path(root) for root in job.args["roots"]])
+        with ExitStack() as files:
+            source = _opened(data, [Path(root) for root in job.args["roots"]], files)
+            return _prepared(data, source, Store(Path(job.args["store"])))
     except InvalidRequest as error:
         problems = [dataclasses.asdict(one) for one in error.problems]
         return {"source": _name(data), "problems": problems}
 
 
-def _prepared(data: Data, store: Store, roots: Sequence[Path]) -> dict[str, Any]:
-    source = _opened(data, roots)
+def _prepared(data: Data, source: Source, store: Store) -> dict[str, Any]:
     key = key_of(source.digest, data.model_dump(mode="json"))
     kept = store.find(key)
     reused = kept is not None
@@ -71,28 +74,28 @@ def _prepared(data: Data, store: Store, roots: Sequence[Path]) -> dict[str, Any]
 
 
 @singledispatch
-def _opened(data: Any, roots: Sequence[Path]) -> Source:
+def _opened(data: Any, roots: Sequence[Path], files: ExitStack) -> Source:
     """The source that a data section names."""
     raise NotImplementedError(f"no source reads {type(data).__name__}")
 
 
 @_opened.register(Digits | BreastCancer | Wine | Iris | Diabetes)
-def _(data: Any, roots: Sequence[Path]) -> Source:
+def _(data: Any, roots: Sequence[Path], files: ExitStack) -> Source:
     return Bundled(data)
 
 
 @_opened.register(Blobs | Circles)
-def _(data: Any, roots: Sequence[Path]) -> Source:
+def _(data: Any, roots: Sequence[Path], files: ExitStack) -> Source:
     return Generated(data)
 
 
 @_opened.register
-def _(data: Csv, roots: Sequence[Path]) -> Source:
-    return CsvTable(data, roots)
+def _(data: Csv, roots: Sequence[Path], files: ExitStack) -> Source:
+    return CsvTable(data, files.enter_context(opened(data.path, roots)))
 
 
 @_opened.register
-def _(data: WorkloadData, roots: Sequence[Path]) -> Source:
+def _(data: WorkloadData, roots: Sequence[Path], files: ExitStack) -> Source:
     return OwnRows(data)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from io import BufferedReader
 
 import numpy as np
 
-from agents.data_manager.allowed import opened
 from agents.data_manager.quality import TOLERANCE, without_repeats
 from agents.data_manager.sources.csv_cells import Profile, all_numbers, is_missing, number, profiled
 from agents.data_manager.sources.csv_target import as_target
@@ -35,12 +33,12 @@ class Broken(Exception):  # noqa: N818 - it never leaves this file; it says what
 
 
 class CsvTable:
-    """One file below the allowed folders; its digest is that of its bytes."""
+    """One opened file; its digest is that of its bytes."""
 
-    def __init__(self, data: Csv, roots: Sequence[Path]) -> None:
+    def __init__(self, data: Csv, file: BufferedReader) -> None:
         self.name = data.path
         self._data = data
-        self._text = CsvText(opened(data.path, roots))
+        self._text = CsvText(file)
         self.digest = self._text.digest
 
     def read(self, findings: Findings) -> Table:

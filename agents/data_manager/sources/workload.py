@@ -17,7 +17,7 @@ _PLACE = "data.workload"
 
 
 class OwnRows:
-    """What a workload's `data` gives. Only it knows what it reads, so it is asked every time; its rows are the digest."""
+    """What a workload's `data` gives. Only it knows what it reads, so it is always asked; its rows are the digest."""
 
     def __init__(self, data: WorkloadData) -> None:
         self.name = data.workload

@@ -1,0 +1,449 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.data_manager.allowed import opened
+from agents.data_manager.jobs.prepare import main
+from agents.data_manager.quality import firsts
+from agents.data_manager.splitting import assigned
+from agents.data_manager.store import Store
+from contracts.data_manager import DatasetPrepared, DatasetRejected
+from contracts.errors import InvalidRequest
+from contracts.request.data import Split
+from runtime.engine import workload as engine
+from runtime.engine.dataset import Dataset
+from runtime.engine.facts import Facts
+
+
+class Bench:
+    """The job, run here: what it is given, what it answers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "home" / "blobs" / "datasets"
+
+    def prepare(self, data: dict[str, Any]) -> dict[str, Any]:
+        args = {"data": data, "store": str(self.store), "roots": [str(self.root)], "workloads": []}
+        return main(SimpleNamespace(args=args))  # type: ignore[arg-type]
+
+    def prepared(self, data: dict[str, Any]) -> DatasetPrepared:
+        return DatasetPrepared.model_validate(self.prepare(data))
+
+    def rejected(self, data: dict[str, Any]) -> list[dict[str, str]]:
+        return DatasetRejected.model_validate(self.prepare(data)).problems
+
+    def csv(self, text: str | bytes, name: str = "table.csv") -> dict[str, Any]:
+        path = self.root / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return {"source": "csv", "path": str(path), "target": "kind"}
+
+    def dataset(self, said: DatasetPrepared) -> Dataset:
+        return Dataset.open(self.store / said.root)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def table(rows: int = 40, **cells: str) -> str:
+    """Lines of a sound table; `row7="..."` puts another line in the place of row 7."""
+    lines = ["length,width,kind"]
+    lines += [cells.get(f"row{n}", f"{n}.5,{n * n},{'even' if n % 2 == 0 else 'odd'}") for n in range(1, rows + 1)]
+    return "\n".join(lines) + "\n"
+
+
+def finding(said: DatasetPrepared, kind: str) -> Any:
+    return next((one for one in said.findings if one.kind == kind), None)
+
+
+# Sources that need no file.
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris", "diabetes"])
+def test_a_bundled_set_holds_exactly_the_rows_that_scikit_learn_gives(bench: Bench, name: str) -> None:
+    import sklearn.datasets
+
+    more = {"scaled": False} if name == "diabetes" else {}
+    theirs = getattr(sklearn.datasets, f"load_{name}")(**more)
+    said = bench.prepared({"source": name})
+    dataset = bench.dataset(said)
+    ours = [dataset.columns(split) for split in ("train", "val", "test")]
+    x = np.concatenate([one["x"].reshape(len(one["x"]), -1) for one in ours])
+    y = np.concatenate([one["y"] for one in ours])
+    wanted = np.column_stack([theirs.data, theirs.target]).astype(np.float32)
+    found = np.column_stack([x, y]).astype(np.float32)
+    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, wanted.tolist()))
+    if name != "diabetes":
+        assert list(dataset.facts.labels) == [str(one) for one in theirs.target_names]
+    if name != "digits":
+        assert list(dataset.facts.features) == list(theirs.feature_names)
+
+
+def test_digits_are_images_of_one_channel(bench: Bench) -> None:
+    said = bench.prepared({"source": "digits"})
+    facts = Facts.from_json(said.facts)
+    assert (facts.task, facts.shape, facts.classes) == ("classification", (1, 8, 8), 10)
+    assert said.splits == {"train": 1437, "val": 180, "test": 180}
+    assert said.rows == 1797
+
+
+def test_generated_sets_are_a_function_of_their_arguments(bench: Bench) -> None:
+    first = bench.prepared({"source": "blobs", "rows": 300, "seed": 7})
+    assert bench.prepared({"source": "blobs", "rows": 300, "seed": 8}).root != first.root
+    other = Bench(bench.root / "elsewhere")
+    again = other.prepared({"source": "blobs", "rows": 300, "seed": 7})
+    assert (again.root, again.reused) == (first.root, False)
+
+
+def test_circles_lie_on_two_radii(bench: Bench) -> None:
+    said = bench.prepared({"source": "circles", "rows": 200, "noise": 0.0, "factor": 0.5})
+    train = bench.dataset(said).columns("train")
+    radius = np.hypot(*train["x"].T)
+    assert np.allclose(radius, np.where(train["y"] == 0, 1.0, 0.5), atol=1e-5)
+
+
+# Once per source.
+
+
+def test_a_second_session_reuses_the_dataset(bench: Bench) -> None:
+    first = bench.prepared({"source": "digits"})
+    second = bench.prepared({"source": "digits"})
+    assert (first.reused, second.reused) == (False, True)
+    assert second.model_copy(update={"reused": False}) == first
+
+
+def test_a_csv_that_moved_is_still_the_same_data(bench: Bench) -> None:
+    first = bench.prepared(bench.csv(table(), "here.csv"))
+    second = bench.prepared(bench.csv(table(), "there.csv"))
+    assert (second.root, second.reused, second.source_digest) == (first.root, True, first.source_digest)
+
+
+def test_a_damaged_dataset_is_noticed_and_made_again(bench: Bench) -> None:
+    first = bench.prepared({"source": "digits"})
+    file = bench.store / first.root / "train.x.bin"
+    file.chmod(0o600)
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    second = bench.prepared({"source": "digits"})
+    assert (second.root, second.reused) == (first.root, False)
+    bench.dataset(second).verify()
+    assert bench.prepared({"source": "digits"}).reused
+
+
+def test_what_a_dead_preparation_left_behind_is_removed(bench: Bench) -> None:
+    left = bench.store / ".new-left"
+    left.mkdir(parents=True)
+    (left / "train.x.bin").write_bytes(b"half")
+    bench.prepared({"source": "iris"})
+    assert not list(bench.store.glob(".new-*"))
+
+
+def test_what_a_living_preparation_writes_is_left_alone(bench: Bench) -> None:
+    with Store(bench.store)._fresh() as fresh:
+        bench.prepared({"source": "iris"})
+        assert fresh.exists()
+    assert not fresh.exists()
+
+
+def test_another_split_is_another_dataset(bench: Bench) -> None:
+    roots = {bench.prepared({"source": "iris", "split": {"seed": seed}}).root for seed in range(3)}
+    assert len(roots) == 3
+
+
+# Splits.
+
+
+def test_every_row_is_in_exactly_one_split() -> None:
+    found = assigned(1003, Split(train=0.7, val=0.2, test=0.1), None)
+    assert {name: len(rows) for name, rows in found.items()} == {"train": 702, "val": 201, "test": 100}
+    assert sorted(np.concatenate(list(found.values()))) == list(range(1003))
+
+
+def test_a_stratified_split_gives_every_class_its_share() -> None:
+    classes = np.repeat([0, 1, 2], [600, 300, 100])
+    found = assigned(1000, Split(), classes)
+    assert np.bincount(classes[found["val"]]).tolist() == [60, 30, 10]
+    assert np.abs(np.bincount(classes[found["test"]]) - [60, 30, 10]).max() <= 1
+
+
+def test_rows_are_drawn_by_the_seed_of_the_split_alone() -> None:
+    one, same, other = (assigned(100, Split(seed=seed), None) for seed in (1, 1, 2))
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not np.array_equal(one["val"], other["val"])
+
+
+def test_without_a_test_share_there_is_no_test_split(bench: Bench) -> None:
+    said = bench.prepared({"source": "iris", "split": {"train": 0.8, "val": 0.2, "test": 0}})
+    assert said.splits == {"train": 120, "val": 30}
+
+
+def test_the_split_of_a_regression_cannot_be_stratified_and_says_so(bench: Bench) -> None:
+    said = bench.prepared({"source": "diabetes", "split": {"stratify": True}})
+    assert finding(said, "not-stratified").count == 1
+
+
+def test_too_few_rows_are_refused(bench: Bench) -> None:
+    (problem,) = bench.rejected(bench.csv(table(rows=9)))
+    assert "9 rows are too few" in problem["message"]
+
+
+# CSV: what columns are.
+
+
+def test_words_become_one_column_per_category(bench: Bench) -> None:
+    text = "size,colour,kind\n" + "".join(f"{n},{'red' if n % 3 else 'blue'},{'ab'[n % 2]}\n" for n in range(40))
+    said = bench.prepared(bench.csv(text))
+    facts = bench.dataset(said).facts
+    assert facts.features == ("size", "colour=blue", "colour=red")
+    assert facts.labels == ("a", "b")
+    train = bench.dataset(said).columns("train")
+    assert train["x"].dtype == np.float32
+    assert set(train["x"][:, 1] + train["x"][:, 2]) == {1.0}
+
+
+def test_few_whole_numbers_are_classes_and_the_event_says_so(bench: Bench) -> None:
+    text = "a,kind\n" + "".join(f"{n}.25,{n % 3}\n" for n in range(60))
+    said = bench.prepared(bench.csv(text))
+    assert (said.facts["task"], list(said.facts["labels"])) == ("classification", ["0", "1", "2"])
+    assert finding(said, "task-inferred")
+    numbers = bench.prepared(bench.csv(text) | {"task": "regression"})
+    assert numbers.facts["task"] == "regression"
+
+
+def test_many_numbers_are_a_regression(bench: Bench) -> None:
+    text = "a,kind\n" + "".join(f"{n},{n / 7}\n" for n in range(60))
+    said = bench.prepared(bench.csv(text))
+    assert said.facts["task"] == "regression"
+    assert bench.dataset(said).columns("train")["y"].dtype == np.float32
+
+
+def test_semicolons_byte_order_marks_and_blank_lines_are_understood(bench: Bench) -> None:
+    plain, strange = table(), "\ufeff" + table().replace(",", ";").replace("\n", "\r\n\r\n")
+    assert bench.prepared(bench.csv(strange, "b.csv")).root == bench.prepared(bench.csv(plain, "a.csv")).root
+
+
+# CSV: what is broken.
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "says"),
+    [
+        ("x?,4,odd", "corrupt", "row 7 (line 8): 'x?' in 'length' is not a number"),
+        ("1_0,4,odd", "corrupt", "row 7 (line 8): '1_0' in 'length' is not a number"),
+        ("1,2,3,odd", "corrupt", "row 7 (line 8): 4 cells, the header has 3"),
+        (",4,odd", "missing", "row 7 (line 8): no value in 'length'"),
+        ("1,NA,odd", "missing", "row 7 (line 8): no value in 'width'"),
+        ("1,inf,odd", "non-finite", "row 7 (line 8): 'inf' in 'width'"),
+        ("1,1e39,odd", "non-finite", "row 7: a value beyond 3.4e38"),
+        ("1,2,", "unlabelled", "row 7 (line 8): no value in 'kind'"),
+        ("3.5,9,odd", "duplicate", "row 7 repeats row 3"),
+    ],
+)
+def test_a_broken_row_is_named_and_set_aside(bench: Bench, line: str, kind: str, says: str) -> None:
+    said = bench.prepared(bench.csv(table(row7=line)))
+    assert said.rows == 39
+    assert finding(said, kind).where == [says]
+    assert finding(said, kind).severity == "warning"
+
+
+def test_too_many_broken_rows_are_refused_with_every_reason_and_its_cure(bench: Bench) -> None:
+    problems = bench.rejected(bench.csv(table(row3="x,1,odd", row5="1,,odd", row6="1,2,", row9=",2,odd")))
+    assert [one["message"] for one in problems] == [
+        "1 of 40 rows are corrupt (row 3 (line 4): 'x' in 'length' is not a number)",
+        "2 of 40 rows are missing (row 5 (line 6): no value in 'width'; row 9 (line 10): no value in 'length')",
+        "1 of 40 rows are unlabelled (row 6 (line 7): no value in 'kind')",
+    ]
+    assert all("5%" in one["cure"] for one in problems)
+
+
+def test_common_repeats_are_the_data_and_stay(bench: Bench) -> None:
+    text = "a,kind\n" + "".join(f"{n % 5},{'ab'[n % 5 % 2]}\n" for n in range(100))
+    said = bench.prepared(bench.csv(text))
+    assert said.rows == 100
+    assert finding(said, "duplicate-kept").count == 95
+
+
+def test_rows_of_val_that_are_also_in_train_are_found(bench: Bench) -> None:
+    text = "a,b,kind\n" + "".join(f"{n},1,{'ab'[n % 2]}\n{n},1,{'ba'[n % 2]}\n" for n in range(100))
+    said = bench.prepared(bench.csv(text))
+    assert finding(said, "leak-val").severity == "warning"
+    assert finding(said, "contradiction").count == 100
+    assert finding(said, "constant-feature").where == ["'b'"]
+
+
+def test_only_rows_that_are_really_equal_are_repeats() -> None:
+    column = np.array([[1, 2], [2, 1], [1, 2], [0, 0], [2, 1]], np.float32)
+    assert firsts([column]).tolist() == [0, 1, 0, 3, 1]
+    assert firsts([column, np.array([0, 0, 1, 0, 0])]).tolist() == [0, 1, 2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "says", "cure"),
+    [
+        ("a,b,kinds\n1,2,x\n", "data.target", "no column 'kind'", "Did you mean 'kinds'?"),
+        ("a,a,kind\n1,2,x\n", "data.path", "2 columns are called 'a'", "name of its own"),
+        (",a,kind\n1,2,x\n", "data.path", "column 1 has no name", "index=False"),
+        ("kind\nx\n", "data.path", "the table has 1 columns", "at least two columns"),
+        ("", "data.path", "the table has 0 columns", "first line"),
+        ("a,kind\n", "data.path", "no values", "Remove the column"),
+        (table().replace("even", "odd"), "data.target", "all rows are of the class 'odd'", "another target"),
+        ("a,kind\n" + "".join(f"1,w{n}\n" for n in range(50)), "data.target", "50 different values", "another target"),
+        (
+            "a,b,kind\n" + "".join(f"w{n},{n},{n % 2}\n" for n in range(150)),
+            "data.path",
+            "'a' holds more than 100 different words",
+            "Remove the column",
+        ),
+        (table().encode() + b"1,2,\xe9t\xe9\n", "data.path", "line 42 is not UTF-8", "UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_is_refused(
+    bench: Bench, text: str | bytes, path: str, says: str, cure: str
+) -> None:
+    (problem,) = bench.rejected(bench.csv(text))
+    assert problem["path"] == path
+    assert says in problem["message"]
+    assert cure in problem["cure"]
+
+
+def test_a_target_of_words_is_no_regression(bench: Bench) -> None:
+    (problem,) = bench.rejected(bench.csv(table()) | {"task": "regression"})
+    assert "holds words such as 'odd'" in problem["message"]
+
+
+# Which files may be read.
+
+
+def test_a_file_outside_the_allowed_folders_is_refused_naming_the_option(bench: Bench, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    inside = tmp_path / "inside"
+    outside.mkdir()
+    inside.mkdir()
+    (outside / "secret.csv").write_text(table())
+    link = inside / "link.csv"
+    link.symlink_to(outside / "secret.csv")
+    for path in (outside / "secret.csv", link):
+        with pytest.raises(InvalidRequest) as caught:
+            opened(str(path), [inside])
+        assert "outside the folders" in caught.value.problems[0].message
+        assert f"--data-root {outside}" in caught.value.cure
+
+
+def test_a_link_inside_the_allowed_folders_is_followed(bench: Bench, tmp_path: Path) -> None:
+    data = bench.csv(table())
+    (tmp_path / "link.csv").symlink_to(data["path"])
+    assert bench.prepared(data | {"path": str(tmp_path / "link.csv")}).rows == 40
+
+
+@pytest.mark.parametrize("path", ["table.csv", "../table.csv", "~/table.csv"])
+def test_a_path_must_be_absolute(bench: Bench, path: str) -> None:
+    (problem,) = bench.rejected({"source": "csv", "path": path, "target": "kind"})
+    assert problem["path"] == "data.path"
+    assert "is not an absolute path" in problem["message"]
+
+
+def test_a_file_that_is_not_there_is_refused_by_name(bench: Bench, tmp_path: Path) -> None:
+    (problem,) = bench.rejected({"source": "csv", "path": str(tmp_path / "nowhere.csv"), "target": "kind"})
+    assert str(tmp_path / "nowhere.csv") in problem["message"]
+    assert "No such file" in problem["message"]
+
+
+def test_pickles_are_refused_by_name_and_by_content(bench: Bench) -> None:
+    content = pickle.dumps({"a": [1, 2]})
+    for name in ("table.pkl", "table.csv"):
+        (problem,) = bench.rejected(bench.csv(content, name))
+        assert "pickle" in problem["message"]
+        assert "CSV" in problem["cure"]
+
+
+def test_folders_pipes_and_binary_files_are_refused(bench: Bench, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("pipe.csv", "."):
+        (problem,) = bench.rejected({"source": "csv", "path": str(tmp_path / name), "target": "kind"})
+        assert "is not a regular file" in problem["message"]
+    for content, what in ((b"PK\x03\x04rest", "a zip archive"), (b"a,b\0c", "binary"), (b"\x1f\x8brest", "compressed")):
+        (problem,) = bench.rejected(bench.csv(content))
+        assert what in problem["message"]
+
+
+# Rows of a user's own.
+
+
+class Own(engine.Workload):
+    class Options(engine.Workload.Options):
+        gives: str = "columns"
+
+    def build(self, o: Any, facts: Any) -> Any:
+        raise NotImplementedError
+
+    loss = build
+
+    def data(self, o: Any) -> Any:
+        x = np.arange(80, dtype=np.float64).reshape(40, 2)
+        return {
+            "columns": {"x": x, "y": np.arange(40) % 2},
+            "numbers": {"x": x, "y": np.linspace(0, 1, 40)},
+            "splits": {name: {"x": x, "y": np.arange(40) % 2} for name in ("train", "val")},
+            "uneven": {"x": x, "y": np.arange(39)},
+            "objects": {"x": np.array([{}] * 40), "y": np.arange(40) % 2},
+            "broken": {"x": np.where(x == 7, np.nan, x), "y": np.arange(40) % 2},
+            "worse": {"x": np.where(x > 40, np.nan, x), "y": np.arange(40) % 2},
+            "strange": {"first": {"x": x}},
+            "list": [1],
+            "nothing": None,
+        }[o.gives]
+
+
+@pytest.fixture
+def own() -> dict[str, Any]:
+    engine.register("own", Own)
+    return {"source": "workload", "workload": "own"}
+
+
+def test_a_workload_may_give_columns_of_classes_or_numbers(bench: Bench, own: dict[str, Any]) -> None:
+    classes = bench.prepared(own)
+    assert (classes.facts["task"], classes.rows) == ("classification", 40)
+    numbers = bench.prepared(own | {"options": {"gives": "numbers"}})
+    assert numbers.facts["task"] == "regression"
+
+
+def test_a_workload_may_split_for_itself(bench: Bench, own: dict[str, Any]) -> None:
+    said = bench.prepared(own | {"options": {"gives": "splits"}})
+    assert said.splits == {"train": 40, "val": 40}
+    assert finding(said, "workload-splits")
+    assert finding(said, "leak-val").count == 40
+
+
+def test_rows_of_a_workload_that_are_not_finite_are_set_aside(bench: Bench, own: dict[str, Any]) -> None:
+    said = bench.prepared(own | {"options": {"gives": "broken"}})
+    assert said.rows == 39
+    assert finding(said, "non-finite").where == ["row 4"]
+
+
+@pytest.mark.parametrize(
+    ("gives", "says"),
+    [
+        ("uneven", "the columns differ in length"),
+        ("objects", "the column 'x' has the dtype '|O'"),
+        ("worse", "of 40 rows hold numbers that are not finite"),
+        ("strange", "gave the splits 'first'"),
+        ("list", "gave list, not columns"),
+        ("nothing", "has no data of its own"),
+    ],
+)
+def test_what_a_workload_gives_is_checked(bench: Bench, own: dict[str, Any], gives: str, says: str) -> None:
+    (problem,) = bench.rejected(own | {"options": {"gives": gives}})
+    assert says in problem["message"]
+    assert problem["cure"]
+
+
+def test_options_that_a_workload_does_not_know_are_refused(bench: Bench, own: dict[str, Any]) -> None:
+    (problem,) = bench.rejected(own | {"options": {"gives": 3}})
+    assert problem["path"] == "data.options.gives"
