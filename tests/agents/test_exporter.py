@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import signal
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,6 +200,14 @@ async def exported(exporter: Exporter, place: Place, model: str, **export: Any) 
     return [one for one in said if isinstance(one, ModelExported)][-1]
 
 
+def unzipped(path: Path) -> bytes:
+    """Everything that a file holds, also inside a compressed archive."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist())
+
+
 def shown(place: Place, history: History, made: ModelExported) -> Path:
     return place.home.sessions / history.id / "exports" / made.filename
 
@@ -217,7 +226,8 @@ async def test_an_onnx_file_answers_like_the_trained_model_at_every_batch_size(
     assert made.opset == 20
     assert {one.batch for one in timed if isinstance(one, ModelBenchmarked)} == {1, 32}
     assert shown(place, history, made).read_bytes() == place.blobs.get(made.blob)
-    assert history.state.exports and not orders(history.state)
+    assert history.state.exports
+    assert not orders(history.state)
 
 
 async def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(exporter: Exporter, place: Place) -> None:
@@ -226,7 +236,259 @@ async def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(expor
         ("cnn", {"formats": ["onnx"], "quantize": ["int8"]}),
         ("cnn", {"formats": ["safetensors"]}),
         ("cnn", {"formats": ["pt2"]}),
+        ("mlp", {"formats": ["torchscript"]}),
     ):
         first = await exported(exporter, place, model, **export)
         again = await exported(exporter, place, model, **export)
         assert first.blob == again.blob, (model, export)
+
+
+@pytest.mark.parametrize(
+    ("form", "quantize"),
+    [("onnx", ""), ("onnx", "int8"), ("onnx", "fp16"), ("pt2", ""), ("safetensors", ""), ("torchscript", "")],
+)
+async def test_every_format_loads_elsewhere_and_tells_nothing_of_the_machine_that_wrote_it(
+    exporter: Exporter, place: Place, form: str, quantize: str
+) -> None:
+    made = await exported(exporter, place, "mlp", formats=[form], quantize=[quantize] if quantize else [])
+    assert (made.format, made.quantize) == (form, quantize)
+    content = unzipped(place.blobs.path(made.blob))
+    for told in (str(Path.cwd()), str(place.home.root), "site-packages", "agents/exporter", "runtime/engine"):
+        assert told.encode() not in content, told
+
+
+async def test_a_convolution_is_quantised_by_calibration_and_a_plain_network_is_not(
+    exporter: Exporter, place: Place
+) -> None:
+    by_model = {
+        model: await exported(exporter, place, model, formats=["onnx"], quantize=["int8"]) for model in ("mlp", "cnn")
+    }
+    assert by_model["mlp"].details["method"] == "dynamic"
+    assert by_model["cnn"].details["method"] == "static"
+    assert by_model["cnn"].details["calibration"]["split"] == "train"
+    for made in by_model.values():
+        assert made.details["converted_nodes"] > 0
+        assert made.parity["reference_accuracy"] - made.parity["accuracy"] <= 0.01
+
+
+async def test_weights_are_those_of_the_checkpoint_under_the_names_of_a_state_dict(
+    exporter: Exporter, place: Place
+) -> None:
+    from safetensors.torch import load
+
+    history = session_of(place.events("cnn", formats=["safetensors"]))
+    made, *_ = await answers(exporter, history)
+    assert isinstance(made, ModelExported)
+    request, kept, _ = place.trained["cnn"]
+    found = load(place.blobs.get(made.blob))
+    net = Learner(read_request(request), place.dataset.facts).build()
+    net.load_state_dict(found)
+    assert digest.root(state.weights(net)) == kept.weights_digest
+    assert made.parity["max_abs"] == 0
+    assert (shown(place, history, made).parent / "model.safetensors.config.json").exists()
+
+
+async def test_two_formats_wanted_are_two_answers_and_a_restart_makes_only_what_is_missing(
+    exporter: Exporter, place: Place
+) -> None:
+    history = session_of(place.events("mlp", formats=["safetensors", "onnx"]))
+    first = orders(history.state)[0]
+    done = await answers(exporter, history)
+    assert [one.format for one in done if isinstance(one, ModelExported)] == ["safetensors", "onnx"]
+    halfway = session_of(place.events("mlp", formats=["safetensors", "onnx"]))
+    tell(halfway, "exporter", done[0])
+    assert isinstance(first, Order)
+    assert [one.format for one in orders(halfway.state) if isinstance(one, Order)] == ["onnx"]
+
+
+async def test_a_wish_made_while_training_runs_is_granted_at_its_end(exporter: Exporter, place: Place) -> None:
+    events = place.events("mlp")
+    wish = ExportRequested(asked_by="tests", format="safetensors", checkpoint="last")
+    early = session_of([*events[:4], ("operator", wish)])
+    assert await answers(exporter, early) == []
+    tell(early, *events[4])
+    (made,) = await answers(exporter, early)
+    assert isinstance(made, ModelExported)
+    assert made.filename == "model-last.safetensors"
+
+
+async def test_a_sealed_model_is_exported_by_a_session_of_its_own(exporter: Exporter, place: Place) -> None:
+    request, _, blob = place.trained["mlp"]
+    about = {
+        "session": "00-sealed",
+        "sealed_root": ZERO,
+        "format": "onnx",
+        "quantize": "",
+        "checkpoint": "60",
+        "checkpoint_blob": blob,
+        "request": request,
+        "facts": place.dataset.facts.as_json(),
+        "dataset": place.dataset.root,
+        "step": 60,
+    }
+    history = session_of([("operator", SessionRequested(kind="export", request=about, keyring=ZERO, asked_by="tests"))])
+    made, *_ = await answers(exporter, history)
+    assert isinstance(made, ModelExported)
+    assert made.filename == "model-step60.onnx"
+    assert shown(place, history, made).exists()
+
+
+async def test_a_session_that_is_no_export_is_left_alone(exporter: Exporter, place: Place) -> None:
+    assert await answers(exporter, session_of(place.events("mlp", formats=["onnx"])[:1])) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "cure"),
+    [
+        ({"format": "keras"}, "unsupported", "onnx"),
+        ({"format": "safetensors", "quantize": "int8"}, "unsupported", "onnx"),
+        ({"format": "onnx", "checkpoint": "7"}, "no-checkpoint", "60"),
+        ({"format": "onnx", "checkpoint": "finest"}, "no-checkpoint", "60"),
+    ],
+)
+async def test_what_cannot_be_made_is_refused_with_the_cure(
+    exporter: Exporter, place: Place, asked: dict[str, str], code: str, cure: str
+) -> None:
+    events = place.events("mlp")
+    history = session_of([*events[:4], ("operator", ExportRequested(asked_by="tests", **asked)), events[4]])
+    (refused,) = await answers(exporter, history)
+    assert isinstance(refused, ExportRefused)
+    assert refused.code == code
+    assert cure in refused.cure
+    assert not orders(history.state)
+
+
+async def test_a_checkpoint_whose_bytes_changed_is_refused_by_its_digest(exporter: Exporter, place: Place) -> None:
+    events = place.events("mlp", formats=["onnx"])
+    damaged = place.blobs.put(b"no checkpoint at all")
+    changed = [
+        (lane, one.model_copy(update={"blob": damaged}) if isinstance(one, CheckpointWritten) else one)
+        for lane, one in events
+    ]
+    (refused,) = await answers(exporter, session_of(changed))
+    assert isinstance(refused, ExportRefused)
+    assert refused.code == "not-verified"
+
+
+async def test_weights_that_are_not_finite_are_refused(exporter: Exporter, place: Place) -> None:
+    request, kept, _ = place.trained["linear"]
+    tensors = {name: one.clone() for name, one in kept.tensors.items()}
+    tensors["model.body.1.bias"][0] = math.nan
+    broken = checkpoint.seal(tensors, 60)
+    blob = place.blobs.put(checkpoint.pack(broken))
+    place.trained["broken"] = (request, broken, blob)
+    (refused,) = await answers(exporter, session_of(place.events("broken", formats=["onnx"])))
+    assert isinstance(refused, ExportRefused)
+    assert refused.code == "not-finite"
+
+
+async def test_a_file_that_answers_differently_is_not_published(exporter: Exporter, place: Place) -> None:
+    """The first job makes the file of one model; the proof is asked for another."""
+    history = session_of(place.events("mlp", formats=["onnx"]))
+    (order,) = orders(history.state)
+    assert isinstance(order, Order)
+    case = Case(history.facts[-1], history.state, history, exporter.ground, history.size)
+    await exporter._once("agents.exporter.jobs.export:main", order, case)
+    _, other, _ = place.trained["mlp"]
+    tensors = {name: one + 0.001 if one.is_floating_point() else one for name, one in other.tensors.items()}
+    blob = place.blobs.put(checkpoint.pack(checkpoint.seal(tensors, 60)))
+    changed = Order(**{**order.as_json(), "blob": blob, "state_root": None})
+    proven = await exporter._once("agents.exporter.jobs.verify:main", changed, case)
+    assert proven["refused"]["code"] == "parity"
+    assert "max_abs" in proven["refused"]["message"]
+    assert not (place.home.sessions / history.id / "exports").exists()
+
+
+class Killer(Exporter):
+    """Its proofs are ended from outside, so often as it is told."""
+
+    deaths = 0
+
+    async def _once(self, function: str, order: Order, case: Case) -> dict[str, Any]:
+        if self.deaths and function.endswith("verify:main"):
+            type(self).deaths -= 1
+            running = asyncio.create_task(super()._once(function, order, case))
+            os.kill(await self._pid(), signal.SIGSEGV)
+            return await running
+        return await super()._once(function, order, case)
+
+    async def _pid(self) -> int:
+        while True:
+            for job in self.ground.children.running():
+                if job.purpose == "export" and job.pid:
+                    return job.pid
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(("deaths", "outcome"), [(1, ModelExported), (2, ExportRefused)])
+async def test_a_crash_in_a_library_is_tried_once_more_and_then_said(
+    place: Place, children: Children, deaths: int, outcome: type[Event]
+) -> None:
+    Killer.deaths = deaths
+    killer = Killer(SimpleNamespace(home=place.home, blobs=place.blobs, children=children))
+    said = await answers(killer, session_of(place.events("linear", formats=["safetensors"])))
+    assert [type(one) for one in said] == [outcome]
+    if isinstance(said[0], ExportRefused):
+        assert said[0].code == "child-died"
+        assert "export.log" in said[0].cure
+
+
+async def test_what_libraries_print_goes_to_the_log_of_the_session(
+    exporter: Exporter, place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    history = session_of(place.events("linear", formats=["onnx"]))
+    await answers(exporter, history)
+    assert "torchvision" in (place.home.sessions / history.id / "export.log").read_text()
+    assert "torchvision" not in "".join(capfd.readouterr())
+
+
+FIGURES = {"max_abs": 1e-6, "max_rel": 0.5, "reference_max": 10.0, "sqnr_db": 120.0}
+
+
+@pytest.mark.parametrize(
+    ("form", "quantize", "figures", "passes"),
+    [
+        ("onnx", "", {}, True),
+        ("onnx", "", {"max_abs": 2e-3}, False),
+        ("onnx", "", {"sqnr_db": 79.0}, False),
+        ("onnx", "", {"sqnr_db": math.nan}, False),
+        ("onnx", "", {"max_abs": math.nan}, False),
+        ("safetensors", "", {}, False),
+        ("safetensors", "", {"max_abs": 0.0}, True),
+        ("onnx", "fp16", {"sqnr_db": 51.0, "max_abs": 0.1}, True),
+        ("onnx", "fp16", {"sqnr_db": 49.0}, False),
+        ("onnx", "int8", {"sqnr_db": 24.0}, False),
+        ("onnx", "int8", {"sqnr_db": 24.0, "reference_accuracy": 0.97, "accuracy": 0.965}, True),
+        ("onnx", "int8", {"sqnr_db": 34.0, "reference_accuracy": 0.97, "accuracy": 0.95}, False),
+    ],
+)
+async def test_the_gates_judge_size_noise_and_the_task(
+    form: str, quantize: str, figures: dict[str, float], passes: bool
+) -> None:
+    assert (gates.objection(form, quantize, FIGURES | figures, 1000) == "") is passes
+
+
+async def test_a_difference_is_located_and_nan_is_the_largest_of_all() -> None:
+    rows = {"x": np.arange(10, dtype=np.float32).reshape(10, 1)}
+    said = parity.compare(lambda c: c["x"], lambda c: np.where(c["x"] == 7, np.nan, c["x"]), rows, 10, (4,))
+    assert math.isnan(said.max_abs)
+    assert said.worst == "rows 4 to 7 in batches of 4"
+    assert parity.exact(said.figures())["max_abs"] == "nan"
+
+
+async def test_an_answer_of_another_shape_is_no_answer() -> None:
+    rows = {"x": np.ones((4, 3), np.float32)}
+    said = parity.compare(lambda c: c["x"], lambda c: c["x"][:, :2], rows, 4, (2,))
+    assert math.isinf(said.max_abs)
+    assert "shape (2, 2), not (2, 3)" in said.worst
+
+
+async def test_every_format_has_a_file_and_every_file_a_format() -> None:
+    files = {path.stem for path in Path("agents/exporter/jobs/formats").glob("*.py")} - {"__init__"}
+    assert files == set(FORMATS)
+
+
+async def test_an_export_session_that_names_no_checkpoint_is_refused() -> None:
+    refused = order_of({"format": "onnx", "dataset": ZERO})
+    assert isinstance(refused, ExportRefused)
+    assert "checkpoint_blob" in refused.message

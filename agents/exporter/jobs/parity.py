@@ -31,11 +31,11 @@ class Comparison:
         wanted, given = reference.astype(np.float64), said.astype(np.float64)
         apart = np.abs(wanted - given)
         largest = _greatest(apart)
-        if not largest <= self.max_abs:
+        if not (largest <= self.max_abs or math.isnan(self.max_abs)):
             self.max_abs, self.worst = largest, where
         relative = apart[wanted != 0] / np.abs(wanted[wanted != 0])
-        self.max_rel = max(self.max_rel, _greatest(relative))
-        self.reference_max = max(self.reference_max, _greatest(np.abs(wanted)))
+        self.max_rel = _greatest(np.append(relative, self.max_rel))
+        self.reference_max = _greatest(np.append(np.abs(wanted), self.reference_max))
         self.signal += float(np.square(wanted).sum())
         self.noise += float(np.square(apart).sum())
         if wanted.ndim > 1 and wanted.shape[1] > 1:

@@ -99,8 +99,12 @@ class _Calibration:
 
 def _fp16(plain: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelProto, dict[str, Any]]:
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    proto = convert_float_to_float16(onnx.load(plain), keep_io_types=True)
+    model = OnnxModel(convert_float_to_float16(onnx.load(plain), keep_io_types=True))
+    # The converter puts its casts at the end, where a checker does not accept them.
+    model.topological_sort(is_deterministic=True)
+    proto = model.model
     half = onnx.TensorProto.FLOAT16
     converted = sum(one.data_type == half for one in proto.graph.initializer)
     advice = "half floats make the file smaller; they are faster on GPUs and slower on most CPUs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
         )
         about = canonical(trained.about() | {"inputs": trained.inputs})
         torch.jit.save(traced, path, _extra_files={_ABOUT: about})
+    _without_source_lines(path)
     return Written(details={"deprecated": "torch removes TorchScript in time; prefer onnx or pt2"})
 
 
@@ -37,3 +39,14 @@ def opened(path: Path, quantize: str) -> Answer:
     inputs = json.loads(extra[_ABOUT])["inputs"]
 
     return asking(model, inputs)
+
+
+def _without_source_lines(path: Path) -> None:
+    """Write the archive again without the tables that say which line of which file an operation comes from."""
+    with zipfile.ZipFile(path) as archive:
+        kept = [
+            (one.filename, archive.read(one)) for one in archive.infolist() if not one.filename.endswith(".debug_pkl")
+        ]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in kept:
+            archive.writestr(zipfile.ZipInfo(name), content)
