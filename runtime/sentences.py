@@ -86,7 +86,7 @@ def _claimed(data: Data) -> str:
 def _window(data: Data) -> str:
     loss = last_loss(data)
     shown = "" if loss is None else f" loss {loss:.4g}"
-    return f"steps {data['first']}..{data['last']}{shown}" + ("" if data["finite"] else ", not finite")
+    return f"steps {data['first'] + 1}..{data['last']}{shown}" + ("" if data["finite"] else ", not finite")
 
 
 def _evaluated(data: Data) -> str:

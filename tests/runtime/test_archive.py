@@ -1,0 +1,82 @@
+"""What a home's files say with no swarm up, and that it is what was said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import NotFound, NotVerified
+from runtime.archive import Archive
+from runtime.home import Home
+from tests.runtime.recorded_home import RecordedHome
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> RecordedHome:
+    return RecordedHome(tmp_path / "home")
+
+
+def test_a_session_is_read_as_it_was_said(recorded: RecordedHome):
+    session = recorded.trained()
+    kept = Archive(recorded.home).read(session)
+    assert [fact.id for fact in kept.history.facts] == [fact.id for fact in recorded.facts[session]]
+    assert kept.voids == ()
+    assert kept.torn_bytes == 0
+
+
+def test_a_sealed_session_is_completed_with_its_metrics(recorded: RecordedHome):
+    seen = Archive(recorded.home).session(recorded.trained())
+    assert (seen["state"], seen["step"], seen["epoch"], seen["kind"]) == ("completed", 100, 2, "training")
+    assert seen["metrics"] == {"val_loss": 0.25, "val_accuracy": 0.75}
+
+
+def test_keyrings_are_not_listed_among_sessions(recorded: RecordedHome):
+    first, second = recorded.trained(), recorded.requested("search")
+    assert {one["session"] for one in Archive(recorded.home).sessions()} == {first, second}
+
+
+def test_the_keyring_can_be_read_by_its_own_name(recorded: RecordedHome):
+    kept = Archive(recorded.home).read(recorded.ring)
+    assert kept.admission.keyring().root == recorded.root_public
+
+
+def test_a_home_without_sessions_has_none(tmp_path: Path):
+    assert Archive(Home(tmp_path / "nothing")).sessions() == []
+
+
+def test_a_session_that_is_not_there_is_not_found(recorded: RecordedHome):
+    with pytest.raises(NotFound, match="there is no session"):
+        Archive(recorded.home).read("00-aaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+
+def test_a_damaged_file_stops_nobody_from_listing_the_others(recorded: RecordedHome):
+    good, bad = recorded.trained(), recorded.trained()
+    path = recorded.home.log(bad)
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    listed = {one["session"]: one for one in Archive(recorded.home).sessions()}
+    assert listed[good]["state"] == "completed"
+    assert listed[bad]["kind"] == "unreadable"
+    assert "damaged" in listed[bad]["problem"]["message"]
+
+
+def test_the_file_of_another_session_is_refused(recorded: RecordedHome):
+    one, other = recorded.trained(), recorded.trained()
+    recorded.home.log(one).write_bytes(recorded.home.log(other).read_bytes())
+    with pytest.raises(NotVerified, match="is the log of"):
+        Archive(recorded.home).read(one)
+
+
+def test_another_root_believes_nothing_of_it(recorded: RecordedHome):
+    session = recorded.trained()
+    kept = Archive(recorded.home, root="0" * 64).read(session)
+    assert kept.history.size == 0
+    assert kept.voids
+
+
+def test_event_lines_begin_behind_a_position(recorded: RecordedHome):
+    session = recorded.trained()
+    lines = list(Archive(recorded.home).events(session, after=3))
+    assert [line["seq"] for line in lines] == list(range(4, len(recorded.facts[session]) + 1))
