@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from contracts.errors import InvalidRequest, Problem
+from contracts.errors import InvalidRequest, Problem, UserCodeFailed
 from contracts.request import Request
 from contracts.request.loss import AutoLoss, CrossEntropy, Mse
 from contracts.request.model import WorkloadModel
@@ -83,6 +83,8 @@ class Learner:
         found = self.workload.loss(model, batch)
         if isinstance(found, Tensor):
             return found, {}
+        if "loss" not in found:
+            raise UserCodeFailed(f"the loss is missing among {sorted(found)!r}", cure="Return it as `loss`.")
         return found["loss"], {name: value.detach() for name, value in found.items() if name != "loss"}
 
     def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
@@ -107,8 +109,8 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 def _loss_option(request: Request, facts: Facts) -> Any:
     """The loss asked for, or the task's own; raises `InvalidRequest` when it does not fit the task."""
-    if facts.task == "other":
-        message = "built-in models need a target of classes or of numbers"
+    if facts.task == "other" or not {"x", "y"} <= set(facts.columns):
+        message = "built-in models need a column `x`, and a target `y` of classes or of numbers"
         raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
     if isinstance(request.loss, AutoLoss):
         return CrossEntropy(type="cross_entropy") if facts.task == "classification" else Mse(type="mse")
@@ -128,7 +130,7 @@ def _metrics(request: Request, facts: Facts, workload: Workload) -> dict[str, Me
     names += [control] if control not in ("loss", *own, *names) else []
     for name in names:
         if name not in fitting:
-            message = f"{name!r} cannot judge this data"
-            cure = f"Choose from {', '.join((*own, *fitting)) or 'loss'}."
-            raise InvalidRequest([Problem("validation.metrics", message, cure)])
+            path = "early_stopping.metric" if name == control else "validation.metrics"
+            cure = f"Choose from {', '.join(('loss', *own, *fitting))}."
+            raise InvalidRequest([Problem(path, f"{name!r} cannot judge this data", cure)])
     return {**{name: kinds.metrics.of(name) for name in names}, **own}

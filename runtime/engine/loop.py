@@ -21,7 +21,7 @@ from runtime.engine.order import Order
 from runtime.engine.plan import Change, Plan
 from runtime.engine.precision import numbers
 from runtime.engine.report import Evaluation, Layer, Report, Window
-from runtime.engine.step import Felt, Part, Works, attempt
+from runtime.engine.step import Felt, Part, Works, attempt, descend
 
 ENGINE_BITS = 1
 """Raised when our own arithmetic, draws or order change, so that nobody expects the old bits from the new code."""
@@ -78,6 +78,13 @@ class Run:
         self._concluded = self.finished
         early = self._concluded and self.step < self.plan.last_step
         return Report(self.step, window, evaluation, self._worth(evaluation), self._concluded, early)
+
+    def rehearse(self) -> float:
+        """Go forward and backward over the first batch without a move, and give its loss; the run is spent then."""
+        resolved = self.plan.resolved
+        (parts,) = self._parts(0, self._order.take(0, resolved.batch * resolved.accumulate))
+        loss, _ = descend(self._works, parts)
+        return float(loss)
 
     def tensors(self, into: state.Tensors | None = None) -> dict[str, Tensor]:
         """A copy of all state on the CPU; given the buffers of an earlier one it takes no new memory."""

@@ -55,7 +55,7 @@ class Framed(nn.Module):
         self.answers = Unscaled(facts) if facts.task == "regression" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        answer: Tensor = self.answers(self.body(self.inputs(x)))
+        answer: Tensor = self.answers(self.body(self.inputs(x.float())))
         return answer
 
 

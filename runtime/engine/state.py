@@ -54,7 +54,12 @@ def restore(alive: Tensors, stored: Tensors) -> None:
 
 def finite(tensors: Tensors) -> bool:
     """Whether no floating-point tensor holds NaN or infinity."""
-    return all(bool(torch.isfinite(one).all()) for one in tensors.values() if one.is_floating_point())
+    return all(_finite(one) for one in tensors.values() if one.is_floating_point())
+
+
+def _finite(tensor: Tensor) -> bool:
+    """A finite sum has finite terms; only one that is not (it may have overflowed) needs a closer look."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _copy(tensor: Tensor, into: Tensor | None) -> Tensor:

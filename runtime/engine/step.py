@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from contracts.errors import UserCodeFailed
 from runtime.engine.feed import Feed, Rows
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
@@ -44,6 +45,8 @@ def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -
     """Move the weights once, down the gradient of the mean loss over all parts."""
     loss, scalars = descend(works, parts)
     gradients = [one.grad for one in works.movement.parameters if one.grad is not None]
+    if not gradients:
+        raise UserCodeFailed("no parameter got a gradient", cure="Compute the loss from the model's answers.")
     sound = works.numbers.settle(gradients)
     norms = norm = None
     if look or now.grad_clip is not None:

@@ -9,9 +9,7 @@ import torch
 from runtime.engine.chance import uniform
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
-from tests.runtime.engine.plans import columns
-
-ROWS = {"train": 150, "val": 40, "test": 30}
+from tests.runtime.engine.plans import ROWS, columns
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ from runtime.engine.chance import uniform
 from runtime.engine.plan import Plan
 from runtime.engine.resolve import resolve
 
+ROWS = {"train": 150, "val": 40, "test": 30}
+
 
 def columns(rows, key, shape=(1, 8, 8), classes=4):
     """Rows whose class shows in a quarter of their pixels."""

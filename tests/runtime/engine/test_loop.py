@@ -220,6 +220,15 @@ def test_state_is_every_tensor_with_memory(images):
     assert {"optimizer.first_moment.body.0.weight", "optimizer.second_moment.body.0.weight"} <= names
 
 
+def test_a_rehearsal_tells_the_first_loss_and_moves_nothing(images):
+    plan = planned(images)
+    run = Run.start(plan, images)
+    before = run.weights_digest()
+    first = np.frombuffer(Run.start(plan, images).advance().window.losses, "<f4")[0]
+    assert run.rehearse() == first
+    assert run.weights_digest() == before
+
+
 def test_numbers_are_learned_in_their_own_units(numbers):
     plan = planned(
         numbers,

@@ -120,6 +120,21 @@ def test_wrong_options_are_named_by_path(images):
     assert caught.value.problems[0].path == "model.options.width"
 
 
+def test_a_loss_that_is_missing_or_hangs_on_nothing_is_said(noisy, images):
+    class Nameless(Noisy):
+        def loss(self, model, batch):
+            return {"los": super().loss(model, batch)["loss"]}
+
+    class Detached(Noisy):
+        def loss(self, model, batch):
+            return torch.zeros((), requires_grad=True)
+
+    for wrong, said in ((Nameless, "missing"), (Detached, "no parameter")):
+        workload.register("noisy", wrong)
+        with pytest.raises(UserCodeFailed, match=said):
+            Run.start(noisy, images).advance()
+
+
 def test_groups_that_share_a_parameter_are_refused(noisy, images):
     class Sharing(Noisy):
         def param_groups(self, model):
