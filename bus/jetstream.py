@@ -341,7 +341,10 @@ async def connect(
     patience: float = _PATIENCE,
     partition: str = "00",
 ) -> AsyncIterator[JetStreamBus]:
-    """The bus as one identity sees it (a role, "client", or "guest_NAME"), until the context ends."""
+    """The bus as one identity sees it (a role, "client", or "guest_NAME"), until the context ends.
+
+    `url` may name several servers of one cluster, separated by commas.
+    """
     async with _linked(url, identity, key, tls, patience) as link:
         yield JetStreamBus(link, partition=partition)
 
@@ -365,7 +368,7 @@ async def connect_admin(
 async def _linked(
     url: str | Sequence[str], identity: str, key: UserKey | None, tls: ssl.SSLContext | None, patience: float
 ) -> AsyncIterator[NatsLink]:
-    link = NatsLink([url] if isinstance(url, str) else url, identity, key, tls)
+    link = NatsLink(url.split(",") if isinstance(url, str) else url, identity, key, tls)
     try:
         await link.open(patience)
         yield link

@@ -74,7 +74,7 @@ class StreamAdmin:
         """See `Admin.provision`. Raises `Refused` or `NewerThanCode` when a stream is there and is another."""
         for wanted in streams(self._layout):
             try:
-                found = await api(self._link, f"STREAM.INFO.{wanted['name']}")
+                found = await api(self._link, f"STREAM.INFO.{wanted['name']}", patience=2.0)
             except NotFound:
                 await api(self._link, f"STREAM.CREATE.{wanted['name']}", wanted, patience=15.0)
             else:
