@@ -1,0 +1,1 @@
+"""The resource monitor samples the machine, warns running sessions of shortages, and sums up what they cost."""

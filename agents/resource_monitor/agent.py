@@ -1,0 +1,139 @@
+"""The resource monitor: samples the machine while somebody trains, warns once per crossing, sums up at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import orjson
+
+from agents.resource_monitor.gates import RANK, Gate, Level, limits, values
+from agents.resource_monitor.gpu import Gpus, find_gpus
+from agents.resource_monitor.machine import Machine, Reading, processes, size_of
+from agents.resource_monitor.sample import Member, Sample, sample
+from agents.resource_monitor.tally import Tally, seconds_between
+from bus import subjects
+from contracts.data_manager import DatasetRejected
+from contracts.errors import Unreachable
+from contracts.resource_monitor import ResourcesSummarised
+from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
+from runtime.agent import Agent, every, on
+from runtime.ground import Case
+from runtime.history import History
+
+IDLE_BEATS = 5
+"""With no training session open, only every fifth beat reads the machine."""
+
+End = TrainingCompleted | TrainingFailed | TrainingCancelled | DatasetRejected
+
+
+class ResourceMonitor(Agent):
+    """Knows what the machine gave to each session. Its samples are telemetry; only crossings and sums are facts."""
+
+    async def begin(self) -> None:
+        """Find the GPUs; what was sampled before a restart is gone, and the summaries say so."""
+        settings = self.ground.settings
+        self._machine = Machine(self.ground.home.root)
+        self._gpus: Gpus | None = await asyncio.to_thread(find_gpus)
+        found = limits(min_free_disk=settings.min_free_disk_bytes, store_bytes=settings.store_bytes)
+        self._gates = {limit.resource: Gate(limit) for limit in found}
+        self._told: dict[str, dict[str, Level]] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._before: tuple[Reading, tuple[Member, ...]] | None = None
+        self._latest: Sample | None = None
+        self._store: int | None = None
+        self._beats = 0
+
+    async def end(self) -> None:
+        """Let go of the GPUs' driver."""
+        if self._gpus is not None:
+            self._gpus.close()
+
+    @on
+    async def summarise(self, ended: End, case: Case) -> ResourcesSummarised | None:
+        """Say what the session cost, from the samples that this process took."""
+        if case.session.kind not in ("training", "trial"):
+            return None
+        tally = self._tallies.get(case.history.id, Tally())
+        now = self._machine.read()
+        return tally.summary(
+            seconds=seconds_between(case.session.requested_at, case.fact.envelope.time),
+            memory_total=now.memory_total,
+            disk_free=now.disk_free,
+        )
+
+    @every(1.0)
+    async def watch(self) -> None:
+        """Take a sample for whoever trains."""
+        running = self._running()
+        self._beats += 1
+        if not running and self._beats % IDLE_BEATS:
+            return
+        seen = self._sample()
+        if seen is None:
+            return
+        for resource, value in values(seen, self._store).items():
+            self._gates[resource] = self._gates[resource].after(value)
+        self._latest = seen
+        self._forget({history.id for history in self.ground.tail.open_sessions()})
+        for history in running:
+            self._tallies.setdefault(history.id, Tally()).add(history.id, seen)
+            await self._publish(history, seen)
+
+    @every(1.0)
+    async def warn(self) -> None:
+        """Tell every running session of each crossing, once. Apart from sampling, which waits for no bus."""
+        if self._latest is None:
+            return
+        for history in self._running():
+            told = self._told.setdefault(history.id, _told_before(history))
+            for gate in self._gates.values():
+                resource, before = gate.limit.resource, told.get(gate.limit.resource, "")
+                alert = gate.alert()
+                if alert is not None and RANK[gate.level] > RANK[before]:
+                    await self.ground.speak(self.role, history.id, alert, history.state.genesis_id)
+                told[resource] = gate.level
+
+    @every(30.0)
+    async def weigh(self) -> None:
+        """Look how large the embedded server's store is, when somebody trains."""
+        store = self.ground.home.root / "nats"
+        if self._running() and store.is_dir():
+            self._store = await asyncio.to_thread(size_of, store)
+
+    def _running(self) -> list[History]:
+        return [
+            history
+            for history in self.ground.tail.open_sessions()
+            if history.state.kind in ("training", "trial")
+            and history.state.outcome is None
+            and history.state.state in ("preparing", "training")
+        ]
+
+    def _sample(self) -> Sample | None:
+        """What happened since the last reading; None at the first."""
+        now = self._machine.read()
+        running = {one.pid: one for one in self.ground.children.running()}
+        members = tuple(Member(running[one.pid].purpose, running[one.pid].session, one) for one in processes(running))
+        before, self._before = self._before, (now, members)
+        if before is None:
+            return None
+        return sample(before[0], now, before[1], members, self._gpus.read() if self._gpus else ())
+
+    async def _publish(self, history: History, seen: Sample) -> None:
+        if history.state.state != "training":
+            return
+        body = seen.telemetry(history.id) | {"step": history.state.step}
+        with suppress(Unreachable):
+            # A sample that nobody could hear is of no use later.
+            await self.ground.wire.say(subjects.telemetry(history.id, "resources"), orjson.dumps(body))
+
+    def _forget(self, known: set[str]) -> None:
+        for memory in (self._tallies, self._told):
+            for session in memory.keys() - known:
+                del memory[session]
+
+
+def _told_before(history: History) -> dict[str, Level]:
+    """What the session was told by an earlier process: the last level of each resource."""
+    return {alert.resource: alert.level for alert in history.state.alerts}

@@ -1,0 +1,202 @@
+"""What the diagnostician does for real trainings, when its proposals are carried out as a trainer would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.datasets import load_digits
+
+from agents.diagnostician.diagnosis import Diagnosis
+from contracts import ids
+from contracts.diagnostician import DiagnosisReached, InterventionProposed, ProblemDiagnosed
+from contracts.envelope import Envelope, Fact
+from contracts.event import Event, pack
+from contracts.operator import SessionRequested
+from contracts.request import read_request
+from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded
+from runtime.engine.dataset import Dataset, write
+from runtime.engine.facts import describe
+from runtime.engine.loop import Run
+from runtime.engine.plan import Change, Plan
+from runtime.engine.report import Report
+from runtime.engine.resolve import resolve
+from runtime.history import History
+
+SESSION = ids.session_for("repaired")
+DIGEST = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    images, labels = load_digits(return_X_y=True)
+    images, labels = (images / 16).reshape(-1, 1, 8, 8).astype("f4"), labels.astype("i8")
+    cut = {"train": slice(0, 1400), "val": slice(1400, 1600), "test": slice(1600, None)}
+    splits = {name: {"x": images[rows], "y": labels[rows]} for name, rows in cut.items()}
+    place: Path = tmp_path_factory.mktemp("digits")
+    write(place, splits, describe(splits, "classification", labels=[str(n) for n in range(10)]))
+    return Dataset.open(place)
+
+
+class Session:
+    """One session in one process: a trainer that hears of a proposal `lag` windows after it was made."""
+
+    def __init__(self, digits: Dataset, *, lag: int, epochs: int, clip: float | None, **optimizer: Any) -> None:
+        request = read_request(
+            {
+                "data": {"source": "digits"},
+                "model": {"architecture": "mlp", "hidden": [64, 64]},
+                "optimizer": optimizer,
+                "training": {"epochs": epochs, "grad_clip": clip},
+                "early_stopping": {"enabled": False},
+            }
+        )
+        self.history, self.digits, self.lag = History(SESSION), digits, lag
+        self.plan = Plan(request, resolve(request, digits.facts, cores=1))
+        self.say("operator", SessionRequested(kind="training", request=request.resolved(), keyring="", asked_by="me"))
+        self.say("trainer", self._claim())
+        self.said: list[Event] = []
+        self._train()
+
+    def _claim(self) -> TrainingClaimed:
+        words: dict[str, str] = {}
+        return TrainingClaimed(
+            epoch=1,
+            worker="",
+            incarnation="",
+            segment=1,
+            resumed_from=0,
+            dataset=DIGEST,
+            resolved=self.plan.resolved.as_json(),
+            engine_bits=1,
+            fingerprint=DIGEST,
+            families=words,
+            environment=words,
+            sources=words,
+        )
+
+    def say(self, lane: str, event: Event) -> Fact:
+        position = self.history.size + 1
+        envelope = Envelope(
+            specversion="1.0",
+            id=ids.event_id(SESSION, lane, "", position),
+            source="/test",
+            type=f"io.stigmergy.{lane}.{event.wire}",
+            subject=SESSION,
+            time="2026-01-01T00:00:00.000000Z",
+            datacontenttype="application/json",
+            dataschema=event.schema_name(),
+            lane=lane,
+            laneseq=position,
+            prev=DIGEST,
+            data=None,
+        )
+        fact = Fact(seq=position, position=position, envelope=envelope, event=event, digest=DIGEST)
+        self.history.add([fact])
+        return fact
+
+    def _heard(self, event: Event) -> None:
+        fact = self.say("trainer", event)
+        found = self.history.derived(Diagnosis())
+        assert found.at == fact.id
+        self.said += [*found.said, *found.verdicts]
+
+    def _train(self) -> None:
+        while True:
+            run, late = self._from(self.plan.changes[-1].step if self.plan.changes else 0), self.lag
+            while True:
+                pending = self.history.derived(Diagnosis()).pending
+                if pending and (run.finished or late == 0):
+                    break
+                late -= pending is not None
+                if run.finished:
+                    return
+                report = run.advance()
+                for event in self._events(report):
+                    self._heard(event)
+            remedy = pending.finding.remedy
+            assert remedy is not None
+            self.plan = self.plan.after(Change(remedy.rewind_to, **remedy.changes))
+            self._heard(
+                InterventionApplied(
+                    proposal=pending.id,
+                    by=pending.finding.rule,
+                    segment=len(self.plan.changes) + 1,
+                    step=remedy.rewind_to,
+                    changes=dict(remedy.changes),
+                    reproducible=True,
+                )
+            )
+
+    def _from(self, step: int) -> Run:
+        """A run at a step, its state recomputed from the beginning."""
+        run = Run.start(self.plan, self.digits)
+        while run.step < step:
+            run.advance()
+        return run
+
+    def _events(self, report: Report) -> Iterator[Event]:
+        if window := report.window:
+            yield WindowRecorded(
+                segment=window.segment,
+                first=window.first,
+                last=window.last,
+                losses=pack(window.losses),
+                gradient_norm=window.grad_norm,
+                learning_rate=window.learning_rate,
+                index_digest=window.index_digest,
+                weights_digest=window.weights_digest,
+                finite=window.finite,
+                layers=[Layer(**asdict(one)) for one in window.layers],
+            )
+        if report.evaluation:
+            seen = asdict(report.evaluation)
+            yield ControlEvaluated(**seen)
+
+    def outcome(self) -> tuple[list[tuple[int, int | None]], str]:
+        """What was proposed, and the digest of the last weights."""
+        proposals = [one for one in self.said if isinstance(one, InterventionProposed)]
+        last = self.history.state.last_window
+        return [(one.segment, one.rewind_to) for one in proposals], last.weights_digest if last else ""
+
+    def accuracy(self) -> float:
+        return self.history.state.evaluations[-1].values["val_accuracy"]
+
+    def problems(self) -> list[str]:
+        return [one.rule for one in self.said if isinstance(one, ProblemDiagnosed)]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [{"type": "sgd", "learning_rate": 1000.0}, {"type": "adamw", "learning_rate": 1.0}],
+    ids=["not-finite", "dead"],
+)
+def test_a_training_that_diverges_ends_well_and_the_same_however_late_the_proposal_is_heard(
+    digits: Dataset, optimizer: dict[str, Any]
+) -> None:
+    prompt = Session(digits, lag=0, epochs=8, clip=None, **optimizer)
+    late = Session(digits, lag=5, epochs=8, clip=None, **optimizer)
+    assert prompt.outcome() == late.outcome()
+    assert prompt.outcome()[0]
+    assert prompt.accuracy() > 0.7
+    assert isinstance(prompt.said[-1], DiagnosisReached)
+    assert prompt.history.state.evaluations == late.history.state.evaluations
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"type": "adamw", "learning_rate": 1e-3},
+        {"type": "adamw", "learning_rate": 1e-2},
+        {"type": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+    ],
+    ids=["adamw", "fast-adamw", "sgd"],
+)
+def test_a_healthy_training_is_left_alone(digits: Dataset, optimizer: dict[str, Any]) -> None:
+    session = Session(digits, lag=0, epochs=15, clip=1.0, **optimizer)
+    assert session.outcome()[0] == []
+    assert [rule for rule in session.problems() if rule != "overfitting"] == []
+    assert session.accuracy() > 0.85
