@@ -54,13 +54,18 @@ class Fact:
     envelope: Envelope
     event: Event
     digest: str
-    closes: bool = True
-    """Whether it ends its append, as the event that carries the signature."""
+    signature: str = ""
+    """The signature header; an append carries one, on its last event."""
 
     @property
     def name(self) -> str:
         """The wire name, also of events that this code does not know."""
         return self.event.name if isinstance(self.event, Unknown) else self.event.wire
+
+    @property
+    def closes(self) -> bool:
+        """Whether it ends its append."""
+        return bool(self.signature)
 
     @property
     def lane(self) -> str:
@@ -126,7 +131,7 @@ def read(body: bytes) -> tuple[Envelope, Event]:
         return envelope, Unknown(name=name, data=envelope.data)
     try:
         return envelope, known.read(version, orjson.dumps(envelope.data))
-    except (ValidationError, KeyError, TypeError, ValueError) as error:
+    except (ValidationError, LookupError, AttributeError, TypeError, ValueError) as error:
         reason = _first(error) if isinstance(error, ValidationError) else repr(error)
         raise InvalidInput(f"{envelope.dataschema} does not hold: {reason}", path="data") from None
 

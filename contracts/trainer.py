@@ -35,11 +35,11 @@ class Layer(Value):
     gradient: Exact
     weight: Exact
     update: Exact
-    dead: Exact
+    dead: Exact | None = None
 
 
 class WindowRecorded(Event, wire="window.recorded"):
-    """The steps [first, last] of one segment: losses, evidence and the digest of the weights after the last."""
+    """The attempts after step `first` up to step `last`: losses, evidence, and the digest of the weights after them."""
 
     segment: int
     first: int
@@ -51,6 +51,7 @@ class WindowRecorded(Event, wire="window.recorded"):
     weights_digest: Hex64
     finite: bool
     layers: list[Layer]
+    scalars: dict[str, Packed] = {}
 
 
 class ControlEvaluated(Event, wire="control.evaluated"):
@@ -62,8 +63,9 @@ class ControlEvaluated(Event, wire="control.evaluated"):
     values: dict[str, Exact]
     metric: str
     improved: bool
-    best_step: int
-    patience_left: int | None
+    best: Exact | None
+    best_step: int | None
+    patience_left: int
     stop: bool
 
 
@@ -146,7 +148,7 @@ class TrainingCompleted(Event, wire="training.completed"):
     step: int
     epochs: int
     stopped_early: bool
-    best_step: int
+    best_step: int | None
     weights_digest: Hex64
     state_root: Hex64
     final_blob: Hex64

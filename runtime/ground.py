@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bus.blobs import DirectoryBlobs
+from bus.notes import Checkpoint
 from bus.port import Wire
 from contracts.envelope import Fact
 from contracts.event import Event
@@ -36,6 +38,10 @@ class Ground:
     presence: Presence
     instance: str
     incarnation: str
+    draining: asyncio.Event
+    """Set when the process is about to end in good order: long work is put where it can be taken up again."""
+    sign_note: Callable[[Checkpoint], str]
+    """A checkpoint of a session's tree as a note signed by the ledger's key."""
     submit: Callable[..., Awaitable[str]]
     """Request a session as a fact: (request, kind, asked_by, parent, request_id) -> session id."""
     speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]

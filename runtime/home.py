@@ -28,7 +28,7 @@ class HostRecord:
     """What the running host wrote down: how to reach it, and which process it is."""
 
     pid: int
-    start_time: str
+    start_time: int
     url: str
     server_pid: int | None
     creds: str
@@ -148,6 +148,20 @@ class Home:
     def forget(self) -> None:
         """The host is gone in good order."""
         (self.root / "host.json").unlink(missing_ok=True)
+
+    def remember_tail(self, seq: int) -> None:
+        """From where the log must be read at the next start; only a shortcut, made again when it is lost."""
+        path = self.root / "tail"
+        if not path.exists() or path.read_text() != str(seq):
+            fresh = self.root / f".tail.{os.getpid()}"
+            fresh.write_text(str(seq))
+            fresh.replace(path)
+
+    def tail_after(self) -> int:
+        """What was remembered; 0 to read everything."""
+        with suppress(FileNotFoundError, ValueError):
+            return int((self.root / "tail").read_text())
+        return 0
 
     def host(self) -> HostRecord | None:
         """The host that was last recorded, alive or not."""

@@ -45,7 +45,6 @@ class Supervisor:
         self._handled: set[tuple[str, str]] = set()
         self._orders: dict[str, asyncio.Lock] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._courses: set[asyncio.Task[None]] = set()
 
     @property
     def role(self) -> str:
@@ -68,6 +67,16 @@ class Supervisor:
             self.ready.clear()
             self._ground.presence.gone(self.role)
             await self.agent.end()
+
+    def redrive(self, history: History, failure: str) -> None:
+        """Handle once more what ended in a recorded failure of this agent."""
+        fact = history.ids.get(failure)
+        if self._tasks is None or fact is None or not isinstance(fact.event, HandlerFailed):
+            return
+        heard = history.ids.get(fact.event.heard)
+        if fact.event.role == self.role and heard is not None:
+            self._handled.discard((fact.event.handler, heard.id))
+            self._dispatch(self._tasks, heard, history, again=True)
 
     def _scan(self, tasks: asyncio.TaskGroup) -> None:
         for history in self._ground.tail.open_sessions():
@@ -111,13 +120,15 @@ class Supervisor:
                 break
         return []
 
-    def _dispatch(self, tasks: asyncio.TaskGroup, fact: Fact, history: History) -> asyncio.Task[None] | None:
+    def _dispatch(
+        self, tasks: asyncio.TaskGroup, fact: Fact, history: History, *, again: bool = False
+    ) -> asyncio.Task[None] | None:
         for handler in self.agent.handlers:
             if not isinstance(fact.event, handler.hears) or history.state.sealed:
                 continue
             key = (handler.name, fact.id)
             answered = handler.says and not handler.course and history.answers(self.role, fact.id)
-            if key in self._handled or answered:
+            if key in self._handled or (answered and not again):
                 continue
             self._handled.add(key)
             return tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import structlog
 
 from bus import subjects
-from bus.admission import Admission, Void
+from bus.admission import Admission
+from bus.hearing import Void, place
 from bus.port import Log, Stored
 from contracts.envelope import Fact
 from runtime.history import History
@@ -30,6 +31,8 @@ class Tail:
         self.histories: dict[str, History] = {}
         self.voids: list[Void] = []
         self.seq = 0
+        self.keyring = ""
+        """The session that holds the keys; it is read from its start whatever else is passed over."""
         self.caught_up = asyncio.Event()
         self._bus = bus
         self._copy = copy
@@ -45,6 +48,8 @@ class Tail:
 
     async def run(self, *, after: int = 0) -> None:
         """Follow the log for ever, from behind `after`; `caught_up` is set once the present is reached."""
+        if after and self.keyring:
+            await self._read_keyring(after)
         self.seq = after
         newest = await self._bus.head(subjects.EVERYTHING)
         goal = newest.seq if newest else 0
@@ -55,6 +60,13 @@ class Tail:
                 self.take(stored)
                 if stored.seq >= goal:
                     self.caught_up.set()
+
+    async def _read_keyring(self, upto: int) -> None:
+        async with self._bus.read(subjects.session(self.keyring)) as messages:
+            async for stored in messages:
+                if stored.seq > upto:
+                    break
+                self.take(stored)
 
     def take(self, stored: Stored) -> list[Fact]:
         """Admit one message and tell everybody who waits for it."""
@@ -87,6 +99,12 @@ class Tail:
         """Sessions that have begun and are not sealed."""
         return [one for one in self.histories.values() if one.state.genesis and not one.state.sealed]
 
+    def resume_after(self) -> int:
+        """From where a restart must read: behind it lies nothing of an open session, nor of the keyring."""
+        unsealed = [one for one in self.histories.values() if one.facts and not one.state.sealed]
+        firsts = [one.facts[0].seq for one in unsealed if one.id != self.keyring]
+        return min([self.seq + 1, *firsts]) - 1
+
     def _fold(self, facts: list[Fact]) -> None:
         history = self.history(facts[0].envelope.subject)
         was_sealed = history.state.sealed is not None
@@ -105,10 +123,10 @@ class Tail:
     def _keep(self, stored: Stored, facts: list[Fact]) -> None:
         if self._copy is None:
             return
-        try:
-            session = subjects.parse(stored.subject).session
-        except ValueError:
+        where = place(stored.subject)
+        if where is None:
             return
+        session = where.session
         waiting = self._pending.setdefault(session, [])
         waiting.append(stored)
         if facts:

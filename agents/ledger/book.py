@@ -1,0 +1,84 @@
+"""The fold behind the ledger: the tree over a session's facts, and what it has to say next. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import orjson
+
+from bus import notes, subjects
+from bus.keys import HEADER
+from bus.tree import Tree, headers_digest, leaf
+from contracts.envelope import Fact
+from contracts.ids import sha256
+from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.session import Session
+
+LANE = "ledger"
+
+
+@dataclass(frozen=True)
+class Book:
+    """The tree in stream order, lane heads, and how much the last checkpoint covered."""
+
+    tree: Tree = field(default_factory=Tree)
+    lanes: tuple[tuple[str, str], ...] = ()
+    last_seq: int = 0
+    covered: int = 0
+    unnoted: int = 0
+
+    def advance(self, fact: Fact) -> Self:
+        """The book with one more fact in it."""
+        tree = self.tree.copy()
+        tree.append(leaf_of(fact))
+        lanes = dict(self.lanes) | {fact.lane: fact.digest}
+        noted = isinstance(fact.event, LedgerCheckpointed)
+        return replace(
+            self,
+            tree=tree,
+            lanes=tuple(sorted(lanes.items())),
+            last_seq=fact.seq,
+            covered=fact.event.size if isinstance(fact.event, LedgerCheckpointed) else self.covered,
+            # The ledger's own events never call for another checkpoint.
+            unnoted=0 if noted else self.unnoted + (fact.lane != LANE),
+        )
+
+    def checkpoint(self, session: str) -> notes.Checkpoint:
+        """The tree as it stands, ready to be signed."""
+        return notes.Checkpoint(notes.origin(session), self.tree.size, self.tree.root(), (f"last-seq {self.last_seq}",))
+
+    def checkpointed(self, note: str) -> LedgerCheckpointed:
+        """The event for a signed checkpoint of this book."""
+        return LedgerCheckpointed(size=self.tree.size, root=self.tree.root().hex(), last_seq=self.last_seq, note=note)
+
+    def sealed(self, session: Session, note: str) -> SessionSealed:
+        """The last word about the session."""
+        return SessionSealed(
+            size=self.tree.size,
+            root=self.tree.root().hex(),
+            last_seq=self.last_seq,
+            lanes=dict(self.lanes),
+            keyring=session.genesis.keyring if session.genesis else "",
+            members=members(session),
+            note=note,
+        )
+
+
+def leaf_of(fact: Fact) -> bytes:
+    """The leaf of an admitted event, as every verifier computes it from the stored message."""
+    headers = {HEADER: fact.signature} if fact.signature else {}
+    return leaf(fact.seq, subjects.fact(fact.envelope.subject, fact.lane, fact.name), fact.digest, headers_digest(headers))
+
+
+def members(session: Session) -> dict[str, str]:
+    """Digests of what belongs to the session and is no event."""
+    found = {}
+    if session.dataset:
+        found["dataset"] = session.dataset.root
+    for _, made in session.exports:
+        found[f"export/{made.filename}"] = made.blob
+    if session.claim:
+        found |= {f"source/{name}": digest for name, digest in session.claim.sources.items()}
+    found["request"] = sha256(orjson.dumps(session.request, option=orjson.OPT_SORT_KEYS))
+    return found

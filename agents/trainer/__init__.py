@@ -1,0 +1,1 @@
+"""The trainer claims sessions, runs the engine in sealed children, and holds and applies decisions."""

@@ -1,0 +1,34 @@
+"""The trainer: claims a session whose dataset is ready, and sees it through to its end."""
+
+from __future__ import annotations
+
+from agents.trainer.course import Course, Sayings
+from agents.trainer.machine import Machine
+from contracts.data_manager import DatasetPrepared
+from contracts.trainer import TrainingResumed
+from runtime.agent import Agent, Say, on
+from runtime.ground import Case
+
+
+class Trainer(Agent):
+    """Turns a resolved plan into recorded windows, checkpoints and final weights."""
+
+    async def begin(self) -> None:
+        """Have a zygote ready and know its bits before the first session asks for them."""
+        self.machine = Machine(self.ground)
+        await self.machine.identity(threads=1)
+
+    @on
+    async def train(self, ready: DatasetPrepared, case: Case, say: Say[Sayings]) -> None:
+        """Claim, train, hold and apply decisions, complete; goes on where the log says it stopped."""
+        course = Course(case, ready, say, self.machine)
+        while case.now.outcome is None:
+            if case.now.pause and case.now.pause.by == "person":
+                await course.until_resumed()
+                if case.now.outcome is not None:
+                    return
+                await say(
+                    TrainingResumed(segment=case.now.segment.number, step=case.now.step), epoch=course.epoch
+                )
+            if not await course.attempt():
+                return

@@ -1,0 +1,66 @@
+"""What is to be done next with a running session: the oldest wish of the most urgent kind. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.common import HandlerFailed
+from contracts.diagnostician import InterventionProposed
+from contracts.operator import CancelRequested, PauseRequested
+from contracts.session import Session
+
+Kind = Literal["cancel", "pause", "drain", "intervene"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Something to be done at the next grid step because of an event."""
+
+    kind: Kind
+    cause: str = ""
+    reason: str = ""
+    proposal: InterventionProposed | None = None
+
+
+def next_decision(session: Session, *, draining: bool = False) -> Decision | None:
+    """Cancel, then pause, then rewind, stop or change; None when training simply goes on."""
+    for id, wish in session.wishes:  # noqa: A001 - the event's id
+        if isinstance(wish, CancelRequested):
+            return Decision("cancel", id, wish.reason)
+    for id, wish in session.wishes:  # noqa: A001
+        if isinstance(wish, PauseRequested):
+            return Decision("pause", id)
+    if draining:
+        return Decision("drain")
+    current = [(id, seen) for id, seen in session.open_proposals() if seen.segment == session.segment.number]
+    current.sort(key=lambda one: _urgency(one[1]))
+    if current:
+        return Decision("intervene", current[0][0], current[0][1].reason, current[0][1])
+    return None
+
+
+def stale_proposals(session: Session) -> list[str]:
+    """Proposals for a segment that is over: they are declined."""
+    return [id for id, seen in session.open_proposals() if seen.segment != session.segment.number]
+
+
+def _urgency(proposal: InterventionProposed) -> int:
+    if proposal.rewind_to is not None:
+        return 0
+    return 1 if proposal.changes.get("stop") else 2
+
+
+def judged(session: Session, step: int) -> bool:
+    """Whether the diagnostician has seen the plan's last window, or has been recorded as unable to."""
+    segment = session.segment
+    if session.waived_judgement or segment.changes.get("stop"):
+        return True
+    reached = session.diagnosed
+    if reached is not None and (reached.segment, reached.step) == (segment.number, step):
+        return True
+    return any(_is_diagnosticians(seen) for _, seen in session.failures)
+
+
+def _is_diagnosticians(failure: HandlerFailed) -> bool:
+    return failure.role == "diagnostician"

@@ -1,0 +1,111 @@
+"""What a course waits for, in one queue: frames of its child, and growth of the session. Bounded, loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+from runtime.child import Child
+from runtime.frames import Frame
+from runtime.ground import Case
+
+
+class _Grown:
+    """The session has grown, or the host drains."""
+
+
+GROWN = _Grown()
+News = Frame | _Grown
+
+MOST_FRAMES = 2048
+"""Frames kept while the log is away; then the child waits, which has no effect on its bits."""
+
+LARGEST_BATCH = 200
+
+
+class Inbox:
+    """Pumps run while the context is open; an error of the child is raised by `take`, after its last frame."""
+
+    def __init__(self, child: Child, case: Case) -> None:
+        self._child = child
+        self._case = case
+        self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(MOST_FRAMES)
+        self._grown = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._pumps: list[asyncio.Task[None]] = []
+        self._over = False
+
+    async def __aenter__(self) -> Self:
+        self._pumps = [asyncio.create_task(one) for one in (self._pump_frames(), self._pump_growth(), self._drain())]
+        # What the log said before this attempt is looked at first.
+        self._wake(self._grown)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def take(self, timeout: float | None = None) -> list[News]:
+        """Everything there is now, at least one item unless the time is over."""
+        if self._frames.empty() and not self._grown.is_set():
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), timeout)
+            except TimeoutError:
+                return [GROWN]
+        news: list[News] = []
+        if self._grown.is_set():
+            self._grown.clear()
+            news.append(GROWN)
+        return news + self._take_frames()
+
+    async def rest(self) -> list[News]:
+        """All frames until the child has ended well."""
+        news: list[News] = []
+        while not self._over:
+            news += await self.take()
+        return news
+
+    def _take_frames(self) -> list[News]:
+        news: list[News] = []
+        while not self._frames.empty() and len(news) < LARGEST_BATCH:
+            item = self._frames.get_nowait()
+            if isinstance(item, Frame):
+                news.append(item)
+            elif item is None:
+                self._over = True
+            elif news:
+                # Frames before the error are handled first; the error comes with the next take.
+                self._frames.put_nowait(item)
+                self._wake()
+                break
+            else:
+                raise item
+        return news
+
+    async def _pump_frames(self) -> None:
+        end: BaseException | None = None
+        try:
+            async for frame in self._child:
+                await self._frames.put(frame)
+                self._wake()
+        except Exception as error:  # noqa: BLE001 - raised again by `take`
+            end = error
+        await self._frames.put(end)
+        self._wake()
+
+    async def _pump_growth(self) -> None:
+        history = self._case.history
+        while True:
+            await history.grown(history.size)
+            self._wake(self._grown)
+
+    async def _drain(self) -> None:
+        await self._case.ground.draining.wait()
+        self._wake(self._grown)
+
+    def _wake(self, flag: asyncio.Event | None = None) -> None:
+        if flag is not None:
+            flag.set()
+        self._arrived.set()

@@ -1,0 +1,60 @@
+"""Resolves a request against its dataset, and measures which bits this machine computes; trains nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contracts.request import Request
+from runtime.engine import seal
+from runtime.engine.dataset import Dataset
+from runtime.engine.fingerprint import fingerprint
+from runtime.engine.loop import ENGINE_BITS
+from runtime.engine.resolve import resolve
+from runtime.job import Job
+from runtime.workloads import enlist
+
+
+def main(job: Job) -> dict[str, Any]:
+    """Every `auto` as a number: {"resolved": ...}."""
+    enlist(job.args["workloads"])
+    request = Request.model_validate(job.args["request"])
+    dataset = Dataset.open(Path(job.args["dataset"]), verify=True)
+    cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"resolved": resolve(request, dataset.facts, cores=cores, cuda=cuda).as_json()}
+
+
+def identify(job: Job) -> dict[str, Any]:
+    """What makes the bits: fingerprint by operator family, engine bits, and the environment in words."""
+    seal.apply(**job.args["seal"])
+    found = fingerprint(job.args["device"], job.args["precision"])
+    return {
+        "fingerprint": found.digest,
+        "families": dict(found.families),
+        "engine_bits": ENGINE_BITS,
+        "environment": _environment(),
+    }
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu_model(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

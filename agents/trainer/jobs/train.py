@@ -1,0 +1,192 @@
+"""Trains in a forked child: advances the engine from grid step to grid step, tells what happened, obeys at grid steps.
+
+Orders: `hold` (answered by `held` at the next grid step; then `go`, `change` or `leave` is awaited). At the end of the
+plan the job holds by itself. Everything told is an event's data; when it is appended is the trainer's business.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from bus.blobs import DirectoryBlobs
+from contracts.event import Event, pack
+from contracts.trainer import CheckpointWritten, ControlEvaluated, Layer, WindowRecorded
+from runtime.engine import checkpoint, seal
+from runtime.engine.control import Control
+from runtime.engine.dataset import Dataset
+from runtime.engine.loop import Run
+from runtime.engine.plan import Change, Plan
+from runtime.engine.report import Evaluation, Report, Window
+from runtime.failpoints import failpoint
+from runtime.job import Job
+from runtime.workloads import enlist
+
+
+def main(job: Job) -> dict[str, Any]:
+    """Train as the arguments say until the trainer lets the job leave."""
+    seal.apply(**job.args["seal"])
+    enlist(job.args["workloads"])
+    keeper = Keeper(job, DirectoryBlobs(Path(job.args["blobs"])))
+    run = _begin(job)
+    if run.step == 0:
+        keeper.keep(run, "planned")
+    while True:
+        report = run.advance()
+        _tell(job, report)
+        if report.checkpoint:
+            keeper.keep(run, report.checkpoint)
+        if report.finished:
+            keeper.finish()
+            job.tell("finished", step=report.step, stopped_early=report.stopped_early)
+        if (report.finished or _asked_to_hold(job)) and not _obey(job, run, keeper):
+            keeper.finish()
+            return {"step": run.step}
+
+
+def _begin(job: Job) -> Run:
+    plan = Plan.from_json(job.args["plan"])
+    dataset = Dataset.open(Path(job.args["dataset"]), verify=job.args["verify"])
+    resume = job.args["resume"]
+    if resume is None:
+        return Run.start(plan, dataset)
+    kept = checkpoint.unpack(Path(resume["path"]).read_bytes(), state_root=resume["state_root"])
+    evaluations = [(step, float.fromhex(value)) for step, value in job.args["evaluations"]]
+    control = Control.of(plan.request.early_stopping).after_all(evaluations)
+    return Run.resume(plan, dataset, kept.tensors, kept.step, control=control)
+
+
+def _asked_to_hold(job: Job) -> bool:
+    order = job.order()
+    return order is not None and order.kind == "hold"
+
+
+def _obey(job: Job, run: Run, keeper: Keeper) -> bool:
+    """Hold and do as ordered; False when the job is to leave."""
+    keeper.finish()
+    job.tell("held", step=run.step)
+    while True:
+        order = job.order(wait=True)
+        if order is None or order.kind == "hold":
+            continue
+        if order.kind == "change":
+            run.change(Change(**order.data["change"]))
+            failpoint("between-apply-and-next-window")
+            return True
+        if order.kind == "go":
+            return True
+        if order.kind == "leave":
+            if order.data["keep"]:
+                keeper.keep(run, "drain")
+            return False
+
+
+def _tell(job: Job, report: Report) -> None:
+    if report.window is not None:
+        failpoint("before-window")
+        tell_event(job, _window(report.window))
+    if report.evaluation is not None:
+        tell_event(job, _evaluation(report.evaluation))
+
+
+def tell_event(job: Job, event: Event) -> None:
+    """Send an event's data to the trainer, exact floats as text."""
+    job.tell(event.wire, data=orjson.loads(event.model_dump_json()))
+
+
+def _window(window: Window) -> WindowRecorded:
+    layers = [
+        Layer(name=one.name, gradient=one.gradient, weight=one.weight, update=one.update, dead=one.dead)
+        for one in window.layers
+    ]
+    return WindowRecorded(
+        segment=window.segment,
+        first=window.first,
+        last=window.last,
+        losses=pack(window.losses),
+        gradient_norm=window.grad_norm,
+        learning_rate=window.learning_rate,
+        index_digest=window.index_digest,
+        weights_digest=window.weights_digest,
+        finite=window.finite,
+        layers=layers,
+        scalars={name: pack(values) for name, values in window.scalars.items()},
+    )
+
+
+def _evaluation(seen: Evaluation) -> ControlEvaluated:
+    return ControlEvaluated(
+        segment=seen.segment,
+        step=seen.step,
+        epoch=seen.epoch,
+        values=dict(seen.values),
+        metric=seen.metric,
+        improved=seen.improved,
+        best=seen.best,
+        best_step=seen.best_step,
+        patience_left=seen.patience_left,
+        stop=seen.stop,
+    )
+
+
+Reason = Literal["planned", "best", "final", "drain"]
+
+
+class Keeper:
+    """Writes staged state as blobs in a thread of its own, one at a time, and tells when a blob is safe on disk."""
+
+    def __init__(self, job: Job, blobs: DirectoryBlobs) -> None:
+        self._job = job
+        self._blobs = blobs
+        self._staged: dict[str, Any] | None = None
+        self._work: queue.Queue[tuple[Any, ...]] = queue.Queue(maxsize=1)
+        self._failure: BaseException | None = None
+        self._kept: set[int] = set()
+        threading.Thread(target=self._write_all, daemon=True).start()
+
+    def keep(self, run: Run, reason: Reason) -> None:
+        """Copy the state and hand it over; waits only while the last one is still being written."""
+        if run.step in self._kept:
+            return
+        self.finish()
+        self._kept.add(run.step)
+        self._staged = run.tensors(self._staged)
+        segment = run.plan.segment_at(max(run.step - 1, 0))
+        self._work.put((segment, run.step, reason, dict(run.aliases)))
+
+    def finish(self) -> None:
+        """Return when everything handed over is on disk; raises what writing raised."""
+        self._work.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _write_all(self) -> None:
+        while True:
+            segment, step, reason, aliases = self._work.get()
+            try:
+                self._write(segment, step, reason, aliases)
+            except BaseException as error:  # noqa: BLE001 - handed to the training thread, which raises it
+                self._failure = error
+            finally:
+                self._work.task_done()
+
+    def _write(self, segment: int, step: int, reason: Reason, aliases: dict[str, str]) -> None:
+        sealed = checkpoint.seal(self._staged or {}, step, aliases)
+        data = checkpoint.pack(sealed)
+        failpoint("while-checkpoint-is-written")
+        blob = self._blobs.put(data)
+        failpoint("between-blob-and-event")
+        written = CheckpointWritten(
+            segment=segment,
+            step=step,
+            reason=reason,
+            state_root=sealed.state_root,
+            weights_digest=sealed.weights_digest,
+            blob=blob,
+            bytes=len(data),
+        )
+        tell_event(self._job, written)

@@ -1,0 +1,84 @@
+"""What the log already holds of a path, and whether what was computed again is the same. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from contracts.envelope import Fact
+from contracts.event import Event
+from contracts.session import Checkpoint, Session
+from contracts.trainer import CheckpointWritten, ControlEvaluated, DivergenceFound, WindowRecorded
+
+Key = tuple[str, int, int]
+
+# Why a checkpoint was kept is no part of what was computed: a resumed run may keep the same state for another reason.
+_INCIDENTAL = {"reason"}
+
+
+@dataclass
+class Recorded:
+    """The windows, evaluations and checkpoints on the path after the step from which an attempt starts."""
+
+    known: dict[Key, Event] = field(default_factory=dict)
+    reproduced: int = 0
+
+    @classmethod
+    def of(cls, facts: Iterable[Fact], session: Session, step: int) -> Recorded:
+        """What an attempt that starts after `step` will compute again."""
+        found: dict[Key, Event] = {}
+        for fact in facts:
+            event = fact.event
+            if isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten):
+                segment, at = event.segment, event.last if isinstance(event, WindowRecorded) else event.step
+                if at >= step and session.on_path(segment, at):
+                    found[key(event)] = event
+        return cls(found)
+
+    def take(self, computed: WindowRecorded | ControlEvaluated | CheckpointWritten) -> DivergenceFound | None | bool:
+        """True when it is new; None when it came out as recorded; else the difference."""
+        recorded = self.known.get(key(computed))
+        if recorded is None:
+            return True
+        self.reproduced += isinstance(computed, WindowRecorded)
+        return difference(recorded, computed)
+
+
+def key(event: WindowRecorded | ControlEvaluated | CheckpointWritten) -> Key:
+    """What makes an event the same one in another attempt."""
+    if isinstance(event, WindowRecorded):
+        return (event.wire, event.first, event.last)
+    return (event.wire, event.step, event.step)
+
+
+def difference(recorded: Event, computed: Event) -> DivergenceFound | None:
+    """The first field in which two events that should be the same differ."""
+    # JSON text compares exact floats by their bits, NaN included.
+    before, after = recorded.model_dump(mode="json"), computed.model_dump(mode="json")
+    for name in sorted(before.keys() - _INCIDENTAL):
+        if before[name] != after.get(name):
+            first, last = key_range(computed)
+            return DivergenceFound(
+                segment=after["segment"],
+                first=first,
+                last=last,
+                field=f"{recorded.wire}.{name}",
+                recorded=str(before[name])[:200],
+                computed=str(after.get(name))[:200],
+            )
+    return None
+
+
+def key_range(event: Event) -> tuple[int, int]:
+    """The steps that an event is about."""
+    if isinstance(event, WindowRecorded):
+        return event.first, event.last
+    step: int = getattr(event, "step", 0)
+    return step, step
+
+
+def starting_point(session: Session, unusable: Iterable[str] = ()) -> Checkpoint | None:
+    """The newest checkpoint on the path whose bytes may be there; None to begin at step 0."""
+    bad = set(unusable)
+    usable = [one for one in session.path_checkpoints() if one.usable and one.written.blob not in bad]
+    return usable[-1] if usable else None

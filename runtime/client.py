@@ -1,0 +1,135 @@
+"""A program's way into a running swarm: commands by request and reply. It reads no log and signs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from bus import nkeys, subjects
+from bus.jetstream import connect
+from bus.nkeys import UserKey
+from bus.port import Wire
+from bus.rights import CLIENT
+from contracts import errors
+from contracts.errors import InvalidInput, NotFound, Problem, SwarmError, TimedOut, Unreachable
+from contracts.session import ENDED
+from runtime.home import Home
+from runtime.settings import Settings
+
+_PATIENCE = 60.0
+"""Seconds without a bus that waiting and following ride out."""
+
+_POLL = 20.0
+
+
+class Swarm:
+    """A connection to the front desk of a swarm."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, settings: Settings) -> AsyncIterator[Self]:
+        """The swarm of a home, or the one that `url` and `creds` name."""
+        url, key = _door(settings)
+        async with connect(url, CLIENT, key, patience=5.0) as bus:
+            yield cls(bus)
+
+    async def command(self, verb: str, /, timeout: float = 10.0, **body: Any) -> dict[str, Any]:  # noqa: ASYNC109
+        """Ask the desk; raises the error that its reply names."""
+        reply = orjson.loads(await self._wire.ask(subjects.command(verb), orjson.dumps(body), timeout=timeout))
+        if "error" in reply:
+            raise error_of(reply["error"])
+        answer: dict[str, Any] = reply
+        return answer
+
+    async def submit(
+        self, request: Mapping[str, Any], *, request_id: str | None = None, kind: str = "training"
+    ) -> str:
+        """Request a session; returns its id once the request is a fact."""
+        verb = {"training": "train", "search": "search"}[kind]
+        extra = {"request_id": request_id} if request_id else {}
+        answer = await self.command(verb, **request, **extra)
+        return str(answer["session"])
+
+    async def session(self, session: str) -> dict[str, Any]:
+        """A session as it stands."""
+        return await self.command("session", session=session)
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """Every session, oldest first."""
+        found: list[dict[str, Any]] = (await self.command("sessions"))["sessions"]
+        return found
+
+    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """Events in order, each once; with `follow` until the session has ended."""
+        wait = _POLL if follow else 0.0
+        while True:
+            page = await self._patiently("events", session=session, after=after, wait=wait)
+            for line in page["events"]:
+                yield line
+            after = page["next"]
+            if page["ended"] or not (follow or page["events"]):
+                return
+
+    async def wait(self, session: str, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109
+        """The session once it has ended; `TimedOut` when that takes longer than `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _POLL if deadline is None else min(_POLL, max(0.0, deadline - time.monotonic()))
+            found = await self._patiently("session", session=session, wait=left)
+            if found["state"] in ENDED:
+                return found
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimedOut(
+                    f"{session} is {found['state']} at step {found['step']} after {timeout} s.",
+                    cure="It goes on; look again: swarm wait",
+                )
+
+    async def _patiently(self, verb: str, **body: Any) -> dict[str, Any]:
+        """A command that is repeated while the bus is away, up to a minute."""
+        since: float | None = None
+        while True:
+            try:
+                return await self.command(verb, timeout=_POLL + 10.0, **body)
+            except Unreachable:
+                since = since or time.monotonic()
+                if time.monotonic() - since > _PATIENCE:
+                    raise
+                await asyncio.sleep(0.5)
+
+
+def error_of(raw: Mapping[str, Any]) -> SwarmError:
+    """The error that stands under `error` in a reply."""
+    if raw.get("problems"):
+        return errors.InvalidRequest([Problem(one["path"], one["message"], one["cure"]) for one in raw["problems"]])
+    kinds = {kind.code: kind for kind in _kinds(SwarmError) if kind is not errors.InvalidRequest}
+    kind = kinds.get(str(raw.get("code")), errors.Failed)
+    return kind(str(raw.get("message")), cure=str(raw.get("cure") or ""), path=str(raw.get("path") or ""))
+
+
+def _kinds(kind: type[SwarmError]) -> list[type[SwarmError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _kinds(child))]
+
+
+def _door(settings: Settings) -> tuple[str, UserKey]:
+    if settings.url and not settings.creds:
+        raise InvalidInput("--url needs --creds.", cure="Give the file that `swarm status --json` names as creds.")
+    path = Path(settings.creds) if settings.creds else Home(settings.home).creds
+    host = None if settings.url or settings.creds else Home(settings.home).host()
+    if not settings.creds and (host is None or not host.alive):
+        raise Unreachable(f"no swarm runs in {str(settings.home)!r}.", cure="Start it: swarm up -d")
+    try:
+        creds = orjson.loads(path.read_bytes())
+        return settings.url or creds["url"], nkeys.from_seed(creds["seed"])
+    except FileNotFoundError:
+        raise NotFound(f"there is no credentials file {str(path)!r}.", cure="Start the swarm: swarm up -d") from None
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise InvalidInput(f"{str(path)!r} is no credentials file.", cure="Use the one that `swarm status` names.") from None

@@ -1,0 +1,132 @@
+"""Agents at work on one connection: a tail, their scribes and supervisors. The host has all of them, `agent run` one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from bus import notes
+from bus.admission import Admission
+from bus.blobs import DirectoryBlobs
+from bus.keys import Signer
+from bus.port import Log, Wakes, Wire
+from contracts.envelope import Fact
+from contracts.errors import SwarmError
+from contracts.event import Event
+from runtime.agent import Agent
+from runtime.children import Children
+from runtime.copies import Copies
+from runtime.desk import Desk
+from runtime.ground import Ground
+from runtime.home import Home
+from runtime.presence import Presence
+from runtime.scribe import Occasion, Scribe
+from runtime.settings import Settings
+from runtime.supervisor import Supervisor
+from runtime.tail import Tail
+
+log = structlog.get_logger()
+
+
+class Bus(Log, Wakes, Wire, Protocol):
+    """All that a crew needs of a connection."""
+
+
+class Crew:
+    """Everything in one process that reads the log and speaks into it."""
+
+    def __init__(
+        self, bus: Bus, home: Home, settings: Settings, keys: Mapping[str, Signer], *, instance: str, root: str = ""
+    ) -> None:
+        self.bus = bus
+        self.home = home
+        self.settings = settings
+        self.keys = dict(keys)
+        self.copies = Copies(home)
+        self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep)
+        self.children = Children()
+        self.supervisors: dict[str, Supervisor] = {}
+        self.instance = instance
+        self.presence = Presence(bus, instance)
+        self.source = f"/swarm/{instance}"
+        self.draining = asyncio.Event()
+        self._scribes: dict[str, Scribe] = {}
+        self.desk = Desk(self)
+        self.ground = Ground(
+            home=home,
+            settings=settings,
+            tail=self.tail,
+            wire=bus,
+            blobs=DirectoryBlobs(home.blobs),
+            children=self.children,
+            presence=self.presence,
+            instance=instance,
+            incarnation=secrets.token_hex(4),
+            draining=self.draining,
+            sign_note=self._sign_note,
+            submit=self.desk.submit,
+            speak=self._speak,
+        )
+
+    def scribe(self, lane: str, role: str | None = None) -> Scribe:
+        """The one writer of a lane in this process, signing with the key of `role`."""
+        if lane not in self._scribes:
+            signer = self.keys[role or lane]
+            self._scribes[lane] = Scribe(self.bus, self.tail, lane, signer, f"{self.source}/{lane}")
+        return self._scribes[lane]
+
+    async def follow(self, tasks: asyncio.TaskGroup, *, after: int = 0) -> None:
+        """Start reading the log and keeping copies; returns once the present is reached."""
+        tasks.create_task(self.tail.run(after=after), name="tail")
+        tasks.create_task(self.copies.run(), name="copies")
+        await self.tail.caught_up.wait()
+
+    def employ(self, tasks: asyncio.TaskGroup, agents: Mapping[str, type[Agent]]) -> None:
+        """Start these agents, each supervised on its own, and everybody's heartbeats."""
+        tasks.create_task(self.presence.hear(), name="presence")
+        tasks.create_task(self.presence.beat(), name="heartbeats")
+        for lane, kind in agents.items():
+            supervisor = Supervisor(kind(self.ground), self.ground, self.scribe(lane), self.bus)
+            self.supervisors[lane] = supervisor
+            tasks.create_task(self._supervise(supervisor), name=lane)
+
+    async def ready(self) -> None:
+        """Return when every agent is."""
+        await asyncio.gather(*(one.ready.wait() for one in self.supervisors.values()))
+
+    def agents(self) -> list[dict[str, Any]]:
+        """Name, readiness, process and lag of every agent here."""
+        pid = os.getpid()
+        return [
+            {"name": name, "ready": one.ready.is_set(), "pid": pid, "lag": one.lag}
+            for name, one in self.supervisors.items()
+        ]
+
+    async def close(self) -> None:
+        """End children and bring the copies to disk."""
+        await self.children.close()
+        self.copies.close()
+
+    async def _supervise(self, supervisor: Supervisor) -> None:
+        """Keep one agent running: what ends it is logged and tried again, ever more slowly, and touches no other."""
+        wait = 0.5
+        while True:
+            try:
+                await supervisor.run()
+            except* SwarmError as group:
+                log.warning("agent stopped", role=supervisor.role, errors=[str(one) for one in group.exceptions])
+            except* Exception as group:
+                log.error("agent crashed", role=supervisor.role, exc_info=group)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 30.0)
+
+    def _sign_note(self, checkpoint: notes.Checkpoint) -> str:
+        return notes.sign(checkpoint, self.keys["ledger"])
+
+    async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
+        return await self.scribe(role).say(session, [event], Occasion(cause, cause))

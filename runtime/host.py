@@ -1,0 +1,222 @@
+"""The host: one light process with the embedded server and every agent. The composition root of a home.
+
+It holds the home's lock, owns the server's configuration, restarts a server that died, and drains on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import structlog
+
+from bus import nkeys, subjects
+from bus.jetstream import JetStreamAdmin, connect, connect_admin
+from bus.keys import KeyStore, Signer
+from bus.provision import Layout
+from bus.rights import CLIENT, Users, seed_file
+from bus.server import EmbeddedServer, end_orphan, left_by
+from contracts.errors import Refused
+from contracts.keyring import ROOT, keyring_session
+from runtime import deployment, process, roster
+from runtime.agent import Agent
+from runtime.crew import Crew
+from runtime.guests import Guests
+from runtime.home import Home, HostRecord
+from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+HOST = "host"
+_RECORD_PAUSE = 1.0
+_DRAIN_SECONDS = 20.0
+
+Ready = Callable[[HostRecord], None]
+
+
+async def serve(settings: Settings, *, ready: Ready) -> None:
+    """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
+    home = Home(settings.home)
+    home.prepare()
+    _refuse_second_host(home)
+    lock = home.lock()
+    try:
+        await _end_orphan(home)
+        async with _server(home, settings, lock) as server:
+            await _Host(home, settings, server).run(ready)
+    finally:
+        home.forget()
+        home.unlock()
+
+
+def _refuse_second_host(home: Home) -> None:
+    host = home.host()
+    if host is not None and host.alive:
+        raise Refused(f"a host (pid {host.pid}) runs in {str(home.root)!r} already.", cure="Use it, or: swarm down")
+
+
+async def _end_orphan(home: Home) -> None:
+    """A server whose host died is ended before another opens its store: two would corrupt it."""
+    left = left_by(home.root)
+    if left is not None and left.alive():
+        log.warning("ending the server of a dead host", pid=left.pid)
+        await end_orphan(left)
+
+
+@contextlib.asynccontextmanager
+async def _server(home: Home, settings: Settings, lock: int) -> AsyncIterator[EmbeddedServer]:
+    server = EmbeddedServer(home.root, Users.of(home.seeds), max_store=settings.store_bytes + (2 << 30), lock_fds=(lock,))
+    server.spawn()
+    try:
+        await server.ready()
+        yield server
+    finally:
+        await server.stop()
+
+
+class _Host:
+    """What lives between the server's start and its end."""
+
+    def __init__(self, home: Home, settings: Settings, server: EmbeddedServer) -> None:
+        self._home = home
+        self._settings = settings
+        self._server = server
+        self._ending = asyncio.Event()
+        self._record: HostRecord | None = None
+
+    async def run(self, ready: Ready) -> None:
+        """Everything, until asked to end."""
+        keys = deployment.signers(KeyStore(self._home.keys))
+        self._write_creds()
+        layout = Layout(facts_bytes=self._settings.store_bytes)
+        admin_key, host_key = (nkeys.keep(seed_file(self._home.seeds, who)) for who in ("admin", HOST))
+        async with (
+            connect_admin(self._server.url, admin_key, layout=layout) as admin,
+            connect(self._server.url, HOST, host_key) as bus,
+        ):
+            await admin.provision()
+            root = KeyStore(self._home.keys).pinned()
+            instance = deployment.instance_of(keys)
+            crew = Crew(bus, self._home, self._settings, keys, instance=instance, root=root)
+            crew.tail.keyring = keyring_session(keys[ROOT].public)
+            with _signals(self._end):
+                await self._work(crew, admin, keys, ready)
+
+    async def _work(self, crew: Crew, admin: JetStreamAdmin, keys: Mapping[str, Signer], ready: Ready) -> None:
+        agents = roster.load_all()
+        guests = Guests(crew, admin, self._server)
+        crew.desk.admit_guest = guests.admit
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_server(), name="server")
+                await crew.follow(tasks, after=crew.home.tail_after())
+                await deployment.open_keyring(crew.bus, crew.tail, dict(keys), crew.source)
+                for role, kind in agents.items():
+                    await admin.consumer(role, wake_subjects(kind))
+                tasks.create_task(crew.desk.run(), name="desk")
+                crew.employ(tasks, agents)
+                await crew.ready()
+                tasks.create_task(self._keep_record(crew, ready), name="record")
+                await self._ending.wait()
+                await self._drain(crew)
+                raise _EndedError
+        except* _EndedError:
+            log.info("ended in good order")
+        finally:
+            await crew.close()
+
+    async def _drain(self, crew: Crew) -> None:
+        """Let long work reach a place from which it can be taken up again."""
+        crew.draining.set()
+        busy = [one for one in crew.children.running() if one.purpose == "train"]
+        if not busy:
+            return
+        log.info("draining", children=len(busy))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while any(one.purpose == "train" for one in crew.children.running()):
+                    await asyncio.sleep(0.02)
+
+    def _end(self) -> None:
+        if self._ending.is_set():
+            log.warning("asked twice: ending at once")
+            os._exit(130)
+        self._ending.set()
+
+    async def _keep_server(self) -> None:
+        """Start the server again whenever it dies, on its port and store."""
+        while True:
+            await asyncio.sleep(0.1)
+            if self._server.exit_code is not None:
+                log.error("the server died", code=self._server.exit_code)
+                self._server.spawn()
+                await self._server.ready()
+                log.info("the server is back", pid=self._server.pid)
+
+    async def _keep_record(self, crew: Crew, ready: Ready) -> None:
+        first = True
+        while True:
+            record = self._describe(crew)
+            if record != self._record:
+                self._home.record(record)
+                self._record = record
+            self._home.remember_tail(crew.tail.resume_after())
+            if first:
+                ready(record)
+                first = False
+            await asyncio.sleep(_RECORD_PAUSE)
+
+    def _describe(self, crew: Crew) -> HostRecord:
+        pid = os.getpid()
+        return HostRecord(
+            pid=pid,
+            start_time=process.start_time(pid) or 0,
+            url=self._server.url,
+            server_pid=self._server.pid,
+            creds=str(self._home.creds),
+            instance=crew.instance,
+            incarnation=crew.ground.incarnation,
+            ready=all(one["ready"] for one in crew.agents()),
+            agents=crew.agents(),
+            children=[one._asdict() for one in crew.children.running()],
+        )
+
+    def _write_creds(self) -> None:
+        seed = nkeys.keep(seed_file(self._home.seeds, CLIENT)).seed
+        fresh = self._home.root / f".client.{os.getpid()}"
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(orjson.dumps({"url": self._server.url, "seed": seed}))
+        fresh.replace(self._home.creds)
+
+
+class _EndedError(Exception):
+    """The way out of the task group in good order."""
+
+
+def wake_subjects(kind: type[Agent]) -> list[str]:
+    """The filters of everything that wakes an agent."""
+    found: list[str] = []
+    for event in kind.hears():
+        speaker = event.__module__.rpartition(".")[2]
+        lane = speaker if event.__module__.startswith("contracts.") and speaker != "common" else None
+        found += subjects.waking(event.wire, lane)
+    return sorted(set(found))
+
+
+@contextlib.contextmanager
+def _signals(end: Callable[[], None]) -> Any:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
