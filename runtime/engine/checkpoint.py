@@ -33,12 +33,13 @@ class Checkpoint:
 
 def seal(tensors: Mapping[str, Tensor], step: int, aliases: Mapping[str, str] | None = None) -> Checkpoint:
     """Name staged state by its digests."""
-    return Checkpoint(tensors, step, digest.root(tensors), weights_digest(tensors), dict(aliases or {}))
+    return Checkpoint(tensors, step, *_roots(tensors), dict(aliases or {}))
 
 
-def weights_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The digest over parameters and buffers among some state; the one that windows carry."""
-    return digest.root({name: one for name, one in tensors.items() if name.startswith("model.")})
+def _roots(tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+    """The root over all state, and that over parameters and buffers, which windows carry."""
+    found = {name: digest.leaf(name, tensors[name]) for name in sorted(tensors)}
+    return digest.root_of(found.values()), digest.root_of(found[name] for name in found if name.startswith("model."))
 
 
 def pack(checkpoint: Checkpoint) -> bytes:
@@ -66,11 +67,11 @@ def unpack(data: bytes, *, state_root: str | None = None) -> Checkpoint:
         found = Checkpoint(tensors, about["step"], about["state_root"], about["weights_digest"], about["aliases"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise NotVerified("this is not a checkpoint of ours", cure="Use an earlier checkpoint.") from error
-    root = digest.root(tensors)
+    root, weights = _roots(tensors)
     if root != found.state_root or (state_root is not None and root != state_root):
         wanted = state_root or found.state_root
         raise NotVerified(f"the checkpoint has the root {root!r}, not {wanted!r}", cure="Use an earlier checkpoint.")
-    if weights_digest(tensors) != found.weights_digest:
+    if weights != found.weights_digest:
         raise NotVerified("the checkpoint's weights are not those it names", cure="Use an earlier checkpoint.")
     return found
 
