@@ -1,0 +1,106 @@
+"""Stores what it has read back, and lets go of what nobody needs: it says so first and deletes then."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from agents.checkpoint_keeper import policy, references
+from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
+from contracts.errors import NotFound, NotVerified
+from contracts.session import Checkpoint, Session
+from contracts.trainer import CheckpointWritten
+from contracts.validator import CheckpointValidated, ValidationFailed
+from runtime.agent import Agent, on
+from runtime.ground import Case
+from runtime.profiles import torch_profile
+
+Kept = CheckpointStored | CheckpointPromoted | CheckpointPruned | CheckpointCorrupt
+
+
+class CheckpointKeeper(Agent):
+    """Keeps best, last and anchors of every session within the request's limits."""
+
+    @on
+    async def keep(self, written: CheckpointWritten, case: Case) -> list[Kept]:
+        """A sound checkpoint is stored, as whatever the rules keep it; what they no longer keep is let go with it."""
+        try:
+            size = await self._verified(written, case)
+        except (NotFound, NotVerified) as error:
+            segment, step, blob = written.segment, written.step, written.blob
+            return [CheckpointCorrupt(segment=segment, step=step, blob=blob, reason=str(error))]
+        # The present counts, not the moment of writing: what was pruned meanwhile must not be pruned again.
+        now, here = case.now, (written.segment, written.step)
+        stored = CheckpointStored(
+            segment=written.segment,
+            step=written.step,
+            blob=written.blob,
+            state_root=written.state_root,
+            bytes=size,
+            kept_as=policy.roles(now).get(here, []),
+        )
+        let_go = [_pruned(kept) for kept in policy.prunable(now, handled=case.fact.id)]
+        return [stored, *_promoted(written, now), *let_go]
+
+    @on
+    async def tidy(self, judged: CheckpointValidated | ValidationFailed, case: Case) -> list[CheckpointPruned]:
+        """What only waited to be judged may go; an ended session is left as it is."""
+        if case.now.outcome is not None:
+            return []
+        return [_pruned(kept) for kept in policy.prunable(case.now)]
+
+    @on
+    async def let_go(self, gone: CheckpointPruned, case: Case) -> None:
+        """Delete the bytes of what was said to be pruned, unless another checkpoint or session has the same."""
+        blobs, session = self.ground.blobs, case.history.id
+        if any(kept.usable and kept.written.blob == gone.blob for kept in case.now.checkpoints):
+            return
+        references.release(blobs.root, gone.blob, session)
+        if self._is_elsewhere(gone.blob, case) or self._is_newer(gone.blob, case):
+            return
+        blobs.remove(gone.blob)
+
+    async def _verified(self, written: CheckpointWritten, case: Case) -> int:
+        args = {
+            "blobs": str(self.ground.blobs.root),
+            "session": case.history.id,
+            **{name: getattr(written, name) for name in ("blob", "step", "state_root", "weights_digest")},
+        }
+        job, profile = "agents.checkpoint_keeper.jobs.verify:main", torch_profile()
+        children = self.ground.children
+        async with children.job(job, args, profile=profile, purpose="audit", session=case.history.id) as child:
+            answer = await child.wait()
+        return int(answer["bytes"])
+
+    def _is_elsewhere(self, blob: str, case: Case) -> bool:
+        """Whether another session has this very blob, or may be about to: a trainer stores it before it says so."""
+        if references.holders(self.ground.blobs.root, blob):
+            return True
+        others = (one for one in self.ground.tail.histories.values() if one.id != case.history.id)
+        return any(
+            any(kept.usable and kept.written.blob == blob for kept in other.state.checkpoints)
+            or (other.state.outcome is None and policy.same_trajectory(case.now, other.state))
+            for other in others
+        )
+
+    def _is_newer(self, blob: str, case: Case) -> bool:
+        """Whether the blob was written again after it was pruned: this handler runs again at every start."""
+        try:
+            written = self.ground.blobs.path(blob).stat().st_mtime
+        except FileNotFoundError:
+            return False
+        pruned = datetime.fromisoformat(case.fact.envelope.time).timestamp()
+        return bool(written > pruned)
+
+
+def _promoted(written: CheckpointWritten, now: Session) -> list[CheckpointPromoted]:
+    """The news that this is the best on the path, said once."""
+    segment, step = written.segment, written.step
+    said = any(kept.stored and policy.place(kept) == (segment, step) for kept in now.checkpoints)
+    if said or now.best is None or now.best.step != step or not now.on_path(segment, step):
+        return []
+    return [CheckpointPromoted(segment=segment, step=step, blob=written.blob)]
+
+
+def _pruned(kept: Checkpoint) -> CheckpointPruned:
+    written = kept.written
+    return CheckpointPruned(segment=written.segment, step=written.step, blob=written.blob, freed_bytes=written.bytes)

@@ -1,0 +1,1 @@
+"""What the checkpoint keeper has done in children."""

@@ -1,0 +1,35 @@
+"""The job that reads one checkpoint back: its bytes, its roots, its step; sound, it is held for its session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agents.checkpoint_keeper import references
+from bus.blobs import DirectoryBlobs
+from contracts.errors import NotVerified
+from runtime.engine import checkpoint
+from runtime.job import Job
+
+
+def main(job: Job) -> dict[str, Any]:
+    """The size of the blob; raises `NotFound` or `NotVerified` with what is wrong with it."""
+    blobs, blob = DirectoryBlobs(Path(job.args["blobs"])), job.args["blob"]
+    # Held first: a session that lets the same bytes go meanwhile then leaves them where they are.
+    references.hold(blobs.root, blob, job.args["session"])
+    try:
+        return {"bytes": _read_back(blobs, job.args)}
+    except BaseException:
+        references.release(blobs.root, blob, job.args["session"])
+        raise
+
+
+def _read_back(blobs: DirectoryBlobs, wanted: Mapping[str, Any]) -> int:
+    data = blobs.get(wanted["blob"])
+    found = checkpoint.unpack(data, state_root=wanted["state_root"])
+    for name, value in (("step", found.step), ("weights_digest", found.weights_digest)):
+        if value != wanted[name]:
+            cure = "Use an earlier checkpoint."
+            raise NotVerified(f"the checkpoint has the {name} {value!r}, the log {wanted[name]!r}", cure=cure)
+    return len(data)

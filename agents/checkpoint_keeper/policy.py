@@ -1,0 +1,97 @@
+"""Which checkpoints are kept, as what, and which may go: pure rules over the fold. Nothing is deleted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from contracts.checkpoint_keeper import Role
+from contracts.request.checkpoints import Checkpoints
+from contracts.session import Checkpoint, Session, wanted_exports
+from contracts.trainer import TrainingCompleted
+
+Place = tuple[int, int]
+"""A checkpoint's segment and step: what was written twice there is one checkpoint."""
+
+JUDGED = ("best", "final")
+_TRAJECTORY = ("data", "model", "loss", "optimizer", "schedule", "training", "reproducibility")
+
+
+def place(kept: Checkpoint) -> Place:
+    """Where a checkpoint stands."""
+    return kept.written.segment, kept.written.step
+
+
+def roles(session: Session) -> dict[Place, list[Role]]:
+    """What every usable checkpoint on the path is kept as; those that are kept as nothing are left out."""
+    limits = Checkpoints.model_validate(session.request.get("checkpoints", {}))
+    path = {place(kept): kept for kept in session.path_checkpoints() if kept.usable}
+    steps = sorted({step for _, step in path})
+    improved = [seen.step for seen in session.evaluations if seen.improved]
+    wanted: dict[Role, set[int]] = {
+        "best": set(improved[-limits.keep_best :]),
+        "last": set(steps[-limits.keep_last :]),
+        "anchor": anchors(steps, _every_steps(session), limits.anchors),
+        "final": {session.outcome.step} if isinstance(session.outcome, TrainingCompleted) else set(),
+    }
+    found = {here: [role for role, at in wanted.items() if here[1] in at] for here in path}
+    for here, kept in path.items():
+        if kept.written.reason == "final" and "final" not in found[here]:
+            found[here].append("final")
+    return {here: kept_as for here, kept_as in found.items() if kept_as}
+
+
+def anchors(steps: Iterable[int], every: int, most: int) -> set[int]:
+    """Step 0, and planned steps so far apart (`every` doubled as often as needed) that at most `most` are kept."""
+    planned = [step for step in steps if step % every == 0]
+    spacing = every
+    while max(planned, default=0) // spacing > most:
+        spacing *= 2
+    return {step for step in planned if step % spacing == 0}
+
+
+def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:
+    """Usable checkpoints that have been read back (`handled` just now), are kept as nothing and named by nobody."""
+    kept_as, needed = roles(session), obligations(session)
+    found: dict[Place, Checkpoint] = {}
+    unread = {place(kept) for kept in session.checkpoints if kept.stored is None and kept.id != handled}
+    for kept in session.checkpoints:
+        here = place(kept)
+        if kept.usable and here not in kept_as and here not in needed and here not in unread:
+            found[here] = kept
+    return list(found.values())
+
+
+def obligations(session: Session) -> set[Place]:
+    """Checkpoints that somebody still has to read: to judge, to export, to rewind to, to resume from."""
+    failed = {seen.heard for _, seen in session.failures}
+    needed = set()
+    for kept in session.checkpoints:
+        judged = kept.validated or kept.stored_id in failed or session.answers("validator", kept.stored_id)
+        if kept.written.reason in JUDGED and not judged:
+            needed.add(place(kept))
+    named = [wish.checkpoint for _, wish in session.export_wishes]
+    named += [which for _, _, which, _ in wanted_exports(session)]
+    found = (_named(session, which) for which in named)
+    needed |= {place(kept) for kept in found if kept}
+    steps = [seen.rewind_to for _, seen in session.open_proposals() if seen.rewind_to is not None]
+    steps += [session.claim.resumed_from] if session.claim else []
+    for step in steps:
+        usable = [kept for kept in session.path_checkpoints() if kept.usable and kept.written.step <= step]
+        needed |= {place(usable[-1])} if usable else set()
+    return needed
+
+
+def same_trajectory(ours: Session, theirs: Session) -> bool:
+    """Whether two sessions may write the very same checkpoints: equal in all that bits depend on."""
+    return all(ours.request.get(section) == theirs.request.get(section) for section in _TRAJECTORY)
+
+
+def _named(session: Session, which: str) -> Checkpoint | None:
+    if which in ("best", "last", "final") or which.isdigit():
+        return session.checkpoint(which)
+    return None
+
+
+def _every_steps(session: Session) -> int:
+    """The planned spacing; before a claim has resolved it every checkpoint is its own anchor."""
+    return int(session.claim.resolved["every_steps"]) if session.claim else 1

@@ -1,0 +1,43 @@
+"""Which sessions keep a blob, as marks beside the blobs: sealed sessions need theirs long after they left memory."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+FOLDER = "kept"
+
+
+def hold(root: Path, blob: str, session: str) -> None:
+    """Mark that a session keeps a blob; durable when it returns."""
+    marks = root / FOLDER / blob
+    while not (marks / session).exists():
+        marks.mkdir(parents=True, exist_ok=True)
+        # The last holder may be taking the folder away at this very moment.
+        with suppress(FileNotFoundError):
+            (marks / session).touch()
+    for folder in (marks, marks.parent, root):
+        _sync(folder)
+
+
+def release(root: Path, blob: str, session: str) -> None:
+    """Take the mark away; there may be none."""
+    marks = root / FOLDER / blob
+    (marks / session).unlink(missing_ok=True)
+    with suppress(OSError):
+        marks.rmdir()
+
+
+def holders(root: Path, blob: str) -> list[str]:
+    """The sessions that keep a blob."""
+    marks = root / FOLDER / blob
+    return sorted(mark.name for mark in marks.iterdir()) if marks.is_dir() else []
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""What the validator has done in children."""
