@@ -23,7 +23,11 @@ class Call:
 
     def __init__(self, *, home: str | None, url: str | None, creds: str | None, as_json: bool) -> None:
         self.json = as_json
-        self._options = {"home": home, "url": url, "creds": creds}
+        self._options: dict[str, Any] = {"home": home, "url": url, "creds": creds}
+
+    def configure(self, **options: Any) -> None:
+        """Further settings that a command's own options give; None leaves one as it is."""
+        self._options |= options
 
     @functools.cached_property
     def settings(self) -> Settings:

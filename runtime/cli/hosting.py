@@ -64,6 +64,8 @@ def _spawn(call: Call) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-P", "-m", "runtime.cli.main", "up", "--json", "--home", str(call.home.root)]
     arguments += ["--url", call.settings.url] if call.settings.url else []
     arguments += ["--creds", call.settings.creds] if call.settings.creds else []
+    for root in call.settings.data_roots:
+        arguments += ["--data-root", root]
     with call.home.host_log.open("ab") as log:
         return subprocess.Popen(
             arguments,

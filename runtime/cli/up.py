@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 @command("up")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when everything is ready.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait with --detach.")
-def up(call: Call, *, detach: bool, timeout: float) -> None:
+@click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
+def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...]) -> None:
     """Start the swarm of this home: a server, the agents, and whatever was left unfinished.
 
     In the foreground it runs until Ctrl-C (once: in good order; twice: at once).
     """
+    call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
     if detach:
         from runtime.cli import hosting
 

@@ -25,18 +25,21 @@ def workload(**options: Any) -> None:
 @click.option("--name", default="", help="What requests call it (default: the file's name).")
 def add(call: Call, *, file: str, name: str) -> None:
     """Pin FILE as it is now. A process of its own imports it once, to show what would go wrong later."""
+    made = added(call, file, name)
+    was = f" (was {made['was'][:16]})" if made["was"] not in (None, made["digest"]) else ""
+    what = f"{made['class']} in {made['path']}, digest {made['digest'][:16]}{was}"
+    use = f"Use it: model: {{architecture: workload, workload: {made['name']}}}"
+    call.result(made, f"Workload {made['name']!r} is {what}.\n{use}")
+
+
+def added(call: Call, file: str, name: str = "") -> dict[str, Any]:
+    """Register a workload; what it is now, and under `was` the digest that its name had before."""
     from runtime.workloads import Workloads
 
     registry = Workloads(call.home.root)
     before = {one.name: one.digest for one in registry.list()}
     made = call.wait(_add(registry, file, name))
-    changed = before.get(made.name) not in (None, made.digest)
-    was = f" (was {before[made.name][:16]})" if changed else ""
-    use = f"Use it: model: {{architecture: workload, workload: {made.name}}}"
-    call.result(
-        _described(made) | {"was": before.get(made.name)},
-        f"Workload {made.name!r} is {made.class_name} in {made.path}, digest {made.digest[:16]}{was}.\n{use}",
-    )
+    return _described(made) | {"was": before.get(made.name)}
 
 
 async def _add(registry: Any, file: str, name: str) -> Registered:

@@ -1,0 +1,143 @@
+"""`swarm check`: a request judged before it is submitted, with its real data, model and a real batch."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from contracts.errors import Failed
+from runtime.cli.call import Call, command
+from runtime.cli.submit import judged
+from runtime.cli.wording import pairs
+
+if TYPE_CHECKING:
+    from runtime.child import Child
+    from runtime.children import Children, Profile
+
+PREPARE = "agents.data_manager.jobs.prepare:main"
+RESOLVE = "agents.trainer.jobs.plan:main"
+PROBE = "runtime.probe:main"
+EVALUATION = 1 / 3
+"""What a row costs that is only judged, as a share of one that is learnt from."""
+
+
+@command("check")
+@click.argument("request", metavar="REQUEST")
+@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value; may be repeated.")
+@click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
+def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[str, ...]) -> None:
+    """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept."""
+    call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
+    asked = judged(request, overrides)
+    found = call.wait(_checked(call, asked))
+    if not math.isfinite(found["loss"]):
+        message = f"the first batch's loss is {found['loss']}."
+        raise Failed(
+            message, cure="Look at the data's scale and at the loss; a lower learning rate does not help here."
+        )
+    call.result(found, lambda: _page(found))
+
+
+async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+    from runtime.children import Children
+    from runtime.profiles import torch_profile
+    from runtime.workloads import Workloads
+
+    named = [one.as_json() for one in Workloads(call.home.root).needed(asked)]
+    children = Children()
+    try:
+        with tempfile.TemporaryDirectory(prefix="swarm-check-") as folder:
+            store = Path(folder)
+            args = {"data": asked["data"], "session": "", "store": folder, "workloads": named}
+            args["roots"] = [str(call.home.root.parent), *call.settings.data_roots]
+            prepared = await _ask(children, PREPARE, args, torch_profile(), "prepare", store)
+            _refuse(prepared.get("problems", ()))
+            dataset = str(store / prepared["root"])
+            args = {"request": asked, "dataset": dataset, "device": asked["training"]["device"], "workloads": named}
+            resolved = (await _ask(children, RESOLVE, args, torch_profile(), "probe", store))["resolved"]
+            plan = {"request": asked, "resolved": resolved, "changes": []}
+            sealed = {"threads": resolved["threads"], "profile": resolved["profile"]}
+            args = {"seal": sealed, "plan": plan, "dataset": dataset, "workloads": named}
+            profile = torch_profile(resolved["threads"], resolved["device"])
+            probed = await _ask(children, PROBE, args, profile, "probe", store)
+    finally:
+        await children.close()
+    return _described(asked, prepared, resolved, probed)
+
+
+async def _ask(
+    children: Children, job: str, args: Mapping[str, Any], profile: Profile, purpose: str, folder: Path
+) -> dict[str, Any]:
+    child: Child
+    async with children.job(job, args, profile=profile, purpose=purpose, log=folder / "log") as child:
+        return await child.wait()
+
+
+def _refuse(problems: Sequence[Mapping[str, str]]) -> None:
+    from contracts.errors import InvalidRequest, Problem
+
+    if problems:
+        raise InvalidRequest([Problem(one.get("path", ""), one["message"], one.get("cure", "")) for one in problems])
+
+
+def _described(
+    asked: Mapping[str, Any], prepared: Mapping[str, Any], resolved: Mapping[str, Any], probed: Mapping[str, Any]
+) -> dict[str, Any]:
+    seconds = _seconds(asked, prepared, resolved, probed["step_seconds"])
+    return {
+        "ok": True,
+        "name": asked["name"],
+        "rows": prepared["splits"],
+        "findings": prepared["findings"],
+        "parameters": resolved["parameters"],
+        "steps_total": resolved["steps_total"],
+        "device": resolved["device"],
+        "threads": resolved["threads"],
+        "loss": float.fromhex(probed["loss"]),
+        "step_ms": round(probed["step_seconds"] * 1000, 3),
+        "memory_bytes": probed["memory_bytes"],
+        "checkpoint_bytes": probed["state_bytes"],
+        "estimate_s": round(seconds, 1),
+    }
+
+
+def _seconds(
+    asked: Mapping[str, Any], prepared: Mapping[str, Any], resolved: Mapping[str, Any], step_seconds: float
+) -> float:
+    """About how long the whole plan takes, early stopping aside: every attempt, and every evaluation."""
+    taken = resolved["batch"] * resolved["accumulate"]
+    evaluations = asked["training"]["epochs"] / resolved["every_epochs"]
+    judged_rows = evaluations * prepared["splits"].get("val", 0)
+    return float(step_seconds * (resolved["steps_total"] + EVALUATION * judged_rows / taken))
+
+
+def _page(found: Mapping[str, Any]) -> str:
+    from runtime.sentences import size
+
+    splits = ", ".join(f"{rows} {name}" for name, rows in found["rows"].items())
+    head = f"{click.style('ok', fg='green', bold=True)}  {found['name']}: the request can be trained as it is."
+    rows = [
+        ("data", f"{splits} rows"),
+        *[("finding", _finding(one)) for one in found["findings"]],
+        ("model", f"{found['parameters']} parameters; first batch: loss {found['loss']:.4g}"),
+        ("runs on", f"{found['device']}, {found['threads']} thread(s)"),
+        ("time", f"{found['steps_total']} steps of {found['step_ms']} ms, about {_duration(found['estimate_s'])}"),
+        ("memory", f"{size(found['memory_bytes'])}; {size(found['checkpoint_bytes'])} per checkpoint"),
+    ]
+    return f"{head}\n{pairs(rows)}"
+
+
+def _finding(one: Mapping[str, Any]) -> str:
+    where = f" ({', '.join(map(str, one['where'][:3]))})" if one.get("where") else ""
+    return f"{one['kind']}: {one['count']}{where}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
