@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import IO
+from urllib.parse import urlsplit
 
 import click
 import orjson
@@ -16,7 +17,8 @@ def asyncapi(call: Call, *, output: IO[bytes] | None) -> None:
     """Print the AsyncAPI 3 document of every subject, with a JSON Schema for every message."""
     from runtime.asyncapi import document
 
-    found = document()
+    host = call.home.host()
+    found = document(host=urlsplit(host.url).netloc) if host is not None and host.alive else document()
     if output is not None:
         output.write(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return

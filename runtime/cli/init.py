@@ -77,12 +77,12 @@ class {title}(Workload):
 def init(call: Call, *, source: str | None, mode: str, output: str, force: bool) -> None:
     """Write a request to start from, and with --from also a workload, registered under its file's name."""
     target = Path(output).absolute()
-    written = _fitting(target, force=force)
+    _refuse_unfit(target, force=force)
+    written: list[str] = []
     data, model, name = OWN_DATA, OWN_MODEL, "my-training"
     made: dict[str, Any] | None = None
     if source is not None:
-        made, skeleton = _workload(call, Path(source).absolute())
-        written += skeleton
+        made, written = _workload(call, Path(source).absolute())
         name = made["name"]
         data, model = _sections(made)
     text = REQUEST.format(file=output, name=name, mode=mode, data=data, model=model)
@@ -92,7 +92,7 @@ def init(call: Call, *, source: str | None, mode: str, output: str, force: bool)
     call.result({"path": str(target), "workload": made}, "\n".join([*told, f"Next: swarm check {output}"]))
 
 
-def _fitting(target: Path, *, force: bool) -> list[str]:
+def _refuse_unfit(target: Path, *, force: bool) -> None:
     from contracts.errors import InvalidInput, Refused
 
     if target.suffix.lower() not in (".yaml", ".yml"):
@@ -101,7 +101,6 @@ def _fitting(target: Path, *, force: bool) -> list[str]:
         raise Refused(
             f"{target} exists.", cure="Overwrite it with --force, or choose another with -o.", path=str(target)
         )
-    return []
 
 
 def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:

@@ -32,10 +32,10 @@ def tune(
     """Submit SEARCH (a YAML, TOML or JSON file, or -) and follow it until its trials are done."""
     from runtime.cli.run import bring_up
 
-    asked = _judged(search, overrides, request_id)
+    asked = _judged(search, overrides)
     if not detach:
         bring_up(call)
-    seen = call.wait(_tune(call, asked, None if detach else (timeout,)))
+    seen = call.wait(_tune(call, asked, request_id, None if detach else (timeout,)))
     if detach:
         call.result({"session": seen["session"]}, seen["session"])
         return 0
@@ -43,21 +43,24 @@ def tune(
     return outcome(seen)
 
 
-def _judged(name: str, overrides: tuple[str, ...], request_id: str | None) -> dict[str, Any]:
+def _judged(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The search in the file with defaults written out; its `base` may be a request or the name of a request's file."""
     from contracts.request.search import read_search
-
     from runtime.cli import request_file
 
-    raw = request_file.read(name) | ({"request_id": request_id} if request_id is not None else {})
-    inner = raw.get("request")
-    if isinstance(inner, dict):
-        raw["request"] = request_file.absolute(inner, Path(name).parent.absolute() if name != "-" else Path.cwd())
-    resolved: dict[str, Any] = read_search(raw, overrides=overrides).resolved()
-    return resolved
+    raw = request_file.read(name)
+    base, folder = raw.get("base"), Path(name).parent.absolute() if name != request_file.STDIN else Path.cwd()
+    if isinstance(base, str):
+        raw["base"] = request_file.read(str(folder / base))
+    elif isinstance(base, dict):
+        raw["base"] = request_file.absolute(base, folder)
+    return read_search(raw, overrides=overrides).resolved()
 
 
-async def _tune(call: Call, asked: dict[str, Any], follow: tuple[float | None] | None) -> dict[str, Any]:
+async def _tune(
+    call: Call, asked: dict[str, Any], request_id: str | None, follow: tuple[float | None] | None
+) -> dict[str, Any]:
     async with swarm(call) as found:
-        session = await found.submit(asked, kind="search")
+        session = await found.submit(asked, request_id=request_id, kind="search")
         call.note(f"Search {session}")
         return {"session": session} if follow is None else await followed(call, found, session, follow[0])
