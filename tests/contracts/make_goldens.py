@@ -32,7 +32,7 @@ from contracts.ids import ZERO, session_id, uuid8  # noqa: E402
 GOLDENS = HERE / "goldens"
 SCHEMAS = HERE / "schemas"
 
-_SPEAKERS = {"common": "trainer", "keyring": "desk"}
+_SPEAKERS = {"common": "trainer", "keyring": "root"}
 """Modules whose name is no lane."""
 
 

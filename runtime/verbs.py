@@ -1,0 +1,150 @@
+"""What each command takes and what it answers, as JSON Schemas; answering is the desk's work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.session import ENDED
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+WHOLE: Schema = {"type": "integer"}
+TRUTH: Schema = {"type": "boolean"}
+ANYTHING: Schema = {}
+
+SESSION: Schema = {
+    "type": "string",
+    "description": "An id, a unique prefix of one, or `last`: the newest training session.",
+}
+
+
+def thing(
+    required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, *, closed: bool = False
+) -> Schema:
+    """An object with these members; others are allowed unless it is closed."""
+    made: Schema = {"type": "object", "properties": {**required, **(optional or {})}}
+    if required:
+        made["required"] = list(required)
+    return made | ({"additionalProperties": False} if closed else {})
+
+
+def listed(items: Schema) -> Schema:
+    """Any number of such items."""
+    return {"type": "array", "items": items}
+
+
+def nullable(schema: Schema) -> Schema:
+    """This or null."""
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+PROBLEM = thing({"path": TEXT, "message": TEXT, "cure": TEXT}, closed=True)
+ERROR = thing(
+    {"error": thing({"code": TEXT, "message": TEXT, "path": TEXT, "cure": TEXT}, {"problems": listed(PROBLEM)})},
+    closed=True,
+)
+"""The answer when the answer is no; a refused request lists all its problems."""
+
+STATES = ["requested", "preparing", "training", "paused", "finishing", *ENDED]
+
+SUMMARY = thing(
+    {
+        "session": TEXT,
+        "kind": TEXT,
+        "name": TEXT,
+        "state": {"enum": STATES},
+        "step": WHOLE,
+        "epoch": WHOLE,
+        "weights_digest": nullable(TEXT),
+        "metrics": {"type": "object", "additionalProperties": NUMBER},
+        "artifacts": listed({"type": "object"}),
+        "wall_s": NUMBER,
+    },
+    {
+        "steps_total": nullable(WHOLE),
+        "events": WHOLE,
+        "segments": WHOLE,
+        "sealed": nullable(TEXT),
+        "owed": listed(TEXT),
+        "problem": nullable(thing({"code": TEXT, "message": TEXT, "cure": TEXT}, {"frame": TEXT})),
+        "requested_at": TEXT,
+    },
+)
+
+LINE = thing(
+    {
+        "seq": {"type": "integer", "description": "The event's place in its session, from 1."},
+        "stream_seq": WHOLE,
+        "time": TEXT,
+        "lane": TEXT,
+        "laneseq": WHOLE,
+        "name": TEXT,
+        "id": TEXT,
+        "cause": nullable(TEXT),
+        "digest": TEXT,
+        "data": ANYTHING,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One command: what it is for, the body that is sent, the body that comes back when the answer is yes."""
+
+    summary: str
+    body: Schema
+    reply: Schema
+
+
+_ONE = thing({"session": SESSION})
+_WISHED = thing({"session": TEXT}, {"event": TEXT})
+_BEGUN = thing({"session": TEXT})
+
+
+def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
+    """Every command by name; `request` and `search` are the schemas of what may be asked for."""
+    return {
+        "train": Verb(
+            "Request a training session; the same request_id names the same session for ever.", request, _BEGUN
+        ),
+        "search": Verb("Request a search whose trials are sessions of their own.", search, _BEGUN),
+        "export": Verb(
+            "Want the model of a session as one more file.",
+            thing({"session": SESSION}, {"format": TEXT, "quantize": TEXT, "checkpoint": TEXT}),
+            _WISHED,
+        ),
+        "cancel": Verb("End a session now.", thing({"session": SESSION}, {"reason": TEXT}), _WISHED),
+        "pause": Verb("Let a session wait at the next grid step, until a person resumes it.", _ONE, _WISHED),
+        "resume": Verb("Let a paused session go on.", _ONE, _WISHED),
+        "admit": Verb(
+            "Let a guest agent in: keys, a user on the server, a place in the keyring.",
+            thing({"name": TEXT}, {"hears": listed(TEXT)}),
+            thing({"name": TEXT, "lane": TEXT, "creds": TEXT, "key": TEXT}),
+        ),
+        "session": Verb(
+            "A session as it stands; with `wait`, when it has ended or after so many seconds.",
+            thing({"session": SESSION}, {"wait": NUMBER}),
+            SUMMARY,
+        ),
+        "sessions": Verb("Every session, oldest first.", thing({}), thing({"sessions": listed(SUMMARY)})),
+        "events": Verb(
+            "Events of a session after a position; with `wait`, a long poll. Ask again with `after` = `next`.",
+            thing({"session": SESSION}, {"after": WHOLE, "limit": WHOLE, "wait": NUMBER}),
+            thing({"session": TEXT, "events": listed(LINE), "next": WHOLE, "ended": TRUTH}),
+        ),
+        "status": Verb(
+            "Who is there: the agents of this host, and every role whose heartbeat is heard.",
+            thing({}),
+            thing({"agents": listed({"type": "object"})}, {"roster": listed({"type": "object"}), "seq": WHOLE}),
+        ),
+        "dlq": Verb(
+            "What could not be handled, and stored messages that were not admitted, with the reasons.",
+            thing({}),
+            thing({"letters": listed({"type": "object"}), "voids": listed({"type": "object"})}),
+        ),
+        "redrive": Verb("Try a recorded failure of a handler once more.", thing({"failure": TEXT}), _WISHED),
+    }
