@@ -117,7 +117,8 @@ def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[st
             section = here
             here = _annotation(here, str(item))
         else:
-            here = next((part for part in get_args(_bare(here)) if part is not Ellipsis), None)
+            # The last argument is what a tuple or a mapping holds; a mapping's first is its key.
+            here = next((part for part in reversed(get_args(_bare(here))) if part is not Ellipsis), None)
     if tags := _tags(here):
         section = here
     return path, section

@@ -19,7 +19,7 @@ LIMIT = 1 << 20
 
 def read_request(raw: Mapping[str, Any] | bytes | str, *, overrides: Sequence[str] = ()) -> Request:
     """The request in `raw` with `a.b=value` overrides applied; raises `InvalidRequest` with every problem found."""
-    given = _with_overrides(_parsed(raw), overrides)
+    given = with_overrides(parsed(raw), overrides)
     try:
         request = Request.model_validate(given)
     except ValidationError as error:
@@ -30,7 +30,8 @@ def read_request(raw: Mapping[str, Any] | bytes | str, *, overrides: Sequence[st
     return request
 
 
-def _parsed(raw: Mapping[str, Any] | bytes | str) -> dict[str, Any]:
+def parsed(raw: Mapping[str, Any] | bytes | str) -> dict[str, Any]:
+    """The mapping in JSON text or already parsed data; raises `InvalidRequest` for anything else."""
     if isinstance(raw, bytes | str):
         if len(raw) > LIMIT:
             raise InvalidRequest([Problem("", f"the request has {len(raw)} bytes", f"Stay below {LIMIT} bytes.")])
@@ -45,14 +46,15 @@ def _parsed(raw: Mapping[str, Any] | bytes | str) -> dict[str, Any]:
     return dict(raw)
 
 
-def _with_overrides(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def with_overrides(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of `given` with each `a.b=value` put in place; raises `InvalidRequest` naming what is no override."""
     problems = []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not all(path.split(".")):
             problems.append(Problem("", f"{override!r} is not an override", "Write `section.key=value`."))
             continue
-        given = _put(given, path.strip().split("."), _value(text))
+        given = put(given, path.strip().split("."), _value(text))
     if problems:
         raise InvalidRequest(problems)
     return given
@@ -65,17 +67,17 @@ def _value(text: str) -> Any:
         return text
 
 
-def _put(container: Any, path: Sequence[str], value: Any) -> Any:
+def put(container: Any, path: Sequence[str], value: Any) -> Any:
     """A copy of `container` with `value` at `path`; what is in the way is replaced, the schema judges the result."""
     if not path:
         return value
     key, *rest = path
     if isinstance(container, list | tuple) and key.isdigit() and int(key) <= len(container):
         items = [*container, None] if int(key) == len(container) else [*container]
-        items[int(key)] = _put(items[int(key)], rest, value)
+        items[int(key)] = put(items[int(key)], rest, value)
         return items
     inside = dict(container) if isinstance(container, Mapping) else {}
-    inside[key] = _put(inside.get(key), rest, value)
+    inside[key] = put(inside.get(key), rest, value)
     return inside
 
 

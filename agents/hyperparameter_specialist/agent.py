@@ -1,0 +1,26 @@
+"""The hyperparameter specialist: carries searches and range tests through. What it knows is in their sessions."""
+
+from __future__ import annotations
+
+from agents.hyperparameter_specialist.bench import Bench, Sayings
+from agents.hyperparameter_specialist.lr_range import test_range
+from agents.hyperparameter_specialist.tuning import Tuning
+from contracts.operator import SessionRequested
+from contracts.request.search import RangeTest, read_search
+from runtime.agent import Agent, Say, on
+from runtime.ground import Case
+
+
+class HyperparameterSpecialist(Agent):
+    """Chooses trials in children and has them trained as sessions of their own."""
+
+    @on
+    async def seek(self, asked: SessionRequested, case: Case, say: Say[Sayings]) -> None:
+        """Carry a search through to its end, from wherever the log says that it stands."""
+        if asked.kind != "search" or case.now.outcome is not None:
+            return
+        bench, wanted = Bench(self.role, case, say), read_search(asked.request)
+        if isinstance(wanted, RangeTest):
+            await test_range(wanted, bench)
+        else:
+            await Tuning(wanted, bench).run()

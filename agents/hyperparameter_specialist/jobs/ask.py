@@ -1,0 +1,74 @@
+"""Chooses the parameters of one trial: a fresh study is filled with the earlier trials and asked once.
+
+Nothing is kept between two questions, so the answer is a function of its arguments; the log is the storage.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from contracts.request.search import Choice, Interval, Search, Wholes
+from runtime.job import Job
+
+STATES = {"complete": TrialState.COMPLETE, "running": TrialState.RUNNING, "failed": TrialState.FAIL}
+
+
+def main(job: Job) -> dict[str, Any]:
+    """{"parameters": ...} for the trial `number`, after `past`, by `sampler`."""
+    search = Search.model_validate(job.args["search"])
+    return {"parameters": ask(search, job.args["sampler"], job.args["number"], job.args["past"])}
+
+
+def ask(search: Search, sampler: str, number: int, past: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same question has the same answer."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = {path: _distribution(domain) for path, domain in search.space.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(
+            sampler=_sampler(sampler, search.seed + number, len(space)),
+            direction="minimize" if search.minimizes else "maximize",
+        )
+        study.add_trials([_trial(search, space, one) for one in past])
+        chosen = study.ask(space).params
+    return {path: _outward(search.space[path], chosen[path]) for path in search.space}
+
+
+def _sampler(name: str, seed: int, parameters: int) -> BaseSampler:
+    first = max(5, parameters)
+    match name:
+        case "gp":
+            # Equal settings give equal values here, because a trial's seed is part of its request.
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, deterministic_objective=True)
+        case "tpe":
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _distribution(domain: Interval | Wholes | Choice) -> BaseDistribution:
+    if isinstance(domain, Interval):
+        return FloatDistribution(domain.low, domain.high, log=domain.log)
+    if isinstance(domain, Wholes):
+        return IntDistribution(domain.low, domain.values()[-1], log=domain.log, step=domain.step)
+    # Options may be lists, which a study cannot hold, so it chooses their places.
+    return CategoricalDistribution(tuple(range(len(domain.options))))
+
+
+def _trial(search: Search, space: dict[str, BaseDistribution], past: dict[str, Any]) -> FrozenTrial:
+    inward = {path: _inward(search.space[path], value) for path, value in past["parameters"].items()}
+    value = None if past["value"] is None else float.fromhex(past["value"])
+    return create_trial(state=STATES[past["state"]], value=value, params=inward, distributions=space)
+
+
+def _inward(domain: Interval | Wholes | Choice, value: Any) -> Any:
+    return domain.values().index(value) if isinstance(domain, Choice) else value
+
+
+def _outward(domain: Interval | Wholes | Choice, value: Any) -> Any:
+    return domain.values()[value] if isinstance(domain, Choice) else value

@@ -1,0 +1,58 @@
+"""Trains for a few steps while the learning rate rises geometrically. A sweep is a plan with a change at every step."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agents.hyperparameter_specialist import curve
+from contracts.request import Request
+from runtime.engine import seal
+from runtime.engine.dataset import Dataset
+from runtime.engine.loop import Run
+from runtime.engine.plan import Change, Plan
+from runtime.engine.resolve import resolve
+from runtime.job import Job
+from runtime.workloads import enlist
+
+WINDOW = 20
+NEVER = 10**9
+
+
+def main(job: Job) -> dict[str, Any]:
+    """{"rates": [hex], "losses": [hex]} up to the last step, or to where training broke."""
+    seal.apply(**job.args["seal"])
+    enlist(job.args["workloads"])
+    dataset = Dataset.open(Path(job.args["dataset"]))
+    request = Request.model_validate(job.args["request"])
+    tried, losses = sweep(request, dataset, job.args["low"], job.args["high"], job.args["steps"])
+    return {"rates": [one.hex() for one in tried], "losses": [float(one).hex() for one in losses]}
+
+
+def sweep(request: Request, dataset: Dataset, low: float, high: float, steps: int) -> tuple[list[float], list[float]]:
+    """The rates that were tried and the loss at each; it ends soon after the loss has left all bounds."""
+    run = Run.start(_plan(request, dataset, low, high, steps), dataset)
+    losses: list[float] = []
+    while not run.finished and curve.broken(losses) is None:
+        window = run.advance().window
+        assert window is not None  # noqa: S101 - a run that is not finished trains
+        losses += struct.unpack(f"<{len(window.losses) // 4}f", window.losses)
+    return curve.rates(low, high, steps)[: len(losses)], losses
+
+
+def _plan(request: Request, dataset: Dataset, low: float, high: float, steps: int) -> Plan:
+    optimizer = request.optimizer.model_copy(update={"learning_rate": low})
+    stopping = request.early_stopping.model_copy(update={"enabled": False})
+    constant = Request.model_fields["schedule"].get_default()
+    swept = request.model_copy(update={"optimizer": optimizer, "schedule": constant, "early_stopping": stopping})
+    resolved = replace(
+        resolve(swept, dataset.facts, cores=1, cuda=request.training.device == "cuda"),
+        steps_total=steps,
+        window=WINDOW,
+        every_steps=NEVER,
+        every_epochs=NEVER,
+    )
+    factor = curve.growth(low, high, steps)
+    return Plan(swept, resolved, tuple(Change(step, learning_rate=factor) for step in range(1, steps)))

@@ -1,0 +1,96 @@
+"""One learning-rate range test: finds prepared data or has them prepared, sweeps in a child, reads the curve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.bench import Bench, Sayings, any_grown
+from contracts.data_manager import DatasetRejected
+from contracts.hyperparameter_specialist import LearningRateSuggested, SearchCompleted, SearchFailed, TrialStarted
+from contracts.request import read_request
+from contracts.request.search import RangeTest
+from contracts.session import Session
+from runtime.profiles import torch_profile
+from runtime.workloads import Workloads
+
+JOB = "agents.hyperparameter_specialist.jobs.range_test:main"
+
+
+async def test_range(test: RangeTest, bench: Bench) -> None:
+    """Until the suggestion, or why there is none, has been said."""
+    request = read_request(test.base).resolved()
+    source = _with_dataset(request, bench) or await _prepared(request, bench)
+    dataset = source.dataset
+    if bench.cancelled or dataset is None:
+        await bench.say(_no_data(source, bench.cancelled))
+        return
+    device = "cuda" if request["training"]["device"] == "cuda" else "cpu"
+    args = {
+        "request": request,
+        "dataset": str(bench.ground.blobs.root / "datasets" / dataset.root),
+        "low": test.low,
+        "high": test.high,
+        "steps": test.steps,
+        "workloads": [one.as_json() for one in Workloads(bench.ground.home.root).needed(request)],
+        "seal": {"profile": "exact", "threads": 1},
+    }
+    answer = await bench.ask(JOB, args, torch_profile(1, device))
+    tried = [float.fromhex(one) for one in answer["rates"]]
+    losses = [float.fromhex(one) for one in answer["losses"]]
+    await bench.say(*_suggested(tried, losses, len(bench.now.trials)))
+
+
+def _with_dataset(request: dict[str, Any], bench: Bench) -> Session | None:
+    """A session whose data are those of the request, and stand in the store of this machine."""
+    place = bench.ground.blobs.root / "datasets"
+    for history in reversed(bench.ground.tail.histories.values()):
+        seen = history.state
+        if seen.dataset and seen.request.get("data") == request["data"] and (place / seen.dataset.root).is_dir():
+            return seen
+    return None
+
+
+async def _prepared(request: dict[str, Any], bench: Bench) -> Session:
+    """Have the data prepared by a trial of one epoch, and wait for no more than that."""
+    short = {**request, "name": "data for a range test", "export": {}, "training": {**request["training"], "epochs": 1}}
+    session = await bench.submit(read_request(short).resolved(), "data")
+    if not bench.now.trials:
+        await bench.say(TrialStarted(number=0, session=session, parameters={}))
+    trial = bench.history(session)
+    while not (trial.state.dataset or trial.state.outcome or bench.cancelled):
+        await any_grown((trial, bench.own), (trial.size, bench.own.size))
+    if trial.state.outcome is None:
+        await bench.cancel(session, "its data are prepared, which was all that was wanted")
+    return trial.state
+
+
+def _no_data(source: Session, cancelled: str) -> SearchFailed:
+    if cancelled:
+        return SearchFailed(message=f"cancelled: {cancelled}.", cure="Request the test again.")
+    problems = source.outcome.problems if isinstance(source.outcome, DatasetRejected) else []
+    why = "; ".join(one.get("message", "") for one in problems) or f"{source.id} has ended"
+    cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"
+    return SearchFailed(message=f"the data could not be prepared: {why}.", cure=cure)
+
+
+def _suggested(tried: list[float], losses: list[float], trials: int) -> tuple[Sayings, ...]:
+    found = curve.read(tried, losses)
+    if found.suggestion is None or found.steepest is None:
+        message = f"the loss falls at no learning rate between {tried[0]:g} and {tried[-1]:g}."
+        return (SearchFailed(message=message, cure="Try a wider range, or look at the data and the loss."),)
+    suggested = LearningRateSuggested(
+        rates=tried,
+        losses=losses,
+        suggestion=found.suggestion,
+        steepest=found.steepest,
+        diverged_at=found.diverged_at,
+    )
+    done = SearchCompleted(
+        trials=trials,
+        best_number=None,
+        best_session=None,
+        best_value=None,
+        best_parameters={"optimizer.learning_rate": found.suggestion},
+    )
+    return suggested, done

@@ -1,0 +1,151 @@
+"""Where a search stands, read from its session, and what is to be done next. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from contracts.data_manager import DatasetRejected
+from contracts.errors import InvalidRequest
+from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
+from contracts.request import read_request
+from contracts.request.search import Choice, Interval, Search, Wholes
+from contracts.session import Session
+
+LARGEST_GP = 200
+"""Trials up to which a Gaussian process is worth its time, which grows with their cube."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One earlier trial as a sampler sees it; `value` is None unless the state is complete."""
+
+    parameters: Mapping[str, Any]
+    state: Literal["complete", "running", "failed"]
+    value: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the value exact."""
+        value = None if self.value is None else self.value.hex()
+        return {"parameters": dict(self.parameters), "state": self.state, "value": value}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The trials of one search so far, by number; numbers are given in order from 0."""
+
+    search: Search
+    started: Mapping[int, TrialStarted]
+    finished: Mapping[int, TrialFinished]
+
+    @classmethod
+    def of(cls, session: Session, search: Search) -> Progress:
+        """As of one moment of the search's session."""
+        started = {one.number: one for one in session.trials}
+        return cls(search, started, {one.number: one for one in session.finished_trials})
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be; a grid may have fewer than were asked for."""
+        size = self.search.grid_size if sampler_of(self.search) == "grid" else None
+        return self.search.trials if size is None else min(size, self.search.trials)
+
+    @property
+    def running(self) -> Mapping[int, TrialStarted]:
+        """Trials that have not ended."""
+        return {number: one for number, one in self.started.items() if number not in self.finished}
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to try, or trying is of no use."""
+        return len(self.finished) >= self.total or any(one.state == "rejected" for one in self.finished.values())
+
+    def next_number(self) -> int | None:
+        """The trial that may begin now: those `parallel` and more before it have ended."""
+        number = len(self.started)
+        ready = all(one in self.finished for one in range(number - self.search.parallel + 1))
+        return number if number < self.total and ready and not self.complete else None
+
+    def before(self, number: int) -> list[Past]:
+        """What a trial is chosen by. Those in its window count as running even when they have ended by chance."""
+        return [
+            self._past(one) if one <= number - self.search.parallel else Past(self.started[one].parameters, "running")
+            for one in range(number)
+        ]
+
+    def best(self) -> TrialFinished | None:
+        """The finished trial with the best value, the earliest of equals."""
+        sign = 1 if self.search.minimizes else -1
+        valued = [(sign * one.value, one.number) for one in self.finished.values() if one.value is not None]
+        return self.finished[min(valued)[1]] if valued else None
+
+    def conclusion(self) -> SearchCompleted | SearchFailed:
+        """How the search ends."""
+        best = self.best()
+        if best is None:
+            states = sorted({one.state for one in self.finished.values()})
+            return SearchFailed(
+                message=f"none of {len(self.finished)} trials has a value ({', '.join(states)}).",
+                cure="Look at one of them: swarm sessions, swarm show SESSION.",
+            )
+        return SearchCompleted(
+            trials=len(self.finished),
+            best_number=best.number,
+            best_session=best.session,
+            best_value=best.value,
+            best_parameters=dict(self.started[best.number].parameters),
+        )
+
+    def _past(self, number: int) -> Past:
+        parameters, value = self.started[number].parameters, self.finished[number].value
+        return Past(parameters, "failed") if value is None else Past(parameters, "complete", value)
+
+
+def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
+    """The sampler that `auto` means here: everything when that is little, else the best for so many trials."""
+    if search.sampler != "auto":
+        return search.sampler
+    size = search.grid_size
+    if size is not None and size <= search.trials:
+        return "grid"
+    return "gp" if search.trials <= LARGEST_GP else "tpe"
+
+
+def finished(number: int, trial: Session, metric: str) -> TrialFinished:
+    """What a trial's ended session amounts to: its best value on the path, if it has one."""
+    state = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
+    best = trial.best.values.get(metric) if trial.best and state == "completed" else None
+    value = best if best is not None and math.isfinite(best) else None
+    return TrialFinished(number=number, session=trial.id, state=state, value=value)
+
+
+def base_parameters(search: Search) -> dict[str, Any] | None:
+    """The base's own values, which are tried first; None when one of them lies outside the space."""
+    try:
+        resolved = read_request(search.trial(0, {})).resolved()
+    except InvalidRequest:
+        return None
+    found = {path: value_at(resolved, path) for path in search.space}
+    return found if all(_inside(search.space[path], value) for path, value in found.items()) else None
+
+
+def value_at(request: Any, path: str) -> Any:
+    """The value at a dotted path; None where there is nothing."""
+    for key in path.split("."):
+        if isinstance(request, Mapping):
+            request = request.get(key)
+        elif isinstance(request, list) and key.isdigit() and int(key) < len(request):
+            request = request[int(key)]
+        else:
+            return None
+    return request
+
+
+def _inside(domain: Interval | Wholes | Choice, value: Any) -> bool:
+    if isinstance(domain, Choice):
+        return value in domain.values()
+    if not isinstance(value, int | float) or isinstance(value, bool) or not domain.low <= value <= domain.high:
+        return False
+    return isinstance(domain, Interval) or (isinstance(value, int) and (value - domain.low) % domain.step == 0)
