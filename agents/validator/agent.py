@@ -20,7 +20,9 @@ class Validator(Agent):
     @on
     async def judge(self, kept: CheckpointStored, case: Case) -> list[CheckpointValidated | ValidationFailed] | None:
         """One verdict per split; None for checkpoints that are kept for other reasons."""
-        found = [await self._verdict(task, case) for task in tasks(kept, case.session, case.history.facts)]
+        found = [
+            await self._verdict(task, case) for task in tasks(kept, case.session, case.history.facts[: case.position])
+        ]
         return found or None
 
     async def _verdict(self, task: Task, case: Case) -> CheckpointValidated | ValidationFailed:

@@ -54,19 +54,19 @@ def calibration(answers: np.ndarray, truth: np.ndarray) -> dict[str, Any] | None
     confidence = (raised / raised.sum(1, keepdims=True)).max(1)
     right = answers.argmax(1) == truth
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    rows = np.bincount(bins, minlength=BINS)
-    sure, hits = np.bincount(bins, confidence, BINS), np.bincount(bins, right, BINS)
+    rows = np.bincount(bins, minlength=BINS).tolist()
+    sure, hits = np.bincount(bins, confidence, BINS).tolist(), np.bincount(bins, right, BINS).tolist()
     listed = [
         {
             "below": (at + 1) / BINS,
-            "rows": int(rows[at]),
+            "rows": rows[at],
             "confidence": sure[at] / rows[at],
             "accuracy": hits[at] / rows[at],
         }
         for at in range(BINS)
         if rows[at]
     ]
-    return {"ece": float(np.abs(sure - hits).sum() / len(truth)), "bins": listed}
+    return {"ece": sum(abs(a - b) for a, b in zip(sure, hits, strict=True)) / len(truth), "bins": listed}
 
 
 def of_numbers(answers: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
