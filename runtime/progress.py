@@ -15,8 +15,10 @@ from runtime.sentences import figures, last_loss, plain, sentence
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-QUIET = frozenset({"window.recorded", "diagnosis.reached", "ledger.checkpointed", "checkpoint.promoted"})
-"""What moves the bar and is not worth a line of its own."""
+QUIET = frozenset(
+    {"window.recorded", "checkpoint.written", "checkpoint.promoted", "diagnosis.reached", "ledger.checkpointed"}
+)
+"""What moves the bar, or is followed by an event that says more, is not worth a line of its own."""
 
 Line = Mapping[str, Any]
 
@@ -35,6 +37,13 @@ class Progress(Protocol):
     ) -> None: ...
 
 
+def telling(line: Line) -> bool:
+    """Whether an event is worth a line: of checkpoints only those that stay."""
+    if line["name"] == "checkpoint.stored":
+        return bool(line["data"]["kept_as"])
+    return line["name"] not in QUIET
+
+
 def progress(stream: TextIO, *, live: bool) -> Progress:
     """The progress that fits the stream."""
     return Live(stream) if live else Plain(lambda text: print(text, file=stream, flush=True))
@@ -48,7 +57,7 @@ class Plain:
 
     def take(self, line: Line) -> None:
         """Write the event, unless it only moves a bar."""
-        if line["name"] not in QUIET:
+        if telling(line):
             self._write(plain(line))
 
     def __enter__(self) -> Self:
@@ -78,7 +87,7 @@ class Board:
     def take(self, line: Line) -> None:
         """Fold one more event."""
         data, name = line["data"], line["name"]
-        if name not in QUIET:
+        if telling(line):
             self.lately[line["lane"]] = sentence(line)
         fold = _FOLDS.get(name)
         if fold:

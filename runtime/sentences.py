@@ -113,7 +113,7 @@ def _failure(data: Data) -> str:
 
 
 def _exported(data: Data) -> str:
-    error = data["parity"].get("max_abs_error")
+    error = data["parity"].get("max_abs")
     parity = f", largest difference {short(error)} over {data['rows_compared']} rows" if error is not None else ""
     return f"model exported as {_model(data)}: {data['filename']} ({size(data['bytes'])}){parity}"
 
@@ -131,7 +131,8 @@ def _searched(data: Data) -> str:
 
 
 def _handler(data: Data) -> str:
-    return f"{data['role']}.{data['handler']} failed {data['attempts']} times: {data['error']} {data['cure']}".rstrip()
+    cure = "" if data["cure"] in data["error"] else data["cure"]
+    return f"{data['role']}.{data['handler']} failed {data['attempts']} times: {data['error']} {cure}".rstrip()
 
 
 def _divergence(data: Data) -> str:
@@ -171,7 +172,9 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "window.recorded": _window,
     "control.evaluated": _evaluated,
     "checkpoint.written": lambda d: f"checkpoint of step {d['step']} written ({d['reason']}, {size(d['bytes'])})",
-    "checkpoint.stored": lambda d: f"checkpoint of step {d['step']} verified, kept as {', '.join(d['kept_as'])}",
+    "checkpoint.stored": lambda d: (
+        f"checkpoint of step {d['step']} verified" + (f", kept as {', '.join(d['kept_as'])}" if d["kept_as"] else "")
+    ),
     "checkpoint.promoted": lambda d: f"checkpoint of step {d['step']} is the best",
     "checkpoint.pruned": lambda d: f"checkpoint of step {d['step']} let go ({size(d['freed_bytes'])} freed)",
     "checkpoint.corrupt": lambda d: f"checkpoint of step {d['step']} is CORRUPT: {d['reason']}",

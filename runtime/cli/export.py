@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from contracts.errors import Failed, NotVerified, SwarmError, TimedOut
+from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, swarm
+from runtime.sentences import figures, number
 
-PARITY = frozenset({"parity", "not-verified"})
-"""Refusals that say: the file does not compute what the checkpoint does."""
+KINDS: dict[str, type[SwarmError]] = {"unsupported": InvalidInput, "no-checkpoint": NotFound, "no-dataset": NotFound}
+"""What the exporter's own codes mean to a caller; its other codes are those of `contracts.errors`."""
 
 
 @command("export")
@@ -33,8 +35,8 @@ def export(
     if output is not None:
         path = _copied(path, Path(output).absolute())
     found = {"session": made["session"], "path": str(path), "format": made["format"], "quantize": made["quantize"]}
-    found |= {"digest": made["blob"], "bytes": made["bytes"], "parity": made["parity"]}
-    call.result(found, f"{path}\n{made['bytes']} bytes, digest {made['blob']}, parity {_parity(made['parity'])}")
+    found |= {"digest": made["blob"], "bytes": made["bytes"], "parity": _numbers(made["parity"])}
+    call.result(found, lambda: f"{path}\n{made['bytes']} bytes, digest {made['blob']}\n{figures(made['parity'])}")
 
 
 async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) -> tuple[dict[str, Any], Path]:
@@ -49,8 +51,15 @@ async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) 
         except TimeoutError:
             cure = f"Look for it: swarm show {name}"
             raise TimedOut(f"the export was not done within {within:g} s; it goes on.", cure=cure) from None
-    path = call.home.session(own) / "exports" / str(said["filename"])
-    return said | {"session": own, "blob": said["blob"]}, path
+    path = call.home.sessions / own / "exports" / str(said["filename"])
+    return said | {"session": own}, path if path.exists() else _blob(call, said["blob"])
+
+
+def _blob(call: Call, digest: str) -> Path:
+    """The file by its content, where the session's folder does not have it under its name."""
+    from bus.blobs import DirectoryBlobs
+
+    return DirectoryBlobs(call.home.blobs).path(digest)
 
 
 async def _count(found: Any, session: str) -> int:
@@ -75,7 +84,9 @@ def _fits(data: dict[str, Any], wish: dict[str, Any]) -> bool:
 
 
 def _refused(data: dict[str, Any]) -> SwarmError:
-    kind = NotVerified if data["code"] in PARITY else Failed
+    from runtime.client import error_of
+
+    kind = KINDS.get(data["code"]) or type(error_of(data))
     return kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])
 
 
@@ -86,7 +97,7 @@ def _copied(path: Path, output: Path) -> Path:
     return output
 
 
-def _parity(figures: dict[str, Any]) -> str:
-    from runtime.sentences import figures as shown
-
-    return shown(figures)
+def _numbers(exact: dict[str, Any]) -> dict[str, Any]:
+    """Exact figures as JSON numbers; one that is not finite stays the word it is."""
+    found = {name: number(value) for name, value in exact.items()}
+    return {name: value if math.isfinite(value) else str(value) for name, value in found.items()}

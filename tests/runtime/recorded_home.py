@@ -214,7 +214,7 @@ def exported(model: str, checkpoint: str) -> ModelExported:
         bytes=7,
         filename="model.onnx",
         opset=20,
-        parity={"max_abs_error": 1e-7},
+        parity={"max_abs": 1e-7},
         rows_compared=64,
         details={},
     )
