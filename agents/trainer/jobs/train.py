@@ -155,7 +155,8 @@ class Keeper:
         self.finish()
         self._kept.add(run.step)
         self._staged = run.tensors(self._staged)
-        segment = run.plan.segment_at(max(run.step - 1, 0))
+        # State belongs to the segment that computed it: a segment that begins at this step did not, not even at step 0.
+        segment = run.plan.segment_at(run.step - 1)
         self._work.put((segment, run.step, reason, dict(run.aliases)))
 
     def finish(self) -> None:
