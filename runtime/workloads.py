@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
-from runtime.profiles import torch_profile
 from runtime.workload_source import digest_of, read_source, workload_classes
 
 if TYPE_CHECKING:
@@ -86,6 +85,9 @@ class Workloads:
 
     async def add(self, path: str, children: Children, *, name: str = "") -> Registered:
         """Register `FILE` or `FILE:CLASS` under a name (the file's own by default), once a child could import it."""
+        # Jobs import this module too, and have no use for what runs them.
+        from runtime.profiles import torch_profile
+
         found = inspected(path, name=name)
         args = found.as_json()
         async with children.job("runtime.workloads:probe", args, profile=torch_profile(), purpose="probe") as child:

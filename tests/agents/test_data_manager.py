@@ -2,24 +2,30 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
+from agents.data_manager.agent import DataManager
 from agents.data_manager.allowed import opened
 from agents.data_manager.jobs.prepare import main
 from agents.data_manager.quality import firsts
 from agents.data_manager.splitting import assigned
 from agents.data_manager.store import Store
 from contracts.data_manager import DatasetPrepared, DatasetRejected
-from contracts.errors import InvalidRequest
+from contracts.errors import ChildDied, InvalidRequest
 from contracts.request.data import Split
+from runtime.children import Children
 from runtime.engine import workload as engine
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
+from runtime.workloads import Workloads, inspected
+from tests.agents.cases import Place
 
 
 class Bench:
@@ -447,3 +453,89 @@ def test_what_a_workload_gives_is_checked(bench: Bench, own: dict[str, Any], giv
 def test_options_that_a_workload_does_not_know_are_refused(bench: Bench, own: dict[str, Any]) -> None:
     (problem,) = bench.rejected(own | {"options": {"gives": 3}})
     assert problem["path"] == "data.options.gives"
+
+
+# The agent, with its jobs in children.
+
+IN_CHILDREN = pytest.mark.asyncio(loop_scope="module")
+
+MLP = {"architecture": "mlp", "hidden": [4]}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def children() -> AsyncIterator[Children]:
+    children = Children()
+    yield children
+    await children.close()
+
+
+async def answered(place: Place, request: dict[str, Any], kind: str = "training") -> list[Any]:
+    history = place.session(request, kind=kind)
+    return await place.react(DataManager(place.ground), "prepare", history, history.facts[0])
+
+
+@IN_CHILDREN
+async def test_training_and_trials_are_answered_and_nothing_else_is(tmp_path: Path, children: Children) -> None:
+    place = Place(tmp_path, children)
+    request = {"data": {"source": "iris"}, "model": MLP}
+    (first,), (second,) = await answered(place, request), await answered(place, request, "trial")
+    assert isinstance(first, DatasetPrepared)
+    assert (first.reused, second.reused) == (False, True)
+    assert Dataset.open(place.blobs.root / "datasets" / first.root).root == first.root
+    assert await answered(place, {"search": 1}, "search") == []
+    assert await answered(place, {"export": 1}, "export") == []
+
+
+@IN_CHILDREN
+async def test_files_beside_the_home_and_below_the_data_roots_may_be_read(tmp_path: Path, children: Children) -> None:
+    for folder in ("project", "open", "closed"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "table.csv").write_text(table())
+    place = Place(tmp_path / "project", children, data_roots=[str(tmp_path / "open")])
+    said = {}
+    for folder in ("project", "open", "closed"):
+        data = {"source": "csv", "path": str(tmp_path / folder / "table.csv"), "target": "kind"}
+        (said[folder],) = await answered(place, {"data": data, "model": MLP})
+    assert [type(one) for one in said.values()] == [DatasetPrepared, DatasetPrepared, DatasetRejected]
+    assert f"--data-root {tmp_path / 'closed'}" in said["closed"].problems[0]["cure"]
+
+
+@IN_CHILDREN
+async def test_a_workload_that_nobody_added_or_that_changed_is_rejected(tmp_path: Path, children: Children) -> None:
+    place = Place(tmp_path, children)
+    data = {"source": "workload", "workload": "mine"}
+    (unknown,) = await answered(place, {"data": data, "model": MLP})
+    assert isinstance(unknown, DatasetRejected)
+    assert "no workload 'mine'" in unknown.problems[0]["message"]
+    mine = tmp_path / "mine.py"
+    mine.write_text((Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text())
+    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    mine.write_text("# changed")
+    (changed,) = await answered(place, {"data": data, "model": MLP})
+    assert "has changed" in changed.problems[0]["message"]
+
+
+@IN_CHILDREN
+async def test_what_the_data_of_a_workload_raises_is_shown_as_its_last_line(tmp_path: Path, children: Children) -> None:
+    mine = tmp_path / "mine.py"
+    text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()
+    mine.write_text(text.replace("y = np.arange(o.rows) % 2", "y = 1 // 0  # mistaken"))
+    place = Place(tmp_path, children)
+    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    (said,) = await answered(place, {"data": {"source": "workload", "workload": "mine"}, "model": MLP})
+    assert isinstance(said, DatasetRejected)
+    (problem,) = said.problems
+    assert "ZeroDivisionError" in problem["message"]
+    assert "y = 1 // 0  # mistaken" in problem["message"]
+    assert problem["path"].startswith(str(mine))
+
+
+@IN_CHILDREN
+async def test_a_child_that_dies_is_no_verdict_about_the_data(tmp_path: Path, children: Children) -> None:
+    mine = tmp_path / "mine.py"
+    text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()
+    mine.write_text(text.replace("y = np.arange(o.rows) % 2", "import os; os.kill(os.getpid(), 9)"))
+    place = Place(tmp_path, children)
+    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    with pytest.raises(ChildDied):
+        await answered(place, {"data": {"source": "workload", "workload": "mine"}, "model": MLP})

@@ -5,6 +5,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime import workloads
@@ -26,10 +27,12 @@ class Mine(Workload):
         return model(batch["x"]).sum()
 """
 
+IN_CHILDREN = pytest.mark.asyncio(loop_scope="module")
+
 ANOTHER = MINE + "\nclass Other(Workload):\n    pass\n"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def children() -> AsyncIterator[Children]:
     children = Children()
     yield children
@@ -48,6 +51,7 @@ def known(tmp_path: Path) -> Workloads:
     return Workloads(tmp_path / "home")
 
 
+@IN_CHILDREN
 async def test_an_added_workload_is_found_by_the_name_of_its_file(
     known: Workloads, mine: Path, children: Children
 ) -> None:
@@ -57,6 +61,7 @@ async def test_an_added_workload_is_found_by_the_name_of_its_file(
     assert known.list() == [added]
 
 
+@IN_CHILDREN
 async def test_a_name_can_be_chosen_and_forgotten(known: Workloads, mine: Path, children: Children) -> None:
     await known.add(f"{mine}:Mine", children, name="spirals")
     assert [one.name for one in known.list()] == ["spirals"]
@@ -65,6 +70,7 @@ async def test_a_name_can_be_chosen_and_forgotten(known: Workloads, mine: Path, 
         known.resolve("spirals")
 
 
+@IN_CHILDREN
 async def test_a_changed_file_is_refused_showing_both_digests_and_the_cure(
     known: Workloads, mine: Path, children: Children
 ) -> None:
@@ -80,6 +86,7 @@ async def test_a_changed_file_is_refused_showing_both_digests_and_the_cure(
     assert known.resolve("mine").digest == now
 
 
+@IN_CHILDREN
 async def test_what_the_import_raises_is_shown_and_nothing_is_added(
     known: Workloads, mine: Path, children: Children
 ) -> None:
@@ -89,12 +96,14 @@ async def test_what_the_import_raises_is_shown_and_nothing_is_added(
     assert known.list() == []
 
 
+@IN_CHILDREN
 async def test_a_workload_that_lacks_a_method_is_refused(known: Workloads, mine: Path, children: Children) -> None:
     mine.write_text(MINE.replace("def loss", "def lost"))
     with pytest.raises(UserCodeFailed, match="lacks loss"):
         await known.add(str(mine), children)
 
 
+@IN_CHILDREN
 async def test_a_file_beside_the_workload_is_not_imported_because_nobody_pins_it(
     known: Workloads, mine: Path, children: Children
 ) -> None:
