@@ -20,6 +20,7 @@ from agents.exporter.agent import Exporter
 from agents.exporter.jobs import parity
 from agents.exporter.plan import FORMATS, Order, order_of, orders
 from bus.blobs import DirectoryBlobs
+from bus.memory import MemoryBus
 from contracts import envelope
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.data_manager import DatasetPrepared
@@ -30,6 +31,7 @@ from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import ExportRequested, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted
+from runtime import roster
 from runtime.children import Children
 from runtime.engine import checkpoint, dataset, digest, state
 from runtime.engine.facts import describe
@@ -38,6 +40,7 @@ from runtime.ground import Case
 from runtime.history import History
 from runtime.home import Home
 from runtime.profiles import torch_profile
+from tests import harness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -285,7 +288,8 @@ async def test_weights_are_those_of_the_checkpoint_under_the_names_of_a_state_di
     net.load_state_dict(found)
     assert digest.root(state.weights(net)) == kept.weights_digest
     assert made.parity["max_abs"] == 0
-    assert (shown(place, history, made).parent / "model.safetensors.config.json").exists()
+    beside = (shown(place, history, made).parent / "model.safetensors.config.json").read_bytes()
+    assert place.blobs.get(made.details["beside"]["config.json"]) == beside
 
 
 async def test_two_formats_wanted_are_two_answers_and_a_restart_makes_only_what_is_missing(
@@ -492,3 +496,37 @@ async def test_an_export_session_that_names_no_checkpoint_is_refused() -> None:
     refused = order_of({"format": "onnx", "dataset": ZERO})
     assert isinstance(refused, ExportRefused)
     assert "checkpoint_blob" in refused.message
+
+
+EVERYBODY_ELSE = tuple(role for role in roster.BUILT_IN if role != "exporter")
+
+
+async def test_in_a_whole_crew_the_seal_waits_for_every_file_that_was_asked_for(tmp_path: Path) -> None:
+    async with harness.crew(tmp_path) as crew:
+        request = harness.small_request(export={"formats": ["onnx", "safetensors"], "quantize": ["int8"]})
+        session = await crew.desk.submit(read_request(request).resolved())
+        ended = await harness.until_ended(crew, session)
+    assert ended.state == "completed"
+    assert [(one.format, one.quantize) for _, one in ended.exports] == [
+        ("onnx", ""),
+        ("onnx", "int8"),
+        ("safetensors", ""),
+    ]
+    assert {one.checkpoint_step for _, one in ended.exports} == {ended.best.step if ended.best else None}
+    assert not ended.waived
+
+
+async def test_an_exporter_that_comes_later_makes_what_is_owed_and_one_that_comes_again_makes_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    bus = MemoryBus()
+    async with harness.crew(tmp_path, EVERYBODY_ELSE, bus=bus, waive_after_seconds=60.0) as crew:
+        request = harness.small_request(export={"formats": ["safetensors", "onnx"]})
+        session = await crew.desk.submit(read_request(request).resolved())
+        await harness.until_said(crew, session, "training.completed")
+    async with harness.crew(tmp_path, bus=bus, waive_after_seconds=60.0) as crew:
+        await harness.until_said(crew, session, "model.exported")
+    async with harness.crew(tmp_path, bus=bus, waive_after_seconds=60.0) as crew:
+        ended = await harness.until_ended(crew, session)
+    assert [one.format for _, one in ended.exports] == ["safetensors", "onnx"]
+    assert ended.state == "completed"

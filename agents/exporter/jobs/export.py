@@ -8,6 +8,7 @@ from typing import Any
 from agents.exporter.jobs.formats import named
 from agents.exporter.jobs.refusal import refusing
 from agents.exporter.jobs.trained import load
+from bus.blobs import digest_of
 from runtime.job import Job
 
 
@@ -17,7 +18,8 @@ def main(job: Job) -> dict[str, Any]:
     order, path = job.args["order"], Path(job.args["work"]) / job.args["filename"]
     trained = load(job.args)
     written = named(order["format"]).write(trained, order["quantize"], path)
+    details = written.details | {"weights_digest": trained.checkpoint.weights_digest}
     for suffix, content in written.beside.items():
         path.with_name(f"{path.name}.{suffix}").write_bytes(content)
-    details = written.details | {"weights_digest": trained.checkpoint.weights_digest}
-    return {"opset": written.opset, "details": details | {"beside": list(written.beside)}}
+        details.setdefault("beside", {})[suffix] = digest_of(content)
+    return {"opset": written.opset, "details": details}
