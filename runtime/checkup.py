@@ -68,7 +68,7 @@ def _torch(home: Home, settings: Settings) -> Iterator[Finding]:
 
 
 def _server(home: Home, settings: Settings) -> Iterator[Finding]:
-    from bus.server import find_binary, version
+    from bus.binary import find_binary, version
 
     if settings.url:
         yield Finding("ok", "server", f"uses {settings.url}")

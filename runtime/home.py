@@ -72,6 +72,11 @@ class Home:
         return self.root / "sessions"
 
     @property
+    def lock_file(self) -> Path:
+        """What the host holds, and names in its refusal when another does."""
+        return self.root / "lock"
+
+    @property
     def host_log(self) -> Path:
         """Where a background host writes."""
         return self.root / "host.log"
@@ -122,13 +127,15 @@ class Home:
 
     def lock(self) -> int:
         """Hold the home alone; the descriptor is handed to the server, so that a store has one server."""
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             raise Refused(
-                f"the home {str(self.root)!r} is held by another host.", cure="Use it: swarm status; or end it: swarm down"
+                f"the home {str(self.root)!r} is held by another host.",
+                cure="Use it: swarm status; or end it: swarm down",
+                path=str(self.lock_file),
             ) from None
         self._lock = descriptor
         return descriptor

@@ -209,11 +209,15 @@ class Drawn:
         epoch = f"epoch {board.epoch}/{board.epochs}" if board.epochs else ""
         loss = f"loss {board.loss:.4g}" if board.loss is not None else ""
         bar = ProgressBar(total=board.total or None, completed=board.step, width=24, pulse=not board.total)
-        head.add_row(Text(what, style="bold"), bar, Text(steps), Text(epoch), Text(loss), Text(board.metrics))
+        for _ in range(5):
+            head.add_column(no_wrap=True)
+        head.add_row(Text(what, style="bold"), bar, Text(steps), Text(epoch), Text(loss))
         yield head
-        rows = Table.grid(padding=(0, 1))
-        rows.add_column(no_wrap=True)
-        rows.add_column(no_wrap=True, overflow="ellipsis")
+        if board.metrics:
+            yield Text(f"  {board.metrics}", no_wrap=True, overflow="ellipsis")
+        rows = Table.grid(padding=(0, 1), expand=True)
+        rows.add_column(no_wrap=True, min_width=2 + max(map(len, board.lately), default=0))
+        rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for lane, told in board.lately.items():
             rows.add_row(Text(f"  {lane}", style="cyan"), Text(told, style="dim"))
         yield rows

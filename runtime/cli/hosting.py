@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from runtime.home import HostRecord
 
 PATIENCE = 60.0
-_PAUSE = 0.02
+_PAUSE, _HELD_PAUSE = 0.02, 0.5
 
 
 class HostFailed(Failed):
@@ -33,14 +34,33 @@ class HostFailed(Failed):
         self.exit_code = exit_code  # type: ignore[misc]
 
 
+class _GoneError(Exception):
+    """The recorded host died while it was waited for."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A host that was started: its process, and where its words begin in the log."""
+
+    process: subprocess.Popen[bytes]
+    begins: int
+
+
 def ensure(call: Call, patience: float = PATIENCE) -> HostRecord:
-    """A ready host of this home: the one that runs, or a new one in the background."""
-    host = call.home.host()
-    if host is not None and host.alive:
-        return _until_ready(call, None, 0, patience)
-    call.home.prepare()
-    begins = call.home.host_log.stat().st_size if call.home.host_log.exists() else 0
-    return _until_ready(call, _spawn(call), begins, patience)
+    """A ready host of this home: the one that runs or is just starting, or a new one in the background."""
+    deadline = time.monotonic() + patience
+    while True:
+        host = call.home.host()
+        start = None if host is not None and host.alive else _start(call)
+        try:
+            return _until_ready(call, start, deadline, patience)
+        except _GoneError:
+            continue  # the recorded host died while it was waited for; the next one clears away what it left
+        except HostFailed as error:
+            # Held, and by nobody on record: another host is just starting, or one that died is not quite gone.
+            if error.path != str(call.home.lock_file) or time.monotonic() > deadline:
+                raise
+            time.sleep(_HELD_PAUSE)
 
 
 def ready(host: HostRecord | None) -> bool:
@@ -58,8 +78,9 @@ def greets(url: str, timeout: float = 1.0) -> bool:
         return False
 
 
-def _spawn(call: Call) -> subprocess.Popen[bytes]:
+def _start(call: Call) -> _Start:
     """Start the host in a session of its own; it shares no descriptor with whoever called us."""
+    call.home.prepare()
     # -P keeps the folder it is started in out of the import path: a user's `agents/` must not shadow ours.
     arguments = [sys.executable, "-P", "-m", "runtime.cli.main", "up", "--json", "--home", str(call.home.root)]
     arguments += ["--url", call.settings.url] if call.settings.url else []
@@ -67,28 +88,24 @@ def _spawn(call: Call) -> subprocess.Popen[bytes]:
     for root in call.settings.data_roots:
         arguments += ["--data-root", root]
     with call.home.host_log.open("ab") as log:
-        return subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        begins = log.tell()
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
         )
+    return _Start(process, begins)
 
 
-def _until_ready(call: Call, child: subprocess.Popen[bytes] | None, begins: int, patience: float) -> HostRecord:
-    deadline = time.monotonic() + patience
+def _until_ready(call: Call, start: _Start | None, deadline: float, patience: float) -> HostRecord:
     while time.monotonic() < deadline:
         host = call.home.host()
         if host is not None and ready(host):
             return host
         lives = host is not None and host.alive
-        if child is not None and child.poll() is not None and not lives:
-            raise _what_went_wrong(call, child.returncode, begins)
-        if child is None and not lives:
-            # It died while we waited for it; what it left is cleared away by the next one.
-            return ensure(call, deadline - time.monotonic())
+        if start is None and not lives:
+            raise _GoneError
+        if start is not None and start.process.poll() is not None and not lives:
+            raise _what_went_wrong(call, start.process.returncode, start.begins)
         time.sleep(_PAUSE)
     raise TimedOut(f"the host was not ready within {patience:.0f} s.", cure=f"See {call.home.host_log}.")
 
@@ -103,7 +120,7 @@ def _what_went_wrong(call: Call, code: int, begins: int) -> SwarmError:
         if error:
             return HostFailed(error, max(code, 1))
     said = "\n".join(lines[-5:]) or "it said nothing"
-    ended = f"signal {process_signal(code)}" if code < 0 else f"code {code}"
+    ended = f"signal {-code}" if code < 0 else f"code {code}"
     return Failed(f"the host ended with {ended} before it was ready:\n{said}", cure=f"See {call.home.host_log}.")
 
 
@@ -114,11 +131,6 @@ def _error_in(line: str) -> dict[str, str] | None:
         return None
     error = found.get("error") if isinstance(found, dict) else None
     return error if isinstance(error, dict) and {"code", "message", "path", "cure"} <= error.keys() else None
-
-
-def process_signal(code: int) -> int:
-    """The signal in a negative exit code."""
-    return -code
 
 
 def end(host: HostRecord, patience: float) -> bool:
