@@ -6,6 +6,7 @@ Every reply is one JSON object, `{"error": {...}}` when the answer is no. The de
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -214,10 +215,9 @@ class Desk:
         history, after = self._history(body), int(body.get("after") or 0)
         wait, limit = min(float(body.get("wait") or 0), _LONGEST_WAIT), min(int(body.get("limit") or 200), _MOST_EVENTS)
         if wait and history.size <= after and not ended(history.state):
-            try:
-                await asyncio.wait_for(history.grown(after), wait)
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await history.grown(after)
         lines, size = [], 0
         for fact in history.facts[after : after + limit]:
             line = event_line(fact)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from agents.ledger.book import Book
 from contracts.errors import NotVerified
@@ -80,7 +81,6 @@ class Ledger(Agent):
         if case.now.outcome is None:
             unnoted = case.history.derived(Book()).unnoted
             wait = max(0.05, due - asyncio.get_running_loop().time()) if unnoted else None
-        try:
-            await asyncio.wait_for(case.history.grown(seen), wait)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await case.history.grown(seen)

@@ -51,7 +51,9 @@ class Inbox:
         if self._frames.empty() and not self._grown.is_set():
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), timeout)
+                # Not wait_for: before Python 3.12 it can swallow a cancellation.
+                async with asyncio.timeout(timeout):
+                    await self._arrived.wait()
             except TimeoutError:
                 return [GROWN]
         news: list[News] = []

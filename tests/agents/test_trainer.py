@@ -1,0 +1,169 @@
+"""What the trainer promises: a claim, windows, decisions at grid steps, and the same bits after any end of a child."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.memory import MemoryBus
+from contracts.diagnostician import InterventionProposed
+from contracts.request import read_request
+from contracts.trainer import TrainingCompleted, WindowRecorded
+from runtime.crew import Crew
+from tests.harness import crew, small_request, until_ended, until_said
+
+TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician")
+
+
+async def submitted(made: Crew, **changes: Any) -> str:
+    return await made.desk.submit(read_request(small_request(**changes)).resolved(), request_id="r1")
+
+
+def windows(made: Crew, session: str) -> list[tuple[int, int, str]]:
+    history = made.tail.history(session)
+    found = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
+    on_path = [one for one in found if history.state.on_path(one.segment, one.last)]
+    return [(one.first, one.last, one.weights_digest) for one in on_path]
+
+
+async def undisturbed(home: Path, **changes: Any) -> tuple[str, list[tuple[int, int, str]]]:
+    async with crew(home, TRAINING) as made:
+        session = await submitted(made, **changes)
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        return state.outcome.weights_digest, windows(made, session)
+
+
+async def test_the_same_request_in_two_homes_ends_in_the_same_bits(tmp_path: Path) -> None:
+    one, seen = await undisturbed(tmp_path / "a")
+    other, also = await undisturbed(tmp_path / "b")
+    assert one == other
+    assert seen == also
+
+
+async def test_another_seed_ends_in_other_bits(tmp_path: Path) -> None:
+    one, _ = await undisturbed(tmp_path / "a")
+    other, _ = await undisturbed(tmp_path / "b", reproducibility={"seed": 7})
+    assert one != other
+
+
+async def test_a_killed_child_is_replaced_and_the_bits_are_the_same(tmp_path: Path) -> None:
+    digest, seen = await undisturbed(tmp_path / "a")
+    async with crew(tmp_path / "b", TRAINING) as made:
+        session = await submitted(made)
+        await until_said(made, session, "checkpoint.written")
+        kill_trainer_child(made)
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.outcome.weights_digest == digest
+        assert windows(made, session) == seen
+
+
+def kill_trainer_child(made: Crew) -> None:
+    for one in made.children.running():
+        if one.purpose == "train":
+            os.kill(one.pid, signal.SIGKILL)
+
+
+async def test_a_drained_session_goes_on_by_itself_with_the_same_bits(tmp_path: Path) -> None:
+    digest, seen = await undisturbed(tmp_path / "a")
+    bus = MemoryBus()
+    async with crew(tmp_path / "b", TRAINING, bus=bus) as made:
+        session = await submitted(made)
+        await until_said(made, session, "window.recorded")
+        made.draining.set()
+        paused = await until_said(made, session, "training.paused")
+        assert paused.event.by == "drain"
+    async with crew(tmp_path / "b", TRAINING, bus=bus) as made:
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.claim is not None
+        assert state.claim.epoch == 2
+        assert state.outcome.weights_digest == digest
+        assert windows(made, session) == seen
+
+
+async def test_a_crew_that_vanishes_in_mid_training_is_followed_by_one_that_ends_in_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    digest, seen = await undisturbed(tmp_path / "a")
+    bus = MemoryBus()
+    async with crew(tmp_path / "b", TRAINING, bus=bus) as made:
+        session = await submitted(made)
+        await until_said(made, session, "control.evaluated")
+    async with crew(tmp_path / "b", TRAINING, bus=bus) as made:
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.outcome.weights_digest == digest
+        assert windows(made, session) == seen
+
+
+async def test_a_person_pauses_and_resumes(tmp_path: Path) -> None:
+    digest, _ = await undisturbed(tmp_path / "a", training={"epochs": 20, "batch_size": 64})
+    async with crew(tmp_path / "b", TRAINING) as made:
+        session = await submitted(made, training={"epochs": 20, "batch_size": 64})
+        await until_said(made, session, "window.recorded")
+        await made.desk.verbs["pause"]({"session": session})
+        await until_said(made, session, "training.paused")
+        assert made.tail.history(session).state.state == "paused"
+        await made.desk.verbs["resume"]({"session": session})
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.outcome.weights_digest == digest
+
+
+async def test_a_cancelled_session_ends_cancelled(tmp_path: Path) -> None:
+    async with crew(tmp_path / "a", TRAINING) as made:
+        session = await submitted(made, training={"epochs": 500, "batch_size": 64})
+        await until_said(made, session, "window.recorded")
+        await made.desk.verbs["cancel"]({"session": session, "reason": "enough"})
+        state = await until_ended(made, session)
+        assert state.state == "cancelled"
+
+
+async def test_a_proposal_rewinds_and_what_was_recorded_after_it_is_off_the_path(tmp_path: Path) -> None:
+    async with crew(tmp_path / "a", TRAINING) as made:
+        session = await submitted(made, training={"epochs": 30, "batch_size": 64})
+        history = made.tail.history(session)
+        async with asyncio.timeout(30):
+            while history.state.step < 150:
+                await history.grown(history.size)
+        proposal = InterventionProposed(
+            rule="person", segment=1, rewind_to=50, changes={"learning_rate": 0.5}, reason="test", automatic=False
+        )
+        await made.ground.speak("diagnostician", session, proposal, history.state.last_window_id)
+        applied = await until_said(made, session, "intervention.applied")
+        assert applied.event.step == 50
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.outcome.segment == 2
+        path = windows(made, session)
+        assert [first for first, _, _ in path] == sorted({first for first, _, _ in path})
+
+
+async def test_a_proposal_for_a_segment_that_is_over_is_declined(tmp_path: Path) -> None:
+    async with crew(tmp_path / "a", TRAINING) as made:
+        session = await submitted(made, training={"epochs": 30, "batch_size": 64})
+        window = await until_said(made, session, "window.recorded")
+        proposal = InterventionProposed(
+            rule="person", segment=9, rewind_to=0, changes={}, reason="test", automatic=False
+        )
+        await made.ground.speak("diagnostician", session, proposal, window.id)
+        declined = await until_said(made, session, "intervention.declined")
+        assert "over" in declined.event.reason
+        await until_ended(made, session)
+
+
+@pytest.mark.parametrize("rate", [1000.0])
+async def test_a_diverging_training_is_rewound_and_tamed(tmp_path: Path, rate: float) -> None:
+    optimizer = {"type": "sgd", "learning_rate": rate}
+    async with crew(tmp_path / "a", TRAINING) as made:
+        session = await submitted(made, optimizer=optimizer, training={"epochs": 4, "batch_size": 64})
+        state = await until_ended(made, session)
+        assert state.diagnoses
+        assert state.segments[1:], "auto_fix rewinds a session whose loss is not finite"

@@ -1,0 +1,92 @@
+"""A whole crew in the test's own process on the in-memory bus: real keys, real folds, real children, no server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bus.keys import KeyStore
+from bus.memory import MemoryBus
+from contracts.envelope import Fact
+from contracts.keyring import ROOT, keyring_session
+from contracts.session import ENDED, Session
+from runtime import deployment, roster, settings
+from runtime.crew import Crew
+from runtime.home import Home
+from runtime.host import wake_subjects
+
+FAST = {"waive_after_seconds": 3.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
+
+
+class _DoneError(Exception):
+    """The test is over."""
+
+
+@asynccontextmanager
+async def crew(
+    home: Path, roles: Iterable[str] = roster.BUILT_IN, *, bus: MemoryBus | None = None, **given: Any
+) -> AsyncIterator[Crew]:
+    """Agents of these roles at work on a memory bus, in a home of their own."""
+    place = Home(home)
+    place.prepare()
+    keys = deployment.signers(KeyStore(place.keys))
+    bus = bus or MemoryBus()
+    await bus.provision()
+    options = settings.load(home=str(home), **(FAST | given))
+    made = Crew(bus, place, options, keys, instance=deployment.instance_of(keys), root=KeyStore(place.keys).pinned())
+    made.tail.keyring = keyring_session(keys[ROOT].public)
+    agents = roster.load_all(roles)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await made.follow(tasks)
+            await deployment.open_keyring(bus, made.tail, keys, made.source)
+            for role, kind in agents.items():
+                await bus.consumer(role, wake_subjects(kind))
+            tasks.create_task(made.desk.run())
+            made.employ(tasks, agents)
+            await made.ready()
+            yield made
+            raise _DoneError
+    except* _DoneError:
+        pass
+    finally:
+        await made.close()
+
+
+async def until_ended(made: Crew, session: str, seconds: float = 60.0) -> Session:
+    """The session once it is sealed."""
+    history = made.tail.history(session)
+    async with asyncio.timeout(seconds):
+        while history.state.state not in ENDED:
+            await history.grown(history.size)
+    return history.state
+
+
+async def until_said(made: Crew, session: str, name: str, seconds: float = 60.0) -> Fact:
+    """The first event of that name in the session."""
+    history = made.tail.history(session)
+    async with asyncio.timeout(seconds):
+        while True:
+            for fact in history.facts:
+                if fact.name == name:
+                    return fact
+            await history.grown(history.size)
+
+
+def small_request(**changes: Any) -> dict[str, Any]:
+    """A training of a few hundred steps that takes about a second."""
+    request: dict[str, Any] = {
+        "name": "small",
+        "data": {"source": "digits", "split": {"train": 0.8, "val": 0.1, "test": 0.1, "stratify": True}},
+        "model": {"architecture": "mlp", "hidden": [32], "dropout": 0.1},
+        "loss": {"type": "cross_entropy"},
+        "optimizer": {"type": "adamw", "learning_rate": 0.001},
+        "training": {"epochs": 5, "batch_size": 64},
+        "checkpoints": {"every_steps": 50},
+        "export": {"formats": []},
+        "diagnosis": {"auto_fix": True},
+    }
+    return request | changes
