@@ -115,8 +115,8 @@ def _explained(here: Diagnosis, finding: Finding) -> Finding:
 
 
 def _with_verdicts(here: D, findings: Sequence[Finding]) -> D:
-    again = any(one.remedy for one in findings)
-    found = [(one, one.verdict(here.evidence, again=again)) for one in here.watched]
+    problem = next((one.rule for one in findings if one.remedy), "")
+    found = [(one, one.verdict(here.evidence, problem)) for one in here.watched]
     watched = tuple(one for one, verdict in found if verdict is None)
     return replace(here, watched=watched, verdicts=tuple(verdict for _, verdict in found if verdict is not None))
 

@@ -25,10 +25,11 @@ class Watched:
     until: int
     loss: float
 
-    def verdict(self, seen: Evidence, *, again: bool) -> OutcomeJudged | None:
-        """What can be said at the newest fact: the problem is back, or the steps that showed it were passed."""
-        if again and self.rule:
-            return self._said(seen, helped=False, message=f"{self.rule} came back in segment {seen.segment}.")
+    def verdict(self, seen: Evidence, problem: str) -> OutcomeJudged | None:
+        """What can be said at the newest fact: a grave problem again, or the steps that showed it were passed."""
+        if problem and self.rule:
+            what = "came back" if problem == self.rule else f"was followed by {problem}"
+            return self._said(seen, helped=False, message=f"{self.rule} {what} in segment {seen.segment}.")
         if seen.newest != "window" or seen.step < self.until:
             return None
         return self._by_figures(seen)

@@ -1,4 +1,4 @@
-"""Most units of a layer answer to no row of a batch; when all are silent and nothing was learned, it is beyond hope."""
+"""Most units of a layer answer to no row of a batch; when nearly all are and nothing is learned, hope is gone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ class DeadUnits:
     name: str = "dead_units"
     windows: int = 3
     share: float = 0.5
+    hopeless: float = 0.95
     learned: float = 0.7
     factor: float = 0.1
     clip: float = 1.0
 
     def look(self, seen: Evidence) -> Finding | None:
-        """Name the worst layer; without a living unit no gradient passes, so only going back helps."""
+        """Name the worst layer; with hardly a living unit hardly a gradient passes, so only going back helps."""
         recent = seen.windows[-self.windows :]
         if seen.newest != "window" or len(recent) < self.windows or not all(one.finite for one in recent):
             return None
@@ -35,14 +36,14 @@ class DeadUnits:
             return None
         return Finding(
             self.name,
-            "critical" if worst == 1.0 else "warning",
+            "critical" if worst >= self.hopeless else "warning",
             recent[0].first,
             recent[-1].last,
             f"{worst:.0%} of the units of {name!r} were silent for a whole batch in {self.windows} windows in a row.",
             "Lower optimizer.learning_rate, or choose model.activation gelu, which cannot die.",
             tuple(one.id for one in recent),
             {f"dead:{layer}": share for layer, share in silent.items() if share > self.share},
-            self._remedy(seen, name, recent) if worst == 1.0 else None,
+            self._remedy(seen, name, recent) if worst >= self.hopeless else None,
         )
 
     def _remedy(self, seen: Evidence, layer: str, recent: tuple[Stretch, ...]) -> Remedy | None:
@@ -51,7 +52,7 @@ class DeadUnits:
             return None
         target = seen.planned(recent[0].first)
         reason = (
-            f"No unit of {layer!r} was alive after step {recent[0].last}; from step {target} again with {self.factor:g}"
-            f" of the learning rate and gradients clipped at {self.clip:g}."
+            f"Hardly a unit of {layer!r} was alive after step {recent[0].last}; from step {target} again with"
+            f" {self.factor:g} of the learning rate and gradients clipped at {self.clip:g}."
         )
         return Remedy(target, {"learning_rate": self.factor, "grad_clip": self.clip}, reason)

@@ -1,0 +1,147 @@
+"""What a search request promises: it is read whole or refused with every problem, and its trials are requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from contracts.errors import InvalidRequest
+from contracts.request import read_request
+from contracts.request.search import RangeTest, Search, read_search
+
+BASE: dict[str, Any] = {
+    "data": {"source": "digits"},
+    "model": {"architecture": "mlp"},
+    "optimizer": {"type": "adamw", "learning_rate": 0.001},
+    "export": {"formats": ["onnx"]},
+}
+RATE = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}
+
+
+def search(**changes: Any) -> Search:
+    found = read_search({"base": BASE, "space": {"optimizer.learning_rate": RATE}} | changes)
+    assert isinstance(found, Search)
+    return found
+
+
+def problems(raw: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as refused:
+        read_search(raw)
+    return {one.path: f"{one.message}. {one.cure}" for one in refused.value.problems}
+
+
+def test_the_example_is_a_search() -> None:
+    text = (Path(__file__).parents[2] / "examples" / "tune.yaml").read_text()
+    found = read_search(yaml.safe_load(text))
+    assert isinstance(found, Search)
+    assert found.space["optimizer.learning_rate"].low == 1e-4  # type: ignore[union-attr]
+    assert found.minimizes
+
+
+def test_what_is_written_out_is_read_again_as_the_same_search() -> None:
+    for found in (search(trials=5, sampler="tpe"), read_search({"method": "lr_range", "base": BASE})):
+        assert read_search(found.resolved()) == found
+
+
+def test_every_problem_is_told_at_once_with_its_path_and_cure() -> None:
+    told = problems(
+        {
+            "base": {**BASE, "model": {"architecture": "mpl"}},
+            "space": {
+                "optimizer.learning_rate": {"type": "float", "low": 1, "high": 0.1},
+                "model.dropout": {"type": "flaot", "low": 0},
+                "training.epochs": {"type": "int", "low": "x", "high": 3},
+            },
+            "trials": 0,
+            "samples": 3,
+        }
+    )
+    assert set(told) == {
+        "space.optimizer.learning_rate",
+        "space.model.dropout.type",
+        "space.training.epochs.low",
+        "trials",
+        "samples",
+        "base.model.architecture",
+    }
+    assert "Make `low` smaller" in told["space.optimizer.learning_rate"]
+    assert "Did you mean 'float'?" in told["space.model.dropout.type"]
+    assert "Did you mean 'mlp'?" in told["base.model.architecture"]
+
+
+@pytest.mark.parametrize(
+    ("path", "domain", "cure"),
+    [
+        ("optimizer.learnin_rate", RATE, "Did you mean 'learning_rate'?"),
+        ("optimiser.learning_rate", RATE, "Write section.key"),
+        ("model.dropout", {"type": "float", "low": 0.0, "high": 1.5}, "less than 1"),
+        ("model.architecture", {"type": "choice", "options": ["mlp", "resnet"]}, "Known:"),
+        ("early_stopping.metric", {"type": "choice", "options": ["val_loss"]}, "Leave them out."),
+    ],
+)
+def test_a_parameter_that_a_trial_would_be_refused_for_is_refused_now(
+    path: str, domain: dict[str, Any], cure: str
+) -> None:
+    told = problems({"base": BASE, "space": {path: domain}})
+    assert any(one.startswith("space") and cure in said for one, said in told.items()), told
+
+
+def test_a_metric_that_cannot_judge_the_base_is_refused() -> None:
+    assert "metric" in problems({"base": BASE, "space": {"optimizer.learning_rate": RATE}, "metric": "val_rmse"})
+    assert "metric" in problems({"base": BASE, "space": {"optimizer.learning_rate": RATE}, "metric": "loss"})
+
+
+def test_logarithms_of_nothing_and_grids_without_end_are_refused() -> None:
+    told = problems({"base": BASE, "space": {"model.dropout": {"type": "float", "low": 0, "high": 0.5, "log": True}}})
+    assert "above 0" in told["space.model.dropout"]
+    assert "sampler" in problems({"base": BASE, "space": {"optimizer.learning_rate": RATE}, "sampler": "grid"})
+
+
+def test_an_unknown_method_and_a_missing_base_are_named() -> None:
+    assert "Did you mean 'lr_range'?" in problems({"method": "lr-range", "base": BASE})["method"]
+    assert set(problems({"space": {"optimizer.learning_rate": RATE}})) == {"base"}
+    assert "space" in problems({"base": BASE})
+
+
+def test_a_trial_is_a_request_with_the_values_put_in_and_is_not_exported() -> None:
+    found = search(metric="val_accuracy", name="tries")
+    request = read_request(found.trial(3, {"optimizer.learning_rate": 0.02, "model.dropout": 0.2}))
+    assert request.name == "tries-3"
+    assert request.optimizer.learning_rate == 0.02
+    assert request.early_stopping.metric == "val_accuracy"
+    assert request.export.formats == ()
+    assert found.base == BASE
+
+
+def test_the_direction_follows_from_the_metric_unless_it_is_given() -> None:
+    assert search().minimizes
+    assert not search(metric="val_accuracy").minimizes
+    assert not search(direction="maximize").minimizes
+
+
+def test_a_grid_has_every_combination_once() -> None:
+    space = {
+        "model.hidden": {"type": "choice", "options": [[16], [32]]},
+        "training.epochs": {"type": "int", "low": 1, "high": 5, "step": 2},
+    }
+    found = search(space=space)
+    rows = list(found.grid())
+    assert found.grid_size == len(rows) == 6
+    assert rows[1] == {"model.hidden": [16], "training.epochs": 3}
+    assert search().grid_size is None
+
+
+def test_overrides_reach_into_the_base() -> None:
+    found = read_search(search().resolved(), overrides=["trials=3", "base.training.epochs=2"])
+    assert isinstance(found, Search)
+    assert (found.trials, found.base["training"]["epochs"]) == (3, 2)
+
+
+def test_a_range_test_has_bounds_of_its_own() -> None:
+    found = read_search({"method": "lr_range", "base": BASE, "low": "1e-6", "steps": 50})
+    assert isinstance(found, RangeTest)
+    assert (found.low, found.steps) == (1e-6, 50)
+    assert "steps" in problems({"method": "lr_range", "base": BASE, "steps": 3})
