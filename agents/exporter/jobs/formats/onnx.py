@@ -112,10 +112,10 @@ def _check(proto: onnx.ModelProto, trained: Trained) -> None:
     onnx.checker.check_model(proto, full_check=True)
     if (emitted := _opset(proto)) < OPSET:
         raise Unexportable("opset", f"opset {OPSET} was asked for and {emitted} came out.", "Update torch.")
-    for value in (*proto.graph.input, *proto.graph.output):
-        if not value.type.tensor_type.shape.dim[0].dim_param:
-            message = f"the batch size of {value.name!r} is fixed in the graph."
-            raise Unexportable("fixed-batch", message, "Let the model's code take no size from its input's first axis.")
+    ends = (*proto.graph.input, *proto.graph.output)
+    if fixed := [one.name for one in ends if not one.type.tensor_type.shape.dim[0].dim_param]:
+        message = f"the batch size of {', '.join(fixed)} is fixed in the graph."
+        raise Unexportable("fixed-batch", message, "Let the model's code take no size from its input's first axis.")
     if [one.name for one in proto.graph.input] != list(trained.inputs):
         message = f"the graph asks for {[one.name for one in proto.graph.input]}, not {list(trained.inputs)}."
         raise Unexportable("inputs", message, "Let the model's `predict` use every column, or drop those it ignores.")
