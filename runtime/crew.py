@@ -41,14 +41,23 @@ class Crew:
     """Everything in one process that reads the log and speaks into it."""
 
     def __init__(
-        self, bus: Bus, home: Home, settings: Settings, keys: Mapping[str, Signer], *, instance: str, root: str = ""
+        self,
+        bus: Bus,
+        home: Home,
+        settings: Settings,
+        keys: Mapping[str, Signer],
+        *,
+        instance: str,
+        root: str = "",
+        keep_copies: bool = True,
     ) -> None:
         self.bus = bus
         self.home = home
         self.settings = settings
         self.keys = dict(keys)
-        self.copies = Copies(home)
-        self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep)
+        # One process keeps the files of a home; whoever runs beside it reads the log only.
+        self.copies = Copies(home) if keep_copies else None
+        self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep if self.copies else None)
         self.children = Children()
         self.supervisors: dict[str, Supervisor] = {}
         self.instance = instance
@@ -83,7 +92,8 @@ class Crew:
     async def follow(self, tasks: asyncio.TaskGroup, *, after: int = 0) -> None:
         """Start reading the log and keeping copies; returns once the present is reached."""
         tasks.create_task(self.tail.run(after=after), name="tail")
-        tasks.create_task(self.copies.run(), name="copies")
+        if self.copies:
+            tasks.create_task(self.copies.run(), name="copies")
         await self.tail.caught_up.wait()
 
     def employ(self, tasks: asyncio.TaskGroup, agents: Mapping[str, type[Agent]]) -> None:
@@ -110,7 +120,8 @@ class Crew:
     async def close(self) -> None:
         """End children and bring the copies to disk."""
         await self.children.close()
-        self.copies.close()
+        if self.copies:
+            self.copies.close()
 
     async def _supervise(self, supervisor: Supervisor) -> None:
         """Keep one agent running: what ends it is logged and tried again, ever more slowly, and touches no other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import orjson
 
 from bus import subjects
 from bus.port import Wire
-from contracts.errors import Unreachable
+from contracts.errors import Refused, Unreachable
 
 BEAT = 5.0
 """Seconds between two heartbeats."""
@@ -66,8 +67,9 @@ class Presence:
             await asyncio.sleep(BEAT)
 
     async def hear(self) -> None:
-        """Listen for ever to everybody's heartbeats."""
-        async with self.wire.hear(subjects.heartbeats()) as beats:
-            async for subject, _ in beats:
-                _, _, role, instance, _ = subject.split(".")
-                self._seen[role, instance] = time.monotonic()
+        """Listen for ever to everybody's heartbeats; a guest may not, and waits for nobody."""
+        with contextlib.suppress(Refused):
+            async with self.wire.hear(subjects.heartbeats()) as beats:
+                async for subject, _ in beats:
+                    _, _, role, instance, _ = subject.split(".")
+                    self._seen[role, instance] = time.monotonic()

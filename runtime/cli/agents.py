@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from runtime.cli.call import Call, command
-from runtime.cli.wording import table
 
 if TYPE_CHECKING:
     from contracts.keyring import Key
@@ -60,8 +61,13 @@ def _guest(key: Key) -> dict[str, Any]:
 
 
 def _page(found: list[dict[str, Any]]) -> str:
-    rows = [[one["name"], _state(one), ", ".join(one["hears"]), ", ".join(one["says"])] for one in found]
-    return table(("agent", "state", "hears", "says"), rows)
+    return "\n".join(_paragraph(one) for one in found)
+
+
+def _paragraph(one: dict[str, Any]) -> str:
+    lines = [f"{click.style(one['name'], bold=True)} ({_state(one)}): {one['about']}"]
+    lines += [f"    {what}  {', '.join(one[what])}" for what in ("hears", "says") if one[what]]
+    return "\n".join(lines)
 
 
 def _state(one: dict[str, Any]) -> str:

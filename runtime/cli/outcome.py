@@ -21,19 +21,31 @@ def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
     try:
         code = work()
         sys.stdout.flush()
-    except SwarmError as error:
-        return _tell(error.as_json(), _text(error), error.exit_code, as_json=as_json)
-    except click.ClickException as error:
-        return _usage(error, as_json=as_json)
-    except (KeyboardInterrupt, click.Abort):
-        return _tell(_plain("interrupted", "interrupted."), "interrupted", INTERRUPTED, as_json=as_json)
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain once more while it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a defect of ours, told in one sentence
-        return _defect(error, as_json=as_json)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: nothing passes untold
+        return _told(error, as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def _told(error: BaseException, *, as_json: bool) -> int:
+    ours = _known(error)
+    if ours is not None:
+        return _tell(ours.as_json(), _text(ours), ours.exit_code, as_json=as_json)
+    if isinstance(error, click.ClickException):
+        return _usage(error, as_json=as_json)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _tell(_plain("interrupted", "interrupted."), "interrupted", INTERRUPTED, as_json=as_json)
+    return _defect(error, as_json=as_json)
+
+
+def _known(error: BaseException) -> SwarmError | None:
+    """The first error of ours among those that tasks raised together."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((known for inner in error.exceptions if (known := _known(inner))), None)
+    return error if isinstance(error, SwarmError) else None
 
 
 def _tell(error: dict[str, Any], text: str, code: int, *, as_json: bool) -> int:
@@ -81,7 +93,7 @@ def _is_help(error: click.ClickException) -> bool:
     return isinstance(error, click.exceptions.NoArgsIsHelpError)
 
 
-def _defect(error: Exception, *, as_json: bool) -> int:
+def _defect(error: BaseException, *, as_json: bool) -> int:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     message = f"a defect of this software: {type(error).__name__}: {error} (at {where})."

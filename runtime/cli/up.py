@@ -29,8 +29,10 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...]) -> N
         tell(call, hosting.ensure(call, timeout))
         return
     _refuse_a_second(call)
+    from runtime import logs
     from runtime.host import serve
 
+    logs.configure(call.settings.log_level, as_json=call.settings.log_json)
     call.wait(serve(call.settings, ready=lambda host: tell(call, host)))
 
 

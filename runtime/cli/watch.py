@@ -45,6 +45,9 @@ async def followed(call: Call, found: Swarm | Files, session: str, within: float
                 async for line in found.events(session, follow=True):
                     shown.take(line)
             return await found.session(session)
+    except asyncio.CancelledError:
+        call.note(f"The session goes on. Watch it: swarm watch {session}; end it: swarm cancel {session}")
+        raise
     except TimeoutError:
         raise TimedOut(
             f"session {session} has not ended within {within:g} s; it goes on.",

@@ -1,0 +1,72 @@
+"""`swarm agent`: a stranger's agent is admitted, and any agent is run in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli.call import Call, command, remember, shared
+from runtime.cli.reach import swarm, up
+
+if TYPE_CHECKING:
+    from runtime.agent import Agent
+    from runtime.lone import Pass
+
+
+@click.group("agent")
+@shared
+def agent(**options: Any) -> None:
+    """Admit an agent of your own, or run one alone."""
+    remember(options)
+
+
+@command("new")
+@click.argument("name", metavar="NAME")
+@click.option("--from", "source", metavar="PATH[:CLASS]", help="Its file, from which is read what it hears.")
+@click.option("--hears", metavar="EVENT", multiple=True, help="What wakes it, such as resources.summarised.")
+def new(call: Call, *, name: str, source: str | None, hears: tuple[str, ...]) -> None:
+    """Admit the guest NAME to the running swarm: keys of its own, a lane of its own, no one else's.
+
+    Doing it again changes what it hears and leaves its keys.
+    """
+    from runtime import roster
+
+    names = [*hears, *(_hears(roster.load(source)) if source else ())]
+    made = call.wait(_admitted(call, name, names))
+    made = {**made, "hears": names}
+    run = f"swarm agent run {source or 'PATH:CLASS'}" + (f" --name {name}" if source else "")
+    call.result(made, f"Agent {name!r} may speak in lane {made['lane']}; credentials: {made['creds']}\nRun it: {run}")
+
+
+@command("run")
+@click.argument("which", metavar="NAME|PATH:CLASS")
+@click.option("--name", help="The name under which a guest was admitted (default: the class's role).")
+def run(call: Call, *, which: str, name: str | None) -> None:
+    """Run one agent here until Ctrl-C: a built-in role beside a host, or a guest from its file."""
+    from runtime import lone, roster
+
+    kind = roster.load(which)
+    own = name or kind.role
+    if own not in roster.BUILT_IN and up(call) and lone.guest_creds(call.home, own).exists():
+        call.wait(_admitted(call, own, _hears(kind)))
+    call.wait(lone.run(call.settings, own, kind, ready=lambda found: _tell(call, found, kind)))
+
+
+def _hears(kind: type[Agent]) -> list[str]:
+    return [event.wire for event in kind.hears()]
+
+
+async def _admitted(call: Call, name: str, hears: Iterable[str]) -> dict[str, Any]:
+    async with swarm(call) as found:
+        return await found.command("admit", name=name, hears=list(hears))
+
+
+def _tell(call: Call, found: Pass, kind: type[Agent]) -> None:
+    value = {"lane": found.lane, "url": found.url, "hears": _hears(kind), "says": [one.wire for one in kind.says()]}
+    call.result(value, f"{kind.__name__} listens at {found.url} and speaks in lane {found.lane}. Ctrl-C ends it.")
+
+
+agent.add_command(new)
+agent.add_command(run)

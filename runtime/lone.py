@@ -1,0 +1,132 @@
+"""One agent alone in a process of its own: a guest, or a built-in role beside a host. It owns no server and no desk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import structlog
+
+from bus import nkeys, subjects
+from bus.jetstream import connect
+from bus.keys import KeyStore, Signer
+from bus.nkeys import UserKey
+from bus.rights import seed_file
+from contracts.errors import InvalidInput, NotFound, Unreachable
+from runtime import logs
+from runtime.agent import Agent
+from runtime.crew import Crew
+from runtime.home import Home
+from runtime.roster import BUILT_IN
+from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+_DRAIN_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What lets an agent speak: its lane, where the bus is, its identity there, and its signing key."""
+
+    lane: str
+    url: str
+    user: UserKey
+    signer: Signer
+
+
+def guest_creds(home: Home, name: str) -> Path:
+    """Where `swarm agent new` leaves the credentials of a guest."""
+    return home.keys / "guests" / f"{name}.json"
+
+
+def pass_of(settings: Settings, name: str) -> Pass:
+    """The pass of a built-in role or of an admitted guest; `NotFound` when it was never admitted here."""
+    home = Home(settings.home)
+    if name in BUILT_IN:
+        url = settings.url or _host_url(home)
+        return Pass(name, url, nkeys.read(seed_file(home.seeds, name)), KeyStore(home.keys).load(name))
+    path = Path(settings.creds) if settings.creds else guest_creds(home, name)
+    try:
+        creds = orjson.loads(path.read_bytes())
+        user, url = nkeys.from_seed(creds["seed"]), settings.url or str(creds["url"])
+    except FileNotFoundError:
+        raise NotFound(f"no agent {name!r} was admitted here.", cure=f"Admit it: swarm agent new {name}") from None
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise InvalidInput(f"{path} is no credentials file.", cure=f"Make it anew: swarm agent new {name}") from None
+    lane = f"{subjects.GUEST}{name}"
+    return Pass(lane, url, user, KeyStore(home.keys).load(lane))
+
+
+async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callable[[Pass], None]) -> None:
+    """Run the agent until SIGTERM or SIGINT; `ready` is called once it hears."""
+    logs.configure(settings.log_level, as_json=settings.log_json)
+    own, home = pass_of(settings, name), Home(settings.home)
+    root = KeyStore(home.keys).pinned()
+    instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
+    async with connect(own.url, own.lane, own.user) as bus, _asked_to_end() as ending:
+        keys = {own.lane: own.signer}
+        crew = Crew(bus, home, settings, keys, instance=instance, root=root, keep_copies=False)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await crew.follow(tasks)
+                crew.employ(tasks, {own.lane: kind})
+                await crew.ready()
+                ready(own)
+                await ending.wait()
+                await _drain(crew)
+                _leave()
+        except* _EndedError:
+            log.info("ended in good order", agent=own.lane)
+        finally:
+            await crew.close()
+
+
+def _host_url(home: Home) -> str:
+    host = home.host()
+    if host is None or not host.alive:
+        raise Unreachable(f"no swarm runs in {str(home.root)!r}.", cure="Start it: swarm up -d; or name one with --url")
+    return host.url
+
+
+async def _drain(crew: Crew) -> None:
+    """Let long work reach a place from which it can be taken up again."""
+    crew.draining.set()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while any(one.purpose != "zygote" for one in crew.children.running()):  # noqa: ASYNC110 - the children tell nobody
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def _asked_to_end() -> AsyncIterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+
+    def end() -> None:
+        if ending.is_set():
+            os._exit(130)
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield ending
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _leave() -> None:
+    raise _EndedError
+
+
+class _EndedError(Exception):
+    """The way out of the task group in good order."""
