@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+import orjson
+
+from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
-from contracts.errors import NotFound, NotVerified, UserCodeFailed
+from contracts.errors import NotFound, NotVerified, Unreachable, UserCodeFailed
 from contracts.operator import SessionRequested
 from runtime.agent import Agent, on
+from runtime.frames import Frame
 from runtime.ground import Case
 from runtime.profiles import torch_profile
 from runtime.workloads import Workloads
@@ -46,8 +51,15 @@ class DataManager(Agent):
         async with children.job(
             job, args, profile=torch_profile(), purpose="prepare", session=session, log=log
         ) as child:
-            answer = await child.wait()
+            async for frame in child:
+                await self._show(session, frame)
+            answer = child.result or {}
         return DatasetRejected(**answer) if "problems" in answer else DatasetPrepared.model_validate(answer)
+
+    async def _show(self, session: str, frame: Frame) -> None:
+        """Say how far a long reading is; nobody needs to hear it."""
+        with suppress(Unreachable):
+            await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(frame.data))
 
     def _roots(self) -> list[Path]:
         """The folders out of which a request may name files: beside the home, and where the settings say so."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -13,6 +13,9 @@ from contracts.errors import InvalidRequest, Problem
 Kind = Literal["classification", "regression", "other"]
 Severity = Literal["note", "warning"]
 Columns = Mapping[str, np.ndarray]
+
+Tell = Callable[[int, int], None]
+"""How a source says how far it has read: bytes so far, and of how many."""
 
 PLACES = 10
 """How many places of one kind of finding are named; all of them are counted."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bus.blobs import DirectoryBlobs
+from bus.memory import MemoryBus
 from contracts import envelope
 from contracts.envelope import Fact
 from contracts.event import Event
@@ -33,6 +34,7 @@ class Place:
             home=home,
             blobs=self.blobs,
             children=children,
+            wire=MemoryBus(),
             settings=SimpleNamespace(data_roots=tuple(data_roots)),
             tail=SimpleNamespace(histories=self.histories),
         )

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import pytest_asyncio
 
@@ -15,8 +16,10 @@ from agents.data_manager.agent import DataManager
 from agents.data_manager.allowed import opened
 from agents.data_manager.jobs.prepare import main
 from agents.data_manager.quality import firsts
+from agents.data_manager.sources.csv_text import CsvText
 from agents.data_manager.splitting import assigned
 from agents.data_manager.store import Store
+from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import ChildDied, InvalidRequest
 from contracts.request.data import Split
@@ -37,7 +40,10 @@ class Bench:
 
     def prepare(self, data: dict[str, Any]) -> dict[str, Any]:
         args = {"data": data, "store": str(self.store), "roots": [str(self.root)], "workloads": []}
-        return main(SimpleNamespace(args=args))  # type: ignore[arg-type]
+        return main(SimpleNamespace(args=args, tell=self.tell))  # type: ignore[arg-type]
+
+    def tell(self, kind: str, **data: Any) -> None:
+        """What the job tells while it works."""
 
     def prepared(self, data: dict[str, Any]) -> DatasetPrepared:
         return DatasetPrepared.model_validate(self.prepare(data))
@@ -324,6 +330,15 @@ def test_a_target_of_words_is_no_regression(bench: Bench) -> None:
     assert "holds words such as 'odd'" in problem["message"]
 
 
+def test_a_file_that_changes_while_it_is_read_is_refused(bench: Bench) -> None:
+    data = bench.csv(table())
+    with Path(data["path"]).open("rb") as file:
+        text = CsvText(file, bench.tell)  # type: ignore[arg-type]
+        Path(data["path"]).write_text(table().replace("3.5", "4.5"))
+        with pytest.raises(InvalidRequest, match="changed while it was read"):
+            list(text.rows(text.header("kind")))
+
+
 # Which files may be read.
 
 
@@ -498,6 +513,21 @@ async def test_files_beside_the_home_and_below_the_data_roots_may_be_read(tmp_pa
         (said[folder],) = await answered(place, {"data": data, "model": MLP})
     assert [type(one) for one in said.values()] == [DatasetPrepared, DatasetPrepared, DatasetRejected]
     assert f"--data-root {tmp_path / 'closed'}" in said["closed"].problems[0]["cure"]
+
+
+@IN_CHILDREN
+async def test_a_long_reading_says_how_far_it_is(tmp_path: Path, children: Children) -> None:
+    place = Place(tmp_path, children)
+    words = ["x" * 2000, "y" * 2000]
+    (tmp_path / "wide.csv").write_text("a,kind\n" + "".join(f"{words[n % 2]},{n % 2}\n" for n in range(5000)))
+    data = {"source": "csv", "path": str(tmp_path / "wide.csv"), "target": "kind"}
+    history = place.session({"data": data, "model": MLP})
+    async with place.ground.wire.hear(subjects.telemetry(history.id, "preparing")) as heard:
+        (said,) = await place.react(DataManager(place.ground), "prepare", history, history.facts[0])
+        assert isinstance(said, DatasetPrepared)
+        _, body = await anext(heard)
+    told = orjson.loads(body)
+    assert 0 < told["done"] < told["total"] == (tmp_path / "wide.csv").stat().st_size
 
 
 @IN_CHILDREN

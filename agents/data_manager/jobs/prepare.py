@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import singledispatch
+from dataclasses import dataclass
+from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from agents.data_manager.sources.generated import Generated
 from agents.data_manager.sources.workload import OwnRows
 from agents.data_manager.splitting import assigned
 from agents.data_manager.store import Kept, Store, key_of
-from agents.data_manager.table import Columns, Findings, Source, Table
+from agents.data_manager.table import Columns, Findings, Source, Table, Tell
 from contracts.errors import InvalidRequest
 from contracts.request.data import (
     Blobs,
@@ -46,13 +47,23 @@ FACTS_LIMIT = 64 << 10
 """Facts larger than this go into the event without their longest lists; the manifest always has them all."""
 
 
+@dataclass(frozen=True)
+class Around:
+    """What a source may need to be opened: the allowed folders, who closes files, who hears of progress."""
+
+    roots: Sequence[Path]
+    files: ExitStack
+    tell: Tell
+
+
 def main(job: Job) -> dict[str, Any]:
     """The fields of `DatasetPrepared`, or of `DatasetRejected` with every problem."""
     data = _DATA.validate_python(job.args["data"])
     workloads.enlist(job.args["workloads"])
     try:
         with ExitStack() as files:
-            source = _opened(data, [Path(root) for root in job.args["roots"]], files)
+            around = Around([Path(root) for root in job.args["roots"]], files, partial(_progress, job))
+            source = _opened(data, around)
             return _prepared(data, source, Store(Path(job.args["store"])))
     except InvalidRequest as error:
         problems = [dataclasses.asdict(one) for one in error.problems]
@@ -74,29 +85,33 @@ def _prepared(data: Data, source: Source, store: Store) -> dict[str, Any]:
 
 
 @singledispatch
-def _opened(data: Any, roots: Sequence[Path], files: ExitStack) -> Source:
+def _opened(data: Any, around: Around) -> Source:
     """The source that a data section names."""
     raise NotImplementedError(f"no source reads {type(data).__name__}")
 
 
 @_opened.register(Digits | BreastCancer | Wine | Iris | Diabetes)
-def _(data: Any, roots: Sequence[Path], files: ExitStack) -> Source:
+def _(data: Any, around: Around) -> Source:
     return Bundled(data)
 
 
 @_opened.register(Blobs | Circles)
-def _(data: Any, roots: Sequence[Path], files: ExitStack) -> Source:
+def _(data: Any, around: Around) -> Source:
     return Generated(data)
 
 
 @_opened.register
-def _(data: Csv, roots: Sequence[Path], files: ExitStack) -> Source:
-    return CsvTable(data, files.enter_context(opened(data.path, roots)))
+def _(data: Csv, around: Around) -> Source:
+    return CsvTable(data, around.files.enter_context(opened(data.path, around.roots)), around.tell)
 
 
 @_opened.register
-def _(data: WorkloadData, roots: Sequence[Path], files: ExitStack) -> Source:
+def _(data: WorkloadData, around: Around) -> Source:
     return OwnRows(data)
+
+
+def _progress(job: Job, done: int, total: int) -> None:
+    job.tell("progress", done=done, total=total)
 
 
 def _split(table: Table, split: Split, findings: Findings) -> Mapping[str, Columns]:
@@ -122,7 +137,7 @@ def _said(kept: Kept, source: Source) -> dict[str, Any]:
     return {
         "root": manifest.root,
         "rows": sum(manifest.rows.values()),
-        "splits": dict(manifest.rows),
+        "splits": {name: manifest.rows[name] for name in ("train", "val", "test") if name in manifest.rows},
         "bytes": sum(size for _, size in manifest.files()),
         "source": source.name,
         "source_digest": source.digest,

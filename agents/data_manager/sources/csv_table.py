@@ -11,7 +11,7 @@ from agents.data_manager.quality import TOLERANCE, without_repeats
 from agents.data_manager.sources.csv_cells import Profile, all_numbers, is_missing, number, profiled
 from agents.data_manager.sources.csv_target import as_target
 from agents.data_manager.sources.csv_text import CsvText, Header, Row
-from agents.data_manager.table import Findings, Table, unusable
+from agents.data_manager.table import Findings, Table, Tell, unusable
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.data import Csv
 
@@ -35,10 +35,10 @@ class Broken(Exception):  # noqa: N818 - it never leaves this file; it says what
 class CsvTable:
     """One opened file; its digest is that of its bytes."""
 
-    def __init__(self, data: Csv, file: BufferedReader) -> None:
+    def __init__(self, data: Csv, file: BufferedReader, tell: Tell) -> None:
         self.name = data.path
         self._data = data
-        self._text = CsvText(file)
+        self._text = CsvText(file, tell)
         self.digest = self._text.digest
 
     def read(self, findings: Findings) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from agents.data_manager.table import unusable
+from agents.data_manager.table import Tell, unusable
 from contracts.errors import InvalidRequest, Problem
 
 LONGEST = 16 << 20
@@ -49,8 +50,10 @@ class Header:
 class CsvText:
     """An opened file, read as often as needed; a change in between is noticed."""
 
-    def __init__(self, file: BufferedReader) -> None:
+    def __init__(self, file: BufferedReader, tell: Tell) -> None:
         self._file = file
+        self._tell = tell
+        self._size = os.fstat(file.fileno()).st_size
         self.digest = self._digest()
 
     def header(self, target: str) -> Header:
@@ -82,9 +85,13 @@ class CsvText:
 
     def _lines(self, hasher: blake3 | None = None) -> Iterator[str]:
         self._file.seek(0)
-        number = 0
+        number, read, told = 0, 0, 0
         while raw := self._file.readline(LONGEST + 1):
             number += 1
+            read += len(raw)
+            if read - told > _PIECE:
+                told = read
+                self._tell(read, self._size)
             if len(raw) > LONGEST:
                 message = f"line {number} has more than {LONGEST} bytes"
                 raise unusable(_PLACE, message, "Save the table with one row per line.")
