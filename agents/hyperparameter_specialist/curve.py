@@ -13,6 +13,9 @@ SKIPPED = 5
 BROKEN = 4.0
 """How many times the smallest smoothed loss means divergence."""
 
+FLAT = 1e-3
+"""A fall per order of magnitude, as a share of the loss, that is no fall."""
+
 GUARD = 4.0
 """How far below the rate at which training broke a suggestion stays at least."""
 
@@ -70,7 +73,7 @@ def read(tried: Sequence[float], losses: Sequence[float]) -> Curve:
         for place in range(SKIPPED, len(smooth) - 1)
     ]
     slope, place = min(slopes, default=(0.0, 0))
-    if slope >= 0:
+    if slope >= -FLAT * max((abs(loss) for loss in smooth), default=0.0):
         return Curve(None, None, diverged)
     steepest = tried[place]
     return Curve(steepest if diverged is None else min(steepest, diverged / GUARD), steepest, diverged)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import math
 import random
 import struct
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +35,7 @@ from contracts.trainer import (
 )
 from runtime.ground import Case
 from runtime.history import History
+from tests.agents.completions import completion, served
 
 SESSION = ids.session_for("diagnosed")
 DIGEST = "0" * 64
@@ -599,43 +596,6 @@ async def test_a_guest_that_says_windows_is_not_listened_to() -> None:
 # The advisor
 
 
-@contextmanager
-def server(*replies: bytes, status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """An endpoint on the loopback that answers with these bodies."""
-    asked: list[dict[str, Any]] = []
-    left = list(replies)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(orjson.loads(self.rfile.read(int(self.headers["content-length"]))))
-            body = left.pop(0)
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Tests print nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
-        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{served.server_address[1]}/v1", asked
-        finally:
-            served.shutdown()
-            thread.join()
-
-
-def completion(text: str) -> bytes:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-    return orjson.dumps(
-        {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
-    )
-
-
 PROBLEM = ProblemDiagnosed(
     rule="non_finite",
     segment=1,
@@ -651,7 +611,7 @@ PROBLEM = ProblemDiagnosed(
 
 async def test_advice_comes_from_an_endpoint_that_speaks_chat_completions() -> None:
     text = '```json\n{"message": "The rate is too high.", "cure": "optimizer.learning_rate: 1e-3"}\n```'
-    with server(completion(text)) as (url, asked):
+    with served(completion(text)) as (url, asked):
         advice = await Advisor(url, "m").ask(question(PROBLEM, Session(SESSION)))
     assert advice == Advice("The rate is too high.", "optimizer.learning_rate: 1e-3", 15)
     assert asked[0]["model"] == "m"
@@ -663,13 +623,13 @@ async def test_advice_comes_from_an_endpoint_that_speaks_chat_completions() -> N
     [(b"", 200), (b"not json", 200), (b"{}", 200), (b'{"choices": []}', 200), (b'{"error": 1}', 500), (b"{}", 429)],
 )
 async def test_an_endpoint_that_misbehaves_gives_no_advice_and_no_error(body: bytes, status: int) -> None:
-    with server(body, status=status) as (url, _):
+    with served(body, status=status) as (url, _):
         assert await Advisor(url, "m").ask({}) is None
 
 
 async def test_an_endpoint_that_is_not_there_or_too_slow_gives_no_advice() -> None:
     assert await Advisor("http://127.0.0.1:9/v1", "m").ask({}) is None
-    with server(completion("late")) as (url, _):
+    with served(completion("late")) as (url, _):
         assert await Advisor(url, "m", deadline=0.0).ask({}) is None
 
 

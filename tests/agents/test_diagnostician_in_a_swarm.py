@@ -1,0 +1,73 @@
+"""What the diagnostician does among the others: a session that diverges is repaired, and a restart changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bus.memory import MemoryBus
+from contracts.diagnostician import ProblemDiagnosed
+from contracts.request import read_request
+from contracts.session import Session
+from runtime.crew import Crew
+from tests import harness
+from tests.agents.completions import completion, served
+
+DIVERGING: dict[str, Any] = {
+    "optimizer": {"type": "sgd", "learning_rate": 100.0},
+    "training": {"epochs": 4, "batch_size": 64, "grad_clip": None},
+}
+
+
+async def requested(made: Crew, **changes: Any) -> str:
+    request = read_request(harness.small_request(**(DIVERGING | changes))).resolved()
+    return await made.ground.submit(request, "training", asked_by="me")
+
+
+def plan_of(session: Session) -> list[tuple[int, int | None, str]]:
+    return [(one.segment, one.rewind_to, one.rule) for _, one in session.proposals if one.automatic]
+
+
+async def test_a_session_that_diverges_is_repaired_and_an_interruption_does_not_change_its_bits(tmp_path: Path) -> None:
+    async with harness.crew(tmp_path / "one") as made:
+        whole = await harness.until_ended(made, await requested(made))
+    bus = MemoryBus()
+    async with harness.crew(tmp_path / "two", bus=bus) as made:
+        session = await requested(made)
+        await harness.until_said(made, session, "intervention.proposed")
+    async with harness.crew(tmp_path / "two", bus=bus) as made:
+        resumed = await harness.until_ended(made, session)
+    assert whole.state == resumed.state == "completed"
+    assert plan_of(whole)
+    assert plan_of(whole) == plan_of(resumed)
+    assert whole.weights_digest == resumed.weights_digest
+    assert whole.judged == {applied for applied, _ in whole.applied}
+    assert whole.diagnosed == resumed.diagnosed
+    assert whole.diagnosed is not None
+
+
+async def test_without_auto_fix_a_session_is_told_and_left_alone(tmp_path: Path) -> None:
+    async with harness.crew(tmp_path) as made:
+        ended = await harness.until_ended(made, await requested(made, diagnosis={"auto_fix": False}))
+    assert ended.diagnoses
+    assert ended.proposals == ()
+
+
+async def test_advice_is_recorded_as_a_note_and_changes_no_bit(tmp_path: Path) -> None:
+    longer = {"epochs": 20, "batch_size": 64, "grad_clip": None}
+    async with harness.crew(tmp_path / "alone") as made:
+        alone = await harness.until_ended(made, await requested(made, training=longer))
+    said = orjson.dumps({"message": "The rate is far too high.", "cure": "optimizer.learning_rate: 0.1"}).decode()
+    with served(*[completion(said)] * 8) as (url, asked):
+        async with harness.crew(tmp_path / "advised", llm_url=url, llm_model="m") as made:
+            session = await requested(made, training=longer)
+            noted = await harness.until_said(made, session, "problem.diagnosed")
+            advised = await harness.until_ended(made, session)
+    advice = [one for _, one in advised.diagnoses if one.rule == "llm"]
+    assert isinstance(noted.event, ProblemDiagnosed)
+    assert advised.weights_digest == alone.weights_digest
+    assert plan_of(advised) == plan_of(alone)
+    assert 0 < len(advice) <= len(asked)
+    assert all((one.severity, one.message) == ("note", "The rate is far too high.") for one in advice)

@@ -1,0 +1,410 @@
+"""What the hyperparameter specialist promises: the log alone decides the next trial, and a restart changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.jobs.ask import ask
+from agents.hyperparameter_specialist.progress import Progress, base_parameters, sampler_of
+from bus.memory import MemoryBus
+from contracts.errors import InvalidRequest
+from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
+from contracts.operator import SessionRequested
+from contracts.request import read_request
+from contracts.request.search import Search, read_search
+from contracts.session import Session
+from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
+from runtime.agent import Agent, on
+from runtime.children import Children
+from runtime.crew import Crew
+from runtime.ground import Case
+from runtime.host import wake_subjects
+from tests import harness
+
+DIGEST = "0" * 64
+RATE = "optimizer.learning_rate"
+
+
+def searched(**changes: Any) -> dict[str, Any]:
+    raw = {
+        "base": harness.small_request(),
+        "space": {
+            RATE: {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+            "model.dropout": {"type": "float", "low": 0.0, "high": 0.5},
+        },
+        "trials": 6,
+        "sampler": "tpe",
+        "seed": 3,
+    }
+    return read_search(raw | changes).resolved()
+
+
+def search(**changes: Any) -> Search:
+    return Search.model_validate(searched(**changes))
+
+
+def worth(parameters: dict[str, Any]) -> float:
+    """How good some parameters are: smallest at a rate of 0.01 without dropout."""
+    rate = parameters.get(RATE, 0.001)
+    return (math.log10(rate) + 2) ** 2 + float(parameters.get("model.dropout", 0.0))
+
+
+def told(number: int, parameters: dict[str, Any]) -> TrialFinished:
+    return TrialFinished(number=number, session=str(number), state="completed", value=worth(parameters))
+
+
+# Choosing
+
+
+def simulated(wanted: Search, chance: random.Random) -> list[dict[str, Any]]:
+    """All trials of a search whose running trials end in any order and at any moment."""
+    started: dict[int, TrialStarted] = {}
+    finished: dict[int, TrialFinished] = {}
+    while True:
+        progress = Progress(wanted, started, finished)
+        if progress.complete:
+            return [started[number].parameters for number in sorted(started)]
+        number, running = progress.next_number(), sorted(progress.running)
+        if number is not None and (not running or chance.random() < 0.5):
+            past = [one.as_json() for one in progress.before(number)]
+            parameters = ask(wanted, sampler_of(wanted), number, past)
+            started[number] = TrialStarted(number=number, session=str(number), parameters=parameters)
+        elif running:
+            ended = chance.choice(running)
+            finished[ended] = told(ended, started[ended].parameters)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 4), st.sampled_from(["tpe", "random"]))
+def test_the_same_seed_makes_the_same_trials_whatever_ends_first(
+    chance: random.Random, parallel: int, sampler: str
+) -> None:
+    wanted = search(parallel=parallel, sampler=sampler, trials=9)
+    assert simulated(wanted, chance) == simulated(wanted, random.Random(0))
+
+
+def test_another_seed_makes_other_trials() -> None:
+    first, second = (simulated(search(seed=seed), random.Random(0)) for seed in (1, 2))
+    assert first != second
+
+
+def test_an_answer_depends_on_the_trials_before_it_and_on_nothing_kept() -> None:
+    wanted = search(trials=20)
+    trials = simulated(wanted, random.Random(0))
+    started = {n: TrialStarted(number=n, session="", parameters=one) for n, one in enumerate(trials)}
+    finished = {n: told(n, one) for n, one in enumerate(trials)}
+    for number in (19, 7, 12, 0):
+        past = Progress(wanted, started, finished).before(number)
+        assert ask(wanted, "tpe", number, [one.as_json() for one in past]) == trials[number]
+
+
+def test_what_has_failed_is_told_as_failed_and_is_never_the_best() -> None:
+    wanted = search(trials=3)
+    started = {n: TrialStarted(number=n, session="", parameters={RATE: 0.01, "model.dropout": 0.1}) for n in range(3)}
+    finished = {
+        0: TrialFinished(number=0, session="0", state="failed"),
+        1: TrialFinished(number=1, session="1", state="completed", value=2.0),
+        2: TrialFinished(number=2, session="2", state="cancelled"),
+    }
+    progress = Progress(wanted, started, finished)
+    assert [one.state for one in progress.before(3)] == ["failed", "complete", "failed"]
+    assert ask(wanted, "tpe", 3, [one.as_json() for one in progress.before(3)])
+    conclusion = progress.conclusion()
+    assert isinstance(conclusion, SearchCompleted)
+    assert (conclusion.best_number, conclusion.best_value, conclusion.trials) == (1, 2.0, 3)
+
+
+def test_lists_are_options_like_any_other() -> None:
+    wanted = search(space={"model.hidden": {"type": "choice", "options": [[8], [16, 16]]}}, sampler="tpe")
+    past = [{"parameters": {"model.hidden": [16, 16]}, "state": "complete", "value": (0.5).hex()}]
+    assert ask(wanted, "tpe", 1, past)["model.hidden"] in ([8], [16, 16])
+
+
+def test_whole_numbers_stay_on_their_steps() -> None:
+    space = {"training.batch_size": {"type": "int", "low": 8, "high": 30, "step": 5}}
+    wanted = search(space=space, sampler="random")
+    assert {ask(wanted, "random", n, [])["training.batch_size"] for n in range(20)} <= {8, 13, 18, 23, 28}
+
+
+def test_the_base_is_tried_first_when_the_space_holds_it() -> None:
+    assert base_parameters(search()) == {RATE: 0.001, "model.dropout": 0.1}
+    assert base_parameters(search(space={RATE: {"type": "float", "low": 0.5, "high": 1.0}})) is None
+
+
+def test_auto_tries_everything_when_that_is_little_and_learns_where_it_is_much() -> None:
+    few = {"model.hidden": {"type": "choice", "options": [[8], [16]]}}
+    assert sampler_of(search(sampler="auto", space=few)) == "grid"
+    assert sampler_of(search(sampler="auto")) == "gp"
+    assert sampler_of(search(sampler="auto", trials=500)) == "tpe"
+
+
+async def test_a_gaussian_process_in_a_child_answers_the_same_twice(tmp_path: Path) -> None:
+    from agents.hyperparameter_specialist.tuning import WITH_TORCH
+
+    wanted = search(sampler="gp")
+    points = [{RATE: 10 ** -(1 + n / 2), "model.dropout": n / 20} for n in range(6)]
+    past = [{"parameters": one, "state": "complete", "value": worth(one).hex()} for one in points]
+    args = {"search": wanted.resolved(), "sampler": "gp", "number": 6, "past": past}
+    children = Children()
+    try:
+        answers = []
+        for _ in range(2):
+            name, log = "agents.hyperparameter_specialist.jobs.ask:main", tmp_path / "log"
+            async with children.job(name, args, profile=WITH_TORCH, purpose="probe", log=log) as child:
+                answers.append(await child.wait())
+    finally:
+        await children.close()
+    assert answers[0] == answers[1]
+    assert worth(answers[0]["parameters"]) < 4
+
+
+# Searching
+
+
+class Oracle(Agent):
+    """In the trainer's place: it knows at once what a training would have come to."""
+
+    role = "trainer"
+    broken: frozenset[int] = frozenset()
+    gate: asyncio.Event | None = None
+
+    @on
+    async def foresee(
+        self, asked: SessionRequested, case: Case
+    ) -> list[ControlEvaluated | TrainingCompleted | TrainingFailed]:
+        if asked.kind != "trial":
+            return []
+        if self.gate is not None:
+            await self.gate.wait()
+        if int(asked.request["name"].rpartition("-")[2]) in self.broken:
+            return [TrainingFailed(segment=1, step=0, code="x", message="broken")]
+        optimizer, model = asked.request["optimizer"], asked.request["model"]
+        value = worth({RATE: optimizer["learning_rate"], "model.dropout": model["dropout"]})
+        evaluated = ControlEvaluated(
+            segment=1,
+            step=1,
+            epoch=1,
+            values={"val_loss": value},
+            metric="val_loss",
+            improved=True,
+            best=value,
+            best_step=1,
+            patience_left=1,
+            stop=False,
+        )
+        completed = TrainingCompleted(
+            segment=1,
+            step=1,
+            epochs=1,
+            stopped_early=False,
+            best_step=1,
+            weights_digest=DIGEST,
+            state_root=DIGEST,
+            final_blob=DIGEST,
+            values={"val_loss": value},
+        )
+        return [evaluated, completed]
+
+
+class _Over(Exception):
+    """The oracle is no longer needed."""
+
+
+@asynccontextmanager
+async def swarm(home: Path, *, bus: MemoryBus | None = None, **oracle: Any) -> AsyncIterator[Crew]:
+    """The specialist, the ledger, the monitor, and an oracle for a trainer."""
+    kind = type("Oracle", (Oracle,), {"role": "trainer", **oracle})
+    roles = ("hyperparameter_specialist", "resource_monitor", "ledger")
+    async with harness.crew(home, roles, bus=bus) as made:
+        await made.bus.consumer("trainer", wake_subjects(kind))  # type: ignore[attr-defined]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                made.employ(tasks, {"trainer": kind})
+                await made.ready()
+                yield made
+                raise _Over
+        except* _Over:
+            pass
+
+
+async def requested(made: Crew, raw: dict[str, Any], request_id: str | None = None) -> str:
+    return await made.ground.submit(raw, "search", asked_by="me", request_id=request_id)
+
+
+def trials_of(session: Session) -> list[dict[str, Any]]:
+    return [one.parameters for one in session.trials]
+
+
+async def undisturbed(home: Path, raw: dict[str, Any]) -> Session:
+    async with swarm(home) as made:
+        return await harness.until_ended(made, await requested(made, raw))
+
+
+async def test_every_trial_is_a_session_of_its_own_and_the_best_is_named(tmp_path: Path) -> None:
+    async with swarm(tmp_path) as made:
+        session = await requested(made, searched(trials=3, parallel=2))
+        ended = await harness.until_ended(made, session)
+        trials = [made.tail.history(one.session).state for one in ended.trials]
+    assert ended.state == "completed"
+    assert [one.number for one in ended.trials] == [0, 1, 2]
+    for trial, started in zip(trials, ended.trials, strict=True):
+        assert trial.genesis is not None
+        assert (trial.kind, trial.state, trial.genesis.parent) == ("trial", "completed", session)
+        assert trial.request["optimizer"]["learning_rate"] == started.parameters[RATE]
+    values = {one.number: one.value for one in ended.finished_trials}
+    assert values == {one.number: pytest.approx(worth(one.parameters)) for one in ended.trials}
+    assert ended.search is not None
+    assert ended.search.best_number == min(values, key=lambda number: values[number] or 0.0)
+
+
+@pytest.mark.parametrize("after", ["trial.started", "trial.finished"])
+async def test_a_search_that_is_interrupted_goes_on_to_the_same_end(tmp_path: Path, after: str) -> None:
+    raw, bus = searched(trials=4), MemoryBus()
+    async with swarm(tmp_path / "one", bus=bus, gate=asyncio.Event() if after == "trial.started" else None) as made:
+        session = await requested(made, raw)
+        await harness.until_said(made, session, after)
+    async with swarm(tmp_path / "one", bus=bus) as made:
+        resumed = await harness.until_ended(made, session)
+    whole = await undisturbed(tmp_path / "two", raw)
+    assert trials_of(resumed) == trials_of(whole)
+    assert len({one.session for one in resumed.trials}) == len(resumed.trials) == 4
+    assert resumed.search is not None
+    assert whole.search is not None
+    assert resumed.search.best_value == whole.search.best_value
+
+
+async def test_a_trial_that_was_requested_and_never_told_of_is_found_and_not_requested_again(tmp_path: Path) -> None:
+    raw, bus = searched(trials=1), MemoryBus()
+    from contracts.ids import session_for
+
+    session = session_for("mine")
+    wanted = Search.model_validate(raw)
+    early = read_request(wanted.trial(0, {RATE: 0.05, "model.dropout": 0.25})).resolved()
+    async with harness.crew(tmp_path, ("ledger",), bus=bus) as made:
+        trial = await made.ground.submit(early, "trial", asked_by="x", request_id=f"{session}-trial-0")
+    async with swarm(tmp_path, bus=bus) as made:
+        assert await requested(made, raw, "mine") == session
+        ended = await harness.until_ended(made, session)
+    assert [(one.session, one.parameters) for one in ended.trials] == [(trial, {RATE: 0.05, "model.dropout": 0.25})]
+
+
+async def test_a_search_whose_trials_all_fail_has_failed_and_says_where_to_look(tmp_path: Path) -> None:
+    async with swarm(tmp_path, broken=frozenset({0, 1})) as made:
+        ended = await harness.until_ended(made, await requested(made, searched(trials=2)))
+    assert ended.state == "failed"
+    assert isinstance(ended.outcome, SearchFailed)
+    assert "none of 2 trials has a value (failed)" in ended.outcome.message
+    assert "swarm show" in ended.outcome.cure
+
+
+async def test_one_failed_trial_does_not_end_a_search(tmp_path: Path) -> None:
+    async with swarm(tmp_path, broken=frozenset({0})) as made:
+        ended = await harness.until_ended(made, await requested(made, searched(trials=3)))
+    assert [one.state for one in ended.finished_trials] == ["failed", "completed", "completed"]
+    assert ended.state == "completed"
+
+
+async def test_values_that_contradict_each_other_are_a_trial_with_nothing_to_show(tmp_path: Path) -> None:
+    space = {
+        "optimizer.type": {"type": "choice", "options": ["adamw", "sgd"]},
+        "optimizer.betas": {"type": "choice", "options": [[0.9, 0.99]]},
+    }
+    async with swarm(tmp_path) as made:
+        ended = await harness.until_ended(made, await requested(made, searched(space=space, sampler="grid")))
+    assert [one.state for one in ended.finished_trials] == ["completed", "refused"]
+    assert ended.trials[1].session == ""
+
+
+async def test_a_cancelled_search_ends_and_so_do_its_trials(tmp_path: Path) -> None:
+    async with swarm(tmp_path, gate=asyncio.Event()) as made:
+        session = await requested(made, searched(trials=3))
+        started = await harness.until_said(made, session, "trial.started")
+        body = orjson.dumps({"session": session, "reason": "enough"})
+        assert b"error" not in await made.desk.answer("swarm.cmd.cancel", body)
+        ended = await harness.until_ended(made, session)
+        assert isinstance(started.event, TrialStarted)
+        wished = await harness.until_said(made, started.event.session, "cancel.requested")
+    assert isinstance(ended.outcome, SearchFailed)
+    assert ended.outcome.message == "cancelled: enough."
+    assert wished.event.reason == "its search was cancelled"  # type: ignore[attr-defined]
+
+
+# The range test
+
+
+def curve_of(losses: list[float]) -> curve.Curve:
+    return curve.read(curve.rates(1e-5, 10.0, len(losses)), losses)
+
+
+def test_the_steepest_descent_is_suggested_and_what_comes_after_it_does_not_matter() -> None:
+    steps = 100
+    rates = curve.rates(1e-5, 10.0, steps)
+    losses = [0.5 + 2 / (1 + (rate / 0.01) ** 2) for rate in rates]
+    found = curve.read(rates, losses)
+    assert found.suggestion == found.steepest
+    assert found.suggestion is not None
+    assert 0.005 < found.suggestion < 0.1
+    assert found.diverged_at is None
+
+
+def test_a_suggestion_keeps_away_from_where_training_broke() -> None:
+    rates = curve.rates(1e-5, 10.0, 100)
+    broke = 60
+    losses = [2.0 - 1.5 * place / broke * (place > 50) for place in range(broke)] + [math.nan] * 40
+    found = curve.read(rates, losses)
+    assert found.diverged_at == rates[broke]
+    assert found.suggestion is not None
+    assert found.suggestion <= rates[broke] / curve.GUARD
+
+
+def test_a_loss_that_only_rises_or_was_never_a_number_suggests_nothing() -> None:
+    assert curve_of([1.0 + n / 10 for n in range(100)]).suggestion is None
+    assert curve_of([math.nan] * 100) == curve.Curve(None, None, pytest.approx(1e-5))
+    assert curve_of([1.0] * 100).suggestion is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=20, max_size=120))
+def test_any_curve_can_be_read(losses: list[float]) -> None:
+    found = curve_of(losses)
+    assert found.suggestion is None or 1e-5 <= found.suggestion <= 10.0
+
+
+async def test_a_range_test_has_the_data_prepared_sweeps_them_and_suggests_a_rate_that_trains(tmp_path: Path) -> None:
+    raw = read_search({"method": "lr_range", "base": harness.small_request()}).resolved()
+    async with harness.crew(tmp_path) as made:
+        first = await harness.until_ended(made, await requested(made, raw))
+        said = await harness.until_said(made, first.id, "learning_rate.suggested")
+        again = await harness.until_ended(made, await requested(made, raw))
+        repeated = await harness.until_said(made, again.id, "learning_rate.suggested")
+    assert (len(first.trials), len(again.trials)) == (1, 0)
+    assert said.event == repeated.event
+    assert first.search is not None
+    assert 1e-3 < first.search.best_parameters[RATE] < 0.3
+
+
+async def test_a_range_test_without_data_says_why(tmp_path: Path) -> None:
+    base = harness.small_request(data={"source": "csv", "path": str(tmp_path / "none.csv"), "target": "y"})
+    raw = read_search({"method": "lr_range", "base": base | {"loss": {"type": "auto"}}}).resolved()
+    async with harness.crew(tmp_path / "home") as made:
+        ended = await harness.until_ended(made, await requested(made, raw))
+    assert isinstance(ended.outcome, SearchFailed)
+    assert "the data could not be prepared" in ended.outcome.message
+    assert ended.outcome.cure
+
+
+def test_a_search_that_is_no_search_never_reaches_the_specialist() -> None:
+    with pytest.raises(InvalidRequest):
+        read_search({"base": {}, "space": {}})
