@@ -56,20 +56,21 @@ class Exporter(Agent):
         if isinstance(order, ExportRefused):
             return [order]
         try:
-            made = await self._job(EXPORT, order, case)
-            proven = made if "refused" in made else await self._job(VERIFY, order, case)
+            try:
+                made, proven = await self._prove(order, case)
+            except ChildDied:
+                # Once more from the start, because memory may have been short for a moment.
+                made, proven = await self._prove(order, case)
         except SwarmError as error:
             return [_refusal(order, error.code, error.message, error.cure)]
         if "refused" in proven:
             return [_refusal(order, **proven["refused"])]
         return _answer(order, made, proven)
 
-    async def _job(self, function: str, order: Order, case: Case) -> dict[str, Any]:
-        """What a job answers; one that died is tried once more, because memory may have been short for a moment."""
-        try:
-            return await self._once(function, order, case)
-        except ChildDied:
-            return await self._once(function, order, case)
+    async def _prove(self, order: Order, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the two jobs answer: the one that makes the file, and the one that compares and publishes it."""
+        made = await self._once(EXPORT, order, case)
+        return made, made if "refused" in made else await self._once(VERIFY, order, case)
 
     async def _once(self, function: str, order: Order, case: Case) -> dict[str, Any]:
         ground, session = self.ground, case.history.id

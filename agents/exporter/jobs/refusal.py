@@ -14,7 +14,7 @@ SECONDS = 900
 """A library that hangs on a model is ended by the system after this time: a death of the job like any other."""
 
 
-class Unexportable(Exception):  # noqa: N818 - it is an answer, no fault
+class Unexportable(Exception):
     """This model cannot become this file: a code for machines, a sentence and a cure for people."""
 
     def __init__(self, code: str, message: str, cure: str = "") -> None:

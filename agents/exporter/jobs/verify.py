@@ -93,12 +93,12 @@ def _timings(
 
 
 def _publish(path: Path, blobs: DirectoryBlobs, exports: Path) -> str:
-    """Keep the file by its content and show it, with its companions, where people look; done again, nothing changes."""
+    """Keep the file by its content, show it and its companions where people look, and leave no scratch behind."""
     exports.mkdir(parents=True, exist_ok=True)
+    plain_of(path).unlink(missing_ok=True)
     for companion in path.parent.glob(f"{path.name}.*"):
-        if companion.suffix != ".plain":
-            _show(blobs, blobs.put(companion), exports / companion.name)
-    blob = blobs.put(path)
+        _show(blobs, blobs.put(companion, move=True), exports / companion.name)
+    blob = blobs.put(path, move=True)
     _show(blobs, blob, exports / path.name)
     return blob
 
