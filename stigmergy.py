@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from contracts.event import Event as Event
-    from contracts.event import Exact as Exact
-    from runtime.agent import Agent as Agent
-    from runtime.agent import Say as Say
-    from runtime.agent import every as every
-    from runtime.agent import on as on
-    from runtime.client import Swarm as Swarm
-    from runtime.engine.workload import Workload as Workload
-    from runtime.ground import Case as Case
+    from contracts.event import Event, Exact
+    from runtime.agent import Agent, Say, every, on
+    from runtime.client import Swarm
+    from runtime.engine.workload import Workload
+    from runtime.ground import Case
 
 _HOMES = {
     "Agent": "runtime.agent",

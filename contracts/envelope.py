@@ -86,7 +86,7 @@ def timestamp(moment: datetime | None = None) -> str:
 def write(  # noqa: PLR0913 - an envelope has this many attributes, and each is named at the call
     event: Event,
     *,
-    id: str,  # noqa: A002 - the CloudEvents name
+    id: str,
     session: str,
     lane: str,
     laneseq: int,

@@ -43,7 +43,7 @@ def _to_hex(value: float) -> str:
 
 Exact = Annotated[
     float,
-    AllowInfNan(True),
+    AllowInfNan(allow_inf_nan=True),
     BeforeValidator(_from_hex, json_schema_input_type=str),
     PlainSerializer(_to_hex, when_used="json"),
 ]

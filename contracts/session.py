@@ -297,9 +297,7 @@ def _claimed(session: Session, event: TrainingClaimed, fact: Fact) -> Session:
 def _windowed(session: Session, event: WindowRecorded, fact: Fact) -> Session:
     if event.segment != session.segment.number:
         return session
-    return replace(
-        session, windows=session.windows + 1, step=event.last, last_window=event, last_window_id=fact.id
-    )
+    return replace(session, windows=session.windows + 1, step=event.last, last_window=event, last_window_id=fact.id)
 
 
 def _evaluated(session: Session, event: ControlEvaluated, fact: Fact) -> Session:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from contracts.event import Event, Exact, Hex64, Packed, Value
 
 
@@ -51,7 +53,7 @@ class WindowRecorded(Event, wire="window.recorded"):
     weights_digest: Hex64
     finite: bool
     layers: list[Layer]
-    scalars: dict[str, Packed] = {}
+    scalars: dict[str, Packed] = Field(default_factory=dict)
 
 
 class ControlEvaluated(Event, wire="control.evaluated"):

@@ -25,7 +25,7 @@ from contracts.errors import SwarmError
 from contracts.event import Event
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-Spoken = TypeVar("Spoken", bound=Event, contravariant=True)
+Spoken_contra = TypeVar("Spoken_contra", bound=Event, contravariant=True)
 
 
 class WiringError(SwarmError):
@@ -35,11 +35,11 @@ class WiringError(SwarmError):
     exit_code = 2
 
 
-class Say(Protocol[Spoken]):
+class Say(Protocol[Spoken_contra]):
     """How a course speaks: all events of one call are stored at once or none; returns when they are stored."""
 
-    async def __call__(self, *events: Spoken) -> tuple[Fact, ...]:
-        """Append the events as one batch and wait until they are in the fold."""
+    async def __call__(self, *events: Spoken_contra, epoch: int | None = None) -> tuple[Fact, ...]:
+        """Append the events as one batch, under a claim if one is given, and wait until they are in the fold."""
         ...
 
 
@@ -127,7 +127,9 @@ def _wire(cls: type[Agent], name: str, method: Callable[..., Any]) -> Handler:
     try:
         hints = typing.get_type_hints(method)
     except NameError as error:
-        raise WiringError(f"{where}: {error}.", cure="Import event types at run time, not under TYPE_CHECKING.") from None
+        raise WiringError(
+            f"{where}: {error}.", cure="Import event types at run time, not under TYPE_CHECKING."
+        ) from None
     parameters = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
     hears = _events(hints.get(parameters[0])) if parameters else ()
     if not hears:

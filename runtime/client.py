@@ -42,7 +42,7 @@ class Swarm:
         async with connect(url, CLIENT, key, patience=5.0) as bus:
             yield cls(bus)
 
-    async def command(self, verb: str, /, timeout: float = 10.0, **body: Any) -> dict[str, Any]:  # noqa: ASYNC109
+    async def command(self, verb: str, /, timeout: float = 10.0, **body: Any) -> dict[str, Any]:
         """Ask the desk; raises the error that its reply names."""
         reply = orjson.loads(await self._wire.ask(subjects.command(verb), orjson.dumps(body), timeout=timeout))
         if "error" in reply:
@@ -50,13 +50,11 @@ class Swarm:
         answer: dict[str, Any] = reply
         return answer
 
-    async def submit(
-        self, request: Mapping[str, Any], *, request_id: str | None = None, kind: str = "training"
-    ) -> str:
+    async def submit(self, request: Mapping[str, Any], *, request_id: str | None = None, kind: str = "training") -> str:
         """Request a session; returns its id once the request is a fact."""
         verb = {"training": "train", "search": "search"}[kind]
-        extra = {"request_id": request_id} if request_id else {}
-        answer = await self.command(verb, **request, **extra)
+        body = dict(request) | ({"request_id": request_id} if request_id else {})
+        answer = await self.command(verb, **body)
         return str(answer["session"])
 
     async def session(self, session: str) -> dict[str, Any]:
@@ -79,7 +77,7 @@ class Swarm:
             if page["ended"] or not (follow or page["events"]):
                 return
 
-    async def wait(self, session: str, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109
+    async def wait(self, session: str, timeout: float | None = None) -> dict[str, Any]:
         """The session once it has ended; `TimedOut` when that takes longer than `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -132,4 +130,6 @@ def _door(settings: Settings) -> tuple[str, UserKey]:
     except FileNotFoundError:
         raise NotFound(f"there is no credentials file {str(path)!r}.", cure="Start the swarm: swarm up -d") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise InvalidInput(f"{str(path)!r} is no credentials file.", cure="Use the one that `swarm status` names.") from None
+        raise InvalidInput(
+            f"{str(path)!r} is no credentials file.", cure="Use the one that `swarm status` names."
+        ) from None

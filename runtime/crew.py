@@ -1,4 +1,4 @@
-"""Agents at work on one connection: a tail, their scribes and supervisors. The host has all of them, `agent run` one."""
+"""Agents at work on one connection: a tail, scribes and supervisors. The host has all of them, `agent run` one."""
 
 from __future__ import annotations
 

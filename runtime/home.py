@@ -1,6 +1,6 @@
 """The home of a swarm on one machine: where things stand, who holds it, and what its host says about itself.
 
-<home>/: nats/ keys/ blobs/ sessions/ID/ work/ host.json host.log. Everything but log files, keys and blobs can be rebuilt.
+<home>/: nats/ keys/ blobs/ sessions/ID/ work/ host.json host.log. All but logs, keys and blobs can be rebuilt.
 """
 
 from __future__ import annotations
@@ -121,9 +121,13 @@ class Home:
             if not marker.exists():
                 marker.write_text(f"{LAYOUT}\n")
         except PermissionError as error:
-            raise Refused(f"cannot write to the home {str(self.root)!r}: {error.strerror}.", cure="Choose another with --home.") from None
+            raise Refused(
+                f"cannot write to the home {str(self.root)!r}: {error.strerror}.", cure="Choose another with --home."
+            ) from None
         except OSError as error:
-            raise Full(f"cannot create the home {str(self.root)!r}: {error.strerror}.", cure="Free space or use --home.") from None
+            raise Full(
+                f"cannot create the home {str(self.root)!r}: {error.strerror}.", cure="Free space or use --home."
+            ) from None
 
     def lock(self) -> int:
         """Hold the home alone; the descriptor is handed to the server, so that a store has one server."""
@@ -190,7 +194,9 @@ class Home:
             return prefix if prefix in found else found[0]
         if not found:
             raise NotFound(f"there is no session {prefix!r}.", cure="List them: swarm sessions")
-        raise InvalidInput(f"{prefix!r} fits {len(found)} sessions: {', '.join(found[:4])}.", cure="Give more of the id.")
+        raise InvalidInput(
+            f"{prefix!r} fits {len(found)} sessions: {', '.join(found[:4])}.", cure="Give more of the id."
+        )
 
     def free_bytes(self) -> int:
         """Room left on the disk of the home."""

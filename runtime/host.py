@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -71,7 +70,9 @@ async def _end_orphan(home: Home) -> None:
 
 @contextlib.asynccontextmanager
 async def _server(home: Home, settings: Settings, lock: int) -> AsyncIterator[EmbeddedServer]:
-    server = EmbeddedServer(home.root, Users.of(home.seeds), max_store=settings.store_bytes + (2 << 30), lock_fds=(lock,))
+    server = EmbeddedServer(
+        home.root, Users.of(home.seeds), max_store=settings.store_bytes + (2 << 30), lock_fds=(lock,)
+    )
     server.spawn()
     try:
         await server.ready()
@@ -125,7 +126,7 @@ class _Host:
                 tasks.create_task(self._keep_record(crew, ready), name="record")
                 await self._ending.wait()
                 await self._drain(crew)
-                raise _EndedError
+                raise _EndedError  # noqa: TRY301 - the only way to end a task group from inside
         except* _EndedError:
             log.info("ended in good order")
         finally:
@@ -140,7 +141,7 @@ class _Host:
         log.info("draining", children=len(busy))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while any(one.purpose == "train" for one in crew.children.running()):
+                while any(one.purpose == "train" for one in crew.children.running()):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.02)
 
     def _end(self) -> None:

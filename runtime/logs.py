@@ -1,4 +1,4 @@
-"""What the processes say about themselves: structlog to stderr. These lines are for operators and are no audit trail."""
+"""What the processes say about themselves: structlog to stderr. These lines are for operators, no audit trail."""
 
 from __future__ import annotations
 

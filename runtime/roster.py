@@ -68,7 +68,9 @@ def _from_file(name: str) -> type[Agent]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserCodeFailed(f"{path} cannot be loaded: {type(error).__name__}: {error}.", cure="Correct it.") from error
+        raise UserCodeFailed(
+            f"{path} cannot be loaded: {type(error).__name__}: {error}.", cure="Correct it."
+        ) from error
     if not wanted:
         return _only_agent(module_name, name)
     found = getattr(module, wanted, None)

@@ -57,7 +57,7 @@ class Scribe:
         self._source = source
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def say(self, session: str, events: Sequence[Event], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:  # noqa: B008 - frozen
+    async def say(self, session: str, events: Sequence[Event], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:
         """Append the events as one batch behind the lane's head; return them as admitted facts."""
         if not events:
             return ()

@@ -205,7 +205,7 @@ class Supervisor:
         while True:
             try:
                 await getattr(self.agent, name)()
-            except Exception as error:  # noqa: BLE001 - the next beat may succeed, and the log line says what did not
+            except Exception as error:
                 log.warning("rhythm raised", role=self.role, rhythm=name, error=str(error), exc_info=error)
             await asyncio.sleep(seconds)
 

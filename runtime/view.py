@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from contracts.event import Event, Unknown
 from contracts.envelope import Fact
+from contracts.event import Event, Unknown
 from contracts.hyperparameter_specialist import SearchFailed
 from contracts.session import ENDED, Session, owed
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
@@ -58,13 +58,21 @@ def artifacts(session: Session, blobs: Path | None = None) -> list[dict[str, Any
     """Every file that a session produced and may be fetched."""
     found: list[dict[str, Any]] = []
     for _, made in session.exports:
-        one = {"kind": "model", "format": made.format, "quantize": made.quantize, "digest": made.blob, "bytes": made.bytes}
+        one = {
+            "kind": "model",
+            "format": made.format,
+            "quantize": made.quantize,
+            "digest": made.blob,
+            "bytes": made.bytes,
+        }
         if blobs is not None:
             one["path"] = str(blobs.parent / "sessions" / session.id / "exports" / made.filename)
         found.append(one)
     best = session.checkpoint("best")
     if best:
-        found.append({"kind": "checkpoint", "step": best.written.step, "digest": best.written.blob, "bytes": best.written.bytes})
+        found.append(
+            {"kind": "checkpoint", "step": best.written.step, "digest": best.written.blob, "bytes": best.written.bytes}
+        )
     return found
 
 
@@ -123,4 +131,4 @@ def data_of(event: Event) -> Any:
 
 
 def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

@@ -62,14 +62,13 @@ class Ledger(Agent):
     def _noteworthy(self, case: Case, due: float) -> bool:
         unnoted = case.history.derived(Book()).unnoted
         late = asyncio.get_running_loop().time() >= due
-        return unnoted >= self.ground.settings.ledger_every_events or (unnoted > 0 and late)
+        return bool(unnoted >= self.ground.settings.ledger_every_events or (unnoted > 0 and late))
 
     def _next_note(self) -> float:
         return asyncio.get_running_loop().time() + float(self.ground.settings.ledger_every_seconds)
 
     def _silent(self, duty: Duty) -> bool:
-        seconds: float = self.ground.presence.silent_seconds(duty.role)
-        return seconds >= self.ground.settings.waive_after_seconds
+        return bool(self.ground.presence.silent_seconds(duty.role) >= self.ground.settings.waive_after_seconds)
 
     def _waiver(self, duty: Duty) -> DutyWaived:
         return DutyWaived(

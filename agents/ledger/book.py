@@ -68,7 +68,9 @@ class Book:
 def leaf_of(fact: Fact) -> bytes:
     """The leaf of an admitted event, as every verifier computes it from the stored message."""
     headers = {HEADER: fact.signature} if fact.signature else {}
-    return leaf(fact.seq, subjects.fact(fact.envelope.subject, fact.lane, fact.name), fact.digest, headers_digest(headers))
+    return leaf(
+        fact.seq, subjects.fact(fact.envelope.subject, fact.lane, fact.name), fact.digest, headers_digest(headers)
+    )
 
 
 def members(session: Session) -> dict[str, str]:

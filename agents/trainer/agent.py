@@ -27,8 +27,6 @@ class Trainer(Agent):
                 await course.until_resumed()
                 if case.now.outcome is not None:
                     return
-                await say(
-                    TrainingResumed(segment=case.now.segment.number, step=case.now.step), epoch=course.epoch
-                )
+                await say(TrainingResumed(segment=case.now.segment.number, step=case.now.step), epoch=course.epoch)
             if not await course.attempt():
                 return

@@ -6,14 +6,14 @@ Everything that steers is read from the fold; what this object remembers can be 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from agents.trainer.decisions import Decision, judged, next_decision, stale_proposals
-from agents.trainer.inbox import GROWN, Inbox
+from agents.trainer.inbox import Inbox, frames_of
 from agents.trainer.machine import Machine, seal_of
-from agents.trainer.path import Recorded, starting_point
+from agents.trainer.path import Recorded, key_range, starting_point
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotVerified, SwarmError, UserCodeFailed
@@ -119,7 +119,7 @@ class Course:
 
     async def say(self, *events: Sayings) -> None:
         """Append under this course's claim."""
-        await self._voice(*events, epoch=self.epoch)  # type: ignore[call-arg]
+        await self._voice(*events, epoch=self.epoch)
 
     async def _end(self, event: Sayings) -> None:
         await self.say(event)
@@ -188,7 +188,7 @@ class Course:
             environment=who["environment"],
             sources={one["name"]: one["digest"] for one in named},
         )
-        await self._voice(claim, epoch=epoch)  # type: ignore[call-arg]
+        await self._voice(claim, epoch=epoch)
         self.epoch = epoch
 
     def _workloads(self) -> list[dict[str, str]]:
@@ -256,26 +256,28 @@ class Attempt:
         assert claim is not None  # noqa: S101 - an attempt follows a claim
         resolved = claim.resolved
         log = case.ground.home.session(case.history.id) / "training.log"
-        async with case.ground.children.job(
-            "agents.trainer.jobs.train:main",
-            self._args,
-            profile=torch_profile(resolved["threads"], resolved["device"]),
-            purpose="train",
-            session=case.history.id,
-            log=log,
-        ) as child:
-            async with Inbox(child, case) as inbox:
-                try:
-                    return await self._follow(child, inbox)
-                except ChildDied:
-                    if child.exit is not None:
-                        await self._note_death(child)
-                    raise
+        async with (
+            case.ground.children.job(
+                "agents.trainer.jobs.train:main",
+                self._args,
+                profile=torch_profile(resolved["threads"], resolved["device"]),
+                purpose="train",
+                session=case.history.id,
+                log=log,
+            ) as child,
+            Inbox(child, case) as inbox,
+        ):
+            try:
+                return await self._follow(child, inbox)
+            except ChildDied:
+                if child.exit is not None:
+                    await self._note_death(child)
+                raise
 
     async def _follow(self, child: Child, inbox: Inbox) -> bool:
         while True:
             news = await inbox.take(timeout=1.0 if self._finished else None)
-            await self._append([item for item in news if item is not GROWN])
+            await self._append(frames_of(news))
             if self._course.now.outcome is not None:
                 return False
             stale = stale_proposals(self._course.now)
@@ -340,9 +342,9 @@ class Attempt:
         count, self._recorded.reproduced = self._recorded.reproduced, 0
         if not count:
             return []
-        last = getattr(event, "first", None) or getattr(event, "step", 0)
-        segment = getattr(event, "segment", 1)
-        return [WindowsReproduced(segment=segment, first=self._from, last=last, count=count)]
+        upto = key_range(event)[0]
+        segment = self._course.now.segment.number
+        return [WindowsReproduced(segment=segment, first=self._from, last=upto, count=count)]
 
     async def _act(self, decision: Decision, child: Child, inbox: Inbox) -> bool | None:
         """Do what was decided at the step at which the child holds; None when the same child goes on."""
@@ -354,7 +356,7 @@ class Attempt:
                 return False
             case "pause" | "drain":
                 await self._leave(child, inbox)
-                by = "person" if decision.kind == "pause" else "drain"
+                by: Literal["person", "drain"] = "person" if decision.kind == "pause" else "drain"
                 await self._course.say(TrainingPaused(by=by, segment=segment, step=step))
                 return decision.kind == "pause"
             case "intervene":
@@ -362,7 +364,7 @@ class Attempt:
 
     async def _leave(self, child: Child, inbox: Inbox) -> None:
         await child.order("leave", keep=True)
-        await self._append([item for item in await inbox.rest() if item is not GROWN])
+        await self._append(frames_of(await inbox.rest()))
 
     async def _intervene(self, decision: Decision, child: Child, step: int) -> bool | None:
         proposal = decision.proposal

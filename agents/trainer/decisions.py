@@ -25,10 +25,10 @@ class Decision:
 
 def next_decision(session: Session, *, draining: bool = False) -> Decision | None:
     """Cancel, then pause, then rewind, stop or change; None when training simply goes on."""
-    for id, wish in session.wishes:  # noqa: A001 - the event's id
+    for id, wish in session.wishes:
         if isinstance(wish, CancelRequested):
             return Decision("cancel", id, wish.reason)
-    for id, wish in session.wishes:  # noqa: A001
+    for id, wish in session.wishes:
         if isinstance(wish, PauseRequested):
             return Decision("pause", id)
     if draining:

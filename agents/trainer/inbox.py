@@ -23,6 +23,11 @@ MOST_FRAMES = 2048
 LARGEST_BATCH = 200
 
 
+def frames_of(news: list[News]) -> list[Frame]:
+    """The frames among the news."""
+    return [item for item in news if isinstance(item, Frame)]
+
+
 class Inbox:
     """Pumps run while the context is open; an error of the child is raised by `take`, after its last frame."""
 

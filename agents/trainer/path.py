@@ -35,7 +35,7 @@ class Recorded:
                     found[key(event)] = event
         return cls(found)
 
-    def take(self, computed: WindowRecorded | ControlEvaluated | CheckpointWritten) -> DivergenceFound | None | bool:
+    def take(self, computed: WindowRecorded | ControlEvaluated | CheckpointWritten) -> DivergenceFound | bool | None:
         """True when it is new; None when it came out as recorded; else the difference."""
         recorded = self.known.get(key(computed))
         if recorded is None:
