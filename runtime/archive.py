@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from bus import files, subjects
 from bus.admission import Admission, Void
@@ -27,6 +29,25 @@ class Kept:
     voids: tuple[Void, ...]
     admission: Admission
     torn_bytes: int
+
+
+_LONGEST_LINE, _FIELDS = 1000, 5
+
+
+class Begun(NamedTuple):
+    """When a session was requested, and what for; sorts by time, which ids do not."""
+
+    requested_at: str
+    session: str
+    kind: str
+
+
+def newest_training(begun: Iterable[Begun]) -> str:
+    """The session that `last` names."""
+    trained = [one for one in begun if one.kind == "training"]
+    if not trained:
+        raise NotFound("there is no training session yet.", cure="Start one: swarm run REQUEST")
+    return max(trained).session
 
 
 class Archive:
@@ -82,6 +103,11 @@ class Archive:
                     return kept
         return None
 
+    def begun(self, besides: Container[str] = ()) -> list[Begun]:
+        """When each session began, by its first record alone, which nothing has verified yet."""
+        found = [_begun(self._home.log(one), one) for one in self.ids() if one not in besides]
+        return [one for one in found if one is not None]
+
     def summary(self, session: str) -> dict[str, Any]:
         """As `session`; one that cannot be read says why in its place."""
         try:
@@ -109,14 +135,26 @@ def _read(path: Path, session: str, admission: Admission) -> Kept:
 def _opens_keyring(path: Path) -> bool:
     """Whether the file begins with an event of the root: no other session has one."""
     try:
-        first = _first_subject(path)
-        return first is not None and subjects.parse(first).lane == ROOT
+        first = _first(path)
+        return first is not None and subjects.parse(first[0]).lane == ROOT
     except SwarmError:
         return False
 
 
-def _first_subject(path: Path) -> str | None:
+def _begun(path: Path, session: str) -> Begun | None:
+    first = _first(path)
+    try:
+        body = orjson.loads(first[1]) if first else {}
+        return Begun(str(body["time"]), session, str(body["data"]["kind"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def _first(path: Path) -> tuple[str, bytes] | None:
+    """Subject and body of the first record, without reading the rest; None when there is none."""
     with path.open("rb") as file:
-        file.readline(200)
-        head = file.readline(1000).split(b" ")
-    return head[1].decode(errors="replace") if len(head) > 1 else None
+        file.readline(_LONGEST_LINE)
+        head = file.readline(_LONGEST_LINE).split(b" ")
+        if len(head) < _FIELDS or not head[2].isdigit():
+            return None
+        return head[1].decode(errors="replace"), file.read(int(head[2]))

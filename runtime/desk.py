@@ -19,7 +19,7 @@ from contracts.errors import Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
-from runtime.archive import Archive
+from runtime.archive import Archive, Begun, newest_training
 from runtime.history import History
 from runtime.scribe import Occasion
 from runtime.view import ended, event_line, summary
@@ -73,7 +73,7 @@ class Desk:
             reply = await self._perform(verb, body)
         except SwarmError as error:
             reply = {"error": error.as_json()}
-        except Exception as error:  # noqa: BLE001 - whoever asked must hear that it went wrong, and where to look
+        except Exception as error:
             log.error("command crashed", verb=verb, exc_info=error)
             cure = "This is a defect; the host's log has the details."
             reply = {"error": {"code": "crashed", "message": f"{verb} crashed: {error}", "path": "", "cure": cure}}
@@ -130,7 +130,9 @@ class Desk:
     async def _train(self, body: Body) -> Body:
         request_id, asked_by = body.pop("request_id", None), str(body.pop("asked_by", "client"))
         if request_id is not None and (not isinstance(request_id, str) or not 0 < len(request_id) <= 200):
-            raise InvalidInput(f"request_id is {request_id!r}.", cure="Give text of 1 to 200 characters.", path="request_id")
+            raise InvalidInput(
+                f"request_id is {request_id!r}.", cure="Give text of 1 to 200 characters.", path="request_id"
+            )
         request = read_request(body)
         resolved = request.resolved()
         Workloads(self._crew.home.root).needed(resolved)
@@ -206,10 +208,15 @@ class Desk:
             return
 
     async def _sessions(self, body: Body) -> Body:
-        found = {one.id: summary(one.state, self._crew.home.blobs) for one in self._crew.tail.histories.values() if one.state.genesis}
+        found = {
+            one.id: summary(one.state, self._crew.home.blobs)
+            for one in self._crew.tail.histories.values()
+            if one.state.genesis
+        }
         archive = self._archive()
         found |= {one: archive.summary(one) for one in archive.ids() if one not in found}
-        return {"sessions": [found[one] for one in sorted(found)]}
+        oldest_first = sorted(found.values(), key=lambda one: (one["requested_at"], one["session"]))
+        return {"sessions": oldest_first}
 
     async def _events(self, body: Body) -> Body:
         history, after = self._history(body), int(body.get("after") or 0)
@@ -218,7 +225,8 @@ class Desk:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await history.grown(after)
-        lines, size = [], 0
+        lines: list[Body] = []
+        size = 0
         for fact in history.facts[after : after + limit]:
             line = event_line(fact)
             size += len(orjson.dumps(line))
@@ -238,7 +246,7 @@ class Desk:
         letters = [
             {"session": history.id, "failure": id, "role": seen.role, "handler": seen.handler, "error": seen.error}
             for history in self._crew.tail.histories.values()
-            for id, seen in history.state.failures  # noqa: A001 - the event's id
+            for id, seen in history.state.failures
         ]
         voids = [
             {"seq": v.seq, "subject": v.subject, "reason": str(v.reason), "detail": v.detail}
@@ -249,7 +257,7 @@ class Desk:
     async def _redrive(self, body: Body) -> Body:
         failure = str(body.get("failure") or "")
         for history in self._crew.tail.open_sessions():
-            if any(id == failure for id, _ in history.state.failures):  # noqa: A001
+            if any(id == failure for id, _ in history.state.failures):
                 wish = operator.RedriveRequested(asked_by="client", failure=failure)
                 event = await self._say(history.id, wish)
                 for supervisor in self._crew.supervisors.values():
@@ -264,14 +272,15 @@ class Desk:
         live = [one.id for one in self._crew.tail.histories.values() if one.state.genesis]
         known = sorted({*live, *self._archive().ids()})
         if wanted == "last":
-            kinds = {one: self._kind(one) for one in reversed(known)}
-            wanted = next((one for one, kind in kinds.items() if kind == "training"), wanted)
+            wanted = self._newest_training()
         session = self._crew.home.find(wanted, known)
         return self._crew.tail.histories.get(session) or self._archive().read(session).history
 
-    def _kind(self, session: str) -> str:
-        history = self._crew.tail.histories.get(session)
-        return str(history.state.kind if history else self._archive().summary(session)["kind"])
+    def _newest_training(self) -> str:
+        """By the time of its genesis: ids do not sort by time, least of all those that derive from a request_id."""
+        live = self._crew.tail.histories
+        begun = [Begun(one.state.requested_at, one.id, one.state.kind) for one in live.values() if one.state.genesis]
+        return newest_training([*begun, *self._archive().begun(besides=live)])
 
     def _archive(self) -> Archive:
         """What the files hold now; made anew, because keyrings grow."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from contracts.errors import NotFound, Unreachable
+from contracts.errors import Unreachable
 from runtime.cli.call import Call
 
 if TYPE_CHECKING:
@@ -85,12 +85,11 @@ async def find(found: Swarm | Files, name: str) -> str:
 
 def chosen(call: Call, name: str, archive: Archive) -> str:
     """The session in the home's files that the name means; `last` is the newest training session."""
+    from runtime.archive import newest_training
+
     if name != "last":
         return call.home.find(name, archive.ids())
-    trained = [one for one in archive.sessions() if one["kind"] == "training"]
-    if not trained:
-        raise NotFound("there is no training session yet.", cure="Start one: swarm run REQUEST")
-    return str(max(trained, key=lambda one: (one["requested_at"], one["session"]))["session"])
+    return newest_training(archive.begun())
 
 
 async def asked(call: Call, name: str, verb: str, **body: Any) -> tuple[str, dict[str, Any]]:
