@@ -14,9 +14,13 @@ class Trainer(Agent):
     """Turns a resolved plan into recorded windows, checkpoints and final weights."""
 
     async def begin(self) -> None:
-        """Have a zygote ready and know its bits before the first session asks for them."""
+        """Have a zygote ready and its bits known by the time the first session asks for them."""
         self.machine = Machine(self.ground)
-        await self.machine.identity(threads=1)
+        self.machine.warm()
+
+    async def end(self) -> None:
+        """Stop warming up."""
+        self.machine.cool()
 
     @on
     async def train(self, ready: DatasetPrepared, case: Case, say: Say[Sayings]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
+from contracts.errors import SwarmError
 from contracts.session import Session
 from runtime.ground import Ground
 from runtime.profiles import torch_profile
@@ -15,16 +18,33 @@ class Machine:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._identities: dict[tuple[int, str, str, str], dict[str, Any]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._warming: asyncio.Task[None] | None = None
+
+    def warm(self) -> None:
+        """Begin to find out what small sessions will ask for; the swarm is ready before that is done."""
+        self._warming = asyncio.create_task(self._warm())
+
+    def cool(self) -> None:
+        """Stop finding out."""
+        if self._warming is not None:
+            self._warming.cancel()
+
+    async def _warm(self) -> None:
+        # What fails here fails again, and is recorded, in the session that needs it.
+        with suppress(SwarmError):
+            await self.identity(threads=1)
 
     async def identity(
         self, *, threads: int, device: str = "cpu", precision: str = "fp32", profile: str = "exact"
     ) -> dict[str, Any]:
         """Fingerprint, families, engine bits and environment of one sealed profile."""
         key = (threads, device, precision, profile)
-        if key not in self._identities:
-            args = {"seal": seal_of(threads, profile), "device": device, "precision": precision}
-            self._identities[key] = await self._ask("agents.trainer.jobs.plan:identify", args, threads, device)
-        return self._identities[key]
+        async with self._one_at_a_time:
+            if key not in self._identities:
+                args = {"seal": seal_of(threads, profile), "device": device, "precision": precision}
+                self._identities[key] = await self._ask("agents.trainer.jobs.plan:identify", args, threads, device)
+            return self._identities[key]
 
     async def resolve(self, session: Session, dataset: str, named: list[dict[str, str]]) -> dict[str, Any]:
         """Every `auto` of the session's request as a number."""
