@@ -14,6 +14,9 @@ from runtime.agent import Agent, on
 from runtime.ground import Case
 from runtime.profiles import torch_profile
 
+_TICK = 0.02
+"""File systems stamp with the kernel's clock, up to this much behind; reading a checkpoint back takes longer."""
+
 Kept = CheckpointStored | CheckpointPromoted | CheckpointPruned | CheckpointCorrupt
 
 
@@ -89,7 +92,7 @@ class CheckpointKeeper(Agent):
         except FileNotFoundError:
             return False
         pruned = datetime.fromisoformat(case.fact.envelope.time).timestamp()
-        return bool(written > pruned)
+        return bool(written > pruned - _TICK)
 
 
 def _promoted(written: CheckpointWritten, now: Session) -> list[CheckpointPromoted]:

@@ -51,7 +51,8 @@ def anchors(steps: Iterable[int], every: int, most: int) -> set[int]:
 
 def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:
     """Usable checkpoints that have been read back (`handled` just now), are kept as nothing and named by nobody."""
-    kept_as, needed = roles(session), obligations(session)
+    final = any(kept.id == handled and kept.written.reason == "final" for kept in session.checkpoints)
+    kept_as, needed = roles(session), obligations(session, over=final or session.outcome is not None)
     found: dict[Place, Checkpoint] = {}
     unread = {place(kept) for kept in session.checkpoints if kept.stored is None and kept.id != handled}
     for kept in session.checkpoints:
@@ -61,14 +62,12 @@ def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:
     return list(found.values())
 
 
-def obligations(session: Session) -> set[Place]:
-    """Checkpoints that somebody still has to read: to judge, to export, to rewind to, to resume from."""
-    failed = {seen.heard for _, seen in session.failures}
-    needed = set()
-    for kept in session.checkpoints:
-        judged = kept.validated or kept.stored_id in failed or session.answers("validator", kept.stored_id)
-        if kept.written.reason in JUDGED and not judged:
-            needed.add(place(kept))
+def obligations(session: Session, *, over: bool = False) -> set[Place]:
+    """Checkpoints that somebody still has to read: to judge, to export, to rewind to, to resume from.
+
+    When training is over only the best and the last are waited for by judges, and those are kept anyway.
+    """
+    needed = set() if over else {place(kept) for kept in session.checkpoints if _awaits_judgement(kept, session)}
     named = [wish.checkpoint for _, wish in session.export_wishes]
     named += [which for _, _, which, _ in wanted_exports(session)]
     found = (_named(session, which) for which in named)
@@ -84,6 +83,12 @@ def obligations(session: Session) -> set[Place]:
 def same_trajectory(ours: Session, theirs: Session) -> bool:
     """Whether two sessions may write the very same checkpoints: equal in all that bits depend on."""
     return all(ours.request.get(section) == theirs.request.get(section) for section in _TRAJECTORY)
+
+
+def _awaits_judgement(kept: Checkpoint, session: Session) -> bool:
+    failed = {seen.heard for _, seen in session.failures}
+    judged = kept.validated or kept.stored_id in failed or session.answers("validator", kept.stored_id)
+    return kept.written.reason in JUDGED and not judged
 
 
 def _named(session: Session, which: str) -> Checkpoint | None:

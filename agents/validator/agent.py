@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.validator.choosing import Task, tasks
+from agents.validator.choosing import Task, is_gone, tasks
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.errors import NotFound, NotVerified, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
@@ -20,10 +20,8 @@ class Validator(Agent):
     @on
     async def judge(self, kept: CheckpointStored, case: Case) -> list[CheckpointValidated | ValidationFailed] | None:
         """One verdict per split; None for checkpoints that are kept for other reasons."""
-        found = [
-            await self._verdict(task, case) for task in tasks(kept, case.session, case.history.facts[: case.position])
-        ]
-        return found or None
+        asked = tasks(kept, case.session, case.history.facts[: case.position])
+        return [await self._verdict(task, case) for task in asked if not is_gone(task.written, case.now)] or None
 
     async def _verdict(self, task: Task, case: Case) -> CheckpointValidated | ValidationFailed:
         segment, step, blob = task.written.segment, task.written.step, task.written.blob

@@ -52,6 +52,12 @@ def tasks(kept: CheckpointStored, session: Session, facts: Iterable[Fact]) -> li
     return found
 
 
+def is_gone(written: CheckpointWritten, session: Session) -> bool:
+    """Whether it was let go meanwhile: when training is over, nobody waits for a verdict on a former best."""
+    here = [one for one in session.checkpoints if one.written == written]
+    return bool(here) and all(one.gone for one in here)
+
+
 def _worth_judging(kept: CheckpointStored, session: Session) -> CheckpointWritten | None:
     """The checkpoint as it was written, when it was written for being best or final."""
     here = (kept.segment, kept.step)

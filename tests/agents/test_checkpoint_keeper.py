@@ -250,6 +250,18 @@ async def test_a_checkpoint_that_failed_to_be_judged_may_go(place: Place, keeper
     assert history.state.checkpoints[0].gone == "pruned"
 
 
+async def test_with_the_final_checkpoint_former_bests_go_that_nobody_judged(
+    place: Place, keeper: CheckpointKeeper
+) -> None:
+    history = session(place)
+    await keep(place, keeper, history, 0)
+    for step in (110, 120):
+        evaluate(history, step)
+        await place.react(keeper, "keep", history, write(place, history, step, "best"))
+    said = await place.react(keeper, "keep", history, write(place, history, 130, "final"))
+    assert steps_of(of(CheckpointPruned, said)) == [110]
+
+
 async def test_an_ended_session_is_left_as_it_is(place: Place, keeper: CheckpointKeeper) -> None:
     history = session(place)
     evaluate(history, 110)

@@ -14,7 +14,7 @@ from agents.data_manager.agent import DataManager
 from agents.validator import report
 from agents.validator.agent import Validator
 from agents.validator.choosing import tasks
-from contracts.checkpoint_keeper import CheckpointStored
+from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
 from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
@@ -250,6 +250,16 @@ async def test_a_changed_workload_fails_validation_with_the_cure(place: Place, m
     (failed,) = await trained.judged(trained.written("final"))
     assert failed.code == "not-verified"
     assert "swarm workload add" in failed.message
+
+
+async def test_a_former_best_that_was_let_go_is_not_judged(place: Place) -> None:
+    trained = await train(place, DIABETES)
+    fact = trained.stored(trained.written("final"))
+    event = fact.event
+    assert isinstance(event, CheckpointStored)
+    gone = CheckpointPruned(segment=event.segment, step=event.step, blob=event.blob, freed_bytes=1)
+    tell(trained.history, "checkpoint_keeper", gone)
+    assert await place.react(Validator(place.ground), "judge", trained.history, fact) == []
 
 
 async def test_values_of_a_superseded_segment_are_not_those_of_the_path(place: Place) -> None:
