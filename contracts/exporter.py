@@ -12,6 +12,7 @@ class ModelExported(Event, wire="model.exported"):
 
     format: str
     quantize: str
+    checkpoint: str
     checkpoint_step: int
     checkpoint_blob: Hex64
     blob: Hex64
@@ -28,6 +29,7 @@ class ExportRefused(Event, wire="export.refused"):
 
     format: str
     quantize: str
+    checkpoint: str
     code: str
     message: str
     cure: str = ""

@@ -264,9 +264,9 @@ def wanted_exports(session: Session) -> list[tuple[str, str, str, str]]:
         for quantize in ("", *(asked.get("quantize", ()) if form == "onnx" else ()))
     ]
     wanted += [(wish.format, wish.quantize, wish.checkpoint, id) for id, wish in session.export_wishes]
-    done = {(said.format, said.quantize) for _, said in session.exports}
-    done |= {(said.format, said.quantize) for said in session.refusals}
-    return [one for one in wanted if one[:2] not in done]
+    done = {(said.format, said.quantize, said.checkpoint) for _, said in session.exports}
+    done |= {(said.format, said.quantize, said.checkpoint) for said in session.refusals}
+    return [one for one in wanted if one[:3] not in done]
 
 
 def _owed_by_exporter(session: Session) -> list[Duty]:

@@ -95,13 +95,15 @@ class Exporter(Agent):
 
 
 def _refusal(order: Order, code: str, message: str, cure: str) -> ExportRefused:
-    return ExportRefused(format=order.format, quantize=order.quantize, code=code, message=message[:4000], cure=cure)
+    about = {"format": order.format, "quantize": order.quantize, "checkpoint": order.wanted}
+    return ExportRefused(**about, code=code, message=message[:4000], cure=cure)
 
 
 def _answer(order: Order, made: dict[str, Any], proven: dict[str, Any]) -> list[Answer]:
     exported = ModelExported(
         format=order.format,
         quantize=order.quantize,
+        checkpoint=order.wanted,
         checkpoint_step=order.step,
         checkpoint_blob=order.blob,
         blob=proven["blob"],

@@ -53,19 +53,21 @@ def orders(session: Session) -> list[Order | ExportRefused]:
 def order_of(request: Mapping[str, Any]) -> Order | ExportRefused:
     """The one file that a session of the kind `export` is about; its genesis names everything."""
     form, quantize = str(request.get("format", "")), str(request.get("quantize") or "")
-    refusal = _unknown(form, quantize)
+    which = str(request.get("checkpoint", "best"))
+    refusal = _unknown(form, quantize, which)
     if refusal:
         return refusal
     missing = [key for key in ("checkpoint_blob", "dataset", "request", "step") if request.get(key) is None]
     if missing:
         message = f"the export request does not say {', '.join(missing)}."
+        cure = "Ask with `swarm export SESSION`."
         return ExportRefused(
-            format=form, quantize=quantize, code="invalid", message=message, cure="Ask with `swarm export SESSION`."
+            format=form, quantize=quantize, checkpoint=which, code="invalid", message=message, cure=cure
         )
     return Order(
         form,
         quantize,
-        str(request.get("checkpoint", "best")),
+        which,
         int(request["step"]),
         str(request["checkpoint_blob"]),
         None,
@@ -83,7 +85,7 @@ def choose(session: Session, which: str) -> Checkpoint | None:
 
 
 def _order(session: Session, form: str, quantize: str, which: str) -> Order | ExportRefused:
-    refusal = _unknown(form, quantize)
+    refusal = _unknown(form, quantize, which)
     if refusal:
         return refusal
     kept = choose(session, which)
@@ -91,22 +93,28 @@ def _order(session: Session, form: str, quantize: str, which: str) -> Order | Ex
         steps = ", ".join(str(one.written.step) for one in session.path_checkpoints() if one.usable)
         message = f"there is no usable checkpoint {which!r}."
         cure = f"Kept steps: {steps}." if steps else "Train with checkpoints.keep_last of at least 1."
-        return ExportRefused(format=form, quantize=quantize, code="no-checkpoint", message=message, cure=cure)
+        return ExportRefused(
+            format=form, quantize=quantize, checkpoint=which, code="no-checkpoint", message=message, cure=cure
+        )
     if session.dataset is None:
         message = "the session has no dataset to compare answers on."
-        return ExportRefused(format=form, quantize=quantize, code="no-dataset", message=message)
+        return ExportRefused(format=form, quantize=quantize, checkpoint=which, code="no-dataset", message=message)
     written = kept.written
     return Order(
         form, quantize, which, written.step, written.blob, written.state_root, session.dataset.root, session.request
     )
 
 
-def _unknown(form: str, quantize: str) -> ExportRefused | None:
+def _unknown(form: str, quantize: str, which: str) -> ExportRefused | None:
     if form not in FORMATS:
         message, cure = f"{form!r} is no format that can be exported.", f"Known: {', '.join(FORMATS)}."
-        return ExportRefused(format=form, quantize=quantize, code="unsupported", message=message, cure=cure)
+        return ExportRefused(
+            format=form, quantize=quantize, checkpoint=which, code="unsupported", message=message, cure=cure
+        )
     if quantize and quantize not in FORMATS[form]:
         message = f"{form} cannot be quantised to {quantize!r}."
         cure = f"Known for {form}: {', '.join(FORMATS[form])}." if FORMATS[form] else "Quantise the format onnx."
-        return ExportRefused(format=form, quantize=quantize, code="unsupported", message=message, cure=cure)
+        return ExportRefused(
+            format=form, quantize=quantize, checkpoint=which, code="unsupported", message=message, cure=cure
+        )
     return None

@@ -208,6 +208,7 @@ def exported(model: str, checkpoint: str) -> ModelExported:
     return ModelExported(
         format="onnx",
         quantize="",
+        checkpoint="best",
         checkpoint_step=100,
         checkpoint_blob=checkpoint,
         blob=model,
