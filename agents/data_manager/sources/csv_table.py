@@ -24,7 +24,7 @@ _CURES = {
 }
 
 
-class Broken(Exception):  # noqa: N818 - it never leaves this file; it says what a row is
+class Broken(Exception):
     """A row that cannot be used: what kind of break, and what exactly."""
 
     def __init__(self, kind: str, what: str) -> None:
