@@ -51,10 +51,10 @@ class Diagnostician(Agent):
     async def advise(self, found: ProblemDiagnosed, case: Case, say: Say[ProblemDiagnosed]) -> None:
         """Ask the advisor what it makes of a problem; training never waits for the answer and never follows it."""
         settings = self.ground.settings
-        asked = sum(one.rule == "llm" for _, one in case.now.diagnoses)
-        if not settings.llm_model or found.rule == "llm" or asked >= MOST_ADVICE:
+        if not settings.llm_model or found.rule == "llm" or case.session.kind != "training":
             return
-        if case.history.answers(self.role, case.fact.id):
+        asked = sum(one.rule == "llm" for _, one in case.now.diagnoses)
+        if asked >= MOST_ADVICE or case.now.outcome is not None or case.history.answers(self.role, case.fact.id):
             return
         advice = await Advisor(settings.llm_url, settings.llm_model).ask(question(found, case.session))
         if advice is not None and case.now.outcome is None:

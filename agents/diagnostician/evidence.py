@@ -113,7 +113,7 @@ class Evidence:
         after = not self.evaluations or seen.step > self.evaluations[-1].step
         return after and (seen.segment == self.segment or seen.step > self.begins)
 
-    def _with_window(self, window: WindowRecorded, id: str) -> Self:  # noqa: A002 - the event's id
+    def _with_window(self, window: WindowRecorded, id: str) -> Self:
         losses = unpack(window.losses)
         sound = [loss for loss in losses if math.isfinite(loss)]
         middle = median(sound) if len(sound) == len(losses) and sound else math.inf
@@ -133,7 +133,7 @@ class Evidence:
         initial = losses[0] if window.first == 0 and losses else self.initial
         return replace(self, windows=(*self.windows[1 - RECENT :], stretch), initial=initial, newest="window")
 
-    def _with_evaluation(self, seen: ControlEvaluated, id: str) -> Self:  # noqa: A002 - the event's id
+    def _with_evaluation(self, seen: ControlEvaluated, id: str) -> Self:
         loss = seen.values.get("val_loss", math.nan)
         trained = self.windows[-1].median if self.windows else math.nan
         best = (loss, seen.step, trained)

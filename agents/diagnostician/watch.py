@@ -59,7 +59,7 @@ class Watched:
         return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures)
 
 
-def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: Finding | None) -> Watched:  # noqa: A002
+def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: Finding | None) -> Watched:
     """What is to be watched from now on; `seen` is the evidence as of the beginning of the new segment."""
     window: int = seen.resolved.get("window") or 1
     shown = finding.last + 2 * window if finding else applied.step + 4 * window

@@ -271,6 +271,16 @@ def test_silent_units_are_advice_and_a_layer_without_any_living_unit_is_gone_bac
     assert [one.rewind_to for one in only(InterventionProposed, log.everything())] == [0]
 
 
+def test_a_layer_that_no_gradient_reaches_any_more_is_gone_back_for_unless_the_model_has_learned() -> None:
+    for loss, expected in ((2.3, ["dead_units", "dead_layer"]), (0.1, ["dead_units"])):
+        log = Log()
+        log.window([2.3] + [loss] * 49)
+        for gradient in (0.1, 0.1, 0.1, 0.0, 0.0, 0.0):
+            log.window(loss, layers=[layer("a", gradient=gradient, dead=0.9), layer("b")])
+        assert [one.rule for one in only(ProblemDiagnosed, log.everything())] == expected
+        assert [one.rule for one in only(InterventionProposed, log.everything())] == expected[1:]
+
+
 def test_units_that_come_back_to_life_are_not_dead() -> None:
     log = Log()
     for share in (0.9, 0.9, 0.2, 0.9, 0.9):
@@ -629,6 +639,7 @@ async def test_an_endpoint_that_misbehaves_gives_no_advice_and_no_error(body: by
 
 async def test_an_endpoint_that_is_not_there_or_too_slow_gives_no_advice() -> None:
     assert await Advisor("http://127.0.0.1:9/v1", "m").ask({}) is None
+    assert await Advisor("http://[no address", "m").ask({}) is None
     with served(completion("late")) as (url, _):
         assert await Advisor(url, "m", deadline=0.0).ask({}) is None
 

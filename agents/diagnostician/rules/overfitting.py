@@ -17,9 +17,10 @@ class Overfitting:
     rise: float = 0.05
     now: float = 0.15
     fall: float = 0.1
+    matter: float = 0.05
 
     def look(self, seen: Evidence) -> Finding | None:
-        """Compare now with the best evaluation."""
+        """Compare now with the best evaluation; what is small beside the loss of an untrained model is noise."""
         recent = seen.evaluations[-self.evaluations :]
         if seen.newest != "evaluation" or len(recent) < self.evaluations:
             return None
@@ -27,7 +28,8 @@ class Overfitting:
         best, trained = latest.best, latest.best_trained
         if latest.best_step >= recent[0].step or not best > 0 or not trained > 0:
             return None
-        rises = all(one.loss > (1 + self.rise) * best for one in recent) and latest.loss > (1 + self.now) * best
+        enough = max(self.now * best, self.matter * abs(seen.initial or 0.0))
+        rises = all(one.loss > (1 + self.rise) * best for one in recent) and latest.loss > best + enough
         if not (rises and latest.trained < (1 - self.fall) * trained):
             return None
         return Finding(
