@@ -54,7 +54,8 @@ def _tell(error: dict[str, Any], text: str, code: int, *, as_json: bool) -> int:
 
         click.echo(orjson.dumps({"error": error}))
     else:
-        click.echo(text, err=True)
+        # The command's context is gone by now, so what NO_COLOR decided for it is decided again.
+        click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
     return code
 
 

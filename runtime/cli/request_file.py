@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def _yaml(text: str, name: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             raise InvalidInput(f"{name} is empty.", cure="Write one: swarm init", path=name)
-        _weigh(node, name)
+        _inspect(node, name)
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -126,13 +126,15 @@ def _yaml(text: str, name: str) -> Any:
         raise InvalidInput(f"{name} is nested too deeply.", cure="A request has few levels.", path=name) from None
 
 
-def _weigh(root: yaml.Node, name: str) -> None:
-    """Refuse what anchors would blow up or turn into a circle."""
+def _inspect(root: yaml.Node, name: str) -> None:
+    """Refuse a key given twice, and what anchors would blow up or turn into a circle."""
     sizes: dict[int, int] = {}
 
     def weight(node: yaml.Node) -> int:
         if id(node) not in sizes:
             sizes[id(node)] = NODES  # stands until the node is weighed: an anchor inside itself is too heavy
+            if isinstance(node, yaml.MappingNode):
+                _refuse_twice(node)
             parts = node.value if isinstance(node, yaml.CollectionNode) else []
             flat = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
             sizes[id(node)] = 1 + sum(weight(one) for one in flat)
@@ -142,22 +144,22 @@ def _weigh(root: yaml.Node, name: str) -> None:
         raise InvalidInput(f"{name} holds more than {NODES} values.", cure="Use fewer anchors.", path=name)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values (`no` is text, `1e-4` a number, a date text), and no key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        self.flatten_mapping(node)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key.value, str):
+def _refuse_twice(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
                 twice = f"the key {key.value!r} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, twice, key.start_mark)
             seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values: `no` is text, `1e-4` a number, a date text; what begins with 0 is text unless it is 0."""
 
 
 _FLOAT = (
-    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
 _Loader.yaml_implicit_resolvers = {}

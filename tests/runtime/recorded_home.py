@@ -1,4 +1,4 @@
-"""A home with real keys and real signed events, written as a host writes them: what tests of offline reading stand on."""
+"""A home with real keys and real signed events, written as a host writes them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class RecordedHome:
             if not role.startswith("guest_"):
                 public = self.signers[role].public
                 self.say(self.ring, "root", KeyAdmitted(role=role, public=public, may_admit=role == "desk"))
-        ant = KeyAdmitted(role="guest_ant", public=self.signers["guest_ant"].public, guest=True, hears=["session.sealed"])
+        ant = KeyAdmitted(
+            role="guest_ant", public=self.signers["guest_ant"].public, guest=True, hears=["session.sealed"]
+        )
         self.say(self.ring, "desk", ant)
 
     def say(self, session: str, lane: str, *events: Event, time: str = TIME) -> list[Fact]:

@@ -1,0 +1,222 @@
+"""Commands that read the home's files when no swarm is up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from runtime.cli.main import swarm
+from tests.runtime.recorded_home import RecordedHome
+
+STATE_KEYS = {"session", "kind", "state", "step", "epoch", "weights_digest", "metrics", "artifacts", "wall_s"}
+AUDIT_KEYS = {
+    "verdict",
+    "events",
+    "lanes",
+    "signatures",
+    "root",
+    "spans_checked",
+    "spans_total",
+    "unchecked",
+    "first_divergence",
+}
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> RecordedHome:
+    return RecordedHome(tmp_path / "home")
+
+
+def run(recorded: RecordedHome, *arguments: str) -> Result:
+    return CliRunner().invoke(swarm, [*arguments, "--home", str(recorded.home.root)])
+
+
+def asked(recorded: RecordedHome, *arguments: str) -> dict[str, Any]:
+    """The one object that a successful command answers with, on one line."""
+    result = run(recorded, *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("\n") == 1
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_show_has_the_keys_that_programs_rely_on(recorded: RecordedHome):
+    session = recorded.trained()
+    found = asked(recorded, "show", session)
+    assert found.keys() >= STATE_KEYS
+    assert (found["session"], found["state"]) == (session, "completed")
+    assert all(Path(one["path"]).is_absolute() for one in found["artifacts"] if "path" in one)
+
+
+@pytest.mark.parametrize("name", ["last", "prefix", "id", "tail"])
+def test_a_session_may_be_named_in_several_ways(name: str, recorded: RecordedHome):
+    session = recorded.trained()
+    named = {"last": "last", "prefix": session[:12], "id": session, "tail": session[3:15]}[name]
+    assert asked(recorded, "show", named)["session"] == session
+
+
+def test_last_is_the_newest_training_and_no_other_kind(recorded: RecordedHome):
+    recorded.requested(time="2026-01-01T00:00:00.000000Z")
+    newest = recorded.requested(time="2026-03-01T00:00:00.000000Z")
+    recorded.requested(time="2026-02-01T00:00:00.000000Z")
+    recorded.requested("export", time="2026-04-01T00:00:00.000000Z")
+    assert asked(recorded, "show", "last")["session"] == newest
+
+
+def test_a_beginning_that_fits_several_sessions_is_refused(recorded: RecordedHome):
+    recorded.trained()
+    recorded.trained()
+    result = run(recorded, "show", "00-")
+    assert result.exit_code == 2
+    assert "fits 2 sessions" in result.stderr
+
+
+def test_an_unknown_session_is_4(recorded: RecordedHome):
+    assert run(recorded, "show", "zz").exit_code == 4
+
+
+def test_show_at_an_event_is_the_state_of_that_moment(recorded: RecordedHome):
+    recorded.trained()
+    found = asked(recorded, "show", "last", "--at", "3")
+    assert (found["at"], found["step"], found["state"], found["weights_digest"] is None) == (3, 50, "training", False)
+    assert found["event"]["seq"] == 3
+
+
+def test_replay_stops_at_an_event_or_at_a_step(recorded: RecordedHome):
+    recorded.trained()
+    assert asked(recorded, "replay", "last")["state"] == "completed"
+    assert asked(recorded, "replay", "last", "--to", "2")["step"] == 0
+    assert asked(recorded, "replay", "last", "--step", "0")["event"]["name"] == "training.claimed"
+    assert asked(recorded, "replay", "last", "--step", "50")["step"] == 50
+    assert asked(recorded, "replay", "last", "--step", "51")["step"] == 100
+
+
+def test_replay_beyond_the_end_is_refused_with_the_range(recorded: RecordedHome):
+    recorded.trained()
+    assert "Choose from 1 to" in run(recorded, "replay", "last", "--to", "999").stderr
+    assert "Choose a step up to 100" in run(recorded, "replay", "last", "--step", "101").stderr
+    assert run(recorded, "replay", "last", "--to", "1", "--step", "1").exit_code == 2
+
+
+def test_replay_reads_as_a_page(recorded: RecordedHome):
+    recorded.trained()
+    text = run(recorded, "replay", "last", "--step", "50").stdout
+    assert "after event 3 of" in text
+    assert "steps 1..50 loss 1" in text
+
+
+def test_events_are_one_object_per_line_in_order(recorded: RecordedHome):
+    session = recorded.trained()
+    lines = [json.loads(line) for line in run(recorded, "events", session).stdout.splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, len(recorded.facts[session]) + 1))
+    assert lines[0]["name"] == "session.requested"
+
+
+def test_events_can_be_chosen_by_place_role_and_name(recorded: RecordedHome):
+    recorded.trained()
+    assert len(run(recorded, "events", "last", "--name", "window.recorded").stdout.splitlines()) == 2
+    assert len(run(recorded, "events", "last", "--lane", "exporter").stdout.splitlines()) == 1
+    assert json.loads(run(recorded, "events", "last", "--after", "5").stdout.splitlines()[0])["seq"] == 6
+
+
+def test_following_an_ended_session_ends(recorded: RecordedHome):
+    recorded.trained()
+    assert run(recorded, "events", "last", "--follow").exit_code == 0
+
+
+def test_following_an_open_session_needs_a_swarm(recorded: RecordedHome):
+    recorded.requested()
+    result = run(recorded, "events", "last", "--follow")
+    assert result.exit_code == 5
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_waiting_for_an_ended_session_returns_its_outcome(recorded: RecordedHome):
+    recorded.trained()
+    assert asked(recorded, "wait", "last")["state"] == "completed"
+
+
+def test_watching_an_ended_session_tells_it_in_plain_lines(recorded: RecordedHome):
+    recorded.trained()
+    result = run(recorded, "watch", "last")
+    assert result.exit_code == 0
+    assert "trainer: epoch 2 step 100: val_loss=0.25" in result.stderr
+    assert "completed" in result.stdout
+
+
+def test_sessions_are_listed_newest_first(recorded: RecordedHome):
+    old = recorded.requested(time="2026-01-01T00:00:00.000000Z")
+    new = recorded.requested("search", time="2026-02-01T00:00:00.000000Z")
+    assert [one["session"] for one in asked(recorded, "sessions")["sessions"]] == [new, old]
+    assert [one["session"] for one in asked(recorded, "sessions", "--kind", "search")["sessions"]] == [new]
+    assert [one["session"] for one in asked(recorded, "sessions", "-n", "1")["sessions"]] == [new]
+
+
+def test_audit_passes_with_the_keys_that_programs_rely_on(recorded: RecordedHome):
+    recorded.trained()
+    found = asked(recorded, "audit", "last", "--root", recorded.fingerprint)
+    assert found.keys() >= AUDIT_KEYS
+    assert (found["verdict"], found["root"]) == ("pass", recorded.fingerprint)
+
+
+def test_a_tampered_session_is_3_and_names_the_place(recorded: RecordedHome):
+    session = recorded.trained()
+    path = recorded.home.log(session)
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    result = run(recorded, "audit", session, "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["verdict"]) == (3, "fail")
+    assert found["first_divergence"]["message"]
+
+
+def test_an_audit_against_another_root_is_3(recorded: RecordedHome):
+    recorded.trained()
+    assert run(recorded, "audit", "last", "--root", "0" * 64).exit_code == 3
+
+
+def test_the_dead_letters_of_the_files_are_shown(recorded: RecordedHome):
+    recorded.trained()
+    assert asked(recorded, "dlq") == {"letters": [], "voids": []}
+    assert asked(recorded, "dlq", "list") == {"letters": [], "voids": []}
+
+
+def test_admitted_guests_are_listed_among_the_agents(recorded: RecordedHome):
+    found = {one["name"]: one for one in asked(recorded, "agents")["agents"]}
+    assert found["trainer"]["hears"] == ["dataset.prepared"]
+    assert found["trainer"]["running"] is False
+    assert found["ant"]["guest"] is True
+
+
+def test_down_with_nothing_up_is_0(recorded: RecordedHome):
+    assert asked(recorded, "down") == {"was_up": False, "pid": None, "orphan": None}
+
+
+def test_settings_are_shown_with_their_origin(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch):
+    (recorded.home.root / "settings.toml").write_text('log_level = "debug"\n')
+    monkeypatch.setenv("SWARM_WORKER", "here")
+    found = asked(recorded, "config", "show")
+    assert found["log_level"] == {"value": "debug", "origin": "settings.toml"}
+    assert found["worker"] == {"value": "here", "origin": "environment"}
+    assert found["home"]["origin"] == "option"
+    assert found["llm_url"]["origin"] == "default"
+
+
+def test_the_schema_of_requests_holds_that_of_settings(recorded: RecordedHome):
+    found = asked(recorded, "config", "schema")
+    assert "data" in found["properties"]
+    assert "store_bytes" in found["$defs"]["Settings"]["properties"]
+    assert "store_bytes" in asked(recorded, "config", "schema", "settings")["properties"]
+
+
+def test_a_request_is_shown_with_every_default(recorded: RecordedHome, tmp_path: Path):
+    path = tmp_path / "request.yaml"
+    path.write_text("data: {source: digits}\nmodel: {architecture: linear}\nmode: production\n")
+    found = asked(recorded, "config", "show", str(path), "--set", "training.batch_size=8")
+    assert found["training"]["epochs"] == 100
+    assert found["training"]["batch_size"] == 8
