@@ -272,13 +272,16 @@ def test_silent_units_are_advice_and_a_layer_without_any_living_unit_is_gone_bac
 
 
 def test_a_layer_that_no_gradient_reaches_any_more_is_gone_back_for_unless_the_model_has_learned() -> None:
-    for loss, expected in ((2.3, ["dead_units", "dead_layer"]), (0.1, ["dead_units"])):
+    for loss, problems, proposals in (
+        (2.3, ["dead_units", "vanishing", "dead_layer"], ["dead_layer"]),
+        (0.1, ["dead_units"], []),
+    ):
         log = Log()
         log.window([2.3] + [loss] * 49)
         for gradient in (0.1, 0.1, 0.1, 0.0, 0.0, 0.0):
             log.window(loss, layers=[layer("a", gradient=gradient, dead=0.9), layer("b")])
-        assert [one.rule for one in only(ProblemDiagnosed, log.everything())] == expected
-        assert [one.rule for one in only(InterventionProposed, log.everything())] == expected[1:]
+        assert [one.rule for one in only(ProblemDiagnosed, log.everything())] == problems
+        assert [one.rule for one in only(InterventionProposed, log.everything())] == proposals
 
 
 def test_units_that_come_back_to_life_are_not_dead() -> None:
