@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -48,10 +48,14 @@ def digest_of(content: bytes | Path) -> str:
 
 
 class DirectoryBlobs:
-    """Blobs as read-only files in two levels of directories; any number of processes may share one root."""
+    """Blobs as read-only files in two levels of directories; any number of processes may share one root.
 
-    def __init__(self, root: Path) -> None:
+    `before_rename` is called when a new blob's bytes are on disk and do not have their name yet: tests crash there.
+    """
+
+    def __init__(self, root: Path, *, before_rename: Callable[[], None] | None = None) -> None:
         self.root = root
+        self._before_rename = before_rename
 
     def put(self, content: bytes | Path, *, move: bool = False) -> str:
         """Keep the bytes, or those of a file; with `move` the file itself is taken, its writer done with it.
@@ -111,6 +115,8 @@ class DirectoryBlobs:
                 raise NotVerified(f"{content} changed while it was stored.", cure="Finish writing it first.")
             fresh.chmod(_READ_ONLY)
             _sync(fresh)
+            if self._before_rename:
+                self._before_rename()
             fresh.replace(place)
             sync_directory(place.parent)
 

@@ -20,6 +20,7 @@ from contracts.event import Event
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from runtime.archive import Archive, Begun, newest_training
+from runtime.failpoints import failpoint
 from runtime.history import History
 from runtime.scribe import Occasion
 from runtime.view import ended, event_line, summary
@@ -121,6 +122,7 @@ class Desk:
             parent=parent,
         )
         await self._say(session, genesis)
+        failpoint("between-genesis-and-reply")
         return session
 
     async def _say(self, session: str, event: Event) -> str:

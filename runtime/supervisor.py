@@ -22,6 +22,7 @@ from contracts.envelope import Fact
 from contracts.errors import Fenced, SwarmError, Unreachable
 from contracts.event import Event
 from runtime.agent import Agent, Handler
+from runtime.failpoints import failpoint
 from runtime.ground import Case, Ground
 from runtime.history import History
 from runtime.scribe import Occasion, Scribe
@@ -176,6 +177,7 @@ class Supervisor:
             await method(case.fact.event, **arguments)
             return
         answer = _as_events(await method(case.fact.event, **arguments))
+        failpoint("between-work-and-answer")
         if answer and not case.history.answers(self.role, case.fact.id):
             await self._say(case, answer)
 

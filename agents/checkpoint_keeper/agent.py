@@ -11,6 +11,7 @@ from contracts.session import Checkpoint, Session
 from contracts.trainer import CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.agent import Agent, on
+from runtime.failpoints import failpoint
 from runtime.ground import Case
 from runtime.profiles import torch_profile
 
@@ -54,6 +55,7 @@ class CheckpointKeeper(Agent):
     @on
     async def let_go(self, gone: CheckpointPruned, case: Case) -> None:
         """Delete the bytes of what was said to be pruned, unless another checkpoint or session has the same."""
+        failpoint("between-ack-and-effect")
         blobs, session = self.ground.blobs, case.history.id
         if any(kept.usable and kept.written.blob == gone.blob for kept in case.now.checkpoints):
             return

@@ -53,6 +53,7 @@ class Ledger(Agent):
         except NotVerified:
             # Somebody spoke between the last look and the seal, which is void then; the next one covers it.
             return False
+        failpoint("after-seal")
         return True
 
     async def _note(self, case: Case, say: Say[Sayings]) -> None:

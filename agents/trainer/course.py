@@ -190,6 +190,7 @@ class Course:
         )
         await self._voice(claim, epoch=epoch)
         self.epoch = epoch
+        failpoint("between-claim-and-child")
 
     def _workloads(self) -> list[dict[str, str]]:
         return [one.as_json() for one in Workloads(self._ground.home.root).needed(self.now.request)]
@@ -356,6 +357,7 @@ class Attempt:
                 return False
             case "pause" | "drain":
                 await self._leave(child, inbox)
+                failpoint("between-drain-and-event")
                 by: Literal["person", "drain"] = "person" if decision.kind == "pause" else "drain"
                 await self._course.say(TrainingPaused(by=by, segment=segment, step=step))
                 return decision.kind == "pause"
@@ -419,6 +421,7 @@ class Attempt:
             final_blob=kept.blob,
             values=last.values if last else {},
         )
+        failpoint("before-completion")
         await self._course.say(completed)
         await child.order("leave", keep=False)
 

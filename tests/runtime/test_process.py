@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -158,6 +159,15 @@ def test_a_process_dies_at_the_passage_that_was_asked_for(setting: str, survived
     with python(PASSES, SWARM_FAILPOINT=setting) as child:
         out, _ = child.communicate()
     assert (out, child.returncode) == (survived, code)
+
+
+def test_of_all_processes_that_pass_one_dies_when_a_file_chooses_it(tmp_path: Path) -> None:
+    setting = f"after-seal,before-append:2@{tmp_path / 'mark'}"
+    seen = []
+    for _ in range(2):
+        with python(PASSES, SWARM_FAILPOINT=setting) as child:
+            seen.append((child.communicate()[0], child.returncode))
+    assert seen == [("0\n", -9), ("0\n1\n2\n", 0)]
 
 
 @pytest.mark.parametrize("setting", ["nowhere", "before-append:0", "before-append:x"])

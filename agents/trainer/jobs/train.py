@@ -31,8 +31,11 @@ def main(job: Job) -> dict[str, Any]:
     """Train as the arguments say until the trainer lets the job leave."""
     seal.apply(**job.args["seal"])
     enlist(job.args["workloads"])
-    keeper = Keeper(job, DirectoryBlobs(Path(job.args["blobs"])))
+    blobs = DirectoryBlobs(Path(job.args["blobs"]), before_rename=lambda: failpoint("during-rename"))
+    keeper = Keeper(job, blobs)
     run = _begin(job)
+    if run.plan.changes:
+        failpoint("between-apply-and-next-window")
     if run.step == 0:
         keeper.keep(run, "planned")
     while True:
@@ -178,7 +181,6 @@ class Keeper:
     def _write(self, segment: int, step: int, reason: Reason, aliases: dict[str, str]) -> None:
         sealed = checkpoint.seal(self._staged or {}, step, aliases)
         data = checkpoint.pack(sealed)
-        failpoint("while-checkpoint-is-written")
         blob = self._blobs.put(data)
         failpoint("between-blob-and-event")
         written = CheckpointWritten(
