@@ -64,8 +64,8 @@ class Bench:
     def history(self, session: str) -> History:
         """A trial's session; one that ended long ago is no longer in memory, and is read from its file."""
         history = self.ground.tail.histories.get(session)
-        if history is None and session in (archive := Archive(self.ground.home)).ids():
-            return archive.read(session).history
+        if history is None and self.ground.home.log(session).exists():
+            return Archive(self.ground.home).read(session).history
         return self.ground.tail.history(session)
 
     async def cancel(self, session: str, reason: str) -> None:

@@ -114,8 +114,12 @@ class Search(Section):
         return (dict(zip(self.space, row, strict=True)) for row in product(*columns))
 
     def trial(self, number: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The training request of one trial, as it would be given: not exported, judged by the search's metric."""
+        """The training request of one trial, as it would be given: not exported, judged by the search's metric.
+
+        Unless the base says otherwise it is not repaired either, so that its value is that of its parameters.
+        """
         given: dict[str, Any] = deepcopy({key: value for key, value in self.base.items() if key != "export"})
+        given.setdefault("diagnosis", {"auto_fix": False})
         for path, value in {**parameters, "name": f"{self.name}-{number}"[:120], CONTROL: self.metric}.items():
             given = put(given, path.split("."), value)
         return given

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.bench import Bench
 from agents.hyperparameter_specialist.jobs.ask import ask
 from agents.hyperparameter_specialist.progress import Progress, base_parameters, sampler_of
 from bus.memory import MemoryBus
@@ -298,6 +299,18 @@ async def test_a_trial_that_was_requested_and_never_told_of_is_found_and_not_req
         assert await requested(made, raw, "mine") == session
         ended = await harness.until_ended(made, session)
     assert [(one.session, one.parameters) for one in ended.trials] == [(trial, {RATE: 0.05, "model.dropout": 0.25})]
+
+
+async def test_a_trial_that_ended_long_ago_is_read_from_its_file(tmp_path: Path) -> None:
+    async with swarm(tmp_path) as made:
+        session = await requested(made, searched(trials=1))
+        trial = (await harness.until_ended(made, session)).trials[0].session
+        sealed = await harness.until_ended(made, trial)
+        del made.tail.histories[trial]
+        history = made.tail.history(session)
+        case = Case(history.facts[0], history.states[1], history, made.ground, 1)
+        found = Bench("hyperparameter_specialist", case, None).history(trial)  # type: ignore[arg-type]
+    assert found.state == sealed
 
 
 async def test_a_search_whose_trials_all_fail_has_failed_and_says_where_to_look(tmp_path: Path) -> None:

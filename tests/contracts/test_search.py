@@ -113,7 +113,10 @@ def test_a_trial_is_a_request_with_the_values_put_in_and_is_not_exported() -> No
     assert request.optimizer.learning_rate == 0.02
     assert request.early_stopping.metric == "val_accuracy"
     assert request.export.formats == ()
+    assert not request.diagnosis.auto_fix
     assert found.base == BASE
+    kept = search(base=BASE | {"diagnosis": {"auto_fix": True}})
+    assert read_request(kept.trial(0, {})).diagnosis.auto_fix
 
 
 def test_the_direction_follows_from_the_metric_unless_it_is_given() -> None:
