@@ -155,7 +155,7 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values: `no` is text, `1e-4` a number, a date text; what begins with 0 is text unless it is 0."""
+    """YAML 1.2 in what it reads plainly: `no` is text, `1e-4` a number, a date text, and so is `010`."""
 
 
 _FLOAT = (

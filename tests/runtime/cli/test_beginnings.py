@@ -1,0 +1,115 @@
+"""From an empty folder to a judged request: init and check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from runtime.cli.main import swarm
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(swarm, list(arguments))
+
+
+def asked(*arguments: str) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stdout + result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_what_init_writes_passes_the_check(folder: Path):
+    assert asked("init", "--mode", "optimization")["path"] == str(folder / "request.yaml")
+    found = asked("check", "request.yaml")
+    assert found["ok"] is True
+    assert found["rows"]["train"] > 1000
+    assert found["steps_total"] == 50 * found["rows"]["train"] // 64 + 1
+    assert found["loss"] == pytest.approx(2.3, abs=0.2)
+    assert found["memory_bytes"] > found["checkpoint_bytes"] > 0
+    assert list(folder.iterdir()) == [folder / "request.yaml"]
+
+
+def test_init_writes_a_workload_that_can_be_trained(folder: Path):
+    made = asked("init", "--from", "mine.py")
+    assert made["workload"]["name"] == "mine"
+    assert asked("check", "request.yaml")["name"] == "mine"
+    assert [one["name"] for one in asked("workload", "list")["workloads"]] == ["mine"]
+
+
+def test_a_workload_that_was_changed_is_named_until_it_is_added_again(folder: Path):
+    asked("init", "--from", "mine.py")
+    with (folder / "mine.py").open("a") as file:
+        file.write("# changed\n")
+    result = run("check", "request.yaml")
+    assert result.exit_code == 3
+    assert "swarm workload add" in result.stderr
+    again = asked("workload", "add", "mine.py")
+    assert again["was"] != again["digest"]
+    assert asked("workload", "remove", "mine") == {"removed": "mine"}
+    assert run("check", "request.yaml").exit_code == 4
+
+
+def test_init_does_not_overwrite_what_is_there(folder: Path):
+    (folder / "request.yaml").write_text("mine\n")
+    assert run("init").exit_code == 6
+    assert (folder / "request.yaml").read_text() == "mine\n"
+    assert run("init", "--force").exit_code == 0
+
+
+def test_init_writes_yaml_only(folder: Path):
+    assert run("init", "-o", "request.toml").exit_code == 2
+
+
+def test_check_lists_every_problem_of_the_schema(folder: Path):
+    (folder / "bad.yaml").write_text("data: {source: digitss}\nmodel: {architecture: mlp, hidden: [0]}\nextra: 1\n")
+    result = run("check", "bad.yaml", "--json")
+    assert result.exit_code == 2
+    paths = [one["path"] for one in json.loads(result.stdout)["error"]["problems"]]
+    assert paths == ["data.source", "model.hidden.0", "extra"]
+
+
+def test_check_reads_the_data(folder: Path):
+    (folder / "table.csv").write_text("a,b,label\n1,2,x\n3,oops,y\n")
+    (folder / "r.yaml").write_text(
+        "data: {source: csv, path: table.csv, target: label}\nmodel: {architecture: linear}\n"
+    )
+    result = run("check", "r.yaml", "--json")
+    assert result.exit_code == 2
+    assert "oops" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_check_refuses_data_outside_the_allowed_folders_and_takes_it_when_allowed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    other = tmp_path_factory.mktemp("elsewhere")
+    rows = "\n".join(f"{n},{n % 7},{'xy'[n % 2]}" for n in range(200))
+    (other / "table.csv").write_text(f"a,b,label\n{rows}\n")
+    (folder / "r.yaml").write_text(
+        f"data: {{source: csv, path: {other / 'table.csv'}, target: label}}\nmodel: {{architecture: linear}}\n"
+    )
+    result = run("check", "r.yaml")
+    assert result.exit_code == 2
+    assert "--data-root" in result.stderr
+    assert asked("check", "r.yaml", "--data-root", str(other))["ok"] is True
+
+
+def test_an_exception_in_a_workload_is_shown_as_the_user_s_own_frame(folder: Path):
+    asked("init", "--from", "mine.py")
+    text = (folder / "mine.py").read_text().replace('model(batch["x"])', 'model(batch["oops"])')
+    (folder / "mine.py").write_text(text)
+    asked("workload", "add", "mine.py")
+    result = run("check", "request.yaml")
+    assert result.exit_code == 1
+    assert "oops" in result.stderr
+    assert "mine.py" in result.stderr
