@@ -7,6 +7,9 @@ with its reason. The payload's schema does not decide: what was signed but canno
 by a lane that has no say in it, is a fact of type `Unknown`, so that every version of this software admits the same.
 
     append = one atomic batch, stored without gaps: unsigned events wait for the signed one that ends it
+    id     = new in the session; a guest's only beside what others said, so that it cannot take an id from a built-in
+             role, whose ids can be foretold, nor from another guest
+    guest  = a lane that may speak in sessions that somebody else has begun
     seal   = `session.sealed`, the ledger's, last in its append, when nobody else said anything after its `last_seq`
 """
 
@@ -23,7 +26,7 @@ from contracts import keyring as rules
 from contracts.envelope import Fact
 from contracts.errors import NewerThanCode, NotVerified
 from contracts.ids import PARTITION
-from contracts.keyring import DESK, OPERATOR, ROOT, Keyring, KeyringOpened
+from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Keyring, KeyringOpened
 
 __all__ = ["Admission", "Keyrings", "Reason", "Void"]
 
@@ -155,9 +158,10 @@ class Admission:
             if (said.envelope.laneseq, said.envelope.prev) == (tip.envelope.laneseq + 1, tip.digest):
                 return said
             self._abandon(session)
-        if said.envelope.id in session.ids:
-            raise Refusal(Reason.REPLAYED, f"id {said.envelope.id!r} was said before")
-        head = session.heads.get(said.envelope.lane, START)
+        lane, identity = said.envelope.lane, said.envelope.id
+        if identity in session.ids or _remembered(lane, identity) in session.ids:
+            raise Refusal(Reason.REPLAYED, f"id {identity!r} was said before")
+        head = session.heads.get(lane, START)
         if said.envelope.laneseq != head.laneseq + 1:
             raise Refusal(Reason.LANESEQ, f"laneseq {said.envelope.laneseq} where {head.laneseq + 1} is next")
         if said.envelope.prev != head.digest:
@@ -175,6 +179,8 @@ class Admission:
         self._verify(said, header)
         append = [*session.branch, said]
         facts = [each.fact(session.position + n) for n, each in enumerate(append, 1)]
+        if not session.position and facts[0].lane.startswith(GUEST):
+            raise Refusal(Reason.UNBEGUN, "a guest speaks in a session that nobody has begun")
         _refuse_replays(session, facts)
         _refuse_stale_seal(session, facts)
         keyring = self._folded(facts)
@@ -241,9 +247,14 @@ class Admission:
 _NO_KEYS = Keyring()
 
 
+def _remembered(lane: str, identity: str) -> str:
+    """As what an id is remembered: as it is, or behind the lane of the guest that said it."""
+    return f"{lane}/{identity}" if lane.startswith(GUEST) else identity
+
+
 def _refuse_replays(session: _Session, facts: Sequence[Fact]) -> None:
     ids = {fact.id for fact in facts}
-    if len(ids) < len(facts) or not ids.isdisjoint(session.ids):
+    if len(ids) < len(facts) or not session.ids.isdisjoint(ids | {_remembered(fact.lane, fact.id) for fact in facts}):
         raise Refusal(Reason.REPLAYED, "an id of this append was said before")
 
 
@@ -263,7 +274,7 @@ def _commit(session: _Session, facts: Sequence[Fact]) -> None:
     session.branch = []
     session.position = last.position
     session.heads[last.lane] = Head(last.envelope.laneseq, last.digest, last.seq)
-    session.ids.update(fact.id for fact in facts)
+    session.ids.update(_remembered(fact.lane, fact.id) for fact in facts)
     if last.lane != LEDGER:
         session.others = last.seq
     elif last.name == SEALED:

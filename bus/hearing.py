@@ -13,7 +13,7 @@ from bus.port import Stored
 from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, Fact, read
 from contracts.errors import InvalidInput, NewerThanCode
-from contracts.event import Event, Unknown, split_schema
+from contracts.event import SPOKEN, Event, Unknown, split_schema
 from contracts.ids import sha256
 from contracts.keyring import DESK, GUEST, ROOT
 
@@ -22,6 +22,7 @@ class Reason(StrEnum):
     """Why a stored message is no fact."""
 
     SUBJECT = "subject"
+    UNBEGUN = "unbegun"
     ENVELOPE = "envelope"
     REPLAYED = "replayed"
     LANESEQ = "laneseq"
@@ -45,7 +46,7 @@ class Void:
     session: str = ""
 
 
-class Refusal(Exception):  # noqa: N818 - an answer between admission and its parts, never raised to a reader
+class Refusal(Exception):
     """The message at hand is void."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -84,7 +85,8 @@ def hear(stored: Stored, where: subjects.Fact) -> Said:
     try:
         envelope, event = read(stored.body)
     except NewerThanCode as error:
-        envelope, event, newer = *_untyped(stored.body), error
+        envelope, event = _untyped(stored.body)
+        newer = error if _binds(event.name, envelope.lane) else None
     except InvalidInput as error:
         if error.path != "data":
             raise Refusal(Reason.ENVELOPE, error.message) from None
@@ -111,8 +113,13 @@ def means(event: Event, lane: str) -> bool:
     own lane, or that the trainer had failed, and be believed.
     """
     if isinstance(event, HandlerFailed):
-        return lane in (event.role, f"{GUEST}{event.role}")
+        return lane == event.role
     return _may_say(type(event), lane)
+
+
+def _binds(name: str, lane: str) -> bool:
+    """Whether nobody may go on who cannot read this event; a stranger must not be able to stop every reader so."""
+    return not lane.startswith(GUEST) and _may_say(SPOKEN[name], lane)
 
 
 @lru_cache(maxsize=8192)

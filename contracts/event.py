@@ -136,6 +136,6 @@ class Unknown(Event, wire="unknown"):
 def split_schema(schema: str) -> tuple[str, int]:
     """The wire name and version inside `dataschema`."""
     name, _, version = schema.rpartition("/")
-    if not name or not version.isdigit() or int(version) < 1:
+    if not name or not (version.isascii() and version.isdigit()) or int(version) < 1:
         raise InvalidInput(f"dataschema {schema!r} is not NAME/VERSION.", path="dataschema")
     return name, int(version)

@@ -296,8 +296,9 @@ def test_a_failure_is_believed_of_the_one_who_tells_it(swarm: Deployment) -> Non
 
     swarm.keys(KeyAdmitted(role="guest_ant", public=swarm.signers["guest_ant"].public, guest=True), lane="desk")
     assert swarm.say("trainer", failed("trainer"))[0].event == failed("trainer")
-    assert swarm.say("guest_ant", failed("ant"))[0].event == failed("ant")
-    assert isinstance(swarm.say("guest_ant", failed("trainer"))[0].event, Unknown)
+    assert swarm.say("guest_ant", failed("guest_ant"))[0].event == failed("guest_ant")
+    for other in ("ant", "trainer"):
+        assert isinstance(swarm.say("guest_ant", failed(other))[0].event, Unknown)
 
 
 def newer(record: Record, signer: Signer | None) -> Record:
@@ -416,7 +417,77 @@ def test_messages_out_of_order_are_an_error_of_the_reader(swarm: Deployment) -> 
         swarm.admission.admit(swarm.stream[-1])
 
 
+def guest(swarm: Deployment, name: str = "guest_ant") -> Signer:
+    signer = swarm.signers.setdefault(name, new_signer(name))
+    swarm.keys(KeyAdmitted(role=name, public=signer.public, guest=True), lane="desk")
+    return signer
+
+
+def named(swarm: Deployment, lane: str, identity: str, event: Event | None = None) -> list[Fact]:
+    """What a lane says under an id of its own choice."""
+    drafts, head = [Draft(event or said(), identity)], swarm.admission.head(SESSION, lane)
+    return swarm.store(
+        *compose(drafts, session=SESSION, lane=lane, head=head, signer=swarm.signers[lane], source="/x", time=TIME)
+    )
+
+
+def test_a_guest_cannot_take_an_id_that_a_role_is_about_to_use(swarm: Deployment) -> None:
+    guest(swarm)
+    swarm.say("trainer", said())
+    foretold = str(new_uuid())
+    assert named(swarm, "guest_ant", foretold)
+    (fact,) = named(swarm, "validator", foretold)
+    assert (fact.lane, fact.id) == ("validator", foretold)
+    assert swarm.reasons == []
+
+
+def test_a_guest_cannot_take_an_id_from_another_guest(swarm: Deployment) -> None:
+    guest(swarm)
+    guest(swarm, "guest_bee")
+    swarm.say("trainer", said())
+    foretold = str(new_uuid())
+    assert named(swarm, "guest_ant", foretold)
+    assert named(swarm, "guest_bee", foretold)
+
+
+def test_a_guest_cannot_say_an_id_again(swarm: Deployment) -> None:
+    guest(swarm)
+    (theirs,) = swarm.say("trainer", said())
+    (own,) = swarm.say("guest_ant", said())
+    assert named(swarm, "guest_ant", theirs.id) == []
+    assert named(swarm, "guest_ant", own.id) == []
+    assert swarm.reasons == [Reason.REPLAYED] * 2
+
+
+def test_a_guest_begins_no_session(swarm: Deployment) -> None:
+    guest(swarm)
+    assert swarm.say("guest_ant", said()) == []
+    assert swarm.say("guest_ant", said(), said()) == []
+    assert swarm.reasons == [Reason.UNBEGUN, Reason.UNSIGNED, Reason.UNBEGUN]
+
+
+@pytest.mark.parametrize("name", ["pause.requested", "handler.failed", "thing.said", "unknown"])
+def test_a_guest_stops_nobody_with_a_version_that_is_still_to_come(swarm: Deployment, name: str) -> None:
+    ant = guest(swarm)
+    swarm.say("trainer", said())
+    (record,) = swarm.records("guest_ant", said())
+    body = orjson.loads(record.body) | {"dataschema": f"{name}/7", "type": f"io.stigmergy.guest_ant.{name}"}
+    raw = orjson.dumps(body)
+    subject = subjects.fact(SESSION, "guest_ant", name) if "." in name else record.subject
+    facts = swarm.store(Record(subject, raw, {HEADER: ant.sign(raw)}))
+    assert [fact.event for fact in facts] == ([Unknown(name=name, data={"text": "so"})] if "." in name else [])
+    assert swarm.say("trainer", said())
+
+
+@pytest.mark.parametrize("schema", ["thing.said/²", "thing.said/٣", "thing.said/1e3", "thing.said/"])
+def test_a_version_that_is_no_number_is_no_event(swarm: Deployment, schema: str) -> None:
+    (record,) = swarm.records("trainer", said())
+    assert swarm.store(altered(record, lambda body: body.update(dataschema=schema), swarm.signers["trainer"])) == []
+    assert swarm.reasons == [Reason.ENVELOPE]
+
+
 def test_a_guest_speaks_in_its_own_lane_once_the_desk_has_admitted_it(swarm: Deployment) -> None:
+    swarm.say("trainer", said())
     swarm.say("guest_ant", said())
     swarm.keys(KeyAdmitted(role="guest_ant", public=swarm.signers["guest_ant"].public, guest=True), lane="desk")
     swarm.say("guest_ant", said())
