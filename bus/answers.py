@@ -26,8 +26,8 @@ _MEANINGS: tuple[tuple[frozenset[int], type[SwarmError], str], ...] = (
     (frozenset({10071, 10164}), Conflict, "Read the lane again."),
     (frozenset({10054, 10199}), TooLarge, "Split it, or put the bulk into a blob."),
     (frozenset({10023, 10028, 10047, 10122}), Full, "Free disk space, or raise the store's limit."),
-    # Busy, leaderless, or a batch cut short: surely not stored.
-    (frozenset({10008, 10009, 10163, 10167, 10176, 10210, 10211}), Unreachable, "Try again."),
+    # Busy, leaderless, too many readers at once, or a batch cut short: surely not stored.
+    (frozenset({10008, 10009, 10026, 10163, 10167, 10176, 10210, 10211}), Unreachable, "Try again."),
     (frozenset({10014, 10059}), NotFound, "Has the bus been provisioned?"),
     (frozenset({10174}), Refused, "Let the admin identity provision the streams."),
 )

@@ -1,8 +1,8 @@
 """The jobs around a cluster of servers: mint its users, write its accounts, make its streams. It starts no server.
 
-    python -m bus.cluster keys --keys DIR --env FILE --node nats-1:6222 ...   before the first start of the servers
-    python -m bus.cluster provision --keys DIR --url URL,URL --replicas 3     once they run; again is harmless
-    python -m bus.cluster accounts [--guest NAME=UKEY ...]                    the text of deploy/accounts.conf
+python -m bus.cluster keys --keys DIR --env FILE --node nats-1:6222 ...   before the first start of the servers
+python -m bus.cluster provision --keys DIR --url URL,URL --replicas 3     once they run; again is harmless
+python -m bus.cluster accounts [--guest NAME=UKEY ...]                    the text of deploy/accounts.conf
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class CoreWire:
         self._fits(subject, body)
         await self._link.send(publication(subject, "", b"", body))
 
-    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109 - the port says so
+    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
         """See `Wire.ask`."""
         self._fits(subject, body)
         await self._link.connected(timeout)

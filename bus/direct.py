@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 import orjson
 
 from bus.frames import Frame, publication
-from bus.link import Link, Mailbox
+from bus.link import Closed, Link, Mailbox
 from bus.port import Stored
 from bus.rights import LIVE
 from bus.rights import api as prefix
@@ -32,7 +32,7 @@ class DirectReader:
         self._link = link
         self._stream = stream
         self._subjects = subjects
-        self._after = after
+        self.after = after
         self._until = until
 
     async def records(self) -> AsyncGenerator[Stored]:
@@ -41,27 +41,28 @@ class DirectReader:
         close = await self._link.listen(f"{LIVE}.{self._subjects}", hints.put) if self._until is None else None
         quiet = 0
         try:
-            while self._until is None or self._after < self._until:
-                before = self._after
+            while self._until is None or self.after < self._until:
+                before = self.after
                 try:
-                    async for stored in self._batch():
+                    async for stored in self.batch():
                         yield stored
-                except Unreachable:
-                    if self._until is not None:
+                except Unreachable as away:
+                    if self._until is not None or isinstance(away, Closed):
                         raise
-                quiet = 0 if self._after > before else min(quiet + 1, len(_POLL) - 1)
+                quiet = 0 if self.after > before else min(quiet + 1, len(_POLL) - 1)
                 if quiet and await hints.take(_POLL[quiet]):
                     quiet = 0
         finally:
             if close:
                 await close()
 
-    async def _batch(self) -> AsyncGenerator[Stored]:
+    async def batch(self) -> AsyncGenerator[Stored]:
+        """What one answer holds, and `after` moved behind it; what is missing comes with the next."""
         await self._link.connected(None if self._until is None else 5.0)
         mailbox, inbox = Mailbox(), self._link.new_inbox()
         forget = self._link.on_loss(mailbox.lose)
         close = await self._link.listen(inbox, mailbox.put)
-        asked = {"seq": self._after + 1, "next_by_subj": self._subjects, "batch": _BATCH, "max_bytes": _BYTES}
+        asked = {"seq": self.after + 1, "next_by_subj": self._subjects, "batch": _BATCH, "max_bytes": _BYTES}
         subject = f"{prefix(self._link.identity)}.DIRECT.GET.{self._stream}"
         previous = 0
         try:
@@ -73,9 +74,9 @@ class DirectReader:
                     stored, told = self._stored(frame)
                     if told != previous:
                         return
-                    previous = self._after = stored.seq
+                    previous = self.after = stored.seq
                     yield stored
-                    if self._after == self._until:
+                    if self.after == self._until:
                         return
             raise Unreachable("The log stopped in the middle of an answer.", cure="Read again.")
         finally:

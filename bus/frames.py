@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from contracts.errors import InvalidInput
 
-_LINE = b"NATS/1.0"
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _OWN = b"Nats-"
 
@@ -39,11 +38,14 @@ class Frame(NamedTuple):
         return _parse(self.head, everything=False)
 
 
-def head(headers: Mapping[str, str]) -> bytes:
-    """The header block; empty when there are none."""
-    if not headers:
-        return b""
-    return b"%s\r\n%s\r\n" % (_LINE, b"".join(_field(name, value) for name, value in headers.items()))
+def fields(headers: Mapping[str, str]) -> bytes:
+    """Headers as lines; raises `InvalidInput` for what would break a line."""
+    return b"".join([_field(name, value) for name, value in headers.items()])
+
+
+def head(fields: bytes) -> bytes:
+    """The header block around such lines; empty without any."""
+    return b"NATS/1.0\r\n%s\r\n" % fields if fields else b""
 
 
 def publication(subject: str, reply: str, head: bytes, body: bytes) -> bytes:

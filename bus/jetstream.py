@@ -23,7 +23,7 @@ from nats.aio.subscription import Subscription
 from bus.core_wire import CoreWire
 from bus.durable import DurableWakes
 from bus.frames import Frame, publication
-from bus.link import Close, Handler, Link, Lost, NoResponder, Silent
+from bus.link import Close, Closed, Handler, Link, Lost, NoResponder, Silent
 from bus.nkeys import UserKey
 from bus.provision import Layout, StreamAdmin
 from bus.rights import CLIENT, inbox
@@ -48,6 +48,11 @@ class _Client(Client):
         super().__init__()
         self._handlers: dict[int, Handler] = {}
         self._public_nkey = key.public if key else None
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the server has hung up and nobody has noticed yet: what is written now goes nowhere."""
+        return bool(self._transport) and bool(self._transport.at_eof())  # type: ignore[union-attr]
 
     @property
     def given_up(self) -> bool:
@@ -117,6 +122,7 @@ class NatsLink:
         self._tls = tls
         self._client = _Client(key)
         self._up = asyncio.Event()
+        self._closed = False
         self._watch: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._asked: dict[str, _Asked] = {}
@@ -139,16 +145,26 @@ class NatsLink:
             with contextlib.suppress(nats_errors.Error, OSError):
                 await self._client.flush(2)
         if self.limit:  # nats-py cannot close what was never connected
-            await self._client.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._client.close()
         self._lose()
+        self._closed = True
+        self._up.set()  # whoever waits for the connection learns that it will not come
 
     async def connected(self, patience: float | None = 5.0) -> None:
         """See `Link.connected`."""
+        if self._up.is_set() and self._client.deaf:
+            self._lose()
+        if self._closed:
+            raise Closed("The connection is closed.", cure="Open another.")
         try:
             async with asyncio.timeout(patience):
                 await self._up.wait()
         except TimeoutError:
             raise self._unreachable() from None
+        if self._closed:
+            raise Closed("The connection was closed.", cure="Open another.")
 
     def new_inbox(self) -> str:
         """See `Link.new_inbox`."""
@@ -169,7 +185,7 @@ class NatsLink:
 
     async def send(self, frames: bytes) -> None:
         """See `Link.send`."""
-        if not self._up.is_set():
+        if self._closed or not self._up.is_set():
             raise self._unreachable()
         try:
             await self._client.write(frames)

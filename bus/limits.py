@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 
 from bus import frames
@@ -18,6 +20,8 @@ MAX_PAYLOAD = 1_048_576
 MARGIN = 4096
 """Bytes of a message that the headers of the bus itself may take."""
 
+_SUBJECT = re.compile(r"[^$\s*>.][^\s*>]*")
+
 
 def check(records: Sequence[Record], lane: str, limit: int = MAX_PAYLOAD) -> int:
     """The bytes of an append, if a log with this payload limit can take it."""
@@ -29,18 +33,22 @@ def check(records: Sequence[Record], lane: str, limit: int = MAX_PAYLOAD) -> int
 
 
 def _size(record: Record, lane: str, limit: int) -> int:
-    subject = record.subject
-    if not subject or subject.startswith("$") or any(sign in subject for sign in " \t\r\n*>"):
-        raise InvalidInput(f"{subject!r} cannot be published to.", cure="A subject has tokens and dots only.")
-    if not matches(lane, subject):
-        raise InvalidInput(f"{subject!r} is not in the lane {lane!r}.", cure="One append, one lane.")
+    _subject(record.subject, lane)
     for name in record.headers:
         if name.lower().startswith("nats-"):
             raise InvalidInput(f"The header {name!r} belongs to the bus.", cure="Choose another name.")
-    size = len(frames.head(record.headers)) + len(record.body)
+    size = len(frames.head(frames.fields(record.headers))) + len(record.body)
     if size > limit:
         raise TooLarge(
-            f"A record of {size} bytes for {subject!r} is above the limit of {limit}.",
+            f"A record of {size} bytes for {record.subject!r} is above the limit of {limit}.",
             cure="Put the bulk into a blob and its digest into the event.",
         )
     return size
+
+
+@functools.lru_cache(maxsize=4096)
+def _subject(subject: str, lane: str) -> None:
+    if not _SUBJECT.fullmatch(subject):
+        raise InvalidInput(f"{subject!r} cannot be published to.", cure="A subject has tokens and dots only.")
+    if not matches(lane, subject):
+        raise InvalidInput(f"{subject!r} is not in the lane {lane!r}.", cure="One append, one lane.")

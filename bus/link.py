@@ -20,6 +20,10 @@ class Lost(Unreachable):
     """The connection broke while an answer was awaited: what was asked may or may not have happened."""
 
 
+class Closed(Unreachable):
+    """The connection was closed on this side: it will not come back."""
+
+
 class Silent(Unreachable):
     """No answer came in time."""
 
@@ -36,7 +40,7 @@ class Link(Protocol):
     """Bytes of headers and body that the server takes in one message."""
 
     async def connected(self, patience: float | None = 5.0) -> None:
-        """Wait for the connection; `Unreachable` after `patience` seconds."""
+        """Wait for the connection; `Unreachable` after `patience` seconds, `Closed` when there will be none."""
         ...
 
     async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> Frame:

@@ -128,7 +128,7 @@ class MemoryBus:
                 await answered(ear.reply, subject, body)
         self._tell()
 
-    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109 - the port says so
+    async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
         """See `Wire.ask`."""
         reply = next((ear.reply for ear in self._chosen(subject) if ear.reply), None)
         if reply is None:

@@ -16,14 +16,15 @@ import orjson
 
 from bus.answers import NoMessage, api, parse
 from bus.frames import Frame, publication
-from bus.link import Link, Mailbox
+from bus.link import Closed, Link, Mailbox
 from bus.port import Stored
 from bus.rights import READER
 from contracts.errors import NotVerified, Unreachable
 
 HEARTBEAT = 2.0
 _MISSED = 2.5
-_FORGOTTEN_AFTER = 5.0
+_FORGOTTEN_AFTER = 2.0
+_PAUSE = 0.1
 _CONTROL = 100
 
 
@@ -41,16 +42,19 @@ class OrderedReader:
     async def records(self) -> AsyncGenerator[Stored]:
         """The records; a generator that must be closed."""
         while self._until is None or self._after < self._until:
+            before = self._after
             try:
                 async with self._consumer() as mailbox:
                     async for stored in self._deliveries(mailbox):
                         yield stored
                         if self._after == self._until:
                             return
-            except Unreachable:
-                if self._until is not None:
+            except Unreachable as away:
+                if self._until is not None or isinstance(away, Closed):
                     raise
-                await asyncio.sleep(0.1)
+            if self._after == before:
+                # Consumers that came to nothing live on in the server for a while: do not heap them up.
+                await asyncio.sleep(_PAUSE)
 
     async def _deliveries(self, mailbox: Mailbox) -> AsyncGenerator[Stored]:
         """What one consumer delivers, until something is missing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from bus import frames, limits
@@ -68,39 +68,59 @@ class StreamLog:
 
     @contextlib.asynccontextmanager
     async def _read(self, subjects: str, after: int, *, follow: bool) -> AsyncIterator[AsyncIterator[Stored]]:
-        until = None
-        if not follow:
-            # The leader's head is the present: a reader that a lagging replica serves waits until it gets there.
-            last = await self.head(subjects)
-            until = last.seq if last else 0
-        reader = self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=until)
-        async with contextlib.aclosing(reader.records()) as records:
+        records = self._following(subjects, after) if follow else self._present(subjects, after)
+        async with contextlib.aclosing(records):
             yield records
+
+    def _following(self, subjects: str, after: int) -> AsyncGenerator[Stored]:
+        return self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=None).records()
+
+    async def _present(self, subjects: str, after: int) -> AsyncGenerator[Stored]:
+        """Up to the leader's head, however far behind the replica is that serves the reader.
+
+        Most reads are short: they are one direct get. A consumer is made only for what is left.
+        """
+        last = await self.head(subjects)
+        if last is None or last.seq <= after:
+            return
+        source, until = stream(subjects, self._partition), last.seq
+        direct = DirectReader(self._link, source, subjects, after=after, until=until)
+        async with contextlib.aclosing(direct.batch()) as batch:
+            async for stored in batch:
+                yield stored
+        rest = self._reader(self._link, source, subjects, after=direct.after, until=until)
+        async with contextlib.aclosing(rest.records()) as records:
+            async for stored in records:
+                yield stored
 
 
 def _batch(records: Sequence[Record], lane: str, after: int) -> Callable[[str], bytes]:
     """The publications of one append. The first is answered by nothing or a refusal, the last by the ack."""
-    expected = {
-        "Nats-Expected-Last-Subject-Sequence": str(after),
-        "Nats-Expected-Last-Subject-Sequence-Subject": lane,
-    }
+    expected = frames.fields(
+        {
+            "Nats-Expected-Last-Subject-Sequence": str(after),
+            "Nats-Expected-Last-Subject-Sequence-Subject": lane,
+        }
+    )
     if len(records) == 1:
         return lambda reply: _one(records[0], reply, expected)
 
     def frames_of(reply: str) -> bytes:
-        last, parts = len(records), []
-        name = "-".join(reply.split(".")[-2:])  # as unique as the inbox
+        last = len(records)
+        name = "-".join(reply.split(".")[-2:]).encode()  # as unique as the inbox
+        parts = []
         for n, record in enumerate(records, 1):
-            own = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(n)}
+            own = b"Nats-Batch-Id: %s\r\nNats-Batch-Sequence: %d\r\n" % (name, n)
             if n == 1:
-                own |= expected
-            if n == last:
-                own["Nats-Batch-Commit"] = "1"
+                own += expected
+            elif n == last:
+                own += b"Nats-Batch-Commit: 1\r\n"
             parts.append(_one(record, reply if n in (1, last) else "", own))
         return b"".join(parts)
 
     return frames_of
 
 
-def _one(record: Record, reply: str, own: dict[str, str]) -> bytes:
-    return frames.publication(record.subject, reply, frames.head({**own, **record.headers}), record.body)
+def _one(record: Record, reply: str, own: bytes) -> bytes:
+    head = frames.head(own + frames.fields(record.headers))
+    return frames.publication(record.subject, reply, head, record.body)

@@ -37,6 +37,7 @@ class Fact(NamedTuple):
     name: str
 
 
+@functools.lru_cache(maxsize=4096)
 def fact(session: str, lane: str, name: str) -> str:
     """The subject of the event `name` (such as "window.recorded") in one lane of one session."""
     if not _NAME.fullmatch(name):
