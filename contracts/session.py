@@ -405,7 +405,12 @@ def _sealed(session: Session, event: SessionSealed, fact: Fact) -> Session:
 def _final_state(session: Session) -> State:
     if isinstance(session.outcome, TrainingCompleted | SearchCompleted | ModelExported):
         return "completed"
-    return "cancelled" if isinstance(session.outcome, TrainingCancelled) else "failed"
+    if isinstance(session.outcome, TrainingCancelled):
+        return "cancelled"
+    wanted = isinstance(session.outcome, SearchFailed) and any(
+        isinstance(w, CancelRequested) for _, w in session.wishes
+    )
+    return "cancelled" if wanted else "failed"
 
 
 _FOLDS: dict[type[Event], Fold] = {

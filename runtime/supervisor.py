@@ -21,6 +21,7 @@ from contracts.common import HandlerFailed
 from contracts.envelope import Fact
 from contracts.errors import Fenced, SwarmError, Unreachable
 from contracts.event import Event
+from contracts.ledger import SessionSealed
 from runtime.agent import Agent, Handler
 from runtime.failpoints import failpoint
 from runtime.ground import Case, Ground
@@ -43,9 +44,10 @@ class Supervisor:
         self._ground = ground
         self._scribe = scribe
         self._wakes = wakes
-        self._handled: set[tuple[str, str]] = set()
+        self._handled: dict[str, set[tuple[str, str]]] = {}
         self._orders: dict[str, asyncio.Lock] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        ground.tail.listen(self._forget_sealed)
 
     @property
     def role(self) -> str:
@@ -69,6 +71,12 @@ class Supervisor:
             self._ground.presence.gone(self.role)
             await self.agent.end()
 
+    def _forget_sealed(self, facts: Sequence[Fact]) -> None:
+        # Nothing is handled in a sealed session, so a host that lives for months remembers only what is open.
+        if isinstance(facts[-1].event, SessionSealed):
+            self._handled.pop(facts[-1].envelope.subject, None)
+            self._orders.pop(facts[-1].envelope.subject, None)
+
     def redrive(self, history: History, failure: str) -> None:
         """Handle once more what ended in a recorded failure of this agent."""
         fact = history.ids.get(failure)
@@ -76,7 +84,7 @@ class Supervisor:
             return
         heard = history.ids.get(fact.event.heard)
         if fact.event.role == self.role and heard is not None:
-            self._handled.discard((fact.event.handler, heard.id))
+            self._handled.get(history.id, set()).discard((fact.event.handler, heard.id))
             self._dispatch(self._tasks, heard, history, again=True)
 
     def _scan(self, tasks: asyncio.TaskGroup) -> None:
@@ -95,7 +103,7 @@ class Supervisor:
         started = [
             task
             for history, fact in self._find(wake.stored.seq, wake.stored.subject)
-            if (task := self._dispatch(tasks, fact, history))
+            for task in self._dispatch(tasks, fact, history)
         ]
         async with _kept_awake(wake):
             await asyncio.gather(*started, return_exceptions=True)
@@ -123,17 +131,20 @@ class Supervisor:
 
     def _dispatch(
         self, tasks: asyncio.TaskGroup, fact: Fact, history: History, *, again: bool = False
-    ) -> asyncio.Task[None] | None:
+    ) -> list[asyncio.Task[None]]:
+        started = []
         for handler in self.agent.handlers:
             if not isinstance(fact.event, handler.hears) or history.state.sealed:
                 continue
             key = (handler.name, fact.id)
             answered = handler.says and not handler.course and history.answers(self.role, fact.id)
-            if key in self._handled or (answered and not again):
+            handled = self._handled.setdefault(history.id, set())
+            if key in handled or (answered and not again):
                 continue
-            self._handled.add(key)
-            return tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")
-        return None
+            handled.add(key)
+            task = tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")
+            started.append(task)
+        return started
 
     async def _handle(self, handler: Handler, fact: Fact, history: History) -> None:
         case = self._case(fact, history)
