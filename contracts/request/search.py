@@ -15,8 +15,8 @@ from contracts.request.problems import did_you_mean, problems_of
 from contracts.request.reading import parsed, put, read_request, with_overrides
 from contracts.request.request import Request
 from contracts.request.section import Name, Real, Section, Whole, refused
+from contracts.request.validation import less_is_better
 
-LESS_IS_BETTER = ("loss", "rmse", "mae")
 CONTROL = "early_stopping.metric"
 
 
@@ -100,7 +100,7 @@ class Search(Section):
         """Whether a smaller value of the metric is a better one."""
         if self.direction != "auto":
             return self.direction == "minimize"
-        return self.metric.endswith(LESS_IS_BETTER)
+        return less_is_better(self.metric)
 
     @property
     def grid_size(self) -> int | None:

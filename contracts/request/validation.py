@@ -19,6 +19,14 @@ TASK_OF: dict[str, Task] = {
     "r2": "regression",
 }
 
+LESS_IS_BETTER = ("loss", "rmse", "mae", "perplexity", "error")
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a metric is a loss or an error, and not a score; a workload's own are told by how their names end."""
+    return metric.endswith(LESS_IS_BETTER)
+
+
 Metrics = Annotated[
     Annotated[tuple[Metric, ...], Field(min_length=1, max_length=32), Tag("given")]
     | Annotated[Literal["auto"], Tag("auto")],

@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from contracts.request.early_stopping import EarlyStopping
-
-LESS_IS_BETTER = ("loss", "rmse", "mae")
+from contracts.request.validation import less_is_better
 
 
 @dataclass(frozen=True)
 class Control:
-    """Where the control metric stands after some evaluations."""
+    """Where the control metric stands; `costs` are all evaluations so far, turned so that less is better."""
 
     metric: str
     enabled: bool
@@ -23,6 +22,7 @@ class Control:
     best_step: int | None = None
     waited: int = 0
     improved: bool = False
+    costs: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def of(cls, rules: EarlyStopping) -> Control:
@@ -35,9 +35,10 @@ class Control:
         if self.best is not None:
             gain = self.best - value if self.less_is_better else value - self.best
         improved = math.isfinite(value) and (self.best is None or gain > self.min_delta)
+        seen = replace(self, costs=(*self.costs, (step, value if self.less_is_better else -value)), improved=improved)
         if improved:
-            return replace(self, best=value, best_step=step, waited=0, improved=True)
-        return replace(self, waited=self.waited + 1, improved=False)
+            return replace(seen, best=value, best_step=step, waited=0)
+        return replace(seen, waited=self.waited + 1)
 
     def after_all(self, evaluations: Iterable[tuple[int, float]]) -> Control:
         """After recorded (step, value) pairs in order: how a resume or a rewind restores it."""
@@ -49,7 +50,7 @@ class Control:
     @property
     def less_is_better(self) -> bool:
         """True for losses and errors, false for scores."""
-        return self.metric.removeprefix("val_").endswith(LESS_IS_BETTER)
+        return less_is_better(self.metric)
 
     @property
     def patience_left(self) -> int:

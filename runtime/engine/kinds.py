@@ -14,6 +14,12 @@ from runtime.engine.registry import Registry
 Batch = Mapping[str, Tensor]
 """Columns of some rows, by name."""
 
+Costs = Sequence[tuple[int, float]]
+"""The control metric at each evaluated step, in order, turned so that less is better."""
+
+Scale = Callable[[int], float]
+"""The share of the learning rate at a step."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -34,5 +40,5 @@ class Mover:
 models: Registry[Callable[[Any, Facts], nn.Module]] = Registry("runtime.engine.parts.models")
 losses: Registry[Callable[[Any, Facts], Callable[[Tensor, Batch], Tensor]]] = Registry("runtime.engine.parts.losses")
 optimizers: Registry[Mover] = Registry("runtime.engine.parts.optimizers")
-schedules: Registry[Callable[[Any, int, int], float]] = Registry("runtime.engine.parts.schedules")
+schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
 metrics: Registry[Callable[[Tensor, Batch], float]] = Registry("runtime.engine.parts.metrics")

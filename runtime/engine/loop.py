@@ -109,12 +109,13 @@ class Run:
             first * resolved.batch * resolved.accumulate, (last - first) * resolved.batch * resolved.accumulate
         )
         parts = self._parts(first, rows)
+        course = self.plan.course(self.control.costs)
         steps = range(first, last - 1)
-        felt = [attempt(self._works, self.plan.at(step), parts[step - first], look=False) for step in steps]
+        felt = [attempt(self._works, course(step), parts[step - first], look=False) for step in steps]
         with Watch(self._works.model, self._works.movement) as watch:
-            felt.append(attempt(self._works, self.plan.at(last - 1), parts[-1], look=True))
+            felt.append(attempt(self._works, course(last - 1), parts[-1], look=True))
         self.step = last
-        return self._window(first, rows, felt, watch.layers(felt[-1].norms))
+        return self._window(first, rows, felt, course(last - 1).learning_rate, watch.layers(felt[-1].norms))
 
     def _parts(self, first: int, rows: np.ndarray) -> list[list[Part]]:
         """For each attempt its micro-steps, each a seed and its rows."""
@@ -125,7 +126,7 @@ class Run:
         micro = list(zip(seeds, batches, strict=True))
         return [micro[at : at + resolved.accumulate] for at in range(0, len(micro), resolved.accumulate)]
 
-    def _window(self, first: int, rows: np.ndarray, felt: list[Felt], layers: tuple[Layer, ...]) -> Window:
+    def _window(self, first: int, rows: np.ndarray, felt: list[Felt], rate: float, layers: tuple[Layer, ...]) -> Window:
         losses = _packed([one.loss for one in felt])
         norm = felt[-1].norm
         grad_norm = math.nan if norm is None else float(norm)
@@ -135,7 +136,7 @@ class Run:
             last=self.step,
             losses=losses,
             grad_norm=grad_norm,
-            learning_rate=self.plan.at(self.step - 1).learning_rate,
+            learning_rate=rate,
             index_digest=digest.digest(rows.astype("<i8").tobytes()),
             weights_digest=self.weights_digest(),
             layers=layers,

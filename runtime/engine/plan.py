@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from contracts.request import Request
-from runtime.engine import kinds
+from runtime.engine.course import course
+from runtime.engine.kinds import Costs
 
 
 @dataclass(frozen=True)
@@ -89,25 +90,22 @@ class Plan:
         """Where training ends unless the control metric ends it sooner."""
         return min([self.resolved.steps_total, *(one.step for one in self.changes if one.stop)])
 
-    def at(self, step: int) -> Settings:
+    def course(self, costs: Costs = ()) -> Callable[[int], Settings]:
+        """The settings of every attempt, as the evaluations so far have it; a step sees none after it."""
+        scale = course(self.request.schedule, self.resolved.steps_total, costs)
+        return lambda step: self._settings(step, scale(step))
+
+    def at(self, step: int, costs: Costs = ()) -> Settings:
         """Learning rate and clipping of the attempt that follows `step` finished ones."""
-        rate = self.request.optimizer.learning_rate * self._scale(step)
+        return self.course(costs)(step)
+
+    def _settings(self, step: int, scale: float) -> Settings:
+        rate = self.request.optimizer.learning_rate * scale
         clip = self.request.training.grad_clip
         for change in self.changes[: self.segment_at(step) - 1]:
             rate *= change.learning_rate
             clip = clip if change.grad_clip is None else change.grad_clip
         return Settings(rate, clip)
-
-    def _scale(self, step: int) -> float:
-        schedule, total = self.request.schedule, self.resolved.steps_total
-        warmup = schedule.warmup_steps
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return self._schedule(schedule, step - warmup, max(1, total - warmup))
-
-    @cached_property
-    def _schedule(self) -> Callable[[Any, int, int], float]:
-        return kinds.schedules.of(self.request.schedule)
 
     def epoch_at(self, step: int) -> float:
         """How many times the rows have been seen after `step` steps."""

@@ -1,1 +1,1 @@
-"""Learning-rate schedules, one file each: closed forms of the step."""
+"""Learning-rate schedules, one file each: functions of the step, and of the evaluations before it."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contracts.request.schedule import Constant
-from runtime.engine.kinds import schedules
+from runtime.engine.kinds import Costs, Scale, schedules
 
 
 @schedules.part(Constant)
-def scale(options: Constant, step: int, total: int) -> float:
+def build(options: Constant, total: int, costs: Costs) -> Scale:
     """One, at every step."""
-    return 1.0
+    return lambda step: 1.0

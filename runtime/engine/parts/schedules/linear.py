@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contracts.request.schedule import LinearDecay
-from runtime.engine.kinds import schedules
+from runtime.engine.kinds import Costs, Scale, schedules
 
 
 @schedules.part(LinearDecay)
-def scale(options: LinearDecay, step: int, total: int) -> float:
+def build(options: LinearDecay, total: int, costs: Costs) -> Scale:
     """From 1 at step 0 to `floor` when training ends."""
-    return 1.0 - (1.0 - options.floor) * step / total
+    return lambda step: 1.0 - (1.0 - options.floor) * step / total

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contracts.request.schedule import Step
-from runtime.engine.kinds import schedules
+from runtime.engine.kinds import Costs, Scale, schedules
 
 
 @schedules.part(Step)
-def scale(options: Step, step: int, total: int) -> float:
+def build(options: Step, total: int, costs: Costs) -> Scale:
     """Multiplied by `factor` once per `every_steps` steps gone by."""
-    return float(options.factor ** (step // options.every_steps))
+    return lambda step: float(options.factor ** (step // options.every_steps))
