@@ -32,7 +32,8 @@ class History:
         self.id = session
         self.facts: list[Fact] = []
         self.states: list[Session] = [Session(session)]
-        self.ids: dict[str, Fact] = {}
+        self.said: dict[tuple[str, str], Fact] = {}
+        """Facts by lane and id: a guest may say an id that another lane uses too."""
         self._answers: Counter[tuple[str, str | None]] = Counter()
         self._derived: dict[type[Any], tuple[int, Any]] = {}
         self._grown = asyncio.Event()
@@ -51,7 +52,7 @@ class History:
         """Take in newly admitted facts and wake whoever waits for them."""
         for fact in facts:
             self.facts.append(fact)
-            self.ids[fact.id] = fact
+            self.said[fact.lane, fact.id] = fact
             self._answers[fact.lane, fact.envelope.causationid] += 1
             self.states.append(advance(self.states[-1], fact))
         grown, self._grown = self._grown, asyncio.Event()

@@ -39,6 +39,8 @@ class Progress(Protocol):
 
 def telling(line: Line) -> bool:
     """Whether an event is worth a line: of checkpoints only those that stay."""
+    if not line.get("understood", True):
+        return True
     if line["name"] == "checkpoint.stored":
         return bool(line["data"]["kept_as"])
     return line["name"] not in QUIET
@@ -89,7 +91,7 @@ class Board:
         data, name = line["data"], line["name"]
         if telling(line):
             self.lately[line["lane"]] = sentence(line)
-        fold = _FOLDS.get(name)
+        fold = _FOLDS.get(name) if line.get("understood", True) else None
         if fold:
             fold(self, data)
 
@@ -161,7 +163,7 @@ class Live:
         """Fold the event; what went wrong stays on the terminal."""
         self.board.session = self.board.session or str(line.get("session", ""))
         self.board.take(line)
-        if line["name"] in _LASTING:
+        if line["name"] in _LASTING and line.get("understood", True):
             self._console.print(plain(line), style="yellow", markup=False, highlight=False)
 
     def __enter__(self) -> Self:

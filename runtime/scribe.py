@@ -66,13 +66,14 @@ class Scribe:
             batch = self._compose(history, self._drafts(history, events, occasion), occasion)
             failpoint("before-append")
             await self._settle(history, batch, occasion)
-        missing = [draft.id for draft in batch.drafts if draft.id not in history.ids]
+        facts = [history.said.get((self.lane, draft.id)) for draft in batch.drafts]
+        missing = facts.count(None)
         if missing:
             raise NotVerified(
-                f"{len(missing)} events of {self.lane!r} in {session} were stored and not admitted.",
+                f"{missing} events of {self.lane!r} in {session} were stored and not admitted.",
                 cure="Check that the role's key is admitted in the keyring: swarm doctor.",
             )
-        return tuple(history.ids[draft.id] for draft in batch.drafts)
+        return tuple(fact for fact in facts if fact)
 
     def _drafts(self, history: History, events: Sequence[Event], occasion: Occasion) -> tuple[Draft, ...]:
         cause = occasion.cause
@@ -104,7 +105,7 @@ class Scribe:
         """Append until the outcome is known to be this batch in the log, or raise."""
         lane = subjects.lane(history.id, self.lane)
         after, wait = batch.head.stored, _FIRST_WAIT
-        while batch.drafts[-1].id not in history.ids:
+        while not self._said(history, batch):
             try:
                 seq = await self._bus.append(batch.records, lane=lane, after=after)
                 failpoint("between-append-and-ack")
@@ -119,9 +120,12 @@ class Scribe:
                 # The same bytes go out again; what may have been stored meanwhile is in the fold by then.
                 await self._caught_up(lane)
 
+    def _said(self, history: History, batch: _Batch) -> bool:
+        return (self.lane, batch.drafts[-1].id) in history.said
+
     def _again(self, history: History, batch: _Batch, occasion: Occasion) -> _Batch:
         """What to send after a conflict: the same bytes behind voids, a new body behind somebody else's event."""
-        if batch.drafts[-1].id in history.ids:
+        if self._said(history, batch):
             return batch
         self._refuse_if_fenced(history, occasion)
         if self._tail.admission.head(history.id, self.lane).digest == batch.head.digest:

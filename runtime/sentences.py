@@ -11,8 +11,8 @@ Data = Mapping[str, Any]
 
 
 def sentence(line: Mapping[str, Any]) -> str:
-    """The event in words, without who and when; an unknown one is named and nothing is made up about it."""
-    teller = _TELLERS.get(line["name"])
+    """The event in words, without who and when; one not understood is named and nothing is made up about it."""
+    teller = _TELLERS.get(line["name"]) if line.get("understood", True) else None
     if teller is None:
         return _unknown(line["name"], line["data"])
     return teller(line["data"])
@@ -21,7 +21,12 @@ def sentence(line: Mapping[str, Any]) -> str:
 def plain(line: Mapping[str, Any]) -> str:
     """One line for pipes and files: time, who, what."""
     clock = str(line["time"])[11:19]
-    return f"{clock} {line['lane']}: {sentence(line)}"
+    return _printable(f"{clock} {line['lane']}: {sentence(line)}")
+
+
+def _printable(text: str) -> str:
+    """Without what would steer a terminal: strangers write into these lines too."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def number(value: Any) -> float:
@@ -57,7 +62,7 @@ def figures(values: Data) -> str:
 def _unknown(name: str, data: Any) -> str:
     flat = data if isinstance(data, Mapping) else {}
     told = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
-    return f"{name} {told}"[:160].rstrip()
+    return _printable(f"{name} {told}"[:160].rstrip())
 
 
 def _model(data: Data) -> str:
@@ -149,7 +154,8 @@ def _proposed(data: Data) -> str:
 
 
 def _unfolded(changes: Data) -> str:
-    return ", ".join(f"{key} {value}" for key, value in changes.items()) or "no change"
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
 
 
 def _resources(data: Data) -> str:

@@ -79,13 +79,13 @@ class Supervisor:
 
     def redrive(self, history: History, failure: str) -> None:
         """Handle once more what ended in a recorded failure of this agent."""
-        fact = history.ids.get(failure)
+        fact = history.said.get((self.role, failure))
         if self._tasks is None or fact is None or not isinstance(fact.event, HandlerFailed):
             return
-        heard = history.ids.get(fact.event.heard)
-        if fact.event.role == self.role and heard is not None:
-            self._handled.get(history.id, set()).discard((fact.event.handler, heard.id))
-            self._dispatch(self._tasks, heard, history, again=True)
+        for heard in history.facts:
+            if heard.id == fact.event.heard:
+                self._handled.get(history.id, set()).discard((fact.event.handler, heard.id))
+                self._dispatch(self._tasks, heard, history, again=True)
 
     def _scan(self, tasks: asyncio.TaskGroup) -> None:
         for history in self._ground.tail.open_sessions():

@@ -83,6 +83,7 @@ LINE = thing(
         "lane": TEXT,
         "laneseq": WHOLE,
         "name": TEXT,
+        "understood": {"type": "boolean", "description": "Whether the lane has a say in this, and so it counts."},
         "id": TEXT,
         "cause": nullable(TEXT),
         "digest": TEXT,

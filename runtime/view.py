@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
@@ -108,7 +111,11 @@ def ended(session: Session) -> bool:
 
 
 def event_line(fact: Fact) -> dict[str, Any]:
-    """One event as NDJSON: its place, who, what and the data."""
+    """One event as NDJSON: its place, who, what and the data.
+
+    `understood` is false for a type that this software does not know, or that the lane has no say in: a guest's
+    `training.completed` is shown and means nothing.
+    """
     return {
         "seq": fact.position,
         "stream_seq": fact.seq,
@@ -116,6 +123,7 @@ def event_line(fact: Fact) -> dict[str, Any]:
         "lane": fact.lane,
         "laneseq": fact.envelope.laneseq,
         "name": fact.name,
+        "understood": not isinstance(fact.event, Unknown),
         "id": fact.id,
         "cause": fact.envelope.causationid,
         "digest": fact.digest,
@@ -125,9 +133,14 @@ def event_line(fact: Fact) -> dict[str, Any]:
 
 def data_of(event: Event) -> Any:
     """An event's data in its JSON form."""
-    if isinstance(event, Unknown):
-        return event.data
-    return event.model_dump(mode="json")
+    if not isinstance(event, Unknown):
+        return event.model_dump(mode="json")
+    try:
+        orjson.dumps(event.data)
+    except TypeError:
+        # A stranger's numbers may be larger than our JSON writer takes; then its text is shown.
+        return json.dumps(event.data)
+    return event.data
 
 
 def _moment(text: str) -> datetime:

@@ -52,6 +52,17 @@ def test_a_stranger_s_event_is_named_and_its_figures_are_shown():
     assert sentence(line) == "footprint.estimated watt_hours=0.1"
 
 
+def test_what_a_lane_has_no_say_in_is_named_and_not_believed():
+    line = {"name": "training.completed", "data": {"step": 3}, "understood": False}
+    assert sentence(line) == "training.completed step=3"
+
+
+def test_a_stranger_does_not_steer_the_terminal():
+    line = {"name": "odd.said", "data": {"a": "\x1b[2Jgone\r"}, "lane": "guest_x", "time": "\x1b[31m-01-02T\x1b[5m:00"}
+    assert "\x1b" not in plain(line) + sentence(line)
+    assert "\r" not in plain(line) + sentence(line)
+
+
 def test_an_event_without_an_object_is_still_told():
     assert sentence({"name": "odd.said", "data": [1, 2]}) == "odd.said"
 
