@@ -69,6 +69,8 @@ async def _count(found: Any, session: str) -> int:
 async def _answer(found: Any, session: str, after: int, wish: dict[str, Any]) -> dict[str, Any]:
     """The data of the event that answers the wish; a refusal is raised."""
     async for line in found.events(session, after=after, follow=True):
+        if not line["understood"]:
+            continue
         data = line["data"]
         if line["name"] == "model.exported" and _fits(data, wish):
             return dict(data)
