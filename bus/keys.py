@@ -60,6 +60,24 @@ def new_signer(role: str) -> Signer:
     return Signer(role, Ed25519PrivateKey.generate())
 
 
+def signer_of(role: str, pem: bytes, path: Path) -> Signer:
+    """The key that this text is; `path` is where it was read, for the error when it is none."""
+    try:
+        secret = load_pem_private_key(pem, password=None)
+    except (ValueError, binascii.Error):
+        secret = None
+    if not isinstance(secret, Ed25519PrivateKey):
+        raise NotVerified(f"{path} holds no Ed25519 key.", cure="Restore the file, or rotate the key.")
+    return Signer(role, secret)
+
+
+def read_private(path: Path) -> bytes:
+    """What stands in a file of secrets; `Refused` when others could have read it."""
+    with path.open("rb") as file:
+        _private(path, os.fstat(file.fileno()), 0o600)
+        return file.read()
+
+
 def split(header: str) -> tuple[str, bytes]:
     """The key id and the signature inside a header value; `NotVerified` for any spelling but the canonical one."""
     match = _VALUE.fullmatch(header)
@@ -111,23 +129,18 @@ class KeyStore:
 
     def load(self, role: str) -> Signer:
         """The role's key; `NotFound` when there is none, `Refused` when others could have read it."""
+        return signer_of(role, self.pem(role), self._path(role))
+
+    def pem(self, role: str) -> bytes:
+        """The role's key as text, for whoever takes it along; raises as `load` does."""
         path = self._path(role)
         try:
             self._guard()
-            with path.open("rb") as file:
-                _private(path, os.fstat(file.fileno()), 0o600)
-                pem = file.read()
+            return read_private(path)
         except FileNotFoundError:
             raise NotFound(
                 f"there is no key for {role!r} in {self.directory}.", cure="Run `swarm up` once to create the keys."
             ) from None
-        try:
-            secret = load_pem_private_key(pem, password=None)
-        except (ValueError, binascii.Error):
-            secret = None
-        if not isinstance(secret, Ed25519PrivateKey):
-            raise NotVerified(f"{path} holds no Ed25519 key.", cure="Restore the file, or rotate the key.")
-        return Signer(role, secret)
 
     def ensure(self, role: str) -> Signer:
         """The role's key, created when there is none; two that race get the same one."""

@@ -32,7 +32,7 @@ class KeyringOpened(Event, wire="keyring.opened"):
 
 
 class KeyAdmitted(Event, wire="key.admitted"):
-    """From here on this key speaks for this role; `hears` lists what wakes a guest."""
+    """From here on this key speaks for this role; `hears` lists what wakes a guest, and may be said anew for it."""
 
     role: Role
     public: Hex64
@@ -68,7 +68,12 @@ def fingerprint(public: str) -> str:
 
 def keyring_session(root: str, partition: str = PARTITION) -> str:
     """The session in which the keys under this root public key are kept, in one partition."""
-    return session_id(uuid8("keyring", fingerprint(root)), partition)
+    return keyring_of(fingerprint(root), partition)
+
+
+def keyring_of(pinned: str, partition: str = PARTITION) -> str:
+    """The keyring session of the root with this fingerprint."""
+    return session_id(uuid8("keyring", pinned), partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,8 @@ def advance(keyring: Keyring, fact: Fact) -> Keyring:
             key = Key(key_id(root), ROOT, root, fact.seq, may_admit=True)
             opened = replace(keyring, session=fact.envelope.subject, root=root, deployment=deployment)
             return _with(opened, key)
+        case KeyAdmitted() as new if key_id(new.public) in keyring.keys:
+            return _with(keyring, replace(keyring.keys[key_id(new.public)], hears=tuple(new.hears)))
         case KeyAdmitted() as new:
             rights = {"may_admit": new.may_admit, "guest": new.guest, "hears": tuple(new.hears)}
             return _with(keyring, Key(key_id(new.public), new.role, new.public, fact.seq, **rights))  # type: ignore[arg-type]
@@ -153,7 +160,10 @@ def _against_admission(keyring: Keyring, new: KeyAdmitted) -> str:
         return f"guests, and only guests, have a role that begins with {GUEST!r}: {new.role!r}"
     if new.may_admit and new.role != DESK:
         return f"only the desk may admit others, not {new.role!r}"
-    if keyring.current(new.role):
+    current = keyring.current(new.role)
+    if current and current.guest and current.public == new.public:
+        return "" if current.hears != tuple(new.hears) else f"{new.role!r} is admitted already, to hear just that"
+    if current:
         return f"{new.role!r} has a key already; the root rotates it"
     return _against_key(keyring, new.public)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,27 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bus import nkeys, subjects
+from bus.disk import make_directory
 from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
-from bus.rights import seed_file
+from bus.rights import ROLES, seed_file
 from bus.server import EmbeddedServer
 from contracts.errors import InvalidInput
 from contracts.keyring import DESK, KeyAdmitted
+from runtime.home import Home
 from runtime.scribe import Occasion
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runtime.crew import Crew
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+
+
+def credentials(home: Home, name: str) -> Path:
+    """Where the credentials of a guest stand: one file with all that it needs, wherever it runs."""
+    return home.keys / "guests" / f"{name}.json"
 
 
 class Guests:
@@ -30,34 +40,54 @@ class Guests:
         self._crew = crew
         self._admin = admin
         self._server = server
+        self._keys = KeyStore(crew.home.keys)
+        self._one_at_a_time = asyncio.Lock()
 
     async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
         """{"name": ..., "hears": [event names]} -> where its keys are; doing it again changes what it hears."""
-        name, hears = str(body.get("name") or ""), [str(one) for one in body.get("hears") or ()]
-        if not _NAME.fullmatch(name):
-            raise InvalidInput(f"{name!r} is no name for an agent.", cure="Use a-z, 0-9, '_' and '-'.", path="name")
+        name, hears = _read(body)
         lane = f"{subjects.GUEST}{name}"
-        home = self._crew.home
-        user = nkeys.keep(seed_file(home.seeds, lane))
-        await self._server.admit(self._server.users.with_guest(name, user.public))
         wakes = [one for event in hears for one in subjects.waking(event)]
-        await self._admin.consumer(lane, wakes or [subjects.lane_everywhere(lane)])
-        signer = KeyStore(home.keys).ensure(lane)
-        await self._admit_key(lane, signer.public, hears)
-        return {"name": name, "lane": lane, "creds": self._write_creds(name, user.seed), "key": signer.key_id}
+        async with self._one_at_a_time:
+            user = nkeys.keep(seed_file(self._crew.home.seeds, lane))
+            signer = self._keys.ensure(lane)
+            if self._server.users.guests.get(name) != user.public:
+                await self._server.admit(self._server.users.with_guest(name, user.public))
+            await self._admin.consumer(lane, wakes or [subjects.lane_everywhere(lane)])
+            await self._admit_key(lane, signer.public, hears)
+            path = self._write_credentials(name, lane, user.seed)
+        return {"name": name, "lane": lane, "creds": str(path), "key": signer.key_id}
 
     async def _admit_key(self, lane: str, public: str, hears: list[str]) -> None:
         ring = self._crew.tail.admission.keyring()
         current = ring.current(lane)
-        if current is not None and current.public == public:
-            return
-        admitted = KeyAdmitted(role=lane, public=public, guest=True, hears=hears)
-        await self._crew.scribe(DESK).say(ring.session, [admitted], Occasion())
+        if current is None or current.public != public or current.hears != tuple(hears):
+            admitted = KeyAdmitted(role=lane, public=public, guest=True, hears=hears)
+            await self._crew.scribe(DESK).say(ring.session, [admitted], Occasion())
 
-    def _write_creds(self, name: str, seed: str) -> str:
-        folder = self._crew.home.keys / "guests"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / f"{name}.json"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(orjson.dumps({"url": self._server.url, "seed": seed, "name": name}))
-        return str(path)
+    def _write_credentials(self, name: str, lane: str, seed: str) -> Path:
+        path = credentials(self._crew.home, name)
+        make_directory(path.parent, 0o700)
+        found = {
+            "name": name,
+            "url": self._server.url,
+            "seed": seed,
+            "key": self._keys.pem(lane).decode(),
+            "root": self._keys.pinned(),
+        }
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        draft.replace(path)
+        return path
+
+
+def _read(body: dict[str, Any]) -> tuple[str, list[str]]:
+    name, hears = body.get("name"), body.get("hears") or []
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name!r} is no name for an agent.", cure="Use a-z, 0-9, '_' and '-'.", path="name")
+    if name in ROLES:
+        raise InvalidInput(f"{name!r} is the name of a built-in role.", cure="Choose another.", path="name")
+    if not isinstance(hears, list) or not all(isinstance(one, str) for one in hears):
+        raise InvalidInput(f"hears is {hears!r}.", cure="Give a list of event names.", path="hears")
+    return name, sorted(set(hears))

@@ -16,13 +16,15 @@ import structlog
 
 from bus import nkeys, subjects
 from bus.jetstream import connect
-from bus.keys import KeyStore, Signer
+from bus.keys import KeyStore, Signer, read_private, signer_of
 from bus.nkeys import UserKey
 from bus.rights import seed_file
 from contracts.errors import InvalidInput, NotFound, Unreachable
+from contracts.keyring import keyring_of
 from runtime import logs
 from runtime.agent import Agent
 from runtime.crew import Crew
+from runtime.guests import credentials
 from runtime.home import Home
 from runtime.roster import BUILT_IN
 from runtime.settings import Settings
@@ -34,49 +36,54 @@ _DRAIN_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Pass:
-    """What lets an agent speak: its lane, where the bus is, its identity there, and its signing key."""
+    """What lets an agent speak: its lane, where the bus is, its identity there, its signing key, and whom it trusts."""
 
     lane: str
     url: str
     user: UserKey
     signer: Signer
-
-
-def guest_creds(home: Home, name: str) -> Path:
-    """Where `swarm agent new` leaves the credentials of a guest."""
-    return home.keys / "guests" / f"{name}.json"
+    root: str
+    """The fingerprint of the root key under which it reads the log."""
 
 
 def pass_of(settings: Settings, name: str) -> Pass:
-    """The pass of a built-in role or of an admitted guest; `NotFound` when it was never admitted here."""
+    """The pass of a built-in role, from the keys of the home, or of a guest, from its credentials file alone."""
     home = Home(settings.home)
-    if name in BUILT_IN:
-        url = settings.url or _host_url(home)
-        return Pass(name, url, nkeys.read(seed_file(home.seeds, name)), KeyStore(home.keys).load(name))
-    path = Path(settings.creds) if settings.creds else guest_creds(home, name)
+    if name not in BUILT_IN:
+        path = Path(settings.creds) if settings.creds else credentials(home, name)
+        return _guest_pass(path, name, settings.url)
+    url, store = settings.url or _host_url(home), KeyStore(home.keys)
+    return Pass(name, url, nkeys.read(seed_file(home.seeds, name)), store.load(name), store.pinned())
+
+
+def _guest_pass(path: Path, name: str, url: str) -> Pass:
     try:
-        creds = orjson.loads(path.read_bytes())
-        user, url = nkeys.from_seed(creds["seed"]), settings.url or str(creds["url"])
+        found = orjson.loads(read_private(path))
+        lane = f"{subjects.GUEST}{found['name']}"
+        user, signer = nkeys.from_seed(found["seed"]), signer_of(lane, found["key"].encode(), path)
+        return Pass(lane, url or str(found["url"]), user, signer, str(found["root"]))
     except FileNotFoundError:
-        raise NotFound(f"no agent {name!r} was admitted here.", cure=f"Admit it: swarm agent new {name}") from None
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise InvalidInput(f"{path} is no credentials file.", cure=f"Make it anew: swarm agent new {name}") from None
-    lane = f"{subjects.GUEST}{name}"
-    return Pass(lane, url, user, KeyStore(home.keys).load(lane))
+        raise NotFound(
+            f"there are no credentials of an agent {name!r} at {str(path)!r}.", cure=f"Admit it: swarm agent new {name}"
+        ) from None
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise InvalidInput(
+            f"{str(path)!r} is no credentials file of a guest.", cure=f"Make it anew: swarm agent new {name}"
+        ) from None
 
 
 async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callable[[Pass], None]) -> None:
     """Run the agent until SIGTERM or SIGINT; `ready` is called once it hears."""
     logs.configure(settings.log_level, as_json=settings.log_json)
     own, home = pass_of(settings, name), Home(settings.home)
-    root = KeyStore(home.keys).pinned()
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
     async with connect(own.url, own.lane, own.user) as bus, _asked_to_end() as ending:
         keys = {own.lane: own.signer}
-        crew = Crew(bus, home, settings, keys, instance=instance, root=root, keep_copies=False)
+        crew = Crew(bus, home, settings, keys, instance=instance, root=own.root, keep_copies=False)
+        crew.tail.keyring = keyring_of(own.root)
         try:
             async with asyncio.TaskGroup() as tasks:
-                await crew.follow(tasks)
+                await crew.follow(tasks, after=_read_before(settings, home))
                 crew.employ(tasks, {own.lane: kind})
                 await crew.ready()
                 ready(own)
@@ -94,6 +101,11 @@ def _host_url(home: Home) -> str:
     if host is None or not host.alive:
         raise Unreachable(f"no swarm runs in {str(home.root)!r}.", cure="Start it: swarm up -d; or name one with --url")
     return host.url
+
+
+def _read_before(settings: Settings, home: Home) -> int:
+    """Up to where everything is sealed, if the host of this very home has written that down."""
+    return 0 if settings.url or settings.creds else home.tail_after()
 
 
 async def _drain(crew: Crew) -> None:

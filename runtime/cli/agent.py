@@ -44,18 +44,29 @@ def new(call: Call, *, name: str, source: str | None, hears: tuple[str, ...]) ->
 @click.argument("which", metavar="NAME|PATH:CLASS")
 @click.option("--name", help="The name under which a guest was admitted (default: the class's role).")
 def run(call: Call, *, which: str, name: str | None) -> None:
-    """Run one agent here until Ctrl-C: a built-in role beside a host, or a guest from its file."""
+    """Run one agent here until Ctrl-C: a built-in role beside a host, or a guest from its file.
+
+    A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
+    """
     from runtime import lone, roster
 
     kind = roster.load(which)
     own = name or kind.role
-    if own not in roster.BUILT_IN and up(call) and lone.guest_creds(call.home, own).exists():
+    if own not in roster.BUILT_IN and _admitted_here(call, own):
         call.wait(_admitted(call, own, _hears(kind)))
     call.wait(lone.run(call.settings, own, kind, ready=lambda found: _tell(call, found, kind)))
 
 
 def _hears(kind: type[Agent]) -> list[str]:
     return [event.wire for event in kind.hears()]
+
+
+def _admitted_here(call: Call, name: str) -> bool:
+    """Whether the swarm of this home runs and knows the guest: then it is told anew what the guest hears."""
+    from runtime.guests import credentials
+
+    elsewhere = call.settings.url or call.settings.creds
+    return not elsewhere and up(call) and credentials(call.home, name).exists()
 
 
 async def _admitted(call: Call, name: str, hears: Iterable[str]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from contracts.envelope import Envelope, Fact
@@ -17,6 +19,7 @@ from contracts.keyring import (
     advance,
     fingerprint,
     key_id,
+    keyring_of,
     keyring_session,
     objection,
 )
@@ -68,6 +71,7 @@ def test_a_key_id_is_the_beginning_of_the_keys_fingerprint() -> None:
 def test_the_session_derives_from_the_root_and_names_its_partition() -> None:
     assert keyring_session(ROOT) == keyring_session(ROOT) != keyring_session(NEW)
     assert keyring_session(ROOT, "07").startswith("07-")
+    assert keyring_of(fingerprint(ROOT)) == keyring_session(ROOT)
 
 
 def test_the_first_event_brings_the_root(keyring: Keyring) -> None:
@@ -133,6 +137,14 @@ def test_what_may_be_said_is_not_objected_to(keyring: Keyring) -> None:
     assert objection(keyring, "desk", KeyAdmitted(role="guest_bee", public=NEW, guest=True)) == ""
     assert objection(keyring, "root", KeyRotated(role="trainer", old=key_id(TRAINER), public=NEW)) == ""
     assert objection(keyring, "root", KeyRevoked(key=key_id(TRAINER), reason="lost")) == ""
+
+
+def test_a_guest_that_hears_something_else_is_admitted_again_with_the_same_key(keyring: Keyring) -> None:
+    again = KeyAdmitted(role="guest_ant", public=ANT, guest=True, hears=["training.completed"])
+    assert objection(keyring, "desk", again) == ""
+    after = advance(keyring, fact(again, 9))
+    assert after.current("guest_ant") == replace(keyring.keys[key_id(ANT)], hears=("training.completed",))
+    assert "just that" in objection(after, "desk", again)
 
 
 def test_before_the_root_nobody_is_admitted() -> None:
