@@ -262,7 +262,8 @@ def _refuse_stale_seal(session: _Session, facts: Sequence[Fact]) -> None:
     """A seal that others have overtaken would turn facts into voids after they were folded; the ledger seals again."""
     for fact in facts:
         if fact.lane == LEDGER and fact.name == SEALED:
-            last = fact.envelope.data.get("last_seq") if isinstance(fact.envelope.data, dict) else None
+            said = fact.envelope.data
+            last = said.get("last_seq") if isinstance(said, dict) else getattr(said, "last_seq", None)
             if fact is not facts[-1]:
                 raise Refusal(Reason.STALE_SEAL, "the seal is not the last event of its append")
             if not isinstance(last, int) or not session.others <= last < fact.seq:

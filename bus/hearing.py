@@ -96,7 +96,7 @@ def hear(stored: Stored, where: subjects.Fact) -> Said:
     if (envelope.subject, envelope.lane, name) != where:
         raise Refusal(Reason.SUBJECT, f"the envelope says {name!r} in lane {envelope.lane!r} of {envelope.subject}")
     if not means(event, envelope.lane):
-        event = Unknown(name=name, data=envelope.data)
+        envelope, event = _untyped(stored.body)
     return Said(stored, envelope, event, sha256(stored.body), newer)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -43,6 +44,8 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
     home = Home(settings.home)
     home.prepare()
+    # Facts live as long as their session and hold no cycles: looking at them again and again would halve the fold.
+    gc.set_threshold(50_000, 50, 100)
     _refuse_second_host(home)
     lock = home.lock()
     try:
