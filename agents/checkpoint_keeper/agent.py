@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from agents.checkpoint_keeper import policy, references
+from agents.checkpoint_keeper import references
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
 from contracts.errors import NotFound, NotVerified
 from contracts.session import Checkpoint, Session
 from contracts.trainer import CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
+from runtime import retention
 from runtime.agent import Agent, on
 from runtime.failpoints import failpoint
 from runtime.ground import Case
@@ -40,9 +41,9 @@ class CheckpointKeeper(Agent):
             blob=written.blob,
             state_root=written.state_root,
             bytes=size,
-            kept_as=policy.roles(now).get(here, []),
+            kept_as=retention.roles(now).get(here, []),
         )
-        let_go = [_pruned(kept) for kept in policy.prunable(now, handled=case.fact.id)]
+        let_go = [_pruned(kept) for kept in retention.prunable(now, handled=case.fact.id)]
         return [stored, *_promoted(written, now), *let_go]
 
     @on
@@ -50,7 +51,7 @@ class CheckpointKeeper(Agent):
         """What only waited to be judged may go; an ended session is left as it is."""
         if case.now.outcome is not None:
             return []
-        return [_pruned(kept) for kept in policy.prunable(case.now)]
+        return [_pruned(kept) for kept in retention.prunable(case.now)]
 
     @on
     async def let_go(self, gone: CheckpointPruned, case: Case) -> None:
@@ -83,7 +84,7 @@ class CheckpointKeeper(Agent):
         others = (one for one in self.ground.tail.histories.values() if one.id != case.history.id)
         return any(
             any(kept.usable and kept.written.blob == blob for kept in other.state.checkpoints)
-            or (other.state.outcome is None and policy.same_trajectory(case.now, other.state))
+            or (other.state.outcome is None and retention.same_trajectory(case.now, other.state))
             for other in others
         )
 
@@ -100,7 +101,7 @@ class CheckpointKeeper(Agent):
 def _promoted(written: CheckpointWritten, now: Session) -> list[CheckpointPromoted]:
     """The news that this is the best on the path, said once."""
     segment, step = written.segment, written.step
-    said = any(kept.stored and policy.place(kept) == (segment, step) for kept in now.checkpoints)
+    said = any(kept.stored and retention.place(kept) == (segment, step) for kept in now.checkpoints)
     if said or now.best is None or now.best.step != step or not now.on_path(segment, step):
         return []
     return [CheckpointPromoted(segment=segment, step=step, blob=written.blob)]

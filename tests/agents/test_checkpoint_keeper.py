@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 import torch
 
-from agents.checkpoint_keeper import policy, references
+from agents.checkpoint_keeper import references
 from agents.checkpoint_keeper.agent import CheckpointKeeper
 from bus.blobs import digest_of
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
@@ -24,6 +24,7 @@ from contracts.trainer import (
     WindowRecorded,
 )
 from contracts.validator import CheckpointValidated, ValidationFailed
+from runtime import retention
 from runtime.children import Children
 from runtime.engine import checkpoint
 from runtime.history import History
@@ -301,17 +302,17 @@ def end(history: History, step: int) -> None:
 )
 async def test_anchors_are_evenly_spaced_and_thinned_by_doubling(newest: int, kept: list[int]) -> None:
     steps = [number * EVERY for number in range(newest + 1)] + [37, 250]
-    found = policy.anchors([step for step in steps if step <= newest * EVERY], EVERY, 3)
+    found = retention.anchors([step for step in steps if step <= newest * EVERY], EVERY, 3)
     assert sorted(found) == [number * EVERY for number in kept]
 
 
 async def test_thinning_as_training_goes_on_gives_the_anchors_of_the_whole() -> None:
     kept: set[int] = set()
     for number in range(1000):
-        kept = policy.anchors({*kept, number * EVERY}, EVERY, 16)
+        kept = retention.anchors({*kept, number * EVERY}, EVERY, 16)
         assert 0 in kept
         assert len(kept) <= 17
-    assert kept == policy.anchors([number * EVERY for number in range(1000)], EVERY, 16)
+    assert kept == retention.anchors([number * EVERY for number in range(1000)], EVERY, 16)
 
 
 async def test_anchors_are_pruned_as_training_goes_on(place: Place, keeper: CheckpointKeeper) -> None:
