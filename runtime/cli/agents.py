@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.cli.call import Call, command
+from runtime.cli.reach import swarm, up
 
 if TYPE_CHECKING:
     from contracts.keyring import Key
     from runtime.agent import Agent
+
+
+SILENT_SECONDS = 15.0
+"""Three heartbeats."""
 
 
 @command("agents")
@@ -20,7 +25,8 @@ def agents(call: Call) -> None:
 
     running = _running(call)
     found = [_described(kind, running.get(name)) for name, kind in roster.load_all().items()]
-    found += [_guest(key) for key in _guests(call)]
+    heard = call.wait(_heard(call)) if up(call) else set()
+    found += [_guest(key, heard) for key in _guests(call)]
     call.result({"agents": found}, lambda: _page(found))
 
 
@@ -51,13 +57,18 @@ def _guests(call: Call) -> tuple[Key, ...]:
     return ring.admission.keyring().guests() if ring else ()
 
 
-def _guest(key: Key) -> dict[str, Any]:
-    name = key.role.removeprefix("guest_")
+async def _heard(call: Call) -> set[str]:
+    """The roles whose heartbeat the swarm has heard lately."""
+    async with swarm(call) as found:
+        roster = (await found.command("status"))["roster"]
+        return {one["name"] for one in roster if one["seen"] < SILENT_SECONDS}
+
+
+def _guest(key: Key, heard: set[str]) -> dict[str, Any]:
+    name, running = key.role.removeprefix("guest_"), key.role in heard
     about = f"admitted with key {key.id}"
-    return {"name": name, "guest": True, "about": about, "hears": list(key.hears), "says": [], "running": None} | {
-        "ready": None,
-        "lag": None,
-    }
+    seen = {"name": name, "guest": True, "about": about, "hears": list(key.hears), "says": []}
+    return seen | {"running": running, "ready": running, "lag": None}
 
 
 def _page(found: list[dict[str, Any]]) -> str:
@@ -71,6 +82,5 @@ def _paragraph(one: dict[str, Any]) -> str:
 
 
 def _state(one: dict[str, Any]) -> str:
-    if one["guest"]:
-        return "guest"
-    return "ready" if one["ready"] else ("starting" if one["running"] else "down")
+    state = "ready" if one["ready"] else ("starting" if one["running"] else "down")
+    return f"guest, {state}" if one["guest"] else state

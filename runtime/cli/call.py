@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import sys
@@ -62,6 +61,8 @@ class Call:
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asynchronous work to its end."""
+        import asyncio
+
         return asyncio.run(work)
 
     @property

@@ -11,6 +11,8 @@ import orjson
 from runtime.cli.call import Call, command, remember, shared
 from runtime.cli.wording import table
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
 
 @click.group("config")
 @shared
@@ -37,10 +39,11 @@ def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None
 
 
 @command("schema")
-@click.argument("what", type=click.Choice(["request", "settings"]), required=False)
+@click.argument("what", type=click.Choice(["request", "search", "settings"]), required=False)
 def schema(call: Call, *, what: str | None) -> None:
     """Print the JSON Schema of requests, for editors; the settings stand in it under `$defs/Settings`."""
-    found = _settings_schema() if what == "settings" else _request_schema(with_settings=what is None)
+    makers = {"settings": _settings_schema, "search": _search_schema}
+    found = makers[what]() if what in makers else _request_schema(with_settings=what is None)
     call.result(found, lambda: orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
 
 
@@ -50,7 +53,16 @@ def _request_schema(*, with_settings: bool) -> dict[str, Any]:
     found = Request.model_json_schema()
     if with_settings:
         found["$defs"]["Settings"] = _settings_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found
+    return {"$schema": DIALECT} | found
+
+
+def _search_schema() -> dict[str, Any]:
+    from pydantic import TypeAdapter
+
+    from contracts.request.search import RangeTest, Search
+
+    found: dict[str, Any] = TypeAdapter(Search | RangeTest).json_schema()
+    return {"$schema": DIALECT} | found
 
 
 def _settings_schema() -> dict[str, Any]:

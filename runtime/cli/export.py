@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,8 @@ def export(
 
 
 async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) -> tuple[dict[str, Any], Path]:
+    import asyncio
+
     async with swarm(call) as found:
         try:
             async with asyncio.timeout(within):

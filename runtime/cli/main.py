@@ -44,6 +44,13 @@ class Cli(LazyGroup):
         return code
 
 
+EPILOG = """\b
+S is a session's id, a unique beginning of it, or `last`; SEQ is an event's place in it, from 1.
+Every command takes --json: one object on one line, errors as {"error": {code, message, path, cure}}.
+Exit codes: 0 ok, 1 failed, 2 invalid, 3 not verified, 4 not found, 5 no bus, 6 refused, 124 timed out.
+"""
+
+
 def _asks_for_json(given: Sequence[str]) -> bool:
     """Known before parsing, because errors of parsing are answered in the same form."""
     return "--json" in (given[: given.index("--")] if "--" in given else given)
@@ -54,7 +61,7 @@ def _asks_for_json(given: Sequence[str]) -> bool:
     cls=Cli,
     table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="S is a session's id, a unique beginning of it, or `last`. Every command takes --json.",
+    epilog=EPILOG,
 )
 @click.version_option(package_name="stigmergy", prog_name="swarm")
 @shared

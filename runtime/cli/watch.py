@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,8 @@ async def _watched(call: Call, name: str, within: float | None) -> dict[str, Any
 
 async def followed(call: Call, found: Swarm | Files, session: str, within: float | None) -> dict[str, Any]:
     """Show the session on stderr until it has ended; its summary. `TimedOut` when that takes too long."""
+    import asyncio
+
     from contracts.errors import TimedOut
     from runtime.progress import progress
 
