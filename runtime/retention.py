@@ -27,10 +27,11 @@ def roles(session: Session) -> dict[Place, list[Role]]:
     path = {place(kept): kept for kept in session.path_checkpoints() if kept.usable}
     steps = sorted({step for _, step in path})
     improved = [seen.step for seen in session.evaluations if seen.improved]
+    largest = max((kept.written.bytes for kept in path.values()), default=0)
     wanted: dict[Role, set[int]] = {
         "best": set(improved[-limits.keep_best :]),
         "last": set(steps[-limits.keep_last :]),
-        "anchor": anchors(steps, _every_steps(session), limits.anchors),
+        "anchor": anchors(steps, _every_steps(session), _affordable(limits, largest)),
         "final": {session.outcome.step} if isinstance(session.outcome, TrainingCompleted) else set(),
     }
     found = {here: [role for role, at in wanted.items() if here[1] in at] for here in path}
@@ -41,7 +42,12 @@ def roles(session: Session) -> dict[Place, list[Role]]:
 
 
 def anchors(steps: Iterable[int], every: int, most: int) -> set[int]:
-    """Step 0, and planned steps so far apart (`every` doubled as often as needed) that at most `most` are kept."""
+    """Step 0, and planned steps so far apart (`every` doubled as often as needed) that at most `most` are kept.
+
+    When `most` is negative there is no room even for step 0.
+    """
+    if most < 0:
+        return set()
     planned = [step for step in steps if step % every == 0]
     spacing = every
     while max(planned, default=0) // spacing > most:
@@ -73,7 +79,7 @@ def obligations(session: Session, *, over: bool = False) -> set[Place]:
     found = (_named(session, which) for which in named)
     needed |= {place(kept) for kept in found if kept}
     steps = [seen.rewind_to for _, seen in session.open_proposals() if seen.rewind_to is not None]
-    steps += [session.claim.resumed_from] if session.claim else []
+    steps += [session.claim.resumed_from] if session.claim and not over else []
     for step in steps:
         usable = [kept for kept in session.path_checkpoints() if kept.usable and kept.written.step <= step]
         needed |= {place(usable[-1])} if usable else set()
@@ -95,6 +101,16 @@ def _named(session: Session, which: str) -> Checkpoint | None:
     if which in ("best", "last", "final") or which.isdigit():
         return session.checkpoint(which)
     return None
+
+
+def _affordable(limits: Checkpoints, size: int) -> int:
+    """How many anchors besides step 0 there may be; the best and the last are counted as if they were all different.
+
+    What is counted does not depend on which checkpoint is the best now, so that anchors once let go are not missed.
+    """
+    if limits.budget_bytes is None or size == 0:
+        return limits.anchors
+    return min(limits.anchors, limits.budget_bytes // size - limits.keep_best - limits.keep_last - 1)
 
 
 def _every_steps(session: Session) -> int:

@@ -322,6 +322,31 @@ async def test_anchors_are_pruned_as_training_goes_on(place: Place, keeper: Chec
     assert history.state.checkpoint(0) is not None
 
 
+def kept_steps(history: History) -> set[int]:
+    return {one.written.step for one in history.state.checkpoints if one.usable}
+
+
+async def test_a_budget_leaves_room_for_the_best_and_the_last_first_and_thins_the_anchors(
+    place: Place, keeper: CheckpointKeeper
+) -> None:
+    size = len(state_of(0))
+    history = session(place, anchors=16, budget_bytes=5 * size)
+    evaluate(history, 150)
+    await keep(place, keeper, history, 0, 100, 150, 200, 300, 400, 500)
+    assert kept_steps(history) == {0, 150, 200, 400, 500}
+
+
+async def test_a_budget_too_small_for_anything_still_keeps_the_best_and_the_last(
+    place: Place, keeper: CheckpointKeeper
+) -> None:
+    history = session(place, budget_bytes=1)
+    evaluate(history, 150)
+    await keep(place, keeper, history, 0, 100, 150, 200)
+    assert kept_steps(history) == {0, 150, 200}, "step 0 is what the trainer would resume from"
+    await place.react(keeper, "keep", history, write(place, history, 300, "final"))
+    assert kept_steps(history) == {150, 300}
+
+
 async def test_what_is_off_the_path_may_go_and_what_it_stands_on_stays(place: Place, keeper: CheckpointKeeper) -> None:
     history = session(place, anchors=16, keep_last=2)
     await keep(place, keeper, history, 0, 100, 200, 300)
