@@ -110,7 +110,7 @@ def write(  # noqa: PLR0913 - an envelope has this many attributes, and each is 
         "subject": session,
         "time": time,
         "datacontenttype": "application/json",
-        "dataschema": event.schema_name(),
+        "dataschema": event.schema_id,
         "lane": lane,
         "laneseq": laneseq,
         "prev": prev,
@@ -143,7 +143,7 @@ def read(body: bytes) -> tuple[Envelope, Event]:
         with suppress(ValidationError):
             envelope = typed.model_validate_json(body)
             event: Event = envelope.data
-            if envelope.dataschema == event.schema_name() and envelope.type == _type(envelope.lane, event.wire):
+            if envelope.dataschema == event.schema_id and envelope.type == _type(envelope.lane, event.wire):
                 return envelope, event
     return _read_slowly(body)
 

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, Self
 
 import orjson
 from pydantic import (
-    AfterValidator,
     AllowInfNan,
     BaseModel,
     BeforeValidator,
@@ -50,12 +49,7 @@ Exact = Annotated[
 """A float whose bits matter; hex text on the wire, NaN and infinities included."""
 
 
-def _check_base64(value: str) -> str:
-    base64.b64decode(value, validate=True)
-    return value
-
-
-Packed = Annotated[str, AfterValidator(_check_base64)]
+Packed = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
 """Little-endian float32 values as base64 text; see `pack` and `unpack`."""
 
 Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -88,6 +82,8 @@ class Event(Value):
 
     wire: ClassVar[str] = ""
     upcasts: ClassVar[tuple[Upcast, ...]] = ()
+    schema_id: ClassVar[str] = ""
+    """NAME/VERSION, as written into `dataschema`."""
 
     def __init_subclass__(cls, *, wire: str = "", upcasts: Sequence[Upcast] = (), **rest: Any) -> None:
         super().__init_subclass__(**rest)
@@ -99,6 +95,7 @@ class Event(Value):
         SPOKEN[wire] = cls
         cls.wire = wire
         cls.upcasts = tuple(upcasts)
+        cls.schema_id = f"{wire}/{cls.version()}"
 
     @classmethod
     def version(cls) -> int:
@@ -106,16 +103,11 @@ class Event(Value):
         return 1 + len(cls.upcasts)
 
     @classmethod
-    def schema_name(cls) -> str:
-        """NAME/VERSION, as written into `dataschema`."""
-        return f"{cls.wire}/{cls.version()}"
-
-    @classmethod
     def read(cls, version: int, payload: bytes) -> Self:
         """The event in its present form, from the bytes of any version ever shipped."""
         if version > cls.version():
             raise NewerThanCode(
-                f"{cls.wire}/{version} is newer than this software, which knows {cls.schema_name()}.",
+                f"{cls.wire}/{version} is newer than this software, which knows {cls.schema_id}.",
                 cure="Update stigmergy to read this log.",
             )
         if version < cls.version():

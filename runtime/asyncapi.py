@@ -162,7 +162,7 @@ def _fact_message(event: type[Event], lanes: tuple[str, ...]) -> Json:
         "type": {"enum": types}
         if types
         else {"pattern": f"^{PREFIX}\\.[a-z0-9_-]+\\.{event.wire.replace('.', '[.]')}$"},
-        "dataschema": {"const": event.schema_name()},
+        "dataschema": {"const": event.schema_id},
         "data": _ref("schemas", data_of(event)),
     }
     if lanes:

@@ -159,7 +159,7 @@ def fact_of(event: Event, *, lane: str, position: int, identity: str, cause: str
         subject=SESSION,
         time="2026-01-01T00:00:00.000000Z",
         datacontenttype="application/json",
-        dataschema=event.schema_name(),
+        dataschema=event.schema_id,
         lane=lane,
         laneseq=position,
         prev=DIGEST,

@@ -88,7 +88,7 @@ class Session:
             subject=SESSION,
             time="2026-01-01T00:00:00.000000Z",
             datacontenttype="application/json",
-            dataschema=event.schema_name(),
+            dataschema=event.schema_id,
             lane=lane,
             laneseq=position,
             prev=DIGEST,

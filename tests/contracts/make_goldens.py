@@ -49,7 +49,7 @@ def body(kind: type[Event]) -> bytes:
     module = kind.__module__.rpartition(".")[2]
     return envelope.write(
         kind.model_validate_json(json.dumps(_example_of(kind))),
-        id=str(uuid8("golden", kind.schema_name())),
+        id=str(uuid8("golden", kind.schema_id)),
         session=session_id(uuid8("golden")),
         lane=_SPEAKERS.get(module, module),
         laneseq=1,
@@ -149,11 +149,11 @@ def main() -> None:
         if kind.version() not in dict(lines(wire)):
             with (GOLDENS / f"{wire}.jsonl").open("ab") as file:
                 file.write(body(kind) + b"\n")
-            print(f"golden {kind.schema_name()}")
+            print(f"golden {kind.schema_id}")
         path = schema_file(wire, kind.version())
         if not path.exists():
             path.write_text(json.dumps(schema(kind), indent=2, sort_keys=True) + "\n")
-            print(f"schema {kind.schema_name()}")
+            print(f"schema {kind.schema_id}")
 
 
 if __name__ == "__main__":

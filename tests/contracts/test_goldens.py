@@ -54,9 +54,9 @@ def test_every_event_has_a_golden_of_every_version_and_a_schema_of_each(wire: st
 def test_an_event_does_not_change_without_a_version(wire: str) -> None:
     kind = EVENTS[wire]
     path = schema_file(wire, kind.version())
-    assert path.exists(), f"{kind.schema_name()} has no schema in {SCHEMAS.name}/: {MAKE}"
+    assert path.exists(), f"{kind.schema_id} has no schema in {SCHEMAS.name}/: {MAKE}"
     assert schema(kind) == json.loads(path.read_text()), (
-        f"{kind.__qualname__} has changed and is still {kind.schema_name()}, as which it stands in logs. "
+        f"{kind.__qualname__} has changed and is still {kind.schema_id}, as which it stands in logs. "
         f"Give the class one more upcaster (`upcasts=[...]`: from the data of version {kind.version()} to that of the "
         f"next), then run {MAKE}."
     )
