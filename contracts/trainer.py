@@ -10,7 +10,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from contracts.event import Event, Exact, Hex64, Packed, Value
+from contracts.event import Event, Exact, Hex64, Packed, Payload, Value
+
+
+def _unchanged(old: Payload) -> Payload:
+    return old
 
 
 class TrainingClaimed(Event, wire="training.claimed"):
@@ -71,16 +75,36 @@ class ControlEvaluated(Event, wire="control.evaluated"):
     stop: bool
 
 
-class CheckpointWritten(Event, wire="checkpoint.written"):
-    """All state of one step stands in the blob store."""
+class CheckpointWritten(Event, wire="checkpoint.written", upcasts=[_unchanged]):
+    """All state of one step stands in the blob store; since version 2 the clock may be the reason."""
 
     segment: int
     step: int
-    reason: Literal["planned", "best", "final", "drain"]
+    reason: Literal["planned", "best", "final", "drain", "timed"]
     state_root: Hex64
     weights_digest: Hex64
     blob: Hex64
     bytes: int
+
+
+class CheckpointRefused(Event, wire="checkpoint.refused"):
+    """The trainer could not begin from a checkpoint and goes on from step `instead`; its keeper looks at it again."""
+
+    segment: int
+    step: int
+    blob: Hex64
+    reason: str
+    instead: int
+
+
+class AttemptEnded(Event, wire="attempt.ended"):
+    """One child trained up to `step`: the seconds it spent, by what they went into. Never compared with anything."""
+
+    epoch: int
+    segment: int
+    first: int
+    step: int
+    seconds: dict[str, float]
 
 
 class WindowsReproduced(Event, wire="windows.reproduced"):

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 QUIET = frozenset(
-    {"window.recorded", "checkpoint.written", "checkpoint.promoted", "diagnosis.reached", "ledger.checkpointed"}
+    {
+        "window.recorded",
+        "checkpoint.written",
+        "checkpoint.promoted",
+        "diagnosis.reached",
+        "ledger.checkpointed",
+        "attempt.ended",
+    }
 )
 """What moves the bar, or is followed by an event that says more, is not worth a line of its own."""
 

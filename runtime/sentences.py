@@ -158,6 +158,11 @@ def _unfolded(changes: Data) -> str:
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
 
 
+def _attempt(data: Data) -> str:
+    spent = ", ".join(f"{seconds:.1f} s {name}" for name, seconds in data["seconds"].items() if seconds >= 0.05)
+    return f"steps {data['first'] + 1}..{data['step']} took {spent or 'no time'}"
+
+
 def _resources(data: Data) -> str:
     return (
         f"{data['seconds']:.0f} s at {data['cpu_percent_mean']:.0f} % CPU,"
@@ -197,6 +202,10 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
     "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",
     "judgement.waived": lambda d: f"no diagnostician judged the steps up to {d['step']}",
+    "checkpoint.refused": lambda d: (
+        f"cannot begin from the checkpoint of step {d['step']} ({d['reason']}): goes on from step {d['instead']}"
+    ),
+    "attempt.ended": _attempt,
     "windows.reproduced": lambda d: f"{d['count']} recorded windows computed again, same bits",
     "divergence.found": _divergence,
     "training.paused": lambda d: f"paused at step {d['step']} ({d['by']})",
