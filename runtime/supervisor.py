@@ -99,7 +99,8 @@ class Supervisor:
 
     async def _woken(self, tasks: asyncio.TaskGroup, wake: Wake) -> None:
         tail = self._ground.tail
-        await tail.reached(wake.stored.seq)
+        # Not merely reached: an event in the middle of an append is no fact before the append's end is there.
+        await tail.decided(wake.stored.seq)
         started = [
             task
             for history, fact in self._find(wake.stored.seq, wake.stored.subject)

@@ -40,6 +40,7 @@ class Tail:
         self._sealed: list[str] = []
         self._moved = asyncio.Event()
         self._pending: dict[str, list[Stored]] = {}
+        self._undecided: tuple[int, str] | None = None
         self._listeners: list[Callable[[list[Fact]], None]] = []
 
     def listen(self, listener: Callable[[list[Fact]], None]) -> None:
@@ -72,9 +73,10 @@ class Tail:
         """Admit one message and tell everybody who waits for it."""
         if stored.seq <= self.seq:
             return []
-        before = len(self.admission.voids)
+        before, seen = len(self.admission.voids), len(self.voids)
         facts = self.admission.admit(stored)
         self._note_voids(before)
+        self._decide(stored, facts, self.voids[seen:])
         if facts:
             self._fold(facts)
         self._keep(stored, facts)
@@ -91,8 +93,13 @@ class Tail:
         return found
 
     async def reached(self, seq: int) -> None:
-        """Return once the message at `seq` has been taken in."""
+        """Return once the message at `seq` has been taken in; the append that it belongs to may be incomplete."""
         while self.seq < seq:
+            await self._moved.wait()
+
+    async def decided(self, seq: int) -> None:
+        """Return once the message at `seq` is a fact or is none: with the last message of its append, or after it."""
+        while (self._undecided[0] - 1 if self._undecided else self.seq) < seq:
             await self._moved.wait()
 
     def open_sessions(self) -> list[History]:
@@ -104,6 +111,15 @@ class Tail:
         unsealed = [one for one in self.histories.values() if one.facts and not one.state.sealed]
         firsts = [one.facts[0].seq for one in unsealed if one.id != self.keyring]
         return min([self.seq + 1, *firsts]) - 1
+
+    def _decide(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
+        """Note where an append begins whose signed end is to come; any other message shows that it never will."""
+        if facts or any(void.seq == stored.seq for void in voids):
+            self._undecided = None
+            return
+        lane = stored.subject.rpartition(".")[0]
+        if self._undecided is None or self._undecided[1] != lane or voids:
+            self._undecided = stored.seq, lane
 
     def _fold(self, facts: list[Fact]) -> None:
         history = self.history(facts[0].envelope.subject)
