@@ -1,0 +1,381 @@
+"""Kills a swarm on purpose and judges what is left: the core of the kill tests and of `benchmarks/chaos.py`.
+
+An `Arena` is one home and every process that was ever started for it, known by a TMPDIR of their own. What is judged
+is read from outside: the files of the home, the stream of the server, the table of processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bus import nkeys
+from bus.admission import Admission, Reason
+from bus.blobs import DirectoryBlobs
+from bus.jetstream import connect
+from bus.keys import KeyStore
+from bus.port import Stored
+from bus.rights import seed_file
+from bus.subjects import EVERYTHING
+from contracts.common import HandlerFailed
+from contracts.envelope import Fact
+from contracts.errors import SwarmError, Unreachable
+from contracts.ids import sha256
+from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
+from runtime import audit
+from runtime.archive import Archive
+from runtime.client import Swarm
+from runtime.home import Home
+from runtime.settings import load
+
+KINDS = ("host", "server", "child", "zygote", "all")
+EXPLAINED = (Reason.STALE_SEAL, Reason.LATE)
+"""Voids that the design knows: a seal that somebody overtook, a word after the seal."""
+
+_PATIENCE = 120.0
+
+
+class Process(NamedTuple):
+    """A row of the table of processes."""
+
+    pid: int
+    parent: int
+    words: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """host, server, zygote, or other; a job looks like the zygote it was forked from."""
+        if "up" in self.words and "-d" not in self.words:
+            return "host"
+        if self.words and self.words[0].endswith("nats-server"):
+            return "server"
+        return "zygote" if "runtime.zygote" in self.words else "other"
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The object on the last line of stdout."""
+        return json.loads(self.out.strip().splitlines()[-1]) if self.out.strip() else {}
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error that the command answered with."""
+        return self.json.get("error", {})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a session came to, as far as bits are concerned."""
+
+    state: str
+    weights: str | None
+    path: tuple[tuple[str, int, int, str], ...]
+
+
+@dataclass
+class Arena:
+    """One home, its processes, and a witness of everything that its server ever acknowledged."""
+
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    witnessed: dict[int, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.home = Home(self.folder / ".swarm")
+        self._mark = self.folder / "tmp"
+        self._mark.mkdir(parents=True, exist_ok=True)
+        self._watching: tuple[str, asyncio.Task[None]] | None = None
+
+    async def swarm(self, *words: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Run one command of the command line, with `--json`."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
+        command = [sys.executable, "-P", "-m", "runtime.cli.main", *words, "--json"]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=self.folder,
+            env=kept | {"TMPDIR": str(self._mark), "SWARM_HOME": str(self.home.root)} | self.settings | (env or {}),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return Ended(process.returncode or 0, out.decode(), err.decode())
+
+    async def up(self, *failpoints: str) -> Ended:
+        """`swarm up -d`, with these places armed in a host that it starts."""
+        env = {"SWARM_FAILPOINT": ",".join(failpoints)} if failpoints else {}
+        ended = await self.swarm("up", "-d", env=env)
+        if ended.code == 0:
+            self._watch(ended.json["server"]["url"])
+        return ended
+
+    async def down(self) -> Ended:
+        """`swarm down`; nobody watches any more."""
+        await self._unwatch()
+        return await self.swarm("down")
+
+    def processes(self) -> list[Process]:
+        """Everything that lives now and was started for this home, commands of ours excepted."""
+        found = {one.pid: one for one in _marked(str(self._mark))}
+        ours = _below(os.getpid(), found)
+        return [one for one in found.values() if one.pid not in ours]
+
+    def victims(self, kind: str) -> list[int]:
+        """The processes of one kind that live now."""
+        found = self.processes()
+        zygotes = {one.pid for one in found if one.kind == "zygote"}
+        jobs = [one.pid for one in found if one.kind == "zygote" and one.parent in zygotes]
+        match kind:
+            case "all":
+                return [one.pid for one in found]
+            case "child":
+                return jobs
+            case "zygote":
+                return [pid for pid in zygotes if pid not in jobs]
+            case _:
+                return [one.pid for one in found if one.kind == kind]
+
+    def kill(self, kind: str, rng: random.Random, number: int = signal.SIGKILL) -> bool:
+        """Send a signal to one process of that kind, or to all of all kinds; False when there is none."""
+        victims = self.victims(kind)
+        if kind != "all" and victims:
+            victims = [rng.choice(sorted(victims))]
+        for pid in victims:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return bool(victims)
+
+    async def strays(self, patience: float = 15.0) -> list[Process]:
+        """Processes that do not belong to the living host, after everybody had time to go."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._strays():
+                    await asyncio.sleep(0.05)
+        return self._strays()
+
+    async def submit(self, request: Mapping[str, Any], request_id: str) -> str:
+        """Ask for a session until the answer comes; the id makes that safe."""
+        async with self.client() as swarm:
+            return await swarm.submit(request, request_id=request_id)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Swarm]:
+        """A connection to the front desk."""
+        async with Swarm.connect(load(home=str(self.home.root))) as swarm:
+            yield swarm
+
+    async def ended(self, session: str, patience: float = _PATIENCE) -> dict[str, Any]:
+        """The session once it is sealed, with a host that stays up."""
+        async with self.client() as swarm:
+            return await swarm.wait(session, patience)
+
+    def facts(self, session: str) -> list[Fact]:
+        """What the home's own copy of the log holds now."""
+        with suppress(SwarmError):
+            return Archive(self.home).read(session).history.facts
+        return []
+
+    def result(self, session: str) -> Result:
+        """The session as the files of the home tell it."""
+        kept = Archive(self.home).read(session).history
+        state = kept.state
+        path = []
+        for fact in kept.facts:
+            event = fact.event
+            if isinstance(event, WindowRecorded) and state.on_path(event.segment, event.last):
+                path.append((event.wire, event.first, event.last, _said(event)))
+            if isinstance(event, ControlEvaluated) and state.on_path(event.segment, event.step):
+                path.append((event.wire, event.step, event.step, _said(event)))
+        return Result(state.state, state.weights_digest, tuple(path))
+
+    async def stored(self) -> list[Stored]:
+        """Everything that the server's stream holds, voids included."""
+        host = self.home.host()
+        if host is None or not host.alive:
+            raise Unreachable("no host runs, so nobody serves the stream.")
+        async with connect(host.url, "host", self._key()) as bus, bus.read(EVERYTHING) as records:
+            return [stored async for stored in records]
+
+    async def judge(self, session: str, undisturbed: Result) -> list[str]:
+        """Everything that is not as it must be; the host runs, and the session has ended."""
+        found = [*self.problems, *_differences(self.result(session), undisturbed)]
+        verdict = audit.log(Archive(self.home), session, DirectoryBlobs(self.home.blobs))
+        if verdict.verdict != "pass" or verdict.root == audit.UNANCHORED or not verdict.sealed:
+            found.append(f"audit: {verdict.as_json()}")
+        found += self._against_stream(session, await self.stored())
+        found += [f"left behind: {one}" for one in await self.strays()]
+        return found
+
+    def _against_stream(self, session: str, stream: list[Stored]) -> list[str]:
+        """What was acknowledged is there, once, in the stream and in the files."""
+        found = []
+        digests = {one.seq: sha256(one.body) for one in stream}
+        lost = [seq for seq, digest in self.witnessed.items() if digests.get(seq) != digest]
+        if lost:
+            found.append(f"{len(lost)} acknowledged messages are gone or changed, the first is {min(lost)}")
+        if [one.seq for one in stream] != list(range(1, len(stream) + 1)):
+            found.append("the stream has gaps")
+        admission = Admission(root=KeyStore(self.home.keys).pinned())
+        facts = [fact for one in stream for fact in admission.admit(one)]
+        unexplained = [void for void in admission.voids if void.reason not in EXPLAINED]
+        found += [f"void {void.seq}: {void.reason} {void.detail} ({void.subject})" for void in unexplained]
+        mine = [(fact.seq, fact.digest) for fact in facts if fact.envelope.subject == session]
+        copied = [(fact.seq, fact.digest) for fact in self.facts(session)]
+        if mine != copied:
+            found.append(f"the file holds {len(copied)} facts, the stream {len(mine)}")
+        twice = [id for id, n in Counter(fact.id for fact in facts).items() if n > 1]
+        found += [f"event {id} is there more than once" for id in twice]
+        failed = [fact.event for fact in facts if isinstance(fact.event, HandlerFailed)]
+        return [*found, *(f"handler failed: {one.role}.{one.handler}: {one.error}" for one in failed)]
+
+    def _strays(self) -> list[Process]:
+        found = {one.pid: one for one in self.processes()}
+        host = self.home.host()
+        alive = host is not None and host.alive
+        kept = _below(host.pid, found) if host is not None and alive else set()
+        return [one for one in found.values() if one.pid not in kept]
+
+    def _key(self) -> nkeys.UserKey:
+        return nkeys.read(seed_file(self.home.seeds, "host"))
+
+    def _watch(self, url: str) -> None:
+        if self._watching is None or self._watching[0] != url or self._watching[1].done():
+            if self._watching is not None:
+                self._watching[1].cancel()
+            self._watching = url, asyncio.create_task(self._witness(url))
+
+    async def _unwatch(self) -> None:
+        if self._watching is not None:
+            self._watching[1].cancel()
+            await asyncio.gather(self._watching[1], return_exceptions=True)
+            self._watching = None
+
+    async def _witness(self, url: str) -> None:
+        """Note every stored message as soon as the server gives it; a second version of one is a problem."""
+        while True:
+            after = max(self.witnessed, default=0)
+            with suppress(Unreachable):
+                async with (
+                    connect(url, "host", self._key()) as bus,
+                    bus.read(EVERYTHING, after=after, follow=True) as all,
+                ):
+                    async for stored in all:
+                        digest = sha256(stored.body)
+                        if self.witnessed.setdefault(stored.seq, digest) != digest:
+                            self.problems.append(f"message {stored.seq} was served in two versions")
+            await asyncio.sleep(0.05)
+
+
+async def undisturbed(folder: Path, request: Mapping[str, Any]) -> Result:
+    """What a request comes to when nobody disturbs it."""
+    arena = Arena(folder)
+    _must(await arena.up())
+    try:
+        session = await arena.submit(request, "undisturbed")
+        await arena.ended(session)
+        return arena.result(session)
+    finally:
+        _must(await arena.down())
+
+
+async def torment(
+    arena: Arena, session: str, rng: random.Random, kills: int, *, kinds: Iterable[str] = KINDS, longest: float = 3.0
+) -> Counter[str]:
+    """Up to so many kills at random moments while the session is not over; the host is up at the end."""
+    done: Counter[str] = Counter()
+    row = 0
+    while done.total() < kills and not _is_over(arena, session):
+        rising = asyncio.create_task(arena.up())
+        await asyncio.sleep(rng.uniform(0.0, longest))
+        # Three deaths of a child in a row, without a window between them, rightly fail a session.
+        kind = rng.choice([one for one in kinds if row < 2 or one != "child"])
+        if arena.kill(kind, rng):
+            done[kind] += 1
+            row = row + 1 if kind == "child" else 0
+        ended = await rising
+        if ended.code and not done:
+            raise AssertionError(ended)
+    await risen(arena)
+    return done
+
+
+async def risen(arena: Arena, tries: int = 3) -> None:
+    """`swarm up -d` after a kill, which may have hit what is just starting."""
+    for _ in range(tries):
+        ended = await arena.up()
+        if ended.code == 0:
+            return
+    raise AssertionError(f"{ended}\n{arena.home.host_log.read_text()[-3000:]}")
+
+
+def _is_over(arena: Arena, session: str) -> bool:
+    return any(fact.name == "session.sealed" for fact in arena.facts(session)[-1:])
+
+
+def _must(ended: Ended) -> Ended:
+    if ended.code:
+        raise AssertionError(ended)
+    return ended
+
+
+def _said(event: WindowRecorded | ControlEvaluated | CheckpointWritten) -> str:
+    return sha256(event.model_dump_json().encode())
+
+
+def _differences(result: Result, undisturbed: Result) -> list[str]:
+    found = []
+    if result.state != "completed" and undisturbed.state == "completed":
+        found.append(f"the session ended {result.state}")
+    if result.weights != undisturbed.weights:
+        found.append(f"final weights are {result.weights}, undisturbed {undisturbed.weights}")
+    if len(result.path) != len(undisturbed.path):
+        found.append(f"the path holds {len(result.path)} windows and evaluations, undisturbed {len(undisturbed.path)}")
+    for ours, theirs in zip(result.path, undisturbed.path, strict=False):
+        if ours != theirs:
+            found.append(f"{ours[:3]} differs from {theirs[:3]} of the undisturbed run")
+            break
+    return found
+
+
+def _marked(mark: str) -> Iterable[Process]:
+    """Every process whose environment holds the mark."""
+    wanted = f"TMPDIR={mark}\0".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            if wanted not in (entry / "environ").read_bytes() + b"\0":
+                continue
+            words = tuple((entry / "cmdline").read_bytes().decode(errors="replace").split("\0"))
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] not in "ZX":
+                yield Process(int(entry.name), int(fields[1]), words)
+
+
+def _below(root: int, found: Mapping[int, Process]) -> set[int]:
+    """A process and all that descend from it."""
+    members = {root}
+    grown = True
+    while grown:
+        fresh = {one.pid for one in found.values() if one.parent in members} - members
+        members |= fresh
+        grown = bool(fresh)
+    return members
