@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from contracts.errors import Problem
 from contracts.request.loss import AutoLoss
 from contracts.request.model import BuiltIn, WorkloadModel
+from contracts.request.optimizer import OwnOptimizer
 from contracts.request.request import Request
 from contracts.request.validation import TASK_OF
 
@@ -16,6 +17,7 @@ def disagreements(request: Request) -> Iterator[Problem]:
     """Every contradiction between sections that shows without looking at data or machine."""
     yield from _precision(request)
     yield from _loss(request)
+    yield from _optimizer(request)
     yield from _metrics(request)
     yield from _shape(request)
     yield from _quantization(request)
@@ -39,6 +41,11 @@ def _loss(request: Request) -> Iterator[Problem]:
         cure = "cross_entropy" if task == "classification" else "mse or huber"
         message = f"{request.loss.type!r} is a loss for {request.loss.task}, and {request.data.source!r} is {task}"
         yield Problem("loss.type", message, f"Choose {cure}, or leave the section `loss` out.")
+
+
+def _optimizer(request: Request) -> Iterator[Problem]:
+    if isinstance(request.optimizer, OwnOptimizer) and not isinstance(request.model, WorkloadModel):
+        yield Problem("optimizer.type", "only a workload brings an optimizer of its own", "Choose adamw or another.")
 
 
 def _metrics(request: Request) -> Iterator[Problem]:

@@ -6,14 +6,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from contracts.request.section import Real, Section
+from contracts.request.section import Patterns, Real, Section
 
 Rate = Annotated[Real, Field(gt=0, le=1000)]
 Beta = Annotated[Real, Field(ge=0, lt=1)]
 Decay = Annotated[Real, Field(ge=0, le=10)]
 
 
-class Sgd(Section):
+class ParameterGroup(Section):
+    """Parameters that move otherwise than the rest: `rate` multiplies the learning rate, `weight_decay` replaces it."""
+
+    parameters: Patterns = Field(min_length=1)
+    rate: Real = Field(1.0, ge=0, le=1e6)
+    weight_decay: Decay | None = None
+
+
+class Moving(Section):
+    """What every optimizer has; of several groups the first whose patterns fit a parameter's name takes it."""
+
+    groups: tuple[ParameterGroup, ...] = Field((), max_length=100)
+
+
+class Sgd(Moving):
     """Stochastic gradient descent, with momentum if asked."""
 
     type: Literal["sgd"]
@@ -23,7 +37,7 @@ class Sgd(Section):
     weight_decay: Decay = 0.0
 
 
-class Adam(Section):
+class Adam(Moving):
     """Adam; weight decay is added to the gradient."""
 
     type: Literal["adam"]
@@ -33,7 +47,7 @@ class Adam(Section):
     weight_decay: Decay = 0.0
 
 
-class AdamW(Section):
+class AdamW(Moving):
     """Adam with decoupled weight decay."""
 
     type: Literal["adamw"]
@@ -43,4 +57,32 @@ class AdamW(Section):
     weight_decay: Decay = 0.01
 
 
-Optimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="type")]
+class Lion(Moving):
+    """Moves by the sign of a momentum: half of Adam's memory; wants about a tenth of its learning rate."""
+
+    type: Literal["lion"]
+    learning_rate: Rate = 1e-4
+    betas: tuple[Beta, Beta] = (0.9, 0.99)
+    weight_decay: Decay = 0.0
+
+
+class Adafactor(Moving):
+    """Second moments by rows and columns only: next to no memory. Moves are in units of each tensor's own size."""
+
+    type: Literal["adafactor"]
+    learning_rate: Rate = 1e-2
+    forget: Real = Field(0.8, ge=0, le=1)
+    smallest: Real = Field(1e-3, gt=0, le=1)
+    clip: Real = Field(1.0, ge=1, le=1e6)
+    weight_decay: Decay = 0.0
+
+
+class OwnOptimizer(Moving):
+    """The one that the workload brings; further options of it are among the workload's own."""
+
+    type: Literal["own"]
+    learning_rate: Rate = 1e-3
+    weight_decay: Decay = 0.0
+
+
+Optimizer = Annotated[Sgd | Adam | AdamW | Lion | Adafactor | OwnOptimizer, Field(discriminator="type")]

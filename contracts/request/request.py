@@ -12,6 +12,7 @@ from contracts.request.data import Data
 from contracts.request.diagnosis import Diagnosis
 from contracts.request.early_stopping import EarlyStopping
 from contracts.request.export import Export
+from contracts.request.gradients import Gradient
 from contracts.request.loss import AutoLoss, Loss
 from contracts.request.model import Model
 from contracts.request.optimizer import AdamW, Optimizer
@@ -40,6 +41,7 @@ class Request(Section):
     loss: Loss = AutoLoss()
     optimizer: Optimizer = AdamW(type="adamw")
     schedule: Schedule = Constant()
+    gradients: tuple[Gradient, ...] = Field((), max_length=16)
     training: Training = Training()
     early_stopping: EarlyStopping = EarlyStopping()
     reproducibility: Reproducibility = Reproducibility()

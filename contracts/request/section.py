@@ -63,3 +63,6 @@ Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f
 
 Options = dict[str, Any]
 """Options of a user's workload; its own model checks them where its code is at hand."""
+
+Patterns = tuple[Annotated[str, Field(min_length=1, max_length=500)], ...]
+"""Names of tensors as `swarm show` has them; `*` stands for any characters."""

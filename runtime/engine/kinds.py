@@ -23,10 +23,22 @@ Scale = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Memory:
-    """What an optimizer remembers by name: one tensor for each parameter, and tensors that the group shares."""
+    """What an optimizer or a filter remembers by name: one tensor for each parameter, and tensors that all share."""
 
     each: Mapping[str, list[Tensor]] = field(default_factory=dict)
     shared: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def of(self, at: Sequence[int]) -> Memory:
+        """The memory of some parameters, with all that is shared."""
+        each = {name: [tensors[index] for index in at] for name, tensors in self.each.items()}
+        return Memory(each, self.shared)
+
+    def named(self, kind: str, owners: Sequence[str], group: int) -> dict[str, Tensor]:
+        """Every tensor as `KIND.NAME.PARAMETER`, or `KIND.NAME.GROUP` for what is shared."""
+        found = {f"{kind}.{name}.{group}": one for name, one in self.shared.items()}
+        for name, tensors in self.each.items():
+            found |= {f"{kind}.{name}.{owner}": one for owner, one in zip(owners, tensors, strict=True)}
+        return found
 
 
 @dataclass(frozen=True)
@@ -37,8 +49,17 @@ class Mover:
     update: Callable[[Any, list[Tensor], list[Tensor], Memory, float], None]
 
 
+@dataclass(frozen=True)
+class Filter:
+    """A change of gradients as two functions: the memory it starts with, and one pass over gradients in place."""
+
+    memory: Callable[[Any, Sequence[Tensor]], Memory]
+    apply: Callable[[Any, list[Tensor], Memory], None]
+
+
 models: Registry[Callable[[Any, Facts], nn.Module]] = Registry("runtime.engine.parts.models")
 losses: Registry[Callable[[Any, Facts], Callable[[Tensor, Batch], Tensor]]] = Registry("runtime.engine.parts.losses")
 optimizers: Registry[Mover] = Registry("runtime.engine.parts.optimizers")
+filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
 schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
 metrics: Registry[Callable[[Tensor, Batch], float]] = Registry("runtime.engine.parts.metrics")

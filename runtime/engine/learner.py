@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,14 +13,16 @@ from contracts.errors import InvalidRequest, Problem, UserCodeFailed
 from contracts.request import Request
 from contracts.request.loss import AutoLoss, CrossEntropy, Mse
 from contracts.request.model import WorkloadModel
+from contracts.request.optimizer import OwnOptimizer
 from contracts.request.validation import TASK_OF
 from runtime.engine import chance, kinds
 from runtime.engine.chance import Stream
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.feed import AugmentedFeed, Feed
-from runtime.engine.kinds import Batch
-from runtime.engine.workload import Metric, Workload, find, options_of
+from runtime.engine.grouping import grouped
+from runtime.engine.kinds import Batch, Mover
+from runtime.engine.workload import Group, Metric, Workload, find, options_of
 
 
 class Standard(Workload):
@@ -70,6 +72,21 @@ class Learner:
         if not self.foreign:
             initialise(model, seed)
         return model
+
+    def mover(self) -> Mover:
+        """The optimizer asked for; raises `InvalidRequest` when it is the workload's own and there is none."""
+        chosen = self.request.optimizer
+        mover = (
+            self.workload.optimizer(self._options) if isinstance(chosen, OwnOptimizer) else kinds.optimizers.of(chosen)
+        )
+        if mover is None:
+            message = f"{type(self.workload).__name__} has no optimizer of its own"
+            raise InvalidRequest([Problem("optimizer.type", message, "Choose adamw or another.")])
+        return mover
+
+    def groups(self, model: nn.Module) -> Sequence[Group]:
+        """Which parameters move alike: as the workload says, then as the request does."""
+        return grouped(self.workload.param_groups(model), self.request.optimizer.groups, model)
 
     def training_feed(self, dataset: Dataset, device: str) -> Feed:
         """The training split as batches; changed row by row where the workload says how."""

@@ -15,13 +15,11 @@ from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
 from runtime.engine.evidence import Watch
-from runtime.engine.learner import Learner
-from runtime.engine.movement import Movement
 from runtime.engine.order import Order
 from runtime.engine.plan import Change, Plan
-from runtime.engine.precision import numbers
 from runtime.engine.report import Evaluation, Layer, Report, Window
-from runtime.engine.step import Felt, Part, Works, attempt, descend
+from runtime.engine.step import Felt, Part, attempt, descend
+from runtime.engine.works import Works
 
 ENGINE_BITS = 1
 """Raised when our own arithmetic, draws or order change, so that nobody expects the old bits from the new code."""
@@ -34,16 +32,11 @@ class Run:
     """One stretch of training in one process: made by `start` or `resume`, moved by `advance`."""
 
     def __init__(self, plan: Plan, dataset: Dataset, *, step: int = 0, control: Control | None = None) -> None:
-        resolved = plan.resolved
-        learner = Learner(plan.request, dataset.facts)
-        model = learner.build().to(resolved.device).train()
-        movement = Movement(plan.request.optimizer, model, learner.workload.param_groups(model))
-        feed = learner.training_feed(dataset, resolved.device)
         self.plan, self.step = plan, step
         self.control = control or Control.of(plan.request.early_stopping)
-        self._works = Works(learner, model, movement, feed, numbers(resolved.precision, resolved.device))
-        self._order = Order(resolved.seed, feed.rows)
-        self._judge = Judge(learner, resolved, dataset)
+        self._works = Works.of(plan, dataset)
+        self._order = Order(plan.resolved.seed, self._works.feed.rows)
+        self._judge = Judge(self._works.learner, plan.resolved, dataset)
         self._concluded = step > 0 and self.finished
 
     @classmethod
@@ -57,7 +50,7 @@ class Run:
     ) -> Self:
         """From a checkpoint's tensors after `step` attempts; `control` is folded from the evaluations up to there."""
         run = cls(plan, dataset, step=step, control=control)
-        state.restore(run._alive(), tensors)
+        state.restore(run._works.tensors(), tensors)
         return run
 
     def change(self, change: Change) -> None:
@@ -97,7 +90,7 @@ class Run:
 
     def tensors(self, into: state.Tensors | None = None) -> dict[str, Tensor]:
         """A copy of all state on the CPU; given the buffers of an earlier one it takes no new memory."""
-        return state.copied(self._alive(), into)
+        return state.copied(self._works.tensors(), into)
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -107,10 +100,6 @@ class Run:
     def weights_digest(self) -> str:
         """The root over parameters and buffers as they are now."""
         return digest.root(state.weights(self._works.model))
-
-    def _alive(self) -> dict[str, Tensor]:
-        works = self._works
-        return {**state.weights(works.model), **works.movement.tensors(), **works.numbers.tensors()}
 
     def _train(self, last: int) -> Window:
         first, resolved = self.step, self.plan.resolved
@@ -177,7 +166,8 @@ class Run:
     def _worth(self, evaluation: Evaluation | None) -> Literal["", "planned", "best", "final"]:
         """Why the state at this step is to be kept; state that is not finite never is."""
         improved = evaluation is not None and evaluation.improved
-        if not (self.finished or improved or self.plan.is_planned(self.step)) or not state.finite(self._alive()):
+        wanted = self.finished or improved or self.plan.is_planned(self.step)
+        if not wanted or not state.finite(self._works.tensors()):
             return ""
         return "final" if self.finished else "best" if improved else "planned"
 

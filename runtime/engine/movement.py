@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from contracts.errors import UserCodeFailed
 from contracts.request.section import Section
-from runtime.engine import kinds
-from runtime.engine.kinds import Memory
+from runtime.engine.kinds import Memory, Mover
 from runtime.engine.workload import Group
 
 
@@ -30,9 +29,9 @@ class Moved:
 class Movement:
     """Moves every group once per attempt; `tensors` is all it remembers."""
 
-    def __init__(self, options: Section, model: nn.Module, groups: Sequence[Group]) -> None:
+    def __init__(self, mover: Mover, options: Section, model: nn.Module, groups: Sequence[Group]) -> None:
         names = {id(one): name for name, one in model.named_parameters()}
-        self._mover = kinds.optimizers.of(options)
+        self._mover = mover
         self._groups = [self._grouped(options, group, names) for group in groups if group.parameters]
         self.parameters = [one for group in self._groups for one in group.parameters]
         self.names = [name for group in self._groups for name in group.names]
@@ -52,9 +51,7 @@ class Movement:
         """Its memory as `optimizer.NAME.PARAMETER`, or `optimizer.NAME.GROUP` for what a group shares."""
         found: dict[str, Tensor] = {}
         for number, group in enumerate(self._groups):
-            for name, tensors in group.memory.each.items():
-                found |= {f"optimizer.{name}.{owner}": one for owner, one in zip(group.names, tensors, strict=True)}
-            found |= {f"optimizer.{name}.{number}": one for name, one in group.memory.shared.items()}
+            found |= group.memory.named("optimizer", group.names, number)
         return found
 
     @torch.no_grad()
@@ -68,10 +65,4 @@ class Movement:
             elif held:
                 at = [index for index, gradient in enumerate(gradients) if gradient is not None]
                 parameters = [group.parameters[index] for index in at]
-                self._mover.update(group.options, parameters, held, _chosen(group, at), rate * group.rate)
-
-
-def _chosen(group: Moved, at: Sequence[int]) -> Memory:
-    """The memory of some parameters, with all that the group shares."""
-    each = {name: [tensors[index] for index in at] for name, tensors in group.memory.each.items()}
-    return Memory(each, group.memory.shared)
+                self._mover.update(group.options, parameters, held, group.memory.of(at), rate * group.rate)

@@ -6,29 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contracts.errors import UserCodeFailed
-from runtime.engine.feed import Feed, Rows
-from runtime.engine.learner import Learner
-from runtime.engine.movement import Movement
+from runtime.engine.feed import Rows
 from runtime.engine.parts.gradients.clip import clip, norms_of
 from runtime.engine.plan import Settings
-from runtime.engine.precision import Plain
+from runtime.engine.works import Works
 
 Part = tuple[int, Rows]
 """The seed of one micro-step and its rows."""
-
-
-@dataclass(frozen=True)
-class Works:
-    """What a step works with."""
-
-    learner: Learner
-    model: nn.Module
-    movement: Movement
-    feed: Feed
-    numbers: Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +35,8 @@ def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -
     if not gradients:
         raise UserCodeFailed("no parameter got a gradient", cure="Compute the loss from the model's answers.")
     sound = works.numbers.settle(gradients)
+    if sound:
+        works.filters.apply(gradients)
     norms = norm = None
     if look or now.grad_clip is not None:
         norms, norm = norms_of(gradients)

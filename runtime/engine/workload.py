@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from contracts.errors import InvalidRequest, NotFound, Problem
 from runtime.engine.chance import Draw
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Batch
+from runtime.engine.kinds import Batch, Memory, Mover
+
+__all__ = ["Batch", "Draw", "Facts", "Group", "Memory", "Metric", "Mover", "Workload", "find", "options_of", "register"]
 
 Metric = Callable[[Tensor, Batch], float]
 
@@ -64,6 +66,13 @@ class Workload(ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Metrics of all answers of a split and its columns, by name."""
         return {}
+
+    def optimizer(self, o: Any) -> Mover | None:
+        """An optimizer of one's own, all its memory declared by name; requests ask for it as `optimizer: {type: own}`.
+
+        Its functions are handed the request's section `optimizer`, with the weight decay of the group they move.
+        """
+        return None
 
     def param_groups(self, model: nn.Module) -> Sequence[Group]:
         """Which parameters move alike; by default all."""

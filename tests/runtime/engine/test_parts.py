@@ -12,16 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
+from contracts.request.gradients import Gradient
 from contracts.request.loss import AutoLoss, CrossEntropy, Huber, Loss, Mse
 from contracts.request.model import Cnn, Linear, Mlp, Model, WorkloadModel
-from contracts.request.optimizer import Adam, AdamW, Optimizer, Sgd
+from contracts.request.optimizer import Optimizer, OwnOptimizer
 from contracts.request.schedule import Schedule
 from contracts.request.validation import TASK_OF, Metric
 from runtime.engine import kinds
 from runtime.engine.facts import Column, Facts
-from runtime.engine.movement import Movement
-from runtime.engine.parts.gradients.clip import clip, norms_of
-from runtime.engine.workload import Group
 
 IMAGES = Facts("classification", {"train": 9}, {"x": Column("<f4", (1, 8, 8))}, 10, mean=(0.5,), scale=(2.0,))
 NUMBERS = Facts(
@@ -39,7 +37,8 @@ def options(union):
     [
         (kinds.models, options(Model) - {WorkloadModel}),
         (kinds.losses, options(Loss) - {AutoLoss}),
-        (kinds.optimizers, options(Optimizer)),
+        (kinds.optimizers, options(Optimizer) - {OwnOptimizer}),
+        (kinds.filters, options(Gradient)),
         (kinds.schedules, options(Schedule)),
         (kinds.metrics, set(get_args(Metric))),
     ],
@@ -56,74 +55,6 @@ def test_two_parts_for_one_option_are_a_mistake():
     kinds.losses.of(Mse(type="mse"))
     with pytest.raises(ValueError, match="two parts"):
         kinds.losses.part(Mse)(lambda *_: None)
-
-
-TORCH = {
-    "sgd": (Sgd(type="sgd", learning_rate=0.1), torch.optim.SGD, {"lr": 0.1}),
-    "momentum": (
-        Sgd(type="sgd", momentum=0.9, nesterov=True, weight_decay=0.1),
-        torch.optim.SGD,
-        {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-    ),
-    "adam": (Adam(type="adam", weight_decay=0.1), torch.optim.Adam, {"lr": 0.1, "weight_decay": 0.1}),
-    "adamw": (AdamW(type="adamw", betas=(0.8, 0.99)), torch.optim.AdamW, {"lr": 0.1, "betas": (0.8, 0.99)}),
-}
-
-
-@pytest.mark.parametrize("name", TORCH)
-def test_an_optimizer_moves_exactly_as_torchs_own(name):
-    chosen, theirs, arguments = TORCH[name]
-    torch.manual_seed(1)
-    one, other = torch.nn.Linear(9, 7), torch.nn.Linear(9, 7)
-    other.load_state_dict(one.state_dict())
-    movement, optimizer = (
-        Movement(chosen, one, [Group(list(one.parameters()))]),
-        theirs(other.parameters(), fused=True, **arguments),
-    )
-    for _ in range(5):
-        for mine, its in zip(one.parameters(), other.parameters(), strict=True):
-            mine.grad = torch.randn_like(mine)
-            its.grad = mine.grad.clone()
-        movement.move(0.1)
-        optimizer.step()
-    for mine, its in zip(one.parameters(), other.parameters(), strict=True):
-        assert torch.equal(mine, its)
-
-
-def test_a_parameter_without_gradient_stays_as_it_is_and_so_does_its_memory():
-    model = torch.nn.Linear(3, 2)
-    movement = Movement(AdamW(type="adamw"), model, [Group(list(model.parameters()))])
-    bias = model.bias.detach().clone()
-    model.weight.grad = torch.ones_like(model.weight)
-    movement.move(0.1)
-    assert torch.equal(model.bias, bias)
-    assert movement.tensors()["optimizer.first_moment.bias"].eq(0).all()
-    assert movement.tensors()["optimizer.first_moment.weight"].ne(0).all()
-
-
-def test_groups_have_their_own_rate_and_decay():
-    model = torch.nn.Linear(3, 2)
-    groups = [Group([model.weight], rate=0.0), Group([model.bias], weight_decay=0.5)]
-    movement = Movement(Sgd(type="sgd"), model, groups)
-    weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
-    model.weight.grad, model.bias.grad = torch.ones(2, 3), torch.zeros(2)
-    movement.move(0.1)
-    assert torch.equal(model.weight, weight)
-    assert torch.allclose(model.bias, bias * 0.95)
-
-
-@given(st.floats(0.01, 100), st.integers(1, 5))
-@settings(max_examples=20, deadline=None)
-def test_clipping_is_exactly_torchs_own(limit, seed):
-    torch.manual_seed(seed)
-    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (5,), ())]
-    for one in parameters:
-        one.grad = torch.randn_like(one)
-    gradients = [one.grad.clone() for one in parameters]
-    _, norm = norms_of(gradients)
-    clip(gradients, norm, limit)
-    assert torch.nn.utils.clip_grad_norm_(parameters, limit) == norm
-    assert all(torch.equal(mine, one.grad) for mine, one in zip(gradients, parameters, strict=True))
 
 
 @pytest.mark.parametrize("model", [Linear(architecture="linear"), Mlp(architecture="mlp"), Cnn(architecture="cnn")])

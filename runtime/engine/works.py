@@ -1,0 +1,53 @@
+"""What a run works with, put together from a plan and its dataset; nothing is trained here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor, nn
+
+from runtime.engine import state
+from runtime.engine.dataset import Dataset
+from runtime.engine.feed import Feed
+from runtime.engine.filters import Filters
+from runtime.engine.learner import Learner
+from runtime.engine.movement import Movement
+from runtime.engine.plan import Plan
+from runtime.engine.precision import Plain, numbers
+
+
+@dataclass(frozen=True)
+class Works:
+    """Model, rows, and everything that has memory from step to step."""
+
+    learner: Learner
+    model: nn.Module
+    movement: Movement
+    filters: Filters
+    feed: Feed
+    numbers: Plain
+
+    @classmethod
+    def of(cls, plan: Plan, dataset: Dataset) -> Self:
+        """As they are before the first step."""
+        request, resolved = plan.request, plan.resolved
+        learner = Learner(request, dataset.facts)
+        model = learner.build().to(resolved.device).train()
+        movement = Movement(learner.mover(), request.optimizer, model, learner.groups(model))
+        return cls(
+            learner,
+            model,
+            movement,
+            Filters(request.gradients, movement.parameters, movement.names),
+            learner.training_feed(dataset, resolved.device),
+            numbers(resolved.precision, resolved.device),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor with memory, alive, by name."""
+        parts = (self.movement, self.filters, self.numbers)
+        found = state.weights(self.model)
+        for part in parts:
+            found |= part.tensors()
+        return found
