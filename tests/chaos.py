@@ -163,6 +163,13 @@ class Arena:
                 os.kill(pid, number)
         return bool(victims)
 
+    async def target(self, kind: str, patience: float = 1.0) -> None:
+        """Wait a little for a process of that kind; jobs come and go."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while not self.victims(kind):
+                    await asyncio.sleep(0.002)
+
     async def strays(self, patience: float = 15.0) -> list[Process]:
         """Processes that do not belong to the living host, after everybody had time to go."""
         with suppress(TimeoutError):
@@ -302,11 +309,12 @@ async def torment(
     """Up to so many kills at random moments while the session is not over; the host is up at the end."""
     done: Counter[str] = Counter()
     row = 0
+    # Three deaths of a child in a row, without a window between them, rightly fail a session.
     while done.total() < kills and not _is_over(arena, session):
         rising = asyncio.create_task(arena.up())
         await asyncio.sleep(rng.uniform(0.0, longest))
-        # Three deaths of a child in a row, without a window between them, rightly fail a session.
         kind = rng.choice([one for one in kinds if row < 2 or one != "child"])
+        await arena.target(kind)
         if arena.kill(kind, rng):
             done[kind] += 1
             row = row + 1 if kind == "child" else 0

@@ -35,7 +35,9 @@ def an_append(recorded: RecordedHome, session: str) -> list[Stored]:
 async def is_decided(tail: Tail, seq: int) -> bool:
     waiting = asyncio.ensure_future(tail.decided(seq))
     await asyncio.sleep(0)
-    return waiting.done() or waiting.cancel() and False
+    decided = waiting.done()
+    waiting.cancel()
+    return decided
 
 
 async def test_the_middle_of_an_append_is_undecided_until_its_end_is_there(recorded: RecordedHome) -> None:
