@@ -15,7 +15,7 @@ class LedgerCheckpointed(Event, wire="ledger.checkpointed"):
 
 
 class DutyWaived(Event, wire="duty.waived"):
-    """A role that owed an answer had no heartbeat for too long; the seal goes on without it."""
+    """A role that owed an answer had no heartbeat, or a guest no answer, for so long; the seal goes on without it."""
 
     role: str
     duty: str

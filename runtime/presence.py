@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -15,6 +17,12 @@ from contracts.errors import Refused, Unreachable
 
 BEAT = 5.0
 """Seconds between two heartbeats."""
+
+PRESENT = 3 * BEAT
+"""A role that has not been heard for so long is not there."""
+
+_REMEMBERED = 1000
+"""How many instances, and how many events with nothing to say about, are kept in mind."""
 
 
 @dataclass
@@ -26,10 +34,13 @@ class Presence:
     connected_at: float = field(default_factory=time.monotonic)
     _seen: dict[tuple[str, str], float] = field(default_factory=dict)
     _mine: set[str] = field(default_factory=set)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _passed: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def here(self, role: str) -> None:
-        """An agent of this process runs."""
+        """An agent of this process runs; everybody hears so at once."""
         self._mine.add(role)
+        self._arrived.set()
 
     def gone(self, role: str) -> None:
         """An agent of this process stopped."""
@@ -41,6 +52,17 @@ class Presence:
             return 0.0
         heard = [at for (name, _), at in self._seen.items() if name == role]
         return time.monotonic() - max([*heard, self.connected_at])
+
+    def heard(self, role: str) -> bool:
+        """Whether somebody of this role has truly been heard of late."""
+        now = time.monotonic()
+        return role in self._mine or any(
+            name == role and now - at < PRESENT for (name, _), at in self._seen.items()
+        )
+
+    def passed(self, role: str, event: str) -> bool:
+        """Whether the role has let it be known that it has nothing to say about an event."""
+        return (role, event) in self._passed
 
     def instance_silent_seconds(self, role: str, instance: str) -> float:
         """How long one instance of a role was not heard."""
@@ -58,18 +80,36 @@ class Presence:
     async def beat(self) -> None:
         """Say for ever that this process's agents are there."""
         while True:
+            self._arrived.clear()
             for role in sorted(self._mine):
-                try:
-                    await self.wire.say(subjects.heartbeat(role, self.instance), orjson.dumps({"role": role}))
-                except Unreachable:
-                    # Being cut off is not being dead: others count silence from their own reconnection.
-                    break
-            await asyncio.sleep(BEAT)
+                await self._say(role)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._arrived.wait()
+
+    async def let_pass(self, role: str, event: str) -> None:
+        """Let it be known that the role heard an event and has nothing to say about it."""
+        await self._say(role, passed=event)
 
     async def hear(self) -> None:
         """Listen for ever to everybody's heartbeats; a guest may not, and waits for nobody."""
         with contextlib.suppress(Refused):
             async with self.wire.hear(subjects.heartbeats()) as beats:
-                async for subject, _ in beats:
-                    _, _, role, instance, _ = subject.split(".")
-                    self._seen[role, instance] = time.monotonic()
+                async for subject, body in beats:
+                    self._take(subject, body)
+
+    async def _say(self, role: str, **more: str) -> None:
+        # Being cut off is not being dead: others count silence from their own reconnection.
+        with contextlib.suppress(Unreachable):
+            await self.wire.say(subjects.heartbeat(role, self.instance), orjson.dumps({"role": role, **more}))
+
+    def _take(self, subject: str, body: bytes) -> None:
+        _, _, role, instance, _ = subject.split(".")
+        self._seen.pop((role, instance), None)
+        self._seen[role, instance] = time.monotonic()
+        while len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        with contextlib.suppress(orjson.JSONDecodeError):
+            said: Any = orjson.loads(body)
+            if isinstance(said, dict) and isinstance(said.get("passed"), str):
+                self._passed.append((role, said["passed"]))

@@ -6,11 +6,11 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from contracts.errors import NotFound, UserCodeFailed
+from contracts.errors import InvalidInput, NotFound, UserCodeFailed
 from runtime.agent import Agent
 
 BUILT_IN = (
@@ -43,6 +43,16 @@ def load(name: str) -> type[Agent]:
 def load_all(names: Iterable[str] = BUILT_IN) -> dict[str, type[Agent]]:
     """Agent classes by role."""
     return {name: load(name) for name in names}
+
+
+def here(without: Collection[str]) -> tuple[str, ...]:
+    """The built-in roles that a host employs itself when these run elsewhere."""
+    strangers = sorted(set(without) - set(BUILT_IN))
+    if strangers:
+        raise InvalidInput(
+            f"there is no built-in agent {strangers[0]!r}.", cure=f"Known: {', '.join(BUILT_IN)}.", path="without"
+        )
+    return tuple(role for role in BUILT_IN if role not in without)
 
 
 def _only_agent(module: str, name: str) -> type[Agent]:

@@ -16,7 +16,7 @@ from bus.keys import Signer
 from bus.port import Log, Record
 from contracts import ids
 from contracts.envelope import Fact, timestamp
-from contracts.errors import Ambiguous, Conflict, Fenced, NotVerified, Unreachable
+from contracts.errors import Ambiguous, Conflict, Fenced, NotVerified, Refused, Unreachable
 from contracts.event import Event
 from runtime.failpoints import failpoint
 from runtime.history import History
@@ -63,6 +63,8 @@ class Scribe:
             return ()
         async with self._locks.setdefault(session, asyncio.Lock()):
             history = self._tail.history(session)
+            if history.state.sealed:
+                raise Refused(f"{session} is sealed.", cure="Closed is closed: ask for a session of its own.")
             batch = self._compose(history, self._drafts(history, events, occasion), occasion)
             failpoint("before-append")
             await self._settle(history, batch, occasion)

@@ -101,18 +101,23 @@ class Supervisor:
         tail = self._ground.tail
         # Not merely reached: an event in the middle of an append is no fact before the append's end is there.
         await tail.decided(wake.stored.seq)
-        started = [
-            task
-            for history, fact in self._find(wake.stored.seq, wake.stored.subject)
-            for task in self._dispatch(tasks, fact, history)
-        ]
+        found = self._find(wake.stored.seq, wake.stored.subject)
+        started = [task for history, fact in found for task in self._dispatch(tasks, fact, history)]
         async with _kept_awake(wake):
             await asyncio.gather(*started, return_exceptions=True)
+        if started:
+            await self._let_pass(found)
         try:
             await wake.done()
         except Unreachable:
             # It will be delivered again, and found answered.
             log.debug("a wake-up could not be retired", role=self.role, seq=wake.stored.seq)
+
+    async def _let_pass(self, found: Sequence[tuple[History, Fact]]) -> None:
+        """A guest with nothing to say says that outside the log: a seal waits for guests that are there."""
+        for history, fact in found:
+            if self.role.startswith(subjects.GUEST) and not history.answers(self.role, fact.id):
+                await self._ground.presence.let_pass(self.role, fact.id)
 
     def _find(self, seq: int, subject: str) -> list[tuple[History, Fact]]:
         try:
@@ -172,6 +177,9 @@ class Supervisor:
                 log.info("fenced out", role=self.role, session=case.history.id, reason=error.message)
                 return
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is recorded, and stops nobody else
+                if case.now.sealed:
+                    log.info("too late", role=self.role, session=case.history.id, handler=handler.name)
+                    return
                 log.warning("handler raised", role=self.role, handler=handler.name, attempt=attempt, error=str(error))
                 if attempt == ATTEMPTS:
                     await self._give_up(handler, case, error)
@@ -211,7 +219,12 @@ class Supervisor:
             role=self.role, handler=handler.name, heard=case.fact.id, error=message[:2000], attempts=ATTEMPTS, cure=cure
         )
         log.error("handler gave up", role=self.role, handler=handler.name, session=case.history.id, exc_info=error)
-        facts = await self._say(case, (failed,))
+        try:
+            facts = await self._say(case, (failed,))
+        except SwarmError:
+            if case.now.sealed:
+                return
+            raise
         letter = {"session": case.history.id, "heard": case.fact.id, "failure": facts[0].id, "error": message[:500]}
         await self._ground.wire.say(subjects.dead_letter(self.role), orjson.dumps(letter))
 

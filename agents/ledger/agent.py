@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from agents.ledger.book import Book
+from agents.ledger.courtesy import unanswered
 from contracts.errors import NotVerified
 from contracts.ledger import DutyWaived, LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
@@ -19,6 +20,9 @@ Sayings = LedgerCheckpointed | DutyWaived | SessionSealed
 _LOOK_AGAIN = 5.0
 """Seconds after which silence of a role that owes something is looked at again."""
 
+_GLANCE = 0.1
+"""The same while a guest may still answer: that it has nothing to say is no event."""
+
 
 class Ledger(Agent):
     """Keeps the books of every session until it is sealed."""
@@ -26,25 +30,44 @@ class Ledger(Agent):
     @on
     async def keep(self, begun: SessionRequested, case: Case, say: Say[Sayings]) -> None:
         """From genesis to seal."""
-        due = self._next_note()
+        due, patience = self._next_note(), None
         while case.now.sealed is None:
-            seen = case.history.size
+            seen, wait = case.history.size, self._until_note(case, due)
             if case.now.outcome is not None:
-                if await self._finish(case, say):
-                    return
+                wait = _LOOK_AGAIN
+                if not await self._owing(case, say):
+                    patience = patience or _now() + self.ground.settings.guest_patience_seconds
+                    if await self._awaiting_guests(case, say, patience):
+                        wait = _GLANCE
+                    elif await self._seal(case, say):
+                        return
             elif self._noteworthy(case, due):
                 await self._note(case, say)
                 due = self._next_note()
-            await self._until_news(case, seen, due)
+            await self._until_news(case, seen, wait)
 
-    async def _finish(self, case: Case, say: Say[Sayings]) -> bool:
-        """Seal when nothing is owed any more; waive what a silent role owes."""
-        duties = owed(case.now)
-        waived = [duty for duty in duties if self._silent(duty)]
+    async def _owing(self, case: Case, say: Say[Sayings]) -> bool:
+        """Whether a role still owes an answer; what a silent role owes is waived."""
+        waived = [duty for duty in owed(case.now) if self._silent(duty)]
         if waived:
-            await say(*(self._waiver(duty) for duty in waived))
-        if owed(case.now):
-            return False
+            await say(*(self._waiver(duty, self.ground.presence.silent_seconds(duty.role)) for duty in waived))
+        return bool(owed(case.now))
+
+    async def _awaiting_guests(self, case: Case, say: Say[Sayings], until: float) -> bool:
+        """Whether a guest that is there may still answer; once patience is at an end, its answer is waived."""
+        presence, guests = self.ground.presence, self.ground.tail.admission.keyring().guests()
+        there = [guest for guest in guests if presence.heard(guest.role)]
+        found = unanswered(case.now, case.history.facts, there)
+        missing = [duty for duty in found if not presence.passed(duty.role, duty.cause)]
+        if missing and _now() < until:
+            return True
+        if missing:
+            seconds = self.ground.settings.guest_patience_seconds
+            await say(*(self._waiver(duty, seconds) for duty in missing))
+        return False
+
+    async def _seal(self, case: Case, say: Say[Sayings]) -> bool:
+        """Say the last word; False when somebody else spoke meanwhile."""
         failpoint("before-seal")
         book = case.history.derived(Book())
         note = self.ground.sign_note(book.checkpoint(case.history.id))
@@ -62,25 +85,25 @@ class Ledger(Agent):
 
     def _noteworthy(self, case: Case, due: float) -> bool:
         unnoted = case.history.derived(Book()).unnoted
-        late = asyncio.get_running_loop().time() >= due
-        return bool(unnoted >= self.ground.settings.ledger_every_events or (unnoted > 0 and late))
+        return bool(unnoted >= self.ground.settings.ledger_every_events or (unnoted > 0 and _now() >= due))
 
     def _next_note(self) -> float:
-        return asyncio.get_running_loop().time() + float(self.ground.settings.ledger_every_seconds)
+        return _now() + float(self.ground.settings.ledger_every_seconds)
+
+    def _until_note(self, case: Case, due: float) -> float | None:
+        return max(0.05, due - _now()) if case.history.derived(Book()).unnoted else None
 
     def _silent(self, duty: Duty) -> bool:
         return bool(self.ground.presence.silent_seconds(duty.role) >= self.ground.settings.waive_after_seconds)
 
-    def _waiver(self, duty: Duty) -> DutyWaived:
-        return DutyWaived(
-            role=duty.role, duty=duty.name, silent_seconds=round(self.ground.presence.silent_seconds(duty.role), 1)
-        )
+    def _waiver(self, duty: Duty, seconds: float) -> DutyWaived:
+        return DutyWaived(role=duty.role, duty=duty.name, silent_seconds=round(seconds, 1))
 
-    async def _until_news(self, case: Case, seen: int, due: float) -> None:
-        wait: float | None = _LOOK_AGAIN
-        if case.now.outcome is None:
-            unnoted = case.history.derived(Book()).unnoted
-            wait = max(0.05, due - asyncio.get_running_loop().time()) if unnoted else None
+    async def _until_news(self, case: Case, seen: int, wait: float | None) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await case.history.grown(seen)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

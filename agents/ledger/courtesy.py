@@ -1,0 +1,36 @@
+"""Which guests a seal may wait for: pure rules over the facts of a session. Who is there is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from contracts.envelope import Fact
+from contracts.event import SPOKEN, Unknown
+from contracts.keyring import Key
+from contracts.session import Duty, Session
+
+WHAT = "hear"
+
+
+def unanswered(session: Session, facts: Sequence[Fact], guests: Iterable[Key]) -> tuple[Duty, ...]:
+    """What guests may still say: of each one answer, to the last event of the session that it hears.
+
+    A role answers one session in the order of its events, so that answer comes after all others.
+    """
+    last = ((guest, _last_heard(guest, facts)) for guest in guests)
+    duties = (Duty(guest.role, WHAT, fact.id) for guest, fact in last if fact)
+    return tuple(
+        duty for duty in duties if not session.answers(duty.role, duty.cause) and duty.name not in session.waived
+    )
+
+
+def _last_heard(guest: Key, facts: Sequence[Fact]) -> Fact | None:
+    for fact in reversed(facts):
+        if fact.name in guest.hears and fact.lane != guest.role and _means_something(fact):
+            return fact
+    return None
+
+
+def _means_something(fact: Fact) -> bool:
+    """Whether it wakes anybody: a known type in a lane that has no say in it is heard by no handler."""
+    return not isinstance(fact.event, Unknown) or fact.name not in SPOKEN
