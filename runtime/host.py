@@ -42,6 +42,7 @@ Ready = Callable[[HostRecord], None]
 
 async def serve(settings: Settings, *, ready: Ready) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
+    roster.here(settings.without)
     home = Home(settings.home)
     home.prepare()
     # Facts live as long as their session and hold no cycles: looking at them again and again would halve the fold.
@@ -113,7 +114,7 @@ class _Host:
                 await self._work(crew, admin, keys, ready)
 
     async def _work(self, crew: Crew, admin: JetStreamAdmin, keys: Mapping[str, Signer], ready: Ready) -> None:
-        agents = roster.load_all()
+        agents, here = roster.load_all(), roster.here(self._settings.without)
         guests = Guests(crew, admin, self._server)
         crew.desk.admit_guest = guests.admit
         try:
@@ -124,7 +125,7 @@ class _Host:
                 for role, kind in agents.items():
                     await admin.consumer(role, wake_subjects(kind))
                 tasks.create_task(crew.desk.run(), name="desk")
-                crew.employ(tasks, agents)
+                crew.employ(tasks, {role: agents[role] for role in here})
                 await crew.ready()
                 tasks.create_task(self._keep_record(crew, ready), name="record")
                 await self._ending.wait()

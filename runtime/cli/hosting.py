@@ -87,6 +87,8 @@ def _start(call: Call) -> _Start:
     arguments += ["--creds", call.settings.creds] if call.settings.creds else []
     for root in call.settings.data_roots:
         arguments += ["--data-root", root]
+    for role in call.settings.without:
+        arguments += ["--without", role]
     with call.home.host_log.open("ab") as log:
         begins = log.tell()
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when everything is ready.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait with --detach.")
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
-def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...]) -> None:
+@click.option("--without", metavar="ROLE", multiple=True, help="An agent that runs elsewhere: swarm agent run ROLE.")
+def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], without: tuple[str, ...]) -> None:
     """Start the swarm of this home: a server, the agents, and whatever was left unfinished.
 
     In the foreground it runs until Ctrl-C (once: in good order; twice: at once).
     """
-    call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
+    call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None, without=without or None)
     if detach:
         from runtime.cli import hosting
 
