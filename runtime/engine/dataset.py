@@ -7,27 +7,17 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from blake3 import blake3
 
-from contracts.errors import InvalidInput, NotFound, NotVerified
+from contracts.errors import NotFound, NotVerified
+from runtime.engine.column_file import PIECE, ColumnFile, Stored
 from runtime.engine.facts import Facts
 
 FORMAT = 1
-PIECE = 1 << 22
 MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One column of one split as it lies on disk; `pieces` are the digests of its 4 MiB pieces, in order."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    file: str
-    pieces: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,14 @@ def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray]], facts
         split: {name: _column(directory, f"{split}.{name}.bin", columns[name]) for name in sorted(columns)}
         for split, columns in sorted(splits.items())
     }
+    return publish(directory, stored, facts)
+
+
+def publish(directory: Path, splits: Mapping[str, Mapping[str, Stored]], facts: Facts) -> Manifest:
+    """Make columns that lie in a directory a dataset: their manifest is written last, and fsynced."""
+    stored = {split: dict(sorted(columns.items())) for split, columns in sorted(splits.items())}
     manifest = Manifest(facts, stored, _root(facts, stored))
-    _write_synced(directory / f"{MANIFEST}.new", [_canonical(manifest.as_json())])
+    _write_synced(directory / f"{MANIFEST}.new", canonical(manifest.as_json()))
     (directory / f"{MANIFEST}.new").rename(directory / MANIFEST)
     _sync_directory(directory)
     return manifest
@@ -112,32 +108,30 @@ class Dataset:
         """The columns of one split as memory maps; writing to them does not reach the files."""
         if split not in self.manifest.splits:
             raise NotFound(f"there is no split {split!r}", cure=f"Splits: {', '.join(self.manifest.splits)}.")
-        return {name: self._map(one) for name, one in self.manifest.splits[split].items()}
+        return {name: mapped(self.directory, one) for name, one in self.manifest.splits[split].items()}
 
     def verify(self) -> None:
         """Raises `NotVerified` naming the first file whose bytes are not those that were written."""
         for split in self.manifest.splits.values():
             for one in split.values():
-                if tuple(_pieces(_bytes(self._map(one)))) != one.pieces:
+                if tuple(_pieces(_bytes(mapped(self.directory, one)))) != one.pieces:
                     raise NotVerified(f"{one.file!r} is not what was prepared", cure="Prepare the dataset again.")
 
-    def _map(self, one: Stored) -> np.ndarray:
-        if 0 in one.shape:
-            return np.empty(one.shape, np.dtype(one.dtype))
-        try:
-            return np.memmap(self.directory / one.file, np.dtype(one.dtype), "c", shape=one.shape)
-        except (OSError, ValueError) as error:
-            raise NotVerified(f"{one.file!r} is missing or too short", cure="Prepare the dataset again.") from error
+
+def mapped(directory: Path, one: Stored, mode: Literal["c", "r"] = "c") -> np.ndarray:
+    """A stored column as a memory map; writing to it does not reach the file, and with mode `r` is an error."""
+    if 0 in one.shape:
+        return np.empty(one.shape, np.dtype(one.dtype))
+    try:
+        return np.memmap(directory / one.file, np.dtype(one.dtype), mode, shape=one.shape)
+    except (OSError, ValueError) as error:
+        raise NotVerified(f"{one.file!r} is missing or too short", cure="Prepare the dataset again.") from error
 
 
 def _column(directory: Path, file: str, column: np.ndarray) -> Stored:
-    if column.dtype.hasobject or column.dtype.kind not in "fiub":
-        cure = "Use floats, integers or booleans."
-        raise InvalidInput(f"the column {file!r} has the dtype {column.dtype.str!r}", cure=cure)
-    canonical = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
-    data = _bytes(canonical)
-    _write_synced(directory / file, (data[first : first + PIECE] for first in range(0, len(data), PIECE)))
-    return Stored(canonical.dtype.str, canonical.shape, file, tuple(_pieces(data)))
+    with ColumnFile(directory, file, column.dtype, column.shape[1:]) as writing:
+        writing.append(column)
+        return writing.finished()
 
 
 def _bytes(column: np.ndarray) -> memoryview:
@@ -160,17 +154,17 @@ def _body(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> dict[str,
 
 
 def _root(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> str:
-    return str(blake3(_canonical(_body(facts, splits))).hexdigest())
+    return str(blake3(canonical(_body(facts, splits))).hexdigest())
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """The only JSON text of a value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _write_synced(path: Path, pieces: Any) -> None:
+def _write_synced(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 Columns = Mapping[str, np.ndarray]
-CHUNK = 1 << 16
+CHUNK = 1 << 21
+"""How many numbers are looked at together, so that statistics of any split fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ def _spread(column: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation per channel of images, else per feature; what is constant has scale 1."""
     width = column.shape[1] if column.ndim == 4 else int(np.prod(column.shape[1:]))
     total, squares, count = np.zeros(width), np.zeros(width), 0
-    for first in range(0, len(column), CHUNK):
-        chunk = column[first : first + CHUNK]
+    rows = max(1, CHUNK // max(1, int(np.prod(column.shape[1:]))))
+    for first in range(0, len(column), rows):
+        chunk = column[first : first + rows]
         values = chunk.astype(np.float64).reshape(len(chunk), width, -1)
         total += values.sum(axis=(0, 2))
         squares += np.square(values).sum(axis=(0, 2))
