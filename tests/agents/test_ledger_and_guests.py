@@ -1,0 +1,231 @@
+"""How long a seal waits for guests: for those that are there, hear the session, and may still answer; and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from agents.ledger.courtesy import unanswered
+from bus import subjects
+from bus.keys import new_signer
+from contracts.common import HandlerFailed
+from contracts.event import Event
+from contracts.keyring import DESK, KeyAdmitted
+from contracts.ledger import DutyWaived
+from contracts.resource_monitor import ResourcesSummarised
+from contracts.session import Session
+from contracts.trainer import TrainingFailed
+from runtime.agent import Agent, on
+from runtime.crew import Crew
+from runtime.home import Home
+from runtime.host import wake_subjects
+from runtime.scribe import Occasion
+from tests.harness import crew, small_request, until_ended, until_said
+
+PATIENCE = 1.5
+
+
+class ThingWeighed(Event, wire="thing.weighed"):
+    """What the guests of these tests say."""
+
+    grams: float
+
+
+class Prompt(Agent):
+    """Answers."""
+
+    @on
+    async def weigh(self, seen: ResourcesSummarised) -> ThingWeighed:
+        await asyncio.sleep(0.3)
+        return ThingWeighed(grams=1.0)
+
+
+class Quiet(Agent):
+    """Looks, and has nothing to say."""
+
+    looked = 0
+
+    @on
+    async def look(self, seen: ResourcesSummarised) -> ThingWeighed | None:
+        Quiet.looked += 1
+        return None
+
+
+class Slow(Agent):
+    """Answers when the test lets it."""
+
+    may_answer = asyncio.Event()
+
+    @on
+    async def weigh(self, seen: ResourcesSummarised) -> ThingWeighed:
+        await Slow.may_answer.wait()
+        return ThingWeighed(grams=2.0)
+
+
+class Broken(Agent):
+    """Fails."""
+
+    @on
+    async def weigh(self, seen: ResourcesSummarised) -> ThingWeighed:
+        raise ValueError("no scales")
+
+
+class _DoneError(Exception):
+    """The test is over."""
+
+
+@asynccontextmanager
+async def guest(host: Crew, kind: type[Agent], *, at_work: bool = True) -> AsyncIterator[str]:
+    """A guest that the host's desk has admitted, with a tail and a key of its own on the same bus."""
+    lane, bus = f"{subjects.GUEST}{kind.role}", host.bus
+    signer, hears = new_signer(lane), [event.wire for event in kind.hears()]
+    await bus.consumer(lane, wake_subjects(kind))  # type: ignore[attr-defined]
+    ring = host.tail.admission.keyring().session
+    await host.scribe(DESK).say(ring, [KeyAdmitted(role=lane, public=signer.public, guest=True, hears=hears)])
+    if not at_work:
+        yield lane
+        return
+    home = Home(Path("/nonexistent"))
+    own = Crew(bus, home, host.settings, {lane: signer}, instance="g", root=host.tail.admission.root, keep_copies=False)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await own.follow(tasks)
+            own.employ(tasks, {lane: kind})
+            await own.ready()
+            async with asyncio.timeout(10):
+                while not host.presence.heard(lane):
+                    await asyncio.sleep(0.01)
+            yield lane
+            raise _DoneError
+    except* _DoneError:
+        await own.close()
+
+
+def ledger(home: Path, patience: float = PATIENCE) -> AbstractAsyncContextManager[Crew]:
+    return crew(home, ("ledger",), guest_patience_seconds=patience)
+
+
+async def finish(host: Crew) -> str:
+    """A session whose last word but the guests' and the ledger's has been said."""
+    session = await host.desk.submit(small_request())
+    failed = TrainingFailed(segment=1, step=0, code="failed", message="no")
+    (ended,) = await host.scribe("trainer").say(session, [failed], Occasion())
+    summary = ResourcesSummarised(
+        seconds=1.0, cpu_percent_mean=1.0, cpu_percent_max=1.0, memory_bytes_max=1, memory_total_bytes=1,
+        disk_free_bytes=1, samples=1, children={}, gpus=[],
+    )  # fmt: skip
+    await host.scribe("resource_monitor").say(session, [summary], Occasion(ended.id, ended.id))
+    return session
+
+
+def said(host: Crew, session: str, lane: str) -> list[Any]:
+    return [fact.event for fact in host.tail.history(session).facts if fact.lane == lane]
+
+
+async def sealed(host: Crew, session: str) -> tuple[Session, float]:
+    begun = time.monotonic()
+    return await until_ended(host, session, 20), time.monotonic() - begun
+
+
+async def test_a_seal_covers_the_answer_of_a_guest_that_takes_its_time(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as host, guest(host, Prompt) as lane:
+        session = await finish(host)
+        state, seconds = await sealed(host, session)
+        assert len(said(host, session, lane)) == 1
+        assert state.sealed is not None
+        assert lane in state.sealed.lanes
+        assert seconds < PATIENCE
+
+
+async def test_a_guest_that_has_nothing_to_say_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as host, guest(host, Quiet) as lane:
+        before = Quiet.looked
+        session = await finish(host)
+        state, seconds = await sealed(host, session)
+        assert Quiet.looked == before + 1
+        assert said(host, session, lane) == []
+        assert not state.waived
+        assert seconds < PATIENCE
+
+
+async def test_a_guest_that_fails_keeps_nobody_waiting_once_it_has_said_so(tmp_path: Path) -> None:
+    async with ledger(tmp_path, 20.0) as host, guest(host, Broken) as lane:
+        session = await finish(host)
+        state, seconds = await sealed(host, session)
+        assert [type(event) for event in said(host, session, lane)] == [HandlerFailed]
+        assert not state.waived
+        assert seconds < 15
+
+
+async def test_a_guest_that_is_too_late_is_waived_and_lives_on(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as host:
+        Slow.may_answer.clear()
+        async with guest(host, Slow) as lane:
+            session = await finish(host)
+            state, seconds = await sealed(host, session)
+            assert PATIENCE / 2 < seconds < 3 * PATIENCE
+            (waiver,) = [event for event in said(host, session, "ledger") if isinstance(event, DutyWaived)]
+            assert (waiver.role, waiver.silent_seconds) == (lane, PATIENCE)
+            Slow.may_answer.set()
+            again = await finish(host)
+            await until_said(host, again, "thing.weighed")
+            state, _ = await sealed(host, again)
+            assert not state.waived
+            assert said(host, session, lane) == []
+
+
+async def test_a_guest_that_is_not_there_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as host, guest(host, Prompt, at_work=False) as lane:
+        session = await finish(host)
+        state, seconds = await sealed(host, session)
+        assert seconds < PATIENCE
+        assert not state.waived
+        assert said(host, session, lane) == []
+
+
+async def test_a_session_that_no_guest_hears_is_sealed_at_once(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as host:
+        session = await finish(host)
+        _, seconds = await sealed(host, session)
+        assert seconds < PATIENCE
+
+
+async def test_two_guests_that_hear_each_other_do_not_keep_a_session_open(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as host:
+        class Ping(Agent):
+            @on
+            async def hit(self, seen: ResourcesSummarised | BallPonged) -> BallPinged:
+                return BallPinged()
+
+        class Pong(Agent):
+            @on
+            async def hit(self, seen: BallPinged) -> BallPonged:
+                return BallPonged()
+
+        async with guest(host, Ping), guest(host, Pong):
+            session = await finish(host)
+            _, seconds = await sealed(host, session)
+            assert seconds < 3 * PATIENCE
+
+
+class BallPinged(Event, wire="ball.pinged"):
+    """One side."""
+
+
+class BallPonged(Event, wire="ball.ponged"):
+    """The other side."""
+
+
+async def test_a_guest_owes_one_answer_to_the_last_event_it_hears(tmp_path: Path) -> None:
+    async with ledger(tmp_path) as host, guest(host, Prompt, at_work=False) as lane:
+        session = await finish(host)
+        history, key = host.tail.history(session), host.tail.admission.keyring().current(lane)
+        assert key is not None
+        state, _ = await sealed(host, session)
+        summary = next(fact for fact in history.facts if fact.name == "resources.summarised")
+        assert [(duty.role, duty.cause) for duty in unanswered(state, history.facts, [key])] == [(lane, summary.id)]
+        assert unanswered(state, history.facts[: summary.position - 1], [key]) == ()
