@@ -8,7 +8,7 @@ from agents.checkpoint_keeper import references
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
 from contracts.errors import NotFound, NotVerified
 from contracts.session import Checkpoint, Session
-from contracts.trainer import CheckpointWritten
+from contracts.trainer import CheckpointRefused, CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime import retention
 from runtime.agent import Agent, on
@@ -45,6 +45,22 @@ class CheckpointKeeper(Agent):
         )
         let_go = [_pruned(kept) for kept in retention.prunable(now, handled=case.fact.id)]
         return [stored, *_promoted(written, now), *let_go]
+
+    @on
+    async def doubt(self, refused: CheckpointRefused, case: Case) -> CheckpointCorrupt | None:
+        """A trainer could not begin from it: read it back once more, and say so when it is broken."""
+        found = [one for one in _holding(refused.blob, case.now) if one.usable]
+        if not found:
+            return None
+        try:
+            await self._verified(found[-1].written, case)
+        except (NotFound, NotVerified) as error:
+            # Written again meanwhile, it has replaced what was broken.
+            if len(_holding(refused.blob, case.now)) > len(_holding(refused.blob, case.session)):
+                return None
+            segment, step = refused.segment, refused.step
+            return CheckpointCorrupt(segment=segment, step=step, blob=refused.blob, reason=str(error))
+        return None
 
     @on
     async def tidy(self, judged: CheckpointValidated | ValidationFailed, case: Case) -> list[CheckpointPruned]:
@@ -96,6 +112,10 @@ class CheckpointKeeper(Agent):
             return False
         pruned = datetime.fromisoformat(case.fact.envelope.time).timestamp()
         return bool(written > pruned - _TICK)
+
+
+def _holding(blob: str, session: Session) -> list[Checkpoint]:
+    return [one for one in session.checkpoints if one.written.blob == blob]
 
 
 def _promoted(written: CheckpointWritten, now: Session) -> list[CheckpointPromoted]:

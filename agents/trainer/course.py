@@ -16,11 +16,13 @@ from agents.trainer.machine import Machine, seal_of
 from agents.trainer.path import Recorded, key_range, starting_point
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
-from contracts.errors import ChildDied, Fenced, Full, NotVerified, SwarmError, UserCodeFailed
+from contracts.errors import ChildDied, Fenced, Full, NotFound, NotVerified, SwarmError, UserCodeFailed
 from contracts.event import SPOKEN, Event
 from contracts.operator import CancelRequested, ResumeRequested
 from contracts.session import Checkpoint, Session
 from contracts.trainer import (
+    AttemptEnded,
+    CheckpointRefused,
     CheckpointWritten,
     ControlEvaluated,
     DivergenceFound,
@@ -49,6 +51,8 @@ Sayings = (
     | WindowRecorded
     | ControlEvaluated
     | CheckpointWritten
+    | CheckpointRefused
+    | AttemptEnded
     | WindowsReproduced
     | DivergenceFound
     | InterventionApplied
@@ -77,6 +81,7 @@ class Course:
         self._machine = machine
         self._ground = case.ground
         self._unusable: set[str] = set()
+        self._refusals: list[CheckpointRefused] = []
         self._deaths = 0
         self._verified = False
 
@@ -138,13 +143,46 @@ class Course:
         return False
 
     async def _without_checkpoint(self, error: NotVerified) -> bool:
-        """A checkpoint that cannot be used is passed over for an earlier one; without any, step 0 is left."""
+        """Another attempt when it is the checkpoint that does not hold; anything else will not hold the next time."""
         start = starting_point(self.now, self._unusable)
-        if start is None:
-            await self._fail(error.code, error.message, error.cure)
-            return False
-        self._unusable.add(start.written.blob)
-        return True
+        if start is not None and await self._wrong_with(start):
+            return True
+        await self._fail(error.code, error.message, error.cure)
+        return False
+
+    async def _start(self) -> Checkpoint | None:
+        """The newest checkpoint whose bytes are there and sound; those passed over are told once there is a claim."""
+        while (start := starting_point(self.now, self._unusable)) is not None:
+            reason = await self._wrong_with(start)
+            if not reason:
+                break
+            self._unusable.add(start.written.blob)
+            earlier = starting_point(self.now, self._unusable)
+            refusal = CheckpointRefused(
+                segment=start.written.segment,
+                step=start.written.step,
+                blob=start.written.blob,
+                reason=reason,
+                instead=earlier.written.step if earlier else 0,
+            )
+            self._refusals.append(refusal)
+        if self.epoch is not None and self._refusals:
+            told, self._refusals = self._refusals, []
+            await self.say(*told)
+        return start
+
+    async def _wrong_with(self, kept: Checkpoint) -> str:
+        """Why a checkpoint's bytes cannot be used; nothing when they can."""
+        try:
+            await asyncio.to_thread(self._ground.blobs.check, kept.written.blob)
+        except (NotFound, NotVerified) as error:
+            return str(error.message)
+        return ""
+
+    @property
+    def unusable(self) -> set[str]:
+        """Blobs of checkpoints passed over; one that is written again may be used again."""
+        return self._unusable
 
     def alive(self) -> None:
         """A window has been computed: whatever killed earlier children was passed."""
@@ -172,7 +210,7 @@ class Course:
                 f"this machine computes other bits than the first claim's ({', '.join(differing[:5])}).",
                 cure="Leave the session to a machine with the same fingerprint.",
             )
-        start = starting_point(session, self._unusable)
+        start = await self._start()
         epoch = session.claim.epoch + 1 if session.claim else 1
         claim = TrainingClaimed(
             epoch=epoch,
@@ -213,10 +251,10 @@ class Course:
         return self._ground.blobs.root / "datasets" / self._ready.root
 
     async def _arguments(self) -> tuple[dict[str, Any], Checkpoint | None]:
+        start = await self._start()
         session = self.now
         assert session.claim is not None  # noqa: S101 - an attempt follows a claim
         resolved = session.claim.resolved
-        start = starting_point(session, self._unusable)
         upto = start.written.step if start else 0
         path = [seen for seen in session.evaluations if seen.step <= upto]
         changes = [{"step": one.begins, **one.changes} for one in session.segments[1:]]
@@ -231,7 +269,7 @@ class Course:
             "workloads": self._workloads(),
         }
         if start is not None:
-            place = self._ground.blobs.check(start.written.blob)
+            place = self._ground.blobs.path(start.written.blob)
             args["resume"] = {"path": str(place), "state_root": start.written.state_root}
         self._verified = True
         return args, start
@@ -245,7 +283,8 @@ class Attempt:
         self._args, start = arguments
         case = course.case
         step = start.written.step if start else 0
-        self._recorded = Recorded.of(case.history.facts, course.now, step)
+        self._recorded = Recorded.of(case.history.facts, course.now, step, course.unusable)
+        self._seconds: dict[str, float] = {}
         self._from = step
         self._holding = False
         self._held: int | None = None
@@ -318,6 +357,7 @@ class Attempt:
             await self._course.say(*fresh)  # type: ignore[arg-type]
 
     def _note(self, frame: Frame) -> None:
+        self._seconds = frame.data["seconds"]
         if frame.kind == "finished":
             self._finished = frame.data
         else:
@@ -326,6 +366,8 @@ class Attempt:
     async def _new(self, event: Event) -> list[Event]:
         assert isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten)  # noqa: S101 - all it tells
         verdict = self._recorded.take(event)
+        if isinstance(event, CheckpointWritten):
+            self._course.unusable.discard(event.blob)
         if verdict is True:
             return [*self._reproduced(event), event]
         if isinstance(verdict, DivergenceFound):
@@ -353,16 +395,22 @@ class Attempt:
         segment = session.segment.number
         match decision.kind:
             case "cancel":
-                await self._course.say(TrainingCancelled(segment=segment, step=step, reason=decision.reason))
+                cancelled = TrainingCancelled(segment=segment, step=step, reason=decision.reason)
+                await self._course.say(self._ended(step), cancelled)
                 return False
             case "pause" | "drain":
                 await self._leave(child, inbox)
                 failpoint("between-drain-and-event")
                 by: Literal["person", "drain"] = "person" if decision.kind == "pause" else "drain"
-                await self._course.say(TrainingPaused(by=by, segment=segment, step=step))
+                await self._course.say(self._ended(step), TrainingPaused(by=by, segment=segment, step=step))
                 return decision.kind == "pause"
             case "intervene":
                 return await self._intervene(decision, child, step)
+
+    def _ended(self, step: int) -> AttemptEnded:
+        """Where this child's time went, as it told when it last held."""
+        segment, epoch = self._course.now.segment.number, self._course.epoch or 0
+        return AttemptEnded(epoch=epoch, segment=segment, first=self._from, step=step, seconds=self._seconds)
 
     async def _leave(self, child: Child, inbox: Inbox) -> None:
         await child.order("leave", keep=True)
@@ -380,9 +428,10 @@ class Attempt:
             changes=proposal.changes,
             reproducible=proposal.automatic,
         )
-        await self._course.say(applied)
+        back = proposal.rewind_to is not None
+        await self._course.say(*([self._ended(step)] if back else []), applied)
         failpoint("between-ack-and-apply")
-        if proposal.rewind_to is not None:
+        if back:
             return True
         await child.order("change", change={"step": begins, **proposal.changes})
         self._holding, self._held, self._finished = False, None, None
@@ -422,7 +471,7 @@ class Attempt:
             values=last.values if last else {},
         )
         failpoint("before-completion")
-        await self._course.say(completed)
+        await self._course.say(self._ended(end["step"]), completed)
         await child.order("leave", keep=False)
 
     async def _note_death(self, child: Child) -> None:

@@ -24,11 +24,14 @@ class Recorded:
     reproduced: int = 0
 
     @classmethod
-    def of(cls, facts: Iterable[Fact], session: Session, step: int) -> Recorded:
-        """What an attempt that starts after `step` will compute again."""
+    def of(cls, facts: Iterable[Fact], session: Session, step: int, unusable: Iterable[str] = ()) -> Recorded:
+        """What an attempt that starts after `step` will compute again; lost checkpoints are news once more."""
         found: dict[Key, Event] = {}
+        lost = {*unusable, *_corrupt(session)}
         for fact in facts:
             event = fact.event
+            if isinstance(event, CheckpointWritten) and event.blob in lost:
+                continue
             if isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten):
                 segment, at = event.segment, event.last if isinstance(event, WindowRecorded) else event.step
                 if at >= step and session.on_path(segment, at):
@@ -67,6 +70,12 @@ def difference(recorded: Event, computed: Event) -> DivergenceFound | None:
                 computed=str(after.get(name))[:200],
             )
     return None
+
+
+def _corrupt(session: Session) -> set[str]:
+    """Blobs of checkpoints that were found broken and have not been written again since."""
+    usable = {one.written.blob for one in session.checkpoints if one.usable}
+    return {one.written.blob for one in session.checkpoints if one.gone == "corrupt"} - usable
 
 
 def key_range(event: Event) -> tuple[int, int]:

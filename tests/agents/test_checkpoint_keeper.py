@@ -16,6 +16,7 @@ from contracts.diagnostician import InterventionProposed
 from contracts.envelope import Fact
 from contracts.operator import ExportRequested
 from contracts.trainer import (
+    CheckpointRefused,
     CheckpointWritten,
     ControlEvaluated,
     InterventionApplied,
@@ -398,6 +399,38 @@ async def test_a_checkpoint_that_a_trainer_resumes_from_stays(place: Place, keep
     assert claim is not None
     tell(history, "trainer", claim.model_copy(update={"epoch": 2, "resumed_from": 110}))
     assert of(CheckpointPruned, await keep(place, keeper, history, 120)) == []
+
+
+# Doubts.
+
+
+def refuse(history: History, written: CheckpointWritten) -> Fact:
+    """What a trainer says that could not begin from a checkpoint."""
+    about = {name: getattr(written, name) for name in ("segment", "step", "blob")}
+    (fact,) = tell(history, "trainer", CheckpointRefused(**about, reason="damaged", instead=0))
+    return fact
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_a_checkpoint_that_a_trainer_could_not_use_is_looked_at_again(
+    place: Place, keeper: CheckpointKeeper, broken: bool
+) -> None:
+    history = session(place)
+    written = write(place, history, 110)
+    await place.react(keeper, "keep", history, written)
+    if broken:
+        place.blobs.remove(written.event.blob)
+    said = await place.react(keeper, "doubt", history, refuse(history, written.event))
+    assert steps_of(of(CheckpointCorrupt, said)) == ([110] if broken else [])
+    assert history.state.checkpoints[0].usable is not broken
+
+
+async def test_a_doubt_about_what_was_pruned_meanwhile_says_nothing(place: Place, keeper: CheckpointKeeper) -> None:
+    history = session(place)
+    written = write(place, history, 110)
+    await place.react(keeper, "keep", history, written)
+    await keep(place, keeper, history, 120)
+    assert await place.react(keeper, "doubt", history, refuse(history, written.event)) == []
 
 
 # Deleting.

@@ -13,7 +13,7 @@ import pytest
 from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed
 from contracts.request import read_request
-from contracts.trainer import TrainingCompleted, WindowRecorded
+from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
 from runtime.crew import Crew
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -167,3 +167,107 @@ async def test_a_diverging_training_is_rewound_and_tamed(tmp_path: Path, rate: f
         state = await until_ended(made, session)
         assert state.diagnoses
         assert state.segments[1:], "auto_fix rewinds a session whose loss is not finite"
+
+
+# Checkpoints that cannot be used, the clock, and where time goes.
+
+
+RARE = {"training": {"epochs": 20, "batch_size": 64}, "checkpoints": {"every_steps": 1000, "keep_last": 8}}
+"""Few checkpoints but those of pauses: what is lost is not written anew."""
+
+
+async def paused(made: Crew, session: str, beyond: int) -> CheckpointWritten:
+    """Pause a session beyond a step; the checkpoint of the pause, once its keeper has read it back."""
+    history = made.tail.history(session)
+    async with asyncio.timeout(30):
+        while history.state.step < beyond:
+            await history.grown(history.size)
+        await made.desk.verbs["pause"]({"session": session})
+        while history.state.pause is None or history.state.path_checkpoints()[-1].stored is None:
+            await history.grown(history.size)
+    return history.state.path_checkpoints()[-1].written
+
+
+@pytest.mark.parametrize("harm", ["a flipped bit", "gone"])
+async def test_a_broken_checkpoint_is_passed_over_for_an_earlier_one_and_the_log_says_so(
+    tmp_path: Path, harm: str
+) -> None:
+    rare = RARE | {"validation": {"every_epochs": 20}}
+    digest, seen = await undisturbed(tmp_path / "a", **rare)
+    async with crew(tmp_path / "b", TRAINING) as made:
+        session = await submitted(made, **rare)
+        earlier = await paused(made, session, 50)
+        await made.desk.verbs["resume"]({"session": session})
+        newest = await paused(made, session, earlier.step + 50)
+        damage(made.ground.blobs.path(newest.blob), harm)
+        await made.desk.verbs["resume"]({"session": session})
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert (state.outcome.weights_digest, windows(made, session)) == (digest, seen)
+        refused = await until_said(made, session, "checkpoint.refused")
+        assert (refused.event.step, refused.event.instead) == (newest.step, earlier.step)
+        corrupt = await until_said(made, session, "checkpoint.corrupt")
+        assert (corrupt.event.step, corrupt.envelope.causationid) == (newest.step, refused.id)
+
+
+def damage(place: Path, harm: str) -> None:
+    if harm == "gone":
+        place.unlink()
+        return
+    data = bytearray(place.read_bytes())
+    data[len(data) // 2] ^= 1
+    place.chmod(0o600)
+    place.write_bytes(data)
+
+
+async def test_a_checkpoint_found_broken_is_written_anew_when_training_passes_it_again(tmp_path: Path) -> None:
+    async with crew(tmp_path / "b", TRAINING) as made:
+        session = await submitted(made, training={"epochs": 20, "batch_size": 64}, checkpoints={"every_steps": 50})
+        await paused(made, session, 150)
+        history = made.tail.history(session)
+        lost = next(one.written for one in reversed(history.state.path_checkpoints()) if one.written.step % 50 == 0)
+        for one in history.state.path_checkpoints():
+            if one.usable and one.written.step >= lost.step:
+                damage(made.ground.blobs.path(one.written.blob), "a flipped bit")
+        await made.desk.verbs["resume"]({"session": session})
+        state = await until_ended(made, session)
+        again = [one for one in state.checkpoints if one.written.step == lost.step]
+        assert len(again) == 2, "it is news, not a repetition of what was recorded"
+        assert made.ground.blobs.check(lost.blob)
+
+
+async def test_state_is_kept_by_the_clock_at_grid_steps_and_the_bits_are_the_same(tmp_path: Path) -> None:
+    digest, seen = await undisturbed(tmp_path / "a")
+    async with crew(tmp_path / "b", TRAINING) as made:
+        session = await submitted(made, checkpoints={"every_steps": 1000, "every_seconds": 0.001})
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        timed = [one.written for one in state.checkpoints if one.written.reason == "timed"]
+        assert timed
+        assert {one.step for one in timed} <= {last for _, last, _ in windows(made, session)}
+        assert state.outcome.weights_digest == digest
+
+
+async def test_what_is_not_finite_is_never_kept_not_even_when_the_host_drains(tmp_path: Path) -> None:
+    wild = {"optimizer": {"type": "sgd", "learning_rate": 1000.0}, "diagnosis": {"auto_fix": False}}
+    async with crew(tmp_path / "a", TRAINING) as made:
+        session = await submitted(made, training={"epochs": 500, "batch_size": 64}, **wild)
+        history = made.tail.history(session)
+        async with asyncio.timeout(30):
+            while history.state.last_window is None or history.state.last_window.finite:
+                await history.grown(history.size)
+        made.draining.set()
+        await until_said(made, session, "training.paused")
+        assert history.state.pause.step not in {one.written.step for one in history.state.checkpoints}
+
+
+async def test_an_attempt_says_where_its_time_went_before_the_session_ends(tmp_path: Path) -> None:
+    async with crew(tmp_path / "a", TRAINING) as made:
+        session = await submitted(made)
+        await until_ended(made, session)
+        said = [fact for fact in made.tail.history(session).facts if fact.lane == "trainer"]
+        assert [fact.name for fact in said][-2:] == ["attempt.ended", "training.completed"]
+        seconds = said[-2].event.seconds
+        assert {"data", "step", "evaluation", "log", "checkpoint"} <= seconds.keys()
+        assert all(one >= 0 for one in seconds.values())
+        assert seconds["step"] > 0

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
+from agents.trainer.jobs.spent import Spent
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event, pack
 from contracts.trainer import CheckpointWritten, ControlEvaluated, Layer, WindowRecorded
-from runtime.engine import checkpoint, seal
+from runtime.engine import checkpoint, seal, state
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
@@ -32,23 +34,40 @@ def main(job: Job) -> dict[str, Any]:
     seal.apply(**job.args["seal"])
     enlist(job.args["workloads"])
     blobs = DirectoryBlobs(Path(job.args["blobs"]), before_rename=lambda: failpoint("during-rename"))
-    keeper = Keeper(job, blobs)
-    run = _begin(job)
+    spent = Spent()
+    with spent.on("setup"):
+        run = _begin(job)
+    run.measured(spent.timed)
+    keeper = Keeper(job, blobs, spent)
     if run.plan.changes:
         failpoint("between-apply-and-next-window")
     if run.step == 0:
         keeper.keep(run, "planned")
+    # Whoever died between the last checkpoint and its completion resumes where nothing is left to do but to say so.
+    ended = run.step > 0 and run.finished
     while True:
-        report = run.advance()
-        _tell(job, report)
-        if report.checkpoint:
-            keeper.keep(run, report.checkpoint)
-        if report.finished:
+        ended = ended or _advance(job, run, keeper, spent)
+        if ended:
             keeper.finish()
-            job.tell("finished", step=report.step, stopped_early=report.stopped_early)
-        if (report.finished or _asked_to_hold(job)) and not _obey(job, run, keeper):
+            early = run.step < run.plan.last_step
+            job.tell("finished", step=run.step, stopped_early=early, seconds=spent.as_json())
+        if (ended or _asked_to_hold(job)) and not _obey(job, run, keeper, spent):
             keeper.finish()
             return {"step": run.step}
+        ended = False
+
+
+def _advance(job: Job, run: Run, keeper: Keeper, spent: Spent) -> bool:
+    """Go to the next grid step and tell what happened; whether that was the last."""
+    with spent.on("step"):
+        report = run.advance()
+    with spent.on("log"):
+        _tell(job, report)
+    if report.checkpoint:
+        keeper.keep(run, report.checkpoint)
+    elif keeper.overdue(run.plan.request.checkpoints.every_seconds):
+        keeper.keep(run, "timed")
+    return report.finished
 
 
 def _begin(job: Job) -> Run:
@@ -68,12 +87,13 @@ def _asked_to_hold(job: Job) -> bool:
     return order is not None and order.kind == "hold"
 
 
-def _obey(job: Job, run: Run, keeper: Keeper) -> bool:
+def _obey(job: Job, run: Run, keeper: Keeper, spent: Spent) -> bool:
     """Hold and do as ordered; False when the job is to leave."""
     keeper.finish()
-    job.tell("held", step=run.step)
+    job.tell("held", step=run.step, seconds=spent.as_json())
     while True:
-        order = job.order(wait=True)
+        with spent.on("held"):
+            order = job.order(wait=True)
         if order is None or order.kind == "hold":
             continue
         if order.kind == "change":
@@ -136,15 +156,19 @@ def _evaluation(seen: Evaluation) -> ControlEvaluated:
     )
 
 
-Reason = Literal["planned", "best", "final", "drain"]
+Reason = Literal["planned", "best", "final", "drain", "timed"]
+JUDGED = ("planned", "best", "final")
+"""Reasons that the engine gives, which has looked then whether the state is finite."""
 
 
 class Keeper:
     """Writes staged state as blobs in a thread of its own, one at a time, and tells when a blob is safe on disk."""
 
-    def __init__(self, job: Job, blobs: DirectoryBlobs) -> None:
+    def __init__(self, job: Job, blobs: DirectoryBlobs, spent: Spent) -> None:
         self._job = job
         self._blobs = blobs
+        self._spent = spent
+        self._last = time.monotonic()
         self._staged: dict[str, Any] | None = None
         self._work: queue.Queue[tuple[Any, ...]] = queue.Queue(maxsize=1)
         self._failure: BaseException | None = None
@@ -152,19 +176,31 @@ class Keeper:
         threading.Thread(target=self._write_all, daemon=True).start()
 
     def keep(self, run: Run, reason: Reason) -> None:
-        """Copy the state and hand it over; waits only while the last one is still being written."""
+        """Copy the state and hand it over; waits only while the last one is still being written.
+
+        State that is not finite is not kept, whoever wants it: training goes on from an earlier checkpoint then.
+        """
         if run.step in self._kept:
             return
         self.finish()
+        with self._spent.on("checkpoint"):
+            self._staged = run.tensors(self._staged)
+            self._last = time.monotonic()
+            if reason not in JUDGED and not state.finite(self._staged):
+                return
         self._kept.add(run.step)
-        self._staged = run.tensors(self._staged)
         # State belongs to the segment that computed it: a segment that begins at this step did not, not even at step 0.
         segment = run.plan.segment_at(run.step - 1)
         self._work.put((segment, run.step, reason, dict(run.aliases)))
 
+    def overdue(self, every: float | None) -> bool:
+        """Whether state was last kept so many seconds ago; which steps that makes of it is nobody's promise."""
+        return every is not None and time.monotonic() - self._last >= every
+
     def finish(self) -> None:
         """Return when everything handed over is on disk; raises what writing raised."""
-        self._work.join()
+        with self._spent.on("checkpoint"):
+            self._work.join()
         if self._failure is not None:
             raise self._failure
 
