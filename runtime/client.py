@@ -118,11 +118,11 @@ def _kinds(kind: type[SwarmError]) -> list[type[SwarmError]]:
 
 
 def _door(settings: Settings) -> tuple[str, UserKey]:
-    if settings.url and not settings.creds:
-        raise InvalidInput("--url needs --creds.", cure="Give the file that `swarm status --json` names as creds.")
     path = Path(settings.creds) if settings.creds else Home(settings.home).creds
+    if settings.url and not path.exists():
+        raise InvalidInput("--url needs --creds.", cure="Give the file that `swarm status --json` names as creds.")
     host = None if settings.url or settings.creds else Home(settings.home).host()
-    if not settings.creds and (host is None or not host.alive):
+    if not (settings.url or settings.creds) and (host is None or not host.alive):
         raise Unreachable(f"no swarm runs in {str(settings.home)!r}.", cure="Start it: swarm up -d")
     try:
         creds = orjson.loads(path.read_bytes())

@@ -8,22 +8,26 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import structlog
 
 from bus import nkeys, subjects
 from bus.disk import make_directory
 from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.rights import ROLES, seed_file
-from bus.server import EmbeddedServer
-from contracts.errors import InvalidInput
-from contracts.keyring import DESK, KeyAdmitted
+from contracts.errors import InvalidInput, SwarmError
+from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyRevoked
+from runtime.doorkeeper import Doorkeeper
 from runtime.home import Home
 from runtime.scribe import Occasion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from runtime.broker import Broker
     from runtime.crew import Crew
+
+log = structlog.get_logger()
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 
@@ -34,14 +38,15 @@ def credentials(home: Home, name: str) -> Path:
 
 
 class Guests:
-    """Admits guest agents while the swarm runs."""
+    """Admits guest agents while the swarm runs, and turns out those that flood it."""
 
-    def __init__(self, crew: Crew, admin: JetStreamAdmin, server: EmbeddedServer) -> None:
+    def __init__(self, crew: Crew, admin: JetStreamAdmin, broker: Broker) -> None:
         self._crew = crew
         self._admin = admin
-        self._server = server
+        self._broker = broker
         self._keys = KeyStore(crew.home.keys)
         self._one_at_a_time = asyncio.Lock()
+        self._doorkeeper = Doorkeeper(crew.settings.guest_events_per_second)
 
     async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
         """{"name": ..., "hears": [event names]} -> where its keys are; doing it again changes what it hears."""
@@ -51,12 +56,37 @@ class Guests:
         async with self._one_at_a_time:
             user = nkeys.keep(seed_file(self._crew.home.seeds, lane))
             signer = self._keys.ensure(lane)
-            if self._server.users.guests.get(name) != user.public:
-                await self._server.admit(self._server.users.with_guest(name, user.public))
+            self._doorkeeper.forget(lane)
+            await self._broker.let_in(name, user.public)
             await self._admin.consumer(lane, wakes or [subjects.lane_everywhere(lane)])
             await self._admit_key(lane, signer.public, hears)
             path = self._write_credentials(name, lane, user.seed)
         return {"name": name, "lane": lane, "creds": str(path), "key": signer.key_id}
+
+    async def watch(self) -> None:
+        """Turn out, for ever, whoever floods the log: an open session could not be sealed while it goes on."""
+        doorkeeper = self._doorkeeper
+        self._crew.tail.look_on(doorkeeper.see)
+        async for lane in doorkeeper.floods():
+            log.error("a guest floods the log and is turned out", lane=lane)
+            try:
+                await self.expel(lane, "it flooded the log")
+            except SwarmError as error:
+                log.error("the guest is still there", lane=lane, reason=error.message)
+                doorkeeper.forget(lane)
+
+    async def expel(self, lane: str, reason: str) -> None:
+        """No key of this guest counts from here on, and the server knows it no more; its past stays."""
+        ring = self._crew.tail.admission.keyring()
+        key = ring.current(lane)
+        async with self._one_at_a_time:
+            name = lane.removeprefix(subjects.GUEST)
+            await self._broker.let_out(name)
+            for path in (seed_file(self._crew.home.seeds, lane), credentials(self._crew.home, name)):
+                path.unlink(missing_ok=True)
+            self._keys.forget(lane)
+            if key is not None:
+                await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Occasion())
 
     async def _admit_key(self, lane: str, public: str, hears: list[str]) -> None:
         ring = self._crew.tail.admission.keyring()
@@ -70,7 +100,7 @@ class Guests:
         make_directory(path.parent, 0o700)
         found = {
             "name": name,
-            "url": self._server.url,
+            "url": self._broker.url,
             "seed": seed,
             "key": self._keys.pem(lane).decode(),
             "root": self._keys.pinned(),

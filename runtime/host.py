@@ -1,6 +1,6 @@
 """The host: one light process with the embedded server and every agent. The composition root of a home.
 
-It holds the home's lock, owns the server's configuration, restarts a server that died, and drains on SIGTERM.
+It holds the home's lock, keeps the server, and drains on SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -20,12 +20,12 @@ from bus import nkeys, subjects
 from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore, Signer
 from bus.provision import Layout
-from bus.rights import CLIENT, Users, seed_file
-from bus.server import EmbeddedServer, end_orphan, left_by
+from bus.rights import CLIENT, seed_file
 from contracts.errors import Refused
 from contracts.keyring import ROOT, keyring_session
 from runtime import deployment, process, roster
 from runtime.agent import Agent
+from runtime.broker import Broker, broker
 from runtime.crew import Crew
 from runtime.guests import Guests
 from runtime.home import Home, HostRecord
@@ -50,9 +50,8 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     _refuse_second_host(home)
     lock = home.lock()
     try:
-        await _end_orphan(home)
-        async with _server(home, settings, lock) as server:
-            await _Host(home, settings, server).run(ready)
+        async with broker(home, settings, lock) as found:
+            await _Host(home, settings, found).run(ready)
     finally:
         home.forget()
         home.unlock()
@@ -64,34 +63,13 @@ def _refuse_second_host(home: Home) -> None:
         raise Refused(f"a host (pid {host.pid}) runs in {str(home.root)!r} already.", cure="Use it, or: swarm down")
 
 
-async def _end_orphan(home: Home) -> None:
-    """A server whose host died is ended before another opens its store: two would corrupt it."""
-    left = left_by(home.root)
-    if left is not None and left.alive():
-        log.warning("ending the server of a dead host", pid=left.pid)
-        await end_orphan(left)
-
-
-@contextlib.asynccontextmanager
-async def _server(home: Home, settings: Settings, lock: int) -> AsyncIterator[EmbeddedServer]:
-    server = EmbeddedServer(
-        home.root, Users.of(home.seeds), max_store=settings.store_bytes + (2 << 30), lock_fds=(lock,)
-    )
-    server.spawn()
-    try:
-        await server.ready()
-        yield server
-    finally:
-        await server.stop()
-
-
 class _Host:
     """What lives between the server's start and its end."""
 
-    def __init__(self, home: Home, settings: Settings, server: EmbeddedServer) -> None:
+    def __init__(self, home: Home, settings: Settings, broker: Broker) -> None:
         self._home = home
         self._settings = settings
-        self._server = server
+        self._broker = broker
         self._ending = asyncio.Event()
         self._record: HostRecord | None = None
 
@@ -99,11 +77,11 @@ class _Host:
         """Everything, until asked to end."""
         keys = deployment.signers(KeyStore(self._home.keys))
         self._write_creds()
-        layout = Layout(facts_bytes=self._settings.store_bytes)
+        layout = Layout(replicas=self._settings.replicas, facts_bytes=self._settings.store_bytes)
         admin_key, host_key = (nkeys.keep(seed_file(self._home.seeds, who)) for who in ("admin", HOST))
         async with (
-            connect_admin(self._server.url, admin_key, layout=layout) as admin,
-            connect(self._server.url, HOST, host_key) as bus,
+            connect_admin(self._broker.url, admin_key, layout=layout) as admin,
+            connect(self._broker.url, HOST, host_key) as bus,
         ):
             await admin.provision()
             root = KeyStore(self._home.keys).pinned()
@@ -115,16 +93,17 @@ class _Host:
 
     async def _work(self, crew: Crew, admin: JetStreamAdmin, keys: Mapping[str, Signer], ready: Ready) -> None:
         agents, here = roster.load_all(), roster.here(self._settings.without)
-        guests = Guests(crew, admin, self._server)
+        guests = Guests(crew, admin, self._broker)
         crew.desk.admit_guest = guests.admit
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_server(), name="server")
+                tasks.create_task(self._broker.keep(), name="server")
                 await crew.follow(tasks, after=crew.home.tail_after())
                 await deployment.open_keyring(crew.bus, crew.tail, dict(keys), crew.source)
                 for role, kind in agents.items():
                     await admin.consumer(role, wake_subjects(kind))
                 tasks.create_task(crew.desk.run(), name="desk")
+                tasks.create_task(guests.watch(), name="guests")
                 crew.employ(tasks, {role: agents[role] for role in here})
                 await crew.ready()
                 tasks.create_task(self._keep_record(crew, ready), name="record")
@@ -154,16 +133,6 @@ class _Host:
             os._exit(130)
         self._ending.set()
 
-    async def _keep_server(self) -> None:
-        """Start the server again whenever it dies, on its port and store."""
-        while True:
-            await asyncio.sleep(0.1)
-            if self._server.exit_code is not None:
-                log.error("the server died", code=self._server.exit_code)
-                self._server.spawn()
-                await self._server.ready()
-                log.info("the server is back", pid=self._server.pid)
-
     async def _keep_record(self, crew: Crew, ready: Ready) -> None:
         first = True
         while True:
@@ -182,8 +151,8 @@ class _Host:
         return HostRecord(
             pid=pid,
             start_time=process.start_time(pid) or 0,
-            url=self._server.url,
-            server_pid=self._server.pid,
+            url=self._broker.url,
+            server_pid=self._broker.pid,
             creds=str(self._home.creds),
             instance=crew.instance,
             incarnation=crew.ground.incarnation,
@@ -197,7 +166,7 @@ class _Host:
         fresh = self._home.root / f".client.{os.getpid()}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps({"url": self._server.url, "seed": seed}))
+            file.write(orjson.dumps({"url": self._broker.url, "seed": seed}))
         fresh.replace(self._home.creds)
 
 

@@ -21,10 +21,12 @@ class Settings:
     creds: str = ""
     data_roots: tuple[str, ...] = ()
     store_bytes: int = 8 << 30
+    replicas: int = 1
     min_free_disk_bytes: int = 256 << 20
     without: tuple[str, ...] = ()
     waive_after_seconds: float = 120.0
     guest_patience_seconds: float = 5.0
+    guest_events_per_second: float = 100.0
     takeover_after_seconds: float = 15.0
     ledger_every_events: int = 1000
     ledger_every_seconds: float = 30.0
