@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from agents.trainer.jobs.spent import Spent
+from agents.trainer.jobs.train import Keeper
+from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed
 from contracts.request import read_request
@@ -237,7 +243,7 @@ async def test_a_checkpoint_found_broken_is_written_anew_when_training_passes_it
 
 
 async def test_state_is_kept_by_the_clock_at_grid_steps_and_the_bits_are_the_same(tmp_path: Path) -> None:
-    digest, seen = await undisturbed(tmp_path / "a")
+    digest, _ = await undisturbed(tmp_path / "a")
     async with crew(tmp_path / "b", TRAINING) as made:
         session = await submitted(made, checkpoints={"every_steps": 1000, "every_seconds": 0.001})
         state = await until_ended(made, session)
@@ -248,17 +254,18 @@ async def test_state_is_kept_by_the_clock_at_grid_steps_and_the_bits_are_the_sam
         assert state.outcome.weights_digest == digest
 
 
-async def test_what_is_not_finite_is_never_kept_not_even_when_the_host_drains(tmp_path: Path) -> None:
-    wild = {"optimizer": {"type": "sgd", "learning_rate": 1000.0}, "diagnosis": {"auto_fix": False}}
-    async with crew(tmp_path / "a", TRAINING) as made:
-        session = await submitted(made, training={"epochs": 500, "batch_size": 64}, **wild)
-        history = made.tail.history(session)
-        async with asyncio.timeout(30):
-            while history.state.last_window is None or history.state.last_window.finite:
-                await history.grown(history.size)
-        made.draining.set()
-        await until_said(made, session, "training.paused")
-        assert history.state.pause.step not in {one.written.step for one in history.state.checkpoints}
+@pytest.mark.parametrize("reason", ["drain", "timed"])
+def test_what_is_not_finite_is_never_kept_whoever_wants_it(tmp_path: Path, reason: Any) -> None:
+    told: list[str] = []
+    job: Any = SimpleNamespace(tell=lambda kind, **_: told.append(kind))
+    keeper = Keeper(job, DirectoryBlobs(tmp_path), Spent())
+    for value in (float("nan"), 1.0):
+        weights = {"model.weight": torch.full((2, 2), value)}
+        plan = SimpleNamespace(segment_at=lambda step: 1)
+        run: Any = SimpleNamespace(step=50, plan=plan, aliases={}, tensors=lambda into, found=weights: found)
+        keeper.keep(run, reason)
+        keeper.finish()
+        assert len(told) == (0 if math.isnan(value) else 1)
 
 
 async def test_an_attempt_says_where_its_time_went_before_the_session_ends(tmp_path: Path) -> None:
