@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from typing import get_args
 
 from contracts.errors import Problem
-from contracts.request.loss import AutoLoss
-from contracts.request.model import BuiltIn, WorkloadModel
+from contracts.request.loss import LOSSES, AutoLoss, MultiTask
+from contracts.request.model import BUILT_IN, BuiltIn, WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.request import Request
+from contracts.request.task import Task, task_of
 from contracts.request.validation import TASK_OF
 
 
@@ -33,14 +35,31 @@ def _precision(request: Request) -> Iterator[Problem]:
 
 
 def _loss(request: Request) -> Iterator[Problem]:
-    task = request.data.known_task
+    loss, task = request.loss, _task(request)
+    terms = loss.terms if isinstance(loss, MultiTask) else ()
     if isinstance(request.model, WorkloadModel):
-        if not isinstance(request.loss, AutoLoss):
-            yield Problem("loss.type", "a workload brings its own loss", "Leave the section `loss` out.")
-    elif task and request.loss.task and request.loss.task != task:
-        cure = "cross_entropy" if task == "classification" else "mse or huber"
-        message = f"{request.loss.type!r} is a loss for {request.loss.task}, and {request.data.source!r} is {task}"
-        yield Problem("loss.type", message, f"Choose {cure}, or leave the section `loss` out.")
+        if not isinstance(loss, AutoLoss) and not (terms and all(term.loss is None for term in terms)):
+            cure = "Leave the section `loss` out; of `multi_task` only names and weights are used."
+            yield Problem("loss.type", "a workload brings its own losses", cure)
+        return
+    for index, term in enumerate(terms):
+        if term.loss is None:
+            yield Problem(f"loss.terms.{index}.loss", "is required", "Only a workload returns losses by name.")
+    data = request.data.known_task
+    if loss.learns and data and data != "classification":
+        message = f"{loss.type!r} needs classes, and {request.data.source!r} is {data}"
+        yield Problem("loss.type", message, "Leave the section `loss` out.")
+    elif task and not loss.suits(task):
+        message = f"{loss.type!r} does not suit {task}, which is what this data and model are for"
+        yield Problem("loss.type", message, f"Choose {_suiting(task)}, or leave the section `loss` out.")
+
+
+def _task(request: Request) -> Task | None:
+    return task_of(request.model, request.loss, request.data.known_task)
+
+
+def _suiting(task: Task) -> str:
+    return ", ".join(str(get_args(one.model_fields["type"].annotation)[0]) for one in LOSSES if task in one.fits)
 
 
 def _optimizer(request: Request) -> Iterator[Problem]:
@@ -49,7 +68,7 @@ def _optimizer(request: Request) -> Iterator[Problem]:
 
 
 def _metrics(request: Request) -> Iterator[Problem]:
-    task = request.data.known_task
+    task = _task(request)
     named = [] if request.validation.metrics == "auto" else list(request.validation.metrics)
     for index, metric in enumerate(named):
         if task and TASK_OF[metric] != task:
@@ -70,13 +89,23 @@ def _fitting(task: str) -> str:
 
 
 def _shape(request: Request) -> Iterator[Problem]:
-    model, data = request.model, request.data
-    if isinstance(model, BuiltIn) and model.needs_images and data.known_task and not data.images:
+    model, data, task = request.model, request.data, _task(request)
+    if not isinstance(model, BuiltIn):
+        return
+    if model.needs_images and data.known_task and not data.images:
         yield Problem(
             "model.architecture",
             f"{model.architecture!r} needs images, and {data.source!r} has plain features",
             "Choose `architecture: mlp`, or a source of images such as digits.",
         )
+    elif task and task not in model.does:
+        able = " or ".join(str(get_args(one.model_fields["architecture"].annotation)[0]) for one in _able(task))
+        message = f"{model.architecture!r} does not do {task}, which is what this data and loss are for"
+        yield Problem("model.architecture", message, f"Choose `architecture: {able}`.")
+
+
+def _able(task: Task) -> list[type[BuiltIn]]:
+    return [one for one in BUILT_IN if task in one.does]
 
 
 def _quantization(request: Request) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from contracts.request.section import Name, Options, Real, Section, Whole
+from contracts.request.task import Task
 
 Width = Annotated[Whole, Field(ge=1, le=65_536)]
 Activation = Literal["relu", "gelu", "tanh", "silu"]
@@ -15,6 +16,8 @@ Activation = Literal["relu", "gelu", "tanh", "silu"]
 class BuiltIn(Section):
     """A model of ours; `standardize` makes its first layer scale inputs by the training split's mean and deviation."""
 
+    learns: ClassVar[Task | None] = None
+    does: ClassVar[tuple[Task, ...]] = ("classification", "regression", "embedding")
     needs_images: ClassVar[bool] = False
     standardize: bool = True
 
@@ -46,9 +49,13 @@ class Cnn(BuiltIn):
 class WorkloadModel(Section):
     """A registered workload's own model and loss; a request names it and never carries code."""
 
+    learns: ClassVar[Task | None] = None
     architecture: Literal["workload"]
     workload: Name
     options: Options = Field(default_factory=dict)
 
 
 Model = Annotated[Linear | Mlp | Cnn | WorkloadModel, Field(discriminator="architecture")]
+
+BUILT_IN: tuple[type[BuiltIn], ...] = (Linear, Mlp, Cnn)
+"""Every model of ours."""

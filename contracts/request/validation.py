@@ -6,10 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from contracts.request.data import Task
 from contracts.request.section import Section, Whole
+from contracts.request.task import Task
 
-Metric = Literal["accuracy", "f1_macro", "rmse", "mae", "r2"]
+Metric = Literal[
+    "accuracy",
+    "f1_macro",
+    "rmse",
+    "mae",
+    "r2",
+    "perplexity",
+    "next_token_accuracy",
+    "reconstruction_error",
+    "neighbour_accuracy",
+]
 
 TASK_OF: dict[str, Task] = {
     "accuracy": "classification",
@@ -17,6 +27,10 @@ TASK_OF: dict[str, Task] = {
     "rmse": "regression",
     "mae": "regression",
     "r2": "regression",
+    "perplexity": "sequences",
+    "next_token_accuracy": "sequences",
+    "reconstruction_error": "reconstruction",
+    "neighbour_accuracy": "embedding",
 }
 
 LESS_IS_BETTER = ("loss", "rmse", "mae", "perplexity", "error")

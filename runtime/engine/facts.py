@@ -9,8 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 Columns = Mapping[str, np.ndarray]
+Kind = Literal["classification", "regression", "sequences", "other"]
 CHUNK = 1 << 21
 """How many numbers are looked at together, so that statistics of any split fit into memory."""
+
+_NAMED = {"classification": "y", "sequences": "x"}
+"""The column whose values are numbers of classes or of tokens, from 0."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Facts:
-    """Task, shapes and the training split's statistics; `outputs` is how many numbers a model answers per row.
+    """Task, shapes and the training split's statistics; `outputs` is how many numbers a model answers per row or token.
 
-    Images have shape (channels, height, width) and one mean and scale per channel; plain features one per feature.
+    Images have shape (channels, height, width) and one mean and scale per channel; plain features one per feature;
+    tokens have none. `counts` are the rows of each class, where somebody counted them.
     """
 
-    task: Literal["classification", "regression", "other"]
+    task: Kind
     rows: Mapping[str, int]
     columns: Mapping[str, Column]
     outputs: int = 1
@@ -39,6 +44,7 @@ class Facts:
     target_mean: float = 0.0
     target_scale: float = 1.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    counts: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,35 +58,45 @@ class Facts:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; `Facts.from_json` gives the same facts back."""
-        return asdict(self)
+        whole = asdict(self)
+        # Datasets were named by their facts before there were counts, and keep their names.
+        return whole if self.counts else {name: one for name, one in whole.items() if name != "counts"}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Facts:
         """Facts from their JSON form."""
         columns = {name: Column(one["dtype"], tuple(one["shape"])) for name, one in raw["columns"].items()}
         lists = {name: tuple(raw[name]) for name in ("labels", "features", "mean", "scale")}
+        lists["counts"] = tuple(raw.get("counts", ()))
         return cls(**{**raw, **lists, "columns": columns})
 
 
 def describe(
     splits: Mapping[str, Columns],
-    task: Literal["classification", "regression", "other"],
+    task: Kind,
     *,
     labels: Sequence[str] = (),
     features: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
+    counted: bool = False,
 ) -> Facts:
-    """The facts of prepared splits; statistics come from the training split alone, so nothing leaks."""
+    """The facts of prepared splits; statistics come from the training split alone, so nothing leaks.
+
+    With `counted` they also say how many rows each class has, by which losses can weigh classes.
+    """
     train = splits["train"]
     columns = {name: Column(column.dtype.str, column.shape[1:]) for name, column in train.items()}
     rows = {name: len(next(iter(split.values()))) for name, split in splits.items()}
-    mean, scale = _spread(train["x"]) if "x" in train else ((), ())
+    mean, scale = _spread(train["x"]) if "x" in train and task != "sequences" else ((), ())
     target_mean, target_scale = 0.0, 1.0
     outputs = 1
-    if task == "classification":
-        outputs = len(labels) or 1 + max(int(split["y"].max(initial=0)) for split in splits.values())
+    counts: tuple[int, ...] = ()
+    if task in _NAMED:
+        outputs = len(labels) or 1 + max(int(split[_NAMED[task]].max(initial=0)) for split in splits.values())
     elif task == "regression":
         (target_mean,), (target_scale,) = _spread(train["y"].reshape(-1, 1))
+    if task == "classification" and counted:
+        counts = tuple(np.bincount(train["y"], minlength=outputs).tolist())
     return Facts(
         task,
         rows,
@@ -93,6 +109,7 @@ def describe(
         target_mean,
         target_scale,
         extra or {},
+        counts,
     )
 
 

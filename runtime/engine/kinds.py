@@ -14,6 +14,9 @@ from runtime.engine.registry import Registry
 Batch = Mapping[str, Tensor]
 """Columns of some rows, by name."""
 
+Loss = Callable[[Tensor, Batch], Tensor]
+"""The loss of answers, given a batch whose `y` is what they should be."""
+
 Costs = Sequence[tuple[int, float]]
 """The control metric at each evaluated step, in order, turned so that less is better."""
 
@@ -58,7 +61,7 @@ class Filter:
 
 
 models: Registry[Callable[[Any, Facts], nn.Module]] = Registry("runtime.engine.parts.models")
-losses: Registry[Callable[[Any, Facts], Callable[[Tensor, Batch], Tensor]]] = Registry("runtime.engine.parts.losses")
+losses: Registry[Callable[[Any, Facts], Loss]] = Registry("runtime.engine.parts.losses")
 optimizers: Registry[Mover] = Registry("runtime.engine.parts.optimizers")
 filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
 schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")

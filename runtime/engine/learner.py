@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from contracts.errors import InvalidRequest, Problem, UserCodeFailed
 from contracts.request import Request
-from contracts.request.loss import AutoLoss, CrossEntropy, Mse
+from contracts.request.loss import MultiTask
 from contracts.request.model import WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.validation import TASK_OF
 from runtime.engine import chance, kinds
+from runtime.engine.blend import Blend
+from runtime.engine.builtin import Standard
 from runtime.engine.chance import Stream
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.feed import AugmentedFeed, Feed
 from runtime.engine.grouping import grouped
+from runtime.engine.initial import initialise
 from runtime.engine.kinds import Batch, Mover
 from runtime.engine.workload import Group, Metric, Workload, find, options_of
-
-
-class Standard(Workload):
-    """Built-in model, loss and metrics as a workload."""
-
-    ours: ClassVar[bool] = True
-
-    def __init__(self, request: Request, facts: Facts) -> None:
-        self._loss = kinds.losses.of(_loss_option(request, facts))(_loss_option(request, facts), facts)
-
-    def build(self, o: Any, facts: Facts) -> nn.Module:
-        return kinds.models.of(o)(o, facts)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self._loss(model(batch["x"]), batch)
-
-    def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss and answers from one pass."""
-        answers = model(batch["x"])
-        return self._loss(answers, batch), answers
 
 
 class Learner:
@@ -57,7 +38,9 @@ class Learner:
         else:
             self.workload = Standard(request, facts)
             self._options = request.model
-        self.metrics = _metrics(request, facts, self.workload)
+        self.task: str = self.workload.task if isinstance(self.workload, Standard) else facts.task
+        self.blend = Blend(request.loss) if isinstance(request.loss, MultiTask) else None
+        self.metrics = _metrics(request, self.task, self.workload)
         self.foreign = not self.workload.ours
 
     def reseed(self, seed: int) -> None:
@@ -85,8 +68,19 @@ class Learner:
         return mover
 
     def groups(self, model: nn.Module) -> Sequence[Group]:
-        """Which parameters move alike: as the workload says, then as the request does."""
-        return grouped(self.workload.param_groups(model), self.request.optimizer.groups, model)
+        """Which parameters move alike: as the workload says, then the request; what weighs losses never decays."""
+        groups = grouped(self.workload.param_groups(model), self.request.optimizer.groups, model)
+        return groups if self.blend is None else [*groups, Group(list(self.blend.parameters()), weight_decay=0.0)]
+
+    def to(self, device: str) -> None:
+        """Bring what is trained besides the model to a device."""
+        if self.blend is not None:
+            self.blend.to(device)
+
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """What is trained besides the model, by name."""
+        return {} if self.blend is None else self.blend.tensors()
 
     def training_feed(self, dataset: Dataset, device: str) -> Feed:
         """The training split as batches; changed row by row where the workload says how."""
@@ -100,47 +94,35 @@ class Learner:
         found = self.workload.loss(model, batch)
         if isinstance(found, Tensor):
             return found, {}
-        if "loss" not in found:
-            raise UserCodeFailed(f"the loss is missing among {sorted(found)!r}", cure="Return it as `loss`.")
-        return found["loss"], {name: value.detach() for name, value in found.items() if name != "loss"}
+        if self.blend is not None:
+            loss, told = self.blend(found)
+            return loss, told
+        return _named(found), {name: value.detach() for name, value in found.items() if name != "loss"}
 
     def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Loss and, when there are metrics, the answers they judge by."""
+        """Loss, comparable between models, and what metrics judge by; None when there are none."""
         if isinstance(self.workload, Standard):
-            return self.workload.judged(model, batch)
-        loss, _ = self.objective(model, batch)
+            found, kept = self.workload.judged(model, batch)
+            return self._comparable(found), kept
+        loss = self._comparable(self.workload.loss(model, batch))
         return loss, self.workload.predict(model, batch) if self.metrics else None
 
-
-def initialise(model: nn.Module, seed: int) -> None:
-    """Uniform weights of torch's usual width, drawn by integers and scaled exactly: the same on every machine."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            bound = 1 / math.sqrt(module.weight[0].numel())
-            for part, tensor in module.named_parameters(recurse=False):
-                key = chance.mix(seed, Stream.WEIGHTS, *f"{name}.{part}".encode())
-                draws = torch.from_numpy(chance.uniform(key, tensor.numel())).reshape(tensor.shape)
-                with torch.no_grad():
-                    tensor.copy_((draws * 2 - 1) * bound)
+    def _comparable(self, found: Tensor | Mapping[str, Tensor]) -> Tensor:
+        if isinstance(found, Tensor):
+            return found
+        return _named(found) if self.blend is None else self.blend.fixed(found)
 
 
-def _loss_option(request: Request, facts: Facts) -> Any:
-    """The loss asked for, or the task's own; raises `InvalidRequest` when it does not fit the task."""
-    if facts.task == "other" or not {"x", "y"} <= set(facts.columns):
-        message = "built-in models need a column `x`, and a target `y` of classes or of numbers"
-        raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
-    if isinstance(request.loss, AutoLoss):
-        return CrossEntropy(type="cross_entropy") if facts.task == "classification" else Mse(type="mse")
-    if request.loss.task != facts.task:
-        message = f"{request.loss.type!r} is a loss for {request.loss.task}, and the target is for {facts.task}"
-        raise InvalidRequest([Problem("loss.type", message, "Leave the section `loss` out.")])
-    return request.loss
+def _named(found: Mapping[str, Tensor]) -> Tensor:
+    if "loss" not in found:
+        raise UserCodeFailed(f"the loss is missing among {sorted(found)!r}", cure="Return it as `loss`.")
+    return found["loss"]
 
 
-def _metrics(request: Request, facts: Facts, workload: Workload) -> dict[str, Metric]:
+def _metrics(request: Request, task: str, workload: Workload) -> dict[str, Metric]:
     """The metrics of every evaluation: those asked for (or the task's), the control metric's, the workload's own."""
     own = dict(workload.metrics())
-    fitting = [name for name, task in TASK_OF.items() if task == facts.task]
+    fitting = [name for name, of in TASK_OF.items() if of == task]
     asked = request.validation.metrics
     names = [] if asked == "auto" and (own or not workload.ours) else fitting if asked == "auto" else list(asked)
     control = request.early_stopping.metric.removeprefix("val_")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contracts.errors import UserCodeFailed
 from contracts.request.section import Section
@@ -29,8 +29,8 @@ class Moved:
 class Movement:
     """Moves every group once per attempt; `tensors` is all it remembers."""
 
-    def __init__(self, mover: Mover, options: Section, model: nn.Module, groups: Sequence[Group]) -> None:
-        names = {id(one): name for name, one in model.named_parameters()}
+    def __init__(self, mover: Mover, options: Section, named: Mapping[str, Tensor], groups: Sequence[Group]) -> None:
+        names = {id(one): name for name, one in named.items()}
         self._mover = mover
         self._groups = [self._grouped(options, group, names) for group in groups if group.parameters]
         self.parameters = [one for group in self._groups for one in group.parameters]

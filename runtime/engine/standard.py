@@ -6,6 +6,7 @@ Scaling lives inside the model, as buffers, so that an exported model takes raw 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,8 @@ class Scaled(nn.Module):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
-        shape = (len(facts.mean), 1, 1) if len(facts.shape) == 3 else facts.shape
-        self.register_buffer("mean", torch.tensor(facts.mean, dtype=torch.float32).reshape(shape))
-        self.register_buffer("inverse", torch.tensor([1 / s for s in facts.scale], dtype=torch.float32).reshape(shape))
+        self.register_buffer("mean", per_feature(facts.mean, facts))
+        self.register_buffer("inverse", per_feature([1 / one for one in facts.scale], facts))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.inverse
@@ -62,6 +62,12 @@ class Framed(nn.Module):
 def framed(body: nn.Module, facts: Facts, *, standardize: bool) -> nn.Module:
     """A built-in model around its body."""
     return Framed(body, facts, standardize=standardize)
+
+
+def per_feature(values: Sequence[float], facts: Facts) -> Tensor:
+    """One number per channel of images or per feature, in a shape that goes with rows of `x`."""
+    shape = (len(values), 1, 1) if len(facts.shape) == 3 else facts.shape
+    return torch.tensor(values, dtype=torch.float32).reshape(shape)
 
 
 def flat_width(facts: Facts) -> int:

@@ -34,7 +34,9 @@ class Works:
         request, resolved = plan.request, plan.resolved
         learner = Learner(request, dataset.facts)
         model = learner.build().to(resolved.device).train()
-        movement = Movement(learner.mover(), request.optimizer, model, learner.groups(model))
+        learner.to(resolved.device)
+        trained = {**dict(model.named_parameters()), **learner.learned}
+        movement = Movement(learner.mover(), request.optimizer, trained, learner.groups(model))
         return cls(
             learner,
             model,
@@ -46,8 +48,7 @@ class Works:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor with memory, alive, by name."""
-        parts = (self.movement, self.filters, self.numbers)
-        found = state.weights(self.model)
-        for part in parts:
+        found = state.weights(self.model) | self.learner.learned
+        for part in (self.movement, self.filters, self.numbers):
             found |= part.tensors()
         return found

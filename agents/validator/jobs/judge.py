@@ -52,13 +52,13 @@ def main(job: Job) -> dict[str, Any]:
 
 def _details(judge: Judge, model: Any, learner: Learner, dataset: Dataset, split: str) -> dict[str, Any]:
     """More than the metrics say, for targets of a known kind whose answers are at hand."""
-    facts = dataset.facts
-    if not learner.metrics or facts.task == "other":
+    # What is learned is not always what the rows are for: digits can be rebuilt instead of classified.
+    if not learner.metrics or learner.task not in ("classification", "regression"):
         return {}
     answers, truth = judge.answers(model).numpy(), dataset.columns(split)["y"]
-    if facts.task == "classification" and answers.ndim == 2:
-        return report.of_classes(answers, truth, facts.labels)
-    if facts.task == "regression" and answers.size == truth.size:
+    if learner.task == "classification" and answers.ndim == 2:
+        return report.of_classes(answers, truth, dataset.facts.labels)
+    if learner.task == "regression" and answers.size == truth.size:
         return report.of_numbers(answers, truth)
     return {}
 

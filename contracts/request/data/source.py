@@ -8,8 +8,9 @@ from pydantic import Field
 
 from contracts.request.data.split import Split
 from contracts.request.section import Real, Section, Whole
+from contracts.request.task import DataTask
 
-Task = Literal["classification", "regression"]
+Task = DataTask
 AutoTask = Literal["auto", "classification", "regression"]
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
 

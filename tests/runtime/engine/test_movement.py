@@ -28,7 +28,9 @@ FUSED = {
 
 
 def movement_of(chosen, model, groups=None):
-    return Movement(kinds.optimizers.of(chosen), chosen, model, groups or [Group(list(model.parameters()))])
+    return Movement(
+        kinds.optimizers.of(chosen), chosen, dict(model.named_parameters()), groups or [Group(list(model.parameters()))]
+    )
 
 
 def twins(seed=1):

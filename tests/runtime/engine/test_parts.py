@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from contracts.request.gradients import Gradient
-from contracts.request.loss import AutoLoss, CrossEntropy, Huber, Loss, Mse
-from contracts.request.model import Cnn, Linear, Mlp, Model, WorkloadModel
+from contracts.request.loss import LOSSES, AutoLoss, Loss, Mse, MultiTask
+from contracts.request.model import BUILT_IN, Cnn, Linear, Mlp, Model, WorkloadModel
 from contracts.request.optimizer import Optimizer, OwnOptimizer
 from contracts.request.schedule import Schedule
+from contracts.request.task import Task
 from contracts.request.validation import TASK_OF, Metric
-from runtime.engine import kinds
+from runtime.engine import aim, kinds
 from runtime.engine.facts import Column, Facts
 
 IMAGES = Facts("classification", {"train": 9}, {"x": Column("<f4", (1, 8, 8))}, 10, mean=(0.5,), scale=(2.0,))
@@ -36,7 +37,8 @@ def options(union):
     ("registry", "wanted"),
     [
         (kinds.models, options(Model) - {WorkloadModel}),
-        (kinds.losses, options(Loss) - {AutoLoss}),
+        (kinds.losses, options(Loss) - {AutoLoss, MultiTask}),
+        (aim.tasks, set(get_args(Task))),
         (kinds.optimizers, options(Optimizer) - {OwnOptimizer}),
         (kinds.filters, options(Gradient)),
         (kinds.schedules, options(Schedule)),
@@ -49,6 +51,11 @@ def test_every_option_has_a_part_and_every_part_an_option(registry, wanted):
 
 def test_every_metric_belongs_to_a_task():
     assert set(TASK_OF) == set(get_args(Metric))
+
+
+def test_what_stands_for_all_options_holds_them_all():
+    assert set(LOSSES) == options(Loss) - {AutoLoss, MultiTask}
+    assert set(BUILT_IN) == options(Model) - {WorkloadModel}
 
 
 def test_two_parts_for_one_option_are_a_mistake():
@@ -75,20 +82,6 @@ def test_regression_answers_in_the_targets_units():
     torch.nn.init.zeros_(built.body[1].weight)
     torch.nn.init.zeros_(built.body[1].bias)
     assert built(torch.rand(4, 3)).eq(100).all()
-
-
-def test_losses_for_numbers_are_in_units_of_the_targets_deviation():
-    answers, batch = torch.tensor([[110.0], [100.0]]), {"y": torch.tensor([100.0, 100.0])}
-    assert kinds.losses.of(Mse(type="mse"))(Mse(type="mse"), NUMBERS)(answers, batch) == pytest.approx(0.5)
-    huber = Huber(type="huber", delta=0.5)
-    assert kinds.losses.of(huber)(huber, NUMBERS)(answers, batch) == pytest.approx(0.5 * (1 - 0.25) / 2)
-
-
-def test_cross_entropy_is_torchs_own():
-    chosen = CrossEntropy(type="cross_entropy", label_smoothing=0.2)
-    answers, batch = torch.randn(8, 10), {"y": torch.arange(8)}
-    expected = torch.nn.functional.cross_entropy(answers, batch["y"], label_smoothing=0.2)
-    assert kinds.losses.of(chosen)(chosen, IMAGES)(answers, batch) == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 from torch.nn import functional
 
 from contracts.request.loss import Huber
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Batch, losses
+from runtime.engine.kinds import Batch, Loss, losses
 
 
 @losses.part(Huber)
-def build(options: Huber, facts: Facts) -> Callable[[Tensor, Batch], Tensor]:
+def build(options: Huber, facts: Facts) -> Loss:
     """In units of the target's deviation, as `delta` is."""
     unit, delta = 1.0 / facts.target_scale, options.delta
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 from torch.nn import functional
 
 from contracts.request.loss import Mse
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Batch, losses
+from runtime.engine.kinds import Batch, Loss, losses
 
 
 @losses.part(Mse)
-def build(options: Mse, facts: Facts) -> Callable[[Tensor, Batch], Tensor]:
+def build(options: Mse, facts: Facts) -> Loss:
     """In units of the target's variance: 1.0 is what always answering the mean would cost."""
     unit = 1.0 / facts.target_scale
 

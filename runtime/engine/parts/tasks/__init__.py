@@ -1,0 +1,1 @@
+"""What a session can learn, one file each."""
