@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorde
 from runtime import audit
 from runtime.archive import Archive
 from runtime.client import Swarm
+from runtime.failpoints import NAMES
 from runtime.home import Home
 from runtime.settings import load
 
@@ -103,6 +104,7 @@ class Arena:
         self._mark = self.folder / "tmp"
         self._mark.mkdir(parents=True, exist_ok=True)
         self._watching: tuple[str, asyncio.Task[None]] | None = None
+        self._marks = 0
 
     async def swarm(self, *words: str, env: Mapping[str, str] | None = None) -> Ended:
         """Run one command of the command line, with `--json`."""
@@ -131,6 +133,11 @@ class Arena:
         """`swarm down`; nobody watches any more."""
         await self._unwatch()
         return await self.swarm("down")
+
+    def mark(self, place: str) -> Path:
+        """A file that is there once the place was passed; a new one for every life."""
+        self._marks += 1
+        return self._mark / f"{self._marks}-{place.replace(':', '-')}"
 
     def processes(self) -> list[Process]:
         """Everything that lives now and was started for this home, commands of ours excepted."""
@@ -332,6 +339,59 @@ async def risen(arena: Arena, tries: int = 3) -> None:
         if ended.code == 0:
             return
     raise AssertionError(f"{ended}\n{arena.home.host_log.read_text()[-3000:]}")
+
+
+@dataclass
+class Life:
+    """One life of a host in which places are armed; the file of each is there once it was passed."""
+
+    arena: Arena
+    host: int
+    marks: tuple[Path, ...]
+    fatal: bool
+
+    async def passed(self, patience: float = 60.0) -> None:
+        """Return when every place was passed; a host that is not dead by then is killed as well."""
+        try:
+            await _until(lambda: all(mark.exists() for mark in self.marks), patience)
+        except TimeoutError:
+            missing = [mark.name for mark in self.marks if not mark.exists()]
+            raise AssertionError(f"never passed: {missing}\n{self.arena.home.host_log.read_text()[-3000:]}") from None
+        if not self.fatal:
+            with suppress(ProcessLookupError):
+                os.kill(self.host, signal.SIGKILL)
+        await _until(lambda: self.host not in {one.pid for one in self.arena.processes()}, patience)
+
+
+async def risen_with(arena: Arena, *places: str) -> Life:
+    """A new host with these places armed; it is ready and has not died yet."""
+    await _until(lambda: not arena.victims("host"), 10.0)
+    armed = {place: arena.mark(place) for place in places}
+    ended = await arena.up(*(f"{place}@{mark}" for place, mark in armed.items()))
+    fatal = any(NAMES[place.partition(":")[0]].startswith("host") for place in places)
+    if ended.code:
+        if not any(mark.exists() for mark in armed.values()):
+            raise AssertionError(ended)
+        return Life(arena, 0, tuple(armed.values()), fatal=True)
+    return Life(arena, ended.json["host"]["pid"], tuple(armed.values()), fatal)
+
+
+async def dies_at(arena: Arena, place: str) -> None:
+    """A host that dies at this place before it is ready."""
+    life = await risen_with(arena, place)
+    await life.passed()
+
+
+async def grown(arena: Arena, session: str, by: int = 10, patience: float = 60.0) -> None:
+    """Return when the session's file holds so many more facts than now."""
+    goal = len(arena.facts(session)) + by
+    await _until(lambda: len(arena.facts(session)) >= goal, patience)
+
+
+async def _until(true: Callable[[], bool], patience: float) -> None:
+    async with asyncio.timeout(patience):
+        while not true():
+            await asyncio.sleep(0.02)
 
 
 def _is_over(arena: Arena, session: str) -> bool:

@@ -1,0 +1,117 @@
+"""Whatever is killed, wherever it stands: the session completes with the same bits; what was said is there, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import SwarmError
+from runtime.failpoints import NAMES
+from tests import chaos
+from tests.chaos import Arena, Result
+from tests.harness import small_request
+
+SEED = int(os.environ.get("CHAOS_SEED", "20261"))
+
+SMALL = small_request(training={"epochs": 80, "batch_size": 64}, early_stopping={"enabled": False})
+DIVERGING = small_request(optimizer={"type": "sgd", "learning_rate": 1000.0}, training={"epochs": 8, "batch_size": 64})
+
+BEFORE_A_SESSION = ("before-append:2", "between-append-and-ack:1")
+WHILE_IT_IS_ASKED_FOR = "between-genesis-and-reply"
+WHILE_IT_TRAINS = (
+    ("between-claim-and-child",),
+    ("before-window:3", "during-rename:2", "between-work-and-answer:9"),
+    ("between-blob-and-event:3", "between-event-and-host-log:20"),
+    ("between-ack-and-effect:1",),
+    ("between-append-and-ack:9",),
+    ("before-append:25",),
+)
+WHILE_IT_DRAINS = "between-drain-and-event"
+AT_ITS_END = (("before-completion",), ("before-seal",), ("after-seal",))
+WHILE_IT_IS_REPAIRED = (("between-ack-and-apply",), ("between-apply-and-next-window",))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """What the two requests come to when nobody disturbs them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    requests = {"small": SMALL, "diverging": DIVERGING}
+    return {name: asyncio.run(chaos.undisturbed(folder / name, request)) for name, request in requests.items()}
+
+
+def test_every_failpoint_is_killed_in_this_file() -> None:
+    lives = [*WHILE_IT_TRAINS, *AT_ITS_END, *WHILE_IT_IS_REPAIRED]
+    named = [*BEFORE_A_SESSION, WHILE_IT_IS_ASKED_FOR, WHILE_IT_DRAINS, *(one for life in lives for one in life)]
+    assert {one.partition(":")[0] for one in named} == set(NAMES)
+
+
+async def test_a_session_survives_a_kill_at_every_failpoint(tmp_path: Path, undisturbed: dict[str, Result]) -> None:
+    arena = Arena(tmp_path)
+    for place in BEFORE_A_SESSION:
+        await chaos.dies_at(arena, place)
+    request = await chaos.risen_with(arena, WHILE_IT_IS_ASKED_FOR)
+    with suppress(SwarmError):
+        await arena.submit(SMALL, "asked twice")
+    await request.passed()
+    for number, places in enumerate(WHILE_IT_TRAINS):
+        life = await chaos.risen_with(arena, *places)
+        if number == 0:
+            session = await arena.submit(SMALL, "asked twice")
+        await life.passed()
+    draining = await chaos.risen_with(arena, WHILE_IT_DRAINS)
+    await chaos.grown(arena, session)
+    assert (await arena.down()).code == 0
+    await draining.passed()
+    for places in AT_ITS_END:
+        await (await chaos.risen_with(arena, *places)).passed()
+    await end_of(arena, session, undisturbed["small"])
+
+
+async def test_a_repair_survives_a_kill_between_decision_and_effect(
+    tmp_path: Path, undisturbed: dict[str, Result]
+) -> None:
+    arena = Arena(tmp_path)
+    first, second = WHILE_IT_IS_REPAIRED
+    life = await chaos.risen_with(arena, *first)
+    session = await arena.submit(DIVERGING, "repaired")
+    await life.passed()
+    await (await chaos.risen_with(arena, *second)).passed()
+    await end_of(arena, session, undisturbed["diverging"])
+
+
+@pytest.mark.timeout(300)
+async def test_sessions_survive_twenty_kills_at_random_moments(tmp_path: Path, undisturbed: dict[str, Result]) -> None:
+    print(f"CHAOS_SEED={SEED}")
+    arena, rng, kills = Arena(tmp_path), random.Random(SEED), Counter[str]()
+    await chaos.risen(arena)
+    number = 0
+    while kills.total() < 20:
+        number += 1
+        session = await arena.submit(SMALL, f"session {number}")
+        kills += await chaos.torment(
+            arena, session, rng, 20 - kills.total(), kinds=("server", "host", "child"), longest=2.0
+        )
+        await arena.ended(session)
+        assert await arena.judge(session, undisturbed["small"]) == [], (SEED, number, kills)
+    assert set(kills) == {"server", "host", "child"}
+    await nobody_left(arena)
+
+
+async def end_of(arena: Arena, session: str, undisturbed: Result) -> None:
+    await chaos.risen(arena)
+    seen: dict[str, Any] = await arena.ended(session)
+    assert seen["sealed"]
+    assert await arena.judge(session, undisturbed) == []
+    await nobody_left(arena)
+
+
+async def nobody_left(arena: Arena) -> None:
+    assert (await arena.down()).code == 0
+    assert await arena.strays() == []
