@@ -17,11 +17,9 @@ def unanswered(session: Session, facts: Sequence[Fact], guests: Iterable[Key]) -
 
     A role answers one session in the order of its events, so that answer comes after all others.
     """
-    last = ((guest, _last_heard(guest, facts)) for guest in guests)
-    duties = (Duty(guest.role, WHAT, fact.id) for guest, fact in last if fact)
-    return tuple(
-        duty for duty in duties if not session.answers(duty.role, duty.cause) and duty.name not in session.waived
-    )
+    last = ((guest.role, _last_heard(guest, facts)) for guest in guests)
+    duties = (Duty(role, WHAT, fact.id) for role, fact in last if fact and not _answered(role, fact, facts))
+    return tuple(duty for duty in duties if duty.name not in session.waived)
 
 
 def _last_heard(guest: Key, facts: Sequence[Fact]) -> Fact | None:
@@ -29,6 +27,11 @@ def _last_heard(guest: Key, facts: Sequence[Fact]) -> Fact | None:
         if fact.name in guest.hears and fact.lane != guest.role and _means_something(fact):
             return fact
     return None
+
+
+def _answered(role: str, heard: Fact, facts: Sequence[Fact]) -> bool:
+    later = facts[heard.position :]
+    return any(fact.lane == role and fact.envelope.causationid == heard.id for fact in later)
 
 
 def _means_something(fact: Fact) -> bool:

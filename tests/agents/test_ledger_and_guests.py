@@ -229,3 +229,4 @@ async def test_a_guest_owes_one_answer_to_the_last_event_it_hears(tmp_path: Path
         summary = next(fact for fact in history.facts if fact.name == "resources.summarised")
         assert [(duty.role, duty.cause) for duty in unanswered(state, history.facts, [key])] == [(lane, summary.id)]
         assert unanswered(state, history.facts[: summary.position - 1], [key]) == ()
+        assert state.answered == {one for one in state.answered if not one.startswith("guest_")}
