@@ -152,6 +152,10 @@ class KeyStore:
                     raise error from None
         return self.load(role)
 
+    def forget(self, role: str) -> None:
+        """Delete the role's key: for one that was revoked, so that the next `ensure` makes another."""
+        self._path(role).unlink(missing_ok=True)
+
     def roles(self) -> tuple[str, ...]:
         """The roles that have a key here, sorted."""
         return tuple(sorted(path.stem for path in self.directory.glob("*.key")))

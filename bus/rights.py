@@ -60,6 +60,10 @@ class Users:
         subjects.lane_everywhere(subjects.GUEST + agent)
         return replace(self, guests={**self.guests, agent: nkeys.check_public(public)})
 
+    def without_guest(self, agent: str) -> Users:
+        """These users without that guest."""
+        return replace(self, guests={name: key for name, key in self.guests.items() if name != agent})
+
     @classmethod
     def of(cls, keys: Path, guests: Mapping[str, str] | None = None) -> Users:
         """The users whose seeds stand in a folder as NAME.seed, minted where they are missing."""

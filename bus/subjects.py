@@ -113,6 +113,12 @@ def parse(subject: str) -> Fact:
     return found
 
 
+def guest_of(subject: str) -> str:
+    """The lane of the guest who stored something under this subject, fact or not; empty when it was no guest."""
+    tokens = subject.split(".", 6)
+    return GUEST + tokens[5] if len(tokens) > 5 and tokens[4] == "guest" else ""
+
+
 def partition(session: str) -> str:
     """The partition and generation that a session id names."""
     if not _SESSION.fullmatch(session):

@@ -42,10 +42,15 @@ class Tail:
         self._pending: dict[str, list[Stored]] = {}
         self._undecided: tuple[int, str] | None = None
         self._listeners: list[Callable[[list[Fact]], None]] = []
+        self._onlookers: list[Callable[[Stored], None]] = []
 
     def listen(self, listener: Callable[[list[Fact]], None]) -> None:
         """Call a function with every batch of admitted facts, at once and in order."""
         self._listeners.append(listener)
+
+    def look_on(self, onlooker: Callable[[Stored], None]) -> None:
+        """Call a function with every message that is stored from now on, fact or not."""
+        self._onlookers.append(onlooker)
 
     async def run(self, *, after: int = 0) -> None:
         """Follow the log for ever, from behind `after`; `caught_up` is set once the present is reached."""
@@ -73,6 +78,8 @@ class Tail:
         """Admit one message and tell everybody who waits for it."""
         if stored.seq <= self.seq:
             return []
+        for onlooker in self._onlookers:
+            onlooker(stored)
         before, seen = len(self.admission.voids), len(self.voids)
         facts = self.admission.admit(stored)
         self._note_voids(before)
