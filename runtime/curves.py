@@ -1,0 +1,81 @@
+"""A session's figures over its steps, as rows of a table: pure functions of its facts, on the path alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from contracts.envelope import Fact
+from contracts.event import unpack
+from contracts.session import Session
+from contracts.trainer import AttemptEnded, ControlEvaluated, WindowRecorded
+from contracts.validator import CheckpointValidated
+
+Row = dict[str, Any]
+
+ORDER = ("step", "epoch", "segment", "loss", "loss_last", "learning_rate", "gradient_norm")
+
+
+def rows(session: Session, facts: Iterable[Fact]) -> list[Row]:
+    """One row per grid step, in order: the window that ended there, and what was evaluated and validated there."""
+    found: dict[int, Row] = {}
+    for fact in facts:
+        event = fact.event
+        if isinstance(event, WindowRecorded) and session.on_path(event.segment, event.last):
+            _row(found, event.last, event.segment).update(_window(event))
+        elif isinstance(event, ControlEvaluated) and session.on_path(event.segment, event.step):
+            _row(found, event.step, event.segment).update(event.values)
+        elif isinstance(event, CheckpointValidated) and session.on_path(event.segment, event.step):
+            prefix = "test_" if event.split == "test" else "val_"
+            row = _row(found, event.step, event.segment)
+            row.update({f"{prefix}{name}": value for name, value in event.metrics.items() if prefix + name not in row})
+    per_step = _epochs_per_step(session)
+    for step, row in found.items():
+        row["epoch"] = round(step * per_step, 4)
+    return [found[step] for step in sorted(found)]
+
+
+def columns(table: Iterable[Row]) -> list[str]:
+    """The names that occur in a table, the common ones first."""
+    seen = dict.fromkeys(name for row in table for name in row)
+    return [name for name in ORDER if name in seen] + [name for name in seen if name not in ORDER]
+
+
+def series(table: Iterable[Row], name: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one column, where it has any."""
+    points = [(row["step"], row[name]) for row in table if row.get(name) is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def seconds(facts: Iterable[Fact]) -> dict[str, float]:
+    """Where the time of training children went, all attempts together, as far as they lived to tell it."""
+    total: dict[str, float] = {}
+    for fact in facts:
+        if isinstance(fact.event, AttemptEnded):
+            for name, spent in fact.event.seconds.items():
+                total[name] = round(total.get(name, 0.0) + spent, 3)
+    return total
+
+
+def _row(found: dict[int, Row], step: int, segment: int) -> Row:
+    return found.setdefault(step, {"step": step, "epoch": 0.0, "segment": segment})
+
+
+def _window(event: WindowRecorded) -> Row:
+    losses = unpack(event.losses)
+    row: Row = {
+        "loss": sum(losses) / len(losses) if losses else None,
+        "loss_last": losses[-1] if losses else None,
+        "learning_rate": event.learning_rate,
+        "gradient_norm": event.gradient_norm,
+    }
+    for name, packed in event.scalars.items():
+        values = unpack(packed)
+        row[name] = sum(values) / len(values) if values else None
+    return row
+
+
+def _epochs_per_step(session: Session) -> float:
+    resolved = session.claim.resolved if session.claim else {}
+    rows_seen = resolved.get("batch", 0) * resolved.get("accumulate", 1)
+    return float(rows_seen / resolved["rows"]) if resolved.get("rows") else 0.0

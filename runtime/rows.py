@@ -1,0 +1,136 @@
+"""Rows that a person hands to a model, as the columns it was trained on; what does not fit is named by row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from contracts.errors import InvalidInput
+from runtime.engine.facts import Column, Facts
+
+Columns = dict[str, np.ndarray]
+
+
+def parse(text: str, form: str) -> Any:
+    """Plain rows from the text of a file; `form` is csv, json, jsonl, or nothing when it is to be seen."""
+    first = text.lstrip()[:1]
+    if form not in ("csv", "json", "jsonl"):
+        form = "json" if first in ("[", "{") else "csv"
+    if form == "csv":
+        return _csv(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if first != "[" or form == "jsonl":
+            return _lines(text)
+        raise InvalidInput(f"the rows are not JSON: {error}.", cure="Mend the JSON there.") from None
+
+
+def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
+    """Columns for a model: from lists of numbers, from objects by name, or from columns; raises `InvalidInput`."""
+    if hasattr(given, "to_dict"):
+        given = given.to_dict("records")
+    if isinstance(given, Mapping):
+        return _by_column(given, facts, inputs)
+    rows = list(given)
+    if not rows:
+        raise InvalidInput("there are no rows.", cure="Give one row or more.")
+    if isinstance(rows[0], Mapping):
+        return _by_name(rows, facts, inputs)
+    if tuple(inputs) != ("x",):
+        raise InvalidInput("this model takes several columns.", cure=f"Give objects with {', '.join(inputs)}.")
+    return {"x": _stacked(rows, "x", facts.columns["x"])}
+
+
+def _by_column(given: Mapping[str, Any], facts: Facts, inputs: Sequence[str]) -> Columns:
+    if not all(name in given for name in inputs):
+        return _by_name([given], facts, inputs)
+    found = {name: _stacked(list(given[name]), name, facts.columns[name]) for name in inputs}
+    counts = {name: len(one) for name, one in found.items()}
+    if len(set(counts.values())) != 1:
+        raise InvalidInput(f"the columns have different lengths: {counts}.", cure="Give one value per row in each.")
+    return found
+
+
+def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Columns:
+    if all(isinstance(row, Mapping) and all(name in row for name in inputs) for row in rows):
+        return {name: _stacked([row[name] for row in rows], name, facts.columns[name]) for name in inputs}
+    if tuple(inputs) != ("x",) or not facts.features:
+        raise InvalidInput("rows lack a column.", cure=f"Give objects with {', '.join(inputs)}.")
+    features = [[_feature(row, name, at) for name in facts.features] for at, row in enumerate(rows, 1)]
+    return {"x": _stacked(features, "x", facts.columns["x"])}
+
+
+def _feature(row: Any, name: str, at: int) -> float:
+    """One feature of a row; `colour=red` is whether its column `colour` says red."""
+    base, _, word = name.partition("=")
+    if isinstance(row, Mapping):
+        if name in row:
+            return _number(row[name], at, name)
+        if word and base in row:
+            return float(str(row[base]).strip() == word)
+    raise InvalidInput(f"row {at} has no {base if word else name!r}.", cure="Name the columns as in training.")
+
+
+def _number(value: Any, at: int, name: str) -> float:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InvalidInput(f"row {at}: {name} is {value!r}.", cure="Give a finite number.")
+    return found
+
+
+def _stacked(rows: Sequence[Any], name: str, column: Column) -> np.ndarray:
+    wanted, width = np.dtype(column.dtype), math.prod(column.shape)
+    found = np.empty((len(rows), *column.shape), wanted)
+    for at, row in enumerate(rows, 1):
+        try:
+            values = np.asarray(row, dtype=np.float64 if wanted.kind == "f" else wanted).reshape(-1)
+        except (TypeError, ValueError):
+            raise InvalidInput(f"row {at}: {name} is not all numbers.", cure="Give numbers.") from None
+        if values.size != width:
+            message = f"row {at}: {name} has {values.size} values, the model takes {width}."
+            raise InvalidInput(message, cure=f"Give rows of the shape {list(column.shape)}.")
+        if not np.isfinite(values).all():
+            raise InvalidInput(f"row {at}: {name} holds a value that is not finite.", cure="Give finite numbers.")
+        found[at - 1] = values.reshape(column.shape)
+    return found
+
+
+def _csv(text: str) -> list[Any]:
+    """Lists of numbers, or objects when the first line names the columns."""
+    lines = [row for row in csv.reader(io.StringIO(text)) if row]
+    if lines and not all(_is_number(cell) for cell in lines[0]):
+        head = [cell.strip() for cell in lines[0]]
+        for at, row in enumerate(lines[1:], 1):
+            if len(row) != len(head):
+                raise InvalidInput(f"row {at} has {len(row)} cells, the header {len(head)}.", cure="Mend the row.")
+        return [dict(zip(head, row, strict=True)) for row in lines[1:]]
+    return lines
+
+
+def _lines(text: str) -> list[Any]:
+    found = []
+    for at, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(orjson.loads(line))
+            except orjson.JSONDecodeError as error:
+                raise InvalidInput(f"line {at} is not JSON: {error}.", cure="Write one row per line.") from None
+    return found
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
