@@ -224,9 +224,11 @@ def _live() -> tuple[Json, Json, Json]:
     """What is not in the log: samples, presence, dead letters and the wish to try one again."""
     text = verbs.TEXT
     letter = verbs.thing({"session": text, "heard": text, "failure": text, "error": text})
+    passed = {"type": "string", "description": "An event that a guest heard and has nothing to say about."}
+    beat = verbs.thing({"role": text}, {"passed": passed})
     told = {
         "telemetry": ("swarm.tm.{pp}.{session}.{kind}", "Samples that may expire.", {"type": "object"}),
-        "heartbeat": ("swarm.sys.{role}.{instance}.hb", "An instance of a role is there.", verbs.thing({"role": text})),
+        "heartbeat": ("swarm.sys.{role}.{instance}.hb", "An instance of a role is there.", beat),
         "dead_letter": ("swarm.dlq.{role}", "A handler gave up; its failure is in the log.", letter),
         "redrive": ("swarm.redrive.{role}", "A dead letter is to be tried once more.", {"type": "object"}),
     }

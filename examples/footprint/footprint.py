@@ -1,13 +1,13 @@
-"""A guest: an agent from outside, with a key and a lane of its own. It tells what a session cost in energy."""
+"""A guest: an agent from outside, with a key and a lane of its own. It reads one kind of event and says another."""
 
-from stigmergy import Agent, Event, on
 from contracts.resource_monitor import ResourcesSummarised
+from stigmergy import Agent, Event, on
 
-WATTS_PER_CORE, GRAMS_PER_KWH = 8.0, 380.0
+WATTS, GRAMS_PER_KWH = 65.0, 380.0  # of a machine that is busy; of its electricity
 
 
 class FootprintEstimated(Event, wire="footprint.estimated"):
-    """What the session took, by the time its cores and its GPUs were busy."""
+    """What the session took, by how busy the machine and its GPUs were."""
 
     watt_hours: float
     grams_co2: float
@@ -18,6 +18,5 @@ class Footprint(Agent):
 
     @on
     async def weigh(self, seen: ResourcesSummarised) -> FootprintEstimated:
-        watts = WATTS_PER_CORE * seen.cpu_percent_mean / 100 + sum(gpu.get("watts_mean", 0.0) for gpu in seen.gpus)
-        hours = seen.seconds / 3600
-        return FootprintEstimated(watt_hours=watts * hours, grams_co2=watts * hours * GRAMS_PER_KWH / 1000)
+        joules = WATTS * seen.cpu_percent_mean / 100 * seen.seconds + sum(gpu["joules"] for gpu in seen.gpus)
+        return FootprintEstimated(watt_hours=joules / 3600, grams_co2=joules / 3.6e6 * GRAMS_PER_KWH)
