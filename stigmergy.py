@@ -1,4 +1,9 @@
-"""Stigmergy: everything a user imports. Agents, workloads, and a door into a running swarm."""
+"""Stigmergy: everything a user imports. Training and its results, agents, workloads, a door into a running swarm.
+
+session = stigmergy.train("request.yaml")     starts the swarm if needed, shows progress; works in a notebook
+session.metrics()                             a table: one row per recorded step
+model = stigmergy.load(session, "best")       a torch module, every digest verified
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ if TYPE_CHECKING:
     from runtime.client import Swarm
     from runtime.engine.workload import Workload
     from runtime.ground import Case
+    from runtime.handle import Session, load, metrics, train
 
 _HOMES = {
     "Agent": "runtime.agent",
@@ -17,13 +23,31 @@ _HOMES = {
     "Event": "contracts.event",
     "Exact": "contracts.event",
     "Say": "runtime.agent",
+    "Session": "runtime.handle",
     "Swarm": "runtime.client",
     "Workload": "runtime.engine.workload",
     "every": "runtime.agent",
+    "load": "runtime.handle",
+    "metrics": "runtime.handle",
     "on": "runtime.agent",
+    "train": "runtime.handle",
 }
 
-__all__ = ["Agent", "Case", "Event", "Exact", "Say", "Swarm", "Workload", "every", "on"]
+__all__ = [
+    "Agent",
+    "Case",
+    "Event",
+    "Exact",
+    "Say",
+    "Session",
+    "Swarm",
+    "Workload",
+    "every",
+    "load",
+    "metrics",
+    "on",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
