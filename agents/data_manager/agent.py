@@ -43,6 +43,7 @@ class DataManager(Agent):
             "session": session,
             "store": str(self.ground.blobs.root / "datasets"),
             "roots": [str(root) for root in self._roots()],
+            "trusted": list(self.ground.settings.trusted_data),
             "workloads": [one.as_json() for one in Workloads(home.root).needed({"data": data})],
         }
         log = home.session(session) / "preparation.log"

@@ -2,102 +2,119 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from agents.data_manager.table import Columns, Findings, Severity, Table, unusable
-from runtime.engine.chance import finalised, mix
-
-TOLERANCE = 0.05
-"""The share of rows that may be broken, or dropped as repeats, before somebody has to look."""
+from agents.data_manager.equality import firsts, keys_of, twins
+from agents.data_manager.findings import Findings, Severity
+from agents.data_manager.scratch import portions
+from agents.data_manager.table import Columns, Table, unusable
 
 RARE = 5
 IMBALANCE = 20
-_SEED = np.uint64(mix(0x524F5753))
+
+Places = Mapping[str, np.ndarray]
+"""For each split the places of its rows in the table's columns."""
 
 
-def without_repeats(table: Table, findings: Findings) -> Table:
-    """The table without exact repeats while they are rare; when they are common they are the data, and stay."""
-    names = sorted(table.columns)
-    first = firsts([table.columns[name] for name in names])
-    again = np.flatnonzero(first != np.arange(len(first)))
-    if not len(again):
-        return table
-    rare = len(again) <= TOLERANCE * table.size
-    for row in again:
-        where = f"row {table.number(int(row))} repeats row {table.number(int(first[row]))}"
-        findings.add("duplicate" if rare else "duplicate-kept", where, severity="warning")
-    return table.only(np.flatnonzero(first == np.arange(len(first)))) if rare else table
+class Rows:
+    """A table looked at as a whole; the keys of its features are computed once."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._x = keys_of([table.columns["x"]]) if "x" in table.columns else None
+
+    def without_repeats(self, findings: Findings, *, keep: bool) -> Table:
+        """The table without exact repeats; with `keep` they are only counted."""
+        table = self._table
+        if self._x is None:
+            return table
+        names = sorted(set(table.columns) - {"x"})
+        others = [table.columns[name] for name in names]
+        others += [one for one in (table.groups, table.times) if one is not None]
+        keys = keys_of(others) * np.uint64(3) ^ self._x if others else self._x
+        first = firsts([table.columns["x"], *others], keys)
+        again = np.flatnonzero(first != np.arange(len(first)))
+        for place in again:
+            where = f"{table.where(int(place))} repeats {table.where(int(first[place]))}"
+            if keep:
+                findings.add("duplicate-kept", where)
+            else:
+                findings.set_aside("duplicate", where)
+        if keep or not len(again):
+            return table
+        return dataclasses.replace(table, chosen=np.flatnonzero(first == np.arange(len(first))))
+
+    def look(self, table: Table, findings: Findings) -> None:
+        """Notice contradictions, classes that are hardly there, and features that never change."""
+        if table.task == "classification":
+            if self._x is not None:
+                _contradictions(table, self._x, findings)
+            _classes(table, findings)
+        if self._x is not None:
+            _constants(table, findings)
+
+    def without_leaks(self, places: Places, findings: Findings, *, keep: bool) -> dict[str, np.ndarray]:
+        """The splits without rows of val and test whose features are also in train: what they measure is memory.
+
+        With `keep` they stay, and are only counted.
+        """
+        found = dict(places)
+        for name in ("val", "test"):
+            if self._x is None or name not in places:
+                continue
+            twin = twins(self._table.columns["x"], self._x, places[name], places["train"])
+            leaks = np.flatnonzero(twin >= 0)
+            severity: Severity = "warning" if len(leaks) > 0.01 * len(twin) else "note"
+            for leak in leaks:
+                ours, theirs = int(places[name][leak]), int(twin[leak])
+                where = f"{name} {self._table.where(ours)} is train {self._table.where(theirs)}"
+                if keep:
+                    findings.add(f"leak-{name}", where, severity=severity)
+                else:
+                    findings.set_aside(f"leak-{name}", where)
+            if not keep:
+                found[name] = places[name][twin < 0]
+        return found
 
 
-def look_at_rows(table: Table, findings: Findings) -> None:
-    """Notice contradictions, classes that are hardly there, and features that never change."""
-    if "x" in table.columns and table.task == "classification":
-        _contradictions(table, findings)
-    if table.task == "classification":
-        _classes(table, findings)
-    if "x" in table.columns:
-        _constants(table, findings)
-
-
-def look_at_splits(splits: Mapping[str, Columns], rows: Mapping[str, np.ndarray], findings: Findings) -> None:
-    """Notice rows of val and test whose features are also in train: what they measure is memory."""
-    if "x" not in splits["train"]:
-        return
+def look_at_given(splits: Mapping[str, Columns], findings: Findings) -> None:
+    """Notice leaks between splits that the source has made itself."""
     for name in ("val", "test"):
-        if name not in splits:
-            continue
-        size = len(splits["train"]["x"])
-        first = firsts([np.concatenate([splits["train"]["x"], splits[name]["x"]])])[size:]
-        leaks = np.flatnonzero(first < size)
-        severity: Severity = "warning" if len(leaks) > 0.01 * len(first) else "note"
-        for leak in leaks:
-            where = f"{name} row {rows[name][leak]} is train row {rows['train'][first[leak]]}"
-            findings.add(f"leak-{name}", where, severity=severity)
+        if name in splits and "x" in splits[name] and "x" in splits["train"]:
+            train, other = len(splits["train"]["x"]), len(splits[name]["x"])
+            both = np.concatenate([splits["train"]["x"], splits[name]["x"]])
+            twin = twins(both, keys_of([both]), np.arange(train, train + other), np.arange(train))
+            leaks = np.flatnonzero(twin >= 0)
+            severity: Severity = "warning" if len(leaks) > 0.01 * other else "note"
+            for leak in leaks:
+                where = f"{name} row {leak + 1} is train row {twin[leak] + 1}"
+                findings.add(f"leak-{name}", where, severity=severity)
 
 
-def look_at_classes(splits: Mapping[str, Columns], labels: tuple[str, ...], findings: Findings) -> None:
+def look_at_classes(trained: np.ndarray, labels: tuple[str, ...], findings: Findings) -> None:
     """Notice classes that are never trained; refuse a target with fewer than two classes."""
-    trained = np.bincount(splits["train"]["y"], minlength=len(labels))
-    if np.count_nonzero(trained) < 2:
+    counts = np.bincount(trained, minlength=len(labels))
+    if np.count_nonzero(counts) < 2:
         cure = "Choose another target, or more rows."
         raise unusable("data", "fewer than two classes are left to train with", cure)
-    for label, count in zip(labels, trained, strict=False):
+    for label, count in zip(labels, counts, strict=False):
         if not count:
             findings.add("untrained-class", repr(label), severity="warning")
 
 
-def firsts(columns: list[np.ndarray]) -> np.ndarray:
-    """For every row the first row that is equal to it, byte for byte; itself when there is none."""
-    size = len(columns[0])
-    keys = np.full(size, _SEED, np.uint64)
-    for column in columns:
-        for part in np.ascontiguousarray(column).reshape(size, -1).T:
-            keys = finalised(keys * np.uint64(3) ^ _words(part))
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    found: np.ndarray = first[inverse].astype(np.int64)
-    # Keys of 64 bits could collide; only rows that really are equal count.
-    for column in columns:
-        differs = (column != column[found]).reshape(size, -1).any(axis=1)
-        found[differs] = np.flatnonzero(differs)
-    return found
-
-
-def _words(part: np.ndarray) -> np.ndarray:
-    unsigned = np.ascontiguousarray(part).view(f"u{part.dtype.itemsize}")
-    return unsigned.astype(np.uint64)
-
-
-def _contradictions(table: Table, findings: Findings) -> None:
-    first = firsts([table.columns["x"]])
-    for row in np.flatnonzero(table.columns["y"] != table.columns["y"][first]):
-        where = f"row {table.number(int(row))} and row {table.number(int(first[row]))}"
+def _contradictions(table: Table, keys: np.ndarray, findings: Findings) -> None:
+    first = firsts([table.columns["x"]], keys)
+    y = table.columns["y"]
+    for place in np.flatnonzero(y != y[first]):
+        where = f"{table.where(int(place))} and {table.where(int(first[place]))}"
         findings.add("contradiction", where, severity="warning")
 
 
 def _classes(table: Table, findings: Findings) -> None:
-    counts = np.bincount(table.columns["y"], minlength=len(table.labels))
+    counts = np.bincount(table.columns["y"][table.places], minlength=len(table.labels))
     for label, count in zip(table.labels, counts, strict=False):
         if count < RARE:
             findings.add("rare-class", f"{label!r} has {count} rows")
@@ -107,7 +124,12 @@ def _classes(table: Table, findings: Findings) -> None:
 
 
 def _constants(table: Table, findings: Findings) -> None:
-    x = table.columns["x"].reshape(table.size, -1)
-    for index in np.flatnonzero((x == x[0]).all(axis=0)):
-        name = table.features[index] if len(table.features) == x.shape[1] else f"feature {index + 1}"
+    x = table.columns["x"]
+    same = np.ones(int(np.prod(x.shape[1:], dtype=np.int64)), bool)
+    for part in portions(x):
+        if not same.any():
+            return
+        same &= (x[part] == x[0]).reshape(part.stop - part.start, -1).all(axis=0)
+    for index in np.flatnonzero(same):
+        name = table.features[index] if len(table.features) == len(same) else f"feature {index + 1}"
         findings.add("constant-feature", repr(name))

@@ -19,12 +19,10 @@ from typing import Any
 
 from blake3 import blake3
 
-from agents.data_manager.table import Columns
 from contracts.errors import Full, NotFound, NotVerified
-from runtime.engine.dataset import Dataset, Manifest, write
-from runtime.engine.facts import Facts
+from runtime.engine.dataset import Dataset, Manifest
 
-PREPARATION = 1
+PREPARATION = 2
 """Raised when the same source would now be prepared differently, so that nobody is given the old rows for new ones."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -52,19 +50,24 @@ class Store:
         except (FileNotFoundError, NotFound, NotVerified, ValueError, KeyError, TypeError):
             return None
 
-    def keep(self, key: str, splits: Mapping[str, Columns], facts: Facts, findings: list[dict[str, Any]]) -> Kept:
-        """Write the dataset, unless it stands already, and note what it was made of; `Full` without room."""
+    @contextmanager
+    def room(self) -> Iterator[Path]:
+        """A directory of one's own, locked while its maker lives; what the dead have left is removed. `Full` without
+        room."""
         try:
             with self._fresh() as fresh:
-                manifest = write(fresh, splits, facts)
-                with _locked(self.root):
-                    self._place(fresh, manifest.root)
-            self._write_note(key, {"root": manifest.root, "findings": findings})
+                yield fresh
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             cure = "Free space, or choose a home on another disk."
             raise Full(f"there is no room for the dataset in {self.root}: {error.strerror}.", cure=cure) from error
+
+    def keep(self, key: str, fresh: Path, manifest: Manifest, findings: list[dict[str, Any]]) -> Kept:
+        """Put a finished dataset into its place, unless it stands already, and note what it was made of."""
+        with _locked(self.root):
+            self._place(fresh, manifest.root)
+        self._write_note(key, {"root": manifest.root, "findings": findings})
         return Kept(manifest, findings)
 
     def _place(self, fresh: Path, root: str) -> None:
@@ -82,7 +85,6 @@ class Store:
 
     @contextmanager
     def _fresh(self) -> Iterator[Path]:
-        """A directory of one's own, locked while its maker lives; what the dead have left is removed."""
         self.root.mkdir(parents=True, exist_ok=True)
         fresh = self.root / f".new-{secrets.token_hex(8)}"
         with _locked(self.root):

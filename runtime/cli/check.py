@@ -55,6 +55,7 @@ async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
             store = Path(folder)
             args = {"data": asked["data"], "session": "", "store": folder, "workloads": named}
             args["roots"] = [str(call.home.root.parent), *call.settings.data_roots]
+            args["trusted"] = list(call.settings.trusted_data)
             prepared = await _ask(children, PREPARE, args, torch_profile(), "prepare", store)
             _refuse(prepared.get("problems", ()))
             dataset = str(store / prepared["root"])

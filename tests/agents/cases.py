@@ -35,7 +35,7 @@ class Place:
             blobs=self.blobs,
             children=children,
             wire=MemoryBus(),
-            settings=SimpleNamespace(data_roots=tuple(data_roots)),
+            settings=SimpleNamespace(data_roots=tuple(data_roots), trusted_data=()),
             tail=SimpleNamespace(histories=self.histories),
         )
 

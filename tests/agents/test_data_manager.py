@@ -15,7 +15,7 @@ import pytest_asyncio
 from agents.data_manager.agent import DataManager
 from agents.data_manager.allowed import opened
 from agents.data_manager.jobs.prepare import main
-from agents.data_manager.quality import firsts
+from agents.data_manager.equality import firsts
 from agents.data_manager.sources.csv_text import CsvText
 from agents.data_manager.splitting import assigned
 from agents.data_manager.store import Store
@@ -158,7 +158,7 @@ def test_what_a_dead_preparation_left_behind_is_removed(bench: Bench) -> None:
 
 
 def test_what_a_living_preparation_writes_is_left_alone(bench: Bench) -> None:
-    with Store(bench.store)._fresh() as fresh:
+    with Store(bench.store).room() as fresh:
         bench.prepared({"source": "iris"})
         assert fresh.exists()
     assert not fresh.exists()
@@ -253,7 +253,7 @@ def test_semicolons_byte_order_marks_and_blank_lines_are_understood(bench: Bench
         (",4,odd", "missing", "row 7 (line 8): no value in 'length'"),
         ("1,NA,odd", "missing", "row 7 (line 8): no value in 'width'"),
         ("1,inf,odd", "non-finite", "row 7 (line 8): 'inf' in 'width'"),
-        ("1,1e39,odd", "non-finite", "row 7: a value beyond 3.4e38"),
+        ("1,1e39,odd", "non-finite", "row 7 (line 8): a value beyond 3.4e38 in 'width'"),
         ("1,2,", "unlabelled", "row 7 (line 8): no value in 'kind'"),
         ("3.5,9,odd", "duplicate", "row 7 repeats row 3"),
     ],
@@ -275,19 +275,38 @@ def test_too_many_broken_rows_are_refused_with_every_reason_and_its_cure(bench: 
     assert all("5%" in one["cure"] for one in problems)
 
 
-def test_common_repeats_are_the_data_and_stay(bench: Bench) -> None:
-    text = "a,kind\n" + "".join(f"{n % 5},{'ab'[n % 5 % 2]}\n" for n in range(100))
-    said = bench.prepared(bench.csv(text))
-    assert said.rows == 100
-    assert finding(said, "duplicate-kept").count == 95
-
-
-def test_rows_of_val_that_are_also_in_train_are_found(bench: Bench) -> None:
-    text = "a,b,kind\n" + "".join(f"{n},1,{'ab'[n % 2]}\n{n},1,{'ba'[n % 2]}\n" for n in range(100))
-    said = bench.prepared(bench.csv(text))
+def test_common_repeats_are_refused_unless_they_are_the_data(bench: Bench) -> None:
+    text = "a,kind\n" + "".join(f"{n % 12},{'ab'[n % 12 % 2]}\n" for n in range(120))
+    (problem,) = bench.rejected(bench.csv(text))
+    assert "108 of 120 rows are duplicate (row 13 repeats row 1;" in problem["message"]
+    assert "`duplicates: keep`" in problem["cure"]
+    said = bench.prepared(bench.csv(text) | {"duplicates": "keep"})
+    assert said.rows == 120
+    assert finding(said, "duplicate-kept").count == 108
     assert finding(said, "leak-val").severity == "warning"
+
+
+def test_rows_of_val_that_are_also_in_train_are_refused_when_they_are_many(bench: Bench) -> None:
+    text = "a,b,kind\n" + "".join(f"{n},1,{'ab'[n % 2]}\n{n},1,{'ba'[n % 2]}\n" for n in range(100))
+    problems = bench.rejected(bench.csv(text))
+    assert [one["path"] for one in problems] == ["data.split", "data.split"]
+    assert "of 20 val rows are also in train (val row" in problems[0]["message"]
+    assert "5%" in problems[0]["cure"]
+    said = bench.prepared(bench.csv(text) | {"duplicates": "keep"})
     assert finding(said, "contradiction").count == 100
     assert finding(said, "constant-feature").where == ["'b'"]
+
+
+def test_few_rows_of_val_that_are_also_in_train_are_set_aside_and_named(bench: Bench) -> None:
+    lines = [f"{n},{'ab'[n % 2]}" for n in range(400)] + [f"{n},{'ba'[n % 2]}" for n in range(0, 400, 100)]
+    said = bench.prepared(bench.csv("a,kind\n" + "\n".join(lines)) | {"tolerance": 0.2})
+    leaks = [one for name in ("leak-val", "leak-test") if (one := finding(said, name))]
+    assert said.rows == 404 - sum(one.count for one in leaks)
+    assert leaks
+    assert all(" is train row " in where for one in leaks for where in one.where)
+    again = Bench(bench.root).dataset(said)
+    train = set(again.columns("train")["x"].reshape(-1).tolist())
+    assert not train & set(again.columns("val")["x"].reshape(-1).tolist())
 
 
 def test_only_rows_that_are_really_equal_are_repeats() -> None:
@@ -327,7 +346,7 @@ def test_a_table_that_cannot_be_meant_is_refused(
 
 def test_a_target_of_words_is_no_regression(bench: Bench) -> None:
     (problem,) = bench.rejected(bench.csv(table()) | {"task": "regression"})
-    assert "holds words such as 'odd'" in problem["message"]
+    assert "holds words such as 'even'" in problem["message"]
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(bench: Bench) -> None:
@@ -336,7 +355,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(bench: Bench) -> None:
         text = CsvText(file, bench.tell)  # type: ignore[arg-type]
         Path(data["path"]).write_text(table().replace("3.5", "4.5"))
         with pytest.raises(InvalidRequest, match="changed while it was read"):
-            list(text.rows(text.header("kind")))
+            list(text.blocks(text.names()))
 
 
 # Which files may be read.
@@ -453,7 +472,7 @@ def test_rows_of_a_workload_that_are_not_finite_are_set_aside(bench: Bench, own:
     [
         ("uneven", "the columns differ in length"),
         ("objects", "the column 'x' has the dtype '|O'"),
-        ("worse", "of 40 rows hold numbers that are not finite"),
+        ("worse", "20 of 40 rows are non-finite"),
         ("strange", "gave the splits 'first'"),
         ("list", "gave list, not columns"),
         ("nothing", "has no data of its own"),
@@ -521,6 +540,7 @@ async def test_a_long_reading_says_how_far_it_is(tmp_path: Path, children: Child
     words = ["x" * 2000, "y" * 2000]
     (tmp_path / "wide.csv").write_text("a,kind\n" + "".join(f"{words[n % 2]},{n % 2}\n" for n in range(5000)))
     data = {"source": "csv", "path": str(tmp_path / "wide.csv"), "target": "kind"}
+    data["duplicates"] = "keep"
     history = place.session({"data": data, "model": MLP})
     async with place.ground.wire.hear(subjects.telemetry(history.id, "preparing")) as heard:
         (said,) = await place.react(DataManager(place.ground), "prepare", history, history.facts[0])

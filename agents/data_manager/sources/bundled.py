@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from agents.data_manager.table import Columns, Findings, Table, unusable
+from agents.data_manager.findings import Findings
+from agents.data_manager.table import Columns, Table, unusable
 from contracts.request.data import BreastCancer, Diabetes, Digits, Iris, Wine
 
 Bundle = Digits | BreastCancer | Wine | Iris | Diabetes

@@ -8,7 +8,8 @@ import math
 import numpy as np
 from blake3 import blake3
 
-from agents.data_manager.table import Findings, Table
+from agents.data_manager.findings import Findings
+from agents.data_manager.table import Table
 from contracts.request.data import Blobs, Circles
 from runtime.engine.chance import mix, uniform
 

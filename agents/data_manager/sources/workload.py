@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from agents.data_manager.quality import TOLERANCE
-from agents.data_manager.table import Columns, Findings, Kind, Table, unusable
+from agents.data_manager.findings import Findings
+from agents.data_manager.table import Columns, Kind, Table, unusable
 from contracts.request.data import WorkloadData
 from runtime.engine.workload import find, options_of
 
@@ -30,6 +31,7 @@ class OwnRows:
         """The rows, or the splits that the workload made; rows with numbers that are not finite are left out."""
         if "" in self._splits:
             table = _table(self._splits[""])
+            findings.rows = table.length
             return _finite(table, findings)
         for name, columns in self._splits.items():
             if broken := int((~_sound(columns)).sum()):
@@ -111,11 +113,6 @@ def _sound(columns: Columns) -> np.ndarray:
 
 def _finite(table: Table, findings: Findings) -> Table:
     sound = _sound(table.columns)
-    broken = np.flatnonzero(~sound)
-    for row in broken:
-        findings.add("non-finite", f"row {table.number(int(row))}", severity="warning")
-    if len(broken) > TOLERANCE * table.size:
-        places = ", ".join(findings.places("non-finite"))
-        message = f"{len(broken)} of {table.size} rows hold numbers that are not finite ({places})"
-        raise unusable(_PLACE, message, f"Leave them out in `data`; up to {TOLERANCE:.0%} are left out for you.")
-    return table.only(np.flatnonzero(sound)) if len(broken) else table
+    for place in np.flatnonzero(~sound):
+        findings.set_aside("non-finite", table.where(int(place)))
+    return table if sound.all() else dataclasses.replace(table, chosen=np.flatnonzero(sound))

@@ -1,0 +1,102 @@
+"""What is noticed about rows: each kind with its count and first places, and a list of all that were set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import orjson
+
+from contracts.errors import Problem
+
+Severity = Literal["note", "warning"]
+
+PLACES = 10
+"""How many places of one kind of finding are named; all of them are counted, and listed when rows were set aside."""
+
+SET_ASIDE = "set-aside.jsonl"
+
+CURES: Mapping[str, str] = {
+    "corrupt": "Correct these rows or remove them.",
+    "missing": "Fill the gaps, or name the columns that have them in `ignore`.",
+    "non-finite": "Correct these values or remove the rows.",
+    "unlabelled": "Label these rows or remove them.",
+    "too-small": "Remove them, or lower `data.quality.min_side`.",
+    "blurred": "Remove them, or lower `data.quality.min_sharpness`.",
+    "flat": "Remove them, or lower `data.quality.min_contrast`.",
+    "plain": "Remove them, or lower `data.quality.min_complexity`.",
+    "duplicate": "Remove them, or write `duplicates: keep` when equal rows are the data.",
+}
+"""The kinds of rows that are set aside, in the order in which they are complained about."""
+
+
+class Findings:
+    """What was noticed, each kind once. `rows` is how many the source has, broken ones included."""
+
+    def __init__(self, directory: Path, files: ExitStack) -> None:
+        self.rows = 0
+        self._files = files
+        self._found: dict[str, dict[str, Any]] = {}
+        self._directory = directory
+        self._list: IO[bytes] | None = None
+
+    def add(self, kind: str, where: str = "", *, count: int = 1, severity: Severity = "note") -> None:
+        """One more thing of this kind; the severity of a kind is that of its last."""
+        one = self._found.setdefault(kind, {"kind": kind, "count": 0, "where": [], "severity": severity})
+        one["count"] += count
+        one["severity"] = severity
+        if where and len(one["where"]) < PLACES:
+            one["where"].append(where)
+
+    def set_aside(self, kind: str, where: str) -> None:
+        """One more row that cannot be used, and why; all of them are listed beside the dataset."""
+        self.add(kind, where, severity="warning")
+        if self._list is None:
+            self._list = self._files.enter_context((self._directory / SET_ASIDE).open("wb"))
+        self._list.write(orjson.dumps({"kind": kind, "where": where}) + b"\n")
+
+    def close(self) -> None:
+        """The list of the rows that were set aside is complete."""
+        if self._list is not None:
+            self._list.close()
+
+    def count(self, kind: str) -> int:
+        """How often this was noticed."""
+        return int(self._found[kind]["count"]) if kind in self._found else 0
+
+    def places(self, kind: str) -> list[str]:
+        """Where it was noticed first."""
+        return list(self._found[kind]["where"]) if kind in self._found else []
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._found.values())
+
+
+def too_many(findings: Findings, tolerance: float, path: str) -> list[Problem]:
+    """Every kind of broken row, when together they are more than may be set aside; else nothing."""
+    broken = [kind for kind in CURES if findings.count(kind)]
+    if sum(findings.count(kind) for kind in broken) <= tolerance * findings.rows:
+        return []
+    allowed = f"Up to {100 * tolerance:g}% of the rows are set aside for you (`data.tolerance`)."
+    return [
+        Problem(path, _complaint(findings, kind, findings.rows, "rows"), f"{CURES[kind]} {allowed}") for kind in broken
+    ]
+
+
+def leaking(findings: Findings, sizes: Mapping[str, int], tolerance: float) -> list[Problem]:
+    """The splits in which more rows are also in train than may be set aside."""
+    cure = (
+        "Remove them, name the column that binds them in `split.group`, or write `duplicates: keep`. "
+        f"Up to {100 * tolerance:g}% of a split are set aside for you (`data.tolerance`)."
+    )
+    return [
+        Problem("data.split", _complaint(findings, f"leak-{name}", size, f"{name} rows", "also in train"), cure)
+        for name, size in sizes.items()
+        if findings.count(f"leak-{name}") > tolerance * size
+    ]
+
+
+def _complaint(findings: Findings, kind: str, rows: int, what: str, how: str = "") -> str:
+    return f"{findings.count(kind)} of {rows} {what} are {how or kind} ({'; '.join(findings.places(kind)[:3])})"

@@ -1,0 +1,82 @@
+"""From an opened source to a dataset in a directory: read, set aside, split, refuse or write, describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from agents.data_manager import quality
+from agents.data_manager.findings import Findings, leaking, too_many
+from agents.data_manager.splitting import Splits, assigned
+from agents.data_manager.table import Around, Source, Table, unusable
+from agents.data_manager.writing import beside, written, written_as_given
+from contracts.errors import InvalidRequest
+from contracts.request.data import Data, File, Foreign
+from runtime.engine.dataset import Manifest, mapped, publish
+from runtime.engine.facts import describe
+
+MANY = 1000
+"""With so many features or more their names are not kept."""
+
+
+def prepared(data: Data, source: Source, around: Around, findings: Findings, directory: Path) -> Manifest:
+    """The finished dataset; raises `InvalidRequest` with every reason why there is none."""
+    table = source.read(findings)
+    if table.given:
+        quality.look_at_given(table.given, findings)
+        stored = written_as_given(directory, table.given)
+    else:
+        table, places = _divided(data, table, findings)
+        stored = written(directory, table, places, data.synthetic, findings, around.tell)
+    splits = {
+        name: {column: mapped(directory, one, "r") for column, one in columns.items()}
+        for name, columns in stored.items()
+    }
+    if table.task == "classification":
+        quality.look_at_classes(np.asarray(splits["train"]["y"]), table.labels, findings)
+    features = table.features if len(table.features) < MANY else ()
+    extra = beside(directory, findings)
+    facts = describe(splits, table.task, labels=table.labels, features=features, extra=extra)
+    return publish(directory, stored, facts)
+
+
+def _divided(data: Data, table: Table, findings: Findings) -> tuple[Table, Splits]:
+    """The places of every split's rows, once those that cannot be used are set aside and are not too many."""
+    keep = not table.foreign or (isinstance(data, File) and data.duplicates == "keep")
+    rows = quality.Rows(table)
+    table = rows.without_repeats(findings, keep=keep) if table.foreign else table
+    rows.look(table, findings)
+    split = _split(data, table, findings)
+    sizes = {name: len(rows_of) for name, rows_of in split.items() if name != "train"}
+    places = rows.without_leaks(split, findings, keep=keep)
+    if isinstance(data, Foreign):
+        place = "data.path" if isinstance(data, File) else "data.workload"
+        problems = too_many(findings, data.tolerance, place)
+        problems += [] if keep else leaking(findings, sizes, data.tolerance)
+        if problems:
+            raise InvalidRequest(problems)
+    if empty := [name for name, chosen in places.items() if not len(chosen)]:
+        cure = "Give it a larger share, or more rows."
+        raise unusable("data.split", f"no row is left in the split {empty[0]!r}", cure)
+    return table, places
+
+
+def _split(data: Data, table: Table, findings: Findings) -> Splits:
+    split, places = data.split, table.places
+    for name, column, found in (("group", split.group, table.groups), ("time", split.time, table.times)):
+        if column and found is None:
+            cure = f"Leave `split.{name}` out, or name a source with columns."
+            raise unusable(f"data.split.{name}", f"the source {data.source!r} has no column {column!r}", cure)
+    classified = table.task == "classification"
+    if split.stratify is True and (not classified or split.group):
+        findings.add("not-stratified", "whole groups are kept" if classified else f"the task is {table.task}")
+    stratified = classified and split.stratify is not False
+    chosen = assigned(
+        len(places),
+        split,
+        table.columns["y"][places] if stratified else None,
+        groups=None if table.groups is None else table.groups[places],
+        times=None if table.times is None else table.times[places],
+    )
+    return {name: places[at] for name, at in chosen.items()}

@@ -1,0 +1,59 @@
+"""Room on the disk for rows that memory may not hold, while a dataset is prepared. Nothing here is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+CHUNK = 4 << 20
+"""About how many bytes of rows are held in memory at a time."""
+
+
+class Scratch:
+    """Columns that grow in the files of one directory."""
+
+    def __init__(self, directory: Path, files: ExitStack) -> None:
+        self._directory, self._files = directory, files
+        self._count = 0
+
+    def column(self, dtype: np.dtype | type, shape: tuple[int, ...] = ()) -> Growing:
+        """A new column with rows of this type and shape."""
+        path = self.file()
+        return Growing(path, self._files.enter_context(path.open("wb")), np.dtype(dtype), shape)
+
+    def file(self) -> Path:
+        """A name that nobody else uses."""
+        self._count += 1
+        return self._directory / f"{self._count}"
+
+
+class Growing:
+    """A column to which rows are appended, and which is an array when it is done."""
+
+    def __init__(self, path: Path, file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self._path, self._file, self._dtype, self._shape = path, file, dtype, shape
+        self.size = 0
+
+    def append(self, rows: np.ndarray) -> None:
+        """Put rows behind those that are there."""
+        self._file.write(np.ascontiguousarray(rows, self._dtype).reshape(-1).view(np.uint8).data)
+        self.size += len(rows)
+
+    def done(self) -> np.ndarray:
+        """All rows, mapped and read-only."""
+        self._file.close()
+        shape = (self.size, *self._shape)
+        if 0 in shape:
+            return np.empty(shape, self._dtype)
+        return np.memmap(self._path, self._dtype, "r", shape=shape)
+
+
+def portions(column: np.ndarray, size: int = CHUNK) -> Iterator[slice]:
+    """The rows of a column in portions of about `size` bytes."""
+    width = max(1, column.dtype.itemsize * int(np.prod(column.shape[1:], dtype=np.int64)))
+    step = max(1, size // width)
+    return (slice(first, min(first + step, len(column))) for first in range(0, len(column), step))

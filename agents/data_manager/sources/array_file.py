@@ -1,0 +1,206 @@
+"""Arrays in a file as features and target, whatever its format: one pass, portion by portion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from agents.data_manager.findings import Findings
+from agents.data_manager.scratch import CHUNK, Growing, Scratch
+from agents.data_manager.sources.cells import Reading as Readings
+from agents.data_manager.sources.cells import Said, group_of, label_of, time_of
+from agents.data_manager.sources.target import of_numbers, of_words
+from agents.data_manager.table import Table, Tell, unusable
+from contracts.request.data import Arrays
+
+_IMAGE_AXES = {"none": 0, "hw": 2, "hwc": 3, "chw": 3}
+
+
+class Given(Protocol):
+    """One array of a file: its dtype, its shape, and its rows from one place to another."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Some rows."""
+        ...
+
+
+class Opened(Protocol):
+    """An opened file of arrays."""
+
+    digest: str
+
+    def array(self, name: str, place: str) -> Given:
+        """The array of that name; raises `InvalidRequest` naming `place` in the request when there is none."""
+        ...
+
+    def checked(self, findings: Findings) -> None:
+        """Called when all was read: raises when the file has changed meanwhile."""
+        ...
+
+
+class ArrayFile:
+    """One opened file; its digest is that of its bytes."""
+
+    def __init__(self, data: Arrays, opened: Opened, scratch: Scratch, tell: Tell) -> None:
+        self.name = data.path
+        self.digest = opened.digest
+        self._data, self._opened, self._scratch, self._tell = data, opened, scratch, tell
+
+    def read(self, findings: Findings) -> Table:
+        """The sound rows: those with finite numbers and a label."""
+        arrays = self._arrays()
+        x, kept = arrays["x"], self._growing(arrays)
+        labels: dict[str, int] = {}
+        step = max(1, CHUNK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:], dtype=np.int64))))
+        for first in range(0, x.shape[0], step):
+            last = min(first + step, x.shape[0])
+            parts = {name: one.rows(first, last) for name, one in arrays.items()}
+            self._take(first, parts, labels, kept, findings)
+            self._tell(last, x.shape[0])
+        self._opened.checked(findings)
+        done = {name: one.done() for name, one in kept.items()}
+        if not len(done["rows"]):
+            raise unusable("data.path", "the arrays have no rows", "Give them some rows that are sound.")
+        name, task = self._data.y, self._data.task
+        if labels:
+            kind, y, named = of_words(done["y"].astype(np.int64), labels, name, task, "data.y")
+        else:
+            kind, y, named = of_numbers(np.asarray(done["y"]), name, task, "data.y", findings)
+        columns = {"x": done["x"], "y": y}
+        return Table(
+            kind, columns, named, (), done["rows"], groups=done.get("group"), times=done.get("time"), foreign=True
+        )
+
+    def _arrays(self) -> Mapping[str, Given]:
+        data = self._data
+        named = {"x": (data.x, "data.x"), "y": (data.y, "data.y")}
+        named |= {"group": (data.split.group, "data.split.group")} if data.split.group else {}
+        named |= {"time": (data.split.time, "data.split.time")} if data.split.time else {}
+        found = {role: self._opened.array(str(name), place) for role, (name, place) in named.items()}
+        rows = {role: one.shape[0] if one.shape else 0 for role, one in found.items()}
+        if len(set(rows.values())) != 1:
+            raise unusable("data.path", f"the arrays differ in length: {rows}", "Give each one entry per row.")
+        for role, one in found.items():
+            if role != "x" and len(one.shape) == 2 and one.shape[1] == 1:
+                found[role] = Flat(one)
+            elif role != "x" and len(one.shape) != 1:
+                message = f"{named[role][0]!r} has the shape {one.shape}"
+                raise unusable(named[role][1], message, "Give one value per row.")
+        self._check_features(found["x"])
+        return found
+
+    def _check_features(self, x: Given) -> None:
+        if x.dtype.kind not in "fiub":
+            cure = "Save features as numbers."
+            raise unusable("data.x", f"{self._data.x!r} has the dtype {x.dtype.str!r}", cure)
+        axes = _IMAGE_AXES[self._data.pixels]
+        if len(x.shape) < 2 or (axes and len(x.shape) != axes + 1):
+            cure = "Give one entry per row, with one axis for features or those that `pixels` names."
+            raise unusable("data.x", f"{self._data.x!r} has the shape {x.shape}", cure)
+
+    def _growing(self, arrays: Mapping[str, Given]) -> dict[str, Growing]:
+        x = arrays["x"]
+        shape = self._framed(np.empty((0, *x.shape[1:]), np.bool_)).shape[1:]
+        kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+            "x": (_kept_as(x.dtype), shape),
+            "y": (np.dtype(np.float64), ()),
+            "rows": (np.dtype(np.int64), ()),
+            "group": (np.dtype(np.uint64), ()),
+            "time": (np.dtype(np.float64), ()),
+        }
+        return {role: self._scratch.column(*kinds[role]) for role in (*arrays, "rows")}
+
+    def _take(
+        self,
+        first: int,
+        parts: Mapping[str, np.ndarray],
+        labels: dict[str, int],
+        kept: Mapping[str, Growing],
+        findings: Findings,
+    ) -> None:
+        size = len(parts["x"])
+        findings.rows += size
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = self._framed(parts["x"].astype(_kept_as(parts["x"].dtype)))
+        values = {"x": x, "rows": np.arange(first + 1, first + size + 1)}
+        breaks: dict[int, tuple[str, str]] = {}
+        values["y"] = _targets(parts["y"], labels, self._data, breaks)
+        if x.dtype.kind == "f":
+            for at in np.flatnonzero(~np.isfinite(x).reshape(size, -1).all(axis=1)):
+                breaks.setdefault(int(at), ("non-finite", f"a value in {self._data.x!r} that is not finite"))
+        if "group" in parts:
+            values["group"] = np.array([group_of(label_of(_plain(one))) for one in parts["group"].tolist()], np.uint64)
+        if "time" in parts:
+            values["time"] = _times(parts["time"], str(self._data.split.time), breaks)
+        for broken in sorted(breaks):
+            kind, what = breaks[broken]
+            findings.set_aside(kind, f"row {first + broken + 1}: {what}")
+        sound = np.ones(size, bool)
+        sound[list(breaks)] = False
+        for name, growing in kept.items():
+            growing.append(values[name][sound])
+
+    def _framed(self, x: np.ndarray) -> np.ndarray:
+        """Images with their channels first."""
+        if self._data.pixels == "hw":
+            return x[:, None]
+        return x.transpose(0, 3, 1, 2) if self._data.pixels == "hwc" else x
+
+
+class Flat:
+    """An array of single values in rows, without the axis that has one entry."""
+
+    def __init__(self, given: Given) -> None:
+        self._given = given
+        self.dtype = given.dtype
+        self.shape = given.shape[:1]
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Some rows."""
+        found: np.ndarray = self._given.rows(first, last)[:, 0]
+        return found
+
+
+def _kept_as(dtype: np.dtype) -> np.dtype:
+    """Floats become float32; whole numbers up to 16 bits stay as they are, larger ones become float32 too."""
+    small = dtype.kind in "iub" and dtype.itemsize <= 2
+    return dtype.newbyteorder("<") if small else np.dtype(np.float32)
+
+
+def _targets(given: np.ndarray, labels: dict[str, int], data: Arrays, breaks: dict[int, tuple[str, str]]) -> np.ndarray:
+    if given.dtype.kind in "fiub":
+        numbers: np.ndarray = given.astype(np.float64)
+        for at in np.flatnonzero(~np.isfinite(numbers)):
+            breaks.setdefault(int(at), ("unlabelled", f"no value in {data.y!r}"))
+        return numbers
+    found, reading = np.zeros(len(given)), Readings()
+    for row, cell in enumerate(given.tolist()):
+        said: Said = reading[_plain(cell)]
+        if said is None:
+            breaks.setdefault(row, ("unlabelled", f"no value in {data.y!r}"))
+        else:
+            found[row] = labels.setdefault(label_of(said), len(labels))
+    return found
+
+
+def _times(given: np.ndarray, name: str, breaks: dict[int, tuple[str, str]]) -> np.ndarray:
+    found = np.zeros(len(given))
+    for at, cell in enumerate(given.tolist()):
+        plain = _plain(cell)
+        moment = time_of(plain)
+        if moment is None:
+            breaks.setdefault(at, ("corrupt", f"{plain!r} in {name!r} is neither a number nor a date in ISO 8601"))
+        else:
+            found[at] = moment
+    return found
+
+
+def _plain(cell: object) -> str | float:
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    return cell if isinstance(cell, str) else float(cell)  # type: ignore[arg-type] # numpy gives texts and numbers

@@ -1,0 +1,69 @@
+"""Data sets of an HDF5 file. What it only points to in other files is refused: those nobody has allowed."""
+
+from __future__ import annotations
+
+from io import BufferedReader
+from typing import Any
+
+import numpy as np
+
+from agents.data_manager.extras import extra
+from agents.data_manager.findings import Findings
+from agents.data_manager.sources.array_file import Given
+from agents.data_manager.sources.whole import digest_of, unchanged
+from agents.data_manager.table import Tell, unusable
+
+
+class Hdf5File:
+    """An opened file."""
+
+    def __init__(self, file: BufferedReader, tell: Tell) -> None:
+        self._h5py = extra("h5py", "HDF5")
+        self.digest = digest_of(file, tell)
+        self._unchanged = unchanged(file)
+        self._unchanged.__enter__()
+        try:
+            self._file = self._h5py.File(file, "r")
+        except OSError as error:
+            raise unusable("data.path", f"this is no HDF5 file that can be read: {error}", "Write it again.") from None
+
+    def array(self, name: str, place: str) -> Given:
+        """The data set at that path in the file."""
+        here: Any = self._file
+        for step in name.strip("/").split("/"):
+            link = here.get(step, getlink=True) if isinstance(here, self._h5py.Group) else None
+            if link is None:
+                known = ", ".join(list(here)[:20]) if isinstance(here, self._h5py.Group) else "none below a data set"
+                raise unusable(place, f"there is no data set {name!r}", f"Known here: {known}.")
+            if isinstance(link, self._h5py.ExternalLink):
+                raise unusable(place, f"{name!r} is a link to another file", "Copy the data into this file.")
+            if isinstance(link, self._h5py.SoftLink):
+                raise unusable(place, f"{name!r} is a link to {link.path!r}", f"Name {link.path!r} itself.")
+            here = here[step]
+        if not isinstance(here, self._h5py.Dataset):
+            raise unusable(place, f"{name!r} is a group", "Name a data set in it.")
+        if here.is_virtual or here.external:
+            raise unusable(place, f"the values of {name!r} lie in other files", "Copy the data into this file.")
+        return DataSet(here, name, place)
+
+    def checked(self, findings: Findings) -> None:
+        """Raises when the file was written to meanwhile."""
+        self._unchanged.__exit__(None, None, None)
+
+
+class DataSet:
+    """One data set, read portion by portion."""
+
+    def __init__(self, found: Any, name: str, place: str) -> None:
+        self._found, self._name, self._place = found, name, place
+        self.dtype: np.dtype = found.dtype
+        self.shape: tuple[int, ...] = found.shape
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Some rows; raises when they are damaged."""
+        try:
+            read: np.ndarray = self._found[first:last]
+        except (OSError, RuntimeError) as error:
+            message = f"rows {first + 1} to {last} of {self._name!r} cannot be read: {str(error)[:200]}"
+            raise unusable(self._place, message, "Write the file again.") from None
+        return read

@@ -1,0 +1,142 @@
+"""A folder with one folder of images per category; every image is judged, brought to one size, and a row."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from agents.data_manager.extras import extra
+from agents.data_manager.findings import Findings
+from agents.data_manager.sources.image_looks import Looks
+from agents.data_manager.table import Around, Table, unusable
+from contracts.request.data import ImageFolder
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MOST_PIXELS = 100_000_000
+_TOLD = 256
+
+
+class ImageFiles:
+    """The images below a folder; their digest is that of their names and bytes. Links are not followed."""
+
+    def __init__(self, data: ImageFolder, folder: Path, around: Around) -> None:
+        self._pil, self._ops = extra("PIL.Image", "images"), extra("PIL.ImageOps", "images")
+        self._unknown = extra("PIL", "images").UnidentifiedImageError
+        self.name = data.path
+        self._data, self._folder, self._around = data, folder, around
+        self._categories = sorted(one.name for one in os.scandir(folder) if _is_folder(one))
+        self._files = [*_images(folder, ""), *(f for name in self._categories for f in _images(folder / name, name))]
+        if not self._files:
+            cure = f"Give each category a folder with images in it ({', '.join(ENDINGS)})."
+            raise unusable("data.path", f"there are no images in the folders of {str(folder)!r}", cure)
+        self._digests = self._digested()
+        named = (f"{name}\0{digest}\n" for name, digest in zip(self._files, self._digests, strict=True))
+        self.digest = str(blake3("".join(named).encode()).hexdigest())
+
+    def read(self, findings: Findings) -> Table:
+        """One row per sound image: its pixels from 0 to 255, channels first."""
+        data = self._data
+        shape = (1 if data.colours == "grey" else 3, data.height, data.width)
+        x = self._around.scratch.column(np.uint8, shape)
+        labels = [name for name in self._categories if any(file.startswith(f"{name}/") for file in self._files)]
+        codes = {name: code for code, name in enumerate(labels)}
+        y: list[int] = []
+        names: list[str] = []
+        for number, file in enumerate(self._files):
+            findings.rows += 1
+            category, _, _ = file.rpartition("/")
+            pixels = self._pixels(file, self._digests[number], findings)
+            if pixels is not None:
+                x.append(pixels[None])
+                y.append(codes[category.partition("/")[0]])
+                names.append(file)
+            self._say(number, len(self._files))
+        if len(labels) < 2:
+            cure = "Give each category a folder of its own."
+            raise unusable("data.path", f"{len(labels)} folder(s) of images are no categories", cure)
+        columns = {"x": x.done(), "y": np.array(y, np.int64)}
+        return Table("classification", columns, tuple(labels), names=names, foreign=True)
+
+    def _pixels(self, file: str, digest: str, findings: Findings) -> np.ndarray | None:
+        """An image as it is trained with, or None once it is set aside."""
+        if "/" not in file:
+            findings.set_aside("unlabelled", f"{file}: it lies in no category's folder")
+            return None
+        try:
+            image = self._opened(file, digest)
+        except _Broken as broken:
+            findings.set_aside("corrupt", f"{file}: {broken}")
+            return None
+        lack = Looks.of(np.asarray(image.convert("L"))).lacks(self._data.quality)
+        if lack is not None:
+            findings.set_aside(lack[0], f"{file}: {lack[1]}")
+            return None
+        size = (self._data.width, self._data.height)
+        image = image.convert("L" if self._data.colours == "grey" else "RGB")
+        if image.size != size:
+            image = self._ops.fit(image, size, self._pil.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+    def _opened(self, file: str, digest: str) -> Any:
+        content = (self._folder / file).read_bytes()
+        if blake3(content).hexdigest() != digest:
+            raise unusable("data.path", f"{file!r} changed while it was read", "Finish writing it, then ask again.")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = self._pil.open(io.BytesIO(content), formats=FORMATS)
+                if image.width * image.height > MOST_PIXELS:
+                    raise _Broken(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS}")
+                image.load()
+                return self._ops.exif_transpose(image)
+        except self._unknown:
+            raise _Broken(f"it is none of {', '.join(FORMATS)}") from None
+        except _DAMAGE as error:
+            raise _Broken(f"{type(error).__name__}: {str(error)[:120]}") from None
+
+    def _digested(self) -> Sequence[str]:
+        found = []
+        for number, file in enumerate(self._files):
+            found.append(str(blake3((self._folder / file).read_bytes()).hexdigest()))
+            self._say(number, len(self._files))
+        return found
+
+    def _say(self, number: int, total: int) -> None:
+        if number % _TOLD == _TOLD - 1:
+            self._around.tell(number + 1, total)
+
+
+class _Broken(Exception):
+    """An image that cannot be read."""
+
+
+# Pillow lets the exceptions of its decoders through, and those are of many kinds.
+_DAMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError)
+
+
+def _images(folder: Path, name: str) -> list[str]:
+    """The images in a folder, and in those below it unless it is the topmost, in the order of their names."""
+    found = []
+    for one in sorted(os.scandir(folder), key=lambda one: one.name):
+        called = f"{name}/{one.name}" if name else one.name
+        if one.name.startswith("."):
+            continue
+        if name and _is_folder(one):
+            found += _images(folder / one.name, called)
+        elif one.name.lower().endswith(ENDINGS) and stat.S_ISREG(one.stat(follow_symlinks=False).st_mode):
+            found.append(called)
+    return found
+
+
+def _is_folder(one: os.DirEntry[str]) -> bool:
+    return one.is_dir(follow_symlinks=False) and not one.name.startswith(".")

@@ -1,0 +1,58 @@
+"""Binary records of one length, one after the other, laid out as the request says: the file itself does not."""
+
+from __future__ import annotations
+
+import os
+from io import BufferedReader
+
+import numpy as np
+
+from agents.data_manager.findings import Findings
+from agents.data_manager.sources.array_file import Given
+from agents.data_manager.sources.whole import digest_of, unchanged
+from agents.data_manager.table import Tell, unusable
+from contracts.request.data import Raw
+
+
+class RawFile:
+    """An opened file, mapped."""
+
+    def __init__(self, data: Raw, file: BufferedReader, tell: Tell) -> None:
+        self.digest = digest_of(file, tell)
+        self._unchanged = unchanged(file)
+        self._unchanged.__enter__()
+        order = "<" if data.endian == "little" else ">"
+        record = np.dtype([(part.name, f"{order}{part.dtype}", part.shape) for part in data.record])
+        size = os.fstat(file.fileno()).st_size - data.header_bytes
+        self._left = size % record.itemsize if size > 0 else 0
+        count = size // record.itemsize
+        if count < 1:
+            cure = "Correct `data.record` and `data.header_bytes`."
+            raise unusable("data.record", f"{max(0, size)} bytes hold no record of {record.itemsize} bytes", cure)
+        self._records = np.memmap(file, record, "r", offset=data.header_bytes, shape=(count,))
+
+    def array(self, name: str, place: str) -> Given:
+        """The field of that name in every record."""
+        return Field(self._records, name)
+
+    def checked(self, findings: Findings) -> None:
+        """A record that is cut off at the end is a broken row; raises when the file was written to meanwhile."""
+        self._unchanged.__exit__(None, None, None)
+        if self._left:
+            findings.rows += 1
+            what = f"the last {self._left} bytes are less than a record of {self._records.dtype.itemsize}"
+            findings.set_aside("corrupt", f"row {len(self._records) + 1}: {what}")
+
+
+class Field:
+    """One field of all records."""
+
+    def __init__(self, records: np.ndarray, name: str) -> None:
+        self._records, self._name = records, name
+        self.dtype: np.dtype = records.dtype[name].base
+        self.shape: tuple[int, ...] = (len(records), *records.dtype[name].shape)
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Some rows."""
+        found: np.ndarray = self._records[first:last][self._name]
+        return found

@@ -1,0 +1,77 @@
+"""A file of named columns as features and target, whatever its format: two passes, in bounded memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.data_manager.findings import Findings
+from agents.data_manager.scratch import Scratch
+from agents.data_manager.sources.blocks import Tabular, problems_of
+from agents.data_manager.sources.cells import profiled
+from agents.data_manager.sources.filling import Filling, Plan
+from agents.data_manager.sources.target import of_numbers, of_words
+from agents.data_manager.table import Table, unusable
+from contracts.errors import InvalidRequest
+from contracts.request.data import Tables
+
+
+class TableFile:
+    """One opened file; its digest is that of its bytes. What its columns are is found first, then their values."""
+
+    def __init__(self, data: Tables, tabular: Tabular, scratch: Scratch) -> None:
+        self.name = data.path
+        self.digest = tabular.digest
+        self._data, self._tabular, self._scratch = data, tabular, scratch
+
+    def read(self, findings: Findings) -> Table:
+        """The sound rows, words as one column per category."""
+        names, plan = self._planned()
+        filling = Filling(plan, self._scratch)
+        for block in self._tabular.blocks(names):
+            filling.take(block, findings)
+        rows, values = filling.aside("rows"), filling.aside("target")
+        if rows is None or values is None or not len(rows):
+            raise unusable("data.path", "the table has no rows", "Give it some rows that are sound.")
+        name, task = self._data.target, self._data.task
+        if plan.target_is_words:
+            kind, y, labels = of_words(np.asarray(values), filling.labels, name, task, "data.target")
+        else:
+            kind, y, labels = of_numbers(np.asarray(values), name, task, "data.target", findings)
+        x, features = filling.features(names)
+        return Table(
+            kind,
+            {"x": x, "y": y},
+            labels,
+            features,
+            rows,
+            groups=filling.aside("group"),
+            times=filling.aside("time"),
+            foreign=True,
+        )
+
+    def _planned(self) -> tuple[tuple[str, ...], Plan]:
+        """The columns that are read, and what each of them is for."""
+        data, split = self._data, self._data.split
+        found = self._tabular.names()
+        named = {"data.target": data.target, "data.split.group": split.group, "data.split.time": split.time}
+        named |= {f"data.ignore.{at}": name for at, name in enumerate(data.ignore)}
+        asked = {place: name for place, name in named.items() if name is not None}
+        if problems := [*problems_of(found, asked)]:
+            raise InvalidRequest(problems)
+        names = tuple(name for name in found if name not in data.ignore)
+        apart = {name for name in (data.target, split.group, split.time) if name}
+        if data.target not in names or apart >= set(names):
+            cure = "Ignore fewer columns: the target and at least one feature are needed."
+            raise unusable("data.ignore", "no feature or no target is left", cure)
+        kinds = profiled(self._tabular.blocks(names), names)
+        features = [at for at, name in enumerate(names) if name not in apart]
+        target = names.index(data.target)
+        return names, Plan(
+            names,
+            tuple(at for at in features if kinds[at].numeric),
+            tuple(at for at in features if not kinds[at].numeric),
+            target,
+            not kinds[target].numeric or data.task == "classification",
+            names.index(split.group) if split.group else None,
+            names.index(split.time) if split.time else None,
+        )

@@ -1,0 +1,110 @@
+"""Writes the rows of a table into the canonical files of its splits, portion by portion, and synthetic ones behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from blake3 import blake3
+
+from agents.data_manager.findings import Findings
+from agents.data_manager.quality import Places
+from agents.data_manager.scratch import portions
+from agents.data_manager.synthetic import Made, made
+from agents.data_manager.table import Columns, Table, Tell, unusable
+from contracts.request.data import Synthetic
+from runtime.engine.column_file import ColumnFile, Stored
+
+PARENTS = "synthetic.jsonl"
+
+Writers = Mapping[str, Mapping[str, ColumnFile]]
+
+
+def written(
+    directory: Path, table: Table, places: Places, asked: Synthetic, findings: Findings, tell: Tell
+) -> dict[str, dict[str, Stored]]:
+    """The splits of a table as files."""
+    with ExitStack() as files:
+        writers = {
+            split: {
+                name: files.enter_context(ColumnFile(directory, f"{split}.{name}.bin", one.dtype, one.shape[1:]))
+                for name, one in table.columns.items()
+            }
+            for split in places
+        }
+        for number, (name, column) in enumerate(table.columns.items()):
+            _copy(column, places, {split: writers[split][name] for split in places})
+            tell(number + 1, len(table.columns))
+        if asked.share:
+            _synthesise(directory, table, places["train"], asked, findings, writers["train"])
+        return {split: {name: one.finished() for name, one in columns.items()} for split, columns in writers.items()}
+
+
+def written_as_given(directory: Path, splits: Mapping[str, Columns]) -> dict[str, dict[str, Stored]]:
+    """Splits that their source has made."""
+    found: dict[str, dict[str, Stored]] = {}
+    for split, columns in splits.items():
+        found[split] = {}
+        for name, column in columns.items():
+            with ColumnFile(directory, f"{split}.{name}.bin", column.dtype, column.shape[1:]) as writing:
+                writing.append(column)
+                found[split][name] = writing.finished()
+    return found
+
+
+def beside(directory: Path, findings: Findings) -> dict[str, Any]:
+    """What the facts say of the lists that lie beside the columns: their digests, so that the root covers them."""
+    findings.close()
+    lists = sorted(directory.glob("*.jsonl"))
+    return {"lists": {one.name: str(blake3(one.read_bytes()).hexdigest()) for one in lists}} if lists else {}
+
+
+def _copy(column: np.ndarray, places: Places, writers: Mapping[str, ColumnFile]) -> None:
+    for part in portions(column):
+        for split, chosen in places.items():
+            inside = chosen[np.searchsorted(chosen, part.start) : np.searchsorted(chosen, part.stop)]
+            if len(inside):
+                writers[split].append(column[part][inside - part.start])
+
+
+def _synthesise(
+    directory: Path,
+    table: Table,
+    train: np.ndarray,
+    asked: Synthetic,
+    findings: Findings,
+    writers: Mapping[str, ColumnFile],
+) -> None:
+    if table.task != "classification" or set(table.columns) != {"x", "y"}:
+        cure = "Leave `data.synthetic` out."
+        raise unusable("data.synthetic", "synthetic rows are made for classes, with one column of features", cure)
+    count = len(train)
+    with (directory / PARENTS).open("wb") as listed:
+        for some in made(table.columns["x"], table.columns["y"], train, table.labels, asked):
+            writers["x"].append(some.x)
+            writers["y"].append(np.full(len(some.x), some.label, table.columns["y"].dtype))
+            listed.writelines(_parents(table, some, count))
+            count += len(some.x)
+            findings.add("synthetic", f"rows of {table.labels[some.label]!r}", count=len(some.x))
+    if count == len(train):
+        (directory / PARENTS).unlink()
+
+
+def _parents(table: Table, some: Made, count: int) -> list[bytes]:
+    label = table.labels[some.label]
+    return [
+        orjson.dumps(
+            {
+                "row": count + at + 1,
+                "class": label,
+                "parents": [table.where(int(some.first[at])), table.where(int(some.second[at]))],
+                "share": float(some.share[at]),
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        for at in range(len(some.x))
+    ]
