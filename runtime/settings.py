@@ -20,6 +20,7 @@ class Settings:
     url: str = ""
     creds: str = ""
     data_roots: tuple[str, ...] = ()
+    trusted_data: tuple[str, ...] = ()
     store_bytes: int = 8 << 30
     replicas: int = 1
     min_free_disk_bytes: int = 256 << 20

@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from agents.data_manager.agent import DataManager
 from agents.data_manager.allowed import opened
-from agents.data_manager.jobs.prepare import main
 from agents.data_manager.equality import firsts
+from agents.data_manager.jobs.prepare import main
 from agents.data_manager.sources.csv_text import CsvText
 from agents.data_manager.splitting import assigned
 from agents.data_manager.store import Store
