@@ -6,14 +6,26 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from contracts.request.section import Name, Options, Real, Section, Whole
+from contracts.request.section import Name, Options, Patterns, Real, Section, Whole
 from contracts.request.task import Task
 
 Width = Annotated[Whole, Field(ge=1, le=65_536)]
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 
 
-class BuiltIn(Section):
+class Begun(Section):
+    """What weights begin as, and which of them stay: by the names of tensors, `*` stands for any characters.
+
+    `init` is a safetensors file (an export or a checkpoint of ours, or anybody's) with every tensor of the model but
+    those that `fresh` names; `freeze` names weights that are not trained, and statistics that are not gathered.
+    """
+
+    init: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    fresh: Patterns = Field((), max_length=1000)
+    freeze: Patterns = Field((), max_length=1000)
+
+
+class BuiltIn(Begun):
     """A model of ours; `standardize` makes its first layer scale inputs by the training split's mean and deviation."""
 
     learns: ClassVar[Task | None] = None
@@ -46,7 +58,7 @@ class Cnn(BuiltIn):
     dropout: Real = Field(0.1, ge=0, lt=1)
 
 
-class WorkloadModel(Section):
+class WorkloadModel(Begun):
     """A registered workload's own model and loss; a request names it and never carries code."""
 
     learns: ClassVar[Task | None] = None

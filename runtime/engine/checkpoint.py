@@ -79,9 +79,17 @@ def unpack(data: bytes, *, state_root: str | None = None) -> Checkpoint:
 def load_model(request: Request, facts: Facts, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The trained model in evaluation mode, on the CPU, from a checkpoint's tensors."""
     model = Learner(request, facts).build()
-    kept = {name: one for name, one in tensors.items() if name.startswith("model.")}
-    state.restore(state.weights(model), kept)
+    state.restore(state.weights(model), judged_weights(request, tensors))
     return model.eval()
+
+
+def judged_weights(request: Request, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, as `model.NAME`, by which a checkpoint is judged, loaded and exported: averaged if so asked."""
+    kept = {name: one for name, one in tensors.items() if name.startswith("model.")}
+    means = {name: one for name, one in tensors.items() if name.startswith("ema.")}
+    if request.training.ema.use:
+        kept |= {f"model.{name.removeprefix('ema.')}": one for name, one in means.items()}
+    return kept
 
 
 def _about(data: bytes) -> dict[str, Any]:

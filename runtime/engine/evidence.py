@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from runtime.engine.exact import total
 from runtime.engine.movement import Movement
 from runtime.engine.norms import norms as norms_of
+from runtime.engine.recompute import again
 from runtime.engine.report import Layer
 
 CAN_DIE = (nn.ReLU, nn.ReLU6)
@@ -46,6 +47,8 @@ class Watch:
         return remember
 
     def _unit_hook(self, module: nn.Module, inputs: Any, answer: Tensor) -> None:
+        if again.get():
+            return
         rows_first = answer.detach().transpose(0, 1).flatten(1) if answer.dim() > 1 else answer.detach()[None]
         self._dead[self._latest] = float((rows_first.amax(1) <= 0).float().mean())
 

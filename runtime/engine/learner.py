@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from runtime.engine.feed import AugmentedFeed, Feed
 from runtime.engine.grouping import grouped
 from runtime.engine.initial import initialise
 from runtime.engine.kinds import Batch, Mover
+from runtime.engine.recompute import recompute
+from runtime.engine.transfer import adopt, freeze
 from runtime.engine.workload import Group, Metric, Workload, find, options_of
 
 
@@ -56,6 +59,16 @@ class Learner:
             initialise(model, seed)
         return model
 
+    def ready(self, model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """The model in training mode as the request has it: with given weights, some frozen, in pieces."""
+        model.train()
+        if initial is not None:
+            adopt(model, initial, self.request.model.fresh)
+        freeze(model, self.request.model.freeze)
+        if self.request.training.recompute:
+            recompute(model)
+        return model
+
     def mover(self) -> Mover:
         """The optimizer asked for; raises `InvalidRequest` when it is the workload's own and there is none."""
         chosen = self.request.optimizer
@@ -70,6 +83,8 @@ class Learner:
     def groups(self, model: nn.Module) -> Sequence[Group]:
         """Which parameters move alike: as the workload says, then the request; what weighs losses never decays."""
         groups = grouped(self.workload.param_groups(model), self.request.optimizer.groups, model)
+        if self.request.model.freeze:
+            groups = [replace(one, parameters=[p for p in one.parameters if p.requires_grad]) for one in groups]
         return groups if self.blend is None else [*groups, Group(list(self.blend.parameters()), weight_decay=0.0)]
 
     def to(self, device: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.errors import NotVerified
 from runtime.engine import chance, digest, state
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
@@ -19,6 +20,7 @@ from runtime.engine.order import Order
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Evaluation, Layer, Report, Window
 from runtime.engine.step import Felt, Part, attempt, descend
+from runtime.engine.transfer import initial_root
 from runtime.engine.works import Works
 
 ENGINE_BITS = 1
@@ -31,18 +33,29 @@ Timed = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 class Run:
     """One stretch of training in one process: made by `start` or `resume`, moved by `advance`."""
 
-    def __init__(self, plan: Plan, dataset: Dataset, *, step: int = 0, control: Control | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        dataset: Dataset,
+        *,
+        step: int = 0,
+        control: Control | None = None,
+        initial: state.Tensors | None = None,
+    ) -> None:
         self.plan, self.step = plan, step
         self.control = control or Control.of(plan.request.early_stopping)
-        self._works = Works.of(plan, dataset)
+        self._works = Works.of(plan, dataset, initial)
         self._order = Order(plan.resolved.seed, self._works.feed.rows)
         self._judge = Judge(self._works.learner, plan.resolved, dataset)
         self._concluded = step > 0 and self.finished
 
     @classmethod
-    def start(cls, plan: Plan, dataset: Dataset) -> Self:
-        """From step 0, with initial weights that follow from the request."""
-        return cls(plan, dataset)
+    def start(cls, plan: Plan, dataset: Dataset, *, initial: state.Tensors | None = None) -> Self:
+        """From step 0, with weights that follow from the request, or those of `model.init` it was resolved with."""
+        if ("" if initial is None else initial_root(initial)) != plan.resolved.initial:
+            cure = "Hand in the tensors of the very file that the session was claimed with."
+            raise NotVerified("these are not the weights that the session begins with", cure=cure)
+        return cls(plan, dataset, initial=initial)
 
     @classmethod
     def resume(
@@ -147,7 +160,8 @@ class Run:
         epoch = self.plan.evaluated_epoch(self.step)
         if epoch is None or (not fresh and self.plan.regular_epoch(self.step) is not None):
             return None
-        values = self._judge.values(self._works.model)
+        with self._works.average.standing_in():
+            values = self._judge.values(self._works.model)
         self.control = self.control.after(self.step, values[self.control.metric])
         control = self.control
         return Evaluation(

@@ -15,7 +15,10 @@ from runtime.engine.kinds import Costs
 
 @dataclass(frozen=True)
 class Resolved:
-    """Every `auto` as a number, recorded by the first claim; all later attempts and audits take these."""
+    """Every `auto` as a number, recorded by the first claim; all later attempts and audits take these.
+
+    `initial` is the root over the tensors of `model.init`, where there are any.
+    """
 
     rows: int
     parameters: int
@@ -31,6 +34,7 @@ class Resolved:
     precision: str
     profile: str
     seed: int
+    initial: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; `Resolved(**data)` gives it back."""
@@ -56,6 +60,7 @@ class Settings(NamedTuple):
 
     learning_rate: float
     grad_clip: float | None
+    averaging: float
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,11 @@ class Plan:
         for change in self.changes[: self.segment_at(step) - 1]:
             rate *= change.learning_rate
             clip = clip if change.grad_clip is None else change.grad_clip
-        return Settings(rate, clip)
+        return Settings(rate, clip, self._averaging(step))
+
+    def _averaging(self, step: int) -> float:
+        """How much of the average of weights is new: a tenth at first, then less and less down to what is asked."""
+        return 1.0 - min(self.request.training.ema.decay, (step + 1) / (step + 10))
 
     def epoch_at(self, step: int) -> float:
         """How many times the rows have been seen after `step` steps."""

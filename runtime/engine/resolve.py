@@ -3,11 +3,15 @@ at the machine. It decides nothing later: the first claim records the result."""
 
 from __future__ import annotations
 
+from torch import nn
+
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 from runtime.engine.plan import Resolved
+from runtime.engine.state import Tensors
+from runtime.engine.transfer import initial_root
 
 WINDOWS = ((10_000_000, 50), (30_000_000, 20), (100_000_000, 10))
 SPAN_SECONDS = 60.0
@@ -16,14 +20,17 @@ FLOPS = 2e10
 SPANS = 16
 
 
-def resolve(request: Request, facts: Facts, *, cores: int, cuda: bool = False) -> Resolved:
-    """The numbers of a session; raises `InvalidRequest` when request and data do not fit."""
+def resolve(
+    request: Request, facts: Facts, *, cores: int, cuda: bool = False, initial: Tensors | None = None
+) -> Resolved:
+    """The numbers of a session; raises `InvalidRequest` when request, data and weights to begin with do not fit."""
     training = request.training
     device = ("cuda" if cuda else "cpu") if training.device == "auto" else training.device
     _check(request, facts, device, cuda=cuda)
+    _check_initial(request, initial)
     rows = facts.rows["train"]
     taken = training.batch_size * training.accumulate
-    parameters = sum(one.numel() for one in Learner(request, facts).build().parameters())
+    parameters = sum(one.numel() for one in _model(request, facts, initial).parameters())
     steps = -(-training.epochs * rows // taken)
     window = next((size for most, size in WINDOWS if parameters <= most), 5)
     every = request.checkpoints.every_steps
@@ -42,7 +49,17 @@ def resolve(request: Request, facts: Facts, *, cores: int, cuda: bool = False) -
         precision=training.precision,
         profile="exact" if request.reproducibility.deterministic else "fast",
         seed=request.reproducibility.seed,
+        initial="" if initial is None else initial_root(initial),
     )
+
+
+def _model(request: Request, facts: Facts, initial: Tensors | None) -> nn.Module:
+    """The model as training begins with it; whatever the request says of its tensors is tried here."""
+    learner = Learner(request, facts)
+    model = learner.ready(learner.build(), initial)
+    learner.groups(model)
+    learner.mover()
+    return model
 
 
 def _span(parameters: int, taken: int, steps: int, window: int) -> int:
@@ -50,6 +67,12 @@ def _span(parameters: int, taken: int, steps: int, window: int) -> int:
     seconds = STEP_SECONDS + 6 * parameters * taken / FLOPS
     wanted = min(SPAN_SECONDS / seconds, steps / SPANS)
     return max(1, round(wanted / window)) * window
+
+
+def _check_initial(request: Request, initial: Tensors | None) -> None:
+    if (request.model.init is None) != (initial is None):
+        message = "the request and what is handed in do not agree on whether there are weights to begin with"
+        raise InvalidRequest([Problem("model.init", message, "Hand in the tensors of the file that it names.")])
 
 
 def _check(request: Request, facts: Facts, device: str, *, cuda: bool) -> None:

@@ -44,6 +44,7 @@ def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -
         clip(gradients, norm, now.grad_clip)
     if sound:
         works.movement.move(now.learning_rate)
+        works.average.follow(now.averaging)
     for parameter in works.movement.parameters:
         parameter.grad = None
     return Felt(loss, scalars, norms, norm)

@@ -8,6 +8,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from runtime.engine import state
+from runtime.engine.average import Average
 from runtime.engine.dataset import Dataset
 from runtime.engine.feed import Feed
 from runtime.engine.filters import Filters
@@ -27,13 +28,14 @@ class Works:
     filters: Filters
     feed: Feed
     numbers: Plain
+    average: Average
 
     @classmethod
-    def of(cls, plan: Plan, dataset: Dataset) -> Self:
-        """As they are before the first step."""
+    def of(cls, plan: Plan, dataset: Dataset, initial: state.Tensors | None = None) -> Self:
+        """As they are before the first step; `initial` are weights to begin with."""
         request, resolved = plan.request, plan.resolved
         learner = Learner(request, dataset.facts)
-        model = learner.build().to(resolved.device).train()
+        model = learner.ready(learner.build(), initial).to(resolved.device)
         learner.to(resolved.device)
         trained = {**dict(model.named_parameters()), **learner.learned}
         movement = Movement(learner.mover(), request.optimizer, trained, learner.groups(model))
@@ -44,11 +46,12 @@ class Works:
             Filters(request.gradients, movement.parameters, movement.names),
             learner.training_feed(dataset, resolved.device),
             numbers(resolved.precision, resolved.device),
+            Average(model, request.training.ema),
         )
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor with memory, alive, by name."""
         found = state.weights(self.model) | self.learner.learned
-        for part in (self.movement, self.filters, self.numbers):
+        for part in (self.movement, self.filters, self.numbers, self.average):
             found |= part.tensors()
         return found

@@ -127,7 +127,7 @@ def test_a_segment_keeps_what_earlier_ones_decided_and_superseded_steps_do_not_c
     assert [made.segment_at(step) for step in (0, 99, 100, 199, 200, 300)] == [1, 1, 3, 3, 3, 3]
     assert made.at(99).learning_rate == 1e-3
     assert made.at(99).grad_clip == 1.0
-    assert made.at(100) == (pytest.approx(0.5e-4), 0.25)
+    assert made.at(100)[:2] == (pytest.approx(0.5e-4), 0.25)
     assert made.at(300) == made.at(100)
 
 

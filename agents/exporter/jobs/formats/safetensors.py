@@ -13,6 +13,7 @@ from agents.exporter.jobs.formats import Answer, Written
 from agents.exporter.jobs.trained import Answering, Trained, asking, canonical, input_columns
 from contracts.request import Request
 from runtime.engine import state
+from runtime.engine.checkpoint import judged_weights
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 
@@ -22,10 +23,9 @@ _PREFIX = "model."
 
 
 def write(trained: Trained, quantize: str, path: Path) -> Written:
-    """The weights of the checkpoint, byte for byte; tied tensors are stored once, their other names are listed."""
-    weights = {
-        name.removeprefix(_PREFIX): one for name, one in trained.checkpoint.tensors.items() if name.startswith(_PREFIX)
-    }
+    """The weights that the checkpoint is judged by, byte for byte; tied tensors are stored once, their names listed."""
+    judged = judged_weights(trained.request, trained.checkpoint.tensors)
+    weights = {name.removeprefix(_PREFIX): one for name, one in judged.items()}
     tied = {name.removeprefix(_PREFIX): of.removeprefix(_PREFIX) for name, of in trained.checkpoint.aliases.items()}
     config = trained.about() | {
         "request": trained.request.resolved(),
