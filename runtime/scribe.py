@@ -35,6 +35,8 @@ class Occasion:
     cause: str | None = None
     correlation: str | None = None
     epoch: int | None = None
+    answer: str = ""
+    """The handler whose one answer this is: said again, by whatever instance, it is the same and stays one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +80,18 @@ class Scribe:
         return tuple(fact for fact in facts if fact)
 
     def _drafts(self, history: History, events: Sequence[Event], occasion: Occasion) -> tuple[Draft, ...]:
-        cause = occasion.cause
-        said = history.answers(self.lane, cause) if cause else 0
-        identities = (
-            ids.event_id(history.id, self.lane, cause, said + n) if cause else str(ids.new_uuid())
-            for n, _ in enumerate(events)
-        )
         return tuple(
-            Draft(event, identity, cause, occasion.correlation, occasion.epoch)
-            for event, identity in zip(events, identities, strict=True)
+            Draft(event, self._identity(history, occasion, n), occasion.cause, occasion.correlation, occasion.epoch)
+            for n, event in enumerate(events)
         )
+
+    def _identity(self, history: History, occasion: Occasion, n: int) -> str:
+        cause = occasion.cause
+        if cause is None:
+            return str(ids.new_uuid())
+        if occasion.answer:
+            return ids.event_id(history.id, self.lane, cause, f"{occasion.answer} {n}")
+        return ids.event_id(history.id, self.lane, cause, history.answers(self.lane, cause) + n)
 
     def _compose(self, history: History, drafts: tuple[Draft, ...], occasion: Occasion) -> _Batch:
         self._refuse_if_fenced(history, occasion)

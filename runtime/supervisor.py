@@ -198,8 +198,8 @@ class Supervisor:
             return
         answer = _as_events(await method(case.fact.event, **arguments))
         failpoint("between-work-and-answer")
-        if answer and not case.history.answers(self.role, case.fact.id):
-            await self._say(case, answer)
+        if answer:
+            await self._say(case, answer, answer=handler.name)
 
     def _voice(self, case: Case) -> Any:
         async def say(*events: Event, epoch: int | None = None) -> tuple[Fact, ...]:
@@ -207,8 +207,11 @@ class Supervisor:
 
         return say
 
-    def _say(self, case: Case, events: Sequence[Event], epoch: int | None = None) -> Awaitable[tuple[Fact, ...]]:
-        occasion = Occasion(case.fact.id, case.fact.envelope.correlationid or case.session.genesis_id, epoch)
+    def _say(
+        self, case: Case, events: Sequence[Event], epoch: int | None = None, *, answer: str = ""
+    ) -> Awaitable[tuple[Fact, ...]]:
+        correlation = case.fact.envelope.correlationid or case.session.genesis_id
+        occasion = Occasion(case.fact.id, correlation, epoch, answer)
         return self._scribe.say(case.history.id, events, occasion)
 
     async def _give_up(self, handler: Handler, case: Case, error: Exception) -> None:

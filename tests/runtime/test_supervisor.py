@@ -1,0 +1,147 @@
+"""What a supervisor promises: handlers are retried, failures recorded and redriven, and one agent never stops another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bus.memory import MemoryBus
+from contracts.common import HandlerFailed
+from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
+from contracts.operator import SessionRequested
+from runtime import supervisor
+from runtime.agent import Agent, Say, WiringError, every, on
+from runtime.crew import Crew
+from runtime.ground import Case
+from runtime.host import wake_subjects
+from tests.harness import crew, until_said
+
+
+class Diagnostician(Agent):
+    """Answers a genesis; raises as often as it was told to."""
+
+    troubles = 0
+    calls = 0
+
+    @on
+    async def answer(self, asked: SessionRequested) -> DiagnosisReached:
+        type(self).calls += 1
+        if type(self).troubles:
+            type(self).troubles -= 1
+            raise ValueError("there is no step 7")
+        return DiagnosisReached(segment=1, step=7)
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    Diagnostician.troubles = Diagnostician.calls = 0
+    monkeypatch.setattr(supervisor, "_FIRST_WAIT", 0.001)
+
+
+@asynccontextmanager
+async def swarm(home: Path, *agents: type[Agent], bus: MemoryBus | None = None) -> AsyncIterator[Crew]:
+    async with crew(home, (), bus=bus) as made, asyncio.TaskGroup() as tasks:
+        for kind in agents:
+            await made.bus.consumer(kind.role, wake_subjects(kind))
+        made.employ(tasks, {kind.role: kind for kind in agents})
+        await made.ready()
+        yield made
+        for task in list(tasks._tasks):
+            task.cancel()
+
+
+async def test_a_handler_that_raises_once_is_tried_again(tmp_path: Path) -> None:
+    Diagnostician.troubles = 1
+    async with swarm(tmp_path, Diagnostician) as made:
+        session = await made.desk.submit({"name": "said"})
+        await until_said(made, session, "diagnosis.reached", 10)
+        assert Diagnostician.calls == 2
+
+
+async def test_what_raises_every_time_is_recorded_with_the_reason_and_redriven_on_request(tmp_path: Path) -> None:
+    Diagnostician.troubles = supervisor.ATTEMPTS
+    async with swarm(tmp_path, Diagnostician) as made:
+        session = await made.desk.submit({"name": "said"})
+        failed = await until_said(made, session, "handler.failed", 10)
+        assert isinstance(failed.event, HandlerFailed)
+        assert "there is no step 7" in failed.event.error
+        assert failed.event.attempts == supervisor.ATTEMPTS
+        (letter,) = (await made.desk.verbs["dlq"]({}))["letters"]
+        assert letter["failure"] == failed.id
+        await made.desk.verbs["redrive"]({"failure": failed.id})
+        await until_said(made, session, "diagnosis.reached", 10)
+        assert not made.tail.history(session).state.failures
+
+
+async def test_an_answered_trigger_is_not_handled_again_after_a_restart(tmp_path: Path) -> None:
+    bus = MemoryBus(wake_again=0.05)
+    async with swarm(tmp_path, Diagnostician, bus=bus) as made:
+        session = await made.desk.submit({"name": "said"})
+        await until_said(made, session, "diagnosis.reached", 10)
+    async with swarm(tmp_path, Diagnostician, bus=bus) as made:
+        other = await made.desk.submit({"name": "next"})
+        await until_said(made, other, "diagnosis.reached", 10)
+        said = [fact for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
+        assert len(said) == 1
+    assert Diagnostician.calls == 2
+
+
+async def test_a_trigger_that_came_while_nobody_was_there_is_handled_at_the_next_start(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    async with swarm(tmp_path, bus=bus) as made:
+        session = await made.desk.submit({"name": "said"})
+    async with swarm(tmp_path, Diagnostician, bus=bus) as made:
+        await until_said(made, session, "diagnosis.reached", 10)
+
+
+class Validator(Agent):
+    """Crashes in its rhythm, which is nobody else's business."""
+
+    @on
+    async def hear(self, asked: SessionRequested) -> None:
+        return None
+
+    @every(0.001)
+    async def stumble(self) -> None:
+        raise RuntimeError("out of step")
+
+
+async def test_an_agent_whose_rhythm_raises_stops_no_other(tmp_path: Path) -> None:
+    async with swarm(tmp_path, Validator, Diagnostician) as made:
+        session = await made.desk.submit({"name": "said"})
+        await until_said(made, session, "diagnosis.reached", 10)
+        assert made.supervisors["validator"].ready.is_set()
+
+
+def test_a_handler_that_hears_nothing_is_refused_when_its_class_is_made() -> None:
+    with pytest.raises(WiringError, match="hears nothing"):
+
+        class Deaf(Agent):
+            @on
+            async def hear(self, words: str) -> None: ...
+
+
+def test_a_handler_that_is_no_coroutine_is_refused_when_its_class_is_made() -> None:
+    with pytest.raises(WiringError, match="not a coroutine"):
+
+        class Sync(Agent):
+            @on
+            def hear(self, asked: SessionRequested) -> None: ...
+
+
+def test_what_an_agent_hears_and_says_is_read_from_its_signatures() -> None:
+    class Both(Agent):
+        @on
+        async def one(self, asked: SessionRequested, case: Case) -> DiagnosisReached | None: ...
+
+        @on
+        async def two(self, reached: DiagnosisReached, say: Say[ProblemDiagnosed]) -> None: ...
+
+    assert Both.role == "both"
+    assert set(Both.hears()) == {SessionRequested, DiagnosisReached}
+    assert set(Both.says()) == {DiagnosisReached, ProblemDiagnosed}
+    assert [handler.course for handler in Both.handlers] == [False, True]
