@@ -75,13 +75,14 @@ class Reading(Iterator[Stored]):
     A damaged last record looks like a torn one: what is missing there is for the ledger's signed size to show.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, data: bytes | None = None) -> None:
+        """Read the file, or `data` in its place when that was a part of it."""
         self.path = path
         self.torn: Torn | None = None
         self.last_seq = 0
         self.frame = b""
         try:
-            self._data = path.read_bytes()
+            self._data = path.read_bytes() if data is None else data
         except FileNotFoundError:
             raise NotFound(f"there is no log {path}.", cure="`swarm sessions` lists the sessions.") from None
         match = _TITLE.match(self._data)

@@ -29,12 +29,18 @@ class VoidsListed(Event, wire="voids.listed"):
 
 
 class SessionSealed(Event, wire="session.sealed"):
-    """The end: nothing after `last_seq` belongs to the session."""
+    """The end: nothing after `last_seq` belongs to the session.
+
+    `keyring` is the head that the genesis named; size and root are those of the tree over the keyring's own events
+    that the ledger knew when it sealed. `members` names everything that belongs to the session and is no event.
+    """
 
     size: int
     root: Hex64
     last_seq: int
     lanes: dict[str, Hex64]
     keyring: str
+    keyring_size: int
+    keyring_root: Hex64
     members: dict[str, Hex64]
     note: str

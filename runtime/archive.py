@@ -13,6 +13,7 @@ from bus import files, subjects
 from bus.admission import Admission, Void
 from bus.keys import KeyStore
 from bus.port import Stored
+from bus.records import Reading
 from contracts.errors import NotFound, NotVerified, SwarmError
 from contracts.keyring import ROOT, Keyring
 from runtime import view
@@ -119,10 +120,14 @@ class Archive:
 
 
 def _read(path: Path, session: str, admission: Admission) -> Kept:
-    reading = files.read(path)
+    return fold(files.read(path), session, admission)
+
+
+def fold(reading: Reading, session: str, admission: Admission) -> Kept:
+    """The session as its records have it; `NotVerified` when they are damaged or another session's."""
     if reading.session != session:
-        message = f"{path} is the log of {reading.session}, not of {session}."
-        raise NotVerified(message, cure="Move it to where it belongs.", path=str(path))
+        message = f"{reading.path} is the log of {reading.session}, not of {session}."
+        raise NotVerified(message, cure="Move it to where it belongs.", path=str(reading.path))
     history, stored = History(session), []
     for one in reading:
         stored.append(one)

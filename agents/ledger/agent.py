@@ -12,6 +12,8 @@ from contracts.ledger import DutyWaived, LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
 from contracts.session import Duty, owed
 from runtime.agent import Agent, Say, on
+from runtime.bundle.furniture import placed
+from runtime.bundle.members import checkpoint_of
 from runtime.failpoints import failpoint
 from runtime.ground import Case
 
@@ -69,10 +71,12 @@ class Ledger(Agent):
     async def _seal(self, case: Case, say: Say[Sayings]) -> bool:
         """Say the last word; False when somebody else spoke meanwhile."""
         failpoint("before-seal")
-        book = case.history.derived(Book())
-        note = self.ground.sign_note(book.checkpoint(case.history.id))
+        furniture = await asyncio.to_thread(placed, self.ground.blobs)
+        ring = self.ground.tail.history(self.ground.tail.keyring).derived(Book())
+        seal = case.history.derived(Book()).sealed(case.now, ring, furniture)
+        note = self.ground.sign_note(checkpoint_of(case.history.id, seal))
         try:
-            await say(book.sealed(case.now, note))
+            await say(seal.model_copy(update={"note": note}))
         except NotVerified:
             # Somebody spoke between the last look and the seal, which is void then; the next one covers it.
             return False

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
-
-import orjson
 
 from bus import notes, subjects
 from bus.keys import HEADER
 from bus.tree import Tree, headers_digest, leaf
 from contracts.envelope import Fact
-from contracts.ids import sha256
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import Session
+from runtime.bundle import members
 
 LANE = "ledger"
 
@@ -52,16 +51,18 @@ class Book:
         """The event for a signed checkpoint of this book."""
         return LedgerCheckpointed(size=self.tree.size, root=self.tree.root().hex(), last_seq=self.last_seq, note=note)
 
-    def sealed(self, session: Session, note: str) -> SessionSealed:
-        """The last word about the session."""
+    def sealed(self, session: Session, ring: Book, furniture: Mapping[str, str]) -> SessionSealed:
+        """The last word about the session, its note still to be signed; `ring` is the book of the keyring."""
         return SessionSealed(
             size=self.tree.size,
             root=self.tree.root().hex(),
             last_seq=self.last_seq,
             lanes=dict(self.lanes),
             keyring=session.genesis.keyring if session.genesis else "",
-            members=members(session),
-            note=note,
+            keyring_size=ring.tree.size,
+            keyring_root=ring.tree.root().hex(),
+            members=members.of(session) | dict(furniture),
+            note="",
         )
 
 
@@ -71,16 +72,3 @@ def leaf_of(fact: Fact) -> bytes:
     return leaf(
         fact.seq, subjects.fact(fact.envelope.subject, fact.lane, fact.name), fact.digest, headers_digest(headers)
     )
-
-
-def members(session: Session) -> dict[str, str]:
-    """Digests of what belongs to the session and is no event."""
-    found = {}
-    if session.dataset:
-        found["dataset"] = session.dataset.root
-    for _, made in session.exports:
-        found[f"export/{made.filename}"] = made.blob
-    if session.claim:
-        found |= {f"source/{name}": digest for name, digest in session.claim.sources.items()}
-    found["request"] = sha256(orjson.dumps(session.request, option=orjson.OPT_SORT_KEYS))
-    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Sessions in the home's files, newest first; no log is read."""
     home = ctx.params.get("home") or ctx.meta.get("swarm.home") or os.environ.get("SWARM_HOME") or ".swarm"
     folder = Path(home) / "sessions"
@@ -16,4 +16,4 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [name for name in ("last", *names) if name.startswith(incomplete)]
 
 
-session_argument = click.argument("session", metavar="S", shell_complete=_complete)
+session_argument = click.argument("session", metavar="S", shell_complete=complete)

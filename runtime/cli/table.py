@@ -34,11 +34,16 @@ COMMANDS: dict[str, Entry] = {
     "resume": Entry("intents:resume", SESSIONS, "Let a paused session go on."),
     "cancel": Entry("intents:cancel", SESSIONS, "Ask a session to end now."),
     "export": Entry("export:export", SESSIONS, "Turn a session's model into a file of another format."),
+    "report": Entry("report:report", SESSIONS, "Write a session's report: figures, plots, decisions, artifacts."),
     "checkpoints": Entry("checkpoints:checkpoints", SESSIONS, "List what was kept of a session, as what, and why."),
     "inspect": Entry("inspect:inspect", SESSIONS, "Show the tensors of a checkpoint and verify its roots."),
     "predict": Entry("predict:predict", SESSIONS, "Ask a session's model about rows of your own."),
     "replay": Entry("replay:replay", EVIDENCE, "Fold a session from its log and show the state at any point."),
-    "audit": Entry("audit:audit", EVIDENCE, "Verify that a session's log is whole and unchanged."),
+    "audit": Entry("audit:audit", EVIDENCE, "Verify a session or a bundle: what its log says is whole and unchanged."),
+    "bundle": Entry("bundle:bundle", EVIDENCE, "Write a sealed session as one file that anybody can verify."),
+    "anchor": Entry(
+        "anchor:anchor", EVIDENCE, "Keep a session's signed root elsewhere: in a file or a git repository."
+    ),
     "up": Entry("up:up", SWARM, "Start the swarm of this home."),
     "down": Entry("down:down", SWARM, "End the swarm of this home; what trains is resumed by the next `up`."),
     "status": Entry("status:status", SWARM, "Show which processes and agents run."),

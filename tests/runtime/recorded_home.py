@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from agents.ledger.book import Book
 from bus import notes
 from bus.admission import Admission
 from bus.blobs import DirectoryBlobs
@@ -29,6 +30,9 @@ from contracts.trainer import (
     TrainingCompleted,
     WindowRecorded,
 )
+from runtime.bundle.furniture import placed
+from runtime.bundle.members import checkpoint_of
+from runtime.history import History
 from runtime.home import Home
 from runtime.roster import BUILT_IN
 
@@ -127,14 +131,19 @@ class RecordedHome:
         return LedgerCheckpointed(size=size, root=root, last_seq=last_seq, note=note)
 
     def seal(self, session: str) -> SessionSealed:
-        """The ledger's last word about everything said so far."""
-        size, root, last_seq, note = self._book(session)
-        genesis = self.facts[session][0].event
-        assert isinstance(genesis, SessionRequested)
-        lanes = {lane: head.digest for lane, head in self.admission.lanes(session).items()}
-        return SessionSealed(
-            size=size, root=root, last_seq=last_seq, lanes=lanes, keyring=genesis.keyring, members={}, note=note
-        )
+        """The ledger's last word about everything said so far, as the ledger itself composes it."""
+        book, ring, history = Book(), Book(), History(session)
+        history.add(self.facts[session])
+        for fact in self.facts[session]:
+            book = book.advance(fact)
+        for fact in self.facts[self.ring]:
+            ring = ring.advance(fact)
+        said = book.sealed(history.state, ring, placed(self.blobs))
+        return self.signed(session, said)
+
+    def signed(self, session: str, said: SessionSealed) -> SessionSealed:
+        """The seal with the ledger's note on what it says."""
+        return said.model_copy(update={"note": notes.sign(checkpoint_of(session, said), self.signers["ledger"])})
 
     def _book(self, session: str) -> tuple[int, str, int, str]:
         tree, seqs = Tree(), [fact.seq for fact in self.facts[session]]

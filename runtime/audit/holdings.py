@@ -1,0 +1,138 @@
+"""The bytes that a session names and that are no events, each compared with its digest, wherever they are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from blake3 import blake3
+
+from bus.blobs import DirectoryBlobs
+from contracts.errors import InvalidInput, NotFound, NotVerified
+from contracts.session import Session
+from runtime.audit.verdict import Divergence
+from runtime.bundle.members import FURNITURE
+from runtime.engine.column_file import PIECE
+from runtime.engine.dataset import MANIFEST, Manifest, canonical
+
+
+class Holdings(Protocol):
+    """Where the bytes are: the store of a home, or a bundle."""
+
+    def check(self, digest: str) -> None:
+        """Return if the blob is there and is what its name says; `NotFound`, `NotVerified`."""
+        ...
+
+    def pieces(self, root: str, file: str) -> Iterator[bytes]:
+        """A file of the dataset with this root, in pieces of 4 MiB; `NotFound`."""
+        ...
+
+
+class Store:
+    """The blobs of a home."""
+
+    def __init__(self, blobs: DirectoryBlobs) -> None:
+        self._blobs = blobs
+
+    def check(self, digest: str) -> None:
+        """The blob's file, read through once."""
+        self._blobs.check(digest)
+
+    def pieces(self, root: str, file: str) -> Iterator[bytes]:
+        """A file of a prepared dataset."""
+        path = self._blobs.root / "datasets" / root / file
+        if not path.is_file():
+            raise NotFound(f"{file!r} of dataset {root} is not in this store")
+        return _read(path)
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def named(state: Session) -> Iterator[tuple[str, str]]:
+    """Every blob that a session names and has not let go, with a word on what it is."""
+    for kept in state.checkpoints:
+        if kept.usable:
+            yield f"checkpoint of step {kept.written.step}", kept.written.blob
+    for _, made in state.exports:
+        yield f"export {made.filename}", made.blob
+    for name, digest in (state.claim.sources if state.claim else {}).items():
+        yield f"source {name}", digest
+    if state.sealed:
+        yield from ((name, state.sealed.members[name]) for name in FURNITURE if name in state.sealed.members)
+
+
+class Inventory:
+    """What a session names, looked up where it is kept."""
+
+    def __init__(self, state: Session, holdings: Holdings) -> None:
+        self._state = state
+        self._holdings = holdings
+        self.checked = 0
+        self.missing: list[str] = []
+
+    def divergences(self) -> Iterator[Divergence]:
+        """Every blob whose bytes are not those that its name says; what is not there is listed in `missing`."""
+        for what, digest in named(self._state):
+            try:
+                self._holdings.check(digest)
+                self.checked += 1
+            except NotFound:
+                self.missing.append(f"{what}: blob {digest} is not here")
+            except NotVerified as error:
+                yield Divergence(0, 0, "blob", f"{what}: {error.message}")
+        gone = [kept for kept in self._state.checkpoints if kept.gone]
+        if gone:
+            self.missing.append(f"{len(gone)} checkpoints were let go, as the log says; their digests stand in it")
+        if self._state.dataset:
+            yield from self._dataset(self._state.dataset.root)
+
+    def _dataset(self, root: str) -> Iterator[Divergence]:
+        try:
+            raw = b"".join(self._holdings.pieces(root, MANIFEST))
+        except NotFound:
+            self.missing.append(f"dataset {root} is not here")
+            return
+        try:
+            manifest = _manifest(raw, root)
+        except NotVerified as error:
+            yield Divergence(0, 0, "dataset", f"dataset {root}, {MANIFEST}: {error.message}")
+            return
+        self.checked += 1
+        yield from self._shards(root, manifest)
+
+    def _shards(self, root: str, manifest: Manifest) -> Iterator[Divergence]:
+        stored = [one for columns in manifest.splits.values() for one in columns.values()]
+        absent = []
+        for one in stored:
+            try:
+                found = tuple(blake3(piece).hexdigest() for piece in self._holdings.pieces(root, one.file))
+            except NotFound:
+                absent.append(one.file)
+                continue
+            self.checked += 1
+            if found != one.pieces:
+                at = next((n for n, pair in enumerate(zip(found, one.pieces, strict=False)) if pair[0] != pair[1]), 0)
+                yield Divergence(0, 0, "dataset", f"dataset {root}, {one.file}: piece {at} is not what was prepared")
+        if absent and len(absent) < len(stored):
+            yield Divergence(0, 0, "dataset", f"dataset {root}: {', '.join(absent)} missing, though the rest is here")
+        elif absent:
+            self.missing.append(f"dataset {root}: its rows are not here")
+
+
+def _manifest(raw: bytes, root: str) -> Manifest:
+    """The manifest, if its bytes are the only spelling of what it says and it has this root."""
+    try:
+        found = Manifest.from_json(json.loads(raw))
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidInput, RecursionError) as error:
+        raise NotVerified(f"it cannot be read ({error}).") from None
+    if found.root != root:
+        raise NotVerified(f"it has root {found.root}.")
+    if canonical(found.as_json()) != raw:
+        raise NotVerified("it is not in its canonical form.")
+    return found

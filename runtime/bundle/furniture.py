@@ -1,0 +1,67 @@
+"""The members that every bundle has: the schemas of all events, and the program that verifies the bundle.
+
+They are kept as blobs before a seal names them, so that a session is bundled with what it was sealed with, whatever
+version of this software does it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import contracts
+from bus.blobs import DirectoryBlobs
+from contracts.common import HandlerFailed
+from contracts.event import SPOKEN, Event, Unknown
+from contracts.keyring import DESK, ROOT
+from runtime.bundle.members import SCHEMAS, VERIFIER
+
+ANYBODY = "*"
+SPEAKER_INSIDE = "role"
+"""Said by whoever the event itself names under `role`."""
+
+
+def placed(blobs: DirectoryBlobs) -> dict[str, str]:
+    """Keep both in the store; their names there by the name of the member. Doing it twice changes nothing."""
+    return {name: blobs.put(content) for name, content in texts().items()}
+
+
+@functools.cache
+def texts() -> dict[str, bytes]:
+    """The bytes of both as this software has them."""
+    return {SCHEMAS: schemas(), VERIFIER: (Path(__file__).parent / VERIFIER).read_bytes()}
+
+
+def schemas() -> bytes:
+    """For every event its JSON Schema and who may say it, by NAME/VERSION, as canonical JSON."""
+    for module in pkgutil.iter_modules(contracts.__path__, "contracts."):
+        if not module.ispkg:
+            importlib.import_module(module.name)
+    ours = [one for one in SPOKEN.values() if one.__module__.startswith("contracts.") and one is not Unknown]
+    described = {f"{one.wire}/{one.version()}": {"said_by": _speakers(one), "schema": _schema(one)} for one in ours}
+    return json.dumps(described, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def _speakers(event: type[Event]) -> list[str]:
+    room = event.__module__.rpartition(".")[2]
+    if event is HandlerFailed:
+        return [SPEAKER_INSIDE]
+    return {"common": [ANYBODY], "keyring": [DESK, ROOT]}.get(room, [room])
+
+
+def _schema(event: type[Event]) -> Any:
+    return _bare(event.model_json_schema())
+
+
+def _bare(node: Any, *, names: bool = False) -> Any:
+    """A schema without titles; below `properties` and `$defs` a key is a name, whatever it says."""
+    if isinstance(node, list):
+        return [_bare(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: one for key, one in node.items() if names or key != "title"}
+    return {key: _bare(one, names=not names and key in ("properties", "$defs")) for key, one in kept.items()}

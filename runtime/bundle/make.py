@@ -1,0 +1,113 @@
+"""Writes the bundle of a sealed session from the files of a home, and audits what it has written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus import subjects
+from bus.blobs import DirectoryBlobs, digest_of
+from bus.port import Stored
+from bus.records import frame, title
+from contracts.errors import NotFound, NotVerified, Refused
+from contracts.ledger import SessionSealed
+from contracts.session import Session
+from runtime.archive import Archive, Kept
+from runtime.bundle import container, contents, furniture
+from runtime.engine.dataset import MANIFEST
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bundle on disk: the SHA-256 of the file, its size, and which sections it has."""
+
+    session: str
+    path: Path
+    digest: str
+    bytes: int
+    sections: tuple[str, ...]
+
+
+def make(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()) -> Made:
+    """Write the bundle; `wanted` are the sections beyond manifest and sources, which are there when they can be.
+
+    `Refused` for a session that is not sealed, `NotFound` when something of a wanted section is gone, `NotVerified`,
+    and no file, when the session does not pass.
+    """
+    from runtime import audit
+
+    kept, ring = archive.read(session), archive.ring(subjects.partition(session))
+    seal = kept.history.state.sealed
+    if seal is None or ring is None:
+        message = f"session {session} is not sealed: nothing signed says what belongs to it."
+        raise Refused(message, cure=f"Wait for its end: swarm wait {session}")
+    sections = _sections(kept.history.state, blobs, wanted)
+    container.write(path, _members(kept, ring, seal, blobs, sections))
+    found = audit.bundle(path, root=archive.root)
+    if found.divergences:
+        path.unlink()
+        raise NotVerified(
+            f"session {session} does not pass: {found.divergences[0].message}", cure=f"See: swarm audit {session}"
+        )
+    return Made(session, path, _sha256(path), path.stat().st_size, sections)
+
+
+def _sections(state: Session, blobs: DirectoryBlobs, wanted: Sequence[str]) -> tuple[str, ...]:
+    """What was asked for, and of manifest and sources what the store still has."""
+    chosen = set(wanted)
+    if state.dataset and (_dataset(blobs, state) / MANIFEST).is_file():
+        chosen.add("manifest")
+    if all(blobs.has(digest) for digest in contents.blobs(state, "sources")):
+        chosen.add("sources")
+    if "dataset" in chosen:
+        chosen.add("manifest")
+    return tuple(one for one in contents.possible(state) if one in chosen)
+
+
+def _members(
+    kept: Kept, ring: Kept, seal: SessionSealed, blobs: DirectoryBlobs, sections: Sequence[str]
+) -> Iterator[tuple[str, bytes | Path]]:
+    state = kept.history.state
+    before = ring.stored[: seal.keyring_size]
+    manifest = _data_file(_dataset(blobs, state), MANIFEST).read_bytes() if "manifest" in sections else None
+    text = {
+        contents.MARKER: contents.marker(state.id, sections),
+        contents.LOG: _log(state.id, contents.numbered(kept.stored, seal.size, before)),
+        contents.KEYRING: _log(ring.history.id, before),
+    }
+    for name in contents.names(state, sections, manifest):
+        if name in text:
+            yield name, text[name]
+        elif name in contents.FURNITURE:
+            yield name, _furniture(name, seal.members[name], blobs)
+        elif name.startswith(contents.BLOBS):
+            yield name, blobs.check(name.removeprefix(contents.BLOBS))
+        else:
+            yield name, _data_file(_dataset(blobs, state), name.removeprefix(contents.DATASET))
+
+
+def _log(session: str, records: Iterator[Stored] | Sequence[Stored]) -> bytes:
+    return title(session) + b"".join(map(frame, records))
+
+
+def _furniture(name: str, digest: str, blobs: DirectoryBlobs) -> bytes:
+    """As the seal names it; our own when it is the same and the store has lost it."""
+    own = furniture.texts()[name]
+    return own if digest_of(own) == digest else blobs.get(digest)
+
+
+def _dataset(blobs: DirectoryBlobs, state: Session) -> Path:
+    return blobs.root / "datasets" / (state.dataset.root if state.dataset else "")
+
+
+def _data_file(folder: Path, file: str) -> Path:
+    if not (folder / file).is_file():
+        raise NotFound(f"{file!r} of the dataset is not in {folder}.", cure="Bundle without --dataset.")
+    return folder / file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

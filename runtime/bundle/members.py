@@ -1,0 +1,45 @@
+"""What belongs to a session and is no event, as its seal says it. Pure: the blobs themselves are not read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bus import notes
+from contracts.ids import sha256
+from contracts.ledger import SessionSealed
+from contracts.session import Session
+
+SCHEMAS, VERIFIER = "schemas.json", "verify_bundle.py"
+FURNITURE = (SCHEMAS, VERIFIER)
+"""Members that every session has and no event names: the seal alone says which they were."""
+
+
+def of(session: Session) -> dict[str, str]:
+    """The digest of every member that the session's own events name."""
+    found = {}
+    if session.dataset:
+        found["dataset"] = session.dataset.root
+    if session.claim:
+        found |= {f"source/{name}": digest for name, digest in session.claim.sources.items()}
+    for number, (_, made) in enumerate(session.exports, 1):
+        found[f"export/{number}/{made.filename}"] = made.blob
+    for kept in session.checkpoints:
+        if kept.usable:
+            found[f"checkpoint/{kept.written.segment}/{kept.written.step}"] = kept.written.blob
+    return found
+
+
+def digest(members: Mapping[str, str]) -> str:
+    """One digest over all members: SHA-256 of a title and a line each, sorted."""
+    lines = "".join(f"{name} {members[name]}\n" for name in sorted(members))
+    return sha256(f"stigmergy/members/1\n{lines}".encode())
+
+
+def checkpoint_of(session: str, seal: SessionSealed) -> notes.Checkpoint:
+    """What the note of a seal says: beside the tree it pins the keyring and the members, and so the whole bundle."""
+    extensions = (
+        f"last-seq {seal.last_seq}",
+        f"keyring {seal.keyring_size} {seal.keyring_root}",
+        f"members {digest(seal.members)}",
+    )
+    return notes.Checkpoint(notes.origin(session), seal.size, bytes.fromhex(seal.root), extensions)

@@ -1,0 +1,119 @@
+"""A bundle open for an audit: its sessions admitted as from files, its blobs at hand. It judges only its own shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from bus.admission import Admission
+from bus.blobs import digest_of
+from bus.records import Reading, frame, title
+from contracts.errors import NotFound, NotVerified
+from runtime.archive import Kept, fold
+from runtime.audit.verdict import Divergence
+from runtime.bundle import contents
+from runtime.bundle.container import Container
+from runtime.engine.column_file import PIECE
+
+_MARKER = re.compile(r"stigmergy/bundle/1 ([a-z0-9-]+)((?: [a-z]+)*)\n")
+
+
+class Bundle:
+    """The parsed content of a bundle; `NotVerified` when it cannot be parsed."""
+
+    def __init__(self, path: Path, root: str = "") -> None:
+        self.path = path
+        self._file = Container(path)
+        try:
+            self.session, self.sections = self._marker()
+            self.ring = self._read(contents.KEYRING, Admission(root=root))
+            self.kept = self._read(contents.LOG, Admission(self.ring.admission.keyring, root=root), self.session)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._file.close()
+
+    def check(self, digest: str) -> None:
+        """The member that holds a blob, compared with its name."""
+        name = next((one for one in self._names(digest) if one in self._file.members), None)
+        if name is None:
+            raise NotFound(f"blob {digest} is not in the bundle.")
+        found = digest_of(self._file.read(name))
+        if found != digest:
+            raise NotVerified(f"{name} holds the bytes of {found}, not of {digest}.")
+
+    def pieces(self, root: str, file: str) -> Iterator[bytes]:
+        """A file of the dataset, in pieces."""
+        name = f"{contents.DATASET}{file}"
+        if name not in self._file.members:
+            raise NotFound(f"{name} is not in the bundle.")
+        content = self._file.read(name)
+        return (content[first : first + PIECE] for first in range(0, len(content), PIECE))
+
+    def divergences(self) -> Iterator[Divergence]:
+        """Where the bundle is not the only one that could be written of its own content."""
+        yield from self._against_records()
+        empty = set(self.sections) - set(contents.possible(self.kept.history.state))
+        if empty:
+            yield Divergence(0, 0, "sections", f"{contents.MARKER}: nothing in the log belongs to {', '.join(empty)}")
+        if "dataset" in self.sections and "manifest" not in self.sections:
+            yield Divergence(0, 0, "sections", f"{contents.MARKER}: rows without their manifest")
+        wanted = contents.names(self.kept.history.state, self.sections, self._manifest())
+        found = list(self._file.members)
+        missing, extra = [one for one in wanted if one not in found], [one for one in found if one not in wanted]
+        if missing:
+            yield Divergence(0, 0, "missing", f"the bundle lacks {', '.join(missing)}")
+        if extra:
+            yield Divergence(0, 0, "extra", f"nothing in the log names {', '.join(extra)}")
+        if not missing and not extra and found != wanted:
+            yield Divergence(0, 0, "order", "the members stand in another order than they are written in")
+
+    def _against_records(self) -> Iterator[Divergence]:
+        seal = self.kept.history.state.sealed
+        if seal is None:
+            yield Divergence(self.kept.history.size + 1, 0, "unsealed", f"{contents.LOG}: it does not end with a seal")
+            return
+        if len(self.ring.stored) != seal.keyring_size:
+            message = f"{contents.KEYRING}: {len(self.ring.stored)} records, and the seal covers {seal.keyring_size}"
+            yield Divergence(0, 0, "keyring", message)
+        wanted = contents.numbered(self.kept.stored, seal.size, self.ring.stored)
+        for position, (one, other) in enumerate(zip(self.kept.stored, wanted, strict=True), 1):
+            if one.seq != other.seq:
+                message = f"{contents.LOG}: record {one.seq} behind the seal's tree must be numbered {other.seq}"
+                yield Divergence(position, one.seq, "sequence", message)
+
+    def _manifest(self) -> bytes | None:
+        return self._file.read(contents.MANIFEST_FILE) if contents.MANIFEST_FILE in self._file.members else None
+
+    def _names(self, digest: str) -> Iterator[str]:
+        yield f"{contents.BLOBS}{digest}"
+        seal = self.kept.history.state.sealed
+        yield from (name for name in contents.FURNITURE if seal and seal.members.get(name) == digest)
+
+    def _marker(self) -> tuple[str, tuple[str, ...]]:
+        text = self._member(contents.MARKER).decode("ascii", errors="replace")
+        match = _MARKER.fullmatch(text)
+        sections = tuple(match[2].split()) if match else ()
+        if match is None or contents.marker(match[1], sections).decode() != text:
+            raise NotVerified(f"{contents.MARKER}: {text[:80]!r} does not begin a bundle that this software knows.")
+        return match[1], sections
+
+    def _read(self, name: str, admission: Admission, session: str = "") -> Kept:
+        data = self._member(name)
+        reading = Reading(Path(name), data)
+        kept = fold(reading, session or reading.session, admission)
+        if kept.torn_bytes == 0 and title(reading.session) + b"".join(map(frame, kept.stored)) != data:
+            raise NotVerified(f"{name}: it is not in its canonical form.")
+        return kept
+
+    def _member(self, name: str) -> bytes:
+        if name not in self._file.members:
+            raise NotVerified(f"the bundle has no member {name!r}.", cure="Ask for the file again.")
+        return self._file.read(name)
