@@ -8,20 +8,23 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import orjson
 import structlog
 
-from bus import notes
+from bus import notes, subjects
 from bus.admission import Admission
 from bus.blobs import DirectoryBlobs
 from bus.keys import Signer
 from bus.port import Log, Wakes, Wire
 from contracts.envelope import Fact
-from contracts.errors import SwarmError
+from contracts.errors import Refused, SwarmError, Unreachable
 from contracts.event import Event
+from contracts.operator import RedriveRequested
 from runtime.agent import Agent
 from runtime.children import Children
+from runtime.client import error_of
 from runtime.copies import Copies
-from runtime.desk import Desk
+from runtime.desk import DESK, Desk
 from runtime.ground import Ground
 from runtime.home import Home
 from runtime.presence import Presence
@@ -78,7 +81,7 @@ class Crew:
             incarnation=secrets.token_hex(4),
             draining=self.draining,
             sign_note=self._sign_note,
-            submit=self.desk.submit,
+            submit=self.desk.submit if DESK in self.keys else self._ask_the_desk,
             speak=self._speak,
         )
 
@@ -98,6 +101,7 @@ class Crew:
 
     def employ(self, tasks: asyncio.TaskGroup, agents: Mapping[str, type[Agent]]) -> None:
         """Start these agents, each supervised on its own, and everybody's heartbeats."""
+        self.tail.listen(self._redrive)
         tasks.create_task(self.presence.hear(), name="presence")
         tasks.create_task(self.presence.beat(), name="heartbeats")
         for lane, kind in agents.items():
@@ -136,8 +140,34 @@ class Crew:
             await asyncio.sleep(wait)
             wait = min(2 * wait, 30.0)
 
+    def _redrive(self, facts: list[Fact]) -> None:
+        """A person wants a failure tried again: whichever process has that agent hears so from the log."""
+        for fact in facts:
+            if isinstance(fact.event, RedriveRequested):
+                for supervisor in self.supervisors.values():
+                    supervisor.redrive(self.tail.history(fact.envelope.subject), fact.event.failure)
+
     def _sign_note(self, checkpoint: notes.Checkpoint) -> str:
         return notes.sign(checkpoint, self.keys["ledger"])
+
+    async def _ask_the_desk(
+        self, request: Mapping[str, Any], kind: str, *, asked_by: str, parent: str, request_id: str
+    ) -> str:
+        """Request a trial as `Desk.submit` does, from a process that cannot sign for the desk; waits for one."""
+        if kind != "trial":
+            raise Refused(f"an agent alone requests trials, no session of kind {kind!r}.", cure="Use a client.")
+        body = {"parent": parent, "request": dict(request), "request_id": request_id, "asked_by": asked_by}
+        while True:
+            try:
+                reply = orjson.loads(await self.bus.ask(subjects.command("trial"), orjson.dumps(body), timeout=10.0))
+            except Unreachable:
+                await asyncio.sleep(1.0)
+            else:
+                break
+        if "error" in reply:
+            raise error_of(reply["error"])
+        await self.tail.reached(reply["seq"])
+        return str(reply["session"])
 
     async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
         return await self.scribe(role).say(session, [event], Occasion(cause, cause))

@@ -49,6 +49,7 @@ class Desk:
         self.verbs: dict[str, Verb] = {
             "train": self._train,
             "search": self._search,
+            "trial": self._trial,
             "export": self._export,
             "cancel": self._cancel,
             "pause": self._pause,
@@ -147,6 +148,21 @@ class Desk:
         search = read_search(body)
         session = await self.submit(search.resolved(), "search", asked_by=asked_by, request_id=request_id)
         return {"session": session}
+
+    async def _trial(self, body: Body) -> Body:
+        parent, request = self._history({"session": body.get("parent")}), body.get("request")
+        if parent.state.kind != "search" or parent.state.outcome is not None:
+            raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune")
+        if not isinstance(request, dict):
+            raise InvalidInput("the request of the trial is missing.", cure='Send {"request": {...}}.', path="request")
+        session = await self.submit(
+            read_request(request).resolved(),
+            "trial",
+            asked_by=str(body.get("asked_by") or "client"),
+            parent=parent.id,
+            request_id=str(body.get("request_id") or "") or None,
+        )
+        return {"session": session, "seq": self._crew.tail.seq}
 
     async def _export(self, body: Body) -> Body:
         history = self._history(body)
@@ -261,10 +277,7 @@ class Desk:
         for history in self._crew.tail.open_sessions():
             if any(id == failure for id, _ in history.state.failures):
                 wish = operator.RedriveRequested(asked_by="client", failure=failure)
-                event = await self._say(history.id, wish)
-                for supervisor in self._crew.supervisors.values():
-                    supervisor.redrive(history, failure)
-                return {"session": history.id, "event": event}
+                return {"session": history.id, "event": await self._say(history.id, wish)}
         raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")
 
     def _history(self, body: Body) -> History:

@@ -113,6 +113,11 @@ def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
             "Request a training session; the same request_id names the same session for ever.", request, _BEGUN
         ),
         "search": Verb("Request a search whose trials are sessions of their own.", search, _BEGUN),
+        "trial": Verb(
+            "Request a session as a trial of a search that goes on; whoever asks has read it once `seq` is reached.",
+            thing({"parent": SESSION, "request": request}, {"request_id": TEXT, "asked_by": TEXT}),
+            thing({"session": TEXT, "seq": WHOLE}),
+        ),
         "export": Verb(
             "Want the model of a session as one more file.",
             thing({"session": SESSION}, {"format": TEXT, "quantize": TEXT, "checkpoint": TEXT}),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import Refused
 from runtime.client import Swarm
 from tests.harness import small_request
 from tests.runtime.strangers import Place, place
@@ -87,6 +88,27 @@ async def test_a_session_waits_for_the_validator_that_comes_later(here: Place) -
         assert (await swarm.session(session))["state"] == "finishing"
         with here.running("validator"):
             answered_once(await ends_well(here, swarm, session))
+
+
+async def test_a_search_goes_on_when_its_specialist_runs_alone(tmp_path: Path) -> None:
+    search = {
+        "name": "small-search",
+        "method": "search",
+        "base": small_request(training={"epochs": 2, "batch_size": 64}),
+        "space": {"optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 3e-2, "log": True}},
+        "trials": 2,
+        "metric": "val_loss",
+        "seed": 7,
+    }
+    with place(tmp_path, "--without", "hyperparameter_specialist") as found, found.running("hyperparameter_specialist"):
+        async with found.swarm() as swarm:
+            session = await swarm.submit(search, kind="search")
+            told = await ends_well(found, swarm, session)
+            trials = [one["data"]["session"] for one in told if one["name"] == "trial.started"]
+            assert [(await swarm.session(one))["kind"] for one in trials] == ["trial", "trial"]
+            for parent in (session, trials[0]):
+                with pytest.raises(Refused, match="no search that goes on"):
+                    await swarm.command("trial", parent=parent, request=small_request())
 
 
 def test_an_agent_alone_needs_a_swarm(tmp_path: Path) -> None:
