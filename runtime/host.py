@@ -29,6 +29,7 @@ from runtime.broker import Broker, broker
 from runtime.crew import Crew
 from runtime.guests import Guests
 from runtime.home import Home, HostRecord
+from runtime.reporter import Reporter
 from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 HOST = "host"
 _RECORD_PAUSE = 1.0
 _DRAIN_SECONDS = 20.0
+_REPORT_SECONDS = 5.0
 
 Ready = Callable[[HostRecord], None]
 
@@ -95,6 +97,7 @@ class _Host:
         agents, here = roster.load_all(), roster.here(self._settings.without)
         guests = Guests(crew, admin, self._broker)
         crew.desk.admit_guest = guests.admit
+        reporter = Reporter(crew.tail, crew.home, crew.children, root=KeyStore(self._home.keys).pinned())
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._broker.keep(), name="server")
@@ -107,8 +110,10 @@ class _Host:
                 crew.employ(tasks, {role: agents[role] for role in here})
                 await crew.ready()
                 tasks.create_task(self._keep_record(crew, ready), name="record")
+                tasks.create_task(reporter.run(), name="reports")
                 await self._ending.wait()
                 await self._drain(crew)
+                await reporter.settle(_REPORT_SECONDS)
                 raise _EndedError  # noqa: TRY301 - the only way to end a task group from inside
         except* _EndedError:
             log.info("ended in good order")
