@@ -4,7 +4,6 @@ import os
 import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import pytest_asyncio
 from agents.data_manager.agent import DataManager
 from agents.data_manager.allowed import opened
 from agents.data_manager.equality import firsts
-from agents.data_manager.jobs.prepare import main
 from agents.data_manager.sources.csv_text import CsvText
 from agents.data_manager.splitting import assigned
 from agents.data_manager.store import Store
@@ -29,51 +27,12 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.workloads import Workloads, inspected
 from tests.agents.cases import Place
-
-
-class Bench:
-    """The job, run here: what it is given, what it answers."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.store = root / "home" / "blobs" / "datasets"
-
-    def prepare(self, data: dict[str, Any]) -> dict[str, Any]:
-        args = {"data": data, "store": str(self.store), "roots": [str(self.root)], "workloads": []}
-        return main(SimpleNamespace(args=args, tell=self.tell))  # type: ignore[arg-type]
-
-    def tell(self, kind: str, **data: Any) -> None:
-        """What the job tells while it works."""
-
-    def prepared(self, data: dict[str, Any]) -> DatasetPrepared:
-        return DatasetPrepared.model_validate(self.prepare(data))
-
-    def rejected(self, data: dict[str, Any]) -> list[dict[str, str]]:
-        return DatasetRejected.model_validate(self.prepare(data)).problems
-
-    def csv(self, text: str | bytes, name: str = "table.csv") -> dict[str, Any]:
-        path = self.root / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return {"source": "csv", "path": str(path), "target": "kind"}
-
-    def dataset(self, said: DatasetPrepared) -> Dataset:
-        return Dataset.open(self.store / said.root)
+from tests.agents.preparing import Bench, finding, table
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
-
-
-def table(rows: int = 40, **cells: str) -> str:
-    """Lines of a sound table; `row7="..."` puts another line in the place of row 7."""
-    lines = ["length,width,kind"]
-    lines += [cells.get(f"row{n}", f"{n}.5,{n * n},{'even' if n % 2 == 0 else 'odd'}") for n in range(1, rows + 1)]
-    return "\n".join(lines) + "\n"
-
-
-def finding(said: DatasetPrepared, kind: str) -> Any:
-    return next((one for one in said.findings if one.kind == kind), None)
 
 
 # Sources that need no file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from io import BufferedReader
 from typing import IO, Any
 
@@ -37,7 +38,7 @@ class NpzFile:
         try:
             with self._archive.open(f"{name}.npy") as member:
                 return Mapped(self._unpacked(name, place, member))
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError) as error:
             cure = "Write the archive again."
             raise unusable(place, f"the array {name!r} cannot be read: {str(error)[:200]}", cure) from None
 

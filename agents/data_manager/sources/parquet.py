@@ -72,6 +72,4 @@ class _Readable:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, self._errors):
             what = str(error).splitlines()[0][:200]
-            raise unusable(
-                "data.path", f"this is no Parquet file that can be read: {what}", "Write it again."
-            ) from None
+            raise unusable("data.path", f"this Parquet file cannot be read: {what}", "Write it again.") from None
