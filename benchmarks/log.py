@@ -39,7 +39,7 @@ from contracts.event import pack
 from contracts.ids import new_uuid, session_id, uuid8
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
 from contracts.session import Session, advance
-from contracts.trainer import Layer, WindowRecorded
+from contracts.trainer import Layer, WindowRecorded, evidence
 
 BATCH = 200
 TIME = "2026-01-02T03:04:05.000000Z"
@@ -58,7 +58,7 @@ def window(n: int) -> WindowRecorded:
         index_digest=f"{n:064x}",
         weights_digest=f"{n:064x}",
         finite=True,
-        layers=layers,
+        **evidence(layers),
     )
 
 

@@ -80,7 +80,8 @@ def idle_and_warm(home: Path, turns: int, *, idle: int) -> dict[str, float]:
     swarm(home, "up", "-d")
     try:
         host = Home(home).host()
-        assert host is not None and host.server_pid is not None
+        assert host is not None
+        assert host.server_pid is not None
         asyncio.run(first_steps(home, 1))
         pids = (host.pid, host.server_pid)
         before, begin = sum(map(cpu_seconds, pids)), time.monotonic()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
@@ -50,7 +50,7 @@ Exact = Annotated[
 
 
 Packed = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
-"""Little-endian float32 values as base64 text; see `pack` and `unpack`."""
+"""Little-endian floats as base64 text: float32 by `pack` and `unpack`, float64 by `pack64` and `unpack64`."""
 
 Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 or BLAKE3 digest."""
@@ -65,6 +65,18 @@ def unpack(text: str) -> tuple[float, ...]:
     """The float32 values inside a `Packed` text."""
     raw = base64.b64decode(text)
     return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+def pack64(values: Iterable[float]) -> str:
+    """The base64 text of float64 values, bit for bit."""
+    numbers = tuple(values)
+    return base64.b64encode(struct.pack(f"<{len(numbers)}d", *numbers)).decode()
+
+
+def unpack64(text: str) -> tuple[float, ...]:
+    """The float64 values inside a `Packed` text."""
+    raw = base64.b64decode(text)
+    return struct.unpack(f"<{len(raw) // 8}d", raw)
 
 
 SPOKEN: dict[str, type[Event]] = {}

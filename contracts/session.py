@@ -93,7 +93,7 @@ class Duty:
 
 @dataclass(frozen=True)
 class Session:
-    """A session as of one event. Immutable; `advance` gives the next. Without slots, so that the next is a quick copy."""
+    """A session as of one event. Immutable; `advance` gives the next, quickly, which is why there are no slots."""
 
     id: str
     genesis: SessionRequested | None = None

@@ -6,11 +6,14 @@ windows can be compared with the recorded ones byte for byte.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from contracts.event import Event, Exact, Hex64, Packed, Payload, Value
+from contracts.event import Event, Exact, Hex64, Packed, Payload, pack64, unpack64
 
 
 def _unchanged(old: Payload) -> Payload:
@@ -34,14 +37,14 @@ class TrainingClaimed(Event, wire="training.claimed"):
     sources: dict[str, str]
 
 
-class Layer(Value):
-    """Evidence about one layer at the last step of a window."""
+class Layer(NamedTuple):
+    """Evidence about one layer at the last step of a window; `dead` is None where units cannot be dead."""
 
     name: str
-    gradient: Exact
-    weight: Exact
-    update: Exact
-    dead: Exact | None = None
+    gradient: float
+    weight: float
+    update: float
+    dead: float | None = None
 
 
 class WindowRecorded(Event, wire="window.recorded"):
@@ -56,8 +59,26 @@ class WindowRecorded(Event, wire="window.recorded"):
     index_digest: str
     weights_digest: Hex64
     finite: bool
-    layers: list[Layer]
+    layer_names: list[str]
+    layer_figures: Packed
     scalars: dict[str, Packed] = Field(default_factory=dict)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The evidence, unpacked: most readers of a window never ask for it."""
+        figures = unpack64(self.layer_figures)
+        rows = [figures[4 * at : 4 * at + 4] for at in range(len(self.layer_names))]
+        return tuple(
+            Layer(name, gradient, weight, update, None if math.isnan(dead) else dead)
+            for name, (gradient, weight, update, dead) in zip(self.layer_names, rows, strict=True)
+        )
+
+
+def evidence(layers: Iterable[Layer]) -> dict[str, Any]:
+    """The fields of `WindowRecorded` that hold this evidence."""
+    given = list(layers)
+    figures = ((one.gradient, one.weight, one.update, math.nan if one.dead is None else one.dead) for one in given)
+    return {"layer_names": [one.name for one in given], "layer_figures": pack64(chain.from_iterable(figures))}
 
 
 class ControlEvaluated(Event, wire="control.evaluated"):

@@ -32,6 +32,7 @@ from contracts.trainer import (
     TrainingCompleted,
     TrainingFailed,
     WindowRecorded,
+    evidence,
 )
 from runtime.ground import Case
 from runtime.history import History
@@ -96,7 +97,7 @@ class Log:
             index_digest="",
             weights_digest=DIGEST,
             finite=all(map(math.isfinite, losses)) and math.isfinite(norm),
-            layers=list(layers),
+            **evidence(layers),
         )
         return self.say("trainer", event)
 

@@ -17,7 +17,7 @@ from contracts.envelope import Envelope, Fact
 from contracts.event import Event, pack
 from contracts.operator import SessionRequested
 from contracts.request import read_request
-from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded
+from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded, evidence
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
 from runtime.engine.loop import Run
@@ -150,7 +150,7 @@ class Session:
                 index_digest=window.index_digest,
                 weights_digest=window.weights_digest,
                 finite=window.finite,
-                layers=[Layer(**asdict(one)) for one in window.layers],
+                **evidence(Layer(**asdict(one)) for one in window.layers),
             )
         if report.evaluation:
             seen = asdict(report.evaluation)

@@ -182,7 +182,8 @@ def window(first: int, last: int) -> WindowRecorded:
         index_digest="i",
         weights_digest=DIGEST,
         finite=True,
-        layers=[],
+        layer_names=[],
+        layer_figures="",
     )
 
 

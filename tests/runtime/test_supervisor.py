@@ -1,4 +1,4 @@
-"""What a supervisor promises: handlers are retried, failures recorded and redriven, and one agent never stops another."""
+"""What a supervisor promises: handlers are retried, failures recorded and redriven, and no agent stops another."""
 
 from __future__ import annotations
 

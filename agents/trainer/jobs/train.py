@@ -17,7 +17,7 @@ import orjson
 from agents.trainer.jobs.spent import Spent
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event, pack
-from contracts.trainer import CheckpointWritten, ControlEvaluated, Layer, WindowRecorded
+from contracts.trainer import CheckpointWritten, ControlEvaluated, Layer, WindowRecorded, evidence
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
@@ -136,7 +136,7 @@ def _window(window: Window) -> WindowRecorded:
         index_digest=window.index_digest,
         weights_digest=window.weights_digest,
         finite=window.finite,
-        layers=layers,
+        **evidence(layers),
         scalars={name: pack(values) for name, values in window.scalars.items()},
     )
 
