@@ -17,6 +17,7 @@ from contracts.request.loss import AutoLoss, Loss
 from contracts.request.model import Model
 from contracts.request.optimizer import AdamW, Optimizer
 from contracts.request.reproducibility import Reproducibility
+from contracts.request.sampler import Sampler, Uniform
 from contracts.request.schedule import Constant, Schedule
 from contracts.request.section import Name, Section
 from contracts.request.training import Training
@@ -42,6 +43,7 @@ class Request(Section):
     optimizer: Optimizer = AdamW(type="adamw")
     schedule: Schedule = Constant()
     gradients: tuple[Gradient, ...] = Field((), max_length=16)
+    sampler: Sampler = Uniform()
     training: Training = Training()
     early_stopping: EarlyStopping = EarlyStopping()
     reproducibility: Reproducibility = Reproducibility()

@@ -21,6 +21,8 @@ class Stream(IntEnum):
     BUILD = 4
     AUGMENT = 5
     EVALUATE = 6
+    WITHIN = 7
+    AMONG = 8
 
 
 def finalise(word: int) -> int:

@@ -15,6 +15,7 @@ from runtime.engine.dataset import Dataset
 RESIDENT = 1 << 30
 
 Augment = Callable[[dict[str, np.ndarray], Draw], dict[str, np.ndarray]]
+Turns = Callable[[int, int], np.ndarray]
 
 
 class Rows(NamedTuple):
@@ -57,23 +58,21 @@ class Feed:
 
 
 class AugmentedFeed(Feed):
-    """A split whose rows are changed by chance, each by draws keyed by seed, epoch and row."""
+    """A split whose rows are changed by chance, each by draws keyed by seed, row, and which coming of the row it is."""
 
-    def __init__(self, dataset: Dataset, split: str, device: str, augment: Augment, seed: int) -> None:
+    def __init__(self, dataset: Dataset, split: str, device: str, augment: Augment, seed: int, turns: Turns) -> None:
         super().__init__(dataset, split, device)
-        self._augment, self._seed = augment, seed
+        self._augment, self._seed, self._turns = augment, seed, turns
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
         stored = {name: one.cpu().numpy() for name, one in super().batch(rows).items()}
+        drawn = zip(self._turns(rows.position, len(rows.rows)).tolist(), rows.rows.tolist(), strict=True)
         changed = [
-            self._augment({name: column[at] for name, column in stored.items()}, self._draw(rows.position + at, row))
-            for at, row in enumerate(rows.rows.tolist())
+            self._augment({name: column[at] for name, column in stored.items()}, Draw(self._seed, turn, row))
+            for at, (turn, row) in enumerate(drawn)
         ]
         stacked = {name: np.stack([one[name] for one in changed]) for name in changed[0]}
         return {
             name: torch.from_numpy(column.astype(stored[name].dtype) if name in stored else column).to(self._device)
             for name, column in stacked.items()
         }
-
-    def _draw(self, position: int, row: int) -> Draw:
-        return Draw(self._seed, position // self.rows, row)

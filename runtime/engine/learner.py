@@ -23,7 +23,7 @@ from runtime.engine.facts import Facts
 from runtime.engine.feed import AugmentedFeed, Feed
 from runtime.engine.grouping import grouped
 from runtime.engine.initial import initialise
-from runtime.engine.kinds import Batch, Mover
+from runtime.engine.kinds import Batch, Mover, Sampler
 from runtime.engine.recompute import recompute
 from runtime.engine.transfer import adopt, freeze
 from runtime.engine.workload import Group, Metric, Workload, find, options_of
@@ -97,12 +97,12 @@ class Learner:
         """What is trained besides the model, by name."""
         return {} if self.blend is None else self.blend.tensors()
 
-    def training_feed(self, dataset: Dataset, device: str) -> Feed:
+    def training_feed(self, dataset: Dataset, device: str, sampler: Sampler) -> Feed:
         """The training split as batches; changed row by row where the workload says how."""
         if type(self.workload).augment is Workload.augment:
             return Feed(dataset, "train", device)
         seed = self.request.reproducibility.seed
-        return AugmentedFeed(dataset, "train", device, self.workload.augment, seed)
+        return AugmentedFeed(dataset, "train", device, self.workload.augment, seed, sampler.turns)
 
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss to go down, and scalars to record."""

@@ -16,7 +16,6 @@ from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
 from runtime.engine.evidence import Watch
-from runtime.engine.order import Order
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Evaluation, Layer, Report, Window
 from runtime.engine.step import Felt, Part, attempt, descend
@@ -45,7 +44,6 @@ class Run:
         self.plan, self.step = plan, step
         self.control = control or Control.of(plan.request.early_stopping)
         self._works = Works.of(plan, dataset, initial)
-        self._order = Order(plan.resolved.seed, self._works.feed.rows)
         self._judge = Judge(self._works.learner, plan.resolved, dataset)
         self._concluded = step > 0 and self.finished
 
@@ -97,7 +95,7 @@ class Run:
     def rehearse(self) -> float:
         """Go forward and backward over the first batch without a move, and give its loss; the run is spent then."""
         resolved = self.plan.resolved
-        (parts,) = self._parts(0, self._order.take(0, resolved.batch * resolved.accumulate))
+        (parts,) = self._parts(0, self._works.sampler.take(0, resolved.batch * resolved.accumulate))
         loss, _ = descend(self._works, parts)
         return float(loss)
 
@@ -116,7 +114,7 @@ class Run:
 
     def _train(self, last: int) -> Window:
         first, resolved = self.step, self.plan.resolved
-        rows = self._order.take(
+        rows = self._works.sampler.take(
             first * resolved.batch * resolved.accumulate, (last - first) * resolved.batch * resolved.accumulate
         )
         parts = self._parts(first, rows)

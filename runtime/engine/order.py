@@ -69,11 +69,11 @@ class Permutations:
 class Order:
     """The endless row: epoch 0's permutation, then epoch 1's, and so on; steps cut batches from it."""
 
-    def __init__(self, seed: int, rows: int) -> None:
+    def __init__(self, seed: int, rows: int, block: int = BLOCK) -> None:
         self.rows = rows
         self._seed = seed
-        self._epochs = max(1, BLOCK // rows)
-        self._length = min(BLOCK, rows)
+        self._epochs = max(1, block // rows)
+        self._length = min(block, rows)
         self._pieces = -(-rows // self._length)
         self._block = lru_cache(maxsize=4)(self._made)
 
@@ -108,6 +108,10 @@ class Order:
             first, count = first + pieces[-1].size, count - pieces[-1].size
         return np.concatenate(pieces) if len(pieces) != 1 else pieces[0]
 
-    def where(self, row: int, epoch: int) -> int:
+    def turns(self, first: int, count: int) -> np.ndarray:
+        """Which coming of its row each position is: there is one per epoch."""
+        return np.arange(first, first + count) // self.rows
+
+    def where(self, row: int, turn: int) -> int:
         """The position of a row in the endless row within one epoch; no scan."""
-        return epoch * self.rows + int(self.permutations(np.array([epoch])).find(np.array([row]))[0, 0])
+        return turn * self.rows + int(self.permutations(np.array([turn])).find(np.array([row]))[0, 0])

@@ -10,6 +10,7 @@ from contracts.request import Request
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 from runtime.engine.plan import Resolved
+from runtime.engine.sampling import check_sampler
 from runtime.engine.state import Tensors
 from runtime.engine.transfer import initial_root
 
@@ -27,6 +28,7 @@ def resolve(
     training = request.training
     device = ("cuda" if cuda else "cpu") if training.device == "auto" else training.device
     _check(request, facts, device, cuda=cuda)
+    check_sampler(request, facts)
     _check_initial(request, initial)
     rows = facts.rows["train"]
     taken = training.batch_size * training.accumulate

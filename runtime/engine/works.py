@@ -12,10 +12,12 @@ from runtime.engine.average import Average
 from runtime.engine.dataset import Dataset
 from runtime.engine.feed import Feed
 from runtime.engine.filters import Filters
+from runtime.engine.kinds import Sampler
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
 from runtime.engine.plan import Plan
 from runtime.engine.precision import Plain, numbers
+from runtime.engine.sampling import sampler_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Works:
     model: nn.Module
     movement: Movement
     filters: Filters
+    sampler: Sampler
     feed: Feed
     numbers: Plain
     average: Average
@@ -39,12 +42,14 @@ class Works:
         learner.to(resolved.device)
         trained = {**dict(model.named_parameters()), **learner.learned}
         movement = Movement(learner.mover(), request.optimizer, trained, learner.groups(model))
+        sampler = sampler_of(request, dataset)
         return cls(
             learner,
             model,
             movement,
             Filters(request.gradients, movement.parameters, movement.names),
-            learner.training_feed(dataset, resolved.device),
+            sampler,
+            learner.training_feed(dataset, resolved.device, sampler),
             numbers(resolved.precision, resolved.device),
             Average(model, request.training.ema),
         )

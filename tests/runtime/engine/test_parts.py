@@ -16,6 +16,7 @@ from contracts.request.gradients import Gradient
 from contracts.request.loss import LOSSES, AutoLoss, Loss, Mse, MultiTask
 from contracts.request.model import BUILT_IN, Cnn, Linear, Mlp, Model, WorkloadModel
 from contracts.request.optimizer import Optimizer, OwnOptimizer
+from contracts.request.sampler import Sampler
 from contracts.request.schedule import Schedule
 from contracts.request.task import Task
 from contracts.request.validation import TASK_OF, Metric
@@ -42,6 +43,7 @@ def options(union):
         (kinds.optimizers, options(Optimizer) - {OwnOptimizer}),
         (kinds.filters, options(Gradient)),
         (kinds.schedules, options(Schedule)),
+        (kinds.samplers, options(Sampler)),
         (kinds.metrics, set(get_args(Metric))),
     ],
 )

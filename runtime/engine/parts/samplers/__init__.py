@@ -1,0 +1,1 @@
+"""Which row stands where in the endless row, one file each: bijections, without memory."""
