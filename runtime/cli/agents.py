@@ -23,9 +23,8 @@ def agents(call: Call) -> None:
     """List the built-in agents and the guests that were admitted."""
     from runtime import roster
 
-    running = _running(call)
-    found = [_described(kind, running.get(name)) for name, kind in roster.load_all().items()]
-    heard = call.wait(_heard(call)) if up(call) else set()
+    running, heard = _running(call), call.wait(_heard(call)) if up(call) else set()
+    found = [_described(kind, running.get(name), elsewhere=name in heard) for name, kind in roster.load_all().items()]
     found += [_guest(key, heard) for key in _guests(call)]
     call.result({"agents": found}, lambda: _page(found))
 
@@ -35,7 +34,7 @@ def _running(call: Call) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in host.agents} if host is not None and host.alive else {}
 
 
-def _described(kind: type[Agent], running: dict[str, Any] | None) -> dict[str, Any]:
+def _described(kind: type[Agent], running: dict[str, Any] | None, *, elsewhere: bool) -> dict[str, Any]:
     about = (kind.__doc__ or "").strip().splitlines()
     return {
         "name": kind.role,
@@ -43,8 +42,8 @@ def _described(kind: type[Agent], running: dict[str, Any] | None) -> dict[str, A
         "about": about[0] if about else "",
         "hears": [event.wire for event in kind.hears()],
         "says": [event.wire for event in kind.says()],
-        "running": running is not None,
-        "ready": bool(running and running["ready"]),
+        "running": running is not None or elsewhere,
+        "ready": bool(running["ready"]) if running else elsewhere,
         "lag": running["lag"] if running else None,
     }
 

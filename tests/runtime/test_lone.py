@@ -59,6 +59,8 @@ async def test_a_session_completes_with_its_validator_in_another_process(here: P
         async with here.swarm() as swarm:
             session = await swarm.submit(small_request())
             answered_once(await ends_well(here, swarm, session))
+        (shown,) = [one for one in here.command("agents")["agents"] if one["name"] == "validator"]
+        assert (shown["running"], shown["ready"]) == (True, True)
 
 
 async def test_a_validator_that_is_killed_in_the_middle_answers_once(here: Place) -> None:
