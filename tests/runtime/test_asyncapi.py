@@ -19,14 +19,9 @@ from runtime.asyncapi import document
 from runtime.desk import Desk
 from runtime.home import Home
 from tests.contracts.make_goldens import body, events
+from tests.runtime.recorded_session import FootprintEstimated
 
 TOOLS = Path(__file__).parents[1] / "tools"
-
-
-class FootprintEstimated(Event, wire="footprint.estimated"):
-    """What a session cost, in a stranger's words."""
-
-    kilowatt_hours: float
 
 
 class Footprint(Agent):
