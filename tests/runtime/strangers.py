@@ -31,7 +31,7 @@ SOURCE = Path(__file__).parents[2]
 FOOTPRINT = SOURCE / "examples" / "footprint" / "footprint.py"
 
 
-class ThingSaid(Event, wire="thing.said"):
+class RumourSpread(Event, wire="rumour.spread"):
     """What strangers say when it does not matter what."""
 
     text: str = ""

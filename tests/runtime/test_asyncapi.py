@@ -29,7 +29,7 @@ class Footprint(Agent):
 
     @on
     async def weigh(self, done: TrainingCompleted) -> FootprintEstimated:
-        return FootprintEstimated(kilowatt_hours=done.step / 1000)
+        return FootprintEstimated(grams=done.step)
 
 
 @pytest.fixture(scope="module")
