@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from runtime.client import Swarm
     from runtime.engine.workload import Workload
     from runtime.ground import Case
-    from runtime.handle import Session, load, metrics, train
+    from runtime.handle import Session, load, metrics
+    from runtime.training import train
 
 _HOMES = {
     "Agent": "runtime.agent",
@@ -30,7 +31,7 @@ _HOMES = {
     "load": "runtime.handle",
     "metrics": "runtime.handle",
     "on": "runtime.agent",
-    "train": "runtime.handle",
+    "train": "runtime.training",
 }
 
 __all__ = [

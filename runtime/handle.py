@@ -1,23 +1,20 @@
-"""A session in the hands of a program or a notebook: started, followed, read, asked. Synchronous and thread-safe.
+"""A session in the hands of a program or a notebook: read, waited for, asked. It starts none.
 
-Everything is read from the home's files, so that it works whether a swarm is up or not; only `train` and `wait` of a
-session that still runs need one. Torch is imported when a model is asked for.
+Everything is read from the home's files, so that it works whether a swarm is up or not; only waiting for a session
+that still runs needs one. Torch is imported when a model is asked for.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import threading
-from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from contracts.errors import Failed, SwarmError, TimedOut, Unreachable
+from contracts.errors import Unreachable
 from contracts.session import ENDED
 from runtime import checkpoints, curves, settings, view
 from runtime.archive import Archive, newest_training
 from runtime.home import Home
+from runtime.in_thread import in_thread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from runtime.history import History
     from runtime.trained import Trained
 
-T = TypeVar("T")
 Where = str | Path | None
 
 
@@ -101,31 +97,6 @@ class Session:
         return self._models[order["blob"]]
 
 
-def train(
-    request: Mapping[str, Any] | str | Path,
-    *,
-    home: Where = None,
-    wait: bool = True,
-    progress: bool = True,
-    timeout: float | None = None,
-    check: bool = True,
-) -> Session:
-    """Train as a request (a mapping, or the path of a file) says; the swarm is started if none is up, and stays up.
-
-    Progress goes to stderr. With `check` a session that does not complete raises `Failed` with the reason and the
-    cure; `wait=False` returns as soon as the session is requested.
-    """
-    asked = _Asked(request, home)
-    asked.bring_up()
-    session = in_thread(asked.submitted)
-    handle = Session(session, home=home)
-    if wait:
-        in_thread(lambda: asked.followed(session, timeout, shown=progress))
-        if check:
-            _refuse_failure(handle)
-    return handle
-
-
 def load(session: Session | str = "last", checkpoint: str | int = "best", *, home: Where = None) -> nn.Module:
     """The model of a session's checkpoint (best, last, or a step), from the home's files, everything verified."""
     return _handle(session, home).load(checkpoint)
@@ -136,104 +107,6 @@ def metrics(session: Session | str = "last", *, home: Where = None) -> Any:
     return _handle(session, home).metrics()
 
 
-def in_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run asynchronous work to its end in a thread with a loop of its own: a notebook's loop is running already."""
-    outcome: list[T | BaseException] = []
-    loop = asyncio.new_event_loop()
-    task: list[asyncio.Task[Any]] = []
-
-    async def kept() -> T:
-        current = asyncio.current_task()
-        assert current is not None  # noqa: S101 - this runs as a task
-        task.append(current)
-        return await work()
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            try:
-                outcome.append(runner.run(kept()))
-            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                outcome.append(error)
-
-    thread = threading.Thread(target=run, name="swarm-client", daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        # The person stops watching; the session goes on.
-        if task:
-            loop.call_soon_threadsafe(task[0].cancel)
-        thread.join()
-        raise
-    if isinstance(outcome[0], BaseException):
-        raise _ours(outcome[0])
-    return outcome[0]
-
-
-def _ours(error: BaseException) -> BaseException:
-    """The error of ours among those that tasks raised together."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    known = [_ours(one) for one in error.exceptions]
-    return next((one for one in known if isinstance(one, SwarmError)), error)
-
-
-class _Asked:
-    """A request on its way into a swarm."""
-
-    def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:
-        from runtime.cli.call import Call
-
-        self._call = Call(home=str(home) if home is not None else None, url=None, creds=None, as_json=False)
-        self._request = _judged(request)
-
-    def bring_up(self) -> None:
-        from runtime.cli.run import bring_up
-
-        bring_up(self._call)
-
-    async def submitted(self) -> str:
-        from runtime.cli.reach import swarm
-
-        async with swarm(self._call) as found:
-            return await found.submit(self._request)
-
-    async def followed(self, session: str, within: float | None, *, shown: bool) -> None:
-        from runtime.cli.reach import swarm
-        from runtime.progress import Plain
-        from runtime.progress import progress as shows
-
-        async with swarm(self._call) as found:
-            if not shown:
-                await found.wait(session, within)
-                return
-            with shows(sys.stderr, live=True) if self._call.live else Plain(_line) as board:
-                try:
-                    async with asyncio.timeout(within):
-                        async for line in found.events(session, follow=True):
-                            board.take(line)
-                except TimeoutError:
-                    raise TimedOut(
-                        f"{session} has not ended within {within:g} s; it goes on.", cure="Wait on."
-                    ) from None
-
-
-def _line(text: str) -> None:
-    # Looked up at each line: a notebook replaces stderr.
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
-
-
-def _judged(request: Mapping[str, Any] | str | Path) -> dict[str, Any]:
-    from contracts.request import read_request
-    from runtime.cli import request_file
-    from runtime.cli.submit import judged
-
-    if isinstance(request, str | Path):
-        return judged(str(request), ())
-    resolved: dict[str, Any] = read_request(dict(request)).resolved()
-    return request_file.absolute(resolved, Path.cwd())
-
-
 async def _waited(session: str, home: Home, timeout: float | None) -> None:
     from runtime.client import Swarm
 
@@ -242,15 +115,6 @@ async def _waited(session: str, home: Home, timeout: float | None) -> None:
         raise Unreachable(f"{session} has not ended, and no swarm runs in {str(home.root)!r}.", cure="swarm up -d")
     async with Swarm.connect(settings.load(home=str(home.root))) as found:
         await found.wait(session, timeout)
-
-
-def _refuse_failure(session: Session) -> None:
-    seen = session.summary()
-    if seen["state"] == "completed":
-        return
-    problem = seen["problem"] or {"message": f"it is {seen['state']}", "cure": "", "frame": ""}
-    where = f" (at {problem['frame']})" if problem.get("frame") else ""
-    raise Failed(f"session {session.id} {seen['state']}: {problem['message']}{where}", cure=problem["cure"])
 
 
 def _handle(session: Session | str, home: Where) -> Session:

@@ -115,4 +115,4 @@ def _affordable(limits: Checkpoints, size: int) -> int:
 
 def _every_steps(session: Session) -> int:
     """The planned spacing; before a claim has resolved it every checkpoint is its own anchor."""
-    return int(session.claim.resolved["every_steps"]) if session.claim else 1
+    return int(session.claim.resolved.get("every_steps", 1)) if session.claim else 1

@@ -1,0 +1,85 @@
+"""Rows from people become the columns of training, or are refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts.errors import InvalidInput
+from runtime.engine.facts import Column, Facts
+from runtime.rows import columns_of, parse
+
+TABLE = Facts(
+    "regression", {"train": 3}, {"x": Column("<f4", (3,)), "y": Column("<f4", ())}, features=("age", "hue=red", "size")
+)
+IMAGES = Facts("classification", {"train": 3}, {"x": Column("|u1", (1, 2, 2)), "y": Column("<i8", ())}, outputs=2)
+OWN = Facts("other", {"train": 3}, {"a": Column("<f4", (2,)), "b": Column("<i8", ())})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[1, 1, 2.5]],
+        [{"age": 1, "hue": "red", "size": "2.5", "price": 9}],
+        [{"age": "1", "hue=red": 1, "size": 2.5}],
+        {"age": 1, "hue": " red ", "size": 2.5},
+        {"x": [[1, 1, 2.5]]},
+        np.array([[1, 1, 2.5]]),
+        parse("age,hue,size,extra\n1,red,2.5,x\n", "csv"),
+        parse("1,1,2.5\n", ""),
+        parse("[[1, 1, 2.5]]", ""),
+        parse('{"age": 1, "hue": "red", "size": 2.5}\n', "jsonl"),
+    ],
+)
+def test_rows_may_be_lists_objects_columns_or_text(given: Any) -> None:
+    columns = columns_of(given, TABLE, ("x",))
+    assert columns["x"].dtype == np.dtype("<f4")
+    assert columns["x"].tolist() == [[1.0, 1.0, 2.5]]
+
+
+def test_json_lines_are_one_row_each() -> None:
+    rows = parse('{"age": 1, "hue": "red", "size": 2}\n{"age": 2, "hue": "blue", "size": 3}\n', "")
+    assert columns_of(rows, TABLE, ("x",))["x"].tolist() == [[1, 1, 2], [2, 0, 3]]
+
+
+@pytest.mark.parametrize("given", [[[[[0, 1], [2, 3]]]], [[0, 1, 2, 3]], {"x": [[[0, 1], [2, 3]]]}])
+def test_images_may_be_nested_or_flat(given: Any) -> None:
+    found = columns_of(given, IMAGES, ("x",))["x"]
+    assert (found.shape, found.dtype) == ((1, 1, 2, 2), np.dtype("u1"))
+
+
+def test_a_model_of_several_columns_takes_them_by_name() -> None:
+    by_row = columns_of([{"a": [1, 2], "b": 3}, {"a": [4, 5], "b": 6}], OWN, ("a", "b"))
+    by_column = columns_of({"a": [[1, 2], [4, 5]], "b": [3, 6]}, OWN, ("a", "b"))
+    assert {name: one.tolist() for name, one in by_row.items()} == {"a": [[1, 2], [4, 5]], "b": [3, 6]}
+    assert all((by_row[name] == by_column[name]).all() for name in by_row)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "no rows"),
+        ([[1, 2]], "row 1: x has 2 values, the model takes 3"),
+        ([[1, 2, 3], [1, 2, "many"]], "row 2: x is not all numbers"),
+        ([[1, 2, float("nan")]], "not finite"),
+        ([{"age": 1, "size": 2}], "row 1 has no 'hue'"),
+        ([{"age": 1, "hue": "red", "size": "big"}], "row 1: size is 'big'"),
+        ([{"colour": 1}], "row 1 has no 'age'"),
+    ],
+)
+def test_what_does_not_fit_is_named(given: Any, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        columns_of(given, TABLE, ("x",))
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="different lengths"):
+        columns_of({"a": [[1, 2]], "b": [1, 2]}, OWN, ("a", "b"))
+
+
+@pytest.mark.parametrize(("text", "form"), [("[1,", "json"), ('{"a": 1}\nnonsense', "jsonl"), ("a,b\n1,2,3", "csv")])
+def test_broken_text_is_refused(text: str, form: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse(text, form)
