@@ -37,7 +37,7 @@ def prepared(data: Data, source: Source, around: Around, findings: Findings, dir
         quality.look_at_classes(np.asarray(splits["train"]["y"]), table.labels, findings)
     features = table.features if len(table.features) < MANY else ()
     extra = beside(directory, findings)
-    facts = describe(splits, table.task, labels=table.labels, features=features, extra=extra)
+    facts = describe(splits, table.task, labels=table.labels, features=features, extra=extra, counted=True)
     return publish(directory, stored, facts)
 
 

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-CHUNK = 4 << 20
+CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""
 
 

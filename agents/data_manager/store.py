@@ -22,7 +22,7 @@ from blake3 import blake3
 from contracts.errors import Full, NotFound, NotVerified
 from runtime.engine.dataset import Dataset, Manifest
 
-PREPARATION = 2
+PREPARATION = 3
 """Raised when the same source would now be prepared differently, so that nobody is given the old rows for new ones."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

@@ -14,7 +14,7 @@ from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
 from contracts.errors import InvalidRequest, Problem
 
-Kind = Literal["classification", "regression", "other"]
+Kind = Literal["classification", "regression", "sequences", "other"]
 Columns = Mapping[str, np.ndarray]
 
 Tell = Callable[[int, int], None]

@@ -10,7 +10,7 @@ import numpy as np
 
 Columns = Mapping[str, np.ndarray]
 Kind = Literal["classification", "regression", "sequences", "other"]
-CHUNK = 1 << 21
+CHUNK = 1 << 18
 """How many numbers are looked at together, so that statistics of any split fit into memory."""
 
 _NAMED = {"classification": "y", "sequences": "x"}

@@ -90,7 +90,7 @@ def _said(kept: Kept, source: Source) -> dict[str, Any]:
 def _facts(facts: Facts) -> dict[str, Any]:
     """Facts as the event holds them: within a size that the log takes."""
     whole = facts.as_json()
-    for longest in ("features", "mean", "scale", "labels"):
+    for longest in ("features", "mean", "scale", "labels", "counts"):
         if len(orjson.dumps(whole)) > FACTS_LIMIT:
             whole[longest] = []
     return whole

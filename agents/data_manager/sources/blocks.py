@@ -12,7 +12,7 @@ import numpy as np
 
 from contracts.errors import Problem
 
-CELLS = 1 << 17
+CELLS = 1 << 15
 """About how many cells a block has."""
 
 Cells = Sequence[Any] | np.ndarray

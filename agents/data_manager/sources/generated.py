@@ -4,39 +4,52 @@ from __future__ import annotations
 
 import json
 import math
+from functools import singledispatch
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.table import Table
-from contracts.request.data import Blobs, Circles
-from runtime.engine.chance import mix, uniform
+from contracts.request.data import Blobs, Circles, Images, Tokens
+from contracts.request.data import Generated as Options
+from runtime.engine.chance import mix, spread, uniform
 
 GENERATION = 1
 """Raised when the same arguments would give other rows."""
 
-_CENTERS, _NOISE = 1, 2
+_CENTERS, _NOISE, _PATTERNS, _SHIFTS, _FOLLOWERS, _TOKENS, _STRAYS = range(1, 8)
 _GRID = 2.0**20
+_COARSE = 4
 
 
 class Generated:
     """One generated set; its digest is that of its arguments."""
 
-    def __init__(self, data: Blobs | Circles) -> None:
+    def __init__(self, data: Options) -> None:
         self.name: str = data.source
         self._data = data
         about = data.model_dump(mode="json", exclude={"split"}) | {"generation": GENERATION}
         self.digest = str(blake3(json.dumps(about, sort_keys=True).encode()).hexdigest())
 
     def read(self, findings: Findings) -> Table:
-        """All rows; the classes take turns."""
-        data = self._data
-        y = np.arange(data.rows, dtype=np.int64) % (data.classes if isinstance(data, Blobs) else 2)
-        x = _blobs(data, y) if isinstance(data, Blobs) else _circles(data, y)
+        """All rows; the classes, where there are any, take turns."""
+        if isinstance(self._data, Tokens):
+            return Table("sequences", {"x": _tokens(self._data)})
+        classes = 2 if isinstance(self._data, Circles) else self._data.classes
+        y = np.arange(self._data.rows, dtype=np.int64) % classes
+        x = _features(self._data, y)
         return Table("classification", {"x": x.astype(np.float32), "y": y}, tuple(map(str, range(int(y.max()) + 1))))
 
 
+@singledispatch
+def _features(data: Any, y: np.ndarray) -> np.ndarray:
+    """The features of rows of these classes."""
+    raise NotImplementedError(f"nothing generates {type(data).__name__}")
+
+
+@_features.register
 def _blobs(data: Blobs, y: np.ndarray) -> np.ndarray:
     places = uniform(mix(data.seed, _CENTERS), data.classes * data.features).astype(np.float64)
     centers = (places * 20 - 10).reshape(data.classes, data.features)
@@ -44,6 +57,7 @@ def _blobs(data: Blobs, y: np.ndarray) -> np.ndarray:
     return found
 
 
+@_features.register
 def _circles(data: Circles, y: np.ndarray) -> np.ndarray:
     turn = np.arange(data.rows) // 2 * (4 * math.pi / data.rows)
     # Sines differ in their last bits from machine to machine; on this grid they do not.
@@ -53,7 +67,44 @@ def _circles(data: Circles, y: np.ndarray) -> np.ndarray:
     return found
 
 
-def _normal(seed: int, shape: tuple[int, int]) -> np.ndarray:
+@_features.register
+def _images(data: Images, y: np.ndarray) -> np.ndarray:
+    """A coarse pattern of light and dark per class and channel, shifted by up to a cell, under noise."""
+    lit = uniform(mix(data.seed, _PATTERNS), data.classes * data.channels * _COARSE**2) < 0.5
+    patterns = lit.reshape(data.classes, data.channels, _COARSE, _COARSE)
+    down, across = (_cells(data, axis, side) for axis, side in enumerate((data.height, data.width)))
+    channel = np.arange(data.channels)[None, :, None, None]
+    x = patterns[y[:, None, None, None], channel, down[:, None, :, None], across[:, None, None, :]]
+    found: np.ndarray = x + data.noise * _normal(data.seed, x.shape)
+    return found
+
+
+def _cells(data: Images, axis: int, side: int) -> np.ndarray:
+    """For every row and pixel along an axis, the cell of the pattern it shows."""
+    shift = (uniform(mix(data.seed, _SHIFTS, axis), data.rows) * (side // _COARSE + 1)).astype(np.int64)
+    found: np.ndarray = (np.arange(side) + shift[:, None]) % side * _COARSE // side
+    return found
+
+
+def _tokens(data: Tokens) -> np.ndarray:
+    """Each token follows from the last or from the one before it, as a coin says, or from nothing."""
+    after = [_whole(spread(mix(data.seed, _FOLLOWERS, back), np.arange(data.vocabulary)), data) for back in (0, 1)]
+    rows = np.empty((data.length, data.rows), np.int32)
+    numbers = np.arange(data.rows)
+    for place in range(data.length):
+        coin = uniform(mix(data.seed, _TOKENS, place), data.rows)
+        rows[place] = _whole(spread(mix(data.seed, _STRAYS, place), numbers), data)
+        if place > 1:
+            follows = np.where(coin < (1 + data.noise) / 2, after[0][rows[place - 1]], after[1][rows[place - 2]])
+            rows[place] = np.where(coin < data.noise, rows[place], follows)
+    return np.ascontiguousarray(rows.T)
+
+
+def _whole(drawn: np.ndarray, data: Tokens) -> np.ndarray:
+    return ((drawn >> np.uint64(32)) * np.uint64(data.vocabulary) >> np.uint64(32)).astype(np.int32)
+
+
+def _normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     """Sums of twelve uniforms: nearly normal, and exact, which logarithms and cosines are not."""
     found = np.full(math.prod(shape), -6.0)
     for part in range(12):

@@ -1,4 +1,4 @@
-"""A Parquet file as blocks of columns, one portion of a row group at a time."""
+"""A Parquet file as blocks of columns, portion by portion; it takes the memory of one page of every column."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents.data_manager.extras import extra
+from agents.data_manager.scratch import CHUNK
 from agents.data_manager.sources.blocks import CELLS, Block, Cells
 from agents.data_manager.sources.cells import Nested
 from agents.data_manager.sources.whole import digest_of, unchanged
@@ -23,7 +24,11 @@ class ParquetFile:
         self._file, self._tell = file, tell
         self.digest = digest_of(file, tell)
         with self._readable():
-            self._parquet = parquet.ParquetFile(file, pre_buffer=False, memory_map=False)
+            columns = parquet.read_metadata(file).num_columns
+            file.seek(0)
+            # Without a buffer's size a reader takes all of a row group's pages at once.
+            buffer = max(1 << 12, CHUNK // max(1, columns))
+            self._parquet = parquet.ParquetFile(file, pre_buffer=False, memory_map=False, buffer_size=buffer)
 
     def names(self) -> tuple[str, ...]:
         """The columns of the schema."""
@@ -70,6 +75,6 @@ class _Readable:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, self._errors):
+        if isinstance(error, self._errors) and not isinstance(error, MemoryError):
             what = str(error).splitlines()[0][:200]
             raise unusable("data.path", f"this Parquet file cannot be read: {what}", "Write it again.") from None

@@ -1,0 +1,150 @@
+"""How fast rows become a dataset, and how fast batches leave it.
+
+csv_rows_per_s, jsonl_rows_per_s, parquet_rows_per_s   a table of 20 numbers and a class, from file to dataset
+reuse_s                       the same table asked for again (every byte of it is checked)
+feed_batches_per_s            batches of 64 rows of 64 numbers, drawn by the engine's order, from its feed (median)
+loader_0_batches_per_s        the same rows from a torch DataLoader that shuffles, in this process (median)
+loader_2_batches_per_s        with two workers; their start is not counted (median)
+feed_over_loader_0            ours over theirs, and so on
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from agents.data_manager.jobs.prepare import main as prepare
+from benchmarks.report import filesystem, options, report
+from runtime.engine.dataset import Dataset
+from runtime.engine.feed import Feed
+from runtime.engine.order import Order
+
+FEATURES = 20
+BATCH, WIDTH = 64, 64
+
+
+def main() -> None:
+    """Measure one after the other."""
+    asked = options(__doc__ or "")
+    torch.set_num_threads(1)
+    rows, turns = (20_000, 3) if asked.quick else (200_000, 7)
+    with tempfile.TemporaryDirectory(prefix="data") as name:
+        folder = Path(name)
+        figures = {**prepared(folder, rows), **fed(folder, rows, turns)}
+        report(asked, figures, {"filesystem": filesystem(folder), "rows": str(rows), "turns": str(turns)})
+
+
+def prepared(folder: Path, rows: int) -> dict[str, float]:
+    """Rows per second of each format, and the seconds that a second session waits."""
+    figures: dict[str, float] = {}
+    chance = np.random.default_rng(0)
+    numbers, classes = chance.random((rows, FEATURES)).round(6), chance.integers(0, 3, rows)
+    for name, write in (("csv", as_csv), ("jsonl", as_jsonl), ("parquet", as_parquet)):
+        path = folder / f"table.{name}"
+        write(path, numbers, classes)
+        data = {"source": name, "path": str(path), "target": "kind"}
+        figures[f"{name}_rows_per_s"] = rows / seconds(lambda data=data, name=name: job(data, folder / name, folder))
+    figures["reuse_s"] = seconds(lambda: job(data, folder / "parquet", folder))
+    return figures
+
+
+def fed(folder: Path, rows: int, turns: int) -> dict[str, float]:
+    """Batches per second of the feed and of the loaders, turn by turn in one run."""
+    data = {"source": "blobs", "rows": rows, "features": WIDTH, "split": {"train": 0.8, "val": 0.2, "test": 0}}
+    dataset = Dataset.open(folder / "blobs" / job(data, folder / "blobs", folder)["root"])
+    columns = {name: torch.from_numpy(np.array(one)) for name, one in dataset.columns("train").items()}
+    pairs = torch.utils.data.TensorDataset(columns["x"], columns["y"])
+    sources: dict[str, Callable[[], Iterator[Any]]] = {"feed": lambda: ours(dataset)}
+    for workers in (0, 2):
+        sources[f"loader_{workers}"] = lambda workers=workers: iter(
+            torch.utils.data.DataLoader(pairs, BATCH, shuffle=True, drop_last=True, num_workers=workers)
+        )
+    found: dict[str, list[float]] = {name: [] for name in sources}
+    for _ in range(turns):
+        for name, source in sources.items():
+            found[name].append(pace(source()))
+    figures = {f"{name}_batches_per_s": statistics.median(values) for name, values in found.items()}
+    for workers in (0, 2):
+        ratios = [one / other for one, other in zip(found["feed"], found[f"loader_{workers}"], strict=True)]
+        figures[f"feed_over_loader_{workers}"] = statistics.median(ratios)
+    return figures
+
+
+def ours(dataset: Dataset) -> Iterator[Any]:
+    """One epoch of batches as training takes them: fifty at a time are drawn, each is gathered when it is wanted."""
+    feed = Feed(dataset, "train", "cpu")
+    order = Order(0, feed.rows)
+    for window in range(feed.rows // BATCH // 50):
+        rows = order.take(window * 50 * BATCH, 50 * BATCH)
+        for part in feed.batches(rows, BATCH, window * 50 * BATCH):
+            yield feed.batch(part)
+
+
+def pace(batches: Iterator[Any]) -> float:
+    """Batches per second from the second on; what begins them is not counted."""
+    next(batches)
+    begin, count = time.perf_counter(), 0
+    for _ in batches:
+        count += 1
+    return count / (time.perf_counter() - begin)
+
+
+def job(data: dict[str, Any], store: Path, root: Path) -> dict[str, Any]:
+    """The preparation as its child runs it."""
+    args = {"data": data, "store": str(store), "roots": [str(root)], "workloads": []}
+    said = prepare(SimpleNamespace(args=args, tell=lambda kind, **data: None))  # type: ignore[arg-type]
+    if "problems" in said:
+        raise SystemExit(str(said["problems"]))
+    return said
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long something takes."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def as_csv(path: Path, numbers: np.ndarray, classes: np.ndarray) -> None:
+    """The table as text."""
+    with path.open("w") as file:
+        file.write(",".join([*names(), "kind"]) + "\n")
+        for row, kind in zip(numbers.tolist(), classes.tolist(), strict=True):
+            file.write(",".join(map(repr, row)) + f",{kind}\n")
+
+
+def as_jsonl(path: Path, numbers: np.ndarray, classes: np.ndarray) -> None:
+    """The table as objects."""
+    with path.open("w") as file:
+        for row, kind in zip(numbers.tolist(), classes.tolist(), strict=True):
+            file.write(json.dumps(dict(zip(names(), row, strict=True)) | {"kind": kind}) + "\n")
+
+
+def as_parquet(path: Path, numbers: np.ndarray, classes: np.ndarray) -> None:
+    """The table as columns."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = dict(zip(names(), numbers.T, strict=True)) | {"kind": classes}
+    parquet.write_table(pa.table(columns), path)
+
+
+def names() -> list[str]:
+    """What the features are called."""
+    return [f"f{number}" for number in range(FEATURES)]
+
+
+if __name__ == "__main__":
+    main()
