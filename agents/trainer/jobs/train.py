@@ -10,22 +10,23 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from agents.trainer.jobs.spent import Spent
 from bus.blobs import DirectoryBlobs
-from contracts.event import Event, pack
-from contracts.trainer import CheckpointWritten, ControlEvaluated, Layer, WindowRecorded, evidence
+from contracts.event import Event
+from runtime import reported
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Evaluation, Report, Window
+from runtime.engine.report import Report
 from runtime.failpoints import failpoint
 from runtime.job import Job
+from runtime.reported import Reason
 from runtime.workloads import enlist
 
 
@@ -111,9 +112,9 @@ def _obey(job: Job, run: Run, keeper: Keeper, spent: Spent) -> bool:
 def _tell(job: Job, report: Report) -> None:
     if report.window is not None:
         failpoint("before-window")
-        tell_event(job, _window(report.window))
+        tell_event(job, reported.window(report.window))
     if report.evaluation is not None:
-        tell_event(job, _evaluation(report.evaluation))
+        tell_event(job, reported.evaluation(report.evaluation))
 
 
 def tell_event(job: Job, event: Event) -> None:
@@ -121,42 +122,6 @@ def tell_event(job: Job, event: Event) -> None:
     job.tell(event.wire, data=orjson.loads(event.model_dump_json()))
 
 
-def _window(window: Window) -> WindowRecorded:
-    layers = [
-        Layer(name=one.name, gradient=one.gradient, weight=one.weight, update=one.update, dead=one.dead)
-        for one in window.layers
-    ]
-    return WindowRecorded(
-        segment=window.segment,
-        first=window.first,
-        last=window.last,
-        losses=pack(window.losses),
-        gradient_norm=window.grad_norm,
-        learning_rate=window.learning_rate,
-        index_digest=window.index_digest,
-        weights_digest=window.weights_digest,
-        finite=window.finite,
-        **evidence(layers),
-        scalars={name: pack(values) for name, values in window.scalars.items()},
-    )
-
-
-def _evaluation(seen: Evaluation) -> ControlEvaluated:
-    return ControlEvaluated(
-        segment=seen.segment,
-        step=seen.step,
-        epoch=seen.epoch,
-        values=dict(seen.values),
-        metric=seen.metric,
-        improved=seen.improved,
-        best=seen.best,
-        best_step=seen.best_step,
-        patience_left=seen.patience_left,
-        stop=seen.stop,
-    )
-
-
-Reason = Literal["planned", "best", "final", "drain", "timed"]
 JUDGED = ("planned", "best", "final")
 """Reasons that the engine gives, which has looked then whether the state is finite."""
 
@@ -219,13 +184,4 @@ class Keeper:
         data = checkpoint.pack(sealed)
         blob = self._blobs.put(data)
         failpoint("between-blob-and-event")
-        written = CheckpointWritten(
-            segment=segment,
-            step=step,
-            reason=reason,
-            state_root=sealed.state_root,
-            weights_digest=sealed.weights_digest,
-            blob=blob,
-            bytes=len(data),
-        )
-        tell_event(self._job, written)
+        tell_event(self._job, reported.written(sealed, segment, reason, blob=blob, size=len(data)))

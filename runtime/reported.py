@@ -1,0 +1,59 @@
+"""What the engine reports, in the form in which it is recorded: one place for whoever trains and whoever audits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from contracts.event import pack
+from contracts.trainer import CheckpointWritten, ControlEvaluated, Layer, WindowRecorded, evidence
+from runtime.engine.checkpoint import Checkpoint
+from runtime.engine.report import Evaluation, Window
+
+Reason = Literal["planned", "best", "final", "drain", "timed"]
+
+
+def window(seen: Window) -> WindowRecorded:
+    """A window as an event."""
+    layers = [Layer(one.name, one.gradient, one.weight, one.update, one.dead) for one in seen.layers]
+    return WindowRecorded(
+        segment=seen.segment,
+        first=seen.first,
+        last=seen.last,
+        losses=pack(seen.losses),
+        gradient_norm=seen.grad_norm,
+        learning_rate=seen.learning_rate,
+        index_digest=seen.index_digest,
+        weights_digest=seen.weights_digest,
+        finite=seen.finite,
+        **evidence(layers),
+        scalars={name: pack(values) for name, values in seen.scalars.items()},
+    )
+
+
+def evaluation(seen: Evaluation) -> ControlEvaluated:
+    """An evaluation as an event."""
+    return ControlEvaluated(
+        segment=seen.segment,
+        step=seen.step,
+        epoch=seen.epoch,
+        values=dict(seen.values),
+        metric=seen.metric,
+        improved=seen.improved,
+        best=seen.best,
+        best_step=seen.best_step,
+        patience_left=seen.patience_left,
+        stop=seen.stop,
+    )
+
+
+def written(sealed: Checkpoint, segment: int, reason: Reason, *, blob: str, size: int) -> CheckpointWritten:
+    """Kept state as an event."""
+    return CheckpointWritten(
+        segment=segment,
+        step=sealed.step,
+        reason=reason,
+        state_root=sealed.state_root,
+        weights_digest=sealed.weights_digest,
+        blob=blob,
+        bytes=size,
+    )
