@@ -1,0 +1,150 @@
+"""Whether this machine, code and data can be held against a claim, and whether decisions follow from the log.
+
+Pure but for looking at files; whatever must be computed is computed by the jobs of `runtime.audit.reexecute`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from bus.blobs import DirectoryBlobs
+from contracts.envelope import Fact
+from contracts.errors import NotFound, NotVerified
+from contracts.session import Session
+from contracts.trainer import InterventionApplied, TrainingCompleted
+from runtime import engine
+from runtime.audit.spans import claims
+from runtime.audit.verdict import Divergence
+from runtime.workload_source import workload_classes
+from runtime.workloads import Workloads
+
+
+def differences(facts: Iterable[Fact], here: Mapping[str, Any]) -> list[str]:
+    """What of this machine and engine is not what a claim says, each named."""
+    found: dict[str, None] = {}
+    for _, claim in claims(facts):
+        if claim.fingerprint != here["fingerprint"]:
+            there, ours = claim.families, here["families"]
+            families = sorted(name for name in there.keys() | ours.keys() if there.get(name) != ours.get(name))
+            found |= dict.fromkeys(f"family {one}" for one in families)
+            found |= {} if families else {"fingerprint (torch, threads or device, with no family that differs)": None}
+        if claim.engine_bits != here["engine_bits"]:
+            found[f"engine_bits {claim.engine_bits}, here {here['engine_bits']}"] = None
+        if claim.resolved.get("profile") != "exact":
+            found[f"profile {claim.resolved.get('profile')!r}, which promises no bits"] = None
+    return list(found)
+
+
+def code(
+    session: Session, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
+) -> tuple[list[dict[str, str]], list[str]]:
+    """The workloads to run, as jobs take them, and what stands in the way: names, each with its reason."""
+    entries, missing = [], []
+    claimed = session.claim.sources if session.claim else {}
+    for name in _named(session.request):
+        if name not in claimed:
+            missing.append(f"code of workload {name!r}, whose digest the claim does not say")
+            continue
+        entry, reason = _entry(name, claimed[name], home, blobs, trusted=trusted)
+        entries += [entry] if entry else []
+        missing += [reason] if reason else []
+    return entries, missing
+
+
+def dataset(session: Session, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
+    """Where the rows stand, which `log` has compared with their root; or what is missing."""
+    root = session.claim.dataset if session.claim else ""
+    place = blobs.root / "datasets" / root
+    return (place, "") if root and (place / "manifest.json").is_file() else (None, f"dataset {root}, which is not here")
+
+
+def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
+    """Everything in the trainer's lane that does not follow from what others said, or from itself."""
+    facts = list(facts)
+    yield from _claims(facts, session, resolved)
+    proposals, number = dict(session.proposals), 1
+    for fact in facts:
+        event = fact.event
+        if isinstance(event, InterventionApplied):
+            number += 1
+            against = _unasked(event, proposals, number)
+            if against:
+                yield Divergence(fact.position, fact.seq, fact.name, against)
+        elif isinstance(event, TrainingCompleted) and event.values != _last_values(session):
+            yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
+
+
+def _last_values(session: Session) -> dict[str, float]:
+    return session.evaluations[-1].values if session.evaluations else {}
+
+
+def _claims(facts: list[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
+    known = claims(facts)
+    for fact, claim in known:
+        if session.dataset and claim.dataset != session.dataset.root:
+            message = f"it claims dataset {claim.dataset}, and {session.dataset.root} was prepared"
+            yield Divergence(fact.position, fact.seq, fact.name, message)
+        wanted = known[0][1].resolved if resolved is None else resolved
+        wrong = sorted(
+            one for one in wanted.keys() | claim.resolved.keys() if wanted.get(one) != claim.resolved.get(one)
+        )
+        if wrong:
+            message = (
+                f"{wrong[0]} is {claim.resolved.get(wrong[0])!r}, and the request resolves to {wanted.get(wrong[0])!r}"
+            )
+            yield Divergence(fact.position, fact.seq, fact.name, message)
+
+
+def _unasked(event: InterventionApplied, proposals: Mapping[str, Any], number: int) -> str:
+    asked = proposals.get(event.proposal)
+    if asked is None:
+        return f"nobody proposed it: {event.proposal!r} is no proposal"
+    if asked.changes != event.changes:
+        return f"it applies {event.changes}, and {asked.changes} was proposed"
+    if asked.rewind_to is not None and asked.rewind_to != event.step:
+        return f"it goes back to step {event.step}, and {asked.rewind_to} was proposed"
+    return "" if event.segment == number else f"it begins segment {event.segment}, and the next one is {number}"
+
+
+def _entry(
+    name: str, digest: str, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
+) -> tuple[dict[str, str] | None, str]:
+    """A workload added here under its digest was trusted then; a source that came along is run only when it is now."""
+    ours = None
+    if home is not None:
+        with suppress(NotFound, NotVerified):
+            ours = Workloads(home).resolve(name)
+    if ours is not None and ours.digest == digest:
+        return ours.as_json(), ""
+    if not blobs.has(digest):
+        here = f"which is {ours.digest} here" if ours else "which is not here"
+        return None, f"code of workload {name!r}, {digest}, {here}"
+    if not trusted:
+        return None, f"code of workload {name!r}, which came with the session (give --trust-code to run it)"
+    place = blobs.check(digest)
+    classes = workload_classes(place.read_bytes(), place)
+    if len(classes) != 1:
+        return None, f"code of workload {name!r}, whose file has {len(classes)} workloads (add it: swarm workload add)"
+    return {"name": name, "path": str(place), "class_name": classes[0], "digest": digest, "module": ""}, ""
+
+
+def _named(request: Mapping[str, Any]) -> list[str]:
+    sections = (request.get("model"), request.get("data"))
+    names = [one["workload"] for one in sections if isinstance(one, Mapping) and one.get("workload")]
+    return list(dict.fromkeys(names))
+
+
+@cache
+def engine_digest() -> str:
+    """One digest over the engine's sources: results of other code are no results of this one."""
+    root = Path(engine.__path__[0])
+    hasher = blake3()
+    for path in sorted([*root.rglob("*.py"), *root.parent.joinpath("audit").glob("*.py")]):
+        hasher.update(f"{path.relative_to(root.parent)}\0".encode() + blake3(path.read_bytes()).digest())
+    return hasher.hexdigest()

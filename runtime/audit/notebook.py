@@ -1,0 +1,52 @@
+"""What an audit has found so far, kept beside the home's work, so that an interrupted one goes on where it was.
+
+A result stands under a digest of all that it depends on; anything else that is asked for is not in here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from blake3 import blake3
+
+
+class Notebook:
+    """Results by what was checked; a file that is not whole counts as none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found = _read(path)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """What was found, if it was this that was looked at."""
+        found = self._found.get(key)
+        return found if isinstance(found, dict) else None
+
+    def put(self, key: str, found: Mapping[str, Any]) -> None:
+        """Keep a result before anything else is done."""
+        self._found[key] = dict(found)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        fresh.write_bytes(orjson.dumps(self._found))
+        fresh.replace(self._path)
+
+    def close(self) -> None:
+        """The audit has come to its end; the next one computes everything itself."""
+        self._path.unlink(missing_ok=True)
+
+
+def key_of(what: Mapping[str, Any]) -> str:
+    """The digest of all that a result depends on."""
+    return str(blake3(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}

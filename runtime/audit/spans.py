@@ -1,0 +1,201 @@
+"""The spans of a session: what lies between kept checkpoints, and what each must reproduce. Pure; nothing is computed.
+
+A *line* is a path from step 0 under the plan that was in force: the last one, and one for everything that a rewind
+superseded. Lines share their beginnings, so each is cut only where it holds records that no earlier line holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.envelope import Fact
+from contracts.session import Checkpoint, Segment, Session
+from contracts.trainer import (
+    CheckpointWritten,
+    ControlEvaluated,
+    InterventionApplied,
+    TrainingClaimed,
+    TrainingCompleted,
+    WindowRecorded,
+)
+
+Computed = WindowRecorded | ControlEvaluated | CheckpointWritten
+
+
+@dataclass(frozen=True)
+class Record:
+    """One thing that a re-execution must give again, and where the log says it."""
+
+    event: Computed
+    position: int
+    seq: int
+    era: int
+    """How many segments there were when it was said."""
+
+    @property
+    def first(self) -> int:
+        """The step after which it must be computed."""
+        return self.event.first if isinstance(self.event, WindowRecorded) else self.event.step - 1
+
+    @property
+    def last(self) -> int:
+        """The step at which it is computed."""
+        return self.event.last if isinstance(self.event, WindowRecorded) else self.event.step
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; exact floats as text."""
+        data = self.event.model_dump(mode="json")
+        return {"name": self.event.wire, "first": self.first, "last": self.last, "place": self.position, "data": data}
+
+
+@dataclass(frozen=True)
+class Span:
+    """The steps after `begins` up to `ends` of one line, and everything that was recorded of them."""
+
+    number: int
+    segments: int
+    begins: int
+    ends: int
+    start: Checkpoint | None
+    """The checkpoint to begin from; None for a beginning from the request."""
+    records: tuple[Record, ...]
+    evaluations: tuple[tuple[int, float], ...]
+    """The control metric on the line up to `begins`: what best and patience stand on there."""
+    outcome: TrainingCompleted | None
+    """What the session says of its end, when the span holds it."""
+    whole: bool
+    """Whether the line was carried out to its end: then nothing that the engine wants may be missing."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"span {self.number} (steps {self.begins}..{self.ends}, segment {self.segments})"
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that a result of this span depends on, besides plan, data, code and machine."""
+        start = self.start.written if self.start else None
+        return {
+            "segments": self.segments,
+            "begins": self.begins,
+            "ends": self.ends,
+            "start": {"blob": start.blob, "state_root": start.state_root} if start else None,
+            "records": [one.as_json() for one in self.records],
+            "evaluations": [[step, value.hex()] for step, value in self.evaluations],
+            "outcome": self.outcome.model_dump(mode="json") if self.outcome else None,
+            "whole": self.whole,
+        }
+
+
+@dataclass(frozen=True)
+class Course:
+    """A session's spans in order, and records that belong to no line: nothing could have computed them."""
+
+    spans: tuple[Span, ...]
+    strays: tuple[Record, ...]
+
+
+def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> Course:
+    """Every span of a session; one that would begin at a blob that is gone begins earlier."""
+    records = _records(facts)
+    lines = _lines(records, session.segments)
+    cuts = [one for one in session.checkpoints if one.usable and has(one.written.blob)]
+    spans: list[Span] = []
+    seen, after = set[int](), 0
+    for era in lines:
+        line = [one for one in records if one.era <= era and _on(one, session.segments[:era])]
+        fresh = [one for one in line if one.era > after]
+        seen |= {one.position for one in fresh}
+        last = era == lines[-1]
+        ended = session.outcome if last and isinstance(session.outcome, TrainingCompleted) else None
+        spans += _cut(line, fresh, _places(cuts, session.segments[:era]), era, ended, len(spans) + 1)
+        after = era
+    return Course(tuple(spans), tuple(one for one in records if one.position not in seen))
+
+
+def plan_of(session: Session, segments: int) -> dict[str, Any]:
+    """The plan with so many segments, in the form of `runtime.engine.plan.Plan.from_json`."""
+    claim = session.claim
+    changes = [{"step": one.begins, **one.changes} for one in session.segments[1:segments]]
+    return {"request": session.request, "resolved": claim.resolved if claim else {}, "changes": changes}
+
+
+def nearest(spans: Sequence[Span], step: int) -> Span | None:
+    """The span on the last line in which a step lies."""
+    last = max((one.segments for one in spans), default=0)
+    found = [one for one in spans if one.begins <= step <= one.ends]
+    return max(found, key=lambda one: (one.segments == last, one.segments, one.begins), default=None)
+
+
+def claims(facts: Iterable[Fact]) -> list[tuple[Fact, TrainingClaimed]]:
+    """Every claim of the session."""
+    return [(fact, fact.event) for fact in facts if isinstance(fact.event, TrainingClaimed)]
+
+
+def _records(facts: Iterable[Fact]) -> list[Record]:
+    found, era, number = [], 1, 1
+    for fact in facts:
+        event = fact.event
+        if isinstance(event, InterventionApplied) and event.segment != number:
+            era, number = era + 1, event.segment
+        elif isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten):
+            found.append(Record(event, fact.position, fact.seq, era))
+    return found
+
+
+def _on(record: Record, segments: Sequence[Segment]) -> bool:
+    return _stands(record.event.segment, record.last, segments)
+
+
+def _stands(segment: int, step: int, segments: Sequence[Segment]) -> bool:
+    """As `Session.on_path`, at the time when there were these segments."""
+    return all(step <= later.begins for later in segments if later.number > segment)
+
+
+def _lines(records: Sequence[Record], segments: Sequence[Segment]) -> list[int]:
+    """The eras whose line is no beginning of the next one's."""
+    found = []
+    for era in range(1, len(segments)):
+        reached = max((one.last for one in records if one.era <= era and _on(one, segments[:era])), default=0)
+        if segments[era].begins < reached:
+            found.append(era)
+    return [*found, len(segments)]
+
+
+def _places(cuts: Iterable[Checkpoint], segments: Sequence[Segment]) -> list[Checkpoint]:
+    """Where a line can be cut, by step; one checkpoint for each."""
+    mine = {
+        one.written.step: one
+        for one in cuts
+        if one.written.segment <= len(segments) and _stands(one.written.segment, one.written.step, segments)
+    }
+    return [mine[step] for step in sorted(mine)]
+
+
+def _cut(
+    line: Sequence[Record],
+    fresh: Sequence[Record],
+    places: Sequence[Checkpoint],
+    era: int,
+    outcome: TrainingCompleted | None,
+    number: int,
+) -> list[Span]:
+    if not fresh:
+        return []
+    need, end = min(one.first for one in fresh), max(one.last for one in fresh)
+    before = [one for one in places if one.written.step <= need]
+    starts: list[Checkpoint | None] = [before[-1] if before else None]
+    first = starts[0].written.step if starts[0] else -1
+    starts += [one for one in places if max(first, 0) < one.written.step < end]
+    steps = [one.written.step if one else 0 for one in starts]
+    made = []
+    for at, (start, begins, ends) in enumerate(zip(starts, steps, [*steps[1:], end], strict=True)):
+        after = begins if start else -1
+        inside = tuple(one for one in line if after < one.last <= ends)
+        seen = [one.event for one in line if isinstance(one.event, ControlEvaluated) and one.last <= begins]
+        values = {one.step: one.values.get(one.metric, float("nan")) for one in seen}
+        closing = outcome if at == len(starts) - 1 else None
+        known = tuple(sorted(values.items()))
+        made.append(Span(number + at, era, begins, ends, start, inside, known, closing, outcome is not None))
+    return made

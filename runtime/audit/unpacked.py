@@ -1,0 +1,34 @@
+"""A bundle's members as a store of blobs in a folder, so that its spans can be computed again without a home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bus.blobs import DirectoryBlobs
+from runtime.audit.repeated import Material
+from runtime.bundle import contents
+from runtime.bundle.container import Container
+from runtime.bundle.opened import Bundle
+
+
+def unpacked(path: Path, root: str, folder: Path) -> Material:
+    """What an audit needs of a bundle; what lies in it is named by digests that `log` has compared."""
+    blobs = DirectoryBlobs(folder / "blobs")
+    with Bundle(path, root) as opened:
+        kept = opened.kept
+    claim = kept.history.state.claim
+    rows = blobs.root / "datasets" / (claim.dataset if claim else "none")
+    with Container(path) as file:
+        for name in file.members:
+            if name.startswith(contents.BLOBS):
+                blobs.put(file.read(name))
+            elif name.startswith(contents.DATASET):
+                place = rows / Path(name.removeprefix(contents.DATASET)).name
+                rows.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(file.read(name))
+    return Material(kept, blobs, _beside(path))
+
+
+def _beside(path: Path) -> Path:
+    """Where what was found so far is kept: next to the bundle."""
+    return path.with_name(f"{path.name}.audit")
