@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from contracts.request.section import Name, Options, Patterns, Real, Section, Whole
+from contracts.request.section import Name, Options, Patterns, Real, Section, Whole, refused
 from contracts.request.task import Task
 
 Width = Annotated[Whole, Field(ge=1, le=65_536)]
@@ -58,6 +58,46 @@ class Cnn(BuiltIn):
     dropout: Real = Field(0.1, ge=0, lt=1)
 
 
+class ResNet(BuiltIn):
+    """Residual blocks in stages, each twice as wide as the last and half as large; as it stands, ResNet-18."""
+
+    needs_images: ClassVar[bool] = True
+    architecture: Literal["resnet"]
+    width: Width = 64
+    blocks: tuple[Annotated[Whole, Field(ge=1, le=1000)], ...] = Field((2, 2, 2, 2), min_length=1, max_length=8)
+    dropout: Real = Field(0.0, ge=0, lt=1)
+
+
+class Transformer(BuiltIn):
+    """Self-attention over tokens, the rows of an image, or features one by one; tokens see only those before them."""
+
+    does: ClassVar[tuple[Task, ...]] = ("classification", "regression", "embedding", "sequences")
+    architecture: Literal["transformer"]
+    width: Width = 64
+    heads: Annotated[Whole, Field(ge=1, le=1024)] = 4
+    layers: Annotated[Whole, Field(ge=1, le=1000)] = 2
+    activation: Activation = "gelu"
+    dropout: Real = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _divides_evenly(self) -> Transformer:
+        if self.width % self.heads:
+            message = f"a width of {self.width} does not divide evenly among {self.heads} heads"
+            raise refused(message, f"Choose a width that is a multiple of {self.heads}.")
+        return self
+
+
+class Autoencoder(BuiltIn):
+    """Fully connected layers down to `code` numbers and back: answers with the row itself."""
+
+    learns: ClassVar[Task | None] = "reconstruction"
+    does: ClassVar[tuple[Task, ...]] = ("reconstruction",)
+    architecture: Literal["autoencoder"]
+    hidden: tuple[Width, ...] = Field((128,), max_length=64)
+    code: Width = 16
+    activation: Activation = "relu"
+
+
 class WorkloadModel(Begun):
     """A registered workload's own model and loss; a request names it and never carries code."""
 
@@ -67,7 +107,9 @@ class WorkloadModel(Begun):
     options: Options = Field(default_factory=dict)
 
 
-Model = Annotated[Linear | Mlp | Cnn | WorkloadModel, Field(discriminator="architecture")]
+Model = Annotated[
+    Linear | Mlp | Cnn | ResNet | Transformer | Autoencoder | WorkloadModel, Field(discriminator="architecture")
+]
 
-BUILT_IN: tuple[type[BuiltIn], ...] = (Linear, Mlp, Cnn)
+BUILT_IN: tuple[type[BuiltIn], ...] = (Linear, Mlp, Cnn, ResNet, Transformer, Autoencoder)
 """Every model of ours."""

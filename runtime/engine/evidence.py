@@ -49,8 +49,10 @@ class Watch:
     def _unit_hook(self, module: nn.Module, inputs: Any, answer: Tensor) -> None:
         if again.get():
             return
-        rows_first = answer.detach().transpose(0, 1).flatten(1) if answer.dim() > 1 else answer.detach()[None]
-        self._dead[self._latest] = float((rows_first.amax(1) <= 0).float().mean())
+        # Units are channels of images, and the last dimension of sequences.
+        unit = 2 if answer.dim() == 3 else min(1, answer.dim() - 1)
+        by_unit = answer.detach().transpose(0, unit).flatten(1) if answer.dim() > 1 else answer.detach()[None]
+        self._dead[self._latest] = float((by_unit.amax(1) <= 0).float().mean())
 
     def layers(self, norms: Tensor | None) -> tuple[Layer, ...]:
         """Evidence per layer, a layer being a module with trained parameters of its own."""

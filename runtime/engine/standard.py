@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from contracts.errors import InvalidRequest, Problem
+from contracts.request.model import Activation
 from runtime.engine.facts import Facts
+
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
 class Scaled(nn.Module):
@@ -45,23 +48,57 @@ class Unscaled(nn.Module):
         return y * self.scale + self.mean
 
 
-class Framed(nn.Module):
-    """Scaling, body, and for regression the way back to the target's units."""
+class Rebuilt(nn.Module):
+    """Answers brought from units of each feature's deviation to the units of `x`: what `Scaled` does, undone."""
 
-    def __init__(self, body: nn.Module, facts: Facts, *, standardize: bool) -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self.register_buffer("mean", per_feature(facts.mean, facts))
+        self.register_buffer("scale", per_feature(facts.scale, facts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.mean
+
+
+class Pooled(nn.Module):
+    """The mean over the image's plane; adaptive pooling has no deterministic backward on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.mean(x, dim=(2, 3))
+
+
+class Framed(nn.Module):
+    """Scaling, body, and for numbers the way back to their own units."""
+
+    def __init__(self, body: nn.Module, facts: Facts, *, standardize: bool, answers: nn.Module | None = None) -> None:
         super().__init__()
         self.inputs = Scaled(facts) if standardize and facts.mean else nn.Identity()
         self.body = body
-        self.answers = Unscaled(facts) if facts.task == "regression" else nn.Identity()
+        self.answers = answers or (Unscaled(facts) if facts.task == "regression" else nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         answer: Tensor = self.answers(self.body(self.inputs(x.float())))
         return answer
 
 
-def framed(body: nn.Module, facts: Facts, *, standardize: bool) -> nn.Module:
-    """A built-in model around its body."""
-    return Framed(body, facts, standardize=standardize)
+class OfTokens(nn.Module):
+    """A body whose inputs are numbers of tokens, which nothing scales."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.body(x)
+        return answer
+
+
+def framed(body: nn.Module, facts: Facts, *, standardize: bool, answers: nn.Module | None = None) -> nn.Module:
+    """A built-in model around its body; `answers` is another way back to units than the task's."""
+    return Framed(body, facts, standardize=standardize, answers=answers)
 
 
 def per_feature(values: Sequence[float], facts: Facts) -> Tensor:

@@ -9,14 +9,14 @@ from pydantic import Field
 from contracts.request.data.arrays import Arrays, Hdf5, Npz, Part, Raw
 from contracts.request.data.bundled import BreastCancer, Diabetes, Digits, Iris, Wine
 from contracts.request.data.folders import ImageFolder, ImageQuality
-from contracts.request.data.generated import Blobs, Circles
+from contracts.request.data.generated import Blobs, Circles, Images, Tokens
 from contracts.request.data.own import WorkloadData
 from contracts.request.data.source import File, Foreign, Source, Synthetic, Task
 from contracts.request.data.split import Split
 from contracts.request.data.tables import Csv, Json, Jsonl, Parquet, Table
 
 Bundled = Digits | BreastCancer | Wine | Iris | Diabetes
-Generated = Blobs | Circles
+Generated = Blobs | Circles | Images | Tokens
 Tables = Csv | Json | Jsonl | Parquet
 Data = Annotated[
     Bundled | Generated | Tables | Npz | Hdf5 | Raw | ImageFolder | WorkloadData,
@@ -39,6 +39,7 @@ __all__ = [
     "Hdf5",
     "ImageFolder",
     "ImageQuality",
+    "Images",
     "Iris",
     "Json",
     "Jsonl",
@@ -52,6 +53,7 @@ __all__ = [
     "Table",
     "Tables",
     "Task",
+    "Tokens",
     "Wine",
     "WorkloadData",
 ]

@@ -31,3 +31,30 @@ class Circles(Source):
     noise: Real = Field(0.1, ge=0, le=10)
     factor: Real = Field(0.5, gt=0, lt=1)
     seed: Whole = Field(0, ge=0, lt=2**63)
+
+
+class Images(Source):
+    """Generated: a coarse pattern per class, shifted about and under noise."""
+
+    known_task: ClassVar[Task | None] = "classification"
+    images: ClassVar[bool] = True
+    source: Literal["images"]
+    rows: Whole = Field(1000, ge=30, le=100_000_000)
+    height: Whole = Field(16, ge=4, le=4096)
+    width: Whole = Field(16, ge=4, le=4096)
+    channels: Whole = Field(1, ge=1, le=64)
+    classes: Whole = Field(10, ge=2, le=10_000)
+    noise: Real = Field(0.3, ge=0, le=100)
+    seed: Whole = Field(0, ge=0, lt=2**63)
+
+
+class Tokens(Source):
+    """Generated: rows of `length` tokens, each following from one of the two before it but for a share of `noise`."""
+
+    known_task: ClassVar[Task | None] = "sequences"
+    source: Literal["tokens"]
+    rows: Whole = Field(1000, ge=30, le=100_000_000)
+    length: Whole = Field(32, ge=4, le=65_536)
+    vocabulary: Whole = Field(32, ge=2, le=1_000_000)
+    noise: Real = Field(0.1, ge=0, le=1)
+    seed: Whole = Field(0, ge=0, lt=2**63)

@@ -14,20 +14,13 @@ from sklearn import metrics as oracle
 
 from contracts.request.gradients import Gradient
 from contracts.request.loss import LOSSES, AutoLoss, Loss, Mse, MultiTask
-from contracts.request.model import BUILT_IN, Cnn, Linear, Mlp, Model, WorkloadModel
+from contracts.request.model import BUILT_IN, Model, WorkloadModel
 from contracts.request.optimizer import Optimizer, OwnOptimizer
 from contracts.request.sampler import Sampler
 from contracts.request.schedule import Schedule
 from contracts.request.task import Task
 from contracts.request.validation import TASK_OF, Metric
 from runtime.engine import aim, kinds
-from runtime.engine.facts import Column, Facts
-
-IMAGES = Facts("classification", {"train": 9}, {"x": Column("<f4", (1, 8, 8))}, 10, mean=(0.5,), scale=(2.0,))
-NUMBERS = Facts(
-    "regression", {"train": 9}, {"x": Column("<f4", (3,))}, 1, mean=(1.0, 2.0, 3.0), scale=(1.0, 2.0, 4.0),
-    target_mean=100.0, target_scale=10.0,
-)  # fmt: skip
 
 
 def options(union):
@@ -64,26 +57,6 @@ def test_two_parts_for_one_option_are_a_mistake():
     kinds.losses.of(Mse(type="mse"))
     with pytest.raises(ValueError, match="two parts"):
         kinds.losses.part(Mse)(lambda *_: None)
-
-
-@pytest.mark.parametrize("model", [Linear(architecture="linear"), Mlp(architecture="mlp"), Cnn(architecture="cnn")])
-def test_a_model_takes_raw_rows_and_answers_one_number_per_class(model):
-    built = kinds.models.of(model)(model, IMAGES)
-    assert built(torch.rand(5, 1, 8, 8)).shape == (5, 10)
-    assert built.inputs(torch.full((1, 1, 8, 8), 2.5)).eq(1).all()
-
-
-def test_the_cnn_is_large_enough_to_be_called_one():
-    chosen = Cnn(architecture="cnn")
-    assert sum(one.numel() for one in kinds.models.of(chosen)(chosen, IMAGES).parameters()) >= 100_000
-
-
-def test_regression_answers_in_the_targets_units():
-    chosen = Linear(architecture="linear")
-    built = kinds.models.of(chosen)(chosen, NUMBERS)
-    torch.nn.init.zeros_(built.body[1].weight)
-    torch.nn.init.zeros_(built.body[1].bias)
-    assert built(torch.rand(4, 3)).eq(100).all()
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from contracts.request.model import Cnn
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import models
-from runtime.engine.standard import framed, image_shape
-
-
-class Pooled(nn.Module):
-    """The mean over the image's plane; adaptive pooling has no deterministic backward on CUDA."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.mean(x, dim=(2, 3))
+from runtime.engine.standard import Pooled, framed, image_shape
 
 
 @models.part(Cnn)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from contracts.request.model import Activation, Mlp
+from contracts.request.model import Mlp
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import models
-from runtime.engine.standard import flat_width, framed
-
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
+from runtime.engine.standard import ACTIVATIONS, flat_width, framed
 
 
 @models.part(Mlp)

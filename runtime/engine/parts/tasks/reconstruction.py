@@ -26,7 +26,7 @@ class Reconstruction(Aim):
 
     def __init__(self, facts: Facts, loss: Section) -> None:
         super().__init__(facts, loss)
-        self.facts = replace(facts, outputs=math.prod(facts.shape), target_mean=0.0, target_scale=1.0)
+        self.facts = replace(facts, task="other", outputs=math.prod(facts.shape), target_mean=0.0, target_scale=1.0)
         self._inverse = Placed(per_feature([1 / one for one in facts.scale], facts))
 
     def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:

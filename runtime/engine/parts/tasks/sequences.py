@@ -23,11 +23,11 @@ class Sequences(Aim):
 
     def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """All places of all rows, one after another."""
-        return answers[:, :-1].reshape(-1, answers.shape[-1]), {"y": batch["x"][:, 1:].reshape(-1)}
+        return answers[:, :-1].reshape(-1, answers.shape[-1]), {"y": batch["x"][:, 1:].reshape(-1).long()}
 
     def kept(self, answers: Tensor, batch: Batch) -> Tensor:
         """For each row: the tokens' surprise together, how many were guessed, how many there were."""
-        said, truth = answers[:, :-1].float(), batch["x"][:, 1:]
+        said, truth = answers[:, :-1].float(), batch["x"][:, 1:].long()
         surprise = functional.cross_entropy(said.flatten(0, 1), truth.reshape(-1), reduction="none").reshape(
             truth.shape
         )
