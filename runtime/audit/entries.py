@@ -5,6 +5,7 @@ It trusts the root key's fingerprint and nothing else, computes no training anew
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def _judged(
 ) -> Verdict:
     state = kept.history.state
     books, inventory = Books(kept, ring), Inventory(state, holdings)
-    found = [*_unread(kept, ring), *_origin(kept, ring), *_schemas(kept), *books.divergences(), *found]
+    inside = [*_unread(kept), *_origin(kept, ring), *_schemas(kept), *books.divergences(), *found]
+    # What is wrong with the keys is the reason of much else; then the first place is told first.
+    found = [*(_unread(ring, "keyring: ") if ring and ring is not kept else ()), *sorted(inside, key=_place)]
     found += [*inventory.divergences(), *(books.anchored(anchors) if anchors is not None else ())]
     heads = kept.admission.lanes(kept.history.id)
     noted = books.noted
@@ -80,17 +83,21 @@ def _judged(
     )
 
 
-def _unread(kept: Kept, ring: Kept | None) -> Iterator[Divergence]:
+def _place(one: Divergence) -> tuple[bool, int]:
+    """By place in the session; what has none follows from something that has, unless it is about the keys."""
+    return not one.position and one.what != "keyring", one.position
+
+
+def _unread(kept: Kept, where: str = "") -> Iterator[Divergence]:
     """Records that are no facts, and bytes that are no record: a copy holds neither."""
-    for one in (ring, kept) if ring is not None and ring is not kept else (kept,):
-        where = "" if one is kept else "keyring: "
-        for void in one.voids:
-            position = 1 + sum(fact.seq < void.seq for fact in one.history.facts)
-            yield Divergence(position, void.seq, str(void.reason), f"{where}record {void.seq}: {void.detail}")
-        if one.torn_bytes:
-            last = one.history.facts[-1].seq if one.history.facts else 0
-            message = f"{where}{one.torn_bytes} bytes after record {last} are no record"
-            yield Divergence(one.history.size + 1, last, "torn", message)
+    seqs = [fact.seq for fact in kept.history.facts]
+    for void in kept.voids:
+        position = 1 + bisect_left(seqs, void.seq)
+        yield Divergence(position, void.seq, str(void.reason), f"{where}record {void.seq}: {void.detail}")
+    if kept.torn_bytes:
+        last = seqs[-1] if seqs else 0
+        message = f"{where}{kept.torn_bytes} bytes after record {last} are no record"
+        yield Divergence(len(seqs) + 1, last, "torn", message)
 
 
 def _short(kept: Kept, at_least: int) -> Iterator[Divergence]:

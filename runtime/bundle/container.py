@@ -146,7 +146,11 @@ class Container:
         while self._data[place : place + 4] == b"PK\3\4":
             found.append(self._member(place))
             place = found[-1].offset + found[-1].size
-        self._compare(place, _directory(found, place), "the directory", ends=True)
+        listed = place
+        for one in found:
+            self._compare(listed, _entry(one), f"the directory's entry of {one.name!r}")
+            listed += len(_entry(one))
+        self._compare(place, _directory(found, place), "the end of the directory", ends=True)
         if len({one.name for one in found}) < len(found):
             raise self._broken(place, "two members have one name")
         return found
