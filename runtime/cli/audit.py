@@ -1,4 +1,4 @@
-"""`swarm audit`: a verdict on a session that needs no trust in whoever ran it. Today: the log."""
+"""`swarm audit`: a verdict on a session that needs no trust in whoever ran it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import SwarmError
+from runtime.cli import repeat
 from runtime.cli.call import Call, command
 from runtime.cli.named import complete
 from runtime.cli.reach import chosen, reader, up
@@ -32,7 +33,14 @@ def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 @command("audit")
 @click.argument("session", metavar="S|BUNDLE", shell_complete=complete)
-@click.option("--mode", type=click.Choice(["log"]), default="log", show_default=True, help="What is verified.")
+@click.option(
+    "--mode",
+    type=click.Choice(["log", "spot", "full", "bisect"]),
+    default="log",
+    show_default=True,
+    help="Verify the log; compute some spans again, or all; find the first step that differs.",
+)
+@repeat.options
 @click.option(
     "--root",
     metavar="FP",
@@ -41,16 +49,19 @@ def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="The root key's fingerprint to trust (default: the home's pin).",
 )
 @click.option("--anchor", "anchors", metavar="FILE", multiple=True, help="Signed notes kept elsewhere: swarm anchor.")
-def audit(call: Call, *, session: str, mode: str, root: str, anchors: tuple[str, ...]) -> int:
+def audit(call: Call, *, session: str, mode: str, root: str, anchors: tuple[str, ...], **again: Any) -> int:
     """Verify the log of session S from its file: every record, signature and chain, the ledger's trees, the seal.
 
-    The path of an existing file is a bundle; it is verified from its own bytes, without a home. Exit code 0 when
-    everything holds, 3 when something does not.
+    The other modes do that too, and then compute spans of the training again and compare every bit. The path of an
+    existing file is a bundle; it is verified from its own bytes, without a home. Exit code 0 when everything holds, 3
+    when something does not, or cannot be compared on this machine.
     """
     from runtime.audit.anchors import read_anchors
 
     notes = read_anchors(map(Path, anchors)) if anchors else None
     found = _bundled(Path(session), root, notes) if Path(session).is_file() else _verdict(call, session, root, notes)
+    if mode != "log" and found.session:
+        found = repeat.repeated(call, found, root, mode, **again)
     call.result(found.as_json(), lambda: _page(found))
     return 0 if found.verdict == "pass" else NEGATIVE
 
@@ -90,10 +101,10 @@ async def _held(call: Call, session: str) -> int:
 
 
 def _page(found: Verdict) -> str:
-    passed = found.verdict == "pass"
+    colour = {"pass": "green", "fail": "red"}.get(found.verdict, "yellow")
     rows = [
         ("session", found.session),
-        ("verdict", click.style(found.verdict.upper(), fg="green" if passed else "red", bold=True)),
+        ("verdict", click.style(found.verdict.upper(), fg=colour, bold=True)),
         ("events", f"{found.events} in {len(found.lane_heads)} lanes, {found.signatures} signatures"),
         ("ledger", f"{found.checkpoints} signed roots computed again, over {found.signed_events} events"),
         ("sealed", found.sealed or "not yet"),
@@ -102,6 +113,7 @@ def _page(found: Verdict) -> str:
     ]
     if found.anchors:
         rows.append(("anchors", f"{found.anchors} notes from elsewhere"))
+    rows += repeat.rows(found)
     rows += [("unchecked", told) for told in found.unchecked]
     return "\n".join([pairs(rows), *(_shown(one) for one in found.divergences[:10])])
 
