@@ -25,6 +25,10 @@ class Scratch:
         path = self.file()
         return Growing(path, self._files.enter_context(path.open("wb")), np.dtype(dtype), shape)
 
+    def opened(self) -> IO[bytes]:
+        """A new file to write and read."""
+        return self._files.enter_context(self.file().open("w+b"))
+
     def file(self) -> Path:
         """A name that nobody else uses."""
         self._count += 1

@@ -15,7 +15,7 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 Image = pytest.importorskip("PIL.Image")
 
-ROOT_OF_ROWS = "b1982023"
+ROOT_OF_ROWS = "462e51e9"
 """Where the dataset's root begins that ROWS have in every format."""
 
 ROWS = [{"a": n + 0.5, "b": ("u", "v", "w")[n % 3], "kind": ("x", "y")[n % 2]} for n in range(100)]

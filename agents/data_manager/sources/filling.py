@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Growing, Scratch, portions
-from agents.data_manager.sources.blocks import Block, Cells
+from agents.data_manager.sources.blocks import Block
 from agents.data_manager.sources.cells import Nested, Reading, finite, group_of, label_of, time_of
 from agents.data_manager.sources.target import MOST_CLASSES
 from agents.data_manager.table import unusable
@@ -153,14 +153,14 @@ class Filling:
     def _words(self, block: Block, at: int, breaks: Breaks) -> np.ndarray:
         name, reading, codes = self._plan.names[at], self._reading[at], self._codes[at]
         found = np.zeros(block.size, np.int32)
-        for row, cell in enumerate(_texts(block.columns[at])):
+        for row, cell in enumerate(block.columns[at]):
             said = reading[cell]
             if said is None:
                 breaks.setdefault(row, ("missing", f"no value in {name!r}"))
             elif isinstance(cell, Nested):
                 breaks.setdefault(row, ("corrupt", f"{cell} in {name!r} is neither a number nor a word"))
             elif row not in breaks:
-                word = said if isinstance(said, str) else str(cell).strip()
+                word = label_of(said)
                 code = codes.get(word)
                 found[row] = codes.setdefault(word, len(codes)) if code is None else code
         if len(codes) > CATEGORIES:
@@ -193,10 +193,6 @@ class Filling:
             else:
                 found[row] = moment
         return found
-
-
-def _texts(cells: Cells) -> Cells:
-    return cells.tolist() if isinstance(cells, np.ndarray) else cells
 
 
 def _shown(cell: object) -> str:

@@ -15,6 +15,8 @@ from agents.data_manager.sources.cells import Nested
 from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
 
+_PLAIN = (str, int, float)
+
 
 class ParquetFile:
     """An opened file; pyarrow reads it without threads of its own."""
@@ -54,12 +56,11 @@ class ParquetFile:
             return found
         if arrow.types.is_nested(kind):
             return [Nested(f"a {kind}"[:60]) if valid else None for valid in column.is_valid().to_pylist()]
-        if arrow.types.is_temporal(kind):
-            return [None if cell is None else str(cell) for cell in column.to_pylist()]
         if arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind):
             return [None if cell is None else Nested("bytes") for cell in column.to_pylist()]
-        cells: list[Any] = column.to_pylist()
-        return cells
+        if arrow.types.is_decimal(kind):
+            return [None if cell is None else float(cell) for cell in column.to_pylist()]
+        return [cell if cell is None or isinstance(cell, _PLAIN) else str(cell) for cell in column.to_pylist()]
 
     def _readable(self) -> Any:
         return _Readable(self._arrow.ArrowException)

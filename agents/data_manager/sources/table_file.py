@@ -1,4 +1,4 @@
-"""A file of named columns as features and target, whatever its format: two passes, in bounded memory."""
+"""A file of named columns as features and target, whatever its format: read once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from agents.data_manager.scratch import Scratch
 from agents.data_manager.sources.blocks import Tabular, problems_of
 from agents.data_manager.sources.cells import profiled
 from agents.data_manager.sources.filling import Filling, Plan
+from agents.data_manager.sources.spool import Spool
 from agents.data_manager.sources.target import of_numbers, of_words
 from agents.data_manager.table import Table, unusable
 from contracts.errors import InvalidRequest
@@ -22,12 +23,13 @@ class TableFile:
         self.name = data.path
         self.digest = tabular.digest
         self._data, self._tabular, self._scratch = data, tabular, scratch
+        self._spool = Spool(scratch.opened())
 
     def read(self, findings: Findings) -> Table:
         """The sound rows, words as one column per category."""
         names, plan = self._planned()
         filling = Filling(plan, self._scratch)
-        for block in self._tabular.blocks(names):
+        for block in self._spool.again():
             filling.take(block, findings)
         rows, values = filling.aside("rows"), filling.aside("target")
         if rows is None or values is None or not len(rows):
@@ -63,7 +65,7 @@ class TableFile:
         if data.target not in names or apart >= set(names):
             cure = "Ignore fewer columns: the target and at least one feature are needed."
             raise unusable("data.ignore", "no feature or no target is left", cure)
-        kinds = profiled(self._tabular.blocks(names), names)
+        kinds = profiled(self._spool.kept(self._tabular.blocks(names)), names)
         features = [at for at, name in enumerate(names) if name not in apart]
         target = names.index(data.target)
         return names, Plan(

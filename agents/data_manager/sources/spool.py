@@ -1,0 +1,56 @@
+"""Blocks kept on the scratch disk, so that the pass that needs their values does not read the foreign file again."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+
+from agents.data_manager.sources.blocks import Block, Cells
+from agents.data_manager.sources.cells import Nested, finite
+
+
+class Spool:
+    """Blocks that are written once and read once; columns of nothing but finite numbers are kept as numbers."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def kept(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """The same blocks, written as they pass; what was found to be numbers is passed on as such."""
+        for block in blocks:
+            passed = Block(block.first, block.size, [_numbers(one) for one in block.columns], block.broken, block.lines)
+            columns = [_packed(one) for one in passed.columns]
+            # Only this process reads what it wrote here itself.
+            marshal.dump((block.first, block.size, columns, dict(block.broken), list(block.lines)), self._file)
+            yield passed
+
+    def again(self) -> Iterator[Block]:
+        """All blocks that were kept."""
+        self._file.flush()
+        self._file.seek(0)
+        while True:
+            try:
+                first, size, columns, broken, lines = marshal.load(self._file)  # noqa: S302 - our own file
+            except EOFError:
+                return
+            yield Block(first, size, [_unpacked(one) for one in columns], broken, lines)
+
+
+def _numbers(cells: Cells) -> Cells:
+    found = finite(cells)
+    return cells if found is None else found
+
+
+def _packed(cells: Cells) -> Any:
+    if isinstance(cells, np.ndarray):
+        return cells.astype(np.float64).tobytes()
+    return [(cell.what,) if isinstance(cell, Nested) else cell for cell in cells]
+
+
+def _unpacked(packed: Any) -> Cells:
+    if isinstance(packed, bytes):
+        return np.frombuffer(packed, np.float64)
+    return [Nested(*cell) if isinstance(cell, tuple) else cell for cell in packed]
