@@ -78,7 +78,7 @@ def test_every_problem_is_told_at_once_with_its_path_and_cure() -> None:
         ("optimizer.learnin_rate", RATE, "Did you mean 'learning_rate'?"),
         ("optimiser.learning_rate", RATE, "Write section.key"),
         ("model.dropout", {"type": "float", "low": 0.0, "high": 1.5}, "less than 1"),
-        ("model.architecture", {"type": "choice", "options": ["mlp", "forest"]}, "Known:"),
+        ("model.architecture", {"type": "choice", "options": ["mlp", "svm"]}, "Known:"),
         ("early_stopping.metric", {"type": "choice", "options": ["val_loss"]}, "Leave them out."),
     ],
 )
