@@ -44,6 +44,8 @@ EXPLAINED = (Reason.STALE_SEAL, Reason.LATE)
 """Voids that the design knows: a seal that somebody overtook, a word after the seal."""
 
 _PATIENCE = 120.0
+_ROOT = Path(__file__).parents[1]
+"""The code that is tried is the one beside this file."""
 
 
 class Process(NamedTuple):
@@ -109,11 +111,12 @@ class Arena:
     async def swarm(self, *words: str, env: Mapping[str, str] | None = None) -> Ended:
         """Run one command of the command line, with `--json`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
+        ours = {"TMPDIR": str(self._mark), "SWARM_HOME": str(self.home.root), "PYTHONPATH": str(_ROOT)}
         command = [sys.executable, "-P", "-m", "runtime.cli.main", *words, "--json"]
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
-            env=kept | {"TMPDIR": str(self._mark), "SWARM_HOME": str(self.home.root)} | self.settings | (env or {}),
+            env=kept | ours | self.settings | (env or {}),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -233,7 +236,8 @@ class Arena:
         found = [*self.problems, *_differences(self.result(session), undisturbed)]
         verdict = audit.log(Archive(self.home), session, DirectoryBlobs(self.home.blobs))
         if verdict.verdict != "pass" or verdict.root == audit.UNANCHORED or not verdict.sealed:
-            found.append(f"audit: {verdict.as_json()}")
+            first = verdict.divergences[0].message if verdict.divergences else f"sealed: {verdict.sealed}"
+            found.append(f"audit: {verdict.verdict}, root {verdict.root}, {first}")
         found += self._against_stream(session, await self.stored())
         found += [f"left behind: {one}" for one in await self.strays()]
         return found
@@ -311,25 +315,63 @@ async def undisturbed(folder: Path, request: Mapping[str, Any]) -> Result:
 
 
 async def torment(
-    arena: Arena, session: str, rng: random.Random, kills: int, *, kinds: Iterable[str] = KINDS, longest: float = 3.0
+    arena: Arena,
+    session: str,
+    rng: random.Random,
+    kills: int,
+    *,
+    kinds: Iterable[str] = KINDS,
+    longest: float = 3.0,
+    armed: float = 0.0,
 ) -> Counter[str]:
-    """Up to so many kills at random moments while the session is not over; the host is up at the end."""
+    """Up to so many kills at random moments while the session is not over; the host is up at the end.
+
+    With the probability `armed` a host that is started has a failpoint in it as well, counted when it was passed.
+    """
     done: Counter[str] = Counter()
-    row = 0
-    # Three deaths of a child in a row, without a window between them, rightly fail a session.
+    spent = Patience()
     while done.total() < kills and not _is_over(arena, session):
-        rising = asyncio.create_task(arena.up())
-        await asyncio.sleep(rng.uniform(0.0, longest))
-        kind = rng.choice([one for one in kinds if row < 2 or one != "child"])
-        await arena.target(kind)
-        if arena.kill(kind, rng):
-            done[kind] += 1
-            row = row + 1 if kind == "child" else 0
+        place = rng.choice(sorted(NAMES)) if rng.random() < armed and not arena.victims("host") else ""
+        mark = arena.mark(place)
+        rising = asyncio.create_task(arena.up(*([f"{place}:{rng.randint(1, 9)}@{mark}"] if place else [])))
+        if place:
+            with suppress(TimeoutError):
+                await _until(mark.exists, 3.0 + longest)
+        if mark.exists():
+            done[f"at {place}"] += 1
+            spent.note("child" if NAMES[place].startswith("job") else "host")
+        else:
+            await asyncio.sleep(rng.uniform(0.0, longest))
+            fair = [one for one in kinds if one in ("host", "server", "all") or spent.allows(arena, session)]
+            kind = rng.choice(fair)
+            await arena.target(kind)
+            if arena.kill(kind, rng):
+                done[kind] += 1
+                spent.note(kind)
         ended = await rising
         if ended.code and not done:
             raise AssertionError(ended)
     await risen(arena)
     return done
+
+
+@dataclass
+class Patience:
+    """Three deaths of a child without a window between them rightly fail a session, so no third is brought about."""
+
+    windows: int = 0
+    deaths: int = 0
+
+    def allows(self, arena: Arena, session: str) -> bool:
+        """Whether one more child may die now."""
+        windows = sum(fact.name == "window.recorded" for fact in arena.facts(session))
+        if windows > self.windows:
+            self.windows, self.deaths = windows, 0
+        return self.deaths < 1
+
+    def note(self, kind: str) -> None:
+        """Something was killed; a new host counts from the beginning."""
+        self.deaths = 0 if kind in ("host", "all") else self.deaths + (kind in ("child", "zygote"))
 
 
 async def risen(arena: Arena, tries: int = 3) -> None:
