@@ -370,7 +370,8 @@ def test_who_cannot_sign_cannot_change_what_is_admitted(turns: list[tuple[str, i
 
 def seal(last_seq: int) -> SessionSealed:
     digest = "00" * 32
-    return SessionSealed(size=1, root=digest, last_seq=last_seq, lanes={}, keyring=digest, members={}, note="-")
+    ring = {"keyring": digest, "keyring_size": 1, "keyring_root": digest}
+    return SessionSealed(size=1, root=digest, last_seq=last_seq, lanes={}, members={}, note="-", **ring)
 
 
 def test_whatever_comes_after_the_seal_is_late(swarm: Deployment) -> None:
