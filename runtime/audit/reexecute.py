@@ -57,7 +57,7 @@ def main(job: Job) -> dict[str, Any]:
     seal.apply(**job.args["seal"])
     enlist(job.args["workloads"])
     span = orjson.loads(Path(job.args["span"]).read_bytes())
-    run = begun(job.args, span)
+    run: Run = begun(job.args, span)
     found = Repetition(run, span).whole(lambda step: job.tell("progress", step=step))
     return {"steps": run.step - span["begins"], "divergence": found}
 
@@ -99,6 +99,10 @@ class Repetition:
                 return found
             told(run.step)
         return None
+
+    def window_at(self, first: int) -> Mapping[str, Any] | None:
+        """The recorded window that begins at a step."""
+        return next(iter(self._records.get((WindowRecorded.wire, first), ())), None)
 
     def _advanced(self) -> Divergence | None:
         report = self.run.advance()

@@ -261,7 +261,7 @@ class Bench:
         position = found["place"] or (history.state.outcome and _position(history.facts, history.state.outcome_id)) or 0
         seq = history.facts[position - 1].seq if position else 0
         about = found | {"span": span.number, "line": span.segments}
-        return Located(position, seq, found["name"], _sentence(found), about)
+        return Located(position, seq, found["name"], sentence(found), about)
 
 
 def drawn(spans: Sequence[Span], count: int, seed: int, session: str) -> tuple[Span, ...]:
@@ -306,7 +306,8 @@ def _diverged(results: dict[int, dict[str, Any]], span: Span) -> bool:
     return span.number in results and results[span.number]["divergence"] is not None
 
 
-def _sentence(found: dict[str, Any]) -> str:
+def sentence(found: dict[str, Any]) -> str:
+    """A divergence in words."""
     where = f"steps {found['first']}..{found['last']}" if found["first"] != found["last"] else f"step {found['last']}"
     if found["field"] == "end":
         return str(found["recorded"])

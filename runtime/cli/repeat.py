@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from contracts.errors import NotFound
 from runtime.cli.call import Call
 
 if TYPE_CHECKING:
@@ -79,6 +80,25 @@ async def _repeated(call: Call, found: Verdict, material: Material, asked: Asked
     children = Children()
     try:
         return await repeat(found, material, asked, children, call.note)
+    finally:
+        await children.close()
+
+
+def rebuilt(call: Call, session: str, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
+    """Write the weights at a step; what `swarm replay` says of them."""
+    place = out.absolute()
+    if not place.parent.is_dir():
+        raise NotFound(f"there is no folder {str(place.parent)!r}.", cure="Make it first.")
+    return call.wait(_rebuilt(_of_home(call, session, ""), step, place, trust=trust))
+
+
+async def _rebuilt(material: Material, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
+    from runtime.audit.rebuilt import rebuilt as weights
+    from runtime.children import Children
+
+    children = Children()
+    try:
+        return await weights(material, step, out, children, trust_code=trust)
     finally:
         await children.close()
 

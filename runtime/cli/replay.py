@@ -1,13 +1,14 @@
-"""`swarm replay`: the fold of a session's recorded events, shown at any point. It computes nothing anew."""
+"""`swarm replay`: the fold of a session's recorded events at any point; `--weights` computes that point again."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from contracts.errors import InvalidInput
-from runtime.cli import wording
+from runtime.cli import repeat, wording
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
@@ -20,11 +21,24 @@ if TYPE_CHECKING:
 @session_argument
 @click.option("--to", metavar="SEQ", type=click.IntRange(min=1), help="Stop after this event (1-based position).")
 @click.option("--step", metavar="N", type=click.IntRange(min=0), help="Stop when training had reached step N.")
-def replay(call: Call, *, session: str, to: int | None, step: int | None) -> None:
+@click.option(
+    "--weights",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Compute the weights at step N again, checking every window on the way, and write them as safetensors.",
+)
+@click.option("--trust-code", is_flag=True, help="Run the code of workloads that came with the session.")
+def replay(
+    call: Call, *, session: str, to: int | None, step: int | None, weights: Path | None, trust_code: bool
+) -> None:
     """Fold session S from its log, event by event, and show what it was at the end or at a chosen point."""
     if to is not None and step is not None:
         raise click.UsageError("--to and --step each name the point; give one.")
+    if weights is not None and to is not None:
+        raise click.UsageError("--weights goes with --step: weights belong to a step.")
     seen = folded(call, session, to, step)
+    if weights is not None:
+        seen |= repeat.rebuilt(call, seen["session"], seen["step"] if step is None else step, weights, trust=trust_code)
     call.result(seen, lambda: page(seen))
 
 
@@ -73,4 +87,8 @@ def page(seen: dict[str, Any]) -> str:
     from runtime import sentences
 
     place = f"after event {seen['at']} of {seen['of']}, which is\n  {sentences.plain(seen['event'])}\n"
-    return f"Session {seen['session']}\n{place}\n{wording.summary(seen)}"
+    told = f"Session {seen['session']}\n{place}\n{wording.summary(seen)}"
+    if "weights" not in seen:
+        return told
+    made = f"{seen['tensors']} tensors, digest {seen['weights_digest']}, from the state of step {seen['from_step']}"
+    return f"{told}\n\nweights  {seen['weights']}\n         {made}, every window on the way as recorded"

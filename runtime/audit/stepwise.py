@@ -1,0 +1,155 @@
+"""Jobs that go through a window of a span step by step: to give the weights inside it, and to find where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from contracts.errors import NotFound
+from runtime import reported
+from runtime.audit import compared
+from runtime.audit.reexecute import Repetition, begun
+from runtime.engine import checkpoint, digest, seal
+from runtime.engine.loop import Run
+from runtime.engine.report import Window
+from runtime.job import Job
+from runtime.workloads import enlist
+
+UNWRITTEN = "empty"
+"""Operators of this name give memory that nobody has written yet."""
+
+
+class Stepwise(Run):
+    """A run that may stop between grid steps. What it has computed is the same; only its windows are shorter."""
+
+    def to(self, step: int) -> Window:
+        """Train to a step before the next grid step, or to it; nothing is evaluated."""
+        return self._train(step)
+
+    @contextmanager
+    def traced(self) -> Iterator[Tracer]:
+        """Every operator's output, by its digest, while in here."""
+        with Tracer(self._works.model) as tracer:
+            yield tracer
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down which module called which operator, and the digest of what came out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[tuple[str, str, str]] = []
+        self._inside: list[str] = []
+        self._hooks = [hook for name, module in model.named_modules() for hook in self._hooked(name or "model", module)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Let the operator work and hash its answer; one that answers nothing has changed what it was given."""
+        answer = func(*args, **(kwargs or {}))
+        name = str(func)
+        if UNWRITTEN not in name:
+            told = [one for one in tree_leaves(answer) if isinstance(one, Tensor)]
+            told = told or [one for one in tree_leaves(args) if isinstance(one, Tensor)]
+            self.seen.append((self._inside[-1] if self._inside else "", name, _digest(told)))
+        return answer
+
+    def __exit__(self, *raised: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+
+    def _hooked(self, name: str, module: nn.Module) -> list[Any]:
+        return [
+            module.register_forward_pre_hook(lambda *_: self._inside.append(name)),
+            module.register_forward_hook(lambda *_: self._left(), always_call=True),
+        ]
+
+    def _left(self) -> None:
+        if self._inside:
+            self._inside.pop()
+
+
+def rebuild(job: Job) -> dict[str, Any]:
+    """The weights at a step, as safetensors at OUT, once every window on the way came out as recorded."""
+    run, repetition, _ = _opened(job)
+    step = int(job.args["step"])
+    found = repetition.upto(step, lambda at: job.tell("progress", step=at))
+    if found is None and run.step < step:
+        found = _inside(run, step, repetition)
+    if found is not None:
+        return {"divergence": found}
+    sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
+    weights = {name.removeprefix("model."): one for name, one in sealed.tensors.items() if name.startswith("model.")}
+    about = {"step": str(run.step), "weights_digest": sealed.weights_digest, "session": str(job.args["session"])}
+    Path(job.args["out"]).write_bytes(safetensors.torch.save(weights, about))
+    return {"divergence": None, "weights_digest": sealed.weights_digest, "tensors": len(weights)}
+
+
+def _inside(run: Stepwise, step: int, repetition: Repetition) -> dict[str, Any] | None:
+    """Go on into a window; the losses up to there are those that its record begins with."""
+    if run.finished or run.plan.next_grid(run.step) < step:
+        raise NotFound(f"training ended at step {run.step}.", cure=f"Choose a step up to {run.step}.")
+    recorded = repetition.window_at(run.step)
+    seen = reported.window(run.to(step))
+    if recorded is None:
+        return None
+    at = compared.differing_step(seen.first, recorded["data"]["losses"], seen.losses)
+    if 0 <= at < step:
+        return compared.diverged(recorded, "losses", "", "") | {"step": at}
+    return None
+
+
+def steps(job: Job) -> dict[str, Any]:
+    """Every step of the window that begins at FIRST: its loss and the digest of the weights after it."""
+    run, repetition, _ = _opened(job)
+    first, last = int(job.args["first"]), int(job.args["last"])
+    earlier = repetition.upto(first)
+    if earlier is not None or run.step != first:
+        return {"earlier": earlier, "steps": []}
+    found = []
+    for step in range(first, last):
+        seen = run.to(step + 1)
+        found.append({"step": step, "loss": seen.losses.hex(), "weights_digest": seen.weights_digest})
+    return {"earlier": None, "steps": found}
+
+
+def operators(job: Job) -> dict[str, Any]:
+    """Every operator of one attempt in order: [module, operator, digest of its output]."""
+    run, repetition, _ = _opened(job)
+    step = int(job.args["step"])
+    if repetition.upto(step) is not None:
+        return {"operators": []}
+    if run.step < step:
+        run.to(step)
+    with run.traced() as tracer:
+        run.to(step + 1)
+    return {"operators": [list(one) for one in tracer.seen]}
+
+
+def tensors(job: Job) -> dict[str, Any]:
+    """The first tensor, by name, in which the state computed for a step is not that of the checkpoint at PATH."""
+    run, repetition, _ = _opened(job)
+    repetition.upto(int(job.args["step"]))
+    kept = checkpoint.unpack(Path(job.args["path"]).read_bytes())
+    return {"tensor": digest.first_difference(run.tensors(), kept.tensors)}
+
+
+def _opened(job: Job) -> tuple[Stepwise, Repetition, Mapping[str, Any]]:
+    seal.apply(**job.args["seal"])
+    enlist(job.args["workloads"])
+    span = orjson.loads(Path(job.args["span"]).read_bytes())
+    run = begun(job.args, span, Stepwise)
+    return run, Repetition(run, span), span
+
+
+def _digest(given: list[Tensor]) -> str:
+    dense = [one.detach() for one in given if one.layout == torch.strided]
+    return digest.root({str(at): one for at, one in enumerate(dense)})[:32]
