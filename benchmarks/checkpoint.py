@@ -1,8 +1,9 @@
 """What a checkpoint costs the training thread: our staged copy, beside writing in the thread by torch and safetensors.
 
-    stall_ms_100mb         training stands still: the look whether all is finite, and the copy of all state
+    stall_ms_100mb         training stands still: all state is copied and handed to the thread that writes
+    finite_ms_100mb        before that: the look whether all state is finite, which no peer takes
     total_ms_100mb         until the bytes are on disk under their digest, in a thread while training goes on
-    first_stall_ms_100mb   the same stall the first time, when the copy's memory is new
+    first_stall_ms_100mb   the stall the first time, when the copy's memory is new
     torch_save_ms_100mb    torch.save of the same tensors, in the training thread, and a sync
     safetensors_ms_100mb   safetensors' save_file of the same tensors, in the training thread, and a sync
 
@@ -36,6 +37,7 @@ from benchmarks.report import filesystem, options, report
 from bus.blobs import DirectoryBlobs
 from runtime.engine import state
 
+OURS = ("finite", "stall", "total")
 WIDTH, LAYERS = 2040, 2
 """Two hidden layers of this width, 64 inputs and 10 outputs; AdamW keeps two moments of each parameter."""
 
@@ -77,14 +79,15 @@ class Training:
         return state.finite(self._tensors)
 
 
-def ours(keeper: Keeper, run: Any) -> tuple[float, float]:
-    """Seconds that training stood still, and until everything was on disk."""
+def ours(keeper: Keeper, run: Any) -> tuple[float, float, float]:
+    """Seconds of the look, of the copy, and of everything until the bytes were on disk."""
     begun = time.perf_counter()
     assert run.sound()
+    looked = time.perf_counter()
     keeper.keep(run, "planned")
-    stalled = time.perf_counter() - begun
+    copied = time.perf_counter()
     keeper.finish()
-    return stalled, time.perf_counter() - begun
+    return looked - begun, copied - looked, time.perf_counter() - begun
 
 
 def peer(write: Callable[[Path], None], path: Path) -> float:
@@ -108,13 +111,13 @@ def main() -> None:
     per_100mb = 1000 * 1e8 / size
     told: list[str] = []
     job: Any = SimpleNamespace(tell=lambda kind, **_: told.append(kind))
-    taken: dict[str, list[float]] = {name: [] for name in ("stall", "total", "torch_save", "safetensors")}
+    taken: dict[str, list[float]] = {name: [] for name in (*OURS, "torch_save", "safetensors")}
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWARM_BENCH_DIR", ".")) as name:
         folder = Path(name)
         keeper = Keeper(job, DirectoryBlobs(folder / "blobs"), Spent())
         for turn in range(turns + 1):
             run.train()
-            for key, seconds in zip(("stall", "total"), ours(keeper, run), strict=True):
+            for key, seconds in zip(OURS, ours(keeper, run), strict=True):
                 taken[key].append(seconds)
             if turn:
                 taken["torch_save"].append(peer(lambda path: torch.save(tensors, path), folder / "peer"))
@@ -122,8 +125,8 @@ def main() -> None:
             for blob in (folder / "blobs").rglob("?" * 64):
                 blob.unlink()
         assert len(told) == turns + 1
-        figures = {"first_stall_ms_100mb": per_100mb * taken["stall"].pop(0)}
-        taken["total"].pop(0)
+        first = {name: taken[name].pop(0) for name in OURS}
+        figures = {"first_stall_ms_100mb": per_100mb * first["stall"]}
         figures = {f"{key}_ms_100mb": per_100mb * statistics.median(found) for key, found in taken.items()} | figures
         figures |= {"state_mb": size / 1e6, "tensors": len(tensors)}
         report(asked, figures, {"filesystem": filesystem(folder), "torch": torch.__version__, "turns": str(turns)})
