@@ -19,7 +19,7 @@ class FootprintEstimated(Event, wire="footprint.estimated"):
     grams: float
 
 
-def full_session(recorded: RecordedHome, *, seal: bool = True) -> str:
+def full_session(recorded: RecordedHome, *, seal: bool = True, guest: bool = True) -> str:
     """From genesis to seal: rows, user code, kept and pruned checkpoints, two exports, a guest's word, notes."""
     session = recorded.requested()
     recorded.say(session, "data_manager", prepared(recorded))
@@ -33,7 +33,8 @@ def full_session(recorded: RecordedHome, *, seal: bool = True) -> str:
             recorded.say(session, "ledger", recorded.noted(session))
     recorded.say(session, "checkpoint_keeper", pruned(recorded, 50), pruned(recorded, 100))
     recorded.say(session, "trainer", completed(recorded.blobs.put(state(300))))
-    recorded.say(session, "guest_ant", FootprintEstimated(grams=12.5))
+    if guest:
+        recorded.say(session, "guest_ant", FootprintEstimated(grams=12.5))
     for name in ("model.onnx", "model.safetensors"):
         blob = recorded.blobs.put(f"exported as {name}".encode())
         made = exported(blob, recorded.blobs.put(state(300)))
