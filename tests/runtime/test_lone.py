@@ -75,7 +75,8 @@ async def test_a_validator_that_is_killed_in_the_middle_answers_once(here: Place
 
 
 async def test_two_validators_share_the_work_and_answer_once(here: Place) -> None:
-    with here.running("validator"), here.running("validator"):
+    url = here.command("status")["server"]["url"]
+    with here.running("validator"), here.running("validator", "--url", url):
         async with here.swarm() as swarm:
             session = await swarm.submit(small_request())
             answered_once(await ends_well(here, swarm, session))
