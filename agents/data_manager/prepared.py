@@ -15,6 +15,7 @@ from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign
 from runtime.engine.dataset import Manifest, mapped, publish
 from runtime.engine.facts import describe
+from runtime.engine.ragged import apart, together
 
 MANY = 1000
 """With so many features or more their names are not kept."""
@@ -24,7 +25,8 @@ def prepared(data: Data, source: Source, around: Around, findings: Findings, dir
     """The finished dataset; raises `InvalidRequest` with every reason why there is none."""
     table = source.read(findings)
     if table.given:
-        quality.look_at_given(table.given, findings)
+        fixed = {name: together(apart(columns))[0] for name, columns in table.given.items()}
+        quality.look_at_given(fixed, findings)
         stored = written_as_given(directory, table.given)
     else:
         table, places = _divided(data, table, findings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
 from contracts.errors import InvalidRequest, Problem
+from runtime.engine.ragged import Ragged
 
 Kind = Literal["classification", "regression", "sequences", "other"]
 Columns = Mapping[str, np.ndarray]
@@ -25,6 +26,8 @@ Tell = Callable[[int, int], None]
 class Table:
     """Columns of equal length. `given` are splits that the source has made itself; then `columns` is empty.
 
+    `ragged` are columns whose rows have any length, and which nobody looks into.
+
     `rows` holds the number that each row has in its source, `names` its file where each row is one; without either a
     row is simply its place. `chosen` are the places that count, in order, when not all do. `groups` must not be torn
     apart, `times` say what came first. Only of a `foreign` table may rows be set aside.
@@ -36,7 +39,8 @@ class Table:
     features: tuple[str, ...] = ()
     rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     names: Sequence[str] = ()
-    given: Mapping[str, Columns] = field(default_factory=dict)
+    given: Mapping[str, Mapping[str, np.ndarray | Ragged]] = field(default_factory=dict)
+    ragged: Mapping[str, Ragged] = field(default_factory=dict)
     chosen: np.ndarray | None = None
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
@@ -45,7 +49,8 @@ class Table:
     @property
     def length(self) -> int:
         """How many rows the columns have."""
-        return len(next(iter(self.columns.values()))) if self.columns else 0
+        held: list[Sized] = [*self.columns.values(), *self.ragged.values()]
+        return len(held[0]) if held else 0
 
     @property
     def places(self) -> np.ndarray:

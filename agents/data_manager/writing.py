@@ -15,9 +15,10 @@ from agents.data_manager.findings import Findings
 from agents.data_manager.quality import Places
 from agents.data_manager.scratch import portions
 from agents.data_manager.synthetic import Made, made
-from agents.data_manager.table import Columns, Table, Tell, unusable
+from agents.data_manager.table import Table, Tell, unusable
 from contracts.request.data import Synthetic
 from runtime.engine.column_file import ColumnFile, Stored
+from runtime.engine.ragged import Ragged, apart
 
 PARENTS = "synthetic.jsonl"
 
@@ -41,15 +42,21 @@ def written(
             tell(number + 1, len(table.columns))
         if asked.share:
             _synthesise(directory, table, places["train"], asked, findings, writers["train"])
-        return {split: {name: one.finished() for name, one in columns.items()} for split, columns in writers.items()}
+        found = {split: {name: one.finished() for name, one in columns.items()} for split, columns in writers.items()}
+    ragged = {
+        split: {name: one.chosen(chosen) for name, one in table.ragged.items()} for split, chosen in places.items()
+    }
+    return {split: found[split] | columns for split, columns in written_as_given(directory, ragged).items()}
 
 
-def written_as_given(directory: Path, splits: Mapping[str, Columns]) -> dict[str, dict[str, Stored]]:
+def written_as_given(
+    directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged]]
+) -> dict[str, dict[str, Stored]]:
     """Splits that their source has made."""
     found: dict[str, dict[str, Stored]] = {}
     for split, columns in splits.items():
         found[split] = {}
-        for name, column in columns.items():
+        for name, column in apart(columns).items():
             with ColumnFile(directory, f"{split}.{name}.bin", column.dtype, column.shape[1:]) as writing:
                 writing.append(column)
                 found[split][name] = writing.finished()
@@ -79,7 +86,7 @@ def _synthesise(
     findings: Findings,
     writers: Mapping[str, ColumnFile],
 ) -> None:
-    if table.task != "classification" or set(table.columns) != {"x", "y"}:
+    if table.task != "classification" or {*table.columns, *table.ragged} != {"x", "y"}:
         cure = "Leave `data.synthetic` out."
         raise unusable("data.synthetic", "synthetic rows are made for classes, with one column of features", cure)
     count = len(train)

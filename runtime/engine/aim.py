@@ -26,6 +26,9 @@ class Aim:
         if missing := [name for name in self.needs if name not in facts.columns]:
             message = f"a built-in model needs the column {missing[0]!r}, and there are {', '.join(facts.columns)}"
             raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
+        if -1 in facts.shape:
+            message = "a built-in model needs rows of one shape, and those of `x` have any length"
+            raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
         self.facts = facts
 
     def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:

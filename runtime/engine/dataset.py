@@ -15,6 +15,7 @@ from blake3 import blake3
 from contracts.errors import NotFound, NotVerified
 from runtime.engine.column_file import PIECE, ColumnFile, Stored
 from runtime.engine.facts import Facts
+from runtime.engine.ragged import Ragged, apart, together
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -59,11 +60,11 @@ class Manifest:
                 yield one.file, int(np.prod(one.shape, dtype=np.int64)) * np.dtype(one.dtype).itemsize
 
 
-def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray]], facts: Facts) -> Manifest:
+def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged]], facts: Facts) -> Manifest:
     """Write splits as canonical files, each fsynced, the manifest last; the same rows give the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     stored = {
-        split: {name: _column(directory, f"{split}.{name}.bin", columns[name]) for name in sorted(columns)}
+        split: {name: _column(directory, f"{split}.{name}.bin", one) for name, one in sorted(apart(columns).items())}
         for split, columns in sorted(splits.items())
     }
     return publish(directory, stored, facts)
@@ -105,7 +106,14 @@ class Dataset:
         return dataset
 
     def columns(self, split: str) -> dict[str, np.ndarray]:
-        """The columns of one split as memory maps; writing to them does not reach the files."""
+        """The columns of one split that have one entry per row, as memory maps; writing does not reach the files."""
+        return together(self._stored(split))[0]
+
+    def ragged(self, split: str) -> dict[str, Ragged]:
+        """The columns of one split whose rows have any length, likewise."""
+        return together(self._stored(split))[1]
+
+    def _stored(self, split: str) -> dict[str, np.ndarray]:
         if split not in self.manifest.splits:
             raise NotFound(f"there is no split {split!r}", cure=f"Splits: {', '.join(self.manifest.splits)}.")
         return {name: mapped(self.directory, one) for name, one in self.manifest.splits[split].items()}

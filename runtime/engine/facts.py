@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-Columns = Mapping[str, np.ndarray]
+from runtime.engine.ragged import Ragged, apart, rows_of, together
+
 Kind = Literal["classification", "regression", "sequences", "other"]
 CHUNK = 1 << 18
 """How many numbers are looked at together, so that statistics of any split fit into memory."""
@@ -19,7 +20,7 @@ _NAMED = {"classification": "y", "sequences": "x"}
 
 @dataclass(frozen=True)
 class Column:
-    """One column: numpy's name of the dtype (`<f4`) and the shape of one row."""
+    """One column: numpy's name of the dtype (`<f4`) and the shape of one row; -1 stands for any length."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -72,7 +73,7 @@ class Facts:
 
 
 def describe(
-    splits: Mapping[str, Columns],
+    splits: Mapping[str, Mapping[str, np.ndarray | Ragged]],
     task: Kind,
     *,
     labels: Sequence[str] = (),
@@ -84,15 +85,17 @@ def describe(
 
     With `counted` they also say how many rows each class has, by which losses can weigh classes.
     """
-    train = splits["train"]
+    whole = {name: apart(split) for name, split in splits.items()}
+    train, ragged = together(whole["train"])
     columns = {name: Column(column.dtype.str, column.shape[1:]) for name, column in train.items()}
-    rows = {name: len(next(iter(split.values()))) for name, split in splits.items()}
+    columns |= {name: Column(one.values.dtype.str, (-1, *one.values.shape[1:])) for name, one in ragged.items()}
+    rows = {name: rows_of(split) for name, split in whole.items()}
     mean, scale = _spread(train["x"]) if "x" in train and task != "sequences" else ((), ())
     target_mean, target_scale = 0.0, 1.0
     outputs = 1
     counts: tuple[int, ...] = ()
     if task in _NAMED:
-        outputs = len(labels) or 1 + max(int(split[_NAMED[task]].max(initial=0)) for split in splits.values())
+        outputs = len(labels) or 1 + max(int(split[_NAMED[task]].max(initial=0)) for split in whole.values())
     elif task == "regression":
         (target_mean,), (target_scale,) = _spread(train["y"].reshape(-1, 1))
     if task == "classification" and counted:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from runtime.engine.chance import Draw
 from runtime.engine.dataset import Dataset
+from runtime.engine.ragged import SUFFIX, Ragged, apart, together
 
 RESIDENT = 1 << 30
 
@@ -29,12 +30,14 @@ class Feed:
     """One split; small enough, it lives on the device, else rows travel batch by batch (the bits are the same)."""
 
     def __init__(self, dataset: Dataset, split: str, device: str) -> None:
-        columns = dataset.columns(split)
         self.rows = dataset.facts.rows[split]
         self._device = torch.device(device)
-        tensors = {name: torch.from_numpy(np.asarray(column)) for name, column in columns.items()}
+        fixed, ragged = dataset.columns(split), dataset.ragged(split)
+        tensors = {name: torch.from_numpy(np.asarray(one)) for name, one in apart({**fixed, **ragged}).items()}
         resident = sum(one.nbytes for one in tensors.values()) <= RESIDENT
-        self._columns = {name: one.to(self._device) if resident else one for name, one in tensors.items()}
+        placed = {name: one.to(self._device) if resident else one for name, one in tensors.items()}
+        self._columns = {name: placed[name] for name in fixed}
+        self._ragged = {name: (placed[name], placed[name + SUFFIX]) for name in ragged}
         self._where = self._device if resident else torch.device("cpu")
         self._moves = self._where != self._device
 
@@ -44,8 +47,10 @@ class Feed:
         return [Rows(one, position + number * size) for number, one in enumerate(cut)]
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """The columns of some rows, freshly gathered and aligned."""
+        """The columns of some rows, freshly gathered and aligned; of ragged ones values, with offsets beside them."""
         found = {name: column.index_select(0, rows.rows) for name, column in self._columns.items()}
+        for name, column in self._ragged.items():
+            found[name], found[name + SUFFIX] = _gathered(*column, rows.rows)
         return {name: one.to(self._device) for name, one in found.items()} if self._moves else found
 
     def slice(self, first: int, last: int) -> dict[str, Tensor]:
@@ -54,7 +59,10 @@ class Feed:
 
     def all_columns(self) -> Mapping[str, Tensor]:
         """Every row, on the CPU."""
-        return {name: column.cpu() for name, column in self._columns.items()}
+        found = {name: column.cpu() for name, column in self._columns.items()}
+        for name, (values, offsets) in self._ragged.items():
+            found |= {name: values.cpu(), name + SUFFIX: offsets.cpu()}
+        return found
 
 
 class AugmentedFeed(Feed):
@@ -65,14 +73,31 @@ class AugmentedFeed(Feed):
         self._augment, self._seed, self._turns = augment, seed, turns
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        stored = {name: one.cpu().numpy() for name, one in super().batch(rows).items()}
-        drawn = zip(self._turns(rows.position, len(rows.rows)).tolist(), rows.rows.tolist(), strict=True)
-        changed = [
-            self._augment({name: column[at] for name, column in stored.items()}, Draw(self._seed, turn, row))
-            for at, (turn, row) in enumerate(drawn)
+        fixed, ragged = together({name: one.cpu().numpy() for name, one in super().batch(rows).items()})
+        samples = [
+            {name: column[at] for name, column in fixed.items()} | {name: one.row(at) for name, one in ragged.items()}
+            for at in range(len(rows.rows))
         ]
-        stacked = {name: np.stack([one[name] for one in changed]) for name in changed[0]}
-        return {
-            name: torch.from_numpy(column.astype(stored[name].dtype) if name in stored else column).to(self._device)
-            for name, column in stacked.items()
+        drawn = zip(self._turns(rows.position, len(rows.rows)).tolist(), rows.rows.tolist(), samples, strict=True)
+        changed = [self._augment(sample, Draw(self._seed, turn, row)) for turn, row, sample in drawn]
+        types = {name: column.dtype for name, column in fixed.items()}
+        types |= {name: column.values.dtype for name, column in ragged.items()}
+        joined = {
+            name: Ragged.of([one[name] for one in changed])
+            if name in ragged
+            else np.stack([one[name] for one in changed])
+            for name in changed[0]
         }
+        return {
+            name: torch.from_numpy(column.astype(types.get(name, column.dtype))).to(self._device)
+            for name, column in apart(joined).items()
+        }
+
+
+def _gathered(values: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The values of some rows one after another, and where each begins."""
+    starts = offsets.index_select(0, rows)
+    lengths = offsets.index_select(0, rows + 1) - starts
+    ends = lengths.cumsum(0)
+    at = torch.repeat_interleave(starts - (ends - lengths), lengths) + torch.arange(int(ends[-1]), device=rows.device)
+    return values.index_select(0, at), torch.cat([ends.new_zeros(1), ends])

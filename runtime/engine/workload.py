@@ -15,10 +15,25 @@ from contracts.errors import InvalidRequest, NotFound, Problem
 from runtime.engine.chance import Draw
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch, Memory, Mover
+from runtime.engine.ragged import Ragged
 
-__all__ = ["Batch", "Draw", "Facts", "Group", "Memory", "Metric", "Mover", "Workload", "find", "options_of", "register"]
+__all__ = [
+    "Batch",
+    "Draw",
+    "Facts",
+    "Group",
+    "Memory",
+    "Metric",
+    "Mover",
+    "Ragged",
+    "Workload",
+    "find",
+    "options_of",
+    "register",
+]
 
 Metric = Callable[[Tensor, Batch], float]
+Rows = Mapping[str, np.ndarray | Ragged | Sequence[np.ndarray] | Sequence[bytes]]
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,12 @@ class Workload(ABC):
         answers: Tensor = model(batch["x"])
         return answers
 
-    def data(self, o: Any) -> Mapping[str, np.ndarray] | Mapping[str, Mapping[str, np.ndarray]] | None:
-        """Rows as columns (or splits of columns); None when the request names another source."""
+    def data(self, o: Any) -> Rows | Mapping[str, Rows] | None:
+        """Rows as columns (or splits of columns); None when the request names another source.
+
+        A column is an array with one entry per row, a `Ragged` or a list of arrays of any length, or a list of `bytes`.
+        In a batch these last are all values of its rows, and `NAME.offsets` say where each row begins.
+        """
         return None
 
     def augment(self, sample: dict[str, np.ndarray], draw: Draw) -> dict[str, np.ndarray]:

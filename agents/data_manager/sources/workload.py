@@ -10,11 +10,15 @@ import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings
-from agents.data_manager.table import Columns, Kind, Table, unusable
+from agents.data_manager.table import Kind, Table, unusable
+from contracts.errors import InvalidInput
 from contracts.request.data import WorkloadData
+from runtime.engine.ragged import Ragged, apart
 from runtime.engine.workload import find, options_of
 
 _PLACE = "data.workload"
+
+Given = Mapping[str, np.ndarray | Ragged]
 
 
 class OwnRows:
@@ -43,7 +47,7 @@ class OwnRows:
         return Table(train.task, {}, labels, given=self._splits)
 
 
-def _shaped(name: str, given: Any) -> dict[str, Columns]:
+def _shaped(name: str, given: Any) -> dict[str, Given]:
     """What `data` returned as columns per split; one split named "" when it did not split."""
     if given is None:
         cure = "Let it return columns, or name another source."
@@ -59,7 +63,7 @@ def _shaped(name: str, given: Any) -> dict[str, Columns]:
     return splits
 
 
-def _columns(given: Mapping[str, Any]) -> Columns:
+def _columns(given: Mapping[str, Any]) -> Given:
     found = {str(name): _column(str(name), column) for name, column in given.items()}
     sizes = {name: len(column) for name, column in found.items()}
     if len(set(sizes.values())) != 1:
@@ -67,52 +71,78 @@ def _columns(given: Mapping[str, Any]) -> Columns:
     return found
 
 
-def _column(name: str, given: Any) -> np.ndarray:
+def _column(name: str, given: Any) -> np.ndarray | Ragged:
+    try:
+        if isinstance(given, Ragged) or _is_ragged(given):
+            ragged = given if isinstance(given, Ragged) else Ragged.of(given)
+            return dataclasses.replace(ragged, values=_numbers(name, np.asarray(ragged.values)))
+    except InvalidInput as error:
+        raise unusable(_PLACE, f"the column {name!r}: {error.message}", error.cure) from None
     column = np.asarray(given)
-    if column.dtype.kind not in "fiub" or column.ndim == 0:
-        cure = "Give arrays of floats, whole numbers or booleans with one entry per row."
-        raise unusable(_PLACE, f"the column {name!r} has the dtype {column.dtype.str!r}", cure)
-    if column.dtype == np.float64:
-        return column.astype(np.float32)
+    if column.ndim == 0:
+        raise unusable(_PLACE, f"the column {name!r} is one value", "Give arrays with one entry per row.")
+    column = _numbers(name, column)
     return column.astype(np.int64) if name == "y" and column.dtype.kind in "iub" and column.ndim == 1 else column
 
 
-def _digest(splits: Mapping[str, Columns]) -> str:
+def _is_ragged(given: Any) -> bool:
+    """Lists of bytes, and lists of arrays that differ in length."""
+    if not isinstance(given, list | tuple) or not given:
+        return False
+    if isinstance(given[0], bytes | bytearray):
+        return True
+    return isinstance(given[0], np.ndarray | list) and len({len(one) for one in given}) > 1
+
+
+def _numbers(name: str, column: np.ndarray) -> np.ndarray:
+    if column.dtype.kind not in "fiub":
+        cure = "Give arrays of floats, whole numbers or booleans, or a list of bytes."
+        raise unusable(_PLACE, f"the column {name!r} has the dtype {column.dtype.str!r}", cure)
+    return column.astype(np.float32) if column.dtype == np.float64 else column
+
+
+def _digest(splits: Mapping[str, Given]) -> str:
     hasher = blake3()
     for split in sorted(splits):
-        for name in sorted(splits[split]):
-            column = np.ascontiguousarray(splits[split][name])
+        columns = apart(splits[split])
+        for name in sorted(columns):
+            column = np.ascontiguousarray(columns[name])
             hasher.update(f"{split}\0{name}\0{column.dtype.str}\0{column.shape}\0".encode())
             hasher.update(column.reshape(-1).view(np.uint8).data)
     return str(hasher.hexdigest())
 
 
-def _table(columns: Columns) -> Table:
+def _table(columns: Given) -> Table:
+    fixed = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
+    ragged = {name: one for name, one in columns.items() if isinstance(one, Ragged)}
     task: Kind = "other"
-    y = columns.get("y")
+    y = fixed.get("y")
     if y is not None and y.dtype.kind == "f":
         task = "regression"
     elif y is not None and y.ndim == 1 and y.min(initial=0) >= 0:
         task = "classification"
-    return Table(task, columns, _labels({"": columns}) if task == "classification" else ())
+    labels = _labels({"": columns}) if task == "classification" else ()
+    return Table(task, fixed, labels, ragged=ragged)
 
 
-def _labels(splits: Mapping[str, Columns]) -> tuple[str, ...]:
-    classes = [one["y"] for one in splits.values() if "y" in one and one["y"].dtype.kind == "i" and one["y"].ndim == 1]
+def _labels(splits: Mapping[str, Given]) -> tuple[str, ...]:
+    targets = [one["y"] for one in splits.values() if "y" in one]
+    classes = [y for y in targets if isinstance(y, np.ndarray) and y.dtype.kind == "i" and y.ndim == 1]
     return tuple(map(str, range(1 + max((int(y.max(initial=0)) for y in classes), default=-1))))
 
 
-def _sound(columns: Columns) -> np.ndarray:
-    floats = [one.reshape(len(one), -1) for one in columns.values() if one.dtype.kind == "f"]
-    size = len(next(iter(columns.values())))
-    sound = np.ones(size, bool)
-    for one in floats:
-        sound &= np.isfinite(one).all(axis=1)
+def _sound(columns: Given) -> np.ndarray:
+    sound = np.ones(len(next(iter(columns.values()))), bool)
+    for one in columns.values():
+        if isinstance(one, Ragged):
+            sound &= one.sound()
+        elif one.dtype.kind == "f":
+            sound &= np.isfinite(one.reshape(len(one), -1)).all(axis=1)
     return sound
 
 
 def _finite(table: Table, findings: Findings) -> Table:
-    sound = _sound(table.columns)
+    sound = _sound({**table.columns, **table.ragged})
     for place in np.flatnonzero(~sound):
         findings.set_aside("non-finite", table.where(int(place)))
     return table if sound.all() else dataclasses.replace(table, chosen=np.flatnonzero(sound))
