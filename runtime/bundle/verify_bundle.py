@@ -177,8 +177,8 @@ def records_of(name: str, data: bytes) -> tuple[str, list[Record]]:
 class Key:
     """A public key, the role it speaks for, and the half-open interval of stream sequences in which it counts."""
 
-    def __init__(self, public: str, role: str, since: int, *, guest: bool = False) -> None:
-        self.public, self.role, self.since, self.guest = public, role, since, guest
+    def __init__(self, public: str, role: str, since: int, hears: Sequence[str] = ()) -> None:
+        self.public, self.role, self.since, self.hears = public, role, since, tuple(hears)
         self.until: int | None = None
 
     def valid(self, seq: int) -> bool:
@@ -232,12 +232,17 @@ class Keyring:
             need(role not in ("root", "operator", "guest_"), f"{role!r} is no role that a key can have")
             need(guest == role.startswith("guest_"), f"{role!r} and guest do not fit")
             need(not data["may_admit"] or role == "desk", "only the desk may admit others")
-            need(self.current(role) is None, f"{role!r} has a key already")
-            self._add(Key(data["public"], role, seq, guest=guest))
+            current, hears = self.current(role), tuple(data["hears"] or ())
+            if current and guest and current.public == data["public"]:
+                need(current.hears != hears, f"{role!r} is admitted already, to hear just that")
+                current.hears = hears
+                return
+            need(current is None, f"{role!r} has a key already")
+            self._add(Key(data["public"], role, seq, hears))
         elif name == "key.rotated":
             before = self._end(data["old"], seq)
             need(before.role == data["role"], "the key is not that role's")
-            self._add(Key(data["public"], before.role, seq, guest=before.guest))
+            self._add(Key(data["public"], before.role, seq, before.hears))
         elif name == "key.revoked":
             self._end(data["key"], seq)
 

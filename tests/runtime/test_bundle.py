@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound, Refused
@@ -18,6 +21,7 @@ from runtime.audit import Verdict
 from runtime.bundle import furniture, verify_bundle
 from runtime.bundle.container import Container, write
 from runtime.bundle.make import Made, make
+from runtime.cli.main import swarm
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 
@@ -141,6 +145,25 @@ def test_the_ledgers_key_may_be_rotated_before_the_seal(recorded: RecordedHome, 
     recorded.say(recorded.ring, "root", KeyRotated(role="ledger", old=key_id(old.public), public=public))
     recorded.say(session, "ledger", recorded.seal(session))
     assert judged(bundled(recorded, session, tmp_path / "b.zip").path, recorded.fingerprint).verdict == "pass"
+
+
+def test_a_guest_may_be_admitted_again_to_hear_something_else(recorded: RecordedHome, tmp_path: Path):
+    ant = KeyAdmitted(
+        role="guest_ant", public=recorded.signers["guest_ant"].public, guest=True, hears=["window.recorded"]
+    )
+    recorded.say(recorded.ring, "desk", ant)
+    made = bundled(recorded, full_session(recorded), tmp_path / "b.zip")
+    assert judged(made.path, recorded.fingerprint).verdict == "pass"
+
+
+def test_the_command_writes_a_bundle_and_leaves_files_alone(recorded: RecordedHome, tmp_path: Path):
+    session = full_session(recorded)
+    given = ["bundle", session[:14], "-o", str(tmp_path / "b.zip"), "--home", str(recorded.home.root), "--json"]
+    shown = json.loads(CliRunner().invoke(swarm, [*given, "--dataset"]).stdout)
+    assert shown["digest"] == hashlib.sha256(Path(shown["path"]).read_bytes()).hexdigest()
+    assert shown["sections"] == ["manifest", "sources", "dataset"]
+    assert CliRunner().invoke(swarm, given).exit_code == 6
+    assert json.loads(CliRunner().invoke(swarm, [*given, "--force"]).stdout)["sections"] == ["manifest", "sources"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a bundle at all", b"PK\3\4" * 100])
