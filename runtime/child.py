@@ -69,6 +69,14 @@ class Channel:
             except OSError:
                 return b""
 
+    @property
+    def unread(self) -> bool:
+        """Whether something has arrived that nobody took yet."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def cease(self, how: int) -> None:
         """Let reads come to the end although somebody else may still hold the job's end."""
         with suppress(OSError):
@@ -94,7 +102,10 @@ class Child:
         self._kill = kill
         self._decoder = Decoder()
         self._arrived: deque[Frame] = deque()
-        self._killed = False
+        self._killed = ""
+        self.told = 0
+        self.resting = False
+        """Set while the job waits for an order by right; whoever gives orders knows."""
         self.purpose = purpose
         self.session = session
         self.log = log
@@ -105,6 +116,11 @@ class Child:
     def pid(self) -> int:
         """The process that the job runs in."""
         return self._fate.pid or 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job waits for its host: for an order, or for its words to be read."""
+        return self.resting or bool(self._arrived) or self._channel.unread
 
     @property
     def exit(self) -> Exit | None:
@@ -157,20 +173,29 @@ class Child:
             self.kill()
             await self._fate.ended.wait()
 
-    def kill(self) -> None:
+    def kill(self, why: str = "was ended by its host before it gave a result") -> None:
         """End the job now, by SIGKILL, with everything that it started."""
         if self.exit is None:
-            self._killed = True
+            self._killed = self._killed or why
             self._kill()
+
+    async def ended(self) -> None:
+        """Return when the job's process is gone, or nobody is left to see it."""
+        await self._fate.ended.wait()
+
+    def hang_up(self) -> None:
+        """Hear and order nothing any more; the job sees the end of its pipe."""
+        self._channel.close()
 
     async def release(self) -> None:
         """End the job if it still runs and give back what it held; nothing can interrupt this."""
         with anyio.CancelScope(shield=True):
             self.kill()
-            self._channel.close()
-            await self._fate.ended.wait()
+            self.hang_up()
+            await self.ended()
 
     def _take(self, data: bytes) -> None:
+        self.told += len(data)
         try:
             self._arrived.extend(self._decoder.feed(data))
         except SwarmError:
@@ -187,7 +212,7 @@ class Child:
     def _died(self) -> ChildDied:
         end = self.exit
         if self._killed:
-            return ChildDied(f"{self._name} was ended by its host before it gave a result.")
+            return ChildDied(f"{self._name} {self._killed}.", cure=self._see_log)
         if end is None or (end.code is None and end.signal is None):
             return ChildDied(f"{self._name} died with the zygote that it was forked from.", cure="Start the job again.")
         memory = f"its memory peaked at {end.max_rss_bytes / 2**20:.0f} MiB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,11 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import structlog
 
 from contracts.errors import ChildDied, Refused, SwarmError
 from runtime.child import Child
 from runtime.frames import encode
+from runtime.stall import standstill
 from runtime.zygote_link import Forked, ZygoteLink
+
+log = structlog.get_logger()
+
+_PATIENCE = 5.0
+"""Seconds in which a zygote has ended a job; one that needs longer does not answer."""
 
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT")
 _GPU = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME")
@@ -64,7 +72,8 @@ def sealed_environment(profile: Profile) -> dict[str, str]:
 class Children:
     """Every child process of the host. Used in the one event loop of the host, whose thread outlives them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stall_after: float = 60.0) -> None:
+        self._stall_after = stall_after
         self._zygotes: dict[Profile, ZygoteLink] = {}
         self._starting: dict[Profile, anyio.Lock] = {}
 
@@ -78,7 +87,8 @@ class Children:
                 link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
                 self._zygotes[profile] = link
             try:
-                await link.ready()
+                async with self._answering(link):
+                    await link.ready()
             except SwarmError:
                 await link.close()
                 raise
@@ -98,10 +108,14 @@ class Children:
         begin = encode("begin", {"function": function, "args": args, "log": str(log) if log else None})
         link, forked = await self._fork(profile, purpose, session, begin)
         child = Child(forked.fate, forked.channel, lambda: link.kill(forked), purpose, session, log)
+        watch = asyncio.create_task(self._watch(child, link))
         try:
             yield child
         finally:
-            await child.release()
+            watch.cancel()
+            child.kill()
+            child.hang_up()
+            await self._gone(child, link)
 
     def running(self) -> list[Running]:
         """Every zygote and job that lives now."""
@@ -124,7 +138,8 @@ class Children:
         for _ in range(2):
             await self.warm(profile)
             link = self._zygotes[profile]
-            forked = await link.fork(purpose, session, begin)
+            async with self._answering(link):
+                forked = await link.fork(purpose, session, begin)
             if forked.fate.pid is not None:
                 return link, forked
             forked.channel.close()
@@ -134,3 +149,34 @@ class Children:
                     cure="Raise the limit of processes (ulimit -u) or free memory.",
                 )
         raise ChildDied(f"Two zygotes died while they forked a {purpose} job.", cure="`swarm doctor` looks into it.")
+
+    async def _watch(self, child: Child, link: ZygoteLink) -> None:
+        """End a job that stands still."""
+        await standstill(child.pid, self._stall_after, told=lambda: child.told, excused=lambda: child.waits)
+        if child.exit is None:
+            log.error("a job stands still and is ended", purpose=child.purpose, pid=child.pid, session=child.session)
+            child.kill(f"did nothing for {self._stall_after:g} s: it was stopped, or waits for what never comes")
+            await self._gone(child, link)
+
+    async def _gone(self, child: Child, link: ZygoteLink) -> None:
+        """Return when a job that was killed is gone; a zygote that was stopped kills and reaps nobody."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_PATIENCE):
+                await child.ended()
+            if child.exit is None:
+                link.put_down()
+                await child.ended()
+
+    @asynccontextmanager
+    async def _answering(self, link: ZygoteLink) -> AsyncIterator[None]:
+        """Whoever waits for a zygote that stands still sees it die."""
+        watch = asyncio.create_task(self._put_down_when_still(link))
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+    async def _put_down_when_still(self, link: ZygoteLink) -> None:
+        await standstill(link.pid, self._stall_after)
+        log.error("a zygote stands still and is ended", pid=link.pid)
+        link.put_down()

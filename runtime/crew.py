@@ -61,7 +61,7 @@ class Crew:
         # One process keeps the files of a home; whoever runs beside it reads the log only.
         self.copies = Copies(home) if keep_copies else None
         self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep if self.copies else None)
-        self.children = Children()
+        self.children = Children(stall_after=settings.stall_after_seconds)
         self.supervisors: dict[str, Supervisor] = {}
         self.instance = instance
         self.presence = Presence(bus, instance)

@@ -64,6 +64,22 @@ def end(pid: int, started: int, grace: float = 5.0) -> bool:
         os.close(descriptor)
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that the process and its ended children have used; None when it is gone."""
+    if LINUX:
+        fields = _stat(pid)
+        return None if fields is None else sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    shown = _ps(pid, "time")
+    if not shown:
+        return None
+    days, _, clock = shown.rpartition("-")
+    parts = [float(part) for part in clock.split(":")]
+    seconds = 0.0
+    for part in parts:
+        seconds = 60 * seconds + part
+    return seconds + 86_400 * int(days or 0)
+
+
 def set_pdeathsig(number: int = signal.SIGKILL) -> None:
     """Have the kernel send `number` to this process when the thread that started it ends; does nothing on macOS.
 

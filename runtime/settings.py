@@ -29,6 +29,7 @@ class Settings:
     guest_patience_seconds: float = 5.0
     guest_events_per_second: float = 100.0
     takeover_after_seconds: float = 15.0
+    stall_after_seconds: float = 60.0
     ledger_every_events: int = 1000
     ledger_every_seconds: float = 30.0
     log_level: str = "info"

@@ -316,6 +316,7 @@ class Attempt:
 
     async def _follow(self, child: Child, inbox: Inbox) -> bool:
         while True:
+            child.resting = self._held is not None or self._finished is not None
             news = await inbox.take(timeout=1.0 if self._finished else None)
             await self._append(frames_of(news))
             if self._course.now.outcome is not None:
