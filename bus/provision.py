@@ -78,7 +78,19 @@ class StreamAdmin:
             except NotFound:
                 await api(self._link, f"STREAM.CREATE.{wanted['name']}", wanted, patience=15.0)
             else:
-                _confirm(found["config"], wanted)
+                config = found["config"]
+                if config.get("max_bytes", 0) < wanted["max_bytes"] and not _differences(config, wanted) - {
+                    "max_bytes"
+                }:
+                    # A budget may grow: nothing that is stored is touched by it.
+                    await api(self._link, f"STREAM.UPDATE.{wanted['name']}", config | wanted, patience=15.0)
+                else:
+                    _confirm(config, wanted)
+
+    async def stored_bytes(self) -> int:
+        """How much of its budget the stream of facts holds."""
+        found = await api(self._link, f"STREAM.INFO.EV_{self._layout.partition}")
+        return int(found["state"]["bytes"])
 
     async def consumer(self, role: str, subjects: Sequence[str]) -> None:
         """See `Admin.consumer`."""
@@ -103,9 +115,12 @@ def _confirm(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         raise NewerThanCode(
             f"The stream {wanted['name']} has layout {version}, this software knows {LAYOUT}.", cure="Update stigmergy."
         )
-    for name, value in wanted.items():
-        if name != "metadata" and found.get(name, False) != value:
-            raise Refused(
-                f"The stream {wanted['name']} has {name} {found.get(name)!r} where {value!r} is wanted.",
-                cure="Use another server or account, or change the stream by hand if you know it is safe.",
-            )
+    for name in sorted(_differences(found, wanted)):
+        raise Refused(
+            f"The stream {wanted['name']} has {name} {found.get(name)!r} where {wanted[name]!r} is wanted.",
+            cure="Use another server or account, or change the stream by hand if you know it is safe.",
+        )
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str]:
+    return {name for name, value in wanted.items() if name != "metadata" and found.get(name, False) != value}

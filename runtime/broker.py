@@ -11,12 +11,13 @@ import structlog
 
 from bus.rights import Users
 from bus.server import EmbeddedServer, end_orphan, left_by
-from contracts.errors import Refused
+from contracts.errors import Refused, SwarmError
 from runtime.home import Home
 from runtime.settings import Settings
 
 log = structlog.get_logger()
 
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _LOOK = 0.1
 _LOOK_FOR_FROST = 20
 """Every how many looks the server is asked whether it still takes records."""
@@ -95,9 +96,20 @@ class Own:
         return bool(self._server.frozen()) and self._home.free_bytes() > self._room
 
     async def _again(self) -> None:
-        self._server.spawn()
-        await self._server.ready()
-        log.info("the server is back", pid=self._server.pid)
+        """Until it runs: what keeps it from starting (a full disk, a missing file) may be mended meanwhile."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                self._server.spawn()
+                await self._server.ready()
+            except (SwarmError, OSError) as error:
+                log.error("the server does not start", reason=str(error), again_in_s=wait)
+                await self._server.stop()
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                log.info("the server is back", pid=self._server.pid)
+                return
 
 
 class Elsewhere:
@@ -128,7 +140,7 @@ async def broker(home: Home, settings: Settings, lock: int) -> AsyncIterator[Bro
     if settings.url:
         yield Elsewhere(settings.url)
         return
-    await _end_orphan(home)
+    await end_orphan_of(home)
     users, room = Users.of(home.seeds), settings.store_bytes + (2 << 30)
     server = EmbeddedServer(home.root, users, max_store=room, lock_fds=(lock,))
     server.spawn()
@@ -139,7 +151,7 @@ async def broker(home: Home, settings: Settings, lock: int) -> AsyncIterator[Bro
         await server.stop()
 
 
-async def _end_orphan(home: Home) -> None:
+async def end_orphan_of(home: Home) -> None:
     """A server whose host died is ended before another opens its store: two would corrupt it."""
     left = left_by(home.root)
     if left is not None and left.alive():

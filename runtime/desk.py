@@ -38,6 +38,8 @@ Verb = Callable[[Body], Awaitable[Body]]
 _LONGEST_WAIT = 25.0
 _MOST_EVENTS = 500
 _MOST_BYTES = 700_000
+_FULL_AT = 0.9
+"""Of the log's budget; what is left is for the sessions that have begun."""
 
 
 class Desk:
@@ -46,6 +48,7 @@ class Desk:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
+        self.stored_bytes: Callable[[], Awaitable[int]] | None = None
         self.verbs: dict[str, Verb] = {
             "train": self._train,
             "search": self._search,
@@ -103,7 +106,6 @@ class Desk:
         request_id: str | None = None,
     ) -> str:
         """Make a checked request the genesis of a session; the same `request_id` gives the same session."""
-        self._refuse_when_full()
         session = session_for(request_id) if request_id else session_id(new_uuid())
         history = self._crew.tail.history(session)
         before = history.state.genesis or self._kept_genesis(session)
@@ -114,6 +116,7 @@ class Desk:
                     cure="Use a new request_id.",
                 )
             return session
+        await self._refuse_when_full()
         genesis = operator.SessionRequested(
             kind=kind,
             request=dict(request),
@@ -306,11 +309,19 @@ class Desk:
             return None
         return self._archive().read(session).history.state.genesis
 
-    def _refuse_when_full(self) -> None:
+    async def _refuse_when_full(self) -> None:
         free = self._crew.home.free_bytes()
         if free < self._crew.settings.min_free_disk_bytes:
             raise Full(
                 f"{free >> 20} MiB are free on the disk of {self._crew.home.root}, below the limit of "
                 f"{self._crew.settings.min_free_disk_bytes >> 20} MiB.",
                 cure="Free space, or move the home with --home; running sessions go on.",
+            )
+        used = await self.stored_bytes() if self.stored_bytes else 0
+        budget = self._crew.settings.store_bytes
+        if used >= _FULL_AT * budget:
+            raise Full(
+                f"the log holds {used / budget:.0%} of its {budget >> 10} KiB; no session begins above {_FULL_AT:.0%}.",
+                cure=f"Raise store_bytes in {self._crew.home.root / 'settings.toml'} and start the swarm again (swarm "
+                "down, swarm up -d), or use another home; running sessions go on.",
             )

@@ -142,7 +142,18 @@ class Home:
                 path=str(self.lock_file),
             ) from None
         self._lock = descriptor
+        with suppress(OSError):  # a full disk keeps nobody from holding the home
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {process.start_time(os.getpid())}".encode(), 0)
         return descriptor
+
+    def holder_lives(self) -> bool:
+        """Whether the host that took the lock last still runs; if not, only its server can hold the lock now."""
+        try:
+            pid, started = self.lock_file.read_text().split()
+            return process.alive(int(pid), int(started))
+        except (OSError, ValueError):
+            return True
 
     def unlock(self) -> None:
         """Close the descriptor; whoever inherited it keeps the lock."""

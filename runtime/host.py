@@ -25,7 +25,7 @@ from contracts.errors import Refused
 from contracts.keyring import ROOT, keyring_session
 from runtime import deployment, process, roster
 from runtime.agent import Agent
-from runtime.broker import Broker, broker
+from runtime.broker import Broker, broker, end_orphan_of
 from runtime.crew import Crew
 from runtime.guests import Guests
 from runtime.home import Home, HostRecord
@@ -50,7 +50,7 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     # Facts live as long as their session and hold no cycles: looking at them again and again would halve the fold.
     gc.set_threshold(50_000, 50, 100)
     _refuse_second_host(home)
-    lock = home.lock()
+    lock = await _locked(home)
     try:
         async with broker(home, settings, lock) as found:
             await _Host(home, settings, found).run(ready)
@@ -63,6 +63,17 @@ def _refuse_second_host(home: Home) -> None:
     host = home.host()
     if host is not None and host.alive:
         raise Refused(f"a host (pid {host.pid}) runs in {str(home.root)!r} already.", cure="Use it, or: swarm down")
+
+
+async def _locked(home: Home) -> int:
+    """The home's lock; a server that outlived its host holds it too, and is ended for it."""
+    try:
+        return home.lock()
+    except Refused:
+        if home.holder_lives():
+            raise
+    await end_orphan_of(home)
+    return home.lock()
 
 
 class _Host:
@@ -96,7 +107,7 @@ class _Host:
     async def _work(self, crew: Crew, admin: JetStreamAdmin, keys: Mapping[str, Signer], ready: Ready) -> None:
         agents, here = roster.load_all(), roster.here(self._settings.without)
         guests = Guests(crew, admin, self._broker)
-        crew.desk.admit_guest = guests.admit
+        crew.desk.admit_guest, crew.desk.stored_bytes = guests.admit, admin.stored_bytes
         reporter = Reporter(crew.tail, crew.home, crew.children, root=KeyStore(self._home.keys).pinned())
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -142,14 +153,23 @@ class _Host:
         first = True
         while True:
             record = self._describe(crew)
-            if record != self._record:
-                self._home.record(record)
-                self._record = record
-            self._home.remember_tail(crew.tail.resume_after())
+            try:
+                self._write_down(record, crew)
+            except OSError as error:
+                # A full disk must not end the host; what is written here can be made again.
+                log.warning("the host's record cannot be written", reason=str(error))
             if first:
                 ready(record)
                 first = False
             await asyncio.sleep(_RECORD_PAUSE)
+
+    def _write_down(self, record: HostRecord, crew: Crew) -> None:
+        if record != self._record:
+            self._home.record(record)
+            self._record = record
+        missing = crew.copies.missing() if crew.copies else None
+        after = crew.tail.resume_after()
+        self._home.remember_tail(after if missing is None else min(after, missing - 1))
 
     def _describe(self, crew: Crew) -> HostRecord:
         pid = os.getpid()

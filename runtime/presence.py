@@ -56,9 +56,7 @@ class Presence:
     def heard(self, role: str) -> bool:
         """Whether somebody of this role has truly been heard of late."""
         now = time.monotonic()
-        return role in self._mine or any(
-            name == role and now - at < PRESENT for (name, _), at in self._seen.items()
-        )
+        return role in self._mine or any(name == role and now - at < PRESENT for (name, _), at in self._seen.items())
 
     def passed(self, role: str, event: str) -> bool:
         """Whether the role has let it be known that it has nothing to say about an event."""

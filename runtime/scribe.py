@@ -10,20 +10,27 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from bus import subjects
 from bus.chain import Draft, Head, compose
 from bus.keys import Signer
 from bus.port import Log, Record
 from contracts import ids
 from contracts.envelope import Fact, timestamp
-from contracts.errors import Ambiguous, Conflict, Fenced, NotVerified, Refused, Unreachable
+from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Refused, Unreachable
 from contracts.event import Event
 from runtime.failpoints import failpoint
 from runtime.history import History
 from runtime.tail import Tail
 
+log = structlog.get_logger()
+
 EXCLUSIVE = ("trainer",)
 """Lanes with one writer at a time; everybody else may have several instances."""
+
+HASTY = ("operator",)
+"""Lanes behind which somebody waits for an answer: that the log has no room is told at once."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
@@ -120,6 +127,10 @@ class Scribe:
             except Conflict:
                 after = await self._caught_up(lane)
                 batch = self._again(history, batch, occasion)
+            except Full as error:
+                if self.lane in HASTY:
+                    raise
+                wait = await self._without_room(error, wait)
             except (Ambiguous, Unreachable):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
@@ -128,6 +139,13 @@ class Scribe:
 
     def _said(self, history: History, batch: _Batch) -> bool:
         return (self.lane, batch.drafts[-1].id) in history.said
+
+    async def _without_room(self, error: Full, wait: float) -> float:
+        """Running sessions finish: what they say waits for room instead of failing them."""
+        if wait == _FIRST_WAIT:
+            log.error("the log has no room; what is to be said waits", lane=self.lane, reason=error.message)
+        await asyncio.sleep(wait)
+        return min(2 * wait, _LONGEST_WAIT)
 
     def _again(self, history: History, batch: _Batch, occasion: Occasion) -> _Batch:
         """What to send after a conflict: the same bytes behind voids, a new body behind somebody else's event."""

@@ -117,6 +117,11 @@ class ZygoteLink:
                 with suppress(ProcessLookupError):
                     os.kill(job.fate.pid, signal.SIGKILL)
 
+    def put_down(self) -> None:
+        """SIGKILL, for a zygote that does not answer; its jobs end with it."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
     async def close(self) -> None:
         """End it and its jobs; returns when the process is gone."""
         if self._open:
