@@ -5,24 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from safetensors import safe_open
 
 from bus.blobs import DirectoryBlobs
+from contracts import ids
+from contracts.data_manager import DatasetPrepared
 from contracts.diagnostician import InterventionProposed
+from contracts.errors import NotVerified
+from contracts.event import SPOKEN
+from contracts.operator import SessionRequested
 from contracts.request import read_request
-from contracts.trainer import TrainingCompleted
+from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.archive import Archive
-from runtime.audit import repeated
+from runtime.audit import comparable, repeated
+from runtime.audit.rebuilt import rebuilt
 from runtime.audit.repeated import Asked, Material, Repeated
-from runtime.audit.spans import course
+from runtime.audit.spans import Span, course
 from runtime.children import Children
 from runtime.crew import Crew
 from runtime.home import Home
+from runtime.profiles import torch_profile
+from runtime.workloads import inspected
 from tests.harness import crew, small_request, until_ended, until_said
+from tests.runtime.liars import AT, LIES
+from tests.runtime.recorded_home import RecordedHome
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "exporter", "resource_monitor")
 
@@ -80,13 +93,14 @@ def material(home: Home, session: str) -> Material:
     return Material(Archive(home).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
-async def audited(home: Home, session: str, asked: Asked) -> Repeated:
+async def audited(home: Home, session: str, asked: Asked, children: Children | None = None) -> Repeated:
     log = audit.log(Archive(home), session, DirectoryBlobs(home.blobs))
-    children = Children()
+    own = children or Children()
     try:
-        return await repeated.repeat(log, material(home, session), asked, children, print)
+        return await repeated.repeat(log, material(home, session), asked, own)
     finally:
-        await children.close()
+        if children is None:
+            await own.close()
 
 
 async def test_an_eventful_session_passes_in_full(eventful: tuple[Home, str]) -> None:
@@ -95,9 +109,19 @@ async def test_an_eventful_session_passes_in_full(eventful: tuple[Home, str]) ->
     assert found.verdict == "pass", found.as_json()
     assert found.spans_checked == found.spans_total > 3
     assert found.exports_checked == 1
+    assert not list((home.root / "work" / "audits").iterdir()), "what was found on the way is not kept"
 
 
-async def test_spans_cover_every_record_also_those_that_a_rewind_superseded(eventful: tuple[Home, str]) -> None:
+async def test_an_eventful_session_passes_by_lot_and_says_the_chances(eventful: tuple[Home, str]) -> None:
+    home, session = eventful
+    found = await audited(home, session, Asked("spot", segments=2, seed=5, workers=2))
+    assert found.verdict == "pass"
+    assert (found.spans_checked, found.seed) == (2, 5)
+    assert found.detection["0.1"] == pytest.approx(1 - 0.9**2)
+    assert any("were not computed again" in told for told in found.unchecked)
+
+
+def test_spans_cover_every_record_also_those_that_a_rewind_superseded(eventful: tuple[Home, str]) -> None:
     home, session = eventful
     history = Archive(home).read(session).history
     found = course(history.facts, history.state, lambda _: True)
@@ -105,3 +129,252 @@ async def test_spans_cover_every_record_also_those_that_a_rewind_superseded(even
     names = ("window.recorded", "control.evaluated", "checkpoint.written")
     assert told == {fact.position for fact in history.facts if fact.name in names}
     assert not found.strays
+
+
+def test_spans_whose_checkpoints_are_gone_begin_earlier(eventful: tuple[Home, str]) -> None:
+    home, session = eventful
+    history = Archive(home).read(session).history
+    found = course(history.facts, history.state, lambda _: False)
+    assert {span.begins for span in found.spans} == {0}
+    assert len(found.spans) == 2, "the path that was superseded, and the one that was taken"
+
+
+NOISY = """
+import os
+import torch
+from torch import nn
+from stigmergy import Workload
+
+
+class Noisy(Workload):
+    def build(self, o, facts):
+        return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def loss(self, model, batch):
+        noise = torch.frombuffer(bytearray(os.urandom(1)), dtype=torch.uint8).float().sum() / 255
+        return nn.functional.cross_entropy(model(batch["x"]) * (1 + noise), batch["y"])
+"""
+
+
+class Court(RecordedHome):
+    """A home of sessions that a liar has told."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.told: dict[str, str] = {}
+        self.found: dict[str, Repeated] = {}
+        self.bisected: dict[str, Repeated] = {}
+        self.noisy = root / "noisy.py"
+        self.noisy.write_text(NOISY)
+
+    async def hear(self, children: Children, prefix: str, lies: list[str], **sections: Any) -> None:
+        """Let the liar tell sessions, and record what it says."""
+        raw = {
+            "data": {"source": "csv", "path": "x.csv", "target": "y"},
+            "model": {"architecture": "mlp", "hidden": [8], "dropout": 0.1},
+            "training": {"epochs": 5, "batch_size": 20},
+            "checkpoints": {"every_steps": 20},
+            "export": {"formats": []},
+        }
+        request = read_request(raw | sections).resolved()
+        used = [inspected(str(self.noisy)).as_json()] if "workload" in request["model"] else []
+        args = {"request": request, "blobs": str(self.home.blobs), "lies": lies, "workloads": used}
+        job, profile = "tests.runtime.liars:main", torch_profile()
+        async with children.job(job, args, profile=profile, purpose="train") as child:
+            answer = await child.wait()
+        for lie, events in answer["told"].items():
+            self.told[prefix + lie] = self.record(request, answer, events)
+
+    def record(self, request: dict[str, Any], answer: Mapping[str, Any], events: list[Any]) -> str:
+        """One session from genesis to seal."""
+        session, head = ids.session_id(ids.new_uuid()), self.admission.keyring().head
+        genesis = SessionRequested(kind="training", request=request, keyring=head, asked_by="test")
+        self.say(session, "operator", genesis)
+        prepared = DatasetPrepared(
+            root=answer["dataset"],
+            rows=480,
+            splits=answer["rows"],
+            bytes=0,
+            source="csv",
+            source_digest="0" * 64,
+            facts=answer["facts"],
+            findings=[],
+        )
+        self.say(session, "data_manager", prepared)
+        told = [SPOKEN[name].model_validate_json(orjson.dumps(data)) for name, data in events]
+        self.say(session, "trainer", *told)
+        self.say(session, "ledger", self.seal(session))
+        return session
+
+    def spans(self, lie: str) -> tuple[Span, ...]:
+        """The spans of one of the sessions."""
+        history = Archive(self.home).read(self.told[lie]).history
+        return course(history.facts, history.state, self.blobs.has).spans
+
+    @property
+    def lucky(self) -> int:
+        """A seed that draws the span of the lie."""
+        return next(seed for seed in range(100) if self._drawn(seed).begins == AT)
+
+    @property
+    def unlucky(self) -> int:
+        """A seed that draws another."""
+        return next(seed for seed in range(100) if self._drawn(seed).begins != AT)
+
+    def _drawn(self, seed: int) -> Span:
+        lie = "weights_from_elsewhere"
+        return repeated.drawn(self.spans(lie), 1, seed, self.told[lie])[0]
+
+    async def with_code(self, children: Children) -> None:
+        """The session of a workload that is not known here, once more with its code at hand and trusted."""
+        self.blobs.put(self.noisy)
+        asked = Asked("bisect", workers=2, trust_code=True)
+        self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
+
+    async def judge(self, lie: str, asked: Asked, children: Children) -> Repeated:
+        """The verdict on one of the sessions."""
+        return await audited(self.home, self.told[lie], asked, children)
+
+
+@pytest.fixture(scope="module")
+def court(tmp_path_factory: pytest.TempPathFactory) -> Court:
+    """Every lie, judged in full."""
+    made = Court(tmp_path_factory.mktemp("court"))
+    asyncio.run(_judged(made))
+    return made
+
+
+async def _judged(court: Court) -> None:
+    children = Children()
+    try:
+        await court.hear(children, "", list(LIES))
+        await court.hear(children, "noisy_", ["honest"], model={"architecture": "workload", "workload": "noisy"})
+        for lie in court.told:
+            court.found[lie] = await court.judge(lie, Asked("full", workers=2), children)
+        for lie in ("other_losses", "weights_from_elsewhere"):
+            court.bisected[lie] = await court.judge(lie, Asked("bisect", workers=2), children)
+        for seed in (court.lucky, court.unlucky):
+            asked = Asked("spot", segments=1, seed=seed)
+            court.found[f"seed {seed}"] = await court.judge("weights_from_elsewhere", asked, children)
+        await court.with_code(children)
+    finally:
+        await children.close()
+
+
+def test_an_honest_account_passes(court: Court) -> None:
+    assert court.found["honest"].verdict == "pass", court.found["honest"].as_json()
+
+
+@pytest.mark.parametrize("lie", [lie for lie in LIES if lie != "honest"])
+def test_every_lie_is_found_by_a_full_audit(court: Court, lie: str) -> None:
+    found = court.found[lie].as_json()
+    assert found["verdict"] == "fail"
+    first = found["first_divergence"]
+    assert first["position"] > 0
+    wanted = {"better_figures": 40, "stopped_at_will": AT + 20}.get(lie, AT)
+    assert first["first"] <= wanted <= first["last"] + 1, first
+
+
+def test_the_very_step_of_a_false_loss_is_named(court: Court) -> None:
+    first = court.found["other_losses"].as_json()["first_divergence"]
+    assert (first["field"], first["step"]) == ("losses", AT + 7)
+    located = court.bisected["other_losses"].located
+    assert located is not None
+    assert located["window"] == [AT, AT + 20]
+    assert located["step"] == AT + 7
+    assert located["reproducible"]
+    assert located["operator"] is None
+    assert located["operators_compared"] > 20
+
+
+def test_bisect_names_the_attempt_whose_weights_came_from_elsewhere(court: Court) -> None:
+    located = court.bisected["weights_from_elsewhere"].located
+    assert located is not None
+    assert located["step"] == AT
+
+
+def test_a_lot_finds_a_lie_when_it_falls_on_its_span_and_says_how_likely_that_is(court: Court) -> None:
+    assert court.found[f"seed {court.lucky}"].verdict == "fail"
+    missed = court.found[f"seed {court.unlucky}"]
+    assert missed.verdict == "pass"
+    assert missed.detection["one"] == pytest.approx(1 / missed.spans_total, abs=1e-6)
+
+
+def test_lots_fall_on_every_span_equally_often(court: Court) -> None:
+    spans = court.spans("honest")
+    hits = [sum(one in repeated.drawn(spans, 2, seed, "s") for seed in range(2000)) for one in spans]
+    assert all(abs(hit / 2000 - 2 / len(spans)) < 0.05 for hit in hits), hits
+
+
+def test_code_that_came_along_runs_only_when_it_is_trusted(court: Court) -> None:
+    refused = court.found["noisy_honest"].as_json()
+    assert refused["verdict"] == "not-comparable"
+    assert "noisy" in refused["differing"][0]
+    trusted = court.found["trusted"].as_json()
+    assert trusted["verdict"] == "fail", "what it computes is another thing each time"
+
+
+def test_an_operator_that_answers_differently_each_time_is_named(court: Court) -> None:
+    located = court.bisected["trusted"].located
+    assert located is not None
+    assert not located["reproducible"]
+    assert located["operator"]["operator"].startswith("aten."), located
+
+
+async def test_another_machine_is_not_comparable_and_its_families_are_named(court: Court) -> None:
+    session = court.told["honest"]
+    facts = Archive(court.home).read(session).history.facts
+    claim = next(fact.event for fact in facts if isinstance(fact.event, TrainingClaimed))
+    here = {"fingerprint": "f" * 64, "families": claim.families | {"gelu": "0"}, "engine_bits": claim.engine_bits + 1}
+    named = comparable.differences(facts, here)
+    assert named == ["family gelu", f"engine_bits {claim.engine_bits}, here {claim.engine_bits + 1}"]
+
+
+async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that_changed(court: Court) -> None:
+    asked, session = Asked("full", workers=1), court.told["honest"]
+    log = audit.log(Archive(court.home), session, DirectoryBlobs(court.home.blobs))
+    children, told = Children(), list[str]()
+
+    def interrupted(line: str) -> None:
+        told.append(line)
+        if len(told) == 2:
+            raise InterruptedError
+
+    async def again(source: Material) -> Repeated:
+        return await repeated.repeat(log, source, asked, children)
+
+    source = material(court.home, session)
+    notes = source.work / f"{session}.json"
+    try:
+        with pytest.raises(ExceptionGroup):
+            await repeated.repeat(log, source, asked, children, interrupted)
+        kept = notes.read_bytes()
+        assert (await again(source)).spans_resumed == 2
+        assert not notes.exists()
+        notes.write_bytes(kept)
+        other = court.told["other_losses"]
+        (source.work / f"{other}.json").write_bytes(kept)
+        found = await audited(court.home, other, asked, children)
+        assert found.verdict == "fail"
+        assert found.spans_resumed < 5
+    finally:
+        await children.close()
+
+
+async def test_weights_are_rebuilt_inside_a_window_and_a_lie_on_the_way_is_told(court: Court, tmp_path: Path) -> None:
+    children = Children()
+    try:
+        source, out = material(court.home, court.told["honest"]), tmp_path / "w.safetensors"
+        made = await rebuilt(source, 20, out, children, trust_code=False)
+        history = source.kept.history
+        seen = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
+        assert made["weights_digest"] == next(one.weights_digest for one in seen if one.last == 20)
+        inside = await rebuilt(source, AT + 9, out, children, trust_code=False)
+        assert inside["from_step"] == AT
+        assert safe_open(out, "pt").metadata()["weights_digest"] == inside["weights_digest"]
+        lie = material(court.home, court.told["other_losses"])
+        await rebuilt(lie, AT + 5, out, children, trust_code=False)
+        with pytest.raises(NotVerified, match="does not lead to step"):
+            await rebuilt(lie, AT + 9, out, children, trust_code=False)
+    finally:
+        await children.close()
