@@ -14,6 +14,7 @@ from runtime.engine.movement import Movement
 from runtime.engine.norms import norms as norms_of
 from runtime.engine.recompute import again
 from runtime.engine.report import Layer
+from runtime.engine.step import Felt
 
 CAN_DIE = (nn.ReLU, nn.ReLU6)
 
@@ -54,17 +55,19 @@ class Watch:
         by_unit = answer.detach().transpose(0, unit).flatten(1) if answer.dim() > 1 else answer.detach()[None]
         self._dead[self._latest] = float((by_unit.amax(1) <= 0).float().mean())
 
-    def layers(self, norms: Tensor | None) -> tuple[Layer, ...]:
-        """Evidence per layer, a layer being a module with trained parameters of its own."""
+    def layers(self, felt: Felt) -> tuple[Layer, ...]:
+        """Evidence per layer, a layer being a module with trained parameters of its own; 0 where no gradient came."""
         after = [one.detach() for one in self._movement.parameters]
-        if not after or norms is None or len(norms) != len(after):
+        if felt.norms is None:
             return ()
         found: dict[str, list[int]] = {}
         for index, name in enumerate(self._movement.names):
             found.setdefault(name.rpartition(".")[0], []).append(index)
         weight = norms_of(after).double().tolist()
         update = norms_of([new - old for new, old in zip(after, self._before, strict=True)]).double().tolist()
-        gradient = norms.double().tolist()
+        gradient = [0.0] * len(after)
+        for place, norm in zip(felt.held, felt.norms.double().tolist(), strict=True):
+            gradient[place] = norm
         return tuple(
             Layer(name, _joined(gradient, at), _joined(weight, at), _joined(update, at), self._dead.get(name))
             for name, at in found.items()

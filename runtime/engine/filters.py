@@ -15,17 +15,16 @@ class Filters:
     """Changes gradients in place before they are clipped; `tensors` is all it remembers."""
 
     def __init__(self, options: Sequence[Section], parameters: Sequence[Tensor], names: Sequence[str]) -> None:
-        self._parameters, self._names = parameters, names
+        self._names = names
         held = [one.detach() for one in parameters]
         parts = [(kinds.filters.of(one), one) for one in options]
         self._passes = [(part.apply, one, part.memory(one, held)) for part, one in parts]
 
     @torch.no_grad()
-    def apply(self, gradients: list[Tensor]) -> None:
-        """One pass of each; `gradients` are those of the parameters that have one."""
+    def apply(self, gradients: list[Tensor], held: Sequence[int]) -> None:
+        """One pass of each; `held` are the places of the parameters that have a gradient."""
         for change, options, memory in self._passes:
-            at = [index for index, one in enumerate(self._parameters) if one.grad is not None]
-            change(options, gradients, memory.of(at))
+            change(options, gradients, memory.of(held))
 
     def tensors(self) -> dict[str, Tensor]:
         """The memory as `gradients.POSITION.NAME.PARAMETER`."""

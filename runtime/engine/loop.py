@@ -16,6 +16,7 @@ from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
 from runtime.engine.evidence import Watch
+from runtime.engine.hidden import hidden
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Evaluation, Layer, Report, Window
 from runtime.engine.step import Felt, Part, attempt, descend
@@ -103,6 +104,10 @@ class Run:
         """A copy of all state on the CPU; given the buffers of an earlier one it takes no new memory."""
         return state.copied(self._works.tensors(), into)
 
+    def hidden(self) -> dict[str, str]:
+        """What the workload and its model keep outside the state, in words: a restart does not bring it back."""
+        return hidden(self._works.learner.workload, self._works.model)
+
     @property
     def aliases(self) -> dict[str, str]:
         """Further names of tied tensors."""
@@ -124,7 +129,7 @@ class Run:
         with Watch(self._works.model, self._works.movement) as watch:
             felt.append(attempt(self._works, course(last - 1), parts[-1], look=True))
         self.step = last
-        return self._window(first, rows, felt, course(last - 1).learning_rate, watch.layers(felt[-1].norms))
+        return self._window(first, rows, felt, course(last - 1).learning_rate, watch.layers(felt[-1]))
 
     def _parts(self, first: int, rows: np.ndarray) -> list[list[Part]]:
         """For each attempt its micro-steps, each a seed and its rows."""

@@ -54,6 +54,11 @@ class Movement:
             found |= group.memory.named("optimizer", group.names, number)
         return found
 
+    def gradients(self) -> tuple[list[int], list[Tensor]]:
+        """The gradients at hand, and the places of their parameters."""
+        found = [(place, one.grad) for place, one in enumerate(self.parameters) if one.grad is not None]
+        return [place for place, _ in found], [gradient for _, gradient in found if gradient is not None]
+
     @torch.no_grad()
     def move(self, rate: float) -> None:
         """One update from the gradients at hand; a parameter without one stays as it is."""

@@ -20,10 +20,14 @@ Part = tuple[int, Rows]
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """What an attempt noticed; the norms of each gradient and of all are there when it looked."""
+    """What an attempt noticed; the norms of each gradient and of all are there when it looked.
+
+    `held` are the places, among the trained parameters, of those that got a gradient.
+    """
 
     loss: Tensor
     scalars: Mapping[str, Tensor]
+    held: Sequence[int]
     norms: Tensor | None
     norm: Tensor | None
 
@@ -31,12 +35,12 @@ class Felt:
 def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -> Felt:
     """Move the weights once, down the gradient of the mean loss over all parts."""
     loss, scalars = descend(works, parts)
-    gradients = [one.grad for one in works.movement.parameters if one.grad is not None]
+    held, gradients = works.movement.gradients()
     if not gradients:
         raise UserCodeFailed("no parameter got a gradient", cure="Compute the loss from the model's answers.")
     sound = works.numbers.settle(gradients)
     if sound:
-        works.filters.apply(gradients)
+        works.filters.apply(gradients, held)
     norms = norm = None
     if look or now.grad_clip is not None:
         norms, norm = norms_of(gradients)
@@ -47,7 +51,7 @@ def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -
         works.average.follow(now.averaging)
     for parameter in works.movement.parameters:
         parameter.grad = None
-    return Felt(loss, scalars, norms, norm)
+    return Felt(loss, scalars, held, norms, norm)
 
 
 def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -24,7 +24,8 @@ def parameters(seed=1):
 
 def filtered(held, *chosen):
     filters = Filters(chosen, held, [str(at) for at in range(len(held))])
-    filters.apply([one.grad for one in held if one.grad is not None])
+    there = [at for at, one in enumerate(held) if one.grad is not None]
+    filters.apply([held[at].grad for at in there], there)
     return filters
 
 
@@ -68,7 +69,7 @@ def test_grokfast_adds_the_slow_part_and_begins_with_the_first_gradient():
             one.grad = torch.randn_like(one)
         raw = held[0].grad.clone()
         slow = raw if slow is None else 0.75 * slow + 0.25 * raw
-        filters.apply([one.grad for one in held])
+        filters.apply([one.grad for one in held], range(len(held)))
         assert torch.allclose(held[0].grad, raw + 2 * slow, atol=1e-6)
     assert torch.allclose(filters.tensors()["gradients.0.slow.a"], slow, atol=1e-6)
 
