@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bus.blobs import DirectoryBlobs
@@ -26,9 +27,9 @@ def unpacked(path: Path, root: str, folder: Path) -> Material:
                 place = rows / Path(name.removeprefix(contents.DATASET)).name
                 rows.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(file.read(name))
-    return Material(kept, blobs, _beside(path))
+    return Material(kept, blobs, _beside(path, folder))
 
 
-def _beside(path: Path) -> Path:
-    """Where what was found so far is kept: next to the bundle."""
-    return path.with_name(f"{path.name}.audit")
+def _beside(path: Path, folder: Path) -> Path:
+    """Where what was found so far is kept: next to the bundle, if something can be written there."""
+    return path.with_name(f"{path.name}.audit") if os.access(path.parent, os.W_OK) else folder / "audit"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,11 @@ def repeated(call: Call, found: Verdict, root: str, mode: str, **given: Any) -> 
         from runtime.audit.unpacked import unpacked
 
         with TemporaryDirectory(prefix="swarm-audit-") as folder:
-            return call.wait(_repeated(call, found, unpacked(Path(found.bundle), root, Path(folder)), asked))
+            opened = unpacked(Path(found.bundle), root, Path(folder))
+            judged = call.wait(_repeated(call, found, opened, asked))
+            with suppress(OSError):
+                opened.work.rmdir()
+            return judged
     return call.wait(_repeated(call, found, _of_home(call, found.session, root), asked))
 
 

@@ -1,0 +1,183 @@
+"""What it costs to be audited: a real session is trained by a swarm, then verified and computed again offline.
+
+    verify_per_s             events per second of the mode `log`, with schemas, signatures, ledger and blobs
+    full_over_training_1     `swarm audit --mode full --workers 1` over the training, wall clock of whole processes
+    full_over_training_2     the same with two workers
+    spot_s                   a spot audit of 5 % of the spans (at least one)
+    bisect_s                 from a false loss in the middle of the session to window, step and operators
+    training_s, spans        what was trained: from the claim to completion, and into how many spans it falls
+
+Training is timed by the log: from `training.claimed` to `training.completed`. Audits start from nothing each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.report import filesystem, options, report
+from bus.blobs import DirectoryBlobs
+from contracts.envelope import Fact
+from contracts.event import pack, unpack
+from contracts.trainer import WindowRecorded
+from runtime import audit
+from runtime.archive import Archive
+from runtime.audit.repeated import Asked, Material, Repeated, repeat
+from runtime.children import Children
+from runtime.home import Home
+
+SWARM = [sys.executable, "-m", "runtime.cli.main"]
+PROBED = 400
+"""Epochs of the session by which the length of the measured one is chosen."""
+
+
+def main() -> None:
+    """Train, then audit in every way."""
+    asked = options(__doc__ or "")
+    wanted = 15.0 if asked.quick else 66.0
+    with tempfile.TemporaryDirectory(prefix="audit") as folder:
+        home = Path(folder) / "home"
+        try:
+            session, training = trained(home, Path(folder), wanted)
+        finally:
+            swarm(home, "down")
+        figures = measured(home, session, training)
+        report(asked, figures, {"filesystem": filesystem(home), "wanted_s": str(wanted)})
+
+
+def measured(home: Path, session: str, training: float) -> dict[str, float]:
+    """Every figure of one session."""
+    events, verified = verification(home, session)
+    one, found = audited(home, session, "full", "--workers", "1")
+    two, _ = audited(home, session, "full", "--workers", "2")
+    spans = found["spans_total"]
+    spot, _ = audited(home, session, "spot", "--segments", str(math.ceil(spans * 0.05)), "--seed", "1")
+    bisect = bisected(home, session)
+    return {
+        "verify_per_s": events / verified,
+        "full_over_training_1": one / training,
+        "full_over_training_2": two / training,
+        "spot_s": spot,
+        "bisect_s": bisect,
+        "training_s": training,
+        "full_1_s": one,
+        "full_2_s": two,
+        "events": events,
+        "spans": spans,
+    }
+
+
+def trained(home: Path, folder: Path, wanted: float) -> tuple[str, float]:
+    """A session that takes about so many seconds, and how many it took."""
+    session = submitted(home, folder, PROBED)
+    probed = seconds_of(home, session)
+    session = submitted(home, folder, math.ceil(PROBED * wanted / probed))
+    return session, seconds_of(home, session)
+
+
+def submitted(home: Path, folder: Path, epochs: int) -> str:
+    """Train to the end; the session."""
+    request = {
+        "name": "audited",
+        "data": {"source": "digits"},
+        "model": {"architecture": "mlp", "hidden": [256, 256]},
+        "training": {"epochs": epochs, "batch_size": 64},
+        "validation": {"every_epochs": 10},
+        "early_stopping": {"enabled": False},
+        "diagnosis": {"auto_fix": False},
+        "export": {"formats": []},
+    }
+    path = folder / f"{epochs}.json"
+    path.write_text(json.dumps(request))
+    done = swarm(home, "run", str(path), "--json")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if answer["state"] != "completed":
+        raise SystemExit(f"the session did not complete: {answer}")
+    return str(answer["session"])
+
+
+def seconds_of(home: Path, session: str) -> float:
+    """From the first claim to completion, by the writer's clock."""
+    facts = Archive(Home(home)).read(session).history.facts
+    times = {fact.name: datetime.fromisoformat(fact.envelope.time) for fact in reversed(facts)}
+    return (times["training.completed"] - times["training.claimed"]).total_seconds()
+
+
+def verification(home: Path, session: str) -> tuple[int, float]:
+    """How many events the log has, and the seconds that it takes to verify them."""
+    place, took = Home(home), []
+    for _ in range(3):
+        began = time.perf_counter()
+        found = audit.log(Archive(place), session, DirectoryBlobs(place.blobs))
+        took.append(time.perf_counter() - began)
+        if found.verdict != "pass":
+            raise SystemExit(f"the log does not hold: {found.divergences[:3]}")
+    return found.events, statistics.median(took)
+
+
+def audited(home: Path, session: str, mode: str, *more: str) -> tuple[float, dict[str, Any]]:
+    """Seconds of one audit from the command line, and its verdict."""
+    began = time.perf_counter()
+    done = swarm(home, "audit", session, "--mode", mode, "--fresh", "--json", *more)
+    took = time.perf_counter() - began
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if found["verdict"] != "pass":
+        raise SystemExit(f"the audit failed: {found}")
+    return took, found
+
+
+def bisected(home: Path, session: str) -> float:
+    """Seconds to find a false loss in the middle; the record is falsified in memory, after the log was verified."""
+    place = Home(home)
+    kept, blobs = Archive(place).read(session), DirectoryBlobs(place.blobs)
+    log = audit.log(Archive(place), session, blobs)
+    falsified(kept.history.facts)
+    material = Material(kept, blobs, place.root / "work" / "bisect")
+
+    async def judged() -> Repeated:
+        children = Children()
+        try:
+            return await repeat(log, material, Asked("bisect"), children)
+        finally:
+            await children.close()
+
+    began = time.perf_counter()
+    found = asyncio.run(judged())
+    took = time.perf_counter() - began
+    if not found.located or found.located.get("step") is None:
+        raise SystemExit(f"the false loss was not found: {found}")
+    return took
+
+
+def falsified(facts: list[Fact]) -> None:
+    """The last loss of the window in the middle becomes a little lower."""
+    windows = [fact for fact in facts if isinstance(fact.event, WindowRecorded)]
+    chosen = windows[len(windows) // 2]
+    event = chosen.event
+    assert isinstance(event, WindowRecorded)
+    losses = list(unpack(event.losses))
+    losses[-1] /= 2
+    false = event.model_copy(update={"losses": pack(struct.pack(f"<{len(losses)}f", *losses))})
+    facts[chosen.position - 1] = replace(chosen, event=false)
+
+
+def swarm(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run one command on a home."""
+    return subprocess.run([*SWARM, "--home", str(home), *words], check=False, capture_output=True, text=True)
+
+
+if __name__ == "__main__":
+    main()
