@@ -1,15 +1,17 @@
 """What a step costs when everything about it is logged and can be audited, beside the bare torch loop.
 
-    ours_over_bare_26k, ours_over_bare_1m    wall time per step of the real training job (order, per-step seeds, windows with
-                                             digests and layer evidence, checkpoints, frames to the host) over that of a bare
-                                             loop: the same model, batches by index_select, clip_grad_norm_, fused AdamW
+    ours_over_bare_26k, ours_over_bare_1m    wall time per step of the real training job (order, per-step seeds,
+                                             windows with digests and layer evidence, checkpoints, frames to the host)
+                                             over that of a bare loop: the same model, batches by index_select,
+                                             clip_grad_norm_, fused AdamW
 
-One thread each, in forks of the same sealed zygote, in alternation; the figure is the median of the ratios of neighbours.
+One thread each, in forks of one sealed zygote, in alternation; the figure is the median of the ratios of neighbours.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import sys
 import tempfile
@@ -140,7 +142,7 @@ def bare(job: Job) -> dict[str, Any]:
     x, y = (torch.from_numpy(columns[name].copy()) for name in ("x", "y"))
     widths = [64, *job.args["widths"]]
     layers: list[torch.nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
