@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from runtime.audit import comparable, exports
 from runtime.audit.notebook import Notebook, key_of
 from runtime.audit.spans import Course, Span, course, plan_of
 from runtime.audit.verdict import Divergence, Verdict
-from runtime.children import Children
+from runtime.children import Children, Profile
 from runtime.profiles import torch_profile
 
 Mode = Literal["spot", "full", "bisect"]
@@ -247,7 +247,7 @@ class Bench:
         """Run one job of an audit to its end."""
         resolved = self._claim.resolved if self._claim else {}
         seal = {"threads": resolved["threads"], "profile": "exact"}
-        profile = torch_profile(resolved["threads"], resolved["device"])
+        profile = _profile(resolved["threads"], resolved["device"])
         given = args | {"seal": seal, "workloads": self.workloads}
         log, session = self.folder / "audit.log", self.material.session.id
         async with self.children.job(
@@ -324,6 +324,14 @@ def _position(facts: Sequence[Any], id: str) -> int:
 
 def _is_repeated(told: str) -> bool:
     return told.startswith("the computation itself")
+
+
+def _profile(threads: int, device: str) -> Profile:
+    """As whatever trains has it; what every fork would import for itself is there before it is forked."""
+    plain = torch_profile(threads, device)
+    parts = sorted((Path(__file__).parents[1] / "engine" / "parts").glob("*/[a-z]*.py"))
+    named = [f"runtime.engine.parts.{one.parent.name}.{one.stem}" for one in parts]
+    return replace(plain, modules=(*plain.modules, "runtime.audit.stepwise", *named))
 
 
 def _made(path: Path) -> Path:
