@@ -124,6 +124,10 @@ class Home:
             raise Refused(
                 f"cannot write to the home {str(self.root)!r}: {error.strerror}.", cure="Choose another with --home."
             ) from None
+        except (FileExistsError, NotADirectoryError):
+            raise Refused(
+                f"the home {str(self.root)!r} or one of its folders is a file.", cure="Choose another with --home."
+            ) from None
         except OSError as error:
             raise Full(
                 f"cannot create the home {str(self.root)!r}: {error.strerror}.", cure="Free space or use --home."
@@ -188,7 +192,7 @@ class Home:
     def host(self) -> HostRecord | None:
         """The host that was last recorded, alive or not."""
         path = self.root / "host.json"
-        with suppress(FileNotFoundError, orjson.JSONDecodeError, TypeError):
+        with suppress(FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError, TypeError):
             return HostRecord(**orjson.loads(path.read_bytes()))
         return None
 

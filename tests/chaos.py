@@ -142,9 +142,13 @@ class Arena:
         self._marks += 1
         return self._mark / f"{self._marks}-{place.replace(':', '-')}"
 
+    def everything(self) -> list[Process]:
+        """Every process that lives now and was started for this home."""
+        return list(_marked(str(self._mark)))
+
     def processes(self) -> list[Process]:
-        """Everything that lives now and was started for this home, commands of ours excepted."""
-        found = {one.pid: one for one in _marked(str(self._mark))}
+        """Every process that was started for this home, commands of ours and what descends from them excepted."""
+        found = {one.pid: one for one in self.everything()}
         ours = _below(os.getpid(), found)
         return [one for one in found.values() if one.pid not in ours]
 
@@ -332,7 +336,7 @@ async def torment(
     spent = Patience()
     while done.total() < kills and not _is_over(arena, session):
         place = rng.choice(sorted(NAMES)) if rng.random() < armed and not arena.victims("host") else ""
-        mark = arena.mark(place)
+        mark, kind = arena.mark(place), ""
         rising = asyncio.create_task(arena.up(*([f"{place}:{rng.randint(1, 9)}@{mark}"] if place else [])))
         if place:
             with suppress(TimeoutError):
@@ -351,6 +355,8 @@ async def torment(
         ended = await rising
         if ended.code and not done:
             raise AssertionError(ended)
+        if kind in ("host", "all"):
+            await _until(lambda: not arena.victims("host"), 10.0)
     await risen(arena)
     return done
 
