@@ -162,6 +162,7 @@ class Court(RecordedHome):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.told: dict[str, str] = {}
+        self.running = ""
         self.found: dict[str, Repeated] = {}
         self.bisected: dict[str, Repeated] = {}
         self.noisy = root / "noisy.py"
@@ -182,11 +183,16 @@ class Court(RecordedHome):
         job, profile = "tests.runtime.liars:main", torch_profile()
         async with children.job(job, args, profile=profile, purpose="train") as child:
             answer = await child.wait()
+        if "honest" in answer["told"] and not prefix:
+            upto = 1 + next(at for at, (_, data) in enumerate(answer["told"]["honest"]) if data.get("first") == AT)
+            self.running = self.record(request, answer, answer["told"]["honest"][:upto], seal=False)
         for lie, events in answer["told"].items():
             self.told[prefix + lie] = self.record(request, answer, events)
 
-    def record(self, request: dict[str, Any], answer: Mapping[str, Any], events: list[Any]) -> str:
-        """One session from genesis to seal."""
+    def record(
+        self, request: dict[str, Any], answer: Mapping[str, Any], events: list[Any], *, seal: bool = True
+    ) -> str:
+        """One session from genesis, to its seal if it is to have one."""
         session, head = ids.session_id(ids.new_uuid()), self.admission.keyring().head
         genesis = SessionRequested(kind="training", request=request, keyring=head, asked_by="test")
         self.say(session, "operator", genesis)
@@ -203,7 +209,8 @@ class Court(RecordedHome):
         self.say(session, "data_manager", prepared)
         told = [SPOKEN[name].model_validate_json(orjson.dumps(data)) for name, data in events]
         self.say(session, "trainer", *told)
-        self.say(session, "ledger", self.seal(session))
+        if seal:
+            self.say(session, "ledger", self.seal(session))
         return session
 
     def spans(self, lie: str) -> tuple[Span, ...]:
@@ -257,6 +264,7 @@ async def _judged(court: Court) -> None:
             asked = Asked("spot", segments=1, seed=seed)
             court.found[f"seed {seed}"] = await court.judge("weights_from_elsewhere", asked, children)
         await court.with_code(children)
+        court.found["running"] = await audited(court.home, court.running, Asked("full", workers=2), children)
     finally:
         await children.close()
 
@@ -273,6 +281,13 @@ def test_every_lie_is_found_by_a_full_audit(court: Court, lie: str) -> None:
     assert first["position"] > 0
     wanted = {"better_figures": 40, "stopped_at_will": AT + 20}.get(lie, AT)
     assert first["first"] <= wanted <= first["last"] + 1, first
+
+
+def test_a_running_session_passes_and_says_up_to_where_it_was_looked_at(court: Court) -> None:
+    found = court.found["running"]
+    assert found.verdict == "pass", found.as_json()
+    assert found.steps_checked == AT + 20
+    assert any(f"up to step {AT + 20}" in told for told in found.unchecked)
 
 
 def test_the_very_step_of_a_false_loss_is_named(court: Court) -> None:
