@@ -1,10 +1,10 @@
 """How soon a swarm is there, and what it costs to keep it.
 
-    ready_s              `swarm up -d` from nothing to all agents ready (median)
-    first_step_s         a warm swarm: from submitting a request to the first recorded window (median)
-    help_cpu_ms          processor time of `swarm --help` (median)
-    idle_cpu_percent     host and server together, of one core, while nothing happens
-    host_mb, server_mb   resident memory of the light host and of the server then
+ready_s              `swarm up -d` from nothing to all agents ready (median)
+first_step_s         a warm swarm: from submitting a request to the first recorded window (median)
+help_cpu_ms          processor time of `swarm --help` (median)
+idle_cpu_percent     host and server together, of one core, while nothing happens
+host_mb, server_mb   resident memory of the light host and of the server then
 """
 
 from __future__ import annotations

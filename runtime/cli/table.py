@@ -35,7 +35,6 @@ COMMANDS: dict[str, Entry] = {
     "cancel": Entry("intents:cancel", SESSIONS, "Ask a session to end now."),
     "export": Entry("export:export", SESSIONS, "Turn a session's model into a file of another format."),
     "report": Entry("report:report", SESSIONS, "Write a session's report: figures, plots, decisions, artifacts."),
-    "report": Entry("report:report", SESSIONS, "Write a session's report: figures, plots, decisions, artifacts."),
     "checkpoints": Entry("checkpoints:checkpoints", SESSIONS, "List what was kept of a session, as what, and why."),
     "inspect": Entry("inspect:inspect", SESSIONS, "Show the tensors of a checkpoint and verify its roots."),
     "predict": Entry("predict:predict", SESSIONS, "Ask a session's model about rows of your own."),

@@ -196,6 +196,7 @@ async def test_a_session_that_no_guest_hears_is_sealed_at_once(tmp_path: Path) -
 
 async def test_two_guests_that_hear_each_other_do_not_keep_a_session_open(tmp_path: Path) -> None:
     async with ledger(tmp_path) as host:
+
         class Ping(Agent):
             @on
             async def hit(self, seen: ResourcesSummarised | BallPonged) -> BallPinged:

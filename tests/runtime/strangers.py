@@ -177,4 +177,3 @@ async def stranger(found: Place, name: str, *, hears: tuple[str, ...] = ()) -> A
 def forger(lane: str) -> Signer:
     """A key that nobody has admitted."""
     return new_signer(lane)
-
