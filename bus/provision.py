@@ -78,14 +78,14 @@ class StreamAdmin:
             except NotFound:
                 await api(self._link, f"STREAM.CREATE.{wanted['name']}", wanted, patience=15.0)
             else:
-                config = found["config"]
-                if config.get("max_bytes", 0) < wanted["max_bytes"] and not _differences(config, wanted) - {
-                    "max_bytes"
-                }:
-                    # A budget may grow: nothing that is stored is touched by it.
-                    await api(self._link, f"STREAM.UPDATE.{wanted['name']}", config | wanted, patience=15.0)
-                else:
-                    _confirm(config, wanted)
+                await self._adopt(found["config"], wanted)
+
+    async def _adopt(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        """A budget may grow, which touches nothing that is stored; one larger than wanted stays as it is."""
+        budget = {"max_bytes": max(found["max_bytes"], wanted["max_bytes"])}
+        _confirm({**found, **budget}, {**wanted, **budget})
+        if found["max_bytes"] < wanted["max_bytes"]:
+            await api(self._link, f"STREAM.UPDATE.{wanted['name']}", {**found, **wanted}, patience=15.0)
 
     async def stored_bytes(self) -> int:
         """How much of its budget the stream of facts holds."""
@@ -115,12 +115,9 @@ def _confirm(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         raise NewerThanCode(
             f"The stream {wanted['name']} has layout {version}, this software knows {LAYOUT}.", cure="Update stigmergy."
         )
-    for name in sorted(_differences(found, wanted)):
-        raise Refused(
-            f"The stream {wanted['name']} has {name} {found.get(name)!r} where {wanted[name]!r} is wanted.",
-            cure="Use another server or account, or change the stream by hand if you know it is safe.",
-        )
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str]:
-    return {name for name, value in wanted.items() if name != "metadata" and found.get(name, False) != value}
+    for name, value in wanted.items():
+        if name != "metadata" and found.get(name, False) != value:
+            raise Refused(
+                f"The stream {wanted['name']} has {name} {found.get(name)!r} where {value!r} is wanted.",
+                cure="Use another server or account, or change the stream by hand if you know it is safe.",
+            )

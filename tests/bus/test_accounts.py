@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -301,10 +302,23 @@ def test_the_edge_imports_what_the_design_lists_and_nothing_else() -> None:
 
 async def test_streams_that_are_there_and_different_are_not_touched(world: Served) -> None:
     await world.admin.provision()
-    with pytest.raises(Refused, match="EV_00 has max_bytes"):
-        await StreamAdmin(world.admin._link, Layout(facts_bytes=2**20)).provision()
     with pytest.raises(Refused, match="num_replicas"):
         await StreamAdmin(world.admin._link, Layout(replicas=3)).provision()
+
+
+async def test_the_budget_of_a_stream_grows_and_never_shrinks(world: Served) -> None:
+    await world.admin.provision()
+    link = world.admin._link
+    before = await max_bytes(link)
+    more = before + 2**20
+    for wanted, found in ((before // 2, before), (more, more), (before, more)):
+        await StreamAdmin(link, Layout(facts_bytes=wanted)).provision()
+        assert await max_bytes(link) == found
+
+
+async def max_bytes(link: Any) -> int:
+    found = await api(link, "STREAM.INFO.EV_00")
+    return int(found["config"]["max_bytes"])
 
 
 async def test_not_even_the_administrator_deletes_a_fact(world: Served) -> None:

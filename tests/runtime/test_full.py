@@ -1,0 +1,162 @@
+"""Without room: what has begun finishes or says why not, nothing new begins, and with room again all is as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import chaos
+from tests.chaos import Arena, Ended, Result
+from tests.harness import small_request
+
+REQUEST = small_request(training={"epochs": 80, "batch_size": 64}, early_stopping={"enabled": False})
+RNG = random.Random(0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What the request comes to when there is room."""
+    return asyncio.run(chaos.undisturbed(tmp_path_factory.mktemp("undisturbed"), REQUEST))
+
+
+@pytest.fixture
+async def arena(tmp_path: Path) -> AsyncIterator[Arena]:
+    """A home of its own; nobody is left when the test ends."""
+    made = Arena(tmp_path)
+    yield made
+    await made.down()
+    made.kill("all", RNG)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can make a small disk")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.fixture
+async def cramped(small_disk: Path) -> AsyncIterator[Arena]:
+    """A home on a disk that is soon full."""
+    made = Arena(small_disk, {"SWARM_MIN_FREE_DISK_BYTES": str(16 << 20)})
+    yield made
+    await made.down()
+    made.kill("all", RNG)
+
+
+async def submitted(arena: Arena, request_id: str) -> Ended:
+    path = arena.folder / "request.yaml"
+    path.write_text(yaml.safe_dump(REQUEST))
+    return await arena.swarm("submit", str(path), "--request-id", request_id)
+
+
+def fill(disk: Path, *, leave: int = 0) -> Path:
+    """A file that leaves so much room and no more."""
+    filler = disk / "filler"
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    with filler.open("wb") as file:
+        try:
+            file.write(bytes(free - leave))
+        except OSError:
+            assert not leave
+    return filler
+
+
+def refused(ended: Ended, *words: str) -> None:
+    assert ended.code == 6, ended
+    assert ended.error["code"] == "full"
+    assert ended.error["cure"]
+    assert all(word in ended.error["message"] + ended.error["cure"] for word in words), ended.error
+
+
+async def test_near_a_full_disk_no_session_begins_and_those_that_have_begun_finish(
+    cramped: Arena, undisturbed: Result
+) -> None:
+    await chaos.risen(cramped)
+    session = await cramped.submit(REQUEST, "begun")
+    await chaos.grown(cramped, session)
+    filler = fill(cramped.folder, leave=12 << 20)
+    refused(await submitted(cramped, "too late"), "are free", "running sessions go on")
+    assert (await submitted(cramped, "begun")).json["session"] == session
+    await cramped.ended(session)
+    assert await cramped.judge(session, undisturbed) == []
+    filler.unlink()
+    assert (await submitted(cramped, "too late")).code == 0
+
+
+async def test_a_disk_that_is_full_in_mid_training_ends_nobody_s_log_and_with_room_again_work_goes_on(
+    cramped: Arena, undisturbed: Result
+) -> None:
+    await chaos.risen(cramped)
+    session = await cramped.submit(REQUEST, "filled")
+    await chaos.grown(cramped, session)
+    (host,) = cramped.victims("host")
+    filler = fill(cramped.folder)
+    # How long it is full is what is tried here.
+    await asyncio.sleep(5)
+    assert cramped.victims("host") == [host]
+    before = [fact.id for fact in cramped.facts(session)]
+    assert (await cramped.swarm("show", session)).code == 0
+    filler.unlink()
+    seen = await cramped.ended(session)
+    assert [fact.id for fact in cramped.facts(session)][: len(before)] == before
+    if seen["state"] == "completed":
+        assert await cramped.judge(session, undisturbed) == []
+    else:
+        assert seen["problem"]["code"] == "disk-full"
+        assert seen["problem"]["cure"]
+    after = await cramped.submit(REQUEST, "after it")
+    await cramped.ended(after)
+    assert await cramped.judge(after, undisturbed) == []
+
+
+async def test_above_nine_tenths_of_the_log_s_budget_no_session_begins_until_it_is_raised(
+    arena: Arena, undisturbed: Result
+) -> None:
+    await chaos.risen(arena)
+    await arena.ended(await arena.submit(REQUEST, "first"))
+    used = sum(len(one.body) for one in await arena.stored())
+    await arena.down()
+    settings = arena.home.root / "settings.toml"
+    settings.write_text(f"store_bytes = {used}\n")
+    await chaos.risen(arena)
+    refused(await submitted(arena, "second"), "of its", "store_bytes", "running sessions go on")
+    assert (await arena.swarm("audit", "last")).code == 0
+    await arena.down()
+    settings.write_text(f"store_bytes = {10 * used}\n")
+    await chaos.risen(arena)
+    session = (await submitted(arena, "second")).json["session"]
+    await arena.ended(session)
+    assert await arena.judge(session, undisturbed) == []
+
+
+async def test_a_session_that_meets_the_end_of_the_budget_waits_and_ends_in_the_same_bits_with_more(
+    arena: Arena, undisturbed: Result
+) -> None:
+    settings = arena.home.root / "settings.toml"
+    settings.parent.mkdir()
+    settings.write_text("store_bytes = 200000\n")
+    await chaos.risen(arena)
+    session = await arena.submit(REQUEST, "squeezed")
+    async with asyncio.timeout(60):
+        while "has no room" not in arena.home.host_log.read_text():
+            await asyncio.sleep(0.05)
+    assert (await arena.swarm("show", session)).json["state"] == "training"
+    arena.kill("host", RNG, signal.SIGKILL)
+    settings.write_text("store_bytes = 20000000\n")
+    await chaos.risen(arena)
+    await arena.ended(session)
+    assert await arena.judge(session, undisturbed) == []
