@@ -107,11 +107,11 @@ class Learner:
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss to go down, and scalars to record."""
         found = self.workload.loss(model, batch)
+        if self.blend is not None:
+            loss, told = self.blend(_by_name(found))
+            return loss, told
         if isinstance(found, Tensor):
             return found, {}
-        if self.blend is not None:
-            loss, told = self.blend(found)
-            return loss, told
         return _named(found), {name: value.detach() for name, value in found.items() if name != "loss"}
 
     def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
@@ -123,9 +123,13 @@ class Learner:
         return loss, self.workload.predict(model, batch) if self.metrics else None
 
     def _comparable(self, found: Tensor | Mapping[str, Tensor]) -> Tensor:
-        if isinstance(found, Tensor):
-            return found
-        return _named(found) if self.blend is None else self.blend.fixed(found)
+        if self.blend is not None:
+            return self.blend.fixed(_by_name(found))
+        return found if isinstance(found, Tensor) else _named(found)
+
+
+def _by_name(found: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {"loss": found} if isinstance(found, Tensor) else found
 
 
 def _named(found: Mapping[str, Tensor]) -> Tensor:

@@ -53,11 +53,12 @@ class Trained:
     facts: Facts
     dataset: Dataset
     checkpoint: Checkpoint
+    task: str
 
     @property
     def output(self) -> str:
         """What the answers are called in files that name them."""
-        return {"classification": "logits", "regression": "prediction"}.get(self.facts.task, "answers")
+        return {"classification": "logits", "regression": "prediction"}.get(self.task, "answers")
 
     def about(self) -> dict[str, Any]:
         """What a file says about itself: where it comes from by digest, and how to read its answers."""
@@ -65,7 +66,7 @@ class Trained:
             "weights_digest": self.checkpoint.weights_digest,
             "step": self.checkpoint.step,
             "dataset": self.dataset.root,
-            "task": self.facts.task,
+            "task": self.task,
             "labels": list(self.facts.labels),
             "features": list(self.facts.features),
         }
@@ -102,10 +103,10 @@ def load(args: Mapping[str, Any]) -> Trained:
         cure = "Export an earlier checkpoint: --checkpoint STEP."
         raise Unexportable("not-finite", f"the weights of step {checkpoint.step} are not all finite.", cure)
     model = load_model(request, dataset.facts, checkpoint.tensors)
-    workload = Learner(request, dataset.facts).workload
-    inputs = input_columns(workload, dataset.facts)
-    answering = Answering(model, workload, inputs).eval()
-    return Trained(model, answering, inputs, request, dataset.facts, dataset, checkpoint)
+    learner = Learner(request, dataset.facts)
+    inputs = input_columns(learner.workload, dataset.facts)
+    answering = Answering(model, learner.workload, inputs).eval()
+    return Trained(model, answering, inputs, request, dataset.facts, dataset, checkpoint, learner.task)
 
 
 def input_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:

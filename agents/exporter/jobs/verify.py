@@ -58,7 +58,7 @@ def _judged(trained: Trained, answer: Answer, figures: dict[str, float]) -> tupl
     """The figures, with the task's own where there are classes, and on how many validation rows those stand."""
     columns = some_rows(trained.dataset, "val", _JUDGED_ROWS)
     rows = len(next(iter(columns.values())))
-    if trained.facts.task != "classification" or TARGET not in columns:
+    if trained.task != "classification" or TARGET not in columns:
         return figures, rows
     truth = columns[TARGET]
     found = {

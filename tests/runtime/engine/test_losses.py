@@ -220,6 +220,18 @@ def test_losses_that_a_workload_names_are_weighed_by_the_request(images):
     assert "loss.balance" in run.tensors()
 
 
+def test_one_loss_where_several_were_asked_for_is_said(images):
+    class OneHead(TwoHeads):
+        def loss(self, model, batch):
+            return functional.cross_entropy(model(batch["x"]), batch["y"])
+
+    workload.register("heads", OneHead)
+    raw = {"type": "multi_task", "terms": [{"name": "class"}]}
+    run = Run.start(planned(images, model={"architecture": "workload", "workload": "heads"}, loss=raw), images)
+    with pytest.raises(UserCodeFailed, match="'class'"):
+        run.advance()
+
+
 SMALL = {"data": {"source": "digits"}, "model": {"architecture": "mlp"}}
 
 
