@@ -398,7 +398,7 @@ class Life:
     marks: tuple[Path, ...]
     fatal: bool
 
-    async def passed(self, patience: float = 60.0) -> None:
+    async def passed(self, patience: float = 150.0) -> None:
         """Return when every place was passed; a host that is not dead by then is killed as well."""
         try:
             await _until(lambda: all(mark.exists() for mark in self.marks), patience)

@@ -73,7 +73,7 @@ class Place:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=90)
 
 
 def program(*words: str) -> list[str]:

@@ -278,7 +278,7 @@ async def gone(arena: Arena, kind: str) -> None:
     await until(lambda: not arena.victims(kind))
 
 
-async def until(true: Any, patience: float = 30.0) -> None:
+async def until(true: Any, patience: float = 90.0) -> None:
     async with asyncio.timeout(patience):
         while not true():
             await asyncio.sleep(0.02)
