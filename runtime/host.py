@@ -23,7 +23,7 @@ from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Refused
 from contracts.keyring import ROOT, keyring_session
-from runtime import deployment, process, roster
+from runtime import deployment, leftovers, process, roster
 from runtime.agent import Agent
 from runtime.broker import Broker, broker, end_orphan_of
 from runtime.crew import Crew
@@ -112,6 +112,7 @@ class _Host:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._broker.keep(), name="server")
+                tasks.create_task(asyncio.to_thread(leftovers.remove, crew.home), name="leftovers")
                 await crew.follow(tasks, after=crew.home.tail_after())
                 await deployment.open_keyring(crew.bus, crew.tail, dict(keys), crew.source)
                 for role, kind in agents.items():

@@ -167,15 +167,20 @@ class Arena:
             case _:
                 return [one.pid for one in found if one.kind == kind]
 
-    def kill(self, kind: str, rng: random.Random, number: int = signal.SIGKILL) -> bool:
-        """Send a signal to one process of that kind, or to all of all kinds; False when there is none."""
+    def kill(self, kind: str, rng: random.Random, number: int = signal.SIGKILL) -> list[int]:
+        """Send a signal to one process of that kind, or to all of all kinds; to which, if there is any."""
         victims = self.victims(kind)
         if kind != "all" and victims:
             victims = [rng.choice(sorted(victims))]
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-        return bool(victims)
+        return victims
+
+    async def gone(self, pids: Iterable[int], patience: float = 15.0) -> None:
+        """Return when these processes are no more."""
+        wanted = set(pids)
+        await _until(lambda: wanted.isdisjoint(one.pid for one in self.everything()), patience)
 
     async def target(self, kind: str, patience: float = 1.0) -> None:
         """Wait a little for a process of that kind; jobs come and go."""
@@ -336,7 +341,7 @@ async def torment(
     spent = Patience()
     while done.total() < kills and not _is_over(arena, session):
         place = rng.choice(sorted(NAMES)) if rng.random() < armed and not arena.victims("host") else ""
-        mark, kind = arena.mark(place), ""
+        mark = arena.mark(place)
         rising = asyncio.create_task(arena.up(*([f"{place}:{rng.randint(1, 9)}@{mark}"] if place else [])))
         if place:
             with suppress(TimeoutError):
@@ -349,14 +354,13 @@ async def torment(
             fair = [one for one in kinds if one in ("host", "server", "all") or spent.allows(arena, session)]
             kind = rng.choice(fair)
             await arena.target(kind)
-            if arena.kill(kind, rng):
+            if killed := arena.kill(kind, rng):
                 done[kind] += 1
                 spent.note(kind)
+                await arena.gone(killed)
         ended = await rising
         if ended.code and not done:
             raise AssertionError(ended)
-        if kind in ("host", "all"):
-            await _until(lambda: not arena.victims("host"), 10.0)
     await risen(arena)
     return done
 
