@@ -197,8 +197,24 @@ def test_no_data_makes_the_reader_raise_anything_else(raw):
     assert answer({**SMALL, **raw})
 
 
-@given(st.sampled_from(["data", "model", "loss", "optimizer", "schedule"]), st.text(max_size=6), json_values)
+@given(st.sampled_from(["data", "model", "loss", "optimizer", "schedule", "sampler"]), st.text(max_size=6), json_values)
 def test_no_field_makes_the_reader_raise_anything_else(section, key, value):
     tags = {"data": "source", "model": "architecture"}
     choices = {"data": "blobs", "model": "mlp", "loss": "huber", "optimizer": "sgd", "schedule": "step"}
+    choices["sampler"] = "weighted"
     assert answer({**SMALL, section: {tags.get(section, "type"): choices[section], key: value}})
+
+
+@given(json_values)
+def test_no_list_of_filters_or_phases_makes_the_reader_raise_anything_else(value):
+    for given_value in (value, [value], [{"type": "clip_value", "limit": value}]):
+        assert answer({**SMALL, "gradients": given_value})
+        assert answer({**SMALL, "schedule": {"type": "composite", "phases": given_value}})
+        assert answer({**SMALL, "loss": {"type": "multi_task", "terms": given_value}})
+
+
+def test_what_is_wrong_in_a_list_of_filters_is_named_by_its_place():
+    found = problems({**SMALL, "gradients": [{"type": "centralise"}, {"type": "centralize"}, {"type": "clip_value"}]})
+    assert found["gradients.1.type"].cure == "Did you mean 'centralise'?"
+    assert found["gradients.2.limit"].message == "is required"
+    assert "a list" in problems({**SMALL, "gradients": {"type": "centralise"}})["gradients"].cure
