@@ -42,5 +42,17 @@ def test_trained_weights_are_those_recorded_for_this_fingerprint(measured):
     assert {name: digest for name, (digest, _) in measured["trained"].items()} == known[str(measured["engine_bits"])]
 
 
+def test_further_parts_begin_and_draw_the_same_on_every_machine(measured):
+    golden = GOLDENS["more_everywhere"][str(measured["engine_bits"])]
+    assert {name: found[:2] for name, found in measured["more"].items()} == golden
+
+
+def test_further_parts_end_in_the_state_recorded_for_this_fingerprint(measured):
+    known = GOLDENS["more_by_fingerprint"].get(measured["fingerprint"])
+    if known is None:
+        pytest.skip("no golden was recorded on a machine that rounds like this one")
+    assert {name: found[2] for name, found in measured["more"].items()} == known[str(measured["engine_bits"])]
+
+
 def test_goldens_were_recorded_over_these_rows():
     assert GOLDENS["rows"] == ROWS
