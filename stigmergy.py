@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contracts.event import Event, Exact
     from runtime.agent import Agent, Say, every, on
     from runtime.client import Swarm
-    from runtime.engine.workload import Workload
+    from runtime.engine.workload import Group, Memory, Mover, Ragged, Workload
     from runtime.ground import Case
     from runtime.handle import Session, load, metrics
     from runtime.training import train
@@ -23,6 +23,10 @@ _HOMES = {
     "Case": "runtime.ground",
     "Event": "contracts.event",
     "Exact": "contracts.event",
+    "Group": "runtime.engine.workload",
+    "Memory": "runtime.engine.workload",
+    "Mover": "runtime.engine.workload",
+    "Ragged": "runtime.engine.workload",
     "Say": "runtime.agent",
     "Session": "runtime.handle",
     "Swarm": "runtime.client",
@@ -39,6 +43,10 @@ __all__ = [
     "Case",
     "Event",
     "Exact",
+    "Group",
+    "Memory",
+    "Mover",
+    "Ragged",
     "Say",
     "Session",
     "Swarm",
