@@ -17,7 +17,6 @@ from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, Trai
 
 RECENT = 32
 RECENT_EVALUATIONS = 64
-LESS_IS_BETTER = ("loss", "rmse", "mae")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +153,3 @@ class Evidence:
             evaluations=tuple(one for one in self.evaluations if one.step <= applied.step),
             newest="",
         )
-
-
-def less_is_better(metric: str) -> bool:
-    """True for losses and errors, false for scores."""
-    return metric.endswith(LESS_IS_BETTER)

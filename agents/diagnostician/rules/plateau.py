@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.diagnostician.evidence import Evidence, Judged, less_is_better
+from agents.diagnostician.evidence import Evidence, Judged
 from agents.diagnostician.finding import Finding
+from contracts.request.validation import less_is_better
 
 
 @dataclass(frozen=True)
