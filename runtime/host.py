@@ -135,14 +135,17 @@ class _Host:
     async def _drain(self, crew: Crew) -> None:
         """Let long work reach a place from which it can be taken up again."""
         crew.draining.set()
-        busy = [one for one in crew.children.running() if one.purpose == "train"]
+        busy = {one.session for one in crew.children.running() if one.purpose == "train"}
         if not busy:
             return
-        log.info("draining", children=len(busy))
+        log.info("draining", sessions=len(busy))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while any(one.purpose == "train" for one in crew.children.running()):  # noqa: ASYNC110 - nobody tells
-                    await asyncio.sleep(0.02)
+                for session in busy:
+                    # The child has left before the log says so; only what the log says can be taken up again.
+                    history = crew.tail.history(session)
+                    while not (history.state.pause or history.state.outcome):
+                        await history.grown(history.size)
 
     def _end(self) -> None:
         if self._ending.is_set():
