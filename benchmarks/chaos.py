@@ -30,20 +30,29 @@ from tests import chaos
 from tests.chaos import Arena, Result
 from tests.harness import small_request
 
-_STOP = {"enabled": False}
+_TO_THE_END = {"enabled": False}
+_AVERAGED = {"decay": 0.9}
 REQUESTS: dict[str, dict[str, Any]] = {
-    "mlp": small_request(training={"epochs": 80, "batch_size": 64}, early_stopping=_STOP),
-    "mlp-accumulated": small_request(training={"epochs": 80, "batch_size": 32, "accumulate": 2}),
-    "cnn": small_request(
-        model={"architecture": "cnn", "channels": [8, 16]},
-        training={"epochs": 12, "batch_size": 64},
-        early_stopping=_STOP,
+    "mlp": chaos.LONG,
+    "mlp, accumulated, stopped early": small_request(
+        training={"epochs": 200, "batch_size": 32, "accumulate": 2, "ema": _AVERAGED},
+        early_stopping={"enabled": True, "patience": 12},
     ),
-    "mlp-repaired": small_request(
-        optimizer={"type": "sgd", "learning_rate": 1000.0}, training={"epochs": 12, "batch_size": 64}
+    "cnn, averaged": small_request(
+        model={"architecture": "cnn", "channels": [8, 16]},
+        training={"epochs": 40, "batch_size": 32, "accumulate": 2, "ema": _AVERAGED},
+        early_stopping=_TO_THE_END,
+    ),
+    "transformer": small_request(
+        model={"architecture": "transformer", "width": 16, "heads": 2, "layers": 1},
+        training={"epochs": 40, "batch_size": 64},
+        early_stopping=_TO_THE_END,
+    ),
+    "mlp, repaired": small_request(
+        optimizer={"type": "sgd", "learning_rate": 1000.0}, training={"epochs": 16, "batch_size": 64}
     ),
 }
-"""A session of each takes a few seconds when nobody disturbs it; the last is rewound by the diagnostician."""
+"""A session of each takes a few seconds when nobody disturbs it. The last is rewound by the diagnostician."""
 
 PER_SESSION = 12
 
@@ -106,7 +115,7 @@ async def one(folder: Path, name: str, undisturbed: Result, seed: int, kills: in
     tally.seeds.append(seed)
     tally.seconds += time.monotonic() - begun
     told = ", ".join(f"{kind} {n}" for kind, n in sorted(done.items()))
-    print(f"seed {seed:>10}  {name:<16} {time.monotonic() - begun:6.1f} s  {told}", flush=True)
+    print(f"seed {seed:>10}  {name:<32} {time.monotonic() - begun:6.1f} s  {told}", flush=True)
     if found:
         tally.differences.append({"seed": seed, "model": name, "home": str(folder), "found": found})
         print(*(f"    {line}" for line in found), f"    kept in {folder}", sep="\n", flush=True)

@@ -38,8 +38,12 @@ from runtime.client import Swarm
 from runtime.failpoints import NAMES
 from runtime.home import Home
 from runtime.settings import load
+from tests.harness import small_request
 
 KINDS = ("host", "server", "child", "zygote", "all")
+LONG = small_request(training={"epochs": 80, "batch_size": 64}, early_stopping={"enabled": False})
+"""A training of a few seconds, long enough to be disturbed in the middle."""
+
 EXPLAINED = (Reason.STALE_SEAL, Reason.LATE)
 """Voids that the design knows: a seal that somebody overtook, a word after the seal."""
 

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from tests import chaos
 from tests.chaos import Arena, Ended, Result
 from tests.harness import small_request
 
-REQUEST = small_request(training={"epochs": 80, "batch_size": 64}, early_stopping={"enabled": False})
 RNG = random.Random(0)
 
 WORKLOAD = """\
@@ -45,25 +43,10 @@ class Moody(Workload):
 """
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """What the request comes to when nobody disturbs it."""
-    return asyncio.run(chaos.undisturbed(tmp_path_factory.mktemp("undisturbed"), REQUEST))
-
-
-@pytest.fixture
-async def arena(tmp_path: Path) -> AsyncIterator[Arena]:
-    """A home of its own; nobody is left when the test ends."""
-    made = Arena(tmp_path)
-    yield made
-    await made.down()
-    made.kill("all", RNG)
-
-
 async def trains(arena: Arena) -> str:
     """A session that trains, far from its end."""
     await chaos.risen(arena)
-    session = await arena.submit(REQUEST, "disturbed")
+    session = await arena.submit(chaos.LONG, "disturbed")
     await chaos.grown(arena, session, by=25)
     return session
 
@@ -204,7 +187,7 @@ async def test_a_second_interrupt_ends_it_at_once_and_what_it_left_goes_on_later
     arena: Arena, undisturbed: Result
 ) -> None:
     foreground, pid = await in_front(arena)
-    session = await arena.submit(REQUEST, "interrupted")
+    session = await arena.submit(chaos.LONG, "interrupted")
     await chaos.grown(arena, session, by=25)
     await arena.target("child")
     for child in arena.victims("child"):
@@ -257,7 +240,7 @@ async def test_an_exception_in_user_code_is_shown_as_the_user_s_own_line_and_sto
     (tmp_path / "moody.py").write_text(WORKLOAD)
     await chaos.risen(arena)
     assert (await arena.swarm("workload", "add", "moody.py")).code == 0
-    other = await arena.submit(REQUEST, "beside it")
+    other = await arena.submit(chaos.LONG, "beside it")
     ended = await run(arena, small_request(model={"architecture": "workload", "workload": "moody"}, loss=None))
     assert ended.code == 1, ended
     problem = ended.json["problem"]

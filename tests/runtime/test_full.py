@@ -15,25 +15,8 @@ import yaml
 
 from tests import chaos
 from tests.chaos import Arena, Ended, Result
-from tests.harness import small_request
 
-REQUEST = small_request(training={"epochs": 80, "batch_size": 64}, early_stopping={"enabled": False})
 RNG = random.Random(0)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """What the request comes to when there is room."""
-    return asyncio.run(chaos.undisturbed(tmp_path_factory.mktemp("undisturbed"), REQUEST))
-
-
-@pytest.fixture
-async def arena(tmp_path: Path) -> AsyncIterator[Arena]:
-    """A home of its own; nobody is left when the test ends."""
-    made = Arena(tmp_path)
-    yield made
-    await made.down()
-    made.kill("all", RNG)
 
 
 @pytest.fixture
@@ -59,7 +42,7 @@ async def cramped(small_disk: Path) -> AsyncIterator[Arena]:
 
 async def submitted(arena: Arena, request_id: str) -> Ended:
     path = arena.folder / "request.yaml"
-    path.write_text(yaml.safe_dump(REQUEST))
+    path.write_text(yaml.safe_dump(chaos.LONG))
     return await arena.swarm("submit", str(path), "--request-id", request_id)
 
 
@@ -86,7 +69,7 @@ async def test_near_a_full_disk_no_session_begins_and_those_that_have_begun_fini
     cramped: Arena, undisturbed: Result
 ) -> None:
     await chaos.risen(cramped)
-    session = await cramped.submit(REQUEST, "begun")
+    session = await cramped.submit(chaos.LONG, "begun")
     await chaos.grown(cramped, session)
     filler = fill(cramped.folder, leave=12 << 20)
     refused(await submitted(cramped, "too late"), "are free", "running sessions go on")
@@ -101,7 +84,7 @@ async def test_a_disk_that_is_full_in_mid_training_ends_nobody_s_log_and_with_ro
     cramped: Arena, undisturbed: Result
 ) -> None:
     await chaos.risen(cramped)
-    session = await cramped.submit(REQUEST, "filled")
+    session = await cramped.submit(chaos.LONG, "filled")
     await chaos.grown(cramped, session)
     (host,) = cramped.victims("host")
     filler = fill(cramped.folder)
@@ -118,7 +101,7 @@ async def test_a_disk_that_is_full_in_mid_training_ends_nobody_s_log_and_with_ro
     else:
         assert seen["problem"]["code"] == "disk-full"
         assert seen["problem"]["cure"]
-    after = await cramped.submit(REQUEST, "after it")
+    after = await cramped.submit(chaos.LONG, "after it")
     await cramped.ended(after)
     assert await cramped.judge(after, undisturbed) == []
 
@@ -127,7 +110,7 @@ async def test_above_nine_tenths_of_the_log_s_budget_no_session_begins_until_it_
     arena: Arena, undisturbed: Result
 ) -> None:
     await chaos.risen(arena)
-    await arena.ended(await arena.submit(REQUEST, "first"))
+    await arena.ended(await arena.submit(chaos.LONG, "first"))
     used = sum(len(one.body) for one in await arena.stored())
     await arena.down()
     settings = arena.home.root / "settings.toml"
@@ -150,7 +133,7 @@ async def test_a_session_that_meets_the_end_of_the_budget_waits_and_ends_in_the_
     settings.parent.mkdir()
     settings.write_text("store_bytes = 200000\n")
     await chaos.risen(arena)
-    session = await arena.submit(REQUEST, "squeezed")
+    session = await arena.submit(chaos.LONG, "squeezed")
     async with asyncio.timeout(60):
         while "has no room" not in arena.home.host_log.read_text():
             await asyncio.sleep(0.05)

@@ -7,7 +7,6 @@ import os
 import random
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from tests.harness import small_request
 
 SEED = int(os.environ.get("CHAOS_SEED", "20261"))
 
-SMALL = small_request(training={"epochs": 80, "batch_size": 64}, early_stopping={"enabled": False})
 DIVERGING = small_request(optimizer={"type": "sgd", "learning_rate": 1000.0}, training={"epochs": 8, "batch_size": 64})
 
 BEFORE_A_SESSION = ("before-append:2", "between-append-and-ack:1")
@@ -39,11 +37,9 @@ WHILE_IT_IS_REPAIRED = (("between-ack-and-apply",), ("between-apply-and-next-win
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    """What the two requests come to when nobody disturbs them."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    requests = {"small": SMALL, "diverging": DIVERGING}
-    return {name: asyncio.run(chaos.undisturbed(folder / name, request)) for name, request in requests.items()}
+def unrepaired(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What the diverging request comes to when nobody but the diagnostician disturbs it."""
+    return asyncio.run(chaos.undisturbed(tmp_path_factory.mktemp("diverging"), DIVERGING))
 
 
 def test_every_failpoint_is_killed_in_this_file() -> None:
@@ -52,18 +48,17 @@ def test_every_failpoint_is_killed_in_this_file() -> None:
     assert {one.partition(":")[0] for one in named} == set(NAMES)
 
 
-async def test_a_session_survives_a_kill_at_every_failpoint(tmp_path: Path, undisturbed: dict[str, Result]) -> None:
-    arena = Arena(tmp_path)
+async def test_a_session_survives_a_kill_at_every_failpoint(arena: Arena, undisturbed: Result) -> None:
     for place in BEFORE_A_SESSION:
         await chaos.dies_at(arena, place)
     request = await chaos.risen_with(arena, WHILE_IT_IS_ASKED_FOR)
     with suppress(SwarmError):
-        await arena.submit(SMALL, "asked twice")
+        await arena.submit(chaos.LONG, "asked twice")
     await request.passed()
     for number, places in enumerate(WHILE_IT_TRAINS):
         life = await chaos.risen_with(arena, *places)
         if number == 0:
-            session = await arena.submit(SMALL, "asked twice")
+            session = await arena.submit(chaos.LONG, "asked twice")
         await life.passed()
     draining = await chaos.risen_with(arena, WHILE_IT_DRAINS)
     await chaos.grown(arena, session)
@@ -71,35 +66,32 @@ async def test_a_session_survives_a_kill_at_every_failpoint(tmp_path: Path, undi
     await draining.passed()
     for places in AT_ITS_END:
         await (await chaos.risen_with(arena, *places)).passed()
-    await end_of(arena, session, undisturbed["small"])
+    await end_of(arena, session, undisturbed)
 
 
-async def test_a_repair_survives_a_kill_between_decision_and_effect(
-    tmp_path: Path, undisturbed: dict[str, Result]
-) -> None:
-    arena = Arena(tmp_path)
+async def test_a_repair_survives_a_kill_between_decision_and_effect(arena: Arena, unrepaired: Result) -> None:
     first, second = WHILE_IT_IS_REPAIRED
     life = await chaos.risen_with(arena, *first)
     session = await arena.submit(DIVERGING, "repaired")
     await life.passed()
     await (await chaos.risen_with(arena, *second)).passed()
-    await end_of(arena, session, undisturbed["diverging"])
+    await end_of(arena, session, unrepaired)
 
 
 @pytest.mark.timeout(300)
-async def test_sessions_survive_twenty_kills_at_random_moments(tmp_path: Path, undisturbed: dict[str, Result]) -> None:
+async def test_sessions_survive_twenty_kills_at_random_moments(arena: Arena, undisturbed: Result) -> None:
     print(f"CHAOS_SEED={SEED}")
-    arena, rng, kills = Arena(tmp_path), random.Random(SEED), Counter[str]()
+    rng, kills = random.Random(SEED), Counter[str]()
     await chaos.risen(arena)
     number = 0
     while kills.total() < 20:
         number += 1
-        session = await arena.submit(SMALL, f"session {number}")
+        session = await arena.submit(chaos.LONG, f"session {number}")
         kills += await chaos.torment(
             arena, session, rng, 20 - kills.total(), kinds=("server", "host", "child"), longest=2.0
         )
         await arena.ended(session)
-        assert await arena.judge(session, undisturbed["small"]) == [], (SEED, number, kills)
+        assert await arena.judge(session, undisturbed) == [], (SEED, number, kills)
     assert set(kills) == {"server", "host", "child"}
     await nobody_left(arena)
 
