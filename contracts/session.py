@@ -1,4 +1,4 @@
-"""The fold of a session: what its events so far amount to, and what is still owed before it can be sealed.
+"""The fold of a session: what its events so far amount to; what is still owed then is in `contracts.duties`.
 
 Restart, resume, the command line, the page, `show --at` and audits all run `advance`. It is pure: no clock, no
 I/O. Windows are counted here and not kept; whoever needs them reads the facts.
@@ -75,20 +75,6 @@ class Segment:
     begins: int
     changes: dict[str, Any] = field(default_factory=dict)
     reproducible: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """An answer that a role still owes; `cause` is the event that waits for it."""
-
-    role: str
-    what: str
-    cause: str
-
-    @property
-    def name(self) -> str:
-        """The duty as one word for logs and waivers."""
-        return f"{self.what}:{self.cause}"
 
 
 @dataclass(frozen=True)
@@ -225,68 +211,6 @@ def advance(session: Session, fact: Fact) -> Session:
     if fold:
         state |= fold(session, fact.event, fact)
     return following
-
-
-def owed(session: Session) -> tuple[Duty, ...]:
-    """What must still be answered before an ended session can be sealed; empty while it runs."""
-    if session.outcome is None or session.sealed is not None:
-        return ()
-    duties = (*_owed_by_keeper(session), *_owed_by_validator(session), *_owed_by_diagnostician(session))
-    duties += (*_owed_by_exporter(session), *_owed_by_monitor(session))
-    failed = {(seen.role, seen.heard) for _, seen in session.failures}
-    return tuple(duty for duty in duties if duty.name not in session.waived and (duty.role, duty.cause) not in failed)
-
-
-def _owed_by_keeper(session: Session) -> list[Duty]:
-    return [
-        Duty("checkpoint_keeper", "store", kept.id)
-        for kept in session.checkpoints
-        if kept.stored is None and not kept.gone
-    ]
-
-
-def _owed_by_validator(session: Session) -> list[Duty]:
-    if not isinstance(session.outcome, TrainingCompleted):
-        return []
-    wanted = {kept.id: kept for name in ("best", "last") if (kept := session.checkpoint(name))}
-    return [
-        Duty("validator", "validate", kept.stored_id)
-        for kept in wanted.values()
-        if kept.stored and not kept.validated and not session.answers("validator", kept.stored_id)
-    ]
-
-
-def _owed_by_diagnostician(session: Session) -> list[Duty]:
-    return [Duty("diagnostician", "judge", id) for id, _ in session.applied if id not in session.judged]
-
-
-def wanted_exports(session: Session) -> list[tuple[str, str, str, str]]:
-    """Every export asked for and not answered, as (format, quantize, checkpoint, cause)."""
-    if not isinstance(session.outcome, TrainingCompleted):
-        return []
-    asked = session.request.get("export") or {}
-    wanted = [
-        (form, quantize, asked.get("checkpoint", "best"), session.outcome_id)
-        for form in asked.get("formats", ())
-        for quantize in ("", *(asked.get("quantize", ()) if form == "onnx" else ()))
-    ]
-    wanted += [(wish.format, wish.quantize, wish.checkpoint, id) for id, wish in session.export_wishes]
-    done = {(said.format, said.quantize, said.checkpoint) for _, said in session.exports}
-    done |= {(said.format, said.quantize, said.checkpoint) for said in session.refusals}
-    return [one for one in wanted if one[:3] not in done]
-
-
-def _owed_by_exporter(session: Session) -> list[Duty]:
-    return [
-        Duty("exporter", f"export.{form}.{quantize or 'plain'}", cause)
-        for form, quantize, _, cause in wanted_exports(session)
-    ]
-
-
-def _owed_by_monitor(session: Session) -> list[Duty]:
-    if session.kind not in ("training", "trial") or session.answers("resource_monitor", session.outcome_id):
-        return []
-    return [Duty("resource_monitor", "summarise", session.outcome_id)]
 
 
 Changes = dict[str, Any]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from contracts.checkpoint_keeper import Role
+from contracts.duties import wanted_exports
 from contracts.request.checkpoints import Checkpoints
-from contracts.session import Checkpoint, Session, wanted_exports
+from contracts.session import Checkpoint, Session
 from contracts.trainer import TrainingCompleted
 
 Place = tuple[int, int]

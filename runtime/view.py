@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
+from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
 from contracts.hyperparameter_specialist import SearchFailed
-from contracts.session import ENDED, Session, owed
+from contracts.session import ENDED, Session
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
 
 

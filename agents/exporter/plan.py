@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from contracts.duties import wanted_exports
 from contracts.exporter import ExportRefused
-from contracts.session import Checkpoint, Session, wanted_exports
+from contracts.session import Checkpoint, Session
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("int8", "fp16"),

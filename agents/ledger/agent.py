@@ -7,10 +7,10 @@ from contextlib import suppress
 
 from agents.ledger.book import Book
 from agents.ledger.courtesy import unanswered
+from contracts.duties import Duty, owed
 from contracts.errors import NotVerified
 from contracts.ledger import DutyWaived, LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
-from contracts.session import Duty, owed
 from runtime.agent import Agent, Say, on
 from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of

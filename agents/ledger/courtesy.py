@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from contracts.duties import Duty
 from contracts.envelope import Fact
 from contracts.event import SPOKEN, Unknown
 from contracts.keyring import Key
-from contracts.session import Duty, Session
+from contracts.session import Session
 
 WHAT = "hear"
 

@@ -18,11 +18,12 @@ from agents.diagnostician.diagnosis import MOST_REWINDS, Diagnosis
 from contracts import ids
 from contracts.common import ChildEnded
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.duties import owed
 from contracts.envelope import Envelope, Fact
 from contracts.event import Event, pack
 from contracts.operator import SessionRequested
 from contracts.resource_monitor import ResourcesAlerted
-from contracts.session import Session, owed
+from contracts.session import Session
 from contracts.trainer import (
     ControlEvaluated,
     InterventionApplied,
