@@ -1,0 +1,249 @@
+"""One child's life: its frames into the log, decisions acted on at the steps where it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from agents.trainer.decisions import Decision, judged, next_decision, stale_proposals
+from agents.trainer.inbox import Inbox, frames_of
+from agents.trainer.path import Recorded, key_range
+from contracts.common import ChildEnded
+from contracts.errors import ChildDied
+from contracts.event import SPOKEN, Event
+from contracts.session import Checkpoint
+from contracts.trainer import (
+    AttemptEnded,
+    CheckpointWritten,
+    ControlEvaluated,
+    DivergenceFound,
+    InterventionApplied,
+    InterventionDeclined,
+    JudgementWaived,
+    TrainingCancelled,
+    TrainingCompleted,
+    TrainingFailed,
+    TrainingPaused,
+    WindowRecorded,
+    WindowsReproduced,
+)
+from runtime.child import Child
+from runtime.failpoints import failpoint
+from runtime.frames import Frame
+from runtime.profiles import torch_profile
+
+if TYPE_CHECKING:
+    from agents.trainer.course import Course
+
+
+class Attempt:
+    """One child's life."""
+
+    def __init__(self, course: Course, arguments: tuple[dict[str, Any], Checkpoint | None]) -> None:
+        self._course = course
+        self._args, start = arguments
+        case = course.case
+        step = start.written.step if start else 0
+        self._recorded = Recorded.of(case.history.facts, course.now, step, course.unusable)
+        self._seconds: dict[str, float] = {}
+        self._from = step
+        self._holding = False
+        self._held: int | None = None
+        self._finished: dict[str, Any] | None = None
+
+    async def run(self) -> bool:
+        """Train until the child leaves; True when another attempt is due."""
+        case, claim = self._course.case, self._course.now.claim
+        assert claim is not None  # noqa: S101 - an attempt follows a claim
+        resolved = claim.resolved
+        log = case.ground.home.session(case.history.id) / "training.log"
+        async with (
+            case.ground.children.job(
+                "agents.trainer.jobs.train:main",
+                self._args,
+                profile=torch_profile(resolved["threads"], resolved["device"]),
+                purpose="train",
+                session=case.history.id,
+                log=log,
+            ) as child,
+            Inbox(child, case) as inbox,
+        ):
+            try:
+                return await self._follow(child, inbox)
+            except ChildDied:
+                if child.exit is not None:
+                    await self._note_death(child)
+                raise
+
+    async def _follow(self, child: Child, inbox: Inbox) -> bool:
+        while True:
+            child.resting = self._held is not None or self._finished is not None
+            news = await inbox.take(timeout=1.0 if self._finished else None)
+            await self._append(frames_of(news))
+            if self._course.now.outcome is not None:
+                return False
+            stale = stale_proposals(self._course.now)
+            if stale:
+                reason = "the segment it was made for is over"
+                await self._course.say(*(InterventionDeclined(proposal=one, reason=reason) for one in stale))
+            draining = self._course.case.ground.draining.is_set()
+            decision = next_decision(self._course.now, draining=draining)
+            if decision is None:
+                if self._finished and await self._may_complete():
+                    await self._complete(child)
+                    return False
+                continue
+            if self._held is None:
+                await self._hold(child)
+                continue
+            again = await self._act(decision, child, inbox)
+            if again is not None:
+                return again
+
+    async def _hold(self, child: Child) -> None:
+        if not self._holding:
+            self._holding = True
+            await child.order("hold")
+
+    async def _append(self, frames: list[Frame]) -> None:
+        """Say what is new, compare what is not, notice where the child stands."""
+        fresh: list[Event] = []
+        for frame in frames:
+            if frame.kind in ("held", "finished"):
+                self._note(frame)
+                continue
+            event = SPOKEN[frame.kind].model_validate_json(orjson.dumps(frame.data["data"]))
+            fresh += await self._new(event)
+        if fresh:
+            self._course.alive()
+            await self._course.say(*fresh)  # type: ignore[arg-type]
+
+    def _note(self, frame: Frame) -> None:
+        self._seconds = frame.data["seconds"]
+        if frame.kind == "finished":
+            self._finished = frame.data
+        else:
+            self._held = frame.data["step"]
+
+    async def _new(self, event: Event) -> list[Event]:
+        assert isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten)  # noqa: S101 - all it tells
+        verdict = self._recorded.take(event)
+        if isinstance(event, CheckpointWritten):
+            self._course.unusable.discard(event.blob)
+        if verdict is True:
+            return [*self._reproduced(event), event]
+        if isinstance(verdict, DivergenceFound):
+            failure = TrainingFailed(
+                segment=verdict.segment,
+                step=verdict.last,
+                code="divergence",
+                message=f"{verdict.field} of steps {verdict.first}..{verdict.last} came out differently.",
+                cure="The machine or the code is not what it was; compare: swarm show --json",
+            )
+            await self._course.say(verdict, failure)
+        return []
+
+    def _reproduced(self, event: Event) -> list[Event]:
+        count, self._recorded.reproduced = self._recorded.reproduced, 0
+        if not count:
+            return []
+        upto = key_range(event)[0]
+        segment = self._course.now.segment.number
+        return [WindowsReproduced(segment=segment, first=self._from, last=upto, count=count)]
+
+    async def _act(self, decision: Decision, child: Child, inbox: Inbox) -> bool | None:
+        """Do what was decided at the step at which the child holds; None when the same child goes on."""
+        session, step = self._course.now, self._held or 0
+        segment = session.segment.number
+        match decision.kind:
+            case "cancel":
+                cancelled = TrainingCancelled(segment=segment, step=step, reason=decision.reason)
+                await self._course.say(self._ended(step), cancelled)
+                return False
+            case "pause" | "drain":
+                await self._leave(child, inbox)
+                failpoint("between-drain-and-event")
+                by: Literal["person", "drain"] = "person" if decision.kind == "pause" else "drain"
+                await self._course.say(self._ended(step), TrainingPaused(by=by, segment=segment, step=step))
+                return decision.kind == "pause"
+            case "intervene":
+                return await self._intervene(decision, child, step)
+
+    def _ended(self, step: int) -> AttemptEnded:
+        """Where this child's time went, as it told when it last held."""
+        segment, epoch = self._course.now.segment.number, self._course.epoch or 0
+        return AttemptEnded(epoch=epoch, segment=segment, first=self._from, step=step, seconds=self._seconds)
+
+    async def _leave(self, child: Child, inbox: Inbox) -> None:
+        await child.order("leave", keep=True)
+        await self._append(frames_of(await inbox.rest()))
+
+    async def _intervene(self, decision: Decision, child: Child, step: int) -> bool | None:
+        proposal = decision.proposal
+        assert proposal is not None  # noqa: S101 - that is what intervening means
+        begins = step if proposal.rewind_to is None else proposal.rewind_to
+        applied = InterventionApplied(
+            proposal=decision.cause,
+            by=proposal.rule,
+            segment=self._course.now.segment.number + 1,
+            step=begins,
+            changes=proposal.changes,
+            reproducible=proposal.automatic,
+        )
+        back = proposal.rewind_to is not None
+        await self._course.say(*([self._ended(step)] if back else []), applied)
+        failpoint("between-ack-and-apply")
+        if back:
+            return True
+        await child.order("change", change={"step": begins, **proposal.changes})
+        self._holding, self._held, self._finished = False, None, None
+        return None
+
+    async def _may_complete(self) -> bool:
+        """Whether every automatic rule has seen the last window, or nobody is there to apply them."""
+        session = self._course.now
+        step = self._finished["step"] if self._finished else 0
+        if not (session.request.get("diagnosis") or {}).get("auto_fix") or judged(session, step):
+            return True
+        ground = self._course.case.ground
+        if ground.presence.silent_seconds("diagnostician") < ground.settings.waive_after_seconds:
+            return False
+        await self._course.say(JudgementWaived(segment=session.segment.number, step=step))
+        return True
+
+    async def _complete(self, child: Child) -> None:
+        session, end = self._course.now, self._finished or {}
+        final = [one for one in session.path_checkpoints() if one.written.step == end["step"]]
+        if not final:
+            message = f"the weights at step {end['step']} are not finite, so there is nothing to keep."
+            cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."
+            await self._course.fail("non-finite", message, cure)
+            return
+        kept, last = final[-1].written, session.evaluations[-1] if session.evaluations else None
+        best = session.best
+        completed = TrainingCompleted(
+            segment=session.segment.number,
+            step=end["step"],
+            epochs=last.epoch if last else 0,
+            stopped_early=end["stopped_early"],
+            best_step=best.step if best else None,
+            weights_digest=kept.weights_digest,
+            state_root=kept.state_root,
+            final_blob=kept.blob,
+            values=last.values if last else {},
+        )
+        failpoint("before-completion")
+        await self._course.say(self._ended(end["step"]), completed)
+        await child.order("leave", keep=False)
+
+    async def _note_death(self, child: Child) -> None:
+        end = child.exit
+        if end is None or self._course.now.outcome is not None:
+            return
+        message = f"the training child (pid {child.pid}) ended before its plan did"
+        await self._course.say(
+            ChildEnded(
+                purpose="train", code=end.code, signal=end.signal, max_rss_bytes=end.max_rss_bytes, message=message
+            )
+        )
