@@ -20,8 +20,11 @@ def _unchanged(old: Payload) -> Payload:
     return old
 
 
-class TrainingClaimed(Event, wire="training.claimed"):
-    """A trainer takes the session; the epoch fences every earlier one out."""
+class TrainingClaimed(Event, wire="training.claimed", upcasts=[_unchanged]):
+    """A trainer takes the session; the epoch fences every earlier one out.
+
+    Since version 2 `initial` names the blob of the weights that the session begins with, where its request names some.
+    """
 
     epoch: int
     worker: str
@@ -35,6 +38,7 @@ class TrainingClaimed(Event, wire="training.claimed"):
     families: dict[str, str]
     environment: dict[str, str]
     sources: dict[str, str]
+    initial: Hex64 | None = None
 
 
 class Layer(NamedTuple):

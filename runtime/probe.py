@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runtime import process
+from runtime import initial, process
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
@@ -25,7 +25,7 @@ def main(job: Job) -> dict[str, Any]:
     plan = Plan.from_json(job.args["plan"])
     dataset = Dataset.open(Path(job.args["dataset"]), verify=False)
     before = peak_bytes()
-    run = Run.start(plan, dataset)
+    run = Run.start(plan, dataset, initial=initial.tensors(job.args))
     state = sum(tensor.numel() * tensor.element_size() for tensor in run.tensors().values())
     loss = run.rehearse()
     seconds = min(_timed(run) for _ in range(TRIES))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from agents.checkpoint_keeper import references
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
 from contracts.errors import NotFound, NotVerified
 from contracts.session import Checkpoint, Session
 from contracts.trainer import CheckpointRefused, CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
-from runtime import retention
+from runtime import references, retention
 from runtime.agent import Agent, on
 from runtime.failpoints import failpoint
 from runtime.ground import Case
@@ -74,7 +73,8 @@ class CheckpointKeeper(Agent):
         """Delete the bytes of what was said to be pruned, unless another checkpoint or session has the same."""
         failpoint("between-ack-and-effect")
         blobs, session = self.ground.blobs, case.history.id
-        if any(kept.usable and kept.written.blob == gone.blob for kept in case.now.checkpoints):
+        begun = case.now.claim.initial if case.now.claim else None
+        if gone.blob == begun or any(one.usable and one.written.blob == gone.blob for one in case.now.checkpoints):
             return
         references.release(blobs.root, gone.blob, session)
         if self._is_elsewhere(gone.blob, case) or self._is_newer(gone.blob, case):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 
 import orjson
 
@@ -11,6 +10,7 @@ from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import NotFound, NotVerified, Unreachable, UserCodeFailed
 from contracts.operator import SessionRequested
+from runtime import allowed
 from runtime.agent import Agent, on
 from runtime.frames import Frame
 from runtime.ground import Case
@@ -42,7 +42,7 @@ class DataManager(Agent):
             "data": data,
             "session": session,
             "store": str(self.ground.blobs.root / "datasets"),
-            "roots": [str(root) for root in self._roots()],
+            "roots": [str(root) for root in allowed.roots(home, self.ground.settings)],
             "trusted": list(self.ground.settings.trusted_data),
             "workloads": [one.as_json() for one in Workloads(home.root).needed({"data": data})],
         }
@@ -61,7 +61,3 @@ class DataManager(Agent):
         """Say how far a long reading is; nobody needs to hear it."""
         with suppress(Unreachable):
             await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(frame.data))
-
-    def _roots(self) -> list[Path]:
-        """The folders out of which a request may name files: beside the home, and where the settings say so."""
-        return [self.ground.home.root.parent, *(Path(root).absolute() for root in self.ground.settings.data_roots)]

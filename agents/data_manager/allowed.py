@@ -1,15 +1,14 @@
-"""Which files and folders a request may name: what lies in folders that this machine's owner has opened to it."""
+"""Opens the files and folders that a data section names, as far as this machine's owner lets requests read them."""
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 
 from agents.data_manager.table import unusable
+from runtime.allowed import Named
 
-PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy", ".npz", ".dill")
 _PLACE = "data.path"
 _MAGIC = (
     (b"\x80", "a pickle"),
@@ -35,61 +34,18 @@ def opened(path: str, roots: Sequence[Path]) -> BufferedReader:
 
 def opened_binary(path: str, roots: Sequence[Path], *, suffix: str = "") -> BufferedReader:
     """Any file that is allowed, opened; `suffix` is one that pickles have and this format shares."""
-    real = allowed(path, roots, suffix=suffix)
-    # A pipe would block for ever when opened, so what it is comes first; the link-free path cannot be swapped for one
-    # outside by somebody who may not write in the allowed folders.
-    try:
-        if not stat.S_ISREG(real.stat().st_mode):
-            raise unusable(_PLACE, f"{str(real)!r} is not a regular file", "Name a file.")
-        return real.open("rb")
-    except OSError as error:
-        raise unusable(_PLACE, f"cannot read {str(real)!r}: {error.strerror}", "Make it readable.") from None
+    return _named(path).opened(roots, suffix=suffix)
 
 
 def folder(path: str, roots: Sequence[Path]) -> Path:
     """A folder that is allowed."""
-    real = allowed(path, roots)
-    if not real.is_dir():
-        raise unusable(_PLACE, f"{str(real)!r} is not a folder", "Name the one with a folder per category.")
-    return real
+    return _named(path).folder(roots)
 
 
-def allowed(path: str, roots: Sequence[Path], *, suffix: str = "") -> Path:
-    """The place of a path without links; raises `InvalidRequest` when requests may not read it."""
-    place = Path(path)
-    if not place.is_absolute():
-        raise unusable(
-            _PLACE, f"{path!r} is not an absolute path", f"Write the whole path, such as /data/{place.name}."
-        )
-    if place.suffix.lower() in PICKLES and place.suffix.lower() != suffix:
-        cure = _other_source(path) or "Save the table as CSV or Parquet, arrays with `numpy.savez`."
-        reason = "loading a pickle runs whatever code is in it"
-        raise unusable(_PLACE, f"{path!r} is a pickle or may hold one, and {reason}", cure)
-    real = _resolved(place)
-    if not within(real, roots):
-        names = ", ".join(str(root) for root in roots)
-        cure = f"Start with `--data-root {real.parent}`, or move the file; allowed now: {names}."
-        raise unusable(_PLACE, f"{_shown(place, real)} is outside the folders that requests may read", cure)
-    return real
-
-
-def within(real: Path, roots: Sequence[Path]) -> bool:
-    """Whether a link-free path lies in one of the folders."""
-    return any(real.is_relative_to(root.resolve()) for root in roots)
+def _named(path: str) -> Named:
+    return Named(path, _PLACE, _other_source(path) or "Save the table as CSV or Parquet, arrays with `numpy.savez`.")
 
 
 def _other_source(path: str) -> str:
     source = _SOURCES.get(Path(path).suffix.lower())
     return f"Write `source: {source}`." if source else ""
-
-
-def _resolved(place: Path) -> Path:
-    try:
-        return place.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "its links form a ring"
-        raise unusable(_PLACE, f"cannot read {str(place)!r}: {reason}", "Correct the path.") from None
-
-
-def _shown(place: Path, real: Path) -> str:
-    return repr(str(place)) if place == real else f"{str(place)!r} (a link to {str(real)!r})"

@@ -11,6 +11,7 @@ from contracts.hyperparameter_specialist import LearningRateSuggested, SearchCom
 from contracts.request import read_request
 from contracts.request.search import RangeTest
 from contracts.session import Session
+from runtime import allowed, initial
 from runtime.profiles import torch_profile
 from runtime.workloads import Workloads
 
@@ -25,14 +26,18 @@ async def test_range(test: RangeTest, bench: Bench) -> None:
     if bench.cancelled or dataset is None:
         await bench.say(_no_data(source, bench.cancelled))
         return
+    ground = bench.ground
+    roots = allowed.roots(ground.home, ground.settings)
     device = "cuda" if request["training"]["device"] == "cuda" else "cpu"
     args = {
         "request": request,
-        "dataset": str(bench.ground.blobs.root / "datasets" / dataset.root),
+        "dataset": str(ground.blobs.root / "datasets" / dataset.root),
+        "blobs": str(ground.blobs.root),
+        "initial": await initial.bring(request, roots, ground.blobs, bench.own.id, ground.children),
         "low": test.low,
         "high": test.high,
         "steps": test.steps,
-        "workloads": [one.as_json() for one in Workloads(bench.ground.home.root).needed(request)],
+        "workloads": [one.as_json() for one in Workloads(ground.home.root).needed(request)],
         "seal": {"profile": "exact", "threads": 1},
     }
     answer = await bench.ask(JOB, args, torch_profile(1, device))

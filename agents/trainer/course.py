@@ -189,9 +189,11 @@ class Course:
         session = self.now
         dataset = str(self.dataset)
         named = self._workloads()
-        resolved = session.claim.resolved if session.claim else None
-        if resolved is None:
-            resolved = await self._machine.resolve(session, dataset, named)
+        if session.claim:
+            resolved, initial = session.claim.resolved, session.claim.initial
+        else:
+            initial = await self._machine.bring(session)
+            resolved = await self._machine.resolve(session, dataset, named, initial)
         who = await self._machine.identity(
             threads=resolved["threads"],
             device=resolved["device"],
@@ -219,6 +221,7 @@ class Course:
             families=who["families"],
             environment=who["environment"],
             sources={one["name"]: one["digest"] for one in named},
+            initial=initial,
         )
         await self._voice(claim, epoch=epoch)
         self.epoch = epoch
@@ -259,6 +262,7 @@ class Course:
             "verify": not self._verified,
             "blobs": str(self._ground.blobs.root),
             "resume": None,
+            "initial": session.claim.initial,
             "evaluations": [[seen.step, seen.values[seen.metric].hex()] for seen in path],
             "workloads": self._workloads(),
         }

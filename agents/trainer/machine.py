@@ -8,6 +8,7 @@ from typing import Any
 
 from contracts.errors import SwarmError
 from contracts.session import Session
+from runtime import allowed, initial
 from runtime.ground import Ground
 from runtime.profiles import torch_profile
 
@@ -46,10 +47,19 @@ class Machine:
                 self._identities[key] = await self._ask("agents.trainer.jobs.plan:identify", args, threads, device)
             return self._identities[key]
 
-    async def resolve(self, session: Session, dataset: str, named: list[dict[str, str]]) -> dict[str, Any]:
+    async def bring(self, session: Session) -> str | None:
+        """The blob of the weights that the session's request names, read from their file now; None when it has none."""
+        ground = self._ground
+        roots = allowed.roots(ground.home, ground.settings)
+        return await initial.bring(session.request, roots, ground.blobs, session.id, ground.children)
+
+    async def resolve(
+        self, session: Session, dataset: str, named: list[dict[str, str]], begun: str | None
+    ) -> dict[str, Any]:
         """Every `auto` of the session's request as a number."""
         device = session.request["training"]["device"]
         args = {"request": session.request, "dataset": dataset, "device": device, "workloads": named}
+        args |= {"blobs": str(self._ground.blobs.root), "initial": begun}
         answer = await self._ask("agents.trainer.jobs.plan:main", args, 1, "cpu" if device == "auto" else device)
         resolved: dict[str, Any] = answer["resolved"]
         return resolved

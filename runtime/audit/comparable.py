@@ -64,6 +64,12 @@ def dataset(session: Session, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
     return (place, "") if root and (place / "manifest.json").is_file() else (None, f"dataset {root}, which is not here")
 
 
+def initial(session: Session, blobs: DirectoryBlobs) -> str:
+    """What is missing of the weights that the session begins with."""
+    digest = session.claim.initial if session.claim else None
+    return f"weights to begin with, blob {digest}, which is not here" if digest and not blobs.has(digest) else ""
+
+
 def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
     """Everything in the trainer's lane that does not follow from what others said, or from itself."""
     facts = list(facts)
@@ -89,6 +95,9 @@ def _claims(facts: list[Fact], session: Session, resolved: Mapping[str, Any] | N
     for fact, claim in known:
         if session.dataset and claim.dataset != session.dataset.root:
             message = f"it claims dataset {claim.dataset}, and {session.dataset.root} was prepared"
+            yield Divergence(fact.position, fact.seq, fact.name, message)
+        if claim.initial != known[0][1].initial:
+            message = f"it begins with blob {claim.initial}, and the first claim with {known[0][1].initial}"
             yield Divergence(fact.position, fact.seq, fact.name, message)
         wanted = known[0][1].resolved if resolved is None else resolved
         wrong = sorted(

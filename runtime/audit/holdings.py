@@ -63,6 +63,8 @@ def named(state: Session) -> Iterator[tuple[str, str]]:
         yield f"export {made.filename}", made.blob
     for name, digest in (state.claim.sources if state.claim else {}).items():
         yield f"source {name}", digest
+    if state.claim and state.claim.initial:
+        yield "weights to begin with", state.claim.initial
     if state.sealed:
         yield from ((name, state.sealed.members[name]) for name in FURNITURE if name in state.sealed.members)
 

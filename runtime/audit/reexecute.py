@@ -11,7 +11,7 @@ import orjson
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingCompleted, WindowRecorded
-from runtime import reported
+from runtime import initial, reported
 from runtime.audit import compared
 from runtime.engine import checkpoint, seal
 from runtime.engine.control import Control
@@ -21,6 +21,7 @@ from runtime.engine.fingerprint import fingerprint
 from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.resolve import resolve
+from runtime.engine.state import Tensors
 from runtime.job import Job
 from runtime.workloads import enlist
 
@@ -37,15 +38,13 @@ def identity(job: Job) -> dict[str, Any]:
         return about | {"resolved": None}
     enlist(job.args["workloads"])
     plan, dataset = Plan.from_json(job.args["plan"]), Dataset.open(Path(job.args["dataset"]), verify=False)
-    return about | {"resolved": _resolved(plan, dataset)}
+    return about | {"resolved": _resolved(plan, dataset, initial.tensors(job.args))}
 
 
-def _resolved(plan: Plan, dataset: Dataset) -> dict[str, Any] | None:
-    """None when weights to begin with, which are not at hand, have a say in it."""
-    if plan.resolved.initial:
-        return None
+def _resolved(plan: Plan, dataset: Dataset, begun: Tensors | None) -> dict[str, Any]:
+    cuda = plan.resolved.device == "cuda"
     try:
-        found = resolve(plan.request, dataset.facts, cores=1, cuda=plan.resolved.device == "cuda")
+        found = resolve(plan.request, dataset.facts, cores=1, cuda=cuda, initial=begun)
     except InvalidRequest as error:
         return {"refused": error.message}
     # How many threads there are is the one number that the first claim's machine has a say in.
@@ -67,7 +66,7 @@ def begun(args: Mapping[str, Any], span: Mapping[str, Any], kind: type[R] = Run)
     plan = Plan.from_json(args["plan"])
     dataset = Dataset.open(Path(args["dataset"]), verify=False)
     if span["start"] is None:
-        return kind.start(plan, dataset)
+        return kind.start(plan, dataset, initial=initial.tensors(args))
     data = DirectoryBlobs(Path(args["blobs"])).get(span["start"]["blob"])
     kept = checkpoint.unpack(data, state_root=span["start"]["state_root"])
     seen = [(step, float.fromhex(value)) for step, value in span["evaluations"]]

@@ -178,10 +178,11 @@ class Bench:
         session, blobs = self.material.session, self.material.blobs
         self.workloads, missing = comparable.code(session, self.material.home, blobs, trusted=self.asked.trust_code)
         place, absent = comparable.dataset(session, blobs)
-        missing += [absent] if absent else []
+        missing += [one for one in (absent, comparable.initial(session, blobs)) if one]
         plan = plan_of(session, 1) if not missing else None
         claimed = session.claim.resolved if session.claim else {}
         args = {"device": claimed["device"], "precision": claimed["precision"], "plan": plan, "dataset": str(place)}
+        args |= self._weights
         self._here = await self.job("runtime.audit.reexecute:identity", args)
         self.resolved = self._here.pop("resolved")
         return comparable.differences(self.material.kept.history.facts, self._here) + missing
@@ -241,7 +242,13 @@ class Bench:
         path.write_bytes(orjson.dumps(span.as_json()))
         place, _ = comparable.dataset(self.material.session, self.material.blobs)
         plan = plan_of(self.material.session, span.segments)
-        return {"span": str(path), "plan": plan, "dataset": str(place), "blobs": str(self.material.blobs.root)}
+        return {"span": str(path), "plan": plan, "dataset": str(place)} | self._weights
+
+    @property
+    def _weights(self) -> dict[str, Any]:
+        """Where jobs find the weights that spans begin with."""
+        initial = self._claim.initial if self._claim else None
+        return {"blobs": str(self.material.blobs.root), "initial": initial}
 
     async def job(self, function: str, args: dict[str, Any]) -> dict[str, Any]:
         """Run one job of an audit to its end."""

@@ -51,7 +51,8 @@ def blobs(state: Session, section: str) -> list[str]:
         case "exports":
             return [made.blob for _, made in state.exports]
         case "checkpoints":
-            return [kept.written.blob for kept in state.checkpoints if kept.usable]
+            begun = [state.claim.initial] if state.claim and state.claim.initial else []
+            return [*begun, *(kept.written.blob for kept in state.checkpoints if kept.usable)]
     return []
 
 

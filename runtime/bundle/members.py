@@ -21,6 +21,7 @@ def of(session: Session) -> dict[str, str]:
         found["dataset"] = session.dataset.root
     if session.claim:
         found |= {f"source/{name}": digest for name, digest in session.claim.sources.items()}
+        found |= {"initial": session.claim.initial} if session.claim.initial else {}
     for number, (_, made) in enumerate(session.exports, 1):
         found[f"export/{number}/{made.filename}"] = made.blob
     for kept in session.checkpoints:

@@ -656,12 +656,14 @@ def blobs_of(events: list[Event]) -> dict[str, dict[str, str]]:
     """What the events name, by section: the name that the seal gives it, and its digest."""
     found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
     written: list[tuple[tuple[int, int], str]] = []
+    begun: dict[str, str] = {}
     for event in events:
         said = event.data
         if said is None:
             continue
         if event.name == "training.claimed":
             found["sources"] = {f"source/{name}": digest for name, digest in said["sources"].items()}
+            begun = {"initial": said["initial"]} if said.get("initial") else {}
         elif event.name == "model.exported":
             found["exports"][f"export/{len(found['exports']) + 1}/{said['filename']}"] = said["blob"]
         elif event.name == "dataset.prepared":
@@ -670,7 +672,7 @@ def blobs_of(events: list[Event]) -> dict[str, dict[str, str]]:
             written.append(((said["segment"], said["step"]), said["blob"]))
         elif event.name in ("checkpoint.pruned", "checkpoint.corrupt"):
             written = [one for one in written if one[0] != (said["segment"], said["step"])]
-    found["checkpoints"] = {f"checkpoint/{segment}/{step}": blob for (segment, step), blob in written}
+    found["checkpoints"] = begun | {f"checkpoint/{segment}/{step}": blob for (segment, step), blob in written}
     return found
 
 

@@ -44,6 +44,8 @@ def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[
 
 
 async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+    from bus.blobs import DirectoryBlobs
+    from runtime import allowed, initial
     from runtime.children import Children
     from runtime.profiles import torch_profile
     from runtime.workloads import Workloads
@@ -54,16 +56,19 @@ async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="swarm-check-") as folder:
             store = Path(folder)
             args = {"data": asked["data"], "session": "", "store": folder, "workloads": named}
-            args["roots"] = [str(call.home.root.parent), *call.settings.data_roots]
+            roots = allowed.roots(call.home, call.settings)
+            args["roots"] = [str(root) for root in roots]
             args["trusted"] = list(call.settings.trusted_data)
             prepared = await _ask(children, PREPARE, args, torch_profile(), "prepare", store)
             _refuse(prepared.get("problems", ()))
             dataset = str(store / prepared["root"])
-            args = {"request": asked, "dataset": dataset, "device": asked["training"]["device"], "workloads": named}
+            begun = await initial.bring(asked, roots, DirectoryBlobs(store), "check", children)
+            about = {"dataset": dataset, "workloads": named, "blobs": folder, "initial": begun}
+            args = about | {"request": asked, "device": asked["training"]["device"]}
             resolved = (await _ask(children, RESOLVE, args, torch_profile(), "probe", store))["resolved"]
             plan = {"request": asked, "resolved": resolved, "changes": []}
             sealed = {"threads": resolved["threads"], "profile": resolved["profile"]}
-            args = {"seal": sealed, "plan": plan, "dataset": dataset, "workloads": named}
+            args = about | {"seal": sealed, "plan": plan}
             profile = torch_profile(resolved["threads"], resolved["device"])
             probed = await _ask(children, PROBE, args, profile, "probe", store)
     finally:

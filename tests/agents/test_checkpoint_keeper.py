@@ -8,7 +8,6 @@ import pytest
 import pytest_asyncio
 import torch
 
-from agents.checkpoint_keeper import references
 from agents.checkpoint_keeper.agent import CheckpointKeeper
 from bus.blobs import digest_of
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
@@ -25,7 +24,7 @@ from contracts.trainer import (
     WindowRecorded,
 )
 from contracts.validator import CheckpointValidated, ValidationFailed
-from runtime import retention
+from runtime import references, retention
 from runtime.children import Children
 from runtime.engine import checkpoint
 from runtime.history import History

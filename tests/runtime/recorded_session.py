@@ -20,11 +20,12 @@ class FootprintEstimated(Event, wire="footprint.estimated"):
 
 
 def full_session(recorded: RecordedHome, *, seal: bool = True, guest: bool = True) -> str:
-    """From genesis to seal: rows, user code, kept and pruned checkpoints, two exports, a guest's word, notes."""
+    """From genesis to seal: rows, code, first weights, kept and pruned checkpoints, two exports, a guest, notes."""
     session = recorded.requested()
     recorded.say(session, "data_manager", prepared(recorded))
     sources = {f"mine/{name}.py": recorded.blobs.put(f"# {name}\n".encode()) for name in ("model", "data")}
-    recorded.say(session, "trainer", claimed().model_copy(update={"sources": sources}))
+    begun = recorded.blobs.put(b"weights to begin with")
+    recorded.say(session, "trainer", claimed().model_copy(update={"sources": sources, "initial": begun}))
     for n in range(6):
         recorded.say(session, "trainer", window(50 * n, 50 * n + 50), evaluated(50 * n + 50, 0.5 / (n + 1)))
         recorded.say(session, "trainer", written(recorded, 50 * n + 50))

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.checkpoint_keeper import references
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
+from runtime import references
 from runtime.engine import checkpoint
 from runtime.job import Job
 

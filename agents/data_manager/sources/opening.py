@@ -7,7 +7,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from agents.data_manager.allowed import folder, opened, opened_binary, within
+from agents.data_manager.allowed import folder, opened, opened_binary
 from agents.data_manager.sources.array_file import ArrayFile
 from agents.data_manager.sources.bundled import Bundled
 from agents.data_manager.sources.csv_text import CsvText
@@ -23,6 +23,7 @@ from agents.data_manager.sources.table_file import TableFile
 from agents.data_manager.sources.workload import OwnRows
 from agents.data_manager.table import Around, Source
 from contracts.request import data as sections
+from runtime.allowed import within
 
 
 @singledispatch

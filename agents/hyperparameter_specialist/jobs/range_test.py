@@ -9,11 +9,13 @@ from typing import Any
 
 from agents.hyperparameter_specialist import curve
 from contracts.request import Request
+from runtime import initial
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.resolve import resolve
+from runtime.engine.state import Tensors
 from runtime.job import Job
 from runtime.workloads import enlist
 
@@ -27,13 +29,16 @@ def main(job: Job) -> dict[str, Any]:
     enlist(job.args["workloads"])
     dataset = Dataset.open(Path(job.args["dataset"]))
     request = Request.model_validate(job.args["request"])
-    tried, losses = sweep(request, dataset, job.args["low"], job.args["high"], job.args["steps"])
+    low, high, steps = (job.args[name] for name in ("low", "high", "steps"))
+    tried, losses = sweep(request, dataset, low, high, steps, initial.tensors(job.args))
     return {"rates": [one.hex() for one in tried], "losses": [float(one).hex() for one in losses]}
 
 
-def sweep(request: Request, dataset: Dataset, low: float, high: float, steps: int) -> tuple[list[float], list[float]]:
+def sweep(
+    request: Request, dataset: Dataset, low: float, high: float, steps: int, begun: Tensors | None = None
+) -> tuple[list[float], list[float]]:
     """The rates that were tried and the loss at each; it ends soon after the loss has left all bounds."""
-    run = Run.start(_plan(request, dataset, low, high, steps), dataset)
+    run = Run.start(_plan(request, dataset, low, high, steps, begun), dataset, initial=begun)
     losses: list[float] = []
     while not run.finished and curve.broken(losses) is None:
         window = run.advance().window
@@ -42,13 +47,13 @@ def sweep(request: Request, dataset: Dataset, low: float, high: float, steps: in
     return curve.rates(low, high, steps)[: len(losses)], losses
 
 
-def _plan(request: Request, dataset: Dataset, low: float, high: float, steps: int) -> Plan:
+def _plan(request: Request, dataset: Dataset, low: float, high: float, steps: int, begun: Tensors | None) -> Plan:
     optimizer = request.optimizer.model_copy(update={"learning_rate": low})
     stopping = request.early_stopping.model_copy(update={"enabled": False})
     constant = Request.model_fields["schedule"].get_default()
     swept = request.model_copy(update={"optimizer": optimizer, "schedule": constant, "early_stopping": stopping})
     resolved = replace(
-        resolve(swept, dataset.facts, cores=1, cuda=request.training.device == "cuda"),
+        resolve(swept, dataset.facts, cores=1, cuda=request.training.device == "cuda", initial=begun),
         steps_total=steps,
         window=WINDOW,
         every_steps=NEVER,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from contracts.request import Request
+from runtime import initial
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.fingerprint import fingerprint
@@ -26,7 +27,8 @@ def main(job: Job) -> dict[str, Any]:
     dataset = Dataset.open(Path(job.args["dataset"]), verify=True)
     cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"resolved": resolve(request, dataset.facts, cores=cores, cuda=cuda).as_json()}
+    begun = initial.tensors(job.args)
+    return {"resolved": resolve(request, dataset.facts, cores=cores, cuda=cuda, initial=begun).as_json()}
 
 
 def identify(job: Job) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import orjson
 from agents.trainer.jobs.spent import Spent
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event
-from runtime import reported
+from runtime import initial, reported
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
@@ -76,7 +76,7 @@ def _begin(job: Job) -> Run:
     dataset = Dataset.open(Path(job.args["dataset"]), verify=job.args["verify"])
     resume = job.args["resume"]
     if resume is None:
-        return Run.start(plan, dataset)
+        return Run.start(plan, dataset, initial=initial.tensors(job.args))
     kept = checkpoint.unpack(Path(resume["path"]).read_bytes(), state_root=resume["state_root"])
     evaluations = [(step, float.fromhex(value)) for step, value in job.args["evaluations"]]
     control = Control.of(plan.request.early_stopping).after_all(evaluations)

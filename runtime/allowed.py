@@ -1,0 +1,83 @@
+"""Which files a request may name: what lies in folders that this machine's owner has opened to it, and is no pickle."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+from contracts.errors import InvalidRequest, Problem
+from runtime.home import Home
+from runtime.settings import Settings
+
+PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy", ".npz", ".dill")
+
+
+def roots(home: Home, settings: Settings) -> list[Path]:
+    """The folders out of which a request may name files: beside the home, and where the settings say so."""
+    return [home.root.parent, *(Path(root).absolute() for root in settings.data_roots)]
+
+
+def within(real: Path, roots: Sequence[Path]) -> bool:
+    """Whether a link-free path lies in one of the folders."""
+    return any(real.is_relative_to(root.resolve()) for root in roots)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A path as a request names it, at a place in the request; `instead` is what to do about a pickle."""
+
+    path: str
+    where: str
+    instead: str
+
+    def opened(self, roots: Sequence[Path], *, suffix: str = "") -> BufferedReader:
+        """The file, once it is known to be allowed; `suffix` is one that pickles have and this format shares."""
+        real = self.allowed(roots, suffix=suffix)
+        # A pipe would block for ever when opened, so what it is comes first; the link-free path cannot be swapped for
+        # one outside by somebody who may not write in the allowed folders.
+        try:
+            if not stat.S_ISREG(real.stat().st_mode):
+                raise self._unusable(f"{str(real)!r} is not a regular file", "Name a file.")
+            return real.open("rb")
+        except OSError as error:
+            raise self._unusable(f"cannot read {str(real)!r}: {error.strerror}", "Make it readable.") from None
+
+    def folder(self, roots: Sequence[Path]) -> Path:
+        """The folder, once it is known to be allowed."""
+        real = self.allowed(roots)
+        if not real.is_dir():
+            raise self._unusable(f"{str(real)!r} is not a folder", "Name the one with a folder per category.")
+        return real
+
+    def allowed(self, roots: Sequence[Path], *, suffix: str = "") -> Path:
+        """The place without links; raises `InvalidRequest` when requests may not read it."""
+        place = Path(self.path)
+        if not place.is_absolute():
+            cure = f"Write the whole path, such as /data/{place.name}."
+            raise self._unusable(f"{self.path!r} is not an absolute path", cure)
+        if place.suffix.lower() in PICKLES and place.suffix.lower() != suffix:
+            reason = "loading a pickle runs whatever code is in it"
+            raise self._unusable(f"{self.path!r} is a pickle or may hold one, and {reason}", self.instead)
+        real = self._resolved(place)
+        if not within(real, roots):
+            names = ", ".join(str(root) for root in roots)
+            cure = f"Start with `--data-root {real.parent}`, or move the file; allowed now: {names}."
+            raise self._unusable(f"{_shown(place, real)} is outside the folders that requests may read", cure)
+        return real
+
+    def _resolved(self, place: Path) -> Path:
+        try:
+            return place.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "its links form a ring"
+            raise self._unusable(f"cannot read {str(place)!r}: {reason}", "Correct the path.") from None
+
+    def _unusable(self, message: str, cure: str) -> InvalidRequest:
+        return InvalidRequest([Problem(self.where, message, cure)])
+
+
+def _shown(place: Path, real: Path) -> str:
+    return repr(str(place)) if place == real else f"{str(place)!r} (a link to {str(real)!r})"
