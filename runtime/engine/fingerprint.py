@@ -20,6 +20,8 @@ from runtime.engine.chance import reseed, uniform
 from runtime.engine.digest import root
 from runtime.engine.precision import computing
 
+UNABLE = "unable"
+
 Made = Callable[..., Tensor]
 Family = Callable[[Made], Tensor]
 
@@ -39,9 +41,20 @@ class Fingerprint:
         return sorted(name for name in {*self.families, *other} if self.families.get(name) != other.get(name))
 
 
+def present(device: str) -> bool:
+    """Whether this machine has such a device."""
+    return device == "cpu" or torch.cuda.is_available()
+
+
 def fingerprint(device: str = "cpu", precision: str = "fp32") -> Fingerprint:
-    """Measure this process as it is set up now; it leaves torch's generators reseeded."""
-    families = {name: _measured(name, family, device, precision) for name, family in FAMILIES.items()}
+    """Measure this process as it is set up now; it leaves torch's generators reseeded.
+
+    Without the device there is nothing to measure, and the fingerprint is that of no machine which has one.
+    """
+    if not present(device):
+        absent = {f"{device} device": "absent"}
+        return Fingerprint(str(blake3(repr(absent).encode()).hexdigest()), absent, device, precision, 0)
+    families = {name: _measured(family, device, precision) for name, family in FAMILIES.items()}
     families["libm"] = _libm()
     threads = torch.get_num_threads()
     listed = "".join(f"{name}={value};" for name, value in sorted(families.items()))
@@ -49,7 +62,20 @@ def fingerprint(device: str = "cpu", precision: str = "fp32") -> Fingerprint:
     return Fingerprint(str(blake3(about.encode()).hexdigest()), families, device, precision, threads)
 
 
-def _measured(name: str, family: Family, device: str, precision: str) -> str:
+def _measured(family: Family, device: str, precision: str) -> str:
+    """The digest of a family's answer and gradients; `unable` where this machine has no kernel for it.
+
+    What trains with such a family fails there by itself; a machine that has no use for it need not fail.
+    """
+    try:
+        return _rounded(family, device, precision)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except RuntimeError:
+        return UNABLE
+
+
+def _rounded(family: Family, device: str, precision: str) -> str:
     """The digest of a family's answer and of the gradients of everything it made."""
     made: list[Tensor] = []
 

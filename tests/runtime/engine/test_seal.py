@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from runtime.engine import fingerprint as prints
 from runtime.engine import seal
 
 MEASURE = """
@@ -52,6 +54,24 @@ def test_two_processes_have_one_fingerprint_of_about_forty_families_in_less_than
 def test_threads_and_precision_show_in_the_fingerprint(usual):
     digests = {usual[0], measured(threads=2)[0], measured(precision="bf16")[0]}
     assert len(digests) == 3
+
+
+def test_a_family_that_a_machine_has_no_kernel_for_is_named_and_the_others_are_measured(monkeypatch):
+    def fails(make):
+        raise RuntimeError("could not create a primitive descriptor")
+
+    whole = prints.fingerprint()
+    monkeypatch.setattr(prints, "FAMILIES", prints.FAMILIES | {"softmax": fails})
+    found = prints.fingerprint()
+    assert found.families == whole.families | {"softmax": prints.UNABLE}
+    assert found.digest != whole.digest
+
+
+def test_the_fingerprint_of_a_device_that_is_absent_is_nobodys(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = prints.fingerprint("cuda")
+    assert found.families == {"cuda device": "absent"}
+    assert found.digest != prints.fingerprint().digest
 
 
 def test_what_would_choose_other_kernels_does_not_come_in():
