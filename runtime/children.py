@@ -24,8 +24,11 @@ log = structlog.get_logger()
 _PATIENCE = 5.0
 """Seconds in which a zygote has ended a job; one that needs longer does not answer."""
 
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT")
-_GPU = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME")
+_KEPT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT"),
+    # Whoever asks on the CPU whether there is a GPU must see as many as whoever trains on one.
+    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,7 @@ class Running(NamedTuple):
 
 def sealed_environment(profile: Profile) -> dict[str, str]:
     """The whole environment of a zygote: what bits depend on is fixed, and little else is let in."""
-    kept = _KEPT + (_GPU if profile.device != "cpu" else ())
-    return {name: os.environ[name] for name in kept if name in os.environ} | {
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {
         "OMP_NUM_THREADS": str(profile.threads),
         "MKL_NUM_THREADS": str(profile.threads),
         "OMP_DYNAMIC": "FALSE",
