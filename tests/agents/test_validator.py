@@ -211,6 +211,19 @@ async def test_other_bits_with_another_fingerprint_are_not_comparable_and_name_t
     assert verdict.details["control"]["families"] == [name]
 
 
+async def test_without_the_device_that_trained_a_checkpoint_is_judged_and_not_comparable(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    trained = await train(place, DIABETES)
+    _forge(trained)
+    resolved = trained.told["claim"]["resolved"] | {"device": "cuda"}
+    trained.claim(trained.told["claim"] | {"resolved": resolved, "fingerprint": "0" * 64})
+    (verdict,) = await trained.judged(trained.written("final"))
+    assert verdict.control == "not-comparable"
+    assert verdict.details["control"]["reason"] == "another numeric fingerprint"
+
+
 async def test_other_engine_bits_are_not_comparable(place: Place) -> None:
     trained = await train(place, DIABETES)
     _forge(trained)

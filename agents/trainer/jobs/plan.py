@@ -13,7 +13,7 @@ from contracts.request import Request
 from runtime import initial
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
-from runtime.engine.fingerprint import fingerprint
+from runtime.engine.fingerprint import fingerprint, present
 from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.resolve import resolve
 from runtime.job import Job
@@ -39,18 +39,30 @@ def identify(job: Job) -> dict[str, Any]:
         "fingerprint": found.digest,
         "families": dict(found.families),
         "engine_bits": ENGINE_BITS,
-        "environment": _environment(),
+        "environment": _environment(job.args["device"]),
     }
 
 
-def _environment() -> dict[str, str]:
-    return {
+def _environment(device: str) -> dict[str, str]:
+    about = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu": _cpu_model(),
         "isa": torch.backends.cpu.get_cpu_capability(),
+    }
+    return about | (_gpu() if device != "cpu" and present(device) else {})
+
+
+def _gpu() -> dict[str, str]:
+    about = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "gpu": about.name,
+        "gpu_capability": f"{about.major}.{about.minor}",
+        "gpu_multiprocessors": str(about.multi_processor_count),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from contracts.request import Request
 from runtime.engine import checkpoint, seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
-from runtime.engine.fingerprint import fingerprint
+from runtime.engine.fingerprint import fingerprint, present
 from runtime.engine.learner import Learner
 from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.plan import Resolved
@@ -30,7 +31,7 @@ class Compared(NamedTuple):
 def main(job: Job) -> dict[str, Any]:
     """The fields of `CheckpointValidated` that the arguments do not hold already; exact floats as hex."""
     args = job.args
-    resolved = Resolved(**args["claim"]["resolved"])
+    resolved = _here(Resolved(**args["claim"]["resolved"]))
     seal.apply(threads=resolved.threads, profile=resolved.profile)
     enlist(args["workloads"])
     blobs, request = DirectoryBlobs(Path(args["blobs"])), Request.model_validate(args["request"])
@@ -48,6 +49,11 @@ def main(job: Job) -> dict[str, Any]:
         "control": compared.control,
         "details": details | {"control": compared.about},
     }
+
+
+def _here(claimed: Resolved) -> Resolved:
+    """The claim's numbers; where its device is absent the CPU judges, which is worth knowing and not comparable."""
+    return claimed if present(claimed.device) else replace(claimed, device="cpu")
 
 
 def _details(judge: Judge, model: Any, learner: Learner, dataset: Dataset, split: str) -> dict[str, Any]:
