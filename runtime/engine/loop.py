@@ -46,6 +46,7 @@ class Run:
         self.control = control or Control.of(plan.request.early_stopping)
         self._works = Works.of(plan, dataset, initial)
         self._judge = Judge(self._works.learner, plan.resolved, dataset)
+        self._mirror = state.Mirror()
         self._concluded = step > 0 and self.finished
 
     @classmethod
@@ -115,7 +116,7 @@ class Run:
 
     def weights_digest(self) -> str:
         """The root over parameters and buffers as they are now."""
-        return digest.root(state.weights(self._works.model))
+        return digest.root(self._mirror.of(state.weights(self._works.model)))
 
     def _train(self, last: int) -> Window:
         first, resolved = self.step, self.plan.resolved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import torch
@@ -32,10 +32,30 @@ def aliases(model: nn.Module) -> dict[str, str]:
 
 
 def copied(tensors: Tensors, into: Tensors | None = None) -> dict[str, Tensor]:
-    """A copy on the CPU, into given buffers where names and shapes are the same (no new memory)."""
+    """A copy on the CPU, into given buffers where names and shapes are the same (no new memory).
+
+    What comes from a device goes into memory that the device writes to by itself, and is waited for once for all.
+    """
     into = into or {}
     with torch.no_grad():
-        return {name: _copy(tensor, into.get(name)) for name, tensor in tensors.items()}
+        found = {name: _copy(tensor, into.get(name)) for name, tensor in tensors.items()}
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.synchronize()
+    return found
+
+
+class Mirror:
+    """What the CPU sees of tensors that are looked at again and again: themselves, or copies in memory that is kept."""
+
+    def __init__(self) -> None:
+        self._kept: Tensors = {}
+
+    def of(self, tensors: Tensors) -> Tensors:
+        """Tensors with these names and bytes; they are only to be read, and only until the next ones are asked for."""
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            self._kept = copied(tensors, self._kept)
+            return self._kept
+        return tensors
 
 
 def restore(alive: Tensors, stored: Tensors) -> None:
@@ -54,18 +74,21 @@ def restore(alive: Tensors, stored: Tensors) -> None:
 
 def finite(tensors: Tensors) -> bool:
     """Whether no floating-point tensor holds NaN or infinity."""
-    return all(_finite(one) for one in tensors.values() if one.is_floating_point())
+    numbers = [one.detach() for one in tensors.values() if one.is_floating_point()]
+    devices = {one.device for one in numbers}
+    return all(_finite([one for one in numbers if one.device == device]) for device in devices)
 
 
-def _finite(tensor: Tensor) -> bool:
-    """A finite sum has finite terms; only one that is not (it may have overflowed) needs a closer look."""
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+def _finite(tensors: Sequence[Tensor]) -> bool:
+    """Finite sums have finite terms; only one that is not (it may have overflowed) makes a closer look necessary."""
+    sums = torch.stack([one.sum().double() for one in tensors])
+    return bool(torch.isfinite(sums).all()) or all(bool(torch.isfinite(one).all()) for one in tensors)
 
 
 def _copy(tensor: Tensor, into: Tensor | None) -> Tensor:
-    if into is not None and into.shape == tensor.shape and into.dtype == tensor.dtype:
-        return into.copy_(tensor)
-    return tensor.detach().to("cpu", copy=True).contiguous()
+    if into is None or into.shape != tensor.shape or into.dtype != tensor.dtype:
+        into = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return into.copy_(tensor.detach(), non_blocking=tensor.is_cuda)
 
 
 def _named(model: nn.Module) -> chain[tuple[str, Tensor]]:
