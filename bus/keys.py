@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def signer_of(role: str, pem: bytes, path: Path) -> Signer:
     except (ValueError, binascii.Error):
         secret = None
     if not isinstance(secret, Ed25519PrivateKey):
-        raise NotVerified(f"{path} holds no Ed25519 key.", cure="Restore the file, or rotate the key.")
+        raise NotVerified(f"{path} holds no Ed25519 key.", cure="Restore the file, or: swarm keys rotate ROLE")
     return Signer(role, secret)
 
 
@@ -122,25 +123,15 @@ class KeyStore:
 
     def create(self, role: str) -> Signer:
         """A new key for the role, on disk before it is returned; `Refused` when there is one already."""
-        signer = new_signer(role)
-        pem = signer._secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # noqa: SLF001 - the store is where the secret may be written
-        self._write_once(self._path(role), pem)
-        return signer
+        return self._keep(new_signer(role), self._path(role))
 
     def load(self, role: str) -> Signer:
         """The role's key; `NotFound` when there is none, `Refused` when others could have read it."""
-        return signer_of(role, self.pem(role), self._path(role))
+        return self._read(role, self._path(role))
 
     def pem(self, role: str) -> bytes:
         """The role's key as text, for whoever takes it along; raises as `load` does."""
-        path = self._path(role)
-        try:
-            self._guard()
-            return read_private(path)
-        except FileNotFoundError:
-            raise NotFound(
-                f"there is no key for {role!r} in {self.directory}.", cure="Run `swarm up` once to create the keys."
-            ) from None
+        return self._secret(role, self._path(role))
 
     def ensure(self, role: str) -> Signer:
         """The role's key, created when there is none; two that race get the same one."""
@@ -154,7 +145,37 @@ class KeyStore:
 
     def forget(self, role: str) -> None:
         """Delete the role's key: for one that was revoked, so that the next `ensure` makes another."""
-        self._path(role).unlink(missing_ok=True)
+        for path in (self._path(role), self._next(role)):
+            path.unlink(missing_ok=True)
+
+    def prepare(self, role: str) -> Signer:
+        """The key that is to follow the role's, kept beside it until `promote`; prepared once, it stays the same."""
+        if not self._next(role).exists():
+            self._keep(new_signer(role), self._next(role))
+        return self._read(role, self._next(role))
+
+    def pem_to_follow(self, role: str) -> bytes:
+        """The prepared key as text; raises as `load` does."""
+        return self._secret(role, self._next(role))
+
+    def awaiting(self) -> tuple[str, ...]:
+        """The roles for which a key was prepared that has not taken its place yet, sorted."""
+        return tuple(sorted(path.stem for path in self.directory.glob("*.next")))
+
+    def promote(self, role: str) -> None:
+        """Let the prepared key take the place of the role's, whose secret is gone then; nothing when there is none."""
+        with suppress(FileNotFoundError):
+            self._next(role).replace(self._path(role))
+            sync_directory(self.directory)
+
+    def holding(self, role: str, public: str) -> Signer | None:
+        """The key with this public part, the role's or the one that is to follow it; None when it is not here."""
+        for path in (self._next(role), self._path(role)):  # in this order, as one becomes the other meanwhile
+            with suppress(NotFound):
+                found = self._read(role, path)
+                if found.public == public:
+                    return found
+        return None
 
     def roles(self) -> tuple[str, ...]:
         """The roles that have a key here, sorted."""
@@ -190,6 +211,26 @@ class KeyStore:
             raise InvalidInput(f"{role!r} is not the name of a role (a-z 0-9 _ -).", path="role")
         return self.directory / f"{role}.key"
 
+    def _next(self, role: str) -> Path:
+        return self._path(role).with_suffix(".next")
+
+    def _read(self, role: str, path: Path) -> Signer:
+        return signer_of(role, self._secret(role, path), path)
+
+    def _secret(self, role: str, path: Path) -> bytes:
+        try:
+            self._guard()
+            return read_private(path)
+        except FileNotFoundError:
+            raise NotFound(
+                f"there is no key for {role!r} in {self.directory}.", cure="Run `swarm up` once to create the keys."
+            ) from None
+
+    def _keep(self, signer: Signer, path: Path) -> Signer:
+        pem = signer._secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # noqa: SLF001 - the store is where the secret may be written
+        self._write_once(path, pem)
+        return signer
+
     def _guard(self) -> None:
         _private(self.directory, self.directory.stat(), 0o700)
 
@@ -206,7 +247,7 @@ class KeyStore:
             # A hard link fails when the name is taken, where a rename would silently replace another's key.
             os.link(fresh, path)
         except FileExistsError:
-            raise Refused(f"{path} exists already.", cure="Load it, or rotate the key.") from None
+            raise Refused(f"{path} exists already.", cure="Load it, or: swarm keys rotate ROLE") from None
         finally:
             fresh.unlink()
         sync_directory(self.directory)
@@ -216,7 +257,7 @@ def _private(path: Path, status: os.stat_result, wanted: int) -> None:
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise Refused(
             f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}).",
-            cure=f"Run `chmod {wanted:o} {path}`; if others may have read it, rotate the key.",
+            cure=f"Run `chmod {wanted:o} {path}`; if others may have read it: swarm keys rotate ROLE",
             path=str(path),
         )
     if status.st_uid != os.geteuid():

@@ -38,8 +38,13 @@ class WiringError(SwarmError):
 class Say(Protocol[Spoken_contra]):
     """How a course speaks: all events of one call are stored at once or none; returns when they are stored."""
 
-    async def __call__(self, *events: Spoken_contra, epoch: int | None = None) -> tuple[Fact, ...]:
-        """Append the events as one batch, under a claim if one is given, and wait until they are in the fold."""
+    async def __call__(
+        self, *events: Spoken_contra | Callable[[], Spoken_contra], epoch: int | None = None
+    ) -> tuple[Fact, ...]:
+        """Append the events as one batch, under a claim if one is given, and wait until they are in the fold.
+
+        One that holds a signature is given as what makes it, for it is made again when keys change meanwhile.
+        """
         ...
 
 

@@ -150,7 +150,7 @@ def _keys(home: Home, settings: Settings) -> Iterator[Finding]:
     open_ones = [one for one in (home.keys, *home.keys.rglob("*")) if _secret(one) and one.stat().st_mode & 0o077]
     for one in open_ones:
         mode = stat.S_IMODE(one.stat().st_mode)
-        cure = f"chmod go-rwx {one}; if others may have read it, rotate the key."
+        cure = f"chmod go-rwx {one}; if others may have read it: swarm keys rotate ROLE"
         yield Finding("fail", "keys", f"{one} can be read by others (mode {mode:04o})", cure)
     pinned = KeyStore(home.keys).pinned()
     if not pinned:

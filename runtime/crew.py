@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -14,7 +15,7 @@ import structlog
 from bus import notes, subjects
 from bus.admission import Admission
 from bus.blobs import DirectoryBlobs
-from bus.keys import Signer
+from bus.keys import KeyStore, Signer
 from bus.port import Log, Wakes, Wire
 from contracts.envelope import Fact
 from contracts.errors import Refused, SwarmError, Unreachable
@@ -27,6 +28,7 @@ from runtime.copies import Copies
 from runtime.desk import DESK, Desk
 from runtime.ground import Ground
 from runtime.home import Home
+from runtime.keychain import Find, Keychain
 from runtime.presence import Presence
 from runtime.scribe import Occasion, Scribe
 from runtime.settings import Settings
@@ -53,14 +55,15 @@ class Crew:
         instance: str,
         root: str = "",
         keep_copies: bool = True,
+        find_key: Find | None = None,
     ) -> None:
         self.bus = bus
         self.home = home
         self.settings = settings
-        self.keys = dict(keys)
         # One process keeps the files of a home; whoever runs beside it reads the log only.
         self.copies = Copies(home) if keep_copies else None
         self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep if self.copies else None)
+        self.keys = Keychain(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)
         self.children = Children(stall_after=settings.stall_after_seconds)
         self.supervisors: dict[str, Supervisor] = {}
         self.instance = instance
@@ -88,7 +91,7 @@ class Crew:
     def scribe(self, lane: str, role: str | None = None) -> Scribe:
         """The one writer of a lane in this process, signing with the key of `role`."""
         if lane not in self._scribes:
-            signer = self.keys[role or lane]
+            signer = partial(self.keys.__getitem__, role or lane)
             self._scribes[lane] = Scribe(self.bus, self.tail, lane, signer, f"{self.source}/{lane}")
         return self._scribes[lane]
 
@@ -98,6 +101,8 @@ class Crew:
         if self.copies:
             tasks.create_task(self.copies.run(), name="copies")
         await self.tail.caught_up.wait()
+        self.tail.listen(self.keys.hear)
+        self.keys.catch_up()
 
     def employ(self, tasks: asyncio.TaskGroup, agents: Mapping[str, type[Agent]]) -> None:
         """Start these agents, each supervised on its own, and everybody's heartbeats."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 from bus.keys import KeyStore, Signer
 from bus.port import Log
+from contracts.errors import Refused
 from contracts.ids import session_id, uuid8
-from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyringOpened, fingerprint, keyring_session
+from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyringOpened, KeyRotated, fingerprint, keyring_session
 from runtime.roster import BUILT_IN
 from runtime.scribe import Scribe
 from runtime.tail import Tail
@@ -23,20 +25,48 @@ def signers(store: KeyStore) -> dict[str, Signer]:
     return found
 
 
-async def open_keyring(bus: Log, tail: Tail, keys: dict[str, Signer], source: str) -> str:
-    """Open the keyring and admit every role that is not in it yet; returns the keyring's session."""
+async def open_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer], store: KeyStore, source: str) -> str:
+    """Open the keyring, admit every role that has no key in it, and carry out rotations that were only prepared.
+
+    Returns the keyring's session; `Refused` when a key of the store is not the one that the keyring names.
+    """
     root = keys[ROOT]
     session = keyring_session(root.public)
-    scribe = Scribe(bus, tail, ROOT, root, source)
+    scribe = Scribe(bus, tail, ROOT, lambda: root, source)
     if not tail.admission.keyring().root:
         await scribe.say(session, [KeyringOpened(root=root.public, deployment=socket.gethostname())])
     ring = tail.admission.keyring()
-    missing = [role for role in SIGNING if ring.current(role) is None]
-    if missing:
-        await scribe.say(
-            session, [KeyAdmitted(role=role, public=keys[role].public, may_admit=role == DESK) for role in missing]
-        )
+    said: list[KeyAdmitted | KeyRotated] = []
+    for role in SIGNING:
+        if ring.current(role) is None:
+            # A key that has ended is admitted never again.
+            key = store.prepare(role) if keys[role].key_id in ring.keys else keys[role]
+            said.append(admission(role, key))
+    for role in store.awaiting():
+        before, after = ring.current(role), store.prepare(role)
+        if before is not None and before.public != after.public:
+            said.append(KeyRotated(role=role, old=before.id, public=after.public))
+    await scribe.say(session, said)
+    for role in store.awaiting():
+        store.promote(role)
+    _refuse_strangers(tail, keys)
     return session
+
+
+def admission(role: str, key: Signer) -> KeyAdmitted:
+    """How the root admits a key of a built-in role."""
+    return KeyAdmitted(role=role, public=key.public, may_admit=role == DESK)
+
+
+def _refuse_strangers(tail: Tail, keys: Mapping[str, Signer]) -> None:
+    ring = tail.admission.keyring()
+    for role in SIGNING:
+        current = ring.current(role)
+        if current is not None and current.public != keys[role].public:
+            raise Refused(
+                f"the key of {role!r} here is {keys[role].key_id}, and the keyring names {current.id}.",
+                cure=f"Restore keys/{role}.key; if it is lost: swarm keys rotate {role}, then start again.",
+            )
 
 
 def instance_of(keys: dict[str, Signer]) -> str:

@@ -22,6 +22,7 @@ from contracts.request import read_request
 from runtime.archive import Archive, Begun, newest_training
 from runtime.failpoints import failpoint
 from runtime.history import History
+from runtime.locksmith import Locksmith
 from runtime.scribe import Occasion
 from runtime.view import ended, event_line, summary
 from runtime.workloads import Workloads
@@ -47,6 +48,7 @@ class Desk:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
+        self.locksmith = Locksmith(crew)
         self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
         self.verbs: dict[str, Verb] = {
@@ -64,6 +66,9 @@ class Desk:
             "status": self._status,
             "dlq": self._dlq,
             "redrive": self._redrive,
+            "keys": self.locksmith.listed,
+            "rotate": self.locksmith.rotate,
+            "revoke": self.locksmith.revoke,
         }
 
     async def run(self) -> None:

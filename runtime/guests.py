@@ -88,6 +88,12 @@ class Guests:
             if key is not None:
                 await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Occasion())
 
+    def renew(self, lane: str) -> None:
+        """Write a guest's credentials anew, with the key that is to follow its own where one was prepared."""
+        path = credentials(self._crew.home, lane.removeprefix(subjects.GUEST))
+        found = orjson.loads(path.read_bytes())
+        self._write_credentials(found["name"], lane, found["seed"])
+
     async def _admit_key(self, lane: str, public: str, hears: list[str]) -> None:
         ring = self._crew.tail.admission.keyring()
         current = ring.current(lane)
@@ -105,6 +111,8 @@ class Guests:
             "key": self._keys.pem(lane).decode(),
             "root": self._keys.pinned(),
         }
+        if lane in self._keys.awaiting():
+            found["next"] = self._keys.pem_to_follow(lane).decode()
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(orjson.dumps(found, option=orjson.OPT_INDENT_2))

@@ -10,7 +10,7 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ import structlog
 
 from bus import nkeys, subjects
 from bus.jetstream import JetStreamAdmin, connect, connect_admin
-from bus.keys import KeyStore, Signer
+from bus.keys import KeyStore
 from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Refused
@@ -102,19 +102,20 @@ class _Host:
             crew = Crew(bus, self._home, self._settings, keys, instance=instance, root=root)
             crew.tail.keyring = keyring_session(keys[ROOT].public)
             with _signals(self._end):
-                await self._work(crew, admin, keys, ready)
+                await self._work(crew, admin, ready)
 
-    async def _work(self, crew: Crew, admin: JetStreamAdmin, keys: Mapping[str, Signer], ready: Ready) -> None:
+    async def _work(self, crew: Crew, admin: JetStreamAdmin, ready: Ready) -> None:
         agents, here = roster.load_all(), roster.here(self._settings.without)
         guests = Guests(crew, admin, self._broker)
         crew.desk.admit_guest, crew.desk.stored_bytes = guests.admit, admin.stored_bytes
+        crew.desk.locksmith.guests = guests
         reporter = Reporter(crew.tail, crew.home, crew.children, root=KeyStore(self._home.keys).pinned())
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._broker.keep(), name="server")
                 tasks.create_task(asyncio.to_thread(leftovers.remove, crew.home), name="leftovers")
                 await crew.follow(tasks, after=crew.home.tail_after())
-                await deployment.open_keyring(crew.bus, crew.tail, dict(keys), crew.source)
+                await deployment.open_keyring(crew.bus, crew.tail, crew.keys, KeyStore(crew.home.keys), crew.source)
                 for role, kind in agents.items():
                     await admin.consumer(role, wake_subjects(kind))
                 tasks.create_task(crew.desk.run(), name="desk")

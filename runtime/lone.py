@@ -9,6 +9,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -26,6 +27,7 @@ from runtime.agent import Agent
 from runtime.crew import Crew
 from runtime.guests import credentials
 from runtime.home import Home
+from runtime.keychain import Find
 from runtime.roster import BUILT_IN
 from runtime.settings import Settings
 
@@ -44,6 +46,8 @@ class Pass:
     signer: Signer
     root: str
     """The fingerprint of the root key under which it reads the log."""
+    find: Find
+    """Where the key that follows its own would be."""
 
 
 def pass_of(settings: Settings, name: str) -> Pass:
@@ -53,7 +57,8 @@ def pass_of(settings: Settings, name: str) -> Pass:
         path = Path(settings.creds) if settings.creds else credentials(home, name)
         return _guest_pass(path, name, settings.url)
     url, store = settings.url or _host_url(home), KeyStore(home.keys)
-    return Pass(name, url, nkeys.read(seed_file(home.seeds, name)), store.load(name), store.pinned())
+    user = nkeys.read(seed_file(home.seeds, name))
+    return Pass(name, url, user, store.load(name), store.pinned(), store.holding)
 
 
 def _guest_pass(path: Path, name: str, url: str) -> Pass:
@@ -61,7 +66,7 @@ def _guest_pass(path: Path, name: str, url: str) -> Pass:
         found = orjson.loads(read_private(path))
         lane = f"{subjects.GUEST}{found['name']}"
         user, signer = nkeys.from_seed(found["seed"]), signer_of(lane, found["key"].encode(), path)
-        return Pass(lane, url or str(found["url"]), user, signer, str(found["root"]))
+        return Pass(lane, url or str(found["url"]), user, signer, str(found["root"]), partial(_guest_key, path))
     except FileNotFoundError:
         raise NotFound(
             f"there are no credentials of an agent {name!r} at {str(path)!r}.", cure=f"Admit it: swarm agent new {name}"
@@ -72,6 +77,16 @@ def _guest_pass(path: Path, name: str, url: str) -> Pass:
         ) from None
 
 
+def _guest_key(path: Path, lane: str, public: str) -> Signer | None:
+    """The key with this public part in a credentials file: the guest's own, or the one that is to follow it."""
+    try:
+        found = orjson.loads(read_private(path))
+        held = [signer_of(lane, found[one].encode(), path) for one in ("key", "next") if one in found]
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
+    return next((one for one in held if one.public == public), None)
+
+
 async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callable[[Pass], None]) -> None:
     """Run the agent until SIGTERM or SIGINT; `ready` is called once it hears."""
     logs.configure(settings.log_level, as_json=settings.log_json)
@@ -79,7 +94,7 @@ async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callab
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
     async with connect(own.url, own.lane, own.user) as bus, _asked_to_end() as ending:
         keys = {own.lane: own.signer}
-        crew = Crew(bus, home, settings, keys, instance=instance, root=own.root, keep_copies=False)
+        crew = Crew(bus, home, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
         crew.tail.keyring = keyring_of(own.root)
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -7,7 +7,7 @@ on the trainer's lane a newer claim means that this writer is fenced out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -35,6 +35,10 @@ HASTY = ("operator",)
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
 
+Saying = Event | Callable[[], Event]
+"""An event, or what makes it when it is composed: again, should the key that it holds a signature of have changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Occasion:
     """Why and under which claim something is said."""
@@ -48,17 +52,18 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Records ready to be appended behind `head`, and the identities of their events."""
+    """Records ready to be appended behind `head`, the identities of their events, and the key that signed them."""
 
     drafts: tuple[Draft, ...]
     records: tuple[Record, ...]
     head: Head
+    key: str
 
 
 class Scribe:
-    """Speaks in one lane of any session."""
+    """Speaks in one lane of any session; `signer` gives the lane's key as it is at the moment."""
 
-    def __init__(self, bus: Log, tail: Tail, lane: str, signer: Signer, source: str) -> None:
+    def __init__(self, bus: Log, tail: Tail, lane: str, signer: Callable[[], Signer], source: str) -> None:
         self.lane = lane
         self._bus = bus
         self._tail = tail
@@ -66,7 +71,7 @@ class Scribe:
         self._source = source
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def say(self, session: str, events: Sequence[Event], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:
+    async def say(self, session: str, events: Sequence[Saying], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:
         """Append the events as one batch behind the lane's head; return them as admitted facts."""
         if not events:
             return ()
@@ -74,22 +79,30 @@ class Scribe:
             history = self._tail.history(session)
             if history.state.sealed:
                 raise Refused(f"{session} is sealed.", cure="Closed is closed: ask for a session of its own.")
-            batch = self._compose(history, self._drafts(history, events, occasion), occasion)
-            failpoint("before-append")
-            await self._settle(history, batch, occasion)
-        facts = [history.said.get((self.lane, draft.id)) for draft in batch.drafts]
-        missing = facts.count(None)
-        if missing:
-            raise NotVerified(
-                f"{missing} events of {self.lane!r} in {session} were stored and not admitted.",
-                cure="Check that the role's key is admitted in the keyring: swarm doctor.",
-            )
+            names = [self._identity(history, occasion, n) for n in range(len(events))]
+            while True:
+                batch = self._compose(history, self._drafts(events, names, occasion), occasion)
+                failpoint("before-append")
+                await self._settle(history, batch, occasion)
+                if self._said(history, batch) or batch.key == self._signer().key_id:
+                    break
+        facts = [history.said.get((self.lane, name)) for name in names]
+        if None in facts:
+            raise self._unheard(session, facts.count(None))
         return tuple(fact for fact in facts if fact)
 
-    def _drafts(self, history: History, events: Sequence[Event], occasion: Occasion) -> tuple[Draft, ...]:
+    def _unheard(self, session: str, count: int) -> NotVerified:
+        known = self._tail.admission.keyring().keys.get(self._signer().key_id)
+        cure = "Check that the role's key is admitted in the keyring: swarm keys"
+        if known is not None and known.until is not None:
+            cure = f"Key {known.id} has ended (swarm keys); start the agent again where the new key of its role is."
+        return NotVerified(f"{count} events of {self.lane!r} in {session} were stored and not admitted.", cure=cure)
+
+    def _drafts(self, events: Sequence[Saying], names: Sequence[str], occasion: Occasion) -> tuple[Draft, ...]:
+        made = (event if isinstance(event, Event) else event() for event in events)
         return tuple(
-            Draft(event, self._identity(history, occasion, n), occasion.cause, occasion.correlation, occasion.epoch)
-            for n, event in enumerate(events)
+            Draft(event, name, occasion.cause, occasion.correlation, occasion.epoch)
+            for event, name in zip(made, names, strict=True)
         )
 
     def _identity(self, history: History, occasion: Occasion, n: int) -> str:
@@ -102,20 +115,20 @@ class Scribe:
 
     def _compose(self, history: History, drafts: tuple[Draft, ...], occasion: Occasion) -> _Batch:
         self._refuse_if_fenced(history, occasion)
-        head = self._tail.admission.head(history.id, self.lane)
+        head, signer = self._tail.admission.head(history.id, self.lane), self._signer()
         records = compose(
             drafts,
             session=history.id,
             lane=self.lane,
             head=head,
-            signer=self._signer,
+            signer=signer,
             source=self._source,
             time=timestamp(),
         )
-        return _Batch(drafts, tuple(records), head)
+        return _Batch(drafts, tuple(records), head, signer.key_id)
 
     async def _settle(self, history: History, batch: _Batch, occasion: Occasion) -> None:
-        """Append until the outcome is known to be this batch in the log, or raise."""
+        """Append until the batch is known to be stored, or raise; under a key that has ended it is stored in vain."""
         lane = subjects.lane(history.id, self.lane)
         after, wait = batch.head.stored, _FIRST_WAIT
         while not self._said(history, batch):

@@ -26,7 +26,7 @@ from runtime.agent import Agent, Handler
 from runtime.failpoints import failpoint
 from runtime.ground import Case, Ground
 from runtime.history import History
-from runtime.scribe import Occasion, Scribe
+from runtime.scribe import Occasion, Saying, Scribe
 
 log = structlog.get_logger()
 
@@ -202,13 +202,13 @@ class Supervisor:
             await self._say(case, answer, answer=handler.name)
 
     def _voice(self, case: Case) -> Any:
-        async def say(*events: Event, epoch: int | None = None) -> tuple[Fact, ...]:
+        async def say(*events: Saying, epoch: int | None = None) -> tuple[Fact, ...]:
             return await self._say(case, events, epoch)
 
         return say
 
     def _say(
-        self, case: Case, events: Sequence[Event], epoch: int | None = None, *, answer: str = ""
+        self, case: Case, events: Sequence[Saying], epoch: int | None = None, *, answer: str = ""
     ) -> Awaitable[tuple[Fact, ...]]:
         correlation = case.fact.envelope.correlationid or case.session.genesis_id
         occasion = Occasion(case.fact.id, correlation, epoch, answer)

@@ -91,6 +91,21 @@ LINE = thing(
     }
 )
 
+KEY = thing(
+    {
+        "key": TEXT,
+        "role": TEXT,
+        "public": TEXT,
+        "guest": TRUTH,
+        "in_force": TRUTH,
+        "since": {"type": "integer", "description": "The sequence in the stream from which it counts."},
+        "since_time": TEXT,
+        "until": nullable({"type": "integer", "description": "The sequence from which it counts no more."}),
+        "until_time": nullable(TEXT),
+        "ended": nullable({"type": "string", "description": "`rotated`, or `revoked: ` and the reason."}),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Verb:
@@ -151,6 +166,19 @@ def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
             "What could not be handled, and stored messages that were not admitted, with the reasons.",
             thing({}),
             thing({"letters": listed({"type": "object"}), "voids": listed({"type": "object"})}),
+        ),
+        "keys": Verb(
+            "Every key that there was, and from when until when it counts.", thing({}), thing({"keys": listed(KEY)})
+        ),
+        "rotate": Verb(
+            "A new key for a role or a guest; who runs goes on with it, what was said before stays.",
+            thing({"role": TEXT}),
+            thing({"role": TEXT, "old": TEXT, "key": TEXT}),
+        ),
+        "revoke": Verb(
+            "A key (by its id, its role or its guest) counts no more; a built-in role goes on with a new one.",
+            thing({"key": TEXT, "reason": TEXT}),
+            thing({"role": TEXT, "old": TEXT, "key": nullable(TEXT)}),
         ),
         "redrive": Verb("Try a recorded failure of a handler once more.", thing({"failure": TEXT}), _WISHED),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
 from contracts.hyperparameter_specialist import SearchFailed
+from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.session import ENDED, Session
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
 
@@ -146,3 +148,29 @@ def data_of(event: Event) -> Any:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def key_lines(facts: Iterable[Fact]) -> list[dict[str, Any]]:
+    """Every key of a keyring in the order of admission: whose it is, and from when until when it counts, and why."""
+    ring, times, ends = Keyring(), {0: ""}, {}
+    for fact in facts:
+        ring, times = advance(ring, fact), times | {fact.seq: fact.envelope.time}
+        if isinstance(fact.event, KeyRotated):
+            ends[fact.event.old] = "rotated"
+        elif isinstance(fact.event, KeyRevoked):
+            ends[fact.event.key] = f"revoked: {fact.event.reason}"
+    return [
+        {
+            "key": key.id,
+            "role": key.role,
+            "public": key.public,
+            "guest": key.guest,
+            "in_force": key.until is None,
+            "since": key.since,
+            "since_time": times[key.since],
+            "until": key.until,
+            "until_time": times[key.until or 0] or None,
+            "ended": ends.get(key.id),
+        }
+        for key in ring.keys.values()
+    ]

@@ -42,7 +42,7 @@ async def crew(
     try:
         async with asyncio.TaskGroup() as tasks:
             await made.follow(tasks)
-            await deployment.open_keyring(bus, made.tail, keys, made.source)
+            await deployment.open_keyring(bus, made.tail, made.keys, KeyStore(place.keys), made.source)
             for role, kind in agents.items():
                 await bus.consumer(role, wake_subjects(kind))
             tasks.create_task(made.desk.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 
 from agents.ledger.book import Book
@@ -72,20 +73,25 @@ class Ledger(Agent):
         """Say the last word; False when somebody else spoke meanwhile."""
         failpoint("before-seal")
         furniture = await asyncio.to_thread(placed, self.ground.blobs)
-        ring = self.ground.tail.history(self.ground.tail.keyring).derived(Book())
-        seal = case.history.derived(Book()).sealed(case.now, ring, furniture)
-        note = self.ground.sign_note(checkpoint_of(case.history.id, seal))
         try:
-            await say(seal.model_copy(update={"note": note}))
+            await say(lambda: self._sealed(case, furniture))
         except NotVerified:
             # Somebody spoke between the last look and the seal, which is void then; the next one covers it.
             return False
         failpoint("after-seal")
         return True
 
+    def _sealed(self, case: Case, furniture: Mapping[str, str]) -> SessionSealed:
+        ring = self.ground.tail.history(self.ground.tail.keyring).derived(Book())
+        seal = case.history.derived(Book()).sealed(case.now, ring, furniture)
+        return seal.model_copy(update={"note": self.ground.sign_note(checkpoint_of(case.history.id, seal))})
+
     async def _note(self, case: Case, say: Say[Sayings]) -> None:
+        await say(lambda: self._checkpointed(case))
+
+    def _checkpointed(self, case: Case) -> LedgerCheckpointed:
         book = case.history.derived(Book())
-        await say(book.checkpointed(self.ground.sign_note(book.checkpoint(case.history.id))))
+        return book.checkpointed(self.ground.sign_note(book.checkpoint(case.history.id)))
 
     def _noteworthy(self, case: Case, due: float) -> bool:
         unnoted = case.history.derived(Book()).unnoted

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Entry] = {
     "status": Entry("status:status", SWARM, "Show which processes and agents run."),
     "doctor": Entry("doctor:doctor", SWARM, "Look for what is wrong here, with the cure for each finding."),
     "agents": Entry("agents:agents", SWARM, "List the agents: what each hears and says, and whether it runs."),
+    "keys": Entry("keys:keys", SWARM, "List the keys that sign; give a role a new one; end one."),
     "dlq": Entry("dlq:dlq", SWARM, "Show what handlers could not do and what was not admitted; try again."),
     "agent": Entry("agent:agent", MORE, "Admit an agent of your own, or run one alone."),
     "workload": Entry("workload:workload", MORE, "Register models and data of your own."),

@@ -86,6 +86,23 @@ async def test_a_guest_added_while_the_swarm_runs_is_recorded_chained_signed_and
                 assert told[-1]["data"]["lanes"]["guest_footprint"] == own["digest"]
 
 
+async def test_a_guest_and_a_role_elsewhere_go_on_with_new_keys_and_a_revoked_guest_is_turned_out(here: Place) -> None:
+    made = here.command("agent", "new", "footprint", "--from", str(FOOTPRINT))
+    with here.running(f"{FOOTPRINT}:Footprint"), here.running("validator"):
+        async with here.swarm() as swarm:
+            old = [here.command("keys", "rotate", one)["old"] for one in ("footprint", "validator", "ledger", "desk")]
+            told = await ends_well(here, swarm, await swarm.submit(small_request()))
+            said = {one["lane"] for one in told}
+            assert {"guest_footprint", "validator"} <= said
+            assert "next" not in json.loads(Path(made["creds"]).read_text())
+    known = {one["key"]: one for one in here.command("keys")["keys"]}
+    assert [known[one]["ended"] for one in old] == ["rotated"] * 4
+    ended = here.command("keys", "revoke", "footprint", "--reason", "it has done its work")
+    assert (ended["role"], ended["key"]) == ("guest_footprint", None)
+    assert not Path(made["creds"]).exists()
+    assert here.command("agent", "run", str(FOOTPRINT), code=4)["error"]["cure"].startswith("Admit it")
+
+
 async def test_credentials_are_all_that_a_guest_needs(here: Place, tmp_path: Path) -> None:
     made = here.command("agent", "new", "footprint", "--from", str(FOOTPRINT))
     elsewhere = tmp_path / "elsewhere"
@@ -348,6 +365,7 @@ async def test_a_guest_that_floods_is_turned_out_and_the_session_ends_well(here:
         again = await swarm.command("admit", name="flood", hears=[])
         assert again["key"] != evil.signer.key_id
     async with stranger(here, "flood") as back, here.swarm() as swarm:
+        await back.look()
         session = await swarm.submit(small_request())
         await back.until(session, "session.requested")
         await back.say(session, RumourSpread(text="sorry"))

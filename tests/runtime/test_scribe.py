@@ -47,7 +47,7 @@ def claim(epoch: int) -> TrainingClaimed:
 
 
 def rival(made: Crew, lane: str) -> Scribe:
-    return Scribe(made.bus, made.tail, lane, made.keys[lane], "/swarm/rival")
+    return Scribe(made.bus, made.tail, lane, lambda: made.keys[lane], "/swarm/rival")
 
 
 async def test_an_event_is_a_fact_when_say_returns(tmp_path: Path) -> None:
@@ -121,7 +121,8 @@ async def test_an_event_under_a_key_that_nobody_admitted_is_no_fact_and_says_so(
     from bus.keys import new_signer
 
     async with swarm(tmp_path) as (made, session):
-        stranger = Scribe(made.bus, made.tail, "validator", new_signer("validator"), "/swarm/stranger")
+        key = new_signer("validator")
+        stranger = Scribe(made.bus, made.tail, "validator", lambda: key, "/swarm/stranger")
         with pytest.raises(NotVerified, match="not admitted"):
             await stranger.say(session, [DiagnosisReached(segment=1, step=1)])
         assert [str(void.reason) for void in made.tail.voids] == ["key"]

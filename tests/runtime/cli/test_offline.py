@@ -52,6 +52,20 @@ def test_show_has_the_keys_that_programs_rely_on(recorded: RecordedHome):
     assert all(Path(one["path"]).is_absolute() for one in found["artifacts"] if "path" in one)
 
 
+def test_keys_are_listed_and_a_new_one_is_made_ready_for_the_next_start(recorded: RecordedHome):
+    known = {one["role"]: one for one in asked(recorded, "keys")["keys"]}
+    assert known["trainer"]["key"] == recorded.signers["trainer"].key_id
+    assert (known["guest_ant"]["guest"], known["trainer"]["in_force"], known["trainer"]["until"]) == (True, True, None)
+    assert "guest_ant" in run(recorded, "keys").stdout
+    made = asked(recorded, "keys", "rotate", "trainer")
+    assert made == asked(recorded, "keys", "rotate", "trainer"), "what is ready already is not made anew"
+    assert made["old"] == known["trainer"]["key"] != made["key"]
+    assert run(recorded, "keys", "rotate", "root").exit_code == 6
+    assert run(recorded, "keys", "rotate", "cook").exit_code == 4
+    assert run(recorded, "keys", "revoke", "trainer", "--reason", "stolen").exit_code == 5
+    assert run(recorded, "keys", "revoke", "trainer").exit_code == 2
+
+
 @pytest.mark.parametrize("name", ["last", "prefix", "id", "tail"])
 def test_a_session_may_be_named_in_several_ways(name: str, recorded: RecordedHome):
     session = recorded.trained()

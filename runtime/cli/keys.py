@@ -1,0 +1,111 @@
+"""`swarm keys`: who may sign what, from when until when; new keys for roles, and the end of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runtime.cli.call import Call, calling, command, remember, shared
+from runtime.cli.reach import swarm, up
+from runtime.cli.wording import table
+
+
+@click.group("keys", invoke_without_command=True)
+@shared
+@click.pass_context
+def keys(context: click.Context, /, **options: Any) -> None:
+    """List every key that ever signed in this deployment, with the interval in which it counts.
+
+    With no swarm up, those in the home's files.
+    """
+    if context.invoked_subcommand is None:
+        calling(_list)(**options)
+    else:
+        remember(options)
+
+
+def _list(call: Call) -> None:
+    found = call.wait(_asked(call, "keys")) if up(call) else {"keys": _from_files(call)}
+    call.result(found, lambda: _page(found["keys"]))
+
+
+def _from_files(call: Call) -> list[dict[str, Any]]:
+    from runtime.view import key_lines
+
+    return key_lines(_ring(call).history.facts)
+
+
+def _ring(call: Call) -> Any:
+    from contracts.errors import NotFound
+    from contracts.ids import PARTITION
+    from runtime.archive import Archive
+
+    ring = Archive(call.home).ring(PARTITION)
+    if ring is None:
+        raise NotFound(f"there is no keyring in {str(call.home.root)!r}.", cure="`swarm up` opens it.")
+    return ring
+
+
+@command("rotate")
+@click.argument("role", metavar="ROLE")
+def rotate(call: Call, *, role: str) -> None:
+    """Give ROLE (or the guest of that name) a new key; what its old one signed stays valid.
+
+    Whoever runs goes on with the new key. With no swarm up the key is made now and takes over at the next `swarm up`.
+    """
+    if up(call):
+        made = call.wait(_asked(call, "rotate", role=role))
+        call.result(made, f"{made['role']} signs with key {made['key']} from here on; {made['old']} has ended.")
+        return
+    made = _prepared(call, role)
+    call.result(made, f"{made['role']} will sign with key {made['key']} from the next `swarm up` on.")
+
+
+def _prepared(call: Call, role: str) -> dict[str, Any]:
+    from bus.keys import KeyStore
+    from contracts.ids import PARTITION
+    from runtime.locksmith import in_force
+
+    old = in_force(_ring(call).admission.keyring(PARTITION), role)
+    return {"role": old.role, "old": old.id, "key": KeyStore(call.home.keys).prepare(old.role).key_id}
+
+
+@command("revoke")
+@click.argument("key", metavar="KEY|GUEST")
+@click.option("--reason", required=True, help="Why; it stands in the keyring.")
+def revoke(call: Call, *, key: str, reason: str) -> None:
+    """Let nothing count any more that KEY signs from here on; what it signed before stays valid.
+
+    A guest is turned out; a built-in role goes on with a new key.
+    """
+    ended = call.wait(_asked(call, "revoke", key=key, reason=reason))
+    after = f"{ended['role']} goes on with key {ended['key']}" if ended["key"] else f"{ended['role']} is turned out"
+    call.result(ended, f"Key {ended['old']} counts no more; {after}.")
+
+
+async def _asked(call: Call, verb: str, **body: Any) -> dict[str, Any]:
+    async with swarm(call) as found:
+        return await found.command(verb, **body)
+
+
+def _page(found: list[dict[str, Any]]) -> str:
+    rows = [[one["role"], one["key"], _since(one), _until(one)] for one in found]
+    return table(("role", "key", "counts from", "until"), rows)
+
+
+def _since(one: dict[str, Any]) -> str:
+    return f"{one['since']} ({_moment(one['since_time'])})"
+
+
+def _until(one: dict[str, Any]) -> str:
+    return "" if one["in_force"] else f"{one['until']} ({_moment(one['until_time'])}), {one['ended']}"
+
+
+def _moment(time: str) -> str:
+    return time[:19].replace("T", " ")
+
+
+keys.add_command(rotate)
+keys.add_command(revoke)
+keys.add_command(command("list", help="List the keys.")(_list))
