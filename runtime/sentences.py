@@ -150,10 +150,11 @@ def _child(data: Data) -> str:
 
 def _proposed(data: Data) -> str:
     back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
-    return f"proposes: {back}{_unfolded(data['changes'])} ({data['reason']})"
+    return f"proposes: {back}{unfolded(data['changes'])} ({data['reason']})"
 
 
-def _unfolded(changes: Data) -> str:
+def unfolded(changes: Data) -> str:
+    """Changes of a plan, or parameters, in a row."""
     shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
 
@@ -197,7 +198,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
         f"{d['severity']}: {d['message']} (steps {d['first']}..{d['last']}) {d['cure']}".rstrip()
     ),
     "intervention.proposed": _proposed,
-    "intervention.applied": lambda d: f"segment {d['segment']} begins at step {d['step']}: {_unfolded(d['changes'])}",
+    "intervention.applied": lambda d: f"segment {d['segment']} begins at step {d['step']}: {unfolded(d['changes'])}",
     "intervention.declined": lambda d: f"proposal declined: {d['reason']}",
     "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
     "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",
@@ -217,7 +218,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "export.refused": lambda d: f"export as {_model(d)} refused: {d['message']} {d['cure']}".rstrip(),
     "model.benchmarked": lambda d: f"{_model(d)}: {d['median_ms']:.3g} ms per batch of {d['batch']}",
     "learning_rate.suggested": lambda d: f"suggests a learning rate of {short(d['suggestion'])}",
-    "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {_unfolded(d['parameters'])}",
+    "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {unfolded(d['parameters'])}",
     "trial.finished": _trial,
     "search.completed": _searched,
     "search.failed": lambda d: f"search failed: {d['message']} {d['cure']}".rstrip(),

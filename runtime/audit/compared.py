@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from contracts.event import Event
@@ -26,7 +26,7 @@ ORDER = (
 )
 """Causes before their effects: the first field of these that differs says most."""
 
-INCIDENTAL = {"reason"}
+INCIDENTAL = frozenset({"reason"})
 """Why a checkpoint was kept is no part of what was computed: a resumed run may keep the same state for another."""
 
 _LONGEST = 200
@@ -35,12 +35,18 @@ _LONGEST = 200
 def difference(recorded: Mapping[str, Any], computed: Event) -> dict[str, Any] | None:
     """Where a record, in its JSON form, is not what was computed: JSON text compares floats by their bits, NaN too."""
     said, found = recorded["data"], computed.model_dump(mode="json")
-    for field in sorted(said.keys() | found.keys(), key=_rank):
-        if field not in INCIDENTAL and said.get(field) != found.get(field):
-            return diverged(recorded, field, said.get(field), found.get(field)) | _detail(
-                recorded, field, said.get(field), found.get(field)
-            )
-    return None
+    field = first_field(said, found)
+    if field is None:
+        return None
+    return diverged(recorded, field, said.get(field), found.get(field)) | _detail(
+        recorded, field, said.get(field), found.get(field)
+    )
+
+
+def first_field(said: Mapping[str, Any], found: Mapping[str, Any], besides: Container[str] = INCIDENTAL) -> str | None:
+    """The first field, causes before effects, in which two events in their JSON form differ."""
+    differing = (one for one in said.keys() | found.keys() if one not in besides and said.get(one) != found.get(one))
+    return min(differing, key=_rank, default=None)
 
 
 def diverged(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import Unreachable
 from runtime.cli.call import Call
 
 if TYPE_CHECKING:
-    from runtime.archive import Archive
+    from runtime.archive import Archive, Kept
     from runtime.client import Swarm
 
 ENDED = ("completed", "failed", "cancelled")
@@ -90,6 +91,24 @@ def chosen(call: Call, name: str, archive: Archive) -> str:
     if name != "last":
         return call.home.find(name, archive.ids())
     return newest_training(archive.begun())
+
+
+def kept(call: Call, name: str) -> Kept:
+    """The session that a name means, in the home's files; the path of an existing file is a bundle."""
+    from runtime.archive import Archive
+
+    path = Path(name)
+    if path.is_file():
+        from runtime.bundle.opened import Bundle
+
+        with Bundle(path.absolute()) as opened:
+            found = opened.kept
+    else:
+        archive = Archive(call.home)
+        found = archive.read(chosen(call, name, archive))
+    if found.voids or found.torn_bytes:
+        call.note(f"Not everything in {name} is a fact; see: swarm audit {name}")
+    return found
 
 
 async def asked(call: Call, name: str, verb: str, **body: Any) -> tuple[str, dict[str, Any]]:

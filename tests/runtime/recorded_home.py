@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -96,11 +97,11 @@ class RecordedHome:
         self.facts.setdefault(session, []).extend(facts)
         return facts
 
-    def requested(self, kind: Kind = "training", *, time: str = TIME) -> str:
+    def requested(self, kind: Kind = "training", *, time: str = TIME, **changes: Any) -> str:
         """A new session with its genesis."""
         session = ids.session_id(ids.new_uuid())
         head = self.admission.keyring().head
-        genesis = SessionRequested(kind=kind, request=REQUEST, keyring=head, asked_by="test")
+        genesis = SessionRequested(kind=kind, request=REQUEST | changes, keyring=head, asked_by="test")
         self.say(session, "operator", genesis, time=time)
         return session
 
