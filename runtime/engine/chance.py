@@ -1,12 +1,13 @@
-"""Every draw is a pure function of keys: a 64-bit mixer, counter draws, and the seeds of each step. No hidden state."""
+"""Every draw is a pure function of keys: a 64-bit mixer, counter draws, and the seeds of each step. No hidden state.
+
+Nothing here needs torch; the generators that are set by these seeds are in `generators`.
+"""
 
 from __future__ import annotations
 
-import random
 from enum import IntEnum
 
 import numpy as np
-import torch
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -47,9 +48,10 @@ def finalised(words: np.ndarray) -> np.ndarray:
     return np.asarray(words ^ (words >> np.uint64(31)))
 
 
-def extended(keys: np.ndarray, word: int) -> np.ndarray:
-    """The mix of what each key is the mix of, and one word more."""
-    return finalised((keys + np.uint64(GOLDEN)) ^ np.uint64(finalise((word + GOLDEN) & MASK)))
+def extended(keys: np.ndarray, words: int | np.ndarray) -> np.ndarray:
+    """The mix of what each key is the mix of, and one word more; keys and words are broadcast together."""
+    inner = finalised(np.atleast_1d(np.asarray(words, np.uint64)) + np.uint64(GOLDEN))
+    return finalised((keys + np.uint64(GOLDEN)) ^ inner)
 
 
 def spread(key: int, words: np.ndarray) -> np.ndarray:
@@ -91,17 +93,3 @@ def step_seeds(seed: int, first: int, count: int) -> list[int]:
     keys = spread(mix(seed, Stream.STEP), np.arange(first, first + count, dtype=np.uint64))
     seeds: list[int] = (keys >> np.uint64(1)).tolist()
     return seeds
-
-
-def reseed(seed: int) -> None:
-    """Set torch's generators; what drew from them before leaves no trace."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
-
-
-def reseed_all(seed: int) -> None:
-    """As `reseed`, and also Python's and numpy's generators, which code of a user's may draw from."""
-    reseed(seed)
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - user code draws from the legacy global generator

@@ -16,8 +16,9 @@ from blake3 import blake3
 from torch import Tensor, nn
 from torch.nn import functional as f
 
-from runtime.engine.chance import reseed, uniform
+from runtime.engine.chance import uniform
 from runtime.engine.digest import root
+from runtime.engine.generators import reseed
 from runtime.engine.precision import computing
 
 UNABLE = "unable"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from runtime.engine.facts import Facts
@@ -61,36 +60,9 @@ class Filter:
     apply: Callable[[Any, list[Tensor], Memory], None]
 
 
-class Rows(Protocol):
-    """What a sampler knows of the training rows."""
-
-    count: int
-
-    def column(self, name: str) -> np.ndarray:
-        """A column of whole numbers, one per row."""
-        ...
-
-
-class Sampler(Protocol):
-    """An endless row of training rows, a function of the position; nothing is remembered from call to call."""
-
-    def take(self, first: int, count: int) -> np.ndarray:
-        """The rows that stand at `count` positions from `first` on, as int64."""
-        ...
-
-    def turns(self, first: int, count: int) -> np.ndarray:
-        """For each of these positions: which coming of its row it is; every coming has a number of its own, from 0."""
-        ...
-
-    def where(self, row: int, turn: int) -> int:
-        """The position of one coming of a row; no scan."""
-        ...
-
-
 models: Registry[Callable[[Any, Facts], nn.Module]] = Registry("runtime.engine.parts.models")
 losses: Registry[Callable[[Any, Facts], Loss]] = Registry("runtime.engine.parts.losses")
 optimizers: Registry[Mover] = Registry("runtime.engine.parts.optimizers")
 filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
 schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
 metrics: Registry[Callable[[Tensor, Batch], float]] = Registry("runtime.engine.parts.metrics")
-samplers: Registry[Callable[[Any, int, Rows], Sampler]] = Registry("runtime.engine.parts.samplers")

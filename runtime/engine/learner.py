@@ -14,7 +14,7 @@ from contracts.request.loss import MultiTask
 from contracts.request.model import WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.validation import TASK_OF
-from runtime.engine import chance, kinds
+from runtime.engine import chance, generators, kinds
 from runtime.engine.blend import Blend
 from runtime.engine.builtin import Standard
 from runtime.engine.chance import Stream
@@ -23,8 +23,9 @@ from runtime.engine.facts import Facts
 from runtime.engine.feed import AugmentedFeed, Feed
 from runtime.engine.grouping import grouped
 from runtime.engine.initial import initialise
-from runtime.engine.kinds import Batch, Mover, Sampler
+from runtime.engine.kinds import Batch, Mover
 from runtime.engine.recompute import recompute
+from runtime.engine.sampling import Sampler
 from runtime.engine.transfer import adopt, freeze
 from runtime.engine.workload import Group, Metric, Workload, find, options_of
 
@@ -48,7 +49,7 @@ class Learner:
 
     def reseed(self, seed: int) -> None:
         """Set the generators that this learner's code may draw from."""
-        (chance.reseed_all if self.foreign else chance.reseed)(seed)
+        (generators.reseed_all if self.foreign else generators.reseed)(seed)
 
     def build(self) -> nn.Module:
         """The initial model, a function of request and facts; built-in weights come from exact integer draws."""

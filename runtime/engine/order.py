@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -115,3 +115,20 @@ class Order:
     def where(self, row: int, turn: int) -> int:
         """The position of a row in the endless row within one epoch; no scan."""
         return turn * self.rows + int(self.permutations(np.array([turn])).find(np.array([row]))[0, 0])
+
+    def comings(self, row: int, first: int, last: int) -> np.ndarray:
+        """Every position from `first` to before `last` at which a row stands, in order; no scan."""
+        return self.standing(np.array([row]), first, last)
+
+    def standing(self, rows: np.ndarray, first: int, last: int) -> np.ndarray:
+        """As `comings`, for any of several rows."""
+        epochs = np.arange(first // self.rows, -(-last // self.rows))
+        size = max(1, BLOCK // max(1, len(rows)))
+        cut = [epochs[at : at + size] for at in range(0, len(epochs), size)]
+        return between([self.permutations(some).find(rows) + some[:, None] * self.rows for some in cut], first, last)
+
+
+def between(pieces: Sequence[np.ndarray], first: int, last: int) -> np.ndarray:
+    """The positions among these that lie from `first` to before `last`, in order."""
+    flat = np.sort(np.concatenate([np.empty(0, np.int64), *(one.reshape(-1) for one in pieces)]))
+    return flat[np.searchsorted(flat, first) : np.searchsorted(flat, last)]

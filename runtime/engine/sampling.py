@@ -1,25 +1,58 @@
-"""The request's sampler over a dataset's training rows. What each sampler does is in its part."""
+"""The request's sampler over a dataset's training rows. What each sampler does is in its part; none needs torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
-from runtime.engine import kinds
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Sampler
+from runtime.engine.registry import Registry
 
 SPLIT = "train"
+
+
+class Rows(Protocol):
+    """What a sampler knows of the training rows."""
+
+    count: int
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of whole numbers, one per row."""
+        ...
+
+
+class Sampler(Protocol):
+    """An endless row of training rows, a function of the position; nothing is remembered from call to call."""
+
+    def take(self, first: int, count: int) -> np.ndarray:
+        """The rows that stand at `count` positions from `first` on, as int64."""
+        ...
+
+    def turns(self, first: int, count: int) -> np.ndarray:
+        """For each of these positions: which coming of its row it is; every coming has a number of its own, from 0."""
+        ...
+
+    def where(self, row: int, turn: int) -> int:
+        """The position of one coming of a row; no scan."""
+        ...
+
+    def comings(self, row: int, first: int, last: int) -> np.ndarray:
+        """Every position from `first` to before `last` at which a row stands, in order; no scan."""
+        ...
+
+
+samplers: Registry[Callable[[Any, int, Rows], Sampler]] = Registry("runtime.engine.parts.samplers")
 
 
 def sampler_of(request: Request, dataset: Dataset) -> Sampler:
     """Which training row stands where; the same for everybody who has the request and the dataset."""
     rows = TrainingRows(dataset.facts.rows[SPLIT], dataset.columns(SPLIT))
-    return kinds.samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
+    return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
 
 
 def check_sampler(request: Request, facts: Facts) -> None:

@@ -12,12 +12,11 @@ from runtime.engine.average import Average
 from runtime.engine.dataset import Dataset
 from runtime.engine.feed import Feed
 from runtime.engine.filters import Filters
-from runtime.engine.kinds import Sampler
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
 from runtime.engine.plan import Plan
 from runtime.engine.precision import Plain, numbers
-from runtime.engine.sampling import sampler_of
+from runtime.engine.sampling import Sampler, sampler_of
 
 
 @dataclass(frozen=True)

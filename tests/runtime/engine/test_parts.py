@@ -20,7 +20,7 @@ from contracts.request.sampler import Sampler
 from contracts.request.schedule import Schedule
 from contracts.request.task import Task
 from contracts.request.validation import TASK_OF, Metric
-from runtime.engine import aim, kinds
+from runtime.engine import aim, kinds, sampling
 
 
 def options(union):
@@ -36,7 +36,7 @@ def options(union):
         (kinds.optimizers, options(Optimizer) - {OwnOptimizer}),
         (kinds.filters, options(Gradient)),
         (kinds.schedules, options(Schedule)),
-        (kinds.samplers, options(Sampler)),
+        (sampling.samplers, options(Sampler)),
         (kinds.metrics, set(get_args(Metric))),
     ],
 )

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from contracts.errors import InvalidRequest
 from contracts.request.sampler import Sampler
-from runtime.engine import kinds, workload
+from runtime.engine import sampling, workload
 from runtime.engine.chance import uniform
 from runtime.engine.loop import Run
 from runtime.engine.sampling import TrainingRows, sampler_of
@@ -26,7 +26,7 @@ KINDS = ["uniform", "weighted", "balanced", "grouped"]
 def sampler(values, seed=1, **raw):
     values = np.asarray(values)
     chosen = TypeAdapter(Sampler).validate_python(raw)
-    return kinds.samplers.of(chosen)(chosen, seed, TrainingRows(len(values), {"y": values}))
+    return sampling.samplers.of(chosen)(chosen, seed, TrainingRows(len(values), {"y": values}))
 
 
 columns = st.lists(st.integers(0, 5), min_size=1, max_size=60).filter(lambda values: sum(values) > 0)
@@ -54,6 +54,26 @@ def test_every_row_is_found_where_it_stands(kind, values, seed):
     assert len({*zip(rows, turns, strict=True)}) == 150
     if kind != "weighted":  # whose rows come in any order of their places
         assert all(turn == rows[:at].count(row) for at, (row, turn) in enumerate(zip(rows, turns, strict=True)))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(KINDS), columns, st.integers(0, 10**6), st.integers(0, 300), st.integers(0, 300))
+def test_all_comings_of_a_row_are_found_without_looking_at_other_positions(kind, values, seed, first, count):
+    one = sampler(values, seed, type=kind)
+    rows = one.take(0, first + count + 1)[first : first + count]
+    for row in {0, len(values) - 1, len(values) // 2}:
+        assert one.comings(row, first, first + count).tolist() == (first + np.flatnonzero(rows == row)).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_comings_of_a_row_in_a_million_steps_are_found_in_pieces(kind):
+    """More epochs than are looked at together, and more groups than fit into one piece."""
+    one, positions = sampler(np.arange(1000) % 7, 3, type=kind), 64 * 1_000_000
+    found = one.comings(501, 0, positions)
+    expected = {"uniform": 64_000, "balanced": 63_936, "weighted": 85_419, "grouped": 64_000}
+    assert abs(len(found) - expected[kind]) <= 8
+    some = found[:: len(found) // 50]
+    assert {int(one.take(int(at), 1)[0]) for at in some} == {501}
 
 
 def test_a_row_comes_as_often_as_its_value_or_its_values_repeats_say():

@@ -6,8 +6,8 @@ import numpy as np
 
 from contracts.request.sampler import Balanced
 from runtime.engine.chance import Stream, mix, spread
-from runtime.engine.kinds import Rows, Sampler, samplers
-from runtime.engine.order import BLOCK, Order, Permutations
+from runtime.engine.order import BLOCK, Order, Permutations, between
+from runtime.engine.sampling import Rows, Sampler, samplers
 
 
 @samplers.part(Balanced)
@@ -40,11 +40,24 @@ class Rounds:
         return np.asarray(rounds // self._sizes[classes])
 
     def where(self, row: int, turn: int) -> int:
+        number, own = self._own(row)
+        return int(self._stands(number, np.array([self._orders[number].where(own, turn)]))[0])
+
+    def comings(self, row: int, first: int, last: int) -> np.ndarray:
+        number, own = self._own(row)
+        rounds = self._orders[number].comings(own, first // self._classes, -(-last // self._classes))
+        cut = (rounds[at : at + BLOCK] for at in range(0, len(rounds), BLOCK))
+        return between([self._stands(number, some) for some in cut], first, last)
+
+    def _own(self, row: int) -> tuple[int, int]:
+        """The class of a row, and its place among the rows of that class."""
         number = int(self._class[row])
         begin = int(self._firsts[number])
-        own = int(np.searchsorted(self._members[begin : begin + int(self._sizes[number])], row))
-        turned = self._orders[number].where(own, turn)
-        return turned * self._classes + int(self._rounds(np.array([turned])).find(np.array([number]))[0, 0])
+        return number, int(np.searchsorted(self._members[begin : begin + int(self._sizes[number])], row))
+
+    def _stands(self, number: int, rounds: np.ndarray) -> np.ndarray:
+        """The position of a class in each of these rounds."""
+        return rounds * self._classes + self._rounds(rounds).find(np.array([number]))[:, 0]
 
     def _places(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Class and round at each position."""

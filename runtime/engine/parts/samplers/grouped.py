@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from contracts.request.sampler import Grouped
-from runtime.engine.chance import Stream, mix, spread
-from runtime.engine.kinds import Rows, Sampler, samplers
-from runtime.engine.order import Permutations
+from runtime.engine.chance import Stream, extended, mix, spread
+from runtime.engine.order import BLOCK, Permutations, between
+from runtime.engine.sampling import Rows, Sampler, samplers
 
 
 @samplers.part(Grouped)
@@ -42,10 +42,29 @@ class Together:
 
     def where(self, row: int, turn: int) -> int:
         group = int(self._group[row])
-        (slot,) = self._groups(turn).find(np.array([group]))[0]
+        (slot,) = self._groups(np.array([turn])).find(np.array([group]))[0]
         _, starts = self._epoch(turn)
         inside = int(np.flatnonzero(self._shuffled(turn, np.array([group])) == row)[0])
         return turn * self._rows + int(starts[slot]) + inside
+
+    def comings(self, row: int, first: int, last: int) -> np.ndarray:
+        epochs = np.arange(first // self._rows, -(-last // self._rows))
+        size = max(1, BLOCK // (len(self._sizes) + int(self._sizes[self._group[row]])))
+        cut = (epochs[at : at + size] for at in range(0, len(epochs), size))
+        return between([self._stands(row, some) for some in cut], first, last)
+
+    def _stands(self, row: int, epochs: np.ndarray) -> np.ndarray:
+        """The position of a row in each of these epochs: all groups before its own, all fellows before itself."""
+        own = int(self._group[row])
+        groups = self._groups(epochs)
+        order = groups.at(np.arange(len(self._sizes)))
+        slots = groups.find(np.array([own]))
+        before = np.where(np.arange(len(self._sizes)) < slots, self._sizes[order], 0).sum(axis=1)
+        fellows = self._members[self._firsts[own] : self._firsts[own] + self._sizes[own]]
+        drawn = extended(spread(mix(self._seed, Stream.WITHIN), epochs)[:, None], fellows)
+        place = int(np.searchsorted(fellows, row))
+        earlier = (drawn < drawn[:, [place]]) | ((drawn == drawn[:, [place]]) & (fellows < row))
+        return np.asarray(epochs * self._rows + before + earlier.sum(axis=1))
 
     def _taken(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Rows of one epoch: those of all groups that are touched, cut to what is wanted."""
@@ -56,7 +75,7 @@ class Together:
 
     def _made(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The groups of an epoch in order, and where each begins."""
-        (groups,) = self._groups(epoch).at(np.arange(len(self._sizes)))
+        (groups,) = self._groups(np.array([epoch])).at(np.arange(len(self._sizes)))
         ends = np.cumsum(self._sizes[groups])
         return groups, ends - self._sizes[groups]
 
@@ -68,5 +87,5 @@ class Together:
         drawn = spread(mix(self._seed, Stream.WITHIN, epoch), rows)
         return np.asarray(rows[np.lexsort((drawn, np.repeat(np.arange(len(groups)), sizes)))])
 
-    def _groups(self, epoch: int) -> Permutations:
-        return Permutations(spread(mix(self._seed, Stream.AMONG), np.array([epoch])), len(self._sizes))
+    def _groups(self, epochs: np.ndarray) -> Permutations:
+        return Permutations(spread(mix(self._seed, Stream.AMONG), epochs), len(self._sizes))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contracts.request.sampler import Uniform
-from runtime.engine.kinds import Rows, Sampler, samplers
 from runtime.engine.order import Order
+from runtime.engine.sampling import Rows, Sampler, samplers
 
 
 @samplers.part(Uniform)

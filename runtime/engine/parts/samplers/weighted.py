@@ -6,8 +6,8 @@ import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.sampler import Weighted
-from runtime.engine.kinds import Rows, Sampler, samplers
 from runtime.engine.order import Order
+from runtime.engine.sampling import Rows, Sampler, samplers
 
 MOST = 1 << 40
 
@@ -41,6 +41,9 @@ class Repeated:
             raise ValueError(f"row {row} never comes: it has no repeats")
         epoch, again = divmod(turn, last - first)
         return self._order.where(first + again, epoch)
+
+    def comings(self, row: int, first: int, last: int) -> np.ndarray:
+        return self._order.standing(np.arange(self._first[row], self._first[row + 1]), first, last)
 
     def _rows(self, places: np.ndarray) -> np.ndarray:
         return np.asarray(np.searchsorted(self._first, places, side="right") - 1)
