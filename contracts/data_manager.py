@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from contracts.event import Event, Hex64, Value
+from contracts.event import Event, Hex64, Payload, Value
 
 
 class Finding(Value):
@@ -16,8 +16,22 @@ class Finding(Value):
     severity: str = "note"
 
 
-class DatasetPrepared(Event, wire="dataset.prepared"):
-    """A canonical dataset stands in the blob store under its Merkle root."""
+class Origins(Value):
+    """What the source calls the rows of each split, in their order: a blob of ascending row numbers, or of file names.
+
+    Numbers count from 1, as int64, little-endian; names are lines of JSON. Rows made from others come behind these.
+    """
+
+    called: Literal["row", "file"]
+    blobs: dict[str, Hex64]
+
+
+def _without_origins(old: Payload) -> Payload:
+    return old | {"origins": None}
+
+
+class DatasetPrepared(Event, wire="dataset.prepared", upcasts=[_without_origins]):
+    """A canonical dataset stands in the blob store under its Merkle root; since version 2 its rows have their names."""
 
     root: Hex64
     rows: int
@@ -28,6 +42,7 @@ class DatasetPrepared(Event, wire="dataset.prepared"):
     facts: dict[str, Any]
     findings: list[Finding]
     reused: bool = False
+    origins: Origins | None = None
 
 
 class DatasetRejected(Event, wire="dataset.rejected"):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.data_manager import quality
+from agents.data_manager import origins, quality
 from agents.data_manager.findings import Findings, leaking, too_many
 from agents.data_manager.splitting import Splits, assigned
 from agents.data_manager.table import Around, Source, Table, unusable
 from agents.data_manager.writing import beside, written, written_as_given
+from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign
 from runtime.engine.dataset import Manifest, mapped, publish
@@ -21,9 +23,18 @@ MANY = 1000
 """With so many features or more their names are not kept."""
 
 
-def prepared(data: Data, source: Source, around: Around, findings: Findings, directory: Path) -> Manifest:
+class Prepared(NamedTuple):
+    """A finished dataset, and what its source calls its rows, where it calls them anything."""
+
+    manifest: Manifest
+    origins: dict[str, Any] | None
+
+
+def prepared(
+    data: Data, source: Source, around: Around, findings: Findings, directory: Path, blobs: DirectoryBlobs
+) -> Prepared:
     """The finished dataset; raises `InvalidRequest` with every reason why there is none."""
-    table = source.read(findings)
+    table, named = source.read(findings), None
     if table.given:
         fixed = {name: together(apart(columns))[0] for name, columns in table.given.items()}
         quality.look_at_given(fixed, findings)
@@ -31,6 +42,7 @@ def prepared(data: Data, source: Source, around: Around, findings: Findings, dir
     else:
         table, places = _divided(data, table, findings)
         stored = written(directory, table, places, data.synthetic, findings, around.tell)
+        named = origins.kept(blobs, table, places, around.scratch)
     splits = {
         name: {column: mapped(directory, one, "r") for column, one in columns.items()}
         for name, columns in stored.items()
@@ -40,7 +52,7 @@ def prepared(data: Data, source: Source, around: Around, findings: Findings, dir
     features = table.features if len(table.features) < MANY else ()
     extra = beside(directory, findings)
     facts = describe(splits, table.task, labels=table.labels, features=features, extra=extra, counted=True)
-    return publish(directory, stored, facts)
+    return Prepared(publish(directory, stored, facts), named)
 
 
 def _divided(data: Data, table: Table, findings: Findings) -> tuple[Table, Splits]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from bus.blobs import DirectoryBlobs
 from contracts.errors import Full, NotFound, NotVerified
 from runtime.engine.dataset import Dataset, Manifest
 
@@ -30,25 +31,29 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Kept:
-    """A dataset that stands, and what was noticed when it was made."""
+    """A dataset that stands, what was noticed when it was made, and where its rows' names are."""
 
     manifest: Manifest
     findings: list[dict[str, Any]]
+    origins: dict[str, Any] | None
 
 
 class Store:
-    """The datasets in one directory, shared by any number of processes."""
+    """The datasets in one directory of a store of blobs, shared by any number of processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.blobs = DirectoryBlobs(root.parent)
 
     def find(self, key: str) -> Kept | None:
         """The dataset made of exactly this, if it stands and every byte of it is sound."""
         try:
             noted = json.loads(self._note(key).read_bytes())
-            return Kept(Dataset.open(self.root / noted["root"]).manifest, noted["findings"])
+            named = (noted["origins"] or {"blobs": {}})["blobs"]
+            kept = Kept(Dataset.open(self.root / noted["root"]).manifest, noted["findings"], noted["origins"])
         except (FileNotFoundError, NotFound, NotVerified, ValueError, KeyError, TypeError):
             return None
+        return kept if all(map(self.blobs.has, named.values())) else None
 
     @contextmanager
     def room(self) -> Iterator[Path]:
@@ -63,12 +68,12 @@ class Store:
             cure = "Free space, or choose a home on another disk."
             raise Full(f"there is no room for the dataset in {self.root}: {error.strerror}.", cure=cure) from error
 
-    def keep(self, key: str, fresh: Path, manifest: Manifest, findings: list[dict[str, Any]]) -> Kept:
+    def keep(self, key: str, fresh: Path, kept: Kept) -> Kept:
         """Put a finished dataset into its place, unless it stands already, and note what it was made of."""
         with _locked(self.root):
-            self._place(fresh, manifest.root)
-        self._write_note(key, {"root": manifest.root, "findings": findings})
-        return Kept(manifest, findings)
+            self._place(fresh, kept.manifest.root)
+        self._write_note(key, {"root": kept.manifest.root, "findings": kept.findings, "origins": kept.origins})
+        return kept
 
     def _place(self, fresh: Path, root: str) -> None:
         place = self.root / root

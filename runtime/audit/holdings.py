@@ -13,7 +13,7 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
 from contracts.session import Session
 from runtime.audit.verdict import Divergence
-from runtime.bundle.members import FURNITURE
+from runtime.bundle.members import FURNITURE, origins
 from runtime.engine.column_file import PIECE
 from runtime.engine.dataset import MANIFEST, Manifest, canonical
 
@@ -65,6 +65,8 @@ def named(state: Session) -> Iterator[tuple[str, str]]:
         yield f"source {name}", digest
     if state.claim and state.claim.initial:
         yield "weights to begin with", state.claim.initial
+    for split, digest in origins(state).items():
+        yield f"names of {split} rows", digest
     if state.sealed:
         yield from ((name, state.sealed.members[name]) for name in FURNITURE if name in state.sealed.members)
 

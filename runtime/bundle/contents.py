@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bus.port import Stored
 from contracts.session import Session
-from runtime.bundle.members import FURNITURE, SCHEMAS, VERIFIER
+from runtime.bundle.members import FURNITURE, SCHEMAS, VERIFIER, origins
 
 __all__ = ["BLOBS", "DATASET", "FURNITURE", "KEYRING", "LOG", "MANIFEST_FILE", "MARKER", "SECTIONS"]
 
@@ -53,6 +53,8 @@ def blobs(state: Session, section: str) -> list[str]:
         case "checkpoints":
             begun = [state.claim.initial] if state.claim and state.claim.initial else []
             return [*begun, *(kept.written.blob for kept in state.checkpoints if kept.usable)]
+        case "dataset":
+            return list(origins(state).values())
     return []
 
 

@@ -19,6 +19,7 @@ def of(session: Session) -> dict[str, str]:
     found = {}
     if session.dataset:
         found["dataset"] = session.dataset.root
+        found |= {f"rows/{split}": digest for split, digest in origins(session).items()}
     if session.claim:
         found |= {f"source/{name}": digest for name, digest in session.claim.sources.items()}
         found |= {"initial": session.claim.initial} if session.claim.initial else {}
@@ -28,6 +29,12 @@ def of(session: Session) -> dict[str, str]:
         if kept.usable:
             found[f"checkpoint/{kept.written.segment}/{kept.written.step}"] = kept.written.blob
     return found
+
+
+def origins(session: Session) -> Mapping[str, str]:
+    """The blobs with what the source calls the rows of each split; none for datasets that were prepared before."""
+    named = session.dataset.origins if session.dataset else None
+    return named.blobs if named else {}
 
 
 def digest(members: Mapping[str, str]) -> str:

@@ -668,6 +668,8 @@ def blobs_of(events: list[Event]) -> dict[str, dict[str, str]]:
             found["exports"][f"export/{len(found['exports']) + 1}/{said['filename']}"] = said["blob"]
         elif event.name == "dataset.prepared":
             found["manifest"] = {"dataset": said["root"]}
+            origins = (said.get("origins") or {}).get("blobs", {})
+            found["dataset"] = {f"rows/{split}": digest for split, digest in origins.items()}
         elif event.name == "checkpoint.written":
             written.append(((said["segment"], said["step"]), said["blob"]))
         elif event.name in ("checkpoint.pruned", "checkpoint.corrupt"):
@@ -683,9 +685,7 @@ def check_members(members: dict[str, memoryview], sections: list[str], events: l
     furniture = {name: sealed.get(name, "") for name in ("schemas.json", "verify_bundle.py")}
     for name in sorted(told.keys() | furniture.keys() | sealed.keys()):
         need((told | furniture).get(name) == sealed.get(name), f"log: the seal says another digest of {name!r}")
-    chosen = {
-        digest for part in ("sources", "exports", "checkpoints") if part in sections for digest in named[part].values()
-    }
+    chosen = {digest for part in SECTIONS[1:] if part in sections for digest in named[part].values()}
     more, files = {f"blobs/{digest}": digest for digest in chosen}, {}
     for part in sections:
         need(named["manifest" if part == "dataset" else part], f"bundle: nothing in the log belongs to {part!r}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from runtime.cli.call import Call
 
 if TYPE_CHECKING:
     from runtime.archive import Archive, Kept
+    from runtime.audit.repeated import Material
     from runtime.client import Swarm
 
 ENDED = ("completed", "failed", "cancelled")
@@ -91,6 +92,23 @@ def chosen(call: Call, name: str, archive: Archive) -> str:
     if name != "last":
         return call.home.find(name, archive.ids())
     return newest_training(archive.begun())
+
+
+@contextmanager
+def opened(call: Call, name: str) -> Iterator[Material]:
+    """A session and all bytes that belong to it: of the home, or out of the bundle at an existing path."""
+    from tempfile import TemporaryDirectory
+
+    from bus.blobs import DirectoryBlobs
+    from runtime.audit.repeated import Material
+    from runtime.audit.unpacked import unpacked
+
+    if Path(name).is_file():
+        with TemporaryDirectory(prefix="swarm-") as folder:
+            yield unpacked(Path(name).absolute(), "", Path(folder))
+    else:
+        home = call.home
+        yield Material(kept(call, name), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
 def kept(call: Call, name: str) -> Kept:

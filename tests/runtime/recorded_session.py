@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
-from contracts.data_manager import DatasetPrepared
+from contracts.data_manager import DatasetPrepared, Origins
 from contracts.event import Event
 from contracts.trainer import CheckpointWritten
 from runtime.engine import dataset
@@ -66,7 +66,15 @@ def prepared(recorded: RecordedHome) -> DatasetPrepared:
         source_digest=DIGEST,
         facts={},
         findings=[],
+        origins=Origins(
+            called="row", blobs={split: numbers(recorded, rows) for split, rows in (("train", 40), ("val", 10))}
+        ),
     )
+
+
+def numbers(recorded: RecordedHome, rows: int) -> str:
+    """The numbers of some rows in their source, as a blob."""
+    return recorded.blobs.put(np.arange(1, rows + 1, dtype="<i8").tobytes())
 
 
 def state(step: int) -> bytes:

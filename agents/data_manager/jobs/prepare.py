@@ -56,11 +56,11 @@ def main(job: Job) -> dict[str, Any]:
 def _made(data: Data, source: Source, around: Around, store: Store, key: str, fresh: Path) -> Kept:
     findings = Findings(fresh, around.files)
     try:
-        manifest = prepared(data, source, around, findings, fresh)
+        made = prepared(data, source, around, findings, fresh, store.blobs)
     except InvalidRequest as error:
         # A reason that was noticed before the rows were judged does not hide what is wrong with them.
         raise InvalidRequest([*dict.fromkeys([*broken_rows(data, findings), *error.problems])]) from None
-    return store.keep(key, fresh, manifest, list(findings))
+    return store.keep(key, fresh, Kept(made.manifest, list(findings), made.origins))
 
 
 def broken_rows(data: Data, findings: Findings) -> list[Problem]:
@@ -84,6 +84,7 @@ def _said(kept: Kept, source: Source) -> dict[str, Any]:
         "source_digest": source.digest,
         "facts": _facts(manifest.facts),
         "findings": kept.findings,
+        "origins": kept.origins,
     }
 
 

@@ -57,7 +57,7 @@ class Rounds:
 
     def _stands(self, number: int, rounds: np.ndarray) -> np.ndarray:
         """The position of a class in each of these rounds."""
-        return rounds * self._classes + self._rounds(rounds).find(np.array([number]))[:, 0]
+        return np.asarray(rounds * self._classes + self._rounds(rounds).find(np.array([number]))[:, 0])
 
     def _places(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Class and round at each position."""
