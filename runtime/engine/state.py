@@ -40,7 +40,7 @@ def copied(tensors: Tensors, into: Tensors | None = None) -> dict[str, Tensor]:
     with torch.no_grad():
         found = {name: _copy(tensor, into.get(name)) for name, tensor in tensors.items()}
     if any(tensor.is_cuda for tensor in tensors.values()):
-        torch.cuda.synchronize()
+        torch.cuda.current_stream().synchronize()
     return found
 
 
