@@ -72,8 +72,25 @@ class _Client(Client):
         unused: asyncio.Future[None] = asyncio.Future()
         subscription = await self.subscribe(subject, queue=queue, future=unused)
         self._handlers[subscription._id] = handler  # noqa: SLF001 - there is no public name for it
-        await self._flush_pending(force_flush=True)
+        await self._write_pending()
         return subscription
+
+    async def round_trip(self, seconds: float) -> None:
+        """Return once the server has answered everything that was sent before; `TimeoutError`."""
+        answered: asyncio.Future[bool] = asyncio.Future()
+        await self._write_pending()
+        await self._send_ping(answered)
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(answered)  # the answer may still come, and nobody cancels what nats-py will fill in
+
+    async def _write_pending(self) -> None:
+        # nats-py would wait for its flusher here, and drops a cancellation that comes meanwhile: whoever was cancelled
+        # then goes on for ever.
+        if self._transport is None or not self._pending:
+            return
+        waiting, self._pending, self._pending_data_size = self._pending, [], 0
+        self._transport.writelines(waiting)
+        await self._transport.drain()  # type: ignore[no-untyped-call]
 
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport:
@@ -142,8 +159,8 @@ class NatsLink:
         if self._watch:
             self._watch.cancel()
         if self._client.is_connected:
-            with contextlib.suppress(nats_errors.Error, OSError):
-                await self._client.flush(2)
+            with contextlib.suppress(TimeoutError, nats_errors.Error, OSError):
+                await self._client.round_trip(2)
         if self.limit:  # nats-py cannot close what was never connected
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
@@ -200,8 +217,8 @@ class NatsLink:
         try:
             listening.subscription = await self._client.hear(subject, queue, handler)
             if not subject.startswith(inbox(self.identity)):
-                await self._client.flush(_PING)  # a round trip, after which a denial would have come
-        except (OSError, nats_errors.Error) as broken:
+                await self._client.round_trip(_PING)  # after which a denial would have come
+        except (TimeoutError, OSError, nats_errors.Error) as broken:
             await self._unlisten(listening)
             raise Lost(f"The connection broke while subscribing ({broken}).", cure="Try again.") from broken
         if listening.denied:

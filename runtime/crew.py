@@ -32,7 +32,7 @@ from runtime.keychain import Find, Keychain
 from runtime.presence import Presence
 from runtime.scribe import Occasion, Scribe
 from runtime.settings import Settings
-from runtime.supervisor import Supervisor
+from runtime.supervisor import Supervisor, is_cancelled
 from runtime.tail import Tail
 
 log = structlog.get_logger()
@@ -142,6 +142,8 @@ class Crew:
                 log.warning("agent stopped", role=supervisor.role, errors=[str(one) for one in group.exceptions])
             except* Exception as group:
                 log.error("agent crashed", role=supervisor.role, exc_info=group)
+            if is_cancelled():
+                raise asyncio.CancelledError
             await asyncio.sleep(wait)
             wait = min(2 * wait, 30.0)
 

@@ -176,7 +176,9 @@ class Supervisor:
             except Fenced as error:
                 log.info("fenced out", role=self.role, session=case.history.id, reason=error.message)
                 return
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises is recorded, and stops nobody else
+            except Exception as error:
+                if is_cancelled():
+                    raise asyncio.CancelledError from error
                 if case.now.sealed:
                     log.info("too late", role=self.role, session=case.history.id, handler=handler.name)
                     return
@@ -238,6 +240,12 @@ class Supervisor:
             except Exception as error:
                 log.warning("rhythm raised", role=self.role, rhythm=name, error=str(error), exc_info=error)
             await asyncio.sleep(seconds)
+
+
+def is_cancelled() -> bool:
+    """Whether the running task was asked to end: what it catches then may only be how the asking came out."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _as_events(answer: Event | Sequence[Event] | None) -> tuple[Event, ...]:

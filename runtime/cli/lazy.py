@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -39,6 +38,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with a suggestion for a name that does not exist."""
         if args and args[0] not in self._table and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], self._table, 1)
             cure = f"Did you mean {near[0]!r}?" if near else f"See: {ctx.command_path} --help"
             raise click.UsageError(f"There is no command {args[0]!r}. {cure}", ctx)

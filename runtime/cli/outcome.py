@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -95,6 +93,9 @@ def _is_help(error: click.ClickException) -> bool:
 
 
 def _defect(error: BaseException, *, as_json: bool) -> int:
+    import traceback
+    from pathlib import Path
+
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     message = f"a defect of this software: {type(error).__name__}: {error} (at {where})."

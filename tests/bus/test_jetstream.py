@@ -10,6 +10,7 @@ import pytest
 
 from bus import limits, ordered
 from bus.frames import Frame, publication
+from bus.jetstream import JetStreamBus
 from bus.link import Closed
 from bus.port import Record
 from contracts.errors import Ambiguous, Conflict, NotVerified, Unreachable
@@ -155,3 +156,21 @@ async def test_whoever_waits_on_a_closed_connection_is_told(world: Served) -> No
                 await waiting
         with pytest.raises(Closed):
             await bus.append([fact(1)], lane=TRAINER, after=1)
+
+
+async def test_a_reader_that_is_cancelled_ends_whatever_it_was_doing(world: Served) -> None:
+    """A guest's reader subscribes for every look anew: a cancellation that is dropped meanwhile leaves it running."""
+
+    async def follow(bus: JetStreamBus) -> None:
+        async with bus.read(TRAINER, follow=True) as records:
+            async for _ in records:
+                pass
+
+    async with world.bus("client") as bus:
+        for turns in range(40):
+            following = asyncio.create_task(follow(bus))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            following.cancel()
+            ended, _ = await asyncio.wait([following], timeout=5)
+            assert ended, f"it went on after a cancellation in turn {turns}"

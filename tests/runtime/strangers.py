@@ -171,7 +171,10 @@ async def stranger(found: Place, name: str, *, hears: tuple[str, ...] = ()) -> A
     lane = made["lane"]
     signer = signer_of(lane, creds["key"].encode(), Path(made["creds"]))
     async with connect(creds["url"], lane, nkeys.from_seed(creds["seed"])) as bus:
-        yield Stranger(bus, lane, signer, creds["root"])
+        found = Stranger(bus, lane, signer, creds["root"])
+        # What is there is read now: a session that is asked for next does not wait until a stranger has read it.
+        await found.look()
+        yield found
 
 
 def forger(lane: str) -> Signer:

@@ -117,6 +117,29 @@ async def test_an_agent_whose_rhythm_raises_stops_no_other(tmp_path: Path) -> No
         assert made.supervisors["validator"].ready.is_set()
 
 
+class Exporter(Agent):
+    """Takes long, and stumbles over being told to end."""
+
+    begun = 0
+
+    @on
+    async def hear(self, asked: SessionRequested, say: Say[DiagnosisReached]) -> None:
+        type(self).begun += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("it fell on the way out")
+
+
+async def test_an_agent_that_raises_when_it_is_told_to_end_ends_all_the_same(tmp_path: Path) -> None:
+    async with asyncio.timeout(20):
+        async with swarm(tmp_path, Exporter) as made:
+            await made.desk.submit({"name": "said"})
+            while not Exporter.begun:
+                await asyncio.sleep(0)
+    assert Exporter.begun == 1
+
+
 def test_a_handler_that_hears_nothing_is_refused_when_its_class_is_made() -> None:
     with pytest.raises(WiringError, match="hears nothing"):
 

@@ -47,20 +47,20 @@ def test_help_of_every_command_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
-def test_help_costs_less_than_100_ms_of_cpu(arguments: list[str]):
-    def cost() -> float:
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "runtime.cli.main", *arguments],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-        )
+def test_help_costs_little_more_than_the_library_that_it_is_written_with(arguments: list[str]):
+    """In processor time; what 100 ms are depends on the machine, and `benchmarks/startup.py` has them."""
+
+    def cost(*words: str) -> float:
+        nowhere = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+        pid = os.posix_spawn(sys.executable, [sys.executable, *words], os.environ, file_actions=[nowhere])
         _, status, used = os.wait4(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         return used.ru_utime + used.ru_stime
 
-    # The cheapest of several: a busy machine makes any one of them dearer.
-    assert any(cost() < 0.1 for _ in range(20))
+    # The cheapest of several, in alternation: a busy machine makes any one of them dearer.
+    turns = [(cost("-m", "runtime.cli.main", *arguments), cost("-c", "import click")) for _ in range(12)]
+    ours, library = map(min, zip(*turns, strict=True))
+    assert ours < 1.8 * library
 
 
 def test_help_lists_every_command_with_what_it_does():
