@@ -4,6 +4,7 @@
     ├── Failed                       1    something was tried and did not work
     │   ├── ChildDied                1    a job's process ended without its answer
     │   └── UserCodeFailed           1    an exception in a workload or a stranger's agent
+    │       └── NotRepeatable        1    a workload computes otherwise when it is asked again
     ├── InvalidInput                 2    what was given cannot be meant
     │   └── InvalidRequest           2    a training request with one or more problems, all of them listed
     ├── NotVerified                  3    a signature, a digest or a chain does not hold
@@ -62,6 +63,16 @@ class UserCodeFailed(Failed):
     """Code of the user's raised; the message holds the user's last frame."""
 
     code = "user-code-failed"
+
+
+class NotRepeatable(UserCodeFailed):
+    """The same steps of a workload, repeated from the same state, gave other bits: a restart would change them."""
+
+    code = "not-repeatable"
+    RULES: ClassVar[str] = (
+        "Keep what changes from step to step in buffers (`register_buffer`), and draw from torch, numpy or `random`, "
+        "or from the `draw` that `augment` is handed: other attributes and generators do not survive a restart."
+    )
 
 
 class InvalidInput(SwarmError):

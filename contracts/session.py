@@ -30,6 +30,7 @@ from contracts.operator import (
 )
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.trainer import (
+    BirthAudited,
     CheckpointWritten,
     ControlEvaluated,
     DivergenceFound,
@@ -119,6 +120,7 @@ class Session:
     wishes: tuple[tuple[str, Event], ...] = ()
     pause: TrainingPaused | None = None
     incidents: tuple[DivergenceFound, ...] = ()
+    births: tuple[BirthAudited, ...] = ()
     failures: tuple[tuple[str, HandlerFailed], ...] = ()
     outcome: Event | None = None
     outcome_id: str = ""
@@ -372,6 +374,7 @@ _FOLDS: dict[type[Event], Fold] = {
     JudgementWaived: lambda s, e, f: dict(waived_judgement=True),
     OutcomeJudged: lambda s, e, f: dict(judged=s.judged | {e.proposal}),
     DivergenceFound: lambda s, e, f: dict(incidents=(*s.incidents, e)),
+    BirthAudited: lambda s, e, f: dict(births=(*s.births, e)),
     TrainingPaused: _paused,
     TrainingResumed: _resumed,
     TrainingCompleted: _ended,

@@ -152,6 +152,22 @@ class DivergenceFound(Event, wire="divergence.found"):
     computed: str
 
 
+class BirthAudited(Event, wire="birth.audited"):
+    """A fresh process repeated steps of a session with user code, `evaluated` if the last one was judged as well.
+
+    `difference` says what came out otherwise, `tensor` names the first one of the state that did; empty when all was
+    the same. `suspects` are attributes of the user's objects that ended otherwise.
+    """
+
+    segment: int
+    first: int
+    last: int
+    evaluated: bool
+    difference: str = ""
+    tensor: str = ""
+    suspects: list[str] = Field(default_factory=list)
+
+
 class InterventionApplied(Event, wire="intervention.applied"):
     """A decision took effect: the segment that begins at `step` runs under these changes."""
 

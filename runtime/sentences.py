@@ -144,6 +144,14 @@ def _divergence(data: Data) -> str:
     return f"DIVERGENCE in steps {data['first']}..{data['last']}: {data['field']} differs from the record"
 
 
+def _birth(data: Data) -> str:
+    steps = f"steps {data['first'] + 1}..{data['last']} repeated in a fresh process"
+    if not data["difference"]:
+        return f"{steps}: same bits"
+    tensor = f"; the first tensor that differs is {data['tensor']!r}" if data["tensor"] else ""
+    return f"{steps}: {data['difference']} came out otherwise{tensor}"
+
+
 def _child(data: Data) -> str:
     return f"the {data['purpose']} process ended without its answer: {data['message']}"
 
@@ -209,6 +217,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "attempt.ended": _attempt,
     "windows.reproduced": lambda d: f"{d['count']} recorded windows computed again, same bits",
     "divergence.found": _divergence,
+    "birth.audited": _birth,
     "training.paused": lambda d: f"paused at step {d['step']} ({d['by']})",
     "training.resumed": lambda d: f"resumed at step {d['step']}",
     "training.completed": _completed,

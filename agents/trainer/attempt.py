@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from agents.trainer.births import Births, is_workload, owed
 from agents.trainer.decisions import Decision, judged, next_decision, stale_proposals
 from agents.trainer.inbox import Inbox, frames_of
 from agents.trainer.path import Recorded, key_range
 from contracts.common import ChildEnded
-from contracts.errors import ChildDied
+from contracts.errors import ChildDied, NotRepeatable
 from contracts.event import SPOKEN, Event
 from contracts.session import Checkpoint
 from contracts.trainer import (
@@ -68,6 +69,7 @@ class Attempt:
                 log=log,
             ) as child,
             Inbox(child, case) as inbox,
+            Births(case, self._args, inbox.look) as self._births,
         ):
             try:
                 return await self._follow(child, inbox)
@@ -81,6 +83,7 @@ class Attempt:
             child.resting = self._held is not None or self._finished is not None
             news = await inbox.take(timeout=1.0 if self._finished else None)
             await self._append(frames_of(news))
+            await self._course.say(*self._births.verdicts())
             if self._course.now.outcome is not None:
                 return False
             stale = stale_proposals(self._course.now)
@@ -90,9 +93,13 @@ class Attempt:
             draining = self._course.case.ground.draining.is_set()
             decision = next_decision(self._course.now, draining=draining)
             if decision is None:
-                if self._finished and await self._may_complete():
-                    await self._complete(child)
-                    return False
+                if self._finished and not self._births.pending:
+                    if self._unrepeated():
+                        self._course.begin_before(self._from)
+                        return True
+                    if await self._may_complete():
+                        await self._complete(child)
+                        return False
                 continue
             if self._held is None:
                 await self._hold(child)
@@ -110,6 +117,9 @@ class Attempt:
         """Say what is new, compare what is not, notice where the child stands."""
         fresh: list[Event] = []
         for frame in frames:
+            if frame.kind == "lived":
+                self._births.begin(frame.data)
+                continue
             if frame.kind in ("held", "finished"):
                 self._note(frame)
                 continue
@@ -134,12 +144,13 @@ class Attempt:
         if verdict is True:
             return [*self._reproduced(event), event]
         if isinstance(verdict, DivergenceFound):
+            of_theirs = f" {NotRepeatable.RULES}" if is_workload(self._course.now) else ""
             failure = TrainingFailed(
                 segment=verdict.segment,
                 step=verdict.last,
                 code="divergence",
                 message=f"{verdict.field} of steps {verdict.first}..{verdict.last} came out differently.",
-                cure="The machine or the code is not what it was; compare: swarm show --json",
+                cure=f"The machine or the code is not what it was; compare: swarm show --json.{of_theirs}",
             )
             await self._course.say(verdict, failure)
         return []
@@ -199,6 +210,10 @@ class Attempt:
         await child.order("change", change={"step": begins, **proposal.changes})
         self._holding, self._held, self._finished = False, None, None
         return None
+
+    def _unrepeated(self) -> bool:
+        """Whether user code was never repeated although there is an earlier place from which it could be."""
+        return "window" in owed(self._course.now) and self._from > 0
 
     async def _may_complete(self) -> bool:
         """Whether every automatic rule has seen the last window, or nobody is there to apply them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from agents.trainer import births
 from agents.trainer.attempt import Attempt
 from agents.trainer.machine import Machine, seal_of
 from agents.trainer.path import starting_point
@@ -18,6 +19,7 @@ from contracts.operator import CancelRequested, ResumeRequested
 from contracts.session import Checkpoint, Session
 from contracts.trainer import (
     AttemptEnded,
+    BirthAudited,
     CheckpointRefused,
     CheckpointWritten,
     ControlEvaluated,
@@ -48,6 +50,7 @@ Sayings = (
     | AttemptEnded
     | WindowsReproduced
     | DivergenceFound
+    | BirthAudited
     | InterventionApplied
     | InterventionDeclined
     | JudgementWaived
@@ -77,6 +80,7 @@ class Course:
         self._refusals: list[CheckpointRefused] = []
         self._deaths = 0
         self._verified = False
+        self._before: int | None = None
 
     @property
     def now(self) -> Session:
@@ -138,7 +142,7 @@ class Course:
 
     async def _without_checkpoint(self, error: NotVerified) -> bool:
         """Another attempt when it is the checkpoint that does not hold; anything else will not hold the next time."""
-        start = starting_point(self.now, self._unusable)
+        start = self._newest()
         if start is not None and await self._wrong_with(start):
             return True
         await self.fail(error.code, error.message, error.cure)
@@ -146,12 +150,12 @@ class Course:
 
     async def _start(self) -> Checkpoint | None:
         """The newest checkpoint whose bytes are there and sound; those passed over are told once there is a claim."""
-        while (start := starting_point(self.now, self._unusable)) is not None:
+        while (start := self._newest()) is not None:
             reason = await self._wrong_with(start)
             if not reason:
                 break
             self._unusable.add(start.written.blob)
-            earlier = starting_point(self.now, self._unusable)
+            earlier = self._newest()
             refusal = CheckpointRefused(
                 segment=start.written.segment,
                 step=start.written.step,
@@ -164,6 +168,14 @@ class Course:
             told, self._refusals = self._refusals, []
             await self.say(*told)
         return start
+
+    def _newest(self) -> Checkpoint | None:
+        before = self._before if births.owed(self.now) else None
+        return starting_point(self.now, self._unusable, before)
+
+    def begin_before(self, step: int) -> None:
+        """Let attempts begin before a step for as long as user code is still to be repeated."""
+        self._before = step
 
     async def _wrong_with(self, kept: Checkpoint) -> str:
         """Why a checkpoint's bytes cannot be used; nothing when they can."""
@@ -265,9 +277,16 @@ class Course:
             "initial": session.claim.initial,
             "evaluations": [[seen.step, seen.values[seen.metric].hex()] for seen in path],
             "workloads": self._workloads(),
+            "birth": self._birth(),
         }
         if start is not None:
             place = self._ground.blobs.path(start.written.blob)
             args["resume"] = {"path": str(place), "state_root": start.written.state_root}
         self._verified = True
         return args, start
+
+    def _birth(self) -> dict[str, Any]:
+        """What the child is to stage for repetition, and where."""
+        owed = sorted(births.owed(self.now))
+        folder = self._ground.home.work(self.case.history.id) if owed else ""
+        return {"owed": owed, "folder": str(folder), "name": f"birth-{self.epoch}"}

@@ -43,7 +43,7 @@ class Inbox:
     async def __aenter__(self) -> Self:
         self._pumps = [asyncio.create_task(one) for one in (self._pump_frames(), self._pump_growth(), self._drain())]
         # What the log said before this attempt is looked at first.
-        self._wake(self._grown)
+        self.look()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -73,6 +73,10 @@ class Inbox:
         while not self._over:
             news += await self.take()
         return news
+
+    def look(self) -> None:
+        """Let `take` return: something else than a frame or an event is to be looked at."""
+        self._wake(self._grown)
 
     def _take_frames(self) -> list[News]:
         news: list[News] = []

@@ -86,8 +86,9 @@ def key_range(event: Event) -> tuple[int, int]:
     return step, step
 
 
-def starting_point(session: Session, unusable: Iterable[str] = ()) -> Checkpoint | None:
-    """The newest checkpoint on the path whose bytes may be there; None to begin at step 0."""
+def starting_point(session: Session, unusable: Iterable[str] = (), before: int | None = None) -> Checkpoint | None:
+    """The newest checkpoint on the path, `before` a step if one is given, whose bytes may be there; None for step 0."""
     bad = set(unusable)
     usable = [one for one in session.path_checkpoints() if one.usable and one.written.blob not in bad]
+    usable = [one for one in usable if before is None or one.written.step < before]
     return usable[-1] if usable else None

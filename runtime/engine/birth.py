@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
-from contracts.errors import UserCodeFailed
+from contracts.errors import NotRepeatable
 from runtime.engine import digest
 from runtime.engine.hidden import suspects
 from runtime.engine.loop import Run
@@ -17,11 +17,6 @@ from runtime.engine.report import Evaluation, Report, Window
 
 FLOAT = 8
 """Hexadecimal digits of one float32."""
-
-RULES = (
-    "Keep what changes from step to step in buffers (`register_buffer`), and draw from torch, numpy or `random`, "
-    "or from the `draw` that `augment` is handed: other attributes and generators do not survive a restart."
-)
 
 
 class Told(NamedTuple):
@@ -52,7 +47,8 @@ class Stretch:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; `Stretch.from_json` gives it back."""
-        return asdict(self)
+        told = [list(one) for one in self.told]
+        return {"first": self.first, "told": told, "leaves": dict(self.leaves), "hidden": dict(self.hidden)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -69,12 +65,16 @@ class Difference:
     tensor: str
     suspects: tuple[str, ...]
 
-    def error(self) -> UserCodeFailed:
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def error(self) -> NotRepeatable:
         """It as the error that ends a session, with the cure."""
         message = f"a restart would give other bits: repeated, {self.what} came out otherwise"
         message += f"; the first tensor that differs is {self.tensor!r}" if self.tensor else ""
         found = f"Not the same afterwards: {'; '.join(self.suspects)}. " if self.suspects else ""
-        return UserCodeFailed(message, cure=found + RULES)
+        return NotRepeatable(message, cure=found + NotRepeatable.RULES)
 
 
 def repeated(run: Run, until: int) -> Stretch:

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from agents.trainer.jobs.spent import Spent
+from agents.trainer.jobs.staging import Staging
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event
 from runtime import initial, reported
@@ -39,7 +40,7 @@ def main(job: Job) -> dict[str, Any]:
     with spent.on("setup"):
         run = _begin(job)
     run.measured(spent.timed)
-    keeper = Keeper(job, blobs, spent)
+    keeper, staging = Keeper(job, blobs, spent), Staging(job)
     if run.plan.changes:
         failpoint("between-apply-and-next-window")
     if run.step == 0:
@@ -47,7 +48,7 @@ def main(job: Job) -> dict[str, Any]:
     # Whoever died between the last checkpoint and its completion resumes where nothing is left to do but to say so.
     ended = run.step > 0 and run.finished
     while True:
-        ended = ended or _advance(job, run, keeper, spent)
+        ended = ended or _advance(job, run, keeper, staging, spent)
         if ended:
             keeper.finish()
             early = run.step < run.plan.last_step
@@ -58,12 +59,16 @@ def main(job: Job) -> dict[str, Any]:
         ended = False
 
 
-def _advance(job: Job, run: Run, keeper: Keeper, spent: Spent) -> bool:
+def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: Spent) -> bool:
     """Go to the next grid step and tell what happened; whether that was the last."""
+    with spent.on("birth audit"):
+        staging.before(run)
     with spent.on("step"):
         report = run.advance()
     with spent.on("log"):
         _tell(job, report)
+    with spent.on("birth audit"):
+        staging.after(run, report)
     if report.checkpoint:
         keeper.keep(run, report.checkpoint)
     elif keeper.overdue(run.plan.request.checkpoints.every_seconds):

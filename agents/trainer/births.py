@@ -1,0 +1,122 @@
+"""The birth audit of user code: beside the training child, fresh ones repeat what it has lived and told of.
+
+What is owed follows from the fold, so whoever takes a session over asks for what no verdict has been recorded about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from contracts.errors import ChildDied, SwarmError
+from contracts.session import Session
+from contracts.trainer import BirthAudited, TrainingFailed
+from runtime.ground import Case
+from runtime.profiles import torch_profile
+
+JOB = "agents.trainer.jobs.birth:main"
+TRIES = 3
+"""Children that may die over one repetition before the session fails."""
+
+Verdict = tuple[BirthAudited | TrainingFailed, ...]
+
+
+def is_workload(session: Session) -> bool:
+    """Whether it trains code of the user's."""
+    return bool(session.request["model"]["architecture"] == "workload")
+
+
+def owed(session: Session) -> set[str]:
+    """What a fresh process has still to repeat: a window of user code, and one that ends in an evaluation."""
+    if not is_workload(session):
+        return set()
+    done = {"window"} if session.births else set()
+    return {"window", "evaluation"} - done - {"evaluation" for one in session.births if one.evaluated}
+
+
+class Births:
+    """The repetitions of one attempt; those that run end with it. `arrived` is called when one has its verdict."""
+
+    def __init__(self, case: Case, arguments: Mapping[str, Any], arrived: Callable[[], None]) -> None:
+        self._case = case
+        self._args = arguments
+        self._arrived = arrived
+        self._running: list[asyncio.Task[Verdict]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a verdict is still to come, or to be said."""
+        return bool(self._running)
+
+    def begin(self, lived: Mapping[str, Any]) -> None:
+        """Have a stretch repeated that the training child has told of."""
+        task = asyncio.create_task(self._judged(lived))
+        task.add_done_callback(lambda _: self._arrived())
+        self._running.append(task)
+
+    def verdicts(self) -> Verdict:
+        """What is to be said of those that have been judged since this was last asked."""
+        done = [task for task in self._running if task.done()]
+        self._running = [task for task in self._running if task not in done]
+        return tuple(event for task in done for event in task.result())
+
+    async def _judged(self, lived: Mapping[str, Any]) -> Verdict:
+        try:
+            answer = await self._repeated(lived)
+        except SwarmError as error:
+            return (self._failure(lived, error.as_json(), error.path),)
+        finally:
+            _forget(lived)
+        found = answer["difference"] or {"what": "", "tensor": "", "suspects": []}
+        said = BirthAudited(
+            segment=lived["segment"],
+            first=lived["first"],
+            last=lived["last"],
+            evaluated=lived["evaluated"],
+            difference=found["what"],
+            tensor=found["tensor"],
+            suspects=found["suspects"],
+        )
+        return (said, self._failure(lived, answer["error"])) if answer["difference"] else (said,)
+
+    async def _repeated(self, lived: Mapping[str, Any]) -> dict[str, Any]:
+        """The job's answer; a death may be an accident, three in a row are none."""
+        for _ in range(TRIES - 1):
+            try:
+                return await self._asked(lived)
+            except ChildDied:
+                continue
+        return await self._asked(lived)
+
+    async def _asked(self, lived: Mapping[str, Any]) -> dict[str, Any]:
+        case, resolved = self._case, self._args["plan"]["resolved"]
+        args = {**lived, **{name: self._args[name] for name in ("seal", "dataset", "workloads")}}
+        log = case.ground.home.session(case.history.id) / "birth.log"
+        profile = torch_profile(resolved["threads"], resolved["device"])
+        children, session = case.ground.children, case.history.id
+        async with children.job(JOB, args, profile=profile, purpose="audit", session=session, log=log) as child:
+            return await child.wait()
+
+    def _failure(self, lived: Mapping[str, Any], error: Mapping[str, str], frame: str = "") -> TrainingFailed:
+        return TrainingFailed(
+            segment=lived["segment"],
+            step=lived["last"],
+            code=error["code"],
+            message=error["message"][:4000],
+            cure=error["cure"],
+            frame=frame,
+        )
+
+
+def _forget(lived: Mapping[str, Any]) -> None:
+    Path(lived["staged"]).unlink(missing_ok=True)

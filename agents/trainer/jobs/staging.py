@@ -1,0 +1,79 @@
+"""Stages what a fresh process will repeat, in the training child: the state before a window, and what it gave then."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bus.disk import room_for
+from runtime.engine import checkpoint
+from runtime.engine.birth import Stretch
+from runtime.engine.loop import Run
+from runtime.engine.plan import Plan
+from runtime.engine.report import Report
+from runtime.engine.state import Tensors
+from runtime.job import Job
+
+
+class _Staged(NamedTuple):
+    """Everything about a run before a window; its state is written by a thread while training goes on."""
+
+    path: Path
+    first: int
+    plan: Plan
+    evaluations: list[list[Any]]
+    written: Future[None]
+
+
+class Staging:
+    """Watches the windows of one process. The first is never repeated: only those behind it stand on its memory."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._owed = set(job.args["birth"]["owed"])
+        self._evaluations: list[list[Any]] = list(job.args["evaluations"])
+        self._staged: _Staged | None = None
+        self._begun = False
+
+    def before(self, run: Run) -> None:
+        """Called before each window."""
+        begun, self._begun = self._begun, True
+        if begun and self._owed and not run.finished and self._owed & _worth(run.plan, run.step):
+            path = Path(self._job.args["birth"]["folder"]) / f"{self._job.args['birth']['name']}-{run.step}"
+            written = ThreadPoolExecutor(1).submit(_write, path, run.tensors(), run.step)
+            self._staged = _Staged(path, run.step, run.plan, list(self._evaluations), written)
+
+    def after(self, run: Run, report: Report) -> None:
+        """Called after each window: tells `lived` when it was staged."""
+        staged, self._staged = self._staged, None
+        if report.evaluation is not None:
+            values = report.evaluation.values
+            self._evaluations.append([report.step, values[report.evaluation.metric].hex()])
+        if staged is None or report.window is None:
+            return
+        lived = Stretch.of(staged.first, [report], run)
+        staged.written.result()
+        self._owed -= _worth(staged.plan, staged.first)
+        self._job.tell(
+            "lived",
+            staged=str(staged.path),
+            segment=report.window.segment,
+            first=staged.first,
+            last=report.step,
+            evaluated=report.evaluation is not None,
+            plan=staged.plan.as_json(),
+            evaluations=staged.evaluations,
+            stretch=lived.as_json(),
+        )
+
+
+def _worth(plan: Plan, step: int) -> set[str]:
+    """What repeating the window after a step would show."""
+    judged = plan.evaluated_epoch(plan.next_grid(step)) is not None
+    return {"window", "evaluation"} if judged else {"window"}
+
+
+def _write(path: Path, tensors: Tensors, step: int) -> None:
+    with room_for(path):
+        path.write_bytes(checkpoint.pack(checkpoint.seal(tensors, step)))

@@ -1,0 +1,208 @@
+"""A session of user code does not complete before a fresh process has repeated what it did, bit for bit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.memory import MemoryBus
+from contracts.request import read_request
+from contracts.session import Session
+from contracts.trainer import TrainingCompleted, TrainingFailed
+from runtime.crew import Crew
+from runtime.home import Home
+from runtime.workloads import Workloads, inspected
+from tests.harness import crew, small_request, until_ended
+
+TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")
+BARE = ("data_manager", "trainer", "ledger")
+"""Nobody but the trainer has a checkpoint audited here."""
+
+SOUND = """
+import numpy as np
+import torch
+from torch import nn
+from stigmergy import Workload
+
+
+class Mine(Workload):
+    def build(self, o, facts):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.2), nn.Linear(8, facts.classes))
+
+    def loss(self, model, batch):
+        loss = nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+        return {"loss": loss, "drawn": torch.tensor(np.random.rand())}
+"""
+
+KINDS = {
+    "sound": "",
+    "generator": """
+    def __init__(self):
+        self.rng = np.random.default_rng(7)
+
+    def augment(self, sample, draw):
+        return {**sample, "x": sample["x"] + self.rng.normal(0, 0.1)}
+""",
+    "counter": """
+    seen = 0
+
+    def param_groups(self, model):
+        self.model = model
+        model.seen = 0
+        return super().param_groups(model)
+
+    def loss(self, model, batch):
+        model.seen += 1
+        found = super().loss(model, batch)
+        return {**found, "loss": found["loss"] / (1 + 0.01 * model.seen)}
+""",
+    "transform": """
+    def __init__(self):
+        rng = torch.Generator().manual_seed(3)
+        self.transform = lambda x: x * torch.rand((), generator=rng).item()
+
+    def augment(self, sample, draw):
+        return {**sample, "x": self.transform(sample["x"])}
+""",
+    "judge": """
+    calls = 0
+
+    def metrics(self):
+        return {"mood": self.mood}
+
+    def predict(self, model, batch):
+        return model(batch["x"])
+
+    def mood(self, answers, batch):
+        Own.calls += 1
+        return float(Own.calls)
+""",
+}
+
+
+def source(kind: str) -> str:
+    """The sound workload, or one that derives from it and spoils something."""
+    return SOUND + (f"\n\nclass Own(Mine):{KINDS[kind]}" if KINDS[kind] else "")
+
+
+def added(home: Path, kind: str) -> None:
+    """Make the workload of that kind known in a home, as if a child had tried it."""
+    file = home.parent / f"{kind}.py"
+    file.write_text(source(kind))
+    Home(home).prepare()
+    known = Workloads(home)
+    known._write(known._added() | {kind: inspected(str(file))})
+
+
+async def asked(made: Crew, kind: str, **changes: Any) -> str:
+    changes = {"training": {"epochs": 3, "batch_size": 64}, "diagnosis": {"auto_fix": False}} | changes
+    request = small_request(name=kind, model={"architecture": "workload", "workload": kind}, **changes)
+    del request["loss"]
+    return await made.desk.submit(read_request(request).resolved())
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
+    """How a session of each kind of user code ended."""
+    return asyncio.run(_ended(tmp_path_factory.mktemp("place") / "home"))
+
+
+async def _ended(home: Path) -> dict[str, Session]:
+    for kind in KINDS:
+        added(home, kind)
+    async with crew(home, TRAINING) as made:
+        mood = {"early_stopping": {"enabled": False, "metric": "val_mood"}}
+        sessions = {kind: await asked(made, kind, **(mood if kind == "judge" else {})) for kind in KINDS}
+        found = {kind: await until_ended(made, session) for kind, session in sessions.items()}
+        order = [fact.name for fact in made.tail.history(sessions["sound"]).facts]
+        assert order.index("birth.audited") < order.index("training.completed")
+        assert not list(made.home.root.glob("work/*/birth-*")), "what was staged is gone"
+    return found
+
+
+def test_sound_code_completes_and_the_log_says_that_it_was_repeated(ended: dict[str, Session]) -> None:
+    assert isinstance(ended["sound"].outcome, TrainingCompleted), ended["sound"].outcome
+    (said,) = ended["sound"].births
+    assert (said.difference, said.tensor, said.suspects) == ("", "", [])
+    assert said.evaluated
+    assert said.first > 0, "the first window has no memory behind it"
+
+
+@pytest.mark.parametrize(
+    ("kind", "suspect"), [("generator", "workload.rng (a generator"), ("counter", "model.seen ("), ("transform", "")]
+)
+def test_code_that_hangs_on_more_than_the_state_is_stopped_with_the_tensor_and_the_cure(
+    ended: dict[str, Session], kind: str, suspect: str
+) -> None:
+    outcome, (said,) = ended[kind].outcome, ended[kind].births
+    assert isinstance(outcome, TrainingFailed), outcome
+    assert outcome.code == "not-repeatable"
+    assert said.tensor.startswith(("model.", "optimizer."))
+    assert said.tensor in outcome.message
+    assert said.difference in outcome.message
+    assert suspect in " ".join(said.suspects)
+    assert suspect in outcome.cure
+    assert "register_buffer" in outcome.cure
+
+
+def test_an_evaluation_that_comes_out_otherwise_is_named(ended: dict[str, Session]) -> None:
+    outcome = ended["judge"].outcome
+    assert isinstance(outcome, TrainingFailed), outcome
+    assert "val_mood of the evaluation at step" in outcome.message
+
+
+async def test_an_evaluation_far_behind_the_second_window_is_repeated_as_well(tmp_path: Path) -> None:
+    added(tmp_path / "home", "sound")
+    async with crew(tmp_path / "home", TRAINING) as made:
+        session = await asked(made, "sound", training={"epochs": 4, "batch_size": 8}, validation={"every_epochs": 4})
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        second, judged = state.births
+        assert (second.first, second.last, second.evaluated) == (50, 100, False)
+        assert (judged.last, judged.evaluated) == (state.step, True)
+
+
+async def test_who_takes_over_repeats_what_has_no_verdict_though_nothing_is_left_to_train(tmp_path: Path) -> None:
+    bus, home = MemoryBus(), tmp_path / "home"
+    added(home, "sound")
+    async with crew(home, BARE, bus=bus) as made:
+        session = await asked(made, "sound", training={"epochs": 2, "batch_size": 64})
+        await stopped(made)
+        history = made.tail.history(session)
+        async with asyncio.timeout(60):
+            while not [one for one in history.state.checkpoints if one.written.reason == "final"]:
+                await history.grown(history.size)
+        final = history.state.checkpoints[-1].written
+        assert history.state.outcome is None, "it waits for the verdict"
+    async with crew(home, BARE, bus=bus) as made:
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.outcome.state_root == final.state_root
+        assert [one.difference for one in state.births] == [""]
+        assert not [one for one in made.tail.history(session).facts if one.name == "divergence.found"]
+
+
+async def test_a_repetition_whose_process_dies_is_done_again(tmp_path: Path) -> None:
+    added(tmp_path / "home", "sound")
+    async with crew(tmp_path / "home", BARE) as made:
+        session = await asked(made, "sound")
+        os.kill(await stopped(made), signal.SIGKILL)
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.births
+
+
+async def stopped(made: Crew) -> int:
+    """Stop the first process that repeats something; its pid."""
+    async with asyncio.timeout(60):
+        while True:
+            for one in made.children.running():
+                if one.purpose == "audit" and one.pid:
+                    os.kill(one.pid, signal.SIGSTOP)
+                    return one.pid
+            await asyncio.sleep(0.002)
