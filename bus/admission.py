@@ -63,6 +63,8 @@ class Admission:
     def __init__(self, keyrings: Keyrings | None = None, *, root: str = "") -> None:
         self.voids: list[Void] = []
         self.root = root
+        self.own = PARTITION
+        """The partition that is meant where none is named."""
         self._source = keyrings
         self._rings: dict[str, Keyring] = {}
         self._sessions: dict[str, _Session] = {}
@@ -95,8 +97,9 @@ class Admission:
             self.voids.append(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
             return []
 
-    def keyring(self, partition: str = PARTITION) -> Keyring:
+    def keyring(self, partition: str = "") -> Keyring:
         """The keys of a partition as of the last message fed; an empty keyring before its first."""
+        partition = partition or self.own
         return self._source(partition) if self._source else self._rings.get(partition, _NO_KEYS)
 
     def head(self, session: str, lane: str) -> Head:

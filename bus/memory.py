@@ -7,10 +7,11 @@ life after the process. One `MemoryBus` is shared by all who talk to each other.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -34,10 +35,17 @@ class _Stream:
         return max(found, key=lambda stored: stored.seq, default=None)
 
     def add(self, record: Record) -> int:
-        stored = Stored(len(self.records) + 1, record.subject, record.body, dict(record.headers))
+        seq = self.records[-1].seq + 1 if self.records else 1
+        self.keep(Stored(seq, record.subject, record.body, dict(record.headers)))
+        return seq
+
+    def keep(self, stored: Stored) -> None:
         self.records.append(stored)
-        self.last[record.subject] = stored
-        return stored.seq
+        self.last[stored.subject] = stored
+
+    def behind(self, seq: int) -> int:
+        """The index of the first record behind a sequence: a stream that begins with others' records has gaps."""
+        return bisect.bisect_right(self.records, seq, key=lambda stored: stored.seq)
 
 
 @dataclass(slots=True)
@@ -58,9 +66,19 @@ class _Ear:
 
 
 class MemoryBus:
-    """`Log`, `Wakes`, `Admin` and `Wire`; `room` bounds the bytes of a stream, `wake_again` the patience of wakes."""
+    """`Log`, `Wakes`, `Admin` and `Wire`; `room` bounds the bytes of a stream, `wake_again` the patience of wakes.
 
-    def __init__(self, *, partition: str = "00", room: int | None = None, wake_again: float = 30.0) -> None:
+    `kept` are records of an earlier life, in the order of their sequences; what is appended follows the last of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        partition: str = "00",
+        room: int | None = None,
+        wake_again: float = 30.0,
+        kept: Iterable[Stored] = (),
+    ) -> None:
         self._partition = partition
         self._room = room
         self._wake_again = wake_again
@@ -70,6 +88,8 @@ class MemoryBus:
         self._turns = itertools.count()
         self._news = asyncio.Event()
         self._cut: deque[bool] = deque()
+        for stored in kept:
+            self._stream(stored.subject).keep(stored)
 
     def cut(self, *, stored: bool) -> None:
         """Let the next append end as `Ambiguous`, with or without its records stored: what a lost connection does."""
@@ -169,12 +189,13 @@ class MemoryBus:
                 await self._news.wait()
 
     async def _records(self, subjects: str, after: int, *, follow: bool) -> AsyncGenerator[Stored]:
-        records = self._stream(subjects).records
+        store = self._stream(subjects)
+        records, at = store.records, store.behind(after)
         last = None if follow else len(records)
         while True:
-            while after < (len(records) if last is None else last):
-                stored = records[after]
-                after += 1
+            while at < (len(records) if last is None else last):
+                stored = records[at]
+                at += 1
                 if matches(subjects, stored.subject):
                     yield stored
             if last is not None:
@@ -194,10 +215,11 @@ class MemoryBus:
 
     def _due(self, durable: _Durable, now: float) -> Stored | None:
         """What the role should hear next: what it did not retire in time, else what it has not heard."""
-        records = self._stream(f"swarm.ev.{self._partition}.>").records
+        store = self._stream(f"swarm.ev.{self._partition}.>")
+        records = store.records
         for seq, again in durable.open.items():
             if again <= now:
-                return records[seq - 1]
+                return records[store.behind(seq) - 1]
         while durable.told < len(records):
             stored = records[durable.told]
             durable.told += 1

@@ -48,7 +48,6 @@ class Crew:
     def __init__(
         self,
         bus: Bus,
-        home: Home,
         settings: Settings,
         keys: Mapping[str, Signer],
         *,
@@ -56,15 +55,16 @@ class Crew:
         root: str = "",
         keep_copies: bool = True,
         find_key: Find | None = None,
+        children: Children | None = None,
     ) -> None:
         self.bus = bus
-        self.home = home
         self.settings = settings
+        self.home = home = Home(settings.home)
         # One process keeps the files of a home; whoever runs beside it reads the log only.
         self.copies = Copies(home) if keep_copies else None
         self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep if self.copies else None)
         self.keys = Keychain(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)
-        self.children = Children(stall_after=settings.stall_after_seconds)
+        self.children = children or Children(stall_after=settings.stall_after_seconds)
         self.supervisors: dict[str, Supervisor] = {}
         self.instance = instance
         self.presence = Presence(bus, instance)
@@ -178,3 +178,13 @@ class Crew:
 
     async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
         return await self.scribe(role).say(session, [event], Occasion(cause, cause))
+
+
+def wake_subjects(kind: type[Agent]) -> list[str]:
+    """The filters of everything that wakes an agent."""
+    found: list[str] = []
+    for event in kind.hears():
+        speaker = event.__module__.rpartition(".")[2]
+        lane = speaker if event.__module__.startswith("contracts.") and speaker != "common" else None
+        found += subjects.waking(event.wire, lane)
+    return sorted(set(found))

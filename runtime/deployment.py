@@ -30,11 +30,7 @@ async def open_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer], store: 
 
     Returns the keyring's session; `Refused` when a key of the store is not the one that the keyring names.
     """
-    root = keys[ROOT]
-    session = keyring_session(root.public)
-    scribe = Scribe(bus, tail, ROOT, lambda: root, source)
-    if not tail.admission.keyring().root:
-        await scribe.say(session, [KeyringOpened(root=root.public, deployment=socket.gethostname())])
+    scribe, session = await _opened(bus, tail, keys[ROOT], source)
     ring = tail.admission.keyring()
     said: list[KeyAdmitted | KeyRotated] = []
     for role in SIGNING:
@@ -51,6 +47,29 @@ async def open_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer], store: 
         store.promote(role)
     _refuse_strangers(tail, keys)
     return session
+
+
+async def open_passing_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer], source: str) -> str:
+    """The same for a generation that ends with this process: it names the keys that the home has now."""
+    scribe, session = await _opened(bus, tail, keys[ROOT], source)
+    said: list[KeyAdmitted | KeyRotated] = []
+    for role in SIGNING:
+        before = tail.admission.keyring().current(role)
+        if before is None:
+            said.append(admission(role, keys[role]))
+        elif before.public != keys[role].public:
+            said.append(KeyRotated(role=role, old=before.id, public=keys[role].public))
+    await scribe.say(session, said)
+    return session
+
+
+async def _opened(bus: Log, tail: Tail, root: Signer, source: str) -> tuple[Scribe, str]:
+    """The root's scribe and the session of the keyring, opened now if it was not."""
+    session = keyring_session(root.public, tail.partition)
+    scribe = Scribe(bus, tail, ROOT, lambda: root, source)
+    if not tail.admission.keyring().root:
+        await scribe.say(session, [KeyringOpened(root=root.public, deployment=socket.gethostname())])
+    return scribe, session
 
 
 def admission(role: str, key: Signer) -> KeyAdmitted:

@@ -111,7 +111,8 @@ class Desk:
         request_id: str | None = None,
     ) -> str:
         """Make a checked request the genesis of a session; the same `request_id` gives the same session."""
-        session = session_for(request_id) if request_id else session_id(new_uuid())
+        partition = self._crew.tail.partition
+        session = session_for(request_id, partition) if request_id else session_id(new_uuid(), partition)
         history = self._crew.tail.history(session)
         before = history.state.genesis or self._kept_genesis(session)
         if before is not None:

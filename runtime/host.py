@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import structlog
 
-from bus import nkeys, subjects
+from bus import nkeys
 from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore
 from bus.provision import Layout
@@ -24,9 +24,8 @@ from bus.rights import CLIENT, seed_file
 from contracts.errors import Refused
 from contracts.keyring import ROOT, keyring_session
 from runtime import deployment, leftovers, process, roster
-from runtime.agent import Agent
 from runtime.broker import Broker, broker, end_orphan_of
-from runtime.crew import Crew
+from runtime.crew import Crew, wake_subjects
 from runtime.guests import Guests
 from runtime.home import Home, HostRecord
 from runtime.reporter import Reporter
@@ -99,7 +98,7 @@ class _Host:
             await admin.provision()
             root = KeyStore(self._home.keys).pinned()
             instance = deployment.instance_of(keys)
-            crew = Crew(bus, self._home, self._settings, keys, instance=instance, root=root)
+            crew = Crew(bus, self._settings, keys, instance=instance, root=root)
             crew.tail.keyring = keyring_session(keys[ROOT].public)
             with _signals(self._end):
                 await self._work(crew, admin, ready)
@@ -202,16 +201,6 @@ class _Host:
 
 class _EndedError(Exception):
     """The way out of the task group in good order."""
-
-
-def wake_subjects(kind: type[Agent]) -> list[str]:
-    """The filters of everything that wakes an agent."""
-    found: list[str] = []
-    for event in kind.hears():
-        speaker = event.__module__.rpartition(".")[2]
-        lane = speaker if event.__module__.startswith("contracts.") and speaker != "common" else None
-        found += subjects.waking(event.wire, lane)
-    return sorted(set(found))
 
 
 @contextlib.contextmanager

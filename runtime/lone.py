@@ -94,7 +94,7 @@ async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callab
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
     async with connect(own.url, own.lane, own.user) as bus, _asked_to_end() as ending:
         keys = {own.lane: own.signer}
-        crew = Crew(bus, home, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
+        crew = Crew(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
         crew.tail.keyring = keyring_of(own.root)
         try:
             async with asyncio.TaskGroup() as tasks:

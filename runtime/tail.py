@@ -31,8 +31,7 @@ class Tail:
         self.histories: dict[str, History] = {}
         self.voids: list[Void] = []
         self.seq = 0
-        self.keyring = ""
-        """The session that holds the keys; it is read from its start whatever else is passed over."""
+        self._keyring = ""
         self.caught_up = asyncio.Event()
         self._bus = bus
         self._copy = copy
@@ -43,6 +42,21 @@ class Tail:
         self._undecided: tuple[int, str] | None = None
         self._listeners: list[Callable[[list[Fact]], None]] = []
         self._onlookers: list[Callable[[Stored], None]] = []
+
+    @property
+    def keyring(self) -> str:
+        """The session that holds the keys; it is read from its start whatever else is passed over."""
+        return self._keyring
+
+    @keyring.setter
+    def keyring(self, session: str) -> None:
+        self._keyring = session
+        self.admission.own = subjects.partition(session)
+
+    @property
+    def partition(self) -> str:
+        """Where sessions are born: the partition of the keyring."""
+        return self.admission.own
 
     def listen(self, listener: Callable[[list[Fact]], None]) -> None:
         """Call a function with every batch of admitted facts, at once and in order."""

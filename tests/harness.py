@@ -14,9 +14,8 @@ from contracts.envelope import Fact
 from contracts.keyring import ROOT, keyring_session
 from contracts.session import ENDED, Session
 from runtime import deployment, roster, settings
-from runtime.crew import Crew
+from runtime.crew import Crew, wake_subjects
 from runtime.home import Home
-from runtime.host import wake_subjects
 
 FAST = {"waive_after_seconds": 3.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
 
@@ -36,7 +35,7 @@ async def crew(
     bus = bus or MemoryBus()
     await bus.provision()
     options = settings.load(home=str(home), **(FAST | given))
-    made = Crew(bus, place, options, keys, instance=deployment.instance_of(keys), root=KeyStore(place.keys).pinned())
+    made = Crew(bus, options, keys, instance=deployment.instance_of(keys), root=KeyStore(place.keys).pinned())
     made.tail.keyring = keyring_session(keys[ROOT].public)
     agents = roster.load_all(roles)
     try:

@@ -1,56 +1,15 @@
-"""The sealed environment of a computing process: what must be set before torch is loaded, what is set after, and the
-reading back of both. It fails closed: a setting that is not in force ends the job."""
+"""Seals a computing process: sets what torch decides at run time, and reads that and the environment back. It fails
+closed: a setting that is not in force ends the job."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 
 import torch
 
 from contracts.errors import Failed
-
-UNSET = (
-    "ATEN_CPU_CAPABILITY",
-    "DNNL_MAX_CPU_ISA",
-    "DNNL_DEFAULT_FPMATH_MODE",
-    "GOMP_CPU_AFFINITY",
-    "KMP_AFFINITY",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "NVIDIA_TF32_OVERRIDE",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "ONEDNN_MAX_CPU_ISA",
-    "PYTHONSTARTUP",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-)
-"""Variables that choose other kernels or other code; a sealed process does not have them."""
-
-
-def settings(profile: str, threads: int) -> dict[str, str]:
-    """The variables that a process of this profile must start with."""
-    count = str(threads)
-    common = {
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        # numpy's OpenBLAS starts its threads while it is imported, and a process that is forked from may have only one.
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_DYNAMIC": "FALSE",
-        "MKL_DYNAMIC": "FALSE",
-        "PYTHONHASHSEED": "0",
-        "PYTHONSAFEPATH": "1",
-    }
-    return common | ({"MKL_CBWR": "AUTO", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if profile == "exact" else {})
-
-
-def environment(base: Mapping[str, str], *, profile: str, threads: int) -> dict[str, str]:
-    """A whole environment to start a sealed process with: `base` without what is unset, and the settings."""
-    return {name: value for name, value in base.items() if name not in UNSET} | settings(profile, threads)
-
-
-def is_sealed(*, profile: str, threads: int) -> bool:
-    """Whether this process was started with the settings of the profile."""
-    return not _strays(settings(profile, threads))
+from runtime.engine.environment import settings, strays
 
 
 def apply(*, profile: str, threads: int) -> None:
@@ -84,21 +43,15 @@ def _choose_algorithms(*, exact: bool) -> None:
 def verify(*, profile: str, threads: int) -> None:
     """Raises `Failed` with the first setting, of environment or torch, that is not in force."""
     wanted = settings(profile, threads)
-    if strays := _strays(wanted):
-        name = strays[0]
+    if wrong := strays(wanted):
+        name = wrong[0]
         found = os.environ.get(name)
-        cure = f"Start the process through `runtime.engine.seal.environment`; it sets {name}={wanted.get(name, '')!r}."
+        cure = f"Start the process through `runtime.engine.environment`; it sets {name}={wanted.get(name, '')!r}."
         raise Failed(f"the environment is not sealed: {name} is {found!r}", cure=cure)
     for name, (found_now, wanted_now) in _readings(profile, threads).items():
         if found_now != wanted_now:
             cure = "Do not change torch's settings in a workload."
             raise Failed(f"torch is not sealed: {name} is {found_now!r}, not {wanted_now!r}", cure=cure)
-
-
-def _strays(wanted: Mapping[str, str]) -> list[str]:
-    wrong = [name for name, value in wanted.items() if os.environ.get(name) != value]
-    wrong += [name for name in UNSET if name in os.environ]
-    return wrong + ([] if not sys.flags.hash_randomization else ["PYTHONHASHSEED"])
 
 
 def _readings(profile: str, threads: int) -> dict[str, tuple[object, object]]:

@@ -29,9 +29,8 @@ from contracts.session import Session
 from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
 from runtime.agent import Agent, on
 from runtime.children import Children
-from runtime.crew import Crew
+from runtime.crew import Crew, wake_subjects
 from runtime.ground import Case
-from runtime.host import wake_subjects
 from tests import harness
 
 DIGEST = "0" * 64

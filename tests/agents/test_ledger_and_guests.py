@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,7 @@ from contracts.resource_monitor import ResourcesSummarised
 from contracts.session import Session
 from contracts.trainer import TrainingFailed
 from runtime.agent import Agent, on
-from runtime.crew import Crew
-from runtime.home import Home
-from runtime.host import wake_subjects
+from runtime.crew import Crew, wake_subjects
 from runtime.scribe import Occasion
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -89,8 +88,8 @@ async def guest(host: Crew, kind: type[Agent], *, at_work: bool = True) -> Async
     if not at_work:
         yield lane
         return
-    home = Home(Path("/nonexistent"))
-    own = Crew(bus, home, host.settings, {lane: signer}, instance="g", root=host.tail.admission.root, keep_copies=False)
+    nowhere = replace(host.settings, home=Path("/nonexistent"))
+    own = Crew(bus, nowhere, {lane: signer}, instance="g", root=host.tail.admission.root, keep_copies=False)
     try:
         async with asyncio.TaskGroup() as tasks:
             await own.follow(tasks)

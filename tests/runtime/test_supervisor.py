@@ -15,9 +15,8 @@ from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
 from contracts.operator import SessionRequested
 from runtime import supervisor
 from runtime.agent import Agent, Say, WiringError, every, on
-from runtime.crew import Crew
+from runtime.crew import Crew, wake_subjects
 from runtime.ground import Case
-from runtime.host import wake_subjects
 from tests.harness import crew, until_said
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine import seal
+from runtime.engine.environment import sealed
 from tests.runtime.engine.plans import ROWS
 
 HERE = Path(__file__).parent
@@ -23,7 +23,7 @@ GOLDENS = json.loads((HERE / "goldens.json").read_text())
 @pytest.fixture(scope="module")
 def measured():
     base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parents[2])}
-    environment = seal.environment(base, profile="exact", threads=1)
+    environment = sealed(base, profile="exact", threads=1)
     command = [sys.executable, "-m", "tests.runtime.engine.golden"]
     return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from runtime.engine import fingerprint as prints
-from runtime.engine import seal
+from runtime.engine.environment import UNSET
+from runtime.engine.environment import sealed as sealed_from
 
 MEASURE = """
 import json, time
@@ -30,7 +31,7 @@ def python(code, environment):
 
 def sealed(threads=1, **more):
     kept = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd()}  # noqa: PTH109
-    return seal.environment({**kept, **more}, profile="exact", threads=threads)
+    return sealed_from({**kept, **more}, profile="exact", threads=threads)
 
 
 def measured(threads=1, precision="fp32", **more):
@@ -76,7 +77,7 @@ def test_the_fingerprint_of_a_device_that_is_absent_is_nobodys(monkeypatch):
 
 def test_what_would_choose_other_kernels_does_not_come_in():
     environment = sealed(ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="AVX2")
-    assert not set(environment) & set(seal.UNSET)
+    assert not set(environment) & set(UNSET)
     assert environment["MKL_CBWR"] == "AUTO"
 
 
@@ -100,7 +101,7 @@ def test_settings_changed_afterwards_are_noticed():
 
 
 def test_the_fast_profile_asks_for_less():
-    environment = seal.environment({}, profile="fast", threads=2)
+    environment = sealed_from({}, profile="fast", threads=2)
     assert "MKL_CBWR" not in environment
     assert environment["OMP_NUM_THREADS"] == "2"
 
