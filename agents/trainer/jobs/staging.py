@@ -31,7 +31,7 @@ class Staging:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._owed = set(job.args["birth"]["owed"])
+        self._owed = set(job.args.get("birth", {}).get("owed", ()))
         self._evaluations: list[list[Any]] = list(job.args["evaluations"])
         self._staged: _Staged | None = None
         self._begun = False
