@@ -1,6 +1,8 @@
 """What a checkpoint costs the training thread: our staged copy, beside writing in the thread by torch and safetensors.
 
     stall_ms_100mb         training stands still: all state is copied and handed to the thread that writes
+    memcpy_ms_100mb        as many bytes in one piece by the C library's memcpy: what the memory of this machine allows
+    stall_over_memcpy      the median of the ratios turn by turn
     finite_ms_100mb        before that: the look whether all state is finite, which no peer takes
     total_ms_100mb         until the bytes are on disk under their digest, in a thread while training goes on
     first_stall_ms_100mb   the stall the first time, when the copy's memory is new
@@ -27,6 +29,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -38,6 +41,7 @@ from bus.blobs import DirectoryBlobs
 from runtime.engine import state
 
 OURS = ("finite", "stall", "total")
+PEERS = ("memcpy", "torch_save", "safetensors")
 WIDTH, LAYERS = 2040, 2
 """Two hidden layers of this width, 64 inputs and 10 outputs; AdamW keeps two moments of each parameter."""
 
@@ -101,6 +105,20 @@ def peer(write: Callable[[Path], None], path: Path) -> float:
     return took
 
 
+class Memory:
+    """So many bytes, and room for them once more."""
+
+    def __init__(self, size: int) -> None:
+        self._here, self._there = np.ones(size, np.uint8), np.zeros(size, np.uint8)
+
+    def copied(self) -> float:
+        """Seconds that the C library needs to copy them."""
+        self._here += 1
+        begun = time.perf_counter()
+        np.copyto(self._there, self._here)
+        return time.perf_counter() - begun
+
+
 def main() -> None:
     """Measure and report."""
     asked = options(__doc__ or "")
@@ -111,7 +129,8 @@ def main() -> None:
     per_100mb = 1000 * 1e8 / size
     told: list[str] = []
     job: Any = SimpleNamespace(tell=lambda kind, **_: told.append(kind))
-    taken: dict[str, list[float]] = {name: [] for name in (*OURS, "torch_save", "safetensors")}
+    taken: dict[str, list[float]] = {name: [] for name in (*OURS, *PEERS)}
+    memory = Memory(size)
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWARM_BENCH_DIR", ".")) as name:
         folder = Path(name)
         keeper = Keeper(job, DirectoryBlobs(folder / "blobs"), Spent())
@@ -120,6 +139,7 @@ def main() -> None:
             for key, seconds in zip(OURS, ours(keeper, run), strict=True):
                 taken[key].append(seconds)
             if turn:
+                taken["memcpy"].append(memory.copied())
                 taken["torch_save"].append(peer(lambda path: torch.save(tensors, path), folder / "peer"))
                 taken["safetensors"].append(peer(lambda path: save_file(tensors, path), folder / "peer"))
             for blob in (folder / "blobs").rglob("?" * 64):
@@ -128,6 +148,8 @@ def main() -> None:
         first = {name: taken[name].pop(0) for name in OURS}
         figures = {"first_stall_ms_100mb": per_100mb * first["stall"]}
         figures = {f"{key}_ms_100mb": per_100mb * statistics.median(found) for key, found in taken.items()} | figures
+        ratios = [one / other for one, other in zip(taken["stall"], taken["memcpy"], strict=True)]
+        figures |= {"stall_over_memcpy": statistics.median(ratios)}
         figures |= {"state_mb": size / 1e6, "tensors": len(tensors)}
         report(asked, figures, {"filesystem": filesystem(folder), "torch": torch.__version__, "turns": str(turns)})
 

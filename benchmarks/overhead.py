@@ -1,162 +1,112 @@
-"""What a step costs when everything about it is logged and can be audited, beside the bare torch loop.
+"""What a step costs when everything about it is logged and can be audited, beside the bare torch loop and its peers.
 
     ours_over_bare_26k, ours_over_bare_1m    wall time per step of the real training job (order, per-step seeds,
                                              windows with digests and layer evidence, checkpoints, frames to the host)
                                              over that of a bare loop: the same model, batches by index_select,
                                              clip_grad_norm_, fused AdamW
+    PEER_over_bare_26k, PEER_over_bare_1m    the same of each file in `benchmarks/peers/`: the loop with a DataLoader,
+                                             compiled, with TensorBoard and MLflow at every step, Lightning, Hugging
+                                             Face's Trainer and Accelerate, Keras on torch
 
-One thread each, in forks of one sealed zygote, in alternation; the figure is the median of the ratios of neighbours.
+One thread each, turn by turn; a figure is the median of the ratios to the bare loop of the same turn. Peers other than
+torch's own are run with `--peers DIR`: an environment of their own, made there if it is not. A peer keeps one process.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import itertools
 import statistics
 import sys
 import tempfile
-import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.report import filesystem, options, report
-from contracts.request import read_request
+from benchmarks.peers.contender import contender, environment
+from benchmarks.report import filesystem, parser, report
+from benchmarks.trained import Bench
 from runtime.children import Children
-from runtime.job import Job
-from runtime.profiles import torch_profile
 
-ROWS = 20_000
 WIDTHS = {"26k": [346], "1m": [1024, 1000]}
 BATCH = 64
+ALWAYS = {"bare": 1.0, "loader": 1.0}
+COMPILED = {"compiled": 1.0}
+OTHERS = {
+    "tensorboard_scalars": 0.5,
+    "mlflow_metrics": 0.1,
+    "lightning_trainer": 0.25,
+    "hf_trainer": 0.25,
+    "hf_accelerate": 0.5,
+    "keras_fit": 0.25,
+}
+"""Each with the share of the bare loop's steps that it takes in a turn; slow ones take fewer."""
+
+LEAST = 100
+"""Steps in a turn below which nothing can be timed."""
 
 
 def main() -> None:
     """Measure both sizes."""
-    asked = options(__doc__ or "")
-    turns, steps = (3, {"26k": 4000, "1m": 400}) if asked.quick else (9, {"26k": 12_000, "1m": 1500})
+    asks = parser(__doc__ or "")
+    asks.add_argument("--peers", type=Path, help="where the environment of the peers is, or is to be made")
+    asks.add_argument("--turns", type=int, help="how often each takes its turn (9; quick: 3)")
+    asked = asks.parse_args()
+    turns = asked.turns or (3 if asked.quick else 9)
+    steps = {"26k": 1500, "1m": 100} if asked.quick else {"26k": 4000, "1m": 400}
+    python = environment(asked.peers) if asked.peers else Path(sys.executable)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="overhead") as folder:
-        place = Path(folder)
-        for size, widths in WIDTHS.items():
-            ours, bare = asyncio.run(measured(place, widths, steps[size], turns))
-            ratios = [one / other for one, other in zip(ours, bare, strict=True)]
-            figures |= {
-                f"bare_us_{size}": statistics.median(bare),
-                f"ours_us_{size}": statistics.median(ours),
-                f"ours_over_bare_{size}": statistics.median(ratios),
-            }
-        report(asked, figures, {"filesystem": filesystem(place), "turns": str(turns), "threads": "1"})
+        for size, count in steps.items():
+            taken = asyncio.run(measured(asked, python, Path(folder) / size, WIDTHS[size], count, turns))
+            for name, found in taken.items():
+                ratios = [one / other for one, other in zip(found, taken["bare"], strict=True)]
+                over = {} if name == "bare" else {f"{name}_over_bare_{size}": statistics.median(ratios)}
+                figures |= {f"{name}_us_{size}": statistics.median(found)} | over
+        report(asked, figures, {"filesystem": filesystem(Path(folder)), "turns": str(turns), "threads": "1"})
 
 
-async def measured(place: Path, widths: list[int], steps: int, turns: int) -> tuple[list[float], list[float]]:
-    """Microseconds per step of both, turn by turn."""
+async def measured(
+    asked: argparse.Namespace, python: Path, folder: Path, widths: list[int], steps: int, turns: int
+) -> dict[str, list[float]]:
+    """Microseconds per step of everybody, turn by turn."""
     children = Children()
-    profile = torch_profile(1)
-    ours, bare = [], []
-    try:
-        args = {"folder": str(place / "data"), "widths": widths, "steps": steps}
-        async with children.job("benchmarks.overhead:prepare", args, profile=profile, purpose="prepare") as child:
-            plan = (await child.wait())["plan"]
+    bench = Bench(children, folder)
+    folder.mkdir()
+    rows = {"kind": "numbers", "count": 6400 if asked.quick else 20_000, "val": 1000}
+    task: dict[str, Any] = {"widths": widths, "rows": rows["count"], "batch": BATCH}
+    shares = ALWAYS | ({} if asked.quick else COMPILED) | (OTHERS if asked.peers else {})
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(children.close)
+        plan = await bench.plan(request(widths, steps * BATCH // rows["count"]), rows)
+        peers = {
+            name: await stack.enter_async_context(contender(python, name, task, folder / "peers")) for name in shares
+        }
+        taken: dict[str, list[float]] = {name: [] for name in ("ours", *shares)}
+        # The first turn warms caches and is not counted.
         for turn in range(turns + 1):
-            async with children.job("benchmarks.overhead:bare", args, profile=profile, purpose="probe") as child:
-                bare.append((await child.wait())["us"])
-            ours.append(await logged(children, place / f"blobs{len(widths)}{turn}", args, plan))
-    finally:
-        await children.close()
-    # The first turn warms caches and is not counted.
-    return ours[1:], bare[1:]
+            for name in taken:
+                if name == "ours":
+                    us = (await bench.train(plan, rows, f"blobs{turn}")).us
+                else:
+                    us = await peers[name].us(max(LEAST, round(shares[name] * steps)))
+                taken[name] += [us] if turn else []
+    return taken
 
 
-async def logged(children: Children, blobs: Path, args: dict[str, Any], plan: dict[str, Any]) -> float:
-    """Microseconds per step between the first window and the last of the real training job."""
-    given = {
-        "plan": plan,
-        "seal": {"threads": 1, "profile": "exact"},
-        "dataset": args["folder"],
-        "verify": False,
-        "blobs": str(blobs),
-        "resume": None,
-        "evaluations": [],
-        "every_seconds": None,
-        "workloads": [],
-    }
-    seen: list[tuple[int, float]] = []
-    async with children.job(
-        "agents.trainer.jobs.train:main", given, profile=torch_profile(1), purpose="train"
-    ) as child:
-        async for frame in child:
-            if frame.kind == "window.recorded":
-                seen.append((frame.data["data"]["last"], time.perf_counter()))
-            if frame.kind == "finished":
-                await child.order("leave", keep=False)
-    (first, begin), (last, end) = seen[0], seen[-1]
-    return 1e6 * (end - begin) / (last - first)
-
-
-def request(widths: list[int], steps: int) -> dict[str, Any]:
-    """A training of about this many steps, evaluated at its end alone."""
-    epochs = max(1, steps * BATCH // ROWS)
+def request(widths: list[int], epochs: int) -> dict[str, Any]:
+    """A training that is evaluated at its end alone."""
     return {
         "data": {"source": "digits"},
         "model": {"architecture": "mlp", "hidden": widths, "dropout": 0.0},
         "optimizer": {"type": "adamw", "learning_rate": 1e-3},
-        "training": {"epochs": epochs, "batch_size": BATCH, "grad_clip": 1.0, "threads": 1},
+        "training": {"epochs": epochs, "batch_size": BATCH, "grad_clip": 1.0, "threads": 1, "device": "cpu"},
         "validation": {"every_epochs": epochs},
         "early_stopping": {"enabled": False},
         "export": {"formats": []},
     }
-
-
-def prepare(job: Job) -> dict[str, Any]:
-    """In a job: rows of noise as a canonical dataset, and the plan that trains on them."""
-    import numpy as np
-
-    from runtime.engine import dataset
-    from runtime.engine.facts import describe
-    from runtime.engine.plan import Plan
-    from runtime.engine.resolve import resolve
-
-    noise = np.random.default_rng(1)
-    splits = {
-        name: {"x": noise.normal(size=(rows, 64)).astype("<f4"), "y": noise.integers(0, 10, rows).astype("<i8")}
-        for name, rows in (("train", ROWS), ("val", 1000))
-    }
-    facts = describe(splits, "classification", labels=[str(n) for n in range(10)])
-    if not Path(job.args["folder"]).exists():
-        dataset.write(Path(job.args["folder"]), splits, facts)
-    asked = read_request(request(job.args["widths"], job.args["steps"]))
-    return {"plan": Plan(asked, resolve(asked, facts, cores=1)).as_json()}
-
-
-def bare(job: Job) -> dict[str, Any]:
-    """In a job: the loop that anybody would write, and how long a step of it takes."""
-    import torch
-
-    from runtime.engine import seal
-    from runtime.engine.dataset import Dataset
-
-    seal.apply(threads=1, profile="exact")
-    columns = Dataset.open(Path(job.args["folder"]), verify=False).columns("train")
-    x, y = (torch.from_numpy(columns[name].copy()) for name in ("x", "y"))
-    widths = [64, *job.args["widths"]]
-    layers: list[torch.nn.Module] = []
-    for a, b in itertools.pairwise(widths):
-        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], 10))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    order = torch.randperm(len(x))
-    begin = time.perf_counter()
-    for step in range(job.args["steps"]):
-        at = step * BATCH % (len(x) - BATCH)
-        rows = order[at : at + BATCH]
-        loss = torch.nn.functional.cross_entropy(model(x.index_select(0, rows)), y.index_select(0, rows))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return {"us": 1e6 * (time.perf_counter() - begin) / job.args["steps"]}
 
 
 if __name__ == "__main__":

@@ -8,28 +8,23 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What every benchmark is asked."""
-
-    quick: bool
-    json: Path | None
-
-
-def options(about: str) -> Options:
+def parser(about: str) -> argparse.ArgumentParser:
     """The command line of a benchmark: `[--quick] [--json FILE]`."""
-    parser = argparse.ArgumentParser(description=about)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, no peers, under a minute")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    given = parser.parse_args()
-    return Options(given.quick, given.json)
+    return parser
 
 
-def report(asked: Options, figures: Mapping[str, float], notes: Mapping[str, str] | None = None) -> None:
+def options(about: str) -> argparse.Namespace:
+    """What a benchmark without options of its own is asked."""
+    return parser(about).parse_args()
+
+
+def report(asked: argparse.Namespace, figures: Mapping[str, float], notes: Mapping[str, str] | None = None) -> None:
     """Print the table; write the JSON where it was asked for."""
     told = machine() | dict(notes or {})
     width = max(map(len, [*figures, *told]))
