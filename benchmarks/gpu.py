@@ -49,9 +49,18 @@ class Findings:
     failed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def before(cls, device: str, path: Path | None) -> Findings:
+        """What an earlier run on such a device left in a file: parts that are tried again replace what is there."""
+        if path is None or not path.exists():
+            return cls(device)
+        told = json.loads(path.read_text())
+        return cls(device, told["machine"], told["figures"], told["failed"], told["seconds"])
+
     async def tried(self, name: str, part: Part, within: float) -> None:
         """Do one part; whatever goes wrong in it is written down and stays there."""
         begun = time.monotonic()
+        self.failed.pop(name, None)
         try:
             async with asyncio.timeout(max(0.0, within)):
                 self.figures |= await part()
@@ -142,7 +151,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller sizes")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: try whether all of it runs")
     parser.add_argument("--within", type=float, default=230, help="seconds after which nothing more is begun (230)")
-    parser.add_argument("--only", action="append", metavar="PART", help="only parts whose names begin so; repeatable")
+    parser.add_argument(
+        "--only", action="append", metavar="PART", help="only parts whose names begin so, added to --json"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--report", type=Path, help="write the page to this file")
     asked = parser.parse_args()
@@ -151,7 +162,7 @@ def main() -> int:
         if asked.report:
             asked.report.write_text(page(None))
         return 6
-    found = Findings(asked.device)
+    found = Findings.before(asked.device, asked.json if asked.only else None)
     with tempfile.TemporaryDirectory(prefix="gpu-", ignore_cleanup_errors=True) as folder:
         asyncio.run(measured(asked, found, Path(folder)))
     width = max(map(len, found.figures), default=0)

@@ -63,6 +63,24 @@ async def test_a_part_that_fails_is_told_with_its_reason_and_the_others_go_on() 
     assert found.figures == {"figure": 1.0}
 
 
+async def test_a_part_that_is_tried_again_replaces_what_an_earlier_run_said_of_it(tmp_path: Path) -> None:
+    async def works() -> dict[str, float]:
+        return {"figure": 1.0}
+
+    async def breaks() -> dict[str, float]:
+        raise RuntimeError("no kernel for it")
+
+    kept, first = tmp_path / "gpu.json", gpu.Findings("cuda")
+    await first.tried("sound", works, 10)
+    await first.tried("broken", breaks, 10)
+    first.keep(kept, None)
+    second = gpu.Findings.before("cuda", kept)
+    await second.tried("broken", works, 10)
+    assert (second.figures, second.failed) == ({"figure": 1.0}, {})
+    assert {"sound", "broken"} <= second.seconds.keys()
+    assert gpu.Findings.before("cuda", tmp_path / "none.json").figures == {}
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_precision_of_a_device_is_replayed(device: str) -> None:
     named = {name.rpartition(" ")[2] for name in gpu.bits.cases(device, quick=False)}

@@ -97,7 +97,7 @@ async def utilisation(bench: Bench, *, quick: bool) -> Figures:
 
 
 def _epochs(name: str, *, quick: bool) -> int:
-    return 4 if quick else {"mlp_1m": 10, "resnet_11m": 5, "transformer_3m": 40}[name]
+    return 4 if quick else {"mlp_1m": 4, "resnet_11m": 4, "transformer_3m": 20}[name]
 
 
 @asynccontextmanager
