@@ -4,8 +4,9 @@
     differences    sessions that did not complete with the same bits, lost or doubled an event, or left something behind
     sessions       sessions that were brought to their end in spite of it
 
-A session that is over is followed by one of another model. `--json FILE` is read before it is written: figures are
-cumulative over runs, so `--kills 1000` goes on where the last run stopped. `--report FILE` writes them as a page.
+Several sessions are disturbed at once, each in a home of its own; what is over is followed by one of another model.
+`--json FILE` is read before it is written: figures are cumulative over runs, so `--kills 1000` goes on where the last
+run stopped. `--report FILE` writes them as a page.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,6 @@ async def one(folder: Path, name: str, undisturbed: Result, seed: int, kills: in
     tally.kills += done
     tally.models[name] += done.total()
     tally.seeds.append(seed)
-    tally.seconds += time.monotonic() - begun
     told = ", ".join(f"{kind} {n}" for kind, n in sorted(done.items()))
     print(f"seed {seed:>10}  {name:<32} {time.monotonic() - begun:6.1f} s  {told}", flush=True)
     if found:
@@ -124,22 +125,37 @@ async def one(folder: Path, name: str, undisturbed: Result, seed: int, kills: in
 
 
 async def run(asked: argparse.Namespace, tally: Tally) -> None:
-    """Sessions in turn until so many kills are counted in all."""
+    """Sessions, several at once, until so many kills are counted in all."""
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(2**31)
     print(f"--seed {seed}: the moments of the kills are drawn from it; what the system does meanwhile is not")
     work = Path(tempfile.mkdtemp(prefix="chaos-", dir=asked.dir))
     print(f"homes in {work} ({filesystem(work)})")
     names = ["mlp"] if asked.quick else list(REQUESTS)
-    known = {name: await chaos.undisturbed(work / f"undisturbed-{name}", REQUESTS[name]) for name in names}
-    number = 0
-    while tally.kills.total() < asked.kills:
-        name = names[number % len(names)]
-        left = asked.kills - tally.kills.total()
-        await one(work / f"{seed + number}", name, known[name], seed + number, min(PER_SESSION, left), tally)
-        tally.keep(asked.json)
-        number += 1
+    begun, before = time.monotonic(), tally.seconds
+    places = asyncio.Semaphore(asked.at_once)
+    known = dict(zip(names, await asyncio.gather(*(_undisturbed(work, name, places) for name in names)), strict=True))
+    numbers, promised = count(), Counter[int]()
+
+    async def disturb() -> None:
+        while (left := asked.kills - tally.kills.total() - promised.total()) > 0:
+            number = next(numbers)
+            name, kills = names[number % len(names)], min(PER_SESSION, left)
+            promised[number] = kills
+            await one(work / f"{seed + number}", name, known[name], seed + number, kills, tally)
+            del promised[number]
+            tally.seconds = before + time.monotonic() - begun
+            tally.keep(asked.json)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(asked.at_once):
+            tasks.create_task(disturb())
     if not tally.differences:
         shutil.rmtree(work, ignore_errors=True)
+
+
+async def _undisturbed(work: Path, name: str, places: asyncio.Semaphore) -> Result:
+    async with places:
+        return await chaos.undisturbed(work / f"undisturbed-{name}", REQUESTS[name])
 
 
 def page(tally: Tally) -> str:
@@ -175,6 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a dozen kills of one model, under a minute")
     parser.add_argument("--kills", type=int, help="kills in all, those of earlier runs included (1000; quick: 12)")
+    parser.add_argument("--at-once", type=int, default=3, help="sessions that are disturbed at the same time (3)")
     parser.add_argument("--seed", type=int, help="from which moments and victims are drawn")
     parser.add_argument("--dir", type=Path, help="where homes are made (the system's temporary folder)")
     parser.add_argument("--json", type=Path, help="read and write the figures in this file")
