@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from contracts.event import Event
+from contracts.event import Event, Payload
+from contracts.fork import Fork
 
-Kind = Literal["training", "search", "trial", "export", "audit"]
+Kind = Literal["training", "search", "trial", "export", "audit", "proof"]
 
 
-class SessionRequested(Event, wire="session.requested"):
-    """The genesis: the resolved request, the keyring it stands on, and who asked."""
+def _no_fork(old: Payload) -> Payload:
+    return old | {"fork": None}
+
+
+class SessionRequested(Event, wire="session.requested", upcasts=[_no_fork]):
+    """The genesis: the resolved request, the keyring it stands on, and who asked.
+
+    Since version 2 it may begin in the bits of another session.
+    """
 
     kind: Kind
     request: dict[str, Any]
@@ -18,6 +26,7 @@ class SessionRequested(Event, wire="session.requested"):
     asked_by: str
     request_id: str | None = None
     parent: str | None = None
+    fork: Fork | None = None
 
 
 class CancelRequested(Event, wire="cancel.requested"):

@@ -17,6 +17,7 @@ from contracts.diagnostician import DiagnosisReached, InterventionProposed, Outc
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
+from contracts.fork import Fork
 from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
 from contracts.keyring import GUEST
 from contracts.ledger import DutyWaived, SessionSealed
@@ -139,6 +140,21 @@ class Session:
         return self.genesis.request if self.genesis else {}
 
     @property
+    def fork(self) -> Fork | None:
+        """In whose bits it began, when it is a fork."""
+        return self.genesis.fork if self.genesis else None
+
+    @property
+    def begins(self) -> int:
+        """The step at which its own training begins."""
+        return self.segments[0].begins
+
+    def changes(self, segments: int | None = None) -> list[dict[str, Any]]:
+        """The decisions of its first so many segments, each with its step, behind those that a fork inherits."""
+        inherited = self.fork.changes if self.fork else []
+        return [*inherited, *({"step": one.begins, **one.changes} for one in self.segments[1:segments])]
+
+    @property
     def segment(self) -> Segment:
         """The segment in force."""
         return self.segments[-1]
@@ -222,7 +238,10 @@ Fold = Callable[[Session, Any, Fact], Changes]
 
 def _requested(session: Session, event: SessionRequested, fact: Fact) -> Changes:
     state: State = "preparing" if event.kind in ("training", "trial") else "training"
-    return dict(genesis=event, genesis_id=fact.id, state=state)
+    begun: Changes = {}
+    if event.fork:
+        begun = dict(segments=(Segment(event.fork.segment, event.fork.step),), step=event.fork.step)
+    return dict(genesis=event, genesis_id=fact.id, state=state) | begun
 
 
 def _claimed(session: Session, event: TrainingClaimed, fact: Fact) -> Changes:

@@ -20,10 +20,14 @@ Turns = Callable[[int, int], np.ndarray]
 
 
 class Rows(NamedTuple):
-    """The rows of one batch, and where in the endless row of permutations the first of them stands."""
+    """The rows of one batch, and where in the endless row of permutations the batch begins.
+
+    Of a batch from which rows were left out `stand` says, for those that stay, how far behind its beginning they stand.
+    """
 
     rows: Tensor
     position: int
+    stand: np.ndarray | None = None
 
 
 class Feed:
@@ -41,10 +45,22 @@ class Feed:
         self._where = self._device if resident else torch.device("cpu")
         self._moves = self._where != self._device
 
-    def batches(self, rows: np.ndarray, size: int, position: int) -> list[Rows]:
-        """Consecutive batches of `size` rows; `position` is that of the first row of the first batch."""
+    def batches(self, rows: np.ndarray, size: int, position: int, without: np.ndarray | None = None) -> list[Rows]:
+        """Consecutive batches of `size` rows; `position` is that of the first row of the first batch.
+
+        `without` says of every row of the split whether it is left out of its batches, some of which may end up empty.
+        """
         cut = torch.from_numpy(rows.reshape(-1, size)).to(self._where).unbind(0)
-        return [Rows(one, position + number * size) for number, one in enumerate(cut)]
+        whole = [Rows(one, position + number * size) for number, one in enumerate(cut)]
+        if without is None or not without[rows].any():
+            return whole
+        return [self._thinned(*pair) for pair in zip(whole, ~without[rows].reshape(-1, size), strict=True)]
+
+    def _thinned(self, batch: Rows, stays: np.ndarray) -> Rows:
+        if stays.all():
+            return batch
+        stand = np.flatnonzero(stays)
+        return Rows(batch.rows[torch.from_numpy(stand).to(self._where)], batch.position, stand)
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
         """The columns of some rows, freshly gathered and aligned; of ragged ones values, with offsets beside them."""
@@ -78,7 +94,7 @@ class AugmentedFeed(Feed):
             {name: column[at] for name, column in fixed.items()} | {name: one.row(at) for name, one in ragged.items()}
             for at in range(len(rows.rows))
         ]
-        drawn = zip(self._turns(rows.position, len(rows.rows)).tolist(), rows.rows.tolist(), samples, strict=True)
+        drawn = zip(self._turned(rows).tolist(), rows.rows.tolist(), samples, strict=True)
         changed = [self._augment(sample, Draw(self._seed, turn, row)) for turn, row, sample in drawn]
         types = {name: column.dtype for name, column in fixed.items()}
         types |= {name: column.values.dtype for name, column in ragged.items()}
@@ -92,6 +108,12 @@ class AugmentedFeed(Feed):
             name: torch.from_numpy(column.astype(types.get(name, column.dtype))).to(self._device)
             for name, column in apart(joined).items()
         }
+
+    def _turned(self, rows: Rows) -> np.ndarray:
+        """Which coming of its row each one is, whoever is missing between them."""
+        if rows.stand is None:
+            return self._turns(rows.position, len(rows.rows))
+        return self._turns(rows.position, int(rows.stand[-1]) + 1)[rows.stand]
 
 
 def _gathered(values: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,7 +136,7 @@ class Run:
         """For each attempt its micro-steps, each a seed and its rows."""
         resolved = self.plan.resolved
         taken = resolved.batch * resolved.accumulate
-        batches = self._works.feed.batches(rows, resolved.batch, first * taken)
+        batches = self._works.feed.batches(rows, resolved.batch, first * taken, self._works.without)
         seeds = chance.step_seeds(resolved.seed, first * resolved.accumulate, len(batches))
         micro = list(zip(seeds, batches, strict=True))
         return [micro[at : at + resolved.accumulate] for at in range(0, len(micro), resolved.accumulate)]
@@ -156,7 +156,7 @@ class Run:
             weights_digest=self.weights_digest(),
             layers=layers,
             finite=math.isfinite(grad_norm) and bool(np.isfinite(np.frombuffer(losses, "<f4")).all()),
-            scalars={name: _packed([one.scalars[name] for one in felt]) for name in felt[0].scalars},
+            scalars={name: _packed([_scalar(one, name) for one in felt]) for name in _named(felt)},
         )
 
     def _evaluated(self, *, fresh: bool) -> Evaluation | None:
@@ -188,6 +188,15 @@ class Run:
         if not wanted or not state.finite(self._works.tensors()):
             return ""
         return "final" if self.finished else "best" if improved else "planned"
+
+
+def _named(felt: Sequence[Felt]) -> Sequence[str]:
+    """The scalars that attempts recorded; those that saw no rows recorded none."""
+    return list(next((one.scalars for one in felt if one.scalars), ()))
+
+
+def _scalar(felt: Felt, name: str) -> Tensor:
+    return felt.scalars[name] if felt.scalars else felt.loss
 
 
 def _packed(scalars: Sequence[Tensor]) -> bytes:

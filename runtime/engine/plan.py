@@ -65,22 +65,36 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Genesis and decisions: with the step, everything that is not state follows from it."""
+    """Genesis and decisions: with the step, everything that is not state follows from it.
+
+    A plan that `begins` at a later step goes on from given state. Training rows `without` which it goes on, by the
+    places from 1 of the first and the last of each run, stand in the order and are not seen.
+    """
 
     request: Request
     resolved: Resolved
     changes: tuple[Change, ...] = ()
+    begins: int = 0
+    without: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Plan:
         """A plan from its JSON form."""
         changes = tuple(Change(**one) for one in raw["changes"])
-        return cls(Request.model_validate(raw["request"]), Resolved(**raw["resolved"]), changes)
+        request, resolved = Request.model_validate(raw["request"]), Resolved(**raw["resolved"])
+        without = tuple((first, last) for first, last in raw.get("without", ()))
+        return cls(request, resolved, changes, raw.get("begins", 0), without)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; `Plan.from_json` gives the same plan back."""
         changes = [one.as_json() for one in self.changes]
-        return {"request": self.request.resolved(), "resolved": self.resolved.as_json(), "changes": changes}
+        return {
+            "request": self.request.resolved(),
+            "resolved": self.resolved.as_json(),
+            "changes": changes,
+            "begins": self.begins,
+            "without": [list(one) for one in self.without],
+        }
 
     def segment_at(self, step: int) -> int:
         """The segment, from 1, of the attempt that follows `step` finished ones on the path."""

@@ -33,7 +33,13 @@ class Felt:
 
 
 def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -> Felt:
-    """Move the weights once, down the gradient of the mean loss over all parts."""
+    """Move the weights once, down the gradient of the mean loss over the rows of all parts.
+
+    Parts without rows, of which all were left out, weigh nothing; when there are only such, nothing is moved.
+    """
+    parts = [(seed, rows) for seed, rows in parts if len(rows.rows)]
+    if not parts:
+        return idle(works)
     loss, scalars = descend(works, parts)
     held, gradients = works.movement.gradients()
     if not gradients:
@@ -54,20 +60,43 @@ def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -
     return Felt(loss, scalars, held, norms, norm)
 
 
+def idle(works: Works) -> Felt:
+    """What an attempt without rows notices: nothing, and so a loss of 0."""
+    nothing = torch.zeros((), device=works.movement.parameters[0].device)
+    return Felt(nothing, {}, (), nothing.new_zeros(0), nothing)
+
+
 def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Leave the gradient of the mean loss over all parts in the parameters."""
-    found = [_part(works, seed, rows, len(parts)) for seed, rows in parts]
+    """Leave the gradient of the mean loss over the rows of all parts in the parameters; every part has rows."""
+    sizes = [len(rows.rows) for _, rows in parts]
+    found = [_part(works, seed, rows, sum(sizes) / size) for (seed, rows), size in zip(parts, sizes, strict=True)]
     if len(found) == 1:
         return found[0]
-    losses = torch.stack([loss for loss, _ in found])
-    scalars = {name: torch.stack([one[name] for _, one in found]).mean() for name in found[0][1]}
-    return losses.mean(), scalars
+    mean = Mean(sizes)
+    scalars = {name: mean.of([one[name] for _, one in found]) for name in found[0][1]}
+    return mean.of([loss for loss, _ in found]), scalars
 
 
-def _part(works: Works, seed: int, rows: Rows, parts: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _part(works: Works, seed: int, rows: Rows, parts: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """`parts` is how many parts of this size there would be: the share of its rows in all, turned round."""
     works.learner.reseed(seed)
     batch = works.feed.batch(rows)
     with works.numbers.computing():
         loss, scalars = works.learner.objective(works.model, batch)
     works.numbers.backward(loss / parts if parts > 1 else loss)
     return loss.detach(), scalars
+
+
+class Mean:
+    """The mean over rows from means over parts of these sizes."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = sizes if len(set(sizes)) > 1 else ()
+
+    def of(self, values: Sequence[Tensor]) -> Tensor:
+        """Parts of one size count alike."""
+        stacked = torch.stack(list(values))
+        if not self._sizes:
+            return stacked.mean()
+        weights = torch.tensor(self._sizes, dtype=stacked.dtype, device=stacked.device)
+        return (stacked * weights).sum() / sum(self._sizes)

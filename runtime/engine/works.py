@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 from torch import Tensor, nn
 
 from runtime.engine import state
@@ -31,6 +32,8 @@ class Works:
     feed: Feed
     numbers: Plain
     average: Average
+    without: np.ndarray | None
+    """Of every training row whether it is left out; None when none is."""
 
     @classmethod
     def of(cls, plan: Plan, dataset: Dataset, initial: state.Tensors | None = None) -> Self:
@@ -51,6 +54,7 @@ class Works:
             learner.training_feed(dataset, resolved.device, sampler),
             numbers(resolved.precision, resolved.device),
             Average(model, request.training.ema),
+            _without(plan),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -59,3 +63,12 @@ class Works:
         for part in (self.movement, self.filters, self.numbers, self.average):
             found |= part.tensors()
         return found
+
+
+def _without(plan: Plan) -> np.ndarray | None:
+    if not plan.without:
+        return None
+    left_out = np.zeros(plan.resolved.rows, bool)
+    for first, last in plan.without:
+        left_out[first - 1 : last] = True
+    return left_out
