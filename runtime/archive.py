@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +117,14 @@ class Archive:
             blank = view.summary(History(session).state)
             problem = {"code": error.code, "message": error.message, "cure": error.cure}
             return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
+
+
+def known(session: str, histories: Mapping[str, History], home: Home) -> History | None:
+    """A session as it is in memory, else as its file has it: those that ended long ago are only there."""
+    found = histories.get(session)
+    if (found is None or not found.size) and home.log(session).exists():
+        return Archive(home).read(session).history
+    return found
 
 
 def _read(path: Path, session: str, admission: Admission) -> Kept:

@@ -53,7 +53,7 @@ def order(session: Session, which: str | int, home: Home) -> dict[str, Any]:
         "blob": kept.written.blob,
         "state_root": kept.written.state_root,
         "step": kept.written.step,
-        "workloads": _workloads(session, home),
+        "workloads": code_of(session, home),
     }
 
 
@@ -96,7 +96,7 @@ def _line(one: Checkpoint, session: Session, roles: list[Any], blobs: Path) -> d
     }
 
 
-def _workloads(session: Session, home: Home) -> list[dict[str, str]]:
+def code_of(session: Session, home: Home) -> list[dict[str, str]]:
     """The user's code that the request names; weights without the code that trained them mean nothing."""
     found = [one.as_json() for one in Workloads(home.root).needed(session.request)]
     claimed = session.claim.sources if session.claim else {}

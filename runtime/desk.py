@@ -17,9 +17,11 @@ from bus import subjects
 from contracts import operator
 from contracts.errors import Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
+from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from runtime.archive import Archive, Begun, newest_training
+from runtime.checkpoints import code_of
 from runtime.failpoints import failpoint
 from runtime.history import History
 from runtime.locksmith import Locksmith
@@ -55,6 +57,7 @@ class Desk:
             "train": self._train,
             "search": self._search,
             "trial": self._trial,
+            "fork": self._fork,
             "export": self._export,
             "cancel": self._cancel,
             "pause": self._pause,
@@ -109,6 +112,7 @@ class Desk:
         asked_by: str = "desk",
         parent: str | None = None,
         request_id: str | None = None,
+        fork: Fork | None = None,
     ) -> str:
         """Make a checked request the genesis of a session; the same `request_id` gives the same session."""
         partition = self._crew.tail.partition
@@ -116,7 +120,7 @@ class Desk:
         history = self._crew.tail.history(session)
         before = history.state.genesis or self._kept_genesis(session)
         if before is not None:
-            if before.request != dict(request):
+            if before.request != dict(request) or not _same_fork(before.fork, fork):
                 raise Refused(
                     f"request_id {request_id!r} belongs to another request (session {session}).",
                     cure="Use a new request_id.",
@@ -130,6 +134,7 @@ class Desk:
             asked_by=asked_by,
             request_id=request_id,
             parent=parent,
+            fork=fork,
         )
         await self._say(session, genesis)
         failpoint("between-genesis-and-reply")
@@ -172,6 +177,37 @@ class Desk:
             request_id=str(body.get("request_id") or "") or None,
         )
         return {"session": session, "seq": self._crew.tail.seq}
+
+    async def _fork(self, body: Body) -> Body:
+        parent = self._history(body)
+        return await self.fork(
+            parent,
+            body,
+            asked_by=str(body.get("asked_by") or "client"),
+            request_id=str(body.get("request_id") or "") or None,
+        )
+
+    async def fork(
+        self,
+        parent: History,
+        asked: Mapping[str, Any],
+        kind: operator.Kind = "training",
+        *,
+        asked_by: str,
+        request_id: str | None = None,
+        under: str | None = None,
+    ) -> Body:
+        """Begin a session in the bits of another; `under` is the session that wants it, when that is a third one."""
+        from runtime.forks import asking
+        from runtime.forks.genesis import forked
+
+        blobs = self._crew.ground.blobs
+        code_of(parent.state, self._crew.home)
+        made = forked(parent, asking.read(asked, parent.state, blobs), blobs)
+        session = await self.submit(
+            made.request, kind, asked_by=asked_by, parent=under or parent.id, request_id=request_id, fork=made.fork
+        )
+        return {"session": session, "rows_without": made.fork.rows_without}
 
     async def _export(self, body: Body) -> Body:
         history = self._history(body)
@@ -331,3 +367,9 @@ class Desk:
                 cure=f"Raise store_bytes in {self._crew.home.root / 'settings.toml'} and start the swarm again (swarm "
                 "down, swarm up -d), or use another home; running sessions go on.",
             )
+
+
+def _same_fork(one: Fork | None, other: Fork | None) -> bool:
+    """Whether both begin in the same bits with the same change; how much the ledger had signed by then is beside it."""
+    signed = {"root": None, "size": 0, "sealed": False}
+    return (one and one.model_copy(update=signed)) == (other and other.model_copy(update=signed))

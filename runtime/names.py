@@ -67,6 +67,15 @@ class Names:
             path=name,
         )
 
+    def between(self, split: str, first: int, last: int) -> tuple[int, int] | None:
+        """The places of the rows of a split whose numbers in the source lie from one to another; None when none do."""
+        digest = self._named.get(split)
+        if digest is None or self._are_files:
+            raise NotFound("the source does not number its rows.", cure="Write places, such as train:1-9.")
+        numbers = self._numbers(digest)
+        begin, end = np.searchsorted(numbers, first), np.searchsorted(numbers, last, side="right")
+        return (int(begin) + 1, int(end)) if begin < end else None
+
     def aside(self, name: str) -> dict[str, str] | None:
         """Why a row is in no split, if it was set aside when the data were prepared."""
         called = name if self._are_files else f"row {name.removeprefix('row ').strip()}"

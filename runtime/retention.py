@@ -32,7 +32,7 @@ def roles(session: Session) -> dict[Place, list[Role]]:
     wanted: dict[Role, set[int]] = {
         "best": set(improved[-limits.keep_best :]),
         "last": set(steps[-limits.keep_last :]),
-        "anchor": anchors(steps, _every_steps(session), _affordable(limits, largest)),
+        "anchor": anchors(steps, _every_steps(session), _affordable(limits, largest)) | given(session),
         "final": {session.outcome.step} if isinstance(session.outcome, TrainingCompleted) else set(),
     }
     found = {here: [role for role, at in wanted.items() if here[1] in at] for here in path}
@@ -54,6 +54,11 @@ def anchors(steps: Iterable[int], every: int, most: int) -> set[int]:
     while max(planned, default=0) // spacing > most:
         spacing *= 2
     return {step for step in planned if step % spacing == 0}
+
+
+def given(session: Session) -> set[int]:
+    """The step in whose bits a fork began: nothing of it can be computed again without that state."""
+    return {session.begins} if session.fork else set()
 
 
 def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:

@@ -59,6 +59,15 @@ def figures(values: Data) -> str:
     return " ".join(f"{name}={short(value)}" for name, value in values.items())
 
 
+def forked(fork: Data | None) -> str:
+    """In whose bits a session began, and what it changes; nothing for one that is no fork."""
+    if not fork:
+        return ""
+    changes = [f"{path}={value}" for path, value in fork["set"].items()]
+    changes += [f"without {fork['rows_without']} rows"] if fork["rows_without"] else []
+    return f"{fork['session']} at step {fork['step']}, {', '.join(changes) or 'nothing changed'}"
+
+
 def _unknown(name: str, data: Any) -> str:
     flat = data if isinstance(data, Mapping) else {}
     told = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
@@ -70,8 +79,8 @@ def _model(data: Data) -> str:
 
 
 def _requested(data: Data) -> str:
-    name = data["request"].get("name", "")
-    return f"{data['kind']} {name!r} requested by {data['asked_by']}"
+    name, fork = data["request"].get("name", ""), forked(data.get("fork"))
+    return f"{data['kind']} {name!r} requested by {data['asked_by']}" + (f": a fork of {fork}" if fork else "")
 
 
 def _prepared(data: Data) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,11 +18,13 @@ from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
 from contracts.errors import InvalidInput, NotFound
 from contracts.request import Request
-from contracts.session import Session
+from contracts.session import Segment, Session
 from contracts.trainer import TrainingClaimed, WindowRecorded
 from contracts.validator import CheckpointValidated
+from runtime.archive import Archive
 from runtime.engine.dataset import Dataset
 from runtime.engine.sampling import SPLIT, Sampler, TrainingRows, samplers
+from runtime.forks.heritage import Heritage
 from runtime.history import History
 from runtime.names import Names, Place
 
@@ -37,38 +39,62 @@ class Stretch:
     on_path: bool
 
 
-def stretches(session: Session, facts: Iterable[Fact]) -> list[Stretch]:
-    """Every step that was made, segment by segment, on the path first."""
+def stretches(session: Session, facts: Iterable[Fact], segments: Sequence[Segment] | None = None) -> list[Stretch]:
+    """Every step that was made under these segments (or all), segment by segment, on their path first."""
+    mine = session.segments if segments is None else segments
     reached: dict[int, int] = {}
     for fact in facts:
         if isinstance(fact.event, WindowRecorded):
             reached[fact.event.segment] = max(reached.get(fact.event.segment, 0), fact.event.last)
-    return sorted(_cut(session, reached), key=lambda one: (not one.on_path, one.segment))
+    return sorted(_cut(mine, reached), key=lambda one: (not one.on_path, one.segment))
 
 
-def _cut(session: Session, reached: dict[int, int]) -> Iterator[Stretch]:
-    for at, segment in enumerate(session.segments):
+def _cut(segments: Sequence[Segment], reached: dict[int, int]) -> Iterator[Stretch]:
+    for at, segment in enumerate(segments):
         begins, ends = segment.begins, reached.get(segment.number, segment.begins)
-        cut = min([ends, *(later.begins for later in session.segments[at + 1 :])])
+        cut = min([ends, *(later.begins for later in segments[at + 1 :])])
         if begins < cut:
             yield Stretch(segment.number, begins, cut, on_path=True)
         if max(begins, cut) < ends:
             yield Stretch(segment.number, max(begins, cut), ends, on_path=False)
 
 
-class Trace:
-    """One session's rows and steps; raises `InvalidInput` for a session in which nothing was trained."""
+@dataclass(frozen=True)
+class Seen:
+    """The steps of a path that saw a row, once for each time; those it was left out of; who knows of the rest."""
 
-    def __init__(self, history: History, blobs: DirectoryBlobs) -> None:
+    steps: Sequence[int] = ()
+    left_out: Sequence[int] = ()
+    unknown: tuple[str, int] | None = None
+    windows: Sequence[dict[str, Any]] = ()
+
+
+class Trace:
+    """One session's rows and steps; raises `InvalidInput` for a session in which nothing was trained.
+
+    A fork's first steps were made by its parent, and are asked of that, where it is at hand.
+    """
+
+    def __init__(self, history: History, blobs: DirectoryBlobs, parent: Trace | None = None) -> None:
         session = history.state
         if session.claim is None or session.dataset is None:
             raise InvalidInput(f"no step of {history.id} was made yet.", cure=f"Wait for it: swarm wait {history.id}")
-        self._history, self._blobs = history, blobs
+        self._history, self._blobs, self._parent = history, blobs, parent
         self._claim: TrainingClaimed = session.claim
         self._ready: DatasetPrepared = session.dataset
         self._names = Names(session.dataset, blobs)
         self._taken = int(self._claim.resolved["batch"]) * int(self._claim.resolved["accumulate"])
         self.stretches = stretches(session, history.facts)
+
+    @classmethod
+    def of(cls, history: History, blobs: DirectoryBlobs, archive: Archive | None) -> Self:
+        """With all ancestors that the archive has."""
+        fork = history.state.fork
+        try:
+            parent = cls.of(archive.read(fork.session).history, blobs, archive) if fork and archive else None
+        except NotFound:
+            parent = None
+        return cls(history, blobs, parent)
 
     def row(self, name: str, limit: int) -> dict[str, Any]:
         """Every step that saw a row: on the path, and in what was superseded; of each at most `limit` are listed."""
@@ -83,19 +109,35 @@ class Trace:
         about = {"session": self._history.id, "row": self._called(place)} | self._source
         if place.split != SPLIT:
             return about | {"evaluated": self._evaluated(place.split)}
-        path = self._comings(place.row, [one for one in self.stretches if one.on_path])
+        seen = self.seen(place.row)
         others = [one for one in self.stretches if not one.on_path]
-        return (
-            about
-            | _listed(path, limit)
-            | {
-                "superseded": [_about(one) | _listed(self._comings(place.row, [one]), limit) for one in others],
-                "windows": self._held([*path[:1], *path[-1:]]),
-            }
-        )
+        gone = [_about(one) | _listed(self._comings(place.row, [one]), limit) for one in others]
+        told = about | _listed(seen.steps, limit) | {"superseded": gone, "windows": list(seen.windows)}
+        told |= {"left_out": _listed(seen.left_out, limit)} if seen.left_out else {}
+        return told | ({"unknown": {"session": seen.unknown[0], "upto": seen.unknown[1]}} if seen.unknown else {})
+
+    def seen(self, row: int, upto: int | None = None, segment: int | None = None) -> Seen:
+        """What the path saw of a row, or a segment's line up to a step; steps before a fork as its ancestors tell."""
+        session, before = self._history.state, Seen()
+        if session.fork is not None:
+            unknown = Seen(unknown=(session.fork.session, session.fork.step))
+            before = self._parent.seen(row, session.fork.step, session.fork.segment) if self._parent else unknown
+        mine = session.segments if segment is None else [one for one in session.segments if one.number <= segment]
+        made = [one for one in stretches(session, self._history.facts, mine) if one.on_path]
+        comings = [step for step in self._comings(row, made) if upto is None or step <= upto]
+        windows = [*before.windows, *self._held([*comings[:1], *comings[-1:]])]
+        if self._is_left_out(row):
+            return Seen(before.steps, [*before.left_out, *comings], before.unknown, windows)
+        return Seen([*before.steps, *comings], before.left_out, before.unknown, windows)
 
     def step(self, step: int) -> dict[str, Any]:
         """The rows that a step saw, in their order, and who made that step."""
+        session = self._history.state
+        if 0 < step <= session.begins and session.fork is not None:
+            if self._parent is None:
+                message = f"step {step} was made by {session.fork.session}, which is not here."
+                raise NotFound(message, cure=f"Ask where it is: swarm trace {session.fork.session} --step {step}")
+            return self._parent.step(step)
         made = [one for one in self.stretches if one.first < step <= one.last]
         if not made:
             reached = max((one.last for one in self.stretches), default=0)
@@ -108,15 +150,16 @@ class Trace:
             "session": self._history.id,
             "step": step,
             "made": [_about(one) for one in made],
-            "rows": [
-                self._called(Place(SPLIT, row + 1)) | {"coming": turn + 1}
-                for row, turn in zip(rows, turns, strict=True)
-            ],
+            "rows": [self._in_a_step(row + 1, turn + 1) for row, turn in zip(rows, turns, strict=True)],
             "windows": self._held([step]),
         } | self._source
 
+    def _in_a_step(self, row: int, coming: int) -> dict[str, Any]:
+        told = self._called(Place(SPLIT, row)) | {"coming": coming}
+        return told | ({"left_out": True} if self._is_left_out(row) else {})
+
     def _comings(self, row: int, within: Sequence[Stretch]) -> list[int]:
-        """The steps among these that saw a row, once for each time."""
+        """The steps among these at which a row stands, once for each time."""
         found = [
             self._sampler.comings(row - 1, one.first * self._taken, one.last * self._taken) // self._taken + 1
             for one in within
@@ -132,12 +175,15 @@ class Trace:
             if isinstance(window, WindowRecorded) and any(window.first < step <= window.last for step in wanted):
                 rows = self._sampler.take(window.first * self._taken, (window.last - window.first) * self._taken)
                 same = digest_of(rows.astype("<i8").tobytes()) == window.index_digest
-                place = {"event": fact.position, "segment": window.segment, "first": window.first, "last": window.last}
-                found.append(place | {"held": same})
+                place = {"session": self._history.id, "event": fact.position, "segment": window.segment}
+                found.append(place | {"first": window.first, "last": window.last, "held": same})
         return found
 
     def _called(self, place: Place) -> dict[str, Any]:
         return {"place": str(place), "name": self._names.of(place)}
+
+    def _is_left_out(self, row: int) -> bool:
+        return any(first <= row <= last for first, last in self._heritage.without)
 
     @property
     def _source(self) -> dict[str, Any]:
@@ -149,6 +195,10 @@ class Trace:
         judged = (fact.event for fact in facts if isinstance(fact.event, CheckpointValidated))
         steps = {one.step for one in judged if one.split == split and session.on_path(one.segment, one.step)}
         return sorted(steps | ({one.step for one in session.evaluations} if split == "val" else set()))
+
+    @cached_property
+    def _heritage(self) -> Heritage:
+        return Heritage.of(self._history.state, self._blobs)
 
     @cached_property
     def _sampler(self) -> Sampler:

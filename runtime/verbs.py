@@ -72,6 +72,10 @@ SUMMARY = thing(
         "owed": listed(TEXT),
         "problem": nullable(thing({"code": TEXT, "message": TEXT, "cure": TEXT}, {"frame": TEXT})),
         "requested_at": TEXT,
+        "parent": nullable(TEXT),
+        "fork": nullable(
+            thing({"session": TEXT, "step": WHOLE, "segment": WHOLE, "set": {"type": "object"}, "rows_without": WHOLE})
+        ),
     },
 )
 
@@ -132,6 +136,23 @@ def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
             "Request a session as a trial of a search that goes on; whoever asks has read it once `seq` is reached.",
             thing({"parent": SESSION, "request": request}, {"request_id": TEXT, "asked_by": TEXT}),
             thing({"session": TEXT, "seq": WHOLE}),
+        ),
+        "fork": Verb(
+            "Request a session that begins in the bits of another at a grid step of its path, or of a segment's line.",
+            thing(
+                {"session": SESSION, "step": WHOLE},
+                {
+                    "segment": nullable(WHOLE),
+                    "set": {"type": "object", "description": "New values of the parent's request, by dotted path."},
+                    "without": {
+                        **listed(TEXT),
+                        "description": "Training rows to leave out, as `swarm trace` names them.",
+                    },
+                    "request_id": nullable(TEXT),
+                    "asked_by": TEXT,
+                },
+            ),
+            thing({"session": TEXT, "rows_without": WHOLE}),
         ),
         "export": Verb(
             "Want the model of a session as one more file.",

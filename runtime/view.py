@@ -39,7 +39,16 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
         "owed": [duty.name for duty in owed(session)],
         "problem": problem(session),
         "requested_at": session.requested_at,
+        "parent": session.genesis.parent if session.genesis else None,
+        "fork": fork(session),
     }
+
+
+def fork(session: Session) -> dict[str, Any] | None:
+    """In whose bits it began, and with which change."""
+    if session.fork is None:
+        return None
+    return session.fork.model_dump(mode="json", include={"session", "step", "segment", "set", "rows_without"})
 
 
 def metrics(session: Session) -> dict[str, float]:

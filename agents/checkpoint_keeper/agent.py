@@ -100,6 +100,7 @@ class CheckpointKeeper(Agent):
         others = (one for one in self.ground.tail.histories.values() if one.id != case.history.id)
         return any(
             any(kept.usable and kept.written.blob == blob for kept in other.state.checkpoints)
+            or (other.state.fork is not None and other.state.fork.blob == blob)
             or (other.state.outcome is None and retention.same_trajectory(case.now, other.state))
             for other in others
         )

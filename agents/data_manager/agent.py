@@ -9,9 +9,11 @@ import orjson
 from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import NotFound, NotVerified, Unreachable, UserCodeFailed
+from contracts.fork import Fork
 from contracts.operator import SessionRequested
 from runtime import allowed
 from runtime.agent import Agent, on
+from runtime.archive import known
 from runtime.frames import Frame
 from runtime.ground import Case
 from runtime.profiles import torch_profile
@@ -28,7 +30,7 @@ class DataManager(Agent):
             return None
         data = asked.request["data"]
         try:
-            return await self._prepared(data, case.history.id)
+            return await self._prepared(data, case.history.id, asked.fork)
         except (NotFound, NotVerified, UserCodeFailed) as error:
             if data["source"] != "workload":
                 raise
@@ -36,9 +38,12 @@ class DataManager(Agent):
             problem = {"path": where, "message": error.message, "cure": error.cure}
             return DatasetRejected(source=data["workload"], problems=[problem])
 
-    async def _prepared(self, data: dict[str, object], session: str) -> DatasetPrepared | DatasetRejected:
-        home = self.ground.home
+    async def _prepared(
+        self, data: dict[str, object], session: str, fork: Fork | None
+    ) -> DatasetPrepared | DatasetRejected:
+        home, inherited = self.ground.home, self._inherited(fork)
         args = {
+            "standing": inherited.root if inherited else None,
             "data": data,
             "session": session,
             "store": str(self.ground.blobs.root / "datasets"),
@@ -55,9 +60,26 @@ class DataManager(Agent):
             async for frame in child:
                 await self._show(session, frame)
             answer = child.result or {}
-        return DatasetRejected(**answer) if "problems" in answer else DatasetPrepared.model_validate(answer)
+        if inherited and "stands" in answer:
+            return inherited.model_copy(update={"reused": True})
+        found = DatasetRejected(**answer) if "problems" in answer else DatasetPrepared.model_validate(answer)
+        return _same(found, fork) if fork and isinstance(found, DatasetPrepared) else found
+
+    def _inherited(self, fork: Fork | None) -> DatasetPrepared | None:
+        """What the parent of a fork was told of its dataset, where the parent is known here."""
+        parent = known(fork.session, self.ground.tail.histories, self.ground.home) if fork else None
+        return parent.state.dataset if parent else None
 
     async def _show(self, session: str, frame: Frame) -> None:
         """Say how far a long reading is; nobody needs to hear it."""
         with suppress(Unreachable):
             await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(frame.data))
+
+
+def _same(found: DatasetPrepared, fork: Fork) -> DatasetPrepared | DatasetRejected:
+    """A fork goes on with the very rows of its parent, or not at all."""
+    if found.root == fork.dataset:
+        return found
+    message = f"the source gives the dataset {found.root} now, and {fork.session} was trained on {fork.dataset}"
+    cure = "Restore the source as it was, or fork in the home that holds the parent's dataset."
+    return DatasetRejected(source=found.source, problems=[{"path": "data", "message": message, "cure": cure}])

@@ -55,6 +55,13 @@ class Store:
             return None
         return kept if all(map(self.blobs.has, named.values())) else None
 
+    def stands(self, root: str | None) -> bool:
+        """Whether a dataset is there under its root, and every byte of it sound."""
+        try:
+            return root is not None and Dataset.open(self.root / root).root == root
+        except (NotFound, NotVerified):
+            return False
+
     @contextmanager
     def room(self) -> Iterator[Path]:
         """A directory of one's own, locked while its maker lives; what the dead have left is removed. `Full` without

@@ -63,6 +63,8 @@ class Evidence:
     resolved: dict[str, Any] = field(default_factory=dict)
     segment: int = 1
     begins: int = 0
+    origin: int = 0
+    """The step at which the session begins."""
     initial: float | None = None
     """The loss of the very first batch: what a model knows that has learned nothing."""
     windows: tuple[Stretch, ...] = ()
@@ -74,7 +76,7 @@ class Evidence:
         """The evidence after one more fact."""
         match fact.event:
             case SessionRequested() as asked:
-                return replace(self, request=asked.request, newest="")
+                return self._begun(asked)
             case TrainingClaimed() as claimed if not self.resolved:
                 return replace(self, resolved=claimed.resolved, newest="")
             case WindowRecorded() as window if self._continues(window):
@@ -103,7 +105,13 @@ class Evidence:
     def planned(self, step: int) -> int:
         """The planned checkpoint at or before a step: a rewind goes to one of these and nowhere else."""
         every: int = self.resolved.get("every_steps") or 1
-        return max(0, step) // every * every
+        return max(self.origin, step // every * every)
+
+    def _begun(self, asked: SessionRequested) -> Self:
+        fork = asked.fork
+        if fork is None:
+            return replace(self, request=asked.request, newest="")
+        return replace(self, request=asked.request, segment=fork.segment, begins=fork.step, origin=fork.step, newest="")
 
     def _continues(self, window: WindowRecorded) -> bool:
         return window.segment == self.segment and window.last > self.step

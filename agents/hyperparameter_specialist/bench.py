@@ -22,7 +22,7 @@ from contracts.ids import session_for
 from contracts.operator import CancelRequested
 from contracts.session import Session
 from runtime.agent import Say
-from runtime.archive import Archive
+from runtime.archive import known
 from runtime.children import Profile
 from runtime.ground import Case
 from runtime.history import History
@@ -63,10 +63,7 @@ class Bench:
 
     def history(self, session: str) -> History:
         """A trial's session; one that ended long ago is no longer in memory, and is read from its file."""
-        history = self.ground.tail.histories.get(session)
-        if history is None and self.ground.home.log(session).exists():
-            return Archive(self.ground.home).read(session).history
-        return self.ground.tail.history(session)
+        return known(session, self.ground.tail.histories, self.ground.home) or self.ground.tail.history(session)
 
     async def cancel(self, session: str, reason: str) -> None:
         """Ask for a trial's end."""

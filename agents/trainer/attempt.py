@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from agents.trainer.births import Births, is_workload, owed
-from agents.trainer.decisions import Decision, judged, next_decision, stale_proposals
+from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision
 from agents.trainer.inbox import Inbox, frames_of
 from agents.trainer.path import Recorded, key_range
 from contracts.common import ChildEnded
@@ -45,7 +45,7 @@ class Attempt:
         self._course = course
         self._args, start = arguments
         case = course.case
-        step = start.written.step if start else 0
+        step = start.written.step if start else course.now.begins
         self._recorded = Recorded.of(case.history.facts, course.now, step, course.unusable)
         self._seconds: dict[str, float] = {}
         self._from = step
@@ -86,10 +86,9 @@ class Attempt:
             await self._course.say(*self._births.verdicts())
             if self._course.now.outcome is not None:
                 return False
-            stale = stale_proposals(self._course.now)
-            if stale:
-                reason = "the segment it was made for is over"
-                await self._course.say(*(InterventionDeclined(proposal=one, reason=reason) for one in stale))
+            hopeless = hopeless_proposals(self._course.now)
+            if hopeless:
+                await self._course.say(*(InterventionDeclined(proposal=id, reason=why) for id, why in hopeless))
             draining = self._course.case.ground.draining.is_set()
             decision = next_decision(self._course.now, draining=draining)
             if decision is None:
@@ -236,13 +235,12 @@ class Attempt:
             await self._course.fail("non-finite", message, cure)
             return
         kept, last = final[-1].written, session.evaluations[-1] if session.evaluations else None
-        best = session.best
         completed = TrainingCompleted(
             segment=session.segment.number,
             step=end["step"],
             epochs=last.epoch if last else 0,
             stopped_early=end["stopped_early"],
-            best_step=best.step if best else None,
+            best_step=last.best_step if last else None,
             weights_digest=kept.weights_digest,
             state_root=kept.state_root,
             final_blob=kept.blob,

@@ -38,6 +38,8 @@ from contracts.trainer import (
 )
 from runtime.agent import Say
 from runtime.failpoints import failpoint
+from runtime.forks import origin
+from runtime.forks.heritage import Heritage, plan_of
 from runtime.ground import Case
 from runtime.workloads import Workloads
 
@@ -161,7 +163,7 @@ class Course:
                 step=start.written.step,
                 blob=start.written.blob,
                 reason=reason,
-                instead=earlier.written.step if earlier else 0,
+                instead=earlier.written.step if earlier else self.now.begins,
             )
             self._refusals.append(refusal)
         if self.epoch is not None and self._refusals:
@@ -225,7 +227,7 @@ class Course:
             worker=self._ground.settings.name,
             incarnation=f"{self._ground.instance}/{self._ground.incarnation}",
             segment=session.segment.number,
-            resumed_from=start.written.step if start else 0,
+            resumed_from=start.written.step if start else session.begins,
             dataset=self._ready.root,
             resolved=resolved,
             engine_bits=who["engine_bits"],
@@ -264,24 +266,22 @@ class Course:
         session = self.now
         assert session.claim is not None  # noqa: S101 - an attempt follows a claim
         resolved = session.claim.resolved
-        upto = start.written.step if start else 0
+        upto = start.written.step if start else session.begins
         path = [seen for seen in session.evaluations if seen.step <= upto]
-        changes = [{"step": one.begins, **one.changes} for one in session.segments[1:]]
+        heritage = Heritage.of(session, self._ground.blobs)
+        seen = [*heritage.evaluations, *((one.step, one.values[one.metric]) for one in path)]
         args = {
-            "plan": {"request": session.request, "resolved": resolved, "changes": changes},
+            "plan": plan_of(session, heritage),
             "seal": seal_of(resolved["threads"], resolved["profile"]),
             "dataset": str(self.dataset),
             "verify": not self._verified,
             "blobs": str(self._ground.blobs.root),
-            "resume": None,
+            "resume": await self._state(start),
             "initial": session.claim.initial,
-            "evaluations": [[seen.step, seen.values[seen.metric].hex()] for seen in path],
+            "evaluations": [[step, value.hex()] for step, value in seen],
             "workloads": self._workloads(),
             "birth": self._birth(),
         }
-        if start is not None:
-            place = self._ground.blobs.path(start.written.blob)
-            args["resume"] = {"path": str(place), "state_root": start.written.state_root}
         self._verified = True
         return args, start
 
@@ -290,3 +290,14 @@ class Course:
         owed = sorted(births.owed(self.now))
         folder = self._ground.home.work(self.case.history.id) if owed else ""
         return {"owed": owed, "folder": str(folder), "name": f"birth-{self.epoch}"}
+
+    async def _state(self, start: Checkpoint | None) -> dict[str, str] | None:
+        """Where to begin: at a checkpoint, in the bits of a fork's parent, or from nothing."""
+        if start is not None:
+            blob, root = start.written.blob, start.written.state_root
+        elif self.now.fork is not None:
+            ground = self._ground
+            blob, root = await origin.found(self.now.fork, ground.blobs, ground.home, ground.children)
+        else:
+            return None
+        return {"path": str(self._ground.blobs.path(blob)), "state_root": root}

@@ -40,9 +40,18 @@ def next_decision(session: Session, *, draining: bool = False) -> Decision | Non
     return None
 
 
-def stale_proposals(session: Session) -> list[str]:
-    """Proposals for a segment that is over: they are declined."""
-    return [id for id, seen in session.open_proposals() if seen.segment != session.segment.number]
+def hopeless_proposals(session: Session) -> list[tuple[str, str]]:
+    """Proposals that cannot be followed any more, or never could, each with the reason why it is declined."""
+    found = [(id, _against(seen, session)) for id, seen in session.open_proposals()]
+    return [(id, reason) for id, reason in found if reason]
+
+
+def _against(proposal: InterventionProposed, session: Session) -> str:
+    if proposal.segment != session.segment.number:
+        return "the segment it was made for is over"
+    if proposal.rewind_to is not None and proposal.rewind_to < session.begins:
+        return f"step {proposal.rewind_to} lies before step {session.begins}, at which this session begins"
+    return ""
 
 
 def _urgency(proposal: InterventionProposed) -> int:

@@ -59,7 +59,8 @@ class Machine:
         """Every `auto` of the session's request as a number."""
         device = session.request["training"]["device"]
         args = {"request": session.request, "dataset": dataset, "device": device, "workloads": named}
-        args |= {"blobs": str(self._ground.blobs.root), "initial": begun}
+        inherited = session.fork.resolved if session.fork else None
+        args |= {"blobs": str(self._ground.blobs.root), "initial": begun, "inherited": inherited}
         answer = await self._ask("agents.trainer.jobs.plan:main", args, 1, "cpu" if device == "auto" else device)
         resolved: dict[str, Any] = answer["resolved"]
         return resolved

@@ -48,16 +48,23 @@ def parsed(raw: Mapping[str, Any] | bytes | str) -> dict[str, Any]:
 
 def with_overrides(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of `given` with each `a.b=value` put in place; raises `InvalidRequest` naming what is no override."""
-    problems = []
+    for path, value in assigned(overrides).items():
+        given = put(given, path.split("."), value)
+    return given
+
+
+def assigned(overrides: Sequence[str]) -> dict[str, Any]:
+    """The value of each `a.b=value` by its path, the last one where there are several; `InvalidRequest` likewise."""
+    found, problems = {}, []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not all(path.split(".")):
             problems.append(Problem("", f"{override!r} is not an override", "Write `section.key=value`."))
             continue
-        given = put(given, path.strip().split("."), _value(text))
+        found[path.strip()] = _value(text)
     if problems:
         raise InvalidRequest(problems)
-    return given
+    return found
 
 
 def _value(text: str) -> Any:

@@ -27,8 +27,8 @@ class Books:
         self._kept = kept
         self._ring = ring
         self._facts = kept.history.facts
-        self._roots = _roots(kept)
-        self._ring_roots = _roots(ring) if ring else []
+        self._roots = roots(kept)
+        self._ring_roots = roots(ring) if ring else []
         self._keys = [key for key in _ring_keys(kept) if key.role == LEDGER]
 
     @property
@@ -122,7 +122,7 @@ class Books:
         return f"its members {', '.join(sorted(wrong))} are not those that the events name" if wrong else ""
 
 
-def _roots(kept: Kept) -> list[bytes]:
+def roots(kept: Kept) -> list[bytes]:
     """The root over the first n admitted records, for every n."""
     admitted = {fact.seq for fact in kept.history.facts}
     leaves = (leaf_of(stored) for stored in kept.stored if stored.seq in admitted)

@@ -16,8 +16,9 @@ from blake3 import blake3
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
 from contracts.errors import NotFound, NotVerified
+from contracts.fork import Fork
 from contracts.session import Session
-from contracts.trainer import InterventionApplied, TrainingCompleted
+from contracts.trainer import CheckpointWritten, InterventionApplied, TrainingCompleted
 from runtime import engine
 from runtime.audit.spans import claims
 from runtime.audit.verdict import Divergence
@@ -70,13 +71,30 @@ def initial(session: Session, blobs: DirectoryBlobs) -> str:
     return f"weights to begin with, blob {digest}, which is not here" if digest and not blobs.has(digest) else ""
 
 
+def heritage(session: Session, blobs: DirectoryBlobs) -> Iterator[str]:
+    """What is missing of that in which a fork begins."""
+    fork = session.fork
+    if fork is None or session.last_window is None:
+        return
+    if fork.more is not None and not blobs.has(fork.more):
+        yield f"what the fork inherits, blob {fork.more}, which is not here"
+    given = [one.written.blob for one in session.checkpoints if one.written.step == fork.step]
+    if not any(map(blobs.has, given)):
+        known = f"blob {given[-1]}" if given else "of which it wrote no checkpoint"
+        yield f"the state of step {fork.step} to begin with, {known}, which is not here"
+
+
 def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
     """Everything in the trainer's lane that does not follow from what others said, or from itself."""
     facts = list(facts)
     yield from _claims(facts, session, resolved)
-    proposals, number = dict(session.proposals), 1
+    proposals, number = dict(session.proposals), session.segments[0].number
     for fact in facts:
         event = fact.event
+        if isinstance(event, CheckpointWritten) and session.fork and event.step == session.fork.step:
+            against = _another_beginning(event, session.fork)
+            if against:
+                yield Divergence(fact.position, fact.seq, fact.name, against)
         if isinstance(event, InterventionApplied):
             number += 1
             against = _unasked(event, proposals, number)
@@ -84,6 +102,13 @@ def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str,
                 yield Divergence(fact.position, fact.seq, fact.name, against)
         elif isinstance(event, TrainingCompleted) and event.values != _last_values(session):
             yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
+
+
+def _another_beginning(event: CheckpointWritten, fork: Fork) -> str:
+    """How the state in which a fork begins is not the one that its genesis names."""
+    named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
+    wrong = next((name for name, wanted in named.items() if wanted is not None and getattr(event, name) != wanted), "")
+    return f"it begins with {wrong} {getattr(event, wrong)}, and its genesis names {named[wrong]}" if wrong else ""
 
 
 def _last_values(session: Session) -> dict[str, float]:

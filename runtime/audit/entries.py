@@ -16,6 +16,7 @@ from contracts.event import SPOKEN, Unknown
 from contracts.keyring import GUEST, fingerprint
 from contracts.operator import SessionRequested
 from runtime.archive import Archive, Kept
+from runtime.audit import parentage
 from runtime.audit.books import Books
 from runtime.audit.holdings import Holdings, Inventory, Store
 from runtime.audit.verdict import UNANCHORED, Divergence, Verdict
@@ -34,15 +35,19 @@ def log(
     except NotVerified as error:
         damage = Divergence(0, 0, "file", error.message)
         return Verdict(session, "fail", divergences=(damage,), root=archive.root or UNANCHORED)
-    ring = archive.ring(subjects.partition(session))
-    return _judged(kept, ring, Store(blobs), archive.root, [*_short(kept, at_least)], anchors)
+    ring, begun = archive.ring(subjects.partition(session)), parentage.judged(kept, archive, blobs)
+    found = [*_short(kept, at_least), *begun.divergences]
+    return _judged(kept, ring, Store(blobs), archive.root, found, anchors, begun.unchecked)
 
 
 def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None) -> Verdict:
     """The verdict on a bundle, from its bytes alone. `NotFound` without a file; what is no bundle fails."""
     try:
         with Bundle(path, root) as opened:
-            found = _judged(opened.kept, opened.ring, opened, root, list(opened.divergences()), anchors)
+            begun = parentage.judged(opened.kept, None, None)
+            found = _judged(
+                opened.kept, opened.ring, opened, root, list(opened.divergences()), anchors, begun.unchecked
+            )
     except NotVerified as error:
         damage = Divergence(0, 0, "bundle", error.message)
         return Verdict("", "fail", bundle=str(path), divergences=(damage,), root=root or UNANCHORED)
@@ -56,6 +61,7 @@ def _judged(
     root: str,
     found: list[Divergence],
     anchors: Sequence[str] | None,
+    unchecked: Sequence[str],
 ) -> Verdict:
     state = kept.history.state
     books, inventory = Books(kept, ring), Inventory(state, holdings)
@@ -78,7 +84,12 @@ def _judged(
         root=root or UNANCHORED,
         sealed=state.sealed.root if state.sealed else None,
         spans_total=max(0, sum(one.usable for one in state.path_checkpoints()) - 1),
-        unchecked=(*_open_ends(kept, ring, books, root), *inventory.missing, "the computation itself was not repeated"),
+        unchecked=(
+            *_open_ends(kept, ring, books, root),
+            *unchecked,
+            *inventory.missing,
+            "the computation itself was not repeated",
+        ),
         divergences=tuple(found),
     )
 

@@ -38,17 +38,19 @@ def identity(job: Job) -> dict[str, Any]:
         return about | {"resolved": None}
     enlist(job.args["workloads"])
     plan, dataset = Plan.from_json(job.args["plan"]), Dataset.open(Path(job.args["dataset"]), verify=False)
-    return about | {"resolved": _resolved(plan, dataset, initial.tensors(job.args))}
+    return about | {"resolved": _resolved(plan, dataset, initial.tensors(job.args), job.args["inherited"])}
 
 
-def _resolved(plan: Plan, dataset: Dataset, begun: Tensors | None) -> dict[str, Any]:
+def _resolved(
+    plan: Plan, dataset: Dataset, begun: Tensors | None, inherited: Mapping[str, Any] | None
+) -> dict[str, Any]:
     cuda = plan.resolved.device == "cuda"
     try:
-        found = resolve(plan.request, dataset.facts, cores=1, cuda=cuda, initial=begun)
+        found = resolve(plan.request, dataset.facts, cores=1, cuda=cuda, initial=begun, inherited=inherited)
     except InvalidRequest as error:
         return {"refused": error.message}
     # How many threads there are is the one number that the first claim's machine has a say in.
-    return found.as_json() | {"threads": plan.resolved.threads}
+    return found.as_json() | ({} if inherited else {"threads": plan.resolved.threads})
 
 
 def main(job: Job) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -19,11 +20,12 @@ import orjson
 from bus.blobs import DirectoryBlobs
 from contracts.session import Session
 from runtime.archive import Kept
-from runtime.audit import comparable, exports
+from runtime.audit import comparable, exports, parentage
 from runtime.audit.notebook import Notebook, key_of
-from runtime.audit.spans import Course, Span, course, plan_of
+from runtime.audit.spans import Course, Span, course
 from runtime.audit.verdict import Divergence, Verdict
 from runtime.children import Children, Profile
+from runtime.forks.heritage import Heritage, plan_of
 from runtime.profiles import torch_profile
 
 Mode = Literal["spot", "full", "bisect"]
@@ -132,13 +134,16 @@ async def _judged(base: dict[str, Any], bench: Bench, found: Course) -> Repeated
     )
     results = await bench.spans(chosen, until_divergence=asked.mode == "bisect")
     wrong += [bench.located(span, results[span.number]["divergence"]) for span in chosen if _diverged(results, span)]
-    again = exports.Again()
+    again, begun = exports.Again(), parentage.Judged()
+    if asked.mode != "spot":
+        begun = await parentage.again(material, bench.children, trust_code=asked.trust_code)
+        wrong += begun.divergences
     if asked.mode == "full":
         again = await exports.again(material, bench.workloads, bench.children, bench.folder)
         wrong += again.divergences
     place = await _bisected(bench, chosen, results) if asked.mode == "bisect" else None
     bench.notebook.close()
-    unchecked = (*base["unchecked"], *again.unchecked, *_left(found, results, material.session))
+    unchecked = (*base["unchecked"], *begun.unchecked, *again.unchecked, *_left(found, results, material.session))
     wrong.sort(key=lambda one: one.position or 1 << 60)
     return Repeated(
         **base
@@ -179,10 +184,11 @@ class Bench:
         self.workloads, missing = comparable.code(session, self.material.home, blobs, trusted=self.asked.trust_code)
         place, absent = comparable.dataset(session, blobs)
         missing += [one for one in (absent, comparable.initial(session, blobs)) if one]
-        plan = plan_of(session, 1) if not missing else None
+        missing += comparable.heritage(session, blobs)
+        plan = plan_of(session, self._heritage, 1) if not missing else None
         claimed = session.claim.resolved if session.claim else {}
         args = {"device": claimed["device"], "precision": claimed["precision"], "plan": plan, "dataset": str(place)}
-        args |= self._weights
+        args |= self._weights | {"inherited": session.fork.resolved if session.fork else None}
         self._here = await self.job("runtime.audit.reexecute:identity", args)
         self.resolved = self._here.pop("resolved")
         return comparable.differences(self.material.kept.history.facts, self._here) + missing
@@ -218,11 +224,10 @@ class Bench:
         return self.asked.workers or max(1, _cores() // threads)
 
     async def _one(self, span: Span) -> dict[str, Any]:
-        spec = span.as_json()
         session = self.material.session
         about = {
-            "span": spec,
-            "plan": plan_of(session, span.segments),
+            "span": self._spec(span),
+            "plan": plan_of(session, self._heritage, span.segments),
             "here": self._here,
             "workloads": [one["digest"] for one in self.workloads],
         }
@@ -239,10 +244,20 @@ class Bench:
     def arguments(self, span: Span) -> dict[str, Any]:
         """What a job about a span is given; what was recorded of it goes as a file, for there may be much."""
         path = self.folder / f"span-{span.number}.json"
-        path.write_bytes(orjson.dumps(span.as_json()))
+        path.write_bytes(orjson.dumps(self._spec(span)))
         place, _ = comparable.dataset(self.material.session, self.material.blobs)
-        plan = plan_of(self.material.session, span.segments)
+        plan = plan_of(self.material.session, self._heritage, span.segments)
         return {"span": str(path), "plan": plan, "dataset": str(place)} | self._weights
+
+    def _spec(self, span: Span) -> dict[str, Any]:
+        """A span with everything that best and patience stand on, also what a fork inherits."""
+        spec = span.as_json()
+        inherited = [[step, value.hex()] for step, value in self._heritage.evaluations]
+        return spec | {"evaluations": [*inherited, *spec["evaluations"]]}
+
+    @cached_property
+    def _heritage(self) -> Heritage:
+        return Heritage.of(self.material.session, self.material.blobs)
 
     @property
     def _weights(self) -> dict[str, Any]:

@@ -98,34 +98,44 @@ class Course:
 
 def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> Course:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
-    records = _records(facts)
+    records = _records(facts, session.segments[0].number)
+    given, records = _parted(records, session)
     lines = _lines(records, session.segments)
     cuts = [one for one in session.checkpoints if one.usable and has(one.written.blob)]
     spans: list[Span] = []
-    seen, after = set[int](), 0
+    seen, after = {one.position for one in given}, 0
     for era in lines:
         line = [one for one in records if one.era <= era and _on(one, session.segments[:era])]
         fresh = [one for one in line if one.era > after]
         seen |= {one.position for one in fresh}
         last = era == lines[-1]
         ended = session.outcome if last and isinstance(session.outcome, TrainingCompleted) else None
-        spans += _cut(line, fresh, _places(cuts, session.segments[:era]), era, ended, len(spans) + 1)
+        places = _places(cuts, session.segments[:era])
+        spans += _cut(line, fresh, places, era, ended, len(spans) + 1, origin=session.begins if session.fork else -1)
         after = era
     return Course(tuple(spans), tuple(one for one in records if one.position not in seen))
 
 
-def plan_of(session: Session, segments: int) -> dict[str, Any]:
-    """The plan with so many segments, in the form of `runtime.engine.plan.Plan.from_json`."""
-    claim = session.claim
-    changes = [{"step": one.begins, **one.changes} for one in session.segments[1:segments]]
-    return {"request": session.request, "resolved": claim.resolved if claim else {}, "changes": changes}
+def _parted(records: Sequence[Record], session: Session) -> tuple[list[Record], list[Record]]:
+    """What a fork was given, and what it computed: the state in which it begins follows from its parent's log."""
+    first = session.begins if session.fork else -1
+    given = [one for one in records if isinstance(one.event, CheckpointWritten) and one.last == first]
+    return given, [one for one in records if one not in given]
 
 
-def nearest(spans: Sequence[Span], step: int) -> Span | None:
-    """The span on the last line in which a step lies."""
-    last = max((one.segments for one in spans), default=0)
+def nearest(spans: Sequence[Span], step: int, segments: Sequence[Segment], segment: int | None = None) -> Span | None:
+    """The span in which a step lies: on the last line, or on the first that holds the line of a segment up to there."""
+    upto = len(segments) if segment is None else 1 + segment - segments[0].number
     found = [one for one in spans if one.begins <= step <= one.ends]
-    return max(found, key=lambda one: (one.segments == last, one.segments, one.begins), default=None)
+    if segment is None:
+        last = max((one.segments for one in spans), default=0)
+        return max(found, key=lambda one: (one.segments == last, one.segments, one.begins), default=None)
+    lines = [
+        one
+        for one in found
+        if one.segments >= upto and all(step <= later.begins for later in segments[upto : one.segments])
+    ]
+    return min(lines, key=lambda one: (one.segments, -one.begins), default=None)
 
 
 def claims(facts: Iterable[Fact]) -> list[tuple[Fact, TrainingClaimed]]:
@@ -133,8 +143,8 @@ def claims(facts: Iterable[Fact]) -> list[tuple[Fact, TrainingClaimed]]:
     return [(fact, fact.event) for fact in facts if isinstance(fact.event, TrainingClaimed)]
 
 
-def _records(facts: Iterable[Fact]) -> list[Record]:
-    found, era, number = [], 1, 1
+def _records(facts: Iterable[Fact], number: int) -> list[Record]:
+    found, era = [], 1
     for fact in facts:
         event = fact.event
         if isinstance(event, InterventionApplied) and event.segment != number:
@@ -168,7 +178,7 @@ def _places(cuts: Iterable[Checkpoint], segments: Sequence[Segment]) -> list[Che
     mine = {
         one.written.step: one
         for one in cuts
-        if one.written.segment <= len(segments) and _stands(one.written.segment, one.written.step, segments)
+        if one.written.segment <= segments[-1].number and _stands(one.written.segment, one.written.step, segments)
     }
     return [mine[step] for step in sorted(mine)]
 
@@ -180,15 +190,18 @@ def _cut(
     era: int,
     outcome: TrainingCompleted | None,
     number: int,
+    *,
+    origin: int,
 ) -> list[Span]:
+    """Spans that hold everything fresh on a line; `origin` is where a fork begins, and -1 for a whole session."""
     if not fresh:
         return []
-    need, end = min(one.first for one in fresh), max(one.last for one in fresh)
+    need, end = max(min(one.first for one in fresh), origin), max(one.last for one in fresh)
     before = [one for one in places if one.written.step <= need]
     starts: list[Checkpoint | None] = [before[-1] if before else None]
     first = starts[0].written.step if starts[0] else -1
     starts += [one for one in places if max(first, 0) < one.written.step < end]
-    steps = [one.written.step if one else 0 for one in starts]
+    steps = [one.written.step if one else max(origin, 0) for one in starts]
     made = []
     for at, (start, begins, ends) in enumerate(zip(starts, steps, [*steps[1:], end], strict=True)):
         after = begins if start else -1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound
 from runtime import reported
 from runtime.audit import compared
@@ -91,6 +92,21 @@ def rebuild(job: Job) -> dict[str, Any]:
     about = {"step": str(run.step), "weights_digest": sealed.weights_digest, "session": str(job.args["session"])}
     Path(job.args["out"]).write_bytes(safetensors.torch.save(weights, about))
     return {"divergence": None, "weights_digest": sealed.weights_digest, "tensors": len(weights)}
+
+
+def restage(job: Job) -> dict[str, Any]:
+    """The state at a grid step, kept in STORE as the checkpoint that is or would have been written there."""
+    run, repetition, _ = _opened(job)
+    step = int(job.args["step"])
+    found = repetition.upto(step, lambda at: job.tell("progress", step=at))
+    if found is not None:
+        return {"divergence": found}
+    if run.step != step:
+        raise NotFound(f"step {step} is no grid step: the nearest before it is {run.step}.", cure="Choose that one.")
+    sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
+    blob = DirectoryBlobs(Path(job.args["store"])).put(checkpoint.pack(sealed))
+    about = {"state_root": sealed.state_root, "weights_digest": sealed.weights_digest, "blob": blob}
+    return {"divergence": None} | about
 
 
 def _inside(run: Stepwise, step: int, repetition: Repetition) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
             dataset = str(store / prepared["root"])
             begun = await initial.bring(asked, roots, DirectoryBlobs(store), "check", children)
             about = {"dataset": dataset, "workloads": named, "blobs": folder, "initial": begun}
-            args = about | {"request": asked, "device": asked["training"]["device"]}
+            args = about | {"request": asked, "device": asked["training"]["device"], "inherited": None}
             resolved = (await _ask(children, RESOLVE, args, torch_profile(), "probe", store))["resolved"]
             plan = {"request": asked, "resolved": resolved, "changes": []}
             sealed = {"threads": resolved["threads"], "profile": resolved["profile"]}

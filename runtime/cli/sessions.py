@@ -31,8 +31,13 @@ async def _every(call: Call) -> list[dict[str, Any]]:
 def _page(found: list[dict[str, Any]]) -> str:
     if not found:
         return "No sessions yet. Start one: swarm run REQUEST"
-    rows = [[one["session"], one["kind"], one["name"], state(one["state"]), _steps(one), _loss(one)] for one in found]
+    rows = [[one["session"], one["kind"], _name(one), state(one["state"]), _steps(one), _loss(one)] for one in found]
     return table(("session", "kind", "name", "state", "step", "val_loss"), rows)
+
+
+def _name(one: dict[str, Any]) -> str:
+    fork = one.get("fork")
+    return f"{one['name']} (fork of {fork['session'][:11]} at {fork['step']})" if fork else str(one["name"])
 
 
 def _steps(one: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run:run", BEGIN, "Train: start the swarm if needed, submit, show progress and the outcome."),
     "submit": Entry("submit:submit", BEGIN, "Submit a request and return at once."),
     "tune": Entry("tune:tune", BEGIN, "Submit a search whose trials are sessions."),
+    "fork": Entry("fork:fork", BEGIN, "Go on from the exact bits of a session, with a change or without."),
     "sessions": Entry("sessions:sessions", SESSIONS, "List the sessions, newest first."),
     "show": Entry("show:show", SESSIONS, "Show a session now, or as of one of its events."),
     "watch": Entry("watch:watch", SESSIONS, "Follow a session live until it has ended."),

@@ -32,9 +32,11 @@ def trace(call: Call, *, session: str, row: str | None, step: int | None, limit:
     if (row is None) == (step is None):
         raise click.UsageError("Give --row or --step, and not both.")
     with opened(call, session) as source:
+        from runtime.archive import Archive
         from runtime.trace import Trace
 
-        found = Trace(source.kept.history, source.blobs)
+        archive = Archive(call.home) if source.home else None
+        found = Trace.of(source.kept.history, source.blobs, archive)
         told = found.step(step) if step is not None else found.row(str(row), limit)
     call.result(told, lambda: _of_step(told) if step is not None else _of_row(told))
     wrong = [one for one in told.get("windows", ()) if not one["held"]]
@@ -54,6 +56,11 @@ def _of_row(told: Mapping[str, Any]) -> str:
         judged = _steps(told["evaluated"]) if told["evaluated"] else "not yet"
         return pairs([*rows, ("trained on", "never"), ("judged by", f"weights of steps {judged}")])
     rows.append(("seen", _times(told)))
+    rows += [("left out", _times(told["left_out"]))] if "left_out" in told else []
+    if "unknown" in told:
+        rows.append(
+            ("not known", f"the steps up to {told['unknown']['upto']}: {told['unknown']['session']} is not here")
+        )
     rows += [
         ("superseded", f"{_times(one)} (steps {one['first']}..{one['last']} of segment {one['segment']})")
         for one in told["superseded"]
@@ -65,8 +72,13 @@ def _of_step(told: Mapping[str, Any]) -> str:
     rows = [("session", told["session"]), ("step", str(told["step"]))]
     rows += [(_made(one), f"segment {one['segment']}") for one in told["made"]]
     rows += _windows(told)
-    listed = [f"{one['place']:<12}{one['name'] or ''}".rstrip() for one in told["rows"]]
+    listed = [_line(one) for one in told["rows"]]
     return "\n".join([pairs(rows), "", f"{len(listed)} rows of {told['source']}, in their order:", *listed])
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    left_out = "left out" if row.get("left_out") else ""
+    return f"{row['place']:<12}{row['name'] or '':<12}{left_out}".rstrip()
 
 
 def _made(one: Mapping[str, Any]) -> str:

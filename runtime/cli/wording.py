@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from runtime.sentences import forked
+
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "training": "cyan", "paused": "yellow"}
 
 
@@ -22,6 +24,7 @@ def summary(seen: Mapping[str, Any]) -> str:
         ("session", seen["session"]),
         ("state", state(seen["state"])),
         ("kind", f"{seen['kind']} {seen.get('name', '')}".rstrip()),
+        ("fork of", forked(seen.get("fork"))),
         ("step", f"{seen['step']}{total} (epoch {seen['epoch']}, {seen.get('segments', 1)} segment(s))"),
         ("metrics", "  ".join(f"{name}={value:.4g}" for name, value in seen["metrics"].items() if value is not None)),
         ("weights", seen["weights_digest"] or ""),

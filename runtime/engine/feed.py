@@ -113,7 +113,8 @@ class AugmentedFeed(Feed):
         """Which coming of its row each one is, whoever is missing between them."""
         if rows.stand is None:
             return self._turns(rows.position, len(rows.rows))
-        return self._turns(rows.position, int(rows.stand[-1]) + 1)[rows.stand]
+        turns: np.ndarray = self._turns(rows.position, int(rows.stand[-1]) + 1)[rows.stand]
+        return turns
 
 
 def _gathered(values: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

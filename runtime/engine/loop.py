@@ -52,6 +52,9 @@ class Run:
     @classmethod
     def start(cls, plan: Plan, dataset: Dataset, *, initial: state.Tensors | None = None) -> Self:
         """From step 0, with weights that follow from the request, or those of `model.init` it was resolved with."""
+        if plan.begins:
+            message = f"this plan goes on from the state of step {plan.begins}, and none is handed in"
+            raise NotVerified(message, cure="Hand in the state that its genesis names.")
         if ("" if initial is None else initial_root(initial)) != plan.resolved.initial:
             cure = "Hand in the tensors of the very file that the session was claimed with."
             raise NotVerified("these are not the weights that the session begins with", cure=cure)

@@ -3,6 +3,10 @@ at the machine. It decides nothing later: the first claim records the result."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from torch import nn
 
 from contracts.errors import InvalidRequest, Problem
@@ -21,12 +25,25 @@ FLOPS = 2e10
 SPANS = 16
 
 
+INHERITED = ("window", "every_steps", "evaluation_batch", "threads", "device")
+"""Numbers that a session which begins in another's bits takes from it, so that both have the same grid."""
+
+
 def resolve(
-    request: Request, facts: Facts, *, cores: int, cuda: bool = False, initial: Tensors | None = None
+    request: Request,
+    facts: Facts,
+    *,
+    cores: int,
+    cuda: bool = False,
+    initial: Tensors | None = None,
+    inherited: Mapping[str, Any] | None = None,
 ) -> Resolved:
-    """The numbers of a session; raises `InvalidRequest` when request, data and weights to begin with do not fit."""
-    training = request.training
-    device = ("cuda" if cuda else "cpu") if training.device == "auto" else training.device
+    """The numbers of a session; raises `InvalidRequest` when request, data and weights to begin with do not fit.
+
+    `inherited` are those of the session in whose bits it begins.
+    """
+    training, given = request.training, {name: inherited[name] for name in INHERITED} if inherited else {}
+    device = given.get("device", ("cuda" if cuda else "cpu") if training.device == "auto" else training.device)
     _check(request, facts, device, cuda=cuda)
     check_sampler(request, facts)
     _check_initial(request, initial)
@@ -36,7 +53,7 @@ def resolve(
     steps = -(-training.epochs * rows // taken)
     window = next((size for most, size in WINDOWS if parameters <= most), 5)
     every = request.checkpoints.every_steps
-    return Resolved(
+    found = Resolved(
         rows=rows,
         parameters=parameters,
         batch=training.batch_size,
@@ -53,6 +70,7 @@ def resolve(
         seed=request.reproducibility.seed,
         initial="" if initial is None else initial_root(initial),
     )
+    return replace(found, **given)
 
 
 def _model(request: Request, facts: Facts, initial: Tensors | None) -> nn.Module:

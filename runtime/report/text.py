@@ -8,7 +8,7 @@ from typing import Any
 from contracts.envelope import Fact
 from contracts.session import Session
 from runtime import curves, retention, view
-from runtime.sentences import number, sentence, short, size
+from runtime.sentences import forked, number, sentence, short, size
 
 PLOTS = {
     "loss": "Loss",
@@ -78,6 +78,7 @@ def _facts(session: Session, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
     problem = seen["problem"]
     rows = [
         ("state", seen["state"]),
+        ("fork of", forked(seen["fork"])),
         ("problem", f"{problem['message']} {problem['cure']}" if problem else ""),
         ("steps", f"{seen['step']} of {seen['steps_total']}, epoch {seen['epoch']}" if seen["steps_total"] else ""),
         ("segments", str(seen["segments"]) if seen["segments"] > 1 else ""),

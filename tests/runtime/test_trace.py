@@ -104,7 +104,8 @@ def test_the_rows_of_a_step_come_with_their_names_and_the_coming_of_each(told: T
     assert {one["coming"] for one in found["rows"]} == {2}, "rows 121 to 144 of the order are in its second epoch"
     for one in found["rows"]:
         assert 9 in told.trace(straight).row(one["name"], 100)["steps"]
-    assert found["windows"] == [{"event": 4, "segment": 1, "first": 0, "last": 20, "held": True}]
+    (window,) = found["windows"]
+    assert window == {"session": straight, "event": 4, "segment": 1, "first": 0, "last": 20, "held": True}
 
 
 def test_steps_that_a_rewind_superseded_are_told_apart_from_the_path(told: Told) -> None:

@@ -33,10 +33,12 @@ PROBLEMS = 100
 
 
 def main(job: Job) -> dict[str, Any]:
-    """The fields of `DatasetPrepared`, or of `DatasetRejected` with every problem."""
+    """The fields of `DatasetPrepared` or of `DatasetRejected`; `stands` for one that is known by its root."""
     data = _DATA.validate_python(job.args["data"])
     workloads.enlist(job.args["workloads"])
     store = Store(Path(job.args["store"]))
+    if store.stands(job.args.get("standing")):
+        return {"stands": True}
     try:
         with store.room() as room, ExitStack() as files:
             roots, trusted = ([Path(one) for one in job.args.get(name, ())] for name in ("roots", "trusted"))

@@ -27,8 +27,9 @@ def main(job: Job) -> dict[str, Any]:
     dataset = Dataset.open(Path(job.args["dataset"]), verify=True)
     cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    begun = initial.tensors(job.args)
-    return {"resolved": resolve(request, dataset.facts, cores=cores, cuda=cuda, initial=begun).as_json()}
+    begun, given = initial.tensors(job.args), job.args["inherited"]
+    found = resolve(request, dataset.facts, cores=cores, cuda=cuda, initial=begun, inherited=given)
+    return {"resolved": found.as_json()}
 
 
 def identify(job: Job) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def main(job: Job) -> dict[str, Any]:
     keeper, staging = Keeper(job, blobs, spent), Staging(job)
     if run.plan.changes:
         failpoint("between-apply-and-next-window")
-    if run.step == 0:
+    if run.step == run.plan.begins:
         keeper.keep(run, "planned")
     # Whoever died between the last checkpoint and its completion resumes where nothing is left to do but to say so.
     ended = run.step > 0 and run.finished

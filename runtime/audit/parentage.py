@@ -1,0 +1,161 @@
+"""Whether a fork begins where its genesis says: the genesis is made again from the parent's log, where that is at hand.
+
+The state itself is compared with what the parent recorded of it; where the parent wrote no checkpoint there, a full
+audit computes it again. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bus.blobs import DirectoryBlobs, digest_of
+from contracts.envelope import Fact
+from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
+from contracts.fork import Fork
+from contracts.session import Session
+from contracts.trainer import CheckpointWritten
+from runtime.archive import Archive, Kept
+from runtime.audit.books import roots
+from runtime.audit.verdict import Divergence
+from runtime.diff import flat
+from runtime.forks.genesis import Asked, forked
+from runtime.forks.heritage import Heritage
+
+if TYPE_CHECKING:
+    from runtime.audit.repeated import Material
+    from runtime.children import Children
+
+SIGNED = {"root", "size", "sealed"}
+"""What the ledger had signed by then is compared with its tree, not with what it has signed since."""
+
+UNKNOWN = {"state_root", "blob"}
+"""What may have been recorded of the parent only after the fork was made; a full audit computes it then."""
+
+
+class Judged(NamedTuple):
+    """What does not hold of a fork's beginning, and what could not be looked at; nothing of a session that is none."""
+
+    divergences: tuple[Divergence, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+def judged(kept: Kept, archive: Archive | None, blobs: DirectoryBlobs | None) -> Judged:
+    """The genesis of a fork against its parent's log; without an archive there is no parent at hand."""
+    state = kept.history.state
+    fork = state.fork
+    if fork is None:
+        return Judged()
+    parent = _parent(fork, archive)
+    if parent is None or blobs is None:
+        signed = f", which its ledger signed over {fork.size} events as {fork.root}" if fork.root else ""
+        told = (
+            f"its parent {fork.session} is not here: that it stood there at step {fork.step}{signed}, was not checked"
+        )
+        return Judged(unchecked=(told,))
+    against = [*_against_tree(fork, parent), *_against_log(state, fork, parent, blobs)]
+    first = kept.history.facts[0]
+    told = f"its parent {fork.session} was read, and is audited by itself: swarm audit {fork.session}"
+    return Judged(tuple(Divergence(1, first.seq, first.name, one) for one in against), (told,))
+
+
+async def again(material: Material, children: Children, *, trust_code: bool) -> Judged:
+    """The state in which a fork begins, computed from its parent where no record of the parent vouches for it."""
+    fork = material.session.fork
+    if fork is None or fork.state_root is not None:
+        return Judged()
+    parent = _parent(fork, Archive(_home(material)) if material.home else None)
+    begun = _beginning(material, fork)
+    if parent is None or begun is None:
+        return Judged(unchecked=(f"the state of step {fork.step} was not computed from its parent, which is not here",))
+    try:
+        made = await _restaged(material, parent, fork, children, trust_code=trust_code)
+    except NotVerified as error:
+        return Judged((_diverges(begun, f"its parent does not lead to it: {error.message}"),))
+    except (Refused, InvalidInput) as error:
+        return Judged(unchecked=(f"the state of step {fork.step} could not be computed: {error.message}",))
+    wrong = next((name for name in ("state_root", "blob") if made[name] != getattr(begun.event, name)), "")
+    if not wrong:
+        return Judged()
+    message = f"it begins with {wrong} {getattr(begun.event, wrong)}, and its parent leads to {made[wrong]}"
+    return Judged((_diverges(begun, message),))
+
+
+async def _restaged(
+    material: Material, parent: Kept, fork: Fork, children: Children, *, trust_code: bool
+) -> dict[str, Any]:
+    from runtime.audit.repeated import Material
+    from runtime.forks.origin import restaged
+
+    of_parent = Material(parent, material.blobs, material.work, material.home)
+    with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:
+        return await restaged(of_parent, fork, children, Path(folder), trust_code=trust_code)
+
+
+def _against_tree(fork: Fork, parent: Kept) -> Iterator[str]:
+    if not fork.size:
+        return
+    known = roots(parent)
+    if fork.size >= len(known):
+        yield f"it names {fork.size} events of its parent, which has {len(known) - 1} here"
+    elif known[fork.size].hex() != fork.root:
+        yield f"the root over {fork.size} events of its parent is {known[fork.size].hex()}, not {fork.root}"
+
+
+def _against_log(state: Session, fork: Fork, parent: Kept, blobs: DirectoryBlobs) -> Iterator[str]:
+    reading = _Reading(blobs)
+    try:
+        heritage = Heritage.of(state, blobs)
+        asked = Asked(fork.step, fork.segment, fork.set, heritage.without)
+        made = forked(parent.history, asked, reading)
+    except NotFound:
+        return  # what it inherits is not here, which the inventory tells
+    except SwarmError as error:
+        yield f"its parent's log gives no such fork: {error.message}"
+        return
+    ours, theirs = (one.model_dump(mode="json", exclude=SIGNED) for one in (fork, made.fork))
+    yield from (
+        f"{name} is {ours[name]!r}, and its parent's log gives {theirs[name]!r}"[:400]
+        for name in ours
+        if ours[name] != theirs[name] and not (name in UNKNOWN and ours[name] is None)
+    )
+    wanted, said = flat(made.request), flat(state.request)
+    # A later version may know more keys than the one that wrote this.
+    wrong = next((path for path in said if said[path] != wanted.get(path)), None)
+    if wrong is not None:
+        yield f"the request has {wrong} {said[wrong]!r}, and its parent's with these changes {wanted.get(wrong)!r}"
+
+
+class _Reading:
+    """A store of blobs that keeps nothing: what would be put there is only named."""
+
+    def __init__(self, blobs: DirectoryBlobs) -> None:
+        self.get = blobs.get
+
+    def put(self, content: bytes) -> str:
+        return digest_of(content)
+
+
+def _parent(fork: Fork, archive: Archive | None) -> Kept | None:
+    try:
+        return archive.read(fork.session) if archive else None
+    except (NotFound, NotVerified):
+        return None
+
+
+def _beginning(material: Material, fork: Fork) -> Fact | None:
+    facts = material.kept.history.facts
+    written = (one for one in facts if isinstance(one.event, CheckpointWritten) and one.event.step == fork.step)
+    return next(written, None)
+
+
+def _diverges(fact: Fact, message: str) -> Divergence:
+    return Divergence(fact.position, fact.seq, fact.name, message)
+
+
+def _home(material: Material) -> Any:
+    from runtime.home import Home
+
+    return Home(material.home) if material.home else None
