@@ -33,7 +33,7 @@ ROLES = (
 CLIENT = "client"
 
 _LANES: Mapping[str, tuple[str, ...]] = {"desk": ("desk", "operator", "keyring", "root")}
-_ASKERS = ("host", "hyperparameter_specialist")
+_ASKERS = ("host", "hyperparameter_specialist", "diagnostician")
 _READS = ("DIRECT.GET.*", "DIRECT.GET.*.>", "STREAM.MSG.GET.*", "STREAM.INFO.*")
 _NEXT = "CONSUMER.MSG.NEXT.*"
 _API = "$JS.API"

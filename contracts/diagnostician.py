@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from contracts.event import Event, Exact
+from contracts.event import Event, Exact, Payload
 
 
 class ProblemDiagnosed(Event, wire="problem.diagnosed"):
@@ -39,10 +39,59 @@ class DiagnosisReached(Event, wire="diagnosis.reached"):
     step: int
 
 
-class OutcomeJudged(Event, wire="outcome.judged"):
-    """What became of an intervention."""
+def _not_to_be_proven(old: Payload) -> Payload:
+    return old | {"prove": False}
+
+
+class OutcomeJudged(Event, wire="outcome.judged", upcasts=[_not_to_be_proven]):
+    """What became of an intervention; since version 2 it may ask that this be proven by going on without it as well."""
 
     proposal: str
     helped: bool
     message: str
     figures: dict[str, Exact]
+    prove: bool = False
+
+
+class ProofRequested(Event, wire="proof.requested"):
+    """A session of its own is to show what an intervention was worth."""
+
+    intervention: str
+    session: str
+
+
+class ProofForked(Event, wire="proof.forked"):
+    """Two sessions go on from the bits in which an intervention took effect: with it, and without."""
+
+    intervention: str
+    step: int
+    with_it: str
+    without_it: str
+
+
+class InterventionProven(Event, wire="intervention.proven"):
+    """What came of both: the best control metric of each, the first step in which they part, and who did better.
+
+    `reproduced` windows of the parent came out again in one of the forks, `superseded` of these in the one without the
+    intervention; `differing` ones did not, and are an incident. A fork that failed has lost against one that completed.
+    """
+
+    intervention: str
+    step: int
+    with_it: str
+    without_it: str
+    metric: str
+    with_value: Exact | None
+    without_value: Exact | None
+    verdict: Literal["better", "worse", "no difference"]
+    parted: int | None
+    reproduced: int
+    superseded: int
+    differing: int
+
+
+class ProofFailed(Event, wire="proof.failed"):
+    """Nothing could be shown, and why."""
+
+    message: str
+    cure: str = ""

@@ -52,7 +52,9 @@ def _owed_by_validator(session: Session) -> list[Duty]:
 
 
 def _owed_by_diagnostician(session: Session) -> list[Duty]:
-    return [Duty("diagnostician", "judge", id) for id, _ in session.applied if id not in session.judged]
+    judged = [Duty("diagnostician", "judge", id) for id, _ in session.applied if id not in session.judged]
+    asked = [id for id in session.to_prove if not session.answers("diagnostician", id)]
+    return [*judged, *(Duty("diagnostician", "prove", id) for id in asked)]
 
 
 def wanted_exports(session: Session) -> list[tuple[str, str, str, str]]:

@@ -13,7 +13,15 @@ from typing import Any, Literal
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPruned, CheckpointStored
 from contracts.common import HandlerFailed
 from contracts.data_manager import DatasetPrepared, DatasetRejected
-from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.diagnostician import (
+    DiagnosisReached,
+    InterventionProposed,
+    InterventionProven,
+    OutcomeJudged,
+    ProblemDiagnosed,
+    ProofFailed,
+    ProofForked,
+)
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
@@ -108,6 +116,9 @@ class Session:
     applied: tuple[tuple[str, InterventionApplied], ...] = ()
     declined: frozenset[str] = frozenset()
     judged: frozenset[str] = frozenset()
+    to_prove: tuple[str, ...] = ()
+    """Judgements that ask for a proof."""
+    proof: ProofForked | None = None
     diagnosed: DiagnosisReached | None = None
     waived_judgement: bool = False
     exports: tuple[tuple[str, ModelExported], ...] = ()
@@ -296,6 +307,11 @@ def _applied(session: Session, event: InterventionApplied, fact: Fact) -> Change
     return dict(applied=applied, segments=segments, step=event.step, evaluations=path)
 
 
+def _judged(session: Session, event: OutcomeJudged, fact: Fact) -> Changes:
+    to_prove = (*session.to_prove, fact.id) if event.prove else session.to_prove
+    return dict(judged=session.judged | {event.proposal}, to_prove=to_prove)
+
+
 def _paused(session: Session, event: TrainingPaused, fact: Fact) -> Changes:
     return dict(state="paused", pause=event, wishes=_without(session, PauseRequested))
 
@@ -343,6 +359,8 @@ def _carrier(session: Session) -> dict[str, str]:
         return {"hyperparameter_specialist": session.genesis_id}
     if session.kind == "export":
         return {"exporter": session.genesis_id}
+    if session.kind == "proof":
+        return {"diagnostician": session.genesis_id}
     return {"data_manager": session.genesis_id, "trainer": session.dataset_id}
 
 
@@ -358,11 +376,11 @@ def _sealed(session: Session, event: SessionSealed, fact: Fact) -> Changes:
 
 
 def _final_state(session: Session) -> State:
-    if isinstance(session.outcome, TrainingCompleted | SearchCompleted | ModelExported):
+    if isinstance(session.outcome, TrainingCompleted | SearchCompleted | ModelExported | InterventionProven):
         return "completed"
     if isinstance(session.outcome, TrainingCancelled):
         return "cancelled"
-    wanted = isinstance(session.outcome, SearchFailed) and any(
+    wanted = isinstance(session.outcome, SearchFailed | ProofFailed) and any(
         isinstance(w, CancelRequested) for _, w in session.wishes
     )
     return "cancelled" if wanted else "failed"
@@ -391,7 +409,10 @@ _FOLDS: dict[type[Event], Fold] = {
     InterventionDeclined: lambda s, e, f: dict(declined=s.declined | {e.proposal}),
     DiagnosisReached: lambda s, e, f: dict(diagnosed=e),
     JudgementWaived: lambda s, e, f: dict(waived_judgement=True),
-    OutcomeJudged: lambda s, e, f: dict(judged=s.judged | {e.proposal}),
+    OutcomeJudged: _judged,
+    ProofForked: lambda s, e, f: dict(proof=e),
+    InterventionProven: _ended,
+    ProofFailed: _ended,
     DivergenceFound: lambda s, e, f: dict(incidents=(*s.incidents, e)),
     BirthAudited: lambda s, e, f: dict(births=(*s.births, e)),
     TrainingPaused: _paused,

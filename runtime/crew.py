@@ -84,7 +84,8 @@ class Crew:
             incarnation=secrets.token_hex(4),
             draining=self.draining,
             sign_note=self._sign_note,
-            submit=self.desk.submit if DESK in self.keys else self._ask_the_desk,
+            submit=self.desk.submit if DESK in self.keys else self._ask_for_a_trial,
+            ask=self._ask_the_desk,
             speak=self._speak,
         )
 
@@ -157,16 +158,22 @@ class Crew:
     def _sign_note(self, checkpoint: notes.Checkpoint) -> str:
         return notes.sign(checkpoint, self.keys["ledger"])
 
-    async def _ask_the_desk(
+    async def _ask_for_a_trial(
         self, request: Mapping[str, Any], kind: str, *, asked_by: str, parent: str, request_id: str
     ) -> str:
-        """Request a trial as `Desk.submit` does, from a process that cannot sign for the desk; waits for one."""
+        """Request a trial as `Desk.submit` does, from a process that cannot sign for the desk."""
         if kind != "trial":
             raise Refused(f"an agent alone requests trials, no session of kind {kind!r}.", cure="Use a client.")
         body = {"parent": parent, "request": dict(request), "request_id": request_id, "asked_by": asked_by}
+        return await self._ask_the_desk("trial", body)
+
+    async def _ask_the_desk(self, verb: str, body: Mapping[str, Any]) -> str:
+        """The session that a command begins; in a process without a desk that of another, which is waited for."""
+        if DESK in self.keys:
+            return str((await self.desk.verbs[verb](dict(body)))["session"])
         while True:
             try:
-                reply = orjson.loads(await self.bus.ask(subjects.command("trial"), orjson.dumps(body), timeout=10.0))
+                reply = orjson.loads(await self.bus.ask(subjects.command(verb), orjson.dumps(body), timeout=60.0))
             except Unreachable:
                 await asyncio.sleep(1.0)
             else:

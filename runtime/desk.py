@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,8 +22,8 @@ from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from runtime.archive import Archive, Begun, newest_training
-from runtime.checkpoints import code_of
 from runtime.failpoints import failpoint
+from runtime.forks import requests as forks
 from runtime.history import History
 from runtime.locksmith import Locksmith
 from runtime.scribe import Occasion
@@ -49,7 +50,7 @@ class Desk:
     """Verbs by name; each takes the body of a command and gives the body of the reply."""
 
     def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+        self.crew = crew
         self.locksmith = Locksmith(crew)
         self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
@@ -57,7 +58,8 @@ class Desk:
             "train": self._train,
             "search": self._search,
             "trial": self._trial,
-            "fork": self._fork,
+            "fork": partial(forks.fork, self),
+            "prove": partial(forks.prove, self),
             "export": self._export,
             "cancel": self._cancel,
             "pause": self._pause,
@@ -76,7 +78,7 @@ class Desk:
 
     async def run(self) -> None:
         """Answer for ever; several hosts of one swarm share the commands."""
-        async with self._crew.bus.answer(subjects.COMMANDS, self.answer, queue=DESK):
+        async with self.crew.bus.answer(subjects.COMMANDS, self.answer, queue=DESK):
             await asyncio.Event().wait()
 
     async def answer(self, subject: str, body: bytes) -> bytes:
@@ -115,12 +117,12 @@ class Desk:
         fork: Fork | None = None,
     ) -> str:
         """Make a checked request the genesis of a session; the same `request_id` gives the same session."""
-        partition = self._crew.tail.partition
+        partition = self.crew.tail.partition
         session = session_for(request_id, partition) if request_id else session_id(new_uuid(), partition)
-        history = self._crew.tail.history(session)
+        history = self.crew.tail.history(session)
         before = history.state.genesis or self._kept_genesis(session)
         if before is not None:
-            if before.request != dict(request) or not _same_fork(before.fork, fork):
+            if before.request != dict(request) or not forks.same(before.fork, fork):
                 raise Refused(
                     f"request_id {request_id!r} belongs to another request (session {session}).",
                     cure="Use a new request_id.",
@@ -130,7 +132,7 @@ class Desk:
         genesis = operator.SessionRequested(
             kind=kind,
             request=dict(request),
-            keyring=self._crew.tail.admission.keyring().head,
+            keyring=self.crew.tail.admission.keyring().head,
             asked_by=asked_by,
             request_id=request_id,
             parent=parent,
@@ -141,7 +143,7 @@ class Desk:
         return session
 
     async def _say(self, session: str, event: Event) -> str:
-        facts = await self._crew.scribe(OPERATOR, DESK).say(session, [event], Occasion())
+        facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], Occasion())
         return facts[0].id
 
     async def _train(self, body: Body) -> Body:
@@ -152,7 +154,7 @@ class Desk:
             )
         request = read_request(body)
         resolved = request.resolved()
-        Workloads(self._crew.home.root).needed(resolved)
+        Workloads(self.crew.home.root).needed(resolved)
         return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id)}
 
     async def _search(self, body: Body) -> Body:
@@ -164,7 +166,7 @@ class Desk:
         return {"session": session}
 
     async def _trial(self, body: Body) -> Body:
-        parent, request = self._history({"session": body.get("parent")}), body.get("request")
+        parent, request = self.history({"session": body.get("parent")}), body.get("request")
         if parent.state.kind != "search" or parent.state.outcome is not None:
             raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune")
         if not isinstance(request, dict):
@@ -176,41 +178,10 @@ class Desk:
             parent=parent.id,
             request_id=str(body.get("request_id") or "") or None,
         )
-        return {"session": session, "seq": self._crew.tail.seq}
-
-    async def _fork(self, body: Body) -> Body:
-        parent = self._history(body)
-        return await self.fork(
-            parent,
-            body,
-            asked_by=str(body.get("asked_by") or "client"),
-            request_id=str(body.get("request_id") or "") or None,
-        )
-
-    async def fork(
-        self,
-        parent: History,
-        asked: Mapping[str, Any],
-        kind: operator.Kind = "training",
-        *,
-        asked_by: str,
-        request_id: str | None = None,
-        under: str | None = None,
-    ) -> Body:
-        """Begin a session in the bits of another; `under` is the session that wants it, when that is a third one."""
-        from runtime.forks import asking
-        from runtime.forks.genesis import forked
-
-        blobs = self._crew.ground.blobs
-        code_of(parent.state, self._crew.home)
-        made = forked(parent, asking.read(asked, parent.state, blobs), blobs)
-        session = await self.submit(
-            made.request, kind, asked_by=asked_by, parent=under or parent.id, request_id=request_id, fork=made.fork
-        )
-        return {"session": session, "rows_without": made.fork.rows_without}
+        return {"session": session, "seq": self.crew.tail.seq}
 
     async def _export(self, body: Body) -> Body:
-        history = self._history(body)
+        history = self.history(body)
         state, form = history.state, str(body.get("format", "onnx"))
         quantize, checkpoint = str(body.get("quantize") or ""), str(body.get("checkpoint") or "best")
         if state.sealed is None and state.outcome is None:
@@ -241,12 +212,12 @@ class Desk:
         return await self._wish(body, operator.PauseRequested(asked_by="client"))
 
     async def _resume(self, body: Body) -> Body:
-        if self._history(body).state.pause is None:
+        if self.history(body).state.pause is None:
             raise Refused("the session is not paused.", cure="See its state: swarm show")
         return await self._wish(body, operator.ResumeRequested(asked_by="client"))
 
     async def _wish(self, body: Body, wish: Event) -> Body:
-        history = self._history(body)
+        history = self.history(body)
         if history.state.outcome is not None:
             raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
         return {"session": history.id, "event": await self._say(history.id, wish)}
@@ -257,10 +228,10 @@ class Desk:
         return await self.admit_guest(body)
 
     async def _session(self, body: Body) -> Body:
-        history, wait = self._history(body), min(float(body.get("wait") or 0), _LONGEST_WAIT)
+        history, wait = self.history(body), min(float(body.get("wait") or 0), _LONGEST_WAIT)
         if wait and not ended(history.state):
             await self._until_ended(history, wait)
-        return summary(history.state, self._crew.home.blobs)
+        return summary(history.state, self.crew.home.blobs)
 
     async def _until_ended(self, history: History, wait: float) -> None:
         try:
@@ -272,8 +243,8 @@ class Desk:
 
     async def _sessions(self, body: Body) -> Body:
         found = {
-            one.id: summary(one.state, self._crew.home.blobs)
-            for one in self._crew.tail.histories.values()
+            one.id: summary(one.state, self.crew.home.blobs)
+            for one in self.crew.tail.histories.values()
             if one.state.genesis
         }
         archive = self._archive()
@@ -282,7 +253,7 @@ class Desk:
         return {"sessions": oldest_first}
 
     async def _events(self, body: Body) -> Body:
-        history, after = self._history(body), int(body.get("after") or 0)
+        history, after = self.history(body), int(body.get("after") or 0)
         wait, limit = min(float(body.get("wait") or 0), _LONGEST_WAIT), min(int(body.get("limit") or 200), _MOST_EVENTS)
         if wait and history.size <= after and not ended(history.state):
             with contextlib.suppress(TimeoutError):
@@ -301,75 +272,70 @@ class Desk:
         return {"session": history.id, "events": lines, "next": following, "ended": done}
 
     async def _status(self, body: Body) -> Body:
-        roster = [{"name": role, "instance": at, "seen": seen} for role, at, seen in self._crew.presence.roster()]
-        voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self._crew.tail.voids[-100:]]
-        return {"agents": self._crew.agents(), "roster": roster, "voids": voids, "seq": self._crew.tail.seq}
+        roster = [{"name": role, "instance": at, "seen": seen} for role, at, seen in self.crew.presence.roster()]
+        voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.crew.tail.voids[-100:]]
+        return {"agents": self.crew.agents(), "roster": roster, "voids": voids, "seq": self.crew.tail.seq}
 
     async def _dlq(self, body: Body) -> Body:
         letters = [
             {"session": history.id, "failure": id, "role": seen.role, "handler": seen.handler, "error": seen.error}
-            for history in self._crew.tail.histories.values()
+            for history in self.crew.tail.histories.values()
             for id, seen in history.state.failures
         ]
         voids = [
             {"seq": v.seq, "subject": v.subject, "reason": str(v.reason), "detail": v.detail}
-            for v in self._crew.tail.voids
+            for v in self.crew.tail.voids
         ]
         return {"letters": letters, "voids": voids}
 
     async def _redrive(self, body: Body) -> Body:
         failure = str(body.get("failure") or "")
-        for history in self._crew.tail.open_sessions():
+        for history in self.crew.tail.open_sessions():
             if any(id == failure for id, _ in history.state.failures):
                 wish = operator.RedriveRequested(asked_by="client", failure=failure)
                 return {"session": history.id, "event": await self._say(history.id, wish)}
         raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")
 
-    def _history(self, body: Body) -> History:
+    def history(self, body: Mapping[str, Any]) -> History:
+        """The session that a command names."""
         wanted = str(body.get("session") or "")
         if not wanted:
             raise InvalidInput("no session is named.", cure='Send {"session": "..."}.', path="session")
-        live = [one.id for one in self._crew.tail.histories.values() if one.state.genesis]
+        live = [one.id for one in self.crew.tail.histories.values() if one.state.genesis]
         known = sorted({*live, *self._archive().ids()})
         if wanted == "last":
             wanted = self._newest_training()
-        session = self._crew.home.find(wanted, known)
-        return self._crew.tail.histories.get(session) or self._archive().read(session).history
+        session = self.crew.home.find(wanted, known)
+        return self.crew.tail.histories.get(session) or self._archive().read(session).history
 
     def _newest_training(self) -> str:
         """By the time of its genesis: ids do not sort by time, least of all those that derive from a request_id."""
-        live = self._crew.tail.histories
+        live = self.crew.tail.histories
         begun = [Begun(one.state.requested_at, one.id, one.state.kind) for one in live.values() if one.state.genesis]
         return newest_training([*begun, *self._archive().begun(besides=live)])
 
     def _archive(self) -> Archive:
         """What the files hold now; made anew, because keyrings grow."""
-        return Archive(self._crew.home)
+        return Archive(self.crew.home)
 
     def _kept_genesis(self, session: str) -> operator.SessionRequested | None:
-        if not self._crew.home.log(session).exists():
+        if not self.crew.home.log(session).exists():
             return None
         return self._archive().read(session).history.state.genesis
 
     async def _refuse_when_full(self) -> None:
-        free = self._crew.home.free_bytes()
-        if free < self._crew.settings.min_free_disk_bytes:
+        free = self.crew.home.free_bytes()
+        if free < self.crew.settings.min_free_disk_bytes:
             raise Full(
-                f"{free >> 20} MiB are free on the disk of {self._crew.home.root}, below the limit of "
-                f"{self._crew.settings.min_free_disk_bytes >> 20} MiB.",
+                f"{free >> 20} MiB are free on the disk of {self.crew.home.root}, below the limit of "
+                f"{self.crew.settings.min_free_disk_bytes >> 20} MiB.",
                 cure="Free space, or move the home with --home; running sessions go on.",
             )
         used = await self.stored_bytes() if self.stored_bytes else 0
-        budget = self._crew.settings.store_bytes
+        budget = self.crew.settings.store_bytes
         if used >= _FULL_AT * budget:
             raise Full(
                 f"the log holds {used / budget:.0%} of its {budget >> 10} KiB; no session begins above {_FULL_AT:.0%}.",
-                cure=f"Raise store_bytes in {self._crew.home.root / 'settings.toml'} and start the swarm again (swarm "
+                cure=f"Raise store_bytes in {self.crew.home.root / 'settings.toml'} and start the swarm again (swarm "
                 "down, swarm up -d), or use another home; running sessions go on.",
             )
-
-
-def _same_fork(one: Fork | None, other: Fork | None) -> bool:
-    """Whether both begin in the same bits with the same change; how much the ledger had signed by then is beside it."""
-    signed = {"root": None, "size": 0, "sealed": False}
-    return (one and one.model_copy(update=signed)) == (other and other.model_copy(update=signed))

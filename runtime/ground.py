@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bus.blobs import DirectoryBlobs
 from bus.notes import Checkpoint
@@ -44,6 +44,8 @@ class Ground:
     """A checkpoint of a session's tree as a note signed by the ledger's key."""
     submit: Callable[..., Awaitable[str]]
     """Request a session as a fact: (request, kind, asked_by, parent, request_id) -> session id."""
+    ask: Callable[[str, Mapping[str, Any]], Awaitable[str]]
+    """Have the front desk begin a session by a command, and wait until it was read: (verb, body) -> session id."""
     speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]
     """Say one event in a role's lane outside any handler: (role, session, event, cause)."""
 

@@ -165,6 +165,20 @@ def _child(data: Data) -> str:
     return f"the {data['purpose']} process ended without its answer: {data['message']}"
 
 
+_VERDICTS = {
+    "better": "the intervention made it better",
+    "worse": "the intervention made it worse",
+    "no difference": "the intervention made no difference",
+}
+
+
+def _proven(data: Data) -> str:
+    ours, theirs = ("-" if data[one] is None else short(data[one]) for one in ("with_value", "without_value"))
+    again = f"{data['reproduced']} windows of the parent came out again"
+    wrong = f", {data['differing']} DIFFER" if data["differing"] else ""
+    return f"{_VERDICTS[data['verdict']]}: {data['metric']} {ours} with it, {theirs} without; {again}{wrong}"
+
+
 def _proposed(data: Data) -> str:
     back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
     return f"proposes: {back}{unfolded(data['changes'])} ({data['reason']})"
@@ -219,6 +233,10 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "intervention.declined": lambda d: f"proposal declined: {d['reason']}",
     "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
     "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",
+    "proof.requested": lambda d: f"what the intervention was worth is shown by session {d['session']}",
+    "proof.forked": lambda d: f"goes on from step {d['step']} with it as {d['with_it']}, without as {d['without_it']}",
+    "intervention.proven": _proven,
+    "proof.failed": lambda d: f"nothing could be shown: {d['message']} {d['cure']}".rstrip(),
     "judgement.waived": lambda d: f"no diagnostician judged the steps up to {d['step']}",
     "checkpoint.refused": lambda d: (
         f"cannot begin from the checkpoint of step {d['step']} ({d['reason']}): goes on from step {d['instead']}"

@@ -150,9 +150,24 @@ def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
                     },
                     "request_id": nullable(TEXT),
                     "asked_by": TEXT,
+                    "under": {**TEXT, "description": "A proof that goes on, whose trial the fork is."},
                 },
             ),
-            thing({"session": TEXT, "rows_without": WHOLE}),
+            thing({"session": TEXT, "rows_without": WHOLE, "seq": WHOLE}),
+        ),
+        "prove": Verb(
+            "Request a proof of an intervention: two forks from the bits in which it took effect, with it and without.",
+            thing(
+                {"session": SESSION},
+                {
+                    "intervention": {
+                        "oneOf": [TEXT, WHOLE, {"type": "null"}],
+                        "description": "Its event's id, or its number from 1; the last one unless given.",
+                    },
+                    "asked_by": TEXT,
+                },
+            ),
+            thing({"session": TEXT, "seq": WHOLE}),
         ),
         "export": Verb(
             "Want the model of a session as one more file.",

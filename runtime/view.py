@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from contracts.diagnostician import ProofFailed
 from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
@@ -105,8 +106,8 @@ def problem(session: Session) -> dict[str, str] | None:
         return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
     if isinstance(outcome, TrainingCancelled):
         return {"code": "cancelled", "message": outcome.reason or "cancelled", "cure": ""}
-    if isinstance(outcome, SearchFailed):
-        return {"code": "search-failed", "message": outcome.message, "cure": outcome.cure}
+    if isinstance(outcome, SearchFailed | ProofFailed):
+        return {"code": outcome.wire.replace(".", "-"), "message": outcome.message, "cure": outcome.cure}
     if outcome is not None and outcome.wire == "dataset.rejected":
         problems = outcome.model_dump()["problems"]
         text = "; ".join(one.get("message", "") for one in problems)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from agents.diagnostician.advisor import Advisor, question
 from agents.diagnostician.diagnosis import Diagnosis
-from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from agents.diagnostician.proving import Proving, Sayings, is_open
+from contracts.diagnostician import (
+    DiagnosisReached,
+    InterventionProposed,
+    OutcomeJudged,
+    ProblemDiagnosed,
+    ProofRequested,
+)
+from contracts.operator import SessionRequested
 from contracts.trainer import (
     ControlEvaluated,
     InterventionApplied,
@@ -46,6 +54,20 @@ class Diagnostician(Agent):
             # Once a session has ended only what it is owed is said.
             return list(found.verdicts)
         return [*found.said, *found.verdicts]
+
+    @on
+    async def ask(self, judged: OutcomeJudged, case: Case) -> ProofRequested | None:
+        """Have it proven what an intervention was worth, where the judgement asks for that; once, whoever restarts."""
+        if not judged.prove:
+            return None
+        wish = {"session": case.history.id, "intervention": judged.proposal, "asked_by": self.role}
+        return ProofRequested(intervention=judged.proposal, session=await self.ground.ask("prove", wish))
+
+    @on
+    async def settle(self, asked: SessionRequested, case: Case, say: Say[Sayings]) -> None:
+        """Carry a proof through to its end, from wherever the log says that it stands."""
+        if is_open(case.now):
+            await Proving(self.role, case, say).run()
 
     @on
     async def advise(self, found: ProblemDiagnosed, case: Case, say: Say[ProblemDiagnosed]) -> None:

@@ -56,7 +56,8 @@ class Watched:
 
     def _said(self, seen: Evidence, *, helped: bool, message: str) -> OutcomeJudged:
         figures = {"loss_before": self.loss, "loss_after": _loss(seen), "step": float(seen.step)}
-        return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures)
+        prove = bool((seen.request.get("diagnosis") or {}).get("prove"))
+        return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures, prove=prove)
 
 
 def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: Finding | None) -> Watched:

@@ -65,6 +65,8 @@ def named(state: Session) -> Iterator[tuple[str, str]]:
         yield f"source {name}", digest
     if state.claim and state.claim.initial:
         yield "weights to begin with", state.claim.initial
+    if state.fork and state.fork.more:
+        yield "what the fork inherits", state.fork.more
     for split, digest in origins(state).items():
         yield f"names of {split} rows", digest
     if state.sealed:

@@ -51,7 +51,8 @@ def blobs(state: Session, section: str) -> list[str]:
         case "exports":
             return [made.blob for _, made in state.exports]
         case "checkpoints":
-            begun = [state.claim.initial] if state.claim and state.claim.initial else []
+            named = (state.claim.initial if state.claim else None, state.fork.more if state.fork else None)
+            begun = [digest for digest in named if digest]
             return [*begun, *(kept.written.blob for kept in state.checkpoints if kept.usable)]
         case "dataset":
             return list(origins(state).values())

@@ -16,7 +16,7 @@ FURNITURE = (SCHEMAS, VERIFIER)
 
 def of(session: Session) -> dict[str, str]:
     """The digest of every member that the session's own events name."""
-    found = {}
+    found = {"inherited": session.fork.more} if session.fork and session.fork.more else {}
     if session.dataset:
         found["dataset"] = session.dataset.root
         found |= {f"rows/{split}": digest for split, digest in origins(session).items()}

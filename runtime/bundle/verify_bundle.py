@@ -656,12 +656,16 @@ def blobs_of(events: list[Event]) -> dict[str, dict[str, str]]:
     """What the events name, by section: the name that the seal gives it, and its digest."""
     found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
     written: list[tuple[tuple[int, int], str]] = []
+    inherited: dict[str, str] = {}
     begun: dict[str, str] = {}
     for event in events:
         said = event.data
         if said is None:
             continue
-        if event.name == "training.claimed":
+        if event.name == "session.requested":
+            more = (said.get("fork") or {}).get("more")
+            inherited = {"inherited": more} if more else {}
+        elif event.name == "training.claimed":
             found["sources"] = {f"source/{name}": digest for name, digest in said["sources"].items()}
             begun = {"initial": said["initial"]} if said.get("initial") else {}
         elif event.name == "model.exported":
@@ -674,7 +678,9 @@ def blobs_of(events: list[Event]) -> dict[str, dict[str, str]]:
             written.append(((said["segment"], said["step"]), said["blob"]))
         elif event.name in ("checkpoint.pruned", "checkpoint.corrupt"):
             written = [one for one in written if one[0] != (said["segment"], said["step"])]
-    found["checkpoints"] = begun | {f"checkpoint/{segment}/{step}": blob for (segment, step), blob in written}
+    found["checkpoints"] = (
+        inherited | begun | {f"checkpoint/{segment}/{step}": blob for (segment, step), blob in written}
+    )
     return found
 
 

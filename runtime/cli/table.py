@@ -43,6 +43,9 @@ COMMANDS: dict[str, Entry] = {
     "audit": Entry("audit:audit", EVIDENCE, "Verify a session or a bundle: what its log says is whole and unchanged."),
     "bundle": Entry("bundle:bundle", EVIDENCE, "Write a sealed session as one file that anybody can verify."),
     "trace": Entry("trace:trace", EVIDENCE, "Show which steps saw a row, or which rows a step saw."),
+    "prove": Entry(
+        "prove:prove", EVIDENCE, "Show what an intervention was worth: with it and without, from the same bits."
+    ),
     "diff": Entry("diff:diff", EVIDENCE, "Show in what two sessions differ, and in which window they part."),
     "anchor": Entry(
         "anchor:anchor", EVIDENCE, "Keep a session's signed root elsewhere: in a file or a git repository."

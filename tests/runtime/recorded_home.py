@@ -21,6 +21,7 @@ from contracts.checkpoint_keeper import CheckpointStored
 from contracts.envelope import Fact
 from contracts.event import Event, pack
 from contracts.exporter import ModelExported
+from contracts.fork import Fork
 from contracts.keyring import KeyAdmitted, KeyringOpened, keyring_session
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import Kind, SessionRequested
@@ -97,11 +98,12 @@ class RecordedHome:
         self.facts.setdefault(session, []).extend(facts)
         return facts
 
-    def requested(self, kind: Kind = "training", *, time: str = TIME, **changes: Any) -> str:
+    def requested(self, kind: Kind = "training", *, time: str = TIME, fork: Fork | None = None, **changes: Any) -> str:
         """A new session with its genesis."""
         session = ids.session_id(ids.new_uuid())
-        head = self.admission.keyring().head
-        genesis = SessionRequested(kind=kind, request=REQUEST | changes, keyring=head, asked_by="test")
+        head, parent = self.admission.keyring().head, fork.session if fork else None
+        asked = {"request": REQUEST | changes, "asked_by": "test", "parent": parent, "fork": fork}
+        genesis = SessionRequested(kind=kind, keyring=head, **asked)
         self.say(session, "operator", genesis, time=time)
         return session
 

@@ -1,0 +1,120 @@
+"""One proof: two forks from the bits in which an intervention took effect, waited for and compared.
+
+Restarted, it goes on: whatever it knows stands in its session, and the forks' ids follow from its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import orjson
+
+from agents.diagnostician.proof import proven
+from bus import subjects
+from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked
+from contracts.errors import NotFound, SwarmError
+from contracts.operator import CancelRequested
+from contracts.session import Session
+from contracts.trainer import InterventionApplied
+from runtime.agent import Say
+from runtime.archive import known
+from runtime.ground import Case
+from runtime.history import History
+
+Sayings = ProofForked | InterventionProven | ProofFailed
+
+QUIET = {"diagnosis.auto_fix": False, "diagnosis.prove": False, "export.formats": [], "export.quantize": []}
+"""What a fork of a proof changes besides the intervention: nobody repairs it, and its model is for nobody."""
+
+
+class Proving:
+    """The course of one proof; everything that it must know after a crash is in its session."""
+
+    def __init__(self, role: str, case: Case, say: Say[Sayings]) -> None:
+        self._role, self._own, self._ground, self._say = role, case.history, case.ground, say
+        self._asked = case.session.request
+
+    async def run(self) -> None:
+        """Until the proof has ended."""
+        try:
+            parent = self._parent()
+            await self._until_sealed([parent])
+            applied = self._applied(parent.state)
+            forked = self._own.state.proof or await self._forked(parent, applied)
+            forks = [self._ground.tail.history(one) for one in (forked.with_it, forked.without_it)]
+            await self._until_sealed(forks)
+            forks = [known(one.id, self._ground.tail.histories, self._ground.home) or one for one in forks]
+            await self._say(proven(parent, applied, forked, *forks))
+        except _Cancelled as wish:
+            forked = self._own.state.proof
+            await self._cancel(*((forked.with_it, forked.without_it) if forked else ()))
+            await self._say(ProofFailed(message=f"cancelled: {wish}.", cure="Ask for the proof again to go on."))
+        except SwarmError as error:
+            await self._say(ProofFailed(message=error.message, cure=error.cure))
+
+    def _parent(self) -> History:
+        session = str(self._asked["session"])
+        found = known(session, self._ground.tail.histories, self._ground.home)
+        return found or self._ground.tail.history(session)
+
+    def _applied(self, parent: Session) -> InterventionApplied:
+        found = dict(parent.applied).get(self._asked["intervention"])
+        if found is None:
+            message = f"{parent.id} has no intervention {self._asked['intervention']!r} any more."
+            raise NotFound(message, cure=f"See: swarm show {parent.id}")
+        return found
+
+    async def _forked(self, parent: History, applied: InterventionApplied) -> ProofForked:
+        """Both forks, once: their ids follow from the proof's."""
+        with_it = await self._fork(parent.id, applied.step, applied.segment, "with")
+        try:
+            without_it = await self._fork(parent.id, applied.step, applied.segment - 1, "without")
+        except SwarmError:
+            await self._cancel(with_it)
+            raise
+        about = {"intervention": self._asked["intervention"], "step": applied.step}
+        forked = ProofForked(**about, with_it=with_it, without_it=without_it)
+        await self._say(forked)
+        return forked
+
+    async def _fork(self, parent: str, step: int, segment: int, name: str) -> str:
+        wish = {"session": parent, "step": step, "segment": segment, "set": QUIET, "under": self._own.id}
+        return await self._ground.ask("fork", wish | {"asked_by": self._role, "request_id": f"{self._own.id}-{name}"})
+
+    async def _until_sealed(self, histories: Sequence[History]) -> None:
+        """Return once all of them are; raises `_Cancelled` when a person wants the proof to end before."""
+        while not all(self._is_sealed(one) for one in histories):
+            self._refuse_when_cancelled()
+            waiting = [asyncio.ensure_future(one.grown(one.size)) for one in (self._own, *histories)]
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waiting:
+                    one.cancel()
+
+    def _is_sealed(self, history: History) -> bool:
+        found = known(history.id, self._ground.tail.histories, self._ground.home)
+        return found is not None and found.state.sealed is not None
+
+    def _refuse_when_cancelled(self) -> None:
+        wishes = [wish for _, wish in self._own.state.wishes if isinstance(wish, CancelRequested)]
+        if wishes:
+            raise _Cancelled(wishes[0].reason or f"{wishes[0].asked_by} wanted it")
+
+    async def _cancel(self, *forks: str) -> None:
+        for session in forks:
+            # The desk may be away, or refuse because the fork has ended: then it ends by itself.
+            with suppress(SwarmError):
+                body = {"session": session, "reason": "its proof has ended"}
+                await self._ground.wire.ask(subjects.command("cancel"), orjson.dumps(body))
+
+
+class _Cancelled(Exception):
+    """A person wants the proof to end."""
+
+
+def is_open(session: Session) -> bool:
+    """Whether a session is a proof that goes on."""
+    return session.kind == "proof" and session.outcome is None
