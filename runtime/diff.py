@@ -15,6 +15,7 @@ from contracts.session import Session
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime import view
 from runtime.audit.compared import first_field
+from runtime.flat import flat
 from runtime.history import History
 
 Pair = list[Any]
@@ -46,19 +47,6 @@ def difference(one: History, other: History) -> dict[str, Any]:
         "weights": [state.weights_digest for state in states],
     }
     return found | {"same": _same(found)}
-
-
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping from dotted paths."""
-    inner: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, list | tuple):
-        inner = enumerate(value)
-    found: dict[str, Any] = {}
-    for name, one in inner:
-        found |= flat(one, f"{path}.{name}" if path else str(name))
-    return found or ({path: value} if path else {})
 
 
 def pairs(sides: Iterable[Mapping[str, Any]]) -> Pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 from contracts.diagnostician import InterventionProven, ProofForked
 from contracts.request.early_stopping import EarlyStopping
@@ -13,7 +14,7 @@ from contracts.trainer import InterventionApplied, TrainingCompleted, WindowReco
 from runtime.diff import windows
 from runtime.history import History
 
-Verdict = str
+Verdict = Literal["better", "worse", "no difference"]
 Key = tuple[int, int, int]
 
 

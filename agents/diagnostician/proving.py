@@ -14,7 +14,7 @@ import orjson
 from agents.diagnostician.proof import proven
 from bus import subjects
 from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked
-from contracts.errors import NotFound, SwarmError
+from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
 from contracts.operator import CancelRequested
 from contracts.session import Session
 from contracts.trainer import InterventionApplied
@@ -46,13 +46,14 @@ class Proving:
             forks = [self._ground.tail.history(one) for one in (forked.with_it, forked.without_it)]
             await self._until_sealed(forks)
             forks = [known(one.id, self._ground.tail.histories, self._ground.home) or one for one in forks]
-            await self._say(proven(parent, applied, forked, *forks))
+            outcome: Sayings = proven(parent, applied, forked, *forks)
         except _Cancelled as wish:
-            forked = self._own.state.proof
-            await self._cancel(*((forked.with_it, forked.without_it) if forked else ()))
-            await self._say(ProofFailed(message=f"cancelled: {wish}.", cure="Ask for the proof again to go on."))
-        except SwarmError as error:
-            await self._say(ProofFailed(message=error.message, cure=error.cure))
+            begun = self._own.state.proof
+            await self._cancel(*((begun.with_it, begun.without_it) if begun else ()))
+            outcome = ProofFailed(message=f"cancelled: {wish}.", cure="Ask for the proof again to go on.")
+        except _Hopeless as error:
+            outcome = ProofFailed(message=error.message, cure=error.cure)
+        await self._say(outcome)
 
     def _parent(self) -> History:
         session = str(self._asked["session"])
@@ -63,7 +64,7 @@ class Proving:
         found = dict(parent.applied).get(self._asked["intervention"])
         if found is None:
             message = f"{parent.id} has no intervention {self._asked['intervention']!r} any more."
-            raise NotFound(message, cure=f"See: swarm show {parent.id}")
+            raise _Hopeless(message, cure=f"See: swarm show {parent.id}")
         return found
 
     async def _forked(self, parent: History, applied: InterventionApplied) -> ProofForked:
@@ -71,7 +72,7 @@ class Proving:
         with_it = await self._fork(parent.id, applied.step, applied.segment, "with")
         try:
             without_it = await self._fork(parent.id, applied.step, applied.segment - 1, "without")
-        except SwarmError:
+        except _Hopeless:
             await self._cancel(with_it)
             raise
         about = {"intervention": self._asked["intervention"], "step": applied.step}
@@ -81,7 +82,11 @@ class Proving:
 
     async def _fork(self, parent: str, step: int, segment: int, name: str) -> str:
         wish = {"session": parent, "step": step, "segment": segment, "set": QUIET, "under": self._own.id}
-        return await self._ground.ask("fork", wish | {"asked_by": self._role, "request_id": f"{self._own.id}-{name}"})
+        wish |= {"asked_by": self._role, "request_id": f"{self._own.id}-{name}"}
+        try:
+            return await self._ground.ask("fork", wish)
+        except (InvalidInput, NotFound, NotVerified, Refused) as error:
+            raise _Hopeless(error.message, cure=error.cure) from error
 
     async def _until_sealed(self, histories: Sequence[History]) -> None:
         """Return once all of them are; raises `_Cancelled` when a person wants the proof to end before."""
@@ -113,6 +118,10 @@ class Proving:
 
 class _Cancelled(Exception):
     """A person wants the proof to end."""
+
+
+class _Hopeless(SwarmError):
+    """There is no such fork, and trying again would not make one."""
 
 
 def is_open(session: Session) -> bool:

@@ -20,7 +20,7 @@ from contracts.trainer import CheckpointWritten
 from runtime.archive import Archive, Kept
 from runtime.audit.books import roots
 from runtime.audit.verdict import Divergence
-from runtime.diff import flat
+from runtime.flat import flat
 from runtime.forks.genesis import Asked, forked
 from runtime.forks.heritage import Heritage
 

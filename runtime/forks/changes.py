@@ -9,6 +9,7 @@ from contracts.errors import Problem
 from contracts.request import Request
 from contracts.request.loss import Embedding, MultiTask
 from contracts.request.optimizer import Sgd
+from runtime.flat import flat
 
 ROWS, STATE, GRID, WORDS = (
     "the rows are those of the parent",
@@ -40,7 +41,7 @@ MAY = (
 
 def refused(before: Request, after: Request) -> Iterator[Problem]:
     """Every change that a fork cannot make, each with the reason."""
-    old, new = dict(_leaves(before.resolved())), dict(_leaves(after.resolved()))
+    old, new = flat(before.resolved()), flat(after.resolved())
     changed = [path for path in dict.fromkeys([*old, *new]) if old.get(path) != new.get(path)]
     told: dict[str, str] = {}
     for path in changed:
@@ -66,11 +67,3 @@ def shape(request: Request) -> dict[str, Any]:
         "loss.width": loss.width if isinstance(loss, Embedding) else None,
         "loss.terms": len(loss.terms) if isinstance(loss, MultiTask) and loss.adaptive else None,
     }
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, one in value.items():
-            yield from _leaves(one, f"{path}.{name}" if path else name)
-    else:
-        yield path, value
