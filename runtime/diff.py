@@ -24,6 +24,9 @@ Pairs = dict[str, Pair]
 INCIDENTAL = frozenset({"segment"})
 """The number of a segment says how a plan came about and nothing about bits."""
 
+INHERITED = "its parent"
+"""Who decided what a fork was begun with."""
+
 LOSS = 4
 """Bytes of one recorded loss."""
 
@@ -34,6 +37,7 @@ def difference(one: History, other: History) -> dict[str, Any]:
     found = {
         "sessions": [one.id, other.id],
         "states": [state.state for state in states],
+        "forks": [view.fork(state) for state in states],
         "request": pairs(flat(state.request) for state in states),
         "resolved": pairs(_resolved(state) for state in states),
         "environment": pairs(_environment(state) for state in states),
@@ -172,10 +176,13 @@ def _data(session: Session) -> dict[str, Any]:
 
 
 def _decisions(one: Session, other: Session) -> dict[str, Any]:
-    """Every change of plan of both, and whether they are the same."""
-    made = [_applied(state) for state in (one, other)]
-    return {"same": made[0] == made[1], "applied": made}
+    """Every change of plan of both, those that a fork inherits first, and whether the plans are the same."""
+    return {"same": one.changes() == other.changes(), "applied": [_applied(state) for state in (one, other)]}
 
 
 def _applied(session: Session) -> list[dict[str, Any]]:
-    return [said.model_dump(mode="json", include={"segment", "step", "by", "changes"}) for _, said in session.applied]
+    inherited = session.fork.changes if session.fork else []
+    about = ((number, dict(one)) for number, one in enumerate(inherited, 2))
+    made = [{"segment": n, "step": one.pop("step"), "by": INHERITED, "changes": one} for n, one in about]
+    own = (said.model_dump(mode="json", include={"segment", "step", "by", "changes"}) for _, said in session.applied)
+    return [*made, *own]

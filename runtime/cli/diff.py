@@ -52,6 +52,11 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _sentences(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from runtime.sentences import forked
+
+    yield from (
+        (f"{side} is", f"a fork of {forked(one)}") for side, one in zip("AB", found["forks"], strict=True) if one
+    )
     alike = [name for name in SECTIONS if not found[name]]
     if alike:
         yield "the same", ", ".join(alike)

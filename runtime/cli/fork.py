@@ -15,6 +15,9 @@ from runtime.cli.reach import find, swarm
 from runtime.cli.wait import outcome
 from runtime.cli.watch import followed
 
+LONGEST = 200_000
+"""Bytes of names that a command holds by itself."""
+
 PATIENCE = 60.0
 """Seconds that a desk may take to read a long parent."""
 
@@ -56,7 +59,7 @@ def fork(
     from contracts.request.reading import assigned
     from runtime.cli.run import bring_up
 
-    wish |= {"set": assigned(overrides), "without": list(rows(without))}
+    wish |= {"set": assigned(overrides), "without": _listed(call, list(rows(without)))}
     bring_up(call)
     seen = call.wait(_forked(call, session, wish, None if detach else (timeout,)))
     if detach:
@@ -72,6 +75,16 @@ def rows(given: Sequence[str]) -> Iterator[str]:
         path = Path(one)
         named = path.read_text(encoding="utf-8").splitlines() if path.is_file() else one.split(",")
         yield from (name.strip() for name in named if name.strip())
+
+
+def _listed(call: Call, names: list[str]) -> list[str] | dict[str, str]:
+    """Names as a command takes them: those that are too many for a message go into the home's store."""
+    text = "\n".join(names).encode()
+    if len(text) <= LONGEST or call.settings.url:
+        return names
+    from bus.blobs import DirectoryBlobs
+
+    return {"blob": DirectoryBlobs(call.home.blobs).put(text)}
 
 
 async def _forked(call: Call, name: str, wish: dict[str, Any], follow: tuple[float | None] | None) -> dict[str, Any]:

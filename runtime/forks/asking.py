@@ -27,9 +27,11 @@ def read(body: Mapping[str, Any], parent: Session, blobs: DirectoryBlobs) -> Ask
 
 
 def _without(named: Any, parent: Session, blobs: DirectoryBlobs) -> Runs:
+    if isinstance(named, Mapping):
+        named = [one for one in blobs.get(str(named.get("blob"))).decode().splitlines() if one.strip()]
     if not named or parent.dataset is None:
         return ()
     if isinstance(named, str) or not all(isinstance(one, str) for one in named):
-        message = "without holds something else than the names of rows."
+        message = "without is neither the names of rows nor a blob that lists them."
         raise InvalidInput(message, cure='Send {"without": ["train:3", "17-20"]}.', path="without")
     return meant(named, Names(parent.dataset, blobs), parent.dataset.splits["train"])

@@ -12,6 +12,7 @@ from bus.memory import MemoryBus
 from contracts import envelope
 from contracts.envelope import Fact
 from contracts.event import Event
+from contracts.fork import Fork
 from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import SessionRequested
 from contracts.request import read_request
@@ -39,12 +40,13 @@ class Place:
             tail=SimpleNamespace(histories=self.histories),
         )
 
-    def session(self, request: dict[str, Any], *, kind: str = "training") -> History:
+    def session(self, request: dict[str, Any], *, kind: str = "training", fork: Fork | None = None) -> History:
         """A session that begins with this request, resolved."""
         history = History(session_id(new_uuid()))
         self.histories[history.id] = history
         resolved = read_request(request).resolved() if kind in ("training", "trial") else request
-        tell(history, "operator", SessionRequested(kind=kind, request=resolved, keyring="", asked_by="test"))
+        genesis = SessionRequested(kind=kind, request=resolved, keyring="", asked_by="test", fork=fork)
+        tell(history, "operator", genesis)
         return history
 
     async def react(self, agent: Agent, handler: str, history: History, fact: Fact) -> list[Any]:
@@ -79,6 +81,14 @@ def tell(history: History, lane: str, *events: Event, cause: str | None = None, 
         facts.append(Fact(seq, seq, written, read, ZERO, "signed" if event is events[-1] else ""))
     history.add(facts)
     return facts
+
+
+def fork_of(parent: History, step: int, **about: Any) -> Fork:
+    """A fork of a session that only has a beginning."""
+    unchanged = {"root": None, "size": 0, "sealed": False, "segment": 1, "resolved": {}, "changes": [], "set": {}}
+    state = {"weights_digest": ZERO, "state_root": None, "blob": None, "dataset": ZERO}
+    lists = {"rows_without": 0, "evaluations": [], "without": []}
+    return Fork(session=parent.id, step=step, **(unchanged | state | lists | about))
 
 
 def of(kind: type[Event], events: Iterable[Any]) -> list[Any]:

@@ -28,7 +28,7 @@ from runtime import references, retention
 from runtime.children import Children
 from runtime.engine import checkpoint
 from runtime.history import History
-from tests.agents.cases import Place, of, tell
+from tests.agents.cases import Place, fork_of, of, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -473,6 +473,15 @@ async def test_bytes_that_an_equal_session_may_be_about_to_name_stay(place: Plac
     end(twin, 120)
     await place.react(keeper, "let_go", history, fact)
     assert not place.blobs.has(digest_of(state_of(110)))
+
+
+async def test_bytes_in_which_a_fork_begins_stay(place: Place, keeper: CheckpointKeeper) -> None:
+    history = session(place)
+    fact = await pruned_fact(place, keeper, history)
+    request = {"data": {"source": "digits"}, "model": {"architecture": "mlp"}}
+    place.session(request, fork=fork_of(history, 110, blob=digest_of(state_of(110))))
+    await place.react(keeper, "let_go", history, fact)
+    assert place.blobs.has(digest_of(state_of(110)))
 
 
 async def test_bytes_that_were_written_again_since_stay(place: Place, keeper: CheckpointKeeper) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from runtime.engine import workload as engine
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.workloads import Workloads, inspected
-from tests.agents.cases import Place
+from tests.agents.cases import Place, fork_of
 from tests.agents.preparing import Bench, finding, table
 
 
@@ -491,6 +492,31 @@ async def test_files_beside_the_home_and_below_the_data_roots_may_be_read(tmp_pa
         (said[folder],) = await answered(place, {"data": data, "model": MLP})
     assert [type(one) for one in said.values()] == [DatasetPrepared, DatasetPrepared, DatasetRejected]
     assert f"--data-root {tmp_path / 'closed'}" in said["closed"].problems[0]["cure"]
+
+
+@IN_CHILDREN
+async def test_a_fork_has_its_parents_dataset_whatever_became_of_the_source(tmp_path: Path, children: Children) -> None:
+    place = Place(tmp_path, children)
+    (tmp_path / "table.csv").write_text(table())
+    request = {"data": {"source": "csv", "path": str(tmp_path / "table.csv"), "target": "kind"}, "model": MLP}
+    parent = place.session(request)
+    agent = DataManager(place.ground)
+    (first,) = await place.react(agent, "prepare", parent, parent.facts[0])
+    (tmp_path / "table.csv").write_text(table(rows=50))
+
+    async def forked() -> Any:
+        history = place.session(request, fork=fork_of(parent, 50, dataset=first.root))
+        (said,) = await place.react(agent, "prepare", history, history.facts[0])
+        return said
+
+    assert await forked() == first.model_copy(update={"reused": True})
+    shutil.rmtree(place.blobs.root / "datasets" / first.root)
+    refused = await forked()
+    assert isinstance(refused, DatasetRejected)
+    assert f"was trained on {first.root}" in refused.problems[0]["message"]
+    (tmp_path / "table.csv").write_text(table())
+    again = await forked()
+    assert (again.root, again.reused) == (first.root, False)
 
 
 @IN_CHILDREN

@@ -183,6 +183,10 @@ def test_a_change_parts_from_the_parent_at_the_step_of_the_fork_and_nowhere_else
     assert found["request"] == {"optimizer.learning_rate": [0.001, 0.0001]}
     assert (found["resolved"], found["fingerprint"]["families"], found["data"]) == ({}, [], {})
     assert (found["windows"]["parted"]["first"], found["windows"]["parted"]["field"]) == (150, "learning_rate")
+    assert found["decisions"]["same"], "the rewind is its parent's decision, and inherited"
+    assert [one["by"] for one in found["decisions"]["applied"][1]] == ["its parent"]
+    assert found["forks"][0] is None
+    assert found["forks"][1]["step"] == 150
 
 
 def test_a_fork_of_a_fork_inherits_all_changes_and_ends_in_its_parents_weights(family: Family) -> None:
