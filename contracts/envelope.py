@@ -7,11 +7,10 @@ the events of one lane (one session and one role); `prev` is the SHA-256 of the 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
@@ -25,10 +24,31 @@ SessionId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{2}-[a-z2-7]{26}
 PREFIX = "io.stigmergy"
 
 
-class Envelope(BaseModel):
+class Envelope(NamedTuple):
     """Who says what, when, because of what, and where in the lane; `data` is typed where this code knows the type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: str
+    dataschema: str
+    lane: str
+    laneseq: int
+    prev: str
+    causationid: str | None = None
+    correlationid: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    data: Any = None
+
+
+class Spelling(BaseModel):
+    """What the JSON of an envelope may hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="Envelope")
 
     specversion: Literal["1.0"]
     id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -47,9 +67,12 @@ class Envelope(BaseModel):
     step: int | None = None
     data: Any
 
+    def envelope(self) -> Envelope:
+        """As the value that everybody else handles."""
+        return Envelope(**vars(self))
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+
+class Fact(NamedTuple):
     """An admitted event and its place: `seq` in the whole stream, `position` (from 1) in its session."""
 
     seq: int
@@ -120,32 +143,120 @@ def write(  # noqa: PLR0913 - an envelope has this many attributes, and each is 
     return orjson.dumps(body | {"data": orjson.Fragment(event.model_dump_json().encode())})
 
 
+def read(body: bytes) -> tuple[Envelope, Event]:
+    """The envelope and the typed event inside a body; `InvalidInput` names what is wrong with it."""
+    return _read_written(body) or _read_known(body) or _read_slowly(body)
+
+
+def read_untyped(body: bytes) -> tuple[Envelope, Unknown]:
+    """The same for a body whose data mean nothing here, whatever they are."""
+    envelope = _spelled(body)
+    return envelope, Unknown(name=split_schema(envelope.dataschema)[0], data=envelope.data)
+
+
+_WORD, _WHOLE = r"[!#-\[\]-~]", r"-?[1-9][0-9]{0,15}|0"
+_HEAD = re.compile(
+    r'\{"specversion":"1\.0"'
+    rf',"id":"({_WORD}{{1,64}})"'
+    rf',"source":"({_WORD}{{1,200}})"'
+    rf',"type":"({_WORD}{{1,200}})"'
+    r',"subject":"([a-z0-9]{2}-[a-z2-7]{26})"'
+    rf',"time":"({_WORD}{{0,40}})"'
+    r',"datacontenttype":"application/json"'
+    rf',"dataschema":"({_WORD}{{1,120}})"'
+    r',"lane":"([a-z0-9_-]{1,64})"'
+    r',"laneseq":([1-9][0-9]{0,15})'
+    r',"prev":"([0-9a-f]{64})"'
+    rf'(?:,"causationid":"({_WORD}*)")?'
+    rf'(?:,"correlationid":"({_WORD}*)")?'
+    rf'(?:,"epoch":({_WHOLE}))?'
+    rf'(?:,"step":({_WHOLE}))?'
+    r',"data":'
+)
+"""The head of a body as `write` spells it, in plain characters; what is spelled otherwise is read in another way."""
+
+
+def _read_written(body: bytes) -> tuple[Envelope, Event] | None:
+    """What `write` wrote, of an event in its present version; None for anything else, which may still be an event."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    head = _HEAD.match(text)
+    if head is None or text[-1] != "}":
+        return None
+    id, source, kind, session, time, schema, lane, laneseq, prev, cause, correlation, epoch, step = head.groups()
+    read_data = _reader(kind, schema, lane)
+    if read_data is None:
+        return None
+    try:
+        event = read_data(text[head.end() : -1])
+    except ValidationError:
+        return None
+    return Envelope(
+        "1.0",
+        id,
+        source,
+        kind,
+        session,
+        time,
+        "application/json",
+        schema,
+        lane,
+        int(laneseq),
+        prev,
+        cause,
+        correlation,
+        None if epoch is None else int(epoch),
+        None if step is None else int(step),
+        event,
+    ), event
+
+
+@lru_cache(maxsize=4096)
+def _reader(kind: str, schema: str, lane: str) -> Callable[[str], Event] | None:
+    """What reads the data of an event in its present version, whose type says lane and schema; None for any other."""
+    known = _present(schema)
+    if known is None or kind != _type(lane, known.wire):
+        return None
+    # Data of any form may be nested one level deeper than a reader of the whole body follows.
+    if "'type': 'any'" in str(known.__pydantic_core_schema__):
+        return None
+    return known.__pydantic_validator__.validate_json
+
+
+def _present(schema: str) -> type[Event] | None:
+    """The event of exactly this name and version, if this code knows it."""
+    known = SPOKEN.get(schema.rpartition("/")[0])
+    return known if known and known is not Unknown and known.schema_id == schema else None
+
+
 _SCHEMA = re.compile(rb'"dataschema":"([^"\\\\]{1,120})"')
 
 
 @lru_cache(maxsize=1024)
-def _typed(schema: bytes) -> type[Envelope] | None:
+def _typed(schema: bytes) -> type[Spelling] | None:
     """The envelope with its data already typed, for an event in its present version; None for any other."""
-    name, _, version = schema.decode(errors="replace").rpartition("/")
-    known = SPOKEN.get(name)
-    if known is None or known is Unknown or version != str(known.version()):
+    known = _present(schema.decode(errors="replace"))
+    if known is None:
         return None
     fields: dict[str, Any] = {"data": (known, ...)}
-    return create_model(f"EnvelopeOf{known.__name__}", __base__=Envelope, **fields)
+    return create_model(f"EnvelopeOf{known.__name__}", __base__=Spelling, **fields)
 
 
-def read(body: bytes) -> tuple[Envelope, Event]:
-    """The envelope and the typed event inside a body; `InvalidInput` names what is wrong with it."""
-    # One pass over the bytes when a look ahead finds a schema that is current; whatever is odd takes the long way.
+def _read_known(body: bytes) -> tuple[Envelope, Event] | None:
+    """An event in its present version, however it is spelled: one pass over the bytes when a look ahead finds it so."""
     found = _SCHEMA.search(body)
     typed = _typed(found[1]) if found else None
-    if typed is not None:
-        with suppress(ValidationError):
-            envelope = typed.model_validate_json(body)
-            event: Event = envelope.data
-            if envelope.dataschema == event.schema_id and envelope.type == _type(envelope.lane, event.wire):
-                return envelope, event
-    return _read_slowly(body)
+    if typed is None:
+        return None
+    try:
+        envelope = typed.model_validate_json(body).envelope()
+    except ValidationError:
+        return None
+    event: Event = envelope.data
+    said = envelope.dataschema == event.schema_id and envelope.type == _type(envelope.lane, event.wire)
+    return (envelope, event) if said else None
 
 
 @lru_cache(maxsize=4096)
@@ -154,10 +265,7 @@ def _type(lane: str, name: str) -> str:
 
 
 def _read_slowly(body: bytes) -> tuple[Envelope, Event]:
-    try:
-        envelope = Envelope.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidInput(f"not an event: {_first(error)}", path="envelope") from None
+    envelope = _spelled(body)
     name, version = split_schema(envelope.dataschema)
     if envelope.type != _type(envelope.lane, name):
         raise InvalidInput(f"type {envelope.type!r} does not say lane and schema.", path="type")
@@ -169,6 +277,13 @@ def _read_slowly(body: bytes) -> tuple[Envelope, Event]:
     except (ValidationError, LookupError, AttributeError, TypeError, ValueError) as error:
         reason = _first(error) if isinstance(error, ValidationError) else repr(error)
         raise InvalidInput(f"{envelope.dataschema} does not hold: {reason}", path="data") from None
+
+
+def _spelled(body: bytes) -> Envelope:
+    try:
+        return Spelling.model_validate_json(body).envelope()
+    except ValidationError as error:
+        raise InvalidInput(f"not an event: {_first(error)}", path="envelope") from None
 
 
 def _first(error: ValidationError) -> str:
