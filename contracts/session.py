@@ -227,7 +227,7 @@ def _claimed(session: Session, event: TrainingClaimed, fact: Fact) -> Changes:
 
 
 def _windowed(session: Session, event: WindowRecorded, fact: Fact) -> Changes:
-    if event.segment != session.segment.number:
+    if event.segment != session.segments[-1].number:
         return {}
     return dict(windows=session.windows + 1, step=event.last, last_window=event, last_window_id=fact.id)
 
