@@ -223,9 +223,11 @@ def _stretches(who: str, what: str, why: str) -> _Stretches | None:
     # Data of any form may be nested one level deeper than a reader of the whole body follows.
     if "'type': 'any'" in str(known.__pydantic_core_schema__):
         return None
-    *words, epoch, step = found.groups()
-    whole = (None if one is None else int(one) for one in (epoch, step))
-    return _Stretches(*words, *whole, known.__pydantic_validator__.validate_json)
+    source, kind, session, schema, lane, cause, correlation, epoch, step = found.groups()
+    return _Stretches(
+        source, kind, session, schema, lane, cause, correlation,
+        int(epoch) if epoch else None, int(step) if step else None, known.__pydantic_validator__.validate_json,
+    )  # fmt: skip
 
 
 def _present(schema: str) -> type[Event] | None:
