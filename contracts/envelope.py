@@ -7,7 +7,6 @@ the events of one lane (one session and one role); `prev` is the SHA-256 of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
@@ -15,13 +14,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
+from contracts import spelling
 from contracts.errors import InvalidInput
 from contracts.event import SPOKEN, Event, Hex64, Unknown, split_schema
+from contracts.spelling import FORM, type_of
 
 Token = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{2}-[a-z2-7]{26}$")]
-
-PREFIX, FORM = "io.stigmergy", "application/json"
 
 
 class Envelope(NamedTuple):
@@ -129,7 +128,7 @@ def write(  # noqa: PLR0913 - an envelope has this many attributes, and each is 
         "specversion": "1.0",
         "id": id,
         "source": source,
-        "type": f"{PREFIX}.{lane}.{event.wire}",
+        "type": type_of(lane, event.wire),
         "subject": session,
         "time": time,
         "datacontenttype": FORM,
@@ -154,55 +153,20 @@ def read_untyped(body: bytes) -> tuple[Envelope, Unknown]:
     return envelope, Unknown(name=split_schema(envelope.dataschema)[0], data=envelope.data)
 
 
-_WORD, _WHOLE = r"[!#-\[\]-~]", r"-?[1-9][0-9]{0,15}|0"
-_HEAD = re.compile(
-    rf'\{{"specversion":"1\.0","id":"({_WORD}{{1,64}})"'
-    r'(,"source":"[^"]*","type":"[^"]*","subject":"[^"]*")'
-    rf',"time":"({_WORD}{{0,40}})"'
-    r'(,"datacontenttype":"application/json","dataschema":"[^"]*","lane":"[^"]*")'
-    r',"laneseq":([1-9][0-9]{0,15}),"prev":"([0-9a-f]{64})"'
-    r'((?:,"causationid":"[^"]*")?(?:,"correlationid":"[^"]*")?(?:,"epoch":[^,]*)?(?:,"step":[^,]*)?),"data":'
-)
-"""The head of a body as `write` spells it; what is spelled otherwise is read in another way.
-
-Three stretches of it are the same in many events of a lane, and are looked at once.
-"""
-_STRETCHES = re.compile(
-    rf',"source":"({_WORD}{{1,200}})","type":"({_WORD}{{1,200}})","subject":"([a-z0-9]{{2}}-[a-z2-7]{{26}})"'
-    rf',"datacontenttype":"application/json","dataschema":"({_WORD}{{1,120}})","lane":"([a-z0-9_-]{{1,64}})"'
-    rf'(?:,"causationid":"({_WORD}*)")?(?:,"correlationid":"({_WORD}*)")?(?:,"epoch":({_WHOLE}))?(?:,"step":({_WHOLE}))?'
-)
-
-
-class _Stretches(NamedTuple):
-    """What the three say, and what reads the data of such an event."""
-
-    source: str
-    type: str
-    session: str
-    schema: str
-    lane: str
-    cause: str | None
-    correlation: str | None
-    epoch: int | None
-    step: int | None
-    read: Callable[[str], Event]
-
-
 def _read_written(body: bytes) -> tuple[Envelope, Event] | None:
     """What `write` wrote, of an event in its present version; None for anything else, which may still be an event."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
         return None
-    head = _HEAD.match(text)
+    head = spelling.HEAD.match(text)
     if head is None or text[-1] != "}":
         return None
     id, who, time, what, laneseq, prev, why = head.groups()
-    stretches = _stretches(who, what, why)
+    stretches = spelling.stretches(who, what, why)
     if stretches is None:
         return None
-    source, kind, session, schema, lane, cause, about, epoch, step, read_data = stretches
+    source, kind, session, schema, lane, cause, about, epoch, step, _, read_data = stretches
     try:
         event = read_data(text[head.end() : -1])
     except ValidationError:
@@ -213,36 +177,13 @@ def _read_written(body: bytes) -> tuple[Envelope, Event] | None:
     ), event
 
 
-@lru_cache(maxsize=4096)
-def _stretches(who: str, what: str, why: str) -> _Stretches | None:
-    """The stretches of a head, if they name an event in its present version and the type says lane and schema."""
-    found = _STRETCHES.fullmatch(who + what + why)
-    known = _present(found[4]) if found else None
-    if found is None or known is None or found[2] != _type(found[5], known.wire):
-        return None
-    # Data of any form may be nested one level deeper than a reader of the whole body follows.
-    if "'type': 'any'" in str(known.__pydantic_core_schema__):
-        return None
-    source, kind, session, schema, lane, cause, correlation, epoch, step = found.groups()
-    return _Stretches(
-        source, kind, session, schema, lane, cause, correlation,
-        int(epoch) if epoch else None, int(step) if step else None, known.__pydantic_validator__.validate_json,
-    )  # fmt: skip
-
-
-def _present(schema: str) -> type[Event] | None:
-    """The event of exactly this name and version, if this code knows it."""
-    known = SPOKEN.get(schema.rpartition("/")[0])
-    return known if known and known is not Unknown and known.schema_id == schema else None
-
-
 _SCHEMA = re.compile(rb'"dataschema":"([^"\\\\]{1,120})"')
 
 
 @lru_cache(maxsize=1024)
 def _typed(schema: bytes) -> type[Spelling] | None:
     """The envelope with its data already typed, for an event in its present version; None for any other."""
-    known = _present(schema.decode(errors="replace"))
+    known = spelling.present(schema.decode(errors="replace"))
     if known is None:
         return None
     fields: dict[str, Any] = {"data": (known, ...)}
@@ -260,19 +201,14 @@ def _read_known(body: bytes) -> tuple[Envelope, Event] | None:
     except ValidationError:
         return None
     event: Event = envelope.data
-    said = envelope.dataschema == event.schema_id and envelope.type == _type(envelope.lane, event.wire)
+    said = envelope.dataschema == event.schema_id and envelope.type == type_of(envelope.lane, event.wire)
     return (envelope, event) if said else None
-
-
-@lru_cache(maxsize=4096)
-def _type(lane: str, name: str) -> str:
-    return f"{PREFIX}.{lane}.{name}"
 
 
 def _read_slowly(body: bytes) -> tuple[Envelope, Event]:
     envelope = _spelled(body)
     name, version = split_schema(envelope.dataschema)
-    if envelope.type != _type(envelope.lane, name):
+    if envelope.type != type_of(envelope.lane, name):
         raise InvalidInput(f"type {envelope.type!r} does not say lane and schema.", path="type")
     known = SPOKEN.get(name)
     if known is None or known is Unknown:
