@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,7 @@ def falsified(facts: list[Fact]) -> None:
     losses = list(unpack(event.losses))
     losses[-1] /= 2
     false = event.model_copy(update={"losses": pack(struct.pack(f"<{len(losses)}f", *losses))})
-    facts[chosen.position - 1] = replace(chosen, event=false)
+    facts[chosen.position - 1] = chosen._replace(event=false)
 
 
 def swarm(home: Path, *words: str) -> subprocess.CompletedProcess[str]:

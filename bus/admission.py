@@ -23,9 +23,9 @@ from bus.chain import MAX_BATCH, START, Head
 from bus.hearing import Reason, Refusal, Said, Void, hear, place
 from bus.port import Stored
 from contracts import keyring as rules
-from contracts.envelope import Fact
+from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
-from contracts.ids import PARTITION
+from contracts.ids import PARTITION, sha256
 from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Keyring, KeyringOpened
 
 __all__ = ["Admission", "Keyrings", "Reason", "Void"]
@@ -39,7 +39,10 @@ Keyrings = Callable[[str], Keyring]
 
 @dataclass(slots=True)
 class _Session:
-    """What admission remembers of a session; `others` is the sequence of the last fact that the ledger did not say."""
+    """What admission remembers of a session; `others` is the sequence of the last fact that the ledger did not say.
+
+    A branch is the part of an append that waits for its signed end; `awaited` is what would extend it.
+    """
 
     last: int = 0
     position: int = 0
@@ -48,7 +51,11 @@ class _Session:
     heads: dict[str, Head] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
-    branch: list[Said] = field(default_factory=list)
+    branch: list[Fact] = field(default_factory=list)
+    speaking: str = ""
+    awaited: tuple[int, str] = (0, "")
+    newer: NewerThanCode | None = None
+    """Why this software cannot go on once the branch is signed."""
 
 
 class Admission:
@@ -91,7 +98,9 @@ class Admission:
             self.voids.append(Void(stored.seq, stored.subject, Reason.LATE, late, where.session))
             return []
         try:
-            return self._complete(session, self._extending(session, hear(stored, where)))
+            said = hear(stored, where)
+            self._extend(session, said.envelope)
+            return self._complete(session, stored, said)
         except Refusal as refusal:
             self._abandon(session)
             self.voids.append(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
@@ -143,80 +152,85 @@ class Admission:
                 f"message {stored.seq} of session {where.session} came after message {session.last}.",
                 cure="Read the session from its start and in stream order, each message once.",
             )
-        session.last = session.stored[where.lane] = stored.seq
-        tip = session.branch[-1] if session.branch else None
         # An append is stored without gaps: whatever else comes shows that the branch's end never will.
-        if tip and (stored.seq != tip.stored.seq + 1 or where.lane != tip.envelope.lane):
+        if session.branch and (stored.seq != session.last + 1 or where.lane != session.speaking):
             self._abandon(session)
+        session.last = session.stored[where.lane] = stored.seq
 
     def _stop_at_newer(self, session: str) -> None:
         newer = self._newer.get(session) or self._newer.get(self._ring(session).session)
         if newer is not None:
             raise newer
 
-    def _extending(self, session: _Session, said: Said) -> Said:
-        """The message, if it extends the waiting branch or, once that is given up, the lane's last fact."""
+    def _extend(self, session: _Session, envelope: Envelope) -> None:
+        """Return if it extends the waiting branch or, once that is given up, the lane's last fact; else `Refusal`."""
         if session.branch:
-            tip = session.branch[-1]
-            if (said.envelope.laneseq, said.envelope.prev) == (tip.envelope.laneseq + 1, tip.digest):
-                return said
+            if (envelope.laneseq, envelope.prev) == session.awaited:
+                return
             self._abandon(session)
-        lane, identity = said.envelope.lane, said.envelope.id
+        lane, identity = envelope.lane, envelope.id
         if identity in session.ids or _remembered(lane, identity) in session.ids:
             raise Refusal(Reason.REPLAYED, f"id {identity!r} was said before")
         head = session.heads.get(lane, START)
-        if said.envelope.laneseq != head.laneseq + 1:
-            raise Refusal(Reason.LANESEQ, f"laneseq {said.envelope.laneseq} where {head.laneseq + 1} is next")
-        if said.envelope.prev != head.digest:
-            raise Refusal(Reason.CHAIN, f"prev {said.envelope.prev} where the lane ends in {head.digest}")
-        return said
+        if envelope.laneseq != head.laneseq + 1:
+            raise Refusal(Reason.LANESEQ, f"laneseq {envelope.laneseq} where {head.laneseq + 1} is next")
+        if envelope.prev != head.digest:
+            raise Refusal(Reason.CHAIN, f"prev {envelope.prev} where the lane ends in {head.digest}")
 
-    def _complete(self, session: _Session, said: Said) -> list[Fact]:
+    def _complete(self, session: _Session, stored: Stored, said: Said) -> list[Fact]:
         """The facts of an append whose last event is at hand; none yet when that is still to come."""
-        header = said.stored.headers.get(keys.HEADER)
-        if header is None:
-            if len(session.branch) + 1 >= MAX_BATCH:
-                raise Refusal(Reason.UNSIGNED, f"{MAX_BATCH} events without a signature")
-            session.branch.append(said)
-            return []
-        self._verify(said, header)
-        append = [*session.branch, said]
-        facts = [each.fact(session.position + n) for n, each in enumerate(append, 1)]
-        if not session.position and facts[0].lane.startswith(GUEST):
+        envelope, event, newer = said
+        header = stored.headers.get(keys.HEADER)
+        position = session.position + len(session.branch) + 1
+        fact = Fact(stored.seq, position, envelope, event, sha256(stored.body), header or "")
+        session.newer = session.newer or newer
+        if header is not None:
+            self._verify(fact, stored.body, header)
+            return self._close(session, [*session.branch, fact])
+        if len(session.branch) + 1 >= MAX_BATCH:
+            raise Refusal(Reason.UNSIGNED, f"{MAX_BATCH} events without a signature")
+        session.branch.append(fact)
+        session.speaking, session.awaited = envelope.lane, (envelope.laneseq + 1, fact.digest)
+        return []
+
+    def _close(self, session: _Session, facts: list[Fact]) -> list[Fact]:
+        """The facts of a whole and signed append, if nothing else speaks against them; else `Refusal`."""
+        lane = facts[0].lane
+        if not session.position and lane.startswith(GUEST):
             raise Refusal(Reason.UNBEGUN, "a guest speaks in a session that nobody has begun")
-        _refuse_replays(session, facts)
-        _refuse_stale_seal(session, facts)
-        keyring = self._folded(facts)
-        newer = next((each.newer for each in append if each.newer), None)
-        if newer:
-            self._newer[said.envelope.subject] = newer
-            raise newer
-        _commit(session, facts)
+        ids = _fresh(session, facts)
+        if lane == LEDGER:
+            _refuse_stale_seal(session, facts)
+        keyring = self._folded(facts) if lane in (ROOT, DESK) else None
+        if session.newer:
+            self._newer[facts[0].envelope.subject] = session.newer
+            raise session.newer
+        _commit(session, facts, ids)
         if keyring is not None:
             self._rings[subjects.partition(keyring.session)] = keyring
             self.root = rules.fingerprint(keyring.root)
         return facts
 
-    def _verify(self, said: Said, header: str) -> None:
+    def _verify(self, fact: Fact, body: bytes, header: str) -> None:
         try:
             named, _ = keys.split(header)
-            keys.verify(self._public(said, named), said.stored.body, header)
+            keys.verify(self._public(fact, named), body, header)
         except NotVerified as error:
             raise Refusal(Reason.SIGNATURE, error.message) from None
 
-    def _public(self, said: Said, named: str) -> str:
+    def _public(self, fact: Fact, named: str) -> str:
         """The public key that may sign here, when it is the one named."""
-        session, lane = said.envelope.subject, said.envelope.lane
+        session, lane = fact.envelope.subject, fact.envelope.lane
         ring = self._ring(session)
-        if not ring.root and lane == ROOT and isinstance(said.event, KeyringOpened):
-            return self._opening(session, said.event.root)
+        if not ring.root and lane == ROOT and isinstance(fact.event, KeyringOpened):
+            return self._opening(session, fact.event.root)
         if (session == ring.session) != (lane in (ROOT, DESK)):
             raise Refusal(Reason.KEY, f"lane {lane!r} has no place in this session")
         role = DESK if lane == OPERATOR else lane
         key = ring.keys.get(named)
         if key is None or key.role != role:
             raise Refusal(Reason.KEY, f"key {named} is not one of {role!r}")
-        if not key.valid(said.stored.seq):
+        if not key.valid(fact.seq):
             raise Refusal(Reason.KEY, f"key {named} of {role!r} holds from {key.since} until {key.until}")
         return key.public
 
@@ -227,24 +241,22 @@ class Admission:
             raise Refusal(Reason.KEYRING, "the session's id does not derive from this root key")
         return root
 
-    def _folded(self, facts: Sequence[Fact]) -> Keyring | None:
-        """The keyring after these facts when they are the keyring's; its own rules may refuse them."""
-        lane = facts[0].lane
-        if lane not in (ROOT, DESK):
-            return None
+    def _folded(self, facts: Sequence[Fact]) -> Keyring:
+        """The keyring after these facts of its own; its rules may refuse them."""
         ring = self._ring(facts[0].envelope.subject)
         for fact in facts:
-            against = rules.objection(ring, lane, fact.event)
+            against = rules.objection(ring, fact.lane, fact.event)
             if against:
                 raise Refusal(Reason.KEYRING, f"message {fact.seq}: {against}")
             ring = rules.advance(ring, fact)
         return ring
 
     def _abandon(self, session: _Session) -> None:
-        for said in session.branch:
-            stored, detail = said.stored, "the signed event that ends its append never came or was refused"
-            self.voids.append(Void(stored.seq, stored.subject, Reason.UNSIGNED, detail, said.envelope.subject))
-        session.branch = []
+        detail = "the signed event that ends its append never came or was refused"
+        for fact in session.branch:
+            subject = subjects.fact(fact.envelope.subject, fact.lane, fact.name)
+            self.voids.append(Void(fact.seq, subject, Reason.UNSIGNED, detail, fact.envelope.subject))
+        session.branch, session.newer = [], None
 
 
 _NO_KEYS = Keyring()
@@ -255,16 +267,19 @@ def _remembered(lane: str, identity: str) -> str:
     return f"{lane}/{identity}" if lane.startswith(GUEST) else identity
 
 
-def _refuse_replays(session: _Session, facts: Sequence[Fact]) -> None:
-    ids = {fact.id for fact in facts}
-    if len(ids) < len(facts) or not session.ids.isdisjoint(ids | {_remembered(fact.lane, fact.id) for fact in facts}):
+def _fresh(session: _Session, facts: Sequence[Fact]) -> set[str]:
+    """The ids of an append as they will be remembered, if none was said before; else `Refusal`."""
+    ids, lane = {fact.envelope.id for fact in facts}, facts[0].lane
+    kept = {_remembered(lane, one) for one in ids} if lane.startswith(GUEST) else ids
+    if len(ids) < len(facts) or not session.ids.isdisjoint(ids) or not session.ids.isdisjoint(kept):
         raise Refusal(Reason.REPLAYED, "an id of this append was said before")
+    return kept
 
 
 def _refuse_stale_seal(session: _Session, facts: Sequence[Fact]) -> None:
     """A seal that others have overtaken would turn facts into voids after they were folded; the ledger seals again."""
     for fact in facts:
-        if fact.lane == LEDGER and fact.name == SEALED:
+        if fact.name == SEALED:
             said = fact.envelope.data
             last = said.get("last_seq") if isinstance(said, dict) else getattr(said, "last_seq", None)
             if fact is not facts[-1]:
@@ -273,12 +288,12 @@ def _refuse_stale_seal(session: _Session, facts: Sequence[Fact]) -> None:
                 raise Refusal(Reason.STALE_SEAL, f"last_seq is {last!r}, and event {session.others} came after it")
 
 
-def _commit(session: _Session, facts: Sequence[Fact]) -> None:
+def _commit(session: _Session, facts: Sequence[Fact], ids: set[str]) -> None:
     last = facts[-1]
-    session.branch = []
+    session.branch, session.newer = [], None
     session.position = last.position
     session.heads[last.lane] = Head(last.envelope.laneseq, last.digest, last.seq)
-    session.ids.update(_remembered(fact.lane, fact.id) for fact in facts)
+    session.ids |= ids
     if last.lane != LEDGER:
         session.others = last.seq
     elif last.name == SEALED:

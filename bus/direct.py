@@ -6,7 +6,7 @@ something new, and now and then without a hint, because the feed is not the log.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import orjson
 
@@ -35,8 +35,8 @@ class DirectReader:
         self.after = after
         self._until = until
 
-    async def records(self) -> AsyncGenerator[Stored]:
-        """The records; a generator that must be closed."""
+    async def batches(self) -> AsyncGenerator[list[Stored]]:
+        """The records, as many at once as have come; a generator that must be closed."""
         hints = Mailbox(keep=1)
         close = await self._link.listen(f"{LIVE}.{self._subjects}", hints.put) if self._until is None else None
         quiet = 0
@@ -44,8 +44,8 @@ class DirectReader:
             while self._until is None or self.after < self._until:
                 before = self.after
                 try:
-                    async for stored in self.batch():
-                        yield stored
+                    async for batch in self.batch():
+                        yield batch
                 except Unreachable as away:
                     if self._until is not None or isinstance(away, Closed):
                         raise
@@ -56,7 +56,7 @@ class DirectReader:
             if close:
                 await close()
 
-    async def batch(self) -> AsyncGenerator[Stored]:
+    async def batch(self) -> AsyncGenerator[list[Stored]]:
         """What one answer holds, and `after` moved behind it; what is missing comes with the next."""
         await self._link.connected(None if self._until is None else 5.0)
         mailbox, inbox = Mailbox(), self._link.new_inbox()
@@ -68,20 +68,29 @@ class DirectReader:
         try:
             await self._link.send(publication(subject, inbox, b"", orjson.dumps(asked)))
             while taken := await mailbox.take(_SILENCE):
-                for frame in taken:
-                    if frame.status in (_END, _NOTHING):
-                        return
-                    stored, told = self._stored(frame)
-                    if told != previous:
-                        return
-                    previous = self.after = stored.seq
-                    yield stored
-                    if self.after == self._until:
-                        return
+                batch = self._following(taken, previous)
+                if batch:
+                    previous = batch[-1].seq
+                    yield batch
+                if len(batch) < len(taken) or self.after == self._until:
+                    return
             raise Unreachable("The log stopped in the middle of an answer.", cure="Read again.")
         finally:
             forget()
             await close()
+
+    def _following(self, frames: Sequence[Frame], previous: int) -> list[Stored]:
+        """The records of these frames, up to the end of the answer or to one before which something is missing."""
+        batch: list[Stored] = []
+        for frame in frames:
+            if frame.status in (_END, _NOTHING) or self.after == self._until:
+                break
+            stored, told = self._stored(frame)
+            if told != previous:
+                break
+            previous = self.after = stored.seq
+            batch.append(stored)
+        return batch
 
     def _stored(self, frame: Frame) -> tuple[Stored, int]:
         headers = frame.headers

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from contracts.errors import InvalidInput
 
+_DELIVERY = re.compile(
+    rb"MSG ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )?(\d+)\r\n|HMSG ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )?(\d+) (\d+)\r\n"
+)
+_WORDS = {"MSG": 4, "HMSG": 5}
+"""Words in the line before a message: the verb, subject, subscription, sizes; a reply subject makes one more."""
+
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _OWN = b"Nats-"
+_FRAMING = 2
+"""Lines of a header block that are no header: the version and the empty one."""
 
 
 class Frame(NamedTuple):
@@ -23,9 +31,7 @@ class Frame(NamedTuple):
     @property
     def status(self) -> int:
         """The number in the first header line, which marks a message of the server itself; 0 without one."""
-        if not self.head.startswith(b"NATS/1.0 "):
-            return 0
-        return int(self.head[9:12])
+        return int(self.head[9:12]) if self.head[:9] == b"NATS/1.0 " else 0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -35,7 +41,35 @@ class Frame(NamedTuple):
     @property
     def stored_headers(self) -> dict[str, str]:
         """The headers that the writer gave; those of the transport (`Nats-...`) left out."""
-        return _parse(self.head, everything=False)
+        own = self.head.count(b"\r\n" + _OWN)
+        return {} if own == self.head.count(b"\r\n") - _FRAMING else _parse(self.head, everything=False)
+
+
+def delivered(data: bytes, at: int, handlers: Mapping[int, Callable[[Frame], None]]) -> tuple[int, bool]:
+    """Hand every whole message that stands at a place of what came off the wire to the handler of its subscription.
+
+    The place of whatever is next, and whether that is something else than the beginning of a message or a line.
+    """
+    while (end := data.find(b"\r\n", at)) >= 0:
+        words = data[at:end].decode("utf-8", "replace").split(" ")
+        least = _WORDS.get(words[0])
+        if least is None or len(words) - least not in (0, 1):
+            return at, True
+        try:
+            sid, size, head = int(words[2]), int(words[-1]), int(words[-2]) if least == _WORDS["HMSG"] else 0
+        except ValueError:
+            return at, True
+        if not 0 <= head <= size:
+            return at, True
+        begin, body, behind = end + 2, end + 2 + head, end + 2 + size
+        if len(data) < behind + 2:
+            break
+        handler = handlers.get(sid)
+        if handler is not None:
+            reply = words[3] if len(words) > least else ""
+            handler(Frame(words[1], reply, data[body:behind], data[begin:body]))
+        at = behind + 2
+    return at, False
 
 
 def fields(headers: Mapping[str, str]) -> bytes:

@@ -8,13 +8,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from bus import subjects
-from bus.keys import HEADER
 from bus.port import Stored
 from contracts.common import HandlerFailed
-from contracts.envelope import Envelope, Fact, read
+from contracts.envelope import Envelope, read, read_untyped
 from contracts.errors import InvalidInput, NewerThanCode
-from contracts.event import SPOKEN, Event, Unknown, split_schema
-from contracts.ids import sha256
+from contracts.event import SPOKEN, Event, Unknown
 from contracts.keyring import DESK, GUEST, ROOT
 
 
@@ -58,16 +56,9 @@ class Refusal(Exception):
 class Said(NamedTuple):
     """A message whose envelope holds; `newer` is set when its event is newer than this code."""
 
-    stored: Stored
     envelope: Envelope
     event: Event
-    digest: str
     newer: NewerThanCode | None = None
-
-    def fact(self, position: int) -> Fact:
-        """The fact that this message is at a position of its session."""
-        signature = self.stored.headers.get(HEADER, "")
-        return Fact(self.stored.seq, position, self.envelope, self.event, self.digest, signature)
 
 
 @lru_cache(maxsize=8192)
@@ -85,24 +76,19 @@ def hear(stored: Stored, where: subjects.Fact) -> Said:
     try:
         envelope, event = read(stored.body)
     except NewerThanCode as error:
-        envelope, event = _untyped(stored.body)
+        envelope, event = read_untyped(stored.body)
         newer = error if _binds(event.name, envelope.lane) else None
     except InvalidInput as error:
         if error.path != "data":
             raise Refusal(Reason.ENVELOPE, error.message) from None
         # Schemas differ between versions of this software, so a payload must not decide what is a fact.
-        envelope, event = _untyped(stored.body)
+        envelope, event = read_untyped(stored.body)
     name = event.name if isinstance(event, Unknown) else event.wire
     if (envelope.subject, envelope.lane, name) != where:
         raise Refusal(Reason.SUBJECT, f"the envelope says {name!r} in lane {envelope.lane!r} of {envelope.subject}")
     if not means(event, envelope.lane):
-        envelope, event = _untyped(stored.body)
-    return Said(stored, envelope, event, sha256(stored.body), newer)
-
-
-def _untyped(body: bytes) -> tuple[Envelope, Unknown]:
-    envelope = Envelope.model_validate_json(body)
-    return envelope, Unknown(name=split_schema(envelope.dataschema)[0], data=envelope.data)
+        envelope, event = read_untyped(stored.body)
+    return Said(envelope, event, newer)
 
 
 def means(event: Event, lane: str) -> bool:
@@ -112,9 +98,7 @@ def means(event: Event, lane: str) -> bool:
     everybody's, but a failure is told by who failed. Without this, a guest could write `training.completed` into its
     own lane, or that the trainer had failed, and be believed.
     """
-    if isinstance(event, HandlerFailed):
-        return lane == event.role
-    return _may_say(type(event), lane)
+    return _may_say(type(event), lane) and (not isinstance(event, HandlerFailed) or lane == event.role)
 
 
 def _binds(name: str, lane: str) -> bool:

@@ -12,17 +12,19 @@ import itertools
 import re
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nats import errors as nats_errors
 from nats.aio.client import Client, Server, Srv
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
+from nats.protocol.parser import Parser
 
 from bus.core_wire import CoreWire
 from bus.durable import DurableWakes
-from bus.frames import Frame, publication
+from bus.frames import Frame, delivered, publication
 from bus.link import Close, Closed, Handler, Link, Lost, NoResponder, Silent
 from bus.nkeys import UserKey
 from bus.provision import Layout, StreamAdmin
@@ -33,6 +35,8 @@ from contracts.errors import Refused, SwarmError, Unreachable
 
 _PING = 5
 """Seconds between pings; two without answer end a connection that only looks alive."""
+_AT_ONCE = 2**18
+_WEB = ("ws", "wss")
 _PATIENCE = 10.0
 _WATCH = 1.0
 _RETRY = (0.05, 2.0)
@@ -41,12 +45,43 @@ _NO_RESPONDER = 503
 _DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"")
 
 
+class _Transport(TcpTransport):
+    """nats-py's, taking all that has come instead of pieces of 32 KiB."""
+
+    async def read(self, buffer_size: int) -> bytes:
+        return await super().read(max(buffer_size, _AT_ONCE))  # type: ignore[no-any-return]
+
+
+class _Parser(Parser):
+    """nats-py's, with messages handed over as they stand in what came; it keeps whatever else the server says."""
+
+    def __init__(self, client: Client, handlers: Mapping[int, Handler]) -> None:
+        super().__init__(client)
+        self._handlers = handlers
+
+    def reset(self) -> None:
+        super().reset()
+        self._rest = b""
+
+    async def parse(self, data: bytes = b"") -> None:
+        data, at = self._rest + data, 0
+        while True:
+            at, other = delivered(data, at, self._handlers)
+            if not other:
+                break
+            line = data.find(b"\r\n", at) + 2
+            await super().parse(data[at:line])
+            at = line
+        self._rest = data[at:]
+
+
 class _Client(Client):
     """nats-py's client with messages handed to plain functions, and no life after the death of its read loop."""
 
     def __init__(self, key: UserKey | None) -> None:
         super().__init__()
         self._handlers: dict[int, Handler] = {}
+        self._ps = _Parser(self, self._handlers)
         self._public_nkey = key.public if key else None
 
     @property
@@ -95,16 +130,13 @@ class _Client(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport:
             self._transport.close()  # type: ignore[no-untyped-call]  # a failed try would leave its socket open
+        elif s.uri.scheme not in _WEB:
+            self._transport = _Transport()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
         self._handlers.pop(sid, None)
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        handler = self._handlers.get(sid)
-        if handler is not None:
-            handler(Frame(subject.decode(), reply.decode(), data, headers or b""))
 
     async def _read_loop(self) -> None:
         await super()._read_loop()

@@ -78,8 +78,9 @@ class Mailbox:
 
     def put(self, frame: Frame) -> None:
         """Never blocks; with `keep` the oldest falls out."""
+        if not self._frames:
+            self._news.set()
         self._frames.append(frame)
-        self._news.set()
 
     def lose(self) -> None:
         """Say that the connection is gone: what was put before is still taken, then `take` gives nothing."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from itertools import groupby
 
 import orjson
 
@@ -39,14 +40,14 @@ class OrderedReader:
         self._until = until
         self._given: Stored | None = None
 
-    async def records(self) -> AsyncGenerator[Stored]:
-        """The records; a generator that must be closed."""
+    async def batches(self) -> AsyncGenerator[list[Stored]]:
+        """The records, as many at once as have come; a generator that must be closed."""
         while self._until is None or self._after < self._until:
             before = self._after
             try:
                 async with self._consumer() as mailbox:
-                    async for stored in self._deliveries(mailbox):
-                        yield stored
+                    async for batch in self._deliveries(mailbox):
+                        yield batch
                         if self._after == self._until:
                             return
             except Unreachable as away:
@@ -56,21 +57,34 @@ class OrderedReader:
                 # Consumers that came to nothing live on in the server for a while: do not heap them up.
                 await asyncio.sleep(_PAUSE)
 
-    async def _deliveries(self, mailbox: Mailbox) -> AsyncGenerator[Stored]:
+    async def _deliveries(self, mailbox: Mailbox) -> AsyncGenerator[list[Stored]]:
         """What one consumer delivers, until something is missing."""
         position = 0
         while taken := await mailbox.take(HEARTBEAT * _MISSED):
-            for frame in taken:
-                if frame.status == _CONTROL:
-                    if not await self._control(frame, position):
+            for of_the_server, group in groupby(taken, _is_control):
+                frames = list(group)
+                if of_the_server:
+                    if not all([await self._control(frame, position) for frame in frames]):
                         return
                     continue
-                seq, count = _sequences(frame.reply)
-                if count != position + 1 or seq <= self._after:
+                batch = self._following(frames, position)
+                position += len(batch)
+                if batch:
+                    yield batch
+                if len(batch) < len(frames):
                     return
-                position, self._after = count, seq
-                self._given = Stored(seq, frame.subject, frame.body, frame.stored_headers)
-                yield self._given
+
+    def _following(self, frames: Sequence[Frame], position: int) -> list[Stored]:
+        """The records of these deliveries, up to one that does not continue what came before."""
+        batch: list[Stored] = []
+        for count, frame in enumerate(frames, position + 1):
+            seq, delivered = _sequences(frame.reply)
+            if delivered != count or seq <= self._after or self._after == self._until:
+                break
+            self._after = seq
+            self._given = Stored(seq, frame.subject, frame.body, frame.stored_headers)
+            batch.append(self._given)
+        return batch
 
     async def _control(self, frame: Frame, position: int) -> bool:
         """Answer flow control; False when a heartbeat tells of a delivery that did not arrive."""
@@ -126,8 +140,15 @@ class OrderedReader:
             )
 
 
+def _is_control(frame: Frame) -> bool:
+    """Whether the server speaks itself: a heartbeat, or flow control."""
+    return not frame.body and frame.status == _CONTROL
+
+
 def _sequences(reply: str) -> tuple[int, int]:
     """Stream and consumer sequence in an ack subject of either form."""
-    tokens = reply.split(".")
-    at = 5 if len(tokens) == 9 else 7
-    return int(tokens[at]), int(tokens[at + 1])
+    if reply.count(".") == 8:
+        _, seq, count, _, _ = reply.rsplit(".", 4)
+    else:
+        seq, count = reply.split(".")[7:9]
+    return int(seq), int(count)

@@ -68,14 +68,14 @@ class StreamLog:
 
     @contextlib.asynccontextmanager
     async def _read(self, subjects: str, after: int, *, follow: bool) -> AsyncIterator[AsyncIterator[Stored]]:
-        records = self._following(subjects, after) if follow else self._present(subjects, after)
-        async with contextlib.aclosing(records):
+        batches = self._following(subjects, after) if follow else self._present(subjects, after)
+        async with contextlib.aclosing(_each(batches)) as records:
             yield records
 
-    def _following(self, subjects: str, after: int) -> AsyncGenerator[Stored]:
-        return self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=None).records()
+    def _following(self, subjects: str, after: int) -> AsyncGenerator[list[Stored]]:
+        return self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=None).batches()
 
-    async def _present(self, subjects: str, after: int) -> AsyncGenerator[Stored]:
+    async def _present(self, subjects: str, after: int) -> AsyncGenerator[list[Stored]]:
         """Up to the leader's head, however far behind the replica is that serves the reader.
 
         Most reads are short: they are one direct get. A consumer is made only for what is left.
@@ -85,12 +85,20 @@ class StreamLog:
             return
         source, until = stream(subjects, self._partition), last.seq
         direct = DirectReader(self._link, source, subjects, after=after, until=until)
-        async with contextlib.aclosing(direct.batch()) as batch:
-            async for stored in batch:
-                yield stored
+        async with contextlib.aclosing(direct.batch()) as batches:
+            async for batch in batches:
+                yield batch
         rest = self._reader(self._link, source, subjects, after=direct.after, until=until)
-        async with contextlib.aclosing(rest.records()) as records:
-            async for stored in records:
+        async with contextlib.aclosing(rest.batches()) as batches:
+            async for batch in batches:
+                yield batch
+
+
+async def _each(batches: AsyncGenerator[list[Stored]]) -> AsyncGenerator[Stored]:
+    """The records one by one; closing it closes where they come from."""
+    async with contextlib.aclosing(batches):
+        async for batch in batches:
+            for stored in batch:
                 yield stored
 
 

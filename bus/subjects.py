@@ -119,6 +119,7 @@ def guest_of(subject: str) -> str:
     return GUEST + tokens[5] if len(tokens) > 5 and tokens[4] == "guest" else ""
 
 
+@functools.lru_cache(maxsize=4096)
 def partition(session: str) -> str:
     """The partition and generation that a session id names."""
     if not _SESSION.fullmatch(session):

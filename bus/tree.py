@@ -19,6 +19,9 @@ from contracts.ids import sha256
 EMPTY = hashlib.sha256(b"").digest()
 """The root of a tree without leaves."""
 
+_HASH = 32
+_sha256 = hashlib.sha256
+
 KEPT = (HEADER,)
 """The headers that files, bundles and leaves keep; all others are the transport's."""
 
@@ -93,6 +96,52 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
             carries >>= 1
         peaks.append(node)
     return _join(peaks) if peaks else EMPTY
+
+
+class Rows:
+    """The perfect subtrees over many leaves, a row for each height, and so the root over any first of the leaves.
+
+    Runs of leaves may be hashed apart, each but the last a multiple of `RUN` long, and joined.
+    """
+
+    RUN_HEIGHT = 10
+    RUN = 1 << RUN_HEIGHT
+
+    def __init__(self, leaf_hashes: bytes, highest: int | None = None) -> None:
+        """Over these leaf hashes, one behind the other; no higher than `highest`."""
+        self._rows = [leaf_hashes]
+        self._climb(highest)
+
+    @classmethod
+    def joined(cls, runs: Sequence[Rows]) -> Rows:
+        """The rows over all these runs, each made up to `RUN_HEIGHT`."""
+        whole = cls(b"", 0)
+        whole._rows = [b"".join(run.row(height) for run in runs) for height in range(cls.RUN_HEIGHT + 1)]
+        whole._climb(None)
+        return whole
+
+    @property
+    def size(self) -> int:
+        """How many leaves there are."""
+        return len(self._rows[0]) // _HASH
+
+    def root(self, size: int) -> bytes:
+        """The root over the first `size` leaves."""
+        peaks, at = [], 0
+        for height in reversed(range(size.bit_length())):
+            if size >> height & 1:
+                peaks.append(self.row(height)[(at >> height) * _HASH :][:_HASH])
+                at += 1 << height
+        return _join(peaks) if peaks else EMPTY
+
+    def row(self, height: int) -> bytes:
+        """The roots of the whole subtrees of 2^height leaves, one behind the other."""
+        return self._rows[height] if height < len(self._rows) else b""
+
+    def _climb(self, highest: int | None) -> None:
+        while len(row := self._rows[-1]) >= 2 * _HASH and len(self._rows) - 1 != highest:
+            pairs = range(0, len(row) - 2 * _HASH + 1, 2 * _HASH)
+            self._rows.append(b"".join([_sha256(b"\x01" + row[at : at + 2 * _HASH]).digest() for at in pairs]))
 
 
 def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:

@@ -7,28 +7,47 @@ the events of one lane (one session and one role); `prev` is the SHA-256 of the 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
+from contracts import spelling
 from contracts.errors import InvalidInput
 from contracts.event import SPOKEN, Event, Hex64, Unknown, split_schema
+from contracts.spelling import FORM, type_of
 
 Token = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{2}-[a-z2-7]{26}$")]
 
-PREFIX = "io.stigmergy"
 
-
-class Envelope(BaseModel):
+class Envelope(NamedTuple):
     """Who says what, when, because of what, and where in the lane; `data` is typed where this code knows the type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: str
+    dataschema: str
+    lane: str
+    laneseq: int
+    prev: str
+    causationid: str | None = None
+    correlationid: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    data: Any = None
+
+
+class Spelling(BaseModel):
+    """What the JSON of an envelope may hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="Envelope")
 
     specversion: Literal["1.0"]
     id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -47,9 +66,12 @@ class Envelope(BaseModel):
     step: int | None = None
     data: Any
 
+    def envelope(self) -> Envelope:
+        """As the value that everybody else handles."""
+        return Envelope(**vars(self))
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+
+class Fact(NamedTuple):
     """An admitted event and its place: `seq` in the whole stream, `position` (from 1) in its session."""
 
     seq: int
@@ -106,10 +128,10 @@ def write(  # noqa: PLR0913 - an envelope has this many attributes, and each is 
         "specversion": "1.0",
         "id": id,
         "source": source,
-        "type": f"{PREFIX}.{lane}.{event.wire}",
+        "type": type_of(lane, event.wire),
         "subject": session,
         "time": time,
-        "datacontenttype": "application/json",
+        "datacontenttype": FORM,
         "dataschema": event.schema_id,
         "lane": lane,
         "laneseq": laneseq,
@@ -120,46 +142,73 @@ def write(  # noqa: PLR0913 - an envelope has this many attributes, and each is 
     return orjson.dumps(body | {"data": orjson.Fragment(event.model_dump_json().encode())})
 
 
+def read(body: bytes) -> tuple[Envelope, Event]:
+    """The envelope and the typed event inside a body; `InvalidInput` names what is wrong with it."""
+    return _read_written(body) or _read_known(body) or _read_slowly(body)
+
+
+def read_untyped(body: bytes) -> tuple[Envelope, Unknown]:
+    """The same for a body whose data mean nothing here, whatever they are."""
+    envelope = _spelled(body)
+    return envelope, Unknown(name=split_schema(envelope.dataschema)[0], data=envelope.data)
+
+
+def _read_written(body: bytes) -> tuple[Envelope, Event] | None:
+    """What `write` wrote, of an event in its present version; None for anything else, which may still be an event."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    head = spelling.HEAD.match(text)
+    if head is None or text[-1] != "}":
+        return None
+    id, who, time, what, laneseq, prev, why = head.groups()
+    stretches = spelling.stretches(who, what, why)
+    if stretches is None:
+        return None
+    source, kind, session, schema, lane, cause, about, epoch, step, _, read_data = stretches
+    try:
+        event = read_data(text[head.end() : -1])
+    except ValidationError:
+        return None
+    n = int(laneseq)
+    return Envelope(
+        "1.0", id, source, kind, session, time, FORM, schema, lane, n, prev, cause, about, epoch, step, event
+    ), event
+
+
 _SCHEMA = re.compile(rb'"dataschema":"([^"\\\\]{1,120})"')
 
 
 @lru_cache(maxsize=1024)
-def _typed(schema: bytes) -> type[Envelope] | None:
+def _typed(schema: bytes) -> type[Spelling] | None:
     """The envelope with its data already typed, for an event in its present version; None for any other."""
-    name, _, version = schema.decode(errors="replace").rpartition("/")
-    known = SPOKEN.get(name)
-    if known is None or known is Unknown or version != str(known.version()):
+    known = spelling.present(schema.decode(errors="replace"))
+    if known is None:
         return None
     fields: dict[str, Any] = {"data": (known, ...)}
-    return create_model(f"EnvelopeOf{known.__name__}", __base__=Envelope, **fields)
+    return create_model(f"EnvelopeOf{known.__name__}", __base__=Spelling, **fields)
 
 
-def read(body: bytes) -> tuple[Envelope, Event]:
-    """The envelope and the typed event inside a body; `InvalidInput` names what is wrong with it."""
-    # One pass over the bytes when a look ahead finds a schema that is current; whatever is odd takes the long way.
+def _read_known(body: bytes) -> tuple[Envelope, Event] | None:
+    """An event in its present version, however it is spelled: one pass over the bytes when a look ahead finds it so."""
     found = _SCHEMA.search(body)
     typed = _typed(found[1]) if found else None
-    if typed is not None:
-        with suppress(ValidationError):
-            envelope = typed.model_validate_json(body)
-            event: Event = envelope.data
-            if envelope.dataschema == event.schema_id and envelope.type == _type(envelope.lane, event.wire):
-                return envelope, event
-    return _read_slowly(body)
-
-
-@lru_cache(maxsize=4096)
-def _type(lane: str, name: str) -> str:
-    return f"{PREFIX}.{lane}.{name}"
+    if typed is None:
+        return None
+    try:
+        envelope = typed.model_validate_json(body).envelope()
+    except ValidationError:
+        return None
+    event: Event = envelope.data
+    said = envelope.dataschema == event.schema_id and envelope.type == type_of(envelope.lane, event.wire)
+    return (envelope, event) if said else None
 
 
 def _read_slowly(body: bytes) -> tuple[Envelope, Event]:
-    try:
-        envelope = Envelope.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidInput(f"not an event: {_first(error)}", path="envelope") from None
+    envelope = _spelled(body)
     name, version = split_schema(envelope.dataschema)
-    if envelope.type != _type(envelope.lane, name):
+    if envelope.type != type_of(envelope.lane, name):
         raise InvalidInput(f"type {envelope.type!r} does not say lane and schema.", path="type")
     known = SPOKEN.get(name)
     if known is None or known is Unknown:
@@ -169,6 +218,13 @@ def _read_slowly(body: bytes) -> tuple[Envelope, Event]:
     except (ValidationError, LookupError, AttributeError, TypeError, ValueError) as error:
         reason = _first(error) if isinstance(error, ValidationError) else repr(error)
         raise InvalidInput(f"{envelope.dataschema} does not hold: {reason}", path="data") from None
+
+
+def _spelled(body: bytes) -> Envelope:
+    try:
+        return Spelling.model_validate_json(body).envelope()
+    except ValidationError as error:
+        raise InvalidInput(f"not an event: {_first(error)}", path="envelope") from None
 
 
 def _first(error: ValidationError) -> str:

@@ -31,7 +31,10 @@ Upcast = Callable[[Payload], Payload]
 
 def _from_hex(value: object) -> object:
     if isinstance(value, str):
-        return float.fromhex(value)
+        try:
+            return float.fromhex(value)
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
     return value
 
 

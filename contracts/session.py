@@ -26,6 +26,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
 from contracts.fork import Fork
+from contracts.growing import Marks, Trail
 from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
 from contracts.keyring import GUEST
 from contracts.ledger import DutyWaived, SessionSealed
@@ -109,7 +110,7 @@ class Session:
     windows: int = 0
     last_window: WindowRecorded | None = None
     last_window_id: str = ""
-    evaluations: tuple[ControlEvaluated, ...] = ()
+    evaluations: Trail[ControlEvaluated] = field(default_factory=Trail)
     checkpoints: tuple[Checkpoint, ...] = ()
     diagnoses: tuple[tuple[str, ProblemDiagnosed], ...] = ()
     proposals: tuple[tuple[str, InterventionProposed], ...] = ()
@@ -137,7 +138,7 @@ class Session:
     outcome: Event | None = None
     outcome_id: str = ""
     waived: frozenset[str] = frozenset()
-    answered: frozenset[str] = frozenset()
+    answered: Marks = field(default_factory=Marks)
     sealed: SessionSealed | None = None
 
     @property
@@ -173,8 +174,7 @@ class Session:
     @property
     def best(self) -> ControlEvaluated | None:
         """The best evaluation on the path."""
-        improved = [seen for seen in self.evaluations if seen.improved]
-        return improved[-1] if improved else None
+        return next((seen for seen in reversed(self.evaluations) if seen.improved), None)
 
     @property
     def total_steps(self) -> int | None:
@@ -219,23 +219,20 @@ class Session:
 def advance(session: Session, fact: Fact) -> Session:
     """The session after one more admitted event."""
     envelope = fact.envelope
-    answered = session.answered
-    # Guests owe nothing here, and say as much as they like: what is remembered of them must not grow with it.
-    guest = envelope.lane.startswith(GUEST)
-    if envelope.causationid and not guest:
-        key = f"{envelope.lane}:{envelope.causationid}"
-        if key not in answered:
-            answered |= {key}
     # As dataclasses.replace, which would call the constructor with every field: ten times slower, once per event.
     following = object.__new__(Session)
     state = following.__dict__
     state |= session.__dict__
     state["events"] = session.events + 1
     state["last_seq"] = fact.seq
-    if not guest:  # whose time is any text that fits
+    if not session.requested_at:
+        state["requested_at"] = envelope.time
+    # A guest's time is any text that fits. Guests owe nothing here, and say as much as they like: what is remembered of
+    # them must not grow with it.
+    if not envelope.lane.startswith(GUEST):
         state["updated_at"] = envelope.time
-    state["requested_at"] = session.requested_at or envelope.time
-    state["answered"] = answered
+        if envelope.causationid:
+            state["answered"] = session.answered.marked(f"{envelope.lane}:{envelope.causationid}")
     fold = _FOLDS.get(type(fact.event))
     if fold:
         state |= fold(session, fact.event, fact)
@@ -260,13 +257,13 @@ def _claimed(session: Session, event: TrainingClaimed, fact: Fact) -> Changes:
 
 
 def _windowed(session: Session, event: WindowRecorded, fact: Fact) -> Changes:
-    if event.segment != session.segment.number:
+    if event.segment != session.segments[-1].number:
         return {}
     return dict(windows=session.windows + 1, step=event.last, last_window=event, last_window_id=fact.id)
 
 
 def _evaluated(session: Session, event: ControlEvaluated, fact: Fact) -> Changes:
-    return dict(evaluations=(*session.evaluations, event))
+    return dict(evaluations=session.evaluations.grown(event))
 
 
 def _written(session: Session, event: CheckpointWritten, fact: Fact) -> Changes:
@@ -274,11 +271,11 @@ def _written(session: Session, event: CheckpointWritten, fact: Fact) -> Changes:
 
 
 def _with_checkpoint(session: Session, segment: int, step: int, **changes: Any) -> Changes:
-    kept = tuple(
-        replace(one, **changes) if (one.written.segment, one.written.step) == (segment, step) else one
+    kept = [
+        replace(one, **changes) if one.written.step == step and one.written.segment == segment else one
         for one in session.checkpoints
-    )
-    return dict(checkpoints=kept)
+    ]
+    return dict(checkpoints=tuple(kept))
 
 
 def _stored(session: Session, event: CheckpointStored, fact: Fact) -> Changes:
@@ -302,7 +299,7 @@ def _applied(session: Session, event: InterventionApplied, fact: Fact) -> Change
     if event.segment != session.segment.number:
         segments = (*segments, Segment(event.segment, event.step, event.changes, event.reproducible))
     moved = replace(session, segments=segments)
-    path = tuple(seen for seen in session.evaluations if moved.on_path(seen.segment, seen.step))
+    path = Trail([seen for seen in session.evaluations if moved.on_path(seen.segment, seen.step)])
     applied = (*session.applied, (fact.id, event))
     return dict(applied=applied, segments=segments, step=event.step, evaluations=path)
 

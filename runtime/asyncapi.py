@@ -13,9 +13,9 @@ from typing import Any
 
 import contracts
 from bus import keys, subjects
-from contracts.envelope import PREFIX
 from contracts.event import SPOKEN, Event, Unknown
 from contracts.keyring import KeyAdmitted
+from contracts.spelling import PREFIX
 from runtime import roster as agents
 from runtime import verbs
 from runtime.agent import Agent

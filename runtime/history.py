@@ -6,8 +6,9 @@ It is filled by `runtime.tail` alone; everybody else reads it and may wait for i
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any, Protocol, Self, TypeVar
 
 from contracts.envelope import Fact
@@ -25,23 +26,52 @@ class Derived(Protocol):
 D = TypeVar("D", bound=Derived)
 
 
+class States:
+    """The session after its first n events, for every n: some are kept, the others are folded again from those."""
+
+    EVERY = 64
+
+    def __init__(self, session: str, facts: Sequence[Fact]) -> None:
+        self._facts = facts
+        self._kept = [Session(session)]
+        self._size = 1
+        self.last = self._kept[0]
+
+    def advance(self, fact: Fact) -> None:
+        """Go on behind the last of the facts."""
+        self.last = advance(self.last, fact)
+        if self._size % self.EVERY == 0:
+            self._kept.append(self.last)
+        self._size += 1
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, n: int) -> Session:
+        place = range(self._size)[n]
+        if place == self._size - 1:
+            return self.last
+        begin = place // self.EVERY
+        return reduce(advance, self._facts[begin * self.EVERY : place], self._kept[begin])
+
+
 class History:
     """Facts of one session in order; `states[n]` is the session after its first n events."""
 
     def __init__(self, session: str) -> None:
         self.id = session
         self.facts: list[Fact] = []
-        self.states: list[Session] = [Session(session)]
+        self.states = States(session, self.facts)
         self.said: dict[tuple[str, str], Fact] = {}
         """Facts by lane and id: a guest may say an id that another lane uses too."""
-        self._answers: Counter[tuple[str, str | None]] = Counter()
+        self._answers: dict[tuple[str, str | None], int] = defaultdict(int)
         self._derived: dict[type[Any], tuple[int, Any]] = {}
         self._grown = asyncio.Event()
 
     @property
     def state(self) -> Session:
         """The session as it is now."""
-        return self.states[-1]
+        return self.states.last
 
     @property
     def size(self) -> int:
@@ -52,15 +82,16 @@ class History:
         """Take in newly admitted facts and wake whoever waits for them."""
         for fact in facts:
             self.facts.append(fact)
-            self.said[fact.lane, fact.id] = fact
-            self._answers[fact.lane, fact.envelope.causationid] += 1
-            self.states.append(advance(self.states[-1], fact))
+            envelope = fact.envelope
+            self.said[envelope.lane, envelope.id] = fact
+            self._answers[envelope.lane, envelope.causationid] += 1
+            self.states.advance(fact)
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
     def answers(self, lane: str, cause: str) -> int:
         """How many events a lane holds because of a cause."""
-        return self._answers[lane, cause]
+        return self._answers.get((lane, cause), 0)
 
     async def grown(self, beyond: int) -> None:
         """Return once more than `beyond` events are here."""

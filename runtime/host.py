@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Refused
 from contracts.keyring import ROOT, keyring_session
-from runtime import deployment, leftovers, process, roster
+from runtime import cycles, deployment, leftovers, process, roster
 from runtime.broker import Broker, broker, end_orphan_of
 from runtime.crew import Crew, wake_subjects
 from runtime.guests import Guests
@@ -46,8 +45,7 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     roster.here(settings.without)
     home = Home(settings.home)
     home.prepare()
-    # Facts live as long as their session and hold no cycles: looking at them again and again would halve the fold.
-    gc.set_threshold(50_000, 50, 100)
+    cycles.seldom()
     _refuse_second_host(home)
     lock = await _locked(home)
     try:

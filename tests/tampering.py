@@ -315,7 +315,7 @@ class Tamperer:
     def record_subject(self) -> Mutation:
         def change(records: list[Stored], k: int) -> list[Stored]:
             other = self._rng.choice([self.target.log[0].subject, records[k].subject + "x", "swarm.ev.00.x.y.z_z"])
-            return self._put(records, k, replace(records[k], subject=other))
+            return self._put(records, k, records[k]._replace(subject=other))
 
         return self._in_log(change)
 
@@ -331,7 +331,7 @@ class Tamperer:
             }
             said = orjson.dumps(body)
             headers = self._rng.choice([{}, {HEADER: new_signer("x").sign(said)}])
-            later = [replace(one, seq=one.seq + 1) for one in records[k + 1 :]]
+            later = [one._replace(seq=one.seq + 1) for one in records[k + 1 :]]
             return [*records[: k + 1], Stored(records[k].seq + 1, records[k].subject, said, headers), *later]
 
         return self._in_log(change)
@@ -446,23 +446,23 @@ class Tamperer:
     def _flipped(self, records: list[Stored], k: int) -> list[Stored]:
         body = bytearray(records[k].body)
         body[self._rng.randrange(len(body))] ^= 1 << self._rng.randrange(8)
-        return self._put(records, k, replace(records[k], body=bytes(body)))
+        return self._put(records, k, records[k]._replace(body=bytes(body)))
 
     def _duplicated(self, records: list[Stored], k: int) -> list[Stored]:
-        later = [replace(one, seq=one.seq + 1) for one in records[k + 1 :]]
-        return [*records[: k + 1], replace(records[k], seq=records[k].seq + 1), *later]
+        later = [one._replace(seq=one.seq + 1) for one in records[k + 1 :]]
+        return [*records[: k + 1], records[k]._replace(seq=records[k].seq + 1), *later]
 
     def _swapped(self, records: list[Stored], k: int) -> list[Stored]:
         other = self._rng.randrange(len(records))
         a, b = records[k], records[other]
-        return self._put(self._put(records, k, replace(b, seq=a.seq)), other, replace(a, seq=b.seq))
+        return self._put(self._put(records, k, b._replace(seq=a.seq)), other, a._replace(seq=b.seq))
 
     def _renumbered(self, records: list[Stored], k: int) -> list[Stored]:
         by = self._rng.choice([1, 2, 1000])
         if self._rng.random() < 0.5 or k == len(records) - 1:
-            return [*records[:k], *(replace(one, seq=one.seq + by) for one in records[k:])]
+            return [*records[:k], *(one._replace(seq=one.seq + by) for one in records[k:])]
         room = records[k + 1].seq - records[k].seq
-        return self._put(records, k, replace(records[k], seq=records[k].seq + min(by, room - 1)))
+        return self._put(records, k, records[k]._replace(seq=records[k].seq + min(by, room - 1)))
 
     def _signed_otherwise(self, records: list[Stored], k: int) -> list[Stored]:
         signed = [n for n in range(len(records)) if records[n].headers]
@@ -479,7 +479,7 @@ class Tamperer:
             {HEADER: f"{named}:{own.split(':')[1][:-1]}{'BCD'[self._rng.randrange(3)]}"},
             {HEADER: new_signer("stranger").sign(records[k].body)},
         ])  # fmt: skip
-        return self._put(records, k, replace(records[k], headers=headers))
+        return self._put(records, k, records[k]._replace(headers=headers))
 
     def _rechained(self, records: Sequence[Stored], k: int, signer: Callable[[str], Signer] | None) -> list[Stored]:
         made, prev, lane = list(records[:k]), "", orjson.loads(records[k].body)["lane"]
@@ -491,7 +491,7 @@ class Tamperer:
             body = body | ({"time": "2027-01-01T00:00:00.000000Z"} if n == k else {"prev": prev})
             said = orjson.dumps(body)
             headers = {HEADER: signer(lane).sign(said)} if signer and one.headers else one.headers
-            made.append(replace(one, body=said, headers=headers))
+            made.append(one._replace(body=said, headers=headers))
             prev = sha256(said)
         return made
 

@@ -24,7 +24,7 @@ def unanswered(session: Session, facts: Sequence[Fact], guests: Iterable[Key]) -
 
 
 def _last_heard(guest: Key, facts: Sequence[Fact]) -> Fact | None:
-    for fact in reversed(facts):
+    for fact in facts[::-1]:
         if fact.name in guest.hears and fact.lane != guest.role and _means_something(fact):
             return fact
     return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from bus.port import Stored
 from contracts.session import Session
@@ -77,4 +76,4 @@ def numbered(records: Sequence[Stored], size: int, ring: Sequence[Stored]) -> It
     yield from records[:size]
     last = max((one.seq for one in (*records[:size], *ring)), default=0)
     for n, one in enumerate(records[size:], 1):
-        yield replace(one, seq=last + n)
+        yield one._replace(seq=last + n)

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from runtime import cycles
 from runtime.cli.call import remember, shared
 from runtime.cli.lazy import LazyGroup
 from runtime.cli.outcome import conclude
@@ -72,6 +73,7 @@ def swarm(**shared_options: Any) -> None:
 
 def main() -> None:
     """The entry point."""
+    cycles.seldom()
     swarm.main()
 
 

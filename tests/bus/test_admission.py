@@ -19,7 +19,7 @@ from bus.port import Record, Stored
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
 from contracts.errors import NewerThanCode, NotVerified
-from contracts.event import Event, Unknown
+from contracts.event import Event, Exact, Unknown
 from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated, fingerprint, keyring_session
 from contracts.ledger import SessionSealed
@@ -34,6 +34,12 @@ class ThingSaid(Event, wire="thing.said"):
     """A fact for these tests."""
 
     text: str
+
+
+class MeasuredExactly(Event, wire="thing.measured"):
+    """A float whose bits matter."""
+
+    value: Exact
 
 
 class Deployment:
@@ -283,6 +289,13 @@ def test_a_signed_payload_that_breaks_its_schema_is_admitted_and_never_folded(sw
     (fact,) = swarm.store(altered(record, lambda body: body.update(data={"text": 7}), swarm.signers["trainer"]))
     assert fact.event == Unknown(name="thing.said", data={"text": 7})
     assert len(swarm.say("trainer", said())) == 1
+
+
+def test_a_float_that_no_float_can_hold_breaks_its_schema_and_nothing_else(swarm: Deployment) -> None:
+    (record,) = swarm.records("trainer", MeasuredExactly(value=1.5))
+    large = altered(record, lambda body: body.update(data={"value": "0x1p+99999"}), swarm.signers["trainer"])
+    (fact,) = swarm.store(large)
+    assert fact.event == Unknown(name="thing.measured", data={"value": "0x1p+99999"})
 
 
 def test_a_word_from_another_roles_mouth_is_kept_and_never_believed(swarm: Deployment) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bus.port import Stored
 from bus.tree import (
     EMPTY,
+    Rows,
     Tree,
     consistency_proof,
     headers_digest,
@@ -121,6 +122,24 @@ def test_a_growing_tree_agrees_with_one_built_at_once(size: int) -> None:
     for n in range(size):
         tree.append(str(n).encode())
     assert tree.root() == root_of([leaf_hash(str(n).encode()) for n in range(size)])
+
+
+@given(st.integers(0, 200))
+def test_rows_have_the_root_of_every_first_part(size: int) -> None:
+    hashes = [leaf_hash(str(n).encode()) for n in range(size)]
+    rows = Rows(b"".join(hashes))
+    assert rows.size == size
+    assert [rows.root(n) for n in range(size + 1)] == [root_of(hashes[:n]) for n in range(size + 1)]
+
+
+@pytest.mark.parametrize("sizes", [(0,), (7,), (Rows.RUN, 0), (Rows.RUN, 5), (2 * Rows.RUN, Rows.RUN, 700)])
+def test_rows_of_runs_joined_are_those_over_all_leaves(sizes: tuple[int, ...]) -> None:
+    hashes = [leaf_hash(str(n).encode()) for n in range(sum(sizes))]
+    parts = [b"".join(hashes[sum(sizes[:n]) : sum(sizes[: n + 1])]) for n in range(len(sizes))]
+    rows = Rows.joined([Rows(part, Rows.RUN_HEIGHT) for part in parts])
+    assert rows.size == len(hashes)
+    for size in {0, len(hashes) // 3, len(hashes)}:
+        assert rows.root(size) == root_of(hashes[:size])
 
 
 def test_a_copy_grows_on_its_own() -> None:

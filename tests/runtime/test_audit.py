@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,7 +95,7 @@ def test_a_body_that_is_changed_breaks_its_chain_or_signature(recorded: Recorded
     def change(records: list[Stored]) -> list[Stored]:
         body = records[2].body.replace(b'"first":0', b'"first":1')
         assert body != records[2].body
-        return [*records[:2], replace(records[2], body=body), *records[3:]]
+        return [*records[:2], records[2]._replace(body=body), *records[3:]]
 
     found = rewritten(recorded, recorded.trained(), change)
     assert found.verdict == "fail"
@@ -106,7 +105,7 @@ def test_a_body_that_is_changed_breaks_its_chain_or_signature(recorded: Recorded
 def test_records_that_change_places_are_noticed(recorded: RecordedHome):
     def change(records: list[Stored]) -> list[Stored]:
         a, b = records[-4], records[-3]
-        return [*records[:-4], replace(b, seq=a.seq), replace(a, seq=b.seq), *records[-2:]]
+        return [*records[:-4], b._replace(seq=a.seq), a._replace(seq=b.seq), *records[-2:]]
 
     assert rewritten(recorded, recorded.trained(), change).verdict == "fail"
 
@@ -116,7 +115,7 @@ def test_a_forged_signature_is_no_signature(recorded: RecordedHome):
 
     def change(records: list[Stored]) -> list[Stored]:
         forged = {HEADER: forger.sign(records[1].body)}
-        return [records[0], replace(records[1], headers=forged), *records[2:]]
+        return [records[0], records[1]._replace(headers=forged), *records[2:]]
 
     found = rewritten(recorded, recorded.trained(), change)
     assert found.divergences[0].what == "key"

@@ -1,0 +1,98 @@
+"""Values that grow by one and share what came before: a fold that keeps every version of them stays linear.
+
+Each version is immutable to whoever holds it. Only the newest version extends what is shared; an older one that grows,
+as when a fold branches, takes a copy along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from typing import Any, Self, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Trail(Sequence[T]):
+    """A tuple that `grown` makes longer without copying it."""
+
+    __slots__ = ("_row", "_size")
+
+    def __init__(self, row: list[T] | None = None) -> None:
+        """What is in the list now; the list belongs to the trail from here on."""
+        self._row = [] if row is None else row
+        self._size = len(self._row)
+
+    def grown(self, one: T) -> Trail[T]:
+        """One longer; this one stays as it is."""
+        row = self._row if len(self._row) == self._size else self._row[: self._size]
+        row.append(one)
+        return Trail(row)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[T]:
+        return islice(self._row, self._size)
+
+    def __reversed__(self) -> Iterator[T]:
+        return (self._row[at] for at in range(self._size - 1, -1, -1))
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[T, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> T | tuple[T, ...]:
+        place = range(self._size)[at]
+        return self._row[place] if isinstance(place, int) else tuple(self._row[one] for one in place)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Trail | tuple) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # what is in it need not be hashable
+
+    def __repr__(self) -> str:
+        return f"Trail({list(self)!r})"
+
+
+class Marks(AbstractSet[str]):
+    """A frozenset of words that `marked` makes larger without copying it."""
+
+    __slots__ = ("_order", "_size")
+
+    def __init__(self, order: dict[str, int] | None = None) -> None:
+        """The words, each with its place from 0; the dict belongs to the marks from here on."""
+        self._order = {} if order is None else order
+        self._size = len(self._order)
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Self:
+        """These words."""
+        return cls({word: at for at, word in enumerate(dict.fromkeys(words))})
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> Any:
+        return cls.of(it)
+
+    def marked(self, word: str) -> Marks:
+        """With one more; itself when the word is in it."""
+        if self._order.get(word, self._size) < self._size:
+            return self
+        order = self._order if len(self._order) == self._size else {one: at for at, one in enumerate(self)}
+        order[word] = self._size
+        return Marks(order)
+
+    def __contains__(self, word: Any) -> bool:
+        return self._order.get(word, self._size) < self._size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[str]:
+        return islice(self._order, self._size)
+
+    def __repr__(self) -> str:
+        return f"Marks({list(self)!r})"

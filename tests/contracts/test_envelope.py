@@ -1,0 +1,222 @@
+"""A body is read the same, whichever way it is read."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contracts import envelope, spelling
+from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
+from contracts.errors import SwarmError
+from contracts.event import pack
+from contracts.ids import ZERO
+from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
+from tests.contracts.make_goldens import GOLDENS, events, lines
+
+SHIPPED = [line for path in sorted(GOLDENS.glob("*.jsonl")) for _, line in lines(path.name.removesuffix(".jsonl"))]
+ODD = [
+    *(b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\n", b"\x00", b"\xff", b"\xed\xa0\x80", b"\xc3\xa9"),
+    *(b"0", b"-1", b"1e3", b"1.0", b"NaN", b"null", b"true", b'""', b"9" * 40, b"[" * 300, b'{"a":' * 300),
+    *(b"\\u0061", b"\\ud800"),
+]
+
+
+def verdict(read: Callable[[bytes], Any], body: bytes) -> str:
+    """What comes of reading, as text: NaN is not equal to itself."""
+    try:
+        return repr(read(body))
+    except SwarmError as error:
+        return f"{type(error).__name__} {error.path}: {error.message}"
+
+
+def the_long_way(body: bytes) -> Any:
+    """Without the short way for what is spelled as we spell it."""
+    return envelope._read_known(body) or envelope._read_slowly(body)
+
+
+def window(**more: Any) -> bytes:
+    said = WindowRecorded(
+        segment=1,
+        first=0,
+        last=2,
+        losses=pack(b"\x00\x00\x80\x3f" * 2),
+        gradient_norm=float("nan"),
+        learning_rate=0.5,
+        index_digest="i",
+        weights_digest=ZERO,
+        finite=True,
+        layer_names=["a"],
+        layer_figures="",
+    )
+    place = {"session": "00-" + "a" * 26, "lane": "trainer", "laneseq": 7, "prev": ZERO, "source": "/s", "time": "t"}
+    return envelope.write(said, **{"id": "one", "cause": "c", "epoch": 1, **place, **more})
+
+
+class Changes:
+    """Draws changed bodies."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._kinds = (self.flipped, self.cut, self.inserted, self.replaced, self.repeated, self.spelled, self.edited)
+
+    def of(self, body: bytes) -> bytes:
+        for _ in range(self._rng.choice([1, 1, 1, 2])):
+            body = self._rng.choice(self._kinds)(body)
+        return body
+
+    def flipped(self, body: bytes) -> bytes:
+        changed = bytearray(body or b"x")
+        changed[self._rng.randrange(len(changed))] ^= 1 << self._rng.randrange(8)
+        return bytes(changed)
+
+    def cut(self, body: bytes) -> bytes:
+        place = self._rng.randrange(len(body) + 1)
+        return body[:place] + body[place + self._rng.choice([1, 2, 9, 40]) :]
+
+    def inserted(self, body: bytes) -> bytes:
+        place = self._rng.choice([0, len(body), self._rng.randrange(len(body) + 1)])
+        return body[:place] + self._rng.choice(ODD) + body[place:]
+
+    def replaced(self, body: bytes) -> bytes:
+        """One value, where a value stands."""
+        places = [n for n in range(len(body)) if body[n : n + 1] == b":"]
+        if not places:
+            return body
+        begin = self._rng.choice(places) + 1
+        end = min(n for n in (*(body.find(mark, begin) for mark in (b",", b"}")), len(body)) if n >= 0)
+        return body[:begin] + self._rng.choice(ODD) + body[end:]
+
+    def repeated(self, body: bytes) -> bytes:
+        """A member twice, as it is or with another value, in the envelope or in the data."""
+        members = body.split(b",")
+        one = self._rng.choice(members)
+        again = one if self._rng.random() < 0.5 else one.partition(b":")[0] + b":" + self._rng.choice(ODD)
+        members.insert(self._rng.randrange(len(members) + 1), again.lstrip(b"{"))
+        return b",".join(members)
+
+    def spelled(self, body: bytes) -> bytes:
+        """The same said otherwise: blanks, another order, escapes."""
+        try:
+            said = json.loads(body)
+            names = self._rng.sample(sorted(said), len(said))
+            again = json.dumps({name: said[name] for name in names}, ensure_ascii=self._rng.random() < 0.5)
+            return again.encode()
+        except (ValueError, TypeError, RecursionError):
+            return body
+
+    def edited(self, body: bytes) -> bytes:
+        """An attribute of the envelope left out, added, or of another kind."""
+        try:
+            said = json.loads(body)
+            name = self._rng.choice([*said, "extra", "causationid", "step"])
+            value = self._rng.choice([None, 0, -7, 2**70, 1.5, "", "a" * 70, "b" * 201, "é", ["x"], {}, ...])
+            changed = {one: content for one, content in said.items() if one != name}
+            changed |= {} if value is ... else {name: value}
+            return json.dumps(changed, separators=(",", ":"), ensure_ascii=False).encode()
+        except (ValueError, TypeError, RecursionError, AttributeError):
+            return body
+
+
+def test_every_body_ever_shipped_is_read_the_same_both_ways() -> None:
+    events()
+    for body in (*SHIPPED, window(), window(epoch=None, step=-3)):
+        assert verdict(envelope.read, body) == verdict(the_long_way, body)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_changed_body_is_read_or_refused_the_same_both_ways(seed: int) -> None:
+    events()
+    changes, bodies = Changes(seed), [*SHIPPED, *[window()] * 20]
+    for body in (changes.of(random.Random(n).choice(bodies)) for n in range(3000)):
+        assert verdict(envelope.read, body) == verdict(the_long_way, body), body
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"laneseq":7', b'"laneseq":07'),
+        (b'"laneseq":7', b'"laneseq":0'),
+        (b'"laneseq":7', b'"laneseq":-7'),
+        (b'"laneseq":7', b'"laneseq":7.0'),
+        (b'"laneseq":7', b'"laneseq":' + b"7" * 30),
+        (b'"epoch":1', b'"epoch":null'),
+        (b'"epoch":1', b'"epoch":-0'),
+        (b'"epoch":1', b'"epoch":true'),
+        (b'"id":"one"', b'"id":""'),
+        (b'"id":"one"', b'"id":"' + b"x" * 65 + b'"'),
+        (b'"id":"one"', b'"id":"a\\u0062"'),
+        (b'"id":"one"', b'"id":"one","id":"two"'),
+        (b'"id":"one"', b'"id":"\xff"'),
+        (b'"id":"one"', b'"id":"\xc3\xa9"'),
+        (b'"id":"one"', b'"id": "one"'),
+        (b'"segment":1', b'"segment":1,"segment":2'),
+        (b'"segment":1', b'"segment":1,"more":2'),
+        (b'"segment":1', b'"segment":' + b"1" * 5000),
+        (b'"segment":1,', b""),
+        (b'"gradient_norm":"nan"', b'"gradient_norm":NaN'),
+        (b'"gradient_norm":"nan"', b'"gradient_norm":"0x1p+99999"'),
+        (b'"data":{', b'"data": {'),
+        (b'"data":{', b'"data":{},"data":{'),
+        (b"}}", b"}} "),
+        (b"}}", b"},"),
+        (b"}}", b'},"step":3}'),
+        (b"}}", b"}]"),
+        (b"window.recorded/1", b"window.recorded/2"),
+        (b"window.recorded/1", b"window.recorded/01"),
+        (b".trainer.window", b".validator.window"),
+    ],
+)
+def test_what_is_almost_as_we_write_it_is_read_or_refused_the_same_both_ways(change: tuple[bytes, bytes]) -> None:
+    before, after = change
+    body = window().replace(before, after)
+    assert body != window()
+    assert verdict(envelope.read, body) == verdict(the_long_way, body)
+
+
+def test_what_we_write_takes_the_short_way() -> None:
+    assert envelope._read_written(window()) is not None
+    read, event = envelope.read(window())
+    assert (read.id, read.laneseq, read.epoch, read.step) == ("one", 7, 1, None)
+    assert read.data is event
+
+
+def said_by_pattern(body: bytes) -> bool:
+    """Whether the pattern of its event takes the body."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return False
+    head = spelling.HEAD.match(text)
+    stretches = spelling.stretches(head[2], head[4], head[7]) if head else None
+    pattern = spelling.body(stretches.known) if stretches else None
+    return pattern is not None and pattern.fullmatch(text) is not None
+
+
+def test_what_a_long_session_is_made_of_has_a_pattern_that_takes_what_we_write() -> None:
+    for kind in (WindowRecorded, ControlEvaluated, CheckpointWritten, CheckpointStored, CheckpointPruned):
+        for version, line in lines(kind.wire):
+            assert version != kind.version() or said_by_pattern(line), kind
+    assert said_by_pattern(window(step=3))
+    assert said_by_pattern(window(lane="validator"))
+    assert not said_by_pattern(window().replace(b"window.recorded", b"window.unheard"))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_pattern_takes_no_data_that_the_schema_refuses(seed: int) -> None:
+    events()
+    changes, taken = Changes(seed), 0
+    for n in range(6000):
+        rng = random.Random(n)
+        body = rng.choice([*SHIPPED, *[window()] * 40])
+        place = rng.randrange(body.index(b'"data":') + 7, len(body))
+        changed = body[:place] + changes.of(body[place:])
+        if said_by_pattern(changed):
+            taken += changed != body
+            read, event = envelope._read_written(changed) or (None, None)
+            assert read is not None, changed
+            assert event is not None, changed
+    assert taken > 50, "changes that stay within the schema must be among them"
