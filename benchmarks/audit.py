@@ -35,7 +35,10 @@ from contracts.event import pack, unpack
 from contracts.trainer import WindowRecorded
 from runtime import audit
 from runtime.archive import Archive
-from runtime.audit.repeated import Asked, Material, Repeated, repeat
+from runtime.audit.docket import Asked
+from runtime.audit.judged import Repeated
+from runtime.audit.material import Material
+from runtime.audit.repeated import repeat
 from runtime.children import Children
 from runtime.home import Home
 

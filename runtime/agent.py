@@ -39,11 +39,16 @@ class Say(Protocol[Spoken_contra]):
     """How a course speaks: all events of one call are stored at once or none; returns when they are stored."""
 
     async def __call__(
-        self, *events: Spoken_contra | Callable[[], Spoken_contra], epoch: int | None = None
+        self,
+        *events: Spoken_contra | Callable[[], Spoken_contra],
+        epoch: int | None = None,
+        cause: str | None = None,
     ) -> tuple[Fact, ...]:
         """Append the events as one batch, under a claim if one is given, and wait until they are in the fold.
 
-        One that holds a signature is given as what makes it, for it is made again when keys change meanwhile.
+        They are caused by what woke the course, or by the event named. What several instances of a role say of one
+        cause is told apart by its number alone: one of several looks at what comes back. An event that holds a
+        signature is given as what makes it, for it is made again when keys change meanwhile.
         """
         ...
 

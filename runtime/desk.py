@@ -56,6 +56,7 @@ class Desk:
             "search": self._search,
             "trial": self._trial,
             "export": self._export,
+            "audit": self._audit,
             "cancel": self._cancel,
             "pause": self._pause,
             "resume": self._resume,
@@ -196,6 +197,14 @@ class Desk:
             "dataset": state.dataset.root,
         }
         return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
+
+    async def _audit(self, body: Body) -> Body:
+        history = self._history(body)
+        from runtime.audit.requested import genesis
+
+        asked, asked_by = genesis(body, history), str(body.get("asked_by") or "client")
+        session = await self.submit(asked, "audit", asked_by=asked_by, parent=history.id)
+        return {"session": session, "of": history.id, "seed": asked["seed"]}
 
     async def _cancel(self, body: Body) -> Body:
         reason = str(body.get("reason") or "")

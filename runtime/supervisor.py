@@ -204,16 +204,22 @@ class Supervisor:
             await self._say(case, answer, answer=handler.name)
 
     def _voice(self, case: Case) -> Any:
-        async def say(*events: Saying, epoch: int | None = None) -> tuple[Fact, ...]:
-            return await self._say(case, events, epoch)
+        async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:
+            return await self._say(case, events, epoch, cause=cause)
 
         return say
 
     def _say(
-        self, case: Case, events: Sequence[Saying], epoch: int | None = None, *, answer: str = ""
+        self,
+        case: Case,
+        events: Sequence[Saying],
+        epoch: int | None = None,
+        *,
+        answer: str = "",
+        cause: str | None = None,
     ) -> Awaitable[tuple[Fact, ...]]:
         correlation = case.fact.envelope.correlationid or case.session.genesis_id
-        occasion = Occasion(case.fact.id, correlation, epoch, answer)
+        occasion = Occasion(cause or case.fact.id, correlation, epoch, answer)
         return self._scribe.say(case.history.id, events, occasion)
 
     async def _give_up(self, handler: Handler, case: Case, error: Exception) -> None:

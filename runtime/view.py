@@ -16,7 +16,7 @@ from contracts.event import Event, Unknown
 from contracts.hyperparameter_specialist import SearchFailed
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.session import ENDED, Session
-from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
+from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
 
 
 def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
         "sealed": session.sealed.root if session.sealed else None,
         "owed": [duty.name for duty in owed(session)],
         "problem": problem(session),
+        "verdict": session.outcome.verdict if isinstance(session.outcome, AuditCompleted) else None,
         "requested_at": session.requested_at,
     }
 
@@ -96,8 +97,9 @@ def problem(session: Session) -> dict[str, str] | None:
         return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
     if isinstance(outcome, TrainingCancelled):
         return {"code": "cancelled", "message": outcome.reason or "cancelled", "cure": ""}
-    if isinstance(outcome, SearchFailed):
-        return {"code": "search-failed", "message": outcome.message, "cure": outcome.cure}
+    if isinstance(outcome, SearchFailed | AuditFailed):
+        code = "search-failed" if isinstance(outcome, SearchFailed) else "audit-failed"
+        return {"code": code, "message": outcome.message, "cure": outcome.cure}
     if outcome is not None and outcome.wire == "dataset.rejected":
         problems = outcome.model_dump()["problems"]
         text = "; ".join(one.get("message", "") for one in problems)

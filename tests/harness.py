@@ -55,6 +55,25 @@ async def crew(
         await made.close()
 
 
+@asynccontextmanager
+async def beside(made: Crew, roles: Iterable[str], name: str, home: Path | None = None) -> AsyncIterator[Crew]:
+    """Agents of these roles in what might be a process of its own, with the keys of the same deployment."""
+    place, root = Home(home) if home else made.home, made.tail.admission.root
+    own = Crew(made.bus, place, made.settings, made.keys, instance=name, root=root, keep_copies=False)
+    own.tail.keyring = made.tail.keyring
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await own.follow(tasks)
+            own.employ(tasks, roster.load_all(roles))
+            await own.ready()
+            yield own
+            raise _DoneError
+    except* _DoneError:
+        pass
+    finally:
+        await own.close()
+
+
 async def until_ended(made: Crew, session: str, seconds: float = 60.0) -> Session:
     """The session once it is sealed."""
     history = made.tail.history(session)

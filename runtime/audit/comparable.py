@@ -17,7 +17,14 @@ from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
 from contracts.errors import NotFound, NotVerified
 from contracts.session import Session
-from contracts.trainer import InterventionApplied, TrainingCompleted
+from contracts.trainer import (
+    CheckpointWritten,
+    ControlEvaluated,
+    InterventionApplied,
+    TrainingClaimed,
+    TrainingCompleted,
+    WindowRecorded,
+)
 from runtime import engine
 from runtime.audit.spans import claims
 from runtime.audit.verdict import Divergence
@@ -73,6 +80,7 @@ def initial(session: Session, blobs: DirectoryBlobs) -> str:
 def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
     """Everything in the trainer's lane that does not follow from what others said, or from itself."""
     facts = list(facts)
+    yield from _unclaimed(facts)
     yield from _claims(facts, session, resolved)
     proposals, number = dict(session.proposals), 1
     for fact in facts:
@@ -84,6 +92,16 @@ def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str,
                 yield Divergence(fact.position, fact.seq, fact.name, against)
         elif isinstance(event, TrainingCompleted) and event.values != _last_values(session):
             yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
+
+
+def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
+    """The first thing computed, if nobody had claimed the session by then: nothing says with which numbers."""
+    for fact in facts:
+        if isinstance(fact.event, TrainingClaimed):
+            return
+        if isinstance(fact.event, WindowRecorded | ControlEvaluated | CheckpointWritten):
+            yield Divergence(fact.position, fact.seq, fact.name, "it was recorded before anybody claimed the session")
+            return
 
 
 def _last_values(session: Session) -> dict[str, float]:

@@ -7,7 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from contracts.errors import InvalidInput, NotVerified, Refused
-from runtime.audit.repeated import Asked, Bench, Material, sentence
+from runtime.audit.bench import Bench
+from runtime.audit.docket import Asked
+from runtime.audit.judged import sentence
+from runtime.audit.material import Material
 from runtime.audit.spans import course, nearest
 from runtime.children import Children
 
@@ -30,8 +33,8 @@ async def rebuilt(material: Material, step: int, out: Path, children: Children, 
         bench = Bench(material, Asked("full", trust_code=trust_code), children, Path(folder), lambda _: None)
         if differing := await bench.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
-        args = bench.arguments(span) | {"step": step, "out": str(out), "session": history.id}
-        found = await bench.job("runtime.audit.stepwise:rebuild", args)
+        args = material.arguments(span, bench.folder) | {"step": step, "out": str(out), "session": history.id}
+        found = await bench.jobs.run("runtime.audit.stepwise:rebuild", args)
     if found["divergence"]:
         message = f"the log does not lead to step {step}: {sentence(found['divergence'])}."
         raise NotVerified(message, cure=f"Find the place: swarm audit {history.id} --mode bisect")

@@ -46,8 +46,8 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; exact floats as text."""
-        data = self.event.model_dump(mode="json")
-        return {"name": self.event.wire, "first": self.first, "last": self.last, "place": self.position, "data": data}
+        where = {"name": self.event.wire, "first": self.first, "last": self.last, "place": self.position}
+        return where | {"seq": self.seq, "data": self.event.model_dump(mode="json")}
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ class Span:
     records: tuple[Record, ...]
     evaluations: tuple[tuple[int, float], ...]
     """The control metric on the line up to `begins`: what best and patience stand on there."""
-    outcome: TrainingCompleted | None
-    """What the session says of its end, when the span holds it."""
+    outcome: Fact | None
+    """What the session says of its completion, when the span holds it."""
+    after: tuple[int, int]
+    """Place and sequence of the first record behind the span, or of the session's completion; zeros without one."""
     whole: bool
     """Whether the line was carried out to its end: then nothing that the engine wants may be missing."""
 
@@ -83,7 +85,8 @@ class Span:
             "start": {"blob": start.blob, "state_root": start.state_root} if start else None,
             "records": [one.as_json() for one in self.records],
             "evaluations": [[step, value.hex()] for step, value in self.evaluations],
-            "outcome": self.outcome.model_dump(mode="json") if self.outcome else None,
+            "outcome": _ending(self.outcome) if self.outcome else None,
+            "after": {"place": self.after[0], "seq": self.after[1]},
             "whole": self.whole,
         }
 
@@ -98,7 +101,8 @@ class Course:
 
 def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> Course:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
-    records = _records(facts)
+    facts = list(facts)
+    records, completed = _records(facts), _completion(facts, session)
     lines = _lines(records, session.segments)
     cuts = [one for one in session.checkpoints if one.usable and has(one.written.blob)]
     spans: list[Span] = []
@@ -107,9 +111,9 @@ def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) 
         line = [one for one in records if one.era <= era and _on(one, session.segments[:era])]
         fresh = [one for one in line if one.era > after]
         seen |= {one.position for one in fresh}
-        last = era == lines[-1]
-        ended = session.outcome if last and isinstance(session.outcome, TrainingCompleted) else None
-        spans += _cut(line, fresh, _places(cuts, session.segments[:era]), era, ended, len(spans) + 1)
+        places = _places(cuts, session.segments[:era])
+        whole = era == lines[-1] and completed is not None
+        spans += _cut(line, fresh, places, era, len(spans) + 1, completed, whole=whole)
         after = era
     return Course(tuple(spans), tuple(one for one in records if one.position not in seen))
 
@@ -142,6 +146,20 @@ def _records(facts: Iterable[Fact]) -> list[Record]:
         elif isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten):
             found.append(Record(event, fact.position, fact.seq, era))
     return found
+
+
+def _completion(facts: Iterable[Fact], session: Session) -> Fact | None:
+    if not isinstance(session.outcome, TrainingCompleted):
+        return None
+    return next(fact for fact in facts if fact.id == session.outcome_id)
+
+
+def _position(record: Record) -> int:
+    return record.position
+
+
+def _ending(fact: Fact) -> dict[str, Any]:
+    return {"place": fact.position, "seq": fact.seq, "data": fact.event.model_dump(mode="json")}
 
 
 def _on(record: Record, segments: Sequence[Segment]) -> bool:
@@ -178,8 +196,10 @@ def _cut(
     fresh: Sequence[Record],
     places: Sequence[Checkpoint],
     era: int,
-    outcome: TrainingCompleted | None,
     number: int,
+    completed: Fact | None,
+    *,
+    whole: bool,
 ) -> list[Span]:
     if not fresh:
         return []
@@ -195,7 +215,9 @@ def _cut(
         inside = tuple(one for one in line if after < one.last <= ends)
         seen = [one.event for one in line if isinstance(one.event, ControlEvaluated) and one.last <= begins]
         values = {one.step: one.values.get(one.metric, float("nan")) for one in seen}
-        closing = outcome if at == len(starts) - 1 else None
+        closing = completed if whole and at == len(starts) - 1 else None
         known = tuple(sorted(values.items()))
-        made.append(Span(number + at, era, begins, ends, start, inside, known, closing, outcome is not None))
+        behind: Record | Fact | None = min((one for one in line if one.last > ends), key=_position, default=completed)
+        place = (behind.position, behind.seq) if behind else (0, 0)
+        made.append(Span(number + at, era, begins, ends, start, inside, known, closing, place, whole))
     return made

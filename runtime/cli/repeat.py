@@ -15,7 +15,9 @@ from runtime.cli.call import Call
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
-    from runtime.audit.repeated import Asked, Material, Repeated
+    from runtime.audit.docket import Asked
+    from runtime.audit.judged import Repeated
+    from runtime.audit.material import Material
 
 OPTIONS = (
     click.option(
@@ -46,7 +48,7 @@ def options(function: Any) -> Any:
 
 def repeated(call: Call, found: Verdict, root: str, mode: str, **given: Any) -> Repeated:
     """The verdict after spans were computed again."""
-    from runtime.audit.repeated import Asked
+    from runtime.audit.docket import Asked
 
     seed = given.pop("seed")
     workers = given.pop("workers") or 0
@@ -70,7 +72,7 @@ def repeated(call: Call, found: Verdict, root: str, mode: str, **given: Any) -> 
 def _of_home(call: Call, session: str, root: str) -> Material:
     from bus.blobs import DirectoryBlobs
     from runtime.archive import Archive
-    from runtime.audit.repeated import Material
+    from runtime.audit.material import Material
 
     home = call.home
     return Material(
