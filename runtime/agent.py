@@ -62,6 +62,8 @@ class Handler:
     says: tuple[type[Event], ...]
     case: str
     say: str
+    together: bool = False
+    """Whether every instance of the role runs it, not only the one that is woken."""
 
     @property
     def course(self) -> bool:
@@ -80,6 +82,12 @@ class Rhythm:
 def on(method: F) -> F:
     """Mark a method as a handler; what it hears and says is read from its annotations."""
     method.__handler__ = True  # type: ignore[attr-defined]
+    return method
+
+
+def together(method: F) -> F:
+    """Mark a handler, beside `on`, that every instance of the role runs, because they share the work out themselves."""
+    method.__together__ = True  # type: ignore[attr-defined]
     return method
 
 
@@ -147,7 +155,7 @@ def _wire(cls: type[Agent], name: str, method: Callable[..., Any]) -> Handler:
     say = next((p for p in parameters[1:] if get_origin(hints.get(p)) is Say), "")
     case = next((p for p in parameters[1:] if p != say), "")
     says = _events(get_args(hints[say])[0]) if say else _events(hints.get("return"))
-    return Handler(name, tuple(hears), tuple(says), case, say)
+    return Handler(name, tuple(hears), tuple(says), case, say, hasattr(method, "__together__"))
 
 
 def _events(hint: Any) -> tuple[type[Event], ...]:

@@ -180,11 +180,11 @@ def _resources(data: Data) -> str:
 
 
 def _planned(data: Data) -> str:
+    log = f"log of {data['session']} verified ({data['log'].get('verdict')})"
     if not data["machine"]:
-        return f"log of {data['session']} verified ({data['log']['verdict']}); nothing is to be computed again"
-    spans = f"{len(data['chosen'])} of {len(data['spans'])} spans"
+        return f"{log}; nothing is to be computed again"
     exports = f" and {len(data['exports'])} exports" if data["exports"] else ""
-    return f"log of {data['session']} verified ({data['log']['verdict']}); {spans}{exports} are to be computed again"
+    return f"{log}; {len(data['chosen'])} of {len(data['spans'])} spans{exports} are to be computed again"
 
 
 def _span(data: Data) -> str:
@@ -205,10 +205,9 @@ def _export_again(data: Data) -> str:
 
 def _audited(data: Data) -> str:
     found = data["found"]
-    computed = f", {found['spans_checked']} of {found['spans_total']} spans computed again"
-    spans = computed if data["mode"] != "log" else ""
-    first = f"; first: {found['first_divergence']['message']}" if found["first_divergence"] else ""
-    return f"audit of {data['session']}: {data['verdict'].upper()}, {found['events']} events{spans}{first}"
+    computed = f", {found['spans_checked']} of {found['spans_total']} spans computed again" if "seed" in found else ""
+    first = f"; first: {found['first_divergence']['message']}" if found.get("first_divergence") else ""
+    return f"audit of {data['session']} ({data['mode']}): {data['verdict'].upper()}{computed}{first}"
 
 
 _TELLERS: dict[str, Callable[[Data], str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ async def crew(
 @asynccontextmanager
 async def beside(made: Crew, roles: Iterable[str], name: str, home: Path | None = None) -> AsyncIterator[Crew]:
     """Agents of these roles in what might be a process of its own, with the keys of the same deployment."""
-    place, root = Home(home) if home else made.home, made.tail.admission.root
-    own = Crew(made.bus, place, made.settings, made.keys, instance=name, root=root, keep_copies=False)
+    options = replace(made.settings, home=home or made.settings.home)
+    own = Crew(made.bus, options, made.keys, instance=name, root=made.tail.admission.root, keep_copies=False)
     own.tail.keyring = made.tail.keyring
     try:
         async with asyncio.TaskGroup() as tasks:

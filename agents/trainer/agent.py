@@ -11,7 +11,7 @@ from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
 from contracts.operator import SessionRequested
 from contracts.trainer import TrainingResumed
-from runtime.agent import Agent, Say, on
+from runtime.agent import Agent, Say, on, together
 from runtime.ground import Case
 
 
@@ -42,8 +42,9 @@ class Trainer(Agent):
                 return
 
     @on
+    @together
     async def audit(self, asked: SessionRequested, case: Case, say: Say[Verdicts]) -> None:
-        """Take a part in an audit: spans that no other trainer computes, and the verdict once everything is said."""
+        """Take part in an audit: spans that no other trainer computes, and the verdict once everything is said."""
         if asked.kind != "audit" or case.now.outcome is not None:
             return
         # Late, because it brings numpy into the host, which most of its life has no use for it.

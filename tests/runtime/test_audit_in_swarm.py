@@ -15,12 +15,11 @@ import pytest
 
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
-from bus.port import Record
 from contracts.errors import InvalidInput, NotFound
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import AuditCompleted, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
-from runtime import audit
+from runtime import audit, presence
 from runtime.archive import Archive
 from runtime.audit.docket import Asked
 from runtime.children import Children
@@ -31,7 +30,14 @@ from tests.runtime.court import Court, audited
 from tests.runtime.liars import AT
 
 AUDITORS = ("trainer", "exporter", "ledger")
+SILENCE = 3.0
+"""Seconds after which a trainer that is not heard counts as gone; here they are heard more often than that."""
 TRAINING = (*AUDITORS, "data_manager", "checkpoint_keeper", "validator", "diagnostician", "resource_monitor")
+
+
+@pytest.fixture(autouse=True)
+def _heard_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "BEAT", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +62,13 @@ async def _told(court: Court) -> None:
 @pytest.fixture
 def bus(told: Court) -> MemoryBus:
     """A server that holds what the court has heard."""
-    made = MemoryBus()
-    store = made._stream("swarm.ev.00.>")
-    for one in told.stream:
-        store.add(Record(one.subject, one.body, one.headers))
-    return made
+    return MemoryBus(kept=told.stream)
 
 
 @pytest.fixture
 async def swarm(told: Court, bus: MemoryBus, tmp_path: Path) -> AsyncIterator[Crew]:
     """One host of the home that the court has written, or rather of a copy."""
-    async with crew(_copy(told, tmp_path), AUDITORS, bus=bus) as made:
+    async with crew(_copy(told, tmp_path), AUDITORS, bus=bus, takeover_after_seconds=SILENCE) as made:
         yield made
 
 
