@@ -149,8 +149,8 @@ def test_a_session_is_audited_while_the_swarm_is_up(up: Home, trained: dict[str,
 
 
 def test_an_audit_in_the_swarm_answers_as_one_without_and_goes_on_when_its_host_is_killed(up: Home):
-    session = up.ask("submit", str(up.request), "--set", "training.epochs=100")["session"]
-    up.ask("wait", session, "--timeout", "60")
+    session = up.ask("submit", str(up.request), "--set", "training.epochs=40")["session"]
+    up.ask("wait", session, "--timeout", "80")
     alone = up.ask("audit", session, "--mode", "full")
     auditing = up.start("audit", session, "--mode", "full", "--in-swarm", "--json")
     assert auditing.stderr is not None
