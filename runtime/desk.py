@@ -211,6 +211,9 @@ class Desk:
         return await self._wish(body, operator.CancelRequested(asked_by="client", reason=reason))
 
     async def _pause(self, body: Body) -> Body:
+        kind = self._history(body).state.kind
+        if kind not in ("training", "trial"):
+            raise Refused(f"only training can be paused, and this is of kind {kind!r}.", cure="End it: swarm cancel")
         return await self._wish(body, operator.PauseRequested(asked_by="client"))
 
     async def _resume(self, body: Body) -> Body:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from agents.trainer.course import Course, Sayings
 from agents.trainer.machine import Machine
@@ -11,6 +10,7 @@ from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
 from contracts.operator import SessionRequested
 from contracts.trainer import TrainingResumed
+from runtime import process
 from runtime.agent import Agent, Say, on, together
 from runtime.ground import Case
 
@@ -21,7 +21,7 @@ class Trainer(Agent):
     async def begin(self) -> None:
         """Have a zygote ready and its bits known by the time the first session asks for them."""
         self.machine = Machine(self.ground)
-        self.turns = asyncio.Semaphore(os.cpu_count() or 1)
+        self.turns = asyncio.Semaphore(process.cores())
         self.machine.warm()
 
     async def end(self) -> None:

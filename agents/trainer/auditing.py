@@ -111,7 +111,7 @@ class Auditing:
             planned = self._audit.planned
             if planned is None or not planned.machine:
                 return opened or {}
-            if opened is None or opened["cuts"] != planned.cuts:
+            if opened is None or opened.get("cuts") != planned.cuts:
                 opened = await self._open(planned.cuts)
         except (NotFound, NotVerified) as error:
             await self._decline([error.message])

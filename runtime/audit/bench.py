@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime import process
 from runtime.audit import comparable
 from runtime.audit.docket import Asked
 from runtime.audit.jobs import IDENTITY, SPAN, Jobs
@@ -86,5 +86,4 @@ class Bench:
 
 def places(machine: Mapping[str, Any]) -> int:
     """How many spans of such a session this machine computes at a time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(1, int(machine.get("threads", 1))))
+    return max(1, process.cores() // max(1, int(machine.get("threads", 1))))

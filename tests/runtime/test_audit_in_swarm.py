@@ -15,13 +15,15 @@ import pytest
 
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
-from contracts.errors import InvalidInput, NotFound
+from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import AuditCompleted, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
 from runtime import audit, presence
 from runtime.archive import Archive
 from runtime.audit.docket import Asked
+from runtime.bundle import verify_bundle
+from runtime.bundle.make import make
 from runtime.children import Children
 from runtime.crew import Crew
 from runtime.view import summary
@@ -125,7 +127,10 @@ async def test_what_was_audited_in_a_swarm_can_itself_be_audited(swarm: Crew, to
     own = await asked(swarm, told.told["a honest"], "spot", segments=1, seed=3)
     verdict, _ = await judged(swarm, own)
     assert (verdict.found["seed"], verdict.found["spans_checked"]) == (3, 1)
-    assert audit.log(Archive(swarm.home), own, DirectoryBlobs(swarm.home.blobs)).verdict == "pass"
+    archive, blobs = Archive(swarm.home), DirectoryBlobs(swarm.home.blobs)
+    assert audit.log(archive, own, blobs).verdict == "pass"
+    made = make(archive, own, blobs, swarm.home.root / "audit.zip")
+    assert verify_bundle.findings(made.path, swarm.tail.admission.root)["verdict"] == "pass"
     again, _ = await judged(swarm, await asked(swarm, own, "log"))
     assert again.verdict == "pass"
     assert "spans_checked" in again.found
@@ -203,6 +208,8 @@ async def test_a_child_that_is_killed_is_replaced(swarm: Crew, told: Court) -> N
 
 async def test_a_cancelled_audit_ends_without_a_verdict(swarm: Crew, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"])
+    with pytest.raises(Refused, match="only training can be paused"):
+        await swarm.desk.verbs["pause"]({"session": own})
     await swarm.desk.verbs["cancel"]({"session": own})
     state = await until_ended(swarm, own)
     assert isinstance(state.outcome, AuditFailed)
