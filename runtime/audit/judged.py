@@ -13,6 +13,8 @@ from runtime.audit.verdict import Divergence, Verdict
 RATES = (0.01, 0.05, 0.1, 0.25, 0.5)
 """Shares of bad spans for which the chance of finding one is said."""
 
+FAILS = "nothing was computed again: the log itself fails"
+
 Result = Mapping[str, Any]
 """What came out of a span: `steps`, `divergence` (as plain data, or None), and `problem` where nothing was computed."""
 

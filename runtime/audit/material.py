@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from bus import files, subjects
 from bus.blobs import DirectoryBlobs
+from contracts.errors import SwarmError
 from contracts.session import Session
+from contracts.trainer import TrainingClaimed
 from runtime.archive import Kept
 from runtime.audit import comparable
 from runtime.audit.spans import Span, plan_of
+
+_SEALED = ("threads", "device", "precision", "profile")
+_CLAIM = subjects.fact("00-session", "trainer", TrainingClaimed.wire).rpartition("00-session")[2]
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Material:
 
     def identity(self, *, whole: bool) -> dict[str, Any]:
         """What `runtime.audit.reexecute.identity` is given; unless the data are `whole` it resolves nothing."""
-        about = {name: self.machine[name] for name in ("device", "precision")}
+        about = {name: self.machine.get(name, default) for name, default in (("device", "cpu"), ("precision", "fp32"))}
         return about | {"plan": plan_of(self.session, 1) if whole else None} | self.data
 
     def arguments(self, span: Span, folder: Path) -> dict[str, Any]:
@@ -57,7 +64,22 @@ class Material:
         """The workloads to run, as jobs take them, and what stands in the way of computing anything."""
         workloads, reasons = comparable.code(self.session, self.home, self.blobs, trusted=trusted)
         _, absent = comparable.dataset(self.session, self.blobs)
+        unsaid = [name for name in _SEALED if self.session.claim and name not in self.machine]
+        reasons += [f"{name} of the claim, which does not say it" for name in unsaid]
         return workloads, [*reasons, *(one for one in (absent, comparable.initial(self.session, self.blobs)) if one)]
+
+
+def likely_machine(log: Path) -> dict[str, Any]:
+    """What a session's file says of the machine, before anything in it is verified: for whoever warms one up.
+
+    Nothing where it says nothing that makes sense.
+    """
+    with suppress(SwarmError, ValueError, KeyError, TypeError, AttributeError):
+        for stored in files.read(log):
+            if stored.subject.endswith(_CLAIM):
+                resolved = orjson.loads(stored.body)["data"]["resolved"]
+                return {"threads": int(resolved["threads"]), "device": str(resolved["device"])}
+    return {}
 
 
 def machine_of(session: Session) -> dict[str, Any]:
@@ -66,5 +88,5 @@ def machine_of(session: Session) -> dict[str, Any]:
     if claim is None:
         return {}
     resolved: Mapping[str, Any] = claim.resolved
-    sealed = {name: resolved[name] for name in ("threads", "device", "precision", "profile") if name in resolved}
+    sealed = {name: resolved[name] for name in _SEALED if name in resolved}
     return sealed | {"fingerprint": claim.fingerprint, "engine_bits": claim.engine_bits}

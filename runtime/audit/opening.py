@@ -14,10 +14,10 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from runtime import audit
-from runtime.archive import Archive, Kept
+from runtime.archive import Archive, Kept, Once
 from runtime.audit import comparable, exports
 from runtime.audit.docket import Asked, Docket, laid_out
-from runtime.audit.judged import judged, uncomputed
+from runtime.audit.judged import FAILS, judged, uncomputed
 from runtime.audit.material import Material
 from runtime.audit.reexecute import here
 from runtime.audit.running import steadily
@@ -38,10 +38,15 @@ def main(job: Job) -> Data:
     """
     seal.apply(**job.args["seal"])
     home, cited, cuts = Home(Path(job.args["home"])), job.args["cited"], job.args["cuts"]
-    archive, blobs, session = Archive(home, job.args["root"]), DirectoryBlobs(home.blobs), cited["session"]
-    log = steadily(lambda: audit.log(archive, session, blobs)) if cuts is None else None
+    blobs, session = DirectoryBlobs(home.blobs), cited["session"]
+
+    def look() -> tuple[Verdict, Archive]:
+        archive = Once(home, job.args["root"])
+        return audit.log(archive, session, blobs), archive
+
+    log, archive = steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
     if log is not None and log.verdict != "pass":
-        return {"log": uncomputed(log, cited["mode"], "nothing was computed again: the log itself fails").as_json()}
+        return {"log": uncomputed(log, cited["mode"], FAILS).as_json()}
     kept = archive.read(session)
     material = Material(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
     opened, docket = _opened(material, cited, cuts, _unsigned(kept, cited))

@@ -13,7 +13,7 @@ from typing import Any
 from runtime.audit import exports
 from runtime.audit.bench import Bench, Tell
 from runtime.audit.docket import Asked, laid_out
-from runtime.audit.judged import Exports, Repeated, Result, incomparable, judged, uncomputed
+from runtime.audit.judged import FAILS, Exports, Repeated, Result, incomparable, judged, uncomputed
 from runtime.audit.material import Material
 from runtime.audit.spans import Span
 from runtime.audit.verdict import Verdict
@@ -25,7 +25,7 @@ async def repeat(
 ) -> Repeated:
     """The verdict of a mode, after that of the mode `log`, which stands unless more is found."""
     if log.verdict != "pass":
-        return uncomputed(log, asked.mode, "nothing was computed again: the log itself fails")
+        return uncomputed(log, asked.mode, FAILS)
     material.work.mkdir(parents=True, exist_ok=True)
     if material.session.claim is None:
         docket, _ = laid_out(material, asked, None, material.blobs.has)

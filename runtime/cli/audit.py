@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import SwarmError
 from runtime.cli import repeat
 from runtime.cli.call import Call, command
 from runtime.cli.in_swarm import audited, refuse_own_options
+from runtime.cli.looking import looking
 from runtime.cli.named import complete
-from runtime.cli.reach import chosen, reader, up
 from runtime.cli.verdict import page
 from runtime.cli.wait import NEGATIVE
 
 if TYPE_CHECKING:
-    from runtime.audit import Verdict
+    pass
 
 
 def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -64,40 +62,7 @@ def audit(
     from runtime.audit.anchors import read_anchors
 
     notes = read_anchors(map(Path, anchors)) if anchors else None
-    found = _bundled(Path(session), root, notes) if Path(session).is_file() else _verdict(call, session, root, notes)
-    if mode != "log" and found.session:
-        found = repeat.repeated(call, found, root, mode, **again)
+    with looking(call, session, root, notes) as (look, likely):
+        found = look()[0] if mode == "log" else call.wait(repeat.repeated(call, look, likely, mode, **again))
     call.result(found.as_json(), lambda: page(found))
     return 0 if found.verdict == "pass" else NEGATIVE
-
-
-def _bundled(path: Path, root: str, notes: Sequence[str] | None) -> Verdict:
-    from runtime import audit as audits
-
-    return audits.bundle(path.absolute(), root=root, anchors=notes)
-
-
-def _verdict(call: Call, name: str, root: str, notes: Sequence[str] | None) -> Verdict:
-    from bus.blobs import DirectoryBlobs
-    from runtime import audit as audits
-    from runtime.archive import Archive
-    from runtime.audit.running import steadily
-
-    session = chosen(call, name, Archive(call.home))
-    running = call.home.host() is not None and up(call)
-
-    def look() -> Verdict:
-        at_least, blobs = call.wait(_held(call, session)) if running else 0, DirectoryBlobs(call.home.blobs)
-        return audits.log(Archive(call.home, root), session, blobs, at_least=at_least, anchors=notes)
-
-    return steadily(look) if running else look()
-
-
-async def _held(call: Call, session: str) -> int:
-    """How many events the running swarm says there are; 0 when it cannot say."""
-    try:
-        async with reader(call) as found:
-            return int((await found.session(session))["events"])
-    except SwarmError as error:
-        call.note(f"The swarm was not asked how long the session is: {error.message}")
-        return 0
