@@ -6,8 +6,14 @@
     spot_s                   a spot audit of 5 % of the spans (at least one)
     bisect_s                 from a false loss in the middle of the session to window, step and operators
     training_s, spans        what was trained: from the claim to completion, and into how many spans it falls
+    swarm_over_training      the same audit in the swarm that trained it, its trainer's children warm: from its genesis
+                             to its verdict, by the log
+    bundle_mb_1m             what `swarm bundle` writes of a session of a million steps, without rows and checkpoints
+    replay_s_1m              `swarm replay S --step N` of such a session, whole process
+    trace_row_s_1m, trace_step_s_1m   `swarm trace S` of one row and of one step, whole process
 
-Training is timed by the log: from `training.claimed` to `training.completed`. Audits start from nothing each time.
+The last four are measured on a session of 1M steps; with --quick on the short one, and scaled by its steps. Training
+is timed by the log: from `training.claimed` to `training.completed`. Audits start from nothing each time.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import statistics
 import struct
 import subprocess
@@ -34,13 +41,19 @@ from contracts.event import pack, unpack
 from contracts.trainer import WindowRecorded
 from runtime import audit
 from runtime.archive import Archive
-from runtime.audit.repeated import Asked, Material, Repeated, repeat
+from runtime.audit.docket import Asked
+from runtime.audit.judged import Repeated
+from runtime.audit.material import Material
+from runtime.audit.repeated import repeat
 from runtime.children import Children
 from runtime.home import Home
 
 SWARM = [sys.executable, "-m", "runtime.cli.main"]
 PROBED = 400
 """Epochs of the session by which the length of the measured one is chosen."""
+
+LONG = 1_000_000
+"""Steps of the session on which what grows with the log is measured."""
 
 
 def main() -> None:
@@ -49,12 +62,57 @@ def main() -> None:
     wanted = 15.0 if asked.quick else 66.0
     with tempfile.TemporaryDirectory(prefix="audit") as folder:
         home = Path(folder) / "home"
+        load = f"{os.getloadavg()[0]:.1f}"
         try:
             session, training = trained(home, Path(folder), wanted)
+            in_swarm = audited_in_swarm(home, session)
+            long = session if asked.quick else submitted(home, Path(folder), math.ceil(LONG / STEPS), **SMALL)
         finally:
             swarm(home, "down")
         figures = measured(home, session, training)
-        report(asked, figures, {"filesystem": filesystem(home), "wanted_s": str(wanted)})
+        figures |= {"swarm_over_training": in_swarm / training} | grown(home, long)
+        load += f" before, {os.getloadavg()[0]:.1f} after"
+        report(asked, figures, {"filesystem": filesystem(home), "wanted_s": str(wanted), "load": load})
+
+
+def grown(home: Path, session: str) -> dict[str, float]:
+    """What grows with the log, of a session of a million steps."""
+    history = Archive(Home(home)).read(session).history
+    scale = LONG / history.state.step
+    out = home / "long.zip"
+    done = swarm(home, "bundle", session, "-o", str(out), "--force")
+    if done.returncode:
+        raise SystemExit(f"no bundle: {done.stderr}")
+    middle = str(history.state.step // 2)
+    return {
+        "long_steps": history.state.step,
+        "long_events": history.size,
+        "bundle_mb_1m": out.stat().st_size / 1e6 * scale,
+        "replay_s_1m": timed(home, "replay", session, "--step", middle) * scale,
+        "trace_row_s_1m": timed(home, "trace", session, "--row", "train:7") * scale,
+        "trace_step_s_1m": timed(home, "trace", session, "--step", middle) * scale,
+    }
+
+
+def timed(home: Path, *words: str) -> float:
+    """Seconds of one command."""
+    began = time.perf_counter()
+    done = swarm(home, *words, "--json")
+    took = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"{words[0]} failed: {done.stdout[-500:]}{done.stderr[-500:]}")
+    return took
+
+
+def audited_in_swarm(home: Path, session: str) -> float:
+    """Seconds from the genesis of an audit in the swarm to its verdict, by the writers' clocks."""
+    done = swarm(home, "audit", session, "--mode", "full", "--in-swarm", "--json")
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["verdict"] != "pass":
+        raise SystemExit(f"the audit failed: {found}")
+    facts = Archive(Home(home)).read(found["audit"]).history.facts
+    times = {fact.name: datetime.fromisoformat(fact.envelope.time) for fact in reversed(facts)}
+    return (times["audit.completed"] - times["session.requested"]).total_seconds()
 
 
 def measured(home: Path, session: str, training: float) -> dict[str, float]:
@@ -87,7 +145,14 @@ def trained(home: Path, folder: Path, wanted: float) -> tuple[str, float]:
     return session, seconds_of(home, session)
 
 
-def submitted(home: Path, folder: Path, epochs: int) -> str:
+STEPS = 22.45
+"""Steps of one epoch: 1437 rows in batches of 64."""
+
+SMALL: dict[str, Any] = {"model": {"architecture": "linear"}, "validation": {"every_epochs": 1000}}
+"""Sections of a training that is as quick as can be, so that a million steps are soon made."""
+
+
+def submitted(home: Path, folder: Path, epochs: int, **sections: Any) -> str:
     """Train to the end; the session."""
     request = {
         "name": "audited",
@@ -98,7 +163,7 @@ def submitted(home: Path, folder: Path, epochs: int) -> str:
         "early_stopping": {"enabled": False},
         "diagnosis": {"auto_fix": False},
         "export": {"formats": []},
-    }
+    } | sections
     path = folder / f"{epochs}.json"
     path.write_text(json.dumps(request))
     done = swarm(home, "run", str(path), "--json")

@@ -35,6 +35,15 @@ class ExportRefused(Event, wire="export.refused"):
     cure: str = ""
 
 
+class ExportRepeated(Event, wire="export.repeated"):
+    """An exported file was made again for an audit: what of it is not as it was, or why it could not be made."""
+
+    export: str
+    filename: str
+    divergence: str = ""
+    problem: str = ""
+
+
 class ModelBenchmarked(Event, wire="model.benchmarked"):
     """Latency of an exported model in a child of its own."""
 

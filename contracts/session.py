@@ -40,6 +40,9 @@ from contracts.operator import (
 )
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.trainer import (
+    AuditCompleted,
+    AuditFailed,
+    AuditPlanned,
     BirthAudited,
     CheckpointWritten,
     ControlEvaluated,
@@ -47,6 +50,7 @@ from contracts.trainer import (
     InterventionApplied,
     InterventionDeclined,
     JudgementWaived,
+    SpanRepeated,
     TrainingCancelled,
     TrainingClaimed,
     TrainingCompleted,
@@ -128,6 +132,7 @@ class Session:
     trials: tuple[TrialStarted, ...] = ()
     finished_trials: tuple[TrialFinished, ...] = ()
     search: SearchCompleted | None = None
+    planned: AuditPlanned | None = None
     resources: ResourcesSummarised | None = None
     alerts: tuple[ResourcesAlerted, ...] = ()
     wishes: tuple[tuple[str, Event], ...] = ()
@@ -179,6 +184,9 @@ class Session:
     @property
     def total_steps(self) -> int | None:
         """Steps that the plan holds, once it is resolved."""
+        if self.planned:
+            chosen = set(self.planned.chosen)
+            return sum(one.ends - one.begins for one in self.planned.spans if one.number in chosen)
         return self.claim.resolved.get("steps_total") if self.claim else None
 
     @property
@@ -358,6 +366,8 @@ def _carrier(session: Session) -> dict[str, str]:
         return {"exporter": session.genesis_id}
     if session.kind == "proof":
         return {"diagnostician": session.genesis_id}
+    if session.kind == "audit":
+        return {"trainer": session.genesis_id}
     return {"data_manager": session.genesis_id, "trainer": session.dataset_id}
 
 
@@ -373,11 +383,13 @@ def _sealed(session: Session, event: SessionSealed, fact: Fact) -> Changes:
 
 
 def _final_state(session: Session) -> State:
-    if isinstance(session.outcome, TrainingCompleted | SearchCompleted | ModelExported | InterventionProven):
+    if isinstance(
+        session.outcome, TrainingCompleted | SearchCompleted | ModelExported | InterventionProven | AuditCompleted
+    ):
         return "completed"
     if isinstance(session.outcome, TrainingCancelled):
         return "cancelled"
-    wanted = isinstance(session.outcome, SearchFailed | ProofFailed) and any(
+    wanted = isinstance(session.outcome, SearchFailed | ProofFailed | AuditFailed) and any(
         isinstance(w, CancelRequested) for _, w in session.wishes
     )
     return "cancelled" if wanted else "failed"
@@ -423,6 +435,10 @@ _FOLDS: dict[type[Event], Fold] = {
     TrialFinished: lambda s, e, f: dict(finished_trials=(*s.finished_trials, e)),
     SearchCompleted: _searched,
     SearchFailed: _ended,
+    AuditPlanned: lambda s, e, f: dict(planned=s.planned or e),
+    SpanRepeated: lambda s, e, f: dict(step=s.step + e.steps),
+    AuditCompleted: _ended,
+    AuditFailed: _ended,
     ResourcesSummarised: lambda s, e, f: dict(resources=e),
     ResourcesAlerted: lambda s, e, f: dict(alerts=(*s.alerts, e)),
     HandlerFailed: _handler_failed,

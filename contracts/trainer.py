@@ -1,4 +1,4 @@
-"""What the trainer says: its claim, what each window of steps did, decisions applied, and how it ended.
+"""What the trainer says: its claim, what each window of steps did, decisions applied, how it ended, and of audits.
 
 Everything on which bits depend is exact. Wall-clock figures are kept out of windows, so that a resumed run's
 windows can be compared with the recorded ones byte for byte.
@@ -13,7 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from contracts.event import Event, Exact, Hex64, Packed, Payload, pack64, unpack64
+from contracts.event import Event, Exact, Hex64, Packed, Payload, Value, pack64, unpack64
+
+Mode = Literal["log", "spot", "full", "bisect"]
+"""How an audit looks at a session: at its log alone, at some spans, at all, or for the first that differs."""
 
 
 def _unchanged(old: Payload) -> Payload:
@@ -239,3 +242,82 @@ class TrainingCancelled(Event, wire="training.cancelled"):
     segment: int
     step: int
     reason: str = ""
+
+
+class SpanPlanned(Value):
+    """Steps of a session between two places at which its state was kept, to be computed again in one piece."""
+
+    number: int
+    segments: int
+    begins: int
+    ends: int
+
+
+class AuditPlanned(Event, wire="audit.planned"):
+    """The log of the session that an audit is about was verified as `log` says, and this is to be computed again.
+
+    `chosen` are numbers of spans, `cuts` the blobs at which spans begin, `broken` what is wrong without computing
+    anything, `exports` the files to be made again, `machine` whose bits are wanted; `ended` and `reached` are said of
+    the session.
+    """
+
+    session: str
+    mode: Mode
+    size: int
+    root: Hex64
+    log: dict[str, Any]
+    spans: list[SpanPlanned]
+    chosen: list[int]
+    cuts: list[Hex64]
+    broken: list[dict[str, Any]]
+    exports: list[dict[str, Any]]
+    machine: dict[str, Any]
+    ended: bool
+    reached: int
+
+
+class SpanTaken(Event, wire="span.taken"):
+    """A trainer computes this span, so that no other does; in place of an earlier one that fell silent, when named."""
+
+    span: int
+    worker: str
+    incarnation: str
+    instead_of: str | None = None
+
+
+class SpanRepeated(Event, wire="span.repeated"):
+    """A span was computed again under this fingerprint: with the recorded bits, or with the first that differ.
+
+    `located` says what a bisection found of the place; `problem` why nothing was computed.
+    """
+
+    span: int
+    steps: int
+    divergence: dict[str, Any] | None
+    located: dict[str, Any] | None
+    fingerprint: Hex64
+    problem: str = ""
+
+
+class AuditDeclined(Event, wire="audit.declined"):
+    """This trainer cannot compute the bits that an audit asks for, and leaves them to others: what differs here."""
+
+    worker: str
+    incarnation: str
+    differing: list[str]
+
+
+class AuditCompleted(Event, wire="audit.completed"):
+    """The verdict, and in `found` everything that an audit without a swarm answers with."""
+
+    session: str
+    mode: Mode
+    verdict: Literal["pass", "fail", "not-comparable"]
+    found: dict[str, Any]
+
+
+class AuditFailed(Event, wire="audit.failed"):
+    """An audit came to no verdict, and why."""
+
+    message: str
+    cure: str = ""

@@ -39,11 +39,16 @@ class Say(Protocol[Spoken_contra]):
     """How a course speaks: all events of one call are stored at once or none; returns when they are stored."""
 
     async def __call__(
-        self, *events: Spoken_contra | Callable[[], Spoken_contra], epoch: int | None = None
+        self,
+        *events: Spoken_contra | Callable[[], Spoken_contra],
+        epoch: int | None = None,
+        cause: str | None = None,
     ) -> tuple[Fact, ...]:
         """Append the events as one batch, under a claim if one is given, and wait until they are in the fold.
 
-        One that holds a signature is given as what makes it, for it is made again when keys change meanwhile.
+        They are caused by what woke the course, or by the event named. What several instances of a role say of one
+        cause is told apart by its number alone: one of several looks at what comes back. An event that holds a
+        signature is given as what makes it, for it is made again when keys change meanwhile.
         """
         ...
 
@@ -57,6 +62,8 @@ class Handler:
     says: tuple[type[Event], ...]
     case: str
     say: str
+    together: bool = False
+    """Whether every instance of the role runs it, not only the one that is woken."""
 
     @property
     def course(self) -> bool:
@@ -75,6 +82,12 @@ class Rhythm:
 def on(method: F) -> F:
     """Mark a method as a handler; what it hears and says is read from its annotations."""
     method.__handler__ = True  # type: ignore[attr-defined]
+    return method
+
+
+def together(method: F) -> F:
+    """Mark a handler, beside `on`, that every instance of the role runs, because they share the work out themselves."""
+    method.__together__ = True  # type: ignore[attr-defined]
     return method
 
 
@@ -142,7 +155,7 @@ def _wire(cls: type[Agent], name: str, method: Callable[..., Any]) -> Handler:
     say = next((p for p in parameters[1:] if get_origin(hints.get(p)) is Say), "")
     case = next((p for p in parameters[1:] if p != say), "")
     says = _events(get_args(hints[say])[0]) if say else _events(hints.get("return"))
-    return Handler(name, tuple(hears), tuple(says), case, say)
+    return Handler(name, tuple(hears), tuple(says), case, say, hasattr(method, "__together__"))
 
 
 def _events(hint: Any) -> tuple[type[Event], ...]:

@@ -119,6 +119,20 @@ class Archive:
             return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
 
 
+class Once(Archive):
+    """An archive for one look at a session: whatever is read of it is read once, however often it is asked for."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        super().__init__(home, root)
+        self._known: dict[str, Kept] = {}
+
+    def read(self, session: str) -> Kept:
+        """As `Archive.read`."""
+        if session not in self._known:
+            self._known[session] = super().read(session)
+        return self._known[session]
+
+
 def known(session: str, histories: Mapping[str, History], home: Home) -> History | None:
     """A session as it is in memory, else as its file has it: those that ended long ago are only there."""
     found = histories.get(session)

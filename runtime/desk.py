@@ -61,6 +61,7 @@ class Desk:
             "fork": partial(forks.fork, self),
             "prove": partial(forks.prove, self),
             "export": self._export,
+            "audit": self._audit,
             "cancel": self._cancel,
             "pause": self._pause,
             "resume": self._resume,
@@ -204,11 +205,22 @@ class Desk:
         }
         return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
 
+    async def _audit(self, body: Body) -> Body:
+        history = self.history(body)
+        from runtime.audit.requested import genesis
+
+        asked, asked_by = genesis(body, history), str(body.get("asked_by") or "client")
+        session = await self.submit(asked, "audit", asked_by=asked_by, parent=history.id)
+        return {"session": session, "of": history.id, "seed": asked["seed"]}
+
     async def _cancel(self, body: Body) -> Body:
         reason = str(body.get("reason") or "")
         return await self._wish(body, operator.CancelRequested(asked_by="client", reason=reason))
 
     async def _pause(self, body: Body) -> Body:
+        kind = self.history(body).state.kind
+        if kind not in ("training", "trial"):
+            raise Refused(f"only training can be paused, and this is of kind {kind!r}.", cure="End it: swarm cancel")
         return await self._wish(body, operator.PauseRequested(asked_by="client"))
 
     async def _resume(self, body: Body) -> Body:

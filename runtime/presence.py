@@ -68,6 +68,10 @@ class Presence:
             return 0.0
         return time.monotonic() - max(self._seen.get((role, instance), 0.0), self.connected_at)
 
+    def listening_seconds(self) -> float:
+        """For how long this process could have heard anybody."""
+        return time.monotonic() - self.connected_at
+
     def roster(self) -> list[tuple[str, str, float]]:
         """Every (role, instance, seconds since its last sign) heard of, this process's own included."""
         now = time.monotonic()

@@ -98,6 +98,11 @@ def close_all_descriptors_but(keep: Collection[int]) -> None:
                 os.close(descriptor)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def thread_count() -> int:
     """How many threads this process has, those of C libraries included; 1 where the system does not say."""
     return len(list(Path("/proc/self/task").iterdir())) if LINUX else 1

@@ -23,6 +23,7 @@ QUIET = frozenset(
         "diagnosis.reached",
         "ledger.checkpointed",
         "attempt.ended",
+        "span.taken",
     }
 )
 """What moves the bar, or is followed by an event that says more, is not worth a line of its own."""
@@ -138,6 +139,16 @@ def _trial(board: Board, data: Line) -> None:
     board.step += 1
 
 
+def _planned(board: Board, data: Line) -> None:
+    chosen = set(data["chosen"])
+    board.state = "auditing"
+    board.total = sum(one["ends"] - one["begins"] for one in data["spans"] if one["number"] in chosen)
+
+
+def _span(board: Board, data: Line) -> None:
+    board.step += data["steps"]
+
+
 _FOLDS: dict[str, Callable[[Board, Line], None]] = {
     "session.requested": _requested,
     "training.claimed": _claimed,
@@ -145,6 +156,8 @@ _FOLDS: dict[str, Callable[[Board, Line], None]] = {
     "control.evaluated": _evaluated,
     "intervention.applied": _applied,
     "trial.finished": _trial,
+    "audit.planned": _planned,
+    "span.repeated": _span,
     "training.paused": _state("paused"),
     "training.resumed": _state("training"),
     "training.completed": _state("finishing"),

@@ -202,6 +202,37 @@ def _resources(data: Data) -> str:
     )
 
 
+def _planned(data: Data) -> str:
+    log = f"log of {data['session']} verified ({data['log'].get('verdict')})"
+    if not data["machine"]:
+        return f"{log}; nothing is to be computed again"
+    exports = f" and {len(data['exports'])} exports" if data["exports"] else ""
+    return f"{log}; {len(data['chosen'])} of {len(data['spans'])} spans{exports} are to be computed again"
+
+
+def _span(data: Data) -> str:
+    if data["problem"]:
+        return f"span {data['span']} could not be computed: {data['problem']}"
+    found = data["divergence"]
+    if found is None:
+        return f"span {data['span']} computed again, {data['steps']} steps: same bits"
+    where = f"{found['name']} of steps {found['first']}..{found['last']}"
+    return f"span {data['span']} DIFFERS: {found['field'] or 'the account'} in {where}"
+
+
+def _export_again(data: Data) -> str:
+    if data["problem"]:
+        return f"{data['filename']} could not be made again: {data['problem']}"
+    return data["divergence"] or f"{data['filename']} made again, byte for byte the same"
+
+
+def _audited(data: Data) -> str:
+    found = data["found"]
+    computed = f", {found['spans_checked']} of {found['spans_total']} spans computed again" if "seed" in found else ""
+    first = f"; first: {found['first_divergence']['message']}" if found.get("first_divergence") else ""
+    return f"audit of {data['session']} ({data['mode']}): {data['verdict'].upper()}{computed}{first}"
+
+
 _TELLERS: dict[str, Callable[[Data], str]] = {
     "session.requested": _requested,
     "cancel.requested": lambda d: f"{d['asked_by']} wants it cancelled",
@@ -250,6 +281,13 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "training.completed": _completed,
     "training.failed": _failure,
     "training.cancelled": lambda d: f"cancelled at step {d['step']} {d['reason']}".rstrip(),
+    "audit.planned": _planned,
+    "span.taken": lambda d: f"span {d['span']} is computed by {d['worker']}",
+    "span.repeated": _span,
+    "audit.declined": lambda d: f"{d['worker']} cannot compute these bits: {', '.join(d['differing'][:5])}",
+    "audit.completed": _audited,
+    "audit.failed": lambda d: f"audit without a verdict: {d['message']} {d['cure']}".rstrip(),
+    "export.repeated": _export_again,
     "model.exported": _exported,
     "export.refused": lambda d: f"export as {_model(d)} refused: {d['message']} {d['cure']}".rstrip(),
     "model.benchmarked": lambda d: f"{_model(d)}: {d['median_ms']:.3g} ms per batch of {d['batch']}",

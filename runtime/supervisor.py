@@ -48,6 +48,7 @@ class Supervisor:
         self._orders: dict[str, asyncio.Lock] = {}
         self._tasks: asyncio.TaskGroup | None = None
         ground.tail.listen(self._forget_sealed)
+        ground.tail.listen(self._overhear)
 
     @property
     def role(self) -> str:
@@ -67,6 +68,7 @@ class Supervisor:
                 self.ready.set()
                 await self._follow_wakes(self._tasks)
         finally:
+            self._tasks = None
             self.ready.clear()
             self._ground.presence.gone(self.role)
             await self.agent.end()
@@ -76,6 +78,12 @@ class Supervisor:
         if isinstance(facts[-1].event, SessionSealed):
             self._handled.pop(facts[-1].envelope.subject, None)
             self._orders.pop(facts[-1].envelope.subject, None)
+
+    def _overhear(self, facts: Sequence[Fact]) -> None:
+        """A wake-up reaches one instance of a role; what all do together is begun by each at its own sight of it."""
+        if self._tasks is not None and any(one.together for one in self.agent.handlers):
+            for fact in facts:
+                self._dispatch(self._tasks, fact, self._ground.tail.history(fact.envelope.subject), together=True)
 
     def redrive(self, history: History, failure: str) -> None:
         """Handle once more what ended in a recorded failure of this agent."""
@@ -136,11 +144,11 @@ class Supervisor:
         return []
 
     def _dispatch(
-        self, tasks: asyncio.TaskGroup, fact: Fact, history: History, *, again: bool = False
+        self, tasks: asyncio.TaskGroup, fact: Fact, history: History, *, again: bool = False, together: bool = False
     ) -> list[asyncio.Task[None]]:
         started = []
         for handler in self.agent.handlers:
-            if not isinstance(fact.event, handler.hears) or history.state.sealed:
+            if not isinstance(fact.event, handler.hears) or history.state.sealed or together > handler.together:
                 continue
             key = (handler.name, fact.id)
             answered = handler.says and not handler.course and history.answers(self.role, fact.id)
@@ -204,16 +212,22 @@ class Supervisor:
             await self._say(case, answer, answer=handler.name)
 
     def _voice(self, case: Case) -> Any:
-        async def say(*events: Saying, epoch: int | None = None) -> tuple[Fact, ...]:
-            return await self._say(case, events, epoch)
+        async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:
+            return await self._say(case, events, epoch, cause=cause)
 
         return say
 
     def _say(
-        self, case: Case, events: Sequence[Saying], epoch: int | None = None, *, answer: str = ""
+        self,
+        case: Case,
+        events: Sequence[Saying],
+        epoch: int | None = None,
+        *,
+        answer: str = "",
+        cause: str | None = None,
     ) -> Awaitable[tuple[Fact, ...]]:
         correlation = case.fact.envelope.correlationid or case.session.genesis_id
-        occasion = Occasion(case.fact.id, correlation, epoch, answer)
+        occasion = Occasion(cause or case.fact.id, correlation, epoch, answer)
         return self._scribe.say(case.history.id, events, occasion)
 
     async def _give_up(self, handler: Handler, case: Case, error: Exception) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from contracts.session import ENDED
+from contracts.trainer import Mode
 
 Schema = dict[str, Any]
 
@@ -76,6 +77,7 @@ SUMMARY = thing(
         "fork": nullable(
             thing({"session": TEXT, "step": WHOLE, "segment": WHOLE, "set": {"type": "object"}, "rows_without": WHOLE})
         ),
+        "verdict": {**nullable(TEXT), "description": "Of an audit that has ended: pass, fail or not-comparable."},
     },
 )
 
@@ -173,6 +175,14 @@ def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
             "Want the model of a session as one more file.",
             thing({"session": SESSION}, {"format": TEXT, "quantize": TEXT, "checkpoint": TEXT}),
             _WISHED,
+        ),
+        "audit": Verb(
+            "Audit a session by a session of its own, which cites what the ledger has signed; trainers share the work.",
+            thing(
+                {"session": SESSION},
+                {"mode": {"enum": list(get_args(Mode))}, "segments": WHOLE, "seed": WHOLE} | {"asked_by": TEXT},
+            ),
+            thing({"session": TEXT, "of": TEXT, "seed": WHOLE}),
         ),
         "cancel": Verb("End a session now.", thing({"session": SESSION}, {"reason": TEXT}), _WISHED),
         "pause": Verb("Let a session wait at the next grid step, until a person resumes it.", _ONE, _WISHED),

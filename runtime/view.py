@@ -17,7 +17,7 @@ from contracts.event import Event, Unknown
 from contracts.hyperparameter_specialist import SearchFailed
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.session import ENDED, Session
-from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
+from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
 
 
 def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
         "sealed": session.sealed.root if session.sealed else None,
         "owed": [duty.name for duty in owed(session)],
         "problem": problem(session),
+        "verdict": session.outcome.verdict if isinstance(session.outcome, AuditCompleted) else None,
         "requested_at": session.requested_at,
         "parent": session.genesis.parent if session.genesis else None,
         "fork": fork(session),
@@ -106,7 +107,7 @@ def problem(session: Session) -> dict[str, str] | None:
         return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
     if isinstance(outcome, TrainingCancelled):
         return {"code": "cancelled", "message": outcome.reason or "cancelled", "cure": ""}
-    if isinstance(outcome, SearchFailed | ProofFailed):
+    if isinstance(outcome, SearchFailed | ProofFailed | AuditFailed):
         return {"code": outcome.wire.replace(".", "-"), "message": outcome.message, "cure": outcome.cure}
     if outcome is not None and outcome.wire == "dataset.rejected":
         problems = outcome.model_dump()["problems"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from contracts.envelope import Fact
 from contracts.keyring import ROOT, keyring_session
 from contracts.session import ENDED, Session
 from runtime import deployment, roster, settings
+from runtime.agent import Agent
 from runtime.crew import Crew, wake_subjects
 from runtime.home import Home
 
@@ -53,6 +55,28 @@ async def crew(
         pass
     finally:
         await made.close()
+
+
+@asynccontextmanager
+async def beside(
+    made: Crew, roles: Iterable[str] | Mapping[str, type[Agent]], name: str, home: Path | None = None
+) -> AsyncIterator[Crew]:
+    """Agents of these roles in what might be a process of its own, with the keys of the same deployment."""
+    agents = roles if isinstance(roles, Mapping) else roster.load_all(roles)
+    options = replace(made.settings, home=home or made.settings.home)
+    own = Crew(made.bus, options, made.keys, instance=name, root=made.tail.admission.root, keep_copies=False)
+    own.tail.keyring = made.tail.keyring
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await own.follow(tasks)
+            own.employ(tasks, agents)
+            await own.ready()
+            yield own
+            raise _DoneError
+    except* _DoneError:
+        pass
+    finally:
+        await own.close()
 
 
 async def until_ended(made: Crew, session: str, seconds: float = 60.0) -> Session:

@@ -7,9 +7,9 @@ from typing import Any
 
 from agents.exporter.plan import Order, order_of, orders
 from contracts.errors import ChildDied, SwarmError
-from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
+from contracts.exporter import ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
 from contracts.operator import ExportRequested, SessionRequested
-from contracts.trainer import TrainingCompleted
+from contracts.trainer import AuditPlanned, TrainingCompleted
 from runtime.agent import Agent, Say, on
 from runtime.ground import Case
 from runtime.profiles import torch_profile
@@ -45,6 +45,17 @@ class Exporter(Agent):
             return []
         async with self._one_at_a_time:
             return await self._make(order_of(asked.request), case)
+
+    @on
+    async def repeat(self, planned: AuditPlanned, case: Case) -> list[ExportRepeated]:
+        """An audit wants to know whether every file of a session comes out again as it was."""
+        if not planned.exports:
+            return []
+        # Late, because it brings numpy into the host, which most of its life has no use for it.
+        from agents.exporter.again import Again
+
+        async with self._one_at_a_time:
+            return await Again(self.ground, case.history.id, planned.machine).all(planned.exports)
 
     async def _settle(self, case: Case, say: Say[Answer]) -> None:
         async with self._one_at_a_time:

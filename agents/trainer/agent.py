@@ -1,12 +1,17 @@
-"""The trainer: claims a session whose dataset is ready, and sees it through to its end."""
+"""The trainer: claims a session whose dataset is ready and sees it through to its end; computes again for audits."""
 
 from __future__ import annotations
 
+import asyncio
+
 from agents.trainer.course import Course, Sayings
 from agents.trainer.machine import Machine
+from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
+from contracts.operator import SessionRequested
 from contracts.trainer import TrainingResumed
-from runtime.agent import Agent, Say, on
+from runtime import process
+from runtime.agent import Agent, Say, on, together
 from runtime.ground import Case
 
 
@@ -16,6 +21,7 @@ class Trainer(Agent):
     async def begin(self) -> None:
         """Have a zygote ready and its bits known by the time the first session asks for them."""
         self.machine = Machine(self.ground)
+        self.turns = asyncio.Semaphore(process.cores())
         self.machine.warm()
 
     async def end(self) -> None:
@@ -34,3 +40,14 @@ class Trainer(Agent):
                 await say(TrainingResumed(segment=case.now.segment.number, step=case.now.step), epoch=course.epoch)
             if not await course.attempt():
                 return
+
+    @on
+    @together
+    async def audit(self, asked: SessionRequested, case: Case, say: Say[Verdicts]) -> None:
+        """Take part in an audit: spans that no other trainer computes, and the verdict once everything is said."""
+        if asked.kind != "audit" or case.now.outcome is not None:
+            return
+        # Late, because it brings numpy into the host, which most of its life has no use for it.
+        from agents.trainer.auditing import Auditing
+
+        await Auditing(case, say, self.turns).run()

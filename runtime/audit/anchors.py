@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bus import notes
 from contracts.errors import Failed, InvalidInput, NotFound, NotVerified
-from contracts.ledger import LedgerCheckpointed, SessionSealed
+from runtime.audit.requested import newest_root
 from runtime.history import History
 
 GIT = "git:"
@@ -23,13 +23,7 @@ _NOTE = re.compile(r"(?:[^\n]+\n)+\n— [^\n]+\n")
 
 def newest_note(history: History) -> str:
     """The last note that the ledger signed in a session: that of the seal, when there is one."""
-    for fact in reversed(history.facts):
-        if isinstance(fact.event, LedgerCheckpointed | SessionSealed):
-            return fact.event.note
-    raise NotFound(
-        f"the ledger has signed nothing in {history.id} yet.",
-        cure=f"Wait for the first note, or: swarm wait {history.id}",
-    )
+    return newest_root(history).note
 
 
 def read_anchors(paths: Iterable[Path]) -> list[str]:

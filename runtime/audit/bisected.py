@@ -7,49 +7,51 @@ or when another machine's trace of the same step is at hand to compare with.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from bus.blobs import DirectoryBlobs
 from contracts.errors import SwarmError
-from runtime.audit.spans import Span
-
-if TYPE_CHECKING:
-    from runtime.audit.repeated import Bench
+from runtime.audit.jobs import Jobs
 
 Trace = list[list[str]]
 
 
-async def bisected(bench: Bench, span: Span, found: dict[str, Any]) -> dict[str, Any]:
-    """Window, step and operator of a divergence, with sentences that say how far each can be known."""
-    about = {"span": span.number, "window": [found["first"], found["last"]], "field": found["field"]}
+async def bisected(jobs: Jobs, args: Mapping[str, Any], span: int, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Window, step and operator of a divergence, with sentences that say how far each can be known.
+
+    `args` are what a job about the span is given, `span` is its number.
+    """
+    about = {"span": span, "window": [found["first"], found["last"]], "field": found["field"]}
     if found["name"] != "window.recorded" or not found["field"]:
-        return await _elsewhere(bench, span, found, about)
+        return await _elsewhere(jobs, args, found, about)
     first, last = found["first"], found["last"]
     try:
-        runs = [await _steps(bench, span, first, last) for _ in range(2)]
+        runs = [await _steps(jobs, args, first, last) for _ in range(2)]
     except SwarmError as error:
         return about | {"sentences": [f"the window could not be gone through step by step: {error.message}"]}
     step = found.get("step", -1)
     shaky = next((one["step"] for one, other in zip(*runs, strict=False) if one != other), None)
     about |= {"step": step if step >= 0 else None, "reproducible": shaky is None and len(runs[0]) == len(runs[1])}
     suspects = [shaky] if shaky is not None else _suspects(step, first, last)
-    operator, counted = await _operator(bench, span, suspects)
+    operator, counted = await _operator(jobs, args, suspects)
     sentences = [_of_step(step, found, first, last), *_of_operator(shaky, operator, counted, suspects)]
     return about | {"attempts": suspects, "operator": operator, "operators_compared": counted, "sentences": sentences}
 
 
-async def _steps(bench: Bench, span: Span, first: int, last: int) -> list[dict[str, Any]]:
-    args = bench.arguments(span) | {"first": first, "last": last}
-    told = await bench.job("runtime.audit.stepwise:steps", args)
+async def _steps(jobs: Jobs, args: Mapping[str, Any], first: int, last: int) -> list[dict[str, Any]]:
+    told = await jobs.run("runtime.audit.stepwise:steps", {**args, "first": first, "last": last})
     steps: list[dict[str, Any]] = told["steps"]
     return steps
 
 
-async def _operator(bench: Bench, span: Span, attempts: list[int]) -> tuple[dict[str, Any] | None, int]:
+async def _operator(jobs: Jobs, args: Mapping[str, Any], attempts: list[int]) -> tuple[dict[str, Any] | None, int]:
     """The first operator that gives another output in another process, and how many were compared."""
     counted = 0
     for attempt in attempts:
-        args = bench.arguments(span) | {"step": attempt}
-        one, other = [await bench.job("runtime.audit.stepwise:operators", args) for _ in range(2)]
+        given = {**args, "step": attempt}
+        one, other = [await jobs.run("runtime.audit.stepwise:operators", given) for _ in range(2)]
         found = first_difference(one["operators"], other["operators"])
         counted += len(one["operators"])
         if found is not None:
@@ -75,7 +77,7 @@ def _suspects(step: int, first: int, last: int) -> list[int]:
     return [step - 1, step] if step > first else [step]
 
 
-def _of_step(step: int, found: dict[str, Any], first: int, last: int) -> str:
+def _of_step(step: int, found: Mapping[str, Any], first: int, last: int) -> str:
     if found["field"] == "index_digest":
         return (
             f"window {first}..{last}: other rows were drawn than the plan says; which step's cannot be told by digest"
@@ -104,16 +106,16 @@ def _of_operator(shaky: int | None, operator: dict[str, Any] | None, counted: in
     ]
 
 
-async def _elsewhere(bench: Bench, span: Span, found: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+async def _elsewhere(
+    jobs: Jobs, args: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+) -> dict[str, Any]:
     """What is no window was computed at one step; of a checkpoint that is at hand the tensor can be named."""
     about |= {"step": found["last"]}
     told = [f"{found['name']} at step {found['last']}: all windows of the span up to there came out as recorded"]
-    blob = next(
-        (one.event.blob for one in span.records if one.position == found["place"] and hasattr(one.event, "blob")), ""
-    )
-    if found["name"] == "checkpoint.written" and blob and bench.material.blobs.has(blob):
-        args = bench.arguments(span) | {"step": found["last"], "path": str(bench.material.blobs.path(blob))}
-        tensor = (await bench.job("runtime.audit.stepwise:tensors", args))["tensor"]
+    blobs, blob = DirectoryBlobs(Path(args["blobs"])), found.get("blob", "")
+    if found["name"] == "checkpoint.written" and blob and blobs.has(blob):
+        given = {**args, "step": found["last"], "path": str(blobs.path(blob))}
+        tensor = (await jobs.run("runtime.audit.stepwise:tensors", given))["tensor"]
         about |= {"tensor": tensor}
         told.append(
             f"the first tensor of that checkpoint that differs is {tensor}" if tensor else "its tensors are the same"

@@ -18,7 +18,14 @@ from contracts.envelope import Fact
 from contracts.errors import NotFound, NotVerified
 from contracts.fork import Fork
 from contracts.session import Session
-from contracts.trainer import CheckpointWritten, InterventionApplied, TrainingCompleted
+from contracts.trainer import (
+    CheckpointWritten,
+    ControlEvaluated,
+    InterventionApplied,
+    TrainingClaimed,
+    TrainingCompleted,
+    WindowRecorded,
+)
 from runtime import engine
 from runtime.audit.spans import claims
 from runtime.audit.verdict import Divergence
@@ -87,6 +94,7 @@ def heritage(session: Session, blobs: DirectoryBlobs) -> Iterator[str]:
 def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
     """Everything in the trainer's lane that does not follow from what others said, or from itself."""
     facts = list(facts)
+    yield from _unclaimed(facts)
     yield from _claims(facts, session, resolved)
     proposals, number = dict(session.proposals), session.segments[0].number
     for fact in facts:
@@ -109,6 +117,16 @@ def _another_beginning(event: CheckpointWritten, fork: Fork) -> str:
     named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
     wrong = next((name for name, wanted in named.items() if wanted is not None and getattr(event, name) != wanted), "")
     return f"it begins with {wrong} {getattr(event, wrong)}, and its genesis names {named[wrong]}" if wrong else ""
+
+
+def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
+    """The first thing computed, if nobody had claimed the session by then: nothing says with which numbers."""
+    for fact in facts:
+        if isinstance(fact.event, TrainingClaimed):
+            return
+        if isinstance(fact.event, WindowRecorded | ControlEvaluated | CheckpointWritten):
+            yield Divergence(fact.position, fact.seq, fact.name, "it was recorded before anybody claimed the session")
+            return
 
 
 def _last_values(session: Session) -> dict[str, float]:

@@ -51,7 +51,8 @@ def first_field(said: Mapping[str, Any], found: Mapping[str, Any], besides: Cont
 
 def diverged(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> dict[str, Any]:
     """A divergence as plain data."""
-    about = {name: recorded[name] for name in ("name", "first", "last", "place")}
+    about = {name: recorded[name] for name in ("name", "first", "last", "place", "seq")}
+    about |= {name: recorded["data"][name] for name in ("blob",) if name in recorded["data"]}
     segment = recorded["data"].get("segment")
     return about | {"segment": segment, "field": field, "recorded": _short(said), "computed": _short(found)}
 

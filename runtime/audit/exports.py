@@ -2,77 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bus.blobs import digest_of
 from contracts.errors import SwarmError
 from contracts.exporter import ModelExported
 from contracts.session import Session
+from runtime.audit.jobs import Jobs
+from runtime.audit.judged import Exports
+from runtime.audit.material import Material
 from runtime.audit.verdict import Divergence
 from runtime.children import Children
+from runtime.history import History
 from runtime.profiles import torch_profile
-
-if TYPE_CHECKING:
-    from runtime.audit.repeated import Material
 
 EXPORT = "agents.exporter.jobs.export:main"
 
-
-@dataclass
-class Again:
-    """What came out."""
-
-    checked: int = 0
-    divergences: list[Divergence] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
+Order = Mapping[str, Any]
+"""Plain data about one exported file: `export` is the event that tells of it, `order` what its maker is given."""
 
 
-async def again(material: Material, workloads: list[dict[str, str]], children: Children, folder: Path) -> Again:
-    """Make every exported file of a session again, one after the other."""
-    found = Again()
-    for id, made in material.session.exports:
-        if not material.blobs.has(made.checkpoint_blob):
-            found.unchecked.append(f"export {made.filename}: its checkpoint of step {made.checkpoint_step} is not here")
-            continue
-        work = folder / f"export-{len(found.divergences)}-{found.checked}"
-        work.mkdir()
-        args = {
-            "order": _order(made, material.session),
-            "blobs": str(material.blobs.root),
-            "work": str(work),
-            "exports": str(work),
-            "filename": made.filename,
-            "workloads": workloads,
+def orders(history: History) -> list[dict[str, Any]]:
+    """Every exported file of a session, as it has to be made again, and where the log tells of it."""
+    return [
+        {
+            "export": fact.id,
+            "place": fact.position,
+            "seq": fact.seq,
+            "filename": fact.event.filename,
+            "blob": fact.event.blob,
+            "beside": fact.event.details.get("beside", {}),
+            "order": _order(fact.event, history.state),
         }
-        try:
-            answer = await _made(children, args, material.session.id, folder / "export.log")
-        except SwarmError as error:
-            answer = {"refused": {"message": error.message}}
-        if "refused" in answer:
-            found.unchecked.append(f"export {made.filename} could not be made again: {answer['refused']['message']}")
+        for fact in history.facts
+        if isinstance(fact.event, ModelExported)
+    ]
+
+
+def found_wrong(order: Order, against: str) -> Divergence:
+    """That a file made again is not as it was, with its place in the log."""
+    return Divergence(order["place"], order["seq"], ModelExported.wire, against)
+
+
+def not_made(order: Order, problem: str) -> str:
+    """That a file could not be made again, and why."""
+    return f"export {order['filename']} could not be made again: {problem}"
+
+
+async def again(material: Material, jobs: Jobs, folder: Path) -> Exports:
+    """Make every exported file of a session again, one after the other."""
+    checked, found, left = 0, list[Divergence](), list[str]()
+    for number, order in enumerate(orders(material.kept.history)):
+        work = folder / f"export-{number}"
+        work.mkdir()
+        against, problem = await made_again(order, Path(material.blobs.root), jobs.workloads, jobs.children, work)
+        if problem:
+            left.append(not_made(order, problem))
             continue
-        found.checked += 1
-        against = _against(made, answer, work)
+        checked += 1
         if against:
-            fact = next(fact for fact in material.kept.history.facts if fact.id == id)
-            found.divergences.append(Divergence(fact.position, fact.seq, fact.name, against))
-    return found
+            found.append(found_wrong(order, against))
+    return Exports(checked, tuple(found), tuple(left))
 
 
-async def _made(children: Children, args: dict[str, Any], session: str, log: Path) -> dict[str, Any]:
-    async with children.job(EXPORT, args, profile=torch_profile(), purpose="export", session=session, log=log) as child:
-        return await child.wait()
+async def made_again(
+    order: Order, blobs: Path, workloads: list[dict[str, str]], children: Children, work: Path, session: str = ""
+) -> tuple[str, str]:
+    """What of one file made again is not as it was, and why it could not be made; both are empty when all is well."""
+    args = {
+        "order": order["order"],
+        "blobs": str(blobs),
+        "work": str(work),
+        "exports": str(work),
+        "filename": order["filename"],
+        "workloads": workloads,
+    }
+    profile, log = torch_profile(), work / "export.log"
+    try:
+        async with children.job(EXPORT, args, profile=profile, purpose="export", session=session, log=log) as child:
+            answer = await child.wait()
+    except SwarmError as error:
+        return "", error.message
+    if "refused" in answer:
+        return "", str(answer["refused"]["message"])
+    return _against(order, answer, work), ""
 
 
-def _against(made: ModelExported, answer: dict[str, Any], work: Path) -> str:
-    found = digest_of(work / made.filename)
-    if found != made.blob:
-        return f"{made.filename} made again has digest {found}, recorded is {made.blob}"
-    beside = made.details.get("beside", {})
+def _against(order: Order, answer: Mapping[str, Any], work: Path) -> str:
+    name, beside = order["filename"], order["beside"]
+    found = digest_of(work / name)
+    if found != order["blob"]:
+        return f"{name} made again has digest {found}, recorded is {order['blob']}"
     wrong = [one for one, digest in answer["details"].get("beside", {}).items() if beside.get(one) != digest]
-    return f"{made.filename}.{wrong[0]} made again is not what was recorded" if wrong else ""
+    return f"{name}.{wrong[0]} made again is not what was recorded" if wrong else ""
 
 
 def _order(made: ModelExported, session: Session) -> dict[str, Any]:

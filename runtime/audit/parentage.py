@@ -25,7 +25,7 @@ from runtime.forks.genesis import Asked, forked
 from runtime.forks.heritage import Heritage
 
 if TYPE_CHECKING:
-    from runtime.audit.repeated import Material
+    from runtime.audit.material import Material
     from runtime.children import Children
 
 SIGNED = {"root", "size", "sealed"}
@@ -61,6 +61,15 @@ def judged(kept: Kept, archive: Archive | None, blobs: DirectoryBlobs | None) ->
     return Judged(tuple(Divergence(1, first.seq, first.name, one) for one in against), (told,))
 
 
+def in_a_swarm(session: Session, mode: str) -> tuple[str, ...]:
+    """What an audit of this mode in a swarm does not look at, and one beside it does."""
+    fork = session.fork
+    if fork is None or fork.state_root is not None or mode in ("log", "spot"):
+        return ()
+    told = f"the state of step {fork.step} was not computed from its parent: swarm audit {session.id} --mode full"
+    return (told,)
+
+
 async def again(material: Material, children: Children, *, trust_code: bool) -> Judged:
     """The state in which a fork begins, computed from its parent where no record of the parent vouches for it."""
     fork = material.session.fork
@@ -86,7 +95,7 @@ async def again(material: Material, children: Children, *, trust_code: bool) -> 
 async def _restaged(
     material: Material, parent: Kept, fork: Fork, children: Children, *, trust_code: bool
 ) -> dict[str, Any]:
-    from runtime.audit.repeated import Material
+    from runtime.audit.material import Material
     from runtime.forks.origin import restaged
 
     of_parent = Material(parent, material.blobs, material.work, material.home)

@@ -8,7 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from contracts.errors import InvalidInput, NotVerified, Refused
-from runtime.audit.repeated import Asked, Bench, Material, sentence
+from runtime.audit.bench import Bench
+from runtime.audit.docket import Asked
+from runtime.audit.judged import sentence
+from runtime.audit.material import Material
 from runtime.audit.spans import course, nearest
 from runtime.children import Children
 
@@ -51,7 +54,8 @@ async def computed(
         bench = Bench(material, Asked("full", trust_code=trust_code), children, Path(folder), lambda _: None)
         if differing := await bench.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
-        found = await bench.job(function, bench.arguments(span) | dict(about))
+        args = material.arguments(span, bench.folder) | dict(about)
+        found = await bench.jobs.run(function, args)
     if found["divergence"]:
         message = f"the log does not lead to step {step}: {sentence(found['divergence'])}."
         raise NotVerified(message, cure=f"Find the place: swarm audit {history.id} --mode bisect")

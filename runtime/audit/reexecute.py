@@ -30,15 +30,20 @@ R = TypeVar("R", bound=Run)
 
 
 def identity(job: Job) -> dict[str, Any]:
-    """What makes the bits here, and the numbers that the request resolves to with this dataset, where it is at hand."""
+    """As `here`, in a child of its own."""
     seal.apply(**job.args["seal"])
-    found = fingerprint(job.args["device"], job.args["precision"])
+    return here(job.args)
+
+
+def here(args: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the bits here, and the numbers that the request resolves to with this dataset, where it is at hand."""
+    found = fingerprint(args["device"], args["precision"])
     about = {"fingerprint": found.digest, "families": dict(found.families), "engine_bits": ENGINE_BITS}
-    if job.args["plan"] is None:
+    if args["plan"] is None:
         return about | {"resolved": None}
-    enlist(job.args["workloads"])
-    plan, dataset = Plan.from_json(job.args["plan"]), Dataset.open(Path(job.args["dataset"]), verify=False)
-    return about | {"resolved": _resolved(plan, dataset, initial.tensors(job.args), job.args["inherited"])}
+    enlist(args["workloads"])
+    plan, dataset = Plan.from_json(args["plan"]), Dataset.open(Path(args["dataset"]), verify=False)
+    return about | {"resolved": _resolved(plan, dataset, initial.tensors(args), args["inherited"])}
 
 
 def _resolved(
@@ -65,7 +70,7 @@ def main(job: Job) -> dict[str, Any]:
 
 def begun(args: Mapping[str, Any], span: Mapping[str, Any], kind: type[R] = Run) -> R:  # type: ignore[assignment]
     """The run of a span at its beginning; its state is verified against the root that the log names."""
-    plan = Plan.from_json(args["plan"])
+    plan = Plan.from_json(span["plan"])
     dataset = Dataset.open(Path(args["dataset"]), verify=False)
     if span["start"] is None:
         return kind.start(plan, dataset, initial=initial.tensors(args))
@@ -130,18 +135,14 @@ class Repetition:
             return None
         data = computed.model_dump(mode="json")
         first = computed.first if isinstance(computed, WindowRecorded) else computed.step
-        place = {
-            "name": computed.wire,
-            "first": first,
-            "last": self.run.step,
-            "place": self._next_place(),
-            "data": data,
-        }
+        place = {"name": computed.wire, "first": first, "last": self.run.step, "data": data} | self._next_place()
         return compared.diverged(place, "", "nothing", "an event that the log lacks")
 
-    def _next_place(self) -> int:
+    def _next_place(self) -> dict[str, int]:
         """The place of the first record that comes after this step."""
-        return min((one["place"] for one in self._span["records"] if one["last"] > self.run.step), default=0)
+        later = [one for one in self._span["records"] if one["last"] > self.run.step]
+        first = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
+        return {"place": first["place"], "seq": first["seq"]}
 
     def _checkpoint(self, step: int, *, wanted: bool) -> Divergence | None:
         records = self._records.get((CheckpointWritten.wire, step), [])
@@ -161,9 +162,10 @@ class Repetition:
         return compared.diverged(first, "", "this event", "none at this place by the rules of the plan")
 
     def _ending(self) -> Divergence | None:
-        if self._span["outcome"] is None:
+        told = self._span["outcome"]
+        if told is None:
             return None
-        said = TrainingCompleted.model_validate_json(orjson.dumps(self._span["outcome"]))
+        said = TrainingCompleted.model_validate_json(orjson.dumps(told["data"]))
         run = self.run
         sealed = checkpoint.seal(run.tensors(), run.step)
         found = {
@@ -173,5 +175,6 @@ class Repetition:
             "state_root": sealed.state_root,
         }
         against = compared.ending(said, run.step, finished=run.finished, found=found)
-        place = {"name": said.wire, "first": run.step, "last": said.step, "place": 0, "data": {"segment": said.segment}}
+        about = {"name": said.wire, "first": run.step, "last": said.step, "data": {"segment": said.segment}}
+        place = about | {"place": told["place"], "seq": told["seq"]}
         return compared.diverged(place, "end", against, "") if against else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.envelope import Fact
 from contracts.session import Checkpoint, Segment, Session
@@ -46,8 +46,8 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; exact floats as text."""
-        data = self.event.model_dump(mode="json")
-        return {"name": self.event.wire, "first": self.first, "last": self.last, "place": self.position, "data": data}
+        where = {"name": self.event.wire, "first": self.first, "last": self.last, "place": self.position}
+        return where | {"seq": self.seq, "data": self.event.model_dump(mode="json")}
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ class Span:
     records: tuple[Record, ...]
     evaluations: tuple[tuple[int, float], ...]
     """The control metric on the line up to `begins`: what best and patience stand on there."""
-    outcome: TrainingCompleted | None
-    """What the session says of its end, when the span holds it."""
+    outcome: Fact | None
+    """What the session says of its completion, when the span holds it."""
+    after: tuple[int, int]
+    """Place and sequence of the first record behind the span, or of the session's completion; zeros without one."""
     whole: bool
     """Whether the line was carried out to its end: then nothing that the engine wants may be missing."""
 
@@ -83,7 +85,8 @@ class Span:
             "start": {"blob": start.blob, "state_root": start.state_root} if start else None,
             "records": [one.as_json() for one in self.records],
             "evaluations": [[step, value.hex()] for step, value in self.evaluations],
-            "outcome": self.outcome.model_dump(mode="json") if self.outcome else None,
+            "outcome": _ending(self.outcome) if self.outcome else None,
+            "after": {"place": self.after[0], "seq": self.after[1]},
             "whole": self.whole,
         }
 
@@ -98,9 +101,10 @@ class Course:
 
 def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> Course:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
-    records = _records(facts, session.segments[0].number)
+    facts = list(facts)
+    records, completed = _records(facts, session.segments[0].number), _completion(facts, session)
     given, records = _parted(records, session)
-    lines = _lines(records, session.segments)
+    lines, origin = _lines(records, session.segments), session.begins if session.fork else -1
     cuts = [one for one in session.checkpoints if one.usable and has(one.written.blob)]
     spans: list[Span] = []
     seen, after = {one.position for one in given}, 0
@@ -108,10 +112,9 @@ def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) 
         line = [one for one in records if one.era <= era and _on(one, session.segments[:era])]
         fresh = [one for one in line if one.era > after]
         seen |= {one.position for one in fresh}
-        last = era == lines[-1]
-        ended = session.outcome if last and isinstance(session.outcome, TrainingCompleted) else None
-        places = _places(cuts, session.segments[:era])
-        spans += _cut(line, fresh, places, era, ended, len(spans) + 1, origin=session.begins if session.fork else -1)
+        whole = era == lines[-1] and completed is not None
+        drawn = _Line(era, line, fresh, _places(cuts, session.segments[:era]), whole, origin)
+        spans += _cut(drawn, len(spans) + 1, completed)
         after = era
     return Course(tuple(spans), tuple(one for one in records if one.position not in seen))
 
@@ -154,6 +157,20 @@ def _records(facts: Iterable[Fact], number: int) -> list[Record]:
     return found
 
 
+def _completion(facts: Iterable[Fact], session: Session) -> Fact | None:
+    if not isinstance(session.outcome, TrainingCompleted):
+        return None
+    return next(fact for fact in facts if fact.id == session.outcome_id)
+
+
+def _position(record: Record) -> int:
+    return record.position
+
+
+def _ending(fact: Fact) -> dict[str, Any]:
+    return {"place": fact.position, "seq": fact.seq, "data": fact.event.model_dump(mode="json")}
+
+
 def _on(record: Record, segments: Sequence[Segment]) -> bool:
     return _stands(record.event.segment, record.last, segments)
 
@@ -183,32 +200,40 @@ def _places(cuts: Iterable[Checkpoint], segments: Sequence[Segment]) -> list[Che
     return [mine[step] for step in sorted(mine)]
 
 
-def _cut(
-    line: Sequence[Record],
-    fresh: Sequence[Record],
-    places: Sequence[Checkpoint],
-    era: int,
-    outcome: TrainingCompleted | None,
-    number: int,
-    *,
-    origin: int,
-) -> list[Span]:
-    """Spans that hold everything fresh on a line; `origin` is where a fork begins, and -1 for a whole session."""
-    if not fresh:
+class _Line(NamedTuple):
+    """Records that follow from each other, up to one era."""
+
+    era: int
+    records: Sequence[Record]
+    fresh: Sequence[Record]
+    """Those that lie on no line before."""
+    places: Sequence[Checkpoint]
+    """Where it can be cut."""
+    whole: bool
+    origin: int
+    """Where a fork begins; -1 for a session that begins with its request."""
+
+
+def _cut(line: _Line, number: int, completed: Fact | None) -> list[Span]:
+    """Spans that hold everything fresh on a line."""
+    if not line.fresh:
         return []
-    need, end = max(min(one.first for one in fresh), origin), max(one.last for one in fresh)
-    before = [one for one in places if one.written.step <= need]
+    need, end = max(min(one.first for one in line.fresh), line.origin), max(one.last for one in line.fresh)
+    before = [one for one in line.places if one.written.step <= need]
     starts: list[Checkpoint | None] = [before[-1] if before else None]
     first = starts[0].written.step if starts[0] else -1
-    starts += [one for one in places if max(first, 0) < one.written.step < end]
-    steps = [one.written.step if one else max(origin, 0) for one in starts]
+    starts += [one for one in line.places if max(first, 0) < one.written.step < end]
+    steps = [one.written.step if one else max(line.origin, 0) for one in starts]
     made = []
     for at, (start, begins, ends) in enumerate(zip(starts, steps, [*steps[1:], end], strict=True)):
         after = begins if start else -1
-        inside = tuple(one for one in line if after < one.last <= ends)
-        seen = [one.event for one in line if isinstance(one.event, ControlEvaluated) and one.last <= begins]
+        inside = tuple(one for one in line.records if after < one.last <= ends)
+        seen = [one.event for one in line.records if isinstance(one.event, ControlEvaluated) and one.last <= begins]
         values = {one.step: one.values.get(one.metric, float("nan")) for one in seen}
-        closing = outcome if at == len(starts) - 1 else None
+        closing = completed if line.whole and at == len(starts) - 1 else None
         known = tuple(sorted(values.items()))
-        made.append(Span(number + at, era, begins, ends, start, inside, known, closing, outcome is not None))
+        later = (one for one in line.records if one.last > ends)
+        behind: Record | Fact | None = min(later, key=_position, default=completed)
+        place = (behind.position, behind.seq) if behind else (0, 0)
+        made.append(Span(number + at, line.era, begins, ends, start, inside, known, closing, place, line.whole))
     return made

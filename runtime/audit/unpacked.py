@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from bus.blobs import DirectoryBlobs
-from runtime.audit.repeated import Material
+from runtime.audit.material import Material
 from runtime.bundle import contents
 from runtime.bundle.container import Container
 from runtime.bundle.opened import Bundle

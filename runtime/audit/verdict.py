@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
 UNANCHORED = "unanchored"
 
@@ -44,6 +45,16 @@ class Verdict:
     spans_total: int = 0
     unchecked: tuple[str, ...] = ()
     divergences: tuple[Divergence, ...] = ()
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> Self:
+        """The verdict that says this; of several divergences the first alone is known then."""
+        names = {one.name for one in fields(cls)}
+        first = data["first_divergence"]
+        told = {name: value for name, value in data.items() if name in names and name != "divergences"}
+        told |= {"bundle": data["bundle"] or "", "unchecked": tuple(data["unchecked"])}
+        divergence = Divergence(*(first[name] for name in ("position", "seq", "what", "message"))) if first else None
+        return cls(**told, divergences=(divergence,) if divergence else ())
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with the keys that programs rely on."""

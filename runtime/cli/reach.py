@@ -12,7 +12,7 @@ from runtime.cli.call import Call
 
 if TYPE_CHECKING:
     from runtime.archive import Archive, Kept
-    from runtime.audit.repeated import Material
+    from runtime.audit.material import Material
     from runtime.client import Swarm
 
 ENDED = ("completed", "failed", "cancelled")
@@ -100,7 +100,7 @@ def opened(call: Call, name: str) -> Iterator[Material]:
     from tempfile import TemporaryDirectory
 
     from bus.blobs import DirectoryBlobs
-    from runtime.audit.repeated import Material
+    from runtime.audit.material import Material
     from runtime.audit.unpacked import unpacked
 
     if Path(name).is_file():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,12 @@ import click
 
 from contracts.errors import NotFound
 from runtime.cli.call import Call
+from runtime.cli.reach import opened
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
-    from runtime.audit.repeated import Asked, Material, Repeated
+    from runtime.audit.material import Material
+    from runtime.cli.looking import Look
 
 OPTIONS = (
     click.option(
@@ -44,48 +45,31 @@ def options(function: Any) -> Any:
     return function
 
 
-def repeated(call: Call, found: Verdict, root: str, mode: str, **given: Any) -> Repeated:
-    """The verdict after spans were computed again."""
-    from runtime.audit.repeated import Asked
+async def repeated(call: Call, look: Look, likely: Mapping[str, Any], mode: str, **given: Any) -> Verdict:
+    """The verdict on the log, then after spans were computed again; children get ready while the log is verified."""
+    import asyncio
+
+    from runtime.audit.docket import Asked
+    from runtime.audit.jobs import profile_of
+    from runtime.audit.judged import FAILS, uncomputed
+    from runtime.audit.repeated import repeat
+    from runtime.children import Children
 
     seed = given.pop("seed")
     workers = given.pop("workers") or 0
     asked = Asked(mode=mode, seed=secrets.randbits(32) if seed is None else seed, workers=workers, **given)  # type: ignore[arg-type]
     if mode == "spot":
         call.note(f"Spans are drawn by seed {asked.seed}.")
-    if found.bundle:
-        from tempfile import TemporaryDirectory
-
-        from runtime.audit.unpacked import unpacked
-
-        with TemporaryDirectory(prefix="swarm-audit-") as folder:
-            opened = unpacked(Path(found.bundle), root, Path(folder))
-            judged = call.wait(_repeated(call, found, opened, asked))
-            with suppress(OSError):
-                opened.work.rmdir()
-            return judged
-    return call.wait(_repeated(call, found, _of_home(call, found.session, root), asked))
-
-
-def _of_home(call: Call, session: str, root: str) -> Material:
-    from bus.blobs import DirectoryBlobs
-    from runtime.archive import Archive
-    from runtime.audit.repeated import Material
-
-    home = call.home
-    return Material(
-        Archive(home, root).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root
-    )
-
-
-async def _repeated(call: Call, found: Verdict, material: Material, asked: Asked) -> Repeated:
-    from runtime.audit.repeated import repeat
-    from runtime.children import Children
-
     children = Children()
+    warming = asyncio.create_task(children.warm(profile_of(likely)))
     try:
-        return await repeat(found, material, asked, children, call.note)
+        log, material = await asyncio.to_thread(look)
+        if material is None:
+            return uncomputed(log, asked.mode, FAILS) if log.session else log
+        return await repeat(log, material, asked, children, call.note)
     finally:
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
         await children.close()
 
 
@@ -94,7 +78,8 @@ def rebuilt(call: Call, session: str, step: int, out: Path, *, trust: bool) -> d
     place = out.absolute()
     if not place.parent.is_dir():
         raise NotFound(f"there is no folder {str(place.parent)!r}.", cure="Make it first.")
-    return call.wait(_rebuilt(_of_home(call, session, ""), step, place, trust=trust))
+    with opened(call, session) as material:
+        return call.wait(_rebuilt(material, step, place, trust=trust))
 
 
 async def _rebuilt(material: Material, step: int, out: Path, *, trust: bool) -> dict[str, Any]:

@@ -12,12 +12,18 @@ from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
 
+NEGATIVE = 3
+"""The exit code of a verification that did not hold."""
+
 
 @command("wait")
 @session_argument
 @click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this long (exit code 124).")
 def wait(call: Call, *, session: str, timeout: float | None) -> int:
-    """Wait until session S has ended: exit code 0 when it completed, 1 when it failed or was cancelled."""
+    """Wait until session S has ended: exit code 0 when it completed, 1 when it failed or was cancelled.
+
+    Of an audit: 0 when its verdict is pass, 3 when it is another.
+    """
     seen = call.wait(_ended(call, session, timeout))
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
@@ -30,4 +36,6 @@ async def _ended(call: Call, name: str, within: float | None) -> dict[str, Any]:
 
 def outcome(seen: Mapping[str, Any]) -> int:
     """The exit code that says how a session ended."""
-    return 0 if seen["state"] == "completed" else 1
+    if seen["state"] != "completed":
+        return 1
+    return NEGATIVE if seen.get("verdict") not in (None, "pass") else 0

@@ -17,6 +17,12 @@ def state(name: str) -> str:
     return click.style(name, fg=COLOURS.get(name), bold=True)
 
 
+def verdict(word: str) -> str:
+    """A verdict, coloured; nothing where there is none."""
+    colour = {"pass": "green", "fail": "red"}.get(word, "yellow")
+    return click.style(word.upper(), fg=colour, bold=True) if word else ""
+
+
 def summary(seen: Mapping[str, Any]) -> str:
     """A session on a page."""
     total = f"/{seen['steps_total']}" if seen.get("steps_total") else ""
@@ -25,6 +31,7 @@ def summary(seen: Mapping[str, Any]) -> str:
         ("state", state(seen["state"])),
         ("kind", f"{seen['kind']} {seen.get('name', '')}".rstrip()),
         ("fork of", forked(seen.get("fork"))),
+        ("verdict", verdict(seen.get("verdict") or "")),
         ("step", f"{seen['step']}{total} (epoch {seen['epoch']}, {seen.get('segments', 1)} segment(s))"),
         ("metrics", "  ".join(f"{name}={value:.4g}" for name, value in seen["metrics"].items() if value is not None)),
         ("weights", seen["weights_digest"] or ""),

@@ -9,8 +9,8 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound, NotVerified
 from contracts.fork import Fork
 from runtime.archive import Archive
+from runtime.audit.material import Material
 from runtime.audit.rebuilt import computed
-from runtime.audit.repeated import Material
 from runtime.children import Children
 from runtime.home import Home
 

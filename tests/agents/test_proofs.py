@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,7 @@ def changed(history: History, outcome: str = "", **values: list[float]) -> Histo
     made = History(history.id)
     made.add(
         [
-            replace(fact, event=fact.event.model_copy(update={"values": {"val_loss": next(numbers, 9.0)}}))
+            fact._replace(event=fact.event.model_copy(update={"values": {"val_loss": next(numbers, 9.0)}}))
             if fact.name == "control.evaluated" and values
             else fact
             for fact in kept
@@ -205,7 +205,7 @@ def test_a_window_that_does_not_come_out_again_is_told(proofs: Proofs) -> None:
         lie = (
             fact.event.model_copy(update={"finite": not fact.event.finite}) if fact.name == "window.recorded" else None
         )
-        other.add([replace(fact, event=lie) if lie else fact])
+        other.add([fact._replace(event=lie) if lie else fact])
     found = judged(proofs, proofs.history("with"), other)
     assert found.differing > 0
     assert found.superseded == 0

@@ -21,7 +21,8 @@ from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingFailed
 from runtime import audit, initial, references
 from runtime.archive import Archive
 from runtime.audit import repeated
-from runtime.audit.repeated import Asked, Material
+from runtime.audit.docket import Asked
+from runtime.audit.material import Material
 from runtime.audit.unpacked import unpacked
 from runtime.bundle import verify_bundle
 from runtime.bundle.make import make

@@ -21,7 +21,8 @@ from contracts.trainer import TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.archive import Archive, Kept
 from runtime.audit import comparable, parentage, repeated
-from runtime.audit.repeated import Asked, Repeated
+from runtime.audit.docket import Asked
+from runtime.audit.judged import Repeated
 from runtime.audit.unpacked import unpacked
 from runtime.bundle import verify_bundle
 from runtime.bundle.make import make
@@ -297,7 +298,7 @@ def told_otherwise(kept: Kept, fork: Fork, request: dict[str, Any] | None = None
     genesis = kept.history.facts[0]
     changes = {"fork": fork} | ({"request": request} if request else {})
     history = History(kept.history.id)
-    history.add([replace(genesis, event=genesis.event.model_copy(update=changes)), *kept.history.facts[1:]])
+    history.add([genesis._replace(event=genesis.event.model_copy(update=changes)), *kept.history.facts[1:]])
     return replace(kept, history=history)
 
 

@@ -5,37 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from safetensors import safe_open
 
 from bus.blobs import DirectoryBlobs
-from contracts import ids
-from contracts.data_manager import DatasetPrepared
 from contracts.diagnostician import InterventionProposed
 from contracts.errors import NotVerified
-from contracts.event import SPOKEN
-from contracts.operator import SessionRequested
 from contracts.request import read_request
 from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.archive import Archive
 from runtime.audit import comparable, repeated
+from runtime.audit.docket import Asked, drawn
+from runtime.audit.judged import Repeated
+from runtime.audit.material import Material
 from runtime.audit.rebuilt import rebuilt
-from runtime.audit.repeated import Asked, Material, Repeated
-from runtime.audit.spans import Span, course
+from runtime.audit.spans import course
 from runtime.children import Children
 from runtime.crew import Crew
 from runtime.home import Home
-from runtime.profiles import torch_profile
-from runtime.workloads import inspected
 from tests.harness import crew, small_request, until_ended, until_said
+from tests.runtime.court import Court, audited, material
 from tests.runtime.liars import AT, LIES
-from tests.runtime.recorded_home import RecordedHome
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "exporter", "resource_monitor")
 
@@ -89,20 +83,6 @@ async def _proposed(made: Crew, session: str, **about: Any) -> None:
             await history.grown(history.size)
 
 
-def material(home: Home, session: str) -> Material:
-    return Material(Archive(home).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
-
-
-async def audited(home: Home, session: str, asked: Asked, children: Children | None = None) -> Repeated:
-    log = audit.log(Archive(home), session, DirectoryBlobs(home.blobs))
-    own = children or Children()
-    try:
-        return await repeated.repeat(log, material(home, session), asked, own)
-    finally:
-        if children is None:
-            await own.close()
-
-
 async def test_an_eventful_session_passes_in_full(eventful: tuple[Home, str]) -> None:
     home, session = eventful
     found = await audited(home, session, Asked("full", workers=2))
@@ -137,110 +117,6 @@ def test_spans_whose_checkpoints_are_gone_begin_earlier(eventful: tuple[Home, st
     found = course(history.facts, history.state, lambda _: False)
     assert {span.begins for span in found.spans} == {0}
     assert len(found.spans) == 2, "the path that was superseded, and the one that was taken"
-
-
-NOISY = """
-import os
-import torch
-from torch import nn
-from stigmergy import Workload
-
-
-class Noisy(Workload):
-    def build(self, o, facts):
-        return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
-
-    def loss(self, model, batch):
-        noise = torch.frombuffer(bytearray(os.urandom(1)), dtype=torch.uint8).float().sum() / 255
-        return nn.functional.cross_entropy(model(batch["x"]) * (1 + noise), batch["y"])
-"""
-
-
-class Court(RecordedHome):
-    """A home of sessions that a liar has told."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.told: dict[str, str] = {}
-        self.running = ""
-        self.found: dict[str, Repeated] = {}
-        self.bisected: dict[str, Repeated] = {}
-        self.noisy = root / "noisy.py"
-        self.noisy.write_text(NOISY)
-
-    async def hear(self, children: Children, prefix: str, lies: list[str], **sections: Any) -> None:
-        """Let the liar tell sessions, and record what it says."""
-        raw = {
-            "data": {"source": "csv", "path": "x.csv", "target": "y"},
-            "model": {"architecture": "mlp", "hidden": [8], "dropout": 0.1},
-            "training": {"epochs": 5, "batch_size": 20},
-            "checkpoints": {"every_steps": 20},
-            "export": {"formats": []},
-        }
-        request = read_request(raw | sections).resolved()
-        used = [inspected(str(self.noisy)).as_json()] if "workload" in request["model"] else []
-        args = {"request": request, "blobs": str(self.home.blobs), "lies": lies, "workloads": used}
-        job, profile = "tests.runtime.liars:main", torch_profile()
-        async with children.job(job, args, profile=profile, purpose="train") as child:
-            answer = await child.wait()
-        if "honest" in answer["told"] and not prefix:
-            upto = 1 + next(at for at, (_, data) in enumerate(answer["told"]["honest"]) if data.get("first") == AT)
-            self.running = self.record(request, answer, answer["told"]["honest"][:upto], seal=False)
-        for lie, events in answer["told"].items():
-            self.told[prefix + lie] = self.record(request, answer, events)
-
-    def record(
-        self, request: dict[str, Any], answer: Mapping[str, Any], events: list[Any], *, seal: bool = True
-    ) -> str:
-        """One session from genesis, to its seal if it is to have one."""
-        session, head = ids.session_id(ids.new_uuid()), self.admission.keyring().head
-        genesis = SessionRequested(kind="training", request=request, keyring=head, asked_by="test")
-        self.say(session, "operator", genesis)
-        prepared = DatasetPrepared(
-            root=answer["dataset"],
-            rows=480,
-            splits=answer["rows"],
-            bytes=0,
-            source="csv",
-            source_digest="0" * 64,
-            facts=answer["facts"],
-            findings=[],
-        )
-        self.say(session, "data_manager", prepared)
-        told = [SPOKEN[name].model_validate_json(orjson.dumps(data)) for name, data in events]
-        self.say(session, "trainer", *told)
-        if seal:
-            self.say(session, "ledger", self.seal(session))
-        return session
-
-    def spans(self, lie: str) -> tuple[Span, ...]:
-        """The spans of one of the sessions."""
-        history = Archive(self.home).read(self.told[lie]).history
-        return course(history.facts, history.state, self.blobs.has).spans
-
-    @property
-    def lucky(self) -> int:
-        """A seed that draws the span of the lie."""
-        return next(seed for seed in range(100) if self._drawn(seed).begins == AT)
-
-    @property
-    def unlucky(self) -> int:
-        """A seed that draws another."""
-        return next(seed for seed in range(100) if self._drawn(seed).begins != AT)
-
-    def _drawn(self, seed: int) -> Span:
-        lie = "weights_from_elsewhere"
-        return repeated.drawn(self.spans(lie), 1, seed, self.told[lie])[0]
-
-    async def with_code(self, children: Children) -> None:
-        """The session of a workload that is not known here, once more with its code at hand and trusted."""
-        self.blobs.put(self.noisy)
-        asked = Asked("bisect", workers=2, trust_code=True)
-        self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
-
-    async def judge(self, lie: str, asked: Asked, children: Children) -> Repeated:
-        """The verdict on one of the sessions."""
-        return await audited(self.home, self.told[lie], asked, children)
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +193,7 @@ def test_a_lot_finds_a_lie_when_it_falls_on_its_span_and_says_how_likely_that_is
 
 def test_lots_fall_on_every_span_equally_often(court: Court) -> None:
     spans = court.spans("honest")
-    hits = [sum(one in repeated.drawn(spans, 2, seed, "s") for seed in range(2000)) for one in spans]
+    hits = [sum(one in drawn(spans, 2, seed, "s") for seed in range(2000)) for one in spans]
     assert all(abs(hit / 2000 - 2 / len(spans)) < 0.05 for hit in hits), hits
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -14,10 +15,10 @@ from contracts.common import HandlerFailed
 from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
 from contracts.operator import SessionRequested
 from runtime import supervisor
-from runtime.agent import Agent, Say, WiringError, every, on
+from runtime.agent import Agent, Say, WiringError, every, on, together
 from runtime.crew import Crew, wake_subjects
 from runtime.ground import Case
-from tests.harness import crew, until_said
+from tests.harness import beside, crew, until_said
 
 
 class Diagnostician(Agent):
@@ -51,6 +52,32 @@ async def swarm(home: Path, *agents: type[Agent], bus: MemoryBus | None = None) 
         yield made
         for task in list(tasks._tasks):
             task.cancel()
+
+
+class DataManager(Agent):
+    """Notes where it was woken, by what one instance does and by what all do together."""
+
+    alone: ClassVar[list[str]] = []
+    joined: ClassVar[list[str]] = []
+
+    @on
+    async def work(self, asked: SessionRequested) -> None:
+        self.alone.append(self.ground.instance)
+
+    @on
+    @together
+    async def join(self, asked: SessionRequested) -> None:
+        self.joined.append(self.ground.instance)
+
+
+async def test_what_instances_of_a_role_do_together_is_begun_by_each_once_and_the_rest_by_one(tmp_path: Path) -> None:
+    async with swarm(tmp_path, DataManager) as made, beside(made, {"data_manager": DataManager}, "other"):
+        await made.desk.submit({"name": "said"})
+        async with asyncio.timeout(10):
+            while len(DataManager.joined) < 2 or not DataManager.alone:
+                await asyncio.sleep(0.01)
+        assert sorted(DataManager.joined) == sorted([made.instance, "other"])
+        assert len(DataManager.alone) == 1
 
 
 async def test_a_handler_that_raises_once_is_tried_again(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from contracts.request import Request
-from runtime import initial
+from runtime import initial, process
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.fingerprint import fingerprint, present
@@ -26,9 +25,8 @@ def main(job: Job) -> dict[str, Any]:
     request = Request.model_validate(job.args["request"])
     dataset = Dataset.open(Path(job.args["dataset"]), verify=True)
     cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     begun, given = initial.tensors(job.args), job.args["inherited"]
-    found = resolve(request, dataset.facts, cores=cores, cuda=cuda, initial=begun, inherited=given)
+    found = resolve(request, dataset.facts, cores=process.cores(), cuda=cuda, initial=begun, inherited=given)
     return {"resolved": found.as_json()}
 
 

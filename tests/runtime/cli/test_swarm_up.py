@@ -148,6 +148,28 @@ def test_a_session_is_audited_while_the_swarm_is_up(up: Home, trained: dict[str,
     assert (found["verdict"], found["events"]) == ("pass", trained["events"])
 
 
+def test_an_audit_in_the_swarm_answers_as_one_without_and_goes_on_when_its_host_is_killed(up: Home):
+    session = up.ask("submit", str(up.request), "--set", "training.epochs=40")["session"]
+    up.ask("wait", session, "--timeout", "80")
+    alone = up.ask("audit", session, "--mode", "full")
+    auditing = up.start("audit", session, "--mode", "full", "--in-swarm", "--json")
+    assert auditing.stderr is not None
+    while "same bits" not in (line := auditing.stderr.readline()):
+        assert line, "it ended before a span was computed"
+    os.kill(up.ask("status")["host"]["pid"], signal.SIGKILL)
+    up.ask("up", "-d")
+    out, err = auditing.communicate(timeout=90)
+    assert auditing.returncode == 0, err
+    found = json.loads(out)
+    own = found.pop("audit")
+    assert found == alone
+    assert (up.ask("show", own)["kind"], up.ask("wait", own)["verdict"]) == ("audit", "pass")
+    assert "PASS" in up.run("show", own)[1]
+    assert own in [one["session"] for one in up.ask("sessions", "--kind", "audit")["sessions"]]
+    assert up.run("audit", session, "--in-swarm", "--workers", "2")[0] == 2
+    assert up.run("audit", session, "--in-swarm", "--segments", "0")[0] == 2
+
+
 def test_an_export_answers_with_a_file(up: Home, trained: dict[str, Any]):
     found = up.ask("export", trained["session"], "--format", "safetensors")
     assert found.keys() >= {"path", "format", "digest", "parity"}

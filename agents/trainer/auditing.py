@@ -1,0 +1,272 @@
+"""One trainer's part in an audit: takes spans nobody computes, says what came out, and the verdict once all is said.
+
+Everything that steers is read from the fold of the audit's session; spans are shared out by events in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from agents.trainer.verdicts import Verdicts
+from contracts.audit import Audit, Holder
+from contracts.errors import ChildDied, NotFound, NotVerified
+from contracts.operator import CancelRequested
+from contracts.trainer import (
+    AuditCompleted,
+    AuditDeclined,
+    AuditFailed,
+    AuditPlanned,
+    SpanPlanned,
+    SpanRepeated,
+    SpanTaken,
+)
+from runtime.agent import Say
+from runtime.audit.bench import places
+from runtime.audit.bisected import bisected
+from runtime.audit.concluded import concluded
+from runtime.audit.jobs import OPENING, SPAN, Jobs
+from runtime.ground import Case
+
+MOST_DEATHS = 3
+"""Children that may die over one span before the audit fails."""
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which it is looked whether somebody has fallen silent: silence is no event."""
+
+
+class Auditing:
+    """A trainer's work on one audit; `turns` bounds how many spans its process computes at a time, of all audits."""
+
+    def __init__(self, case: Case, say: Say[Verdicts], turns: asyncio.Semaphore) -> None:
+        self._case = case
+        self._say = say
+        self._turns = turns
+        self._ground = case.ground
+        self._me = f"{self._ground.instance}/{self._ground.incarnation}"
+        self._mine: set[str] = set()
+        self._reserved: set[int] = set()
+        self._folder = self._ground.home.work(case.history.id) / self._ground.instance
+
+    @property
+    def _audit(self) -> Audit:
+        return self._case.history.derived(Audit())
+
+    async def run(self) -> None:
+        """Take part until there is a verdict, nobody wants one any more, or this process ends."""
+        work = asyncio.create_task(self._take_part())
+        over = asyncio.create_task(self._over())
+        try:
+            await asyncio.wait({work, over}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+        finally:
+            for task in (work, over):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        if self._unwanted and self._case.now.outcome is None:
+            await self._say(AuditFailed(message="it was cancelled."))
+        if self._case.now.outcome is not None:
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
+
+    @property
+    def _unwanted(self) -> bool:
+        return any(isinstance(wish, CancelRequested) for _, wish in self._case.now.wishes)
+
+    async def _over(self) -> None:
+        draining = asyncio.create_task(self._ground.draining.wait())
+        try:
+            while not (self._case.now.outcome or self._unwanted or draining.done()):
+                news = asyncio.create_task(self._case.history.grown(self._case.history.size))
+                await asyncio.wait({news, draining}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        finally:
+            draining.cancel()
+
+    async def _take_part(self) -> None:
+        opened = await self._opened()
+        planned = self._audit.planned
+        if planned is None or opened is None:
+            await self._stand_by()
+        elif planned.machine and opened["differing"]:
+            await self._decline(opened["differing"])
+            await self._stand_by()
+        else:
+            if planned.machine:
+                await self._compute(planned, opened)
+            await self._conclude()
+
+    async def _opened(self) -> dict[str, Any] | None:
+        """The plan laid out here, after it was said by whoever came first; None where that cannot be done."""
+        try:
+            opened = await self._open(None) if self._audit.planned is None else None
+            while self._audit.planned is None and opened is not None:
+                await self._say(_plan(opened, self._case.now.request))
+            planned = self._audit.planned
+            if planned is None or not planned.machine:
+                return opened or {}
+            if opened is None or opened.get("cuts") != planned.cuts:
+                opened = await self._open(planned.cuts)
+        except (NotFound, NotVerified) as error:
+            await self._decline([error.message])
+            return None
+        return opened
+
+    async def _open(self, cuts: list[str] | None) -> dict[str, Any]:
+        cited = self._case.now.request
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        args = {
+            "home": str(self._ground.home.root),
+            "root": self._ground.tail.admission.root,
+            "folder": str(self._folder),
+            "cited": cited,
+            "cuts": cuts,
+        }
+        return await self._jobs(cited["machine"], []).run(OPENING, args)
+
+    def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> Jobs:
+        log = self._folder / "audit.log"
+        return Jobs(self._ground.children, machine, self._case.history.id, log, workloads)
+
+    async def _compute(self, planned: AuditPlanned, opened: dict[str, Any]) -> None:
+        """Spans until none is left, whoever computes them, and what the exporter has to say."""
+        bench = _Bench(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(places(planned.machine)):
+                    tasks.create_task(self._work(bench))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+        silence = self._ground.settings.waive_after_seconds
+        while self._audit.unexported() and self._ground.presence.silent_seconds("exporter") < silence:
+            await self._news()
+
+    async def _work(self, bench: _Bench) -> None:
+        while self._audit.waiting():
+            async with self._turns:
+                span = self._free()
+                taken = await self._take(span) if span else None
+                if span and taken:
+                    await self._repeat(bench, span, taken)
+            if taken is None:
+                await self._news()
+
+    def _free(self) -> SpanPlanned | None:
+        """The next span that nobody computes."""
+        for span in self._audit.waiting():
+            holder = self._audit.holders.get(span.number)
+            if span.number not in self._reserved and (holder is None or not self._works(holder)):
+                return span
+        return None
+
+    def _works(self, holder: Holder) -> bool:
+        """Whether whoever took a span may still be at it; an earlier life of this process is not."""
+        instance, _, _ = holder.incarnation.partition("/")
+        if instance == self._ground.instance:
+            return holder.id in self._mine
+        silent = self._ground.presence.instance_silent_seconds("trainer", instance)
+        return silent <= self._ground.settings.takeover_after_seconds
+
+    async def _take(self, span: SpanPlanned) -> str | None:
+        """Say that this span is computed here; the event that says so, or None when another was faster."""
+        self._reserved.add(span.number)
+        before = self._audit.holders.get(span.number)
+        name, before_id = self._ground.settings.name, before.id if before else None
+        taken = SpanTaken(span=span.number, worker=name, incarnation=self._me, instead_of=before_id)
+        (fact,) = await self._say(taken)
+        holder = self._audit.holders.get(span.number)
+        if fact.event != taken or holder is None or holder.id != fact.id:
+            self._reserved.discard(span.number)
+            return None
+        self._mine.add(fact.id)
+        return fact.id
+
+    async def _repeat(self, bench: _Bench, span: SpanPlanned, taken: str) -> None:
+        for death in range(1, MOST_DEATHS + 1):
+            try:
+                account = await bench.account(span)
+                break
+            except ChildDied:
+                if death == MOST_DEATHS:
+                    raise
+        await self._say(account, cause=taken)
+
+    async def _decline(self, differing: list[str]) -> None:
+        declined = AuditDeclined(worker=self._ground.settings.name, incarnation=self._me, differing=differing)
+        while self._me not in self._audit.declined:
+            await self._say(declined)
+
+    async def _stand_by(self) -> None:
+        """Leave it to others; once nobody is there who could do it, say so."""
+        while self._others():
+            await self._news()
+        await self._conclude()
+
+    def _others(self) -> bool:
+        """Whether a trainer is there that may still take part, or there was no time yet to hear of one."""
+        presence, patience = self._ground.presence, self._ground.settings.takeover_after_seconds
+        declined = {incarnation.partition("/")[0] for incarnation in self._audit.declined}
+        there = {instance for role, instance, silent in presence.roster() if role == "trainer" and silent <= patience}
+        return bool(there - declined) or presence.listening_seconds() < patience
+
+    async def _conclude(self) -> None:
+        audit, cited = self._audit, self._case.now.request
+        verdict: AuditCompleted | AuditFailed
+        if audit.planned is None:
+            reasons = dict.fromkeys(one for said in audit.declined.values() for one in said.differing)
+            verdict = AuditFailed(message=" ".join(reasons), cure="Audit it where its log is kept: swarm audit")
+        else:
+            verdict = concluded(audit, audit.planned, seed=cited["seed"], events=cited["size"])
+        while self._case.now.outcome is None:
+            await self._say(verdict)
+
+    async def _news(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_AGAIN):
+                await self._case.history.grown(self._case.history.size)
+
+
+class _Bench:
+    """Where this trainer computes spans: its jobs, and what they are given."""
+
+    def __init__(self, jobs: Jobs, folder: Path, opened: dict[str, Any], mode: str) -> None:
+        self._jobs = jobs
+        self._folder = folder
+        self._data = opened["data"]
+        self._fingerprint = opened["fingerprint"]
+        self._locates = mode == "bisect"
+
+    async def account(self, span: SpanPlanned) -> SpanRepeated:
+        """What came out of a span; where its bytes are gone meanwhile, that."""
+        args = self._data | {"span": str(self._folder / f"span-{span.number}.json")}
+        located = None
+        try:
+            found = await self._jobs.run(SPAN, args)
+            if self._locates and found["divergence"]:
+                located = await bisected(self._jobs, args, span.number, found["divergence"])
+        except (NotFound, NotVerified) as error:
+            found = {"steps": 0, "divergence": None, "problem": error.message}
+        return SpanRepeated(
+            span=span.number,
+            steps=found["steps"],
+            divergence=found["divergence"],
+            located=located,
+            fingerprint=self._fingerprint,
+            problem=found.get("problem", ""),
+        )
+
+
+def _plan(opened: dict[str, Any], cited: dict[str, Any]) -> AuditPlanned:
+    """What was opened, as the plan for everybody; a verdict that needs no computing is all of it."""
+    nothing: dict[str, Any] = {name: [] for name in ("spans", "chosen", "cuts", "broken", "exports")}
+    whole = nothing | {"machine": {}, "ended": True, "reached": 0} | opened
+    whole |= {name: cited[name] for name in ("session", "mode", "size", "root")}
+    told = {name: whole[name] for name in AuditPlanned.model_fields}
+    return AuditPlanned.model_validate_json(orjson.dumps(told))

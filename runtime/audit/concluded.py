@@ -1,0 +1,46 @@
+"""The verdict of an audit in a swarm: a pure look at what its trainers and its exporter have said."""
+
+from __future__ import annotations
+
+from contracts.audit import Audit
+from contracts.trainer import AuditCompleted, AuditPlanned
+from runtime.audit.docket import Docket
+from runtime.audit.exports import found_wrong, not_made
+from runtime.audit.judged import Exports, Repeated, incomparable, judged
+from runtime.audit.verdict import Divergence, Verdict
+
+
+def concluded(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
+    """What the audit amounts to now; `events` is how many of the session it is about."""
+    found = planned.log if not planned.machine else _judged(audit, planned, seed, events).as_json()
+    return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found["verdict"], found=found)
+
+
+def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> Repeated:
+    log, docket = Verdict.of_json(planned.log), _docket(planned, seed, events)
+    results = {
+        at: {"steps": one.steps, "divergence": one.divergence, "problem": one.problem}
+        for at, one in sorted(audit.repeated.items())
+    }
+    if audit.waiting() and not any(one.divergence for one in audit.repeated.values()):
+        differing = dict.fromkeys(one for said in audit.declined.values() for one in said.differing)
+        return incomparable(log, docket, list(differing))
+    located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
+    return judged(log, docket, results, _exports(audit, planned), located=located)
+
+
+def _docket(planned: AuditPlanned, seed: int, events: int) -> Docket:
+    broken = tuple(Divergence(**one) for one in planned.broken)
+    spans, chosen = tuple(planned.spans), tuple(planned.chosen)
+    return Docket(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
+
+
+def _exports(audit: Audit, planned: AuditPlanned) -> Exports:
+    orders = {one["export"]: one for one in planned.exports}
+    said = {at: one for at, one in audit.exports.items() if at in orders}
+    missing = [not_made(one, "the exporter did not answer") for at, one in orders.items() if at not in said]
+    return Exports(
+        sum(not one.problem for one in said.values()),
+        tuple(found_wrong(orders[at], one.divergence) for at, one in said.items() if one.divergence),
+        (*(not_made(orders[at], one.problem) for at, one in said.items() if one.problem), *missing),
+    )

@@ -1,0 +1,46 @@
+"""The jobs of one audit: children sealed as the claim says, whichever process the audit runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runtime.children import Children, Profile
+from runtime.profiles import torch_profile
+
+IDENTITY = "runtime.audit.reexecute:identity"
+SPAN = "runtime.audit.reexecute:main"
+OPENING = "runtime.audit.opening:main"
+
+
+class Jobs:
+    """Runs one job after the other, or several at once; `machine` is what `material.machine_of` gives."""
+
+    def __init__(
+        self, children: Children, machine: Mapping[str, Any], session: str, log: Path, workloads: list[dict[str, str]]
+    ) -> None:
+        self.children = children
+        self.workloads = workloads
+        self._machine = machine
+        self._session = session
+        self._log = log
+
+    async def run(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """One job to its end, and what it answers."""
+        given = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
+        profile = profile_of(self._machine)
+        async with self.children.job(
+            function, given, profile=profile, purpose="audit", session=self._session, log=self._log
+        ) as child:
+            return await child.wait()
+
+
+def seal_of(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `runtime.engine.seal.apply` for bits of this machine."""
+    return {"threads": machine.get("threads", 1), "profile": "exact"}
+
+
+def profile_of(machine: Mapping[str, Any]) -> Profile:
+    """As whatever trained had it."""
+    return torch_profile(machine.get("threads", 1), machine.get("device", "cpu"))

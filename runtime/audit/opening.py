@@ -1,0 +1,119 @@
+"""A job that opens an audit in a swarm: verifies the log, looks at this machine, and lays out what is to be done.
+
+It reads the home's files and writes one for every span into a folder of its own, for the jobs that compute them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bus.blobs import DirectoryBlobs
+from contracts.errors import NotFound
+from contracts.ledger import LedgerCheckpointed, SessionSealed
+from runtime import audit
+from runtime.archive import Archive, Kept, Once
+from runtime.audit import comparable, exports, parentage
+from runtime.audit.docket import Asked, Docket, laid_out
+from runtime.audit.judged import FAILS, judged, uncomputed
+from runtime.audit.material import Material
+from runtime.audit.reexecute import here
+from runtime.audit.running import steadily
+from runtime.audit.verdict import Divergence, Verdict
+from runtime.engine import seal
+from runtime.history import History
+from runtime.home import Home
+from runtime.job import Job
+
+Data = dict[str, Any]
+
+
+def main(job: Job) -> Data:
+    """What there is to do: `log`, the verdict on the log, and unless that is all, what `_opened` says.
+
+    With `cuts` (blobs at which spans begin) an audit is gone on with whose log was verified before: `log` is None then.
+    Without, spans begin at every checkpoint that is here.
+    """
+    seal.apply(**job.args["seal"])
+    home, cited, cuts = Home(Path(job.args["home"])), job.args["cited"], job.args["cuts"]
+    blobs, session = DirectoryBlobs(home.blobs), cited["session"]
+
+    def look() -> tuple[Verdict, Archive]:
+        archive = Once(home, job.args["root"])
+        return audit.log(archive, session, blobs), archive
+
+    log, archive = steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
+    if log is not None and log.verdict != "pass":
+        return {"log": uncomputed(log, cited["mode"], FAILS).as_json()}
+    kept = archive.read(session)
+    material = Material(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
+    if log is not None:
+        told = parentage.in_a_swarm(material.session, cited["mode"])
+        log = replace(log, unchecked=(*log.unchecked, *told))
+    opened, docket = _opened(material, cited, cuts, _unsigned(kept, cited))
+    alone = _without_computing(log, docket, trained=material.session.claim is not None) if log else None
+    return {"log": alone.as_json()} if alone else opened | {"log": log.as_json() if log else None}
+
+
+def _opened(
+    material: Material, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
+) -> tuple[Data, Docket]:
+    """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
+    asked = Asked(cited["mode"], segments=cited["segments"], seed=cited["seed"])
+    workloads, missing = material.missing(trusted=False)
+    machine, differing = _compared(material, workloads, missing)
+    begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
+    docket, spans = laid_out(material, asked, machine["resolved"], begins)
+    docket = replace(docket, broken=(*unsigned, *docket.broken))
+    for span in spans.values():
+        material.arguments(span, material.work)
+    opened = docket.as_json() | {
+        "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
+        "exports": exports.orders(material.kept.history) if asked.mode == "full" else [],
+        "machine": material.machine,
+        "fingerprint": machine["fingerprint"],
+        "differing": differing,
+        "data": material.data,
+        "workloads": workloads,
+    }
+    return opened, docket
+
+
+def _compared(material: Material, workloads: list[dict[str, str]], missing: list[str]) -> tuple[Data, list[str]]:
+    """This machine, and what of it, of code or data is not as the claims say."""
+    if not material.machine:
+        return {"resolved": None, "fingerprint": ""}, []
+    found = here(material.identity(whole=not missing) | {"workloads": workloads})
+    return found, comparable.differences(material.kept.history.facts, found) + missing
+
+
+def _without_computing(log: Verdict, docket: Docket, *, trained: bool) -> Verdict | None:
+    """The verdict where nothing is to be computed; None where something is."""
+    if docket.mode != "log" and trained:
+        return None
+    if docket.broken:
+        return judged(log, docket, {})
+    return log if docket.mode == "log" else uncomputed(log, docket.mode, "nothing was trained yet")
+
+
+def _cited(kept: Kept, size: int) -> Kept:
+    """The session up to what the audit cites: what came later is no part of it."""
+    if kept.history.size < size:
+        message = f"the file of {kept.history.id} holds {kept.history.size} events here, and {size} are cited."
+        raise NotFound(message, cure="Audit it where its log is kept.")
+    history = History(kept.history.id)
+    history.add(kept.history.facts[:size])
+    return replace(kept, history=history)
+
+
+def _unsigned(kept: Kept, cited: Mapping[str, Any]) -> Iterator[Divergence]:
+    """What is cited, when the ledger has signed no such root; every root that it has signed was computed again."""
+    for fact in kept.history.facts:
+        match fact.event:
+            case LedgerCheckpointed(size=size, root=root) | SessionSealed(size=size, root=root):
+                if (size, root) == (cited["size"], cited["root"]):
+                    return
+    message = f"the ledger never signed root {cited['root']} over {cited['size']} events"
+    yield Divergence(cited["size"], 0, "root", message)

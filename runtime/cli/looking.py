@@ -1,0 +1,84 @@
+"""What `swarm audit` looks at: a session of the home, or a bundle, verified once and read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import SwarmError
+from runtime.cli.call import Call
+from runtime.cli.reach import chosen, reader, up
+
+if TYPE_CHECKING:
+    from runtime.audit import Verdict
+    from runtime.audit.material import Material
+
+Look = Callable[[], "tuple[Verdict, Material | None]"]
+"""Verifies the log; gives what can be computed again as well, if there is anything to be read."""
+
+Notes = Sequence[str] | None
+
+
+@contextmanager
+def looking(call: Call, name: str, root: str, notes: Notes) -> Iterator[tuple[Look, Mapping[str, Any]]]:
+    """How to look at what was named, and on what machine it was likely trained, for whoever prepares one."""
+    if Path(name).is_file():
+        with _at_bundle(Path(name).absolute(), root, notes) as look:
+            yield look, {}
+    else:
+        yield _at_home(call, name, root, notes)
+
+
+@contextmanager
+def _at_bundle(path: Path, root: str, notes: Notes) -> Iterator[Look]:
+    from tempfile import TemporaryDirectory
+
+    from runtime import audit as audits
+    from runtime.audit.unpacked import unpacked
+
+    opened: list[Material] = []
+
+    def look() -> tuple[Verdict, Material | None]:
+        found = audits.bundle(path, root=root, anchors=notes)
+        opened.extend([unpacked(path, root, Path(folder))] if found.verdict == "pass" else [])
+        return found, opened[0] if opened else None
+
+    with TemporaryDirectory(prefix="swarm-audit-") as folder:
+        yield look
+        for one in opened:
+            with suppress(OSError):
+                one.work.rmdir()
+
+
+def _at_home(call: Call, name: str, root: str, notes: Notes) -> tuple[Look, Mapping[str, Any]]:
+    from bus.blobs import DirectoryBlobs
+    from runtime import audit as audits
+    from runtime.archive import Archive, Once
+    from runtime.audit.material import Material, likely_machine
+    from runtime.audit.running import steadily
+
+    home = call.home
+    session = chosen(call, name, Archive(home))
+    blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and up(call)
+
+    def look() -> tuple[Verdict, Material | None]:
+        archive = Once(home, root)
+        at_least = call.wait(_held(call, session)) if running else 0
+        found = audits.log(archive, session, blobs, at_least=at_least, anchors=notes)
+        if found.verdict != "pass":
+            return found, None
+        return found, Material(archive.read(session), blobs, home.root / "work" / "audits", home.root)
+
+    return (lambda: steadily(look) if running else look()), likely_machine(home.log(session))
+
+
+async def _held(call: Call, session: str) -> int:
+    """How many events the running swarm says there are; 0 when it cannot say."""
+    try:
+        async with reader(call) as found:
+            return int((await found.session(session))["events"])
+    except SwarmError as error:
+        call.note(f"The swarm was not asked how long the session is: {error.message}")
+        return 0
