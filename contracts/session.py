@@ -17,7 +17,13 @@ from contracts.diagnostician import DiagnosisReached, InterventionProposed, Outc
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
-from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
+from contracts.hyperparameter_specialist import (
+    SearchCancelled,
+    SearchCompleted,
+    SearchFailed,
+    TrialFinished,
+    TrialStarted,
+)
 from contracts.keyring import GUEST
 from contracts.ledger import DutyWaived, SessionSealed
 from contracts.operator import (
@@ -341,12 +347,11 @@ def _sealed(session: Session, event: SessionSealed, fact: Fact) -> Changes:
 def _final_state(session: Session) -> State:
     if isinstance(session.outcome, TrainingCompleted | SearchCompleted | ModelExported):
         return "completed"
-    if isinstance(session.outcome, TrainingCancelled):
+    if isinstance(session.outcome, TrainingCancelled | SearchCancelled):
         return "cancelled"
-    wanted = isinstance(session.outcome, SearchFailed) and any(
-        isinstance(w, CancelRequested) for _, w in session.wishes
-    )
-    return "cancelled" if wanted else "failed"
+    # So a cancelled search was told before there was an event for it.
+    cancelled = isinstance(session.outcome, SearchFailed) and session.outcome.message.startswith("cancelled: ")
+    return "cancelled" if cancelled else "failed"
 
 
 _FOLDS: dict[type[Event], Fold] = {
@@ -385,6 +390,7 @@ _FOLDS: dict[type[Event], Fold] = {
     TrialStarted: lambda s, e, f: dict(trials=(*s.trials, e)),
     TrialFinished: lambda s, e, f: dict(finished_trials=(*s.finished_trials, e)),
     SearchCompleted: _searched,
+    SearchCancelled: _ended,
     SearchFailed: _ended,
     ResourcesSummarised: lambda s, e, f: dict(resources=e),
     ResourcesAlerted: lambda s, e, f: dict(alerts=(*s.alerts, e)),

@@ -13,7 +13,7 @@ import orjson
 from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
-from contracts.hyperparameter_specialist import SearchFailed
+from contracts.hyperparameter_specialist import SearchCancelled, SearchFailed
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.session import ENDED, Session
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
@@ -94,7 +94,7 @@ def problem(session: Session) -> dict[str, str] | None:
     outcome = session.outcome
     if isinstance(outcome, TrainingFailed):
         return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
-    if isinstance(outcome, TrainingCancelled):
+    if isinstance(outcome, TrainingCancelled | SearchCancelled):
         return {"code": "cancelled", "message": outcome.reason or "cancelled", "cure": ""}
     if isinstance(outcome, SearchFailed):
         return {"code": "search-failed", "message": outcome.message, "cure": outcome.cure}
