@@ -22,6 +22,8 @@ from runtime.settings import Settings
 PACKAGES = ("agents", "contracts", "bus", "runtime")
 MEMORY_FILES = frozenset({"tmpfs", "ramfs"})
 
+_ANEW = "Have it completed from the store: swarm down, then swarm doctor --repair, then swarm up -d"
+
 Level = Literal["ok", "warn", "fail"]
 
 
@@ -167,6 +169,8 @@ def _secret(path: Path) -> bool:
 def _host(home: Home, settings: Settings) -> Iterator[Finding]:
     from bus.server import left_by
 
+    if incident := home.incident():
+        yield Finding("fail", "host", incident["message"], incident["cure"])
     host, left = home.host(), left_by(home.root)
     if host is not None and host.alive:
         level: Level = "ok" if host.ready else "warn"
@@ -195,7 +199,7 @@ def _logs(home: Home, settings: Settings) -> Iterator[Finding]:
             yield Finding("fail", "logs", message, f"Keep the file as evidence: swarm audit {session}")
         elif kept.torn_bytes and not (running and running.alive):
             message = f"{session}: its last {kept.torn_bytes} bytes are no record"
-            yield Finding("warn", "logs", message, "`swarm up` completes the file from the broker.")
+            yield Finding("warn", "logs", message, _ANEW)
         else:
             sound += 1
     yield Finding("ok", "logs", f"{sound} of {len(list(home.session_ids()))} files are whole and hold only facts")
@@ -209,11 +213,14 @@ def _store(home: Home, settings: Settings) -> Iterator[Finding]:
     held = asyncio.run(_held(settings))
     archive, short = Archive(home), 0
     for session, events in held.items():
-        have = archive.read(session).history.size if home.log(session).exists() else 0
+        try:
+            have = archive.read(session).history.size if home.log(session).exists() else 0
+        except SwarmError:
+            continue  # told among the logs
         if have < events:
             short += 1
             message = f"{session}: the file holds {have} events, the swarm {events}"
-            yield Finding("fail", "store", message, "Restart the host: swarm down, then swarm up -d")
+            yield Finding("fail", "store", message, _ANEW)
     if not short:
         yield Finding("ok", "store", f"the files hold every event of the {len(held)} sessions that the swarm knows")
 

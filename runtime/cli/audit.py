@@ -48,7 +48,9 @@ def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
     callback=_fingerprint,
     help="The root key's fingerprint to trust (default: the home's pin).",
 )
-@click.option("--anchor", "anchors", metavar="FILE", multiple=True, help="Signed notes kept elsewhere: swarm anchor.")
+@click.option(
+    "--anchor", "anchors", metavar="FILE", multiple=True, help="Signed notes kept elsewhere: swarm anchor S --to FILE"
+)
 def audit(call: Call, *, session: str, mode: str, root: str, anchors: tuple[str, ...], **again: Any) -> int:
     """Verify the log of session S from its file: every record, signature and chain, the ledger's trees, the seal.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import NotFound
 from runtime.cli.call import Call
+from runtime.cli.output import place
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
@@ -89,12 +89,9 @@ async def _repeated(call: Call, found: Verdict, material: Material, asked: Asked
         await children.close()
 
 
-def rebuilt(call: Call, session: str, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
+def rebuilt(call: Call, session: str, step: int, out: str, *, trust: bool) -> dict[str, Any]:
     """Write the weights at a step; what `swarm replay` says of them."""
-    place = out.absolute()
-    if not place.parent.is_dir():
-        raise NotFound(f"there is no folder {str(place.parent)!r}.", cure="Make it first.")
-    return call.wait(_rebuilt(_of_home(call, session, ""), step, place, trust=trust))
+    return call.wait(_rebuilt(_of_home(call, session, ""), step, place(out), trust=trust))
 
 
 async def _rebuilt(material: Material, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
