@@ -58,7 +58,7 @@ class Guests:
             user = nkeys.keep(seed_file(self._crew.home.seeds, lane))
             signer = self._keys.ensure(lane)
             self._doorkeeper.forget(lane)
-            await self._broker.let_in(name, user.public)
+            await self._broker.let_in(name, user)
             await self._admin.consumer(lane, wakes or [subjects.lane_everywhere(lane)])
             await self._admit_key(lane, signer.public, hears)
             path = self._write_credentials(name, lane, user.seed)

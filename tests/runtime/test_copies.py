@@ -9,6 +9,7 @@ import pytest
 
 from bus import files, records, subjects
 from bus.memory import MemoryBus
+from bus.nkeys import UserKey
 from bus.port import Record, Stored
 from contracts.errors import NotVerified, Refused
 from contracts.operator import PauseRequested
@@ -136,7 +137,7 @@ class Moved:
 
     url, pid = "nats://127.0.0.1:1", 1
 
-    async def let_in(self, name: str, public: str) -> None: ...
+    async def let_in(self, name: str, user: UserKey) -> None: ...
 
     async def let_out(self, name: str) -> None: ...
 
