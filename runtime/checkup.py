@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from contracts.errors import NotFound, SwarmError
 from runtime.archive import Archive
 from runtime.home import LAYOUT, Home
-from runtime.settings import Settings
+from runtime.settings import FIELDS, Settings
 
 PACKAGES = ("agents", "contracts", "bus", "runtime")
 MEMORY_FILES = frozenset({"tmpfs", "ramfs"})
@@ -96,6 +97,16 @@ def _packages(home: Home, settings: Settings) -> Iterator[Finding]:
     if (here / "tests" / "__init__.py").exists() and here.resolve() != ours:
         yield Finding("ok", "packages", "tests/__init__.py here is harmless: nothing of ours is called tests")
     yield Finding("ok", "packages", f"{', '.join(PACKAGES)} come from {ours}")
+
+
+def _environment(home: Home, settings: Settings) -> Iterator[Finding]:
+    """A variable that looks like a setting and is none does nothing, and nobody would notice."""
+    known = [f"SWARM_{name.upper()}" for name in FIELDS]
+    for name in sorted(os.environ):
+        if name.startswith("SWARM_") and name not in (*known, "SWARM_FAILPOINT"):
+            near = get_close_matches(name, known, 1)
+            cure = f"Did you mean {near[0]}?" if near else "Unset it; see: swarm config schema settings"
+            yield Finding("warn", "environment", f"{name} is no setting", cure)
 
 
 def _home(home: Home, settings: Settings) -> Iterator[Finding]:
@@ -269,6 +280,7 @@ CHECKS: tuple[Callable[[Home, Settings], Iterator[Finding]], ...] = (
     _torch,
     _server,
     _packages,
+    _environment,
     _home,
     _disk,
     _keys,

@@ -155,6 +155,15 @@ class Home:
             os.pwrite(descriptor, f"{os.getpid()} {process.start_time(os.getpid())}".encode(), 0)
         return descriptor
 
+    def holds(self) -> bool:
+        """Whether the lock held is that of the folder there now: it may have been removed, and made anew by another."""
+        if self._lock is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), self.lock_file.stat())
+        except OSError:
+            return False
+
     def holder(self) -> tuple[int, int] | None:
         """Pid and start time of whoever took the lock last; None when that is not known."""
         try:

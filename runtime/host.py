@@ -21,7 +21,7 @@ from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore
 from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
-from contracts.errors import NotVerified, Refused
+from contracts.errors import Failed, NotVerified, Refused
 from contracts.keyring import ROOT, keyring_session
 from runtime import deployment, leftovers, process, regress, roster
 from runtime.broker import Broker, broker, end_orphan_of
@@ -54,7 +54,8 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
         async with broker(home, settings, lock) as found:
             await _Host(home, settings, found).run(ready)
     finally:
-        home.forget()
+        if home.holds():
+            home.forget()
         home.unlock()
 
 
@@ -167,6 +168,9 @@ class _Host:
     async def _keep_record(self, crew: Crew, ready: Ready) -> None:
         first = True
         while True:
+            if not self._home.holds():
+                message = f"the home {str(self._home.root)!r} was removed while its swarm was up."
+                raise Failed(message, cure="Start it again: swarm up -d")
             record = self._describe(crew)
             try:
                 self._write_down(record, crew)

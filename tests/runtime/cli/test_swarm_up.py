@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from runtime import process
+
 REQUEST = """\
 data: {source: digits}
 model: {architecture: linear}
@@ -279,6 +281,18 @@ def test_a_store_that_was_lost_is_refused_at_the_start_until_it_is_back_and_the_
         lost.rename(store)
         assert home.ask("up", "-d")["ready"]
         assert home.ask("doctor")["ok"]
+    finally:
+        home.run("down")
+
+
+def test_a_host_whose_home_was_removed_ends_and_leaves_the_next_one_alone(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    try:
+        before = home.ask("up", "-d")["host"]["pid"]
+        shutil.rmtree(home.root)
+        assert home.ask("up", "-d")["host"]["pid"] != before
+        until(lambda: process.start_time(before) is None)
+        assert home.ask("status")["ready"]
     finally:
         home.run("down")
 
