@@ -173,6 +173,6 @@ def _compare(wanted: str, found: str, place: Path) -> None:
     if found != wanted:
         raise NotVerified(
             f"blob {wanted} is damaged: its bytes are those of {found}.",
-            cure="Restore it from another store or checkpoint; `swarm doctor` lists what is damaged.",
+            cure="Restore it from another store, or use another checkpoint.",
             path=str(place),
         )

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 import orjson
 
 from bus.frames import Frame, publication
+from bus.limits import MAX_PAYLOAD
 from bus.link import Link, Mailbox
 from bus.port import Answer
 from contracts.errors import Failed, SwarmError, TooLarge
@@ -74,24 +75,29 @@ class CoreWire:
             await asyncio.gather(*at_work, return_exceptions=True)
 
     async def _reply(self, frame: Frame, reply: Answer) -> None:
-        said = await answered(reply, frame.subject, frame.body)
+        said = await answered(reply, frame.subject, frame.body, self._link.limit)
         if frame.reply:
             with contextlib.suppress(SwarmError):
-                self._fits(frame.reply, said)
                 await self._link.send(publication(frame.reply, "", b"", said))
 
     def _fits(self, subject: str, body: bytes) -> None:
-        if len(body) > self._link.limit:
-            raise TooLarge(
-                f"{len(body)} bytes for {subject!r} are above the limit of {self._link.limit}.",
-                cure="Put the bulk into a blob and name its digest.",
-            )
+        _fits(subject, body, self._link.limit)
 
 
-async def answered(reply: Answer, subject: str, body: bytes) -> bytes:
-    """The reply, or the error that stopped it as the object that stands under `error` everywhere."""
+def _fits(subject: str, body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise TooLarge(
+            f"{len(body)} bytes for {subject!r} are above the limit of {limit}.",
+            cure="Put the bulk into a blob and name its digest.",
+        )
+
+
+async def answered(reply: Answer, subject: str, body: bytes, limit: int = MAX_PAYLOAD) -> bytes:
+    """The reply, or what stopped it (its own size too) as the object that stands under `error` everywhere."""
     try:
-        return await reply(subject, body)
+        said = await reply(subject, body)
+        _fits(subject, said, limit)
+        return said
     except SwarmError as refused:
         error = refused
     except Exception as broken:  # noqa: BLE001 - a responder that broke must not leave the asker waiting

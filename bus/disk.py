@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from contracts.errors import Full
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from contracts.errors import NO_ROOM, Full
 
 
 def sync_directory(path: Path) -> None:
@@ -44,10 +41,10 @@ def room_for(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise Full(
             f"there is no room to write {path} ({os.strerror(error.errno)}).",
-            cure="Free some space (`swarm archive` or `swarm rm` old sessions) or raise the limit, then try again.",
+            cure="Free some space or raise the limit, then try again.",
             path=str(path),
         ) from None

@@ -164,7 +164,7 @@ class LogFile:
             what = "differs from the one" if known else "is not among those"
             raise NotVerified(
                 f"message {seq} {what} in {self.path}, which ends with message {self.last_seq}.",
-                cure="The log was changed or went back; run `swarm doctor` before anything is appended.",
+                cure="The store was changed or set back, or the file was; both are evidence: swarm audit S",
                 path=str(self.path),
             )
 

@@ -15,6 +15,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
 from nats.aio.client import Client, Server, Srv
@@ -31,7 +32,7 @@ from bus.provision import Layout, StreamAdmin
 from bus.rights import CLIENT, inbox
 from bus.stream_log import StreamLog
 from bus.subjects import GUEST
-from contracts.errors import Refused, SwarmError, Unreachable
+from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 
 _PING = 5
 """Seconds between pings; two without answer end a connection that only looks alive."""
@@ -42,6 +43,7 @@ _WATCH = 1.0
 _RETRY = (0.05, 2.0)
 """The first and the longest pause between two tries to reconnect."""
 _NO_RESPONDER = 503
+_SCHEMES = ("nats", "tls", "ws", "wss")
 _DENIED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"")
 
 
@@ -336,7 +338,7 @@ class NatsLink:
                     each.subscription = await self._client.hear(each.subject, each.queue, each.handler)
 
     async def _on_error(self, error: Exception) -> None:
-        self._why = str(error)
+        self._why = str(error) or self._why
         denied = _DENIED.search(self._why)
         if denied is None:
             return
@@ -369,6 +371,20 @@ class NatsLink:
             f"The server at {', '.join(self._urls)} does not answer ({self._why}).",
             cure="Start it with `swarm up`, or name another with --url.",
         )
+
+
+def _addresses(url: str | Sequence[str]) -> list[str]:
+    """The servers that a URL names; `InvalidInput` for what is none."""
+    found = [one.strip() for one in (url.split(",") if isinstance(url, str) else url)]
+    for one in found:
+        try:
+            place = urlsplit(one if "://" in one else f"nats://{one}")
+            sound = place.scheme in _SCHEMES and bool(place.hostname) and place.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise InvalidInput(f"{one!r} is no address of a server.", cure="Write nats://HOST:PORT.", path="url")
+    return found
 
 
 def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
@@ -433,7 +449,7 @@ async def connect_admin(
 async def _linked(
     url: str | Sequence[str], identity: str, key: UserKey | None, tls: ssl.SSLContext | None, patience: float
 ) -> AsyncIterator[NatsLink]:
-    link = NatsLink(url.split(",") if isinstance(url, str) else url, identity, key, tls)
+    link = NatsLink(_addresses(url), identity, key, tls)
     try:
         await link.open(patience)
         yield link

@@ -136,7 +136,7 @@ class OrderedReader:
         if found["message"]["subject"] != self._given.subject:
             raise NotVerified(
                 f"The log no longer holds record {self._given.seq}, which it served before.",
-                cure="The store was lost or set back: `swarm doctor --repair` uses the copy in the session's files.",
+                cure="The store was lost or set back; the files of the home have what it held: swarm audit S",
             )
 
 

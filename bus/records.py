@@ -23,6 +23,9 @@ from contracts.errors import InvalidInput, NotFound, NotVerified
 
 _HEAD = re.compile(rb"([1-9][0-9]{0,18}) ([!-~]+) (0|[1-9][0-9]{0,9}) ([!-~]+) ([0-9a-f]{64})\n")
 _NONE = "-"
+_REACH = 16_384
+"""Bytes of a file's end that mostly hold its last record."""
+
 _TITLE = re.compile(rb"stigmergy/log/1 ([a-z0-9-]+)\n")
 
 
@@ -58,6 +61,22 @@ def _unframe(data: bytes, start: int) -> tuple[Stored, int] | None:
         return None
     headers = {} if signature == _NONE.encode() else {HEADER: signature.decode()}
     return Stored(int(seq), subject.decode(), body, headers), end + 1
+
+
+def newest(path: Path) -> Stored | None:
+    """The last sound record of a file, read from its end; None when there is none."""
+    size = path.stat().st_size
+    reach = _REACH
+    with path.open("rb") as file:
+        while True:
+            file.seek(max(0, size - reach))
+            data = file.read()
+            for head in reversed(list(_HEAD.finditer(data))):
+                if found := _unframe(data, head.start()):
+                    return found[0]
+            if reach >= size:
+                return None
+            reach *= 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +139,6 @@ class Reading(Iterator[Stored]):
     def _damaged(self, what: str) -> NotVerified:
         return NotVerified(
             f"{self.path}, byte {self.offset}: {what}.",
-            cure="Keep the file as evidence, and let `swarm doctor --repair` write it anew from the broker.",
+            cure="Keep the file as evidence; `swarm doctor --repair` sets it aside, and the next start writes it anew.",
             path=str(self.path),
         )

@@ -24,6 +24,7 @@ Every error names the value and says the cure; `code` is stable and machine-read
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -176,3 +177,27 @@ class TimedOut(SwarmError):
 
     code = "timed-out"
     exit_code = 124
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when a disk, a quota or a file size limit is used up."""
+
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_MISFITS = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
+
+
+def of_system(error: OSError) -> SwarmError | None:
+    """What the system refused about a file; None when it names no file, for that tells a person nothing."""
+    if error.filename is None:
+        return None
+    path, said = str(error.filename), error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        return Full(f"there is no room to write {path!r}: {said}.", cure="Free space, or raise the limit.", path=path)
+    if error.errno in _FORBIDDEN:
+        cure = "See whose it is (ls -ld), or name another place."
+        return Refused(f"{path!r} is not to be read or written here: {said}.", cure=cure, path=path)
+    if error.errno in _MISFITS:
+        return InvalidInput(f"{path!r} cannot be used: {said}.", cure="Name another place.", path=path)
+    if error.errno == errno.ENOENT:
+        return NotFound(f"there is no {path!r}.", cure="Make it, or name another place.", path=path)
+    return Failed(f"{path!r}: {said}.", cure="See the disk, and the limits of this process: ulimit -a", path=path)

@@ -49,3 +49,11 @@ class SearchFailed(Event, wire="search.failed"):
 
     message: str
     cure: str = ""
+
+
+class SearchCancelled(Event, wire="search.cancelled"):
+    """A person wanted no more of it; what had been found by then stays found."""
+
+    reason: str
+    trials: int
+    best_session: str | None = None

@@ -27,7 +27,13 @@ from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
 from contracts.fork import Fork
 from contracts.growing import Marks, Trail
-from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
+from contracts.hyperparameter_specialist import (
+    SearchCancelled,
+    SearchCompleted,
+    SearchFailed,
+    TrialFinished,
+    TrialStarted,
+)
 from contracts.keyring import GUEST
 from contracts.ledger import DutyWaived, SessionSealed
 from contracts.operator import (
@@ -387,12 +393,13 @@ def _final_state(session: Session) -> State:
         session.outcome, TrainingCompleted | SearchCompleted | ModelExported | InterventionProven | AuditCompleted
     ):
         return "completed"
-    if isinstance(session.outcome, TrainingCancelled):
+    if isinstance(session.outcome, TrainingCancelled | SearchCancelled):
         return "cancelled"
-    wanted = isinstance(session.outcome, SearchFailed | ProofFailed | AuditFailed) and any(
-        isinstance(w, CancelRequested) for _, w in session.wishes
-    )
-    return "cancelled" if wanted else "failed"
+    if isinstance(session.outcome, ProofFailed | AuditFailed):
+        return "cancelled" if any(isinstance(w, CancelRequested) for _, w in session.wishes) else "failed"
+    # So a cancelled search was told before there was an event for it.
+    cancelled = isinstance(session.outcome, SearchFailed) and session.outcome.message.startswith("cancelled: ")
+    return "cancelled" if cancelled else "failed"
 
 
 _FOLDS: dict[type[Event], Fold] = {
@@ -434,6 +441,7 @@ _FOLDS: dict[type[Event], Fold] = {
     TrialStarted: lambda s, e, f: dict(trials=(*s.trials, e)),
     TrialFinished: lambda s, e, f: dict(finished_trials=(*s.finished_trials, e)),
     SearchCompleted: _searched,
+    SearchCancelled: _ended,
     SearchFailed: _ended,
     AuditPlanned: lambda s, e, f: dict(planned=s.planned or e),
     SpanRepeated: lambda s, e, f: dict(step=s.step + e.steps),

@@ -9,8 +9,11 @@ from typing import Protocol
 
 import structlog
 
+from bus.jetstream import connect
+from bus.nkeys import UserKey
 from bus.rights import Users
 from bus.server import EmbeddedServer, end_orphan, left_by
+from bus.subjects import GUEST
 from contracts.errors import Refused, SwarmError
 from runtime.home import Home
 from runtime.settings import Settings
@@ -36,8 +39,8 @@ class Broker(Protocol):
         """The server's process, when it is ours."""
         ...
 
-    async def let_in(self, name: str, public: str) -> None:
-        """Make a guest's user known to the server."""
+    async def let_in(self, name: str, user: UserKey) -> None:
+        """Make a guest's user known to the server; `Refused` where that is for somebody else to do."""
         ...
 
     async def let_out(self, name: str) -> None:
@@ -67,10 +70,10 @@ class Own:
         """See `Broker.pid`."""
         return self._server.pid
 
-    async def let_in(self, name: str, public: str) -> None:
+    async def let_in(self, name: str, user: UserKey) -> None:
         """See `Broker.let_in`; connections that are there stay."""
-        if self._server.users.guests.get(name) != public:
-            await self._server.admit(self._server.users.with_guest(name, public))
+        if self._server.users.guests.get(name) != user.public:
+            await self._server.admit(self._server.users.with_guest(name, user.public))
 
     async def let_out(self, name: str) -> None:
         """See `Broker.let_out`."""
@@ -119,12 +122,16 @@ class Elsewhere:
         self.url = url
         self.pid: int | None = None
 
-    async def let_in(self, name: str, public: str) -> None:
-        """See `Broker.let_in`."""
-        raise Refused(
-            f"the server at {self.url} is not this host's to configure.",
-            cure=f"Add the user there: python -m bus.cluster accounts --guest {name}={public}",
-        )
+    async def let_in(self, name: str, user: UserKey) -> None:
+        """See `Broker.let_in`: whether somebody has added the user is found out by being that user."""
+        try:
+            async with connect(self.url, f"{GUEST}{name}", user):
+                return
+        except Refused:
+            raise Refused(
+                f"the server at {self.url} does not know the user of {name!r}, and is not ours to configure.",
+                cure=f"Add it there (python -m bus.cluster accounts --guest {name}={user.public}), then try again.",
+            ) from None
 
     async def let_out(self, name: str) -> None:
         """See `Broker.let_out`; whoever runs the server removes the user, and nothing that it says is a fact."""

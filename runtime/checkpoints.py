@@ -28,11 +28,17 @@ def listed(session: Session, blobs: Path) -> list[dict[str, Any]]:
     return [_line(one, session, list(roles.get(retention.place(one), [])), blobs) for one in kept]
 
 
+def chosen(which: str | int) -> str:
+    """A name that a checkpoint can have: best, last, final, or a step."""
+    text = str(which)
+    if text not in NAMES and not text.isdecimal():
+        raise InvalidInput(f"{text!r} names no checkpoint.", cure="Write best, last, or a step.")
+    return text
+
+
 def named(session: Session, which: str | int) -> Checkpoint:
     """The usable checkpoint called best, last or final, or that of a step; `NotFound` says which there are."""
-    text = str(which)
-    if text not in NAMES and not text.isdigit():
-        raise InvalidInput(f"{text!r} names no checkpoint.", cure="Write best, last, or a step.")
+    text = chosen(which)
     found = session.checkpoint(text)
     if found is None:
         steps = ", ".join(str(one.written.step) for one in session.path_checkpoints() if one.usable)
@@ -44,7 +50,7 @@ def order(session: Session, which: str | int, home: Home) -> dict[str, Any]:
     """What a child needs to rebuild the model of a checkpoint, as plain data."""
     kept = named(session, which)
     if session.dataset is None:
-        raise NotFound(f"{session.id} has no dataset yet.", cure="Wait for it: swarm wait")
+        raise NotFound(f"{session.id} has no dataset yet.", cure=f"Wait for it: swarm wait {session.id}")
     return {
         "session": session.id,
         "request": session.request,
@@ -104,5 +110,7 @@ def code_of(session: Session, home: Home) -> list[dict[str, str]]:
         wanted = claimed.get(one["name"], one["digest"])
         if wanted != one["digest"]:
             message = f"the workload {one['name']!r} is {one['digest']} now; the session trained with {wanted}."
-            raise NotVerified(message, cure="Add the file it was trained with: swarm workload add", path=one["path"])
+            raise NotVerified(
+                message, cure="Add the file it was trained with: swarm workload add FILE", path=one["path"]
+            )
     return found

@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +18,12 @@ from typing import Any, Literal
 from contracts.errors import NotFound, SwarmError
 from runtime.archive import Archive
 from runtime.home import LAYOUT, Home
-from runtime.settings import Settings
+from runtime.settings import FIELDS, Settings
 
 PACKAGES = ("agents", "contracts", "bus", "runtime")
 MEMORY_FILES = frozenset({"tmpfs", "ramfs"})
+
+_ANEW = "Have it completed from the store: swarm down, then swarm doctor --repair, then swarm up -d"
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -96,6 +99,16 @@ def _packages(home: Home, settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "packages", f"{', '.join(PACKAGES)} come from {ours}")
 
 
+def _environment(home: Home, settings: Settings) -> Iterator[Finding]:
+    """A variable that looks like a setting and is none does nothing, and nobody would notice."""
+    known = [f"SWARM_{name.upper()}" for name in FIELDS]
+    for name in sorted(os.environ):
+        if name.startswith("SWARM_") and name not in (*known, "SWARM_FAILPOINT"):
+            near = get_close_matches(name, known, 1)
+            cure = f"Did you mean {near[0]}?" if near else "Unset it; see: swarm config schema settings"
+            yield Finding("warn", "environment", f"{name} is no setting", cure)
+
+
 def _home(home: Home, settings: Settings) -> Iterator[Finding]:
     if not home.root.exists():
         parent = next(one for one in home.root.parents if one.exists())
@@ -167,6 +180,8 @@ def _secret(path: Path) -> bool:
 def _host(home: Home, settings: Settings) -> Iterator[Finding]:
     from bus.server import left_by
 
+    if incident := home.incident():
+        yield Finding("fail", "host", incident["message"], incident["cure"])
     host, left = home.host(), left_by(home.root)
     if host is not None and host.alive:
         level: Level = "ok" if host.ready else "warn"
@@ -195,7 +210,7 @@ def _logs(home: Home, settings: Settings) -> Iterator[Finding]:
             yield Finding("fail", "logs", message, f"Keep the file as evidence: swarm audit {session}")
         elif kept.torn_bytes and not (running and running.alive):
             message = f"{session}: its last {kept.torn_bytes} bytes are no record"
-            yield Finding("warn", "logs", message, "`swarm up` completes the file from the broker.")
+            yield Finding("warn", "logs", message, _ANEW)
         else:
             sound += 1
     yield Finding("ok", "logs", f"{sound} of {len(list(home.session_ids()))} files are whole and hold only facts")
@@ -209,11 +224,14 @@ def _store(home: Home, settings: Settings) -> Iterator[Finding]:
     held = asyncio.run(_held(settings))
     archive, short = Archive(home), 0
     for session, events in held.items():
-        have = archive.read(session).history.size if home.log(session).exists() else 0
+        try:
+            have = archive.read(session).history.size if home.log(session).exists() else 0
+        except SwarmError:
+            continue  # told among the logs
         if have < events:
             short += 1
             message = f"{session}: the file holds {have} events, the swarm {events}"
-            yield Finding("fail", "store", message, "Restart the host: swarm down, then swarm up -d")
+            yield Finding("fail", "store", message, _ANEW)
     if not short:
         yield Finding("ok", "store", f"the files hold every event of the {len(held)} sessions that the swarm knows")
 
@@ -262,6 +280,7 @@ CHECKS: tuple[Callable[[Home, Settings], Iterator[Finding]], ...] = (
     _torch,
     _server,
     _packages,
+    _environment,
     _home,
     _disk,
     _keys,

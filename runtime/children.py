@@ -150,7 +150,9 @@ class Children:
                     f"The system refused a process for a {purpose} job: {forked.fate.refusal}.",
                     cure="Raise the limit of processes (ulimit -u) or free memory.",
                 )
-        raise ChildDied(f"Two zygotes died while they forked a {purpose} job.", cure="`swarm doctor` looks into it.")
+        raise ChildDied(
+            f"Two zygotes died while they forked a {purpose} job.", cure="Free memory, and see who ends processes here."
+        )
 
     async def _watch(self, child: Child, link: ZygoteLink) -> None:
         """End a job that stands still."""

@@ -25,7 +25,7 @@ from runtime.settings import Settings
 _PATIENCE = 60.0
 """Seconds without a bus that waiting and following ride out."""
 
-_POLL = 20.0
+_POLL, _LONG = 20.0, 60.0
 
 
 class Swarm:
@@ -63,7 +63,12 @@ class Swarm:
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Every session, oldest first."""
-        found: list[dict[str, Any]] = (await self.command("sessions"))["sessions"]
+        found: list[dict[str, Any]] = []
+        after, ended = "", False
+        while not ended:
+            page = await self.command("sessions", timeout=_LONG, after=after)
+            found += page["sessions"]
+            after, ended = page["next"], page["ended"]
         return found
 
     async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
@@ -88,7 +93,7 @@ class Swarm:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(
                     f"{session} is {found['state']} at step {found['step']} after {timeout} s.",
-                    cure="It goes on; look again: swarm wait",
+                    cure=f"It goes on; look again: swarm wait {session}",
                 )
 
     async def _patiently(self, verb: str, **body: Any) -> dict[str, Any]:

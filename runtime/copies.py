@@ -10,7 +10,7 @@ import structlog
 from bus.disk import room_for
 from bus.files import LogFile
 from bus.port import Stored
-from contracts.errors import Full, Refused, SwarmError
+from contracts.errors import Full, NotVerified, Refused, SwarmError
 from runtime.failpoints import failpoint
 from runtime.home import Home
 
@@ -30,11 +30,14 @@ class Copies:
         self._dirty: set[str] = set()
         self._news = asyncio.Event()
         self._waiting: dict[str, list[Stored]] = {}
+        self._doubtful: set[str] = set()
         self.problem: SwarmError | None = None
 
     def keep(self, session: str, messages: list[Stored]) -> None:
         """Append admitted messages to the session's file; a full disk is said, the messages wait, nothing stops."""
         failpoint("between-event-and-host-log")
+        if session in self._doubtful:
+            return
         messages = [*self._waiting.pop(session, ()), *messages]
         try:
             self._open(session).append(*messages)
@@ -43,6 +46,12 @@ class Copies:
                 log.error("the copy of the log cannot be written", session=session, reason=error.message)
             self.problem = error
             self._waiting[session] = messages
+            self._let_go(session)
+            return
+        except NotVerified as error:
+            # One file in doubt stops nothing else; it stays as it is, for it is evidence.
+            log.error("a copy of the log goes on no more", session=session, reason=error.message, cure=error.cure)
+            self._doubtful.add(session)
             self._let_go(session)
             return
         if self.problem is not None and not self._waiting:

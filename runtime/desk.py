@@ -16,17 +16,20 @@ import structlog
 
 from bus import subjects
 from contracts import operator
-from contracts.errors import Full, InvalidInput, NotFound, Refused, SwarmError
+from contracts.errors import Conflict, Full, InvalidInput, InvalidRequest, NotFound, Problem, Refused, SwarmError
 from contracts.event import Event
 from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
-from runtime.archive import Archive, Begun, newest_training
+from contracts.request.problems import shown
+from runtime.bodies import refuse_misfits
+from runtime.checkpoints import chosen, named
 from runtime.failpoints import failpoint
 from runtime.forks import requests as forks
 from runtime.history import History
 from runtime.locksmith import Locksmith
 from runtime.scribe import Occasion
+from runtime.shelf import Shelf
 from runtime.view import ended, event_line, summary
 from runtime.workloads import Workloads
 
@@ -39,9 +42,11 @@ OPERATOR, DESK = "operator", "desk"
 Body = dict[str, Any]
 Verb = Callable[[Body], Awaitable[Body]]
 
+_TRAINED: tuple[operator.Kind, ...] = ("training", "trial")
 _LONGEST_WAIT = 25.0
 _MOST_EVENTS = 500
 _MOST_BYTES = 700_000
+_LONGEST_NAME = 200
 _FULL_AT = 0.9
 """Of the log's budget; what is left is for the sessions that have begun."""
 
@@ -51,6 +56,7 @@ class Desk:
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
+        self._shelf = Shelf(crew.home, crew.tail)
         self.locksmith = Locksmith(crew)
         self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
@@ -105,6 +111,7 @@ class Desk:
             raise InvalidInput(f"the body is not JSON: {error}.", cure="Send one JSON object.") from None
         if not isinstance(parsed, dict):
             raise InvalidInput(f"the body is {type(parsed).__name__}, not an object.", cure="Send one JSON object.")
+        refuse_misfits(verb, parsed)
         return await found(parsed)
 
     async def submit(
@@ -120,14 +127,7 @@ class Desk:
         """Make a checked request the genesis of a session; the same `request_id` gives the same session."""
         partition = self.crew.tail.partition
         session = session_for(request_id, partition) if request_id else session_id(new_uuid(), partition)
-        history = self.crew.tail.history(session)
-        before = history.state.genesis or self._kept_genesis(session)
-        if before is not None:
-            if before.request != dict(request) or not forks.same(before.fork, fork):
-                raise Refused(
-                    f"request_id {request_id!r} belongs to another request (session {session}).",
-                    cure="Use a new request_id.",
-                )
+        if self._is_begun(session, request, request_id, fork):
             return session
         await self._refuse_when_full()
         genesis = operator.SessionRequested(
@@ -139,37 +139,43 @@ class Desk:
             parent=parent,
             fork=fork,
         )
-        await self._say(session, genesis)
+        try:
+            await self._say(session, genesis, Occasion(first=True))
+        except Conflict:
+            # The same request came twice at once, here or at another host.
+            self._is_begun(session, request, request_id, fork)
         failpoint("between-genesis-and-reply")
         return session
 
-    async def _say(self, session: str, event: Event) -> str:
-        facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], Occasion())
+    def _is_begun(self, session: str, request: Mapping[str, Any], request_id: str | None, fork: Fork | None) -> bool:
+        """Whether this very request has been made a session; `Refused` when another one has."""
+        before = self._shelf.genesis(session)
+        if before is not None and (before.request != dict(request) or not forks.same(before.fork, fork)):
+            raise Refused(
+                f"request_id {request_id!r} belongs to another request (session {session}).",
+                cure="Use a new request_id.",
+            )
+        return before is not None
+
+    async def _say(self, session: str, event: Event, occasion: Occasion | None = None) -> str:
+        facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], occasion or Occasion())
         return facts[0].id
 
     async def _train(self, body: Body) -> Body:
-        request_id, asked_by = body.pop("request_id", None), str(body.pop("asked_by", "client"))
-        if request_id is not None and (not isinstance(request_id, str) or not 0 < len(request_id) <= 200):
-            raise InvalidInput(
-                f"request_id is {request_id!r}.", cure="Give text of 1 to 200 characters.", path="request_id"
-            )
-        request = read_request(body)
-        resolved = request.resolved()
+        resolved, asked_by, request_id = _judged(body, read_request)
         Workloads(self.crew.home.root).needed(resolved)
         return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id)}
 
     async def _search(self, body: Body) -> Body:
-        request_id, asked_by = body.pop("request_id", None), str(body.pop("asked_by", "client"))
         from contracts.request.search import read_search
 
-        search = read_search(body)
-        session = await self.submit(search.resolved(), "search", asked_by=asked_by, request_id=request_id)
-        return {"session": session}
+        resolved, asked_by, request_id = _judged(body, read_search)
+        return {"session": await self.submit(resolved, "search", asked_by=asked_by, request_id=request_id)}
 
     async def _trial(self, body: Body) -> Body:
         parent, request = self.history({"session": body.get("parent")}), body.get("request")
         if parent.state.kind != "search" or parent.state.outcome is not None:
-            raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune")
+            raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune SEARCH")
         if not isinstance(request, dict):
             raise InvalidInput("the request of the trial is missing.", cure='Send {"request": {...}}.', path="request")
         session = await self.submit(
@@ -184,13 +190,16 @@ class Desk:
     async def _export(self, body: Body) -> Body:
         history = self.history(body)
         state, form = history.state, str(body.get("format", "onnx"))
-        quantize, checkpoint = str(body.get("quantize") or ""), str(body.get("checkpoint") or "best")
+        quantize, checkpoint = str(body.get("quantize") or ""), chosen(body.get("checkpoint") or "best")
+        if state.kind not in _TRAINED:
+            raise Refused(f"{history.id} is of the kind {state.kind!r} and has no model.", cure="Name a training.")
         if state.sealed is None and state.outcome is None:
             wish = operator.ExportRequested(asked_by="client", format=form, quantize=quantize, checkpoint=checkpoint)
             return {"session": history.id, "event": await self._say(history.id, wish)}
-        kept = state.checkpoint(checkpoint) or (state.checkpoint("last") if checkpoint == "best" else None)
-        if kept is None or state.dataset is None:
-            raise NotFound(f"{history.id} keeps no checkpoint {checkpoint!r}.", cure="See: swarm show")
+        if state.dataset is None:
+            raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
+        best_is_last = checkpoint == "best" and state.checkpoint("best") is None
+        kept = named(state, "last" if best_is_last else checkpoint)
         request = {
             "session": history.id,
             "sealed_root": state.sealed.root if state.sealed else "",
@@ -214,24 +223,28 @@ class Desk:
         return {"session": session, "of": history.id, "seed": asked["seed"]}
 
     async def _cancel(self, body: Body) -> Body:
-        reason = str(body.get("reason") or "")
-        return await self._wish(body, operator.CancelRequested(asked_by="client", reason=reason))
+        wish = operator.CancelRequested(asked_by="client", reason=str(body.get("reason") or ""))
+        return await self._wish(body, wish, (*_TRAINED, "search", "audit", "proof"))
 
     async def _pause(self, body: Body) -> Body:
-        kind = self.history(body).state.kind
-        if kind not in ("training", "trial"):
-            raise Refused(f"only training can be paused, and this is of kind {kind!r}.", cure="End it: swarm cancel")
-        return await self._wish(body, operator.PauseRequested(asked_by="client"))
+        return await self._wish(body, operator.PauseRequested(asked_by="client"), _TRAINED)
 
     async def _resume(self, body: Body) -> Body:
-        if self.history(body).state.pause is None:
-            raise Refused("the session is not paused.", cure="See its state: swarm show")
-        return await self._wish(body, operator.ResumeRequested(asked_by="client"))
+        history = self.history(body)
+        if history.state.pause is None and history.state.outcome is None:
+            raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
+        return await self._wish(body, operator.ResumeRequested(asked_by="client"), _TRAINED)
 
-    async def _wish(self, body: Body, wish: Event) -> Body:
+    async def _wish(self, body: Body, wish: Event, kinds: tuple[operator.Kind, ...]) -> Body:
+        """A wish that only sessions of these kinds heed; no other is told that it will."""
         history = self.history(body)
         if history.state.outcome is not None:
             raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
+        if history.state.kind not in kinds:
+            raise Refused(
+                f"{history.id} is of the kind {history.state.kind!r}, which heeds no {wish.wire}.",
+                cure=f"Wait until it has ended: swarm wait {history.id}",
+            )
         return {"session": history.id, "event": await self._say(history.id, wish)}
 
     async def _admit(self, body: Body) -> Body:
@@ -254,15 +267,8 @@ class Desk:
             return
 
     async def _sessions(self, body: Body) -> Body:
-        found = {
-            one.id: summary(one.state, self.crew.home.blobs)
-            for one in self.crew.tail.histories.values()
-            if one.state.genesis
-        }
-        archive = self._archive()
-        found |= {one: archive.summary(one) for one in archive.ids() if one not in found}
-        oldest_first = sorted(found.values(), key=lambda one: (one["requested_at"], one["session"]))
-        return {"sessions": oldest_first}
+        page, ended = await self._shelf.page(str(body.get("after") or ""), _MOST_BYTES)
+        return {"sessions": page, "next": page[-1]["session"] if page else body.get("after") or "", "ended": ended}
 
     async def _events(self, body: Body) -> Body:
         history, after = self.history(body), int(body.get("after") or 0)
@@ -296,7 +302,7 @@ class Desk:
         ]
         voids = [
             {"seq": v.seq, "subject": v.subject, "reason": str(v.reason), "detail": v.detail}
-            for v in self.crew.tail.voids
+            for v in self.crew.tail.voids[-_MOST_EVENTS:]
         ]
         return {"letters": letters, "voids": voids}
 
@@ -310,30 +316,7 @@ class Desk:
 
     def history(self, body: Mapping[str, Any]) -> History:
         """The session that a command names."""
-        wanted = str(body.get("session") or "")
-        if not wanted:
-            raise InvalidInput("no session is named.", cure='Send {"session": "..."}.', path="session")
-        live = [one.id for one in self.crew.tail.histories.values() if one.state.genesis]
-        known = sorted({*live, *self._archive().ids()})
-        if wanted == "last":
-            wanted = self._newest_training()
-        session = self.crew.home.find(wanted, known)
-        return self.crew.tail.histories.get(session) or self._archive().read(session).history
-
-    def _newest_training(self) -> str:
-        """By the time of its genesis: ids do not sort by time, least of all those that derive from a request_id."""
-        live = self.crew.tail.histories
-        begun = [Begun(one.state.requested_at, one.id, one.state.kind) for one in live.values() if one.state.genesis]
-        return newest_training([*begun, *self._archive().begun(besides=live)])
-
-    def _archive(self) -> Archive:
-        """What the files hold now; made anew, because keyrings grow."""
-        return Archive(self.crew.home)
-
-    def _kept_genesis(self, session: str) -> operator.SessionRequested | None:
-        if not self.crew.home.log(session).exists():
-            return None
-        return self._archive().read(session).history.state.genesis
+        return self._shelf.find(str(body.get("session") or ""))
 
     async def _refuse_when_full(self) -> None:
         free = self.crew.home.free_bytes()
@@ -351,3 +334,20 @@ class Desk:
                 cure=f"Raise store_bytes in {self.crew.home.root / 'settings.toml'} and start the swarm again (swarm "
                 "down, swarm up -d), or use another home; running sessions go on.",
             )
+
+
+def _judged(body: Body, read: Callable[[Body], Any]) -> tuple[Body, str, str | None]:
+    """The resolved request, who asked, and its request_id; what is wrong with any of them is in one answer."""
+    request_id, asked_by = body.pop("request_id", None), body.pop("asked_by", "client")
+    problems = [
+        Problem(name, f"{shown(value)} is no text of 1 to {_LONGEST_NAME} characters", "Write such a text.")
+        for name, value in (("request_id", request_id), ("asked_by", asked_by))
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME)
+    ]
+    try:
+        request = read(body)
+    except InvalidRequest as error:
+        raise InvalidRequest([*error.problems, *problems]) from None
+    if problems:
+        raise InvalidRequest(problems)
+    return request.resolved(), asked_by or "client", request_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ class Guests:
             user = nkeys.keep(seed_file(self._crew.home.seeds, lane))
             signer = self._keys.ensure(lane)
             self._doorkeeper.forget(lane)
-            await self._broker.let_in(name, user.public)
+            await self._broker.let_in(name, user)
             await self._admin.consumer(lane, wakes or [subjects.lane_everywhere(lane)])
             await self._admit_key(lane, signer.public, hears)
             path = self._write_credentials(name, lane, user.seed)
@@ -87,6 +88,13 @@ class Guests:
             self._keys.forget(lane)
             if key is not None:
                 await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Occasion())
+
+    def follow_the_server(self) -> None:
+        """Write the credentials of all guests anew when the server has another address than last time."""
+        for path in sorted((self._crew.home.keys / "guests").glob("*.json")):
+            with contextlib.suppress(orjson.JSONDecodeError, KeyError, SwarmError):
+                if orjson.loads(path.read_bytes())["url"] != self._broker.url:
+                    self.renew(f"{subjects.GUEST}{path.stem}")
 
     def renew(self, lane: str) -> None:
         """Write a guest's credentials anew, with the key that is to follow its own where one was prepared."""

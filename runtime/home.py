@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from contracts.errors import Full, InvalidInput, NewerThanCode, NotFound, Refused
+from contracts.errors import NO_ROOM, Full, InvalidInput, NewerThanCode, NotFound, Refused, SwarmError
 from runtime import process
 
 LAYOUT = 1
@@ -77,6 +77,10 @@ class Home:
         return self.root / "lock"
 
     @property
+    def _layout(self) -> Path:
+        return self.root / "layout"
+
+    @property
     def host_log(self) -> Path:
         """Where a background host writes."""
         return self.root / "host.log"
@@ -102,36 +106,36 @@ class Home:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def check(self) -> None:
+        """Refuse what is no home, and one that newer code has written; one that is not there yet is fine."""
+        if self.root.exists() and not self.root.is_dir():
+            raise Refused(f"the home {str(self.root)!r} is a file.", cure="Choose another with --home.")
+        found = self._layout.read_text().strip() if self._layout.exists() else str(LAYOUT)
+        if not found.isdigit() or int(found) > LAYOUT:
+            raise NewerThanCode(
+                f"the home {str(self.root)!r} has layout {found!r}; this software knows {LAYOUT}.",
+                cure="Update stigmergy, or choose another home with --home.",
+            )
+
     def prepare(self) -> None:
-        """Create the folders, or refuse a home that newer code has written."""
-        marker = self.root / "layout"
-        if marker.exists():
-            found = marker.read_text().strip()
-            if not found.isdigit() or int(found) > LAYOUT:
-                raise NewerThanCode(
-                    f"the home {str(self.root)!r} has layout {found!r}; this software knows {LAYOUT}.",
-                    cure="Update stigmergy, or choose another home with --home.",
-                )
+        """Create the folders; refuses as `check` does, and a home that cannot be written."""
+        self.check()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in (self.blobs, self.sessions):
                 folder.mkdir(exist_ok=True)
             for folder in (self.keys, self.seeds):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            if not marker.exists():
-                marker.write_text(f"{LAYOUT}\n")
-        except PermissionError as error:
-            raise Refused(
-                f"cannot write to the home {str(self.root)!r}: {error.strerror}.", cure="Choose another with --home."
-            ) from None
-        except (FileExistsError, NotADirectoryError):
-            raise Refused(
-                f"the home {str(self.root)!r} or one of its folders is a file.", cure="Choose another with --home."
-            ) from None
+            if not self._layout.exists():
+                self._write("layout", f"{LAYOUT}\n".encode())
         except OSError as error:
-            raise Full(
-                f"cannot create the home {str(self.root)!r}: {error.strerror}.", cure="Free space or use --home."
-            ) from None
+            message = f"cannot make the home {str(self.root)!r}: {error.strerror}."
+            if error.errno in NO_ROOM:
+                raise Full(message, cure="Free space, or choose another home with --home.") from None
+            raise Refused(message, cure="Choose another home with --home.") from None
+        if not os.access(self.root, os.W_OK):
+            cure = "Choose another home with --home."
+            raise Refused(f"the home {str(self.root)!r} cannot be written to.", cure=cure, path=str(self.root))
 
     def lock(self) -> int:
         """Hold the home alone; the descriptor is handed to the server, so that a store has one server."""
@@ -151,13 +155,27 @@ class Home:
             os.pwrite(descriptor, f"{os.getpid()} {process.start_time(os.getpid())}".encode(), 0)
         return descriptor
 
-    def holder_lives(self) -> bool:
-        """Whether the host that took the lock last still runs; if not, only its server can hold the lock now."""
+    def holds(self) -> bool:
+        """Whether the lock held is that of the folder there now: it may have been removed, and made anew by another."""
+        if self._lock is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), self.lock_file.stat())
+        except OSError:
+            return False
+
+    def holder(self) -> tuple[int, int] | None:
+        """Pid and start time of whoever took the lock last; None when that is not known."""
         try:
             pid, started = self.lock_file.read_text().split()
-            return process.alive(int(pid), int(started))
+            return int(pid), int(started)
         except (OSError, ValueError):
-            return True
+            return None
+
+    def holder_lives(self) -> bool:
+        """Whether the host that took the lock last still runs; if not, only its server can hold the lock now."""
+        holder = self.holder()
+        return holder is None or process.alive(*holder)
 
     def unlock(self) -> None:
         """Close the descriptor; whoever inherited it keeps the lock."""
@@ -167,9 +185,7 @@ class Home:
 
     def record(self, host: HostRecord) -> None:
         """Say which host holds this home."""
-        fresh = self.root / f".host.json.{os.getpid()}"
-        fresh.write_bytes(orjson.dumps(asdict(host)))
-        fresh.replace(self.root / "host.json")
+        self._write("host.json", orjson.dumps(asdict(host)))
 
     def forget(self) -> None:
         """The host is gone in good order."""
@@ -179,9 +195,32 @@ class Home:
         """From where the log must be read at the next start; only a shortcut, made again when it is lost."""
         path = self.root / "tail"
         if not path.exists() or path.read_text() != str(seq):
-            fresh = self.root / f".tail.{os.getpid()}"
-            fresh.write_text(str(seq))
-            fresh.replace(path)
+            self._write("tail", str(seq).encode())
+
+    def forget_tail(self) -> None:
+        """Have the next start read the log from its beginning, and so write every file that lacks something."""
+        (self.root / "tail").unlink(missing_ok=True)
+
+    def note_incident(self, error: SwarmError) -> None:
+        """Write down why the host does not start, for whoever looks into it."""
+        self._write("incident.json", orjson.dumps(error.as_json()))
+
+    def incident(self) -> dict[str, str] | None:
+        """What was written down; None when the last start found nothing of that kind."""
+        with suppress(FileNotFoundError, orjson.JSONDecodeError):
+            found: dict[str, str] = orjson.loads((self.root / "incident.json").read_bytes())
+            return found
+        return None
+
+    def forget_incident(self) -> None:
+        """All is as it should be."""
+        (self.root / "incident.json").unlink(missing_ok=True)
+
+    def _write(self, name: str, content: bytes) -> None:
+        """A file of the home, under its name only when it is whole."""
+        fresh = self.root / f".{name}.{os.getpid()}"
+        fresh.write_bytes(content)
+        fresh.replace(self.root / name)
 
     def tail_after(self) -> int:
         """What was remembered; 0 to read everything."""

@@ -20,9 +20,9 @@ from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore
 from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
-from contracts.errors import Refused
+from contracts.errors import Failed, NotVerified, Refused
 from contracts.keyring import ROOT, keyring_session
-from runtime import cycles, deployment, leftovers, process, roster
+from runtime import cycles, deployment, leftovers, process, regress, roster
 from runtime.broker import Broker, broker, end_orphan_of
 from runtime.crew import Crew, wake_subjects
 from runtime.guests import Guests
@@ -52,7 +52,8 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
         async with broker(home, settings, lock) as found:
             await _Host(home, settings, found).run(ready)
     finally:
-        home.forget()
+        if home.holds():
+            home.forget()
         home.unlock()
 
 
@@ -104,6 +105,7 @@ class _Host:
     async def _work(self, crew: Crew, admin: JetStreamAdmin, ready: Ready) -> None:
         agents, here = roster.load_all(), roster.here(self._settings.without)
         guests = Guests(crew, admin, self._broker)
+        guests.follow_the_server()
         crew.desk.admit_guest, crew.desk.stored_bytes = guests.admit, admin.stored_bytes
         crew.desk.locksmith.guests = guests
         reporter = Reporter(crew.tail, crew.home, crew.children, root=KeyStore(self._home.keys).pinned())
@@ -111,6 +113,7 @@ class _Host:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._broker.keep(), name="server")
                 tasks.create_task(asyncio.to_thread(leftovers.remove, crew.home), name="leftovers")
+                await self._compare(crew)
                 await crew.follow(tasks, after=crew.home.tail_after())
                 await deployment.open_keyring(crew.bus, crew.tail, crew.keys, KeyStore(crew.home.keys), crew.source)
                 for role, kind in agents.items():
@@ -129,6 +132,15 @@ class _Host:
             log.info("ended in good order")
         finally:
             await crew.close()
+
+    async def _compare(self, crew: Crew) -> None:
+        """Before anything is said: whether the store still holds what this home has copied from it."""
+        try:
+            await regress.refuse_if_set_back(crew.bus, self._home, self._broker.url)
+        except NotVerified as error:
+            self._home.note_incident(error)
+            raise
+        self._home.forget_incident()
 
     async def _drain(self, crew: Crew) -> None:
         """Let long work reach a place from which it can be taken up again."""
@@ -154,6 +166,9 @@ class _Host:
     async def _keep_record(self, crew: Crew, ready: Ready) -> None:
         first = True
         while True:
+            if not self._home.holds():
+                message = f"the home {str(self._home.root)!r} was removed while its swarm was up."
+                raise Failed(message, cure="Start it again: swarm up -d")
             record = self._describe(crew)
             try:
                 self._write_down(record, crew)
@@ -185,7 +200,8 @@ class _Host:
             incarnation=crew.ground.incarnation,
             ready=all(one["ready"] for one in crew.agents()),
             agents=crew.agents(),
-            children=[one._asdict() for one in crew.children.running()],
+            # One that is only just being forked has no pid yet.
+            children=[one._asdict() for one in crew.children.running() if one.pid],
         )
 
     def _write_creds(self) -> None:

@@ -164,6 +164,8 @@ _FOLDS: dict[str, Callable[[Board, Line], None]] = {
     "training.failed": _state("finishing"),
     "training.cancelled": _state("finishing"),
     "search.completed": _state("finishing"),
+    "search.cancelled": _state("finishing"),
+    "search.failed": _state("finishing"),
     "session.sealed": _state("ended"),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from contracts.errors import SwarmError
+from contracts.errors import SwarmError, of_system
 
 _ROOT = Path(__file__).resolve().parent.parent
 _OURS = tuple(f"{_ROOT / room}/" for room in ("contracts", "bus", "runtime", "agents"))
@@ -20,17 +20,26 @@ _TAIL = 30
 
 
 def as_data(error: BaseException) -> dict[str, Any]:
-    """The members of a `raised` frame: type, message, frame, traceback, and `error` for one of our own errors."""
+    """The members of a `raised` frame: type, message, frame, traceback, and `error` for one of our own errors.
+
+    What the system refused about a file is one of ours too, unless the user's code had asked.
+    """
     try:
         return {
             "type": _type_name(error),
             "message": _message(error),
             "frame": _user_frame(error),
             "traceback": "".join(traceback.format_exception(error)).splitlines()[-_TAIL:],
-            "error": error.as_json() if isinstance(error, SwarmError) else None,
+            "error": ours.as_json() if (ours := _ours(error)) is not None else None,
         }
     except Exception:  # noqa: BLE001 - an error that cannot even be shown (no memory, a broken __str__) is told by its name
         return {"type": type(error).__name__, "message": "", "frame": None, "traceback": [], "error": None}
+
+
+def _ours(error: BaseException) -> SwarmError | None:
+    if isinstance(error, OSError) and not any(_is_users(frame.f_code.co_filename) for frame, _ in _steps(error)):
+        return of_system(error)
+    return error if isinstance(error, SwarmError) else None
 
 
 def _type_name(error: BaseException) -> str:

@@ -23,7 +23,7 @@ def inspect(job: Job) -> dict[str, Any]:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise NotFound(
-            f"there is no checkpoint {str(path)!r}.", cure="See: swarm checkpoints", path=str(path)
+            f"there is no checkpoint {str(path)!r}.", cure="See: swarm checkpoints S", path=str(path)
         ) from None
     found = checkpoint.unpack(data, state_root=job.args["state_root"])
     tensors = [_described(name, found.tensors[name]) for name in sorted(found.tensors)]

@@ -50,7 +50,7 @@ class Reporter:
             async with asyncio.timeout(within):
                 await self._due.join()
         except TimeoutError:
-            log.info("a report is left unwritten", cure="swarm report")
+            log.info("a report is left unwritten", cure="swarm report S")
 
     def _heard(self, facts: Sequence[Fact]) -> None:
         if not isinstance(facts[-1].event, SessionSealed):

@@ -48,6 +48,8 @@ class Occasion:
     epoch: int | None = None
     answer: str = ""
     """The handler whose one answer this is: said again, by whatever instance, it is the same and stays one."""
+    first: bool = False
+    """Whether this is only to be said where the lane holds nothing yet: `Conflict` when somebody was faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ class Scribe:
     def _compose(self, history: History, drafts: tuple[Draft, ...], occasion: Occasion) -> _Batch:
         self._refuse_if_fenced(history, occasion)
         head, signer = self._tail.admission.head(history.id, self.lane), self._signer()
+        if occasion.first and head.laneseq:
+            raise Conflict(f"{self.lane!r} has spoken in {history.id} already.", cure="Read what it said.")
         records = compose(
             drafts,
             session=history.id,

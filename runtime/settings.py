@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from contracts.errors import InvalidInput
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _from(least: float, default: Any) -> Any:
+    """A number that is never below `least`."""
+    return field(default=default, metadata={"least": least})
 
 
 @dataclass(frozen=True)
@@ -21,18 +31,18 @@ class Settings:
     creds: str = ""
     data_roots: tuple[str, ...] = ()
     trusted_data: tuple[str, ...] = ()
-    store_bytes: int = 8 << 30
-    replicas: int = 1
-    min_free_disk_bytes: int = 256 << 20
+    store_bytes: int = _from(1 << 16, 8 << 30)
+    replicas: int = _from(1, 1)
+    min_free_disk_bytes: int = _from(0, 256 << 20)
     without: tuple[str, ...] = ()
-    waive_after_seconds: float = 120.0
-    guest_patience_seconds: float = 5.0
-    guest_events_per_second: float = 100.0
-    takeover_after_seconds: float = 15.0
-    stall_after_seconds: float = 60.0
-    ledger_every_events: int = 1000
-    ledger_every_seconds: float = 30.0
-    log_level: str = "info"
+    waive_after_seconds: float = _from(0, 120.0)
+    guest_patience_seconds: float = _from(0, 5.0)
+    guest_events_per_second: float = _from(1, 100.0)
+    takeover_after_seconds: float = _from(0, 15.0)
+    stall_after_seconds: float = _from(1, 60.0)
+    ledger_every_events: int = _from(1, 1000)
+    ledger_every_seconds: float = _from(0, 30.0)
+    log_level: str = field(default="info", metadata={"known": LOG_LEVELS})
     log_json: bool = False
     worker: str = ""
     llm_url: str = ""
@@ -45,19 +55,23 @@ class Settings:
         return self.worker or socket.gethostname()
 
 
+FIELDS: dict[str, Field[Any]] = {one.name: one for one in fields(Settings) if one.name != "origins"}
+"""Every setting by name; its metadata hold the bounds."""
+
+
 def load(**options: Any) -> Settings:
     """Settings from the defaults, the home's file, the environment and the options given, later ones winning."""
     settings = Settings()
     home = Path(options.get("home") or os.environ.get("SWARM_HOME") or settings.home)
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {one.name: "default" for one in fields(Settings) if one.name != "origins"}
+    origins = dict.fromkeys(FIELDS, "default")
     for origin, found in (
         ("settings.toml", _from_file(home / "settings.toml")),
         ("environment", _from_environment()),
         ("option", {key: value for key, value in options.items() if value is not None}),
     ):
         for key, value in found.items():
-            values[key] = _convert(key, value)
+            values[key] = _convert(key, value, origin)
             origins[key] = origin
     values["home"] = Path(values.get("home", home)).absolute()
     return replace(settings, **values, origins=origins)
@@ -67,28 +81,49 @@ def _from_file(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, OSError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no TOML, or no text
         raise InvalidInput(f"{path} cannot be read: {error}.", cure="Mend or remove the file.") from None
 
 
 def _from_environment() -> dict[str, Any]:
-    known = {f"SWARM_{one.name.upper()}": one.name for one in fields(Settings) if one.name != "origins"}
+    known = {f"SWARM_{name.upper()}": name for name in FIELDS}
     return {known[key]: value for key, value in os.environ.items() if key in known and value}
 
 
-def _convert(key: str, value: Any) -> Any:
-    default = {one.name: one.default for one in fields(Settings)}.get(key)
-    if key not in {one.name for one in fields(Settings)}:
-        raise InvalidInput(f"there is no setting {key!r}.", cure="See: swarm config schema", path=key)
+def _convert(key: str, value: Any, origin: str) -> Any:
+    if key not in FIELDS:
+        near = get_close_matches(key, FIELDS, 1)
+        cure = f"Did you mean {near[0]!r}?" if near else "See: swarm config schema"
+        raise InvalidInput(f"there is no setting {key!r}.", cure=cure, path=key)
     try:
-        if isinstance(default, bool):
-            return value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
-        if isinstance(default, tuple):
-            return tuple(value.split(os.pathsep)) if isinstance(value, str) else tuple(map(str, value))
-        if isinstance(default, int | float | str | Path):
-            return type(default)(value) if not isinstance(default, Path) else Path(value)
-    except ValueError:
-        wanted = type(default).__name__
-        raise InvalidInput(f"setting {key} = {value!r} is not of type {wanted}.", cure=f"Give {wanted}.") from None
-    return value
+        converted = _typed(FIELDS[key].default, value)
+    except (TypeError, ValueError):
+        wanted = type(FIELDS[key].default).__name__
+        message = f"setting {key} = {value!r} (from {origin}) is not of type {wanted}."
+        raise InvalidInput(message, cure=f"Give {wanted}.", path=key) from None
+    _bounded(key, converted, origin)
+    return converted
+
+
+def _typed(default: Any, value: Any) -> Any:
+    if isinstance(default, bool):
+        word = str(value).lower()
+        if word not in _YES + _NO:
+            raise ValueError
+        return word in _YES
+    if isinstance(default, tuple):
+        return tuple(value.split(os.pathsep)) if isinstance(value, str) else tuple(map(str, value))
+    return type(default)(value) if not isinstance(default, Path) else Path(value)
+
+
+def _bounded(key: str, value: Any, origin: str) -> None:
+    about = FIELDS[key].metadata
+    least, known = about.get("least"), about.get("known")
+    cure = ""
+    if least is not None and not (math.isfinite(value) and value >= least):
+        cure = f"Give {least} or more."
+    elif known is not None and value not in known:
+        cure = f"Known: {', '.join(known)}."
+    if cure:
+        raise InvalidInput(f"setting {key} = {value!r} (from {origin}) is out of bounds.", cure=cure, path=key)

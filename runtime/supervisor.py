@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
@@ -56,7 +56,8 @@ class Supervisor:
         return self._scribe.lane
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled; what was in hand when it broke off before is taken up again."""
+        self._handled.clear()
         await self._ground.tail.caught_up.wait()
         await self.agent.begin()
         self._ground.presence.here(self.role)
@@ -245,7 +246,8 @@ class Supervisor:
                 return
             raise
         letter = {"session": case.history.id, "heard": case.fact.id, "failure": facts[0].id, "error": message[:500]}
-        await self._ground.wire.say(subjects.dead_letter(self.role), orjson.dumps(letter))
+        with suppress(Unreachable):  # the log has it; a letter only tells those who listen now
+            await self._ground.wire.say(subjects.dead_letter(self.role), orjson.dumps(letter))
 
     async def _repeat(self, name: str, seconds: float) -> None:
         while True:

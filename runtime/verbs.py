@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from contracts.request.export import FORMATS, QUANTIZATIONS
 from contracts.session import ENDED
 from contracts.trainer import Mode
 
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
+LINE_OF_TEXT: Schema = {"type": "string", "maxLength": 2000}
 NUMBER: Schema = {"type": "number"}
 WHOLE: Schema = {"type": "integer"}
+SECONDS: Schema = {"type": "number", "minimum": 0}
+PLACE: Schema = {"type": "integer", "minimum": 0}
+COUNT: Schema = {"type": "integer", "minimum": 1}
 TRUTH: Schema = {"type": "boolean"}
 ANYTHING: Schema = {}
 
@@ -42,6 +47,8 @@ def nullable(schema: Schema) -> Schema:
     """This or null."""
     return {"oneOf": [schema, {"type": "null"}]}
 
+
+CHECKPOINT: Schema = {"type": "string", "description": "best, last, or a step."}
 
 PROBLEM = thing({"path": TEXT, "message": TEXT, "cure": TEXT}, closed=True)
 ERROR = thing(
@@ -134,97 +141,107 @@ def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
             "Request a training session; the same request_id names the same session for ever.", request, _BEGUN
         ),
         "search": Verb("Request a search whose trials are sessions of their own.", search, _BEGUN),
-        "trial": Verb(
-            "Request a session as a trial of a search that goes on; whoever asks has read it once `seq` is reached.",
-            thing({"parent": SESSION, "request": request}, {"request_id": TEXT, "asked_by": TEXT}),
-            thing({"session": TEXT, "seq": WHOLE}),
-        ),
-        "fork": Verb(
-            "Request a session that begins in the bits of another at a grid step of its path, or of a segment's line.",
-            thing(
-                {"session": SESSION, "step": WHOLE},
-                {
-                    "segment": nullable(WHOLE),
-                    "set": {"type": "object", "description": "New values of the parent's request, by dotted path."},
-                    "without": {
-                        **listed(TEXT),
-                        "description": "Training rows to leave out, as `swarm trace` names them.",
-                    },
-                    "request_id": nullable(TEXT),
-                    "asked_by": TEXT,
-                    "under": {**TEXT, "description": "A proof that goes on, whose trial the fork is."},
-                },
-            ),
-            thing({"session": TEXT, "rows_without": WHOLE, "seq": WHOLE}),
-        ),
-        "prove": Verb(
-            "Request a proof of an intervention: two forks from the bits in which it took effect, with it and without.",
-            thing(
-                {"session": SESSION},
-                {
-                    "intervention": {
-                        "oneOf": [TEXT, WHOLE, {"type": "null"}],
-                        "description": "Its event's id, or its number from 1; the last one unless given.",
-                    },
-                    "asked_by": TEXT,
-                },
-            ),
-            thing({"session": TEXT, "seq": WHOLE}),
-        ),
-        "export": Verb(
-            "Want the model of a session as one more file.",
-            thing({"session": SESSION}, {"format": TEXT, "quantize": TEXT, "checkpoint": TEXT}),
-            _WISHED,
-        ),
-        "audit": Verb(
-            "Audit a session by a session of its own, which cites what the ledger has signed; trainers share the work.",
-            thing(
-                {"session": SESSION},
-                {"mode": {"enum": list(get_args(Mode))}, "segments": WHOLE, "seed": WHOLE} | {"asked_by": TEXT},
-            ),
-            thing({"session": TEXT, "of": TEXT, "seed": WHOLE}),
-        ),
-        "cancel": Verb("End a session now.", thing({"session": SESSION}, {"reason": TEXT}), _WISHED),
-        "pause": Verb("Let a session wait at the next grid step, until a person resumes it.", _ONE, _WISHED),
-        "resume": Verb("Let a paused session go on.", _ONE, _WISHED),
-        "admit": Verb(
-            "Let a guest agent in: keys, a user on the server, a place in the keyring.",
-            thing({"name": TEXT}, {"hears": listed(TEXT)}),
-            thing({"name": TEXT, "lane": TEXT, "creds": TEXT, "key": TEXT}),
-        ),
-        "session": Verb(
-            "A session as it stands; with `wait`, when it has ended or after so many seconds.",
-            thing({"session": SESSION}, {"wait": NUMBER}),
-            SUMMARY,
-        ),
-        "sessions": Verb("Every session, oldest first.", thing({}), thing({"sessions": listed(SUMMARY)})),
-        "events": Verb(
-            "Events of a session after a position; with `wait`, a long poll. Ask again with `after` = `next`.",
-            thing({"session": SESSION}, {"after": WHOLE, "limit": WHOLE, "wait": NUMBER}),
-            thing({"session": TEXT, "events": listed(LINE), "next": WHOLE, "ended": TRUTH}),
-        ),
-        "status": Verb(
-            "Who is there: the agents of this host, and every role whose heartbeat is heard.",
-            thing({}),
-            thing({"agents": listed({"type": "object"})}, {"roster": listed({"type": "object"}), "seq": WHOLE}),
-        ),
-        "dlq": Verb(
-            "What could not be handled, and stored messages that were not admitted, with the reasons.",
-            thing({}),
-            thing({"letters": listed({"type": "object"}), "voids": listed({"type": "object"})}),
-        ),
-        "keys": Verb(
-            "Every key that there was, and from when until when it counts.", thing({}), thing({"keys": listed(KEY)})
-        ),
-        "rotate": Verb(
-            "A new key for a role or a guest; who runs goes on with it, what was said before stays.",
-            thing({"role": TEXT}),
-            thing({"role": TEXT, "old": TEXT, "key": TEXT}),
-        ),
-        "revoke": Verb(
-            "A key (by its id, its role or its guest) counts no more; a built-in role goes on with a new one.",
-            thing({"key": TEXT, "reason": TEXT}),
-            thing({"role": TEXT, "old": TEXT, "key": nullable(TEXT)}),
-        ),
-        "redrive": Verb("Try a recorded failure of a handler once more.", thing({"failure": TEXT}), _WISHED),
+        **VERBS,
     }
+
+
+VERBS: dict[str, Verb] = {
+    "trial": Verb(
+        "Request a session as a trial of a search that goes on; whoever asks has read it once `seq` is reached.",
+        thing({"parent": SESSION, "request": {"type": "object"}}, {"request_id": TEXT, "asked_by": LINE_OF_TEXT}),
+        thing({"session": TEXT, "seq": WHOLE}),
+    ),
+    "fork": Verb(
+        "Request a session that begins in the bits of another at a grid step of its path, or of a segment's line.",
+        thing(
+            {"session": SESSION, "step": PLACE},
+            {
+                "segment": COUNT,
+                "set": {"type": "object", "description": "New values of the parent's request, by dotted path."},
+                "without": {**listed(TEXT), "description": "Training rows to leave out, as `swarm trace` names them."},
+                "request_id": TEXT,
+                "asked_by": LINE_OF_TEXT,
+                "under": {**TEXT, "description": "A proof that goes on, whose trial the fork is."},
+            },
+        ),
+        thing({"session": TEXT, "rows_without": WHOLE, "seq": WHOLE}),
+    ),
+    "prove": Verb(
+        "Request a proof of an intervention: two forks from the bits in which it took effect, with it and without.",
+        thing(
+            {"session": SESSION},
+            {
+                "intervention": {
+                    "oneOf": [TEXT, COUNT],
+                    "description": "Its event's id, or its number from 1; the last one unless given.",
+                },
+                "asked_by": LINE_OF_TEXT,
+            },
+        ),
+        thing({"session": TEXT, "seq": WHOLE}),
+    ),
+    "export": Verb(
+        "Want the model of a session as one more file.",
+        thing(
+            {"session": SESSION},
+            {"format": {"enum": [*FORMATS]}, "quantize": {"enum": ["", *QUANTIZATIONS]}, "checkpoint": CHECKPOINT},
+        ),
+        _WISHED,
+    ),
+    "audit": Verb(
+        "Audit a session by a session of its own, which cites what the ledger has signed; trainers share the work.",
+        thing(
+            {"session": SESSION},
+            {"mode": {"enum": [*get_args(Mode)]}, "segments": COUNT, "seed": PLACE, "asked_by": LINE_OF_TEXT},
+        ),
+        thing({"session": TEXT, "of": TEXT, "seed": WHOLE}),
+    ),
+    "cancel": Verb("End a session now.", thing({"session": SESSION}, {"reason": LINE_OF_TEXT}), _WISHED),
+    "pause": Verb("Let a session wait at the next grid step, until a person resumes it.", _ONE, _WISHED),
+    "resume": Verb("Let a paused session go on.", _ONE, _WISHED),
+    "admit": Verb(
+        "Let a guest agent in: keys, a user on the server, a place in the keyring.",
+        thing({"name": TEXT}, {"hears": listed(TEXT)}),
+        thing({"name": TEXT, "lane": TEXT, "creds": TEXT, "key": TEXT}),
+    ),
+    "session": Verb(
+        "A session as it stands; with `wait`, when it has ended or after so many seconds.",
+        thing({"session": SESSION}, {"wait": SECONDS}),
+        SUMMARY,
+    ),
+    "sessions": Verb(
+        "Sessions, oldest first, as many as fit. Ask again with `after` = `next` until `ended`.",
+        thing({}, {"after": TEXT}),
+        thing({"sessions": listed(SUMMARY), "next": TEXT, "ended": TRUTH}),
+    ),
+    "events": Verb(
+        "Events of a session after a position; with `wait`, a long poll. Ask again with `after` = `next`.",
+        thing({"session": SESSION}, {"after": PLACE, "limit": COUNT, "wait": SECONDS}),
+        thing({"session": TEXT, "events": listed(LINE), "next": WHOLE, "ended": TRUTH}),
+    ),
+    "status": Verb(
+        "Who is there: the agents of this host, and every role whose heartbeat is heard.",
+        thing({}),
+        thing({"agents": listed({"type": "object"})}, {"roster": listed({"type": "object"}), "seq": WHOLE}),
+    ),
+    "dlq": Verb(
+        "What could not be handled, and the newest stored messages that were not admitted, with the reasons.",
+        thing({}),
+        thing({"letters": listed({"type": "object"}), "voids": listed({"type": "object"})}),
+    ),
+    "keys": Verb(
+        "Every key that there was, and from when until when it counts.", thing({}), thing({"keys": listed(KEY)})
+    ),
+    "rotate": Verb(
+        "A new key for a role or a guest; who runs goes on with it, what was said before stays.",
+        thing({"role": TEXT}),
+        thing({"role": TEXT, "old": TEXT, "key": TEXT}),
+    ),
+    "revoke": Verb(
+        "A key (by its id, its role or its guest) counts no more; a built-in role goes on with a new one.",
+        thing({"key": TEXT, "reason": LINE_OF_TEXT}),
+        thing({"role": TEXT, "old": TEXT, "key": nullable(TEXT)}),
+    ),
+    "redrive": Verb("Try a recorded failure of a handler once more.", thing({"failure": TEXT}), _WISHED),
+}
+"""Every command but those whose bodies are requests."""

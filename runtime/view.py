@@ -14,7 +14,7 @@ from contracts.diagnostician import ProofFailed
 from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
-from contracts.hyperparameter_specialist import SearchFailed
+from contracts.hyperparameter_specialist import SearchCancelled, SearchFailed
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.session import ENDED, Session
 from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
@@ -105,7 +105,7 @@ def problem(session: Session) -> dict[str, str] | None:
     outcome = session.outcome
     if isinstance(outcome, TrainingFailed):
         return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
-    if isinstance(outcome, TrainingCancelled):
+    if isinstance(outcome, TrainingCancelled | SearchCancelled):
         return {"code": "cancelled", "message": outcome.reason or "cancelled", "cure": ""}
     if isinstance(outcome, SearchFailed | ProofFailed | AuditFailed):
         return {"code": outcome.wire.replace(".", "-"), "message": outcome.message, "cure": outcome.cure}

@@ -88,7 +88,7 @@ class ZygoteLink:
         code = await self._process.wait()
         raise ChildDied(
             f"A zygote (pid {self.pid}) ended with {code} while it imported. {self._last_words()}",
-            cure="`swarm doctor` tries the imports one by one.",
+            cure="What it could not import must be installed anew; `swarm doctor` shows the versions.",
         )
 
     async def fork(self, purpose: str, session: str, begin: bytes) -> Forked:

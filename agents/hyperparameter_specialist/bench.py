@@ -13,6 +13,7 @@ from bus import subjects
 from contracts.errors import SwarmError
 from contracts.hyperparameter_specialist import (
     LearningRateSuggested,
+    SearchCancelled,
     SearchCompleted,
     SearchFailed,
     TrialFinished,
@@ -27,7 +28,7 @@ from runtime.children import Profile
 from runtime.ground import Case
 from runtime.history import History
 
-Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchFailed
+Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchCancelled | SearchFailed
 
 
 class Bench:

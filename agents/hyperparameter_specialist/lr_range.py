@@ -7,7 +7,13 @@ from typing import Any
 from agents.hyperparameter_specialist import curve
 from agents.hyperparameter_specialist.bench import Bench, Sayings, any_grown
 from contracts.data_manager import DatasetRejected
-from contracts.hyperparameter_specialist import LearningRateSuggested, SearchCompleted, SearchFailed, TrialStarted
+from contracts.hyperparameter_specialist import (
+    LearningRateSuggested,
+    SearchCancelled,
+    SearchCompleted,
+    SearchFailed,
+    TrialStarted,
+)
 from contracts.request import read_request
 from contracts.request.search import RangeTest
 from contracts.session import Session
@@ -23,8 +29,11 @@ async def test_range(test: RangeTest, bench: Bench) -> None:
     request = read_request(test.base).resolved()
     source = _with_dataset(request, bench) or await _prepared(request, bench)
     dataset = source.dataset
-    if bench.cancelled or dataset is None:
-        await bench.say(_no_data(source, bench.cancelled))
+    if bench.cancelled:
+        await bench.say(SearchCancelled(reason=bench.cancelled, trials=0))
+        return
+    if dataset is None:
+        await bench.say(_no_data(source))
         return
     ground = bench.ground
     roots = allowed.roots(ground.home, ground.settings)
@@ -70,9 +79,7 @@ async def _prepared(request: dict[str, Any], bench: Bench) -> Session:
     return trial.state
 
 
-def _no_data(source: Session, cancelled: str) -> SearchFailed:
-    if cancelled:
-        return SearchFailed(message=f"cancelled: {cancelled}.", cure="Request the test again.")
+def _no_data(source: Session) -> SearchFailed:
     problems = source.outcome.problems if isinstance(source.outcome, DatasetRejected) else []
     why = "; ".join(one.get("message", "") for one in problems) or f"{source.id} has ended"
     cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"

@@ -8,7 +8,7 @@ from typing import Any
 from agents.hyperparameter_specialist.bench import Bench, any_grown
 from agents.hyperparameter_specialist.progress import Progress, base_parameters, finished, sampler_of, value_at
 from contracts.errors import InvalidRequest
-from contracts.hyperparameter_specialist import SearchFailed, TrialFinished, TrialStarted
+from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, TrialStarted
 from contracts.request import read_request
 from contracts.request.search import Search
 from runtime.children import Profile
@@ -95,6 +95,10 @@ class Tuning:
         for trial in progress.running.values():
             await self._bench.cancel(trial.session, "its search was cancelled")
         best = progress.best()
-        so_far = f" The best of {len(progress.finished)} trials is {best.session}." if best else ""
-        message = f"cancelled: {self._bench.cancelled}.{so_far}"
-        await self._bench.say(SearchFailed(message=message, cure="Request the search again to go on."))
+        await self._bench.say(
+            SearchCancelled(
+                reason=self._bench.cancelled,
+                trials=len(progress.finished),
+                best_session=best.session if best else None,
+            )
+        )

@@ -149,7 +149,7 @@ class Attempt:
                 step=verdict.last,
                 code="divergence",
                 message=f"{verdict.field} of steps {verdict.first}..{verdict.last} came out differently.",
-                cure=f"The machine or the code is not what it was; compare: swarm show --json.{of_theirs}",
+                cure=f"Find the first difference: swarm audit {self._course.now.id} --mode bisect.{of_theirs}",
             )
             await self._course.say(verdict, failure)
         return []

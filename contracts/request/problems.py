@@ -16,17 +16,21 @@ Saying = Callable[[object, Mapping[str, Any]], tuple[str, str]]
 
 
 def _bound(key: str, words: str) -> Saying:
-    return lambda value, context: (f"{_shown(value)} is out of bounds", f"Write {words} {context[key]}.")
+    return lambda value, context: (f"{shown(value)} is out of bounds", f"Write {words} {context[key]}.")
 
 
 def _kind(name: str) -> Saying:
-    return lambda value, _: (f"{_shown(value)} is not {name}", f"Write {name}.")
+    return lambda value, _: (f"{shown(value)} is not {name}", f"Write {name}.")
+
+
+def _length(key: str, fault: str, words: str) -> Saying:
+    return lambda value, context: (f"{shown(value)} is too {fault}", f"Write text of {words} {context[key]} letters.")
 
 
 _SAYINGS: Mapping[str, Saying] = {
     "refused": lambda _, context: (context["message"], context["cure"]),
-    "literal_error": lambda value, context: (f"{_shown(value)} is not known", did_you_mean(value, _allowed(context))),
-    "finite_number": lambda value, _: (f"{_shown(value)} is not finite", "Write a finite number."),
+    "literal_error": lambda value, context: (f"{shown(value)} is not known", did_you_mean(value, _allowed(context))),
+    "finite_number": lambda value, _: (f"{shown(value)} is not finite", "Write a finite number."),
     "too_short": lambda _, context: (f"has {context['actual_length']} items", f"Give {context['min_length']} or more."),
     "too_long": lambda _, context: (f"has {context['actual_length']} items", f"Give {context['max_length']} or fewer."),
     "greater_than_equal": _bound("ge", "at least"),
@@ -38,6 +42,9 @@ _SAYINGS: Mapping[str, Saying] = {
     **dict.fromkeys(("bool_parsing", "bool_type"), _kind("true or false")),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _kind("a mapping of keys to values")),
     "string_type": _kind("text"),
+    "string_too_short": _length("min_length", "short", "at least"),
+    "string_too_long": _length("max_length", "long", "at most"),
+    "string_pattern_mismatch": lambda value, context: (f"{shown(value)} does not fit", f"Fit {context['pattern']}."),
     "tuple_type": _kind("a list"),
 }
 
@@ -77,7 +84,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> Problem:
     elif kind in _SAYINGS:
         message, cure = _SAYINGS[kind](value, context)
     else:
-        message, cure = f"{_shown(value)}: {detail['msg'][0].lower()}{detail['msg'][1:]}", ""
+        message, cure = f"{shown(value)}: {detail['msg'][0].lower()}{detail['msg'][1:]}", ""
     return Problem(".".join(path), message, cure)
 
 
@@ -86,17 +93,18 @@ def _unknown_tag(path: list[str], section: Any, context: Mapping[str, Any], valu
     tags = _allowed({"expected": context["expected_tags"]}) if "expected_tags" in context else list(_tags(section))
     at = ".".join([*path, field])
     if isinstance(value, Mapping) and field in value:
-        return Problem(at, f"{_shown(value[field])} is not known", did_you_mean(value[field], tags))
+        return Problem(at, f"{shown(value[field])} is not known", did_you_mean(value[field], tags))
     if isinstance(value, Mapping):
         return Problem(at, "is required", "Choose one of " + ", ".join(sorted(tags)) + ".")
-    return Problem(".".join(path), f"{_shown(value)} is not a mapping", f"Write `{{{field}: ...}}`.")
+    return Problem(".".join(path), f"{shown(value)} is not a mapping", f"Write `{{{field}: ...}}`.")
 
 
 def _allowed(context: Mapping[str, Any]) -> list[str]:
     return [word.strip().strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a sentence can hold it."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

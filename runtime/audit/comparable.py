@@ -182,7 +182,10 @@ def _entry(
     place = blobs.check(digest)
     classes = workload_classes(place.read_bytes(), place)
     if len(classes) != 1:
-        return None, f"code of workload {name!r}, whose file has {len(classes)} workloads (add it: swarm workload add)"
+        return (
+            None,
+            f"code of workload {name!r}, whose file has {len(classes)} workloads (add it: swarm workload add FILE)",
+        )
     return {"name": name, "path": str(place), "class_name": classes[0], "digest": digest, "module": ""}, ""
 
 

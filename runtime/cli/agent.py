@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +34,8 @@ def new(call: Call, *, name: str, source: str | None, hears: tuple[str, ...]) ->
     from runtime import roster
 
     names = [*hears, *(_hears(roster.load(source)) if source else ())]
+    for unknown, nearest in misheard(hears):
+        call.note(f"Nobody of ours says {unknown!r}; did you mean {nearest!r}?")
     made = call.wait(_admitted(call, name, names))
     made = {**made, "hears": names}
     run = f"swarm agent run {source or 'PATH:CLASS'}" + (f" --name {name}" if source else "")
@@ -55,6 +57,19 @@ def run(call: Call, *, which: str, name: str | None) -> None:
     if own not in roster.BUILT_IN and _admitted_here(call, own):
         call.wait(_admitted(call, own, _hears(kind)))
     call.wait(lone.run(call.settings, own, kind, ready=lambda found: _tell(call, found, kind)))
+
+
+def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names of events that none of ours has and that look like one that is; another guest may have them."""
+    from difflib import get_close_matches
+
+    from contracts.event import SPOKEN
+    from runtime import roster
+
+    roster.load_all()
+    for name in names:
+        if name not in SPOKEN and (near := get_close_matches(name, SPOKEN, 1)):
+            yield name, near[0]
 
 
 def _hears(kind: type[Agent]) -> list[str]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import IO
 from urllib.parse import urlsplit
 
 import click
 import orjson
 
 from runtime.cli.call import Call, command
+from runtime.cli.output import place
 
 
 @command("asyncapi")
-@click.option("-o", "--output", metavar="FILE", type=click.File("wb", lazy=True), help="Write it there.")
-def asyncapi(call: Call, *, output: IO[bytes] | None) -> None:
+@click.option("-o", "--output", metavar="FILE", help="Write it there.")
+def asyncapi(call: Call, *, output: str | None) -> None:
     """Print the AsyncAPI 3 document of every subject, with a JSON Schema for every message."""
     from runtime.asyncapi import document
 
     host = call.home.host()
+    path = place(output) if output is not None else None
     found = document(host=urlsplit(host.url).netloc) if host is not None and host.alive else document()
-    if output is not None:
-        output.write(orjson.dumps(found, option=orjson.OPT_INDENT_2))
-        return
-    call.result(found, lambda: orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    text = orjson.dumps(found, option=orjson.OPT_INDENT_2)
+    if path is None:
+        call.result(found, text.decode())
+    else:
+        path.write_bytes(text)
+        call.result({"path": str(path)}, f"Wrote {path}")

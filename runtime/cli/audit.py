@@ -45,7 +45,9 @@ def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="The root key's fingerprint to trust (default: the home's pin).",
 )
 @click.option("--in-swarm", is_flag=True, help="Let the swarm do it, as a session that is recorded.")
-@click.option("--anchor", "anchors", metavar="FILE", multiple=True, help="Signed notes kept elsewhere: swarm anchor.")
+@click.option(
+    "--anchor", "anchors", metavar="FILE", multiple=True, help="Signed notes kept elsewhere: swarm anchor S --to FILE"
+)
 def audit(
     call: Call, *, session: str, mode: str, root: str, in_swarm: bool, anchors: tuple[str, ...], **again: Any
 ) -> int:

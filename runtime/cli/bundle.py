@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from contracts.errors import Refused
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
+from runtime.cli.output import place
 from runtime.cli.reach import chosen
 from runtime.cli.wording import pairs
 
 
 @command("bundle")
 @session_argument
-@click.option("-o", "--output", "out", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-o", "--output", "out", metavar="FILE", required=True, help="Where to write.")
 @click.option("--checkpoints", is_flag=True, help="Put in every checkpoint that is kept.")
 @click.option("--dataset", is_flag=True, help="Put in the prepared rows.")
 @click.option("--exports", is_flag=True, help="Put in the exported models.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-def bundle(
-    call: Call, *, session: str, out: Path, checkpoints: bool, dataset: bool, exports: bool, force: bool
-) -> None:
+def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bool, exports: bool, force: bool) -> None:
     """Write session S as one file: its log and keyring, the ledger's notes, schemas, manifest, sources, verifier.
 
     The same session and the same choice give the same bytes. `swarm audit FILE` verifies it, and so does
@@ -32,9 +28,7 @@ def bundle(
     from runtime.archive import Archive
     from runtime.bundle.make import make
 
-    path = out.absolute()
-    if path.exists() and not force:
-        raise Refused(f"{path} exists already.", cure="Choose another name, or give --force.", path=str(path))
+    path = place(out, force=force)
     archive = Archive(call.home)
     asked = {"checkpoints": checkpoints, "dataset": dataset, "exports": exports}
     wanted = [name for name, given in asked.items() if given]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -37,10 +38,12 @@ class Call:
 
     @functools.cached_property
     def home(self) -> Home:
-        """The home that the settings name."""
+        """The home that the settings name; refused when it is none that this software can read."""
         from runtime.home import Home
 
-        return Home(self.settings.home)
+        home = Home(self.settings.home)
+        home.check()
+        return home
 
     def result(self, value: dict[str, Any], text: str | Callable[[], str]) -> None:
         """The answer: one JSON object on one line, or text for people."""
@@ -70,6 +73,24 @@ class Call:
         """Whether a person watches stderr on a terminal that can be redrawn."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not self.json
 
+
+class Seconds(click.ParamType[float]):
+    """How long to wait at most: a number from 0 on."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType.convert`."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        if not (math.isfinite(seconds) and seconds >= 0):
+            self.fail(f"{value!r} is no time to wait: give seconds from 0 on.", param, ctx)
+        return seconds
+
+
+SECONDS = Seconds()
 
 _SHARED = (
     click.option("--home", metavar="DIR", help="Home of the swarm (SWARM_HOME; default ./.swarm)."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import click
@@ -32,8 +31,10 @@ def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None
         resolved = judged(request, overrides)
         call.result(resolved, lambda: orjson.dumps(resolved, option=orjson.OPT_INDENT_2).decode())
         return
+    from runtime.settings import FIELDS
+
     settings = call.settings
-    found = {name: {"value": _plain(getattr(settings, name)), "origin": settings.origins[name]} for name in _names()}
+    found = {name: {"value": _plain(getattr(settings, name)), "origin": settings.origins[name]} for name in FIELDS}
     rows = [[name, _shown(one["value"]), one["origin"]] for name, one in found.items()]
     call.result(found, table(("setting", "value", "from"), rows))
 
@@ -66,22 +67,17 @@ def _search_schema() -> dict[str, Any]:
 
 
 def _settings_schema() -> dict[str, Any]:
-    from runtime.settings import Settings
+    from runtime.settings import FIELDS
 
     kinds = {bool: "boolean", int: "integer", float: "number", tuple: "array"}
     properties: dict[str, Any] = {}
-    for one in fields(Settings):
-        if one.name in _names():
-            kind = kinds.get(type(one.default), "string")
-            about = f"Environment: SWARM_{one.name.upper()}; file: <home>/settings.toml."
-            properties[one.name] = {"type": kind, "default": _plain(one.default), "description": about}
+    for name, one in FIELDS.items():
+        about = f"Environment: SWARM_{name.upper()}; file: <home>/settings.toml."
+        found = {"type": kinds.get(type(one.default), "string"), "default": _plain(one.default), "description": about}
+        found |= {"minimum": one.metadata["least"]} if "least" in one.metadata else {}
+        found |= {"enum": list(one.metadata["known"])} if "known" in one.metadata else {}
+        properties[name] = found
     return {"type": "object", "title": "Settings", "properties": properties, "additionalProperties": False}
-
-
-def _names() -> list[str]:
-    from runtime.settings import Settings
-
-    return [one.name for one in fields(Settings) if one.name != "origins"]
 
 
 def _plain(value: Any) -> Any:

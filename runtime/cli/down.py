@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import click
 
-from runtime.cli.call import Call, command
+from runtime.cli.call import SECONDS, Call, command
 
 
 @command("down")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds until it is ended by force.")
+@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds until it is ended by force.")
 def down(call: Call, *, timeout: float) -> None:
     """End the swarm of this home. What trains is checkpointed first and resumed by the next `up`."""
-    from runtime.cli import hosting
+    from runtime import process
 
-    host = call.home.host()
-    ended = hosting.end(host, timeout) if host is not None and host.alive else False
+    running = _running(call)
+    ended = running is not None and process.end(*running, timeout)
     orphan = _end_orphan(call)
+    host = call.home.host()
     if host is not None and not host.alive:
         call.home.forget()
-    pid = host.pid if ended and host is not None else None
+    pid = running[0] if ended and running is not None else None
     text = f"The swarm is down (pid {pid})." if ended else "No swarm was up."
     call.result({"was_up": ended, "pid": pid, "orphan": orphan}, text + _about(orphan))
+
+
+def _running(call: Call) -> tuple[int, int] | None:
+    """Pid and start time of the host, also of one that holds the home and has not said yet that it is ready."""
+    from runtime import process
+
+    host = call.home.host()
+    if host is not None and host.alive:
+        return host.pid, host.start_time
+    holder = call.home.holder()
+    return holder if holder is not None and process.alive(*holder) else None
 
 
 def _end_orphan(call: Call) -> int | None:

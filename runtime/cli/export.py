@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
 from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut
-from runtime.cli.call import Call, command
+from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.named import session_argument
+from runtime.cli.output import place
 from runtime.cli.reach import find, swarm
 from runtime.sentences import figures, number
+
+FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
+QUANTIZATIONS = ("int8", "fp16")
 
 KINDS: dict[str, type[SwarmError]] = {"unsupported": InvalidInput, "no-checkpoint": NotFound, "no-dataset": NotFound}
 """What the exporter's own codes mean to a caller; its other codes are those of `contracts.errors`."""
@@ -20,19 +25,20 @@ KINDS: dict[str, type[SwarmError]] = {"unsupported": InvalidInput, "no-checkpoin
 
 @command("export")
 @session_argument
-@click.option("--format", "form", metavar="F", default="onnx", show_default=True, help="Such as onnx or safetensors.")
-@click.option("--quantize", metavar="Q", default="", help="Such as int8.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="onnx", show_default=True)
+@click.option("--quantize", type=click.Choice(QUANTIZATIONS), help="Smaller numbers; of onnx only.")
 @click.option("--checkpoint", metavar="C", default="best", show_default=True, help="best, last, or a step.")
 @click.option("-o", "--output", metavar="FILE", help="Copy the file there.")
-@click.option("--timeout", metavar="SECONDS", type=float, default=600.0, show_default=True)
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, default=600.0, show_default=True)
 def export(
-    call: Call, *, session: str, form: str, quantize: str, checkpoint: str, output: str | None, timeout: float
+    call: Call, *, session: str, form: str, quantize: str | None, checkpoint: str, output: str | None, timeout: float
 ) -> None:
     """Export the model of session S and wait for the file."""
-    wish = {"format": form, "quantize": quantize, "checkpoint": checkpoint}
+    wish = {"format": form, "quantize": quantize or "", "checkpoint": checkpoint}
+    wanted = place(output) if output is not None else None
     made, path = call.wait(_exported(call, session, wish, timeout))
-    if output is not None:
-        path = _copied(path, Path(output).absolute())
+    if wanted is not None:
+        path = shutil.copyfile(path, wanted)
     found = {"session": made["session"], "path": str(path), "format": made["format"], "quantize": made["quantize"]}
     found |= {"digest": made["blob"], "bytes": made["bytes"], "parity": _numbers(made["parity"])}
     call.result(found, lambda: f"{path}\n{made['bytes']} bytes, digest {made['blob']}\n{figures(made['parity'])}")
@@ -52,15 +58,21 @@ async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) 
         except TimeoutError:
             cure = f"Look for it: swarm show {name}"
             raise TimedOut(f"the export was not done within {within:g} s; it goes on.", cure=cure) from None
-    path = call.home.sessions / own / "exports" / str(said["filename"])
-    return said | {"session": own}, path if path.exists() else _blob(call, said["blob"])
+    return said | {"session": own}, _file(call, own, said)
 
 
-def _blob(call: Call, digest: str) -> Path:
-    """The file by its content, where the session's folder does not have it under its name."""
+def _file(call: Call, session: str, said: dict[str, Any]) -> Path:
+    """The file under its name, or by its content where the session's folder does not have it."""
     from bus.blobs import DirectoryBlobs
 
-    return DirectoryBlobs(call.home.blobs).path(digest)
+    named, blob = call.home.sessions / session / "exports" / str(said["filename"]), str(said["blob"])
+    path = named if named.exists() else DirectoryBlobs(call.home.blobs).path(blob)
+    if not path.exists():
+        raise NotFound(
+            f"the model was exported, and blob {blob} is not in {str(call.home.root)!r}.",
+            cure=f"Fetch it from the swarm's own home: sessions/{session}/exports/{said['filename']}",
+        )
+    return path
 
 
 async def _count(found: Any, session: str) -> int:
@@ -91,13 +103,6 @@ def _refused(data: dict[str, Any]) -> SwarmError:
 
     kind = KINDS.get(data["code"]) or type(error_of(data))
     return kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])
-
-
-def _copied(path: Path, output: Path) -> Path:
-    import shutil
-
-    shutil.copyfile(path, output)
-    return output
 
 
 def _numbers(exact: dict[str, Any]) -> dict[str, Any]:

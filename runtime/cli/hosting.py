@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import orjson
 
 from contracts.errors import Failed, SwarmError, TimedOut
-from runtime import process
 from runtime.cli.call import Call
 
 if TYPE_CHECKING:
@@ -133,8 +132,3 @@ def _error_in(line: str) -> dict[str, str] | None:
         return None
     error = found.get("error") if isinstance(found, dict) else None
     return error if isinstance(error, dict) and {"code", "message", "path", "cure"} <= error.keys() else None
-
-
-def end(host: HostRecord, patience: float) -> bool:
-    """SIGTERM, then SIGKILL when `patience` is over; False when it had ended already."""
-    return process.end(host.pid, host.start_time, patience)

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from contracts.errors import InvalidInput
 from runtime.cli.call import Call, command
+from runtime.cli.output import place
 
 MODES = ("baseline", "optimization", "production")
 
@@ -76,8 +78,9 @@ class {title}(Workload):
 @click.option("--force", is_flag=True, help="Overwrite the request file if there is one.")
 def init(call: Call, *, source: str | None, mode: str, output: str, force: bool) -> None:
     """Write a request to start from, and with --from also a workload, registered under its file's name."""
-    target = Path(output).absolute()
-    _refuse_unfit(target, force=force)
+    if Path(output).suffix.lower() not in (".yaml", ".yml"):
+        raise InvalidInput(f"{output} is not a .yaml file.", cure="Name it so: -o request.yaml", path="--output")
+    target = place(output, force=force)
     written: list[str] = []
     data, model, name = OWN_DATA, OWN_MODEL, "my-training"
     made: dict[str, Any] | None = None
@@ -86,21 +89,10 @@ def init(call: Call, *, source: str | None, mode: str, output: str, force: bool)
         name = made["name"]
         data, model = _sections(made)
     text = REQUEST.format(file=output, name=name, mode=mode, data=data, model=model)
-    _write(target, text)
+    target.write_text(text, encoding="utf-8")
     told = [f"Wrote {path}" for path in [str(target), *written]]
     told += [f"Registered workload {made['name']!r} ({made['class']}, digest {made['digest'][:16]})"] if made else []
     call.result({"path": str(target), "workload": made}, "\n".join([*told, f"Next: swarm check {output}"]))
-
-
-def _refuse_unfit(target: Path, *, force: bool) -> None:
-    from contracts.errors import InvalidInput, Refused
-
-    if target.suffix.lower() not in (".yaml", ".yml"):
-        raise InvalidInput(f"{target.name} is not a .yaml file.", cure="Name it so: -o request.yaml", path="--output")
-    if target.exists() and not force:
-        raise Refused(
-            f"{target} exists.", cure="Overwrite it with --force, or choose another with -o.", path=str(target)
-        )
 
 
 def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -110,7 +102,7 @@ def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
     skeleton = not path.exists()
     if skeleton:
         title = "".join(part.capitalize() for part in path.stem.replace("-", "_").split("_")) or "Mine"
-        _write(path, WORKLOAD.format(file=path.name, name=path.stem, title=title))
+        path.write_text(WORKLOAD.format(file=path.name, name=path.stem, title=title), encoding="utf-8")
     return added(call, str(path)), [str(path)] if skeleton else []
 
 
@@ -120,14 +112,3 @@ def _sections(made: dict[str, Any]) -> tuple[str, str]:
     has_data = "def data(" in Path(made["path"]).read_text(encoding="utf-8")
     data = f"data: {own}" if has_data else OWN_DATA
     return data, f"model: {{architecture: workload, workload: {made['name']}, options: {{}}}}"
-
-
-def _write(path: Path, text: str) -> None:
-    from contracts.errors import Refused
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Refused(
-            f"{path} cannot be written: {error.strerror}.", cure="Choose a folder of yours with -o."
-        ) from None

@@ -30,7 +30,9 @@ def inspect(call: Call, *, checkpoint: str) -> None:
     for name in ("blob", "step", "weights_digest"):
         if name in wanted and wanted[name] != seen[name]:
             message = f"the checkpoint has the {name} {seen[name]!r}, not {wanted[name]!r}."
-            raise NotVerified(message, cure="Use another checkpoint: swarm checkpoints", path=wanted["path"])
+            raise NotVerified(
+                message, cure=f"Use another: swarm checkpoints {wanted.get('session', 'S')}", path=wanted["path"]
+            )
     seen |= {"verified": ["blob", "state_root", "weights_digest"] if "step" in wanted else sorted({*wanted} & {"blob"})}
     seen["session"] = wanted.get("session")
     call.result(seen, lambda: _page(seen))

@@ -41,8 +41,8 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], self._table, 1)
-            cure = f"Did you mean {near[0]!r}?" if near else f"See: {ctx.command_path} --help"
-            raise click.UsageError(f"There is no command {args[0]!r}. {cure}", ctx)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

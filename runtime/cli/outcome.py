@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from contracts.errors import InvalidRequest, SwarmError
+from contracts.errors import InvalidRequest, SwarmError, of_system
 
 INTERRUPTED = 130
 
@@ -29,6 +29,7 @@ def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
 
 
 def _told(error: BaseException, *, as_json: bool) -> int:
+    _trace(error)
     ours = _known(error)
     if ours is not None:
         return _tell(ours.as_json(), _text(ours), ours.exit_code, as_json=as_json)
@@ -40,9 +41,11 @@ def _told(error: BaseException, *, as_json: bool) -> int:
 
 
 def _known(error: BaseException) -> SwarmError | None:
-    """The first error of ours among those that tasks raised together."""
+    """The first error of ours among those that tasks raised together; what the system refused counts as one."""
     if isinstance(error, BaseExceptionGroup):
         return next((known for inner in error.exceptions if (known := _known(inner))), None)
+    if isinstance(error, OSError):
+        return of_system(error)
     return error if isinstance(error, SwarmError) else None
 
 
@@ -62,7 +65,7 @@ def _plain(code: str, message: str, cure: str = "", path: str = "") -> dict[str,
 
 
 def _text(error: SwarmError) -> str:
-    label = click.style("error:", fg="red", bold=True)
+    label = _label()
     if isinstance(error, InvalidRequest):
         count = len(error.problems)
         lines = [f"{label} the request has {count} problem{'s' if count > 1 else ''}."]
@@ -74,22 +77,32 @@ def _text(error: SwarmError) -> str:
     return f"{label} {error.message.rstrip()}{where}" + (f"\n  {_hint(error.cure)}" if error.cure else "")
 
 
+def _label() -> str:
+    return click.style("error:", fg="red", bold=True)
+
+
 def _hint(cure: str) -> str:
     return f"{click.style('hint:', fg='cyan')} {cure}"
 
 
 def _usage(error: click.ClickException, *, as_json: bool) -> int:
-    if as_json:
-        context = error.ctx if isinstance(error, click.UsageError) else None
-        cure = f"See: {context.command_path} --help" if context else ""
-        shown = error.format_message() if not _is_help(error) else "a command is needed."
-        return _tell(_plain("usage", shown, cure), "", error.exit_code, as_json=True)
-    error.show()
-    return error.exit_code
+    wants_help = isinstance(error, click.exceptions.NoArgsIsHelpError)
+    if wants_help and not as_json:
+        error.show()
+        return error.exit_code
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    shown = "a command is needed." if wants_help else " ".join(error.format_message().split())
+    cure = f"See: {context.command_path if context else 'swarm'} --help"
+    return _tell(_plain("usage", shown, cure), f"{_label()} {shown}\n  {_hint(cure)}", error.exit_code, as_json=as_json)
 
 
-def _is_help(error: click.ClickException) -> bool:
-    return isinstance(error, click.exceptions.NoArgsIsHelpError)
+def _trace(error: BaseException) -> None:
+    """Where it came from, for whoever asked to see that."""
+    known = isinstance(error, SwarmError | click.ClickException | KeyboardInterrupt)
+    if os.environ.get("SWARM_LOG_LEVEL", "").lower() == "debug" and not known:
+        import traceback
+
+        traceback.print_exception(error)
 
 
 def _defect(error: BaseException, *, as_json: bool) -> int:
@@ -100,7 +113,5 @@ def _defect(error: BaseException, *, as_json: bool) -> int:
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     message = f"a defect of this software: {type(error).__name__}: {error} (at {where})."
     cure = "Set SWARM_LOG_LEVEL=debug to see where it came from, and report it."
-    if os.environ.get("SWARM_LOG_LEVEL", "").lower() == "debug":
-        traceback.print_exception(error)
-    text = f"{click.style('error:', fg='red', bold=True)} {message}\n  {_hint(cure)}"
+    text = f"{_label()} {message}\n  {_hint(cure)}"
     return _tell(_plain("defect", message, cure, where), text, 1, as_json=as_json)

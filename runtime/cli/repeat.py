@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import NotFound
 from runtime.cli.call import Call
+from runtime.cli.output import place
 from runtime.cli.reach import opened
 
 if TYPE_CHECKING:
@@ -73,13 +73,10 @@ async def repeated(call: Call, look: Look, likely: Mapping[str, Any], mode: str,
         await children.close()
 
 
-def rebuilt(call: Call, session: str, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
+def rebuilt(call: Call, session: str, step: int, out: str, *, trust: bool) -> dict[str, Any]:
     """Write the weights at a step; what `swarm replay` says of them."""
-    place = out.absolute()
-    if not place.parent.is_dir():
-        raise NotFound(f"there is no folder {str(place.parent)!r}.", cure="Make it first.")
     with opened(call, session) as material:
-        return call.wait(_rebuilt(material, step, place, trust=trust))
+        return call.wait(_rebuilt(material, step, place(out), trust=trust))
 
 
 async def _rebuilt(material: Material, step: int, out: Path, *, trust: bool) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,12 +23,11 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
     help="Compute the weights at step N again, checking every window on the way, and write them as safetensors.",
 )
 @click.option("--trust-code", is_flag=True, help="Run the code of workloads that came with the session.")
 def replay(
-    call: Call, *, session: str, to: int | None, step: int | None, weights: Path | None, trust_code: bool
+    call: Call, *, session: str, to: int | None, step: int | None, weights: str | None, trust_code: bool
 ) -> None:
     """Fold session S from its log, event by event, and show what it was at the end or at a chosen point."""
     if to is not None and step is not None:

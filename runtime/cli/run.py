@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from runtime.cli import wording
-from runtime.cli.call import Call, command
+from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.reach import swarm
 from runtime.cli.submit import judged, request_options
 from runtime.cli.wait import outcome
@@ -16,7 +16,7 @@ from runtime.cli.watch import followed
 
 @command("run")
 @request_options
-@click.option("--timeout", metavar="SECONDS", type=float, help="Stop waiting after this long (exit code 124).")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
 def run(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None) -> int:
     """Train as REQUEST says: start the swarm if none is up, submit, show progress, and tell the outcome.
 

@@ -10,17 +10,20 @@ from runtime.cli.call import Call, command
 from runtime.cli.reach import reader
 from runtime.cli.wording import state, table
 
+KINDS = ("training", "search", "trial", "export", "audit")
+STATES = ("requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled")
+
 
 @command("sessions")
-@click.option("--kind", metavar="KIND", help="Only training, search, trial, export or audit.")
-@click.option("--state", "wanted", metavar="STATE", help="Only those in this state.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only those of this kind.")
+@click.option("--state", "wanted", type=click.Choice(STATES), help="Only those in this state.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="Only the newest.")
 def sessions(call: Call, *, kind: str | None, wanted: str | None, limit: int | None) -> None:
     """List the sessions, newest first; with no swarm up, those in the home's files."""
-    found = call.wait(_every(call))
-    found = [one for one in found if kind in (None, one["kind"]) and wanted in (None, one["state"])]
+    every = call.wait(_every(call))
+    found = [one for one in every if kind in (None, one["kind"]) and wanted in (None, one["state"])]
     found = sorted(found, key=lambda one: (one["requested_at"], one["session"]), reverse=True)[:limit]
-    call.result({"sessions": found}, lambda: _page(found))
+    call.result({"sessions": found}, lambda: _page(found, len(every)))
 
 
 async def _every(call: Call) -> list[dict[str, Any]]:
@@ -28,9 +31,9 @@ async def _every(call: Call) -> list[dict[str, Any]]:
         return await found.sessions()
 
 
-def _page(found: list[dict[str, Any]]) -> str:
+def _page(found: list[dict[str, Any]], of: int) -> str:
     if not found:
-        return "No sessions yet. Start one: swarm run REQUEST"
+        return f"None of the {of} sessions." if of else "No sessions yet. Start one: swarm run REQUEST"
     rows = [[one["session"], one["kind"], _name(one), state(one["state"]), _steps(one), _loss(one)] for one in found]
     return table(("session", "kind", "name", "state", "step", "val_loss"), rows)
 

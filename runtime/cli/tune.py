@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from runtime.cli import wording
-from runtime.cli.call import Call, command
+from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.reach import swarm
 from runtime.cli.wait import outcome
 from runtime.cli.watch import followed
@@ -19,7 +19,7 @@ from runtime.cli.watch import followed
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value; may be repeated.")
 @click.option("--request-id", metavar="ID", help="Repeatable: the same id names the same search for ever.")
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as the search is submitted.")
-@click.option("--timeout", metavar="SECONDS", type=float, help="Stop waiting after this long (exit code 124).")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
 def tune(
     call: Call,
     *,

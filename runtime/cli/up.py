@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli.call import Call, command
+from runtime.cli.call import SECONDS, Call, command
 
 if TYPE_CHECKING:
     from runtime.home import HostRecord
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @command("up")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when everything is ready.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait with --detach.")
+@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds to wait with --detach.")
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
 @click.option("--without", metavar="ROLE", multiple=True, help="An agent that runs elsewhere: swarm agent run ROLE.")
 def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], without: tuple[str, ...]) -> None:
@@ -27,6 +27,9 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], with
     if detach:
         from runtime.cli import hosting
 
+        host = call.home.host()
+        if (roots or without) and host is not None and host.alive:
+            call.note("The swarm is up already; --data-root and --without count from its next start.")
         tell(call, hosting.ensure(call, timeout))
         return
     _refuse_a_second(call)

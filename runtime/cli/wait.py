@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from runtime.cli import wording
-from runtime.cli.call import Call, command
+from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
 
@@ -18,7 +18,7 @@ NEGATIVE = 3
 
 @command("wait")
 @session_argument
-@click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this long (exit code 124).")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Give up after this long (exit code 124).")
 def wait(call: Call, *, session: str, timeout: float | None) -> int:
     """Wait until session S has ended: exit code 0 when it completed, 1 when it failed or was cancelled.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.cli import wording
-from runtime.cli.call import Call, command
+from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
 from runtime.cli.wait import outcome
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @command("watch")
 @session_argument
-@click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this long (exit code 124).")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Give up after this long (exit code 124).")
 def watch(call: Call, *, session: str, timeout: float | None) -> int:
     """Follow session S live until it has ended; Ctrl-C stops watching and nothing else."""
     seen = call.wait(_watched(call, session, timeout))

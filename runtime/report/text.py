@@ -45,6 +45,7 @@ TROUBLE = (
     "export.refused",
     "resources.alerted",
     "duty.waived",
+    "search.cancelled",
     "search.failed",
 )
 EVALUATIONS = 12

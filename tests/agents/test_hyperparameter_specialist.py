@@ -21,7 +21,13 @@ from agents.hyperparameter_specialist.jobs.ask import ask
 from agents.hyperparameter_specialist.progress import Progress, base_parameters, sampler_of
 from bus.memory import MemoryBus
 from contracts.errors import InvalidRequest
-from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
+from contracts.hyperparameter_specialist import (
+    SearchCancelled,
+    SearchCompleted,
+    SearchFailed,
+    TrialFinished,
+    TrialStarted,
+)
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from contracts.request.search import Search, read_search
@@ -31,6 +37,7 @@ from runtime.agent import Agent, on
 from runtime.children import Children
 from runtime.crew import Crew, wake_subjects
 from runtime.ground import Case
+from runtime.view import problem
 from tests import harness
 
 DIGEST = "0" * 64
@@ -348,8 +355,9 @@ async def test_a_cancelled_search_ends_and_so_do_its_trials(tmp_path: Path) -> N
         ended = await harness.until_ended(made, session)
         assert isinstance(started.event, TrialStarted)
         wished = await harness.until_said(made, started.event.session, "cancel.requested")
-    assert isinstance(ended.outcome, SearchFailed)
-    assert ended.outcome.message == "cancelled: enough."
+    assert ended.outcome == SearchCancelled(reason="enough", trials=0)
+    assert ended.state == "cancelled"
+    assert problem(ended) == {"code": "cancelled", "message": "enough", "cure": ""}
     assert wished.event.reason == "its search was cancelled"  # type: ignore[attr-defined]
 
 

@@ -357,14 +357,17 @@ class Conformance:
             with pytest.raises(Unreachable):
                 await host.ask("swarm.cmd.train", b"{}", timeout=0.5)
 
-    async def test_a_responder_that_refuses_or_breaks_answers_with_the_error(self, world: World) -> None:
+    async def test_a_responder_that_refuses_breaks_or_says_too_much_answers_with_the_error(self, world: World) -> None:
         async def reply(subject: str, body: bytes) -> bytes:
             if body == b"large":
                 raise TooLarge("too much", cure="less")
+            if body == b"talkative":
+                return b"." * (limits.MAX_PAYLOAD + 1)
             raise ZeroDivisionError("of all things")
 
         async with world.bus("host") as host, world.bus("desk") as desk, desk.answer(subjects.COMMANDS, reply):
             assert b'"too-large"' in await host.ask("swarm.cmd.train", b"large")
+            assert b'"too-large"' in await host.ask("swarm.cmd.train", b"talkative")
             assert b"of all things" in await host.ask("swarm.cmd.train", b"")
 
     async def test_responders_of_one_queue_share_the_requests(self, world: World) -> None:

@@ -3,6 +3,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 
 from bus import limits, ordered
 from bus.frames import Frame, publication
-from bus.jetstream import JetStreamBus
+from bus.jetstream import JetStreamBus, connect
 from bus.link import Closed
 from bus.port import Record
-from contracts.errors import Ambiguous, Conflict, NotVerified, Unreachable
+from contracts.errors import Ambiguous, Conflict, InvalidInput, NotVerified, Unreachable
 from tests.bus.conformance import ROOM, TRAINER, Conformance, fact, some, taken
 from tests.bus.served import Served, served
 
@@ -174,3 +175,18 @@ async def test_a_reader_that_is_cancelled_ends_whatever_it_was_doing(world: Serv
             following.cancel()
             ended, _ = await asyncio.wait([following], timeout=5)
             assert ended, f"it went on after a cancellation in turn {turns}"
+
+
+@pytest.mark.parametrize("url", ["nats://127.0.0.1:port", "http://127.0.0.1:4222", "nats://:4222", "", "nats://a:0"])
+async def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="no address"):
+        async with connect(url, "host"):
+            pass
+
+
+async def test_a_server_that_says_nothing_is_told_of_with_a_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        with pytest.raises(Unreachable, match=r"\(\w.*\)"):
+            async with connect(f"nats://127.0.0.1:{port}", "host", patience=0.3):
+                pass

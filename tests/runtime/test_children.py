@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import ChildDied, Failed, InvalidInput, NotVerified, UserCodeFailed
+from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime import process
 from runtime.child import Child
 from runtime.children import Children, Profile, sealed_environment
@@ -330,6 +330,13 @@ async def test_whatever_the_device_a_job_sees_the_gpus_that_its_host_may_use(
     seen = (await outcome(children, "look_around", profile=Profile(torch=False)))["environment"]
     assert seen["CUDA_VISIBLE_DEVICES"] == "3"
     assert sealed_environment(Profile(device="cuda"))["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+async def test_a_log_that_cannot_be_written_is_told_with_its_path(children: Children, tmp_path: Path) -> None:
+    log = tmp_path / "none" / "log"
+    with pytest.raises(NotFound) as refused:
+        await outcome(children, "double", {"number": 2}, log=log)
+    assert refused.value.path == str(log)
 
 
 async def test_what_a_job_and_its_descendants_print_goes_to_its_log(children: Children, tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ async def test_what_a_guest_hears_can_be_changed_and_its_key_stays(here: Place) 
         ({"name": "Footprint"}, "no name for an agent"),
         ({"name": "a.b"}, "no name for an agent"),
         ({"name": "x" * 40}, "no name for an agent"),
-        ({"name": 7}, "no name for an agent"),
-        ({"name": "ant", "hears": "everything"}, "hears is"),
+        ({"name": 7}, "not text"),
+        ({"name": "ant", "hears": "everything"}, "not a list"),
         ({"name": "ant", "hears": ["swarm.>"]}, "no event name"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from bus.memory import MemoryBus
 from contracts.common import HandlerFailed
 from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
+from contracts.errors import Refused
 from contracts.operator import SessionRequested
 from runtime import supervisor
 from runtime.agent import Agent, Say, WiringError, every, on, together
@@ -164,6 +165,42 @@ async def test_an_agent_that_raises_when_it_is_told_to_end_ends_all_the_same(tmp
             while not Exporter.begun:
                 await asyncio.sleep(0)
     assert Exporter.begun == 1
+
+
+class Patient(Diagnostician):
+    """Waits for a word before it answers, except where it breaks."""
+
+    role = "diagnostician"
+    word = asyncio.Event()
+
+    @on
+    async def answer(self, asked: SessionRequested, say: Say[DiagnosisReached]) -> None:
+        if asked.request["name"] == "breaks":
+            raise ValueError("and once more")
+        await type(self).word.wait()
+        await say(DiagnosisReached(segment=1, step=7))
+
+
+async def test_an_agent_that_breaks_off_takes_up_again_what_it_had_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Patient.word = asyncio.Event()
+    bus = MemoryBus()
+
+    async def refuse(subject: str, body: bytes) -> None:
+        if subject.startswith("swarm.dlq"):
+            raise Refused("no letters today")
+
+    monkeypatch.setattr(bus, "say", refuse)
+    async with swarm(tmp_path, Patient, bus=bus) as made:
+        waits = await made.desk.submit({"name": "waits"})
+        breaks = await made.desk.submit({"name": "breaks"})
+        await until_said(made, breaks, "handler.failed", 10)
+        async with asyncio.timeout(10):
+            while made.supervisors["diagnostician"].ready.is_set():
+                await asyncio.sleep(0)
+        Patient.word.set()
+        await until_said(made, waits, "diagnosis.reached", 10)
 
 
 def test_a_handler_that_hears_nothing_is_refused_when_its_class_is_made() -> None:

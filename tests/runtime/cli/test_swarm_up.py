@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from runtime import process
 
 REQUEST = """\
 data: {source: digits}
@@ -102,6 +105,11 @@ def test_up_again_is_0_in_the_background_and_6_in_the_foreground(up: Home):
     assert up.ask("up", "-d")["host"]["pid"] == pid
     code, out, _ = up.run("up", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (6, "refused")
+
+
+def test_options_that_come_too_late_are_said_to(up: Home):
+    code, _, err = up.run("up", "-d", "--without", "exporter")
+    assert (code, "next start" in err) == (0, True)
 
 
 def test_a_background_host_keeps_none_of_the_caller_s_descriptors(up: Home):
@@ -266,6 +274,49 @@ def test_several_who_start_at_once_get_the_same_host(tmp_path: Path):
     finally:
         home.run("down")
     assert home.run("status")[0] == 5
+
+
+def test_down_ends_a_host_that_has_not_said_yet_that_it_is_ready(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    host, lock = home.start("up"), home.root / "lock"
+    until(lambda: lock.exists() and lock.read_text() != "")
+    assert home.ask("down") == {"was_up": True, "pid": host.pid, "orphan": None}
+    host.communicate(timeout=20)
+    assert home.ask("down")["was_up"] is False
+
+
+def test_a_store_that_was_lost_is_refused_at_the_start_until_it_is_back_and_the_doctor_says_so(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    store, lost = home.root / "nats" / "store", tmp_path / "lost"
+    try:
+        home.ask("up", "-d")
+        home.ask("down")
+        store.rename(lost)
+        code, out, _ = home.run("up", "-d", "--json")
+        error = json.loads(out)["error"]
+        assert (code, error["code"]) == (3, "not-verified")
+        assert str(store) in error["cure"]
+        code, out, _ = home.run("doctor", "--json")
+        assert code == 1
+        assert error["message"] in {one["message"] for one in json.loads(out)["findings"]}
+        shutil.rmtree(store)
+        lost.rename(store)
+        assert home.ask("up", "-d")["ready"]
+        assert home.ask("doctor")["ok"]
+    finally:
+        home.run("down")
+
+
+def test_a_host_whose_home_was_removed_ends_and_leaves_the_next_one_alone(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    try:
+        before = home.ask("up", "-d")["host"]["pid"]
+        shutil.rmtree(home.root)
+        assert home.ask("up", "-d")["host"]["pid"] != before
+        until(lambda: process.start_time(before) is None)
+        assert home.ask("status")["ready"]
+    finally:
+        home.run("down")
 
 
 def test_what_kept_a_background_host_from_starting_is_told(tmp_path: Path):
