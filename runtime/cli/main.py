@@ -18,6 +18,7 @@ from runtime.cli.call import remember, shared
 from runtime.cli.lazy import LazyGroup
 from runtime.cli.outcome import conclude
 from runtime.cli.table import COMMANDS
+from runtime.version import VERSION
 
 
 class Cli(LazyGroup):
@@ -64,7 +65,7 @@ def _asks_for_json(given: Sequence[str]) -> bool:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
-@click.version_option(package_name="stigmergy", prog_name="swarm")
+@click.version_option(VERSION, prog_name="swarm")
 @shared
 def swarm(**shared_options: Any) -> None:
     """Train models in a swarm whose log can be replayed, audited and computed again bit for bit."""

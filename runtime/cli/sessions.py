@@ -10,7 +10,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.reach import reader
 from runtime.cli.wording import state, table
 
-KINDS = ("training", "search", "trial", "export", "audit")
+KINDS = ("training", "search", "trial", "export", "audit", "proof")
 STATES = ("requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled")
 
 
