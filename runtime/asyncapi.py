@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import contracts
@@ -20,6 +19,7 @@ from runtime import roster as agents
 from runtime import verbs
 from runtime.agent import Agent
 from runtime.asyncapi_schemas import Json, Schemas, data_of
+from runtime.version import VERSION
 
 Roster = Mapping[str, type[Agent]]
 
@@ -77,16 +77,12 @@ _NKEY = "An nkey of NATS: the client signs the server's nonce with the Ed25519 s
 
 
 def _info() -> Json:
-    try:
-        version = metadata.version("stigmergy")
-    except metadata.PackageNotFoundError:
-        version = "0"
     about = (
         "Independent agents append typed facts to one log; each reacts to what the log says. Facts are CloudEvents 1.0 "
         "in structured JSON, chained per lane and signed. Commands are requests: they may be refused, and only what "
         "follows from them is a fact."
     )
-    return {"title": "Stigmergy", "version": version, "description": about, "license": {"name": "Apache-2.0"}}
+    return {"title": "Stigmergy", "version": VERSION, "description": about, "license": {"name": "Apache-2.0"}}
 
 
 def _speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:
