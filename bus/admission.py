@@ -28,7 +28,7 @@ from contracts.errors import NewerThanCode, NotVerified
 from contracts.ids import PARTITION, sha256
 from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Keyring, KeyringOpened
 
-__all__ = ["Admission", "Keyrings", "Reason", "Void"]
+__all__ = ["Admission", "Keyrings", "Reason", "Standing", "Void"]
 
 LEDGER = "ledger"
 SEALED = "session.sealed"
@@ -38,7 +38,7 @@ Keyrings = Callable[[str], Keyring]
 
 
 @dataclass(slots=True)
-class _Session:
+class Standing:
     """What admission remembers of a session; `others` is the sequence of the last fact that the ledger did not say.
 
     A branch is the part of an append that waits for its signed end; `awaited` is what would extend it.
@@ -74,7 +74,7 @@ class Admission:
         """The partition that is meant where none is named."""
         self._source = keyrings
         self._rings: dict[str, Keyring] = {}
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Standing] = {}
         self._newer: dict[str, NewerThanCode] = {}
 
     def admit(self, stored: Stored) -> list[Fact]:
@@ -91,7 +91,7 @@ class Admission:
             return []
         session = self._sessions.get(where.session)
         if session is None:
-            session = self._sessions[where.session] = _Session()
+            session = self._sessions[where.session] = Standing()
         self._enter(session, where, stored)
         if session.sealed:
             late = f"the session was sealed at {session.sealed}"
@@ -105,6 +105,10 @@ class Admission:
             self._abandon(session)
             self.voids.append(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
             return []
+
+    def resume(self, session: str, standing: Standing) -> None:
+        """Go on behind what another has admitted of this session."""
+        self._sessions[session] = standing
 
     def keyring(self, partition: str = "") -> Keyring:
         """The keys of a partition as of the last message fed; an empty keyring before its first."""
@@ -144,7 +148,7 @@ class Admission:
     def _ring(self, session: str) -> Keyring:
         return self.keyring(subjects.partition(session))
 
-    def _enter(self, session: _Session, where: subjects.Fact, stored: Stored) -> None:
+    def _enter(self, session: Standing, where: subjects.Fact, stored: Stored) -> None:
         if self._newer:
             self._stop_at_newer(where.session)
         if stored.seq <= session.last:
@@ -162,14 +166,14 @@ class Admission:
         if newer is not None:
             raise newer
 
-    def _extend(self, session: _Session, envelope: Envelope) -> None:
+    def _extend(self, session: Standing, envelope: Envelope) -> None:
         """Return if it extends the waiting branch or, once that is given up, the lane's last fact; else `Refusal`."""
         if session.branch:
             if (envelope.laneseq, envelope.prev) == session.awaited:
                 return
             self._abandon(session)
         lane, identity = envelope.lane, envelope.id
-        if identity in session.ids or _remembered(lane, identity) in session.ids:
+        if identity in session.ids or remembered(lane, identity) in session.ids:
             raise Refusal(Reason.REPLAYED, f"id {identity!r} was said before")
         head = session.heads.get(lane, START)
         if envelope.laneseq != head.laneseq + 1:
@@ -177,7 +181,7 @@ class Admission:
         if envelope.prev != head.digest:
             raise Refusal(Reason.CHAIN, f"prev {envelope.prev} where the lane ends in {head.digest}")
 
-    def _complete(self, session: _Session, stored: Stored, said: Said) -> list[Fact]:
+    def _complete(self, session: Standing, stored: Stored, said: Said) -> list[Fact]:
         """The facts of an append whose last event is at hand; none yet when that is still to come."""
         envelope, event, newer = said
         header = stored.headers.get(keys.HEADER)
@@ -193,7 +197,7 @@ class Admission:
         session.speaking, session.awaited = envelope.lane, (envelope.laneseq + 1, fact.digest)
         return []
 
-    def _close(self, session: _Session, facts: list[Fact]) -> list[Fact]:
+    def _close(self, session: Standing, facts: list[Fact]) -> list[Fact]:
         """The facts of a whole and signed append, if nothing else speaks against them; else `Refusal`."""
         lane = facts[0].lane
         if not session.position and lane.startswith(GUEST):
@@ -251,7 +255,7 @@ class Admission:
             ring = rules.advance(ring, fact)
         return ring
 
-    def _abandon(self, session: _Session) -> None:
+    def _abandon(self, session: Standing) -> None:
         detail = "the signed event that ends its append never came or was refused"
         for fact in session.branch:
             subject = subjects.fact(fact.envelope.subject, fact.lane, fact.name)
@@ -262,21 +266,21 @@ class Admission:
 _NO_KEYS = Keyring()
 
 
-def _remembered(lane: str, identity: str) -> str:
+def remembered(lane: str, identity: str) -> str:
     """As what an id is remembered: as it is, or behind the lane of the guest that said it."""
     return f"{lane}/{identity}" if lane.startswith(GUEST) else identity
 
 
-def _fresh(session: _Session, facts: Sequence[Fact]) -> set[str]:
+def _fresh(session: Standing, facts: Sequence[Fact]) -> set[str]:
     """The ids of an append as they will be remembered, if none was said before; else `Refusal`."""
     ids, lane = {fact.envelope.id for fact in facts}, facts[0].lane
-    kept = {_remembered(lane, one) for one in ids} if lane.startswith(GUEST) else ids
+    kept = {remembered(lane, one) for one in ids} if lane.startswith(GUEST) else ids
     if len(ids) < len(facts) or not session.ids.isdisjoint(ids) or not session.ids.isdisjoint(kept):
         raise Refusal(Reason.REPLAYED, "an id of this append was said before")
     return kept
 
 
-def _refuse_stale_seal(session: _Session, facts: Sequence[Fact]) -> None:
+def _refuse_stale_seal(session: Standing, facts: Sequence[Fact]) -> None:
     """A seal that others have overtaken would turn facts into voids after they were folded; the ledger seals again."""
     for fact in facts:
         if fact.name == SEALED:
@@ -288,7 +292,7 @@ def _refuse_stale_seal(session: _Session, facts: Sequence[Fact]) -> None:
                 raise Refusal(Reason.STALE_SEAL, f"last_seq is {last!r}, and event {session.others} came after it")
 
 
-def _commit(session: _Session, facts: Sequence[Fact], ids: set[str]) -> None:
+def _commit(session: Standing, facts: Sequence[Fact], ids: set[str]) -> None:
     last = facts[-1]
     session.branch, session.newer = [], None
     session.position = last.position

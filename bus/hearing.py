@@ -98,16 +98,17 @@ def means(event: Event, lane: str) -> bool:
     everybody's, but a failure is told by who failed. Without this, a guest could write `training.completed` into its
     own lane, or that the trainer had failed, and be believed.
     """
-    return _may_say(type(event), lane) and (not isinstance(event, HandlerFailed) or lane == event.role)
+    return may_say(type(event), lane) and (not isinstance(event, HandlerFailed) or lane == event.role)
 
 
 def _binds(name: str, lane: str) -> bool:
     """Whether nobody may go on who cannot read this event; a stranger must not be able to stop every reader so."""
-    return not lane.startswith(GUEST) and _may_say(SPOKEN[name], lane)
+    return not lane.startswith(GUEST) and may_say(SPOKEN[name], lane)
 
 
 @lru_cache(maxsize=8192)
-def _may_say(event: type[Event], lane: str) -> bool:
+def may_say(event: type[Event], lane: str) -> bool:
+    """Whether such an event belongs to the vocabulary of whoever speaks in this lane."""
     room, _, speaker = event.__module__.partition(".")
     if room != "contracts" or speaker in ("common", "event"):
         return True

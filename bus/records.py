@@ -101,40 +101,40 @@ class Reading(Iterator[Stored]):
         self.last_seq = 0
         self.frame = b""
         try:
-            self._data = path.read_bytes() if data is None else data
+            self.data = path.read_bytes() if data is None else data
         except FileNotFoundError:
             raise NotFound(f"there is no log {path}.", cure="`swarm sessions` lists the sessions.") from None
-        match = _TITLE.match(self._data)
+        match = _TITLE.match(self.data)
         self.offset = match.end() if match else 0
         if match is None:
             raise self._damaged("this is not the beginning of a session's log")
         self.session = match[1].decode()
 
     def __next__(self) -> Stored:
-        if self.torn or self.offset == len(self._data):
+        if self.torn or self.offset == len(self.data):
             raise StopIteration
-        found = _unframe(self._data, self.offset)
+        found = _unframe(self.data, self.offset)
         if found is None:
             self._tear()
             raise StopIteration
         stored, end = found
         if stored.seq <= self.last_seq:
             raise self._damaged(f"message {stored.seq} stands after message {self.last_seq}")
-        self.last_seq, self.frame, self.offset = stored.seq, self._data[self.offset : end], end
+        self.last_seq, self.frame, self.offset = stored.seq, self.data[self.offset : end], end
         return stored
 
     def tail(self) -> bytes:
         """The bytes that no sound record holds."""
-        return self._data[self.offset :]
+        return self.data[self.offset :]
 
     def _tear(self) -> None:
         """Nothing sound behind a broken record means that writing stopped there; otherwise it was changed."""
-        head = _HEAD.search(self._data, self.offset + 1)
+        head = _HEAD.search(self.data, self.offset + 1)
         while head:
-            if _unframe(self._data, head.start()):
+            if _unframe(self.data, head.start()):
                 raise self._damaged(f"the record after message {self.last_seq} is damaged, a sound one follows it")
-            head = _HEAD.search(self._data, head.start() + 1)
-        self.torn = Torn(self.offset, len(self._data) - self.offset)
+            head = _HEAD.search(self.data, head.start() + 1)
+        self.torn = Torn(self.offset, len(self.data) - self.offset)
 
     def _damaged(self, what: str) -> NotVerified:
         return NotVerified(

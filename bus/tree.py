@@ -21,9 +21,8 @@ EMPTY = hashlib.sha256(b"").digest()
 
 _HASH = 32
 _sha256 = hashlib.sha256
-
-KEPT = (HEADER,)
-"""The headers that files, bundles and leaves keep; all others are the transport's."""
+_HEADERS = "stigmergy/headers/1\n"
+_NO_HEADERS = sha256(_HEADERS.encode())
 
 
 def leaf(seq: int, subject: str, body_digest: str, headers_digest: str) -> bytes:
@@ -32,9 +31,8 @@ def leaf(seq: int, subject: str, body_digest: str, headers_digest: str) -> bytes
 
 
 def headers_digest(headers: Mapping[str, str]) -> str:
-    """The SHA-256 of the kept headers, one `Name:value` line each."""
-    lines = "".join(f"{name}:{headers[name]}\n" for name in KEPT if name in headers)
-    return sha256(f"stigmergy/headers/1\n{lines}".encode())
+    """The SHA-256 of the one header that files, bundles and leaves keep; all others are the transport's."""
+    return sha256(f"{_HEADERS}{HEADER}:{headers[HEADER]}\n".encode()) if HEADER in headers else _NO_HEADERS
 
 
 def leaf_of(stored: Stored) -> bytes:

@@ -1,24 +1,21 @@
-"""How a body is spelled as we write it, as patterns: what fits one needs no closer look.
+"""How a body is spelled as we write it: one pattern for everything before the data, one validator for the data.
 
-What does not fit may be an event all the same, spelled otherwise.
+What does not fit the pattern may be an event all the same, spelled otherwise.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple
 
-from pydantic import BeforeValidator
-
-from contracts.event import SPOKEN, Event, Exact, Hex64, Packed, Unknown
+from contracts.event import SPOKEN, Event, Unknown
 
 PREFIX, FORM = "io.stigmergy", "application/json"
 
 _WORD, _WHOLE = r"[!#-\[\]-~]", r"(?:-?[1-9][0-9]{0,15}|0)"
-_HEAD = (
+HEAD = re.compile(
     rf'\{{"specversion":"1\.0","id":"({_WORD}{{1,64}})"'
     r'(,"source":"[^"]*","type":"[^"]*","subject":"[^"]*")'
     rf',"time":"({_WORD}{{0,40}})"'
@@ -26,7 +23,6 @@ _HEAD = (
     r',"laneseq":([1-9][0-9]{0,15}),"prev":"([0-9a-f]{64})"'
     r'((?:,"causationid":"[^"]*")?(?:,"correlationid":"[^"]*")?(?:,"epoch":[^,]*)?(?:,"step":[^,]*)?),"data":'
 )
-HEAD = re.compile(_HEAD)
 """Everything before the data: id, stretch, time, stretch, laneseq, prev, stretch.
 
 The stretches are the same in many events of a lane; `stretches` looks at each once.
@@ -81,67 +77,3 @@ def present(schema: str) -> type[Event] | None:
 def type_of(lane: str, name: str) -> str:
     """The type of an event, which says who speaks and what."""
     return f"{PREFIX}.{lane}.{name}"
-
-
-@lru_cache(maxsize=256)
-def body(known: type[Event]) -> re.Pattern[str] | None:
-    """A whole body with such an event, its data as its class demands; groups as in `HEAD`. None when no pattern can."""
-    data = _value(known.__pydantic_core_schema__)
-    return re.compile(rf"{_HEAD}{data}\}}") if data else None
-
-
-_PLAIN = {"metadata", "ref", "serialization", "json_schema_input_schema", "cls", "model_name", "computed_fields"}
-_DEFAULT = {"default", "default_factory", "default_factory_takes_data"}
-_CONFIG = {"allow_inf_nan", "extra_fields_behavior", "strict", "title", "frozen"}
-"""What does not matter to a body in which every field is written, in pydantic's own description of what it takes."""
-
-_BASE64 = "(?:[A-Za-z0-9+/]{64})*+(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
-_TEXTS = {get_args(Hex64)[1].pattern: '"[0-9a-f]{64}"', get_args(Packed)[1].pattern: f'"{_BASE64}"'}
-_TEXT = r'"[^"\\\x00-\x1f]*"'
-_FROM_HEX = next(one.func for one in get_args(Exact) if isinstance(one, BeforeValidator))
-_EXACT = r'"(?:-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,3}|nan|-?inf)"'
-
-
-def _value(schema: Mapping[str, Any]) -> str:
-    """The pattern of the canonical spellings of what a schema of pydantic takes; empty when there is none."""
-    bare = {key: one for key, one in schema.items() if key not in _PLAIN}
-    return _single(bare) or _composed(bare)
-
-
-def _single(schema: Mapping[str, Any]) -> str:
-    match schema:
-        case {"type": "int", **more} if not more:
-            return _WHOLE
-        case {"type": "bool", **more} if not more:
-            return "(?:true|false)"
-        case {"type": "str", **more} if more.keys() <= {"pattern"}:
-            return _TEXTS.get(more["pattern"], "") if more else _TEXT
-        case {"type": "literal", "expected": words, **more} if not more and all(isinstance(one, str) for one in words):
-            return f"(?:{'|'.join(re.escape(json.dumps(one)) for one in words)})"
-        case {"type": "function-before", "function": {"function": function}, **more} if more.keys() <= {"schema"}:
-            return _EXACT if function is _FROM_HEX else ""
-    return ""
-
-
-def _composed(schema: Mapping[str, Any]) -> str:  # noqa: PLR0911 - one for each way in which data are put together
-    match schema:
-        case {"type": "nullable", "schema": inner, **more} if not more:
-            return _around("(?:{0}|null)", inner)
-        case {"type": "list", "items_schema": inner, **more} if not more:
-            return _around(r"\[(?:{0}(?:,{0})*+)?\]", inner)
-        case {"type": "dict", "keys_schema": {"type": "str", **rest}, "values_schema": inner, **more}:
-            return "" if rest or more else _around(rf"\{{{{(?:{_TEXT}:{{0}}(?:,{_TEXT}:{{0}})*+)?\}}}}", inner)
-        case {"type": "default", "schema": inner, **more} if more.keys() <= _DEFAULT:
-            return _value(inner)
-        case {"type": "model", "schema": inner, "config": config, "custom_init": False, "root_model": False, **more}:
-            return _value(inner) if not more and config.keys() <= _CONFIG else ""
-        case {"type": "model-fields", "fields": fields, **more} if not more:
-            found = {name: _value(one["schema"]) for name, one in fields.items()}
-            members = ",".join(f'"{name}":{one}' for name, one in found.items())
-            return rf"\{{{members}\}}" if all(found.values()) else ""
-    return ""
-
-
-def _around(form: str, inner: Mapping[str, Any]) -> str:
-    one = _value(inner)
-    return form.format(one) if one else ""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import accumulate
 
 from bus import notes, subjects
-from bus.tree import Tree, leaf_of
+from bus.tree import Rows, leaf_hash, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.keyring import Key
@@ -27,8 +26,8 @@ class Books:
         self._kept = kept
         self._ring = ring
         self._facts = kept.history.facts
-        self._roots = roots(kept)
-        self._ring_roots = roots(ring) if ring else []
+        self._rows = rows(kept)
+        self._ring_rows = rows(ring) if ring else Rows(b"")
         self._keys = [key for key in _ring_keys(kept) if key.role == LEDGER]
 
     @property
@@ -64,10 +63,11 @@ class Books:
         said = notes.parse(note)
         if not any(_signs(key, note) for key in self._keys):
             return f"the anchored note over {said.size} events is signed by no key that this ledger ever held"
-        if said.size >= len(self._roots):
+        if said.size > self._rows.size:
             return f"an anchored note covers {said.size} events, and there are {len(self._facts)}: the end is missing"
-        if self._roots[said.size] != said.root:
-            return f"the anchored root over {said.size} events is {said.root.hex()}, not {self._roots[said.size].hex()}"
+        found = self._rows.root(said.size)
+        if found != said.root:
+            return f"the anchored root over {said.size} events is {said.root.hex()}, not {found.hex()}"
         sealed = self._kept.history.state.sealed
         if said.extension("members") and (sealed is None or sealed.note != note):
             return f"the anchored seal over {said.size} events is not the seal that stands here"
@@ -76,8 +76,9 @@ class Books:
     def _against_tree(self, fact: Fact, said: Noted) -> str:
         if not 0 < said.size < fact.position:
             return f"it covers {said.size} events and is itself event {fact.position}"
-        if self._roots[said.size].hex() != said.root:
-            return f"the root over {said.size} events is {self._roots[said.size].hex()}, not {said.root}"
+        found = self._rows.root(said.size).hex()
+        if found != said.root:
+            return f"the root over {said.size} events is {found}, not {said.root}"
         last = self._facts[said.size - 1].seq
         return "" if last == said.last_seq else f"event {said.size} has sequence {last}, not {said.last_seq}"
 
@@ -104,9 +105,9 @@ class Books:
         genesis = self._kept.history.state.genesis
         if genesis and said.keyring != genesis.keyring:
             return f"it names keyring head {said.keyring}, and the genesis {genesis.keyring}"
-        if not 0 < said.keyring_size < len(self._ring_roots):
-            return f"it covers {said.keyring_size} events of the keyring, and there are {len(self._ring_roots) - 1}"
-        found = self._ring_roots[said.keyring_size].hex()
+        if not 0 < said.keyring_size <= self._ring_rows.size:
+            return f"it covers {said.keyring_size} events of the keyring, and there are {self._ring_rows.size}"
+        found = self._ring_rows.root(said.keyring_size).hex()
         if found != said.keyring_root:
             return f"the root over {said.keyring_size} events of the keyring is {found}, not {said.keyring_root}"
         later = self._ring.history.facts[said.keyring_size :] if self._ring else []
@@ -122,17 +123,10 @@ class Books:
         return f"its members {', '.join(sorted(wrong))} are not those that the events name" if wrong else ""
 
 
-def roots(kept: Kept) -> list[bytes]:
-    """The root over the first n admitted records, for every n."""
+def rows(kept: Kept) -> Rows:
+    """The tree over the admitted records, with the root over the first n for every n."""
     admitted = {fact.seq for fact in kept.history.facts}
-    leaves = (leaf_of(stored) for stored in kept.stored if stored.seq in admitted)
-    trees = accumulate(leaves, _grown, initial=Tree())
-    return [tree.root() for tree in trees]
-
-
-def _grown(tree: Tree, leaf: bytes) -> Tree:
-    tree.append(leaf)
-    return tree
+    return Rows(b"".join(leaf_hash(leaf_of(stored)) for stored in kept.stored if stored.seq in admitted))
 
 
 def _ring_keys(kept: Kept) -> Iterable[Key]:

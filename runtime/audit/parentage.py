@@ -18,7 +18,7 @@ from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import CheckpointWritten
 from runtime.archive import Archive, Kept
-from runtime.audit.books import roots
+from runtime.audit.books import rows
 from runtime.audit.verdict import Divergence
 from runtime.flat import flat
 from runtime.forks.genesis import Asked, forked
@@ -106,11 +106,11 @@ async def _restaged(
 def _against_tree(fork: Fork, parent: Kept) -> Iterator[str]:
     if not fork.size:
         return
-    known = roots(parent)
-    if fork.size >= len(known):
-        yield f"it names {fork.size} events of its parent, which has {len(known) - 1} here"
-    elif known[fork.size].hex() != fork.root:
-        yield f"the root over {fork.size} events of its parent is {known[fork.size].hex()}, not {fork.root}"
+    known = rows(parent)
+    if fork.size > known.size:
+        yield f"it names {fork.size} events of its parent, which has {known.size} here"
+    elif known.root(fork.size).hex() != fork.root:
+        yield f"the root over {fork.size} events of its parent is {known.root(fork.size).hex()}, not {fork.root}"
 
 
 def _against_log(state: Session, fork: Fork, parent: Kept, blobs: DirectoryBlobs) -> Iterator[str]:

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from bus import bulk
+from bus.admission import Reason
+from bus.files import read
+from bus.keys import HEADER
+from bus.records import frame, title
 from contracts.errors import NotFound, NotVerified
 from runtime.archive import Archive
 from runtime.home import Home
 from tests.runtime.recorded_home import RecordedHome
+from tests.runtime.recorded_session import full_session
 
 
 @pytest.fixture
@@ -23,6 +29,33 @@ def test_a_session_is_read_as_it_was_said(recorded: RecordedHome):
     assert [fact.id for fact in kept.history.facts] == [fact.id for fact in recorded.facts[session]]
     assert kept.voids == ()
     assert kept.torn_bytes == 0
+
+
+def test_a_session_is_read_at_once_as_it_is_record_by_record(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch):
+    for session in (full_session(recorded), full_session(recorded, seal=False), recorded.trained()):
+        at_once = Archive(recorded.home).read(session)
+        with monkeypatch.context() as patched:
+            patched.setattr(bulk, "admitted", refused)
+            one_by_one = Archive(recorded.home).read(session)
+        assert at_once.history.facts == one_by_one.history.facts
+        assert list(at_once.history.states) == list(one_by_one.history.states)
+        assert at_once.stored == one_by_one.stored
+        assert at_once.admission.lanes(session) == one_by_one.admission.lanes(session)
+
+
+def refused(lines: bulk.Lines, asked: bulk.Asked) -> bulk.Run:
+    raise bulk.Unusual
+
+
+def test_a_signature_that_was_changed_under_a_note_is_void(recorded: RecordedHome):
+    session = recorded.trained()
+    path = recorded.home.log(session)
+    records = list(read(path))
+    header = records[1].headers[HEADER]
+    forged = f"{header[:20]}{'A' if header[20] != 'A' else 'B'}{header[21:]}"
+    records[1] = records[1]._replace(headers={HEADER: forged})
+    path.write_bytes(title(session) + b"".join(map(frame, records)))
+    assert Archive(recorded.home).read(session).voids[0].reason == Reason.SIGNATURE
 
 
 def test_a_sealed_session_is_completed_with_its_metrics(recorded: RecordedHome):

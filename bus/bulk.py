@@ -1,0 +1,349 @@
+"""A whole session's records admitted at once, as long as nothing about them is out of the ordinary.
+
+Framing, order, subjects, envelopes, schemas, chains, appends, keys and leaves are judged as `bus.records`,
+`bus.admission` and `bus.tree` judge them. Signatures are not verified one by one: a root that the ledger signed stands
+for those of the records under it, because the ledger has verified them and its tree holds them; the last signature
+of every lane and all those that no root covers are verified. At the first thing that is not plainly in order
+everything is given up with `Unusual`: the long way says what it is, and whether it matters.
+
+Records are read in runs, and runs are joined; several processes may read some each.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import pairwise
+from operator import lt
+from typing import Any
+
+from pydantic import ValidationError
+
+from bus import notes, records
+from bus.admission import LEDGER, Standing, remembered
+from bus.chain import MAX_BATCH, Head
+from bus.hearing import Refusal, hear, may_say, place
+from bus.keys import HEADER, verify
+from bus.port import Stored
+from bus.tree import Rows, headers_digest, leaf, leaf_hash
+from contracts import spelling
+from contracts.common import HandlerFailed
+from contracts.envelope import Fact
+from contracts.errors import NotVerified
+from contracts.event import SPOKEN, Event, Unknown
+from contracts.ids import ZERO
+from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Key, Keyring
+from contracts.ledger import LedgerCheckpointed, SessionSealed
+
+RUN = Rows.RUN
+"""Records in a run."""
+
+_SIGNATURE = re.compile(r"[0-9a-f]{16}:[A-Za-z0-9_-]{85}[AQgw]")
+_KEY_ID = 16
+_NONE = "-"
+_CHECK = 65
+"""Characters of a check and of the blank before it."""
+_MOST = 10**18
+_LOOKED_AT = frozenset({HandlerFailed, LedgerCheckpointed, SessionSealed})
+"""Events that are kept in any case, because more than their form is judged."""
+
+Link = tuple[int, str]
+"""A place in a lane, and the digest of the body that is there."""
+
+
+class Unusual(Exception):
+    """Something that must be looked at in another way; it may be in order all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose records are read: the session, the keys that count, and what is judged but need not be kept."""
+
+    session: str
+    ring: Keyring
+    passing: frozenset[type[Event]] = frozenset()
+
+
+@dataclass(slots=True)
+class Run:
+    """What records in a row amount to; chains and appends may come from the run before and go on in the one behind."""
+
+    rows: Rows
+    seqs: array[int] = field(default_factory=lambda: array("Q"))
+    lanes: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    """As an admission remembers them: a guest's stand behind its lane."""
+    bare: list[str] = field(default_factory=list)
+    """Those of guests as they were said."""
+    kept: list[Fact] = field(default_factory=list)
+    """The events that are kept, each with its position in the run."""
+    follows: dict[str, Link] = field(default_factory=dict)
+    """By lane: what its first record here follows."""
+    ends: dict[str, Link] = field(default_factory=dict)
+    """By lane: its last record here."""
+    signatures: int = 0
+    leading: int = 0
+    waiting: int = 0
+    """Unsigned records before the first signed one and behind the last."""
+
+    def lasts(self) -> dict[str, int]:
+        """By lane: the position of its last record."""
+        return {lane: position for position, lane in enumerate(self.lanes, 1)}
+
+    def standing(self) -> Standing:
+        """What an admission that was fed these records remembers."""
+        lasts = {lane: self.seqs[position - 1] for lane, position in self.lasts().items()}
+        heads = {lane: Head(*self.ends[lane], seq) for lane, seq in lasts.items()}
+        others = max((seq for lane, seq in lasts.items() if lane != LEDGER), default=0)
+        sealed = self.seqs[-1] if self.kept and isinstance(self.kept[-1].event, SessionSealed) else 0
+        return Standing(self.seqs[-1], len(self.seqs), others, sealed, heads, lasts, set(self.ids))
+
+
+class Lines:
+    """The lines of a session's file: head and body of every record in turn."""
+
+    def __init__(self, data: bytes, session: str) -> None:
+        """Raises `Unusual` when it is not made of such lines."""
+        lines = data.split(b"\n")
+        if lines[0] + b"\n" != records.title(session) or lines[-1] or len(lines) % 2:
+            raise Unusual
+        self.heads, self.bodies = lines[1:-1:2], lines[2:-1:2]
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def stored(self, position: int) -> Stored:
+        """The record at a position, from 1, if it was read before."""
+        seq, subject, _, signature, _ = self.heads[position - 1].decode().split(" ")
+        return Stored(int(seq), subject, self.bodies[position - 1], _headers(signature))
+
+
+def admitted(lines: Lines, asked: Asked, runs: Iterable[Run] | None = None) -> Run:
+    """The whole session, if all of it is in order; else `Unusual`. `runs` are those of these lines, if read already."""
+    whole = _joined(list(read(lines, asked) if runs is None else runs))
+    _verify(whole, lines, asked)
+    return whole
+
+
+def read(lines: Lines, asked: Asked, begin: int = 0, end: int | None = None) -> Iterator[Run]:
+    """The runs that the records from `begin` (a multiple of `RUN`) up to `end` are. Raises `Unusual`."""
+    kinds: dict[str, _Kind] = {}
+    for at in range(begin, len(lines) if end is None else end, RUN):
+        yield _run(lines.heads[at : at + RUN], lines.bodies[at : at + RUN], asked, kinds)
+
+
+class _Kind:
+    """All events of one name in one lane."""
+
+    def __init__(self, subject: str, asked: Asked) -> None:
+        where = place(subject)
+        if where is None or where.session != asked.session or where.lane in (ROOT, DESK):
+            raise Unusual
+        self.where = where
+        self.guest = where.lane.startswith(GUEST)
+        self.passing = asked.passing - _LOOKED_AT
+        known = SPOKEN.get(where.name)
+        passes = known in self.passing and not self.guest
+        self._passing = known if known and passes and may_say(known, where.lane) else None
+
+    def passed(self, body: bytes) -> tuple[str, Link] | None:
+        """Id and what it follows of an event that need not be kept, as we write it; None when a closer look is due."""
+        if self._passing is None:
+            return None
+        try:
+            text = body.decode()
+            head = spelling.HEAD.match(text)
+            if head is None or text[-1] != "}":
+                return None
+            id, who, _, what, laneseq, prev, why = head.groups()
+            said = spelling.stretches(who, what, why)
+            if said is None or (said.session, said.lane, said.known) != (*self.where[:2], self._passing):
+                return None
+            said.read(text[head.end() : -1])
+        except (UnicodeDecodeError, ValidationError):
+            return None
+        return id, (int(laneseq), prev)
+
+
+def _run(heads: Sequence[bytes], bodies: Sequence[bytes], asked: Asked, kinds: dict[str, _Kind]) -> Run:
+    """One run, a column after the other."""
+    seqs, subjects, signatures = _framed(heads, bodies)
+    for subject in set(subjects) - kinds.keys():
+        kinds[subject] = _Kind(subject, asked)
+    digests = [sha256(body).hexdigest() for body in bodies]
+    headers = [headers_digest(_headers(one)) for one in signatures]
+    leaves = [leaf_hash(leaf(*one)) for one in zip(seqs, subjects, digests, headers, strict=True)]
+    spoken = [kinds[subject] for subject in subjects]
+    run = Run(Rows(b"".join(leaves), Rows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
+    links: list[Link] = []
+    for at, (kind, body) in enumerate(zip(spoken, bodies, strict=True)):
+        passed = kind.passed(body)
+        if passed is None:
+            links.append(_closely(run, at, Stored(seqs[at], subjects[at], body, _headers(signatures[at])), kind))
+        else:
+            run.ids.append(passed[0])
+            links.append(passed[1])
+    _chain(run, links, digests)
+    _append(run, signatures, asked.ring)
+    return run
+
+
+def _headers(signature: str) -> dict[str, str]:
+    return {} if signature == _NONE else {HEADER: signature}
+
+
+def _framed(heads: Sequence[bytes], bodies: Sequence[bytes]) -> tuple[list[int], list[str], list[str]]:
+    """Sequences, subjects and signatures, of records that are framed as they must be."""
+    try:
+        words = [head.decode("ascii").split(" ") for head in heads]
+        numbers, subjects, lengths, signatures, checks = map(list, zip(*words, strict=True))
+        seqs = list(map(int, numbers))
+    except ValueError:
+        raise Unusual from None
+    if list(map(str, seqs)) != numbers or list(map(str, map(len, bodies))) != lengths:
+        raise Unusual
+    if not 0 < seqs[0] <= seqs[-1] < _MOST or not all(map(lt, seqs, seqs[1:])):
+        raise Unusual
+    framed = zip(heads, bodies, strict=True)
+    if [sha256(head[:-_CHECK] + b"\n" + body).hexdigest() for head, body in framed] != checks:
+        raise Unusual
+    return seqs, subjects, signatures
+
+
+def _closely(run: Run, at: int, stored: Stored, kind: _Kind) -> Link:
+    """What a record follows that is to be kept, or not spelled as we would; raises `Unusual`."""
+    try:
+        envelope, event, newer = hear(stored, kind.where)
+    except Refusal:
+        raise Unusual from None
+    if newer or (isinstance(event, Unknown) and event.name in SPOKEN and not kind.guest):
+        raise Unusual
+    run.ids.append(remembered(envelope.lane, envelope.id))
+    run.bare += [envelope.id] if kind.guest else []
+    if type(event) not in kind.passing:
+        signature = stored.headers.get(HEADER, "")
+        run.kept.append(Fact(stored.seq, at + 1, envelope, event, sha256(stored.body).hexdigest(), signature))
+    return envelope.laneseq, envelope.prev
+
+
+def _chain(run: Run, links: Sequence[Link], digests: Sequence[str]) -> None:
+    """Every record is the next in its lane and names the one before."""
+    places: dict[str, list[int]] = {}
+    for at, lane in enumerate(run.lanes):
+        places.setdefault(lane, []).append(at)
+    for lane, mine in places.items():
+        first, prev = links[mine[0]]
+        expected = [(first, prev), *((first + n, digests[at]) for n, at in enumerate(mine, 1))]
+        if [links[at] for at in mine] != expected[:-1]:
+            raise Unusual
+        run.follows[lane], run.ends[lane] = (first - 1, prev), (expected[-1][0] - 1, expected[-1][1])
+
+
+def _append(run: Run, signatures: Sequence[str], ring: Keyring) -> None:
+    """Every record belongs to an append that is short enough, and whose key may speak there."""
+    seqs, lanes = run.seqs, run.lanes
+    signed = [at for at, one in enumerate(signatures) if one != _NONE]
+    for at in set(range(len(signatures) - 1)).difference(signed):
+        if lanes[at + 1] != lanes[at] or seqs[at + 1] != seqs[at] + 1:
+            raise Unusual
+    borders = [-1, *signed, len(signatures)]
+    between = [behind - before - 1 for before, behind in pairwise(borders)]
+    run.signatures, run.leading, run.waiting = len(signed), between[0], between[-1]
+    if max(between) >= MAX_BATCH or not all(_SIGNATURE.fullmatch(signatures[at]) for at in signed):
+        raise Unusual
+    spoke: dict[tuple[str, str], list[int]] = {}
+    for at in signed:
+        spoke.setdefault((lanes[at], signatures[at][:_KEY_ID]), []).append(seqs[at])
+    for (lane, named), when in spoke.items():
+        _key(ring, lane, named, when[0], when[-1])
+
+
+def _key(ring: Keyring, lane: str, named: str, first: int, last: int) -> Key:
+    """The key of this name, if it may sign in the lane from one sequence to the other; else `Unusual`."""
+    key = ring.keys.get(named)
+    if key is None or key.role != (DESK if lane == OPERATOR else lane) or not (key.valid(first) and key.valid(last)):
+        raise Unusual
+    return key
+
+
+def _joined(runs: Sequence[Run]) -> Run:
+    """The run of all of these, if it is a whole session; else `Unusual`."""
+    whole = Run(Rows.joined([run.rows for run in runs]))
+    for run in runs:
+        _join(whole, run)
+    if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
+        raise Unusual
+    # A guest may say an id that others say later; here it is enough that nobody does.
+    if len({*whole.ids, *whole.bare}) < len(whole.ids) + len(whole.bare):
+        raise Unusual
+    _refuse_seal_before_the_end(whole)
+    return whole
+
+
+def _join(whole: Run, run: Run) -> None:
+    """Put one more run behind what is whole so far."""
+    begin = len(whole.seqs)
+    if begin and run.seqs[0] <= whole.seqs[-1]:
+        raise Unusual
+    if whole.waiting and (run.lanes[0] != whole.lanes[-1] or run.seqs[0] != whole.seqs[-1] + 1):
+        raise Unusual
+    if whole.waiting + run.leading >= MAX_BATCH:
+        raise Unusual
+    if any(whole.ends.get(lane, (0, ZERO)) != link for lane, link in run.follows.items()):
+        raise Unusual
+    whole.kept += [fact._replace(position=begin + fact.position) for fact in run.kept]
+    whole.seqs += run.seqs
+    whole.lanes += run.lanes
+    whole.ids += run.ids
+    whole.bare += run.bare
+    whole.ends |= run.ends
+    whole.signatures += run.signatures
+    whole.waiting = run.waiting if run.signatures else whole.waiting + run.waiting
+
+
+def _refuse_seal_before_the_end(whole: Run) -> None:
+    """A seal is the last record, and nobody but the ledger spoke after what it covers."""
+    others = max((whole.seqs[at - 1] for lane, at in whole.lasts().items() if lane != LEDGER), default=0)
+    for fact in whole.kept:
+        if isinstance(fact.event, SessionSealed):
+            in_time = others <= fact.event.last_seq < fact.seq
+            if fact.position != len(whole.seqs) or not in_time:
+                raise Unusual
+
+
+def _verify(whole: Run, lines: Lines, asked: Asked) -> None:
+    """The signatures that end lanes, and all behind the records that the ledger's newest note covers."""
+    behind = range(_covered(whole, asked) + 1, len(whole.seqs) + 1)
+    for position in {*whole.lasts().values(), *behind}:
+        stored, lane = lines.stored(position), whole.lanes[position - 1]
+        if header := stored.headers.get(HEADER):
+            key = _key(asked.ring, lane, header[:_KEY_ID], stored.seq, stored.seq)
+            if not _holds(verify, key.public, stored.body, header):
+                raise Unusual
+
+
+def _covered(whole: Run, asked: Asked) -> int:
+    """How many records stand under the newest root that the ledger signed; `Unusual` when it is not theirs."""
+    noted = (fact for fact in reversed(whole.kept) if isinstance(fact.event, LedgerCheckpointed | SessionSealed))
+    fact = next(noted, None)
+    if fact is None or not isinstance(fact.event, LedgerCheckpointed | SessionSealed):
+        return 0
+    keys = [key for key in asked.ring.keys.values() if key.role == LEDGER and key.valid(fact.seq)]
+    if not any(_holds(notes.verify, fact.event.note, key.public) for key in keys):
+        raise Unusual
+    said = notes.parse(fact.event.note)
+    about_these = said.origin == notes.origin(asked.session) and 0 < said.size < fact.position
+    if not about_these or whole.rows.root(said.size) != said.root:
+        raise Unusual
+    return said.size
+
+
+def _holds(verify: Callable[..., object], *given: Any) -> bool:
+    try:
+        verify(*given)
+    except NotVerified:
+        return False
+    return True

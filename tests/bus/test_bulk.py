@@ -1,0 +1,323 @@
+"""What is admitted at once is what is admitted record by record; whatever is out of the ordinary is left to that."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from bus import bulk
+from bus.admission import Admission
+from bus.chain import MAX_BATCH, Draft, Head, compose, extended
+from bus.keys import HEADER, Signer, new_signer
+from bus.port import Stored
+from bus.records import Reading, frame, title
+from contracts.errors import NotVerified, SwarmError
+from contracts.event import Event
+from contracts.ids import sha256
+from contracts.keyring import KeyRotated
+from contracts.trainer import ControlEvaluated, WindowRecorded
+from runtime.archive import Archive, Kept, fold
+from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, evaluated, exported, window
+from tests.runtime.recorded_session import FootprintEstimated, full_session
+
+PASSING = frozenset({WindowRecorded, ControlEvaluated})
+Records = list[Stored]
+
+
+class Told:
+    """A session's records, and both ways to admit them."""
+
+    def __init__(self, home: RecordedHome, session: str) -> None:
+        self.session = session
+        self.signers: Mapping[str, Signer] = home.signers
+        self.data = home.home.log(session).read_bytes()
+        self.records: Records = list(Reading(Path("log"), self.data))
+        ring = Archive(home.home).ring("00")
+        assert ring is not None
+        self.ring = ring.admission
+
+    def written(self, records: Records) -> bytes:
+        return title(self.session) + b"".join(map(frame, records))
+
+    def one_by_one(self, data: bytes) -> Kept | None:
+        """The session as the long way has it, if it finds nothing to say about any record."""
+        try:
+            kept = fold(Reading(Path("log"), data), self.session, Admission(self.ring.keyring))
+        except (NotVerified, SwarmError):
+            return None
+        return None if kept.voids or kept.torn_bytes else kept
+
+    def at_once(self, data: bytes, passing: frozenset[type[Event]] = frozenset()) -> bulk.Run | None:
+        try:
+            lines = bulk.Lines(data, self.session)
+            return bulk.admitted(lines, bulk.Asked(self.session, self.ring.keyring("00"), passing))
+        except bulk.Unusual:
+            return None
+
+    def compared(self, data: bytes) -> bool:
+        """Whether it was admitted at once; then as the long way does it, whatever need not be kept."""
+        whole, most = self.at_once(data), self.at_once(data, PASSING)
+        assert (whole is None) == (most is None)
+        if whole is None or most is None:
+            return False
+        kept = self.one_by_one(data)
+        assert kept is not None, "what is admitted at once is in order"
+        facts, known = kept.history.facts, kept.admission
+        # What is no number is not equal to itself.
+        assert str(whole.kept) == str(facts)
+        assert str(most.kept) == str([fact for fact in facts if type(fact.event) not in PASSING])
+        resumed = Admission(self.ring.keyring)
+        resumed.resume(self.session, whole.standing())
+        assert resumed.lanes(self.session) == known.lanes(self.session)
+        assert resumed.position(self.session) == known.position(self.session)
+        assert resumed.sealed(self.session) == known.sealed(self.session)
+        assert whole.standing() == most.standing()
+        assert whole.signatures == sum(fact.closes for fact in facts)
+        return True
+
+    def retold(self, records: Records, at: int, change: Callable[[bytes], bytes]) -> Records:
+        """As if this had been said at a place, chained and signed by whoever says it: a lane says the rest anew."""
+        lane, before, again = orjson.loads(records[at].body)["lane"], sha256(records[at].body), list(records)
+        again[at] = self._signed(again[at], change(again[at].body))
+        after = sha256(again[at].body)
+        for n in range(at + 1, len(records)):
+            if orjson.loads(records[n].body)["lane"] == lane:
+                body = records[n].body.replace(before.encode(), after.encode(), 1)
+                before, again[n] = sha256(records[n].body), self._signed(records[n], body)
+                after = sha256(body)
+        return again
+
+    def _signed(self, stored: Stored, body: bytes) -> Stored:
+        role = stored.subject.split(".")[4]
+        signer = self.signers["desk" if role == "operator" else "guest_ant" if role == "guest" else role]
+        return stored._replace(body=body, headers={HEADER: signer.sign(body)} if stored.headers else {})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> RecordedHome:
+    return RecordedHome(tmp_path_factory.mktemp("bulk") / "home")
+
+
+@pytest.fixture(scope="module")
+def sealed(home: RecordedHome) -> Told:
+    return Told(home, full_session(home))
+
+
+@pytest.fixture(scope="module")
+def running(home: RecordedHome) -> Told:
+    """Nothing of it is under a note: what is said in it must stand by itself."""
+    session = home.requested()
+    home.say(session, "trainer", claimed())
+    for n in range(3):
+        home.say(session, "trainer", window(50 * n, 50 * n + 50), evaluated(50 * n + 50, 0.5))
+    home.say(session, "guest_ant", FootprintEstimated(grams=12.5))
+    home.say(session, "trainer", window(150, 200))
+    return Told(home, session)
+
+
+def test_honest_sessions_are_admitted_at_once(home: RecordedHome, sealed: Told, running: Told) -> None:
+    for told in (sealed, running, Told(home, home.trained()), Told(home, home.requested("search"))):
+        assert told.compared(told.data)
+
+
+def test_every_beginning_that_ends_with_an_append_is_admitted_at_once(sealed: Told) -> None:
+    for size in range(1, len(sealed.records) + 1):
+        whole = sealed.records[size - 1].headers != {}
+        assert sealed.compared(sealed.written(sealed.records[:size])) == whole
+
+
+def test_a_keyring_is_none_of_its_business(home: RecordedHome) -> None:
+    assert not Told(home, home.ring).compared(home.home.log(home.ring).read_bytes())
+
+
+def test_runs_that_are_read_apart_are_joined(home: RecordedHome) -> None:
+    session = home.requested()
+    home.say(session, "trainer", claimed())
+    for n in range(3):
+        home.say(session, "trainer", *(window(800 * n + at, 800 * n + at + 1) for at in range(800)))
+        home.say(session, "ledger", home.noted(session))
+    home.say(session, "trainer", window(9000, 9001))
+    told = Told(home, session)
+    assert told.compared(told.data)
+    lines, asked = bulk.Lines(told.data, session), bulk.Asked(session, told.ring.keyring("00"), PASSING)
+    parts = [bulk.read(lines, asked, 0, bulk.RUN), bulk.read(lines, asked, bulk.RUN)]
+    whole, apart = bulk.admitted(lines, asked), bulk.admitted(lines, asked, [run for part in parts for run in part])
+    assert (whole.kept, whole.standing()) == (apart.kept, apart.standing())
+    for at in (1023, 1024, 2047):
+        assert told.at_once(told.written([*told.records[:at], *told.records[at + 1 :]]), PASSING) is None
+        again = told.retold(told.records, at, _with(b'"segment"', b'"sediment"'))
+        assert told.at_once(told.written(again), PASSING) is None
+
+
+def test_a_bit_that_flips_anywhere_in_the_file_is_not_overlooked(sealed: Told) -> None:
+    rng = random.Random(1)
+    for _ in range(250):
+        changed = bytearray(sealed.data)
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+        assert not sealed.compared(bytes(changed))
+
+
+def flipped(rng: random.Random, records: Records, at: int) -> Records:
+    """One bit of a record, in a file that is framed anew."""
+    one = records[at]
+    body, header = bytearray(one.body), bytearray(one.headers.get(HEADER, "").encode())
+    target = rng.choice([body, header or body])
+    target[rng.randrange(len(target))] ^= 1 << rng.randrange(7)
+    headers = {HEADER: header.decode("ascii", "replace")} if header else {}
+    return [*records[:at], one._replace(body=bytes(body), headers=headers), *records[at + 1 :]]
+
+
+def swapped(rng: random.Random, records: Records, at: int) -> Records:
+    other = rng.randrange(len(records))
+    again = list(records)
+    again[at], again[other] = records[other]._replace(seq=records[at].seq), records[at]._replace(seq=records[other].seq)
+    return again
+
+
+def doubled(rng: random.Random, records: Records, at: int) -> Records:
+    later = [one._replace(seq=one.seq + 1) for one in records[at:]]
+    return [*records[: at + 1], *later]
+
+
+def dropped(rng: random.Random, records: Records, at: int) -> Records:
+    return [*records[:at], *records[at + rng.choice([1, 2, len(records)]) :]]
+
+
+def signature_moved(rng: random.Random, records: Records, at: int) -> Records:
+    """A signature stands elsewhere, nowhere, or names another key."""
+    mine = records[at].headers.get(HEADER, "")
+    others = [one.headers[HEADER] for one in records if one.headers]
+    other = rng.choice(["", rng.choice(others), f"{rng.choice(others)[:16]}{mine[16:]}" if mine else ""])
+    return [*records[:at], records[at]._replace(headers={HEADER: other} if other else {}), *records[at + 1 :]]
+
+
+def renumbered(rng: random.Random, records: Records, at: int) -> Records:
+    return [*records[:at], *(one._replace(seq=one.seq + rng.choice([-1, 1, 7])) for one in records[at:])]
+
+
+@pytest.mark.parametrize("change", [flipped, swapped, doubled, dropped, signature_moved, renumbered])
+@pytest.mark.parametrize("told", ["sealed", "running"])
+def test_records_that_were_changed_are_admitted_at_once_only_as_one_by_one(
+    change: Callable[[random.Random, Records, int], Records], told: str, request: pytest.FixtureRequest
+) -> None:
+    which: Told = request.getfixturevalue(told)
+    for n in range(80):
+        rng = random.Random(n)
+        records = change(rng, which.records, rng.randrange(len(which.records)))
+        try:
+            data = which.written(records)
+        except SwarmError:
+            continue
+        which.compared(data)
+
+
+def _with(before: bytes, after: bytes) -> Callable[[bytes], bytes]:
+    return lambda body: body.replace(before, after, 1)
+
+
+def _loaded(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
+    def changed(body: bytes) -> bytes:
+        said = orjson.loads(body)
+        change(said)
+        return orjson.dumps(said)
+
+    return changed
+
+
+REFUSED = {
+    "a field that there is not": _with(b'"segment":1', b'"segment":1,"more":2'),
+    "a field that is missing": _with(b'"segment":1,', b""),
+    "a number out of bounds": _with(b'"laneseq":2', b'"laneseq":0'),
+    "a text for a number": _with(b'"segment":1', b'"segment":"1"'),
+    "a digest that is none": _loaded(lambda said: said["data"].update(weights_digest="0" * 63)),
+    "a float that is none": _with(b'"gradient_norm":"0x', b'"gradient_norm":"1x'),
+    "bytes that are no text": _with(b'"index_digest":"i"', b'"index_digest":"\xff"'),
+    "a packed value that is none": _with(b'"losses":"', b'"losses":"!'),
+    "another session": _loaded(lambda said: said.update(subject="00-" + "a" * 26)),
+    "another lane": _loaded(lambda said: said.update(lane="validator")),
+    "another type": _loaded(lambda said: said.update(type="io.stigmergy.trainer.training.claimed")),
+    "an older version that there is not": _with(b"window.recorded/1", b"window.recorded/0"),
+    "a newer version": _with(b"window.recorded/1", b"window.recorded/2"),
+    "no id": _loaded(lambda said: said.update(id="")),
+    "a place that is taken": _loaded(lambda said: said.update(laneseq=said["laneseq"] - 1)),
+}
+TAKEN = {
+    "nothing": bytes,
+    "blanks": lambda body: body.replace(b'":', b'": '),
+    "an escaped letter": _with(b'"index_digest":"i"', b'"index_digest":"\\u0069"'),
+    "a letter that is not ASCII": _with(b'"index_digest":"i"', '"index_digest":"é"'.encode()),
+    "another order": _loaded(lambda said: said.update(data=dict(sorted(said["data"].items())))),
+    "another value": _with(b'"first":', b'"first":1'),
+    "no number": _loaded(lambda said: said["data"].update(gradient_norm="nan")),
+}
+
+
+def windows(told: Told) -> Iterator[int]:
+    return (at for at, one in enumerate(told.records) if one.subject.endswith("window_recorded"))
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_no_schema_or_place_allows_is_not_admitted_however_well_it_is_signed(running: Told, what: str) -> None:
+    for at in windows(running):
+        records = running.retold(running.records, at, REFUSED[what])
+        if records[at].body != running.records[at].body:
+            assert not running.compared(running.written(records))
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_what_is_spelled_otherwise_and_well_signed_is_admitted_all_the_same(running: Told, what: str) -> None:
+    for at in windows(running):
+        assert running.compared(running.written(running.retold(running.records, at, TAKEN[what])))
+
+
+def test_a_note_covers_only_what_it_is_about(sealed: Told) -> None:
+    """Who changes what is under a note, and signs it well, would have to sign the note as well."""
+    for at in windows(sealed):
+        assert not sealed.compared(sealed.written(sealed.retold(sealed.records, at, _with(b'"first":', b'"first":1'))))
+
+
+def test_a_signature_under_no_note_is_verified(running: Told) -> None:
+    for at, one in enumerate(running.records):
+        if one.headers:
+            header = one.headers[HEADER]
+            forged = header[:20] + ("A" if header[20] != "A" else "B") + header[21:]
+            records = [*running.records[:at], one._replace(headers={HEADER: forged}), *running.records[at + 1 :]]
+            assert not running.compared(running.written(records))
+
+
+def test_keys_count_until_they_are_replaced(home: RecordedHome, running: Told) -> None:
+    told = Told(home, home.requested())
+    later = home.requested()
+    old, new = home.signers["exporter"], new_signer("exporter")
+    home.say(home.ring, "root", KeyRotated(role="exporter", old=old.key_id, public=new.public))
+    head, seq = home.admission.head(told.session, "exporter"), len(home.stream) + 1
+    drafts = [Draft(exported(DIGEST, DIGEST), "one")]
+    of = dict(session=told.session, lane="exporter", head=head, source="/swarm/test", time=TIME)
+    for signer in (old, new):
+        said = [Stored(seq, one.subject, one.body, one.headers) for one in compose(drafts, signer=signer, **of)]
+        again = Told(home, later)
+        assert again.ring.keyring("00").keys[new.key_id].until is None
+        told.ring = again.ring
+        assert told.compared(told.written([*told.records, *said])) == (signer is new)
+    home.signers["exporter"] = new
+
+
+@pytest.mark.parametrize("size", [MAX_BATCH, MAX_BATCH + 1])
+def test_an_append_is_as_long_as_it_may_be_and_no_longer(home: RecordedHome, size: int) -> None:
+    told = Told(home, home.requested())
+    head, seq = Head(), told.records[-1].seq + 1
+    records = []
+    for part in (range(MAX_BATCH), range(MAX_BATCH, size)):
+        if part:
+            drafts = [Draft(window(n, n + 1), str(n)) for n in part]
+            of = dict(session=told.session, lane="trainer", head=head, source="/swarm/test", time=TIME)
+            records += compose(drafts, signer=home.signers["trainer"], **of)
+            head = extended(head, records, 0)
+    stored = [Stored(seq + n, one.subject, one.body) for n, one in enumerate(records)]
+    stored[-1] = stored[-1]._replace(headers=records[-1].headers)
+    assert told.compared(told.written([*told.records, *stored])) == (size == MAX_BATCH)
