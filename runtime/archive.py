@@ -75,12 +75,20 @@ class Archive:
         """The event lines of one session behind a position."""
         return (view.event_line(fact) for fact in self.read(session).history.since(after))
 
-    def read(self, session: str) -> Kept:
-        """Everything in the session's file; `NotFound` without a file, `NotVerified` for a damaged one."""
+    def data(self, session: str) -> bytes:
+        """The bytes of the session's file; `NotFound` without one."""
+        return self._path(session).read_bytes()
+
+    def _path(self, session: str) -> Path:
         path = self._home.log(session)
         if not path.exists():
             where = str(self._home.root)
             raise NotFound(f"there is no session {session!r} in {where!r}.", cure="List them: swarm sessions")
+        return path
+
+    def read(self, session: str) -> Kept:
+        """Everything in the session's file; `NotFound` without a file, `NotVerified` for a damaged one."""
+        path = self._path(session)
         ring = self.ring(subjects.partition(session))
         if ring is not None and ring.history.id == session:
             return ring

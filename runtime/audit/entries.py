@@ -8,15 +8,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bus import subjects
 from bus.blobs import DirectoryBlobs
+from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.event import SPOKEN, Unknown
 from contracts.keyring import GUEST, fingerprint
 from contracts.operator import SessionRequested
 from runtime.archive import Archive, Kept
-from runtime.audit import parentage
+from runtime.audit import parentage, swift
+from runtime.audit.account import Account
 from runtime.audit.books import Books
 from runtime.audit.holdings import Holdings, Inventory, Store
 from runtime.audit.verdict import UNANCHORED, Divergence, Verdict
@@ -30,14 +33,14 @@ def log(
 
     Raises `NotFound` for a session without a file, and `NewerThanCode` for one that this code cannot judge.
     """
-    try:
-        kept = archive.read(session)
-    except NotVerified as error:
-        damage = Divergence(0, 0, "file", error.message)
-        return Verdict(session, "fail", divergences=(damage,), root=archive.root or UNANCHORED)
-    ring, begun = archive.ring(subjects.partition(session)), parentage.judged(kept, archive, blobs)
-    found = [*_short(kept, at_least), *begun.divergences]
-    return _judged(kept, ring, Store(blobs), archive.root, found, anchors, begun.unchecked)
+    asked = _Asked(archive.root, anchors)
+    told = swift.account(archive, session)
+    if told is not None and told.size >= at_least and told.state.fork is None:
+        ring = archive.ring(subjects.partition(session))
+        books = Books(told, ring)
+        if not any((*_unread(ring), *_origin(told.first, ring), *books.divergences(), *books.anchored(anchors))):
+            return _verdict(told, ring, Store(blobs), asked, _Found())
+    return _closely(archive, session, blobs, at_least, asked)
 
 
 def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None) -> Verdict:
@@ -45,52 +48,83 @@ def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None) 
     try:
         with Bundle(path, root) as opened:
             begun = parentage.judged(opened.kept, None, None)
-            found = _judged(
-                opened.kept, opened.ring, opened, root, list(opened.divergences()), anchors, begun.unchecked
-            )
+            against = list(opened.divergences())
+            found = _judged(opened.kept, opened.ring, opened, _Asked(root, anchors), against, begun.unchecked)
     except NotVerified as error:
         damage = Divergence(0, 0, "bundle", error.message)
         return Verdict("", "fail", bundle=str(path), divergences=(damage,), root=root or UNANCHORED)
     return Verdict(**vars(found) | {"bundle": str(path)})
 
 
+class _Asked(NamedTuple):
+    """The root key's fingerprint that is trusted, and notes that were kept elsewhere."""
+
+    root: str
+    anchors: Sequence[str] | None
+
+
+class _Found(NamedTuple):
+    """What does not hold in the log, or of notes that were kept elsewhere, and what could not be looked at."""
+
+    inside: Sequence[Divergence] = ()
+    anchored: Sequence[Divergence] = ()
+    unchecked: Sequence[str] = ()
+
+
+def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: int, asked: _Asked) -> Verdict:
+    """The verdict when the log was read whole, so that whatever does not hold is told with its place."""
+    try:
+        kept = archive.read(session)
+    except NotVerified as error:
+        damage = Divergence(0, 0, "file", error.message)
+        return Verdict(session, "fail", divergences=(damage,), root=asked.root or UNANCHORED)
+    ring, begun = archive.ring(subjects.partition(session)), parentage.judged(kept, archive, blobs)
+    against = [*_short(kept, at_least), *begun.divergences]
+    return _judged(kept, ring, Store(blobs), asked, against, begun.unchecked)
+
+
 def _judged(
     kept: Kept,
     ring: Kept | None,
     holdings: Holdings,
-    root: str,
-    found: list[Divergence],
-    anchors: Sequence[str] | None,
+    asked: _Asked,
+    against: Sequence[Divergence],
     unchecked: Sequence[str],
 ) -> Verdict:
-    state = kept.history.state
-    books, inventory = Books(kept, ring), Inventory(state, holdings)
-    inside = [*_unread(kept), *_origin(kept, ring), *_schemas(kept), *books.divergences(), *found]
+    told = Account.of(kept)
+    books = Books(told, ring)
+    origin = _origin(told.first, ring) if kept is not ring else ()
+    inside = [*_unread(kept), *origin, *_schemas(kept), *books.divergences(), *against]
     # What is wrong with the keys is the reason of much else; then the first place is told first.
-    found = [*(_unread(ring, "keyring: ") if ring and ring is not kept else ()), *sorted(inside, key=_place)]
-    found += [*inventory.divergences(), *(books.anchored(anchors) if anchors is not None else ())]
-    heads = kept.admission.lanes(kept.history.id)
-    noted = books.noted
+    keys = _unread(ring, "keyring: ") if kept is not ring else ()
+    found = _Found([*keys, *sorted(inside, key=_place)], list(books.anchored(asked.anchors)), unchecked)
+    return _verdict(told, ring, holdings, asked, found)
+
+
+def _verdict(told: Account, ring: Kept | None, holdings: Holdings, asked: _Asked, found: _Found) -> Verdict:
+    state, inventory = told.state, Inventory(told.state, holdings)
+    divergences = (*found.inside, *inventory.divergences(), *found.anchored)
+    signed = told.noted[-1][1].size if told.noted else 0
     return Verdict(
-        kept.history.id,
-        "fail" if found else "pass",
-        events=kept.history.size,
-        lane_heads={lane: head.digest for lane, head in heads.items()},
-        signatures=sum(fact.closes for fact in kept.history.facts),
-        checkpoints=len(noted),
-        signed_events=noted[-1][1].size if noted else 0,
+        state.id,
+        "fail" if divergences else "pass",
+        events=told.size,
+        lane_heads=dict(told.heads(told.size)),
+        signatures=told.signatures,
+        checkpoints=len(told.noted),
+        signed_events=signed,
         blobs=inventory.checked,
-        anchors=len(anchors or ()),
-        root=root or UNANCHORED,
+        anchors=len(asked.anchors or ()),
+        root=asked.root or UNANCHORED,
         sealed=state.sealed.root if state.sealed else None,
         spans_total=max(0, sum(one.usable for one in state.path_checkpoints()) - 1),
         unchecked=(
-            *_open_ends(kept, ring, books, root),
-            *unchecked,
+            *_open_ends(told, ring, signed, asked.root),
+            *found.unchecked,
             *inventory.missing,
             "the computation itself was not repeated",
         ),
-        divergences=tuple(found),
+        divergences=divergences,
     )
 
 
@@ -99,8 +133,10 @@ def _place(one: Divergence) -> tuple[bool, int]:
     return not one.position and one.what != "keyring", one.position
 
 
-def _unread(kept: Kept, where: str = "") -> Iterator[Divergence]:
+def _unread(kept: Kept | None, where: str = "") -> Iterator[Divergence]:
     """Records that are no facts, and bytes that are no record: a copy holds neither."""
+    if kept is None:
+        return
     seqs = [fact.seq for fact in kept.history.facts]
     for void in kept.voids:
         position = 1 + bisect_left(seqs, void.seq)
@@ -117,15 +153,11 @@ def _short(kept: Kept, at_least: int) -> Iterator[Divergence]:
         yield Divergence(kept.history.size + 1, 0, "short", message)
 
 
-def _origin(kept: Kept, ring: Kept | None) -> Iterator[Divergence]:
+def _origin(first: Fact | None, ring: Kept | None) -> Iterator[Divergence]:
     """The first event is the genesis, and it names a state of the keyring that there was."""
     if ring is None:
         yield Divergence(0, 0, "keyring", "there is no keyring session, so no signature can be verified")
-        return
-    if kept is ring:
-        return
-    first = kept.history.facts[0] if kept.history.facts else None
-    if first is None or not isinstance(first.event, SessionRequested):
+    elif first is None or not isinstance(first.event, SessionRequested):
         yield Divergence(1, first.seq if first else 0, "genesis", "the session does not begin with its genesis")
     elif first.event.keyring not in {fact.digest for fact in ring.history.facts}:
         yield Divergence(1, first.seq, "genesis", f"the genesis names keyring head {first.event.keyring}, unknown here")
@@ -139,17 +171,14 @@ def _schemas(kept: Kept) -> Iterator[Divergence]:
             yield Divergence(fact.position, fact.seq, "schema", message)
 
 
-def _open_ends(kept: Kept, ring: Kept | None, books: Books, root: str) -> Iterator[str]:
-    state = kept.history.state
-    if state.sealed is None:
-        signed = books.noted[-1][1].size if books.noted else 0
+def _open_ends(told: Account, ring: Kept | None, signed: int, root: str) -> Iterator[str]:
+    if told.state.sealed is None:
         yield (
-            f"not sealed yet: nothing signed says that event {state.events} is the last; "
+            f"not sealed yet: nothing signed says that event {told.state.events} is the last; "
             f"the ledger has signed the first {signed}"
         )
     if not root and ring is not None and ring.history.size:
-        opened = ring.admission.keyring(subjects.partition(kept.history.id)).root
-        yield f"root: unanchored; the keyring is that of root {fingerprint(opened)}, which nobody was asked about"
-    strangers = sum(isinstance(fact.event, Unknown) for fact in kept.history.facts)
-    if strangers:
-        yield f"{strangers} events of a type unknown here: their place is verified, their data are not"
+        opened = fingerprint(told.keys.root)
+        yield f"root: unanchored; the keyring is that of root {opened}, which nobody was asked about"
+    if told.strangers:
+        yield f"{told.strangers} events of a type unknown here: their place is verified, their data are not"

@@ -18,7 +18,7 @@ from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import CheckpointWritten
 from runtime.archive import Archive, Kept
-from runtime.audit.books import rows
+from runtime.audit.account import tree
 from runtime.audit.verdict import Divergence
 from runtime.flat import flat
 from runtime.forks.genesis import Asked, forked
@@ -106,7 +106,7 @@ async def _restaged(
 def _against_tree(fork: Fork, parent: Kept) -> Iterator[str]:
     if not fork.size:
         return
-    known = rows(parent)
+    known = tree(parent)
     if fork.size > known.size:
         yield f"it names {fork.size} events of its parent, which has {known.size} here"
     elif known.root(fork.size).hex() != fork.root:

@@ -64,7 +64,7 @@ def audit(
     from runtime.audit.anchors import read_anchors
 
     notes = read_anchors(map(Path, anchors)) if anchors else None
-    with looking(call, session, root, notes) as (look, likely):
+    with looking(call, session, root, notes, again=mode != "log") as (look, likely):
         found = look()[0] if mode == "log" else call.wait(repeat.repeated(call, look, likely, mode, **again))
     call.result(found.as_json(), lambda: page(found))
     return 0 if found.verdict == "pass" else NEGATIVE

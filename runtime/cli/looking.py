@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from runtime.audit.material import Material
 
 Look = Callable[[], "tuple[Verdict, Material | None]"]
-"""Verifies the log; gives what can be computed again as well, if there is anything to be read."""
+"""Verifies the log; gives what can be computed again as well, if that is wanted and there is anything to be read."""
 
 Notes = Sequence[str] | None
 
 
 @contextmanager
-def looking(call: Call, name: str, root: str, notes: Notes) -> Iterator[tuple[Look, Mapping[str, Any]]]:
+def looking(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> Iterator[tuple[Look, Mapping[str, Any]]]:
     """How to look at what was named, and on what machine it was likely trained, for whoever prepares one."""
     if Path(name).is_file():
-        with _at_bundle(Path(name).absolute(), root, notes) as look:
+        with _at_bundle(Path(name).absolute(), root, notes, again=again) as look:
             yield look, {}
     else:
-        yield _at_home(call, name, root, notes)
+        yield _at_home(call, name, root, notes, again=again)
 
 
 @contextmanager
-def _at_bundle(path: Path, root: str, notes: Notes) -> Iterator[Look]:
+def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[Look]:
     from tempfile import TemporaryDirectory
 
     from runtime import audit as audits
@@ -42,7 +42,7 @@ def _at_bundle(path: Path, root: str, notes: Notes) -> Iterator[Look]:
 
     def look() -> tuple[Verdict, Material | None]:
         found = audits.bundle(path, root=root, anchors=notes)
-        opened.extend([unpacked(path, root, Path(folder))] if found.verdict == "pass" else [])
+        opened.extend([unpacked(path, root, Path(folder))] if again and found.verdict == "pass" else [])
         return found, opened[0] if opened else None
 
     with TemporaryDirectory(prefix="swarm-audit-") as folder:
@@ -52,7 +52,7 @@ def _at_bundle(path: Path, root: str, notes: Notes) -> Iterator[Look]:
                 one.work.rmdir()
 
 
-def _at_home(call: Call, name: str, root: str, notes: Notes) -> tuple[Look, Mapping[str, Any]]:
+def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> tuple[Look, Mapping[str, Any]]:
     from bus.blobs import DirectoryBlobs
     from runtime import audit as audits
     from runtime.archive import Archive, Once
@@ -67,7 +67,7 @@ def _at_home(call: Call, name: str, root: str, notes: Notes) -> tuple[Look, Mapp
         archive = Once(home, root)
         at_least = call.wait(_held(call, session)) if running else 0
         found = audits.log(archive, session, blobs, at_least=at_least, anchors=notes)
-        if found.verdict != "pass":
+        if found.verdict != "pass" or not again:
             return found, None
         return found, Material(archive.read(session), blobs, home.root / "work" / "audits", home.root)
 

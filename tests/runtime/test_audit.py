@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bus import bulk
 from bus.blobs import DirectoryBlobs
 from bus.files import read
 from bus.keys import HEADER, new_signer
@@ -15,9 +17,10 @@ from bus.records import frame, title
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed
 from runtime import audit
-from runtime.archive import Archive
-from runtime.audit import UNANCHORED, Verdict
-from tests.runtime.recorded_home import RecordedHome
+from runtime.archive import Archive, Kept
+from runtime.audit import UNANCHORED, Verdict, swift
+from tests.runtime.recorded_home import RecordedHome, claimed, window
+from tests.runtime.recorded_session import full_session
 
 Change = Callable[[list[Stored]], list[Stored]]
 
@@ -27,9 +30,11 @@ def recorded(tmp_path: Path) -> RecordedHome:
     return RecordedHome(tmp_path / "home")
 
 
-def audited(recorded: RecordedHome, session: str, *, root: str = "", at_least: int = 0) -> Verdict:
+def audited(
+    recorded: RecordedHome, session: str, *, root: str = "", at_least: int = 0, anchors: list[str] | None = None
+) -> Verdict:
     archive = Archive(recorded.home, root)
-    return audit.log(archive, session, DirectoryBlobs(recorded.home.blobs), at_least=at_least)
+    return audit.log(archive, session, DirectoryBlobs(recorded.home.blobs), at_least=at_least, anchors=anchors)
 
 
 def rewritten(recorded: RecordedHome, session: str, change: Change) -> Verdict:
@@ -181,3 +186,88 @@ def test_a_changed_keyring_fails_every_session(recorded: RecordedHome):
 def test_a_session_without_a_file_is_not_found(recorded: RecordedHome):
     with pytest.raises(NotFound):
         audited(recorded, "00-aaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+
+def test_a_log_in_order_is_judged_swiftly_as_it_is_closely(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch):
+    sessions = [
+        full_session(recorded),
+        full_session(recorded, seal=False, guest=False),
+        recorded.trained(),
+        recorded.requested("search"),
+    ]
+    note = recorded.noted(sessions[1]).note
+    with monkeypatch.context() as unread:
+        unread.setattr(Archive, "read", unwanted)
+        swiftly = [audited(recorded, session) for session in sessions]
+        anchored = audited(recorded, sessions[1], anchors=[note])
+    monkeypatch.setattr(swift, "account", lambda archive, session: None)
+    assert swiftly == [audited(recorded, session) for session in sessions]
+    assert anchored == audited(recorded, sessions[1], anchors=[note])
+    assert {one.verdict for one in (*swiftly, anchored)} == {"pass"}
+
+
+def unwanted(archive: Archive, session: str) -> Kept:
+    raise AssertionError(f"{session} was read")
+
+
+def test_a_blob_that_is_damaged_is_found_without_reading_the_log_closely(
+    recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch
+):
+    session = recorded.trained()
+    next(recorded.home.blobs.rglob(recorded.blobs.put(b"a checkpoint"))).write_bytes(b"another")
+    monkeypatch.setattr(Archive, "read", unwanted)
+    found = audited(recorded, session)
+    assert [one.what for one in found.divergences] == ["blob"]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_two_processes_share_a_long_log(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch, cores: int):
+    session = recorded.requested()
+    recorded.say(session, "trainer", claimed())
+    for n in range(5):
+        recorded.say(session, "trainer", *(window(n * 900 + at, n * 900 + at + 1) for at in range(900)))
+        recorded.say(session, "ledger", recorded.noted(session))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(cores))
+    forks, fork = [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
+    found = audited(recorded, session)
+    assert (found.verdict, found.events, len(forks)) == ("pass", 4507, cores - 1)
+    path = recorded.home.log(session)
+    records = list(read(path))
+    for place in (5, 1500, 4400):
+        body = records[place].body.replace(b'"segment":1', b'"segment":2')
+        changed = [*records[:place], records[place]._replace(body=body), *records[place + 1 :]]
+        path.write_bytes(title(session) + b"".join(frame(one) for one in changed))
+        assert swift.account(Archive(recorded.home), session) is None
+    assert len(forks) == 4 * (cores - 1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_whatever_was_changed_both_ways_come_to_the_same_verdict(
+    recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch
+):
+    session = recorded.trained()
+    path = recorded.home.log(session)
+    data, records = path.read_bytes(), list(read(path))
+    changed = [_flipped(data, place) for place in range(0, len(data), 499)]
+    for at in range(len(records)):
+        one = records[at]._replace(body=_flipped(records[at].body, (at * 61) % len(records[at].body)))
+        left = [*records[:at], *records[at + 1 :]]
+        unsigned = [*records[:at], records[at]._replace(headers={}), *records[at + 1 :]]
+        again = (left, unsigned, [*records[:at], one, *records[at + 1 :]], records[: at + 1])
+        changed += [title(session) + b"".join(map(frame, made)) for made in again]
+    for content in (data, *changed):
+        path.write_bytes(content)
+        found = audited(recorded, session)
+        with monkeypatch.context() as closely:
+            closely.setattr(bulk, "Lines", _unusual)
+            assert found == audited(recorded, session)
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def _unusual(data: bytes, session: str) -> bulk.Lines:
+    raise bulk.Unusual

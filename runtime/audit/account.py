@@ -1,0 +1,111 @@
+"""What an audit of a log needs to know of a session, however its records were read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from bus import bulk, subjects
+from bus.admission import LEDGER
+from bus.tree import Rows, leaf_hash, leaf_of
+from contracts.envelope import Fact
+from contracts.event import Event, Unknown
+from contracts.ids import sha256
+from contracts.keyring import Keyring
+from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.session import Session, advance
+from contracts.trainer import ControlEvaluated, WindowRecorded
+from runtime.archive import Kept
+
+Noted = LedgerCheckpointed | SessionSealed
+
+CURVES: frozenset[type[Event]] = frozenset({WindowRecorded, ControlEvaluated})
+"""Most of a long session: the verdict on a log depends on their place and form, and on nothing else in them."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The admitted events of one session: of each its place, of some what they say; positions count from 1."""
+
+    keys: Keyring
+    state: Session
+    """The session as it is now; its curves may have been left out."""
+    before: Session
+    """The same before its seal, if it is sealed."""
+    first: Fact | None
+    noted: Sequence[tuple[Fact, Noted]]
+    """Everything that the ledger signed a note for, in order."""
+    seqs: Sequence[int]
+    lanes: Sequence[str]
+    digest: Callable[[int], str]
+    """Of the body at a position."""
+    tree: Rows
+    signatures: int
+    strangers: int
+    """Events of a type unknown here."""
+
+    @property
+    def size(self) -> int:
+        """How many events there are."""
+        return len(self.seqs)
+
+    def heads(self, size: int) -> Mapping[str, str]:
+        """By lane: the digest of its last body among the first so many."""
+        lasts = {lane: position for position, lane in enumerate(self.lanes[:size], 1)}
+        return {lane: self.digest(lasts[lane]) for lane in sorted(lasts)}
+
+    @classmethod
+    def of(cls, kept: Kept) -> Account:
+        """That of a session that was read whole."""
+        history = kept.history
+        noted = _noted(history.facts)
+        sealed = bool(noted) and isinstance(noted[-1][1], SessionSealed)
+        return cls(
+            kept.admission.keyring(subjects.partition(history.id)),
+            history.state,
+            history.states[noted[-1][0].position - 1] if sealed else history.state,
+            history.facts[0] if history.facts else None,
+            noted,
+            [fact.seq for fact in history.facts],
+            [fact.lane for fact in history.facts],
+            lambda position: history.facts[position - 1].digest,
+            tree(kept),
+            sum(fact.closes for fact in history.facts),
+            sum(isinstance(fact.event, Unknown) for fact in history.facts),
+        )
+
+    @classmethod
+    def of_lines(cls, whole: bulk.Run, lines: bulk.Lines, asked: bulk.Asked) -> Account:
+        """That of a session that was admitted at once, all but its curves kept."""
+        noted = _noted(whole.kept)
+        sealed = bool(noted) and isinstance(noted[-1][1], SessionSealed)
+        before = reduce(advance, whole.kept[: -1 if sealed else None], Session(asked.session))
+        state = advance(before, whole.kept[-1]) if sealed else before
+        return cls(
+            asked.ring,
+            replace(state, events=len(whole.seqs)),
+            before,
+            whole.kept[0] if whole.kept and whole.kept[0].position == 1 else None,
+            noted,
+            whole.seqs,
+            whole.lanes,
+            lambda position: sha256(lines.bodies[position - 1]),
+            whole.rows,
+            whole.signatures,
+            sum(isinstance(fact.event, Unknown) for fact in whole.kept),
+        )
+
+
+def tree(kept: Kept) -> Rows:
+    """The tree over the admitted records of a session, with the root over the first n for every n."""
+    admitted = {fact.seq for fact in kept.history.facts}
+    return Rows(b"".join(leaf_hash(leaf_of(stored)) for stored in kept.stored if stored.seq in admitted))
+
+
+def _noted(facts: Sequence[Fact]) -> list[tuple[Fact, Noted]]:
+    return [
+        (fact, fact.event)
+        for fact in facts
+        if fact.lane == LEDGER and isinstance(fact.event, LedgerCheckpointed | SessionSealed)
+    ]
