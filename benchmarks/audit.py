@@ -1,6 +1,7 @@
 """What it costs to be audited: a real session is trained by a swarm, then verified and computed again offline.
 
-    verify_per_s             events per second of the mode `log`, with schemas, signatures, ledger and blobs
+    verify_per_s             events per second of the mode `log`, with schemas, signatures and ledger, without blobs
+    verify_s, blobs_s        seconds of that, and those that hashing every named blob takes besides
     full_over_training_1     `swarm audit --mode full --workers 1` over the training, wall clock of whole processes
     full_over_training_2     the same with two workers
     spot_s                   a spot audit of 5 % of the spans (at least one)
@@ -117,7 +118,8 @@ def audited_in_swarm(home: Path, session: str) -> float:
 
 def measured(home: Path, session: str, training: float) -> dict[str, float]:
     """Every figure of one session."""
-    events, verified = verification(home, session)
+    events, verified = verification(home, session, home / "no blobs")
+    _, with_blobs = verification(home, session, Home(home).blobs)
     one, found = audited(home, session, "full", "--workers", "1")
     two, _ = audited(home, session, "full", "--workers", "2")
     spans = found["spans_total"]
@@ -125,6 +127,8 @@ def measured(home: Path, session: str, training: float) -> dict[str, float]:
     bisect = bisected(home, session)
     return {
         "verify_per_s": events / verified,
+        "verify_s": verified,
+        "blobs_s": with_blobs - verified,
         "full_over_training_1": one / training,
         "full_over_training_2": two / training,
         "spot_s": spot,
@@ -180,12 +184,12 @@ def seconds_of(home: Path, session: str) -> float:
     return (times["training.completed"] - times["training.claimed"]).total_seconds()
 
 
-def verification(home: Path, session: str) -> tuple[int, float]:
-    """How many events the log has, and the seconds that it takes to verify them."""
+def verification(home: Path, session: str, blobs: Path) -> tuple[int, float]:
+    """How many events the log has, and the seconds that it takes to verify them and the blobs that are there."""
     place, took = Home(home), []
-    for _ in range(3):
+    for _ in range(5):
         began = time.perf_counter()
-        found = audit.log(Archive(place), session, DirectoryBlobs(place.blobs))
+        found = audit.log(Archive(place), session, DirectoryBlobs(blobs))
         took.append(time.perf_counter() - began)
         if found.verdict != "pass":
             raise SystemExit(f"the log does not hold: {found.divergences[:3]}")

@@ -146,12 +146,12 @@ class _Kind:
         self.guest = where.lane.startswith(GUEST)
         self.passing = asked.passing - _LOOKED_AT
         known = SPOKEN.get(where.name)
-        passes = known in self.passing and not self.guest
-        self._passing = known if known and passes and may_say(known, where.lane) else None
+        passes = known in self.passing and not self.guest and may_say(known, where.lane)
+        self._known = known if passes else None
 
     def passed(self, body: bytes) -> tuple[str, Link] | None:
         """Id and what it follows of an event that need not be kept, as we write it; None when a closer look is due."""
-        if self._passing is None:
+        if self._known is None:
             return None
         try:
             text = body.decode()
@@ -160,7 +160,7 @@ class _Kind:
                 return None
             id, who, _, what, laneseq, prev, why = head.groups()
             said = spelling.stretches(who, what, why)
-            if said is None or (said.session, said.lane, said.known) != (*self.where[:2], self._passing):
+            if said is None or (said.session, said.lane, said.known) != (*self.where[:2], self._known):
                 return None
             said.read(text[head.end() : -1])
         except (UnicodeDecodeError, ValidationError):

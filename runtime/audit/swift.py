@@ -16,6 +16,7 @@ from bus import bulk, subjects
 from contracts.errors import NotVerified
 from runtime.archive import Archive
 from runtime.audit.account import CURVES, Account
+from runtime.process import cores
 
 _WORTH = 4 * bulk.RUN
 """Records of which a second process takes its share in less time than it needs to begin."""
@@ -41,7 +42,7 @@ def _account(archive: Archive, session: str) -> Account:
 
 def _runs(lines: bulk.Lines, asked: bulk.Asked) -> list[bulk.Run]:
     # A process that has more threads may not be forked: one of them could hold a lock.
-    if len(lines) < _WORTH or threading.active_count() > 1 or len(os.sched_getaffinity(0)) == 1:
+    if len(lines) < _WORTH or threading.active_count() > 1 or cores() == 1:
         return list(bulk.read(lines, asked))
     middle = -(-len(lines) // (2 * bulk.RUN)) * bulk.RUN
     with _beside(lines, asked, middle) as answer:

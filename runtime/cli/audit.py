@@ -51,7 +51,7 @@ def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
 def audit(
     call: Call, *, session: str, mode: str, root: str, in_swarm: bool, anchors: tuple[str, ...], **again: Any
 ) -> int:
-    """Verify the log of session S from its file: every record, signature and chain, the ledger's trees, the seal.
+    """Verify the log of session S from its file: every record, the chains and signatures, the ledger's trees, the seal.
 
     The other modes do that too, and then compute spans of the training again and compare every bit. The path of an
     existing file is a bundle; it is verified from its own bytes, without a home. Exit code 0 when everything holds, 3

@@ -227,7 +227,7 @@ def test_two_processes_share_a_long_log(recorded: RecordedHome, monkeypatch: pyt
     for n in range(5):
         recorded.say(session, "trainer", *(window(n * 900 + at, n * 900 + at + 1) for at in range(900)))
         recorded.say(session, "ledger", recorded.noted(session))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(cores))
+    monkeypatch.setattr(swift, "cores", lambda: cores)
     forks, fork = [], os.fork
     monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
     found = audited(recorded, session)
