@@ -213,6 +213,9 @@ class Desk:
         history = self._history(body)
         if history.state.outcome is not None:
             raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
+        if history.id not in self._crew.tail.histories:
+            message = f"{history.id} is in the files of this home only: it was trained with --here."
+            raise Refused(message, cure=f"Let it go on there: swarm resume {history.id} --here")
         return {"session": history.id, "event": await self._say(history.id, wish)}
 
     async def _admit(self, body: Body) -> Body:

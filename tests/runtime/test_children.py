@@ -465,3 +465,14 @@ async def test_jobs_that_run_here_run_one_after_the_other_and_others_are_forked(
         await training.wait()
     assert await second == {"doubled": 4}
     await children.close()
+
+
+async def test_a_job_that_wants_other_threads_than_this_process_has_is_not_begun_here() -> None:
+    children = InlineChildren({"train"}, threads=1)
+    fitting, wanting = ({"value": 1, "seal": {"threads": threads}} for threads in (1, 2))
+    assert await outcome(children, "double", fitting) == {"doubled": 2}
+    waiting = asyncio.create_task(outcome(children, "double", wanting))
+    await children.misfit.wait()
+    assert (children.wanted, waiting.done()) == (2, False)
+    waiting.cancel()
+    await children.close()
