@@ -268,7 +268,10 @@ class Desk:
         return {"session": history.id, "events": lines, "next": following, "ended": done}
 
     async def _status(self, body: Body) -> Body:
-        roster = [{"name": role, "instance": at, "seen": seen} for role, at, seen in self._crew.presence.roster()]
+        roster = [
+            {"name": one.role, "instance": one.instance, "seen": one.seconds, "store": one.store}
+            for one in self._crew.presence.roster()
+        ]
         voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self._crew.tail.voids[-100:]]
         return {"agents": self._crew.agents(), "roster": roster, "voids": voids, "seq": self._crew.tail.seq}
 

@@ -38,7 +38,7 @@ _DRAIN_SECONDS = 20.0
 async def gathered(settings: Settings, children: InlineChildren, session: str = "") -> AsyncIterator[Crew]:
     """Every agent at work here; a `session` that was interrupted goes on from its file."""
     home = Home(settings.home)
-    home.prepare()
+    home.prepare(settings.blobs)
     with held(home):
         keys = deployment.signers(KeyStore(home.keys))
         crew = crew_of(_bus(home, keys, session), settings, keys, PARTITION, children)
@@ -55,8 +55,9 @@ def crew_of(
     bus: MemoryBus, settings: Settings, keys: Mapping[str, Signer], partition: str, children: Children | None = None
 ) -> Crew:
     """A crew with every key of a home on a bus in memory."""
-    pinned = KeyStore(Home(settings.home).keys).pinned()
-    crew = Crew(bus, settings, keys, instance=deployment.instance_of(dict(keys)), root=pinned, children=children)
+    home = Home(settings.home)
+    pinned = KeyStore(home.keys).pinned()
+    crew = Crew(bus, settings, keys, instance=home.instance(), root=pinned, children=children)
     crew.tail.keyring = keyring_session(keys[ROOT].public, partition)
     return crew
 

@@ -1,12 +1,13 @@
 """The home of a swarm on one machine: where things stand, who holds it, and what its host says about itself.
 
-<home>/: nats/ keys/ blobs/ sessions/ID/ work/ host.json host.log. All but logs, keys and blobs can be rebuilt.
+<home>/: nats/ keys/ blobs/ sessions/ID/ work/ instance host.json host.log. All but logs, keys and blobs can be rebuilt.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -102,8 +103,8 @@ class Home:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def prepare(self) -> None:
-        """Create the folders, or refuse a home that newer code has written."""
+    def prepare(self, shared_blobs: str = "") -> None:
+        """Create the folders, or refuse a home that newer code has written; blobs may lie in a shared folder."""
         marker = self.root / "layout"
         if marker.exists():
             found = marker.read_text().strip()
@@ -114,6 +115,8 @@ class Home:
                 )
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            if shared_blobs:
+                self._share_blobs(Path(shared_blobs).absolute())
             for folder in (self.blobs, self.sessions):
                 folder.mkdir(exist_ok=True)
             for folder in (self.keys, self.seeds):
@@ -132,6 +135,35 @@ class Home:
             raise Full(
                 f"cannot create the home {str(self.root)!r}: {error.strerror}.", cure="Free space or use --home."
             ) from None
+
+    def _share_blobs(self, shared: Path) -> None:
+        """Have the blobs of this home lie elsewhere; those that lie here already are nobody's to move unasked."""
+        shared.mkdir(parents=True, exist_ok=True)
+        if self.blobs.resolve() == shared.resolve():
+            return
+        if self.blobs.is_symlink():
+            self.blobs.unlink()
+        try:
+            self.blobs.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            raise Refused(
+                f"{str(self.blobs)!r} holds blobs already, and the setting `blobs` names {str(shared)!r}.",
+                cure="Move them there and remove the folder, or leave the setting out.",
+            ) from None
+        self.blobs.symlink_to(shared)
+
+    def instance(self) -> str:
+        """A name for this home that survives restarts, and that no other home has, whatever keys they share."""
+        path = self.root / "instance"
+        if not path.exists():
+            fresh = self.root / f".instance.{os.getpid()}"
+            fresh.write_text(f"hm-{secrets.token_hex(6)}")
+            with suppress(FileExistsError):
+                os.link(fresh, path)
+            fresh.unlink()
+        return path.read_text()
 
     def lock(self) -> int:
         """Hold the home alone; the descriptor is handed to the server, so that a store has one server."""

@@ -45,7 +45,7 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
     roster.here(settings.without)
     home = Home(settings.home)
-    home.prepare()
+    home.prepare(settings.blobs)
     # Facts live as long as their session and hold no cycles: looking at them again and again would halve the fold.
     gc.set_threshold(50_000, 50, 100)
     _refuse_second_host(home)
@@ -97,8 +97,7 @@ class _Host:
         ):
             await admin.provision()
             root = KeyStore(self._home.keys).pinned()
-            instance = deployment.instance_of(keys)
-            crew = Crew(bus, self._settings, keys, instance=instance, root=root)
+            crew = Crew(bus, self._settings, keys, instance=self._home.instance(), root=root)
             crew.tail.keyring = keyring_session(keys[ROOT].public)
             with _signals(self._end):
                 await self._work(crew, admin, ready)

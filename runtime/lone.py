@@ -90,6 +90,8 @@ async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callab
     """Run the agent until SIGTERM or SIGINT; `ready` is called once it hears."""
     logs.configure(settings.log_level, as_json=settings.log_json)
     own, home = pass_of(settings, name), Home(settings.home)
+    if name in BUILT_IN:
+        home.prepare(settings.blobs)
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
     async with connect(own.url, own.lane, own.user) as bus, asked_to_end() as ending:
         keys = {own.lane: own.signer}

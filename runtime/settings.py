@@ -21,6 +21,7 @@ class Settings:
     creds: str = ""
     data_roots: tuple[str, ...] = ()
     trusted_data: tuple[str, ...] = ()
+    blobs: str = ""
     store_bytes: int = 8 << 30
     replicas: int = 1
     min_free_disk_bytes: int = 256 << 20

@@ -26,8 +26,8 @@ async def crew(
 ) -> AsyncIterator[Crew]:
     """Agents of these roles at work on a memory bus, in a home of their own."""
     place = Home(home)
-    place.prepare()
     options = settings.load(home=str(home), **(FAST | given))
+    place.prepare(options.blobs)
     made = here.crew_of(bus or MemoryBus(), options, deployment.signers(KeyStore(place.keys)), PARTITION)
     async with here.at_work(made, roles, _opening):
         yield made

@@ -5,13 +5,15 @@ from __future__ import annotations
 from agents.trainer.course import Course, Sayings
 from agents.trainer.machine import Machine
 from contracts.data_manager import DatasetPrepared
-from contracts.trainer import TrainingResumed
+from contracts.errors import Fenced
 from runtime.agent import Agent, Say, on
 from runtime.ground import Case
 
 
 class Trainer(Agent):
     """Turns a resolved plan into recorded windows, checkpoints and final weights."""
+
+    stands_by = True
 
     async def begin(self) -> None:
         """Have a zygote ready and its bits known by the time the first session asks for them."""
@@ -25,12 +27,17 @@ class Trainer(Agent):
     @on
     async def train(self, ready: DatasetPrepared, case: Case, say: Say[Sayings]) -> None:
         """Claim, train, hold and apply decisions, complete; goes on where the log says it stopped."""
-        course = Course(case, ready, say, self.machine)
-        while case.now.outcome is None:
-            if case.now.pause and case.now.pause.by == "person":
-                await course.until_resumed()
-                if case.now.outcome is not None:
-                    return
-                await say(TrainingResumed(segment=case.now.segment.number, step=case.now.step), epoch=course.epoch)
-            if not await course.attempt():
-                return
+        while True:
+            course = Course(case, ready, say, self.machine)
+            try:
+                return await _carry(course)
+            except Fenced:
+                # Another one has it now; this one stands by, for that one may fall silent too.
+                if course.unfit:
+                    raise
+
+
+async def _carry(course: Course) -> None:
+    await course.rest()
+    while course.now.outcome is None and await course.attempt():
+        await course.rest()

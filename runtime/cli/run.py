@@ -41,7 +41,7 @@ def _here(call: Call, request: str, overrides: tuple[str, ...], request_id: str 
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)
-    threads = asked["training"]["threads"] if asked else "auto"
+    threads: Any = asked["training"]["threads"] if asked else "auto"
     place = Here(call, 1 if threads == "auto" else threads)
     # What was started again goes on with its session.
     seen = place.carry(None if place.session else asked or judged(request, overrides, request_id), timeout)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import ChildDied, Failed, InvalidInput, NotVerified, UserCodeFailed
+from contracts.errors import ChildDied, Failed, InvalidInput, NotVerified, OutOfMemory, UserCodeFailed
 from runtime import process
 from runtime.child import Child
 from runtime.children import Children, Profile, sealed_environment
@@ -162,11 +162,16 @@ async def test_an_error_of_ours_comes_back_as_itself(either: Children) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "message"),
-    [("run_out_of_memory", "MemoryError: no memory was left"), ("leave", r"SystemExit: .* called exit\(7\)")],
+    ("function", "kind", "message"),
+    [
+        ("run_out_of_memory", OutOfMemory, "not enough memory: MemoryError"),
+        ("leave", UserCodeFailed, r"SystemExit: .* called exit\(7\)"),
+    ],
 )
-async def test_an_exception_that_is_no_error_is_told_too(either: Children, function: str, message: str) -> None:
-    with pytest.raises(UserCodeFailed, match=message):
+async def test_an_exception_that_is_no_error_is_told_too(
+    either: Children, function: str, kind: type[Failed], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
         await outcome(either, function)
 
 

@@ -77,6 +77,7 @@ def test_it_ends_in_the_weights_of_the_swarm_and_says_the_same(
     assert here["state"] == "completed"
     assert here["weights_digest"] == undisturbed["weights_digest"]
     assert here["metrics"] == undisturbed["metrics"]
+    assert {"val_loss", "val_accuracy", "test_loss", "test_accuracy"} <= here["metrics"].keys(), "mode: production"
     assert here.keys() == undisturbed.keys()
     assert [one["kind"] for one in here["artifacts"]] == [one["kind"] for one in undisturbed["artifacts"]]
 
@@ -89,9 +90,10 @@ def test_its_files_are_those_of_any_session_and_the_swarm_shows_them(up: Place, 
     up.command("bundle", session, "-o", str(bundle))
     assert up.command("audit", str(bundle))["verdict"] == "pass"
     assert session in {one["session"] for one in up.command("sessions")["sessions"]}
-    assert {"log", "report.md", "metrics.json", "request.yaml", "exports"} <= {
-        one.name for one in (up.home / "sessions" / session).iterdir()
-    }
+    folder = up.home / "sessions" / session
+    assert {"log", "request.yaml", "exports"} <= {one.name for one in folder.iterdir()}
+    assert json.loads((folder / "metrics.json").read_text())["metrics"] == here["metrics"]
+    assert "test_accuracy" in (folder / "report.md").read_text()
     refused = up.command("cancel", session, code=6)
     assert "has ended" in refused["error"]["message"]
 
