@@ -123,6 +123,31 @@ async def test_a_person_pauses_and_resumes(tmp_path: Path) -> None:
         assert state.outcome.weights_digest == digest
 
 
+async def test_a_session_that_a_person_has_paused_can_be_cancelled_also_after_a_restart(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    async with crew(tmp_path / "a", TRAINING, bus=bus) as made:
+        for name in ("r1", "r2"):
+            request = read_request(small_request(training={"epochs": 500, "batch_size": 64})).resolved()
+            session = await made.desk.submit(request, request_id=name)
+            await until_said(made, session, "window.recorded")
+            await made.desk.verbs["pause"]({"session": session})
+            await until_said(made, session, "training.paused")
+            if name == "r1":
+                assert await cancelled_at_rest(made, session) == 1
+    async with crew(tmp_path / "a", TRAINING, bus=bus) as made:
+        assert await cancelled_at_rest(made, session) == 2
+
+
+async def cancelled_at_rest(made: Crew, session: str) -> int:
+    """Cancel a session that rests, which trains no more; how often it was claimed."""
+    await made.desk.verbs["cancel"]({"session": session})
+    state = await until_ended(made, session)
+    assert state.state == "cancelled"
+    names = [fact.name for fact in made.tail.history(session).facts]
+    assert "window.recorded" not in names[names.index("training.paused") :]
+    return names.count("training.claimed")
+
+
 async def test_a_cancelled_session_ends_cancelled(tmp_path: Path) -> None:
     async with crew(tmp_path / "a", TRAINING) as made:
         session = await submitted(made, training={"epochs": 500, "batch_size": 64})
