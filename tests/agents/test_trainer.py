@@ -154,7 +154,8 @@ async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_take
             return made.instance
 
     owner = asyncio.create_task(first())
-    session = await paused
+    async with asyncio.timeout(90):
+        session = await paused
     shutil.copytree(tmp_path / "a" / "keys", tmp_path / "b" / "keys")
     async with crew(tmp_path / "b", TRAINING, bus=bus, blobs=str(tmp_path / "a" / "blobs")) as made:
         leave.set()
