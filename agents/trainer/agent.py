@@ -36,7 +36,9 @@ class Trainer(Agent):
         while True:
             course = Course(case, ready, say, self.machine)
             try:
-                return await _carry(course)
+                while await course.due() and await course.attempt():
+                    pass
+                return
             except Fenced:
                 # Another one has it now; this one stands by, for that one may fall silent too.
                 if course.unfit:
@@ -52,9 +54,3 @@ class Trainer(Agent):
         from agents.trainer.auditing import Auditing
 
         await Auditing(case, say, self.turns).run()
-
-
-async def _carry(course: Course) -> None:
-    await course.rest()
-    while course.now.outcome is None and await course.attempt():
-        await course.rest()

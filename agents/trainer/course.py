@@ -92,6 +92,7 @@ class Course:
         self._unusable: set[str] = set()
         self._refusals: list[CheckpointRefused] = []
         self._deaths = 0
+        self._cramped = 0
         self._verified = False
         self._before: int | None = None
 
@@ -100,24 +101,27 @@ class Course:
         """The session at this moment."""
         return self.case.now
 
-    async def rest(self) -> None:
-        """As long as a person wants the session to pause, wait for the wish to go on or to end, and follow it."""
-        while self.now.outcome is None and self.now.pause is not None and self.now.pause.by == "person":
+    async def due(self) -> bool:
+        """Wait until this one is to train: no other has the session, and no person its pause; False when it is over."""
+        while self.now.outcome is None:
             wishes = {type(wish) for _, wish in self.now.wishes}
-            if not wishes & {CancelRequested, ResumeRequested}:
-                await self.case.history.grown(self.case.history.size)
-            elif self.epoch is None:
-                # Until it is this one's another one may have followed the wish, so it is looked for again.
-                await self._claim()
+            if not self._is_free():
+                await asyncio.sleep(min(1.0, self._ground.settings.takeover_after_seconds / 3))
+            elif self.now.pause is None or self.now.pause.by != "person":
+                return True
             elif CancelRequested in wishes:
-                await self.say(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
+                await self._claim(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
+            elif ResumeRequested in wishes:
+                await self._claim(TrainingResumed(segment=self.now.segment.number, step=self.now.step))
             else:
-                await self.say(TrainingResumed(segment=self.now.segment.number, step=self.now.step))
+                await self.case.history.grown(self.case.history.size)
+        return False
 
     async def attempt(self) -> bool:
         """Train in one child until something ends it; True when another attempt is due."""
         try:
-            return await self._claim() and await Attempt(self, await self._arguments()).run()
+            await self._claim()
+            return await Attempt(self, await self._arguments()).run()
         except Fenced:
             raise
         except ChildDied as error:
@@ -137,19 +141,27 @@ class Course:
         waits = f"{error.message} Training goes on from its last checkpoint when there is room."
         await self.say(ChildEnded(purpose="train", code=1, signal=None, max_rss_bytes=0, message=waits))
         size = max((one.written.bytes for one in self.now.checkpoints), default=1 << 20)
-        while shutil.disk_usage(self._ground.blobs.root).free < _ROOM * size:
+        # A quota or a lack of inodes does not show in what is free, so each try without a new window waits longer.
+        patience = asyncio.get_running_loop().time() + _LOOK_AGAIN * 2 ** min(self._cramped, 7)
+        self._cramped += 1
+        while patience > asyncio.get_running_loop().time() or self._free() < _ROOM * size:
             if any(isinstance(wish, CancelRequested) for _, wish in self.now.wishes):
                 await self.say(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
                 return False
             await asyncio.sleep(_LOOK_AGAIN)
         return True
 
+    def _free(self) -> int:
+        return shutil.disk_usage(self._ground.blobs.root).free
+
     async def say(self, *events: Sayings) -> None:
         """Append under this course's claim."""
         await self._voice(*events, epoch=self.epoch)
 
     async def fail(self, code: str, message: str, cure: str, frame: str = "") -> None:
-        """Say that the session has failed, where, and what cures it."""
+        """Say that the session has failed, where, and what cures it; what fails beside its owner is no matter of it."""
+        if not self._is_free():
+            raise Fenced("what failed here has an owner elsewhere by now.", cure="Another trainer owns the session.")
         segment, step = self.now.segment.number, self.now.step
         await self.say(
             TrainingFailed(segment=segment, step=step, code=code, message=message[:4000], cure=cure, frame=frame)
@@ -213,17 +225,15 @@ class Course:
         return self._unusable
 
     def alive(self) -> None:
-        """A window has been computed: whatever killed earlier children was passed."""
-        self._deaths = 0
+        """A window has been computed: whatever stopped earlier children was passed."""
+        self._deaths = self._cramped = 0
 
-    async def _claim(self) -> bool:
-        """Own the session; False when it ended in another one's hands."""
+    async def _claim(self, *then: Sayings) -> None:
+        """Own the session, and say in the same breath what is to be said as its owner."""
         if self.epoch is not None:
-            return True
-        await self._until_free()
+            await self.say(*then)
+            return
         session = self.now
-        if session.outcome is not None:
-            return False
         named = await self._workloads()
         if session.claim:
             resolved, initial = session.claim.resolved, session.claim.initial
@@ -255,10 +265,9 @@ class Course:
             sources={one["name"]: one["digest"] for one in named},
             initial=initial,
         )
-        await self._voice(claim, epoch=epoch)
+        await self._voice(claim, *then, epoch=epoch)
         self.epoch = epoch
         failpoint("between-claim-and-child")
-        return True
 
     def _refuse_unless_fit(self, first: TrainingClaimed, who: dict[str, Any]) -> None:
         """Whoever computes other bits than those of the first claim leaves the session to others."""
@@ -288,14 +297,13 @@ class Course:
             raise self._unfit(f"this machine has not the {missing[0]}.", "Share the blob store, or: swarm workload add")
         return [one.as_json() for one, _ in found if one]
 
-    async def _until_free(self) -> None:
+    def _is_free(self) -> bool:
         """A claim of this home's earlier life is taken over at once, another one's after it fell silent."""
-        patience, presence = self._ground.settings.takeover_after_seconds, self._ground.presence
-        while (claim := self.now.claim) is not None and self.now.outcome is None:
-            instance = claim.incarnation.partition("/")[0]
-            if instance == self._ground.instance or presence.instance_silent_seconds("trainer", instance) > patience:
-                return
-            await asyncio.sleep(min(1.0, patience / 3))
+        if self.epoch is not None or (claim := self.now.claim) is None:
+            return True
+        instance = claim.incarnation.partition("/")[0]
+        silent = self._ground.presence.instance_silent_seconds("trainer", instance)
+        return instance == self._ground.instance or silent > self._ground.settings.takeover_after_seconds
 
     @property
     def dataset(self) -> Any:

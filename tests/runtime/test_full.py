@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from tests.harness import crew, small_request, until_ended, until_said
 
 RNG = random.Random(0)
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")
-QUICK = read_request(small_request(training={"epochs": 20, "batch_size": 64}, diagnosis={"auto_fix": False}))
+BRIEF = {"training": {"epochs": 20, "batch_size": 64}, "diagnosis": {"auto_fix": False}}
+QUICK = read_request(small_request(**BRIEF))
 
 
 @pytest.fixture
@@ -126,7 +128,39 @@ async def test_a_session_that_waits_for_room_can_be_cancelled(small_disk: Path, 
     async with crew(tmp_path / "home", TRAINING, blobs=str(small_disk / "blobs")) as made:
         session, _ = await without_room(made, small_disk)
         await made.desk.verbs["cancel"]({"session": session})
-        assert (await until_ended(made, session)).state == "cancelled"
+        await until_said(made, session, "training.cancelled")
+
+
+async def test_where_room_only_seems_to_be_tries_are_ever_farther_apart(small_disk: Path, tmp_path: Path) -> None:
+    async with crew(tmp_path / "home", TRAINING, blobs=str(small_disk / "blobs")) as made:
+        keeping = read_request(small_request(**BRIEF, checkpoints={"keep_last": 100}))
+        session = await made.desk.submit(keeping.resolved())
+        await until_said(made, session, "checkpoint.written")
+        most_files(small_disk, 0)
+        async with asyncio.timeout(60):
+            first, second, third = await tried(made, session, 3)
+        assert second - first >= 0.5
+        assert third - second >= 1.0
+        most_files(small_disk, 1000)
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+
+
+def most_files(disk: Path, more: int) -> None:
+    """Let there be so many files more than there are."""
+    seen = os.statvfs(disk)
+    most = f"remount,nr_inodes={seen.f_files - seen.f_ffree + more}"
+    subprocess.run(["mount", "-o", most, disk], check=True)
+
+
+async def tried(made: Crew, session: str, times: int) -> list[float]:
+    """When the session's children ended for want of room, once so many have."""
+    history = made.tail.history(session)
+    while True:
+        ends = [fact for fact in history.facts if fact.name == "child.ended"]
+        if len(ends) >= times:
+            return [datetime.fromisoformat(fact.envelope.time).timestamp() for fact in ends[:times]]
+        await history.grown(history.size)
 
 
 async def without_room(made: Crew, disk: Path) -> tuple[str, Path]:
