@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +56,17 @@ class DirectoryBlobs:
     def __init__(self, root: Path, *, before_rename: Callable[[], None] | None = None) -> None:
         self.root = root
         self._before_rename = before_rename
+
+    def identity(self) -> str:
+        """What this store is called: the same word for everybody who reads and writes this very store."""
+        place = self.root / "store"
+        if not place.exists():
+            fresh = self.root / f".store.{os.getpid()}"
+            fresh.write_text(secrets.token_hex(8))
+            with suppress(FileExistsError):
+                os.link(fresh, place)
+            fresh.unlink()
+        return place.read_text()
 
     def put(self, content: bytes | Path, *, move: bool = False) -> str:
         """Keep the bytes, or those of a file; with `move` the file itself is taken, its writer done with it.

@@ -29,13 +29,14 @@ class _Stream:
     records: list[Stored] = field(default_factory=list)
     last: dict[str, Stored] = field(default_factory=dict)
     size: int = 0
+    after: int = 0
 
     def head(self, subjects: str) -> Stored | None:
         found = (stored for subject, stored in self.last.items() if matches(subjects, subject))
         return max(found, key=lambda stored: stored.seq, default=None)
 
     def add(self, record: Record) -> int:
-        seq = self.records[-1].seq + 1 if self.records else 1
+        seq = max(self.after, self.records[-1].seq if self.records else 0) + 1
         self.keep(Stored(seq, record.subject, record.body, dict(record.headers)))
         return seq
 
@@ -68,7 +69,7 @@ class _Ear:
 class MemoryBus:
     """`Log`, `Wakes`, `Admin` and `Wire`; `room` bounds the bytes of a stream, `wake_again` the patience of wakes.
 
-    `kept` are records of an earlier life, in the order of their sequences; what is appended follows the last of them.
+    `kept` are records of an earlier life in the order of their sequences; new ones follow them, and follow `after`.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class MemoryBus:
         room: int | None = None,
         wake_again: float = 30.0,
         kept: Iterable[Stored] = (),
+        after: int = 0,
     ) -> None:
         self._partition = partition
         self._room = room
@@ -90,6 +92,7 @@ class MemoryBus:
         self._cut: deque[bool] = deque()
         for stored in kept:
             self._stream(stored.subject).keep(stored)
+        self._stream(f"swarm.ev.{partition}.>").after = after
 
     def cut(self, *, stored: bool) -> None:
         """Let the next append end as `Ambiguous`, with or without its records stored: what a lost connection does."""

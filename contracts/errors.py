@@ -3,6 +3,7 @@
     SwarmError                      exit  when
     ├── Failed                       1    something was tried and did not work
     │   ├── ChildDied                1    a job's process ended without its answer
+    │   ├── OutOfMemory              1    a job asked for memory that there is not
     │   └── UserCodeFailed           1    an exception in a workload or a stranger's agent
     │       └── NotRepeatable        1    a workload computes otherwise when it is asked again
     ├── InvalidInput                 2    what was given cannot be meant
@@ -58,6 +59,12 @@ class ChildDied(Failed):
     """A job's process ended without giving its answer."""
 
     code = "child-died"
+
+
+class OutOfMemory(Failed):
+    """A job asked for more memory than there is, on the processor or on a GPU."""
+
+    code = "out-of-memory"
 
 
 class UserCodeFailed(Failed):

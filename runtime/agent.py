@@ -105,6 +105,8 @@ class Agent:
     """Base of all agents, built in or strangers'. State that must survive a restart is a fold, never an attribute."""
 
     role: ClassVar[str] = ""
+    stands_by: ClassVar[bool] = False
+    """Whether every instance begins the courses that another one was woken for, to go on when that one falls silent."""
     handlers: ClassVar[tuple[Handler, ...]] = ()
     rhythms: ClassVar[tuple[Rhythm, ...]] = ()
 

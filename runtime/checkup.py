@@ -18,6 +18,7 @@ from typing import Any, Literal
 from contracts.errors import NotFound, SwarmError
 from runtime.archive import Archive
 from runtime.home import LAYOUT, Home
+from runtime.roster import BUILT_IN
 from runtime.settings import FIELDS, Settings
 
 PACKAGES = ("agents", "contracts", "bus", "runtime")
@@ -236,6 +237,33 @@ def _store(home: Home, settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "store", f"the files hold every event of the {len(held)} sessions that the swarm knows")
 
 
+def _sharers(home: Home, settings: Settings) -> Iterator[Finding]:
+    """Whether whoever works for this swarm elsewhere reads and writes the store that is used here."""
+    from bus.blobs import DirectoryBlobs
+    from runtime.presence import PRESENT
+
+    host = home.host()
+    if not home.blobs.exists() or not (settings.url or (host is not None and host.alive)):
+        return
+    ours = DirectoryBlobs(home.blobs).identity()
+    there = [one for one in asyncio.run(_roster(settings)) if one["store"] and one["seen"] < PRESENT]
+    apart = [one for one in there if one["store"] != ours and one["name"] in BUILT_IN]
+    for one in apart:
+        message = f"{one['name']} {one['instance']} uses another store: nobody here can take over from it"
+        cure = f"Let it use {home.blobs.resolve()} too: SWARM_BLOBS=DIR, or blobs in settings.toml."
+        yield Finding("fail", "sharers", message, cure)
+    if not apart:
+        yield Finding("ok", "sharers", f"{len(there)} agents use one store")
+
+
+async def _roster(settings: Settings) -> list[dict[str, Any]]:
+    from runtime.client import Swarm
+
+    async with Swarm.connect(settings) as swarm:
+        found: list[dict[str, Any]] = (await swarm.command("status"))["roster"]
+        return found
+
+
 async def _held(settings: Settings) -> dict[str, int]:
     from runtime.client import Swarm
 
@@ -287,5 +315,6 @@ CHECKS: tuple[Callable[[Home, Settings], Iterator[Finding]], ...] = (
     _host,
     _logs,
     _store,
+    _sharers,
     _blobs,
 )

@@ -14,9 +14,13 @@ from typing import Any
 import anyio
 
 from contracts import errors
-from contracts.errors import ChildDied, SwarmError, UserCodeFailed
+from contracts.errors import ChildDied, OutOfMemory, SwarmError, UserCodeFailed
 from runtime import process
 from runtime.frames import Decoder, Frame, encode
+
+_LESS_MEMORY = (
+    "Free memory, or ask for less: a smaller model or training.batch_size (training.accumulate makes up for it)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,9 @@ def failure(raised: dict[str, Any]) -> SwarmError:
         return _kind_of(ours["code"])(ours["message"], cure=ours["cure"], path=ours["path"])
     said = f"{raised['type']}: {raised['message']}" if raised["message"] else str(raised["type"])
     place = raised["frame"]
+    if _wants_memory(raised):
+        where = f"{place['file']}:{place['line']}" if place else ""
+        return OutOfMemory(f"there is not enough memory: {said}", cure=_LESS_MEMORY, path=where)
     if place is None:
         return UserCodeFailed(said, cure="See the job's log.")
     where = f"{place['file']}:{place['line']}"
@@ -249,6 +256,11 @@ def failure(raised: dict[str, Any]) -> SwarmError:
         cure="Correct it there; `swarm run REQUEST --here` stops at breakpoints.",
         path=where,
     )
+
+
+def _wants_memory(raised: dict[str, Any]) -> bool:
+    """Whether Python, numpy, torch on a processor or torch on a GPU has said that no memory is left."""
+    return raised["type"].endswith("MemoryError") or "can't allocate memory" in raised["message"]
 
 
 def _kind_of(code: str) -> type[SwarmError]:

@@ -15,6 +15,7 @@ import structlog
 
 from contracts.errors import ChildDied, Refused, SwarmError
 from runtime.child import Child
+from runtime.engine import environment
 from runtime.frames import encode
 from runtime.stall import standstill
 from runtime.zygote_link import Forked, ZygoteLink
@@ -56,19 +57,10 @@ class Running(NamedTuple):
 
 def sealed_environment(profile: Profile) -> dict[str, str]:
     """The whole environment of a zygote: what bits depend on is fixed, and little else is let in."""
-    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {
-        "OMP_NUM_THREADS": str(profile.threads),
-        "MKL_NUM_THREADS": str(profile.threads),
-        "OMP_DYNAMIC": "FALSE",
-        "MKL_DYNAMIC": "FALSE",
-        "MKL_CBWR": "AUTO",
-        # numpy's OpenBLAS starts its threads while it is imported, and a zygote may have only one.
-        "OPENBLAS_NUM_THREADS": "1",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "PYTHONHASHSEED": "0",
-        "PYTHONSAFEPATH": "1",
-        "PYTHONUTF8": "1",
-    }
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # Nobody could answer a debugger there; `--here` runs user code where somebody can.
+    ours = {"PYTHONUTF8": "1", "PYTHONBREAKPOINT": "0"}
+    return environment.sealed(kept, profile="exact", threads=profile.threads) | ours
 
 
 class Children:

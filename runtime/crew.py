@@ -29,7 +29,7 @@ from runtime.desk import DESK, Desk
 from runtime.ground import Ground
 from runtime.home import Home
 from runtime.keychain import Find, Keychain
-from runtime.presence import Presence
+from runtime.presence import BEAT, Presence
 from runtime.scribe import Occasion, Scribe
 from runtime.settings import Settings
 from runtime.supervisor import Supervisor, is_cancelled
@@ -67,7 +67,8 @@ class Crew:
         self.children = children or Children(stall_after=settings.stall_after_seconds)
         self.supervisors: dict[str, Supervisor] = {}
         self.instance = instance
-        self.presence = Presence(bus, instance)
+        store, beat = DirectoryBlobs(home.blobs), min(BEAT, settings.takeover_after_seconds / 3)
+        self.presence = Presence(bus, instance, store.identity() if home.blobs.is_dir() else "", beat)
         self.source = f"/swarm/{instance}"
         self.draining = asyncio.Event()
         self._scribes: dict[str, Scribe] = {}
@@ -77,7 +78,7 @@ class Crew:
             settings=settings,
             tail=self.tail,
             wire=bus,
-            blobs=DirectoryBlobs(home.blobs),
+            blobs=store,
             children=self.children,
             presence=self.presence,
             instance=instance,

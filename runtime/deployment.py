@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from bus.keys import KeyStore, Signer
 from bus.port import Log
 from contracts.errors import Refused
-from contracts.ids import session_id, uuid8
-from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyringOpened, KeyRotated, fingerprint, keyring_session
+from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
 from runtime.roster import BUILT_IN
 from runtime.scribe import Scribe
 from runtime.tail import Tail
@@ -86,8 +85,3 @@ def _refuse_strangers(tail: Tail, keys: Mapping[str, Signer]) -> None:
                 f"the key of {role!r} here is {keys[role].key_id}, and the keyring names {current.id}.",
                 cure=f"Restore keys/{role}.key; if it is lost: swarm keys rotate {role}, then start again.",
             )
-
-
-def instance_of(keys: dict[str, Signer]) -> str:
-    """A name for this home that survives restarts: a function of its own keys."""
-    return session_id(uuid8("home", fingerprint(keys[ROOT].public)), "hm")[:16]

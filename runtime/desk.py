@@ -245,6 +245,9 @@ class Desk:
                 f"{history.id} is of the kind {history.state.kind!r}, which heeds no {wish.wire}.",
                 cure=f"Wait until it has ended: swarm wait {history.id}",
             )
+        if history.id not in self.crew.tail.histories:
+            message = f"{history.id} is in the files of this home only: it was trained with --here."
+            raise Refused(message, cure=f"Let it go on there: swarm resume {history.id} --here")
         return {"session": history.id, "event": await self._say(history.id, wish)}
 
     async def _admit(self, body: Body) -> Body:
@@ -290,7 +293,10 @@ class Desk:
         return {"session": history.id, "events": lines, "next": following, "ended": done}
 
     async def _status(self, body: Body) -> Body:
-        roster = [{"name": role, "instance": at, "seen": seen} for role, at, seen in self.crew.presence.roster()]
+        roster = [
+            {"name": one.role, "instance": one.instance, "seen": one.seconds, "store": one.store}
+            for one in self.crew.presence.roster()
+        ]
         voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.crew.tail.voids[-100:]]
         return {"agents": self.crew.agents(), "roster": roster, "voids": voids, "seq": self.crew.tail.seq}
 

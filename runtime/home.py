@@ -1,12 +1,13 @@
 """The home of a swarm on one machine: where things stand, who holds it, and what its host says about itself.
 
-<home>/: nats/ keys/ blobs/ sessions/ID/ work/ host.json host.log. All but logs, keys and blobs can be rebuilt.
+<home>/: nats/ keys/ blobs/ sessions/ID/ work/ instance host.json host.log. All but logs, keys and blobs can be rebuilt.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -117,11 +118,16 @@ class Home:
                 cure="Update stigmergy, or choose another home with --home.",
             )
 
-    def prepare(self) -> None:
-        """Create the folders; refuses as `check` does, and a home that cannot be written."""
+    def prepare(self, shared_blobs: str = "") -> None:
+        """Create the folders; refuses as `check` does, and a home that cannot be written.
+
+        Blobs may lie in a folder that several homes share.
+        """
         self.check()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            if shared_blobs:
+                self._share_blobs(Path(shared_blobs).absolute())
             for folder in (self.blobs, self.sessions):
                 folder.mkdir(exist_ok=True)
             for folder in (self.keys, self.seeds):
@@ -136,6 +142,35 @@ class Home:
         if not os.access(self.root, os.W_OK):
             cure = "Choose another home with --home."
             raise Refused(f"the home {str(self.root)!r} cannot be written to.", cure=cure, path=str(self.root))
+
+    def _share_blobs(self, shared: Path) -> None:
+        """Have the blobs of this home lie elsewhere; those that lie here already are nobody's to move unasked."""
+        shared.mkdir(parents=True, exist_ok=True)
+        if self.blobs.resolve() == shared.resolve():
+            return
+        if self.blobs.is_symlink():
+            self.blobs.unlink()
+        try:
+            self.blobs.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            raise Refused(
+                f"{str(self.blobs)!r} holds blobs already, and the setting `blobs` names {str(shared)!r}.",
+                cure="Move them there and remove the folder, or leave the setting out.",
+            ) from None
+        self.blobs.symlink_to(shared)
+
+    def instance(self) -> str:
+        """A name for this home that survives restarts, and that no other home has, whatever keys they share."""
+        path = self.root / "instance"
+        if not path.exists():
+            fresh = self.root / f".instance.{os.getpid()}"
+            fresh.write_text(f"hm-{secrets.token_hex(6)}")
+            with suppress(FileExistsError):
+                os.link(fresh, path)
+            fresh.unlink()
+        return path.read_text()
 
     def lock(self) -> int:
         """Hold the home alone; the descriptor is handed to the server, so that a store has one server."""

@@ -44,7 +44,7 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
     roster.here(settings.without)
     home = Home(settings.home)
-    home.prepare()
+    home.prepare(settings.blobs)
     cycles.seldom()
     _refuse_second_host(home)
     lock = await _locked(home)
@@ -96,8 +96,7 @@ class _Host:
         ):
             await admin.provision()
             root = KeyStore(self._home.keys).pinned()
-            instance = deployment.instance_of(keys)
-            crew = Crew(bus, self._settings, keys, instance=instance, root=root)
+            crew = Crew(bus, self._settings, keys, instance=self._home.instance(), root=root)
             crew.tail.keyring = keyring_session(keys[ROOT].public)
             with _signals(self._end):
                 await self._work(crew, admin, ready)

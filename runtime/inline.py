@@ -1,4 +1,8 @@
-"""Children whose jobs run in a thread of this process, so that breakpoints work; they cannot be killed."""
+"""Children whose jobs run in a thread of this process, so that breakpoints work; they cannot be killed.
+
+A job that must be sealed for another number of threads than this process was started with is not begun: whoever
+started the process learns of it, and starts another.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +31,14 @@ class InlineChildren(Children):
     A job that runs here sees the loss of its host at its next word or look; leaving its context waits for that.
     """
 
-    def __init__(self, purposes: Collection[str] = ("prepare", "train")) -> None:
-        super().__init__()
+    def __init__(
+        self, purposes: Collection[str] = ("prepare", "train"), *, threads: int | None = None, stall_after: float = 60.0
+    ) -> None:
+        super().__init__(stall_after=stall_after)
         self._purposes = frozenset(purposes)
+        self._threads = threads
+        self.misfit = anyio.Event()
+        self.wanted = threads
         self._turn = anyio.Lock()
         self._here: list[Running] = []
 
@@ -49,6 +58,7 @@ class InlineChildren(Children):
             async with super().job(function, args, profile=profile, purpose=purpose, session=session, log=log) as child:
                 yield child
             return
+        await self._fitting(args)
         begin = encode("begin", {"function": function, "args": args, "log": None})
         async with self._turn:
             ours, theirs = socket.socketpair()
@@ -64,6 +74,15 @@ class InlineChildren(Children):
             finally:
                 await child.release()
                 self._here.remove(running)
+
+    async def _fitting(self, args: Mapping[str, Any]) -> None:
+        """Return unless the job wants another environment than this process has; then never."""
+        wanted = args["seal"]["threads"] if "seal" in args else None
+        if self._threads is None or wanted in (None, self._threads):
+            return
+        self.wanted = wanted
+        self.misfit.set()
+        await anyio.sleep_forever()
 
     def running(self) -> list[Running]:
         """As `Children.running`; a job that runs here has the pid of this process."""

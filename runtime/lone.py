@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
-import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from contracts.keyring import keyring_of
 from runtime import logs
 from runtime.agent import Agent
 from runtime.crew import Crew
+from runtime.ending import asked_to_end
 from runtime.guests import credentials
 from runtime.home import Home
 from runtime.keychain import Find
@@ -91,8 +90,10 @@ async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callab
     """Run the agent until SIGTERM or SIGINT; `ready` is called once it hears."""
     logs.configure(settings.log_level, as_json=settings.log_json)
     own, home = pass_of(settings, name), Home(settings.home)
+    if name in BUILT_IN:
+        home.prepare(settings.blobs)
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
-    async with connect(own.url, own.lane, own.user) as bus, _asked_to_end() as ending:
+    async with connect(own.url, own.lane, own.user) as bus, asked_to_end() as ending:
         keys = {own.lane: own.signer}
         crew = Crew(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
         crew.tail.keyring = keyring_of(own.root)
@@ -130,25 +131,6 @@ async def _drain(crew: Crew) -> None:
         async with asyncio.timeout(_DRAIN_SECONDS):
             while any(one.purpose != "zygote" for one in crew.children.running()):  # noqa: ASYNC110 - the children tell nobody
                 await asyncio.sleep(0.02)
-
-
-@contextlib.asynccontextmanager
-async def _asked_to_end() -> AsyncIterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
-    loop, ending = asyncio.get_running_loop(), asyncio.Event()
-
-    def end() -> None:
-        if ending.is_set():
-            os._exit(130)
-        ending.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    try:
-        yield ending
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 def _leave() -> None:

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,14 +25,27 @@ _REMEMBERED = 1000
 """How many instances, and how many events with nothing to say about, are kept in mind."""
 
 
+class Seen(NamedTuple):
+    """Somebody who is or was there: role, instance, seconds since the last sign, and what its blob store is called."""
+
+    role: str
+    instance: str
+    seconds: float
+    store: str
+
+
 @dataclass
 class Presence:
     """The last sign of life of every role, by the local clock."""
 
     wire: Wire
     instance: str
+    store: str = ""
+    """What the blob store here is called: roles that share work must share it."""
+    beat_seconds: float = BEAT
     connected_at: float = field(default_factory=time.monotonic)
     _seen: dict[tuple[str, str], float] = field(default_factory=dict)
+    _stores: dict[tuple[str, str], str] = field(default_factory=dict)
     _mine: set[str] = field(default_factory=set)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _passed: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
@@ -72,11 +85,15 @@ class Presence:
         """For how long this process could have heard anybody."""
         return time.monotonic() - self.connected_at
 
-    def roster(self) -> list[tuple[str, str, float]]:
-        """Every (role, instance, seconds since its last sign) heard of, this process's own included."""
+    def roster(self) -> list[Seen]:
+        """Everybody heard of, this process's own included."""
         now = time.monotonic()
-        mine = [(role, self.instance, 0.0) for role in sorted(self._mine)]
-        others = [(role, at, now - seen) for (role, at), seen in sorted(self._seen.items()) if at != self.instance]
+        mine = [Seen(role, self.instance, 0.0, self.store) for role in sorted(self._mine)]
+        others = [
+            Seen(role, at, now - seen, self._stores.get((role, at), ""))
+            for (role, at), seen in sorted(self._seen.items())
+            if at != self.instance
+        ]
         return mine + others
 
     async def beat(self) -> None:
@@ -86,7 +103,7 @@ class Presence:
             for role in sorted(self._mine):
                 await self._say(role)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(self.beat_seconds):
                     await self._arrived.wait()
 
     async def let_pass(self, role: str, event: str) -> None:
@@ -103,15 +120,19 @@ class Presence:
     async def _say(self, role: str, **more: str) -> None:
         # Being cut off is not being dead: others count silence from their own reconnection.
         with contextlib.suppress(Unreachable):
-            await self.wire.say(subjects.heartbeat(role, self.instance), orjson.dumps({"role": role, **more}))
+            body = orjson.dumps({"role": role, "store": self.store, **more})
+            await self.wire.say(subjects.heartbeat(role, self.instance), body)
 
     def _take(self, subject: str, body: bytes) -> None:
         _, _, role, instance, _ = subject.split(".")
         self._seen.pop((role, instance), None)
         self._seen[role, instance] = time.monotonic()
         while len(self._seen) > _REMEMBERED:
-            del self._seen[next(iter(self._seen))]
+            self._stores.pop(oldest := next(iter(self._seen)), None)
+            del self._seen[oldest]
         with contextlib.suppress(orjson.JSONDecodeError):
             said: Any = orjson.loads(body)
             if isinstance(said, dict) and isinstance(said.get("passed"), str):
                 self._passed.append((role, said["passed"]))
+            if isinstance(said, dict) and isinstance(said.get("store"), str):
+                self._stores[role, instance] = said["store"][:64]

@@ -6,17 +6,20 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from bus.disk import room_for
+
 FOLDER = "kept"
 
 
 def hold(root: Path, blob: str, session: str) -> None:
     """Mark that a session keeps a blob; durable when it returns."""
     marks = root / FOLDER / blob
-    while not (marks / session).exists():
-        marks.mkdir(parents=True, exist_ok=True)
-        # The last holder may be taking the folder away at this very moment.
-        with suppress(FileNotFoundError):
-            (marks / session).touch()
+    with room_for(marks):
+        while not (marks / session).exists():
+            marks.mkdir(parents=True, exist_ok=True)
+            # The last holder may be taking the folder away at this very moment.
+            with suppress(FileNotFoundError):
+                (marks / session).touch()
     for folder in (marks, marks.parent, root):
         _sync(folder)
 

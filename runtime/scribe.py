@@ -20,6 +20,7 @@ from contracts import ids
 from contracts.envelope import Fact, timestamp
 from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Refused, Unreachable
 from contracts.event import Event
+from contracts.trainer import TrainingClaimed
 from runtime.failpoints import failpoint
 from runtime.history import History
 from runtime.tail import Tail
@@ -117,6 +118,7 @@ class Scribe:
 
     def _compose(self, history: History, drafts: tuple[Draft, ...], occasion: Occasion) -> _Batch:
         self._refuse_if_fenced(history, occasion)
+        self._refuse_if_claimed(history, drafts)
         head, signer = self._tail.admission.head(history.id, self.lane), self._signer()
         if occasion.first and head.laneseq:
             raise Conflict(f"{self.lane!r} has spoken in {history.id} already.", cure="Read what it said.")
@@ -199,3 +201,13 @@ class Scribe:
                 f"epoch {occasion.epoch} of {history.id} is over: {claim.worker} holds epoch {claim.epoch}.",
                 cure="Another trainer owns the session.",
             )
+
+    def _refuse_if_claimed(self, history: History, drafts: Sequence[Draft]) -> None:
+        """Two that claim the same epoch would both believe that it is theirs."""
+        claim = history.state.claim
+        for draft in drafts:
+            if isinstance(draft.event, TrainingClaimed) and claim and claim.epoch >= draft.event.epoch:
+                raise Fenced(
+                    f"epoch {draft.event.epoch} of {history.id} is not to be had: {claim.worker} holds {claim.epoch}.",
+                    cure="Another trainer owns the session.",
+                )

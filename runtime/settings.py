@@ -31,6 +31,7 @@ class Settings:
     creds: str = ""
     data_roots: tuple[str, ...] = ()
     trusted_data: tuple[str, ...] = ()
+    blobs: str = ""
     store_bytes: int = _from(1 << 16, 8 << 30)
     replicas: int = _from(1, 1)
     min_free_disk_bytes: int = _from(0, 256 << 20)

@@ -47,8 +47,11 @@ class Supervisor:
         self._handled: dict[str, set[tuple[str, str]]] = {}
         self._orders: dict[str, asyncio.Lock] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._fresh: list[Fact] = []
         ground.tail.listen(self._forget_sealed)
         ground.tail.listen(self._overhear)
+        if agent.stands_by:
+            ground.tail.listen(self._stand_by_for)
 
     @property
     def role(self) -> str:
@@ -66,6 +69,8 @@ class Supervisor:
                 for rhythm in self.agent.rhythms:
                     self._tasks.create_task(self._repeat(rhythm.name, rhythm.seconds))
                 self._scan(self._tasks)
+                if self.agent.stands_by:
+                    self._tasks.create_task(self._stand_by(self._tasks))
                 self.ready.set()
                 await self._follow_wakes(self._tasks)
         finally:
@@ -100,6 +105,19 @@ class Supervisor:
         for history in self._ground.tail.open_sessions():
             for fact in history.facts:
                 self._dispatch(tasks, fact, history)
+
+    def _stand_by_for(self, facts: Sequence[Fact]) -> None:
+        self._fresh += [fact for fact in facts if isinstance(fact.event, self.agent.hears())]
+
+    async def _stand_by(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin here too what is not quite new: whoever was woken for it may be gone before it is done."""
+        while True:
+            fresh, self._fresh = self._fresh, []
+            await asyncio.sleep(self._ground.settings.takeover_after_seconds)
+            for fact in fresh:
+                history = self._ground.tail.histories.get(fact.envelope.subject)
+                if history is not None:
+                    self._dispatch(tasks, fact, history)
 
     async def _follow_wakes(self, tasks: asyncio.TaskGroup) -> None:
         async with self._wakes.wakes(self.role) as wakes:

@@ -15,7 +15,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,7 @@ from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime.workload_source import digest_of, read_source, workload_classes
 
 if TYPE_CHECKING:
+    from bus.blobs import DirectoryBlobs
     from runtime.children import Children
     from runtime.engine.workload import Workload
     from runtime.job import Job
@@ -82,6 +83,28 @@ class Workloads:
         sections = (request.get("model"), request.get("data"))
         names = [one["workload"] for one in sections if isinstance(one, Mapping) and one.get("workload")]
         return [self.resolve(name) for name in dict.fromkeys(names)]
+
+    def claimed(self, name: str, digest: str, blobs: DirectoryBlobs, *, trusted: bool) -> tuple[Registered | None, str]:
+        """The workload that a claim names, or what stands in the way.
+
+        One that was added here under its digest was trusted then; a source that came along is run only when it is now.
+        """
+        ours = None
+        with suppress(NotFound, NotVerified):
+            ours = self.resolve(name)
+        if ours is not None and ours.digest == digest:
+            return ours, ""
+        if not blobs.has(digest):
+            here = f"which is {ours.digest} here" if ours else "which is not here"
+            return None, f"code of workload {name!r}, {digest}, {here}"
+        if not trusted:
+            return None, f"code of workload {name!r}, which came with the session (give --trust-code to run it)"
+        place = blobs.check(digest)
+        classes = workload_classes(place.read_bytes(), place)
+        if len(classes) != 1:
+            many = f"whose file has {len(classes)} workloads (add it: swarm workload add)"
+            return None, f"code of workload {name!r}, {many}"
+        return Registered(name, str(place), classes[0], digest), ""
 
     async def add(self, path: str, children: Children, *, name: str = "") -> Registered:
         """Register `FILE` or `FILE:CLASS` under a name (the file's own by default), once a child could import it."""

@@ -44,6 +44,26 @@ KINDS = ("host", "server", "child", "zygote", "all")
 LONG = small_request(training={"epochs": 80, "batch_size": 64}, early_stopping={"enabled": False})
 """A training of a few seconds, long enough to be disturbed in the middle."""
 
+MODELS: Mapping[str, dict[str, Any]] = {
+    name: small_request(
+        model=model,
+        training={"epochs": epochs, "batch_size": 32, "accumulate": 2, "ema": {"decay": 0.9}},
+        early_stopping={"enabled": True, "patience": 40},
+        **more,
+    )
+    for name, epochs, model, more in (
+        ("mlp", 80, {"architecture": "mlp", "hidden": [32], "dropout": 0.1}, {}),
+        (
+            "cnn",
+            60,
+            {"architecture": "cnn", "channels": [8, 16], "dropout": 0.1},
+            {"augment": [{"type": "shift"}, {"type": "noise"}]},
+        ),
+        ("transformer", 60, {"architecture": "transformer", "width": 16, "heads": 2, "layers": 1}, {}),
+    )
+}
+"""One of each kind, with everything on that has a memory: accumulation, averaged weights, early stopping, repairs."""
+
 EXPLAINED = (Reason.STALE_SEAL, Reason.LATE)
 """Voids that the design knows: a seal that somebody overtook, a word after the seal."""
 
@@ -412,20 +432,33 @@ class Life:
 
     arena: Arena
     host: int
-    marks: tuple[Path, ...]
+    places: Mapping[str, Path]
     fatal: bool
 
-    async def passed(self, patience: float = 150.0) -> None:
-        """Return when every place was passed; a host that is not dead by then is killed as well."""
+    async def passed(self, patience: float = 150.0) -> tuple[str, ...]:
+        """Return when every place was passed or the host died at one; those that were not passed by then.
+
+        A host that is not dead when every place was passed is killed as well.
+        """
         try:
-            await _until(lambda: all(mark.exists() for mark in self.marks), patience)
+            await _until(lambda: self._is_over(), patience)
         except TimeoutError:
-            missing = [mark.name for mark in self.marks if not mark.exists()]
-            raise AssertionError(f"never passed: {missing}\n{self.arena.home.host_log.read_text()[-3000:]}") from None
+            message = f"never passed: {self._left()}\n{self.arena.home.host_log.read_text()[-3000:]}"
+            raise AssertionError(message) from None
         if not self.fatal:
             with suppress(ProcessLookupError):
                 os.kill(self.host, signal.SIGKILL)
-        await _until(lambda: self.host not in {one.pid for one in self.arena.processes()}, patience)
+        await _until(lambda: not self._lives(), patience)
+        return self._left()
+
+    def _is_over(self) -> bool:
+        return not self._left() or not self._lives()
+
+    def _lives(self) -> bool:
+        return self.host in {one.pid for one in self.arena.processes()}
+
+    def _left(self) -> tuple[str, ...]:
+        return tuple(place for place, mark in self.places.items() if not mark.exists())
 
 
 async def risen_with(arena: Arena, *places: str) -> Life:
@@ -437,14 +470,14 @@ async def risen_with(arena: Arena, *places: str) -> Life:
     if ended.code:
         if not any(mark.exists() for mark in armed.values()):
             raise AssertionError(ended)
-        return Life(arena, 0, tuple(armed.values()), fatal=True)
-    return Life(arena, ended.json["host"]["pid"], tuple(armed.values()), fatal)
+        return Life(arena, 0, armed, fatal=True)
+    return Life(arena, ended.json["host"]["pid"], armed, fatal)
 
 
 async def dies_at(arena: Arena, place: str) -> None:
     """A host that dies at this place before it is ready."""
     life = await risen_with(arena, place)
-    await life.passed()
+    assert await life.passed() == ()
 
 
 async def grown(arena: Arena, session: str, by: int = 10, patience: float = 60.0) -> None:

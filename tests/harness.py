@@ -12,17 +12,17 @@ from typing import Any
 from bus.keys import KeyStore
 from bus.memory import MemoryBus
 from contracts.envelope import Fact
-from contracts.keyring import ROOT, keyring_session
+from contracts.ids import PARTITION
 from contracts.session import ENDED, Session
-from runtime import deployment, roster, settings
+from runtime import deployment, here, roster, settings
 from runtime.agent import Agent
-from runtime.crew import Crew, wake_subjects
+from runtime.crew import Crew
 from runtime.home import Home
 
 FAST = {"waive_after_seconds": 3.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
 
 
-class _DoneError(Exception):
+class _OverError(Exception):
     """The test is over."""
 
 
@@ -32,29 +32,15 @@ async def crew(
 ) -> AsyncIterator[Crew]:
     """Agents of these roles at work on a memory bus, in a home of their own."""
     place = Home(home)
-    place.prepare()
-    keys = deployment.signers(KeyStore(place.keys))
-    bus = bus or MemoryBus()
-    await bus.provision()
     options = settings.load(home=str(home), **(FAST | given))
-    made = Crew(bus, options, keys, instance=deployment.instance_of(keys), root=KeyStore(place.keys).pinned())
-    made.tail.keyring = keyring_session(keys[ROOT].public)
-    agents = roster.load_all(roles)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            await made.follow(tasks)
-            await deployment.open_keyring(bus, made.tail, made.keys, KeyStore(place.keys), made.source)
-            for role, kind in agents.items():
-                await bus.consumer(role, wake_subjects(kind))
-            tasks.create_task(made.desk.run())
-            made.employ(tasks, agents)
-            await made.ready()
-            yield made
-            raise _DoneError
-    except* _DoneError:
-        pass
-    finally:
-        await made.close()
+    place.prepare(options.blobs)
+    made = here.crew_of(bus or MemoryBus(), options, deployment.signers(KeyStore(place.keys)), PARTITION)
+    async with here.at_work(made, roles, _opening):
+        yield made
+
+
+async def _opening(made: Crew) -> str:
+    return await deployment.open_keyring(made.bus, made.tail, made.keys, KeyStore(made.home.keys), made.source)
 
 
 @asynccontextmanager
@@ -72,8 +58,8 @@ async def beside(
             own.employ(tasks, agents)
             await own.ready()
             yield own
-            raise _DoneError
-    except* _DoneError:
+            raise _OverError
+    except* _OverError:
         pass
     finally:
         await own.close()

@@ -8,7 +8,7 @@ import orjson
 
 from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
-from contracts.errors import NotFound, NotVerified, Unreachable, UserCodeFailed
+from contracts.errors import NotFound, NotVerified, OutOfMemory, Unreachable, UserCodeFailed
 from contracts.fork import Fork
 from contracts.operator import SessionRequested
 from runtime import allowed
@@ -31,7 +31,7 @@ class DataManager(Agent):
         data = asked.request["data"]
         try:
             return await self._prepared(data, case.history.id, asked.fork)
-        except (NotFound, NotVerified, UserCodeFailed) as error:
+        except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             if data["source"] != "workload":
                 raise
             where = error.path or "data.workload"

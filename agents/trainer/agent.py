@@ -8,8 +8,8 @@ from agents.trainer.course import Course, Sayings
 from agents.trainer.machine import Machine
 from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
+from contracts.errors import Fenced
 from contracts.operator import SessionRequested
-from contracts.trainer import TrainingResumed
 from runtime import process
 from runtime.agent import Agent, Say, on, together
 from runtime.ground import Case
@@ -17,6 +17,8 @@ from runtime.ground import Case
 
 class Trainer(Agent):
     """Turns a resolved plan into recorded windows, checkpoints and final weights."""
+
+    stands_by = True
 
     async def begin(self) -> None:
         """Have a zygote ready and its bits known by the time the first session asks for them."""
@@ -31,15 +33,16 @@ class Trainer(Agent):
     @on
     async def train(self, ready: DatasetPrepared, case: Case, say: Say[Sayings]) -> None:
         """Claim, train, hold and apply decisions, complete; goes on where the log says it stopped."""
-        course = Course(case, ready, say, self.machine)
-        while case.now.outcome is None:
-            if case.now.pause and case.now.pause.by == "person":
-                await course.until_resumed()
-                if case.now.outcome is not None:
-                    return
-                await say(TrainingResumed(segment=case.now.segment.number, step=case.now.step), epoch=course.epoch)
-            if not await course.attempt():
+        while True:
+            course = Course(case, ready, say, self.machine)
+            try:
+                while await course.due() and await course.attempt():
+                    pass
                 return
+            except Fenced:
+                # Another one has it now; this one stands by, for that one may fall silent too.
+                if course.unfit:
+                    raise
 
     @on
     @together

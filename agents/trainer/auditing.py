@@ -213,7 +213,7 @@ class Auditing:
         """Whether a trainer is there that may still take part, or there was no time yet to hear of one."""
         presence, patience = self._ground.presence, self._ground.settings.takeover_after_seconds
         declined = {incarnation.partition("/")[0] for incarnation in self._audit.declined}
-        there = {instance for role, instance, silent in presence.roster() if role == "trainer" and silent <= patience}
+        there = {one.instance for one in presence.roster() if one.role == "trainer" and one.seconds <= patience}
         return bool(there - declined) or presence.listening_seconds() < patience
 
     async def _conclude(self) -> None:

@@ -6,6 +6,8 @@ Everything that steers is read from the fold; what this object remembers can be 
 from __future__ import annotations
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 
 from agents.trainer import births
@@ -14,7 +16,7 @@ from agents.trainer.machine import Machine, seal_of
 from agents.trainer.path import starting_point
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
-from contracts.errors import ChildDied, Fenced, Full, NotFound, NotVerified, SwarmError, UserCodeFailed
+from contracts.errors import ChildDied, Fenced, Full, NotFound, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
 from contracts.operator import CancelRequested, ResumeRequested
 from contracts.session import Checkpoint, Session
 from contracts.trainer import (
@@ -41,6 +43,7 @@ from runtime.failpoints import failpoint
 from runtime.forks import origin
 from runtime.forks.heritage import Heritage, plan_of
 from runtime.ground import Case
+from runtime.workload_source import read_source
 from runtime.workloads import Workloads
 
 Sayings = (
@@ -67,6 +70,12 @@ Sayings = (
 MOST_DEATHS = 3
 """Children of one course that may die without a new window before the session fails."""
 
+_ROOM = 4
+"""How many checkpoints of the largest size must find room before a training that had none is tried again."""
+
+_LOOK_AGAIN = 0.5
+"""Seconds between two looks at how much room there is."""
+
 
 class Course:
     """The trainer's work on one session."""
@@ -74,6 +83,8 @@ class Course:
     def __init__(self, case: Case, ready: DatasetPrepared, say: Say[Sayings], machine: Machine) -> None:
         self.case = case
         self.epoch: int | None = None
+        self.unfit = False
+        """Whether this machine cannot compute the session's bits."""
         self._ready = ready
         self._voice = say
         self._machine = machine
@@ -81,6 +92,7 @@ class Course:
         self._unusable: set[str] = set()
         self._refusals: list[CheckpointRefused] = []
         self._deaths = 0
+        self._cramped = 0
         self._verified = False
         self._before: int | None = None
 
@@ -89,18 +101,21 @@ class Course:
         """The session at this moment."""
         return self.case.now
 
-    async def until_resumed(self) -> None:
-        """Wait for a person's wish to go on, or to end."""
-        while True:
-            wishes = [wish for _, wish in self.now.wishes]
-            if any(isinstance(wish, CancelRequested) for wish in wishes):
-                await self._claim()
-                await self._end(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
-                return
-            if any(isinstance(wish, ResumeRequested) for wish in wishes):
-                await self._claim()
-                return
-            await self.case.history.grown(self.case.history.size)
+    async def due(self) -> bool:
+        """Wait until this one is to train: no other has the session, and no person its pause; False when it is over."""
+        while self.now.outcome is None:
+            wishes = {type(wish) for _, wish in self.now.wishes}
+            if not self._is_free():
+                await asyncio.sleep(min(1.0, self._ground.settings.takeover_after_seconds / 3))
+            elif self.now.pause is None or self.now.pause.by != "person":
+                return True
+            elif CancelRequested in wishes:
+                await self._claim(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
+            elif ResumeRequested in wishes:
+                await self._claim(TrainingResumed(segment=self.now.segment.number, step=self.now.step))
+            else:
+                await self.case.history.grown(self.case.history.size)
+        return False
 
     async def attempt(self) -> bool:
         """Train in one child until something ends it; True when another attempt is due."""
@@ -113,23 +128,40 @@ class Course:
             return await self._after_death(error)
         except NotVerified as error:
             return await self._without_checkpoint(error)
-        except UserCodeFailed as error:
-            await self.fail("user-code-failed", error.message, error.cure, error.path)
+        except (OutOfMemory, UserCodeFailed) as error:
+            await self.fail(error.code, error.message, error.cure, error.path)
         except Full as error:
-            await self.fail("disk-full", error.message, error.cure)
+            return await self._until_room(error)
         except SwarmError as error:
             await self.fail(error.code, error.message, error.cure)
         return False
+
+    async def _until_room(self, error: Full) -> bool:
+        """Running sessions finish: this one goes on from its last checkpoint once there is room for the next."""
+        waits = f"{error.message} Training goes on from its last checkpoint when there is room."
+        await self.say(ChildEnded(purpose="train", code=1, signal=None, max_rss_bytes=0, message=waits))
+        size = max((one.written.bytes for one in self.now.checkpoints), default=1 << 20)
+        # A quota or a lack of inodes does not show in what is free, so each try without a new window waits longer.
+        patience = asyncio.get_running_loop().time() + _LOOK_AGAIN * 2 ** min(self._cramped, 7)
+        self._cramped += 1
+        while patience > asyncio.get_running_loop().time() or self._free() < _ROOM * size:
+            if any(isinstance(wish, CancelRequested) for _, wish in self.now.wishes):
+                await self.say(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
+                return False
+            await asyncio.sleep(_LOOK_AGAIN)
+        return True
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._ground.blobs.root).free
 
     async def say(self, *events: Sayings) -> None:
         """Append under this course's claim."""
         await self._voice(*events, epoch=self.epoch)
 
-    async def _end(self, event: Sayings) -> None:
-        await self.say(event)
-
     async def fail(self, code: str, message: str, cure: str, frame: str = "") -> None:
-        """Say that the session has failed, where, and what cures it."""
+        """Say that the session has failed, where, and what cures it; what fails beside its owner is no matter of it."""
+        if not self._is_free():
+            raise Fenced("what failed here has an owner elsewhere by now.", cure="Another trainer owns the session.")
         segment, step = self.now.segment.number, self.now.step
         await self.say(
             TrainingFailed(segment=segment, step=step, code=code, message=message[:4000], cure=cure, frame=frame)
@@ -193,33 +225,29 @@ class Course:
         return self._unusable
 
     def alive(self) -> None:
-        """A window has been computed: whatever killed earlier children was passed."""
-        self._deaths = 0
+        """A window has been computed: whatever stopped earlier children was passed."""
+        self._deaths = self._cramped = 0
 
-    async def _claim(self) -> None:
+    async def _claim(self, *then: Sayings) -> None:
+        """Own the session, and say in the same breath what is to be said as its owner."""
         if self.epoch is not None:
+            await self.say(*then)
             return
-        await self._until_free()
         session = self.now
-        dataset = str(self.dataset)
-        named = self._workloads()
+        named = await self._workloads()
         if session.claim:
             resolved, initial = session.claim.resolved, session.claim.initial
         else:
             initial = await self._machine.bring(session)
-            resolved = await self._machine.resolve(session, dataset, named, initial)
+            resolved = await self._machine.resolve(session, str(self.dataset), named, initial)
         who = await self._machine.identity(
             threads=resolved["threads"],
             device=resolved["device"],
             precision=resolved["precision"],
             profile=resolved["profile"],
         )
-        if session.claim and session.claim.fingerprint != who["fingerprint"]:
-            differing = [name for name, seen in who["families"].items() if session.claim.families.get(name) != seen]
-            raise Fenced(
-                f"this machine computes other bits than the first claim's ({', '.join(differing[:5])}).",
-                cure="Leave the session to a machine with the same fingerprint.",
-            )
+        if session.claim:
+            self._refuse_unless_fit(session.claim, who)
         start = await self._start()
         epoch = session.claim.epoch + 1 if session.claim else 1
         claim = TrainingClaimed(
@@ -237,24 +265,45 @@ class Course:
             sources={one["name"]: one["digest"] for one in named},
             initial=initial,
         )
-        await self._voice(claim, epoch=epoch)
+        await self._voice(claim, *then, epoch=epoch)
         self.epoch = epoch
         failpoint("between-claim-and-child")
 
-    def _workloads(self) -> list[dict[str, str]]:
-        return [one.as_json() for one in Workloads(self._ground.home.root).needed(self.now.request)]
+    def _refuse_unless_fit(self, first: TrainingClaimed, who: dict[str, Any]) -> None:
+        """Whoever computes other bits than those of the first claim leaves the session to others."""
+        if first.fingerprint != who["fingerprint"]:
+            differing = [name for name, seen in who["families"].items() if first.families.get(name) != seen]
+            message = f"this machine computes other bits than the first claim's ({', '.join(differing[:5])})."
+            raise self._unfit(message, "Leave the session to a machine with the same fingerprint.")
+        if first.engine_bits != who["engine_bits"]:
+            message = f"this software computes engine bits {who['engine_bits']}, the first claim's {first.engine_bits}."
+            raise self._unfit(message, "Leave the session to a machine with the same version.")
 
-    async def _until_free(self) -> None:
-        """A claim of this home's earlier life is taken over at once, another machine's after it fell silent."""
-        while (claim := self.now.claim) is not None:
-            instance, _, incarnation = claim.incarnation.partition("/")
-            mine = instance == self._ground.instance
-            silent = self._ground.presence.instance_silent_seconds("trainer", instance)
-            if mine or silent > self._ground.settings.takeover_after_seconds or self.now.outcome:
-                if mine and incarnation == self._ground.incarnation:
-                    self.epoch = claim.epoch
-                return
-            await asyncio.sleep(1)
+    def _unfit(self, message: str, cure: str) -> Fenced:
+        self.unfit = True
+        return Fenced(message, cure=cure)
+
+    async def _workloads(self) -> list[dict[str, str]]:
+        """The user's code as jobs take it: what was claimed stays, whatever the file holds by now."""
+        known, blobs, claim = Workloads(self._ground.home.root), self._ground.blobs, self.now.claim
+        if claim is None:
+            named = known.needed(self.now.request)
+            for one in named:
+                await asyncio.to_thread(blobs.put, read_source(Path(one.path)))
+            return [one.as_json() for one in named]
+        found = [known.claimed(name, digest, blobs, trusted=True) for name, digest in claim.sources.items()]
+        missing = [reason for _, reason in found if reason]
+        if missing:
+            raise self._unfit(f"this machine has not the {missing[0]}.", "Share the blob store, or: swarm workload add")
+        return [one.as_json() for one, _ in found if one]
+
+    def _is_free(self) -> bool:
+        """A claim of this home's earlier life is taken over at once, another one's after it fell silent."""
+        if self.epoch is not None or (claim := self.now.claim) is None:
+            return True
+        instance = claim.incarnation.partition("/")[0]
+        silent = self._ground.presence.instance_silent_seconds("trainer", instance)
+        return instance == self._ground.instance or silent > self._ground.settings.takeover_after_seconds
 
     @property
     def dataset(self) -> Any:
@@ -279,7 +328,7 @@ class Course:
             "resume": await self._state(start),
             "initial": session.claim.initial,
             "evaluations": [[step, value.hex()] for step, value in seen],
-            "workloads": self._workloads(),
+            "workloads": await self._workloads(),
             "birth": self._birth(),
         }
         self._verified = True

@@ -61,13 +61,17 @@ class Machine:
         args = {"request": session.request, "dataset": dataset, "device": device, "workloads": named}
         inherited = session.fork.resolved if session.fork else None
         args |= {"blobs": str(self._ground.blobs.root), "initial": begun, "inherited": inherited}
-        answer = await self._ask("agents.trainer.jobs.plan:main", args, 1, "cpu" if device == "auto" else device)
+        answer = await self._ask(
+            "agents.trainer.jobs.plan:main", args, 1, "cpu" if device == "auto" else device, purpose="prepare"
+        )
         resolved: dict[str, Any] = answer["resolved"]
         return resolved
 
-    async def _ask(self, function: str, args: dict[str, Any], threads: int, device: str) -> dict[str, Any]:
+    async def _ask(
+        self, function: str, args: dict[str, Any], threads: int, device: str, *, purpose: str = "probe"
+    ) -> dict[str, Any]:
         children = self._ground.children
-        async with children.job(function, args, profile=torch_profile(threads, device), purpose="probe") as child:
+        async with children.job(function, args, profile=torch_profile(threads, device), purpose=purpose) as child:
             return await child.wait()
 
 

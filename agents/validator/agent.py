@@ -6,7 +6,7 @@ from typing import Any
 
 from agents.validator.choosing import Task, is_gone, tasks
 from contracts.checkpoint_keeper import CheckpointStored
-from contracts.errors import NotFound, NotVerified, UserCodeFailed
+from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.agent import Agent, on
 from runtime.ground import Case
@@ -27,7 +27,7 @@ class Validator(Agent):
         segment, step, blob = task.written.segment, task.written.step, task.written.blob
         try:
             answer = await self._judged(task, case)
-        except (NotFound, NotVerified, UserCodeFailed) as error:
+        except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             return ValidationFailed(segment=segment, step=step, blob=blob, code=error.code, message=str(error))
         about = {"segment": segment, "step": step, "blob": blob, "split": task.split}
         return CheckpointValidated.model_validate(about | answer)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from contracts.request.augment import Augment
 from contracts.request.checkpoints import Checkpoints
 from contracts.request.data import Data
 from contracts.request.diagnosis import Diagnosis
@@ -44,6 +45,7 @@ class Request(Section):
     schedule: Schedule = Constant()
     gradients: tuple[Gradient, ...] = Field((), max_length=16)
     sampler: Sampler = Uniform()
+    augment: tuple[Augment, ...] = Field((), max_length=16)
     training: Training = Training()
     early_stopping: EarlyStopping = EarlyStopping()
     reproducibility: Reproducibility = Reproducibility()

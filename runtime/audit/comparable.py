@@ -6,7 +6,6 @@ Pure but for looking at files; whatever must be computed is computed by the jobs
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
-from contracts.errors import NotFound, NotVerified
 from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import (
@@ -29,7 +27,6 @@ from contracts.trainer import (
 from runtime import engine
 from runtime.audit.spans import claims
 from runtime.audit.verdict import Divergence
-from runtime.workload_source import workload_classes
 from runtime.workloads import Workloads
 
 
@@ -54,13 +51,14 @@ def code(
 ) -> tuple[list[dict[str, str]], list[str]]:
     """The workloads to run, as jobs take them, and what stands in the way: names, each with its reason."""
     entries, missing = [], []
+    known = Workloads(home or blobs.root / "nowhere")
     claimed = session.claim.sources if session.claim else {}
     for name in _named(session.request):
         if name not in claimed:
             missing.append(f"code of workload {name!r}, whose digest the claim does not say")
             continue
-        entry, reason = _entry(name, claimed[name], home, blobs, trusted=trusted)
-        entries += [entry] if entry else []
+        entry, reason = known.claimed(name, claimed[name], blobs, trusted=trusted)
+        entries += [entry.as_json()] if entry else []
         missing += [reason] if reason else []
     return entries, missing
 
@@ -162,31 +160,6 @@ def _unasked(event: InterventionApplied, proposals: Mapping[str, Any], number: i
     if asked.rewind_to is not None and asked.rewind_to != event.step:
         return f"it goes back to step {event.step}, and {asked.rewind_to} was proposed"
     return "" if event.segment == number else f"it begins segment {event.segment}, and the next one is {number}"
-
-
-def _entry(
-    name: str, digest: str, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
-) -> tuple[dict[str, str] | None, str]:
-    """A workload added here under its digest was trusted then; a source that came along is run only when it is now."""
-    ours = None
-    if home is not None:
-        with suppress(NotFound, NotVerified):
-            ours = Workloads(home).resolve(name)
-    if ours is not None and ours.digest == digest:
-        return ours.as_json(), ""
-    if not blobs.has(digest):
-        here = f"which is {ours.digest} here" if ours else "which is not here"
-        return None, f"code of workload {name!r}, {digest}, {here}"
-    if not trusted:
-        return None, f"code of workload {name!r}, which came with the session (give --trust-code to run it)"
-    place = blobs.check(digest)
-    classes = workload_classes(place.read_bytes(), place)
-    if len(classes) != 1:
-        return (
-            None,
-            f"code of workload {name!r}, whose file has {len(classes)} workloads (add it: swarm workload add FILE)",
-        )
-    return {"name": name, "path": str(place), "class_name": classes[0], "digest": digest, "module": ""}, ""
 
 
 def _named(request: Mapping[str, Any]) -> list[str]:

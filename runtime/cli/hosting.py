@@ -79,7 +79,7 @@ def greets(url: str, timeout: float = 1.0) -> bool:
 
 def _start(call: Call) -> _Start:
     """Start the host in a session of its own; it shares no descriptor with whoever called us."""
-    call.home.prepare()
+    call.home.prepare(call.settings.blobs)
     # -P keeps the folder it is started in out of the import path: a user's `agents/` must not shadow ours.
     arguments = [sys.executable, "-P", "-m", "runtime.cli.main", "up", "--json", "--home", str(call.home.root)]
     arguments += ["--url", call.settings.url] if call.settings.url else []

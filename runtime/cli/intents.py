@@ -18,9 +18,39 @@ def pause(call: Call, *, session: str) -> None:
 
 @command("resume")
 @session_argument
-def resume(call: Call, *, session: str) -> None:
+@click.option("--here", is_flag=True, help="Carry it to its end in this process, as `run --here` began it.")
+def resume(call: Call, *, session: str, here: bool) -> int:
     """Let session S, paused by a person, go on."""
+    if here:
+        return _here(call, session)
     _wish(call, session, "resume", "will go on")
+    return 0
+
+
+def _here(call: Call, name: str) -> int:
+    from bus import subjects
+    from contracts.errors import Refused
+    from runtime.archive import Archive
+    from runtime.cli import wording
+    from runtime.cli.here import Here
+    from runtime.cli.reach import chosen
+    from runtime.cli.wait import outcome
+    from runtime.here import PARTITION
+    from runtime.view import ended
+
+    archive = Archive(call.home)
+    session = chosen(call, name, archive)
+    if subjects.partition(session) != PARTITION:
+        raise Refused(f"{session} was begun in a swarm.", cure="Let it go on there: swarm up -d")
+    state = archive.read(session).history.state
+    if ended(state):
+        seen = archive.session(session)
+    else:
+        place = Here(call, state.claim.resolved["threads"] if state.claim else 1)
+        place.session = session
+        seen = place.carry(None, None)
+    call.result(seen, lambda: wording.summary(seen))
+    return outcome(seen)
 
 
 @command("cancel")

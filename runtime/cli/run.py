@@ -17,14 +17,34 @@ from runtime.cli.watch import followed
 @command("run")
 @request_options
 @click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
-def run(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None) -> int:
+@click.option("--here", is_flag=True, help="In this process, without a server: breakpoints in your code are reached.")
+def run(
+    call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None, here: bool
+) -> int:
     """Train as REQUEST says: start the swarm if none is up, submit, show progress, and tell the outcome.
 
-    The swarm stays up. Ctrl-C stops watching; the session goes on.
+    The swarm stays up. Ctrl-C stops watching; the session goes on. With --here the same agents work in this process
+    on a bus in memory, for the same weights; Ctrl-C pauses the session.
     """
+    if here:
+        return _here(call, request, overrides, request_id, timeout)
     asked = judged(request, overrides, request_id)
     bring_up(call)
     seen = call.wait(_run(call, asked, timeout))
+    call.result(seen, lambda: wording.summary(seen))
+    return outcome(seen)
+
+
+def _here(call: Call, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None) -> int:
+    from runtime.cli.here import Here
+    from runtime.cli.request_file import STDIN
+
+    # A pipe is read only once the process is sealed, for then it is empty.
+    asked = None if request == STDIN else judged(request, overrides, request_id)
+    threads: Any = asked["training"]["threads"] if asked else "auto"
+    place = Here(call, 1 if threads == "auto" else threads)
+    # What was started again goes on with its session.
+    seen = place.carry(None if place.session else asked or judged(request, overrides, request_id), timeout)
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
 

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     EVALUATE = 6
     WITHIN = 7
     AMONG = 8
+    CHANGE = 9
 
 
 def finalise(word: int) -> int:

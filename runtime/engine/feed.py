@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from runtime.engine.chance import Draw
 from runtime.engine.dataset import Dataset
-from runtime.engine.ragged import SUFFIX, Ragged, apart, together
+from runtime.engine.ragged import SUFFIX, apart
 
 RESIDENT = 1 << 30
 
-Augment = Callable[[dict[str, np.ndarray], Draw], dict[str, np.ndarray]]
+Change = Callable[[dict[str, Tensor], np.ndarray, Tensor], dict[str, Tensor]]
+"""Columns of some rows changed by chance, given which coming of its row each one is, and the rows."""
+
 Turns = Callable[[int, int], np.ndarray]
 
 
@@ -81,33 +82,18 @@ class Feed:
         return found
 
 
-class AugmentedFeed(Feed):
-    """A split whose rows are changed by chance, each by draws keyed by seed, row, and which coming of the row it is."""
+class ChangedFeed(Feed):
+    """A split whose rows are changed by chance, each by which of its comings it is."""
 
-    def __init__(self, dataset: Dataset, split: str, device: str, augment: Augment, seed: int, turns: Turns) -> None:
+    def __init__(self, dataset: Dataset, split: str, device: str, changes: Sequence[Change], turns: Turns) -> None:
         super().__init__(dataset, split, device)
-        self._augment, self._seed, self._turns = augment, seed, turns
+        self._changes, self._turns = changes, turns
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        fixed, ragged = together({name: one.cpu().numpy() for name, one in super().batch(rows).items()})
-        samples = [
-            {name: column[at] for name, column in fixed.items()} | {name: one.row(at) for name, one in ragged.items()}
-            for at in range(len(rows.rows))
-        ]
-        drawn = zip(self._turned(rows).tolist(), rows.rows.tolist(), samples, strict=True)
-        changed = [self._augment(sample, Draw(self._seed, turn, row)) for turn, row, sample in drawn]
-        types = {name: column.dtype for name, column in fixed.items()}
-        types |= {name: column.values.dtype for name, column in ragged.items()}
-        joined = {
-            name: Ragged.of([one[name] for one in changed])
-            if name in ragged
-            else np.stack([one[name] for one in changed])
-            for name in changed[0]
-        }
-        return {
-            name: torch.from_numpy(column.astype(types.get(name, column.dtype))).to(self._device)
-            for name, column in apart(joined).items()
-        }
+        columns, turned = super().batch(rows), self._turned(rows)
+        for change in self._changes:
+            columns = change(columns, turned, rows.rows)
+        return columns
 
     def _turned(self, rows: Rows) -> np.ndarray:
         """Which coming of its row each one is, whoever is missing between them."""

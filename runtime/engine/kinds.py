@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from runtime.engine.draws import Draws
 from runtime.engine.facts import Facts
 from runtime.engine.registry import Registry
 
@@ -60,9 +61,17 @@ class Filter:
     apply: Callable[[Any, list[Tensor], Memory], None]
 
 
+class Spread(NamedTuple):
+    """What is usual in the training split: one mean and one deviation for each feature or channel of a row."""
+
+    mean: Tensor
+    scale: Tensor
+
+
 models: Registry[Callable[[Any, Facts], nn.Module]] = Registry("runtime.engine.parts.models")
 losses: Registry[Callable[[Any, Facts], Loss]] = Registry("runtime.engine.parts.losses")
 optimizers: Registry[Mover] = Registry("runtime.engine.parts.optimizers")
 filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
+augmentations: Registry[Callable[[Any, Tensor, Draws, Spread], Tensor]] = Registry("runtime.engine.parts.augment")
 schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
 metrics: Registry[Callable[[Tensor, Batch], float]] = Registry("runtime.engine.parts.metrics")

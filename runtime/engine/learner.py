@@ -14,13 +14,13 @@ from contracts.request.loss import MultiTask
 from contracts.request.model import WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.validation import TASK_OF
-from runtime.engine import chance, generators, kinds
+from runtime.engine import augment, chance, generators, kinds
 from runtime.engine.blend import Blend
 from runtime.engine.builtin import Standard
 from runtime.engine.chance import Stream
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
-from runtime.engine.feed import AugmentedFeed, Feed
+from runtime.engine.feed import Change, ChangedFeed, Feed
 from runtime.engine.grouping import grouped
 from runtime.engine.initial import initialise
 from runtime.engine.kinds import Batch, Mover
@@ -99,11 +99,15 @@ class Learner:
         return {} if self.blend is None else self.blend.tensors()
 
     def training_feed(self, dataset: Dataset, device: str, sampler: Sampler) -> Feed:
-        """The training split as batches; changed row by row where the workload says how."""
-        if type(self.workload).augment is Workload.augment:
-            return Feed(dataset, "train", device)
-        seed = self.request.reproducibility.seed
-        return AugmentedFeed(dataset, "train", device, self.workload.augment, seed, sampler.turns)
+        """The training split as batches; changed by chance as the request says, and then as the workload does."""
+        seed, changes = self.request.reproducibility.seed, list[Change]()
+        if self.request.augment:
+            changes.append(augment.Named(self.request.augment, self.facts, seed))
+        if type(self.workload).augment is not Workload.augment:
+            changes.append(augment.RowByRow(self.workload.augment, seed))
+        return (
+            ChangedFeed(dataset, "train", device, changes, sampler.turns) if changes else Feed(dataset, "train", device)
+        )
 
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss to go down, and scalars to record."""

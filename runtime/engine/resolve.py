@@ -11,6 +11,7 @@ from torch import nn
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
+from runtime.engine.augment import check_augment
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 from runtime.engine.plan import Resolved
@@ -46,6 +47,7 @@ def resolve(
     device = given.get("device", ("cuda" if cuda else "cpu") if training.device == "auto" else training.device)
     _check(request, facts, device, cuda=cuda)
     check_sampler(request, facts)
+    check_augment(request.augment, facts)
     _check_initial(request, initial)
     rows = facts.rows["train"]
     taken = training.batch_size * training.accumulate

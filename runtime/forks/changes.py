@@ -34,8 +34,8 @@ FIXED: Mapping[str, str] = {
 """What never changes, by path, with the reason."""
 
 MAY = (
-    "A fork may change the learning rate and the optimizer's other numbers, schedule, sampler, loss weights, epochs, "
-    "clipping, early stopping, seed, metrics, what is kept, diagnosed and exported."
+    "A fork may change the learning rate and the optimizer's other numbers, schedule, sampler, augmentation, "
+    "loss weights, epochs, clipping, early stopping, seed, metrics, what is kept, diagnosed and exported."
 )
 
 

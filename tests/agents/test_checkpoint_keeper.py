@@ -52,7 +52,7 @@ def keeper(place: Place) -> CheckpointKeeper:
     return CheckpointKeeper(place.ground)
 
 
-def session(place: Place, seed: int = 1, **limits: int) -> History:
+def session(place: Place, seed: int = 1, initial: str | None = None, **limits: int) -> History:
     kept = {"keep_last": 1, "keep_best": 1, "anchors": 2} | limits
     request = {
         "data": {"source": "digits"},
@@ -74,6 +74,7 @@ def session(place: Place, seed: int = 1, **limits: int) -> History:
         families={},
         environment={},
         sources={},
+        initial=initial,
     )
     tell(history, "trainer", claimed)
     return history
@@ -500,6 +501,13 @@ async def test_bytes_that_another_checkpoint_of_the_session_has_stay(place: Plac
     (same,) = tell(history, "checkpoint_keeper", other.model_copy(update={"step": 999}))
     await place.react(keeper, "let_go", history, same)
     assert place.blobs.has(digest_of(state_of(120)))
+
+
+async def test_bytes_that_the_session_begins_with_stay(place: Place, keeper: CheckpointKeeper) -> None:
+    history = session(place, initial=digest_of(state_of(110)))
+    fact = await pruned_fact(place, keeper, history)
+    await place.react(keeper, "let_go", history, fact)
+    assert place.blobs.has(digest_of(state_of(110)))
 
 
 async def test_windows_change_nothing_for_the_keeper() -> None:

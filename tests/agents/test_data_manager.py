@@ -566,6 +566,23 @@ async def test_what_the_data_of_a_workload_raises_is_shown_as_its_last_line(tmp_
 
 
 @IN_CHILDREN
+async def test_data_of_a_workload_for_which_there_is_no_memory_are_rejected_at_their_line(
+    tmp_path: Path, children: Children
+) -> None:
+    mine = tmp_path / "mine.py"
+    text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()
+    mine.write_text(text.replace("y = np.arange(o.rows) % 2", "y = np.empty(1 << 50)"))
+    place = Place(tmp_path, children)
+    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    (said,) = await answered(place, {"data": {"source": "workload", "workload": "mine"}, "model": MLP})
+    assert isinstance(said, DatasetRejected)
+    (problem,) = said.problems
+    assert "not enough memory" in problem["message"]
+    assert problem["path"].startswith(f"{mine}:")
+    assert problem["cure"]
+
+
+@IN_CHILDREN
 async def test_a_child_that_dies_is_no_verdict_about_the_data(tmp_path: Path, children: Children) -> None:
     mine = tmp_path / "mine.py"
     text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,63 @@ async def test_a_person_pauses_and_resumes(tmp_path: Path) -> None:
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         assert state.outcome.weights_digest == digest
+
+
+async def test_a_session_that_a_person_has_paused_can_be_cancelled_also_after_a_restart(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    async with crew(tmp_path / "a", TRAINING, bus=bus) as made:
+        for name in ("r1", "r2"):
+            request = read_request(small_request(training={"epochs": 500, "batch_size": 64})).resolved()
+            session = await made.desk.submit(request, request_id=name)
+            await until_said(made, session, "window.recorded")
+            await made.desk.verbs["pause"]({"session": session})
+            await until_said(made, session, "training.paused")
+            if name == "r1":
+                assert await cancelled_at_rest(made, session) == 1
+    async with crew(tmp_path / "a", TRAINING, bus=bus) as made:
+        assert await cancelled_at_rest(made, session) == 2
+
+
+async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_takes_over(tmp_path: Path) -> None:
+    bus, leave = MemoryBus(), asyncio.Event()
+    paused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def first() -> str:
+        async with crew(tmp_path / "a", TRAINING, bus=bus) as made:
+            session = await submitted(made, training={"epochs": 20, "batch_size": 64})
+            await until_said(made, session, "window.recorded")
+            await made.desk.verbs["pause"]({"session": session})
+            await until_said(made, session, "training.paused")
+            paused.set_result(session)
+            await leave.wait()
+            return made.instance
+
+    owner = asyncio.create_task(first())
+    async with asyncio.timeout(90):
+        session = await paused
+    shutil.copytree(tmp_path / "a" / "keys", tmp_path / "b" / "keys")
+    async with crew(tmp_path / "b", TRAINING, bus=bus, blobs=str(tmp_path / "a" / "blobs")) as made:
+        leave.set()
+        gone, history = await owner, made.tail.history(session)
+        async with asyncio.timeout(30):
+            while made.presence.instance_silent_seconds("trainer", gone) < 3:
+                await asyncio.sleep(0.1)
+        assert (history.state.state, history.state.claim.epoch) == ("paused", 1)
+        await made.desk.verbs["resume"]({"session": session})
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        names = [fact.name for fact in history.facts]
+        assert (names.count("training.claimed"), names.count("training.resumed")) == (2, 1)
+
+
+async def cancelled_at_rest(made: Crew, session: str) -> int:
+    """Cancel a session that rests, which trains no more; how often it was claimed."""
+    await made.desk.verbs["cancel"]({"session": session})
+    state = await until_ended(made, session)
+    assert state.state == "cancelled"
+    names = [fact.name for fact in made.tail.history(session).facts]
+    assert "window.recorded" not in names[names.index("training.paused") :]
+    return names.count("training.claimed")
 
 
 async def test_a_cancelled_session_ends_cancelled(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime.crew import Crew
 from runtime.home import Home
 from runtime.workloads import Workloads, inspected
-from tests.harness import crew, small_request, until_ended
+from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")
 BARE = ("data_manager", "trainer", "ledger")
@@ -195,6 +195,28 @@ async def test_a_repetition_whose_process_dies_is_done_again(tmp_path: Path) -> 
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         assert state.births
+
+
+async def test_code_that_is_changed_and_added_again_changes_no_session_that_has_begun(tmp_path: Path) -> None:
+    bus, home = MemoryBus(), tmp_path / "home"
+    added(home, "sound")
+    long: dict[str, Any] = {"training": {"epochs": 20, "batch_size": 64}, "early_stopping": {"enabled": False}}
+    async with crew(home, TRAINING, bus=bus) as made:
+        undisturbed = await until_ended(made, await asked(made, "sound", **long))
+        session = await asked(made, "sound", **long)
+        await until_said(made, session, "control.evaluated")
+        made.draining.set()
+        await until_said(made, session, "training.paused")
+    file = tmp_path / "sound.py"
+    file.write_text(SOUND.replace('{"loss": loss,', '{"loss": 2 * loss,'))
+    Workloads(home)._write({"sound": inspected(str(file))})
+    async with crew(home, TRAINING, bus=bus) as made:
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.weights_digest == undisturbed.weights_digest
+        claims = [fact.event for fact in made.tail.history(session).facts if fact.name == "training.claimed"]
+        assert [one.epoch for one in claims] == [1, 2]
+        assert len({one.sources["sound"] for one in claims}) == 1
 
 
 async def stopped(made: Crew) -> int:

@@ -3,7 +3,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from bus import subjects
 from bus.memory import MemoryBus
+from bus.port import Record, Stored
 from tests.bus.conformance import ROOM, WAKE_AGAIN, Conformance
 
 
@@ -30,3 +32,17 @@ class TestMemory(Conformance):
     @pytest.fixture
     def small_world(self) -> MemoryWorld:
         return MemoryWorld(room=ROOM)
+
+
+async def test_a_stream_goes_on_behind_the_records_that_it_was_given() -> None:
+    subject = subjects.fact("00-a", "trainer", "window.recorded")
+    kept = [Stored(seq, subject, b"%d" % seq) for seq in (3, 7)]
+    for after, following in ((0, 8), (20, 21)):
+        bus = MemoryBus(kept=kept, after=after)
+        await bus.consumer("validator", [subjects.EVERYTHING])
+        lane = subjects.lane("00-a", "trainer")
+        assert await bus.append([Record(subject, b"new")], lane=lane, after=7) == following
+        async with bus.read(subjects.EVERYTHING, after=3) as records:
+            assert [one.seq async for one in records] == [7, following]
+        async with bus.wakes("validator") as wakes:
+            assert [(await anext(wakes)).stored.seq for _ in range(3)] == [3, 7, following]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerified, UserCodeFailed
+from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from runtime import process
 from runtime.child import Child
 from runtime.children import Children, Profile, sealed_environment
@@ -162,11 +162,16 @@ async def test_an_error_of_ours_comes_back_as_itself(either: Children) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "message"),
-    [("run_out_of_memory", "MemoryError: no memory was left"), ("leave", r"SystemExit: .* called exit\(7\)")],
+    ("function", "kind", "message"),
+    [
+        ("run_out_of_memory", OutOfMemory, "not enough memory: MemoryError"),
+        ("leave", UserCodeFailed, r"SystemExit: .* called exit\(7\)"),
+    ],
 )
-async def test_an_exception_that_is_no_error_is_told_too(either: Children, function: str, message: str) -> None:
-    with pytest.raises(UserCodeFailed, match=message):
+async def test_an_exception_that_is_no_error_is_told_too(
+    either: Children, function: str, kind: type[Failed], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
         await outcome(either, function)
 
 
@@ -471,4 +476,15 @@ async def test_jobs_that_run_here_run_one_after_the_other_and_others_are_forked(
         await training.order("apply")
         await training.wait()
     assert await second == {"doubled": 4}
+    await children.close()
+
+
+async def test_a_job_that_wants_other_threads_than_this_process_has_is_not_begun_here() -> None:
+    children = InlineChildren({"train"}, threads=1)
+    fitting, wanting = ({"value": 1, "seal": {"threads": threads}} for threads in (1, 2))
+    assert await outcome(children, "double", fitting) == {"doubled": 2}
+    waiting = asyncio.create_task(outcome(children, "double", wanting))
+    await children.misfit.wait()
+    assert (children.wanted, waiting.done()) == (2, False)
+    waiting.cancel()
     await children.close()

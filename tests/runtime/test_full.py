@@ -8,15 +8,23 @@ import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
+from contracts.request import read_request
+from contracts.trainer import TrainingCompleted
+from runtime.crew import Crew
 from tests import chaos
 from tests.chaos import Arena, Ended, Result
+from tests.harness import crew, small_request, until_ended, until_said
 
 RNG = random.Random(0)
+TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")
+BRIEF = {"training": {"epochs": 20, "batch_size": 64}, "diagnosis": {"auto_fix": False}}
+QUICK = read_request(small_request(**BRIEF))
 
 
 @pytest.fixture
@@ -96,14 +104,73 @@ async def test_a_disk_that_is_full_in_mid_training_ends_nobody_s_log_and_with_ro
     filler.unlink()
     seen = await cramped.ended(session)
     assert [fact.id for fact in cramped.facts(session)][: len(before)] == before
-    if seen["state"] == "completed":
-        assert await cramped.judge(session, undisturbed) == []
-    else:
-        assert seen["problem"]["code"] == "disk-full"
-        assert seen["problem"]["cure"]
+    assert seen["state"] == "completed"
+    assert await cramped.judge(session, undisturbed) == []
     after = await cramped.submit(chaos.LONG, "after it")
     await cramped.ended(after)
     assert await cramped.judge(after, undisturbed) == []
+
+
+async def test_a_checkpoint_for_which_there_is_no_room_is_waited_for_and_the_bits_are_the_same(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    async with crew(tmp_path / "home", TRAINING, blobs=str(small_disk / "blobs")) as made:
+        session, filler = await without_room(made, small_disk)
+        assert made.tail.history(session).state.outcome is None
+        filler.unlink()
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        again = await until_ended(made, await made.desk.submit(QUICK.resolved()))
+        assert again.weights_digest == state.weights_digest
+
+
+async def test_a_session_that_waits_for_room_can_be_cancelled(small_disk: Path, tmp_path: Path) -> None:
+    async with crew(tmp_path / "home", TRAINING, blobs=str(small_disk / "blobs")) as made:
+        session, _ = await without_room(made, small_disk)
+        await made.desk.verbs["cancel"]({"session": session})
+        await until_said(made, session, "training.cancelled")
+
+
+async def test_where_room_only_seems_to_be_tries_are_ever_farther_apart(small_disk: Path, tmp_path: Path) -> None:
+    async with crew(tmp_path / "home", TRAINING, blobs=str(small_disk / "blobs")) as made:
+        keeping = read_request(small_request(**BRIEF, checkpoints={"keep_last": 100}))
+        session = await made.desk.submit(keeping.resolved())
+        await until_said(made, session, "checkpoint.written")
+        most_files(small_disk, 0)
+        async with asyncio.timeout(60):
+            first, second, third = await tried(made, session, 3)
+        assert second - first >= 0.5
+        assert third - second >= 1.0
+        most_files(small_disk, 1000)
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+
+
+def most_files(disk: Path, more: int) -> None:
+    """Let there be so many files more than there are."""
+    seen = os.statvfs(disk)
+    most = f"remount,nr_inodes={seen.f_files - seen.f_ffree + more}"
+    subprocess.run(["mount", "-o", most, disk], check=True)
+
+
+async def tried(made: Crew, session: str, times: int) -> list[float]:
+    """When the session's children ended for want of room, once so many have."""
+    history = made.tail.history(session)
+    while True:
+        ends = [fact for fact in history.facts if fact.name == "child.ended"]
+        if len(ends) >= times:
+            return [datetime.fromisoformat(fact.envelope.time).timestamp() for fact in ends[:times]]
+        await history.grown(history.size)
+
+
+async def without_room(made: Crew, disk: Path) -> tuple[str, Path]:
+    """A session that has a checkpoint and no room for the next, and what takes the room."""
+    session = await made.desk.submit(QUICK.resolved())
+    await until_said(made, session, "checkpoint.written")
+    filler = fill(disk)
+    waits = await until_said(made, session, "child.ended")
+    assert "Training goes on from its last checkpoint when there is room." in waits.event.message
+    return session, filler
 
 
 async def test_above_nine_tenths_of_the_log_s_budget_no_session_begins_until_it_is_raised(

@@ -117,6 +117,15 @@ async def test_of_two_trainers_that_claim_at_once_one_is_fenced(tmp_path: Path) 
         assert sorted(isinstance(one, Fenced) for one in outcomes) == [False, True]
 
 
+async def test_an_epoch_that_is_known_to_be_another_one_s_cannot_be_claimed(tmp_path: Path) -> None:
+    async with swarm(tmp_path) as (made, session):
+        owner, late = made.scribe("trainer"), rival(made, "trainer")
+        await owner.say(session, [claim(1)], Occasion("ready", epoch=1))
+        with pytest.raises(Fenced, match="w1 holds 1"):
+            await late.say(session, [claim(1)], Occasion("ready", epoch=1))
+        await owner.say(session, [TrainingPaused(by="drain", segment=1, step=0)], Occasion("ready", epoch=1))
+
+
 async def test_an_event_under_a_key_that_nobody_admitted_is_no_fact_and_says_so(tmp_path: Path) -> None:
     from bus.keys import new_signer
 

@@ -1,0 +1,1 @@
+"""How rows are changed by chance before they are trained on."""
