@@ -10,16 +10,18 @@ from typing import Any
 import orjson
 import pytest
 
-from bus import bulk
+from bus import bulk, notes
 from bus.admission import Admission
 from bus.chain import MAX_BATCH, Draft, Head, compose, extended
 from bus.keys import HEADER, Signer, new_signer
 from bus.port import Stored
 from bus.records import Reading, frame, title
+from bus.tree import Tree, leaf_of
 from contracts.errors import NotVerified, SwarmError
 from contracts.event import Event
 from contracts.ids import sha256
 from contracts.keyring import KeyRotated
+from contracts.ledger import LedgerCheckpointed
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.archive import Archive, Kept, fold
 from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, evaluated, exported, window
@@ -288,6 +290,48 @@ def test_a_signature_under_no_note_is_verified(running: Told) -> None:
             forged = header[:20] + ("A" if header[20] != "A" else "B") + header[21:]
             records = [*running.records[:at], one._replace(headers={HEADER: forged}), *running.records[at + 1 :]]
             assert not running.compared(running.written(records))
+
+
+def under_a_note(told: Told, records: Records) -> bytes:
+    """The file with a note over these records, whatever they are: what a ledger could sign that lies."""
+    tree = Tree()
+    for one in records:
+        tree.append(leaf_of(one))
+    last, ledger = records[-1].seq, told.signers["ledger"]
+    checkpoint = notes.Checkpoint(notes.origin(told.session), tree.size, tree.root(), (f"last-seq {last}",))
+    note = notes.sign(checkpoint, ledger)
+    said = LedgerCheckpointed(size=tree.size, root=tree.root().hex(), last_seq=last, note=note)
+    of = dict(session=told.session, lane="ledger", head=Head(), source="/swarm/test", time=TIME)
+    (made,) = compose([Draft(said, "noted")], signer=ledger, **of)
+    return told.written([*records, Stored(last + 1, made.subject, made.body, made.headers)])
+
+
+class Forger(Signer):
+    """Writes another's key under signatures of its own."""
+
+    def __init__(self, robbed: Signer) -> None:
+        made = new_signer(robbed.role)
+        super().__init__(robbed.role, made._secret)
+        self.key_id = robbed.key_id
+
+
+def test_a_ledger_that_lies_puts_no_word_into_the_lane_of_another(running: Told) -> None:
+    assert running.compared(under_a_note(running, running.records))
+    honest, running.signers = running.signers, {**running.signers, "trainer": Forger(running.signers["trainer"])}
+    forged = [running.retold(running.records, at, _with(b'"first":', b'"first":1')) for at in windows(running)]
+    running.signers = honest
+    for records in forged:
+        assert not running.compared(under_a_note(running, records))
+
+
+def test_a_note_stands_for_the_signatures_under_it_except_the_last_of_each_lane(running: Told) -> None:
+    signed = [at for at, one in enumerate(running.records) if ".trainer." in one.subject and one.headers]
+    for at in signed:
+        one = running.records[at]
+        header = Forger(running.signers["trainer"]).sign(one.body)
+        records = [*running.records[:at], one._replace(headers={HEADER: header}), *running.records[at + 1 :]]
+        assert (running.at_once(under_a_note(running, records)) is None) == (at == signed[-1])
+        assert running.at_once(running.written(records)) is None
 
 
 def test_keys_count_until_they_are_replaced(home: RecordedHome, running: Told) -> None:
