@@ -31,7 +31,7 @@ from bus.port import Stored
 from bus.tree import Rows, headers_digest, leaf, leaf_hash
 from contracts import spelling
 from contracts.common import HandlerFailed
-from contracts.envelope import Fact
+from contracts.envelope import Envelope, Fact
 from contracts.errors import NotVerified
 from contracts.event import SPOKEN, Event, Unknown
 from contracts.ids import ZERO
@@ -89,6 +89,29 @@ class Run:
     waiting: int = 0
     """Unsigned records before the first signed one and behind the last."""
 
+    def plain(self) -> tuple[Any, ...]:
+        """All of it as plain values; of what is kept only where it stands."""
+        kept = [fact.position for fact in self.kept]
+        counts = (self.signatures, self.leading, self.waiting)
+        return (
+            self.rows.rows,
+            self.seqs.tobytes(),
+            self.lanes,
+            self.ids,
+            self.bare,
+            kept,
+            self.follows,
+            self.ends,
+            counts,
+        )
+
+    @classmethod
+    def of_plain(cls, said: tuple[Any, ...], lines: Lines, begin: int) -> Run:
+        """The run of the records from `begin` on that another process has told in plain values."""
+        rows, seqs, lanes, ids, bare, kept, follows, ends, counts = said
+        facts = [lines.fact(begin + position)._replace(position=position) for position in kept]
+        return cls(Rows.of(rows), array("Q", seqs), lanes, ids, bare, facts, follows, ends, *counts)
+
     def lasts(self) -> dict[str, int]:
         """By lane: the position of its last record."""
         return {lane: position for position, lane in enumerate(self.lanes, 1)}
@@ -119,6 +142,15 @@ class Lines:
         """The record at a position, from 1, if it was read before."""
         seq, subject, _, signature, _ = self.heads[position - 1].decode().split(" ")
         return Stored(int(seq), subject, self.bodies[position - 1], _headers(signature))
+
+    def fact(self, position: int) -> Fact:
+        """The event at a position, if it was heard before."""
+        stored = self.stored(position)
+        where = place(stored.subject)
+        if where is None:
+            raise Unusual
+        envelope, event, _ = hear(stored, where)
+        return _fact(position, stored, envelope, event)
 
 
 def admitted(lines: Lines, asked: Asked, runs: Iterable[Run] | None = None) -> Run:
@@ -224,9 +256,13 @@ def _closely(run: Run, at: int, stored: Stored, kind: _Kind) -> Link:
     run.ids.append(remembered(envelope.lane, envelope.id))
     run.bare += [envelope.id] if kind.guest else []
     if type(event) not in kind.passing:
-        signature = stored.headers.get(HEADER, "")
-        run.kept.append(Fact(stored.seq, at + 1, envelope, event, sha256(stored.body).hexdigest(), signature))
+        run.kept.append(_fact(at + 1, stored, envelope, event))
     return envelope.laneseq, envelope.prev
+
+
+def _fact(position: int, stored: Stored, envelope: Envelope, event: Event) -> Fact:
+    digest, signature = sha256(stored.body).hexdigest(), stored.headers.get(HEADER, "")
+    return Fact(stored.seq, position, envelope, event, digest, signature)
 
 
 def _chain(run: Run, links: Sequence[Link], digests: Sequence[str]) -> None:

@@ -118,6 +118,18 @@ class Rows:
         whole._climb(None)
         return whole
 
+    @classmethod
+    def of(cls, rows: Sequence[bytes]) -> Rows:
+        """Those of `rows`, which were hashed elsewhere."""
+        whole = cls(b"", 0)
+        whole._rows = list(rows)
+        return whole
+
+    @property
+    def rows(self) -> list[bytes]:
+        """The rows from the leaves upwards, in bytes."""
+        return list(self._rows)
+
     @property
     def size(self) -> int:
         """How many leaves there are."""

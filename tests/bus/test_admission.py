@@ -264,6 +264,7 @@ def test_what_is_no_event_is_void(swarm: Deployment, body: bytes) -> None:
         "swarm.ev.00.what",
         "elsewhere",
     ],
+    ids=["of another role", "of another name", "of another session", "of no session", "of another stream"],
 )
 def test_a_message_under_another_subject_is_void(swarm: Deployment, subject: str) -> None:
     (record,) = swarm.records("trainer", said())

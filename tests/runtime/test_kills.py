@@ -60,10 +60,15 @@ def test_every_failpoint_is_killed_in_this_file() -> None:
     assert {one.partition(":")[0] for one in named} == set(NAMES)
 
 
-@pytest.mark.timeout(300)
-async def test_a_session_survives_a_kill_at_every_failpoint(arena: Arena, model: str, whole: Result) -> None:
+async def test_a_host_survives_a_kill_before_there_is_a_session(arena: Arena) -> None:
     for place in BEFORE_A_SESSION:
         await chaos.dies_at(arena, place)
+    await chaos.risen(arena)
+    await nobody_left(arena)
+
+
+@pytest.mark.timeout(400)
+async def test_a_session_survives_a_kill_at_every_failpoint(arena: Arena, model: str, whole: Result) -> None:
     life = await chaos.risen_with(arena, WHILE_IT_IS_ASKED_FOR)
     with suppress(SwarmError):
         await arena.submit(chaos.MODELS[model], "asked twice")
