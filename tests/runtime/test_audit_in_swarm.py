@@ -208,7 +208,7 @@ async def test_a_child_that_is_killed_is_replaced(swarm: Crew, told: Court) -> N
 
 async def test_a_cancelled_audit_ends_without_a_verdict(swarm: Crew, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"])
-    with pytest.raises(Refused, match="only training can be paused"):
+    with pytest.raises(Refused, match="which heeds no pause.requested"):
         await swarm.desk.verbs["pause"]({"session": own})
     await swarm.desk.verbs["cancel"]({"session": own})
     state = await until_ended(swarm, own)
