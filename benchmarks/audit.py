@@ -41,13 +41,13 @@ from contracts.envelope import Fact
 from contracts.event import pack, unpack
 from contracts.trainer import WindowRecorded
 from runtime import audit
-from runtime.archive import Archive
 from runtime.audit.docket import Asked
 from runtime.audit.judged import Repeated
 from runtime.audit.material import Material
 from runtime.audit.repeated import repeat
-from runtime.children import Children
 from runtime.home import Home
+from runtime.processes.children import Children
+from runtime.records.archive import Archive
 
 SWARM = [sys.executable, "-m", "runtime.cli.main"]
 PROBED = 400

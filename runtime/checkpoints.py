@@ -13,8 +13,8 @@ from typing import Any
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
 from contracts.session import Checkpoint, Session
-from runtime import retention
 from runtime.home import Home
+from runtime.records import retention
 from runtime.workloads import Workloads
 
 NAMES = ("best", "last", "final")

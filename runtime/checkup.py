@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contracts.errors import NotFound, SwarmError
-from runtime.archive import Archive
 from runtime.home import LAYOUT, Home
+from runtime.records.archive import Archive
 from runtime.roster import BUILT_IN
 from runtime.settings import FIELDS, Settings
 

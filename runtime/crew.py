@@ -22,18 +22,18 @@ from contracts.errors import Refused, SwarmError, Unreachable
 from contracts.event import Event
 from contracts.operator import RedriveRequested
 from runtime.agent import Agent
-from runtime.children import Children
 from runtime.client import error_of
-from runtime.copies import Copies
-from runtime.desk import DESK, Desk
+from runtime.desk.desk import DESK, Desk
 from runtime.ground import Ground
 from runtime.home import Home
-from runtime.keychain import Find, Keychain
 from runtime.presence import BEAT, Presence
+from runtime.processes.children import Children
+from runtime.records.copies import Copies
+from runtime.records.keychain import Find, Keychain
+from runtime.records.tail import Tail
 from runtime.scribe import Occasion, Scribe
 from runtime.settings import Settings
 from runtime.supervisor import Supervisor, is_cancelled
-from runtime.tail import Tail
 
 log = structlog.get_logger()
 

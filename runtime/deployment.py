@@ -9,9 +9,9 @@ from bus.keys import KeyStore, Signer
 from bus.port import Log
 from contracts.errors import Refused
 from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
+from runtime.records.tail import Tail
 from runtime.roster import BUILT_IN
 from runtime.scribe import Scribe
-from runtime.tail import Tail
 
 SIGNING = (*BUILT_IN, DESK)
 """The roles that sign; the desk signs the operator's lane."""

@@ -13,14 +13,14 @@ from bus.port import Wire
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.session import Session
-from runtime.history import D, History
+from runtime.records.history import D, History
 
 if TYPE_CHECKING:
-    from runtime.children import Children
     from runtime.home import Home
     from runtime.presence import Presence
+    from runtime.processes.children import Children
+    from runtime.records.tail import Tail
     from runtime.settings import Settings
-    from runtime.tail import Tail
 
 Speak = Callable[..., Awaitable[tuple[Fact, ...]]]
 

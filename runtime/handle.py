@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import Unreachable
 from contracts.session import ENDED
-from runtime import checkpoints, curves, settings, view
-from runtime.archive import Archive, newest_training
+from runtime import checkpoints, settings
 from runtime.home import Home
-from runtime.in_thread import in_thread
+from runtime.processes.in_thread import in_thread
+from runtime.records.archive import Archive, newest_training
+from runtime.shown import curves, view
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from runtime.history import History
+    from runtime.records.history import History
     from runtime.trained import Trained
 
 Where = str | Path | None

@@ -19,11 +19,11 @@ from bus.memory import MemoryBus
 from contracts.errors import Refused
 from contracts.keyring import ROOT, keyring_session
 from runtime import deployment, roster
-from runtime.archive import Archive
-from runtime.children import Children
 from runtime.crew import Crew, wake_subjects
 from runtime.home import Home
-from runtime.inline import InlineChildren
+from runtime.processes.children import Children
+from runtime.processes.inline import InlineChildren
+from runtime.records.archive import Archive
 from runtime.reporter import Reporter
 from runtime.settings import Settings
 

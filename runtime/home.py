@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from contracts.errors import NO_ROOM, Full, InvalidInput, NewerThanCode, NotFound, Refused, SwarmError
-from runtime import process
+from runtime.processes import process
 
 LAYOUT = 1
 """The version of the folders; a home written by newer code is refused."""

@@ -22,11 +22,13 @@ from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Failed, NotVerified, Refused
 from contracts.keyring import ROOT, keyring_session
-from runtime import cycles, deployment, leftovers, process, regress, roster
+from runtime import cycles, deployment, roster
 from runtime.broker import Broker, broker, end_orphan_of
 from runtime.crew import Crew, wake_subjects
-from runtime.guests import Guests
+from runtime.desk.guests import Guests
 from runtime.home import Home, HostRecord
+from runtime.processes import process
+from runtime.records import leftovers, regress
 from runtime.reporter import Reporter
 from runtime.settings import Settings
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidRequest, Problem
-from runtime import references
 from runtime.allowed import Named
-from runtime.profiles import torch_profile
+from runtime.processes.profiles import torch_profile
+from runtime.records import references
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from runtime.children import Children
-    from runtime.job import Job
+    from runtime.processes.children import Children
+    from runtime.processes.job import Job
 
 WHERE = "model.init"
 INSTEAD = "Save the tensors alone: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."

@@ -23,10 +23,10 @@ from contracts.keyring import keyring_of
 from runtime import logs
 from runtime.agent import Agent
 from runtime.crew import Crew
-from runtime.ending import asked_to_end
-from runtime.guests import credentials
+from runtime.desk.guests import credentials
 from runtime.home import Home
-from runtime.keychain import Find
+from runtime.processes.ending import asked_to_end
+from runtime.records.keychain import Find
 from runtime.roster import BUILT_IN
 from runtime.settings import Settings
 

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runtime import initial, process
+from runtime import initial
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
-from runtime.job import Job
+from runtime.processes import process
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 TRIES = 5

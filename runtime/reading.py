@@ -13,7 +13,7 @@ from torch import Tensor
 from contracts.errors import NotFound
 from runtime import rows, trained
 from runtime.engine import checkpoint
-from runtime.job import Job
+from runtime.processes.job import Job
 
 
 def inspect(job: Job) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import structlog
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
 from contracts.ledger import SessionSealed
-from runtime.children import Children
 from runtime.home import Home
-from runtime.profiles import torch_profile
-from runtime.tail import Tail
+from runtime.processes.children import Children
+from runtime.processes.profiles import torch_profile
+from runtime.records.tail import Tail
 
 log = structlog.get_logger()
 

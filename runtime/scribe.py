@@ -22,8 +22,8 @@ from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Ref
 from contracts.event import Event
 from contracts.trainer import TrainingClaimed
 from runtime.failpoints import failpoint
-from runtime.history import History
-from runtime.tail import Tail
+from runtime.records.history import History
+from runtime.records.tail import Tail
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ from contracts.ledger import SessionSealed
 from runtime.agent import Agent, Handler
 from runtime.failpoints import failpoint
 from runtime.ground import Case, Ground
-from runtime.history import History
+from runtime.records.history import History
 from runtime.scribe import Occasion, Saying, Scribe
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ import orjson
 
 from contracts.errors import Failed, SwarmError, TimedOut
 from runtime.handle import Session, Where
-from runtime.in_thread import in_thread
+from runtime.processes.in_thread import in_thread
 
 
 def train(
@@ -70,8 +70,8 @@ class _Asked:
 
     async def followed(self, session: str, within: float | None, *, shown: bool) -> None:
         from runtime.cli.reach import swarm
-        from runtime.progress import Plain
-        from runtime.progress import progress as shows
+        from runtime.shown.progress import Plain
+        from runtime.shown.progress import progress as shows
 
         async with swarm(self._call) as found:
             if not shown:

@@ -29,9 +29,9 @@ from runtime.workload_source import digest_of, read_source, workload_classes
 
 if TYPE_CHECKING:
     from bus.blobs import DirectoryBlobs
-    from runtime.children import Children
     from runtime.engine.workload import Workload
-    from runtime.job import Job
+    from runtime.processes.children import Children
+    from runtime.processes.job import Job
 
 GROUP = "stigmergy.workloads"
 """The entry points by which an installed package brings workloads."""
@@ -109,7 +109,7 @@ class Workloads:
     async def add(self, path: str, children: Children, *, name: str = "") -> Registered:
         """Register `FILE` or `FILE:CLASS` under a name (the file's own by default), once a child could import it."""
         # Jobs import this module too, and have no use for what runs them.
-        from runtime.profiles import torch_profile
+        from runtime.processes.profiles import torch_profile
 
         found = inspected(path, name=name)
         args = found.as_json()

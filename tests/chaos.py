@@ -33,10 +33,10 @@ from contracts.errors import SwarmError, Unreachable
 from contracts.ids import sha256
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
 from runtime import audit
-from runtime.archive import Archive
 from runtime.client import Swarm
 from runtime.failpoints import NAMES
 from runtime.home import Home
+from runtime.records.archive import Archive
 from runtime.settings import load
 from tests.harness import small_request
 
@@ -86,7 +86,7 @@ class Process(NamedTuple):
             return "host"
         if self.words and self.words[0].endswith("nats-server"):
             return "server"
-        return "zygote" if "runtime.zygote" in self.words else "other"
+        return "zygote" if "runtime.processes.zygote" in self.words else "other"
 
 
 class Ended(NamedTuple):

@@ -25,13 +25,13 @@ from bus.port import Stored
 from bus.records import Reading, frame, title
 from contracts.ids import sha256
 from runtime import audit
-from runtime.archive import Archive
 from runtime.audit import Verdict
 from runtime.bundle import contents, verify_bundle
 from runtime.bundle.container import Container, Member, write
 from runtime.bundle.make import make
 from runtime.bundle.members import checkpoint_of
-from runtime.history import History
+from runtime.records.archive import Archive
+from runtime.records.history import History
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 

@@ -13,10 +13,10 @@ from contracts.fork import Fork
 from contracts.operator import SessionRequested
 from runtime import allowed
 from runtime.agent import Agent, on
-from runtime.archive import known
-from runtime.frames import Frame
 from runtime.ground import Case
-from runtime.profiles import torch_profile
+from runtime.processes.frames import Frame
+from runtime.processes.profiles import torch_profile
+from runtime.records.archive import known
 from runtime.workloads import Workloads
 
 

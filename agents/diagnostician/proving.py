@@ -19,9 +19,9 @@ from contracts.operator import CancelRequested
 from contracts.session import Session
 from contracts.trainer import InterventionApplied
 from runtime.agent import Say
-from runtime.archive import known
 from runtime.ground import Case
-from runtime.history import History
+from runtime.records.archive import known
+from runtime.records.history import History
 
 Sayings = ProofForked | InterventionProven | ProofFailed
 

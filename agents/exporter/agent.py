@@ -12,7 +12,7 @@ from contracts.operator import ExportRequested, SessionRequested
 from contracts.trainer import AuditPlanned, TrainingCompleted
 from runtime.agent import Agent, Say, on
 from runtime.ground import Case
-from runtime.profiles import torch_profile
+from runtime.processes.profiles import torch_profile
 from runtime.workloads import Workloads
 
 Answer = ModelExported | ModelBenchmarked | ExportRefused

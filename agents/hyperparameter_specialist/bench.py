@@ -23,10 +23,10 @@ from contracts.ids import session_for
 from contracts.operator import CancelRequested
 from contracts.session import Session
 from runtime.agent import Say
-from runtime.archive import known
-from runtime.children import Profile
 from runtime.ground import Case
-from runtime.history import History
+from runtime.processes.children import Profile
+from runtime.records.archive import known
+from runtime.records.history import History
 
 Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchCancelled | SearchFailed
 

@@ -18,7 +18,7 @@ from contracts.request import read_request
 from contracts.request.search import RangeTest
 from contracts.session import Session
 from runtime import allowed, initial
-from runtime.profiles import torch_profile
+from runtime.processes.profiles import torch_profile
 from runtime.workloads import Workloads
 
 JOB = "agents.hyperparameter_specialist.jobs.range_test:main"

@@ -11,8 +11,8 @@ from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, TrialStarted
 from contracts.request import read_request
 from contracts.request.search import Search
-from runtime.children import Profile
-from runtime.history import History
+from runtime.processes.children import Profile
+from runtime.records.history import History
 
 PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
 WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))

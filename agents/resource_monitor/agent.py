@@ -19,7 +19,7 @@ from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
 from runtime.agent import Agent, every, on
 from runtime.ground import Case
-from runtime.history import History
+from runtime.records.history import History
 
 IDLE_BEATS = 5
 """With no training session open, only every fifth beat reads the machine."""

@@ -10,9 +10,9 @@ from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced
 from contracts.operator import SessionRequested
-from runtime import process
 from runtime.agent import Agent, Say, on, together
 from runtime.ground import Case
+from runtime.processes import process
 
 
 class Trainer(Agent):

@@ -29,10 +29,10 @@ from contracts.trainer import (
     WindowRecorded,
     WindowsReproduced,
 )
-from runtime.child import Child
 from runtime.failpoints import failpoint
-from runtime.frames import Frame
-from runtime.profiles import torch_profile
+from runtime.processes.child import Child
+from runtime.processes.frames import Frame
+from runtime.processes.profiles import torch_profile
 
 if TYPE_CHECKING:
     from agents.trainer.course import Course

@@ -14,7 +14,7 @@ from contracts.errors import ChildDied, SwarmError
 from contracts.session import Session
 from contracts.trainer import BirthAudited, TrainingFailed
 from runtime.ground import Case
-from runtime.profiles import torch_profile
+from runtime.processes.profiles import torch_profile
 
 JOB = "agents.trainer.jobs.birth:main"
 TRIES = 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from runtime.child import Child
-from runtime.frames import Frame
 from runtime.ground import Case
+from runtime.processes.child import Child
+from runtime.processes.frames import Frame
 
 
 class _Grown:

@@ -10,7 +10,7 @@ from contracts.errors import SwarmError
 from contracts.session import Session
 from runtime import allowed, initial
 from runtime.ground import Ground
-from runtime.profiles import torch_profile
+from runtime.processes.profiles import torch_profile
 
 
 class Machine:

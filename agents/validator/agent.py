@@ -10,7 +10,7 @@ from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.agent import Agent, on
 from runtime.ground import Case
-from runtime.profiles import torch_profile
+from runtime.processes.profiles import torch_profile
 from runtime.workloads import Workloads
 
 

@@ -16,7 +16,7 @@ from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import Session, advance
 from contracts.trainer import ControlEvaluated, WindowRecorded
-from runtime.archive import Kept
+from runtime.records.archive import Kept
 
 Noted = LedgerCheckpointed | SessionSealed
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from bus import notes
 from contracts.errors import Failed, InvalidInput, NotFound, NotVerified
 from runtime.audit.requested import newest_root
-from runtime.history import History
+from runtime.records.history import History
 
 GIT = "git:"
 FILE = "stigmergy-anchors"

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime import process
 from runtime.audit import comparable
 from runtime.audit.docket import Asked
 from runtime.audit.jobs import IDENTITY, SPAN, Jobs
 from runtime.audit.material import Material
 from runtime.audit.notebook import Notebook, key_of
 from runtime.audit.spans import Span
-from runtime.children import Children
+from runtime.processes import process
+from runtime.processes.children import Children
 
 Tell = Callable[[str], None]
 

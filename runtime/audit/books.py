@@ -12,10 +12,10 @@ from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.keyring import Key
 from contracts.ledger import SessionSealed
-from runtime.archive import Kept
 from runtime.audit.account import Account, Noted, tree
 from runtime.audit.verdict import Divergence
 from runtime.bundle import members
+from runtime.records.archive import Kept
 
 
 class Books:

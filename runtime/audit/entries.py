@@ -17,13 +17,13 @@ from contracts.errors import NotVerified
 from contracts.event import SPOKEN, Unknown
 from contracts.keyring import GUEST, fingerprint
 from contracts.operator import SessionRequested
-from runtime.archive import Archive, Kept
 from runtime.audit import parentage, swift
 from runtime.audit.account import Account
 from runtime.audit.books import Books
 from runtime.audit.holdings import Holdings, Inventory, Store
 from runtime.audit.verdict import UNANCHORED, Divergence, Verdict
 from runtime.bundle.opened import Bundle
+from runtime.records.archive import Archive, Kept
 
 
 def log(

@@ -14,9 +14,9 @@ from runtime.audit.jobs import Jobs
 from runtime.audit.judged import Exports
 from runtime.audit.material import Material
 from runtime.audit.verdict import Divergence
-from runtime.children import Children
-from runtime.history import History
-from runtime.profiles import torch_profile
+from runtime.processes.children import Children
+from runtime.processes.profiles import torch_profile
+from runtime.records.history import History
 
 EXPORT = "agents.exporter.jobs.export:main"
 

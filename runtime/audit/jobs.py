@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.children import Children, Profile
-from runtime.profiles import torch_profile
+from runtime.processes.children import Children, Profile
+from runtime.processes.profiles import torch_profile
 
 IDENTITY = "runtime.audit.reexecute:identity"
 SPAN = "runtime.audit.reexecute:main"

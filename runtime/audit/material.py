@@ -16,10 +16,10 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import SwarmError
 from contracts.session import Session
 from contracts.trainer import TrainingClaimed
-from runtime.archive import Kept
 from runtime.audit import comparable
 from runtime.audit.spans import Span
 from runtime.forks.heritage import Heritage, plan_of
+from runtime.records.archive import Kept
 
 _SEALED = ("threads", "device", "precision", "profile")
 _CLAIM = subjects.fact("00-session", "trainer", TrainingClaimed.wire).rpartition("00-session")[2]

@@ -14,7 +14,6 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from runtime import audit
-from runtime.archive import Archive, Kept, Once
 from runtime.audit import comparable, exports, parentage
 from runtime.audit.docket import Asked, Docket, laid_out
 from runtime.audit.judged import FAILS, judged, uncomputed
@@ -23,9 +22,10 @@ from runtime.audit.reexecute import here
 from runtime.audit.running import steadily
 from runtime.audit.verdict import Divergence, Verdict
 from runtime.engine import seal
-from runtime.history import History
 from runtime.home import Home
-from runtime.job import Job
+from runtime.processes.job import Job
+from runtime.records.archive import Archive, Kept, Once
+from runtime.records.history import History
 
 Data = dict[str, Any]
 

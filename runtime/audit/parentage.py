@@ -17,16 +17,16 @@ from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, Swarm
 from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import CheckpointWritten
-from runtime.archive import Archive, Kept
 from runtime.audit.account import tree
 from runtime.audit.verdict import Divergence
-from runtime.flat import flat
 from runtime.forks.genesis import Asked, forked
 from runtime.forks.heritage import Heritage
+from runtime.records.archive import Archive, Kept
+from runtime.shown.flat import flat
 
 if TYPE_CHECKING:
     from runtime.audit.material import Material
-    from runtime.children import Children
+    from runtime.processes.children import Children
 
 SIGNED = {"root", "size", "sealed"}
 """What the ledger had signed by then is compared with its tree, not with what it has signed since."""

@@ -13,7 +13,7 @@ from runtime.audit.docket import Asked
 from runtime.audit.judged import sentence
 from runtime.audit.material import Material
 from runtime.audit.spans import course, nearest
-from runtime.children import Children
+from runtime.processes.children import Children
 
 REBUILD = "runtime.audit.stepwise:rebuild"
 

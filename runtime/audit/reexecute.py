@@ -22,7 +22,7 @@ from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
-from runtime.job import Job
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 Divergence = dict[str, Any]

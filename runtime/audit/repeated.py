@@ -18,7 +18,7 @@ from runtime.audit.judged import FAILS, Exports, Repeated, Result, incomparable,
 from runtime.audit.material import Material
 from runtime.audit.spans import Span
 from runtime.audit.verdict import Verdict
-from runtime.children import Children
+from runtime.processes.children import Children
 
 
 async def repeat(

@@ -10,7 +10,7 @@ from contracts.errors import InvalidInput, NotFound
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.trainer import Mode
 from runtime.audit.material import machine_of
-from runtime.history import History
+from runtime.records.history import History
 
 MODES: tuple[str, ...] = get_args(Mode)
 LARGEST = 2**53

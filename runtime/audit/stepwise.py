@@ -22,7 +22,7 @@ from runtime.audit.reexecute import Repetition, begun
 from runtime.engine import checkpoint, digest, seal
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
-from runtime.job import Job
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 UNWRITTEN = "empty"

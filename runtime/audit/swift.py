@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 from bus import bulk, subjects
 from contracts.errors import NotVerified
-from runtime.archive import Archive
 from runtime.audit.account import CURVES, Account
-from runtime.process import cores
+from runtime.processes.process import cores
+from runtime.records.archive import Archive
 
 _WORTH = 4 * bulk.RUN
 """Records of which a second process takes its share in less time than it needs to begin."""

@@ -14,9 +14,9 @@ from bus.records import frame, title
 from contracts.errors import NotFound, NotVerified, Refused
 from contracts.ledger import SessionSealed
 from contracts.session import Session
-from runtime.archive import Archive, Kept
 from runtime.bundle import container, contents, furniture
 from runtime.engine.dataset import MANIFEST
+from runtime.records.archive import Archive, Kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _hears(kind: type[Agent]) -> list[str]:
 
 def _admitted_here(call: Call, name: str) -> bool:
     """Whether the swarm of this home runs and knows the guest: then it is told anew what the guest hears."""
-    from runtime.guests import credentials
+    from runtime.desk.guests import credentials
 
     elsewhere = call.settings.url or call.settings.creds
     return not elsewhere and up(call) and credentials(call.home, name).exists()

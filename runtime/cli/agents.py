@@ -50,7 +50,7 @@ def _described(kind: type[Agent], running: dict[str, Any] | None, *, elsewhere: 
 
 def _guests(call: Call) -> tuple[Key, ...]:
     from contracts.ids import PARTITION
-    from runtime.archive import Archive
+    from runtime.records.archive import Archive
 
     ring = Archive(call.home).ring(PARTITION)
     return ring.admission.keyring().guests() if ring else ()

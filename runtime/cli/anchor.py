@@ -19,8 +19,8 @@ def anchor(call: Call, *, session: str, where: str) -> None:
     Later: swarm audit S --anchor FILE
     """
     from bus import notes
-    from runtime.archive import Archive
     from runtime.audit.anchors import keep, newest_note
+    from runtime.records.archive import Archive
 
     archive = Archive(call.home)
     history = archive.read(chosen(call, session, archive)).history

@@ -16,8 +16,8 @@ from runtime.cli.submit import judged
 from runtime.cli.wording import pairs
 
 if TYPE_CHECKING:
-    from runtime.child import Child
-    from runtime.children import Children, Profile
+    from runtime.processes.child import Child
+    from runtime.processes.children import Children, Profile
 
 PREPARE = "agents.data_manager.jobs.prepare:main"
 RESOLVE = "agents.trainer.jobs.plan:main"
@@ -46,8 +46,8 @@ def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[
 async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     from bus.blobs import DirectoryBlobs
     from runtime import allowed, initial
-    from runtime.children import Children
-    from runtime.profiles import torch_profile
+    from runtime.processes.children import Children
+    from runtime.processes.profiles import torch_profile
     from runtime.workloads import Workloads
 
     named = [one.as_json() for one in Workloads(call.home.root).needed(asked)]
@@ -123,7 +123,7 @@ def _seconds(
 
 
 def _page(found: Mapping[str, Any]) -> str:
-    from runtime.sentences import size
+    from runtime.shown.sentences import size
 
     splits = ", ".join(f"{rows} {name}" for name, rows in found["rows"].items())
     head = f"{click.style('ok', fg='green', bold=True)}  {found['name']}: the request can be trained as it is."

@@ -21,7 +21,7 @@ HEAD = ("step", "state", "kept as", "why", "size", "blob", "")
 def checkpoints(call: Call, *, session: str, everything: bool) -> None:
     """List the checkpoints of session S: step, state, roles, reason, size. A missing file is told, and exits with 3."""
     from runtime import checkpoints as known
-    from runtime.archive import Archive
+    from runtime.records.archive import Archive
 
     archive = Archive(call.home)
     state = archive.read(chosen(call, session, archive)).history.state
@@ -34,7 +34,7 @@ def checkpoints(call: Call, *, session: str, everything: bool) -> None:
 
 
 def _page(lines: list[dict[str, Any]], totals: Mapping[str, Any]) -> str:
-    from runtime.sentences import size
+    from runtime.shown.sentences import size
 
     if not lines:
         return "There is no checkpoint yet."
@@ -43,7 +43,7 @@ def _page(lines: list[dict[str, Any]], totals: Mapping[str, Any]) -> str:
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    from runtime.sentences import size
+    from runtime.shown.sentences import size
 
     segment = f" (segment {one['segment']})" if one["segment"] > 1 else ""
     remarks = [] if one["on_path"] else ["off the path"]

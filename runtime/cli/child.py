@@ -9,8 +9,8 @@ from typing import Any
 
 async def ask(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
     """The answer of a job in a sealed child with torch; its prints go to `log`."""
-    from runtime.children import Children
-    from runtime.profiles import torch_profile
+    from runtime.processes.children import Children
+    from runtime.processes.profiles import torch_profile
 
     children = Children()
     try:

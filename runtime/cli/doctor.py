@@ -32,7 +32,7 @@ def doctor(call: Call, *, repair: bool) -> int:
 
 
 def _repaired(call: Call) -> list[str]:
-    from runtime.repair import repair
+    from runtime.records.repair import repair
 
     moved = [str(path) for path in repair(call.home)]
     for path in moved:

@@ -26,7 +26,7 @@ def events(
 async def _print(
     call: Call, name: str, *, follow: bool, after: int, only: tuple[str | None, str | None], plain: bool
 ) -> None:
-    from runtime import sentences
+    from runtime.shown import sentences
 
     lane, event = only
     async with reader(call) as found:

@@ -19,7 +19,7 @@ from runtime.cli.call import Call
 if TYPE_CHECKING:
     from runtime.client import Swarm
     from runtime.crew import Crew
-    from runtime.inline import InlineChildren
+    from runtime.processes.inline import InlineChildren
 
 HANDED = "SWARM_HERE"
 """Set in a process that was started again: the session that it goes on with, or `-`."""
@@ -75,7 +75,7 @@ class _Carrying:
     async def whole(self) -> dict[str, Any] | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
         from runtime import here
-        from runtime.inline import InlineChildren
+        from runtime.processes.inline import InlineChildren
 
         place, settings = self._place, self._place.call.settings
         if self._asked and (name := self._asked.get("request_id")):
@@ -92,7 +92,7 @@ class _Carrying:
 
     async def _watched(self, crew: Crew, children: InlineChildren) -> dict[str, Any] | int:
         from runtime.client import Swarm
-        from runtime.ending import asked_to_end
+        from runtime.processes.ending import asked_to_end
 
         place, swarm = self._place, Swarm(crew.bus)
         if self._asked is not None:
@@ -110,7 +110,7 @@ class _Carrying:
         return self._interrupted(children, ended=ending.is_set())
 
     async def _followed(self, swarm: Swarm) -> dict[str, Any]:
-        from runtime.progress import progress
+        from runtime.shown.progress import progress
 
         # Plain lines: a board that is redrawn would paint over the prompt of a debugger.
         with progress(sys.stderr, live=False) as shown:

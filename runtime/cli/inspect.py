@@ -57,8 +57,8 @@ def _found(call: Call, name: str) -> dict[str, Any]:
 def _of_session(call: Call, session: str, which: str) -> dict[str, Any]:
     from bus.blobs import DirectoryBlobs
     from runtime import checkpoints as known
-    from runtime.archive import Archive
     from runtime.cli.reach import chosen
+    from runtime.records.archive import Archive
 
     archive = Archive(call.home)
     state = archive.read(chosen(call, session, archive)).history.state
@@ -68,7 +68,7 @@ def _of_session(call: Call, session: str, which: str) -> dict[str, Any]:
 
 
 def _page(seen: Mapping[str, Any]) -> str:
-    from runtime.sentences import size
+    from runtime.shown.sentences import size
 
     by_log = "as the log has them" if seen["session"] else "as the file has them"
     rows = [

@@ -30,13 +30,13 @@ def resume(call: Call, *, session: str, here: bool) -> int:
 def _here(call: Call, name: str) -> int:
     from bus import subjects
     from contracts.errors import Refused
-    from runtime.archive import Archive
     from runtime.cli import wording
     from runtime.cli.here import Here
     from runtime.cli.reach import chosen
     from runtime.cli.wait import outcome
     from runtime.here import PARTITION
-    from runtime.view import ended
+    from runtime.records.archive import Archive
+    from runtime.shown.view import ended
 
     archive = Archive(call.home)
     session = chosen(call, name, archive)

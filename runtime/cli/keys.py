@@ -31,7 +31,7 @@ def _list(call: Call) -> None:
 
 
 def _from_files(call: Call) -> list[dict[str, Any]]:
-    from runtime.view import key_lines
+    from runtime.shown.view import key_lines
 
     return key_lines(_ring(call).history.facts)
 
@@ -39,7 +39,7 @@ def _from_files(call: Call) -> list[dict[str, Any]]:
 def _ring(call: Call) -> Any:
     from contracts.errors import NotFound
     from contracts.ids import PARTITION
-    from runtime.archive import Archive
+    from runtime.records.archive import Archive
 
     ring = Archive(call.home).ring(PARTITION)
     if ring is None:
@@ -65,7 +65,7 @@ def rotate(call: Call, *, role: str) -> None:
 def _prepared(call: Call, role: str) -> dict[str, Any]:
     from bus.keys import KeyStore
     from contracts.ids import PARTITION
-    from runtime.locksmith import in_force
+    from runtime.desk.locksmith import in_force
 
     old = in_force(_ring(call).admission.keyring(PARTITION), role)
     return {"role": old.role, "old": old.id, "key": KeyStore(call.home.keys).prepare(old.role).key_id}

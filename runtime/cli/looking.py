@@ -55,9 +55,9 @@ def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[
 def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> tuple[Look, Mapping[str, Any]]:
     from bus.blobs import DirectoryBlobs
     from runtime import audit as audits
-    from runtime.archive import Archive, Once
     from runtime.audit.material import Material, likely_machine
     from runtime.audit.running import steadily
+    from runtime.records.archive import Archive, Once
 
     home = call.home
     session = chosen(call, name, Archive(home))

@@ -30,7 +30,7 @@ def predict(call: Call, *, session: str, data: str, checkpoint: str) -> None:
     Rows are lists of numbers, or objects (or CSV columns) with the names of training; other columns are ignored.
     """
     from runtime import checkpoints as known
-    from runtime.archive import Archive
+    from runtime.records.archive import Archive
 
     archive = Archive(call.home)
     state = archive.read(chosen(call, session, archive)).history.state

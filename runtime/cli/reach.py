@@ -11,9 +11,9 @@ from contracts.errors import Unreachable
 from runtime.cli.call import Call
 
 if TYPE_CHECKING:
-    from runtime.archive import Archive, Kept
     from runtime.audit.material import Material
     from runtime.client import Swarm
+    from runtime.records.archive import Archive, Kept
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -68,7 +68,7 @@ async def reader(call: Call) -> AsyncIterator[Swarm | Files]:
         async with swarm(call) as found:
             yield found
     else:
-        from runtime.archive import Archive
+        from runtime.records.archive import Archive
 
         yield Files(call, Archive(call.home))
 
@@ -87,7 +87,7 @@ async def find(found: Swarm | Files, name: str) -> str:
 
 def chosen(call: Call, name: str, archive: Archive) -> str:
     """The session in the home's files that the name means; `last` is the newest training session."""
-    from runtime.archive import newest_training
+    from runtime.records.archive import newest_training
 
     if name != "last":
         return call.home.find(name, archive.ids())
@@ -113,7 +113,7 @@ def opened(call: Call, name: str) -> Iterator[Material]:
 
 def kept(call: Call, name: str) -> Kept:
     """The session that a name means, in the home's files; the path of an existing file is a bundle."""
-    from runtime.archive import Archive
+    from runtime.records.archive import Archive
 
     path = Path(name)
     if path.is_file():

@@ -53,7 +53,7 @@ async def repeated(call: Call, look: Look, likely: Mapping[str, Any], mode: str,
     from runtime.audit.jobs import profile_of
     from runtime.audit.judged import FAILS, uncomputed
     from runtime.audit.repeated import repeat
-    from runtime.children import Children
+    from runtime.processes.children import Children
 
     seed = given.pop("seed")
     workers = given.pop("workers") or 0
@@ -81,7 +81,7 @@ def rebuilt(call: Call, session: str, step: int, out: str, *, trust: bool) -> di
 
 async def _rebuilt(material: Material, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
     from runtime.audit.rebuilt import rebuilt as weights
-    from runtime.children import Children
+    from runtime.processes.children import Children
 
     children = Children()
     try:

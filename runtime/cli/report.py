@@ -16,7 +16,7 @@ from runtime.cli.reach import chosen
 @session_argument
 def report(call: Call, *, session: str) -> None:
     """Write request.yaml, metrics.json, report.md and plots of session S into its folder, and show the report."""
-    from runtime.archive import Archive
+    from runtime.records.archive import Archive
 
     archive = Archive(call.home)
     wanted = chosen(call, session, archive)
@@ -35,7 +35,7 @@ def report(call: Call, *, session: str) -> None:
 
 
 async def _made(call: Call, session: str, root: str) -> dict[str, Any]:
-    from runtime.children import Children
+    from runtime.processes.children import Children
     from runtime.reporter import write
 
     children = Children()

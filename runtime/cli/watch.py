@@ -38,7 +38,7 @@ async def followed(call: Call, found: Swarm | Files, session: str, within: float
     import asyncio
 
     from contracts.errors import TimedOut
-    from runtime.progress import progress
+    from runtime.shown.progress import progress
 
     try:
         async with asyncio.timeout(within):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.sentences import forked
+from runtime.shown.sentences import forked
 
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "training": "cyan", "paused": "yellow"}
 

@@ -43,7 +43,7 @@ def added(call: Call, file: str, name: str = "") -> dict[str, Any]:
 
 
 async def _add(registry: Any, file: str, name: str) -> Registered:
-    from runtime.children import Children
+    from runtime.processes.children import Children
 
     children = Children()
     try:

@@ -10,7 +10,7 @@ from contracts.errors import InvalidInput
 from contracts.session import Session
 from runtime.forks.genesis import Asked
 from runtime.forks.rows import Runs, meant
-from runtime.names import Names
+from runtime.shown.names import Names
 
 STEP = "Give the grid step at which it begins."
 

@@ -18,7 +18,7 @@ from runtime.forks import changes
 from runtime.forks.heritage import Heritage, Lists
 from runtime.forks.line import Line, Standing
 from runtime.forks.rows import Runs, joined
-from runtime.history import History
+from runtime.records.history import History
 
 TRAINED = ("training", "trial")
 

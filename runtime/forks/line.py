@@ -10,7 +10,7 @@ from typing import Self
 from contracts.errors import InvalidInput, Refused
 from contracts.session import Segment
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
-from runtime.history import History
+from runtime.records.history import History
 
 NEAREST = 2
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound, NotVerified
 from contracts.fork import Fork
-from runtime.archive import Archive
 from runtime.audit.material import Material
 from runtime.audit.rebuilt import computed
-from runtime.children import Children
 from runtime.home import Home
+from runtime.processes.children import Children
+from runtime.records.archive import Archive
 
 RESTAGE = "runtime.audit.stepwise:restage"
 

@@ -1,4 +1,4 @@
-"""The front desk's answers to wishes for forks and proofs. The rest of the desk is in `runtime.desk`."""
+"""The front desk's answers to wishes for forks and proofs. The rest of the desk is in `runtime.desk.desk`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.session import Session
 from contracts.trainer import InterventionApplied
 
 if TYPE_CHECKING:
-    from runtime.desk import Desk
+    from runtime.desk.desk import Desk
 
 Body = dict[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from contracts.errors import InvalidInput, NotFound, Refused
 from runtime.engine.sampling import SPLIT
-from runtime.names import Names, Place
+from runtime.shown.names import Names, Place
 
 Runs = tuple[tuple[int, int], ...]
 _RANGE = re.compile(r"(?:(train):)?(\d+)-(\d+)")

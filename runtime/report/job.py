@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 import yaml
 
-from runtime import curves, view
-from runtime.archive import Archive
-from runtime.history import History
 from runtime.home import Home
-from runtime.job import Job
+from runtime.processes.job import Job
+from runtime.records.archive import Archive
+from runtime.records.history import History
 from runtime.report import text
+from runtime.shown import curves, view
 
 NICE = 15
 

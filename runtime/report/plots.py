@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runtime.curves import series
 from runtime.report.text import PLOTS
+from runtime.shown.curves import series
 
 Table = Sequence[Mapping[str, Any]]
 Draw = Callable[[Axes], None]

@@ -7,8 +7,9 @@ from typing import Any
 
 from contracts.envelope import Fact
 from contracts.session import Session
-from runtime import curves, retention, view
-from runtime.sentences import forked, number, sentence, short, size
+from runtime.records import retention
+from runtime.shown import curves, view
+from runtime.shown.sentences import forked, number, sentence, short, size
 
 PLOTS = {
     "loss": "Loss",

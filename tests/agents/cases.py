@@ -17,10 +17,10 @@ from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from runtime.agent import Agent
-from runtime.children import Children
 from runtime.ground import Case
-from runtime.history import History
 from runtime.home import Home
+from runtime.processes.children import Children
+from runtime.records.history import History
 
 
 class Place:

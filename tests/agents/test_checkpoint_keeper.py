@@ -24,10 +24,10 @@ from contracts.trainer import (
     WindowRecorded,
 )
 from contracts.validator import CheckpointValidated, ValidationFailed
-from runtime import references, retention
-from runtime.children import Children
 from runtime.engine import checkpoint
-from runtime.history import History
+from runtime.processes.children import Children
+from runtime.records import references, retention
+from runtime.records.history import History
 from tests.agents.cases import Place, fork_of, of, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -22,10 +22,10 @@ from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import ChildDied, InvalidRequest
 from contracts.request.data import Split
-from runtime.children import Children
 from runtime.engine import workload as engine
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
+from runtime.processes.children import Children
 from runtime.workloads import Workloads, inspected
 from tests.agents.cases import Place, fork_of
 from tests.agents.preparing import Bench, finding, table

@@ -36,7 +36,7 @@ from contracts.trainer import (
     evidence,
 )
 from runtime.ground import Case
-from runtime.history import History
+from runtime.records.history import History
 from tests.agents.completions import completion, served
 
 SESSION = ids.session_for("diagnosed")

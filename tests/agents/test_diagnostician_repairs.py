@@ -24,7 +24,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.engine.resolve import resolve
-from runtime.history import History
+from runtime.records.history import History
 
 SESSION = ids.session_for("repaired")
 DIGEST = "0" * 64

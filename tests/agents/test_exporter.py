@@ -33,14 +33,14 @@ from contracts.operator import ExportRequested, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted
 from runtime import roster
-from runtime.children import Children
 from runtime.engine import checkpoint, dataset, digest, state
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.ground import Case
-from runtime.history import History
 from runtime.home import Home
-from runtime.profiles import torch_profile
+from runtime.processes.children import Children
+from runtime.processes.profiles import torch_profile
+from runtime.records.history import History
 from tests import harness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -17,14 +17,14 @@ from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
 from contracts.ids import new_uuid, session_id
 from contracts.request import read_request
-from runtime.children import Children
 from runtime.engine import checkpoint, dataset, state
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.engine.workload import register
-from runtime.history import History
 from runtime.home import Home
-from runtime.profiles import torch_profile
+from runtime.processes.children import Children
+from runtime.processes.profiles import torch_profile
+from runtime.records.history import History
 from runtime.workloads import Workloads
 from runtime.workloads import load as load_workload
 

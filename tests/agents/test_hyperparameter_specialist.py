@@ -34,10 +34,10 @@ from contracts.request.search import Search, read_search
 from contracts.session import Session
 from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
 from runtime.agent import Agent, on
-from runtime.children import Children
 from runtime.crew import Crew, wake_subjects
 from runtime.ground import Case
-from runtime.view import problem
+from runtime.processes.children import Children
+from runtime.shown.view import problem
 from tests import harness
 
 DIGEST = "0" * 64

@@ -25,10 +25,10 @@ from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
 from runtime import audit
-from runtime.archive import Archive
 from runtime.crew import Crew
-from runtime.history import History
 from runtime.home import Home
+from runtime.records.archive import Archive
+from runtime.records.history import History
 from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "resource_monitor")

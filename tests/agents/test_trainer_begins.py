@@ -18,19 +18,20 @@ from bus.blobs import DirectoryBlobs, digest_of
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingFailed
-from runtime import audit, initial, references
-from runtime.archive import Archive
+from runtime import audit, initial
 from runtime.audit import repeated
 from runtime.audit.docket import Asked
 from runtime.audit.material import Material
 from runtime.audit.unpacked import unpacked
 from runtime.bundle import verify_bundle
 from runtime.bundle.make import make
-from runtime.children import Children
 from runtime.crew import Crew
 from runtime.engine.checkpoint import unpack
 from runtime.handle import load
 from runtime.home import Home
+from runtime.processes.children import Children
+from runtime.records import references
+from runtime.records.archive import Archive
 from tests.harness import crew, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "validator", "diagnostician", "exporter", "ledger")

@@ -15,9 +15,9 @@ from bus.port import Record
 from contracts.errors import Unreachable
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
-from runtime import process
 from runtime.crew import Crew
 from runtime.home import Home
+from runtime.processes import process
 from runtime.workloads import Workloads, inspected
 from tests.harness import crew, small_request, until_ended, until_said
 

@@ -19,11 +19,11 @@ from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
 from contracts.validator import CheckpointValidated, ValidationFailed
-from runtime.children import Children
 from runtime.engine import checkpoint
 from runtime.engine.dataset import Dataset
-from runtime.history import History
-from runtime.profiles import torch_profile
+from runtime.processes.children import Children
+from runtime.processes.profiles import torch_profile
+from runtime.records.history import History
 from runtime.workloads import Workloads, inspected
 from tests.agents.cases import Place, tell
 

@@ -14,7 +14,7 @@ from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.report import Evaluation
 from runtime.engine.resolve import resolve
-from runtime.job import Job
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 

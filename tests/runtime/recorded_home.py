@@ -34,8 +34,8 @@ from contracts.trainer import (
 )
 from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of
-from runtime.history import History
 from runtime.home import Home
+from runtime.records.history import History
 from runtime.roster import BUILT_IN
 
 TIME = "2026-01-02T03:04:05.000000Z"

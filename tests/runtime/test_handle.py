@@ -14,7 +14,7 @@ import pytest
 import stigmergy
 from contracts.errors import Failed, InvalidRequest, SwarmError, TimedOut, Unreachable
 from runtime.home import Home
-from runtime.in_thread import in_thread
+from runtime.processes.in_thread import in_thread
 from tests.runtime.recorded_home import RecordedHome
 
 REQUEST = {

@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 import stigmergy
 from contracts.errors import NotFound, NotVerified
 from contracts.request import read_request
-from runtime.archive import Archive
 from runtime.cli.main import swarm
 from runtime.engine.dataset import Dataset
 from runtime.home import Home
+from runtime.records.archive import Archive
 from runtime.reporter import Reporter
 from tests.harness import crew, small_request, until_ended
 

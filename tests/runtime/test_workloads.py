@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime import workloads
-from runtime.children import Children
 from runtime.engine import workload as engine
+from runtime.processes.children import Children
 from runtime.workloads import Workloads, inspected, load
 
 MINE = """

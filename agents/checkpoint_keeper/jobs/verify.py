@@ -8,9 +8,9 @@ from typing import Any
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
-from runtime import references
 from runtime.engine import checkpoint
-from runtime.job import Job
+from runtime.processes.job import Job
+from runtime.records import references
 
 
 def main(job: Job) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from contracts.errors import InvalidRequest, Problem
 from contracts.request.data import Data, File, Foreign, WorkloadData
 from runtime import workloads
 from runtime.engine.facts import Facts
-from runtime.job import Job
+from runtime.processes.job import Job
 
 _DATA: TypeAdapter[Data] = TypeAdapter(Data)
 

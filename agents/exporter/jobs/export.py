@@ -9,7 +9,7 @@ from agents.exporter.jobs.formats import named
 from agents.exporter.jobs.refusal import refusing
 from agents.exporter.jobs.trained import load
 from bus.blobs import digest_of
-from runtime.job import Job
+from runtime.processes.job import Job
 
 
 @refusing

@@ -18,7 +18,7 @@ from agents.exporter.jobs.formats import Answer, Format, named, plain_of
 from agents.exporter.jobs.refusal import Unexportable, refusing
 from agents.exporter.jobs.trained import TARGET, Columns, Trained, load, questions, some_rows
 from bus.blobs import DirectoryBlobs
-from runtime.job import Job
+from runtime.processes.job import Job
 
 _TIMED_BATCHES = (1, 32)
 _JUDGED_ROWS = 4096

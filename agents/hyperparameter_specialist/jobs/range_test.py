@@ -16,7 +16,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
-from runtime.job import Job
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 WINDOW = 20

@@ -11,7 +11,7 @@ from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
-from runtime.job import Job
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from contracts.request import Request
-from runtime import initial, process
+from runtime import initial
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.fingerprint import fingerprint, present
 from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.resolve import resolve
-from runtime.job import Job
+from runtime.processes import process
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 

@@ -13,7 +13,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
 from runtime.engine.report import Report
 from runtime.engine.state import Tensors
-from runtime.job import Job
+from runtime.processes.job import Job
 
 
 class _Staged(NamedTuple):

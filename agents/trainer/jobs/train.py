@@ -26,7 +26,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.failpoints import failpoint
-from runtime.job import Job
+from runtime.processes.job import Job
 from runtime.reported import Reason
 from runtime.workloads import enlist
 

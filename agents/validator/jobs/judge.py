@@ -17,7 +17,7 @@ from runtime.engine.fingerprint import fingerprint, present
 from runtime.engine.learner import Learner
 from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.plan import Resolved
-from runtime.job import Job
+from runtime.processes.job import Job
 from runtime.workloads import enlist
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runtime import process
+from runtime.processes import process
 
 REQUEST = """\
 data: {source: digits}

@@ -1,0 +1,51 @@
+"""Judges the body of a command by the schema that is published for it; what a request asks for is judged elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from contracts.errors import InvalidRequest, Problem
+from contracts.request.problems import did_you_mean, shown
+from runtime.desk.verbs import VERBS, Schema
+
+
+def refuse_misfits(verb: str, body: Mapping[str, Any]) -> None:
+    """`InvalidRequest` lists every member of a body that is not as published; what is null was not given."""
+    schemas: Mapping[str, Schema] = VERBS[verb].body["properties"] if verb in VERBS else {}
+    given = ((name, body[name], schema) for name, schema in schemas.items() if body.get(name) is not None)
+    problems = [Problem(name, *wrong) for name, value, schema in given if (wrong := _misfit(value, schema))]
+    if problems:
+        raise InvalidRequest(problems)
+
+
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "string": (str, "text"),
+    "integer": (int, "a whole number"),
+    "number": ((int, float), "a number"),
+    "array": (list, "a list"),
+    "object": (dict, "an object"),
+}
+
+
+def _misfit(value: Any, schema: Schema) -> tuple[str, str] | None:
+    """What is wrong with a member, and the cure; None when it fits, or one of several schemas that it may have."""
+    wrong = [_unlike(value, one) for one in schema.get("oneOf", [schema])]
+    return None if None in wrong else wrong[0]
+
+
+def _unlike(value: Any, schema: Schema) -> tuple[str, str] | None:
+    if "enum" in schema:
+        known = value in schema["enum"]
+        return None if known else (f"{shown(value)} is not known", did_you_mean(value, filter(None, schema["enum"])))
+    kinds, words = _KINDS[schema["type"]]
+    fits = isinstance(value, kinds) and not isinstance(value, bool)
+    if not fits:
+        return f"{shown(value)} is not {words}", f"Give {words}."
+    if "minimum" in schema and value < schema["minimum"]:
+        return f"{shown(value)} is out of bounds", f"Give {schema['minimum']} or more."
+    if "maxLength" in schema and len(value) > schema["maxLength"]:
+        return f"has {len(value)} characters", f"Give {schema['maxLength']} or fewer."
+    if "items" in schema:
+        return next((wrong for one in value if (wrong := _misfit(one, schema["items"]))), None)
+    return None

@@ -1,0 +1,287 @@
+"""One running job as the host sees it: its frames, its orders, its end; it does not say where the job runs."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from contracts import errors
+from contracts.errors import ChildDied, OutOfMemory, SwarmError, UserCodeFailed
+from runtime.processes import process
+from runtime.processes.frames import Decoder, Frame, encode
+
+_LESS_MEMORY = (
+    "Free memory, or ask for less: a smaller model or training.batch_size (training.accumulate makes up for it)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a job's process ended. Both numbers are None when nobody was left to see it."""
+
+    code: int | None
+    signal: int | None
+    max_rss_bytes: int
+
+
+@dataclass(slots=True)
+class Fate:
+    """What is known of one job: filled in by whoever forked it, awaited by its child."""
+
+    pid: int | None = None
+    refusal: str = ""
+    exit: Exit | None = None
+    begun: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Channel:
+    """The host's end of a job's socket; a slow reader makes the job wait, and no cancellation loses data."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.settimeout(0)
+        self._socket = end
+        self._outgoing = bytearray()
+        self._sending = anyio.Lock()
+
+    async def send(self, data: bytes) -> None:
+        """Raises OSError when the job has gone."""
+        self._outgoing += data
+        async with self._sending:
+            while self._outgoing:
+                try:
+                    del self._outgoing[: self._socket.send(self._outgoing)]
+                except BlockingIOError:
+                    await anyio.wait_writable(self._socket)
+
+    async def receive(self) -> bytes:
+        """What has arrived; nothing when the job has closed its end."""
+        while True:
+            try:
+                return self._socket.recv(262_144)
+            except BlockingIOError:
+                with suppress(anyio.ClosedResourceError):
+                    await anyio.wait_readable(self._socket)
+            except OSError:
+                return b""
+
+    @property
+    def unread(self) -> bool:
+        """Whether something has arrived that nobody took yet."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def cease(self, how: int) -> None:
+        """Let reads come to the end although somebody else may still hold the job's end."""
+        with suppress(OSError):
+            self._socket.shutdown(how)
+
+    def close(self) -> None:
+        """The job sees the end of the pipe, and so does whoever waits here."""
+        anyio.notify_closing(self._socket)
+        self._socket.close()
+
+
+class Child:
+    """A job that runs. Iterate over it for its frames; the end of the iteration is the end of the job.
+
+    The iteration raises `UserCodeFailed` (or the error of ours that the job raised) and `ChildDied`.
+    """
+
+    def __init__(
+        self, fate: Fate, channel: Channel, kill: Callable[[], None], purpose: str, session: str, log: Path | None
+    ) -> None:
+        self._fate = fate
+        self._channel = channel
+        self._kill = kill
+        self._decoder = Decoder()
+        self._arrived: deque[Frame] = deque()
+        self._killed = ""
+        self.told = 0
+        self.resting = False
+        """Set while the job waits for an order by right; whoever gives orders knows."""
+        self.purpose = purpose
+        self.session = session
+        self.log = log
+        self.result: dict[str, Any] | None = None
+        self.raised: dict[str, Any] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that the job runs in."""
+        return self._fate.pid or 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job waits for its host: for an order, or for its words to be read."""
+        return self.resting or bool(self._arrived) or self._channel.unread
+
+    @property
+    def exit(self) -> Exit | None:
+        """How it ended; None while it runs."""
+        return self._fate.exit
+
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        return self
+
+    async def __anext__(self) -> Frame:
+        while True:
+            while self._arrived:
+                frame = self._arrived.popleft()
+                if frame.kind == "result":
+                    self.result = frame.data
+                elif frame.kind == "raised":
+                    self.raised = frame.data
+                else:
+                    return frame
+            data = await self._channel.receive()
+            if not data:
+                await self._conclude()
+                raise StopAsyncIteration
+            self._take(data)
+
+    async def wait(self) -> dict[str, Any]:
+        """Let the job run to its end, pass over what it tells, and give its result."""
+        async for _ in self:
+            pass
+        return self.result or {}
+
+    async def order(self, kind: str, /, **data: Any) -> None:
+        """Send an order to the job, which finds it when it looks; `ChildDied` when it has ended."""
+        frame = encode(kind, data)
+        try:
+            await self._channel.send(frame)
+        except OSError as error:
+            raise ChildDied(f"{self._name} has ended and cannot be ordered to {kind!r}.", cure=self._see_log) from error
+
+    async def cancel(self, grace: float = 10.0) -> None:
+        """Order `cancel`, give the job `grace` seconds to end by itself, then kill it; returns when it has ended.
+
+        Somebody must be iterating meanwhile when the job has much to tell, or it waits for a reader until it is killed.
+        """
+        with suppress(ChildDied):
+            await self.order("cancel")
+        with anyio.move_on_after(grace):
+            await self._fate.ended.wait()
+        if self.exit is None:
+            self.kill()
+            await self._fate.ended.wait()
+
+    def kill(self, why: str = "was ended by its host before it gave a result") -> None:
+        """End the job now, by SIGKILL, with everything that it started."""
+        if self.exit is None:
+            self._killed = self._killed or why
+            self._kill()
+
+    async def ended(self) -> None:
+        """Return when the job's process is gone, or nobody is left to see it."""
+        await self._fate.ended.wait()
+
+    def hang_up(self) -> None:
+        """Hear and order nothing any more; the job sees the end of its pipe."""
+        self._channel.close()
+
+    async def release(self) -> None:
+        """End the job if it still runs and give back what it held; nothing can interrupt this."""
+        with anyio.CancelScope(shield=True):
+            self.kill()
+            self.hang_up()
+            await self.ended()
+
+    def _take(self, data: bytes) -> None:
+        self.told += len(data)
+        try:
+            self._arrived.extend(self._decoder.feed(data))
+        except SwarmError:
+            self.kill()
+            raise
+
+    async def _conclude(self) -> None:
+        await self._fate.ended.wait()
+        if self.raised is not None:
+            raise failure(self.raised)
+        if self.result is None:
+            raise self._died()
+
+    def _died(self) -> ChildDied:
+        end = self.exit
+        if self._killed:
+            return ChildDied(f"{self._name} {self._killed}.", cure=self._see_log)
+        if end is None or (end.code is None and end.signal is None):
+            return ChildDied(f"{self._name} died with the zygote that it was forked from.", cure="Start the job again.")
+        memory = f"its memory peaked at {end.max_rss_bytes / 2**20:.0f} MiB"
+        if end.signal == signal.SIGKILL:
+            return ChildDied(
+                f"{self._name} was ended by SIGKILL from outside; {memory}.",
+                cure="The kernel does that when memory runs out: free some or make the batch smaller. " + self._see_log,
+            )
+        if end.signal:
+            return ChildDied(f"{self._name} crashed with {_signal_name(end.signal)}; {memory}.", cure=self._see_log)
+        return ChildDied(f"{self._name} ended with code {end.code} and gave no result; {memory}.", cure=self._see_log)
+
+    @property
+    def _name(self) -> str:
+        session = f" of session {self.session}" if self.session else ""
+        return f"The {self.purpose} job{session} (pid {self.pid})"
+
+    @property
+    def _see_log(self) -> str:
+        return f"What it printed is in {self.log}." if self.log else "Give the job a log file to see what it printed."
+
+
+def failure(raised: dict[str, Any]) -> SwarmError:
+    """The error that a `raised` frame stands for: our own come back as they were, all others are the user's code's."""
+    if (ours := raised.get("error")) is not None:
+        return _kind_of(ours["code"])(ours["message"], cure=ours["cure"], path=ours["path"])
+    said = f"{raised['type']}: {raised['message']}" if raised["message"] else str(raised["type"])
+    place = raised["frame"]
+    if _wants_memory(raised):
+        where = f"{place['file']}:{place['line']}" if place else ""
+        return OutOfMemory(f"there is not enough memory: {said}", cure=_LESS_MEMORY, path=where)
+    if place is None:
+        return UserCodeFailed(said, cure="See the job's log.")
+    where = f"{place['file']}:{place['line']}"
+    return UserCodeFailed(
+        f"{said}\n  at {where} in {place['function']}: {place['source']}\n",
+        cure="Correct it there; `swarm run REQUEST --here` stops at breakpoints.",
+        path=where,
+    )
+
+
+def _wants_memory(raised: dict[str, Any]) -> bool:
+    """Whether Python, numpy, torch on a processor or torch on a GPU has said that no memory is left."""
+    return raised["type"].endswith("MemoryError") or "can't allocate memory" in raised["message"]
+
+
+def _kind_of(code: str) -> type[SwarmError]:
+    """The class with that code, or the nearest above it that is built from a message alone."""
+    found = next((kind for kind in _below(SwarmError) if kind.code == code), errors.Failed)
+    while vars(found).get("__init__", SwarmError.__init__) is not SwarmError.__init__:
+        found = found.__mro__[1]
+    return found
+
+
+def _below(root: type[SwarmError]) -> list[type[SwarmError]]:
+    """Every kind of error under `root`."""
+    return [kind for child in root.__subclasses__() for kind in (child, *_below(child))]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+# Frames already received survive a shutdown for reading on Linux; elsewhere they would be thrown away.
+CEASE_AT_EXIT = socket.SHUT_RD if process.LINUX else None

@@ -1,0 +1,19 @@
+"""The sealed profiles that jobs run in; equal profiles share one zygote, so there are few of them."""
+
+from __future__ import annotations
+
+from runtime.processes.children import Profile
+
+ENGINE = ("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fingerprint", "runtime.engine.checkpoint")
+AUDIT = ("runtime.audit.opening", "runtime.audit.stepwise")
+"""What every fork of an audit would import for itself, and with it most of what training does."""
+
+
+def torch_profile(threads: int = 1, device: str = "cpu") -> Profile:
+    """What trains, evaluates and audits: torch and the engine, imported and untouched."""
+    return Profile(threads=threads, torch=True, device=device, modules=(*ENGINE, *AUDIT))
+
+
+def plain_profile() -> Profile:
+    """What reads sources and writes files: numpy, no torch."""
+    return Profile(threads=1, torch=False, modules=("numpy",))

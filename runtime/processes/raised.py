@@ -1,0 +1,83 @@
+"""An exception as plain data: what it was and the last line of the user's own code on the way to it."""
+
+from __future__ import annotations
+
+import linecache
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from contracts.errors import SwarmError, of_system
+
+_ROOT = Path(__file__).resolve().parents[2]
+_OURS = tuple(f"{_ROOT / room}/" for room in ("contracts", "bus", "runtime", "agents"))
+_INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_TEXT = 4_000
+_TAIL = 30
+
+
+def as_data(error: BaseException) -> dict[str, Any]:
+    """The members of a `raised` frame: type, message, frame, traceback, and `error` for one of our own errors.
+
+    What the system refused about a file is one of ours too, unless the user's code had asked.
+    """
+    try:
+        return {
+            "type": _type_name(error),
+            "message": _message(error),
+            "frame": _user_frame(error),
+            "traceback": "".join(traceback.format_exception(error)).splitlines()[-_TAIL:],
+            "error": ours.as_json() if (ours := _ours(error)) is not None else None,
+        }
+    except Exception:  # noqa: BLE001 - an error that cannot even be shown (no memory, a broken __str__) is told by its name
+        return {"type": type(error).__name__, "message": "", "frame": None, "traceback": [], "error": None}
+
+
+def _ours(error: BaseException) -> SwarmError | None:
+    if isinstance(error, OSError) and not any(_is_users(frame.f_code.co_filename) for frame, _ in _steps(error)):
+        return of_system(error)
+    return error if isinstance(error, SwarmError) else None
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    match error:
+        case SystemExit():
+            return f"the job's code called exit({error.code!r})"
+        case MemoryError() if not error.args:
+            return "no memory was left"
+    return str(error)[:_TEXT]
+
+
+def _user_frame(error: BaseException) -> dict[str, Any] | None:
+    """The last frame that is neither ours nor installed; without one, the last of all."""
+    steps = list(_steps(error))
+    users = [step for step in steps if _is_users(step[0].f_code.co_filename)]
+    if not steps:
+        return None
+    frame, line = (users or steps)[-1]
+    code = frame.f_code
+    return {
+        "file": code.co_filename,
+        "line": line,
+        "function": code.co_qualname,
+        "source": linecache.getline(code.co_filename, line, frame.f_globals).strip()[:_TEXT],
+    }
+
+
+def _steps(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    step = error.__traceback__
+    while step is not None:
+        yield step.tb_frame, step.tb_lineno
+        step = step.tb_next
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(("<frozen", *_OURS, *_INSTALLED))

@@ -1,0 +1,226 @@
+"""Sessions read from the files of a home, with no swarm up: admitted and folded exactly as a running host does it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from bus import bulk, files, subjects
+from bus.admission import Admission, Void
+from bus.keys import KeyStore
+from bus.port import Stored
+from bus.records import Reading
+from contracts.errors import NotFound, NotVerified, SwarmError
+from contracts.keyring import ROOT, Keyring
+from runtime.home import Home
+from runtime.records.history import History
+from runtime.shown import view
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One session as its file holds it."""
+
+    history: History
+    stored: tuple[Stored, ...]
+    voids: tuple[Void, ...]
+    admission: Admission
+    torn_bytes: int
+
+
+_LONGEST_LINE, _FIELDS = 1000, 5
+
+
+class Begun(NamedTuple):
+    """When a session was requested, and what for; sorts by time, which ids do not."""
+
+    requested_at: str
+    session: str
+    kind: str
+
+
+def newest_training(begun: Iterable[Begun]) -> str:
+    """The session that `last` names."""
+    trained = [one for one in begun if one.kind == "training"]
+    if not trained:
+        raise NotFound("there is no training session yet.", cure="Start one: swarm run REQUEST")
+    return max(trained).session
+
+
+class Archive:
+    """The sessions of one home. `root` pins the root key's fingerprint instead of the home's own pin."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        self._home = home
+        self.root = root or KeyStore(home.keys).pinned()
+        self._rings: dict[str, Kept | None] = {}
+
+    def ids(self) -> list[str]:
+        """The sessions that are not keyrings, oldest first."""
+        return [one for one in self._home.session_ids() if not _opens_keyring(self._home.log(one))]
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """A summary of each, oldest first; one that cannot be read says why instead."""
+        return [self.summary(one) for one in self.ids()]
+
+    def session(self, session: str) -> dict[str, Any]:
+        """The summary of one session."""
+        return view.summary(self.read(session).history.state, self._home.blobs)
+
+    def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        """The event lines of one session behind a position."""
+        return (view.event_line(fact) for fact in self.read(session).history.since(after))
+
+    def data(self, session: str) -> bytes:
+        """The bytes of the session's file; `NotFound` without one."""
+        return self._path(session).read_bytes()
+
+    def _path(self, session: str) -> Path:
+        path = self._home.log(session)
+        if not path.exists():
+            where = str(self._home.root)
+            raise NotFound(f"there is no session {session!r} in {where!r}.", cure="List them: swarm sessions")
+        return path
+
+    def read(self, session: str) -> Kept:
+        """Everything in the session's file; `NotFound` without a file, `NotVerified` for a damaged one."""
+        path = self._path(session)
+        ring = self.ring(subjects.partition(session))
+        if ring is not None and ring.history.id == session:
+            return ring
+        return _read(path, session, Admission(self._keyring, root=self.root))
+
+    def ring(self, partition: str) -> Kept | None:
+        """The keyring session of a partition; None when the home has none."""
+        if partition not in self._rings:
+            self._rings[partition] = self._find_ring(partition)
+        return self._rings[partition]
+
+    def _keyring(self, partition: str) -> Keyring:
+        ring = self.ring(partition)
+        return ring.admission.keyring(partition) if ring else Keyring()
+
+    def _find_ring(self, partition: str) -> Kept | None:
+        for session in self._home.session_ids():
+            if subjects.partition(session) == partition and _opens_keyring(self._home.log(session)):
+                kept = _read(self._home.log(session), session, Admission(root=self.root))
+                if kept.history.size:
+                    return kept
+        return None
+
+    def begun(self, besides: Container[str] = ()) -> list[Begun]:
+        """When each session began, by its first record alone, which nothing has verified yet."""
+        found = [_begun(self._home.log(one), one) for one in self.ids() if one not in besides]
+        return [one for one in found if one is not None]
+
+    def summary(self, session: str) -> dict[str, Any]:
+        """As `session`; one that cannot be read says why in its place."""
+        try:
+            return self.session(session)
+        except SwarmError as error:
+            blank = view.summary(History(session).state)
+            problem = {"code": error.code, "message": error.message, "cure": error.cure}
+            return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
+
+
+class Once(Archive):
+    """An archive for one look at a session: whatever is read of it is read once, however often it is asked for."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        super().__init__(home, root)
+        self._known: dict[str, Kept] = {}
+
+    def read(self, session: str) -> Kept:
+        """As `Archive.read`."""
+        if session not in self._known:
+            self._known[session] = super().read(session)
+        return self._known[session]
+
+
+def known(session: str, histories: Mapping[str, History], home: Home) -> History | None:
+    """A session as it is in memory, else as its file has it: those that ended long ago are only there."""
+    found = histories.get(session)
+    if (found is None or not found.size) and home.log(session).exists():
+        return Archive(home).read(session).history
+    return found
+
+
+def _read(path: Path, session: str, admission: Admission) -> Kept:
+    reading = files.read(path)
+    return _at_once(reading, session, admission) or fold(reading, session, admission)
+
+
+def _at_once(reading: Reading, session: str, admission: Admission) -> Kept | None:
+    """The same as `fold` in a small part of the time; None when anything about the records is out of the ordinary."""
+    ring = admission.keyring(subjects.partition(session))
+    history = History(session)
+    with _unswept():
+        try:
+            lines = bulk.Lines(reading.data, session)
+            whole = bulk.admitted(lines, bulk.Asked(session, ring))
+        except bulk.Unusual:
+            return None
+        history.add(whole.kept)
+        stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
+    admission.resume(session, whole.standing())
+    return Kept(history, stored, (), admission, 0)
+
+
+@contextmanager
+def _unswept() -> Iterator[None]:
+    """All of a session is kept: to look through it for cycles while it grows takes a third of the time, for nothing."""
+    sweeping = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if sweeping:
+            gc.enable()
+
+
+def fold(reading: Reading, session: str, admission: Admission) -> Kept:
+    """The session as its records have it; `NotVerified` when they are damaged or another session's."""
+    if reading.session != session:
+        message = f"{reading.path} is the log of {reading.session}, not of {session}."
+        raise NotVerified(message, cure="Move it to where it belongs.", path=str(reading.path))
+    history, stored = History(session), []
+    for one in reading:
+        stored.append(one)
+        history.add(admission.admit(one))
+    admission.finish(session)
+    torn = reading.torn.size if reading.torn else 0
+    return Kept(history, tuple(stored), tuple(admission.voids), admission, torn)
+
+
+def _opens_keyring(path: Path) -> bool:
+    """Whether the file begins with an event of the root: no other session has one."""
+    try:
+        first = _first(path)
+        return first is not None and subjects.parse(first[0]).lane == ROOT
+    except SwarmError:
+        return False
+
+
+def _begun(path: Path, session: str) -> Begun | None:
+    first = _first(path)
+    try:
+        body = orjson.loads(first[1]) if first else {}
+        return Begun(str(body["time"]), session, str(body["data"]["kind"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def _first(path: Path) -> tuple[str, bytes] | None:
+    """Subject and body of the first record, without reading the rest; None when there is none."""
+    with path.open("rb") as file:
+        file.readline(_LONGEST_LINE)
+        head = file.readline(_LONGEST_LINE).split(b" ")
+        if len(head) < _FIELDS or not head[2].isdigit():
+            return None
+        return head[1].decode(errors="replace"), file.read(int(head[2]))

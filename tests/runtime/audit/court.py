@@ -1,0 +1,155 @@
+"""A home of sessions that a liar has told: real keys, real signatures, and one thing in each that is not so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bus.blobs import DirectoryBlobs
+from contracts import ids
+from contracts.data_manager import DatasetPrepared
+from contracts.event import SPOKEN, Event
+from contracts.operator import SessionRequested
+from contracts.request import read_request
+from runtime import audit
+from runtime.audit import repeated
+from runtime.audit.docket import Asked, drawn
+from runtime.audit.judged import Repeated
+from runtime.audit.material import Material
+from runtime.audit.spans import Span, course
+from runtime.home import Home
+from runtime.processes.children import Children
+from runtime.processes.profiles import torch_profile
+from runtime.records.archive import Archive
+from runtime.workloads import inspected
+from tests.runtime.audit.liars import AT
+from tests.runtime.recorded_home import RecordedHome
+
+NOISY = """
+import os
+import torch
+from torch import nn
+from stigmergy import Workload
+
+
+class Noisy(Workload):
+    def build(self, o, facts):
+        return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def loss(self, model, batch):
+        noise = torch.frombuffer(bytearray(os.urandom(1)), dtype=torch.uint8).float().sum() / 255
+        return nn.functional.cross_entropy(model(batch["x"]) * (1 + noise), batch["y"])
+"""
+
+
+class Court(RecordedHome):
+    """A home of sessions that a liar has told."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.told: dict[str, str] = {}
+        self.running = ""
+        self.found: dict[str, Repeated] = {}
+        self.bisected: dict[str, Repeated] = {}
+        self.noisy = root / "noisy.py"
+        self.noisy.write_text(NOISY)
+
+    async def hear(self, children: Children, prefix: str, lies: list[str], **sections: Any) -> None:
+        """Let the liar tell sessions, and record what it says."""
+        raw = {
+            "data": {"source": "csv", "path": "x.csv", "target": "y"},
+            "model": {"architecture": "mlp", "hidden": [8], "dropout": 0.1},
+            "training": {"epochs": 5, "batch_size": 20},
+            "checkpoints": {"every_steps": 20},
+            "export": {"formats": []},
+        }
+        request = read_request(raw | sections).resolved()
+        used = [inspected(str(self.noisy)).as_json()] if "workload" in request["model"] else []
+        args = {"request": request, "blobs": str(self.home.blobs), "lies": lies, "workloads": used}
+        job, profile = "tests.runtime.audit.liars:main", torch_profile()
+        async with children.job(job, args, profile=profile, purpose="train") as child:
+            answer = await child.wait()
+        if "honest" in answer["told"] and not prefix:
+            upto = 1 + next(at for at, (_, data) in enumerate(answer["told"]["honest"]) if data.get("first") == AT)
+            self.running = self.record(request, answer, answer["told"]["honest"][:upto], seal=False)
+        for lie, events in answer["told"].items():
+            self.told[prefix + lie] = self.record(request, answer, events)
+
+    def record(
+        self, request: dict[str, Any], answer: Mapping[str, Any], events: list[Any], *, seal: bool = True
+    ) -> str:
+        """One session from genesis, to its seal if it is to have one."""
+        told = [SPOKEN[name].model_validate_json(orjson.dumps(data)) for name, data in events]
+        prepared = DatasetPrepared(
+            root=answer["dataset"],
+            rows=480,
+            splits=answer["rows"],
+            bytes=0,
+            source="csv",
+            source_digest="0" * 64,
+            facts=answer["facts"],
+            findings=[],
+        )
+        return self._recorded(request, prepared, told, seal=seal)
+
+    def again(self, session: str, told: list[Event]) -> str:
+        """A session of its own that begins like this one, and of which a trainer told something else."""
+        state = Archive(self.home).read(session).history.state
+        assert state.dataset is not None
+        return self._recorded(state.request, state.dataset, told, seal=True)
+
+    def _recorded(self, request: dict[str, Any], prepared: DatasetPrepared, told: list[Event], *, seal: bool) -> str:
+        session, head = ids.session_id(ids.new_uuid()), self.admission.keyring().head
+        genesis = SessionRequested(kind="training", request=request, keyring=head, asked_by="test")
+        self.say(session, "operator", genesis)
+        self.say(session, "data_manager", prepared)
+        self.say(session, "trainer", *told)
+        if seal:
+            self.say(session, "ledger", self.seal(session))
+        return session
+
+    def spans(self, lie: str) -> tuple[Span, ...]:
+        """The spans of one of the sessions."""
+        history = Archive(self.home).read(self.told[lie]).history
+        return course(history.facts, history.state, self.blobs.has).spans
+
+    @property
+    def lucky(self) -> int:
+        """A seed that draws the span of the lie."""
+        return next(seed for seed in range(100) if self._drawn(seed).begins == AT)
+
+    @property
+    def unlucky(self) -> int:
+        """A seed that draws another."""
+        return next(seed for seed in range(100) if self._drawn(seed).begins != AT)
+
+    def _drawn(self, seed: int) -> Span:
+        lie = "weights_from_elsewhere"
+        return drawn(self.spans(lie), 1, seed, self.told[lie])[0]
+
+    async def with_code(self, children: Children) -> None:
+        """The session of a workload that is not known here, once more with its code at hand and trusted."""
+        self.blobs.put(self.noisy)
+        asked = Asked("bisect", workers=2, trust_code=True)
+        self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
+
+    async def judge(self, lie: str, asked: Asked, children: Children) -> Repeated:
+        """The verdict on one of the sessions."""
+        return await audited(self.home, self.told[lie], asked, children)
+
+
+def material(home: Home, session: str) -> Material:
+    return Material(Archive(home).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
+
+
+async def audited(home: Home, session: str, asked: Asked, children: Children | None = None) -> Repeated:
+    log = audit.log(Archive(home), session, DirectoryBlobs(home.blobs))
+    own = children or Children()
+    try:
+        return await repeated.repeat(log, material(home, session), asked, own)
+    finally:
+        if children is None:
+            await own.close()

@@ -1,0 +1,273 @@
+"""An audit passes on what was said, and on nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bus import bulk
+from bus.blobs import DirectoryBlobs
+from bus.files import read
+from bus.keys import HEADER, new_signer
+from bus.port import Stored
+from bus.records import frame, title
+from contracts.errors import NotFound
+from contracts.ledger import LedgerCheckpointed
+from runtime import audit
+from runtime.audit import UNANCHORED, Verdict, swift
+from runtime.records.archive import Archive, Kept
+from tests.runtime.recorded_home import RecordedHome, claimed, window
+from tests.runtime.recorded_session import full_session
+
+Change = Callable[[list[Stored]], list[Stored]]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> RecordedHome:
+    return RecordedHome(tmp_path / "home")
+
+
+def audited(
+    recorded: RecordedHome, session: str, *, root: str = "", at_least: int = 0, anchors: list[str] | None = None
+) -> Verdict:
+    archive = Archive(recorded.home, root)
+    return audit.log(archive, session, DirectoryBlobs(recorded.home.blobs), at_least=at_least, anchors=anchors)
+
+
+def rewritten(recorded: RecordedHome, session: str, change: Change) -> Verdict:
+    """The verdict after a forger, who can make well-formed files, has written other records."""
+    path = recorded.home.log(session)
+    records = change(list(read(path)))
+    path.write_bytes(title(session) + b"".join(frame(one) for one in records))
+    return audited(recorded, session)
+
+
+def test_a_sealed_session_passes(recorded: RecordedHome):
+    session = recorded.trained()
+    found = audited(recorded, session).as_json()
+    assert found["verdict"] == "pass"
+    assert found["first_divergence"] is None
+    assert found["events"] == len(recorded.facts[session])
+    assert found["lanes"] == 5
+    assert found["root"] == recorded.fingerprint
+    assert found["checkpoints"] == 2
+    assert found["blobs"] == 4, "a checkpoint, an export, the schemas and the verifier"
+    assert found["signatures"] > 0
+
+
+def test_a_running_session_passes_and_says_that_its_end_is_open(recorded: RecordedHome):
+    found = audited(recorded, recorded.trained(seal=False))
+    assert found.verdict == "pass"
+    assert "not sealed yet" in found.unchecked[0]
+
+
+def test_without_a_pinned_root_the_verdict_says_unanchored(recorded: RecordedHome):
+    session = recorded.trained()
+    (recorded.home.keys / "root.pub").unlink()
+    found = audited(recorded, session)
+    assert (found.verdict, found.root) == ("pass", UNANCHORED)
+
+
+def test_a_foreign_root_fails(recorded: RecordedHome):
+    assert audited(recorded, recorded.trained(), root="0" * 64).verdict == "fail"
+
+
+def test_every_single_byte_of_the_file_counts(recorded: RecordedHome):
+    session = recorded.trained()
+    path = recorded.home.log(session)
+    body = path.read_bytes()
+    for place in range(0, len(body), 97):
+        changed = bytearray(body)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        assert audited(recorded, session).verdict == "fail", f"a flipped bit in byte {place} went unnoticed"
+
+
+def test_a_record_that_is_left_out_is_missed(recorded: RecordedHome):
+    session = recorded.trained()
+    path = recorded.home.log(session)
+    records = list(read(path))
+    for place in range(len(records) - 1):
+        left = [*records[:place], *records[place + 1 :]]
+        path.write_bytes(title(session) + b"".join(frame(one) for one in left))
+        assert audited(recorded, session).verdict == "fail", f"record {place + 1} was not missed"
+
+
+def test_a_body_that_is_changed_breaks_its_chain_or_signature(recorded: RecordedHome):
+    def change(records: list[Stored]) -> list[Stored]:
+        body = records[2].body.replace(b'"first":0', b'"first":1')
+        assert body != records[2].body
+        return [*records[:2], records[2]._replace(body=body), *records[3:]]
+
+    found = rewritten(recorded, recorded.trained(), change)
+    assert found.verdict == "fail"
+    assert found.divergences[0].position == 3
+
+
+def test_records_that_change_places_are_noticed(recorded: RecordedHome):
+    def change(records: list[Stored]) -> list[Stored]:
+        a, b = records[-4], records[-3]
+        return [*records[:-4], b._replace(seq=a.seq), a._replace(seq=b.seq), *records[-2:]]
+
+    assert rewritten(recorded, recorded.trained(), change).verdict == "fail"
+
+
+def test_a_forged_signature_is_no_signature(recorded: RecordedHome):
+    forger = new_signer("trainer")
+
+    def change(records: list[Stored]) -> list[Stored]:
+        forged = {HEADER: forger.sign(records[1].body)}
+        return [records[0], records[1]._replace(headers=forged), *records[2:]]
+
+    found = rewritten(recorded, recorded.trained(), change)
+    assert found.divergences[0].what == "key"
+
+
+def test_a_ledger_that_signs_another_tree_is_caught(recorded: RecordedHome):
+    session = recorded.trained(seal=False)
+    said = recorded.noted(session)
+    recorded.say(session, "ledger", said.model_copy(update={"root": "0" * 64}))
+    found = audited(recorded, session)
+    assert found.divergences[0].what == "ledger.checkpointed"
+    assert "the root over" in found.divergences[0].message
+
+
+def test_a_note_that_says_something_else_than_its_event_is_caught(recorded: RecordedHome):
+    session = recorded.trained(seal=False)
+    early = next(fact.event for fact in recorded.facts[session] if isinstance(fact.event, LedgerCheckpointed))
+    recorded.say(session, "ledger", recorded.noted(session).model_copy(update={"note": early.note}))
+    assert "its note says" in audited(recorded, session).divergences[0].message
+
+
+def test_a_seal_with_other_lane_heads_is_caught(recorded: RecordedHome):
+    session = recorded.trained(seal=False)
+    seal = recorded.seal(session)
+    recorded.say(session, "ledger", seal.model_copy(update={"lanes": seal.lanes | {"trainer": "0" * 64}}))
+    assert "the sealed heads of trainer" in audited(recorded, session).divergences[0].message
+
+
+def test_a_file_shorter_than_what_the_swarm_holds_fails(recorded: RecordedHome):
+    session = recorded.trained(seal=False)
+    held = len(recorded.facts[session])
+    assert audited(recorded, session, at_least=held).verdict == "pass"
+    assert audited(recorded, session, at_least=held + 1).divergences[0].what == "short"
+
+
+def test_a_damaged_blob_fails_and_a_missing_one_is_unchecked(recorded: RecordedHome):
+    session = recorded.trained()
+    model = next(path for path in recorded.home.blobs.rglob("*") if path.is_file() and path.read_bytes() == b"a model")
+    model.chmod(0o600)
+    model.write_bytes(b"a modem")
+    found = audited(recorded, session)
+    assert (found.verdict, found.divergences[0].what) == ("fail", "blob")
+    model.unlink()
+    found = audited(recorded, session)
+    assert found.verdict == "pass"
+    assert any("model.onnx" in told for told in found.unchecked)
+
+
+def test_a_torn_end_fails(recorded: RecordedHome):
+    session = recorded.trained()
+    path = recorded.home.log(session)
+    path.write_bytes(path.read_bytes()[:-10])
+    assert audited(recorded, session).divergences[0].what == "torn"
+
+
+def test_a_changed_keyring_fails_every_session(recorded: RecordedHome):
+    session = recorded.trained()
+    path = recorded.home.log(recorded.ring)
+    path.write_bytes(path.read_bytes().replace(b'"test"', b'"best"'))
+    assert audited(recorded, session).verdict == "fail"
+
+
+def test_a_session_without_a_file_is_not_found(recorded: RecordedHome):
+    with pytest.raises(NotFound):
+        audited(recorded, "00-aaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+
+def test_a_log_in_order_is_judged_swiftly_as_it_is_closely(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch):
+    sessions = [
+        full_session(recorded),
+        full_session(recorded, seal=False, guest=False),
+        recorded.trained(),
+        recorded.requested("search"),
+    ]
+    note = recorded.noted(sessions[1]).note
+    with monkeypatch.context() as unread:
+        unread.setattr(Archive, "read", unwanted)
+        swiftly = [audited(recorded, session) for session in sessions]
+        anchored = audited(recorded, sessions[1], anchors=[note])
+    monkeypatch.setattr(swift, "account", lambda archive, session: None)
+    assert swiftly == [audited(recorded, session) for session in sessions]
+    assert anchored == audited(recorded, sessions[1], anchors=[note])
+    assert {one.verdict for one in (*swiftly, anchored)} == {"pass"}
+
+
+def unwanted(archive: Archive, session: str) -> Kept:
+    raise AssertionError(f"{session} was read")
+
+
+def test_a_blob_that_is_damaged_is_found_without_reading_the_log_closely(
+    recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch
+):
+    session = recorded.trained()
+    next(recorded.home.blobs.rglob(recorded.blobs.put(b"a checkpoint"))).write_bytes(b"another")
+    monkeypatch.setattr(Archive, "read", unwanted)
+    found = audited(recorded, session)
+    assert [one.what for one in found.divergences] == ["blob"]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_two_processes_share_a_long_log(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch, cores: int):
+    session = recorded.requested()
+    recorded.say(session, "trainer", claimed())
+    for n in range(5):
+        recorded.say(session, "trainer", *(window(n * 900 + at, n * 900 + at + 1) for at in range(900)))
+        recorded.say(session, "ledger", recorded.noted(session))
+    monkeypatch.setattr(swift, "cores", lambda: cores)
+    forks, fork = [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
+    found = audited(recorded, session)
+    assert (found.verdict, found.events, len(forks)) == ("pass", 4507, cores - 1)
+    path = recorded.home.log(session)
+    records = list(read(path))
+    for place in (5, 1500, 4400):
+        body = records[place].body.replace(b'"segment":1', b'"segment":2')
+        changed = [*records[:place], records[place]._replace(body=body), *records[place + 1 :]]
+        path.write_bytes(title(session) + b"".join(frame(one) for one in changed))
+        assert swift.account(Archive(recorded.home), session) is None
+    assert len(forks) == 4 * (cores - 1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_whatever_was_changed_both_ways_come_to_the_same_verdict(
+    recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch
+):
+    session = recorded.trained()
+    path = recorded.home.log(session)
+    data, records = path.read_bytes(), list(read(path))
+    changed = [_flipped(data, place) for place in range(0, len(data), 499)]
+    for at in range(len(records)):
+        one = records[at]._replace(body=_flipped(records[at].body, (at * 61) % len(records[at].body)))
+        left = [*records[:at], *records[at + 1 :]]
+        unsigned = [*records[:at], records[at]._replace(headers={}), *records[at + 1 :]]
+        again = (left, unsigned, [*records[:at], one, *records[at + 1 :]], records[: at + 1])
+        changed += [title(session) + b"".join(map(frame, made)) for made in again]
+    for content in (data, *changed):
+        path.write_bytes(content)
+        found = audited(recorded, session)
+        with monkeypatch.context() as closely:
+            closely.setattr(bulk, "Lines", _unusual)
+            assert found == audited(recorded, session)
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def _unusual(data: bytes, session: str) -> bulk.Lines:
+    raise bulk.Unusual

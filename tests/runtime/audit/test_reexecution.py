@@ -1,0 +1,271 @@
+"""A session audits `pass` by computing it again, whatever happened to it; one that lies does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from bus.blobs import DirectoryBlobs
+from contracts.diagnostician import InterventionProposed
+from contracts.errors import NotVerified
+from contracts.request import read_request
+from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
+from runtime import audit
+from runtime.audit import comparable, repeated
+from runtime.audit.docket import Asked, drawn
+from runtime.audit.judged import Repeated
+from runtime.audit.material import Material
+from runtime.audit.rebuilt import rebuilt
+from runtime.audit.spans import course
+from runtime.crew import Crew
+from runtime.home import Home
+from runtime.processes.children import Children
+from runtime.records.archive import Archive
+from tests.harness import crew, small_request, until_ended, until_said
+from tests.runtime.audit.court import Court, audited, material
+from tests.runtime.audit.liars import AT, LIES
+
+TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "exporter", "resource_monitor")
+
+
+@pytest.fixture(scope="module")
+def eventful(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, str]:
+    """A session with a crash, a rewind, a learning-rate decision, an early stop and an export."""
+    home = tmp_path_factory.mktemp("eventful")
+    return Home(home), asyncio.run(_eventful(home))
+
+
+async def _eventful(home: Path) -> str:
+    request = small_request(
+        training={"epochs": 200, "batch_size": 64},
+        early_stopping={"enabled": True, "patience": 4, "metric": "val_loss", "min_delta": 0.002},
+        export={"formats": ["safetensors"]},
+        diagnosis={"auto_fix": False},
+    )
+    async with crew(home, TRAINING) as made:
+        session = await made.desk.submit(read_request(request).resolved(), request_id="r1")
+        await until_said(made, session, "checkpoint.written")
+        for one in made.children.running():
+            if one.purpose == "train":
+                os.kill(one.pid, signal.SIGKILL)
+        await _reached(made, session, 150)
+        await _proposed(made, session, segment=1, rewind_to=50, changes={"learning_rate": 0.7})
+        await _reached(made, session, 100)
+        await _proposed(made, session, segment=2, rewind_to=None, changes={"learning_rate": 0.5})
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert state.outcome.stopped_early
+        assert len(state.segments) == 3
+        assert state.exports
+    return session
+
+
+async def _reached(made: Crew, session: str, step: int) -> None:
+    history = made.tail.history(session)
+    async with asyncio.timeout(30):
+        while history.state.step < step:
+            await history.grown(history.size)
+
+
+async def _proposed(made: Crew, session: str, **about: Any) -> None:
+    history = made.tail.history(session)
+    proposal = InterventionProposed(rule="person", reason="test", automatic=False, **about)
+    before = len(history.state.applied)
+    await made.ground.speak("diagnostician", session, proposal, history.state.last_window_id)
+    async with asyncio.timeout(30):
+        while len(history.state.applied) == before:
+            await history.grown(history.size)
+
+
+async def test_an_eventful_session_passes_in_full(eventful: tuple[Home, str]) -> None:
+    home, session = eventful
+    found = await audited(home, session, Asked("full", workers=2))
+    assert found.verdict == "pass", found.as_json()
+    assert found.spans_checked == found.spans_total > 3
+    assert found.exports_checked == 1
+    assert not list((home.root / "work" / "audits").iterdir()), "what was found on the way is not kept"
+
+
+async def test_an_eventful_session_passes_by_lot_and_says_the_chances(eventful: tuple[Home, str]) -> None:
+    home, session = eventful
+    found = await audited(home, session, Asked("spot", segments=2, seed=5, workers=2))
+    assert found.verdict == "pass"
+    assert (found.spans_checked, found.seed) == (2, 5)
+    assert found.detection["0.1"] == pytest.approx(1 - 0.9**2)
+    assert any("were not computed again" in told for told in found.unchecked)
+
+
+def test_spans_cover_every_record_also_those_that_a_rewind_superseded(eventful: tuple[Home, str]) -> None:
+    home, session = eventful
+    history = Archive(home).read(session).history
+    found = course(history.facts, history.state, lambda _: True)
+    told = {one.position for span in found.spans for one in span.records}
+    names = ("window.recorded", "control.evaluated", "checkpoint.written")
+    assert told == {fact.position for fact in history.facts if fact.name in names}
+    assert not found.strays
+
+
+def test_spans_whose_checkpoints_are_gone_begin_earlier(eventful: tuple[Home, str]) -> None:
+    home, session = eventful
+    history = Archive(home).read(session).history
+    found = course(history.facts, history.state, lambda _: False)
+    assert {span.begins for span in found.spans} == {0}
+    assert len(found.spans) == 2, "the path that was superseded, and the one that was taken"
+
+
+@pytest.fixture(scope="module")
+def court(tmp_path_factory: pytest.TempPathFactory) -> Court:
+    """Every lie, judged in full."""
+    made = Court(tmp_path_factory.mktemp("court"))
+    asyncio.run(_judged(made))
+    return made
+
+
+async def _judged(court: Court) -> None:
+    children = Children()
+    try:
+        await court.hear(children, "", list(LIES))
+        await court.hear(children, "noisy_", ["honest"], model={"architecture": "workload", "workload": "noisy"})
+        for lie in court.told:
+            court.found[lie] = await court.judge(lie, Asked("full", workers=2), children)
+        for lie in ("other_losses", "weights_from_elsewhere"):
+            court.bisected[lie] = await court.judge(lie, Asked("bisect", workers=2), children)
+        for seed in (court.lucky, court.unlucky):
+            asked = Asked("spot", segments=1, seed=seed)
+            court.found[f"seed {seed}"] = await court.judge("weights_from_elsewhere", asked, children)
+        await court.with_code(children)
+        court.found["running"] = await audited(court.home, court.running, Asked("full", workers=2), children)
+    finally:
+        await children.close()
+
+
+def test_an_honest_account_passes(court: Court) -> None:
+    assert court.found["honest"].verdict == "pass", court.found["honest"].as_json()
+
+
+@pytest.mark.parametrize("lie", [lie for lie in LIES if lie != "honest"])
+def test_every_lie_is_found_by_a_full_audit(court: Court, lie: str) -> None:
+    found = court.found[lie].as_json()
+    assert found["verdict"] == "fail"
+    first = found["first_divergence"]
+    assert first["position"] > 0
+    wanted = {"better_figures": 40, "stopped_at_will": AT + 20}.get(lie, AT)
+    assert first["first"] <= wanted <= first["last"] + 1, first
+
+
+def test_a_running_session_passes_and_says_up_to_where_it_was_looked_at(court: Court) -> None:
+    found = court.found["running"]
+    assert found.verdict == "pass", found.as_json()
+    assert found.steps_checked == AT + 20
+    assert any(f"up to step {AT + 20}" in told for told in found.unchecked)
+
+
+def test_the_very_step_of_a_false_loss_is_named(court: Court) -> None:
+    first = court.found["other_losses"].as_json()["first_divergence"]
+    assert (first["field"], first["step"]) == ("losses", AT + 7)
+    located = court.bisected["other_losses"].located
+    assert located is not None
+    assert located["window"] == [AT, AT + 20]
+    assert located["step"] == AT + 7
+    assert located["reproducible"]
+    assert located["operator"] is None
+    assert located["operators_compared"] > 20
+
+
+def test_bisect_names_the_attempt_whose_weights_came_from_elsewhere(court: Court) -> None:
+    located = court.bisected["weights_from_elsewhere"].located
+    assert located is not None
+    assert located["step"] == AT
+
+
+def test_a_lot_finds_a_lie_when_it_falls_on_its_span_and_says_how_likely_that_is(court: Court) -> None:
+    assert court.found[f"seed {court.lucky}"].verdict == "fail"
+    missed = court.found[f"seed {court.unlucky}"]
+    assert missed.verdict == "pass"
+    assert missed.detection["one"] == pytest.approx(1 / missed.spans_total, abs=1e-6)
+
+
+def test_lots_fall_on_every_span_equally_often(court: Court) -> None:
+    spans = court.spans("honest")
+    hits = [sum(one in drawn(spans, 2, seed, "s") for seed in range(2000)) for one in spans]
+    assert all(abs(hit / 2000 - 2 / len(spans)) < 0.05 for hit in hits), hits
+
+
+def test_code_that_came_along_runs_only_when_it_is_trusted(court: Court) -> None:
+    refused = court.found["noisy_honest"].as_json()
+    assert refused["verdict"] == "not-comparable"
+    assert "noisy" in refused["differing"][0]
+    trusted = court.found["trusted"].as_json()
+    assert trusted["verdict"] == "fail", "what it computes is another thing each time"
+
+
+def test_an_operator_that_answers_differently_each_time_is_named(court: Court) -> None:
+    located = court.bisected["trusted"].located
+    assert located is not None
+    assert not located["reproducible"]
+    assert located["operator"]["operator"].startswith("aten."), located
+
+
+async def test_another_machine_is_not_comparable_and_its_families_are_named(court: Court) -> None:
+    session = court.told["honest"]
+    facts = Archive(court.home).read(session).history.facts
+    claim = next(fact.event for fact in facts if isinstance(fact.event, TrainingClaimed))
+    here = {"fingerprint": "f" * 64, "families": claim.families | {"gelu": "0"}, "engine_bits": claim.engine_bits + 1}
+    named = comparable.differences(facts, here)
+    assert named == ["family gelu", f"engine_bits {claim.engine_bits}, here {claim.engine_bits + 1}"]
+
+
+async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that_changed(court: Court) -> None:
+    asked, session = Asked("full", workers=1), court.told["honest"]
+    log = audit.log(Archive(court.home), session, DirectoryBlobs(court.home.blobs))
+    children, told = Children(), list[str]()
+
+    def interrupted(line: str) -> None:
+        told.append(line)
+        if len(told) == 2:
+            raise InterruptedError
+
+    async def again(source: Material) -> Repeated:
+        return await repeated.repeat(log, source, asked, children)
+
+    source = material(court.home, session)
+    notes = source.work / f"{session}.json"
+    try:
+        with pytest.raises(ExceptionGroup):
+            await repeated.repeat(log, source, asked, children, interrupted)
+        kept = notes.read_bytes()
+        assert (await again(source)).spans_resumed == 2
+        assert not notes.exists()
+        notes.write_bytes(kept)
+        other = court.told["other_losses"]
+        (source.work / f"{other}.json").write_bytes(kept)
+        found = await audited(court.home, other, asked, children)
+        assert found.verdict == "fail"
+        assert found.spans_resumed < 5
+    finally:
+        await children.close()
+
+
+async def test_weights_are_rebuilt_inside_a_window_and_a_lie_on_the_way_is_told(court: Court, tmp_path: Path) -> None:
+    children = Children()
+    try:
+        source, out = material(court.home, court.told["honest"]), tmp_path / "w.safetensors"
+        made = await rebuilt(source, 20, out, children, trust_code=False)
+        history = source.kept.history
+        seen = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
+        assert made["weights_digest"] == next(one.weights_digest for one in seen if one.last == 20)
+        inside = await rebuilt(source, AT + 9, out, children, trust_code=False)
+        assert inside["from_step"] == AT
+        assert safe_open(out, "pt").metadata()["weights_digest"] == inside["weights_digest"]
+        lie = material(court.home, court.told["other_losses"])
+        await rebuilt(lie, AT + 5, out, children, trust_code=False)
+        with pytest.raises(NotVerified, match="does not lead to step"):
+            await rebuilt(lie, AT + 9, out, children, trust_code=False)
+    finally:
+        await children.close()

@@ -1,0 +1,177 @@
+"""A bundle is a function of its session and of what was chosen, and audits like the session itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bus.blobs import DirectoryBlobs
+from contracts.errors import NotFound, Refused
+from contracts.keyring import KeyAdmitted, KeyRotated, key_id
+from runtime import audit
+from runtime.audit import Verdict
+from runtime.bundle import furniture, verify_bundle
+from runtime.bundle.container import Container, write
+from runtime.bundle.make import Made, make
+from runtime.cli.main import swarm
+from runtime.records.archive import Archive
+from tests.runtime.recorded_home import RecordedHome
+from tests.runtime.recorded_session import full_session
+
+ALL = ("exports", "checkpoints", "dataset")
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> RecordedHome:
+    return RecordedHome(tmp_path / "home")
+
+
+def bundled(recorded: RecordedHome, session: str, path: Path, *wanted: str) -> Made:
+    return make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), path, wanted=wanted)
+
+
+def judged(path: Path, root: str = "") -> Verdict:
+    """The verdict of both verifiers, which must be the same."""
+    found, other = audit.bundle(path, root=root), verify_bundle.findings(path, root)
+    assert found.verdict == other["verdict"], (found.divergences[:1], other["divergence"])
+    if found.verdict == "pass":
+        told = ("session", "events", "signatures", "sealed", "root")
+        assert [other[name] for name in told] == [found.as_json()[name] for name in told]
+        assert other["lanes"] == found.as_json()["lanes"]
+    return found
+
+
+@pytest.mark.parametrize("wanted", [(), ("checkpoints",), ALL])
+def test_a_bundle_passes_by_itself(recorded: RecordedHome, tmp_path: Path, wanted: tuple[str, ...]):
+    session = full_session(recorded)
+    made = bundled(recorded, session, tmp_path / "b.zip", *wanted)
+    assert set(made.sections) == {"manifest", "sources", *wanted}
+    for root in ("", recorded.fingerprint):
+        found = judged(made.path, root)
+        assert (found.verdict, found.session) == ("pass", session)
+        assert found.events == found.signed_events + 1
+        assert found.root == (root or "unanchored")
+
+
+def test_what_a_bundle_leaves_out_is_unchecked(recorded: RecordedHome, tmp_path: Path):
+    made = bundled(recorded, full_session(recorded), tmp_path / "b.zip")
+    told = "\n".join(judged(made.path).unchecked)
+    for what in ("checkpoint of step 300", "export model.onnx", "its rows", "2 checkpoints were let go", "unanchored"):
+        assert what in told
+
+
+def test_the_same_session_gives_the_same_bytes_whatever_came_later(recorded: RecordedHome, tmp_path: Path):
+    session = full_session(recorded)
+    first = bundled(recorded, session, tmp_path / "a.zip", *ALL)
+    bee = KeyAdmitted(role="guest_bee", public=recorded.signers["guest_ant"].public[::-1], guest=True)
+    recorded.say(recorded.ring, "desk", bee)
+    full_session(recorded)
+    assert bundled(recorded, session, tmp_path / "b.zip", *ALL).digest == first.digest
+
+
+def test_any_tool_can_open_it(recorded: RecordedHome, tmp_path: Path):
+    made = bundled(recorded, full_session(recorded), tmp_path / "b.zip", *ALL)
+    with zipfile.ZipFile(made.path) as file:
+        assert file.testzip() is None
+        assert file.namelist()[:5] == ["bundle", "log", "keyring", "schemas.json", "verify_bundle.py"]
+        assert file.read("verify_bundle.py") == Path(verify_bundle.__file__).read_bytes()
+
+
+def test_the_program_inside_verifies_it_with_nothing_but_one_library(recorded: RecordedHome, tmp_path: Path):
+    made = bundled(recorded, full_session(recorded), tmp_path / "b.zip", *ALL)
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    with zipfile.ZipFile(made.path) as file:
+        file.extract("verify_bundle.py", lone)
+    program = (
+        "import sys, runpy\n"
+        "assert not {'contracts', 'bus', 'runtime', 'pydantic', 'blake3'} & set(sys.modules)\n"
+        "class Refusing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('contracts', 'bus', 'runtime', 'agents', 'pydantic', 'blake3', 'orjson'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refusing())\n"
+        f"sys.argv = ['verify_bundle.py', {str(made.path)!r}, '--root', {recorded.fingerprint!r}]\n"
+        f"runpy.run_path({str(lone / 'verify_bundle.py')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, cwd=lone, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass" in done.stdout
+
+
+def test_what_it_was_sealed_with_goes_into_it(recorded: RecordedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    session = full_session(recorded)
+    newer = {name: text + b"\n" for name, text in furniture.texts().items()}
+    monkeypatch.setattr(furniture, "texts", lambda: newer)
+    made = bundled(recorded, session, tmp_path / "b.zip")
+    with Container(made.path) as file:
+        assert file.read("verify_bundle.py") == Path(verify_bundle.__file__).read_bytes()
+
+
+def test_another_root_believes_nothing(recorded: RecordedHome, tmp_path: Path):
+    made = bundled(recorded, full_session(recorded), tmp_path / "b.zip")
+    assert judged(made.path, "0" * 64).verdict == "fail"
+
+
+def test_an_open_session_is_not_bundled(recorded: RecordedHome, tmp_path: Path):
+    with pytest.raises(Refused, match="not sealed"):
+        bundled(recorded, full_session(recorded, seal=False), tmp_path / "b.zip")
+    assert list(tmp_path.glob("*.zip*")) == []
+
+
+def test_a_checkpoint_that_is_gone_is_not_bundled_in_silence(recorded: RecordedHome, tmp_path: Path):
+    session = recorded.trained()
+    for path in recorded.home.blobs.rglob("*"):
+        if path.is_file() and path.read_bytes() == b"a checkpoint":
+            path.unlink()
+    with pytest.raises(NotFound):
+        bundled(recorded, session, tmp_path / "b.zip", "checkpoints")
+    assert bundled(recorded, session, tmp_path / "b.zip").sections == ()
+
+
+def test_the_ledgers_key_may_be_rotated_before_the_seal(recorded: RecordedHome, tmp_path: Path):
+    session = full_session(recorded, seal=False)
+    from bus.keys import new_signer
+
+    old, recorded.signers["ledger"] = recorded.signers["ledger"], new_signer("ledger")
+    public = recorded.signers["ledger"].public
+    recorded.say(recorded.ring, "root", KeyRotated(role="ledger", old=key_id(old.public), public=public))
+    recorded.say(session, "ledger", recorded.seal(session))
+    assert judged(bundled(recorded, session, tmp_path / "b.zip").path, recorded.fingerprint).verdict == "pass"
+
+
+def test_a_guest_may_be_admitted_again_to_hear_something_else(recorded: RecordedHome, tmp_path: Path):
+    ant = KeyAdmitted(
+        role="guest_ant", public=recorded.signers["guest_ant"].public, guest=True, hears=["window.recorded"]
+    )
+    recorded.say(recorded.ring, "desk", ant)
+    made = bundled(recorded, full_session(recorded), tmp_path / "b.zip")
+    assert judged(made.path, recorded.fingerprint).verdict == "pass"
+
+
+def test_the_command_writes_a_bundle_and_leaves_files_alone(recorded: RecordedHome, tmp_path: Path):
+    session = full_session(recorded)
+    given = ["bundle", session[:14], "-o", str(tmp_path / "b.zip"), "--home", str(recorded.home.root), "--json"]
+    shown = json.loads(CliRunner().invoke(swarm, [*given, "--dataset"]).stdout)
+    assert shown["digest"] == hashlib.sha256(Path(shown["path"]).read_bytes()).hexdigest()
+    assert shown["sections"] == ["manifest", "sources", "dataset"]
+    assert CliRunner().invoke(swarm, given).exit_code == 6
+    assert json.loads(CliRunner().invoke(swarm, [*given, "--force"]).stdout)["sections"] == ["manifest", "sources"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not a bundle at all", b"PK\3\4" * 100])
+def test_what_is_no_bundle_fails(tmp_path: Path, content: bytes):
+    (tmp_path / "b.zip").write_bytes(content)
+    assert judged(tmp_path / "b.zip").divergences[0].what == "bundle"
+
+
+def test_a_container_of_something_else_fails(tmp_path: Path):
+    write(tmp_path / "b.zip", [("bundle", b"stigmergy/bundle/2 00-a\n"), ("log", b"")])
+    assert judged(tmp_path / "b.zip").verdict == "fail"
