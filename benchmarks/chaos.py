@@ -32,24 +32,9 @@ from tests import chaos
 from tests.chaos import Arena, Result
 from tests.harness import small_request
 
-_TO_THE_END = {"enabled": False}
-_AVERAGED = {"decay": 0.9}
 REQUESTS: dict[str, dict[str, Any]] = {
-    "mlp": chaos.LONG,
-    "mlp, accumulated, stopped early": small_request(
-        training={"epochs": 200, "batch_size": 32, "accumulate": 2, "ema": _AVERAGED},
-        early_stopping={"enabled": True, "patience": 12},
-    ),
-    "cnn, averaged": small_request(
-        model={"architecture": "cnn", "channels": [8, 16]},
-        training={"epochs": 40, "batch_size": 32, "accumulate": 2, "ema": _AVERAGED},
-        early_stopping=_TO_THE_END,
-    ),
-    "transformer": small_request(
-        model={"architecture": "transformer", "width": 16, "heads": 2, "layers": 1},
-        training={"epochs": 40, "batch_size": 64},
-        early_stopping=_TO_THE_END,
-    ),
+    **chaos.MODELS,
+    "mlp, plain": chaos.LONG,
     "mlp, repaired": small_request(
         optimizer={"type": "sgd", "learning_rate": 1000.0}, training={"epochs": 16, "batch_size": 64}
     ),
