@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+LONG = (
+    "test_kills.py",
+    "test_exporter.py",
+    "test_readme.py",
+    "test_faults.py",
+    "test_full.py",
+    "test_swarm_up.py",
+    "test_trainer.py",
+    "test_reexecution.py",
+)
+"""Files that take minutes, the longest first: begun last, they would keep one process busy after all others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest; the order within a file stays."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
