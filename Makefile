@@ -23,7 +23,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -q -m 'not foreign' -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -m 'not foreign' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-tools: $(STAMP)
 	sh tests/tools/install.sh

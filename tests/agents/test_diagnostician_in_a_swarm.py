@@ -56,7 +56,7 @@ async def test_without_auto_fix_a_session_is_told_and_left_alone(tmp_path: Path)
 
 
 async def test_advice_is_recorded_as_a_note_and_changes_no_bit(tmp_path: Path) -> None:
-    longer = {"epochs": 20, "batch_size": 64, "grad_clip": None}
+    longer = {"epochs": 60, "batch_size": 64, "grad_clip": None}
     async with harness.crew(tmp_path / "alone") as made:
         alone = await harness.until_ended(made, await requested(made, training=longer))
     said = orjson.dumps({"message": "The rate is far too high.", "cure": "optimizer.learning_rate: 0.1"}).decode()
