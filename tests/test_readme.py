@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MINUTES = 4
+MINUTES = 8
 
 
 def commands() -> list[str]:
