@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,15 @@ IGNORES_SIGTERM = (
 WAITS = "import signal; print('ready', flush=True); signal.pause()"
 
 
-def python(code: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=dict(os.environ) | environment
-    )
+@contextmanager
+def python(code: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs this code; it is ended when the context is left, however that comes."""
+    environment = dict(os.environ) | environment
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def said(process_: subprocess.Popen[str]) -> str:
@@ -115,7 +121,8 @@ print([opened[7]])
 def test_the_kernel_ends_a_child_whose_parent_was_killed() -> None:
     parent = f"""
 import signal, subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "from runtime import process; process.set_pdeathsig(); {WAITS}"])
+waits = "from runtime.processes import process; process.set_pdeathsig(); {WAITS}"
+child = subprocess.Popen([sys.executable, "-c", waits])
 print(child.pid, flush=True)
 signal.pause()
 """
