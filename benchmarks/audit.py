@@ -9,11 +9,12 @@
     training_s, spans        what was trained: from the claim to completion, and into how many spans it falls
     swarm_over_training      the same audit in the swarm that trained it, its trainer's children warm: from its genesis
                              to its verdict, by the log
+    verify_per_s_1m          events per second of the mode `log` on a session of a million steps, where fixed costs vanish
     bundle_mb_1m             what `swarm bundle` writes of a session of a million steps, without rows and checkpoints
     replay_s_1m              `swarm replay S --step N` of such a session, whole process
     trace_row_s_1m, trace_step_s_1m   `swarm trace S` of one row and of one step, whole process
 
-The last four are measured on a session of 1M steps; with --quick on the short one, and scaled by its steps. Training
+The last five are measured on a session of 1M steps; with --quick on the short one, and scaled by its steps. Training
 is timed by the log: from `training.claimed` to `training.completed`. Audits start from nothing each time.
 """
 
@@ -85,7 +86,9 @@ def grown(home: Path, session: str) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(f"no bundle: {done.stderr}")
     middle = str(history.state.step // 2)
+    events, verified = verification(home, session, home / "no blobs")
     return {
+        "verify_per_s_1m": events / verified,
         "long_steps": history.state.step,
         "long_events": history.size,
         "bundle_mb_1m": out.stat().st_size / 1e6 * scale,

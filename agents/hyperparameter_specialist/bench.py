@@ -24,7 +24,7 @@ from contracts.operator import CancelRequested
 from contracts.session import Session
 from runtime.agent import Say
 from runtime.ground import Case
-from runtime.processes.children import Profile
+from runtime.processes.profiles import Profile
 from runtime.records.archive import known
 from runtime.records.history import History
 

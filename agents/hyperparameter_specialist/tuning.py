@@ -11,7 +11,7 @@ from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, TrialStarted
 from contracts.request import read_request
 from contracts.request.search import Search
-from runtime.processes.children import Profile
+from runtime.processes.profiles import Profile
 from runtime.records.history import History
 
 PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))

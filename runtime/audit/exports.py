@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bus.blobs import digest_of
 from contracts.errors import SwarmError
@@ -14,9 +14,11 @@ from runtime.audit.jobs import Jobs
 from runtime.audit.judged import Exports
 from runtime.audit.material import Material
 from runtime.audit.verdict import Divergence
-from runtime.processes.children import Children
 from runtime.processes.profiles import torch_profile
 from runtime.records.history import History
+
+if TYPE_CHECKING:
+    from runtime.processes.children import Children
 
 EXPORT = "agents.exporter.jobs.export:main"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runtime.processes.children import Children, Profile
-from runtime.processes.profiles import torch_profile
+from runtime.processes.profiles import Profile, torch_profile
+
+if TYPE_CHECKING:
+    from runtime.processes.children import Children
 
 IDENTITY = "runtime.audit.reexecute:identity"
 SPAN = "runtime.audit.reexecute:main"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +10,14 @@ from typing import Any
 
 import orjson
 
-from bus import files, subjects
 from bus.blobs import DirectoryBlobs
-from contracts.errors import SwarmError
 from contracts.session import Session
-from contracts.trainer import TrainingClaimed
 from runtime.audit import comparable
 from runtime.audit.spans import Span
 from runtime.forks.heritage import Heritage, plan_of
 from runtime.records.archive import Kept
 
 _SEALED = ("threads", "device", "precision", "profile")
-_CLAIM = subjects.fact("00-session", "trainer", TrainingClaimed.wire).rpartition("00-session")[2]
 
 
 @dataclass(frozen=True)
@@ -83,19 +78,6 @@ class Material:
         absences = (absent, comparable.initial(self.session, self.blobs))
         reasons += [*filter(None, absences), *comparable.heritage(self.session, self.blobs)]
         return workloads, reasons
-
-
-def likely_machine(log: Path) -> dict[str, Any]:
-    """What a session's file says of the machine, before anything in it is verified: for whoever warms one up.
-
-    Nothing where it says nothing that makes sense.
-    """
-    with suppress(SwarmError, ValueError, KeyError, TypeError, AttributeError):
-        for stored in files.read(log):
-            if stored.subject.endswith(_CLAIM):
-                resolved = orjson.loads(stored.body)["data"]["resolved"]
-                return {"threads": int(resolved["threads"]), "device": str(resolved["device"])}
-    return {}
 
 
 def machine_of(session: Session) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from runtime.cli.wording import pairs
 
 if TYPE_CHECKING:
     from runtime.processes.child import Child
-    from runtime.processes.children import Children, Profile
+    from runtime.processes.children import Children
+    from runtime.processes.profiles import Profile
 
 PREPARE = "agents.data_manager.jobs.prepare:main"
 RESOLVE = "agents.trainer.jobs.plan:main"

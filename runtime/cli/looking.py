@@ -54,16 +54,18 @@ def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[
 
 def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> tuple[Look, Mapping[str, Any]]:
     from bus.blobs import DirectoryBlobs
-    from runtime import audit as audits
-    from runtime.audit.material import Material, likely_machine
-    from runtime.audit.running import steadily
     from runtime.records.archive import Archive, Once
+    from runtime.records.claimed import likely_machine
 
     home = call.home
     session = chosen(call, name, Archive(home))
     blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and up(call)
 
     def look() -> tuple[Verdict, Material | None]:
+        # Only now: whoever gets children ready need not wait for these.
+        from runtime import audit as audits
+        from runtime.audit.material import Material
+
         archive = Once(home, root)
         at_least = call.wait(_held(call, session)) if running else 0
         found = audits.log(archive, session, blobs, at_least=at_least, anchors=notes)
@@ -71,7 +73,12 @@ def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> 
             return found, None
         return found, Material(archive.read(session), blobs, home.root / "work" / "audits", home.root)
 
-    return (lambda: steadily(look) if running else look()), likely_machine(home.log(session))
+    def steady() -> tuple[Verdict, Material | None]:
+        from runtime.audit.running import steadily
+
+        return steadily(look) if running else look()
+
+    return steady, likely_machine(home.log(session))
 
 
 async def _held(call: Call, session: str) -> int:

@@ -49,21 +49,22 @@ async def repeated(call: Call, look: Look, likely: Mapping[str, Any], mode: str,
     """The verdict on the log, then after spans were computed again; children get ready while the log is verified."""
     import asyncio
 
-    from runtime.audit.docket import Asked
-    from runtime.audit.jobs import profile_of
-    from runtime.audit.judged import FAILS, uncomputed
-    from runtime.audit.repeated import repeat
     from runtime.processes.children import Children
+    from runtime.processes.profiles import torch_profile
 
-    seed = given.pop("seed")
-    workers = given.pop("workers") or 0
-    asked = Asked(mode=mode, seed=secrets.randbits(32) if seed is None else seed, workers=workers, **given)  # type: ignore[arg-type]
-    if mode == "spot":
-        call.note(f"Spans are drawn by seed {asked.seed}.")
     children = Children()
-    warming = asyncio.create_task(children.warm(profile_of(likely)))
+    warming = asyncio.create_task(children.warm(torch_profile(**likely)))
     try:
         log, material = await asyncio.to_thread(look)
+        from runtime.audit.docket import Asked
+        from runtime.audit.judged import FAILS, uncomputed
+        from runtime.audit.repeated import repeat
+
+        seed = given.pop("seed")
+        workers = given.pop("workers") or 0
+        asked = Asked(mode=mode, seed=secrets.randbits(32) if seed is None else seed, workers=workers, **given)  # type: ignore[arg-type]
+        if mode == "spot":
+            call.note(f"Spans are drawn by seed {asked.seed}.")
         if material is None:
             return uncomputed(log, asked.mode, FAILS) if log.session else log
         return await repeat(log, material, asked, children, call.note)

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from contracts.errors import ChildDied, Refused, SwarmError
 from runtime.engine import environment
 from runtime.processes.child import Child
 from runtime.processes.frames import encode
+from runtime.processes.profiles import Profile
 from runtime.processes.stall import standstill
 from runtime.processes.zygote_link import Forked, ZygoteLink
 
@@ -30,21 +30,6 @@ _KEPT = (
     # Whoever asks on the CPU whether there is a GPU must see as many as whoever trains on one.
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What a zygote is sealed with: jobs of equal profiles come from the same one."""
-
-    threads: int = 1
-    torch: bool = True
-    device: str = "cpu"
-    modules: tuple[str, ...] = ()
-
-    @property
-    def imports(self) -> tuple[str, ...]:
-        """The modules that its jobs find imported."""
-        return (("torch", "numpy") if self.torch else ()) + self.modules
 
 
 class Running(NamedTuple):

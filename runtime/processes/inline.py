@@ -20,9 +20,10 @@ import anyio
 
 from runtime.processes import process
 from runtime.processes.child import Channel, Child, Exit, Fate
-from runtime.processes.children import Children, Profile, Running
+from runtime.processes.children import Children, Running
 from runtime.processes.frames import encode
 from runtime.processes.job import perform
+from runtime.processes.profiles import Profile
 
 
 class InlineChildren(Children):

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from runtime.processes.children import Profile
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a zygote is sealed with: jobs of equal profiles come from the same one."""
+
+    threads: int = 1
+    torch: bool = True
+    device: str = "cpu"
+    modules: tuple[str, ...] = ()
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The modules that its jobs find imported."""
+        return (("torch", "numpy") if self.torch else ()) + self.modules
+
 
 ENGINE = ("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fingerprint", "runtime.engine.checkpoint")
 AUDIT = ("runtime.audit.opening", "runtime.audit.stepwise")

@@ -15,8 +15,9 @@ import pytest
 from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from runtime.processes import process
 from runtime.processes.child import Child
-from runtime.processes.children import Children, Profile, sealed_environment
+from runtime.processes.children import Children, sealed_environment
 from runtime.processes.inline import InlineChildren
+from runtime.processes.profiles import Profile
 
 PLAIN = Profile(torch=False)
 JOBS = "tests.runtime.processes.jobs_for_tests"
@@ -430,7 +431,8 @@ async def test_a_fork_of_a_warm_zygote_is_quick(children: Children) -> None:
 
 HOST = f"""
 import asyncio
-from runtime.processes.children import Children, Profile
+from runtime.processes.children import Children
+from runtime.processes.profiles import Profile
 async def main():
     children = Children()
     async with children.job("{JOBS}:deaf", {{}}, profile=Profile(torch=False), purpose="train") as child:
