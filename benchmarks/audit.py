@@ -9,13 +9,14 @@
     training_s, spans        what was trained: from the claim to completion, and into how many spans it falls
     swarm_over_training      the same audit in the swarm that trained it, its trainer's children warm: from its genesis
                              to its verdict, by the log
-    verify_per_s_1m          events per second of the mode `log` on a session of a million steps, where fixed costs vanish
+    verify_per_s_1m          what `verify_per_s` is on a session of a million steps, where fixed costs vanish
     bundle_mb_1m             what `swarm bundle` writes of a session of a million steps, without rows and checkpoints
     replay_s_1m              `swarm replay S --step N` of such a session, whole process
     trace_row_s_1m, trace_step_s_1m   `swarm trace S` of one row and of one step, whole process
 
 The last five are measured on a session of 1M steps; with --quick on the short one, and scaled by its steps. Training
-is timed by the log: from `training.claimed` to `training.completed`. Audits start from nothing each time.
+is timed by the log: from `training.claimed` to `training.completed`. Audits start from nothing each time, beside an
+idle swarm. Trainings and their audits take three turns, and the medians of the turns' ratios count.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -61,20 +62,52 @@ LONG = 1_000_000
 def main() -> None:
     """Train, then audit in every way."""
     asked = options(__doc__ or "")
-    wanted = 15.0 if asked.quick else 66.0
+    wanted, turns = (15.0, 1) if asked.quick else (66.0, 3)
     with tempfile.TemporaryDirectory(prefix="audit") as folder:
         home = Path(folder) / "home"
         load = f"{os.getloadavg()[0]:.1f}"
         try:
-            session, training = trained(home, Path(folder), wanted)
-            in_swarm = audited_in_swarm(home, session)
+            epochs = math.ceil(PROBED * wanted / seconds_of(home, submitted(home, Path(folder), PROBED)))
+            taken = [turn(home, Path(folder), epochs) for _ in range(turns)]
+            session = taken[-1].session
             long = session if asked.quick else submitted(home, Path(folder), math.ceil(LONG / STEPS), **SMALL)
         finally:
             swarm(home, "down")
-        figures = measured(home, session, training)
-        figures |= {"swarm_over_training": in_swarm / training} | grown(home, long)
+        figures = paired(taken) | measured(home, session, taken[-1].spans) | grown(home, long)
         load += f" before, {os.getloadavg()[0]:.1f} after"
-        report(asked, figures, {"filesystem": filesystem(home), "wanted_s": str(wanted), "load": load})
+        report(asked, figures, {"filesystem": filesystem(home), "turns": str(turns), "load": load})
+
+
+class Turn(NamedTuple):
+    """A session that was trained and then audited in three ways, one after the other; in seconds."""
+
+    session: str
+    training: float
+    one: float
+    two: float
+    in_swarm: float
+    spans: int
+
+
+def turn(home: Path, folder: Path, epochs: int) -> Turn:
+    """Train, then compute everything again with one worker, with two, and in the swarm."""
+    session = submitted(home, folder, epochs)
+    one, found = audited(home, session, "full", "--workers", "1")
+    two, _ = audited(home, session, "full", "--workers", "2")
+    return Turn(session, seconds_of(home, session), one, two, audited_in_swarm(home, session), found["spans_total"])
+
+
+def paired(taken: list[Turn]) -> dict[str, float]:
+    """Each turn's audits over its own training: the machine is another one every few minutes."""
+    return {
+        "full_over_training_1": statistics.median(one.one / one.training for one in taken),
+        "full_over_training_2": statistics.median(one.two / one.training for one in taken),
+        "swarm_over_training": statistics.median(one.in_swarm / one.training for one in taken),
+        "training_s": statistics.median(one.training for one in taken),
+        "full_1_s": statistics.median(one.one for one in taken),
+        "full_2_s": statistics.median(one.two for one in taken),
+        "spans": taken[-1].spans,
+    }
 
 
 def grown(home: Path, session: str) -> dict[str, float]:
@@ -119,37 +152,19 @@ def audited_in_swarm(home: Path, session: str) -> float:
     return (times["audit.completed"] - times["session.requested"]).total_seconds()
 
 
-def measured(home: Path, session: str, training: float) -> dict[str, float]:
-    """Every figure of one session."""
+def measured(home: Path, session: str, spans: int) -> dict[str, float]:
+    """What is told of one session, without its training."""
     events, verified = verification(home, session, home / "no blobs")
     _, with_blobs = verification(home, session, Home(home).blobs)
-    one, found = audited(home, session, "full", "--workers", "1")
-    two, _ = audited(home, session, "full", "--workers", "2")
-    spans = found["spans_total"]
     spot, _ = audited(home, session, "spot", "--segments", str(math.ceil(spans * 0.05)), "--seed", "1")
-    bisect = bisected(home, session)
     return {
         "verify_per_s": events / verified,
         "verify_s": verified,
         "blobs_s": with_blobs - verified,
-        "full_over_training_1": one / training,
-        "full_over_training_2": two / training,
         "spot_s": spot,
-        "bisect_s": bisect,
-        "training_s": training,
-        "full_1_s": one,
-        "full_2_s": two,
+        "bisect_s": bisected(home, session),
         "events": events,
-        "spans": spans,
     }
-
-
-def trained(home: Path, folder: Path, wanted: float) -> tuple[str, float]:
-    """A session that takes about so many seconds, and how many it took."""
-    session = submitted(home, folder, PROBED)
-    probed = seconds_of(home, session)
-    session = submitted(home, folder, math.ceil(PROBED * wanted / probed))
-    return session, seconds_of(home, session)
 
 
 STEPS = 22.45
