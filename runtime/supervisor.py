@@ -19,7 +19,7 @@ from bus import subjects
 from bus.port import Wake, Wakes
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
-from contracts.errors import Fenced, SwarmError, Unreachable
+from contracts.errors import Fenced, Full, SwarmError, Unreachable
 from contracts.event import Event
 from contracts.ledger import SessionSealed
 from runtime.agent import Agent, Handler
@@ -31,7 +31,7 @@ from runtime.scribe import Occasion, Saying, Scribe
 log = structlog.get_logger()
 
 ATTEMPTS = 3
-_FIRST_WAIT = 0.2
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 
 
 class Supervisor:
@@ -196,8 +196,8 @@ class Supervisor:
         return Case(fact, history.states[position], history, self._ground, position)
 
     async def _attempt(self, handler: Handler, case: Case) -> None:
-        wait = _FIRST_WAIT
-        for attempt in range(1, ATTEMPTS + 1):
+        wait, attempt = _FIRST_WAIT, 1
+        while True:
             try:
                 await self._call(handler, case)
             except Fenced as error:
@@ -210,11 +210,14 @@ class Supervisor:
                     log.info("too late", role=self.role, session=case.history.id, handler=handler.name)
                     return
                 log.warning("handler raised", role=self.role, handler=handler.name, attempt=attempt, error=str(error))
-                if attempt == ATTEMPTS:
+                # A session that is being trained finishes when there is room again; one that has not begun may fail.
+                if not (isinstance(error, Full) and case.now.claim):
+                    attempt += 1
+                if attempt > ATTEMPTS:
                     await self._give_up(handler, case, error)
                     return
                 await asyncio.sleep(wait)
-                wait *= 4
+                wait = min(4 * wait, _LONGEST_WAIT)
             else:
                 return
 

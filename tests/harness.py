@@ -14,6 +14,7 @@ from bus.memory import MemoryBus
 from contracts.envelope import Fact
 from contracts.ids import PARTITION
 from contracts.session import ENDED, Session
+from contracts.trainer import TrainingClaimed
 from runtime import deployment, here, roster, settings
 from runtime.agent import Agent
 from runtime.crew import Crew
@@ -99,3 +100,21 @@ def small_request(**changes: Any) -> dict[str, Any]:
         "diagnosis": {"auto_fix": True},
     }
     return request | changes
+
+
+def claim(epoch: int) -> TrainingClaimed:
+    """A trainer's claim that says as little as can be."""
+    return TrainingClaimed(
+        epoch=epoch,
+        worker=f"w{epoch}",
+        incarnation=f"home/{epoch}",
+        segment=1,
+        resumed_from=0,
+        dataset="0" * 64,
+        resolved={},
+        engine_bits=1,
+        fingerprint="0" * 64,
+        families={},
+        environment={},
+        sources={},
+    )

@@ -14,12 +14,10 @@ from contracts.diagnostician import DiagnosisReached
 from contracts.errors import Fenced, NotVerified
 from contracts.ids import new_uuid, session_id
 from contracts.operator import CancelRequested, SessionRequested
-from contracts.trainer import TrainingClaimed, TrainingPaused
+from contracts.trainer import TrainingPaused
 from runtime.crew import Crew
 from runtime.scribe import Occasion, Scribe
-from tests.harness import crew
-
-DIGEST = "0" * 64
+from tests.harness import claim, crew
 
 
 @asynccontextmanager
@@ -27,23 +25,6 @@ async def swarm(home: Path, bus: MemoryBus | None = None) -> AsyncIterator[tuple
     async with crew(home, (), bus=bus) as made:
         session = await made.desk.submit({"name": "said"}, request_id="one")
         yield made, session
-
-
-def claim(epoch: int) -> TrainingClaimed:
-    return TrainingClaimed(
-        epoch=epoch,
-        worker=f"w{epoch}",
-        incarnation=f"home/{epoch}",
-        segment=1,
-        resumed_from=0,
-        dataset=DIGEST,
-        resolved={},
-        engine_bits=1,
-        fingerprint=DIGEST,
-        families={},
-        environment={},
-        sources={},
-    )
 
 
 def rival(made: Crew, lane: str) -> Scribe:

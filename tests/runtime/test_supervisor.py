@@ -13,13 +13,14 @@ import pytest
 from bus.memory import MemoryBus
 from contracts.common import HandlerFailed
 from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
-from contracts.errors import Refused
+from contracts.errors import Full, Refused
 from contracts.operator import SessionRequested
+from contracts.trainer import TrainingClaimed
 from runtime import supervisor
 from runtime.agent import Agent, Say, WiringError, every, on, together
 from runtime.crew import Crew, wake_subjects
 from runtime.ground import Case
-from tests.harness import beside, crew, until_said
+from tests.harness import beside, claim, crew, until_said
 
 
 class Diagnostician(Agent):
@@ -27,13 +28,17 @@ class Diagnostician(Agent):
 
     troubles = 0
     calls = 0
+    trouble: ClassVar[Exception] = ValueError("there is no step 7")
 
     @on
     async def answer(self, asked: SessionRequested) -> DiagnosisReached:
+        return self.reached()
+
+    def reached(self) -> DiagnosisReached:
         type(self).calls += 1
         if type(self).troubles:
             type(self).troubles -= 1
-            raise ValueError("there is no step 7")
+            raise self.trouble
         return DiagnosisReached(segment=1, step=7)
 
 
@@ -102,6 +107,49 @@ async def test_what_raises_every_time_is_recorded_with_the_reason_and_redriven_o
         await made.desk.verbs["redrive"]({"failure": failed.id})
         await until_said(made, session, "diagnosis.reached", 10)
         assert not made.tail.history(session).state.failures
+
+
+class Cramped(Diagnostician):
+    """Answers a claim as well, as often as there is room."""
+
+    role = "diagnostician"
+
+    @on
+    async def follow(self, claimed: TrainingClaimed) -> DiagnosisReached:
+        return self.reached()
+
+
+@pytest.fixture
+def cramped(monkeypatch: pytest.MonkeyPatch) -> type[Cramped]:
+    monkeypatch.setattr(Diagnostician, "trouble", Full("there is no room.", cure="Free some space."))
+    monkeypatch.setattr(supervisor, "_LONGEST_WAIT", 0.001)
+    return Cramped
+
+
+async def test_what_finds_no_room_in_a_session_that_is_trained_is_tried_until_there_is_some(
+    tmp_path: Path, cramped: type[Cramped]
+) -> None:
+    async with swarm(tmp_path, cramped) as made:
+        session = await made.desk.submit({"name": "said"})
+        await until_said(made, session, "diagnosis.reached", 10)
+        cramped.calls, cramped.troubles = 0, 3 * supervisor.ATTEMPTS
+        (claimed,) = await made.scribe("trainer").say(session, [claim(1)])
+        async with asyncio.timeout(10):
+            while not made.tail.history(session).answers("diagnostician", claimed.id):
+                await asyncio.sleep(0.001)
+        assert cramped.calls == 3 * supervisor.ATTEMPTS + 1
+        assert not made.tail.history(session).state.failures
+
+
+async def test_what_finds_no_room_before_training_is_given_up_with_the_cure(
+    tmp_path: Path, cramped: type[Cramped]
+) -> None:
+    cramped.troubles = supervisor.ATTEMPTS
+    async with swarm(tmp_path, cramped) as made:
+        session = await made.desk.submit({"name": "said"})
+        failed = await until_said(made, session, "handler.failed", 10)
+        assert isinstance(failed.event, HandlerFailed)
+        assert failed.event.cure == "Free some space."
 
 
 async def test_an_answered_trigger_is_not_handled_again_after_a_restart(tmp_path: Path) -> None:
