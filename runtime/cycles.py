@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def seldom() -> None:
     """Look seldom: doing it as often as Python does by default takes as long as the fold itself."""
     gc.set_threshold(50_000, 50, 100)
+
+
+@contextmanager
+def unswept() -> Iterator[None]:
+    """While a session is read nothing of it is let go: to look through it for cycles takes a third of the time."""
+    sweeping = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if sweeping:
+            gc.enable()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from bus import bulk, subjects
 from contracts.errors import NotVerified
 from runtime.audit.account import CURVES, Account
+from runtime.cycles import unswept
 from runtime.processes.process import cores
 from runtime.records.archive import Archive
 
@@ -25,7 +26,8 @@ _WORTH = 4 * bulk.RUN
 def account(archive: Archive, session: str) -> Account | None:
     """The account of a session all of whose records are in order; None where that takes a closer look."""
     try:
-        return _account(archive, session)
+        with unswept():
+            return _account(archive, session)
     except (bulk.Unusual, NotVerified):
         return None
 

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import NoReturn
 
 from contracts.errors import Failed
+from runtime.cycles import unswept
 from runtime.processes import process
 from runtime.processes.frames import Decoder, encode
 from runtime.processes.job import Job, perform
@@ -198,10 +199,9 @@ def _leave_signals_to_the_host() -> None:
 
 def _import(modules: list[str]) -> None:
     # What is imported stays; to look for cycles in it meanwhile takes a fifth of the time.
-    gc.disable()
-    for name in modules:
-        importlib.import_module(name)
-    gc.enable()
+    with unswept():
+        for name in modules:
+            importlib.import_module(name)
     if (count := process.thread_count()) > 1:
         raise Failed(
             f"Importing {', '.join(modules)} left {count} threads running, and forks of such a process may hang.",

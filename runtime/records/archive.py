@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ from bus.port import Stored
 from bus.records import Reading
 from contracts.errors import NotFound, NotVerified, SwarmError
 from contracts.keyring import ROOT, Keyring
+from runtime.cycles import unswept
 from runtime.home import Home
 from runtime.records.history import History
 from runtime.shown import view
@@ -160,7 +159,7 @@ def _at_once(reading: Reading, session: str, admission: Admission) -> Kept | Non
     """The same as `fold` in a small part of the time; None when anything about the records is out of the ordinary."""
     ring = admission.keyring(subjects.partition(session))
     history = History(session)
-    with _unswept():
+    with unswept():
         try:
             lines = bulk.Lines(reading.data, session)
             whole = bulk.admitted(lines, bulk.Asked(session, ring))
@@ -170,18 +169,6 @@ def _at_once(reading: Reading, session: str, admission: Admission) -> Kept | Non
         stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
     admission.resume(session, whole.standing())
     return Kept(history, stored, (), admission, 0)
-
-
-@contextmanager
-def _unswept() -> Iterator[None]:
-    """All of a session is kept: to look through it for cycles while it grows takes a third of the time, for nothing."""
-    sweeping = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if sweeping:
-            gc.enable()
 
 
 def fold(reading: Reading, session: str, admission: Admission) -> Kept:
