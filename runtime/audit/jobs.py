@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.processes.profiles import Profile, torch_profile
+from runtime.processes.profiles import torch_profile
 
 if TYPE_CHECKING:
     from runtime.processes.children import Children
@@ -31,7 +31,8 @@ class Jobs:
     async def run(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """One job to its end, and what it answers."""
         given = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
-        profile = profile_of(self._machine)
+        # As whatever trained had it.
+        profile = torch_profile(self._machine.get("threads", 1), self._machine.get("device", "cpu"))
         async with self.children.job(
             function, given, profile=profile, purpose="audit", session=self._session, log=self._log
         ) as child:
@@ -41,8 +42,3 @@ class Jobs:
 def seal_of(machine: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `runtime.engine.seal.apply` for bits of this machine."""
     return {"threads": machine.get("threads", 1), "profile": "exact"}
-
-
-def profile_of(machine: Mapping[str, Any]) -> Profile:
-    """As whatever trained had it."""
-    return torch_profile(machine.get("threads", 1), machine.get("device", "cpu"))
