@@ -213,14 +213,17 @@ async def end_orphan(left: Left, patience: float = 5.0) -> bool:
 
 
 def started(pid: int) -> str | None:
-    """When a process began, as an opaque text; None when there is none (or only its zombie)."""
+    """When a process began, as an opaque text; None when there is none (or only its zombie).
+
+    A zombie of which threads are still ending counts as running: its files are open, and its locks held, until then.
+    """
     if sys.platform == "linux":
         try:
             # The name in parentheses may hold anything; what follows it does not.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        return None if fields[0] in "ZX" else fields[19]
+        return None if fields[0] in "ZX" and int(fields[17]) <= 1 else fields[19]
     told = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return told.stdout.strip() or None
 

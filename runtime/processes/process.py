@@ -33,10 +33,15 @@ def start_time(pid: int) -> int | None:
 
 
 def alive(pid: int, started: int) -> bool:
-    """Whether that very process still runs; one that ended and waits to be reaped does not."""
+    """Whether that very process still runs; one that ended and waits to be reaped does not.
+
+    While threads of an ended one are still ending, its files are open and its locks held: it runs until they are gone.
+    """
     if LINUX:
         fields = _stat(pid)
-        return fields is not None and int(fields[19]) == started and fields[0] not in ("Z", "X")
+        if fields is None or int(fields[19]) != started:
+            return False
+        return fields[0] not in ("Z", "X") or int(fields[17]) > 1
     return start_time(pid) == started and not _ps(pid, "stat").startswith("Z")
 
 
