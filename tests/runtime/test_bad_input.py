@@ -19,11 +19,7 @@ from bus.rights import CLIENT, seed_file
 from contracts.errors import Conflict, Refused, TooLarge
 from contracts.ids import new_uuid, sha256
 from tests import chaos
-from tests.chaos import Arena, Result
-from tests.harness import small_request
-
-REQUEST = small_request(training={"epochs": 40, "batch_size": 64}, early_stopping={"enabled": False})
-
+from tests.chaos import LONG, Arena, Result
 
 FORGERIES = (
     "no event",
@@ -48,7 +44,7 @@ def undisturbed(world: Arena) -> Result:
     """What the request comes to in this swarm before anybody forges anything."""
 
     async def trained() -> Result:
-        session = await world.submit(REQUEST, "undisturbed")
+        session = await world.submit(LONG, "undisturbed")
         await world.ended(session)
         return world.result(session)
 
@@ -145,11 +141,13 @@ async def test_a_client_cannot_speak_in_any_lane(world: Arena, undisturbed: Resu
 async def test_what_a_role_forges_is_listed_as_void_and_the_session_ends_in_the_same_bits(
     world: Arena, undisturbed: Result
 ) -> None:
-    session = await world.submit(REQUEST, "forged")
-    await chaos.grown(world, session, by=20)
     before = len(await voids(world))
     async with connect(url(world), "host", key(world, "host")) as bus:
-        sent = [await forge(bus, session, lane, how) for lane in ("trainer", "checkpoint_keeper") for how in FORGERIES]
+        log = Read(bus)
+        await log.on()
+        session = await world.submit(LONG, "forged")
+        await chaos.grown(world, session, by=20)
+        sent = [await forge(log, session, lane, how) for lane in ("trainer", "checkpoint_keeper") for how in FORGERIES]
     await world.ended(session)
     listed = await voids(world)
     assert sorted(one["seq"] for one in listed[before:]) == sorted(sent)
@@ -157,10 +155,31 @@ async def test_what_a_role_forges_is_listed_as_void_and_the_session_ends_in_the_
     assert [line for line in await world.judge(session, undisturbed) if not line.startswith("void ")] == []
 
 
-async def forge(bus: JetStreamBus, session: str, lane: str, how: str) -> int:
+class Read:
+    """The stream as far as it was read: the session must not be over before everything was forged in it."""
+
+    def __init__(self, bus: JetStreamBus) -> None:
+        self.bus = bus
+        self._admission, self._stream = Admission(), dict[int, Stored]()
+
+    async def on(self) -> None:
+        """Read up to the present."""
+        async with self.bus.read(subjects.EVERYTHING, after=max(self._stream, default=0)) as records:
+            async for stored in records:
+                self._admission.admit(stored)
+                self._stream[stored.seq] = stored
+
+    def newest(self, session: str, lane: str) -> tuple[Stored, int]:
+        """The last event of a lane that is a fact and signed, and the sequence of the last message of any kind."""
+        head = self._admission.head(session, lane)
+        return self._stream[head.admitted], head.stored
+
+
+async def forge(log: Read, session: str, lane: str, how: str) -> int:
     """Append one bad message at the lane's end, however often the role itself is faster; its sequence."""
     while True:
-        last, stored = await newest_fact(bus, session, lane)
+        await log.on()
+        last, stored = log.newest(session, lane)
         signed = dict(last.headers)
         body = orjson.loads(last.body)
         following = body | {"id": str(new_uuid()), "laneseq": body["laneseq"] + 1, "prev": sha256(last.body)}
@@ -173,20 +192,9 @@ async def forge(bus: JetStreamBus, session: str, lane: str, how: str) -> int:
         }
         record = Record(last.subject, *forged[how])
         try:
-            return await bus.append([record], lane=subjects.lane(session, lane), after=stored)
+            return await log.bus.append([record], lane=subjects.lane(session, lane), after=stored)
         except Conflict:
             continue
-
-
-async def newest_fact(bus: JetStreamBus, session: str, lane: str) -> tuple[Stored, int]:
-    """The last event of a lane that is a fact and signed, and the sequence of the last message of any kind."""
-    admission, stream = Admission(), {}
-    async with bus.read(subjects.EVERYTHING) as records:
-        async for stored in records:
-            admission.admit(stored)
-            stream[stored.seq] = stored
-    head = admission.head(session, lane)
-    return stream[head.admitted], head.stored
 
 
 def newest(world: Arena) -> str:
