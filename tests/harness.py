@@ -20,7 +20,7 @@ from runtime.agent import Agent
 from runtime.crew import Crew
 from runtime.home import Home
 
-FAST = {"waive_after_seconds": 3.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
+FAST = {"waive_after_seconds": 2.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
 
 
 class _OverError(Exception):

@@ -21,7 +21,10 @@ from runtime.ground import Case
 Sayings = LedgerCheckpointed | DutyWaived | SessionSealed
 
 _LOOK_AGAIN = 5.0
-"""Seconds after which silence of a role that owes something is looked at again."""
+"""Seconds after which a session that could not be sealed is looked at again without news."""
+
+_AT_LEAST = 0.05
+"""Seconds between two looks, whatever is due."""
 
 _GLANCE = 0.1
 """The same while a guest may still answer: that it has nothing to say is no event."""
@@ -38,7 +41,9 @@ class Ledger(Agent):
             seen, wait = case.history.size, self._until_note(case, due)
             if case.now.outcome is not None:
                 wait = _LOOK_AGAIN
-                if not await self._owing(case, say):
+                if await self._owing(case, say):
+                    wait = self._until_silent(case)
+                else:
                     patience = patience or _now() + self.ground.settings.guest_patience_seconds
                     if await self._awaiting_guests(case, say, patience):
                         wait = _GLANCE
@@ -101,10 +106,15 @@ class Ledger(Agent):
         return _now() + float(self.ground.settings.ledger_every_seconds)
 
     def _until_note(self, case: Case, due: float) -> float | None:
-        return max(0.05, due - _now()) if case.history.derived(Book()).unnoted else None
+        return max(_AT_LEAST, due - _now()) if case.history.derived(Book()).unnoted else None
 
     def _silent(self, duty: Duty) -> bool:
         return bool(self.ground.presence.silent_seconds(duty.role) >= self.ground.settings.waive_after_seconds)
+
+    def _until_silent(self, case: Case) -> float:
+        """Seconds until the first role that owes something will have been silent for too long, if it stays silent."""
+        longest = max((self.ground.presence.silent_seconds(duty.role) for duty in owed(case.now)), default=0.0)
+        return max(_AT_LEAST, float(self.ground.settings.waive_after_seconds) - longest)
 
     def _waiver(self, duty: Duty, seconds: float) -> DutyWaived:
         return DutyWaived(role=duty.role, duty=duty.name, silent_seconds=round(seconds, 1))

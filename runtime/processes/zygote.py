@@ -215,14 +215,24 @@ def main(arguments: list[str]) -> int:
     control = socket.socket(fileno=int(arguments[0]))
     if os.getppid() != int(arguments[1]):
         return 1
-    _leave_signals_to_the_host()
     try:
-        _import(arguments[2:])
+        prepare(arguments[2:])
     except BaseException as error:  # noqa: BLE001 - the host tells a person, whatever it was
         control.sendall(encode("failed", as_data(error)))
         return 1
+    return serve(control)
+
+
+def prepare(modules: list[str]) -> None:
+    """Import what jobs find imported, and leave signals to the host."""
+    _leave_signals_to_the_host()
+    _import(modules)
     gc.collect()
     gc.freeze()
+
+
+def serve(control: socket.socket) -> int:
+    """Fork what the host asks for until it closes the socket, then end what still runs."""
     zygote = Zygote(control)
     try:
         zygote.serve()

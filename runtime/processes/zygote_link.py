@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import anyio
 
@@ -38,10 +38,32 @@ class Forked:
     fate: Fate = field(default_factory=Fate)
 
 
+class Process(Protocol):
+    """What is asked of the process that a zygote is."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL; raises `ProcessLookupError` when it is gone."""
+        ...
+
+    async def wait(self) -> int:
+        """Return how it ended when it has."""
+        ...
+
+
 class ZygoteLink:
     """A zygote that was started. The thread of the event loop started it, and with that thread it ends (PDEATHSIG)."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, output: IO[bytes]) -> None:
+    def __init__(self, process: Process, control: socket.socket, output: IO[bytes]) -> None:
         self.jobs: dict[int, Forked] = {}
         self.pid = process.pid
         self._process = process
@@ -62,15 +84,7 @@ class ZygoteLink:
         ours, theirs = socket.socketpair()
         output = tempfile.TemporaryFile()  # noqa: SIM115 - read when the zygote dies, closed with the link
         with theirs, _closed_on_failure(ours, output):
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", _ZYGOTE, str(theirs.fileno()), str(os.getpid()), *modules),
-                env=dict(environment) | _source_path(),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            process = await begun(modules, environment, theirs, output)
         ours.settimeout(0)
         return cls(process, ours, output)
 
@@ -207,6 +221,21 @@ class ZygoteLink:
         self._output.seek(0)
         said = self._output.read()[-2000:].decode(errors="replace").strip()
         return f"Its last words: {said}" if said else "It said nothing."
+
+
+async def begun(
+    modules: tuple[str, ...], environment: Mapping[str, str], control: socket.socket, output: IO[bytes]
+) -> Process:
+    """A process that imports these and then is the zygote at this end of the control socket."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", _ZYGOTE, str(control.fileno()), str(os.getpid()), *modules),
+        env=dict(environment) | _source_path(),
+        pass_fds=(control.fileno(),),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
 
 
 @contextmanager

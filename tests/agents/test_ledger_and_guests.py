@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agents.ledger.courtesy import unanswered
 from bus import subjects
 from bus.keys import new_signer
@@ -23,7 +25,7 @@ from contracts.trainer import TrainingFailed
 from runtime.agent import Agent, on
 from runtime.crew import Crew, wake_subjects
 from runtime.scribe import Occasion
-from tests.harness import crew, small_request, until_ended, until_said
+from tests.harness import FAST, crew, small_request, until_ended, until_said
 
 PATIENCE = 1.5
 
@@ -110,15 +112,21 @@ def ledger(home: Path, patience: float = PATIENCE) -> AbstractAsyncContextManage
 
 async def finish(host: Crew) -> str:
     """A session whose last word but the guests' and the ledger's has been said."""
-    session = await host.desk.submit(small_request())
-    failed = TrainingFailed(segment=1, step=0, code="failed", message="no")
-    (ended,) = await host.scribe("trainer").say(session, [failed], Occasion())
+    session, ended = await failed(host)
     summary = ResourcesSummarised(
         seconds=1.0, cpu_percent_mean=1.0, cpu_percent_max=1.0, memory_bytes_max=1, memory_total_bytes=1,
         disk_free_bytes=1, samples=1, children={}, gpus=[],
     )  # fmt: skip
-    await host.scribe("resource_monitor").say(session, [summary], Occasion(ended.id, ended.id))
+    await host.scribe("resource_monitor").say(session, [summary], Occasion(ended, ended))
     return session
+
+
+async def failed(host: Crew) -> tuple[str, str]:
+    """A session that has failed, and the event that says so; nobody has summed up what it used."""
+    session = await host.desk.submit(small_request())
+    end = TrainingFailed(segment=1, step=0, code="failed", message="no")
+    (said,) = await host.scribe("trainer").say(session, [end], Occasion())
+    return session, said.id
 
 
 def said(host: Crew, session: str, lane: str) -> list[Any]:
@@ -184,6 +192,18 @@ async def test_a_guest_that_is_not_there_keeps_nobody_waiting(tmp_path: Path) ->
         assert seconds < PATIENCE
         assert not state.waived
         assert said(host, session, lane) == []
+
+
+async def test_what_a_silent_role_owes_is_waived_when_it_was_silent_for_long_enough_and_not_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.ledger.agent._LOOK_AGAIN", 3600.0)
+    async with ledger(tmp_path) as host:
+        session, _ = await failed(host)
+        await sealed(host, session)
+        (waiver,) = [event for event in said(host, session, "ledger") if isinstance(event, DutyWaived)]
+        assert waiver.role == "resource_monitor"
+        assert waiver.silent_seconds >= FAST["waive_after_seconds"]
 
 
 async def test_a_session_that_no_guest_hears_is_sealed_at_once(tmp_path: Path) -> None:

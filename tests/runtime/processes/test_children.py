@@ -13,14 +13,20 @@ from typing import Any
 import pytest
 
 from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerified, OutOfMemory, UserCodeFailed
-from runtime.processes import process
+from runtime.processes import process, zygote_link
 from runtime.processes.child import Child
 from runtime.processes.children import Children, sealed_environment
 from runtime.processes.inline import InlineChildren
 from runtime.processes.profiles import Profile
+from tests.zygotes import BEGUN
 
 PLAIN = Profile(torch=False)
 JOBS = "tests.runtime.processes.jobs_for_tests"
+
+
+@pytest.fixture(autouse=True)
+def _started_as_in_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zygote_link, "begun", BEGUN)
 
 
 @pytest.fixture
