@@ -232,8 +232,13 @@ def test_two_processes_share_a_long_log_unless_a_thread_could_hold_a_lock(
         recorded.say(session, "ledger", recorded.noted(session))
     monkeypatch.setattr(swift, "cores", lambda: cores)
     monkeypatch.setattr(threading, "active_count", lambda: threads)
-    forks, fork = [], os.fork
-    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
+    forks, fork = list[int](), os.fork
+
+    def forked() -> int:
+        forks.append(pid := fork())
+        return pid
+
+    monkeypatch.setattr(os, "fork", forked)
     found = audited(recorded, session)
     assert (found.verdict, found.events, len(forks)) == ("pass", 4507, others)
     path = recorded.home.log(session)
@@ -244,8 +249,9 @@ def test_two_processes_share_a_long_log_unless_a_thread_could_hold_a_lock(
         path.write_bytes(title(session) + b"".join(frame(one) for one in changed))
         assert swift.account(Archive(recorded.home), session) is None
     assert len(forks) == 4 * others
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for pid in forks:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def test_whatever_was_changed_both_ways_come_to_the_same_verdict(
