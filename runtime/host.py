@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ HOST = "host"
 _RECORD_PAUSE = 1.0
 _DRAIN_SECONDS = 20.0
 _REPORT_SECONDS = 5.0
+_DYING_SECONDS = 5.0
 
 Ready = Callable[[HostRecord], None]
 
@@ -66,14 +68,24 @@ def _refuse_second_host(home: Home) -> None:
 
 
 async def _locked(home: Home) -> int:
-    """The home's lock; a server that outlived its host holds it too, and is ended for it."""
+    """The home's lock; a server that outlived its host holds it too, and is ended for it.
+
+    What a killed host held is free when its last thread has ended, a moment after nobody counts it as alive.
+    """
     try:
         return home.lock()
     except Refused:
         if home.holder_lives():
             raise
     await end_orphan_of(home)
-    return home.lock()
+    patience = time.monotonic() + _DYING_SECONDS
+    while True:
+        try:
+            return home.lock()
+        except Refused:
+            if home.holder_lives() or time.monotonic() > patience:
+                raise
+        await asyncio.sleep(0.01)
 
 
 class _Host:

@@ -33,15 +33,10 @@ def start_time(pid: int) -> int | None:
 
 
 def alive(pid: int, started: int) -> bool:
-    """Whether that very process still runs; one that ended and waits to be reaped does not.
-
-    While threads of an ended one are still ending, its files are open and its locks held: it runs until they are gone.
-    """
+    """Whether that very process still runs; one that ended and waits to be reaped does not."""
     if LINUX:
         fields = _stat(pid)
-        if fields is None or int(fields[19]) != started:
-            return False
-        return fields[0] not in ("Z", "X") or int(fields[17]) > 1
+        return fields is not None and int(fields[19]) == started and fields[0] not in ("Z", "X")
     return start_time(pid) == started and not _ps(pid, "stat").startswith("Z")
 
 

@@ -23,6 +23,7 @@ from bus.server import EmbeddedServer, Left, end_orphan, left_by, started
 from contracts.errors import Ambiguous, Failed, Full, InvalidInput, NotFound, Refused, Unreachable
 from tests.bus.conformance import TRAINER, fact, taken
 from tests.bus.served import Served, served
+from tests.harness import half_dead
 
 
 @pytest.fixture
@@ -230,6 +231,15 @@ async def test_the_server_dies_with_a_killed_host_and_sets_the_lock_free(tmp_pat
     with (tmp_path / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert await end_orphan(left) is False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the threads of a process that ended")
+def test_a_process_has_not_ended_before_its_last_thread_which_has_its_files() -> None:
+    with half_dead("") as dying:
+        assert started(dying.pid) is not None
+        dying.kill()
+        os.waitid(os.P_PID, dying.pid, os.WEXITED | os.WNOWAIT)
+        assert started(dying.pid) is None
 
 
 async def test_an_orphaned_server_is_ended_by_pid_and_start_time(world: Served) -> None:

@@ -5,14 +5,12 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from bus import server
 from contracts.errors import InvalidInput
 from runtime import failpoints
 from runtime.processes import process
@@ -21,12 +19,6 @@ IGNORES_SIGTERM = (
     "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
 )
 WAITS = "import signal; print('ready', flush=True); signal.pause()"
-ENDS_BUT_FOR_A_THREAD = """
-import ctypes, os, threading
-threading.Thread(target=threading.Event().wait).start()
-print('ready', flush=True)
-ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # exit, of this one thread
-"""
 
 
 @contextmanager
@@ -66,23 +58,6 @@ def test_a_process_that_was_not_reaped_yet_is_not_alive(waiting: subprocess.Pope
     waiting.kill()
     os.waitid(os.P_PID, waiting.pid, os.WEXITED | os.WNOWAIT)
     assert not process.alive(waiting.pid, started)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the threads of a process that ended")
-def test_a_process_lives_as_long_as_a_thread_of_it_has_its_files() -> None:
-    with python(ENDS_BUT_FOR_A_THREAD) as child:
-        assert said(child) == "ready"
-        begun, stat = process.start_time(child.pid), Path(f"/proc/{child.pid}/stat")
-        assert begun is not None
-        deadline = time.monotonic() + 10
-        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
-            assert time.monotonic() < deadline, "its first thread does not end"
-        assert process.alive(child.pid, begun)
-        assert server.started(child.pid) == str(begun)
-        child.kill()
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert not process.alive(child.pid, begun)
-        assert server.started(child.pid) is None
 
 
 def test_nobody_has_the_start_time_of_a_process_that_is_gone(waiting: subprocess.Popen[str]) -> None:

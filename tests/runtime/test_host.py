@@ -1,0 +1,43 @@
+"""Who may be the host of a home."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import Refused
+from runtime import host
+from runtime.home import Home
+from tests.harness import half_dead
+
+HOLDS = """
+from pathlib import Path
+from runtime.home import Home
+Home(Path(sys.argv[1])).lock()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the threads of a process that ended")
+async def test_what_a_dying_host_still_holds_is_waited_for(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with half_dead(HOLDS, str(tmp_path)) as dying:
+        with pytest.raises(Refused, match="held by another host"):
+            home.lock()
+        taking = asyncio.create_task(host._locked(home))
+        await asyncio.sleep(0)
+        assert not taking.done()
+        dying.kill()
+        await taking
+    assert home.holds()
+    home.unlock()
+
+
+async def test_a_home_whose_host_lives_is_refused_at_once(tmp_path: Path) -> None:
+    first, second = Home(tmp_path), Home(tmp_path)
+    await host._locked(first)
+    with pytest.raises(Refused, match="held by another host"):
+        await host._locked(second)
+    first.unlock()
