@@ -14,15 +14,22 @@ settings.load_profile("patient")
 
 LONG = (
     "test_kills.py",
-    "test_exporter.py",
-    "test_readme.py",
     "test_faults.py",
+    "test_readme.py",
     "test_full.py",
     "test_swarm_up.py",
+    "test_exporter.py",
+    "test_here.py",
+    "test_lone.py",
+    "test_guests.py",
+    "test_takeover.py",
     "test_trainer.py",
     "test_reexecution.py",
+    "test_bad_input.py",
+    "test_gpu.py",
+    "test_tampering.py",
 )
-"""Files that take minutes, the longest first: begun last, they would keep one process busy after all others."""
+"""Files that take long, the longest first: begun last, they would keep one process busy after all others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
