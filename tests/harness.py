@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,32 +23,8 @@ from runtime.home import Home
 FAST = {"waive_after_seconds": 2.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
 
 
-_BEGIN = "import ctypes, os, sys, threading\n"
-_END_BUT_FOR_A_THREAD = """
-threading.Thread(target=threading.Event().wait).start()
-print(flush=True)
-ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # exit, of this thread only
-"""
-
-
 class _OverError(Exception):
     """The test is over."""
-
-
-@contextmanager
-def half_dead(code: str, *given: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs this code and then ends but for one thread, as what is killed does for a moment (Linux)."""
-    words = [sys.executable, "-c", _BEGIN + code + _END_BUT_FOR_A_THREAD, *given]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "\n"
-            deadline = time.monotonic() + 10
-            while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                assert time.monotonic() < deadline, "its first thread does not end"
-            yield child
-        finally:
-            child.kill()
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from bus.server import EmbeddedServer, Left, end_orphan, left_by, started
 from contracts.errors import Ambiguous, Failed, Full, InvalidInput, NotFound, Refused, Unreachable
 from tests.bus.conformance import TRAINER, fact, taken
 from tests.bus.served import Served, served
-from tests.harness import half_dead
+from tests.dying import half_dead
 
 
 @pytest.fixture

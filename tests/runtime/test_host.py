@@ -11,7 +11,7 @@ import pytest
 from contracts.errors import Refused
 from runtime import host
 from runtime.home import Home
-from tests.harness import half_dead
+from tests.dying import half_dead
 
 HOLDS = """
 from pathlib import Path
