@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
+from runtime.processes.children import Children
 from tests.zygotes import nurseries
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,3 +44,11 @@ def _nurseries() -> Iterator[None]:
     """Zygotes that tests start in their own process need not import torch each."""
     with nurseries():
         yield
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def children() -> AsyncIterator[Children]:
+    """Jobs of a module; its tests share their zygotes, and the loop of the module."""
+    made = Children()
+    yield made
+    await made.close()

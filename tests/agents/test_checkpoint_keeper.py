@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import torch
 
 from agents.checkpoint_keeper.agent import CheckpointKeeper
@@ -33,13 +31,6 @@ from tests.agents.cases import Place, fork_of, of, tell
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EVERY = 100
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def children() -> AsyncIterator[Children]:
-    children = Children()
-    yield children
-    await children.close()
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-import pytest_asyncio
 
 from agents.data_manager.agent import DataManager
 from agents.data_manager.allowed import opened
@@ -454,13 +452,6 @@ def test_options_that_a_workload_does_not_know_are_refused(bench: Bench, own: di
 IN_CHILDREN = pytest.mark.asyncio(loop_scope="module")
 
 MLP = {"architecture": "mlp", "hidden": [4]}
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def children() -> AsyncIterator[Children]:
-    children = Children()
-    yield children
-    await children.close()
 
 
 async def answered(place: Place, request: dict[str, Any], kind: str = "training") -> list[Any]:

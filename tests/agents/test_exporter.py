@@ -6,14 +6,12 @@ import math
 import os
 import signal
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import pytest_asyncio
 import torch
 
 from agents.exporter import gates
@@ -39,7 +37,6 @@ from runtime.engine.learner import Learner
 from runtime.ground import Case
 from runtime.home import Home
 from runtime.processes.children import Children
-from runtime.processes.profiles import torch_profile
 from runtime.records.history import History
 from tests import harness
 
@@ -165,14 +162,6 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(tmp_path_factory.mktemp("home"))
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def children() -> AsyncIterator[Children]:
-    children = Children()
-    await children.warm(torch_profile())
-    yield children
-    await children.close()
 
 
 @pytest.fixture

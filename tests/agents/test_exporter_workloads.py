@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from agents.exporter.agent import Exporter
 from agents.exporter.plan import Order
@@ -23,7 +21,6 @@ from runtime.engine.learner import Learner
 from runtime.engine.workload import register
 from runtime.home import Home
 from runtime.processes.children import Children
-from runtime.processes.profiles import torch_profile
 from runtime.records.history import History
 from runtime.workloads import Workloads
 from runtime.workloads import load as load_workload
@@ -84,14 +81,6 @@ class Sized(Summed):
     def build(self, o, facts):
         return Counting(3, 2)
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def children() -> AsyncIterator[Children]:
-    children = Children()
-    await children.warm(torch_profile())
-    yield children
-    await children.close()
 
 
 @pytest.fixture(scope="module")

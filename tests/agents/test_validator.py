@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +73,6 @@ class Trained:
     async def judged(self, written: dict[str, Any], **changed: Any) -> list[Any]:
         fact = self.stored(written, **changed)
         return await self.place.react(Validator(self.place.ground), "judge", self.history, fact)
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def children() -> AsyncIterator[Children]:
-    children = Children()
-    yield children
-    await children.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

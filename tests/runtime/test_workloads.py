@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime import workloads
@@ -30,13 +28,6 @@ class Mine(Workload):
 IN_CHILDREN = pytest.mark.asyncio(loop_scope="module")
 
 ANOTHER = MINE + "\nclass Other(Workload):\n    pass\n"
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def children() -> AsyncIterator[Children]:
-    children = Children()
-    yield children
-    await children.close()
 
 
 @pytest.fixture
