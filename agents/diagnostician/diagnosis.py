@@ -1,8 +1,11 @@
 """The fold behind every answer of the diagnostician: what is to be said because of one fact of the trainer's lane.
 
-It follows that lane alone, one fact after the other, so what is said because of a fact does not depend on batches,
-arrival or restarts. The first rule with a remedy to fire in a segment makes its only automatic proposal; what the
-trainer records between that and the next segment will be superseded, and is passed over.
+It follows that lane, one fact after the other, so what is said because of a fact does not depend on batches, arrival
+or restarts. Of its own lane it takes one thing: the identity of a proposal, which the trainer's answer names. That is
+read from the log and never computed here, because how identities are made is the writer's to change.
+
+The first rule with a remedy to fire in a segment makes its only automatic proposal; what the trainer records between
+that and the next segment will be superseded, and is passed over.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from agents.diagnostician.evidence import Evidence
 from agents.diagnostician.finding import Finding
 from agents.diagnostician.rules import RULES
 from agents.diagnostician.watch import Watched, watch
-from contracts import ids
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
@@ -39,10 +41,18 @@ D = TypeVar("D", bound="Diagnosis")
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An automatic proposal that the trainer has neither applied nor declined; `id` is its event's."""
+    """An automatic proposal that the trainer has neither applied nor declined.
 
-    id: str
+    `cause` is the fact because of which it is made; `id` is its event's, empty until the log shows it.
+    """
+
+    cause: str
     finding: Finding
+    id: str = ""
+
+    def answered_by(self, answer: InterventionApplied | InterventionDeclined) -> bool:
+        """Whether the trainer's answer is about this proposal."""
+        return bool(self.id) and answer.proposal == self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,9 @@ class Diagnosis:
     watched: tuple[Watched, ...] = ()
 
     def advance(self, fact: Fact) -> Self:
-        """The diagnosis after one more fact; facts of other lanes change nothing."""
+        """The diagnosis after one more fact; of other lanes only the genesis and its own proposals change anything."""
         if fact.lane != "trainer" and not isinstance(fact.event, SessionRequested):
-            return self
+            return _named(self, fact)
         here = replace(self, at=fact.id, said=(), verdicts=())
         match fact.event:
             case WindowRecorded() | ControlEvaluated() as event if self.pending:
@@ -99,8 +109,7 @@ def _with_findings(here: D, findings: Sequence[Finding], fact: Fact) -> D:
     pending = here.pending
     automatic = next((one for one in findings if one.remedy), None) if here.may_fix else None
     if automatic is not None and (proposal := automatic.proposed(segment)) is not None:
-        # The scribe derives an event's identity from its cause and its place in the answer, and both are known here.
-        pending = Pending(ids.event_id(fact.envelope.subject, ROLE, fact.id, len(said)), automatic)
+        pending = Pending(fact.id, automatic)
         said.append(proposal)
     fired = here.fired | {(one.rule, segment) for one in findings}
     proposed = here.proposed or pending is not None
@@ -146,12 +155,21 @@ def _passed_over(here: D, event: WindowRecorded | ControlEvaluated) -> D:
     return replace(here, ended=event.step) if event.stop or event.step == here.evidence.total else here
 
 
+def _named(here: D, fact: Fact) -> D:
+    """What is pending has been said, and is known from now on by its event's identity."""
+    pending, event = here.pending, fact.event
+    if pending is None or fact.lane != ROLE or not isinstance(event, InterventionProposed):
+        return here
+    if (fact.envelope.causationid, event.rule) != (pending.cause, pending.finding.rule):
+        return here
+    return replace(here, pending=replace(pending, id=fact.id))
+
+
 def _applied(here: D, applied: InterventionApplied, fact: Fact) -> D:
     evidence = here.evidence.advance(fact)
     if evidence.segment == here.evidence.segment:
         return here
-    pending = here.pending if here.pending and here.pending.id == applied.proposal else None
-    finding = pending.finding if pending else None
+    finding = here.pending.finding if here.pending and here.pending.answered_by(applied) else None
     begun = replace(
         here,
         evidence=evidence,
@@ -165,6 +183,6 @@ def _applied(here: D, applied: InterventionApplied, fact: Fact) -> D:
 
 
 def _declined(here: D, declined: InterventionDeclined) -> D:
-    if here.pending is None or declined.proposal != here.pending.id:
+    if here.pending is None or not here.pending.answered_by(declined):
         return here
     return _reached(replace(here, pending=None))

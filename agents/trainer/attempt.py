@@ -13,7 +13,7 @@ from agents.trainer.path import Recorded, key_range
 from contracts.common import ChildEnded
 from contracts.errors import ChildDied, NotRepeatable
 from contracts.event import SPOKEN, Event
-from contracts.session import Checkpoint
+from contracts.session import Checkpoint, Session
 from contracts.trainer import (
     AttemptEnded,
     CheckpointWritten,
@@ -230,9 +230,7 @@ class Attempt:
         session, end = self._course.now, self._finished or {}
         final = [one for one in session.path_checkpoints() if one.written.step == end["step"]]
         if not final:
-            message = f"the weights at step {end['step']} are not finite, so there is nothing to keep."
-            cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."
-            await self._course.fail("non-finite", message, cure)
+            await self._course.fail("non-finite", *_not_finite(session, end["step"]))
             return
         kept, last = final[-1].written, session.evaluations[-1] if session.evaluations else None
         completed = TrainingCompleted(
@@ -260,3 +258,17 @@ class Attempt:
                 purpose="train", code=end.code, signal=end.signal, max_rss_bytes=end.max_rss_bytes, message=message
             )
         )
+
+
+def _not_finite(session: Session, step: int) -> tuple[str, str]:
+    """What is said, and advised, of a session whose weights are not finite at the end."""
+    message = f"the weights at step {step} are not finite, so there is nothing to keep."
+    cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."
+    found = [seen for _, seen in session.diagnoses if seen.rule == "non_finite" and "step" in seen.figures]
+    if not found:
+        return message, cure
+    first = int(found[-1].figures["step"])
+    return (
+        f"{message} {found[-1].message}",
+        f"{found[-1].cure} Which rows that step saw: swarm trace {session.id} --step {first}",
+    )

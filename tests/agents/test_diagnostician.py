@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agents.diagnostician.advisor import Advice, Advisor, question, read
 from agents.diagnostician.agent import Diagnostician
-from agents.diagnostician.diagnosis import MOST_REWINDS, Diagnosis
+from agents.diagnostician.diagnosis import MOST_REWINDS, Diagnosis, Pending
 from contracts import ids
 from contracts.common import ChildEnded
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
@@ -71,9 +71,9 @@ class Log:
             ),
         )
 
-    def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
+    def say(self, lane: str, event: Event, cause: str | None = None, identity: str = "") -> Fact:
         position = self.history.size + 1
-        identity = ids.event_id(SESSION, lane, cause or "", position)
+        identity = identity or ids.event_id(SESSION, lane, cause or "", position)
         fact = fact_of(event, lane=lane, position=position, identity=identity, cause=cause)
         self.history.add([fact])
         return fact
@@ -145,8 +145,16 @@ class Log:
         return [*found.said, *found.verdicts] if found.at == fact.id else []
 
     def proposal_id(self, fact: Fact) -> str:
-        place = next(n for n, one in enumerate(self.answer(fact)) if isinstance(one, InterventionProposed))
-        return ids.event_id(SESSION, "diagnostician", fact.id, place)
+        """Say what is proposed because of a fact, under an identity that nobody can compute, and return that."""
+        (proposed,) = only(InterventionProposed, self.answer(fact))
+        return self.say("diagnostician", proposed, cause=fact.id, identity=str(ids.new_uuid())).id
+
+    def pending(self) -> Pending | None:
+        """What the trainer may answer; it is said first, for the trainer hears only what was said."""
+        pending = self.history.derived(Diagnosis()).pending
+        if pending and not pending.id:
+            self.proposal_id(next(fact for fact in self.history.facts if fact.id == pending.cause))
+        return self.history.derived(Diagnosis()).pending
 
     def everything(self) -> list[Event]:
         return [event for fact in self.history.facts for event in self.answer(fact)]
@@ -427,6 +435,30 @@ def test_a_change_at_the_very_end_is_an_end_of_its_own() -> None:
     assert log.answer(log.applied("a person's", 100)) == [DiagnosisReached(segment=2, step=100)]
 
 
+def test_a_proposal_is_known_by_its_cause_and_its_rule_not_by_an_identity_that_was_foretold() -> None:
+    log = Log()
+    log.window(1.0)
+    spoiled = log.window([1.0, NAN] * 25)
+    (proposed,) = only(InterventionProposed, log.answer(spoiled))
+    for cause, rule in (("another fact", proposed.rule), (spoiled.id, "another rule")):
+        log.say("diagnostician", proposed.model_copy(update={"rule": rule}), cause=cause)
+        pending = log.history.derived(Diagnosis()).pending
+        assert pending is not None
+        assert pending.id == ""
+    identity = log.proposal_id(spoiled)
+    pending = log.pending()
+    assert pending is not None
+    assert pending.id == identity
+
+
+def test_what_is_applied_for_somebody_else_is_no_rewind_of_the_rules() -> None:
+    log = Log()
+    log.window(1.0)
+    log.proposal_id(log.window([1.0, NAN] * 25))
+    log.applied("a person's", 0, by="person")
+    assert log.history.derived(Diagnosis()).rewinds == 0
+
+
 # Verdicts
 
 
@@ -498,7 +530,7 @@ def told(story: Sequence[Move], *, noise: bool = True) -> Log:
     """A lane as a trainer may write it, which applies or declines what is pending at some later moment."""
     log = Log()
     for kind, value in story:
-        pending = log.history.derived(Diagnosis()).pending
+        pending = log.pending() if kind in ("apply", "decline") else None
         match kind:
             case "window" if log.step < log.total:
                 log.window(value)
@@ -556,7 +588,7 @@ def test_how_late_the_trainer_hears_a_proposal_changes_neither_what_is_proposed_
     def path(lag: int) -> list[tuple[int, int | None]]:
         log, queue = Log(total=10_000), list(windows)
         while queue:
-            pending = log.history.derived(Diagnosis()).pending
+            pending = log.pending()
             if pending and pending.finding.remedy:
                 for _ in range(lag):
                     log.window(NAN)

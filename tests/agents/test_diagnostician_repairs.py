@@ -78,7 +78,7 @@ class Session:
             sources=words,
         )
 
-    def say(self, lane: str, event: Event) -> Fact:
+    def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
         position = self.history.size + 1
         envelope = Envelope(
             specversion="1.0",
@@ -92,6 +92,7 @@ class Session:
             lane=lane,
             laneseq=position,
             prev=DIGEST,
+            causationid=cause,
             data=None,
         )
         fact = Fact(seq=position, position=position, envelope=envelope, event=event, digest=DIGEST)
@@ -103,6 +104,9 @@ class Session:
         found = self.history.derived(Diagnosis())
         assert found.at == fact.id
         self.said += [*found.said, *found.verdicts]
+        for proposed in found.said:
+            if isinstance(proposed, InterventionProposed):
+                self.say("diagnostician", proposed, cause=fact.id)
 
     def _train(self) -> None:
         while True:
