@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.report import options, report
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.data_manager import DatasetPrepared
-from contracts.operator import SessionRequested
+from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import TrainingClaimed
 from runtime.engine import dataset
@@ -64,7 +64,11 @@ def traced(blobs: DirectoryBlobs, rows: int, steps: int, **sampler: Any) -> Trac
     classes = (np.arange(rows) % 10).astype("<i8")
     root = prepared(blobs, {"train": {"y": classes}, "val": {"y": classes[:10]}}) if sampler else DIGEST
     history = History("00-aaaaaaaaaaaaaaaaaaaaaaaaaa")
-    tell(history, "operator", SessionRequested(kind="training", request=resolved, keyring="", asked_by="test"))
+    tell(
+        history,
+        "operator",
+        SessionRequested(kind="training", request=resolved, keyring="", asked_by="test", rules=RULES),
+    )
     about = {"splits": {"train": rows, "val": 10}, "source": "digits", "source_digest": DIGEST}
     ready = DatasetPrepared(root=root, rows=rows, bytes=0, facts={}, findings=[], **about)
     tell(history, "data_manager", ready)

@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 
 from bus import keys, subjects
 from bus.chain import MAX_BATCH, START, Head
-from bus.hearing import Reason, Refusal, Said, Void, hear, place
+from bus.hearing import Reason, Refusal, Said, Void, hear, newer_rules, place, rules_of
 from bus.port import Stored
 from contracts import keyring as rules
 from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
+from contracts.event import Event
 from contracts.ids import PARTITION, sha256
 from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Keyring, KeyringOpened
 
@@ -48,6 +49,8 @@ class Standing:
     position: int = 0
     others: int = 0
     sealed: int = 0
+    rules: int = 0
+    """Those that its first fact names; 0 while it has none."""
     heads: dict[str, Head] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
@@ -132,6 +135,10 @@ class Admission:
         """How many facts the session has."""
         return self._sessions[session].position if session in self._sessions else 0
 
+    def rules(self, session: str) -> int:
+        """The rules by which the session's events are admitted; 0 while it has none."""
+        return self._sessions[session].rules if session in self._sessions else 0
+
     def sealed(self, session: str) -> int:
         """The sequence of the session's seal; 0 while it is open."""
         return self._sessions[session].sealed if session in self._sessions else 0
@@ -184,6 +191,7 @@ class Admission:
     def _complete(self, session: Standing, stored: Stored, said: Said) -> list[Fact]:
         """The facts of an append whose last event is at hand; none yet when that is still to come."""
         envelope, event, newer = said
+        newer = newer or newer_rules(self._rules(session, event))
         header = stored.headers.get(keys.HEADER)
         position = session.position + len(session.branch) + 1
         fact = Fact(stored.seq, position, envelope, event, sha256(stored.body), header or "")
@@ -196,6 +204,10 @@ class Admission:
         session.branch.append(fact)
         session.speaking, session.awaited = envelope.lane, (envelope.laneseq + 1, fact.digest)
         return []
+
+    def _rules(self, session: Standing, event: Event) -> int:
+        """The rules by which an event is judged: its own when it would be the first of the session."""
+        return session.rules or rules_of(session.branch[0].event if session.branch else event)
 
     def _close(self, session: Standing, facts: list[Fact]) -> list[Fact]:
         """The facts of a whole and signed append, if nothing else speaks against them; else `Refusal`."""
@@ -294,6 +306,7 @@ def _refuse_stale_seal(session: Standing, facts: Sequence[Fact]) -> None:
 
 def _commit(session: Standing, facts: Sequence[Fact], ids: set[str]) -> None:
     last = facts[-1]
+    session.rules = session.rules or rules_of(facts[0].event)
     session.branch, session.newer = [], None
     session.position = last.position
     session.heads[last.lane] = Head(last.envelope.laneseq, last.digest, last.seq)

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from bus import notes, records
 from bus.admission import LEDGER, Standing, remembered
 from bus.chain import MAX_BATCH, Head
-from bus.hearing import Refusal, hear, may_say, place
+from bus.hearing import Refusal, hear, may_say, newer_rules, place, rules_of
 from bus.keys import HEADER, verify
 from bus.port import Stored
 from bus.tree import Rows, headers_digest, leaf, leaf_hash
@@ -37,6 +37,7 @@ from contracts.event import SPOKEN, Event, Unknown
 from contracts.ids import ZERO
 from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Key, Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.operator import SessionRequested
 
 RUN = Rows.RUN
 """Records in a run."""
@@ -47,7 +48,7 @@ _NONE = "-"
 _CHECK = 65
 """Characters of a check and of the blank before it."""
 _MOST = 10**18
-_LOOKED_AT = frozenset({HandlerFailed, LedgerCheckpointed, SessionSealed})
+_LOOKED_AT = frozenset({HandlerFailed, LedgerCheckpointed, SessionSealed, SessionRequested})
 """Events that are kept in any case, because more than their form is judged."""
 
 Link = tuple[int, str]
@@ -122,7 +123,9 @@ class Run:
         heads = {lane: Head(*self.ends[lane], seq) for lane, seq in lasts.items()}
         others = max((seq for lane, seq in lasts.items() if lane != LEDGER), default=0)
         sealed = self.seqs[-1] if self.kept and isinstance(self.kept[-1].event, SessionSealed) else 0
-        return Standing(self.seqs[-1], len(self.seqs), others, sealed, heads, lasts, set(self.ids))
+        first = self.kept[0] if self.kept else None
+        rules = rules_of(first.event) if first and first.position == 1 else 1
+        return Standing(self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, set(self.ids))
 
 
 class Lines:
@@ -137,6 +140,16 @@ class Lines:
 
     def __len__(self) -> int:
         return len(self.heads)
+
+    def rules(self) -> int:
+        """Those by which all of them are judged: the first record names them. Raises `Unusual`."""
+        try:
+            rules = rules_of(self.fact(1).event)
+        except (IndexError, ValueError, Refusal):
+            raise Unusual from None
+        if newer_rules(rules):
+            raise Unusual
+        return rules
 
     def stored(self, position: int) -> Stored:
         """The record at a position, from 1, if it was read before."""
@@ -162,6 +175,7 @@ def admitted(lines: Lines, asked: Asked, runs: Iterable[Run] | None = None) -> R
 
 def read(lines: Lines, asked: Asked, begin: int = 0, end: int | None = None) -> Iterator[Run]:
     """The runs that the records from `begin` (a multiple of `RUN`) up to `end` are. Raises `Unusual`."""
+    lines.rules()
     kinds: dict[str, _Kind] = {}
     for at in range(begin, len(lines) if end is None else end, RUN):
         yield _run(lines.heads[at : at + RUN], lines.bodies[at : at + RUN], asked, kinds)

@@ -14,6 +14,7 @@ from contracts.envelope import Envelope, read, read_untyped
 from contracts.errors import InvalidInput, NewerThanCode
 from contracts.event import SPOKEN, Event, Unknown
 from contracts.keyring import DESK, GUEST, ROOT
+from contracts.operator import RULES, SessionRequested
 
 
 class Reason(StrEnum):
@@ -89,6 +90,21 @@ def hear(stored: Stored, where: subjects.Fact) -> Said:
     if not means(event, envelope.lane):
         envelope, event = read_untyped(stored.body)
     return Said(envelope, event, newer)
+
+
+def rules_of(first: Event) -> int:
+    """The rules of admission of the session that begins with this event."""
+    return first.rules if isinstance(first, SessionRequested) else 1
+
+
+def newer_rules(rules: int) -> NewerThanCode | None:
+    """Why nobody can go on who knows only older rules than these; None when this software knows them."""
+    if rules <= RULES:
+        return None
+    return NewerThanCode(
+        f"the session is admitted by rules {rules!r}, and this software knows rules up to {RULES}.",
+        cure="Update stigmergy to read this log.",
+    )
 
 
 def means(event: Event, lane: str) -> bool:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from contracts.event import Event, Payload
 from contracts.fork import Fork
 
 Kind = Literal["training", "search", "trial", "export", "audit", "proof"]
 
+RULES = 2
+"""The newest rules of admission that this software knows, under which new sessions begin."""
+
 
 def _no_fork(old: Payload) -> Payload:
     return old | {"fork": None}
 
 
-class SessionRequested(Event, wire="session.requested", upcasts=[_no_fork]):
+def _first_rules(old: Payload) -> Payload:
+    return old | {"rules": 1}
+
+
+class SessionRequested(Event, wire="session.requested", upcasts=[_no_fork, _first_rules]):
     """The genesis: the resolved request, the keyring it stands on, and who asked.
 
-    Since version 2 it may begin in the bits of another session.
+    Since version 2 it may begin in the bits of another session. Since version 3 it names the rules by which every
+    event of the session is admitted, so that what was admitted under older rules stays admitted.
     """
 
     kind: Kind
@@ -27,6 +37,7 @@ class SessionRequested(Event, wire="session.requested", upcasts=[_no_fork]):
     request_id: str | None = None
     parent: str | None = None
     fork: Fork | None = None
+    rules: Annotated[int, Field(ge=1)]
 
 
 class CancelRequested(Event, wire="cancel.requested"):

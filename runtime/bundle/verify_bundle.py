@@ -309,6 +309,18 @@ def envelope_of(record: Record, session: str) -> dict[str, Any]:
     return dict(said)
 
 
+RULES = 2
+
+
+def rules_of(said: dict[str, Any]) -> int:
+    """The rules by which the session that begins with this event is admitted; versions 1 and 2 do not name them."""
+    name, _, version = said["dataschema"].rpartition("/")
+    begins = said["lane"] == "operator" and name == "session.requested" and int(version) >= 3
+    rules = said["data"].get("rules") if begins and isinstance(said["data"], dict) else 1
+    need(type(rules) is not int or rules <= RULES, f"it is admitted by rules {rules}; this program knows up to {RULES}")
+    return rules if type(rules) is int else 1
+
+
 class Reader:
     """Admits the records of one session, each append as a whole: the last event of an append carries its signature."""
 
@@ -316,7 +328,7 @@ class Reader:
         self.member, self.session, self.ring, self.schemas = member, session, ring, schemas
         self.events: list[Event] = []
         self.heads: dict[str, tuple[int, str]] = {}
-        self.unknown = 0
+        self.unknown = self.rules = 0
         self._ids: set[str] = set()
         self._waiting: list[tuple[Record, dict[str, Any]]] = []
 
@@ -334,6 +346,7 @@ class Reader:
 
     def _take(self, record: Record) -> None:
         said = envelope_of(record, self.session)
+        self.rules = self.rules or rules_of(said)
         lane, waiting = said["lane"], self._waiting
         count, head = self.heads.get(lane, (0, "0" * 64))
         if waiting:

@@ -138,6 +138,7 @@ class Desk:
             request_id=request_id,
             parent=parent,
             fork=fork,
+            rules=operator.RULES,
         )
         try:
             await self._say(session, genesis, Occasion(first=True))

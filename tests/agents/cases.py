@@ -14,7 +14,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.fork import Fork
 from contracts.ids import ZERO, new_uuid, session_id
-from contracts.operator import SessionRequested
+from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from runtime.agent import Agent
 from runtime.ground import Case
@@ -45,7 +45,7 @@ class Place:
         history = History(session_id(new_uuid()))
         self.histories[history.id] = history
         resolved = read_request(request).resolved() if kind in ("training", "trial") else request
-        genesis = SessionRequested(kind=kind, request=resolved, keyring="", asked_by="test", fork=fork)
+        genesis = SessionRequested(kind=kind, request=resolved, keyring="", asked_by="test", rules=RULES, fork=fork)
         tell(history, "operator", genesis)
         return history
 

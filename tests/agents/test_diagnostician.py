@@ -21,7 +21,7 @@ from contracts.diagnostician import DiagnosisReached, InterventionProposed, Outc
 from contracts.duties import owed
 from contracts.envelope import Envelope, Fact
 from contracts.event import Event, pack
-from contracts.operator import SessionRequested
+from contracts.operator import RULES, SessionRequested
 from contracts.resource_monitor import ResourcesAlerted
 from contracts.session import Session
 from contracts.trainer import (
@@ -51,7 +51,7 @@ class Log:
         self.history = History(SESSION)
         self.segment, self.step, self.total = 1, 0, total
         request = {"diagnosis": {"auto_fix": auto_fix}, "optimizer": {"learning_rate": 0.1}}
-        self.say("operator", SessionRequested(kind="training", request=request, keyring="", asked_by="me"))
+        self.say("operator", SessionRequested(kind="training", request=request, keyring="", asked_by="me", rules=RULES))
         resolved = {"steps_total": total, "every_steps": every, "window": 50}
         self.say(
             "trainer",

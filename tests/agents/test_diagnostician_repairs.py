@@ -15,7 +15,7 @@ from contracts import ids
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Envelope, Fact
 from contracts.event import Event, pack
-from contracts.operator import SessionRequested
+from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded, evidence
 from runtime.engine.dataset import Dataset, write
@@ -56,7 +56,10 @@ class Session:
         )
         self.history, self.digits, self.lag = History(SESSION), digits, lag
         self.plan = Plan(request, resolve(request, digits.facts, cores=1))
-        self.say("operator", SessionRequested(kind="training", request=request.resolved(), keyring="", asked_by="me"))
+        self.say(
+            "operator",
+            SessionRequested(kind="training", request=request.resolved(), keyring="", asked_by="me", rules=RULES),
+        )
         self.say("trainer", self._claim())
         self.said: list[Event] = []
         self._train()

@@ -27,7 +27,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
 from contracts.ids import ZERO, new_uuid, session_id
-from contracts.operator import ExportRequested, SessionRequested
+from contracts.operator import RULES, ExportRequested, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted
 from runtime import roster
@@ -123,7 +123,9 @@ class Place:
         """A session up to the end of its training."""
         request, kept, blob = self.trained[model]
         facts = self.dataset.facts
-        asked = SessionRequested(kind="training", request={**request, "export": export}, keyring=ZERO, asked_by="tests")
+        asked = SessionRequested(
+            kind="training", request={**request, "export": export}, keyring=ZERO, asked_by="tests", rules=RULES
+        )
         prepared = DatasetPrepared(
             root=self.dataset.root,
             rows=sum(facts.rows.values()),
@@ -332,7 +334,9 @@ async def test_a_sealed_model_is_exported_by_a_session_of_its_own(exporter: Expo
         "dataset": place.dataset.root,
         "step": 60,
     }
-    history = session_of([("operator", SessionRequested(kind="export", request=about, keyring=ZERO, asked_by="tests"))])
+    history = session_of(
+        [("operator", SessionRequested(kind="export", request=about, keyring=ZERO, asked_by="tests", rules=RULES))]
+    )
     made, *_ = await answers(exporter, history)
     assert isinstance(made, ModelExported)
     assert made.filename == "model-step60.onnx"

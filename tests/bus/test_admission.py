@@ -23,7 +23,7 @@ from contracts.event import Event, Exact, Unknown
 from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated, fingerprint, keyring_session
 from contracts.ledger import SessionSealed
-from contracts.operator import PauseRequested
+from contracts.operator import RULES, PauseRequested, SessionRequested
 
 TIME = "2026-01-02T03:04:05.000000Z"
 SESSION = session_id(new_uuid())
@@ -127,6 +127,40 @@ def test_positions_count_the_facts_of_a_session_over_all_its_lanes(swarm: Deploy
     assert [fact.position for fact in swarm.say("trainer", said(), session=other)] == [1]
     assert swarm.admission.position(SESSION) == 4
     assert swarm.admission.position(session_id(new_uuid())) == 0
+
+
+def genesis(rules: int = RULES) -> SessionRequested:
+    return SessionRequested(kind="training", request={}, keyring="k", asked_by="me", rules=rules)
+
+
+def test_a_session_keeps_the_rules_that_its_first_fact_names(swarm: Deployment) -> None:
+    swarm.say("operator", genesis(1))
+    swarm.say("operator", genesis(2))
+    assert swarm.admission.rules(SESSION) == 1
+    other = session_id(new_uuid())
+    swarm.say("operator", genesis(2), genesis(1), session=other)
+    assert swarm.admission.rules(other) == 2
+
+
+def test_a_session_that_begins_with_anything_else_is_judged_by_the_first_rules(swarm: Deployment) -> None:
+    swarm.say("trainer", genesis(2))
+    assert swarm.admission.rules(SESSION) == 1
+    assert swarm.admission.rules(session_id(new_uuid())) == 0
+
+
+def test_nobody_goes_on_in_a_session_whose_rules_are_newer_than_this_software(swarm: Deployment) -> None:
+    with pytest.raises(NewerThanCode, match=f"rules {RULES + 1}"):
+        swarm.say("operator", genesis(RULES + 1))
+    with pytest.raises(NewerThanCode):
+        swarm.say("trainer", said())
+    assert swarm.say("trainer", said(), session=session_id(new_uuid()))
+
+
+def test_rules_that_nobody_signed_stop_nobody(swarm: Deployment) -> None:
+    (record,) = swarm.records("operator", genesis(RULES + 1))
+    assert swarm.store(altered(record, lambda body: body.update(time="never"), new_signer("stranger"))) == []
+    assert swarm.say("operator", genesis())
+    assert swarm.admission.rules(SESSION) == RULES
 
 
 def test_the_head_follows_facts_and_the_expected_sequence_follows_messages(swarm: Deployment) -> None:

@@ -24,7 +24,7 @@ from contracts.exporter import ModelExported
 from contracts.fork import Fork
 from contracts.keyring import KeyAdmitted, KeyringOpened, keyring_session
 from contracts.ledger import LedgerCheckpointed, SessionSealed
-from contracts.operator import Kind, SessionRequested
+from contracts.operator import RULES, Kind, SessionRequested
 from contracts.trainer import (
     CheckpointWritten,
     ControlEvaluated,
@@ -98,11 +98,13 @@ class RecordedHome:
         self.facts.setdefault(session, []).extend(facts)
         return facts
 
-    def requested(self, kind: Kind = "training", *, time: str = TIME, fork: Fork | None = None, **changes: Any) -> str:
+    def requested(
+        self, kind: Kind = "training", *, time: str = TIME, fork: Fork | None = None, rules: int = RULES, **changes: Any
+    ) -> str:
         """A new session with its genesis."""
         session = ids.session_id(ids.new_uuid())
         head, parent = self.admission.keyring().head, fork.session if fork else None
-        asked = {"request": REQUEST | changes, "asked_by": "test", "parent": parent, "fork": fork}
+        asked = {"request": REQUEST | changes, "asked_by": "test", "parent": parent, "fork": fork, "rules": rules}
         genesis = SessionRequested(kind=kind, keyring=head, **asked)
         self.say(session, "operator", genesis, time=time)
         return session

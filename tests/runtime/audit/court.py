@@ -12,7 +12,7 @@ from bus.blobs import DirectoryBlobs
 from contracts import ids
 from contracts.data_manager import DatasetPrepared
 from contracts.event import SPOKEN, Event
-from contracts.operator import SessionRequested
+from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from runtime import audit
 from runtime.audit import repeated
@@ -103,7 +103,7 @@ class Court(RecordedHome):
 
     def _recorded(self, request: dict[str, Any], prepared: DatasetPrepared, told: list[Event], *, seal: bool) -> str:
         session, head = ids.session_id(ids.new_uuid()), self.admission.keyring().head
-        genesis = SessionRequested(kind="training", request=request, keyring=head, asked_by="test")
+        genesis = SessionRequested(kind="training", request=request, keyring=head, asked_by="test", rules=RULES)
         self.say(session, "operator", genesis)
         self.say(session, "data_manager", prepared)
         self.say(session, "trainer", *told)
