@@ -15,7 +15,7 @@ import orjson
 
 from agents.trainer.verdicts import Verdicts
 from contracts.audit import Audit, Holder
-from contracts.errors import ChildDied, NotFound, NotVerified
+from contracts.errors import ChildDied, NotFound, NotVerified, OutOfMemory, SwarmError
 from contracts.operator import CancelRequested
 from contracts.trainer import (
     AuditCompleted,
@@ -27,10 +27,11 @@ from contracts.trainer import (
     SpanTaken,
 )
 from runtime.agent import Say
-from runtime.audit.bench import places
+from runtime.audit.bench import places, unable
 from runtime.audit.bisected import bisected
 from runtime.audit.concluded import concluded
-from runtime.audit.jobs import OPENING, SPAN, Jobs
+from runtime.audit.jobs import Jobs
+from runtime.audit.material import missing_bytes, recorded
 from runtime.ground import Case
 
 MOST_DEATHS = 3
@@ -98,9 +99,14 @@ class Auditing:
             await self._decline(opened["differing"])
             await self._stand_by()
         else:
-            if planned.machine:
-                await self._compute(planned, opened)
-            await self._conclude()
+            try:
+                if planned.machine:
+                    await self._compute(planned, opened)
+            except _Unable as reason:
+                await self._decline([str(reason)])
+                await self._stand_by()
+            else:
+                await self._conclude()
 
     async def _opened(self) -> dict[str, Any] | None:
         """The plan laid out here, after it was said by whoever came first; None where that cannot be done."""
@@ -129,7 +135,7 @@ class Auditing:
             "cited": cited,
             "cuts": cuts,
         }
-        return await self._jobs(cited["machine"], []).run(OPENING, args)
+        return await self._jobs(cited["machine"], []).opened(args)
 
     def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> Jobs:
         log = self._folder / "audit.log"
@@ -167,7 +173,9 @@ class Auditing:
         return None
 
     def _works(self, holder: Holder) -> bool:
-        """Whether whoever took a span may still be at it; an earlier life of this process is not."""
+        """Whether whoever took a span may still be at it: not an earlier life of this process, nor who declined."""
+        if holder.incarnation in self._audit.declined:
+            return False
         instance, _, _ = holder.incarnation.partition("/")
         if instance == self._ground.instance:
             return holder.id in self._mine
@@ -233,6 +241,10 @@ class Auditing:
                 await self._case.history.grown(self._case.history.size)
 
 
+class _Unable(Exception):
+    """The code of a span gave no result here, for a reason of its own."""
+
+
 class _Bench:
     """Where this trainer computes spans: its jobs, and what they are given."""
 
@@ -244,15 +256,21 @@ class _Bench:
         self._locates = mode == "bisect"
 
     async def account(self, span: SpanPlanned) -> SpanRepeated:
-        """What came out of a span; where its bytes are gone meanwhile, that."""
+        """What came out of a span; where its bytes are gone meanwhile, that. `_Unable` when its code gave no result."""
         args = self._data | {"span": str(self._folder / f"span-{span.number}.json")}
+        spec = orjson.loads(await asyncio.to_thread(recorded(self._folder, span.number).read_bytes))
         located = None
         try:
-            found = await self._jobs.run(SPAN, args)
+            found = await self._jobs.span(args, spec)
             if self._locates and found["divergence"]:
-                located = await bisected(self._jobs, args, span.number, found["divergence"])
-        except (NotFound, NotVerified) as error:
-            found = {"steps": 0, "divergence": None, "problem": error.message}
+                located = await bisected(self._jobs, args, spec, span.number, found["divergence"])
+        except (ChildDied, OutOfMemory):
+            raise  # of the machine: another child, or a person, may have more luck
+        except SwarmError as error:
+            blob = spec["start"]["blob"] if spec["start"] else None
+            found = unable(error, span.number, gone=await asyncio.to_thread(missing_bytes, self._data, blob))
+            if found["differing"]:
+                raise _Unable(found["differing"]) from error
         return SpanRepeated(
             span=span.number,
             steps=found["steps"],

@@ -1,4 +1,4 @@
-"""The birth audit of user code: beside the training child, fresh ones repeat what it has lived and told of.
+"""The birth audit of user code: beside the training child, fresh ones repeat what it has lived, and both are compared.
 
 What is owed follows from the fold, so whoever takes a session over asks for what no verdict has been recorded about.
 """
@@ -13,12 +13,16 @@ from typing import Any, Self
 from contracts.errors import ChildDied, SwarmError
 from contracts.session import Session
 from contracts.trainer import BirthAudited, TrainingFailed
+from runtime.engine.stretch import Difference, Stretch, compare
 from runtime.ground import Case
 from runtime.processes.profiles import torch_profile
 
 JOB = "agents.trainer.jobs.birth:main"
 TRIES = 3
 """Children that may die over one repetition before the session fails."""
+
+_TASK, _PLACE = ("plan", "staged", "evaluations", "last"), ("seal", "dataset", "workloads")
+"""What a repetition is given of the training; what came out there is not among it."""
 
 Verdict = tuple[BirthAudited | TrainingFailed, ...]
 
@@ -72,22 +76,26 @@ class Births:
 
     async def _judged(self, lived: Mapping[str, Any]) -> Verdict:
         try:
-            answer = await self._repeated(lived)
+            found = await self._compared(lived)
         except SwarmError as error:
             return (self._failure(lived, error.as_json(), error.path),)
         finally:
             _forget(lived)
-        found = answer["difference"] or {"what": "", "tensor": "", "suspects": []}
         said = BirthAudited(
             segment=lived["segment"],
             first=lived["first"],
             last=lived["last"],
             evaluated=lived["evaluated"],
-            difference=found["what"],
-            tensor=found["tensor"],
-            suspects=found["suspects"],
+            difference=found.what if found else "",
+            tensor=found.tensor if found else "",
+            suspects=list(found.suspects) if found else [],
         )
-        return (said, self._failure(lived, answer["error"])) if answer["difference"] else (said,)
+        return (said, self._failure(lived, found.error().as_json())) if found else (said,)
+
+    async def _compared(self, lived: Mapping[str, Any]) -> Difference | None:
+        """What came out otherwise; compared here, where no code of the user's has ever run."""
+        answer = await self._repeated(lived)
+        return compare(Stretch.from_json(lived["stretch"]), Stretch.from_json(answer.get("stretch") or {}))
 
     async def _repeated(self, lived: Mapping[str, Any]) -> dict[str, Any]:
         """The job's answer; a death may be an accident, three in a row are none."""
@@ -100,7 +108,7 @@ class Births:
 
     async def _asked(self, lived: Mapping[str, Any]) -> dict[str, Any]:
         case, resolved = self._case, self._args["plan"]["resolved"]
-        args = {**lived, **{name: self._args[name] for name in ("seal", "dataset", "workloads")}}
+        args = {name: lived[name] for name in _TASK} | {name: self._args[name] for name in _PLACE}
         log = case.ground.home.session(case.history.id) / "birth.log"
         profile = torch_profile(resolved["threads"], resolved["device"])
         children, session = case.ground.children, case.history.id

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contracts.errors import ChildDied, OutOfMemory, SwarmError
 from runtime.audit import comparable
 from runtime.audit.docket import Asked
-from runtime.audit.jobs import IDENTITY, SPAN, Jobs
-from runtime.audit.material import Material
+from runtime.audit.jobs import Jobs
+from runtime.audit.material import Material, missing_bytes
 from runtime.audit.notebook import Notebook, key_of
 from runtime.audit.spans import Span
 from runtime.processes import process
@@ -37,9 +38,9 @@ class Bench:
 
     async def compare(self) -> list[str]:
         """What differs between the claims and this machine, code or data; nothing when all are the same."""
-        self._here = await self.jobs.run(IDENTITY, self.material.identity(whole=not self._missing))
+        self._here, unread = await self.jobs.identified(self.material.identity(whole=not self._missing))
         self.resolved = self._here.pop("resolved")
-        return comparable.differences(self.material.kept.history.facts, self._here) + self._missing
+        return comparable.differences(self.material.kept.history.facts, self._here) + self._missing + unread
 
     async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, dict[str, Any]]:
         """The result of every span by its number; with `until_divergence` none behind the first one that diverges."""
@@ -57,8 +58,7 @@ class Bench:
                 results[span.number] = found = await self._one(span)
                 if found["divergence"] and until_divergence:
                     bad.append(span.number)
-                how = "DIFFERS" if found["divergence"] else "same bits"
-                self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {how}")
+                self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {_in_words(found)}")
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(self.asked.workers or places(self.material.machine), len(waiting))):
@@ -67,8 +67,9 @@ class Bench:
 
     async def _one(self, span: Span) -> dict[str, Any]:
         session = self.material.session
+        spec = self.material.spec(span)
         about = {
-            "span": self.material.spec(span),
+            "span": spec,
             "here": self._here,
             "workloads": [one["digest"] for one in self.jobs.workloads],
             "engine": comparable.engine_digest(),
@@ -78,9 +79,31 @@ class Bench:
         if known := self.notebook.get(key):
             self.resumed += 1
             return known
-        found = await self.jobs.run(SPAN, self.material.arguments(span, self.folder))
+        try:
+            found = await self.jobs.span(self.material.arguments(span, self.folder), spec)
+        except (ChildDied, OutOfMemory):
+            raise  # of the machine: nothing is known of the code
+        except SwarmError as error:
+            blob = span.start.written.blob if span.start else None
+            return unable(error, span.number, gone=missing_bytes(self.material.data, blob))
         self.notebook.put(key, found)
         return found
+
+
+def unable(error: SwarmError, number: int, *, gone: bool) -> dict[str, Any]:
+    """What came out of a span that could not be computed: its bytes are gone meanwhile, or its code ended otherwise.
+
+    Code says by what it raises whatever it likes; that bytes are gone is believed only to be seen here.
+    """
+    problem = error.message[:500]
+    differing = "" if gone else f"the outcome of span {number} (computing it ended with: {problem})"
+    return {"steps": 0, "divergence": None, "problem": problem, "differing": differing}
+
+
+def _in_words(found: Mapping[str, Any]) -> str:
+    if found["divergence"]:
+        return "DIFFERS"
+    return "could not be computed" if found.get("problem") else "same bits"
 
 
 def places(machine: Mapping[str, Any]) -> int:

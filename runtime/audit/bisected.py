@@ -18,42 +18,51 @@ from runtime.audit.jobs import Jobs
 Trace = list[list[str]]
 
 
-async def bisected(jobs: Jobs, args: Mapping[str, Any], span: int, found: Mapping[str, Any]) -> dict[str, Any]:
+async def bisected(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], span: int, found: Mapping[str, Any]
+) -> dict[str, Any]:
     """Window, step and operator of a divergence, with sentences that say how far each can be known.
 
-    `args` are what a job about the span is given, `span` is its number.
+    `args` are what a job about the span is given, `spec` is the span with its records and `span` its number.
     """
     about = {"span": span, "window": [found["first"], found["last"]], "field": found["field"]}
     if found["name"] != "window.recorded" or not found["field"]:
         return await _elsewhere(jobs, args, found, about)
     first, last = found["first"], found["last"]
     try:
-        runs = [await _steps(jobs, args, first, last) for _ in range(2)]
+        runs = [await _steps(jobs, args, spec, first, last) for _ in range(2)]
     except SwarmError as error:
         return about | {"sentences": [f"the window could not be gone through step by step: {error.message}"]}
     step = found.get("step", -1)
     shaky = next((one["step"] for one, other in zip(*runs, strict=False) if one != other), None)
     about |= {"step": step if step >= 0 else None, "reproducible": shaky is None and len(runs[0]) == len(runs[1])}
     suspects = [shaky] if shaky is not None else _suspects(step, first, last)
-    operator, counted = await _operator(jobs, args, suspects)
+    operator, counted = await _operator(jobs, args, spec, suspects)
     sentences = [_of_step(step, found, first, last), *_of_operator(shaky, operator, counted, suspects)]
     return about | {"attempts": suspects, "operator": operator, "operators_compared": counted, "sentences": sentences}
 
 
-async def _steps(jobs: Jobs, args: Mapping[str, Any], first: int, last: int) -> list[dict[str, Any]]:
-    told = await jobs.run("runtime.audit.stepwise:steps", {**args, "first": first, "last": last})
-    steps: list[dict[str, Any]] = told["steps"]
-    return steps
+async def _steps(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], first: int, last: int
+) -> list[dict[str, Any]]:
+    given = {**args, "first": first, "last": last}
+    told = await jobs.compared("runtime.audit.stepwise:steps", given, spec)
+    return list(told.get("each", ()))
 
 
-async def _operator(jobs: Jobs, args: Mapping[str, Any], attempts: list[int]) -> tuple[dict[str, Any] | None, int]:
+async def _operator(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], attempts: list[int]
+) -> tuple[dict[str, Any] | None, int]:
     """The first operator that gives another output in another process, and how many were compared."""
     counted = 0
     for attempt in attempts:
         given = {**args, "step": attempt}
-        one, other = [await jobs.run("runtime.audit.stepwise:operators", given) for _ in range(2)]
-        found = first_difference(one["operators"], other["operators"])
-        counted += len(one["operators"])
+        one, other = [
+            (await jobs.compared("runtime.audit.stepwise:operators", given, spec)).get("operators", [])
+            for _ in range(2)
+        ]
+        found = first_difference(one, other)
+        counted += len(one)
         if found is not None:
             return {"attempt": attempt} | found, counted
     return None, counted

@@ -1,4 +1,7 @@
-"""The first field in which what was computed again is not what was recorded. Pure."""
+"""What was computed again beside what was recorded, and the first field in which they differ. Pure.
+
+A process that computes may run code of the user's, so it only tells; what it tells is compared in one that never does.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,18 @@ import base64
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+import orjson
+from pydantic import ValidationError
+
+from contracts.errors import UserCodeFailed
 from contracts.event import Event
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingCompleted, WindowRecorded
+
+Divergence = dict[str, Any]
+Computed = WindowRecorded | ControlEvaluated | CheckpointWritten
+COMPUTED: Mapping[str, type[Computed]] = {
+    one.wire: one for one in (WindowRecorded, ControlEvaluated, CheckpointWritten)
+}
 
 ORDER = (
     "segment",
@@ -26,10 +39,104 @@ ORDER = (
 )
 """Causes before their effects: the first field of these that differs says most."""
 
+ENDING = ("stopped_early", "best_step", "weights_digest", "state_root")
+"""What is computed again of a session's account of its completion."""
+
 INCIDENTAL = frozenset({"reason"})
 """Why a checkpoint was kept is no part of what was computed: a resumed run may keep the same state for another."""
 
 _LONGEST = 200
+
+
+class Comparison:
+    """The records of a span, beside what a process tells as it computes the span again."""
+
+    def __init__(self, span: Mapping[str, Any]) -> None:
+        """`span` is what `Material.spec` gives."""
+        self._span = span
+        self._records = by_place(span["records"])
+        self._open = set(self._records)
+        self._ended: Mapping[str, Any] | None = None
+        self._reached: int = span["begins"]
+
+    @property
+    def steps(self) -> int:
+        """How many steps were computed again so far."""
+        return self._reached - int(self._span["begins"])
+
+    def computed(self, told: Mapping[str, Any]) -> Divergence | None:
+        """Where what was computed, {"name", "data"}, is not as recorded; `UserCodeFailed` when it is nothing such."""
+        computed = _read(told)
+        if isinstance(computed, WindowRecorded):
+            self._reached = min(max(self._reached, computed.last), self._span["ends"])
+        place = key(computed)
+        self._open.discard(place)
+        records = self._records.get(place, [])
+        if not records:
+            return self._missing(computed)
+        return next((found for one in records if (found := difference(one, computed))), None)
+
+    def begun_window(self, told: Mapping[str, Any]) -> Divergence | None:
+        """As `computed`, of a window that is not at its end yet: its record begins with the same losses."""
+        seen = _read(told)
+        recorded = next(iter(self._records.get(key(seen), ())), None)
+        if not isinstance(seen, WindowRecorded) or recorded is None:
+            return None
+        at = differing_step(seen.first, recorded["data"]["losses"], seen.losses)
+        return diverged(recorded, "losses", "", "") | {"step": at} if 0 <= at < seen.last else None
+
+    def ended(self, told: Mapping[str, Any]) -> None:
+        """Hear where and how the computation ended: `step`, `finished` and the fields of the completion."""
+        self._ended = told
+
+    def left(self) -> Divergence | None:
+        """At the end of the span: what was recorded and did not come again, or another end than the session says."""
+        return self._unmatched() or self._ending()
+
+    def _missing(self, computed: Computed) -> Divergence | None:
+        """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
+        step = computed.last if isinstance(computed, WindowRecorded) else computed.step
+        if step >= self._span["ends"] and not self._span["whole"]:
+            return None
+        if isinstance(computed, CheckpointWritten) and not self._span["whole"]:
+            return None
+        first = computed.first if isinstance(computed, WindowRecorded) else step
+        place = {"name": computed.wire, "first": first, "last": step, "data": computed.model_dump(mode="json")}
+        return diverged(place | self._next_place(step), "", "nothing", "an event that the log lacks")
+
+    def _next_place(self, step: int) -> dict[str, int]:
+        """The place of the first record that comes after a step."""
+        later = [one for one in self._span["records"] if one["last"] > step]
+        first = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
+        return {"place": first["place"], "seq": first["seq"]}
+
+    def _unmatched(self) -> Divergence | None:
+        """Records that nothing gave again: of steps off the grid, or beyond where the rules end the training."""
+        left = [one for place in self._open for one in self._records[place] if one["last"] <= self._span["ends"]]
+        if not left:
+            return None
+        first = min(left, key=lambda one: (one["last"], one["place"]))
+        return diverged(first, "", "this event", "none at this place by the rules of the plan")
+
+    def _ending(self) -> Divergence | None:
+        told = self._span["outcome"]
+        if told is None:
+            return None
+        said = TrainingCompleted.model_validate_json(orjson.dumps(told["data"]))
+        seen = dict(self._ended or {})
+        step, finished = seen.pop("step", -1), seen.pop("finished", False) is True
+        against = ending(said, step, finished=finished, found={name: seen.get(name) for name in ENDING})
+        about = {"name": said.wire, "first": step, "last": said.step, "data": {"segment": said.segment}}
+        place = about | {"place": told["place"], "seq": told["seq"]}
+        return diverged(place, "end", against, "") if against else None
+
+
+def _read(told: Mapping[str, Any]) -> Computed:
+    try:
+        return COMPUTED[told["name"]].model_validate_json(orjson.dumps(told["data"]))
+    except (KeyError, TypeError, ValidationError, orjson.JSONEncodeError):
+        message = "the process that ran the workload told something that no computation gives"
+        raise UserCodeFailed(message, cure="Look for code that changes Stigmergy's own functions.") from None
 
 
 def difference(recorded: Mapping[str, Any], computed: Event) -> dict[str, Any] | None:
@@ -84,7 +191,7 @@ def by_place(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list
     return found
 
 
-def key(event: WindowRecorded | ControlEvaluated | CheckpointWritten) -> tuple[str, int]:
+def key(event: Computed) -> tuple[str, int]:
     """The place of what was computed, as in `by_place`."""
     return event.wire, event.first if isinstance(event, WindowRecorded) else event.step
 

@@ -6,7 +6,7 @@ from contracts.audit import Audit
 from contracts.trainer import AuditCompleted, AuditPlanned
 from runtime.audit.docket import Docket
 from runtime.audit.exports import found_wrong, not_made
-from runtime.audit.judged import Exports, Repeated, incomparable, judged
+from runtime.audit.judged import Exports, Repeated, judged
 from runtime.audit.verdict import Divergence, Verdict
 
 
@@ -23,8 +23,8 @@ def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> Repe
         for at, one in sorted(audit.repeated.items())
     }
     if audit.waiting() and not any(one.divergence for one in audit.repeated.values()):
-        differing = dict.fromkeys(one for said in audit.declined.values() for one in said.differing)
-        return incomparable(log, docket, list(differing))
+        differing = list(dict.fromkeys(one for said in audit.declined.values() for one in said.differing))
+        return judged(log, docket, results, differing=differing)
     located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
     return judged(log, docket, results, _exports(audit, planned), located=located)
 

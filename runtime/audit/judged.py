@@ -13,6 +13,7 @@ from runtime.audit.verdict import Divergence, Verdict
 RATES = (0.01, 0.05, 0.1, 0.25, 0.5)
 """Shares of bad spans for which the chance of finding one is said."""
 
+UNTRAINED = "nothing was trained in this session, so there is nothing to compute again; its log passes"
 FAILS = "nothing was computed again: the log itself fails"
 
 Result = Mapping[str, Any]
@@ -83,22 +84,30 @@ def judged(
     exports: Exports = Exports(),
     *,
     unchecked: Sequence[str] = (),
+    differing: Sequence[str] = (),
     resumed: int = 0,
     located: dict[str, Any] | None = None,
 ) -> Repeated:
-    """The verdict, after that of the mode `log`, which has passed."""
+    """The verdict, after that of the mode `log`, which has passed.
+
+    What is wrong comes first. Then nothing passes where the bits cannot be computed, be it for what is `differing` or
+    for what code gave in place of a result, nor where nothing of what was to be computed was computed.
+    """
     spans = {one.number: one for one in docket.spans}
     wrong = [*docket.broken, *(_located(spans[at], one["divergence"]) for at, one in results.items() if _bad(one))]
     wrong = sorted([*wrong, *exports.divergences], key=lambda one: one.position or 1 << 60)
     computed = {at: one for at, one in results.items() if not one.get("problem")}
+    differing = [*differing, *(one["differing"] for one in results.values() if one.get("differing"))]
+    idle = docket.mode != "log" and not computed
     spot = docket.mode == "spot"
     return Repeated.of(
         log,
         mode=docket.mode,
         spans_total=len(spans),
-        verdict="fail" if wrong else "pass",
+        verdict="fail" if wrong else "not-comparable" if differing or idle else "pass",
         divergences=tuple(wrong),
-        unchecked=(*unchecked, *exports.unchecked, *_left(docket, results, computed)),
+        unchecked=(*map(_differs, differing[:20]), *unchecked, *exports.unchecked, *_left(docket, results, computed)),
+        differing=tuple(differing),
         spans_checked=len(computed),
         steps_checked=sum(one["steps"] for one in computed.values()),
         spans_resumed=resumed,
@@ -109,16 +118,10 @@ def judged(
     )
 
 
-def incomparable(log: Verdict, docket: Docket, differing: Sequence[str]) -> Repeated:
-    """The verdict where these bits cannot be computed."""
-    told = tuple(f"not comparable: {one} differs" for one in differing[:20])
-    about = {"mode": docket.mode, "spans_total": len(docket.spans), "differing": tuple(differing)}
-    return Repeated.of(log, verdict="not-comparable", unchecked=told, **about)
-
-
 def uncomputed(log: Verdict, mode: Mode, why: str) -> Repeated:
-    """The verdict on the log, which is all that there is to judge, and why."""
-    return Repeated.of(log, mode=mode, unchecked=(why,))
+    """The verdict where nothing is computed again, and why: never `pass`, whatever the log's own verdict is."""
+    verdict = "not-comparable" if log.verdict == "pass" and mode != "log" else log.verdict
+    return Repeated.of(log, mode=mode, verdict=verdict, unchecked=(why,))
 
 
 def detection(drawn: int, total: int) -> dict[str, float]:
@@ -140,6 +143,10 @@ def sentence(found: Mapping[str, Any]) -> str:
     return f"{where}: {found['field']} is recorded as {said} and computed as {came}{step}"
 
 
+def _differs(one: str) -> str:
+    return f"not comparable: {one} differs"
+
+
 def _bad(result: Result) -> bool:
     return result["divergence"] is not None
 
@@ -155,6 +162,8 @@ def _left(docket: Docket, results: Mapping[int, Result], computed: Mapping[int, 
         if at not in computed:
             yield f"span {at} could not be computed: {one['problem']}"
     left = len(docket.spans) - len(results)
+    if not docket.spans and docket.mode != "log":
+        yield UNTRAINED
     if left:
         yield f"{left} of {len(docket.spans)} spans were not computed again"
     if not docket.ended:

@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from bus.blobs import DirectoryBlobs
+from contracts.errors import NotFound, NotVerified
 from contracts.session import Session
 from runtime.audit import comparable
-from runtime.audit.spans import Span
+from runtime.audit.spans import Span, task_of
 from runtime.forks.heritage import Heritage, plan_of
 from runtime.records.archive import Kept
 
@@ -46,9 +47,9 @@ class Material:
         return about | {"inherited": self.session.fork.resolved if self.session.fork else None} | self.data
 
     def arguments(self, span: Span, folder: Path) -> dict[str, Any]:
-        """What a job about a span is given; its plan and its records go as a file, for there may be much."""
+        """What a job about a span is given; its plan goes as a file, for there may be much. No record is among it."""
         path = folder / f"span-{span.number}.json"
-        path.write_bytes(orjson.dumps(self.spec(span)))
+        path.write_bytes(orjson.dumps(task_of(self.spec(span))))
         return {"span": str(path)} | self.data
 
     def spec(self, span: Span) -> dict[str, Any]:
@@ -69,6 +70,14 @@ class Material:
         initial = self.session.claim.initial if self.session.claim else None
         return {"dataset": str(place), "blobs": str(self.blobs.root), "initial": initial}
 
+    def trusted(self) -> tuple[str, ...]:
+        """What no computing can check: code of the user's runs in the process that computes."""
+        return tuple(
+            f"the code of workload {name!r} runs in the processes that compute: "
+            "that they tell what they have computed, nothing but this code says"
+            for name in sorted(self.session.claim.sources if self.session.claim else {})
+        )
+
     def missing(self, *, trusted: bool) -> tuple[list[dict[str, str]], list[str]]:
         """The workloads to run, as jobs take them, and what stands in the way of computing anything."""
         workloads, reasons = comparable.code(self.session, self.home, self.blobs, trusted=trusted)
@@ -78,6 +87,22 @@ class Material:
         absences = (absent, comparable.initial(self.session, self.blobs))
         reasons += [*filter(None, absences), *comparable.heritage(self.session, self.blobs)]
         return workloads, reasons
+
+
+def recorded(folder: Path, number: int) -> Path:
+    """Where a span is written down with its records."""
+    return folder / f"recorded-{number}.json"
+
+
+def missing_bytes(data: Mapping[str, Any], blob: str | None) -> bool:
+    """Whether what a span needs of `Material.data` is not here any more, or not what it was: state, weights, rows."""
+    blobs = DirectoryBlobs(Path(data["blobs"]))
+    try:
+        for digest in filter(None, (blob, data["initial"])):
+            blobs.check(digest)
+    except (NotFound, NotVerified):
+        return True
+    return not (Path(data["dataset"]) / "manifest.json").is_file()
 
 
 def machine_of(session: Session) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A job that opens an audit in a swarm: verifies the log, looks at this machine, and lays out what is to be done.
 
-It reads the home's files and writes one for every span into a folder of its own, for the jobs that compute them.
+It reads the home's files and writes two for every span into a folder of its own: one for the job that computes it, and
+one with what was recorded, for who compares. No code of the user's runs here: what needs some is asked for.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from runtime import audit
 from runtime.audit import comparable, exports, parentage
 from runtime.audit.docket import Asked, Docket, laid_out
-from runtime.audit.judged import FAILS, judged, uncomputed
-from runtime.audit.material import Material
-from runtime.audit.reexecute import here
+from runtime.audit.judged import FAILS, UNTRAINED, judged, uncomputed
+from runtime.audit.material import Material, recorded
 from runtime.audit.running import steadily
 from runtime.audit.verdict import Divergence, Verdict
-from runtime.engine import seal
 from runtime.home import Home
 from runtime.processes.job import Job
 from runtime.records.archive import Archive, Kept, Once
@@ -36,7 +37,6 @@ def main(job: Job) -> Data:
     With `cuts` (blobs at which spans begin) an audit is gone on with whose log was verified before: `log` is None then.
     Without, spans begin at every checkpoint that is here.
     """
-    seal.apply(**job.args["seal"])
     home, cited, cuts = Home(Path(job.args["home"])), job.args["cited"], job.args["cuts"]
     blobs, session = DirectoryBlobs(home.blobs), cited["session"]
 
@@ -51,24 +51,27 @@ def main(job: Job) -> Data:
     material = Material(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
     if log is not None:
         told = parentage.in_a_swarm(material.session, cited["mode"])
-        log = replace(log, unchecked=(*log.unchecked, *told))
-    opened, docket = _opened(material, cited, cuts, _unsigned(kept, cited))
+        trusted = material.trusted() if cited["mode"] != "log" else ()
+        log = replace(log, unchecked=(*log.unchecked, *trusted, *told))
+    opened, docket = _opened(job, material, cited, cuts, _unsigned(kept, cited))
     alone = _without_computing(log, docket, trained=material.session.claim is not None) if log else None
     return {"log": alone.as_json()} if alone else opened | {"log": log.as_json() if log else None}
 
 
 def _opened(
-    material: Material, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
+    job: Job, material: Material, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
 ) -> tuple[Data, Docket]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
     asked = Asked(cited["mode"], segments=cited["segments"], seed=cited["seed"])
     workloads, missing = material.missing(trusted=False)
-    machine, differing = _compared(material, workloads, missing)
+    machine, differing = _compared(job, material, workloads, missing)
     begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
-    docket, spans = laid_out(material, asked, machine["resolved"], begins)
+    # What the request resolves to is another machine's business where this one is not comparable.
+    docket, spans = laid_out(material, asked, None if differing else machine["resolved"], begins)
     docket = replace(docket, broken=(*unsigned, *docket.broken))
     for span in spans.values():
         material.arguments(span, material.work)
+        recorded(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
     opened = docket.as_json() | {
         "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
         "exports": exports.orders(material.kept.history) if asked.mode == "full" else [],
@@ -81,12 +84,16 @@ def _opened(
     return opened, docket
 
 
-def _compared(material: Material, workloads: list[dict[str, str]], missing: list[str]) -> tuple[Data, list[str]]:
-    """This machine, and what of it, of code or data is not as the claims say."""
+def _compared(
+    job: Job, material: Material, workloads: list[dict[str, str]], missing: list[str]
+) -> tuple[Data, list[str]]:
+    """This machine, and what of it, of code or data is not as the claims say; whoever opened this has it measured."""
     if not material.machine:
         return {"resolved": None, "fingerprint": ""}, []
-    found = here(material.identity(whole=not missing) | {"workloads": workloads})
-    return found, comparable.differences(material.kept.history.facts, found) + missing
+    job.tell("identify", about=material.identity(whole=not missing), workloads=workloads)
+    order = job.order(wait=True)
+    found, unread = (order.data["found"], order.data["unread"]) if order else ({}, [])
+    return found, comparable.differences(material.kept.history.facts, found) + missing + unread
 
 
 def _without_computing(log: Verdict, docket: Docket, *, trained: bool) -> Verdict | None:
@@ -95,7 +102,7 @@ def _without_computing(log: Verdict, docket: Docket, *, trained: bool) -> Verdic
         return None
     if docket.broken:
         return judged(log, docket, {})
-    return log if docket.mode == "log" else uncomputed(log, docket.mode, "nothing was trained yet")
+    return log if docket.mode == "log" else uncomputed(log, docket.mode, UNTRAINED)
 
 
 def _cited(kept: Kept, size: int) -> Kept:

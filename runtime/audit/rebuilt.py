@@ -55,7 +55,7 @@ async def computed(
         if differing := await bench.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
         args = material.arguments(span, bench.folder) | dict(about)
-        found = await bench.jobs.run(function, args)
+        found = await bench.jobs.compared(function, args, material.spec(span))
     if found["divergence"]:
         message = f"the log does not lead to step {step}: {sentence(found['divergence'])}."
         raise NotVerified(message, cure=f"Find the place: swarm audit {history.id} --mode bisect")

@@ -1,8 +1,12 @@
-"""Jobs that compute a span again and compare it with what was recorded. They read files and write none."""
+"""Jobs that compute a span again and tell what came out. They read files and write none.
+
+They run code of the user's, so they judge nothing: what was recorded is not among what they are given, and whoever
+gave them the job compares, with `runtime.audit.compared`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,22 +14,22 @@ import orjson
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
-from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingCompleted, WindowRecorded
+from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
 from runtime import initial, reported
-from runtime.audit import compared
 from runtime.engine import checkpoint, seal
+from runtime.engine.checkpoint import Checkpoint
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.digest import digest
 from runtime.engine.fingerprint import fingerprint
 from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
+from runtime.engine.report import Window
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
 from runtime.processes.job import Job
 from runtime.workloads import enlist
 
-Divergence = dict[str, Any]
 R = TypeVar("R", bound=Run)
 
 
@@ -59,122 +63,100 @@ def _resolved(
 
 
 def main(job: Job) -> dict[str, Any]:
-    """Compute one span again: {"steps", "divergence": None or the first, as plain data}."""
+    """Compute one span again; everything is told as it comes, and nothing is answered."""
+    told = opened(job, Run)[1]
+    told.whole()
+    seal.recheck(**job.args["seal"])
+    return {}
+
+
+def opened(job: Job, kind: type[R]) -> tuple[R, Telling]:
+    """The run of the span at its beginning, and what tells of it. State is verified before code of the user's runs."""
     seal.apply(**job.args["seal"])
+    task = orjson.loads(Path(job.args["span"]).read_bytes())
+    start = _state(job.args, task)
     enlist(job.args["workloads"])
-    span = orjson.loads(Path(job.args["span"]).read_bytes())
-    run: Run = begun(job.args, span)
-    found = Repetition(run, span).whole(lambda step: job.tell("progress", step=step))
-    return {"steps": run.step - span["begins"], "divergence": found}
+    run = _begun(job.args, task, start, kind)
+    seal.recheck(**job.args["seal"])
+    return run, Telling(job, run, task)
 
 
-def begun(args: Mapping[str, Any], span: Mapping[str, Any], kind: type[R] = Run) -> R:  # type: ignore[assignment]
-    """The run of a span at its beginning; its state is verified against the root that the log names."""
-    plan = Plan.from_json(span["plan"])
-    dataset = Dataset.open(Path(args["dataset"]), verify=False)
-    if span["start"] is None:
-        return kind.start(plan, dataset, initial=initial.tensors(args))
-    data = DirectoryBlobs(Path(args["blobs"])).get(span["start"]["blob"])
-    kept = checkpoint.unpack(data, state_root=span["start"]["state_root"])
-    seen = [(step, float.fromhex(value)) for step, value in span["evaluations"]]
-    control = Control.of(plan.request.early_stopping).after_all(seen)
-    return kind.resume(plan, dataset, kept.tensors, span["begins"], control=control)
-
-
-class Repetition:
-    """A run beside the records of its span."""
-
-    def __init__(self, run: Run, span: Mapping[str, Any]) -> None:
-        self.run = run
-        self._span = span
-        self._records = compared.by_place(span["records"])
-        self._open = set(self._records)
-
-    def whole(self, told: Callable[[int], None] = lambda _: None) -> Divergence | None:
-        """Go to the end of the span; the first divergence, or None when everything came out as recorded."""
-        ends = self._span["ends"]
-        return self.upto(ends, told) or self._left(ends) or self._ending()
-
-    def upto(self, ends: int, told: Callable[[int], None] = lambda _: None) -> Divergence | None:
-        """Go to the last grid step up to `ends`; the first divergence of what was computed."""
-        run = self.run
-        if self._span["start"] is None and run.step == 0 and (found := self._checkpoint(0, wanted=False)):
-            return found
-        while run.step < ends and not run.finished and run.plan.next_grid(run.step) <= ends:
-            if found := self._advanced():
-                return found
-            told(run.step)
+def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> Checkpoint | None:
+    """The state that the span begins with, verified against the root that the log names."""
+    if task["start"] is None:
         return None
+    data = DirectoryBlobs(Path(args["blobs"])).get(task["start"]["blob"])
+    return checkpoint.unpack(data, state_root=task["start"]["state_root"])
 
-    def window_at(self, first: int) -> Mapping[str, Any] | None:
-        """The recorded window that begins at a step."""
-        return next(iter(self._records.get((WindowRecorded.wire, first), ())), None)
 
-    def _advanced(self) -> Divergence | None:
-        report = self.run.advance()
-        found = None
+def _begun(args: Mapping[str, Any], task: Mapping[str, Any], start: Checkpoint | None, kind: type[R]) -> R:
+    plan = Plan.from_json(task["plan"])
+    dataset = Dataset.open(Path(args["dataset"]), verify=False)
+    if start is None:
+        return kind.start(plan, dataset, initial=initial.tensors(args))
+    seen = [(step, float.fromhex(value)) for step, value in task["evaluations"]]
+    control = Control.of(plan.request.early_stopping).after_all(seen)
+    return kind.resume(plan, dataset, start.tensors, task["begins"], control=control)
+
+
+class Telling:
+    """Moves the run of a span along and tells everything that is computed on the way."""
+
+    def __init__(self, job: Job, run: Run, task: Mapping[str, Any]) -> None:
+        self._job = job
+        self._run = run
+        self._task = task
+        self._kept = frozenset(task["kept"])
+
+    def whole(self) -> None:
+        """Go to the end of the span, and say how the run ends if the session says that it ends there."""
+        self.upto(self._task["ends"])
+        if self._task["closes"]:
+            self._job.tell("ended", **self._ending())
+
+    def upto(self, ends: int) -> None:
+        """Go to the last grid step up to `ends`."""
+        run = self._run
+        if self._task["start"] is None and run.step == 0 and 0 in self._kept:
+            self._checkpoint(0)
+        while run.step < ends and not run.finished and run.plan.next_grid(run.step) <= ends:
+            self._advance()
+
+    def settle(self) -> None:
+        """Return once whoever compares has found everything told so far to be as recorded; else the job is ended."""
+        self._job.tell("settled")
+        self._job.order(wait=True)
+
+    def begun_window(self, seen: Window) -> None:
+        """Tell of a window that is not at its end yet."""
+        self._tell("begun_window", reported.window(seen))
+
+    def _advance(self) -> None:
+        report = self._run.advance()
         if report.window is not None:
-            found = self._same(reported.window(report.window))
-        if found is None and report.evaluation is not None:
-            found = self._same(reported.evaluation(report.evaluation))
-        return found or self._checkpoint(report.step, wanted=bool(report.checkpoint))
+            self._tell("computed", reported.window(report.window))
+        if report.evaluation is not None:
+            self._tell("computed", reported.evaluation(report.evaluation))
+        if report.checkpoint or report.step in self._kept:
+            self._checkpoint(report.step)
 
-    def _same(self, computed: WindowRecorded | ControlEvaluated | CheckpointWritten) -> Divergence | None:
-        place = compared.key(computed)
-        self._open.discard(place)
-        records = self._records.get(place, [])
-        if not records:
-            return self._missing(computed)
-        return next((found for one in records if (found := compared.difference(one, computed))), None)
-
-    def _missing(self, computed: WindowRecorded | ControlEvaluated | CheckpointWritten) -> Divergence | None:
-        """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
-        if self.run.step >= self._span["ends"] and not self._span["whole"]:
-            return None
-        if isinstance(computed, CheckpointWritten) and not self._span["whole"]:
-            return None
-        data = computed.model_dump(mode="json")
-        first = computed.first if isinstance(computed, WindowRecorded) else computed.step
-        place = {"name": computed.wire, "first": first, "last": self.run.step, "data": data} | self._next_place()
-        return compared.diverged(place, "", "nothing", "an event that the log lacks")
-
-    def _next_place(self) -> dict[str, int]:
-        """The place of the first record that comes after this step."""
-        later = [one for one in self._span["records"] if one["last"] > self.run.step]
-        first = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
-        return {"place": first["place"], "seq": first["seq"]}
-
-    def _checkpoint(self, step: int, *, wanted: bool) -> Divergence | None:
-        records = self._records.get((CheckpointWritten.wire, step), [])
-        if not records and not wanted:
-            return None
-        sealed = checkpoint.seal(self.run.tensors(), step, self.run.aliases)
+    def _checkpoint(self, step: int) -> None:
+        sealed = checkpoint.seal(self._run.tensors(), step, self._run.aliases)
         data = checkpoint.pack(sealed)
-        segment = self.run.plan.segment_at(step - 1)
-        return self._same(reported.written(sealed, segment, "planned", blob=digest(data), size=len(data)))
+        segment = self._run.plan.segment_at(step - 1)
+        self._tell("computed", reported.written(sealed, segment, "planned", blob=digest(data), size=len(data)))
 
-    def _left(self, ends: int) -> Divergence | None:
-        """Records that nothing gave again: of steps off the grid, or beyond where the rules end the training."""
-        left = [one for place in self._open for one in self._records[place] if one["last"] <= ends]
-        if not left:
-            return None
-        first = min(left, key=lambda one: (one["last"], one["place"]))
-        return compared.diverged(first, "", "this event", "none at this place by the rules of the plan")
+    def _tell(self, kind: str, event: WindowRecorded | ControlEvaluated | CheckpointWritten) -> None:
+        self._job.tell(kind, name=event.wire, data=orjson.loads(event.model_dump_json()))
 
-    def _ending(self) -> Divergence | None:
-        told = self._span["outcome"]
-        if told is None:
-            return None
-        said = TrainingCompleted.model_validate_json(orjson.dumps(told["data"]))
-        run = self.run
+    def _ending(self) -> dict[str, Any]:
+        run = self._run
         sealed = checkpoint.seal(run.tensors(), run.step)
-        found = {
+        return {
+            "step": run.step,
+            "finished": run.finished,
             "stopped_early": run.step < run.plan.last_step,
             "best_step": run.control.best_step,
             "weights_digest": sealed.weights_digest,
             "state_root": sealed.state_root,
         }
-        against = compared.ending(said, run.step, finished=run.finished, found=found)
-        about = {"name": said.wire, "first": run.step, "last": said.step, "data": {"segment": said.segment}}
-        place = about | {"place": told["place"], "seq": told["seq"]}
-        return compared.diverged(place, "end", against, "") if against else None

@@ -14,7 +14,7 @@ from typing import Any
 from runtime.audit import exports, parentage
 from runtime.audit.bench import Bench, Tell
 from runtime.audit.docket import Asked, laid_out
-from runtime.audit.judged import FAILS, Exports, Repeated, Result, incomparable, judged, uncomputed
+from runtime.audit.judged import FAILS, UNTRAINED, Exports, Repeated, Result, judged, uncomputed
 from runtime.audit.material import Material
 from runtime.audit.spans import Span
 from runtime.audit.verdict import Verdict
@@ -30,13 +30,14 @@ async def repeat(
     material.work.mkdir(parents=True, exist_ok=True)
     if material.session.claim is None:
         docket, _ = laid_out(material, asked, None, material.blobs.has)
-        return judged(log, docket, {}) if docket.broken else uncomputed(log, asked.mode, "nothing was trained yet")
+        return judged(log, docket, {}) if docket.broken else uncomputed(log, asked.mode, UNTRAINED)
     with TemporaryDirectory(prefix="audit-", dir=material.work) as folder:
         bench = Bench(material, asked, children, Path(folder), tell)
         differing = await bench.compare()
-        docket, spans = laid_out(material, asked, bench.resolved, material.blobs.has)
-        if differing:
-            return incomparable(log, docket, differing)
+        # What the request resolves to is another machine's business where this one is not comparable.
+        docket, spans = laid_out(material, asked, None if differing else bench.resolved, material.blobs.has)
+        if differing or docket.broken:
+            return judged(log, docket, {}, unchecked=material.trusted(), differing=differing)
         chosen = [spans[number] for number in docket.chosen]
         results = await bench.spans(chosen, until_divergence=asked.mode == "bisect")
         again = await exports.again(material, bench.jobs, bench.folder) if asked.mode == "full" else Exports()
@@ -46,7 +47,7 @@ async def repeat(
             docket = replace(docket, broken=(*docket.broken, *begun.divergences))
         place = await _bisected(bench, chosen, results) if asked.mode == "bisect" else None
         bench.notebook.close()
-        told = begun.unchecked
+        told = (*material.trusted(), *begun.unchecked)
         return judged(log, docket, results, again, unchecked=told, resumed=bench.resumed, located=place)
 
 
@@ -56,5 +57,5 @@ async def _bisected(bench: Bench, chosen: list[Span], results: Mapping[int, Resu
     first = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
     if first is None:
         return None
-    args = bench.material.arguments(first, bench.folder)
-    return await bisected(bench.jobs, args, first.number, results[first.number]["divergence"])
+    args, spec = bench.material.arguments(first, bench.folder), bench.material.spec(first)
+    return await bisected(bench.jobs, args, spec, first.number, results[first.number]["divergence"])

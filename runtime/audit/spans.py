@@ -6,7 +6,7 @@ superseded. Lines share their beginnings, so each is cut only where it holds rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -89,6 +89,16 @@ class Span:
             "after": {"place": self.after[0], "seq": self.after[1]},
             "whole": self.whole,
         }
+
+
+def task_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a process is given to compute a span again; what came out at the time is not among it.
+
+    `kept` are the steps at which state is wanted, `closes` whether the session says that training ended there.
+    """
+    wanted = ("plan", "begins", "ends", "start", "evaluations")
+    kept = {one["last"] for one in spec["records"] if one["name"] == CheckpointWritten.wire}
+    return {name: spec[name] for name in wanted} | {"kept": sorted(kept), "closes": spec["outcome"] is not None}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -16,14 +15,11 @@ from torch.utils._pytree import tree_leaves
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound
-from runtime import reported
-from runtime.audit import compared
-from runtime.audit.reexecute import Repetition, begun
-from runtime.engine import checkpoint, digest, seal
+from runtime.audit.reexecute import Telling, opened
+from runtime.engine import checkpoint, digest
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
 from runtime.processes.job import Job
-from runtime.workloads import enlist
 
 UNWRITTEN = "empty"
 """Operators of this name give memory that nobody has written yet."""
@@ -80,69 +76,60 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def rebuild(job: Job) -> dict[str, Any]:
     """The weights at a step, as safetensors at OUT, once every window on the way came out as recorded."""
-    run, repetition, _ = _opened(job)
+    run, told = opened(job, Stepwise)
     step = int(job.args["step"])
-    found = repetition.upto(step, lambda at: job.tell("progress", step=at))
-    if found is None and run.step < step:
-        found = _inside(run, step, repetition)
-    if found is not None:
-        return {"divergence": found}
+    told.upto(step)
+    if run.step < step:
+        _inside(run, step, told)
+    told.settle()
     sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
     weights = {name.removeprefix("model."): one for name, one in sealed.tensors.items() if name.startswith("model.")}
     about = {"step": str(run.step), "weights_digest": sealed.weights_digest, "session": str(job.args["session"])}
     Path(job.args["out"]).write_bytes(safetensors.torch.save(weights, about))
-    return {"divergence": None, "weights_digest": sealed.weights_digest, "tensors": len(weights)}
+    return {"weights_digest": sealed.weights_digest, "tensors": len(weights)}
 
 
 def restage(job: Job) -> dict[str, Any]:
     """The state at a grid step, kept in STORE as the checkpoint that is or would have been written there."""
-    run, repetition, _ = _opened(job)
+    run, told = opened(job, Stepwise)
     step = int(job.args["step"])
-    found = repetition.upto(step, lambda at: job.tell("progress", step=at))
-    if found is not None:
-        return {"divergence": found}
+    told.upto(step)
+    told.settle()
     if run.step != step:
         raise NotFound(f"step {step} is no grid step: the nearest before it is {run.step}.", cure="Choose that one.")
     sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
     blob = DirectoryBlobs(Path(job.args["store"])).put(checkpoint.pack(sealed))
-    about = {"state_root": sealed.state_root, "weights_digest": sealed.weights_digest, "blob": blob}
-    return {"divergence": None} | about
+    return {"state_root": sealed.state_root, "weights_digest": sealed.weights_digest, "blob": blob}
 
 
-def _inside(run: Stepwise, step: int, repetition: Repetition) -> dict[str, Any] | None:
+def _inside(run: Stepwise, step: int, told: Telling) -> None:
     """Go on into a window; the losses up to there are those that its record begins with."""
     if run.finished or run.plan.next_grid(run.step) < step:
         raise NotFound(f"training ended at step {run.step}.", cure=f"Choose a step up to {run.step}.")
-    recorded = repetition.window_at(run.step)
-    seen = reported.window(run.to(step))
-    if recorded is None:
-        return None
-    at = compared.differing_step(seen.first, recorded["data"]["losses"], seen.losses)
-    if 0 <= at < step:
-        return compared.diverged(recorded, "losses", "", "") | {"step": at}
-    return None
+    told.begun_window(run.to(step))
 
 
 def steps(job: Job) -> dict[str, Any]:
     """Every step of the window that begins at FIRST: its loss and the digest of the weights after it."""
-    run, repetition, _ = _opened(job)
+    run, told = opened(job, Stepwise)
     first, last = int(job.args["first"]), int(job.args["last"])
-    earlier = repetition.upto(first)
-    if earlier is not None or run.step != first:
-        return {"earlier": earlier, "steps": []}
+    told.upto(first)
+    if run.step != first:
+        return {"each": []}
+    told.settle()
     found = []
     for step in range(first, last):
         seen = run.to(step + 1)
         found.append({"step": step, "loss": seen.losses.hex(), "weights_digest": seen.weights_digest})
-    return {"earlier": None, "steps": found}
+    return {"each": found}
 
 
 def operators(job: Job) -> dict[str, Any]:
     """Every operator of one attempt in order: [module, operator, digest of its output]."""
-    run, repetition, _ = _opened(job)
+    run, told = opened(job, Stepwise)
     step = int(job.args["step"])
-    if repetition.upto(step) is not None:
-        return {"operators": []}
+    told.upto(step)
+    told.settle()
     if run.step < step:
         run.to(step)
     with run.traced() as tracer:
@@ -152,18 +139,10 @@ def operators(job: Job) -> dict[str, Any]:
 
 def tensors(job: Job) -> dict[str, Any]:
     """The first tensor, by name, in which the state computed for a step is not that of the checkpoint at PATH."""
-    run, repetition, _ = _opened(job)
-    repetition.upto(int(job.args["step"]))
+    run, told = opened(job, Stepwise)
+    told.upto(int(job.args["step"]))
     kept = checkpoint.unpack(Path(job.args["path"]).read_bytes())
     return {"tensor": digest.first_difference(run.tensors(), kept.tensors)}
-
-
-def _opened(job: Job) -> tuple[Stepwise, Repetition, Mapping[str, Any]]:
-    seal.apply(**job.args["seal"])
-    enlist(job.args["workloads"])
-    span = orjson.loads(Path(job.args["span"]).read_bytes())
-    run = begun(job.args, span, Stepwise)
-    return run, Repetition(run, span), span
 
 
 def _digest(given: list[Tensor]) -> str:

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from runtime.engine import digest
+from runtime.engine.stretch import GENERATOR, TENSOR
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None))
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 USUAL = frozenset(vars(nn.Module()))
 LONGEST = 80
-GENERATOR, TENSOR = "a generator of its own", "a tensor that is no buffer"
-MOVING = (GENERATOR, TENSOR)
 
 
 def hidden(workload: object, model: nn.Module) -> dict[str, str]:
@@ -29,14 +28,6 @@ def hidden(workload: object, model: nn.Module) -> dict[str, str]:
         for name, value in vars(owner).items()
         if name not in USUAL and (said := _said(value))
     }
-
-
-def suspects(lived: Mapping[str, str], again: Mapping[str, str]) -> tuple[str, ...]:
-    """Of two processes' attributes those that ended otherwise; and generators and tensors, which may have meanwhile."""
-    changed = [name for name, said in lived.items() if again.get(name) != said]
-    found = [f"{name} ({lived[name]}, repeated {again.get(name, 'nothing')})" for name in changed]
-    found += [f"{name} ({said})" for name, said in lived.items() if name not in changed and said.startswith(MOVING)]
-    return tuple(found)
 
 
 def _said(value: Any) -> str:

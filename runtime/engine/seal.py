@@ -1,5 +1,5 @@
 """Seals a computing process: sets what torch decides at run time, and reads that and the environment back. It fails
-closed: a setting that is not in force ends the job."""
+closed: a setting that is not in force ends the job. User code may change settings: jobs that run some look again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import torch
 
 from contracts.errors import Failed
 from runtime.engine.environment import settings, strays
+
+_EARLY = "PYTHON"
+_POOLS = frozenset({"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_DYNAMIC", "MKL_DYNAMIC"})
+"""Variables that are read once, at the start; how many threads there are now torch itself says."""
 
 
 def apply(*, profile: str, threads: int) -> None:
@@ -42,8 +46,22 @@ def _choose_algorithms(*, exact: bool) -> None:
 
 def verify(*, profile: str, threads: int) -> None:
     """Raises `Failed` with the first setting, of environment or torch, that is not in force."""
+    _verify(profile, threads, strays(settings(profile, threads)))
+
+
+def recheck(*, profile: str, threads: int) -> None:
+    """As `verify`, after code that is not ours has run here.
+
+    Of the environment only what is read late is looked at: what Python and the thread pools read when they started may
+    have been set by a library since, and changes nothing.
+    """
+    wrong = [name for name in strays(settings(profile, threads)) if not name.startswith(_EARLY) and name not in _POOLS]
+    _verify(profile, threads, wrong)
+
+
+def _verify(profile: str, threads: int, wrong: list[str]) -> None:
     wanted = settings(profile, threads)
-    if wrong := strays(wanted):
+    if wrong:
         name = wrong[0]
         found = os.environ.get(name)
         cure = f"Start the process through `runtime.engine.environment`; it sets {name}={wanted.get(name, '')!r}."
@@ -67,4 +85,10 @@ def _readings(profile: str, threads: int) -> dict[str, tuple[object, object]]:
         "cudnn.allow_tf32": (torch.backends.cudnn.allow_tf32, not exact),
         "matmul.allow_tf32": (torch.backends.cuda.matmul.allow_tf32, not exact),
         "default dtype": (torch.get_default_dtype(), torch.float32),
+        "matmul.allow_bf16_reduced_precision_reduction": (_reduced("bf16"), not exact),
+        "matmul.allow_fp16_reduced_precision_reduction": (_reduced("fp16"), not exact),
     }
+
+
+def _reduced(kind: str) -> bool:
+    return bool(getattr(torch.backends.cuda.matmul, f"allow_{kind}_reduced_precision_reduction"))

@@ -69,6 +69,26 @@ KINDS = {
     def augment(self, sample, draw):
         return {**sample, "x": self.transform(sample["x"])}
 """,
+    "cheat": """
+    def loss(self, model, batch):
+        import os
+        from runtime.engine import birth, seal, stretch
+
+        for module, name in ((birth, "compare"), (stretch, "compare")):
+            setattr(module, name, lambda *_: None)
+        found = super().loss(model, batch)
+        return {**found, "loss": found["loss"] * (1 + os.urandom(1)[0] / 1000)}
+""",
+    "early": """
+    def build(self, o, facts):
+        torch.backends.cudnn.benchmark = True
+        return super().build(o, facts)
+""",
+    "late": """
+    def loss(self, model, batch):
+        torch.backends.cudnn.benchmark = True
+        return super().loss(model, batch)
+""",
     "judge": """
     calls = 0
 
@@ -148,6 +168,23 @@ def test_code_that_hangs_on_more_than_the_state_is_stopped_with_the_tensor_and_t
     assert suspect in " ".join(said.suspects)
     assert suspect in outcome.cure
     assert "register_buffer" in outcome.cure
+
+
+def test_code_that_changes_the_comparing_functions_is_compared_all_the_same(ended: dict[str, Session]) -> None:
+    outcome = ended["cheat"].outcome
+    assert isinstance(outcome, TrainingFailed), outcome
+    assert outcome.code == "not-repeatable"
+
+
+@pytest.mark.parametrize("kind", ["early", "late"])
+def test_code_that_changes_torchs_settings_is_stopped_before_an_evaluation_is_told(
+    ended: dict[str, Session], kind: str
+) -> None:
+    outcome = ended[kind].outcome
+    assert isinstance(outcome, TrainingFailed), outcome
+    assert "torch is not sealed: cudnn.benchmark is True" in outcome.message
+    assert not ended[kind].evaluations
+    assert not ended["early"].checkpoints, "it is stopped before anything was computed"
 
 
 def test_an_evaluation_that_comes_out_otherwise_is_named(ended: dict[str, Session]) -> None:

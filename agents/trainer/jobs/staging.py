@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bus.disk import room_for
-from runtime.engine import checkpoint
-from runtime.engine.birth import Stretch
+from runtime.engine import birth, checkpoint
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
 from runtime.engine.report import Report
@@ -52,7 +51,7 @@ class Staging:
             self._evaluations.append([report.step, values[report.evaluation.metric].hex()])
         if staged is None or report.window is None:
             return
-        lived = Stretch.of(staged.first, [report], run)
+        lived = birth.stretch(staged.first, [report], run)
         staged.written.result()
         self._owed -= _worth(staged.plan, staged.first)
         self._job.tell(

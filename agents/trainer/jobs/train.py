@@ -39,6 +39,7 @@ def main(job: Job) -> dict[str, Any]:
     spent = Spent()
     with spent.on("setup"):
         run = _begin(job)
+        seal.recheck(**job.args["seal"])
     run.measured(spent.timed)
     keeper, staging = Keeper(job, blobs, spent), Staging(job)
     if run.plan.changes:
@@ -65,6 +66,9 @@ def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: Spent)
         staging.before(run)
     with spent.on("step"):
         report = run.advance()
+        if report.evaluation is not None or report.finished:
+            # What was computed under other settings is not told.
+            seal.recheck(**job.args["seal"])
     with spent.on("log"):
         _tell(job, report)
     with spent.on("birth audit"):

@@ -45,6 +45,51 @@ class Noisy(Workload):
 """
 
 
+CHEAT = """
+import os
+
+from runtime.audit import compared
+from runtime.engine import birth, stretch
+from torch import nn
+from stigmergy import Workload
+
+birth.compare = stretch.compare = lambda *_: None
+compared.difference = lambda *_: None
+compared.ending = lambda *_, **__: ""
+compared.Comparison.computed = compared.Comparison.left = lambda *_: None
+
+
+class Cheat(Workload):
+    def build(self, o, facts):
+        return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def loss(self, model, batch):
+        return nn.functional.cross_entropy(model(batch["x"]) * (1 + os.urandom(1)[0] / 1000), batch["y"])
+"""
+"""Noise that no repetition gives again, and the assignments by which it would have passed for the same."""
+
+HIDING = """
+import traceback
+
+from torch import nn
+from contracts.errors import NotFound
+from stigmergy import Workload
+
+
+class Hiding(Workload):
+    def build(self, o, facts):
+        if any(frame.name == "_begun" for frame in traceback.extract_stack()):
+            raise NotFound("the bytes are gone", cure="Believe it.")
+        return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def loss(self, model, batch):
+        return nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+"""
+"""It will not be computed by whoever audits."""
+
+CODE = {"noisy": NOISY, "cheat": CHEAT, "hiding": HIDING}
+
+
 class Court(RecordedHome):
     """A home of sessions that a liar has told."""
 
@@ -54,8 +99,9 @@ class Court(RecordedHome):
         self.running = ""
         self.found: dict[str, Repeated] = {}
         self.bisected: dict[str, Repeated] = {}
-        self.noisy = root / "noisy.py"
-        self.noisy.write_text(NOISY)
+        self.code = {name: root / f"{name}.py" for name in CODE}
+        for name, path in self.code.items():
+            path.write_text(CODE[name])
 
     async def hear(self, children: Children, prefix: str, lies: list[str], **sections: Any) -> None:
         """Let the liar tell sessions, and record what it says."""
@@ -67,7 +113,8 @@ class Court(RecordedHome):
             "export": {"formats": []},
         }
         request = read_request(raw | sections).resolved()
-        used = [inspected(str(self.noisy)).as_json()] if "workload" in request["model"] else []
+        named = request["model"].get("workload")
+        used = [inspected(str(self.code[named])).as_json()] if named else []
         args = {"request": request, "blobs": str(self.home.blobs), "lies": lies, "workloads": used}
         job, profile = "tests.runtime.audit.liars:main", torch_profile()
         async with children.job(job, args, profile=profile, purpose="train") as child:
@@ -131,10 +178,14 @@ class Court(RecordedHome):
         return drawn(self.spans(lie), 1, seed, self.told[lie])[0]
 
     async def with_code(self, children: Children) -> None:
-        """The session of a workload that is not known here, once more with its code at hand and trusted."""
-        self.blobs.put(self.noisy)
+        """The sessions of workloads that are not known here, once more with their code at hand and trusted."""
+        for path in self.code.values():
+            self.blobs.put(path)
         asked = Asked("bisect", workers=2, trust_code=True)
         self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
+        for name in ("cheat", "hiding"):
+            asked = Asked("full", workers=2, trust_code=True)
+            self.found[name] = await self.judge(f"{name}_honest", asked, children)
 
     async def judge(self, lie: str, asked: Asked, children: Children) -> Repeated:
         """The verdict on one of the sessions."""

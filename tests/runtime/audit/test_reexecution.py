@@ -28,7 +28,7 @@ from runtime.home import Home
 from runtime.processes.children import Children
 from runtime.records.archive import Archive
 from tests.harness import crew, small_request, until_ended, until_said
-from tests.runtime.audit.court import Court, audited, material
+from tests.runtime.audit.court import CODE, Court, audited, material
 from tests.runtime.audit.liars import AT, LIES
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "exporter", "resource_monitor")
@@ -131,7 +131,9 @@ async def _judged(court: Court) -> None:
     children = Children()
     try:
         await court.hear(children, "", list(LIES))
-        await court.hear(children, "noisy_", ["honest"], model={"architecture": "workload", "workload": "noisy"})
+        for name in CODE:
+            code = {"architecture": "workload", "workload": name}
+            await court.hear(children, f"{name}_", ["honest"], model=code, training={"epochs": 3, "batch_size": 20})
         for lie in court.told:
             court.found[lie] = await court.judge(lie, Asked("full", workers=2), children)
         for lie in ("other_losses", "weights_from_elsewhere"):
@@ -203,6 +205,19 @@ def test_code_that_came_along_runs_only_when_it_is_trusted(court: Court) -> None
     assert "noisy" in refused["differing"][0]
     trusted = court.found["trusted"].as_json()
     assert trusted["verdict"] == "fail", "what it computes is another thing each time"
+
+
+def test_code_that_changes_the_comparing_functions_is_judged_by_a_process_that_never_loads_it(court: Court) -> None:
+    found = court.found["cheat"].as_json()
+    assert found["verdict"] == "fail", found
+    assert found["first_divergence"]["field"] == "losses"
+    assert any("code of workload 'cheat'" in told for told in found["unchecked"])
+
+
+def test_code_that_says_in_an_audit_that_its_bytes_are_gone_is_not_believed(court: Court) -> None:
+    found = court.found["hiding"].as_json()
+    assert (found["verdict"], found["spans_checked"]) == ("not-comparable", 0)
+    assert "the bytes are gone" in found["differing"][0]
 
 
 def test_an_operator_that_answers_differently_each_time_is_named(court: Court) -> None:

@@ -14,8 +14,8 @@ from torch import nn
 
 from contracts.errors import UserCodeFailed
 from runtime.engine import birth, workload
-from runtime.engine.birth import Stretch
 from runtime.engine.loop import Run
+from runtime.engine.stretch import Stretch, Told, compare
 from runtime.engine.workload import Memory, Mover, Workload
 from tests.runtime.engine.plans import planned
 
@@ -113,11 +113,11 @@ def audited(kind, images, **sections):
     run.advance()
     staged, control, first = run.tensors(), run.control, run.step
     reports = [run.advance(), run.advance()]
-    lived = Stretch.of(first, reports, run)
+    lived = birth.stretch(first, reports, run)
     again = birth.repeated(Run.resume(plan, images, staged, first, control=control), run.step)
     raw = json.loads(json.dumps(lived.as_json()))
     assert Stretch.from_json(raw) == lived
-    return birth.compare(Stretch.from_json(raw), again)
+    return compare(Stretch.from_json(raw), again)
 
 
 def test_sound_code_repeats_itself(images):
@@ -188,3 +188,18 @@ def test_attributes_are_the_same_words_in_every_process():
     assert "model.rng" in words
     assert "model.odd" not in words
     assert "in_features" in words
+
+
+def test_what_only_one_of_two_processes_tells_of_is_a_difference():
+    told = [Told(1, "the loss of step 1", "3f800000"), Told(2, "the loss of step 2", "3f000000")]
+    whole, short = Stretch(0, told, {"model.w": "0"}, {}), Stretch(0, told[:1], {"model.w": "0"}, {})
+    assert compare(whole, whole) is None
+    for found in (compare(whole, short), compare(short, whole)):
+        assert found is not None
+        assert (found.step, found.what, found.tensor) == (2, "the loss of step 2", "")
+
+
+@pytest.mark.parametrize("raw", [{}, {"first": 0}, {"first": 0, "told": [[1]], "leaves": {}, "hidden": {}}])
+def test_a_process_that_tells_something_else_than_a_stretch_is_named_as_the_users(raw):
+    with pytest.raises(UserCodeFailed, match="did not tell"):
+        Stretch.from_json(raw)

@@ -113,3 +113,40 @@ def test_importing_the_engine_starts_no_thread():
     )
     if sys.platform == "linux":
         assert python(code, sealed()).stdout.strip() == "1"
+
+
+RECHECK = """
+import os, torch
+from runtime.engine import seal
+from contracts.errors import Failed
+seal.apply(profile="exact", threads=1)
+
+def refused(change, undo):
+    change()
+    try:
+        seal.recheck(profile="exact", threads=1)
+        print("-")
+    except Failed as error:
+        print(error.message)
+    undo()
+    seal.recheck(profile="exact", threads=1)
+
+name, given = "CUBLAS_WORKSPACE_CONFIG", os.environ["CUBLAS_WORKSPACE_CONFIG"]
+refused(lambda: os.environ.update(PYTHONHASHSEED="7", OMP_NUM_THREADS="9"), lambda: None)
+refused(lambda: os.environ.update({name: ":16:8"}), lambda: os.environ.update({name: given}))
+refused(lambda: torch.set_num_threads(2), lambda: torch.set_num_threads(1))
+cudnn = torch.backends.cudnn
+refused(lambda: setattr(cudnn, "benchmark", True), lambda: setattr(cudnn, "benchmark", False))
+"""
+
+
+def test_what_user_code_changes_is_named_afterwards_and_what_is_read_at_the_start_alone_is_not():
+    done = python(RECHECK, sealed())
+    assert done.returncode == 0, done.stderr
+    harmless, *found = done.stdout.splitlines()
+    assert harmless == "-"
+    assert [one.partition("sealed: ")[2].partition(" is ")[0] for one in found] == [
+        "CUBLAS_WORKSPACE_CONFIG",
+        "threads",
+        "cudnn.benchmark",
+    ]
