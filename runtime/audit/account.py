@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -15,11 +15,14 @@ from contracts.ids import sha256
 from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import Session, advance
-from contracts.trainer import ControlEvaluated, WindowRecorded
+from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
+from runtime.audit import rules
+from runtime.audit.verdict import Divergence
 from runtime.records.archive import Kept
 
 Noted = LedgerCheckpointed | SessionSealed
 
+TRAINER = "trainer"
 CURVES: frozenset[type[Event]] = frozenset({WindowRecorded, ControlEvaluated})
 """Most of a long session: the verdict on a log depends on their place and form, and on nothing else in them."""
 
@@ -44,6 +47,8 @@ class Account:
     signatures: int
     strangers: int
     """Events of a type unknown here."""
+    broken: Sequence[Divergence] = ()
+    """What does not follow from what else the session says."""
 
     @property
     def size(self) -> int:
@@ -73,20 +78,30 @@ class Account:
             tree(kept),
             sum(fact.closes for fact in history.facts),
             sum(isinstance(fact.event, Unknown) for fact in history.facts),
+            [
+                *rules.off_the_paths(history.facts, history.state),
+                *rules.broken_rules(history.facts, history.state),
+            ],
         )
 
     @classmethod
     def of_lines(cls, whole: bulk.Run, lines: bulk.Lines, asked: bulk.Asked) -> Account:
-        """That of a session that was admitted at once, all but its curves kept."""
+        """That of a session that was admitted at once, all but its curves kept.
+
+        Raises `Unusual` where decisions make it matter which path a curve lies on.
+        """
         noted = _noted(whole.kept)
+        if any(isinstance(fact.event, InterventionApplied) for fact in whole.kept):
+            raise bulk.Unusual
+        facts = sorted([*whole.kept, *_curves(whole, lines)], key=lambda fact: fact.position)
         sealed = bool(noted) and isinstance(noted[-1][1], SessionSealed)
-        before = reduce(advance, whole.kept[: -1 if sealed else None], Session(asked.session))
-        state = advance(before, whole.kept[-1]) if sealed else before
+        before = reduce(advance, facts[: -1 if sealed else None], Session(asked.session))
+        state = advance(before, facts[-1]) if sealed else before
         return cls(
             asked.ring,
             replace(state, events=len(whole.seqs)),
             before,
-            whole.kept[0] if whole.kept and whole.kept[0].position == 1 else None,
+            facts[0] if facts and facts[0].position == 1 else None,
             noted,
             whole.seqs,
             whole.lanes,
@@ -94,7 +109,22 @@ class Account:
             whole.rows,
             whole.signatures,
             sum(isinstance(fact.event, Unknown) for fact in whole.kept),
+            list(rules.broken_rules(facts, state)),
         )
+
+
+def _curves(whole: bulk.Run, lines: bulk.Lines) -> Iterator[Fact]:
+    """Of the curves what rules are about: the first, if nobody had claimed the session, and the last evaluation."""
+    kept = {fact.position for fact in whole.kept}
+    left = [at for at, lane in enumerate(whole.lanes, 1) if lane == TRAINER and at not in kept]
+    claimed = next((fact.position for fact in whole.kept if isinstance(fact.event, TrainingClaimed)), 0)
+    ended = next((fact.position for fact in whole.kept if isinstance(fact.event, TrainingCompleted)), 0)
+    if left and not 0 < claimed < left[0]:
+        yield lines.fact(left[0])
+    before = (lines.fact(at) for at in reversed(left) if at < ended)
+    last = next((fact for fact in before if isinstance(fact.event, ControlEvaluated)), None)
+    if last is not None and last.position != left[0]:
+        yield last
 
 
 def tree(kept: Kept) -> Rows:

@@ -1,4 +1,4 @@
-"""Whether this machine, code and data can be held against a claim, and whether decisions follow from the log.
+"""Whether this machine, code and data can be held against a claim.
 
 Pure but for looking at files; whatever must be computed is computed by the jobs of `runtime.audit.reexecute`.
 """
@@ -14,19 +14,9 @@ from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
-from contracts.fork import Fork
 from contracts.session import Session
-from contracts.trainer import (
-    CheckpointWritten,
-    ControlEvaluated,
-    InterventionApplied,
-    TrainingClaimed,
-    TrainingCompleted,
-    WindowRecorded,
-)
 from runtime import engine
 from runtime.audit.spans import claims
-from runtime.audit.verdict import Divergence
 from runtime.workloads import Workloads
 
 
@@ -87,79 +77,6 @@ def heritage(session: Session, blobs: DirectoryBlobs) -> Iterator[str]:
     if not any(map(blobs.has, given)):
         known = f"blob {given[-1]}" if given else "of which it wrote no checkpoint"
         yield f"the state of step {fork.step} to begin with, {known}, which is not here"
-
-
-def broken_rules(facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
-    """Everything in the trainer's lane that does not follow from what others said, or from itself."""
-    facts = list(facts)
-    yield from _unclaimed(facts)
-    yield from _claims(facts, session, resolved)
-    proposals, number = dict(session.proposals), session.segments[0].number
-    for fact in facts:
-        event = fact.event
-        if isinstance(event, CheckpointWritten) and session.fork and event.step == session.fork.step:
-            against = _another_beginning(event, session.fork)
-            if against:
-                yield Divergence(fact.position, fact.seq, fact.name, against)
-        if isinstance(event, InterventionApplied):
-            number += 1
-            against = _unasked(event, proposals, number)
-            if against:
-                yield Divergence(fact.position, fact.seq, fact.name, against)
-        elif isinstance(event, TrainingCompleted) and event.values != _last_values(session):
-            yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
-
-
-def _another_beginning(event: CheckpointWritten, fork: Fork) -> str:
-    """How the state in which a fork begins is not the one that its genesis names."""
-    named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
-    wrong = next((name for name, wanted in named.items() if wanted is not None and getattr(event, name) != wanted), "")
-    return f"it begins with {wrong} {getattr(event, wrong)}, and its genesis names {named[wrong]}" if wrong else ""
-
-
-def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
-    """The first thing computed, if nobody had claimed the session by then: nothing says with which numbers."""
-    for fact in facts:
-        if isinstance(fact.event, TrainingClaimed):
-            return
-        if isinstance(fact.event, WindowRecorded | ControlEvaluated | CheckpointWritten):
-            yield Divergence(fact.position, fact.seq, fact.name, "it was recorded before anybody claimed the session")
-            return
-
-
-def _last_values(session: Session) -> dict[str, float]:
-    return session.evaluations[-1].values if session.evaluations else {}
-
-
-def _claims(facts: list[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
-    known = claims(facts)
-    for fact, claim in known:
-        if session.dataset and claim.dataset != session.dataset.root:
-            message = f"it claims dataset {claim.dataset}, and {session.dataset.root} was prepared"
-            yield Divergence(fact.position, fact.seq, fact.name, message)
-        if claim.initial != known[0][1].initial:
-            message = f"it begins with blob {claim.initial}, and the first claim with {known[0][1].initial}"
-            yield Divergence(fact.position, fact.seq, fact.name, message)
-        wanted = known[0][1].resolved if resolved is None else resolved
-        wrong = sorted(
-            one for one in wanted.keys() | claim.resolved.keys() if wanted.get(one) != claim.resolved.get(one)
-        )
-        if wrong:
-            message = (
-                f"{wrong[0]} is {claim.resolved.get(wrong[0])!r}, and the request resolves to {wanted.get(wrong[0])!r}"
-            )
-            yield Divergence(fact.position, fact.seq, fact.name, message)
-
-
-def _unasked(event: InterventionApplied, proposals: Mapping[str, Any], number: int) -> str:
-    asked = proposals.get(event.proposal)
-    if asked is None:
-        return f"nobody proposed it: {event.proposal!r} is no proposal"
-    if asked.changes != event.changes:
-        return f"it applies {event.changes}, and {asked.changes} was proposed"
-    if asked.rewind_to is not None and asked.rewind_to != event.step:
-        return f"it goes back to step {event.step}, and {asked.rewind_to} was proposed"
-    return "" if event.segment == number else f"it begins segment {event.segment}, and the next one is {number}"
 
 
 def _named(request: Mapping[str, Any]) -> list[str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from contracts.session import Session
 from contracts.trainer import Mode, SpanPlanned
-from runtime.audit import comparable
+from runtime.audit import rules
 from runtime.audit.material import Material
-from runtime.audit.spans import Course, Span, course
+from runtime.audit.spans import Span, course
 from runtime.audit.verdict import Divergence
 
 T = TypeVar("T", Span, SpanPlanned)
@@ -63,8 +63,7 @@ def laid_out(
     facts, session = material.kept.history.facts, material.session
     found = course(facts, session, has)
     spans = {one.number: one for one in found.spans}
-    rules = comparable.broken_rules(facts, session, resolved) if asked.mode != "log" else ()
-    broken = (*_strays(found), *rules)
+    broken = (*rules.strays(found), *rules.broken_rules(facts, session, resolved))
     docket = Docket(
         asked.mode,
         asked.seed,
@@ -97,9 +96,3 @@ def _chosen(spans: Sequence[Span], asked: Asked, session: Session) -> tuple[int,
         return ()
     chosen = drawn(spans, asked.segments, asked.seed, session.id) if asked.mode == "spot" else spans
     return tuple(one.number for one in chosen)
-
-
-def _strays(found: Course) -> Iterator[Divergence]:
-    for one in found.strays:
-        message = f"steps {one.first}..{one.last} of segment {one.event.segment} lie on no path that there was"
-        yield Divergence(one.position, one.seq, one.event.wire, message)

@@ -38,18 +38,24 @@ def log(
     if told is not None and told.size >= at_least and told.state.fork is None:
         ring = archive.ring(subjects.partition(session))
         books = Books(told, ring)
-        if not any((*_unread(ring), *_origin(told.first, ring), *books.divergences(), *books.anchored(anchors))):
+        if not any(
+            (*told.broken, *_unread(ring), *_origin(told.first, ring), *books.divergences(), *books.anchored(anchors))
+        ):
             return _verdict(told, ring, Store(blobs), asked, _Found())
     return _closely(archive, session, blobs, at_least, asked)
 
 
-def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None) -> Verdict:
-    """The verdict on a bundle, from its bytes alone. `NotFound` without a file; what is no bundle fails."""
+def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None, contradictions: bool = True) -> Verdict:
+    """The verdict on a bundle, from its bytes alone. `NotFound` without a file; what is no bundle fails.
+
+    Without `contradictions` it says only whether the bundle is whole, whatever its log says against itself.
+    """
     try:
         with Bundle(path, root) as opened:
             begun = parentage.judged(opened.kept, None, None)
             against = list(opened.divergences())
-            found = _judged(opened.kept, opened.ring, opened, _Asked(root, anchors), against, begun.unchecked)
+            asked = _Asked(root, anchors, contradictions)
+            found = _judged(opened.kept, opened.ring, opened, asked, against, begun.unchecked)
     except NotVerified as error:
         damage = Divergence(0, 0, "bundle", error.message)
         return Verdict("", "fail", bundle=str(path), divergences=(damage,), root=root or UNANCHORED)
@@ -57,10 +63,11 @@ def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None) 
 
 
 class _Asked(NamedTuple):
-    """The root key's fingerprint that is trusted, and notes that were kept elsewhere."""
+    """The root key's fingerprint that is trusted, notes that were kept elsewhere, and whether words are compared."""
 
     root: str
     anchors: Sequence[str] | None
+    contradictions: bool = True
 
 
 class _Found(NamedTuple):
@@ -94,7 +101,14 @@ def _judged(
     told = Account.of(kept)
     books = Books(told, ring)
     origin = _origin(told.first, ring) if kept is not ring else ()
-    inside = [*_unread(kept), *origin, *_schemas(kept), *books.divergences(), *against]
+    inside = [
+        *_unread(kept),
+        *origin,
+        *_schemas(kept),
+        *books.divergences(),
+        *against,
+        *(told.broken if asked.contradictions else ()),
+    ]
     # What is wrong with the keys is the reason of much else; then the first place is told first.
     keys = _unread(ring, "keyring: ") if kept is not ring else ()
     found = _Found([*keys, *sorted(inside, key=_place)], list(books.anchored(asked.anchors)), unchecked)

@@ -207,7 +207,7 @@ def evaluated(step: int, loss: float) -> ControlEvaluated:
     )
 
 
-def completed(blob: str) -> TrainingCompleted:
+def completed(blob: str, loss: float = 0.25) -> TrainingCompleted:
     return TrainingCompleted(
         segment=1,
         step=100,
@@ -217,7 +217,7 @@ def completed(blob: str) -> TrainingCompleted:
         weights_digest=DIGEST,
         state_root=DIGEST,
         final_blob=blob,
-        values={"val_loss": 0.25},
+        values=evaluated(100, loss).values,
     )
 
 

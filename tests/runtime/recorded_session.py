@@ -22,10 +22,12 @@ class FootprintEstimated(Event, wire="footprint.estimated"):
 def full_session(recorded: RecordedHome, *, seal: bool = True, guest: bool = True) -> str:
     """From genesis to seal: rows, code, first weights, kept and pruned checkpoints, two exports, a guest, notes."""
     session = recorded.requested()
-    recorded.say(session, "data_manager", prepared(recorded))
+    made = prepared(recorded)
+    recorded.say(session, "data_manager", made)
     sources = {f"mine/{name}.py": recorded.blobs.put(f"# {name}\n".encode()) for name in ("model", "data")}
     begun = recorded.blobs.put(b"weights to begin with")
-    recorded.say(session, "trainer", claimed().model_copy(update={"sources": sources, "initial": begun}))
+    claim = claimed().model_copy(update={"sources": sources, "initial": begun, "dataset": made.root})
+    recorded.say(session, "trainer", claim)
     for n in range(6):
         recorded.say(session, "trainer", window(50 * n, 50 * n + 50), evaluated(50 * n + 50, 0.5 / (n + 1)))
         recorded.say(session, "trainer", written(recorded, 50 * n + 50))
@@ -33,7 +35,7 @@ def full_session(recorded: RecordedHome, *, seal: bool = True, guest: bool = Tru
         if n == 2:
             recorded.say(session, "ledger", recorded.noted(session))
     recorded.say(session, "checkpoint_keeper", pruned(recorded, 50), pruned(recorded, 100))
-    recorded.say(session, "trainer", completed(recorded.blobs.put(state(300))))
+    recorded.say(session, "trainer", completed(recorded.blobs.put(state(300)), 0.5 / 6))
     if guest:
         recorded.say(session, "guest_ant", FootprintEstimated(grams=12.5))
     for name in ("model.onnx", "model.safetensors"):

@@ -70,6 +70,7 @@ class Cheat(Workload):
 
 HIDING = """
 import traceback
+from pathlib import Path
 
 from torch import nn
 from contracts.errors import NotFound
@@ -78,14 +79,17 @@ from stigmergy import Workload
 
 class Hiding(Workload):
     def build(self, o, facts):
-        if any(frame.name == "_begun" for frame in traceback.extract_stack()):
+        once, always = (Path("PLACE") / name for name in ("once", "always"))
+        audited = any(frame.name == "_begun" for frame in traceback.extract_stack())
+        if audited and (once.exists() or always.exists()):
+            once.unlink(missing_ok=True)
             raise NotFound("the bytes are gone", cure="Believe it.")
         return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
 
     def loss(self, model, batch):
         return nn.functional.cross_entropy(model(batch["x"]), batch["y"])
 """
-"""It will not be computed by whoever audits."""
+"""It will not be computed by whoever audits, always or once."""
 
 CODE = {"noisy": NOISY, "cheat": CHEAT, "hiding": HIDING}
 
@@ -101,7 +105,7 @@ class Court(RecordedHome):
         self.bisected: dict[str, Repeated] = {}
         self.code = {name: root / f"{name}.py" for name in CODE}
         for name, path in self.code.items():
-            path.write_text(CODE[name])
+            path.write_text(CODE[name].replace("PLACE", str(root)))
 
     async def hear(self, children: Children, prefix: str, lies: list[str], **sections: Any) -> None:
         """Let the liar tell sessions, and record what it says."""
@@ -183,6 +187,7 @@ class Court(RecordedHome):
             self.blobs.put(path)
         asked = Asked("bisect", workers=2, trust_code=True)
         self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
+        (self.home.root / "always").touch()
         for name in ("cheat", "hiding"):
             asked = Asked("full", workers=2, trust_code=True)
             self.found[name] = await self.judge(f"{name}_honest", asked, children)

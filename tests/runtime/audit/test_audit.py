@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -15,12 +16,16 @@ from bus.files import read
 from bus.keys import HEADER, new_signer
 from bus.port import Stored
 from bus.records import frame, title
+from contracts.diagnostician import InterventionProposed
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed
+from contracts.trainer import InterventionApplied
+from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import UNANCHORED, Verdict, swift
+from runtime.bundle.make import make
 from runtime.records.archive import Archive, Kept
-from tests.runtime.recorded_home import RecordedHome, claimed, window
+from tests.runtime.recorded_home import RecordedHome, claimed, completed, evaluated, window
 from tests.runtime.recorded_session import full_session
 
 Change = Callable[[list[Stored]], list[Stored]]
@@ -148,6 +153,92 @@ def test_a_seal_with_other_lane_heads_is_caught(recorded: RecordedHome):
     seal = recorded.seal(session)
     recorded.say(session, "ledger", seal.model_copy(update={"lanes": seal.lanes | {"trainer": "0" * 64}}))
     assert "the sealed heads of trainer" in audited(recorded, session).divergences[0].message
+
+
+def _without_a_claim(recorded: RecordedHome) -> str:
+    session = recorded.requested()
+    recorded.say(session, "trainer", window(0, 50), claimed(), window(50, 100), evaluated(100, 0.5))
+    return session
+
+
+def _with_an_end_of_its_own(recorded: RecordedHome) -> str:
+    session = recorded.requested()
+    recorded.say(session, "trainer", claimed(), window(0, 50), evaluated(50, 0.75), window(50, 100))
+    recorded.say(session, "trainer", evaluated(100, 0.5), completed("b" * 64, 0.25))
+    return session
+
+
+def _with_two_claims(recorded: RecordedHome) -> str:
+    session = recorded.requested()
+    other = claimed().model_copy(update={"epoch": 2, "resolved": {"steps_total": 100, "invented": 7}})
+    recorded.say(session, "trainer", claimed(), window(0, 50), other)
+    return session
+
+
+def _with_a_change_that_nobody_proposed(recorded: RecordedHome) -> str:
+    session = recorded.requested()
+    change = InterventionApplied(
+        proposal="evt-none", by="trainer", segment=2, step=50, changes={"learning_rate": 0.5}, reproducible=True
+    )
+    recorded.say(session, "trainer", claimed(), window(0, 50), change, window(50, 100))
+    return session
+
+
+def _with_steps_on_no_path(recorded: RecordedHome) -> str:
+    session = recorded.requested()
+    about = {"segment": 1, "reason": "test", "automatic": False, "rule": "person"}
+    back = InterventionProposed(rewind_to=50, changes={"learning_rate": 0.5}, **about)
+    (asked,) = recorded.say(session, "diagnostician", back)
+    change = InterventionApplied(
+        proposal=asked.id, by="trainer", segment=2, step=50, changes={"learning_rate": 0.5}, reproducible=True
+    )
+    recorded.say(session, "trainer", claimed(), window(0, 50), window(50, 100), change, window(50, 100))
+    return session
+
+
+def _with_dissent(recorded: RecordedHome) -> str:
+    session = recorded.trained(seal=False)
+    about = {"segment": 1, "step": 100, "blob": "b" * 64, "split": "val", "rows": 10, "metrics": {}}
+    details = {"control": {"recorded_and_computed": {"val_loss": ["0x1p-2", "0x1p-1"]}}}
+    recorded.say(session, "validator", CheckpointValidated(control="differs", details=details, **about))
+    return session
+
+
+CONTRADICTIONS = {
+    _without_a_claim: (2, "before anybody claimed"),
+    _with_an_end_of_its_own: (7, "not those of the last evaluation"),
+    _with_two_claims: (4, "invented is 7"),
+    _with_a_change_that_nobody_proposed: (4, "nobody proposed it"),
+    _with_steps_on_no_path: (7, "lie on no path"),
+    _with_dissent: (0, "another control metric at step 100"),
+}
+
+
+@pytest.mark.parametrize("story", CONTRADICTIONS, ids=lambda story: story.__name__.strip("_"))
+def test_what_a_log_says_against_itself_fails_in_the_mode_that_computes_nothing(
+    recorded: RecordedHome, story: Callable[[RecordedHome], str], monkeypatch: pytest.MonkeyPatch
+):
+    position, message = CONTRADICTIONS[story]
+    session = story(recorded)
+    swiftly = audited(recorded, session)
+    monkeypatch.setattr(swift, "account", lambda archive, session: None)
+    assert swiftly == audited(recorded, session)
+    assert swiftly.verdict == "fail"
+    assert message in swiftly.divergences[0].message
+    assert swiftly.divergences[0].position == (position or len(recorded.facts[session]))
+
+
+def test_an_end_with_values_that_are_no_numbers_contradicts_nothing(recorded: RecordedHome):
+    session = recorded.requested()
+    recorded.say(session, "trainer", claimed(), window(0, 100), evaluated(100, math.nan), completed("b" * 64, math.nan))
+    assert audited(recorded, session).verdict == "pass"
+
+
+def test_a_session_that_contradicts_itself_is_bundled_and_fails_as_a_bundle(recorded: RecordedHome, tmp_path: Path):
+    session = _with_dissent(recorded)
+    recorded.say(session, "ledger", recorded.seal(session))
+    made = make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip")
+    assert "another control metric" in audit.bundle(made.path).divergences[0].message
 
 
 def test_a_file_shorter_than_what_the_swarm_holds_fails(recorded: RecordedHome):

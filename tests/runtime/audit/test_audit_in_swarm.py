@@ -18,7 +18,7 @@ from bus.memory import MemoryBus
 from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.request import read_request
 from contracts.session import Session
-from contracts.trainer import AuditCompleted, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
+from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
 from runtime import audit, presence
 from runtime.audit.docket import Asked
 from runtime.bundle import verify_bundle
@@ -27,6 +27,7 @@ from runtime.crew import Crew
 from runtime.processes.children import Children
 from runtime.records.archive import Archive
 from runtime.shown.view import summary
+from runtime.workloads import Workloads, inspected
 from tests.harness import beside, crew, small_request, until_ended, until_said
 from tests.runtime.audit.court import Court, audited
 from tests.runtime.audit.liars import AT
@@ -54,6 +55,9 @@ async def _told(court: Court) -> None:
     children = Children()
     try:
         await court.hear(children, "a ", ["honest", "other_losses"])
+        known = Workloads(court.home.root)
+        known._write(known._added() | {"hiding": inspected(str(court.code["hiding"]))})
+        await court.hear(children, "hiding ", ["honest"], model={"architecture": "workload", "workload": "hiding"})
         elsewhere = [one.event for one in court.facts[court.told["a honest"]] if one.lane == "trainer"]
         claim = elsewhere[0].model_copy(update={"fingerprint": "f" * 64, "families": {"gelu": "0"}})
         court.told["elsewhere"] = court.again(court.told["a honest"], [claim, *elsewhere[1:]])
@@ -152,6 +156,29 @@ async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_compar
     assert verdict.verdict == "not-comparable"
     assert "family gelu" in verdict.found["differing"]
     assert not said(swarm, own, SpanTaken)
+
+
+async def test_code_that_says_its_bytes_are_gone_is_left_to_others_and_never_passes(swarm: Crew, told: Court) -> None:
+    always = told.home.root / "always"
+    always.touch()
+    try:
+        own = await asked(swarm, told.told["hiding honest"])
+        verdict, _ = await judged(swarm, own)
+    finally:
+        always.unlink()
+    assert (verdict.verdict, verdict.found["spans_checked"]) == ("not-comparable", 0)
+    assert "the bytes are gone" in verdict.found["differing"][0]
+    assert any("code of workload 'hiding'" in one for one in verdict.found["unchecked"])
+
+
+async def test_a_span_whose_code_failed_at_one_trainer_is_computed_by_another(swarm: Crew, told: Court) -> None:
+    (told.home.root / "once").touch()
+    async with beside(swarm, ("trainer",), "other"):
+        own = await asked(swarm, told.told["hiding honest"], "spot", segments=1, seed=1)
+        verdict, _ = await judged(swarm, own)
+    assert (verdict.verdict, verdict.found["spans_checked"]) == ("pass", 1), verdict.found
+    assert len(said(swarm, own, AuditDeclined)) == 1
+    assert len(said(swarm, own, SpanTaken)) == 2
 
 
 async def test_a_trainer_that_has_not_the_log_leaves_the_audit_to_others(

@@ -236,6 +236,31 @@ async def test_another_machine_is_not_comparable_and_its_families_are_named(cour
     assert named == ["family gelu", f"engine_bits {claim.engine_bits}, here {claim.engine_bits + 1}"]
 
 
+async def test_what_is_provably_wrong_fails_on_any_machine(court: Court) -> None:
+    said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
+    elsewhere = said[0].model_copy(update={"fingerprint": "f" * 64, "families": {"gelu": "0"}})
+    honest = court.again(court.told["honest"], [elsewhere, *said[1:]])
+    lying = court.again(court.told["honest"], [elsewhere, *said[1:-1], said[-1].model_copy(update={"values": {}})])
+    for mode in ("spot", "full", "bisect"):
+        assert (await audited(court.home, honest, Asked(mode))).verdict == "not-comparable"
+        assert (await audited(court.home, lying, Asked(mode))).verdict == "fail"
+
+
+async def test_a_claim_with_a_key_that_nobody_knows_is_not_comparable_and_the_key_is_named(court: Court) -> None:
+    said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
+    claim = said[0].model_copy(update={"resolved": said[0].resolved | {"invented": 7}})
+    session = court.again(court.told["honest"], [claim, *said[1:]])
+    found = await audited(court.home, session, Asked("full"))
+    assert found.verdict == "not-comparable"
+    assert "invented" in found.differing[0]
+
+
+async def test_where_nothing_was_trained_no_mode_that_computes_passes(court: Court) -> None:
+    session = court.requested()
+    for mode in ("spot", "full", "bisect"):
+        assert (await audited(court.home, session, Asked(mode))).verdict == "not-comparable"
+
+
 async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that_changed(court: Court) -> None:
     asked, session = Asked("full", workers=1), court.told["honest"]
     log = audit.log(Archive(court.home), session, DirectoryBlobs(court.home.blobs))

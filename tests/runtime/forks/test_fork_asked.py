@@ -283,7 +283,7 @@ def test_lists_too_long_for_an_event_are_a_blob_that_the_bundle_has(told: Told, 
     assert found.without == many
     assert [step for step, _ in found.evaluations] == [50]
     told.say(session, "data_manager", told.ready)
-    told.say(session, "trainer", claimed(), written(50))
+    told.say(session, "trainer", claimed().model_copy(update={"dataset": told.ready.root}), written(50))
     pruned = CheckpointPruned(segment=1, step=50, blob="b" * 64, freed_bytes=12)
     told.say(session, "checkpoint_keeper", pruned)
     told.say(session, "ledger", told.seal(session))
@@ -300,7 +300,7 @@ def child(told: Told, parent: str) -> str:
     fork = told.forked(parent, set={"optimizer.learning_rate": 0.5}, without=((3, 4),)).fork
     session = told.requested(fork=fork, **REQUEST)
     told.say(session, "data_manager", told.ready)
-    claim = claimed().model_copy(update={"resolved": RESOLVED})
+    claim = claimed().model_copy(update={"resolved": RESOLVED, "dataset": told.ready.root})
     told.say(session, "trainer", claim, written(50), window(50, 100), written(100))
     for step in (50, 100):
         stored = {"blob": "b" * 64, "state_root": DIGEST, "bytes": 12, "kept_as": []}

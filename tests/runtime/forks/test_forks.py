@@ -19,7 +19,7 @@ from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import TrainingCompleted, WindowRecorded
 from runtime import audit
-from runtime.audit import comparable, parentage, repeated
+from runtime.audit import parentage, repeated, rules
 from runtime.audit.docket import Asked
 from runtime.audit.judged import Repeated
 from runtime.audit.unpacked import unpacked
@@ -307,7 +307,7 @@ def test_a_beginning_that_is_not_the_one_named_is_a_broken_rule(family: Family) 
     fork = kept.history.state.fork
     assert fork is not None
     other = told_otherwise(kept, fork.model_copy(update={"state_root": "f" * 64})).history
-    (told,) = comparable.broken_rules(other.facts, other.state, None)
+    (told,) = rules.broken_rules(other.facts, other.state)
     assert "it begins with state_root" in told.message
 
 
