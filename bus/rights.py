@@ -35,8 +35,11 @@ CLIENT = "client"
 _LANES: Mapping[str, tuple[str, ...]] = {"desk": ("desk", "operator", "keyring", "root")}
 _ASKERS = ("host", "hyperparameter_specialist", "diagnostician")
 _READS = ("DIRECT.GET.*", "DIRECT.GET.*.>", "STREAM.MSG.GET.*", "STREAM.INFO.*")
-_NEXT = "CONSUMER.MSG.NEXT.*"
 _API = "$JS.API"
+_FACTS = subjects.stream(subjects.EVERYTHING)
+"""The one stream that has durables."""
+_DELIVERY = ".*" * 5
+"""What the subject of an acknowledgement says about a delivery: five tokens, no more and no fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +114,19 @@ def _own(role: str) -> tuple[str, ...]:
     return (
         f"swarm.sys.{role}.*.hb",
         subjects.dead_letter(role),
-        f"{api(role)}.{_NEXT}.{role}",
-        f"$JS.ACK.*.{role}.>",
-        f"$JS.ACK.*.*.*.{role}.>",  # the second form of ack subjects has domain and account before the stream
+        f"{api(role)}.CONSUMER.MSG.NEXT.{_FACTS}.{role}",
+        *_acks(role),
     )
+
+
+def _acks(role: str) -> tuple[str, ...]:
+    """Where a role acknowledges its own durable's deliveries, in the three forms that servers give such subjects.
+
+    Every form has its exact number of tokens: with an open end, what stands in one form where the durable does could
+    stand in another behind somebody else's durable, and an acknowledgement there may ask for that one's messages.
+    """
+    short, long = f"$JS.ACK.{_FACTS}.{role}{_DELIVERY}", f"$JS.ACK.*.*.{_FACTS}.{role}{_DELIVERY}"
+    return short, long, f"{long}.*"
 
 
 def _reads(identity: str) -> tuple[str, ...]:
@@ -167,13 +179,15 @@ class Crossing:
 LIVE = "live"
 """What EDGE hears of LOG as it happens comes under this prefix; it is a hint to read, not the log."""
 
+_NEXT = "CONSUMER.MSG.NEXT.*.*"
+
 CROSSINGS = (
     Crossing(subjects.COMMANDS),
     Crossing("swarm.ev.*.*.guest.>"),
     Crossing("swarm.sys.*.*.hb"),
     Crossing("swarm.dlq.*"),
     *(Crossing(f"{_API}.{verb}", many=verb.startswith("DIRECT"), as_=f"{api(CLIENT)}.{verb}") for verb in _READS),
-    Crossing(f"{_API}.{_NEXT}.*", many=True, as_=f"{api(CLIENT)}.{_NEXT}.*"),
+    Crossing(f"{_API}.{_NEXT}", many=True, as_=f"{api(CLIENT)}.{_NEXT}"),
     Crossing("$JS.ACK.>"),
     Crossing(subjects.EVERYTHING, service=False),
     Crossing(subjects.TELEMETRY, service=False),

@@ -21,8 +21,12 @@ BEAT = 5.0
 PRESENT = 3 * BEAT
 """A role that has not been heard for so long is not there."""
 
-_REMEMBERED = 1000
-"""How many instances, and how many events with nothing to say about, are kept in mind."""
+_INSTANCES, _GUEST_INSTANCES = 1000, 8
+"""How many instances of one built-in role, and of one guest, are kept in mind. Nobody beats under another's role, so
+what one makes up costs the others nothing."""
+
+_PASSED = 1000
+"""How many events about which one role has nothing to say are kept in mind."""
 
 
 class Seen(NamedTuple):
@@ -31,6 +35,13 @@ class Seen(NamedTuple):
     role: str
     instance: str
     seconds: float
+    store: str
+
+
+class _Sign(NamedTuple):
+    """When an instance was heard last, and what it calls its blob store."""
+
+    at: float
     store: str
 
 
@@ -44,11 +55,11 @@ class Presence:
     """What the blob store here is called: roles that share work must share it."""
     beat_seconds: float = BEAT
     connected_at: float = field(default_factory=time.monotonic)
-    _seen: dict[tuple[str, str], float] = field(default_factory=dict)
-    _stores: dict[tuple[str, str], str] = field(default_factory=dict)
+    _seen: dict[str, dict[str, _Sign]] = field(default_factory=dict)
+    """By role, and then by instance, the one heard longest ago first."""
     _mine: set[str] = field(default_factory=set)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _passed: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    _passed: dict[str, deque[str]] = field(default_factory=dict)
 
     def here(self, role: str) -> None:
         """An agent of this process runs; everybody hears so at once."""
@@ -63,23 +74,23 @@ class Presence:
         """How long nobody of this role was heard; 0 while one runs in this process."""
         if role in self._mine:
             return 0.0
-        heard = [at for (name, _), at in self._seen.items() if name == role]
-        return time.monotonic() - max([*heard, self.connected_at])
+        return time.monotonic() - max([*self._heard(role), self.connected_at])
 
     def heard(self, role: str) -> bool:
         """Whether somebody of this role has truly been heard of late."""
         now = time.monotonic()
-        return role in self._mine or any(name == role and now - at < PRESENT for (name, _), at in self._seen.items())
+        return role in self._mine or any(now - at < PRESENT for at in self._heard(role))
 
     def passed(self, role: str, event: str) -> bool:
         """Whether the role has let it be known that it has nothing to say about an event."""
-        return (role, event) in self._passed
+        return event in self._passed.get(role, ())
 
     def instance_silent_seconds(self, role: str, instance: str) -> float:
         """How long one instance of a role was not heard."""
         if instance == self.instance and role in self._mine:
             return 0.0
-        return time.monotonic() - max(self._seen.get((role, instance), 0.0), self.connected_at)
+        sign = self._seen.get(role, {}).get(instance)
+        return time.monotonic() - max(sign.at if sign else 0.0, self.connected_at)
 
     def listening_seconds(self) -> float:
         """For how long this process could have heard anybody."""
@@ -90,9 +101,10 @@ class Presence:
         now = time.monotonic()
         mine = [Seen(role, self.instance, 0.0, self.store) for role in sorted(self._mine)]
         others = [
-            Seen(role, at, now - seen, self._stores.get((role, at), ""))
-            for (role, at), seen in sorted(self._seen.items())
-            if at != self.instance
+            Seen(role, instance, now - sign.at, sign.store)
+            for role, instances in sorted(self._seen.items())
+            for instance, sign in sorted(instances.items())
+            if instance != self.instance
         ]
         return mine + others
 
@@ -123,16 +135,25 @@ class Presence:
             body = orjson.dumps({"role": role, "store": self.store, **more})
             await self.wire.say(subjects.heartbeat(role, self.instance), body)
 
+    def _heard(self, role: str) -> list[float]:
+        return [sign.at for sign in self._seen.get(role, {}).values()]
+
     def _take(self, subject: str, body: bytes) -> None:
         _, _, role, instance, _ = subject.split(".")
-        self._seen.pop((role, instance), None)
-        self._seen[role, instance] = time.monotonic()
-        while len(self._seen) > _REMEMBERED:
-            self._stores.pop(oldest := next(iter(self._seen)), None)
-            del self._seen[oldest]
-        with contextlib.suppress(orjson.JSONDecodeError):
-            said: Any = orjson.loads(body)
-            if isinstance(said, dict) and isinstance(said.get("passed"), str):
-                self._passed.append((role, said["passed"]))
-            if isinstance(said, dict) and isinstance(said.get("store"), str):
-                self._stores[role, instance] = said["store"][:64]
+        said = _object(body)
+        instances = self._seen.setdefault(role, {})
+        before = instances.pop(instance, None)
+        store = said.get("store", before.store if before else "")
+        instances[instance] = _Sign(time.monotonic(), store[:64] if isinstance(store, str) else "")
+        if len(instances) > (_GUEST_INSTANCES if role.startswith(subjects.GUEST) else _INSTANCES):
+            del instances[next(iter(instances))]
+        if isinstance(said.get("passed"), str):
+            self._passed.setdefault(role, deque(maxlen=_PASSED)).append(said["passed"][:64])
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """What a heartbeat says besides that somebody is there; nothing when that is no JSON object."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        said = orjson.loads(body)
+        return said if isinstance(said, dict) else {}
+    return {}

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from bus.port import Record, Stored
 from bus.provision import Layout, StreamAdmin
 from bus.rights import CLIENT, ROLES, rights
 from contracts.errors import Failed, InvalidInput, Refused
-from tests.bus.conformance import TRAINER, S, fact, some, taken, woken
+from tests.bus.conformance import TRAINER, WAKE_AGAIN, S, fact, some, taken, woken
 from tests.bus.served import Served, served
 
 GUESTS = ("good", "evil")
@@ -142,6 +142,49 @@ async def test_a_guest_speaks_only_for_itself(world: Served) -> None:
         ):
             await denied(evil, subject, b"{}")
     assert {record.subject.split(".")[5] for record in await stored(world)} == {"evil"}
+
+
+def alignments(stranger: str, victim: str) -> Iterator[str]:
+    """Every subject of 7 to 14 tokens that acknowledges with the stranger's name anywhere, and with the victim's
+    durable where servers look for one."""
+    for count in range(7, 15):
+        for at in range(2, count):
+            for stream in (2, 4):
+                tokens = ["$JS", "ACK", *("1" for _ in range(count - 2))]
+                if stream + 1 < count and at not in (stream, stream + 1):
+                    tokens[stream], tokens[stream + 1], tokens[at] = "EV_00", victim, stranger
+                    yield ".".join(tokens)
+
+
+@pytest.mark.parametrize("thief", ["guest_evil", "validator"])
+async def test_nobody_takes_the_wake_ups_of_others_however_an_acknowledgement_is_aligned(
+    world: Served, thief: str
+) -> None:
+    await world.admin.consumer("trainer", subjects.waking("window.recorded"))
+    async with world.bus() as trainer, world.bus(thief) as evil:
+        await trainer.append([fact(0)], lane=TRAINER, after=0)
+        for subject in alignments(thief, "trainer"):
+            await denied(evil, subject, b"+NXT")
+        async with trainer.wakes("trainer") as wakes:
+            assert (await asyncio.wait_for(anext(wakes), WAKE_AGAIN / 2)).stored.seq == 1
+
+
+@pytest.mark.parametrize("identity", ["trainer", "guest_x"])
+def test_a_role_may_acknowledge_in_every_form_that_servers_use(identity: str) -> None:
+    given = rights(identity).publish
+    delivery = "1.2.3.1700000000000000000.0"
+    for subject in (
+        f"$JS.ACK.EV_00.{identity}.{delivery}",
+        f"$JS.ACK.hub.AHASH.EV_00.{identity}.{delivery}",
+        f"$JS.ACK._.AHASH.EV_00.{identity}.{delivery}.random",
+    ):
+        assert any(matches(right, subject) for right in given), subject
+
+
+def matches(right: str, subject: str) -> bool:
+    """Whether a right covers a subject, as NATS has it."""
+    pattern = re.escape(right).replace(r"\*", "[^.]+").replace(">", ".+")
+    return re.fullmatch(pattern, subject) is not None
 
 
 async def test_a_guest_is_heard_is_woken_and_reads_everything(world: Served) -> None:

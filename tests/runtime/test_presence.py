@@ -66,9 +66,16 @@ async def test_a_heartbeat_that_is_no_json_is_a_heartbeat() -> None:
         await until(lambda: here.heard("guest_ant"))
 
 
-async def test_instances_that_a_stranger_makes_up_are_not_remembered_for_ever() -> None:
+async def test_instances_that_a_guest_makes_up_are_forgotten_and_push_out_nobody_else() -> None:
     bus = MemoryBus()
-    async with two(bus) as (here, _):
+    async with two(bus) as (here, there):
+        there.here("trainer")
+        await there.let_pass("validator", "an-event")
+        await until(lambda: here.heard("trainer") and here.passed("validator", "an-event"))
         for n in range(3000):
-            await bus.say(subjects.heartbeat("guest_ant", f"i{n}"), b"{}")
-        await until(lambda: here.instance_silent_seconds("guest_ant", "i2999") < 1 and len(here.roster()) <= 1000)
+            await bus.say(subjects.heartbeat("guest_ant", f"i{n}"), b'{"passed": "another"}')
+        await until(lambda: any(one.instance == "i2999" for one in here.roster()))
+        assert [one.instance for one in here.roster() if one.role == "trainer"] == ["there"]
+        assert len([one for one in here.roster() if one.role == "guest_ant"]) == 8
+        assert here.heard("trainer")
+        assert here.passed("validator", "an-event")
