@@ -87,7 +87,8 @@ class Hiding(Workload):
         return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
 
     def loss(self, model, batch):
-        return nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+        loss = nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+        return {"loss": loss, "doubled": loss.detach() * 2}
 """
 """It will not be computed by whoever audits, always or once."""
 
@@ -187,6 +188,7 @@ class Court(RecordedHome):
             self.blobs.put(path)
         asked = Asked("bisect", workers=2, trust_code=True)
         self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
+        self.found["scalars"] = await self.judge("hiding_other_scalars", Asked("full", trust_code=True), children)
         (self.home.root / "always").touch()
         for name in ("cheat", "hiding"):
             asked = Asked("full", workers=2, trust_code=True)

@@ -155,6 +155,19 @@ def test_a_seal_with_other_lane_heads_is_caught(recorded: RecordedHome):
     assert "the sealed heads of trainer" in audited(recorded, session).divergences[0].message
 
 
+@pytest.mark.parametrize("change", [{"export/1/model.onnx": "0" * 64}, {"more": "0" * 64}, {"checkpoint/1/100": None}])
+def test_a_seal_that_names_other_members_than_the_events_is_caught(
+    recorded: RecordedHome, change: dict[str, str | None]
+):
+    session = recorded.trained(seal=False)
+    seal = recorded.seal(session)
+    members = {name: digest for name, digest in {**seal.members, **change}.items() if digest}
+    assert members.keys() - {"more"} | set(change) - {"more"} == seal.members.keys()
+    recorded.say(session, "ledger", recorded.signed(session, seal.model_copy(update={"members": members})))
+    (found,) = audited(recorded, session).divergences
+    assert f"its members {next(iter(change))} are not those that the events name" == found.message
+
+
 def _without_a_claim(recorded: RecordedHome) -> str:
     session = recorded.requested()
     recorded.say(session, "trainer", window(0, 50), claimed(), window(50, 100), evaluated(100, 0.5))

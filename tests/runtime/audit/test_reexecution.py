@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from safetensors import safe_open
 
 from bus.blobs import DirectoryBlobs
@@ -23,13 +25,14 @@ from runtime.audit.judged import Repeated
 from runtime.audit.material import Material
 from runtime.audit.rebuilt import rebuilt
 from runtime.audit.spans import course
+from runtime.cli.main import swarm
 from runtime.crew import Crew
 from runtime.home import Home
 from runtime.processes.children import Children
 from runtime.records.archive import Archive
 from tests.harness import crew, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
-from tests.runtime.audit.liars import AT, LIES
+from tests.runtime.audit.liars import AT, LIES, OF_CODE
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "exporter", "resource_monitor")
 
@@ -133,7 +136,8 @@ async def _judged(court: Court) -> None:
         await court.hear(children, "", list(LIES))
         for name in CODE:
             code = {"architecture": "workload", "workload": name}
-            await court.hear(children, f"{name}_", ["honest"], model=code, training={"epochs": 3, "batch_size": 20})
+            lies = ["honest", *OF_CODE] if name == "hiding" else ["honest"]
+            await court.hear(children, f"{name}_", lies, model=code)
         for lie in court.told:
             court.found[lie] = await court.judge(lie, Asked("full", workers=2), children)
         for lie in ("other_losses", "weights_from_elsewhere"):
@@ -220,6 +224,11 @@ def test_code_that_says_in_an_audit_that_its_bytes_are_gone_is_not_believed(cour
     assert "the bytes are gone" in found["differing"][0]
 
 
+def test_a_lie_about_what_a_workload_records_beside_its_loss_is_found(court: Court) -> None:
+    first = court.found["scalars"].as_json()["first_divergence"]
+    assert (first["field"], first["first"]) == ("scalars.doubled", AT)
+
+
 def test_an_operator_that_answers_differently_each_time_is_named(court: Court) -> None:
     located = court.bisected["trusted"].located
     assert located is not None
@@ -244,6 +253,26 @@ async def test_what_is_provably_wrong_fails_on_any_machine(court: Court) -> None
     for mode in ("spot", "full", "bisect"):
         assert (await audited(court.home, honest, Asked(mode))).verdict == "not-comparable"
         assert (await audited(court.home, lying, Asked(mode))).verdict == "fail"
+
+
+async def test_numbers_that_the_request_does_not_resolve_to_fail_in_every_mode_that_computes(court: Court) -> None:
+    said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
+    claim = said[0].model_copy(update={"resolved": said[0].resolved | {"evaluation_batch": 7}})
+    session = court.again(court.told["honest"], [claim, *said[1:]])
+    for mode in ("spot", "full", "bisect"):
+        found = await audited(court.home, session, Asked(mode, segments=1))
+        assert found.verdict == "fail"
+        assert "evaluation_batch is 7" in found.divergences[0].message
+
+
+def test_the_command_ends_with_3_unless_the_verdict_is_pass(court: Court) -> None:
+    said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
+    elsewhere = said[0].model_copy(update={"fingerprint": "f" * 64, "families": {"gelu": "0"}})
+    session = court.again(court.told["honest"], [elsewhere, *said[1:]])
+    for mode, code, verdict in (("log", 0, "pass"), ("full", 3, "not-comparable")):
+        words = ["audit", session, "--mode", mode, "--home", str(court.home.root), "--json"]
+        done = CliRunner().invoke(swarm, words)
+        assert (done.exit_code, json.loads(done.stdout)["verdict"]) == (code, verdict)
 
 
 async def test_a_claim_with_a_key_that_nobody_knows_is_not_comparable_and_the_key_is_named(court: Court) -> None:
