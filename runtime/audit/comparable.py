@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
@@ -18,6 +19,9 @@ from contracts.session import Session
 from runtime import engine
 from runtime.audit.spans import claims
 from runtime.workloads import Workloads
+
+MANIFEST = "manifest.json"
+ROWLESS = "which are not here (a bundle has them when it was made with `swarm bundle S --dataset`),"
 
 
 def differences(facts: Iterable[Fact], here: Mapping[str, Any]) -> list[str]:
@@ -57,7 +61,19 @@ def dataset(session: Session, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
     """Where the rows stand, which `log` has compared with their root; or what is missing."""
     root = session.claim.dataset if session.claim else ""
     place = blobs.root / "datasets" / root
-    return (place, "") if root and (place / "manifest.json").is_file() else (None, f"dataset {root}, which is not here")
+    if not root or not (place / MANIFEST).is_file():
+        return None, f"dataset {root}, which is not here"
+    return (place, "") if has_rows(place) else (None, f"the rows of dataset {root}, {ROWLESS}")
+
+
+def has_rows(place: Path) -> bool:
+    """Whether every file is there that the manifest in a folder names; what is in them is judged elsewhere."""
+    try:
+        splits = orjson.loads((place / MANIFEST).read_bytes())["splits"]
+        names = [one["file"] for columns in splits.values() for one in columns.values()]
+        return all(Path(name).name == name and (place / name).is_file() for name in names)
+    except (OSError, KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
+        return False
 
 
 def initial(session: Session, blobs: DirectoryBlobs) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
+
 from bus import subjects
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
@@ -55,6 +57,8 @@ def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None, 
             begun = parentage.judged(opened.kept, None, None)
             against = list(opened.divergences())
             asked = _Asked(root, anchors, contradictions)
+            if other := _other_root(opened.ring.stored[0].body if opened.ring.stored else b"", root):
+                return Verdict(opened.session, "fail", bundle=str(path), divergences=(other,), root=root)
             found = _judged(opened.kept, opened.ring, opened, asked, against, begun.unchecked)
     except NotVerified as error:
         damage = Divergence(0, 0, "bundle", error.message)
@@ -85,7 +89,10 @@ def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: in
     except NotVerified as error:
         damage = Divergence(0, 0, "file", error.message)
         return Verdict(session, "fail", divergences=(damage,), root=asked.root or UNANCHORED)
-    ring, begun = archive.ring(subjects.partition(session)), parentage.judged(kept, archive, blobs)
+    partition = subjects.partition(session)
+    if other := _other_root(archive.ring_opening(partition), asked.root):
+        return Verdict(session, "fail", divergences=(other,), root=asked.root)
+    ring, begun = archive.ring(partition), parentage.judged(kept, archive, blobs)
     against = [*_short(kept, at_least), *begun.divergences]
     return _judged(kept, ring, Store(blobs), asked, against, begun.unchecked)
 
@@ -140,6 +147,17 @@ def _verdict(told: Account, ring: Kept | None, holdings: Holdings, asked: _Asked
         ),
         divergences=divergences,
     )
+
+
+def _other_root(opening: bytes, root: str) -> Divergence | None:
+    """That the keyring is another root's than the one that is trusted: nothing else can be said then."""
+    try:
+        found = fingerprint(orjson.loads(opening)["data"]["root"]) if opening and root else root
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None  # no keyring that anybody could mean: what is wrong with it is told record by record
+    if found == root:
+        return None
+    return Divergence(0, 0, "keyring", f"its keys are those of root {found}, and root {root} is to be trusted")
 
 
 def _place(one: Divergence) -> tuple[bool, int]:

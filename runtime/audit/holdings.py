@@ -17,9 +17,14 @@ from runtime.bundle.members import FURNITURE, origins
 from runtime.engine.column_file import PIECE
 from runtime.engine.dataset import MANIFEST, Manifest, canonical
 
+CHECKPOINT = "checkpoint of step "
+
 
 class Holdings(Protocol):
     """Where the bytes are: the store of a home, or a bundle."""
+
+    place: str
+    """In words."""
 
     def check(self, digest: str) -> None:
         """Return if the blob is there and is what its name says; `NotFound`, `NotVerified`."""
@@ -32,6 +37,8 @@ class Holdings(Protocol):
 
 class Store:
     """The blobs of a home."""
+
+    place = "this store"
 
     def __init__(self, blobs: DirectoryBlobs) -> None:
         self._blobs = blobs
@@ -58,7 +65,7 @@ def named(state: Session) -> Iterator[tuple[str, str]]:
     """Every blob that a session names and has not let go, with a word on what it is."""
     for kept in state.checkpoints:
         if kept.usable:
-            yield f"checkpoint of step {kept.written.step}", kept.written.blob
+            yield f"{CHECKPOINT}{kept.written.step}", kept.written.blob
     for _, made in state.exports:
         yield f"export {made.filename}", made.blob
     for name, digest in (state.claim.sources if state.claim else {}).items():
@@ -84,14 +91,20 @@ class Inventory:
 
     def divergences(self) -> Iterator[Divergence]:
         """Every blob whose bytes are not those that its name says; what is not there is listed in `missing`."""
+        absent = 0
         for what, digest in named(self._state):
             try:
                 self._holdings.check(digest)
                 self.checked += 1
             except NotFound:
-                self.missing.append(f"{what}: blob {digest} is not here")
+                if what.startswith(CHECKPOINT):
+                    absent += 1
+                else:
+                    self.missing.append(f"{what}: blob {digest} is not here")
             except NotVerified as error:
                 yield Divergence(0, 0, "blob", f"{what}: {error.message}")
+        if absent:
+            self.missing.append(f"checkpoints: {absent} are not in {self._holdings.place}; the log has their digests")
         gone = [kept for kept in self._state.checkpoints if kept.gone]
         if gone:
             self.missing.append(f"{len(gone)} checkpoints were let go, as the log says; their digests stand in it")

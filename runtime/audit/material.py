@@ -102,7 +102,7 @@ def missing_bytes(data: Mapping[str, Any], blob: str | None) -> bool:
             blobs.check(digest)
     except (NotFound, NotVerified):
         return True
-    return not (Path(data["dataset"]) / "manifest.json").is_file()
+    return not comparable.has_rows(Path(data["dataset"]))
 
 
 def machine_of(session: Session) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _MARKER = re.compile(r"stigmergy/bundle/1 ([a-z0-9-]+)((?: [a-z]+)*)\n")
 class Bundle:
     """The parsed content of a bundle; `NotVerified` when it cannot be parsed."""
 
+    place = "the bundle"
+
     def __init__(self, path: Path, root: str = "") -> None:
         self.path = path
         self._file = Container(path)

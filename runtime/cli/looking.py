@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contracts.errors import SwarmError
+from contracts.errors import InvalidInput, SwarmError
 from runtime.cli.call import Call
 from runtime.cli.reach import chosen, reader, up
 
@@ -20,15 +21,33 @@ Look = Callable[[], "tuple[Verdict, Material | None]"]
 
 Notes = Sequence[str] | None
 
+BEGINS, ENDS = b"PK\x03\x04", b"PK\x05\x06"
+"""What stands at both ends of every ZIP archive."""
+_TAIL = 64
+
 
 @contextmanager
 def looking(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> Iterator[tuple[Look, Mapping[str, Any]]]:
     """How to look at what was named, and on what machine it was likely trained, for whoever prepares one."""
     if Path(name).is_file():
+        _refuse_other_files(Path(name))
         with _at_bundle(Path(name).absolute(), root, notes, again=again) as look:
             yield look, {}
     else:
         yield _at_home(call, name, root, notes, again=again)
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Whatever is neither the beginning nor the end of an archive was never a bundle: there is nothing to judge."""
+    with path.open("rb") as file:
+        begins = file.read(len(BEGINS))
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _TAIL))
+        ends = file.read()
+    if begins != BEGINS and ENDS not in ends:
+        raise InvalidInput(
+            f"{str(path)!r} is no bundle.", cure="Name a session, or a file that `swarm bundle` wrote.", path="S|BUNDLE"
+        )
 
 
 @contextmanager

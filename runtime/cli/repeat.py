@@ -38,6 +38,10 @@ OPTIONS = (
 )
 
 
+SHARES = ("0.01", "0.1", "0.5")
+"""Shares of wrong spans of which a page tells; `--json` has more."""
+
+
 def options(function: Any) -> Any:
     """The options of the modes that compute."""
     for option in reversed(OPTIONS):
@@ -103,10 +107,17 @@ def rows(found: Any) -> Sequence[tuple[str, str]]:
     if found.exports_checked:
         told.append(("exports", f"{found.exports_checked} made again, byte for byte compared"))
     if found.detection:
-        chances = ", ".join(
-            f"{float(rate):.0%} bad: {chance:.1%}" for rate, chance in found.detection.items() if rate != "one"
+        chances = [
+            f"if {float(rate):.0%} of all spans were wrong, one of these would be with a chance of {chance:.1%}"
+            for rate, chance in found.detection.items()
+            if rate in SHARES
+        ]
+        chances.append(
+            f"if a single span were wrong, it would be one of these with a chance of {found.detection['one']:.1%}"
         )
-        told += [("seed", str(found.seed)), ("finds", f"{chances}; a single bad span: {found.detection['one']:.1%}")]
+        told += [("seed", str(found.seed)), *(("chance", one) for one in chances)]
+    if found.mode == "bisect" and found.verdict == "pass":
+        told.append(("located", "no step differs: everything that was computed again came out as recorded"))
     for one in (found.located or {}).get("sentences", ()):
         told.append(("located", one))
     return told

@@ -101,6 +101,14 @@ class Archive:
             self._rings[partition] = self._find_ring(partition)
         return self._rings[partition]
 
+    def ring_opening(self, partition: str) -> bytes:
+        """The body that begins a keyring of this partition, whichever root it names: nothing has verified it."""
+        for session in self._home.session_ids():
+            if subjects.partition(session) == partition and _opens_keyring(self._home.log(session)):
+                first = _first(self._home.log(session))
+                return first[1] if first else b""
+        return b""
+
     def _keyring(self, partition: str) -> Keyring:
         ring = self.ring(partition)
         return ring.admission.keyring(partition) if ring else Keyring()

@@ -77,8 +77,15 @@ def test_without_a_pinned_root_the_verdict_says_unanchored(recorded: RecordedHom
     assert (found.verdict, found.root) == ("pass", UNANCHORED)
 
 
-def test_a_foreign_root_fails(recorded: RecordedHome):
-    assert audited(recorded, recorded.trained(), root="0" * 64).verdict == "fail"
+def test_a_foreign_root_fails_and_both_roots_are_named(recorded: RecordedHome, tmp_path: Path):
+    session = recorded.trained()
+    made = make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip")
+    for found in (audited(recorded, session, root="0" * 64), audit.bundle(made.path, root="0" * 64)):
+        (told,) = found.divergences
+        assert (found.verdict, found.session, told.what) == ("fail", session, "keyring")
+        assert (
+            told.message == f"its keys are those of root {recorded.fingerprint}, and root {'0' * 64} is to be trusted"
+        )
 
 
 def test_every_single_byte_of_the_file_counts(recorded: RecordedHome):

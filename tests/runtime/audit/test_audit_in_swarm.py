@@ -23,6 +23,7 @@ from runtime import audit, presence
 from runtime.audit.docket import Asked
 from runtime.bundle import verify_bundle
 from runtime.bundle.make import make
+from runtime.cli.wait import outcome
 from runtime.crew import Crew
 from runtime.processes.children import Children
 from runtime.records.archive import Archive
@@ -152,9 +153,10 @@ async def test_a_lie_is_found_and_located_wherever_it_is_computed(swarm: Crew, t
 async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_comparable(swarm: Crew, told: Court) -> None:
     async with beside(swarm, ("trainer",), "other"):
         own = await asked(swarm, told.told["elsewhere"])
-        verdict, _ = await judged(swarm, own)
+        verdict, state = await judged(swarm, own)
     assert verdict.verdict == "not-comparable"
     assert "family gelu" in verdict.found["differing"]
+    assert outcome(summary(state)) == 3
     assert not said(swarm, own, SpanTaken)
 
 

@@ -25,6 +25,8 @@ from runtime.audit.judged import Repeated
 from runtime.audit.material import Material
 from runtime.audit.rebuilt import rebuilt
 from runtime.audit.spans import course
+from runtime.bundle.make import make
+from runtime.cli import repeat
 from runtime.cli.main import swarm
 from runtime.crew import Crew
 from runtime.home import Home
@@ -273,6 +275,24 @@ def test_the_command_ends_with_3_unless_the_verdict_is_pass(court: Court) -> Non
         words = ["audit", session, "--mode", mode, "--home", str(court.home.root), "--json"]
         done = CliRunner().invoke(swarm, words)
         assert (done.exit_code, json.loads(done.stdout)["verdict"]) == (code, verdict)
+
+
+def test_a_bundle_without_rows_is_not_comparable_and_says_how_to_make_one_with_them(
+    court: Court, tmp_path: Path
+) -> None:
+    blobs, root = DirectoryBlobs(court.home.blobs), court.fingerprint
+    for wanted, code in (((), 3), (("dataset",), 0)):
+        made = make(Archive(court.home), court.told["honest"], blobs, tmp_path / f"{len(wanted)}.zip", wanted=wanted)
+        done = CliRunner().invoke(swarm, ["audit", str(made.path), "--mode", "bisect", "--root", root])
+        assert done.exit_code == code, done.stdout
+        told = "no step differs" if wanted else "swarm bundle S --dataset"
+        assert told in done.stdout
+
+
+def test_the_chances_of_a_lot_are_told_in_words(court: Court) -> None:
+    told = dict.fromkeys(value for name, value in repeat.rows(court.found[f"seed {court.unlucky}"]) if name == "chance")
+    assert "if 10% of all spans were wrong, one of these would be with a chance of 10.0%" in told
+    assert any(one.startswith("if a single span were wrong, it would be one of these") for one in told)
 
 
 async def test_a_claim_with_a_key_that_nobody_knows_is_not_comparable_and_the_key_is_named(court: Court) -> None:

@@ -62,8 +62,13 @@ def test_a_bundle_passes_by_itself(recorded: RecordedHome, tmp_path: Path, wante
 
 def test_what_a_bundle_leaves_out_is_unchecked(recorded: RecordedHome, tmp_path: Path):
     made = bundled(recorded, full_session(recorded), tmp_path / "b.zip")
-    told = "\n".join(judged(made.path).unchecked)
-    for what in ("checkpoint of step 300", "export model.onnx", "its rows", "2 checkpoints were let go", "unanchored"):
+    unchecked = judged(made.path).unchecked
+    told = "\n".join(unchecked)
+    assert [one for one in unchecked if "heckpoint" in one] == [
+        "checkpoints: 4 are not in the bundle; the log has their digests",
+        "2 checkpoints were let go, as the log says; their digests stand in it",
+    ]
+    for what in ("export model.onnx", "its rows", "2 checkpoints were let go", "unanchored"):
         assert what in told
 
 

@@ -52,6 +52,26 @@ def test_show_has_the_keys_that_programs_rely_on(recorded: RecordedHome):
     assert all(Path(one["path"]).is_absolute() for one in found["artifacts"] if "path" in one)
 
 
+@pytest.mark.parametrize("content", [b"", b"name: x\n", b"root:x:0:0:root:/root:/bin/bash\n" * 40])
+def test_an_audit_of_a_file_that_is_no_bundle_says_so(recorded: RecordedHome, tmp_path: Path, content: bytes):
+    file = tmp_path / "request.yaml"
+    file.write_bytes(content)
+    for mode in ("log", "full"):
+        result = run(recorded, "audit", str(file), "--mode", mode)
+        assert result.exit_code == 2
+        assert f"{str(file)!r} is no bundle" in result.stderr
+
+
+def test_an_audit_of_half_a_bundle_says_what_is_wrong_with_it(recorded: RecordedHome, tmp_path: Path):
+    out = tmp_path / "b.zip"
+    assert run(recorded, "bundle", recorded.trained(), "-o", str(out)).exit_code == 0
+    whole = out.read_bytes()
+    for content in (whole[:-100], b"\0" + whole[1:]):
+        out.write_bytes(content)
+        result = run(recorded, "audit", str(out), "--json")
+        assert (result.exit_code, json.loads(result.stdout)["verdict"]) == (3, "fail")
+
+
 def test_keys_are_listed_and_a_new_one_is_made_ready_for_the_next_start(recorded: RecordedHome):
     known = {one["role"]: one for one in asked(recorded, "keys")["keys"]}
     assert known["trainer"]["key"] == recorded.signers["trainer"].key_id
