@@ -10,22 +10,37 @@ by a lane that has no say in it, is a fact of type `Unknown`, so that every vers
     id     = new in the session; a guest's only beside what others said, so that it cannot take an id from a built-in
              role, whose ids can be foretold, nor from another guest
     guest  = a lane that may speak in sessions that somebody else has begun
+    rules  = named by the session's first fact; since rules 2 a guest's event has at most 64 KiB, and no event has a
+             value that JSON does not have (`docs/log-format.md`)
     seal   = `session.sealed`, the ledger's, last in its append, when nobody else said anything after its `last_seq`
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bus import keys, subjects
 from bus.chain import MAX_BATCH, START, Head
-from bus.hearing import Reason, Refusal, Said, Void, hear, newer_rules, place, rules_of
+from bus.hearing import (
+    Reason,
+    Refusal,
+    Said,
+    Void,
+    Voids,
+    hear,
+    newer_rules,
+    place,
+    refuse_constants,
+    refuse_large,
+    rules_of,
+)
 from bus.port import Stored
 from contracts import keyring as rules
 from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
-from contracts.event import Event
+from contracts.event import Event, Unknown
 from contracts.ids import PARTITION, sha256
 from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Keyring, KeyringOpened
 
@@ -71,13 +86,17 @@ class Admission:
     """
 
     def __init__(self, keyrings: Keyrings | None = None, *, root: str = "") -> None:
-        self.voids: list[Void] = []
+        self.voids = Voids()
         self.root = root
         self.own = PARTITION
         """The partition that is meant where none is named."""
         self._source = keyrings
         self._rings: dict[str, Keyring] = {}
         self._sessions: dict[str, Standing] = {}
+        self._unbegun: OrderedDict[str, Standing] = OrderedDict()
+        """Sessions without a fact; strangers can make up any number of them, so only the newest are remembered."""
+        self._branching: dict[str, str] = {}
+        """By partition: the session of the newest branch."""
         self._newer: dict[str, NewerThanCode] = {}
 
     def admit(self, stored: Stored) -> list[Fact]:
@@ -88,26 +107,48 @@ class Admission:
         """
         where = place(stored.subject)
         if where is None:
-            self.voids.append(Void(stored.seq, stored.subject, Reason.SUBJECT, "not the subject of a fact"))
+            self.voids.add(Void(stored.seq, stored.subject, Reason.SUBJECT, "not the subject of a fact"))
             return []
         if self._source is not None and where.session == self._ring(where.session).session:
             return []
-        session = self._sessions.get(where.session)
-        if session is None:
-            session = self._sessions[where.session] = Standing()
-        self._enter(session, where, stored)
-        if session.sealed:
-            late = f"the session was sealed at {session.sealed}"
-            self.voids.append(Void(stored.seq, stored.subject, Reason.LATE, late, where.session))
-            return []
+        if self._newer:
+            self._stop_at_newer(where.session)
+        self._break_off(where.session, stored)
+        session = self._standing(where)
         try:
-            said = hear(stored, where)
-            self._extend(session, said.envelope)
-            return self._complete(session, stored, said)
+            return self._judge(session, where, stored) if session else _refuse_unbegun()
         except Refusal as refusal:
             self._abandon(session)
-            self.voids.append(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
+            self.voids.add(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
             return []
+
+    def _judge(self, session: Standing, where: subjects.Fact, stored: Stored) -> list[Fact]:
+        self._enter(session, where, stored)
+        if session.sealed:
+            raise Refusal(Reason.LATE, f"the session was sealed at {session.sealed}")
+        refuse_large(stored.body, where.lane.startswith(GUEST), session.rules)
+        said = hear(stored, where)
+        self._extend(session, said.envelope)
+        return self._complete(session, stored, said)
+
+    def _standing(self, where: subjects.Fact) -> Standing | None:
+        """What is remembered of the session; None where nobody has begun it and a guest cannot."""
+        known = self._sessions.get(where.session) or self._unbegun.get(where.session)
+        if known is None and not where.lane.startswith(GUEST):
+            known = self._unbegun[where.session] = Standing()
+            if len(self._unbegun) > _MOST_UNBEGUN:
+                self._abandon(self._unbegun.popitem(last=False)[1])
+        return known if known is None or known.position or not where.lane.startswith(GUEST) else None
+
+    def _break_off(self, session: str, stored: Stored) -> None:
+        """What stands where the next message of another session's branch must stand shows that it never comes."""
+        branching = self._branching.get(subjects.partition(session), session)
+        other = self._known(branching)
+        if branching != session and other and other.branch and stored.seq == other.last + 1:
+            self._abandon(other)
+
+    def _known(self, session: str) -> Standing | None:
+        return self._sessions.get(session) or self._unbegun.get(session)
 
     def resume(self, session: str, standing: Standing) -> None:
         """Go on behind what another has admitted of this session."""
@@ -120,7 +161,7 @@ class Admission:
 
     def head(self, session: str, lane: str) -> Head:
         """Where a lane stands: what its next event must extend, and the sequence its writer must expect."""
-        known = self._sessions.get(session)
+        known = self._known(session)
         if known is None:
             return START
         head = known.heads.get(lane, START)
@@ -143,21 +184,23 @@ class Admission:
         """The sequence of the session's seal; 0 while it is open."""
         return self._sessions[session].sealed if session in self._sessions else 0
 
+    def waiting(self, session: str) -> int:
+        """How many of the session's newest messages wait for the signed end of their append."""
+        known = self._known(session)
+        return len(known.branch) if known else 0
+
     def voids_of(self, session: str) -> list[Void]:
-        """The messages of one session that were not admitted, in stream order."""
+        """The messages of one session that were not admitted, as far as they are kept, in stream order."""
         return [void for void in self.voids if void.session == session]
 
     def finish(self, session: str) -> None:
         """Nothing more of this session will come: what still waits for a signature is void."""
-        if session in self._sessions:
-            self._abandon(self._sessions[session])
+        self._abandon(self._known(session))
 
     def _ring(self, session: str) -> Keyring:
         return self.keyring(subjects.partition(session))
 
     def _enter(self, session: Standing, where: subjects.Fact, stored: Stored) -> None:
-        if self._newer:
-            self._stop_at_newer(where.session)
         if stored.seq <= session.last:
             raise NotVerified(
                 f"message {stored.seq} of session {where.session} came after message {session.last}.",
@@ -191,7 +234,9 @@ class Admission:
     def _complete(self, session: Standing, stored: Stored, said: Said) -> list[Fact]:
         """The facts of an append whose last event is at hand; none yet when that is still to come."""
         envelope, event, newer = said
-        newer = newer or newer_rules(self._rules(session, event))
+        rules = self._rules(session, event)
+        refuse_constants(stored.body, rules)
+        newer = newer or newer_rules(rules)
         header = stored.headers.get(keys.HEADER)
         position = session.position + len(session.branch) + 1
         fact = Fact(stored.seq, position, envelope, event, sha256(stored.body), header or "")
@@ -202,6 +247,7 @@ class Admission:
         if len(session.branch) + 1 >= MAX_BATCH:
             raise Refusal(Reason.UNSIGNED, f"{MAX_BATCH} events without a signature")
         session.branch.append(fact)
+        self._branching[subjects.partition(envelope.subject)] = envelope.subject
         session.speaking, session.awaited = envelope.lane, (envelope.laneseq + 1, fact.digest)
         return []
 
@@ -222,6 +268,9 @@ class Admission:
             self._newer[facts[0].envelope.subject] = session.newer
             raise session.newer
         _commit(session, facts, ids)
+        subject = facts[0].envelope.subject
+        if self._unbegun.pop(subject, None):
+            self._sessions[subject] = session
         if keyring is not None:
             self._rings[subjects.partition(keyring.session)] = keyring
             self.root = rules.fingerprint(keyring.root)
@@ -267,15 +316,22 @@ class Admission:
             ring = rules.advance(ring, fact)
         return ring
 
-    def _abandon(self, session: Standing) -> None:
+    def _abandon(self, session: Standing | None) -> None:
+        if session is None:
+            return
         detail = "the signed event that ends its append never came or was refused"
         for fact in session.branch:
             subject = subjects.fact(fact.envelope.subject, fact.lane, fact.name)
-            self.voids.append(Void(fact.seq, subject, Reason.UNSIGNED, detail, fact.envelope.subject))
+            self.voids.add(Void(fact.seq, subject, Reason.UNSIGNED, detail, fact.envelope.subject))
         session.branch, session.newer = [], None
 
 
 _NO_KEYS = Keyring()
+_MOST_UNBEGUN = 256
+
+
+def _refuse_unbegun() -> list[Fact]:
+    raise Refusal(Reason.UNBEGUN, "a guest speaks in a session that nobody has begun")
 
 
 def remembered(lane: str, identity: str) -> str:
@@ -296,7 +352,7 @@ def _refuse_stale_seal(session: Standing, facts: Sequence[Fact]) -> None:
     """A seal that others have overtaken would turn facts into voids after they were folded; the ledger seals again."""
     for fact in facts:
         if fact.name == SEALED:
-            said = fact.envelope.data
+            said = fact.event.data if isinstance(fact.event, Unknown) else fact.event
             last = said.get("last_seq") if isinstance(said, dict) else getattr(said, "last_seq", None)
             if fact is not facts[-1]:
                 raise Refusal(Reason.STALE_SEAL, "the seal is not the last event of its append")

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from bus import notes, records
 from bus.admission import LEDGER, Standing, remembered
 from bus.chain import MAX_BATCH, Head
-from bus.hearing import Refusal, hear, may_say, newer_rules, place, rules_of
+from bus.hearing import Refusal, hear, may_say, newer_rules, place, refuse_constants, refuse_large, rules_of
 from bus.keys import HEADER, verify
 from bus.port import Stored
 from bus.tree import Rows, headers_digest, leaf, leaf_hash
@@ -175,20 +175,20 @@ def admitted(lines: Lines, asked: Asked, runs: Iterable[Run] | None = None) -> R
 
 def read(lines: Lines, asked: Asked, begin: int = 0, end: int | None = None) -> Iterator[Run]:
     """The runs that the records from `begin` (a multiple of `RUN`) up to `end` are. Raises `Unusual`."""
-    lines.rules()
+    rules = lines.rules()
     kinds: dict[str, _Kind] = {}
     for at in range(begin, len(lines) if end is None else end, RUN):
-        yield _run(lines.heads[at : at + RUN], lines.bodies[at : at + RUN], asked, kinds)
+        yield _run(lines.heads[at : at + RUN], lines.bodies[at : at + RUN], asked, kinds, rules)
 
 
 class _Kind:
     """All events of one name in one lane."""
 
-    def __init__(self, subject: str, asked: Asked) -> None:
+    def __init__(self, subject: str, asked: Asked, rules: int) -> None:
         where = place(subject)
         if where is None or where.session != asked.session or where.lane in (ROOT, DESK):
             raise Unusual
-        self.where = where
+        self.where, self.rules = where, rules
         self.guest = where.lane.startswith(GUEST)
         self.passing = asked.passing - _LOOKED_AT
         known = SPOKEN.get(where.name)
@@ -197,7 +197,7 @@ class _Kind:
 
     def passed(self, body: bytes) -> tuple[str, Link] | None:
         """Id and what it follows of an event that need not be kept, as we write it; None when a closer look is due."""
-        if self._known is None:
+        if self._known is None or (self.rules >= 2 and spelling.has_constant(body)):
             return None
         try:
             text = body.decode()
@@ -214,11 +214,11 @@ class _Kind:
         return id, (int(laneseq), prev)
 
 
-def _run(heads: Sequence[bytes], bodies: Sequence[bytes], asked: Asked, kinds: dict[str, _Kind]) -> Run:
+def _run(heads: Sequence[bytes], bodies: Sequence[bytes], asked: Asked, kinds: dict[str, _Kind], rules: int) -> Run:
     """One run, a column after the other."""
     seqs, subjects, signatures = _framed(heads, bodies)
     for subject in set(subjects) - kinds.keys():
-        kinds[subject] = _Kind(subject, asked)
+        kinds[subject] = _Kind(subject, asked, rules)
     digests = [sha256(body).hexdigest() for body in bodies]
     headers = [headers_digest(_headers(one)) for one in signatures]
     leaves = [leaf_hash(leaf(*one)) for one in zip(seqs, subjects, digests, headers, strict=True)]
@@ -262,7 +262,9 @@ def _framed(heads: Sequence[bytes], bodies: Sequence[bytes]) -> tuple[list[int],
 def _closely(run: Run, at: int, stored: Stored, kind: _Kind) -> Link:
     """What a record follows that is to be kept, or not spelled as we would; raises `Unusual`."""
     try:
+        refuse_large(stored.body, kind.guest, kind.rules)
         envelope, event, newer = hear(stored, kind.where)
+        refuse_constants(stored.body, kind.rules)
     except Refusal:
         raise Unusual from None
     if newer or (isinstance(event, Unknown) and event.name in SPOKEN and not kind.guest):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import chain, islice
+from typing import NamedTuple, overload
 
 from bus import subjects
 from bus.port import Stored
+from contracts import spelling
 from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, read, read_untyped
 from contracts.errors import InvalidInput, NewerThanCode
@@ -32,6 +36,11 @@ class Reason(StrEnum):
     KEYRING = "keyring"
     STALE_SEAL = "stale-seal"
     LATE = "late"
+    SIZE = "size"
+
+
+GUEST_BODY = 65_536
+"""Bytes that a guest's event may have, since rules 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,57 @@ class Void:
     reason: Reason
     detail: str = ""
     session: str = ""
+
+
+class Voids:
+    """What was not admitted, counted by reason; the first and the newest are kept, however many there are.
+
+    Strangers decide how many there are and what is in them, so a void holds no body and no long text.
+    """
+
+    FIRST, NEWEST, TEXT = 1000, 2000, 300
+
+    def __init__(self) -> None:
+        self.counts: Counter[Reason] = Counter()
+        self._first: list[Void] = []
+        self._newest: deque[Void] = deque(maxlen=self.NEWEST)
+
+    @property
+    def total(self) -> int:
+        """How many there were, kept or not."""
+        return self.counts.total()
+
+    def add(self, void: Void) -> None:
+        """One more."""
+        if len(void.subject) > self.TEXT or len(void.detail) > self.TEXT:
+            void = replace(void, subject=_shortened(void.subject), detail=_shortened(void.detail))
+        self.counts[void.reason] += 1
+        (self._first if len(self._first) < self.FIRST else self._newest).append(void)
+
+    def since(self, total: int) -> list[Void]:
+        """Those that came after there were `total`, as far as they are kept; an append makes up to a thousand."""
+        backwards = chain(reversed(self._newest), reversed(self._first))
+        return list(islice(backwards, self.total - total))[::-1]
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._first) + len(self._newest)
+
+    def __iter__(self) -> Iterator[Void]:
+        """Those that are kept, as they came."""
+        return chain(self._first, self._newest)
+
+    @overload
+    def __getitem__(self, index: int) -> Void: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Void]: ...
+    def __getitem__(self, index: int | slice) -> Void | list[Void]:
+        """One of those that are kept, or several."""
+        return [*self][index]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= Voids.TEXT else text[: Voids.TEXT - 1] + "…"
 
 
 class Refusal(Exception):
@@ -62,9 +122,17 @@ class Said(NamedTuple):
     newer: NewerThanCode | None = None
 
 
-@lru_cache(maxsize=8192)
+_LONGEST_SUBJECT = 400
+"""Characters of the subject of a fact at most: nine tokens, the longest of 64 each."""
+
+
 def place(subject: str) -> subjects.Fact | None:
     """Session, lane and name in the subject of a fact; None for any other subject."""
+    return _place(subject) if len(subject) <= _LONGEST_SUBJECT else None
+
+
+@lru_cache(maxsize=2048)
+def _place(subject: str) -> subjects.Fact | None:
     try:
         return subjects.parse(subject)
     except InvalidInput:
@@ -105,6 +173,18 @@ def newer_rules(rules: int) -> NewerThanCode | None:
         f"the session is admitted by rules {rules!r}, and this software knows rules up to {RULES}.",
         cure="Update stigmergy to read this log.",
     )
+
+
+def refuse_large(body: bytes, guest: bool, rules: int) -> None:  # noqa: FBT001 - a fact about the lane
+    """Raise `Refusal` for a body that is too large for who says it; this is judged before anything reads it."""
+    if guest and rules >= 2 and len(body) > GUEST_BODY:
+        raise Refusal(Reason.SIZE, f"a guest's event has {len(body)} bytes, and {GUEST_BODY} are allowed")
+
+
+def refuse_constants(body: bytes, rules: int) -> None:
+    """Raise `Refusal` for a body that was read as an envelope and has values that JSON does not have."""
+    if rules >= 2 and spelling.has_constant(body):
+        raise Refusal(Reason.ENVELOPE, "not an event: NaN and Infinity are no JSON")
 
 
 def means(event: Event, lane: str) -> bool:

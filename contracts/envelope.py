@@ -24,7 +24,7 @@ SessionId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{2}-[a-z2-7]{26}
 
 
 class Envelope(NamedTuple):
-    """Who says what, when, because of what, and where in the lane; `data` is typed where this code knows the type."""
+    """Who says what, when, because of what, and where in the lane; `data` is the event where this code has read it."""
 
     specversion: str
     id: str
@@ -150,7 +150,8 @@ def read(body: bytes) -> tuple[Envelope, Event]:
 def read_untyped(body: bytes) -> tuple[Envelope, Unknown]:
     """The same for a body whose data mean nothing here, whatever they are."""
     envelope = _spelled(body)
-    return envelope, Unknown(name=split_schema(envelope.dataschema)[0], data=envelope.data)
+    event = Unknown(name=split_schema(envelope.dataschema)[0], body=body)
+    return envelope._replace(data=event), event
 
 
 def _read_written(body: bytes) -> tuple[Envelope, Event] | None:
@@ -212,7 +213,8 @@ def _read_slowly(body: bytes) -> tuple[Envelope, Event]:
         raise InvalidInput(f"type {envelope.type!r} does not say lane and schema.", path="type")
     known = SPOKEN.get(name)
     if known is None or known is Unknown:
-        return envelope, Unknown(name=name, data=envelope.data)
+        event = Unknown(name=name, body=body)
+        return envelope._replace(data=event), event
     try:
         return envelope, known.read(version, orjson.dumps(envelope.data))
     except (ValidationError, LookupError, AttributeError, TypeError, ValueError) as error:

@@ -22,6 +22,7 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
 )
+from pydantic_core import from_json
 
 from contracts.errors import InvalidInput, NewerThanCode
 
@@ -134,10 +135,18 @@ class Event(Value):
 
 
 class Unknown(Event, wire="unknown"):
-    """An event of a type this code has never heard of: kept and shown, never folded."""
+    """An event of a type this code has never heard of: kept and shown, never folded.
+
+    A stranger decides how much its data are as objects, so they stay the body that they came in until somebody asks.
+    """
 
     name: str
-    data: Any
+    body: bytes
+
+    @property
+    def data(self) -> Any:
+        """What the body says under `data`, read anew at each call."""
+        return from_json(self.body)["data"]
 
 
 def split_schema(schema: str) -> tuple[str, int]:

@@ -5,6 +5,7 @@ What does not fit the pattern may be an event all the same, spelled otherwise.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,15 +18,16 @@ PREFIX, FORM = "io.stigmergy", "application/json"
 _WORD, _WHOLE = r"[!#-\[\]-~]", r"(?:-?[1-9][0-9]{0,15}|0)"
 HEAD = re.compile(
     rf'\{{"specversion":"1\.0","id":"({_WORD}{{1,64}})"'
-    r'(,"source":"[^"]*","type":"[^"]*","subject":"[^"]*")'
+    r'(,"source":"[^"]{1,200}","type":"[^"]{1,200}","subject":"[^"]{29}")'
     rf',"time":"({_WORD}{{0,40}})"'
-    rf'(,"datacontenttype":"{FORM}","dataschema":"[^"]*","lane":"[^"]*")'
+    rf'(,"datacontenttype":"{FORM}","dataschema":"[^"]{{1,120}}","lane":"[^"]{{1,64}}")'
     r',"laneseq":([1-9][0-9]{0,15}),"prev":"([0-9a-f]{64})"'
-    r'((?:,"causationid":"[^"]*")?(?:,"correlationid":"[^"]*")?(?:,"epoch":[^,]*)?(?:,"step":[^,]*)?),"data":'
+    r'((?:,"causationid":"[^"]{0,200}")?(?:,"correlationid":"[^"]{0,200}")?(?:,"epoch":[^,]{1,20})?(?:,"step":[^,]{1,20})?),"data":'
 )
 """Everything before the data: id, stretch, time, stretch, laneseq, prev, stretch.
 
-The stretches are the same in many events of a lane; `stretches` looks at each once.
+The stretches are the same in many events of a lane; `stretches` looks at each once and remembers them, so that none may
+be long.
 """
 _STRETCHES = re.compile(
     rf',"source":"({_WORD}{{1,200}})","type":"({_WORD}{{1,200}})","subject":"([a-z0-9]{{2}}-[a-z2-7]{{26}})"'
@@ -65,6 +67,21 @@ def stretches(who: str, what: str, why: str) -> Stretches | None:
         source, kind, session, schema, lane, cause, correlation,
         int(epoch) if epoch else None, int(step) if step else None, known, known.__pydantic_validator__.validate_json,
     )  # fmt: skip
+
+
+def has_constant(body: bytes) -> bool:
+    """Whether a body that our reader takes for JSON has NaN or an infinity among its values: JSON has neither."""
+    if b"NaN" not in body and b"Infinity" not in body:
+        return False
+    try:
+        json.loads(body.decode(), parse_constant=_refuse)
+    except ValueError:
+        return True
+    return False
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def present(schema: str) -> type[Event] | None:

@@ -1,4 +1,4 @@
-"""Writes the bundle of a sealed session from the files of a home, and audits what it has written."""
+"""Writes the bundle of a sealed session from the files of a home, and has both verifiers audit what it has written."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from contracts.errors import NotFound, NotVerified, Refused
 from contracts.ledger import SessionSealed
 from contracts.session import Session
 from runtime.bundle import container, contents, furniture
+from runtime.bundle.members import VERIFIER
 from runtime.engine.dataset import MANIFEST
 from runtime.records.archive import Archive, Kept
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A bundle on disk: the SHA-256 of the file, its size, and which sections it has."""
+    """A bundle on disk: the SHA-256 of the file, its size, and which sections it has.
+
+    `older` when the program inside is not that of this software, but of the one that sealed the session.
+    """
 
     session: str
     path: Path
     digest: str
     bytes: int
     sections: tuple[str, ...]
+    older: bool = False
 
 
 def make(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()) -> Made:
@@ -37,6 +42,7 @@ def make(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, w
     and no file, when the session does not pass. One whose log contradicts itself is bundled: others are to see that.
     """
     from runtime import audit
+    from runtime.bundle import verify_bundle
 
     kept, ring = archive.read(session), archive.ring(subjects.partition(session))
     seal = kept.history.state.sealed
@@ -46,12 +52,15 @@ def make(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, w
     sections = _sections(kept.history.state, blobs, wanted)
     container.write(path, _members(kept, ring, seal, blobs, sections))
     found = audit.bundle(path, root=archive.root, contradictions=False)
-    if found.divergences:
+    # A seal may name any program, so only our own is run; it is the one inside unless older software sealed.
+    wrong = (
+        found.divergences[0].message if found.divergences else verify_bundle.findings(path, archive.root)["divergence"]
+    )
+    if wrong:
         path.unlink()
-        raise NotVerified(
-            f"session {session} does not pass: {found.divergences[0].message}", cure=f"See: swarm audit {session}"
-        )
-    return Made(session, path, _sha256(path), path.stat().st_size, sections)
+        raise NotVerified(f"session {session} does not pass: {wrong}", cure=f"See: swarm audit {session}")
+    older = seal.members[VERIFIER] != digest_of(furniture.texts()[VERIFIER])
+    return Made(session, path, _sha256(path), path.stat().st_size, sections, older)
 
 
 def _sections(state: Session, blobs: DirectoryBlobs, wanted: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import re
 import struct
 import sys
@@ -277,17 +278,58 @@ PLAIN = {*TEXTS, "subject", "datacontenttype", "lane", "laneseq", "data"}
 OPTIONAL = {"causationid": str, "correlationid": str, "epoch": int, "step": int}
 
 
-def no_constant(word: str) -> Any:
-    """JSON has no NaN."""
-    raise ValueError(word)
+DEEPEST, LONGEST_INTEGER, GUEST_BODY = 200, 4300, 65536
+STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+MARK = re.compile(r"[\[\]{}]|[^\s,:\[\]{}]+")
+INTEGER = re.compile(r"(?<![0-9.eE+-])-?([0-9]+)")
+ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u(?![dD][89a-fA-F])....|[^u]|(u))", re.DOTALL)
 
 
-def envelope_of(record: Record, session: str) -> dict[str, Any]:
-    """The envelope, if it is one and says what the subject says."""
+def too_deep(text: str) -> bool:
+    """Whether a value stands inside more arrays and objects than it may."""
+    depth = 0
+    if text.count("[") + text.count("{") > DEEPEST:
+        for mark in MARK.finditer(STRING.sub('""', text)):
+            if mark[0] in "]}":
+                depth -= 1
+            elif depth > DEEPEST:
+                return True
+            elif mark[0] in "[{":
+                depth += 1
+    return False
+
+
+def longest_integer(text: str) -> int:
+    """The digits of the longest number, without what stands behind its point."""
+    if len(text) <= LONGEST_INTEGER:
+        return 0
+    return max((len(one) for one in INTEGER.findall(STRING.sub('""', text))), default=0)
+
+
+def json_of(body: bytes, rules: int) -> Any:
+    """What the bytes say, if they are JSON as docs/log-format.md defines it; rules 1 let NaN and infinities be."""
+    constants: list[str] = []
+
+    def constant(word: str) -> float:
+        constants.append(word)
+        return float(word)
+
     try:
-        said = json.loads(record.body.decode(), parse_constant=no_constant)
+        text = body.decode()
+        need(not too_deep(text), "the body is no JSON: it is nested too deep")
+        need(longest_integer(text) <= LONGEST_INTEGER, "the body is no JSON: a number in it is too long")
+        said = json.loads(text, parse_constant=constant)
     except (ValueError, RecursionError):
         raise Broken("the body is no JSON") from None
+    half = "\\u" in text and any(one[1] for one in ESCAPE.finditer(text))
+    need(not half, "the body is no JSON: a text in it has half a surrogate pair")
+    need(rules < 2 or not constants, f"the body is no JSON: it has {constants[:1]}")
+    return said
+
+
+def envelope_of(record: Record, session: str, rules: int) -> dict[str, Any]:
+    """The envelope, if it is one and says what the subject says."""
+    said = json_of(record.body, rules)
     need(isinstance(said, dict) and said.keys() >= PLAIN and said.keys() <= PLAIN | OPTIONAL.keys(), "no envelope")
     for name, longest in TEXTS.items():
         need(isinstance(said[name], str) and len(said[name]) <= longest, f"{name} is not what it must be")
@@ -345,8 +387,10 @@ class Reader:
         return self.events
 
     def _take(self, record: Record) -> None:
-        said = envelope_of(record, self.session)
-        self.rules = self.rules or rules_of(said)
+        self.rules = self.rules or rules_of(envelope_of(record, self.session, 1))
+        said = envelope_of(record, self.session, self.rules)
+        large = said["lane"].startswith("guest_") and len(record.body) > GUEST_BODY
+        need(self.rules < 2 or not large, f"a guest's event has {len(record.body)} bytes")
         lane, waiting = said["lane"], self._waiting
         count, head = self.heads.get(lane, (0, "0" * 64))
         if waiting:
@@ -420,7 +464,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
     "integer": lambda value: type(value) is int,
-    "number": lambda value: type(value) in (int, float),
+    "number": lambda value: type(value) is int or (type(value) is float and math.isfinite(value)),
     "null": lambda value: value is None,
 }
 

@@ -40,5 +40,7 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
         "bytes": made.bytes,
         "sections": list(made.sections),
     }
+    if made.older:
+        call.note("The program inside is older than this software; what it does not know, `swarm audit FILE` does.")
     rows = [("bundle", str(path)), ("session", made.session), ("bytes", str(made.bytes)), ("sha256", made.digest)]
     call.result(shown, lambda: pairs([*rows, ("holds", " ".join(made.sections) or "no sections")]))

@@ -12,7 +12,7 @@ import structlog
 
 from bus import subjects
 from bus.admission import Admission
-from bus.hearing import Void, place
+from bus.hearing import Void, Voids, place
 from bus.port import Log, Stored
 from contracts.envelope import Fact
 from runtime.records.history import History
@@ -29,7 +29,6 @@ class Tail:
     def __init__(self, bus: Log, admission: Admission, *, copy: Copy | None = None, keep_sealed: int = 64) -> None:
         self.admission = admission
         self.histories: dict[str, History] = {}
-        self.voids: list[Void] = []
         self.seq = 0
         self._keyring = ""
         self.caught_up = asyncio.Event()
@@ -57,6 +56,11 @@ class Tail:
     def partition(self) -> str:
         """Where sessions are born: the partition of the keyring."""
         return self.admission.own
+
+    @property
+    def voids(self) -> Voids:
+        """What was not admitted."""
+        return self.admission.voids
 
     def listen(self, listener: Callable[[list[Fact]], None]) -> None:
         """Call a function with every batch of admitted facts, at once and in order."""
@@ -94,13 +98,14 @@ class Tail:
             return []
         for onlooker in self._onlookers:
             onlooker(stored)
-        before, seen = len(self.admission.voids), len(self.voids)
+        before = self.voids.total
         facts = self.admission.admit(stored)
-        self._note_voids(before)
-        self._decide(stored, facts, self.voids[seen:])
+        voids = self.voids.since(before)
+        self._note_voids(voids)
+        self._decide(stored, facts, voids)
         if facts:
             self._fold(facts)
-        self._keep(stored, facts)
+        self._keep(stored, facts, voids)
         self.seq = stored.seq
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
@@ -157,21 +162,20 @@ class Tail:
         while len(self._sealed) > self._keep_sealed:
             self.histories.pop(self._sealed.pop(0), None)
 
-    def _keep(self, stored: Stored, facts: list[Fact]) -> None:
-        if self._copy is None:
-            return
+    def _keep(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
+        """Copy what was admitted; of the rest only what waits for the end of its append is remembered."""
         where = place(stored.subject)
-        if where is None:
+        if self._copy is None or where is None:
             return
-        session = where.session
-        waiting = self._pending.setdefault(session, [])
-        waiting.append(stored)
+        for session in {void.session for void in voids} - {where.session}:
+            self._pending.pop(session, None)
+        pending, waiting = [*self._pending.pop(where.session, ()), stored], self.admission.waiting(where.session)
         if facts:
             admitted = {fact.seq for fact in facts}
-            self._copy(session, [one for one in waiting if one.seq in admitted])
-            self._pending[session] = [one for one in waiting if one.seq > facts[-1].seq]
+            self._copy(where.session, [one for one in pending if one.seq in admitted])
+        elif waiting:
+            self._pending[where.session] = pending[-waiting:]
 
-    def _note_voids(self, before: int) -> None:
-        for void in self.admission.voids[before:]:
-            self.voids.append(void)
+    def _note_voids(self, voids: list[Void]) -> None:
+        for void in voids:
             log.warning("not admitted", seq=void.seq, subject=void.subject, reason=void.reason)

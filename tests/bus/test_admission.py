@@ -96,6 +96,12 @@ def said(text: str = "so") -> ThingSaid:
     return ThingSaid(text=text)
 
 
+def told(fact: Fact) -> tuple[str, Any]:
+    """Name and data of an event that means nothing here."""
+    assert isinstance(fact.event, Unknown)
+    return fact.event.name, fact.event.data
+
+
 def unsigned(record: Record) -> Record:
     return replace(record, headers={})
 
@@ -314,7 +320,7 @@ def test_a_type_that_nobody_knows_is_admitted_as_unknown(swarm: Deployment) -> N
 
     strange = altered(record, rename, swarm.signers["trainer"])
     (fact,) = swarm.store(replace(strange, subject=subjects.fact(SESSION, "trainer", "thing.imagined")))
-    assert fact.event == Unknown(name="thing.imagined", data={"text": "x"})
+    assert told(fact) == ("thing.imagined", {"text": "x"})
     assert fact.name == "thing.imagined"
 
 
@@ -322,7 +328,7 @@ def test_a_signed_payload_that_breaks_its_schema_is_admitted_and_never_folded(sw
     """Schemas differ between versions; the chain must not."""
     (record,) = swarm.records("trainer", said())
     (fact,) = swarm.store(altered(record, lambda body: body.update(data={"text": 7}), swarm.signers["trainer"]))
-    assert fact.event == Unknown(name="thing.said", data={"text": 7})
+    assert told(fact) == ("thing.said", {"text": 7})
     assert len(swarm.say("trainer", said())) == 1
 
 
@@ -330,12 +336,12 @@ def test_a_float_that_no_float_can_hold_breaks_its_schema_and_nothing_else(swarm
     (record,) = swarm.records("trainer", MeasuredExactly(value=1.5))
     large = altered(record, lambda body: body.update(data={"value": "0x1p+99999"}), swarm.signers["trainer"])
     (fact,) = swarm.store(large)
-    assert fact.event == Unknown(name="thing.measured", data={"value": "0x1p+99999"})
+    assert told(fact) == ("thing.measured", {"value": "0x1p+99999"})
 
 
 def test_a_word_from_another_roles_mouth_is_kept_and_never_believed(swarm: Deployment) -> None:
     (fact,) = swarm.say("trainer", PauseRequested(asked_by="me"))
-    assert fact.event == Unknown(name="pause.requested", data={"asked_by": "me"})
+    assert told(fact) == ("pause.requested", {"asked_by": "me"})
 
 
 def test_a_failure_is_believed_of_the_one_who_tells_it(swarm: Deployment) -> None:
@@ -512,7 +518,7 @@ def test_a_guest_begins_no_session(swarm: Deployment) -> None:
     guest(swarm)
     assert swarm.say("guest_ant", said()) == []
     assert swarm.say("guest_ant", said(), said()) == []
-    assert swarm.reasons == [Reason.UNBEGUN, Reason.UNSIGNED, Reason.UNBEGUN]
+    assert swarm.reasons == [Reason.UNBEGUN] * 3
 
 
 @pytest.mark.parametrize("name", ["pause.requested", "handler.failed", "thing.said", "unknown"])
@@ -524,7 +530,7 @@ def test_a_guest_stops_nobody_with_a_version_that_is_still_to_come(swarm: Deploy
     raw = orjson.dumps(body)
     subject = subjects.fact(SESSION, "guest_ant", name) if "." in name else record.subject
     facts = swarm.store(Record(subject, raw, {HEADER: ant.sign(raw)}))
-    assert [fact.event for fact in facts] == ([Unknown(name=name, data={"text": "so"})] if "." in name else [])
+    assert [told(fact) for fact in facts] == ([(name, {"text": "so"})] if "." in name else [])
     assert swarm.say("trainer", said())
 
 
@@ -547,6 +553,7 @@ def test_a_guest_speaks_in_its_own_lane_once_the_desk_has_admitted_it(swarm: Dep
 def test_a_guest_cannot_speak_for_another(swarm: Deployment) -> None:
     guest = swarm.signers["guest_ant"]
     swarm.keys(KeyAdmitted(role="guest_ant", public=guest.public, guest=True), lane="desk")
+    swarm.say("trainer", said())
     for lane in ("trainer", "operator", "ledger", "guest_bee"):
         swarm.say(lane, said(), signer=guest)
     swarm.say("desk", KeyAdmitted(role="guest_bee", public="ab" * 32, guest=True), session=swarm.ring, signer=guest)
@@ -581,7 +588,7 @@ def test_a_revoked_key_signs_no_more_and_its_past_stays(swarm: Deployment) -> No
     swarm.say("trainer", said())
     again = Admission(root=swarm.admission.root)
     assert [fact for stored in swarm.stream for fact in again.admit(stored)] == swarm.facts
-    assert again.voids == swarm.admission.voids
+    assert [*again.voids] == [*swarm.admission.voids]
     assert swarm.reasons == [Reason.KEY]
 
 
