@@ -20,6 +20,9 @@ from contracts.event import SPOKEN, Event, Unknown
 from contracts.keyring import DESK, ROOT
 from runtime.bundle.members import SCHEMAS, VERIFIER
 
+OLDER = Path(__file__).parent / "older_schemas.json"
+"""The schemas of versions that nobody writes any more and logs hold; `tests/contracts/make_goldens.py` adds to it."""
+
 ANYBODY = "*"
 SPEAKER_INSIDE = "role"
 """Said by whoever the event itself names under `role`."""
@@ -37,13 +40,24 @@ def texts() -> dict[str, bytes]:
 
 
 def schemas() -> bytes:
-    """For every event its JSON Schema and who may say it, by NAME/VERSION, as canonical JSON."""
+    """For every event, in every version ever shipped, its JSON Schema and who may say it, as canonical JSON.
+
+    A session may have been begun by older software than the one that seals it.
+    """
     for module in pkgutil.iter_modules(contracts.__path__, "contracts."):
         if not module.ispkg:
             importlib.import_module(module.name)
     ours = [one for one in SPOKEN.values() if one.__module__.startswith("contracts.") and one is not Unknown]
-    described = {f"{one.wire}/{one.version()}": {"said_by": _speakers(one), "schema": _schema(one)} for one in ours}
-    return json.dumps(described, sort_keys=True, indent=1).encode() + b"\n"
+    present = {one.schema_id: {"said_by": _speakers(one), "schema": _schema(one)} for one in ours}
+    speakers = {one.wire: _speakers(one) for one in ours}
+    past = {name: {"said_by": speakers[name.rpartition("/")[0]], "schema": schema} for name, schema in older().items()}
+    return json.dumps(past | present, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def older() -> dict[str, Any]:
+    """The schemas of versions before the present ones, by NAME/VERSION."""
+    found: dict[str, Any] = json.loads(OLDER.read_text())
+    return found
 
 
 def _speakers(event: type[Event]) -> list[str]:

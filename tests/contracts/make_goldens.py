@@ -1,5 +1,7 @@
 """Adds the missing lines of `goldens/` and files of `schemas/`, for events and versions that are new. It edits nothing.
 
+A version that is no longer the present one is added to the schemas that every bundle carries.
+
     python tests/contracts/make_goldens.py
 
 A golden line is the body of one event as it is stored, under one version of its schema; a schema file is what that
@@ -28,6 +30,7 @@ import contracts  # noqa: E402
 from contracts import envelope  # noqa: E402
 from contracts.event import SPOKEN, Event, Exact, Packed, Unknown, pack  # noqa: E402
 from contracts.ids import ZERO, session_id, uuid8  # noqa: E402
+from runtime.bundle import furniture  # noqa: E402
 
 GOLDENS = HERE / "goldens"
 SCHEMAS = HERE / "schemas"
@@ -79,6 +82,12 @@ def lines(wire: str) -> Iterator[tuple[int, bytes]]:
 def schema_file(wire: str, version: int) -> Path:
     """Where the schema of one version stands."""
     return SCHEMAS / f"{wire}.v{version}.json"
+
+
+def older() -> dict[str, Any]:
+    """The schemas of all versions before the present ones, by NAME/VERSION."""
+    known = {wire: range(1, kind.version()) for wire, kind in events().items()}
+    return {f"{wire}/{n}": json.loads(schema_file(wire, n).read_text()) for wire, past in known.items() for n in past}
 
 
 def _without_words(node: Any, *, names: bool = False) -> Any:
@@ -154,6 +163,7 @@ def main() -> None:
         if not path.exists():
             path.write_text(json.dumps(schema(kind), indent=2, sort_keys=True) + "\n")
             print(f"schema {kind.schema_id}")
+    furniture.OLDER.write_text(json.dumps(older() | furniture.older(), indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

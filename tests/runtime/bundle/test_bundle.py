@@ -13,8 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from bus.blobs import DirectoryBlobs
-from contracts.errors import NotFound, Refused
+from bus.chain import Draft, compose
+from bus.keys import HEADER
+from bus.port import Record
+from contracts.errors import NotFound, NotVerified, Refused
+from contracts.event import Event
+from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRotated, key_id
+from contracts.operator import SessionRequested
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.bundle import furniture, verify_bundle
@@ -22,8 +28,9 @@ from runtime.bundle.container import Container, write
 from runtime.bundle.make import Made, make
 from runtime.cli.main import swarm
 from runtime.records.archive import Archive
-from tests.runtime.recorded_home import RecordedHome
-from tests.runtime.recorded_session import full_session
+from tests.contracts.make_goldens import events, lines, schema_file
+from tests.runtime.recorded_home import REQUEST, TIME, RecordedHome, claimed, evaluated, window
+from tests.runtime.recorded_session import FootprintEstimated, full_session, prepared, written
 
 ALL = ("exports", "checkpoints", "dataset")
 
@@ -180,3 +187,80 @@ def test_what_is_no_bundle_fails(tmp_path: Path, content: bytes):
 def test_a_container_of_something_else_fails(tmp_path: Path):
     write(tmp_path / "b.zip", [("bundle", b"stigmergy/bundle/2 00-a\n"), ("log", b"")])
     assert judged(tmp_path / "b.zip").verdict == "fail"
+
+
+def test_a_bundle_describes_every_version_that_was_ever_shipped():
+    described = json.loads(furniture.schemas())
+    shipped = {(wire, version) for wire in events() for version, _ in lines(wire)}
+    assert {f"{wire}/{version}" for wire, version in shipped} == set(described)
+    for wire, version in shipped:
+        if version < events()[wire].version():
+            assert described[f"{wire}/{version}"]["schema"] == json.loads(schema_file(wire, version).read_text())
+            assert described[f"{wire}/{version}"]["said_by"] == described[events()[wire].schema_id]["said_by"]
+
+
+def lowered(recorded: RecordedHome, session: str, lane: str, event: Event, version: int, *missing: str) -> None:
+    """Say an event as the software said it that knew only this version."""
+    signer = recorded.signers["desk" if lane == "operator" else lane]
+    head = recorded.admission.head(session, lane)
+    drafts = [Draft(event, str(new_uuid()))]
+    (record,) = compose(drafts, session=session, lane=lane, head=head, signer=signer, source="/s", time=TIME)
+    body = json.loads(record.body)
+    body["dataschema"] = f"{event.wire}/{version}"
+    body["data"] = {name: value for name, value in body["data"].items() if name not in missing}
+    raw = json.dumps(body).encode()
+    (fact,) = recorded.store(session, Record(record.subject, raw, {HEADER: signer.sign(raw)}))
+    assert type(fact.event) is type(event)
+
+
+def test_a_session_begun_by_older_and_sealed_by_newer_software_passes(recorded: RecordedHome, tmp_path: Path):
+    session = session_id(new_uuid())
+    head = recorded.admission.keyring().head
+    genesis = SessionRequested(kind="training", request=REQUEST, keyring=head, asked_by="test", rules=1)
+    lowered(recorded, session, "operator", genesis, 2, "rules")
+    rows = prepared(recorded)
+    lowered(recorded, session, "data_manager", rows, 1, "origins")
+    lowered(recorded, session, "trainer", claimed().model_copy(update={"dataset": rows.root}), 1, "initial")
+    recorded.say(session, "trainer", window(0, 50), evaluated(50, 0.5))
+    lowered(recorded, session, "trainer", written(recorded, 50), 1)
+    recorded.say(session, "ledger", recorded.seal(session))
+    made = bundled(recorded, session, tmp_path / "b.zip", "checkpoints", "dataset")
+    assert judged(made.path, recorded.fingerprint).verdict == "pass"
+    assert not any("unknown" in told for told in judged(made.path).unchecked)
+    assert recorded.admission.rules(session) == 1
+
+
+def test_no_bundle_is_made_that_the_program_inside_refuses(
+    recorded: RecordedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    session = full_session(recorded)
+    monkeypatch.setattr(verify_bundle, "RULES", 1)
+    with pytest.raises(NotVerified, match="it is admitted by rules 2; this program knows up to 1"):
+        bundled(recorded, session, tmp_path / "b.zip")
+    assert not (tmp_path / "b.zip").exists()
+
+
+def test_a_program_that_only_the_seal_vouches_for_is_packed_and_not_run(recorded: RecordedHome, tmp_path: Path):
+    """Who has the ledger's key may seal any program with a session."""
+    session = full_session(recorded, seal=False)
+    (tmp_path / "ran").mkdir()
+    theirs = recorded.blobs.put(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).rmdir()\n".encode())
+    said = recorded.seal(session)
+    members = dict(said.members) | {"verify_bundle.py": theirs}
+    recorded.say(session, "ledger", recorded.signed(session, said.model_copy(update={"members": members})))
+    made = bundled(recorded, session, tmp_path / "b.zip")
+    assert made.older
+    assert (tmp_path / "ran").exists()
+    assert not bundled(recorded, full_session(recorded), tmp_path / "c.zip").older
+
+
+def test_a_session_of_before_that_holds_a_constant_passes_in_both_programs(recorded: RecordedHome, tmp_path: Path):
+    session = recorded.requested(rules=1)
+    recorded.say(session, "trainer", claimed())
+    head, signer = recorded.admission.head(session, "guest_ant"), recorded.signers["guest_ant"]
+    drafts = [Draft(FootprintEstimated(grams=12.5), str(new_uuid()))]
+    (record,) = compose(drafts, session=session, lane="guest_ant", head=head, signer=signer, source="/s", time=TIME)
+    body = record.body.replace(b"12.5", b"[NaN,-Infinity]")
+    assert recorded.store(session, Record(record.subject, body, {HEADER: signer.sign(body)}))
+    recorded.say(session, "ledger", recorded.seal(session))
+    assert judged(bundled(recorded, session, tmp_path / "b.zip").path, recorded.fingerprint).verdict == "pass"
