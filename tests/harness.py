@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import Any
 
 from bus.keys import KeyStore
 from bus.memory import MemoryBus
+from contracts.common import ChildEnded
 from contracts.envelope import Fact
 from contracts.ids import PARTITION
 from contracts.session import ENDED, Session
@@ -84,6 +87,21 @@ async def until_said(made: Crew, session: str, name: str, seconds: float = 60.0)
                 if fact.name == name:
                     return fact
             await history.grown(history.size)
+
+
+async def kill_child(made: Crew, purpose: str, seconds: float = 30.0) -> None:
+    """Kill a child at this work as soon as there is one; without one this fails, for then nothing was tried."""
+    async with asyncio.timeout(seconds):
+        while not (struck := [one.pid for one in made.children.running() if one.purpose == purpose and one.pid]):
+            await asyncio.sleep(0.002)
+    for pid in struck:
+        os.kill(pid, signal.SIGKILL)
+
+
+def killed(made: Crew, session: str) -> int:
+    """How many children's deaths by a kill the session tells of."""
+    ends = [fact.event for fact in made.tail.history(session).facts if isinstance(fact.event, ChildEnded)]
+    return sum(one.signal == signal.SIGKILL for one in ends)
 
 
 def small_request(**changes: Any) -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import shutil
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +20,7 @@ from contracts.diagnostician import InterventionProposed
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
 from runtime.crew import Crew
-from tests.harness import crew, small_request, until_ended, until_said
+from tests.harness import crew, kill_child, killed, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician")
 
@@ -64,17 +62,12 @@ async def test_a_killed_child_is_replaced_and_the_bits_are_the_same(tmp_path: Pa
     async with crew(tmp_path / "b", TRAINING) as made:
         session = await submitted(made)
         await until_said(made, session, "checkpoint.written")
-        kill_trainer_child(made)
+        await kill_child(made, "train")
         state = await until_ended(made, session)
+        assert killed(made, session) == 1
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         assert state.outcome.weights_digest == digest
         assert windows(made, session) == seen
-
-
-def kill_trainer_child(made: Crew) -> None:
-    for one in made.children.running():
-        if one.purpose == "train":
-            os.kill(one.pid, signal.SIGKILL)
 
 
 async def test_a_drained_session_goes_on_by_itself_with_the_same_bits(tmp_path: Path) -> None:

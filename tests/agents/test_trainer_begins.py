@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from runtime.home import Home
 from runtime.processes.children import Children
 from runtime.records import references
 from runtime.records.archive import Archive
-from tests.harness import crew, small_request, until_ended, until_said
+from tests.harness import crew, kill_child, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "validator", "diagnostician", "exporter", "ledger")
 FROZEN = "body.1.*"
@@ -94,23 +92,23 @@ def _named(file: Path) -> dict[str, Any]:
     return small_request()["model"] | {"init": str(file)}
 
 
-async def trained(made: Crew, name: str, *, during: Callable[[], None] | None = None, **changes: Any) -> Session:
+async def trained(
+    made: Crew, name: str, *, during: Callable[[], Awaitable[None]] | None = None, **changes: Any
+) -> Session:
     """A session carried to its end; `during` is called once it is claimed."""
     session = await made.desk.submit(read_request(small_request(name=name, **changes)).resolved())
     if during is not None:
         await until_said(made, session, "training.claimed")
-        during()
+        await during()
     state = await until_ended(made, session)
     assert isinstance(state.outcome, TrainingCompleted), state.outcome
     return state
 
 
-def _orphaned(made: Crew, file: Path) -> None:
+async def _orphaned(made: Crew, file: Path) -> None:
     """The file goes, and the child dies before it has written anything."""
     file.unlink()
-    for one in made.children.running():
-        if one.purpose == "train":
-            os.kill(one.pid, signal.SIGKILL)
+    await kill_child(made, "train")
 
 
 def test_it_begins_with_the_very_tensors_of_a_checkpoint_of_ours(home: Taught) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +27,7 @@ from runtime.processes.children import Children
 from runtime.records.archive import Archive
 from runtime.shown.view import summary
 from runtime.workloads import Workloads, inspected
-from tests.harness import beside, crew, small_request, until_ended, until_said
+from tests.harness import beside, crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import Court, audited
 from tests.runtime.audit.liars import AT
 
@@ -227,9 +225,7 @@ async def test_a_span_of_a_trainer_that_fell_silent_is_taken_over(swarm: Crew, t
 async def test_a_child_that_is_killed_is_replaced(swarm: Crew, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"])
     await until_said(swarm, own, "span.taken")
-    for one in swarm.children.running():
-        if one.purpose == "audit":
-            os.kill(one.pid, signal.SIGKILL)
+    await kill_child(swarm, "audit")
     verdict, _ = await judged(swarm, own)
     assert verdict.verdict == "pass"
     assert counted(swarm, own, SpanRepeated) == {1}

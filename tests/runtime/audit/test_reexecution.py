@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from runtime.crew import Crew
 from runtime.home import Home
 from runtime.processes.children import Children
 from runtime.records.archive import Archive
-from tests.harness import crew, small_request, until_ended, until_said
+from tests.harness import crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
 from tests.runtime.audit.liars import AT, LIES, OF_CODE
 
@@ -56,9 +54,7 @@ async def _eventful(home: Path) -> str:
     async with crew(home, TRAINING) as made:
         session = await made.desk.submit(read_request(request).resolved(), request_id="r1")
         await until_said(made, session, "checkpoint.written")
-        for one in made.children.running():
-            if one.purpose == "train":
-                os.kill(one.pid, signal.SIGKILL)
+        await kill_child(made, "train")
         await _reached(made, session, 150)
         await _proposed(made, session, segment=1, rewind_to=50, changes={"learning_rate": 0.7})
         await _reached(made, session, 100)

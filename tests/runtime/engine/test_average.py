@@ -56,6 +56,18 @@ def test_it_stands_in_and_steps_back(images):
         assert not model.weight.any()
 
 
+def test_it_steps_back_when_what_it_stands_in_for_raises():
+    model = torch.nn.Linear(3, 2)
+    average = Average(model, Ema(decay=0.5))
+    mean = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.zero_()
+    with pytest.raises(ValueError, match="no metric"), average.standing_in():
+        raise ValueError("no metric")
+    assert not model.weight.any()
+    assert torch.equal(average.tensors()["ema.weight"], mean)
+
+
 def test_an_averaged_training_resumes_to_the_same_bits(images):
     run = Run.start(averaged(images), images)
     run.advance()

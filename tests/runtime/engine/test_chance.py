@@ -70,3 +70,12 @@ def test_steps_have_seeds_of_their_own():
     assert len(set(seeds)) == 1000
     assert chance.step_seeds(3, 500, 10) == seeds[500:510]
     assert set(seeds).isdisjoint(chance.step_seeds(4, 0, 1000))
+
+
+def test_the_seeds_of_steps_are_those_that_engine_bits_names():
+    assert chance.step_seeds(3, 0, 4) == [
+        3823407367980697356,
+        2516457835818405772,
+        6490589477723684580,
+        7801432304453834638,
+    ]

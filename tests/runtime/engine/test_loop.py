@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.engine import chance
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.loop import Run
@@ -58,6 +59,14 @@ def test_resumed_from_any_checkpoint_it_reports_the_same_and_ends_in_the_same_bi
         resumed = Run.resume(plan, images, copy.deepcopy(tensors), step, control=control)
         assert finished(resumed) == [one for one in reports if one.step > step]
         assert resumed.weights_digest() == run.weights_digest()
+
+
+def test_every_part_of_an_accumulated_attempt_has_a_seed_of_its_own(images):
+    training = {"epochs": 8, "batch_size": 8, "accumulate": 3}
+    run = Run.start(planned(images, training=training, reproducibility={"seed": 3}), images)
+    given = [seed for attempt in run._parts(2, np.arange(48)) for seed, _ in attempt]
+    assert given == chance.step_seeds(3, 6, 6)
+    assert len(set(given)) == 6
 
 
 def test_another_seed_is_another_model(images):

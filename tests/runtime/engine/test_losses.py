@@ -136,6 +136,40 @@ def test_triplet_loss_is_what_lacks_of_the_margin_between_farthest_fellow_and_ne
     assert found == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+def test_a_stranger_on_the_opposite_side_is_as_far_as_it_is():
+    """Squared, 4 is as far as can be; what is no stranger must not pass for one that is nearer."""
+    answers = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    loss = loss_of(type="triplet", margin=4.0)(answers, {"y": torch.tensor([0, 0, 1])})
+    assert loss == 0
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal", "bce"])
+def test_a_loss_of_half_precision_answers_is_computed_in_single_precision(kind):
+    answers, batch = some_rows()
+    half = answers.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss_of(type=kind)(half, batch)
+    assert found.dtype == torch.float32
+    assert found == loss_of(type=kind)(half.float(), batch)
+
+
+@pytest.mark.parametrize("kind", ["focal", "bce", "contrastive", "triplet"])
+def test_a_loss_that_makes_answers_single_precision_does_so_without_autocast_as_well(kind):
+    answers, batch = some_rows()
+    half = answers.bfloat16()
+    assert loss_of(type=kind)(half, batch) == loss_of(type=kind)(half.float(), batch)
+    assert loss_of(type=kind)(half, batch).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["mse", "huber"])
+def test_a_loss_of_half_precision_numbers_is_a_single_precision_number(kind):
+    answers, batch = torch.tensor([[1.0], [3.0]]).bfloat16(), {"y": torch.tensor([1.5, 3.0])}
+    units = Facts("regression", {"train": 9}, {"x": Column("<f4", (3,))})
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss_of(units, type=kind)(answers, batch)
+    assert (found.dtype, float(found)) == (torch.float32, 0.125 if kind == "mse" else 0.0625)
+
+
 @pytest.mark.parametrize("kind", ["contrastive", "triplet"])
 def test_a_batch_without_fellows_costs_nothing_and_moves_nothing(kind):
     for rows in (1, 4):

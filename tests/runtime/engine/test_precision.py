@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import torch
 
+from runtime.engine import step
 from runtime.engine.loop import Run
 from runtime.engine.precision import FIRST_SCALE, Half
+from runtime.engine.state import copied
+from runtime.engine.works import Works
 from tests.runtime.engine.plans import finished, planned
 
 
@@ -47,3 +50,32 @@ def test_gradients_come_back_in_their_own_size():
     gradients = [weight.grad]
     assert half.settle(gradients)
     assert gradients[0] == 2.0
+
+
+def test_an_attempt_that_overflows_moves_nothing_but_the_scale(images):
+    """Weights, their average, the memory of filters and optimizer are what they were, and training goes on."""
+    training = {"epochs": 4, "batch_size": 16, "ema": {"decay": 0.9}}
+    plan = planned(images, training=training, gradients=[{"type": "grokfast"}])
+    plan = replace(plan, resolved=replace(plan.resolved, precision="fp16"))
+    works = Works.of(plan, images)
+
+    def attempted(number):
+        batches = works.feed.batches(works.sampler.take(16 * number, 16), 16, 16 * number)
+        return step.attempt(works, plan.at(number), [(number, batches[0])], look=False)
+
+    attempted(0)
+    before = copied(works.tensors())
+    works.numbers.tensors()["precision.scale"].fill_(2.0**100)
+    felt = attempted(1)
+    after = works.tensors()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "precision.scale",
+        "precision.grown",
+    }
+    assert (after["precision.scale"], after["precision.grown"]) == (2.0**99, 0)
+    assert torch.isfinite(felt.loss)
+    works.numbers.tensors()["precision.scale"].fill_(FIRST_SCALE)
+    attempted(2)
+    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], works.tensors()[name])}
+    assert moved == {"model", "ema", "gradients", "optimizer"}
+    assert all(torch.isfinite(one).all() for one in works.tensors().values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -111,10 +112,21 @@ def test_rows_of_a_group_come_one_after_another_in_other_orders_each_epoch():
     assert len(orders) > 8
 
 
-def test_many_small_groups_and_many_classes_are_quick_enough():
-    values = np.repeat(np.arange(5000), 4)
-    for kind in ("grouped", "balanced"):
-        assert len(set(sampler(values, type=kind).take(3_000, 2_000).tolist())) == 2_000
+def calls_for(kind, groups):
+    """How many calls a cut through so many groups of four rows takes: what it costs, whatever else the machine does."""
+    one, counted = sampler(np.repeat(np.arange(groups), 4), type=kind), Counter()
+    sys.setprofile(lambda frame, event, argument: counted.update([event]))
+    try:
+        rows = one.take(1_000, 800)
+    finally:
+        sys.setprofile(None)
+    assert len(set(rows.tolist())) == 800
+    return counted["call"] + counted["c_call"]
+
+
+@pytest.mark.parametrize("kind", ["grouped", "balanced"])
+def test_twice_as_many_small_groups_or_classes_cost_at_most_about_twice_as_much(kind):
+    assert 0 < calls_for(kind, 2000) < 2.5 * calls_for(kind, 1000)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,15 @@ from runtime.engine.environment import sealed as sealed_from
 
 MEASURE = """
 import json, time
+began = time.process_time()
+import torch
+imported = time.process_time() - began
 from runtime.engine import seal
 seal.apply(profile="exact", threads={threads})
 from runtime.engine.fingerprint import fingerprint
-began = time.perf_counter()
+began = time.process_time()
 found = fingerprint("cpu", "{precision}")
-print(json.dumps([found.digest, dict(found.families), time.perf_counter() - began]))
+print(json.dumps([found.digest, dict(found.families), (time.process_time() - began) / imported]))
 """
 
 
@@ -45,11 +48,12 @@ def usual():
     return measured()
 
 
-def test_two_processes_have_one_fingerprint_of_about_forty_families_in_less_than_a_second(usual):
-    digest, families, seconds = usual
+def test_two_processes_have_one_fingerprint_of_about_forty_families_that_costs_less_than_importing_torch(usual):
+    """In processor time, so that other work on the machine does not show in it."""
+    digest, families, cost = usual
     assert measured()[:2] == [digest, families]
     assert 40 <= len(families) <= 60
-    assert seconds < 1
+    assert cost < 1
 
 
 def test_threads_and_precision_show_in_the_fingerprint(usual):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from runtime.records.archive import Archive, Kept
 from runtime.records.history import History
 from runtime.shown.diff import difference
 from runtime.shown.trace import Trace
-from tests.harness import crew, small_request, until_ended, until_said
+from tests.harness import crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.test_reexecution import audited
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "resource_monitor")
@@ -105,7 +103,7 @@ async def _raise(family: Family) -> None:
             family.sessions[name] = (await made.desk.verbs["fork"](body))["session"]
             if name == "killed":
                 await until_said(made, family.sessions[name], "window.recorded")
-                _kill(made)
+                await kill_child(made, "train")
             await _complete(made, family.sessions[name])
         await _watched(family, made)
 
@@ -144,12 +142,6 @@ async def _rewound(made: Crew, session: str) -> None:
 async def _complete(made: Crew, session: str) -> None:
     state = await until_ended(made, session)
     assert isinstance(state.outcome, TrainingCompleted), state.outcome
-
-
-def _kill(made: Crew) -> None:
-    for one in made.children.running():
-        if one.purpose == "train":
-            os.kill(one.pid, signal.SIGKILL)
 
 
 def test_a_fork_at_a_checkpoint_without_a_change_ends_in_its_parents_very_weights(family: Family) -> None:
