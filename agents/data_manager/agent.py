@@ -14,6 +14,7 @@ from contracts.operator import SessionRequested
 from runtime import allowed
 from runtime.agent import Agent, on
 from runtime.ground import Case
+from runtime.heeding import CancelledError, unless_cancelled
 from runtime.processes.frames import Frame
 from runtime.processes.profiles import torch_profile
 from runtime.records.archive import known
@@ -30,7 +31,10 @@ class DataManager(Agent):
             return None
         data = asked.request["data"]
         try:
-            return await self._prepared(data, case.history.id, asked.fork)
+            found = await unless_cancelled(case.history, self._prepared(data, case.history.id, asked.fork))
+            return found if case.now.outcome is None else None
+        except CancelledError:
+            return None
         except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             if data["source"] != "workload":
                 raise

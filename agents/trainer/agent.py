@@ -9,7 +9,8 @@ from agents.trainer.machine import Machine
 from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced
-from contracts.operator import SessionRequested
+from contracts.operator import CancelRequested, SessionRequested
+from contracts.trainer import TrainingCancelled
 from runtime.agent import Agent, Say, on, together
 from runtime.ground import Case
 from runtime.processes import process
@@ -43,6 +44,14 @@ class Trainer(Agent):
                 # Another one has it now; this one stands by, for that one may fall silent too.
                 if course.unfit:
                     raise
+
+    @on
+    async def cancel(self, asked: CancelRequested, case: Case) -> TrainingCancelled | None:
+        """End what has no data yet, for nobody is on its course; whoever prepares them hears of it too."""
+        now = case.now
+        if now.kind not in ("training", "trial") or now.dataset is not None or now.outcome is not None:
+            return None
+        return TrainingCancelled(segment=now.segment.number, step=now.step, reason=asked.reason)
 
     @on
     @together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -30,6 +31,7 @@ from contracts.trainer import (
     WindowsReproduced,
 )
 from runtime.failpoints import failpoint
+from runtime.heeding import PATIENCE, CancelledError
 from runtime.processes.child import Child
 from runtime.processes.frames import Frame
 from runtime.processes.profiles import torch_profile
@@ -50,6 +52,7 @@ class Attempt:
         self._seconds: dict[str, float] = {}
         self._from = step
         self._holding = False
+        self._overdue: float | None = None
         self._held: int | None = None
         self._finished: dict[str, Any] | None = None
 
@@ -73,6 +76,10 @@ class Attempt:
         ):
             try:
                 return await self._follow(child, inbox)
+            except CancelledError:
+                child.kill("was asked to hold for a cancel and did not")
+                await self._course.say(self._ended(self._course.now.step))
+                raise
             except ChildDied:
                 if child.exit is not None:
                     await self._note_death(child)
@@ -81,7 +88,7 @@ class Attempt:
     async def _follow(self, child: Child, inbox: Inbox) -> bool:
         while True:
             child.resting = self._held is not None or self._finished is not None
-            news = await inbox.take(timeout=1.0 if self._finished else None)
+            news = await inbox.take(timeout=self._patience())
             await self._append(frames_of(news))
             await self._course.say(*self._births.verdicts())
             if self._course.now.outcome is not None:
@@ -102,10 +109,27 @@ class Attempt:
                 continue
             if self._held is None:
                 await self._hold(child)
+                self._give_up_at_last(decision)
                 continue
             again = await self._act(decision, child, inbox)
             if again is not None:
                 return again
+
+    def _patience(self) -> float | None:
+        """Seconds after which there is something to look at though nothing has come."""
+        if self._overdue is not None and self._held is None:
+            return max(0.0, self._overdue - asyncio.get_running_loop().time())
+        return 1.0 if self._finished else None
+
+    def _give_up_at_last(self, decision: Decision) -> None:
+        """Wait no longer for the next grid step of what is cancelled: user code may hang, and nobody wants the step."""
+        now = asyncio.get_running_loop().time()
+        if decision.kind != "cancel":
+            return
+        if self._overdue is None:
+            self._overdue = now + PATIENCE
+        if now >= self._overdue:
+            raise CancelledError
 
     async def _hold(self, child: Child) -> None:
         if not self._holding:

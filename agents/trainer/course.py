@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agents.trainer import births
 from agents.trainer.attempt import Attempt
@@ -17,7 +18,7 @@ from agents.trainer.path import starting_point
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotFound, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
-from contracts.operator import CancelRequested, ResumeRequested
+from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
 from contracts.session import Checkpoint, Session
 from contracts.trainer import (
     AttemptEnded,
@@ -43,8 +44,11 @@ from runtime.failpoints import failpoint
 from runtime.forks import origin
 from runtime.forks.heritage import Heritage, plan_of
 from runtime.ground import Case
+from runtime.heeding import CancelledError, unless_cancelled, wish_to_cancel
 from runtime.workload_source import read_source
 from runtime.workloads import Workloads
+
+T = TypeVar("T")
 
 Sayings = (
     TrainingClaimed
@@ -107,15 +111,28 @@ class Course:
             wishes = {type(wish) for _, wish in self.now.wishes}
             if not self._is_free():
                 await asyncio.sleep(min(1.0, self._ground.settings.takeover_after_seconds / 3))
+            elif CancelRequested in wishes:
+                await self.cancel()
+            elif self._paused_between_attempts(wishes):
+                await self._claim(TrainingPaused(by="person", segment=self.now.segment.number, step=self.now.step))
             elif self.now.pause is None or self.now.pause.by != "person":
                 return True
-            elif CancelRequested in wishes:
-                await self._claim(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
             elif ResumeRequested in wishes:
                 await self._claim(TrainingResumed(segment=self.now.segment.number, step=self.now.step))
             else:
                 await self.case.history.grown(self.case.history.size)
         return False
+
+    def _paused_between_attempts(self, wishes: set[type]) -> bool:
+        """Whether a pause came that no child has obeyed: what hangs would hang in the next one too."""
+        return PauseRequested in wishes and self.now.claim is not None and self._deaths > 0
+
+    async def cancel(self) -> None:
+        """End as a person wished, at the last step that was recorded; what nobody has claimed needs no claim for it."""
+        wish = wish_to_cancel(self.now)
+        reason = wish.reason if wish else ""
+        cancelled = TrainingCancelled(segment=self.now.segment.number, step=self.now.step, reason=reason)
+        await (self.say(cancelled) if self.now.claim is None else self._claim(cancelled))
 
     async def attempt(self) -> bool:
         """Train in one child until something ends it; True when another attempt is due."""
@@ -124,6 +141,8 @@ class Course:
             return await Attempt(self, await self._arguments()).run()
         except Fenced:
             raise
+        except CancelledError:
+            return True  # another attempt is due as far as this one knows; whether it is to be, `due` says
         except ChildDied as error:
             return await self._after_death(error)
         except NotVerified as error:
@@ -145,9 +164,8 @@ class Course:
         patience = asyncio.get_running_loop().time() + _LOOK_AGAIN * 2 ** min(self._cramped, 7)
         self._cramped += 1
         while patience > asyncio.get_running_loop().time() or self._free() < _ROOM * size:
-            if any(isinstance(wish, CancelRequested) for _, wish in self.now.wishes):
-                await self.say(TrainingCancelled(segment=self.now.segment.number, step=self.now.step))
-                return False
+            if wish_to_cancel(self.now):
+                break
             await asyncio.sleep(_LOOK_AGAIN)
         return True
 
@@ -169,7 +187,8 @@ class Course:
 
     async def _after_death(self, error: ChildDied) -> bool:
         self._deaths += 1
-        if self._deaths < MOST_DEATHS:
+        wished = any(isinstance(wish, CancelRequested | PauseRequested) for _, wish in self.now.wishes)
+        if wished or self._deaths < MOST_DEATHS:
             return True
         await self.fail("child-died", f"{error.message} This happened {self._deaths} times in a row.", error.cure)
         return False
@@ -238,8 +257,9 @@ class Course:
         if session.claim:
             resolved, initial = session.claim.resolved, session.claim.initial
         else:
-            initial = await self._machine.bring(session)
-            resolved = await self._machine.resolve(session, str(self.dataset), named, initial)
+            # Both run code and read files of the user's, which may hang.
+            initial = await self._heeding(self._machine.bring(session))
+            resolved = await self._heeding(self._machine.resolve(session, str(self.dataset), named, initial))
         who = await self._machine.identity(
             threads=resolved["threads"],
             device=resolved["device"],
@@ -268,6 +288,9 @@ class Course:
         await self._voice(claim, *then, epoch=epoch)
         self.epoch = epoch
         failpoint("between-claim-and-child")
+
+    async def _heeding(self, work: Coroutine[Any, Any, T]) -> T:
+        return await unless_cancelled(self.case.history, work)
 
     def _refuse_unless_fit(self, first: TrainingClaimed, who: dict[str, Any]) -> None:
         """Whoever computes other bits than those of the first claim leaves the session to others."""
@@ -346,7 +369,7 @@ class Course:
             blob, root = start.written.blob, start.written.state_root
         elif self.now.fork is not None:
             ground = self._ground
-            blob, root = await origin.found(self.now.fork, ground.blobs, ground.home, ground.children)
+            blob, root = await self._heeding(origin.found(self.now.fork, ground.blobs, ground.home, ground.children))
         else:
             return None
         return {"path": str(self._ground.blobs.path(blob)), "state_root": root}
