@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from agents.validator.choosing import Task, is_gone, tasks
+from agents.validator.comparing import Compared, compared, differing
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.agent import Agent, on
+from runtime.audit.jobs import IDENTITY, Jobs
 from runtime.ground import Case
 from runtime.processes.profiles import torch_profile
 from runtime.workloads import Workloads
@@ -29,24 +33,40 @@ class Validator(Agent):
             answer = await self._judged(task, case)
         except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             return ValidationFailed(segment=segment, step=step, blob=blob, code=error.code, message=str(error))
-        about = {"segment": segment, "step": step, "blob": blob, "split": task.split}
-        return CheckpointValidated.model_validate(about | answer)
+        found = await self._compared(task, answer["values"], case)
+        about = {"segment": segment, "step": step, "blob": blob, "split": task.split, "rows": answer["rows"]}
+        metrics = {name.removeprefix(f"{task.split}_"): value for name, value in answer["values"].items()}
+        said = {"metrics": metrics, "control": found.control, "details": answer["details"] | {"control": found.about}}
+        return CheckpointValidated.model_validate(about | said)
+
+    async def _compared(self, task: Task, values: Mapping[str, str], case: Case) -> Compared:
+        """The values beside the recorded ones; what bits this machine computes is measured only where they differ."""
+        recorded = {name: value.hex() for name, value in task.recorded.items()}
+        wrong, resolved = differing(recorded, values), task.claim.resolved
+        here: dict[str, Any] = {}
+        if wrong:
+            about = {"device": resolved["device"], "precision": resolved["precision"], "plan": None}
+            here = await Jobs(self.ground.children, resolved, case.session.id, self._log(case), []).run(IDENTITY, about)
+        return compared(recorded, wrong, task.as_json()["claim"], here)
+
+    def _log(self, case: Case) -> Path:
+        folder: Path = self.ground.home.session(case.session.id)
+        return folder / "validation.log"
 
     async def _judged(self, task: Task, case: Case) -> dict[str, Any]:
-        session, home = case.session, self.ground.home
+        session = case.session
         args = task.as_json() | {
             "blobs": str(self.ground.blobs.root),
-            "workloads": [one.as_json() for one in Workloads(home.root).needed(session.request)],
+            "workloads": [one.as_json() for one in Workloads(self.ground.home.root).needed(session.request)],
         }
         resolved = args["claim"]["resolved"]
-        log = home.session(session.id) / "validation.log"
         async with self.ground.children.job(
             "agents.validator.jobs.judge:main",
             args,
             profile=torch_profile(resolved["threads"], resolved["device"]),
             purpose="evaluate",
             session=session.id,
-            log=log,
+            log=self._log(case),
         ) as child:
             answer: dict[str, Any] = await child.wait()
             return answer

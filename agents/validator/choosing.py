@@ -26,12 +26,11 @@ class Task:
     recorded: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """What the job is told; floats as hex."""
+        """What the job is told; what was recorded is not among it."""
         return {
             "blob": self.written.blob,
             "state_root": self.written.state_root,
             "split": self.split,
-            "recorded": {name: value.hex() for name, value in self.recorded.items()},
             "request": self.request,
             "dataset": self.dataset,
             "claim": self.claim.model_dump(mode="json", include={"resolved", "fingerprint", "families", "engine_bits"}),

@@ -192,6 +192,27 @@ async def test_other_bits_with_the_same_fingerprint_are_an_incident(place: Place
     assert float.fromhex(recorded) == float.fromhex(computed) * 2
 
 
+CHEATING = """
+
+from agents.validator import comparing
+from agents.validator.jobs import judge
+
+judge._compared = judge.compared = lambda *_: ("reproduced", {})
+comparing.differing = lambda *_: {}
+"""
+
+
+async def test_code_that_changes_the_comparing_functions_cannot_make_a_difference_a_reproduction(
+    place: Place, mine: Path
+) -> None:
+    trained = await train(place, MINE)
+    mine.write_text(mine.read_text() + CHEATING)
+    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    _forge(trained)
+    (verdict,) = await trained.judged(trained.written("final"))
+    assert verdict.control == "differs"
+
+
 async def test_other_bits_with_another_fingerprint_are_not_comparable_and_name_the_families(place: Place) -> None:
     trained = await train(place, DIABETES)
     _forge(trained)
