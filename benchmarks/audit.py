@@ -51,7 +51,7 @@ from runtime.home import Home
 from runtime.processes.children import Children
 from runtime.records.archive import Archive
 
-SWARM = [sys.executable, "-m", "runtime.cli.main"]
+SWARM = [sys.executable, "-m", "runtime.cli.start"]
 PROBED = 400
 """Epochs of the session by which the length of the measured one is chosen."""
 

@@ -26,7 +26,7 @@ from runtime import settings
 from runtime.client import Swarm
 from runtime.home import Home
 
-SWARM = [sys.executable, "-m", "runtime.cli.main"]
+SWARM = [sys.executable, "-m", "runtime.cli.start"]
 TICKS = os.sysconf("SC_CLK_TCK")
 REQUEST = {
     "name": "startup",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SWARM = [sys.executable, "-m", "runtime.cli.main"]
+SWARM = [sys.executable, "-m", "runtime.cli.start"]
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ class _Asked:
 
         if (self._call.settings.url or self._call.settings.creds) or hosting.ready(self._call.home.host()):
             return
-        command = [sys.executable, "-P", "-m", "runtime.cli.main", "up", "-d", "--json"]
+        command = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "-d", "--json"]
         command += ["--home", str(self._call.home.root)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -136,7 +136,7 @@ class Arena:
         """Run one command of the command line, with `--json`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
         ours = {"TMPDIR": str(self._mark), "SWARM_HOME": str(self.home.root), "PYTHONPATH": str(_ROOT)}
-        command = [sys.executable, "-P", "-m", "runtime.cli.main", *words, "--json"]
+        command = [sys.executable, "-P", "-m", "runtime.cli.start", *words, "--json"]
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,

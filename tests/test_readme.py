@@ -26,7 +26,7 @@ def swarm(command: str, place: Path) -> subprocess.CompletedProcess[str]:
     assert words[0] == "swarm", command
     environment = os.environ | {"SWARM_HOME": str(place / ".swarm"), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "runtime.cli.main", *words[1:]],
+        [sys.executable, "-m", "runtime.cli.start", *words[1:]],
         cwd=place,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runtime.cli import interrupts
+
 if TYPE_CHECKING:
     from runtime.home import Home
     from runtime.settings import Settings
@@ -63,10 +65,8 @@ class Call:
         click.echo(text, err=True)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run asynchronous work to its end."""
-        import asyncio
-
-        return asyncio.run(work)
+        """Run asynchronous work to its end; a signal ends it, whatever it waits for."""
+        return interrupts.run(work)
 
     @property
     def live(self) -> bool:

@@ -81,7 +81,7 @@ def _start(call: Call) -> _Start:
     """Start the host in a session of its own; it shares no descriptor with whoever called us."""
     call.home.prepare(call.settings.blobs)
     # -P keeps the folder it is started in out of the import path: a user's `agents/` must not shadow ours.
-    arguments = [sys.executable, "-P", "-m", "runtime.cli.main", "up", "--json", "--home", str(call.home.root)]
+    arguments = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "--json", "--home", str(call.home.root)]
     arguments += ["--url", call.settings.url] if call.settings.url else []
     arguments += ["--creds", call.settings.creds] if call.settings.creds else []
     for root in call.settings.data_roots:

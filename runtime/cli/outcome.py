@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from contracts.errors import InvalidRequest, SwarmError, of_system
-
-INTERRUPTED = 130
+from runtime.cli import interrupts
 
 
 def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
     """Do the work and give the exit code; what is raised is told on the stream where it belongs."""
     try:
-        code = work()
+        with interrupts.raising():
+            code = work()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain once more while it closes the stream.
@@ -29,6 +29,9 @@ def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
 
 
 def _told(error: BaseException, *, as_json: bool) -> int:
+    if interrupts.asked():
+        # Whatever came of it on the way here: an import, or a library, may have wrapped it.
+        error = KeyboardInterrupt()
     _trace(error)
     ours = _known(error)
     if ours is not None:
@@ -36,7 +39,7 @@ def _told(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, click.ClickException):
         return _usage(error, as_json=as_json)
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return _tell(_plain("interrupted", "interrupted."), "interrupted", INTERRUPTED, as_json=as_json)
+        return _tell(_plain("interrupted", "interrupted."), "interrupted", interrupts.CODE, as_json=as_json)
     return _defect(error, as_json=as_json)
 
 

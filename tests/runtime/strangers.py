@@ -78,7 +78,7 @@ class Place:
 
 def program(*words: str) -> list[str]:
     """A command of the product."""
-    return [sys.executable, "-P", "-m", "runtime.cli.main", *words, "--json"]
+    return [sys.executable, "-P", "-m", "runtime.cli.start", *words, "--json"]
 
 
 def environment(home: Path) -> dict[str, str]:

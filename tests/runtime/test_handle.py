@@ -26,7 +26,7 @@ REQUEST = {
 
 
 def swarm(home: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "runtime.cli.main", *arguments, "--home", str(home)]
+    command = [sys.executable, "-m", "runtime.cli.start", *arguments, "--home", str(home)]
     subprocess.run(command, check=True, capture_output=True, timeout=90)
 
 

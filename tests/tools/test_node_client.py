@@ -22,7 +22,7 @@ TOOLS = Path(__file__).parent
 
 def command(*words: str, home: Path) -> Any:
     """The JSON object that a `swarm` command prints."""
-    program = [sys.executable, "-m", "runtime.cli.main", *words, "--json"]
+    program = [sys.executable, "-m", "runtime.cli.start", *words, "--json"]
     environment = os.environ | {"SWARM_HOME": str(home)}
     done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -67,7 +67,7 @@ def test_help_costs_little_more_than_the_library_that_it_is_written_with(argumen
         return used.ru_utime + used.ru_stime
 
     # The cheapest of several, in alternation: a busy machine makes any one of them dearer.
-    turns = [(cost("-m", "runtime.cli.main", *arguments), cost("-c", "import click")) for _ in range(12)]
+    turns = [(cost("-m", "runtime.cli.start", *arguments), cost("-c", "import click")) for _ in range(12)]
     ours, library = map(min, zip(*turns, strict=True))
     assert ours < 1.8 * library
 
@@ -182,7 +182,7 @@ def test_a_defect_of_ours_is_one_sentence_and_1(capsys: pytest.CaptureFixture[st
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m runtime.cli.main config schema | head -c 10; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m runtime.cli.start config schema | head -c 10; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].endswith("0")
     assert done.stderr == ""

@@ -43,6 +43,22 @@ class Counter(Agent):
 '''
 
 
+STARTED: list[subprocess.Popen[str]] = []
+"""Commands that the running test has started."""
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left() -> Iterator[None]:
+    """A test that fails in the middle of a command leaves neither process nor pipe to the next one."""
+    yield
+    for one in STARTED:
+        if one.poll() is None:
+            one.kill()
+        with one:  # which waits for it and closes its pipes
+            pass
+    STARTED.clear()
+
+
 class Home:
     """A home and the commands run on it, each a process of its own."""
 
@@ -52,8 +68,10 @@ class Home:
         self.request.write_text(REQUEST)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "runtime.cli.main", *arguments, "--home", str(self.root)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "runtime.cli.start", *arguments, "--home", str(self.root)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        STARTED.append(process)
+        return process
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments)

@@ -146,7 +146,7 @@ def test_a_home_that_is_not_ours_to_read_is_told_in_a_sentence(recorded: Recorde
     recorded.trained()
     # Root may read everything until it gives that up.
     (recorded.home.keys).chmod(0o000)
-    command = [sys.executable, "-P", "-m", "runtime.cli.main", "show", "last", "--home", str(recorded.home.root)]
+    command = [sys.executable, "-P", "-m", "runtime.cli.start", "show", "last", "--home", str(recorded.home.root)]
     drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if os.getuid() == 0 else []
     done = subprocess.run([*drop, *command], capture_output=True, text=True, check=False)
     (recorded.home.keys).chmod(0o700)
