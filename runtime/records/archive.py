@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from bus import bulk, files, subjects
-from bus.admission import Admission, Void
+from bus.admission import Admission, Reason, Void
+from bus.hearing import place
 from bus.keys import KeyStore
 from bus.port import Stored
 from bus.records import Reading
@@ -187,6 +188,11 @@ def fold(reading: Reading, session: str, admission: Admission) -> Kept:
     history, stored = History(session), []
     for one in reading:
         stored.append(one)
+        where = place(one.subject)
+        if where and where.session != session:
+            foreign = f"it is of another session, {where.session}"
+            admission.voids.add(Void(one.seq, one.subject, Reason.SUBJECT, foreign, session))
+            continue
         history.add(admission.admit(one))
     admission.finish(session)
     torn = reading.torn.size if reading.torn else 0
