@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.processes import memory as memory_of
+
 LINUX = sys.platform == "linux"
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-_CGROUP = Path("/sys/fs/cgroup")
-_LIMIT = _CGROUP / "memory.max"
 _NO_DEVICES = ("lo", "docker", "veth", "br-", "virbr")
 
 
@@ -56,10 +56,10 @@ class Machine:
 
     def _linux(self) -> Reading:
         busy, total = _cpu(Path("/proc/stat").read_bytes())
-        used, memory = _memory(Path("/proc/meminfo").read_bytes())
+        used, memory = memory_of.counted(Path("/proc/meminfo").read_bytes())
         received, sent = _network(Path("/proc/net/dev").read_text(encoding="ascii", errors="replace"))
         uptime = float(Path("/proc/uptime").read_bytes().split()[0])
-        used, memory = _within_limit(used, memory)
+        used, memory = memory_of.within_limit(used, memory)
         return Reading(uptime, busy, total, used, memory, _free(self._folder), received, sent)
 
     def _elsewhere(self) -> Reading:
@@ -95,26 +95,6 @@ def _cpu(text: bytes) -> tuple[float, float]:
     ticks = [int(word) for word in text[: text.index(b"\n")].split()[1:9]]
     idle = ticks[3] + (ticks[4] if len(ticks) > 4 else 0)
     return (sum(ticks) - idle) / TICKS, sum(ticks) / TICKS
-
-
-def _memory(text: bytes) -> tuple[int, int]:
-    figures = dict(line.split(b":", 1) for line in text.splitlines()[:5])
-    total = int(figures[b"MemTotal"].split()[0]) * 1024
-    free = figures.get(b"MemAvailable") or figures[b"MemFree"]
-    return total - int(free.split()[0]) * 1024, total
-
-
-def _within_limit(used: int, total: int) -> tuple[int, int]:
-    """In a container with a limit of its own, that limit is the memory there is."""
-    try:
-        limit = _LIMIT.read_bytes().strip()
-        if limit == b"max" or int(limit) >= total:
-            return used, total
-        held = int((_CGROUP / "memory.current").read_bytes())
-        pages = dict(line.split() for line in (_CGROUP / "memory.stat").read_bytes().splitlines())
-        return max(0, held - int(pages.get(b"inactive_file", 0))), int(limit)
-    except (OSError, ValueError):
-        return used, total
 
 
 def _network(text: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import Failed
+from contracts.errors import ChildDied, Failed
 from runtime.cli.call import Call, command
 from runtime.cli.submit import judged
 from runtime.cli.wording import pairs
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PREPARE = "agents.data_manager.jobs.prepare:main"
 RESOLVE = "agents.trainer.jobs.plan:main"
 PROBE = "runtime.probe:main"
+_SHOWN = 40
+"""Lines told of what a child printed before it died."""
+
 EVALUATION = 1 / 3
 """What a row costs that is only judged, as a share of one that is learnt from."""
 
@@ -82,7 +85,16 @@ async def _ask(
 ) -> dict[str, Any]:
     child: Child
     async with children.job(job, args, profile=profile, purpose=purpose, log=folder / "log") as child:
-        return await child.wait()
+        try:
+            return await child.wait()
+        except ChildDied as error:
+            # The log goes with the folder, so what is in it is told here.
+            message = "\n  ".join([error.message, *_last_lines(folder / "log")])
+            raise ChildDied(message, cure="Correct it where it stopped, or: swarm run REQUEST --here") from None
+
+
+def _last_lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-_SHOWN:] if log.exists() else []
 
 
 def _refuse(problems: Sequence[Mapping[str, str]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from contracts.errors import InvalidRequest, Problem, UserCodeFailed
@@ -59,6 +60,11 @@ class Learner:
         if not self.foreign:
             initialise(model, seed)
         return model
+
+    def shapes(self) -> nn.Module:
+        """The model without its numbers: what it would hold can be counted, and takes no memory."""
+        with torch.device("meta"):
+            return self.workload.build(self._options, self.facts)
 
     def ready(self, model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> nn.Module:
         """The model in training mode as the request has it: with given weights, some frozen, in pieces."""

@@ -25,6 +25,7 @@ from contracts.request import read_request
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.session import Session
 from runtime.crew import Crew
+from runtime.processes import memory
 from tests import harness
 
 LIMIT = Limit("memory", 80, 90, 5, "")
@@ -76,18 +77,17 @@ def test_loopback_traffic_is_no_network_traffic() -> None:
 
 def test_memory_that_can_be_had_back_is_not_used() -> None:
     text = b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\n"
-    assert machine._memory(text) == (400 * 1024, 1000 * 1024)
+    assert memory.counted(text) == (400 * 1024, 1000 * 1024)
 
 
 def test_a_container_has_the_memory_of_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200\n")
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    monkeypatch.setattr(machine, "_LIMIT", tmp_path / "memory.max")
-    assert machine._within_limit(4000, 8000) == (500, 1000)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.within_limit(4000, 8000) == (500, 1000)
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine._within_limit(4000, 8000) == (4000, 8000)
+    assert memory.within_limit(4000, 8000) == (4000, 8000)
 
 
 def test_time_waiting_for_a_disk_is_idle_time() -> None:

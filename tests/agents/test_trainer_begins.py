@@ -194,3 +194,14 @@ async def test_what_is_no_such_file_lies_elsewhere_or_does_not_fit_is_refused_wi
             assert message in state.outcome.message
             assert cure in state.outcome.cure
             assert not state.checkpoints
+
+
+async def test_what_memory_cannot_hold_fails_with_a_sentence_before_it_is_claimed(tmp_path: Path) -> None:
+    async with crew(tmp_path / "home", ("data_manager", "trainer", "checkpoint_keeper", "ledger")) as made:
+        model = {"architecture": "mlp", "hidden": [65536] * 8}
+        session = await made.desk.submit(read_request(small_request(model=model)).resolved())
+        state = await until_ended(made, session)
+    assert isinstance(state.outcome, TrainingFailed)
+    assert state.outcome.code == "out-of-memory"
+    assert "GiB are free" in state.outcome.message
+    assert state.claim is None

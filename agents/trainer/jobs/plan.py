@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
+from contracts.errors import InvalidRequest
 from contracts.request import Request
 from runtime import initial
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
+from runtime.engine.facts import Facts
 from runtime.engine.fingerprint import fingerprint, present
 from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.resolve import resolve
-from runtime.processes import process
+from runtime.engine.sizes import Sizes
+from runtime.processes import memory, process
 from runtime.processes.job import Job
 from runtime.workloads import enlist
 
@@ -26,9 +29,27 @@ def main(job: Job) -> dict[str, Any]:
     request = Request.model_validate(job.args["request"])
     dataset = Dataset.open(Path(job.args["dataset"]), verify=True)
     cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
+    sized = _sized(request, dataset.facts)
+    _refuse_without_room(sized, cuda=cuda)
     begun, given = initial.tensors(job.args), job.args["inherited"]
     found = resolve(request, dataset.facts, cores=process.cores(), cuda=cuda, initial=begun, inherited=given)
+    if sized is None:
+        _refuse_without_room(Sizes.counted(request, found.parameters), cuda=cuda)
     return {"resolved": found.as_json()}
+
+
+def _sized(request: Request, facts: Facts) -> Sizes | None:
+    """What a built-in model will hold; None for user code, and for what does not fit together."""
+    try:
+        return Sizes.of(request, facts)
+    except InvalidRequest:
+        return None
+
+
+def _refuse_without_room(sized: Sizes | None, *, cuda: bool) -> None:
+    free = memory.free_bytes()
+    if sized is not None and free is not None:
+        sized.refuse_beyond(free, device="cuda" if cuda else "cpu")
 
 
 def identify(job: Job) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
+from runtime.engine.sizes import Sizes
 from runtime.failpoints import failpoint
+from runtime.processes import memory
 from runtime.processes.job import Job
 from runtime.reported import Reason
 from runtime.workloads import enlist
@@ -82,6 +84,9 @@ def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: Spent)
 
 def _begin(job: Job) -> Run:
     plan = Plan.from_json(job.args["plan"])
+    if (free := memory.free_bytes()) is not None:
+        sizes = Sizes.counted(plan.request, plan.resolved.parameters)
+        sizes.refuse_beyond(free, device=plan.resolved.device)
     dataset = Dataset.open(Path(job.args["dataset"]), verify=job.args["verify"])
     resume = job.args["resume"]
     if resume is None:

@@ -113,3 +113,29 @@ def test_an_exception_in_a_workload_is_shown_as_the_user_s_own_frame(folder: Pat
     assert result.exit_code == 1
     assert "oops" in result.stderr
     assert "mine.py" in result.stderr
+
+
+def test_check_refuses_what_memory_cannot_hold_before_it_takes_any(folder: Path):
+    """Eight such layers are a terabyte: had it tried, the system would have ended it."""
+    (folder / "r.yaml").write_text(f"data: {{source: digits}}\nmodel: {{architecture: mlp, hidden: {[65536] * 8}}}\n")
+    result = run("check", "r.yaml", "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"], error["path"]) == (1, "out-of-memory", "model")
+    assert "GiB are free" in error["message"]
+    assert "smaller model" in error["cure"]
+
+
+def test_what_a_child_printed_before_it_died_is_told_and_no_file_that_is_gone(folder: Path):
+    asked("init", "--from", "mine.py")
+    text = (folder / "mine.py").read_text()
+    (folder / "mine.py").write_text(
+        text.replace(
+            "    def loss(", '    def loss(*_):\n        print("so far"); import os; os.abort()\n\n    def later('
+        )
+    )
+    asked("workload", "add", "mine.py")
+    result = run("check", "request.yaml")
+    assert result.exit_code == 1
+    assert "SIGABRT" in result.stderr
+    assert "so far" in result.stderr
+    assert "swarm-check-" not in result.stderr

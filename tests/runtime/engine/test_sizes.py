@@ -1,0 +1,60 @@
+"""What a training will hold is counted exactly, from shapes alone, and what does not fit is refused at first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from agents.trainer.jobs import train
+from contracts.errors import OutOfMemory
+from contracts.request import read_request
+from runtime.engine.dataset import Dataset
+from runtime.engine.sizes import Sizes
+from runtime.engine.works import Works
+from runtime.processes import memory
+from tests.runtime.engine.plans import planned
+
+MODELS = ["linear", "mlp", "cnn", "resnet"]
+OPTIMIZERS = ["sgd", "adam", "adamw", "lion", "adafactor"]
+HUGE = {"architecture": "mlp", "hidden": [65536] * 8}
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_sizes_counted_from_shapes_are_those_of_the_real_thing(
+    images: Dataset, architecture: str, optimizer: str
+) -> None:
+    average = {"epochs": 1, "batch_size": 16, "ema": {"decay": 0.9}}
+    model = {"architecture": architecture}
+    plan = planned(images, model=model, optimizer={"type": optimizer}, training=average)
+    held = {name: one.numel() * one.element_size() for name, one in Works.of(plan, images).tensors().items()}
+    found = Sizes.of(plan.request, images.facts)
+    assert found is not None
+    optimizers = sum(size for name, size in held.items() if name.startswith("optimizer."))
+    averages = sum(size for name, size in held.items() if name.startswith("ema."))
+    assert (found.optimizer, found.average) == (optimizers, averages)
+    assert found.weights == sum(held.values()) - optimizers - averages
+    counted = Sizes.counted(plan.request, plan.resolved.parameters)
+    assert found.parameters == plan.resolved.parameters
+    assert found.state / 2 < counted.state <= found.state
+
+
+def test_what_does_not_fit_is_refused_with_figures_and_the_cure(images: Dataset) -> None:
+    asked = read_request({"data": {"source": "digits"}, "model": HUGE})
+    found = Sizes.of(asked, images.facts)
+    assert found is not None
+    with pytest.raises(OutOfMemory, match=r"at least \d+\.\d\d GiB .*and 16\.00 GiB are free") as caught:
+        found.refuse_beyond(16 << 30, device="cpu")
+    assert "smaller model" in caught.value.cure
+    found.refuse_beyond(found.least(device="cpu"), device="cpu")
+
+
+def test_a_child_that_trains_asks_for_the_room_before_it_takes_it(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = planned(images)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    with pytest.raises(OutOfMemory, match="parameters"):
+        train._begin(SimpleNamespace(args={"plan": plan.as_json(), "dataset": str(tmp_path)}))  # type: ignore[arg-type]
