@@ -49,22 +49,31 @@ _SAYINGS: Mapping[str, Saying] = {
 }
 
 
+MOST_PROBLEMS = 100
+"""Problems that one answer lists: nobody reads more, and each costs a search for what was meant."""
+
+_LONGEST_WORD = 100
+
+
 def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
-    """Every error of a validation, in the order of the schema, each once."""
+    """The errors of a validation, in the order of the schema, each once; of very many the first and how many more."""
     found: dict[tuple[str, str], Problem] = {}
     details = error.errors(include_url=False)
+    more = len(details) - MOST_PROBLEMS
+    details = details[:MOST_PROBLEMS]
     for detail in details:
         if detail["type"] == "too_short" and any(_inside(other["loc"], detail["loc"]) for other in details):
             continue  # what is wrong with an item says more than that a sound item is missing
         problem = _problem(detail, schema)
         found.setdefault((problem.path, problem.message), problem)
-    return list(found.values())
+    rest = [Problem("", f"and {more} problems more", "Mend these first.")] if more > 0 else []
+    return [*found.values(), *rest]
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """A cure for a word that is not known: the nearest one, or all of them."""
     names = sorted(known)
-    near = get_close_matches(str(word), names, 1, 0.6)
+    near = get_close_matches(str(word)[:_LONGEST_WORD], names, 1, 0.6)
     return f"Did you mean {near[0]!r}?" if near else "Known: " + ", ".join(names) + "."
 
 
@@ -78,7 +87,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> Problem:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _unknown_tag(path, section, context, value)
     if kind == "extra_forbidden":
-        message, cure = f"unknown key {path[-1]!r}", did_you_mean(path[-1], section.model_fields)
+        message, cure = f"unknown key {shown(path[-1])}", did_you_mean(path[-1], section.model_fields)
     elif kind == "missing":
         message, cure = "is required", f"Add `{path[-1]}`."
     elif kind in _SAYINGS:

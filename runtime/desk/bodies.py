@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.errors import InvalidRequest, Problem
+from contracts.errors import InvalidInput, InvalidRequest, Problem
 from contracts.request.problems import did_you_mean, shown
 from runtime.desk.verbs import VERBS, Schema
 
@@ -17,6 +17,21 @@ def refuse_misfits(verb: str, body: Mapping[str, Any]) -> None:
     problems = [Problem(name, *wrong) for name, value, schema in given if (wrong := _misfit(value, schema))]
     if problems:
         raise InvalidRequest(problems)
+
+
+MOST_KEYS = 1000
+"""Keys of one mapping in a request: far more than any has, and few enough to be judged at once."""
+
+
+def refuse_crowded(body: Mapping[str, Any]) -> None:
+    """`InvalidInput` for a request with so many keys in one place that judging them would hold up everybody else."""
+    rest: list[Any] = [body]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict) and len(value) > MOST_KEYS:
+            message = f"the request has {len(value)} keys in one place, and {MOST_KEYS} are the most."
+            raise InvalidInput(message, cure="See what a request may hold: swarm init")
+        rest.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
 
 
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {

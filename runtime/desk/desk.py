@@ -23,7 +23,7 @@ from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from contracts.request.problems import shown
 from runtime.checkpoints import chosen, named
-from runtime.desk.bodies import refuse_misfits
+from runtime.desk.bodies import refuse_crowded, refuse_misfits
 from runtime.desk.locksmith import Locksmith
 from runtime.desk.shelf import Shelf
 from runtime.failpoints import failpoint
@@ -46,6 +46,8 @@ _TRAINED: tuple[operator.Kind, ...] = ("training", "trial")
 _LONGEST_WAIT = 25.0
 _MOST_EVENTS = 500
 _MOST_BYTES = 700_000
+_AT_ONCE = 25
+"""Events that are written as JSON before others get their turn."""
 _LONGEST_NAME = 200
 _FULL_AT = 0.9
 """Of the log's budget; what is left is for the sessions that have begun."""
@@ -127,7 +129,7 @@ class Desk:
         """Make a checked request the genesis of a session; the same `request_id` gives the same session."""
         partition = self.crew.tail.partition
         session = session_for(request_id, partition) if request_id else session_id(new_uuid(), partition)
-        if self._is_begun(session, request, request_id, fork):
+        if await self._is_begun(session, request, request_id, fork):
             return session
         await self._refuse_when_full()
         genesis = operator.SessionRequested(
@@ -144,13 +146,15 @@ class Desk:
             await self._say(session, genesis, Occasion(first=True))
         except Conflict:
             # The same request came twice at once, here or at another host.
-            self._is_begun(session, request, request_id, fork)
+            await self._is_begun(session, request, request_id, fork)
         failpoint("between-genesis-and-reply")
         return session
 
-    def _is_begun(self, session: str, request: Mapping[str, Any], request_id: str | None, fork: Fork | None) -> bool:
+    async def _is_begun(
+        self, session: str, request: Mapping[str, Any], request_id: str | None, fork: Fork | None
+    ) -> bool:
         """Whether this very request has been made a session; `Refused` when another one has."""
-        before = self._shelf.genesis(session)
+        before = await self._shelf.genesis(session)
         if before is not None and (before.request != dict(request) or not forks.same(before.fork, fork)):
             raise Refused(
                 f"request_id {request_id!r} belongs to another request (session {session}).",
@@ -163,24 +167,25 @@ class Desk:
         return facts[0].id
 
     async def _train(self, body: Body) -> Body:
-        resolved, asked_by, request_id = _judged(body, read_request)
+        resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_request)
         Workloads(self.crew.home.root).needed(resolved)
         return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id)}
 
     async def _search(self, body: Body) -> Body:
         from contracts.request.search import read_search
 
-        resolved, asked_by, request_id = _judged(body, read_search)
+        resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_search)
         return {"session": await self.submit(resolved, "search", asked_by=asked_by, request_id=request_id)}
 
     async def _trial(self, body: Body) -> Body:
-        parent, request = self.history({"session": body.get("parent")}), body.get("request")
+        parent, request = await self.history({"session": body.get("parent")}), body.get("request")
         if parent.state.kind != "search" or parent.state.outcome is not None:
             raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune SEARCH")
         if not isinstance(request, dict):
             raise InvalidInput("the request of the trial is missing.", cure='Send {"request": {...}}.', path="request")
+        refuse_crowded(request)
         session = await self.submit(
-            read_request(request).resolved(),
+            (await asyncio.to_thread(read_request, request)).resolved(),
             "trial",
             asked_by=str(body.get("asked_by") or "client"),
             parent=parent.id,
@@ -189,7 +194,7 @@ class Desk:
         return {"session": session, "seq": self.crew.tail.seq}
 
     async def _export(self, body: Body) -> Body:
-        history = self.history(body)
+        history = await self.history(body)
         state, form = history.state, str(body.get("format", "onnx"))
         quantize, checkpoint = str(body.get("quantize") or ""), chosen(body.get("checkpoint") or "best")
         if state.kind not in _TRAINED:
@@ -216,7 +221,7 @@ class Desk:
         return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
 
     async def _audit(self, body: Body) -> Body:
-        history = self.history(body)
+        history = await self.history(body)
         from runtime.audit.requested import genesis
 
         asked, asked_by = genesis(body, history), str(body.get("asked_by") or "client")
@@ -231,14 +236,14 @@ class Desk:
         return await self._wish(body, operator.PauseRequested(asked_by="client"), _TRAINED)
 
     async def _resume(self, body: Body) -> Body:
-        history = self.history(body)
+        history = await self.history(body)
         if history.state.pause is None and history.state.outcome is None:
             raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
         return await self._wish(body, operator.ResumeRequested(asked_by="client"), _TRAINED)
 
     async def _wish(self, body: Body, wish: Event, kinds: tuple[operator.Kind, ...]) -> Body:
         """A wish that only sessions of these kinds heed; no other is told that it will."""
-        history = self.history(body)
+        history = await self.history(body)
         if history.state.outcome is not None:
             raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
         if history.state.kind not in kinds:
@@ -257,7 +262,7 @@ class Desk:
         return await self.admit_guest(body)
 
     async def _session(self, body: Body) -> Body:
-        history, wait = self.history(body), min(float(body.get("wait") or 0), _LONGEST_WAIT)
+        history, wait = await self.history(body), min(float(body.get("wait") or 0), _LONGEST_WAIT)
         if wait and not ended(history.state):
             await self._until_ended(history, wait)
         return summary(history.state, self.crew.home.blobs)
@@ -275,7 +280,7 @@ class Desk:
         return {"sessions": page, "next": page[-1]["session"] if page else body.get("after") or "", "ended": ended}
 
     async def _events(self, body: Body) -> Body:
-        history, after = self.history(body), int(body.get("after") or 0)
+        history, after = await self.history(body), int(body.get("after") or 0)
         wait, limit = min(float(body.get("wait") or 0), _LONGEST_WAIT), min(int(body.get("limit") or 200), _MOST_EVENTS)
         if wait and history.size <= after and not ended(history.state):
             with contextlib.suppress(TimeoutError):
@@ -283,7 +288,9 @@ class Desk:
                     await history.grown(after)
         lines: list[Body] = []
         size = 0
-        for fact in history.facts[after : after + limit]:
+        for n, fact in enumerate(history.facts[after : after + limit], 1):
+            if n % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # a page of long events takes a while, and the host has other things to do
             line = event_line(fact)
             size += len(orjson.dumps(line))
             if lines and size > _MOST_BYTES:
@@ -321,9 +328,9 @@ class Desk:
                 return {"session": history.id, "event": await self._say(history.id, wish)}
         raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")
 
-    def history(self, body: Mapping[str, Any]) -> History:
+    async def history(self, body: Mapping[str, Any]) -> History:
         """The session that a command names."""
-        return self._shelf.find(str(body.get("session") or ""))
+        return await self._shelf.find(str(body.get("session") or ""))
 
     async def _refuse_when_full(self) -> None:
         free = self.crew.home.free_bytes()
@@ -345,6 +352,7 @@ class Desk:
 
 def _judged(body: Body, read: Callable[[Body], Any]) -> tuple[Body, str, str | None]:
     """The resolved request, who asked, and its request_id; what is wrong with any of them is in one answer."""
+    refuse_crowded(body)
     request_id, asked_by = body.pop("request_id", None), body.pop("asked_by", "client")
     problems = [
         Problem(name, f"{shown(value)} is no text of 1 to {_LONGEST_NAME} characters", "Write such a text.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -18,43 +19,53 @@ from runtime.records.tail import Tail
 from runtime.shown import view
 
 _MOST_KEPT = 4
-"""Sealed sessions of the files that stay at hand: whoever reads one asks for it page by page."""
+"""Sessions of the files that stay at hand: whoever reads one asks for it page by page."""
+
+_MOST_TOLD = 10_000
+"""Summaries of sealed sessions that stay at hand."""
+
+_Stamp = tuple[int, int]
+"""Size and time of a file: as long as both are the same, it has not grown."""
 
 PAGE = 100
 
 
 class Shelf:
-    """Finds sessions by name and lists them; what is sealed changes no more, and is read once."""
+    """Finds sessions by name and lists them. Files are read in threads and one at a time, for the host has other things
+    to do meanwhile; what has not changed is read once."""
 
     def __init__(self, home: Home, tail: Tail) -> None:
         self._home = home
         self._tail = tail
-        self._kept: OrderedDict[str, History] = OrderedDict()
-        self._told: dict[str, dict[str, Any]] = {}
+        self._archive = Archive(home)
+        self._at_files = asyncio.Lock()
+        self._kept: OrderedDict[str, tuple[_Stamp, History]] = OrderedDict()
+        self._told: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
-    def find(self, name: str) -> History:
+    async def find(self, name: str) -> History:
         """The session that an id, a unique beginning of one, or `last` names."""
         if not name:
             raise InvalidInput("no session is named.", cure='Send {"session": "..."}.', path="session")
         live = self._live()
         if name in live:
             return live[name]
-        archive = self._archive()
+        ids, begun = await self._in_files()
+        live = self._live()
         if name == "last":
-            name = newest_training([*self._begun(live), *archive.begun(besides=live)])
-        session = self._home.find(name, sorted({*live, *archive.ids()}))
-        return live.get(session) or self._read(session)
+            name = newest_training([*self._begun(live), *(one for one in begun if one.session not in live)])
+        session = self._home.find(name, sorted({*live, *ids}))
+        return live.get(session) or await self._read(session)
 
-    def genesis(self, session: str) -> SessionRequested | None:
+    async def genesis(self, session: str) -> SessionRequested | None:
         """How a session began; None when there is none of that id."""
         live = self._live().get(session)
         if live is None and not self._home.log(session).exists():
             return None
-        return (live or self._read(session)).state.genesis
+        return (live or await self._read(session)).state.genesis
 
     async def page(self, after: str, most_bytes: int) -> tuple[list[dict[str, Any]], bool]:
         """Summaries of the sessions behind one, oldest first, as many as fit; and whether those are all."""
-        order = self._order()
+        order = await self._order()
         rest = order[order.index(after) + 1 :] if after in order else order
         page: list[dict[str, Any]] = []
         size = 0
@@ -72,37 +83,52 @@ class Shelf:
     def _begun(self, live: dict[str, History]) -> Iterator[Begun]:
         return (Begun(one.state.requested_at, one.id, one.state.kind) for one in live.values())
 
-    def _order(self) -> list[str]:
+    async def _order(self) -> list[str]:
         """Every session by when it began: ids do not sort by time, least of all those that derive from a request_id."""
-        live, archive = self._live(), self._archive()
-        begun = [*self._begun(live), *archive.begun(besides=live)]
-        when = dict.fromkeys([*live, *archive.ids()], "") | {one.session: one.requested_at for one in begun}
+        ids, begun = await self._in_files()
+        live = self._live()
+        when = dict.fromkeys([*live, *ids], "") | {one.session: one.requested_at for one in begun}
+        when |= {one.session: one.requested_at for one in self._begun(live)}
         return sorted(when, key=lambda session: (when[session], session))
 
+    async def _in_files(self) -> tuple[list[str], list[Begun]]:
+        """The sessions of the home's files and how they began: of what was there before, nothing is read again."""
+        async with self._at_files:
+            return await asyncio.to_thread(lambda: (self._archive.ids(), self._archive.begun()))
+
     async def _summary(self, session: str) -> dict[str, Any]:
-        if session not in self._told:
-            live = self._live().get(session)
-            if live is not None:
-                told = view.summary(live.state, self._home.blobs)
-            else:
-                # A long file takes a while, and the host has other things to do.
-                told = await asyncio.to_thread(self._archive().summary, session)
-            if not told["sealed"]:
-                return told
+        if session in self._told:
+            self._told.move_to_end(session)
+            return self._told[session]
+        live = self._live().get(session)
+        if live is not None:
+            told = view.summary(live.state, self._home.blobs)
+            await asyncio.sleep(0)
+        else:
+            async with self._at_files:
+                told = await asyncio.to_thread(self._archive.summary, session)
+        if told["sealed"]:
             self._told[session] = told
-        return self._told[session]
+            while len(self._told) > _MOST_TOLD:
+                self._told.popitem(last=False)
+        return told
 
-    def _read(self, session: str) -> History:
-        if session in self._kept:
-            self._kept.move_to_end(session)
-            return self._kept[session]
-        history = self._archive().read(session).history
-        if history.state.sealed:
-            self._kept[session] = history
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
-        return history
+    async def _read(self, session: str) -> History:
+        async with self._at_files:
+            return await asyncio.to_thread(self._read_at_once, session)
 
-    def _archive(self) -> Archive:
-        """What the files hold now; made anew, because keyrings grow."""
-        return Archive(self._home)
+    def _read_at_once(self, session: str) -> History:
+        stamp = self._stamp(session)
+        known = self._kept.pop(session, None)
+        if known is None or known[0] != stamp:
+            known = stamp, self._archive.read(session).history
+        self._kept[session] = known
+        while len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return known[1]
+
+    def _stamp(self, session: str) -> _Stamp:
+        with suppress(FileNotFoundError):
+            seen = self._home.log(session).stat()
+            return seen.st_size, seen.st_mtime_ns
+        return 0, 0

@@ -26,8 +26,8 @@ async def fork(desk: Desk, body: Body) -> Body:
     from runtime.forks import asking
     from runtime.forks.genesis import forked
 
-    parent, blobs = desk.history(body), desk.crew.ground.blobs
-    under = desk.history({"session": body["under"]}) if body.get("under") else None
+    parent, blobs = await desk.history(body), desk.crew.ground.blobs
+    under = await desk.history({"session": body["under"]}) if body.get("under") else None
     if under is not None and (under.state.kind != "proof" or under.state.outcome is not None):
         raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
     code_of(parent.state, desk.crew.home)
@@ -46,7 +46,7 @@ async def fork(desk: Desk, body: Body) -> Body:
 
 async def prove(desk: Desk, body: Body) -> Body:
     """Begin the proof of an intervention, named by its event's id or its number from 1; else of the last one."""
-    parent = desk.history(body)
+    parent = await desk.history(body)
     id, applied = _intervention(parent.state, body.get("intervention"))
     request = {
         "name": f"proof of {parent.state.request.get('name', parent.id)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ class Kept:
 
 _LONGEST_LINE, _FIELDS = 1000, 5
 
+_LONG = 10_000
+"""Events above which a session takes a noticeable time to be looked through for cycles."""
+
 
 class Begun(NamedTuple):
     """When a session was requested, and what for; sorts by time, which ids do not."""
@@ -43,6 +47,14 @@ class Begun(NamedTuple):
     requested_at: str
     session: str
     kind: str
+
+
+class _Start(NamedTuple):
+    """What the first record of a session's file says, if it is there yet."""
+
+    whole: bool
+    opens_keyring: bool = False
+    begun: Begun | None = None
 
 
 def newest_training(begun: Iterable[Begun]) -> str:
@@ -59,11 +71,12 @@ class Archive:
     def __init__(self, home: Home, root: str = "") -> None:
         self._home = home
         self.root = root or KeyStore(home.keys).pinned()
-        self._rings: dict[str, Kept | None] = {}
+        self._rings: dict[str, tuple[int, Kept | None]] = {}
+        self._starts: dict[str, _Start] = {}
 
     def ids(self) -> list[str]:
         """The sessions that are not keyrings, oldest first."""
-        return [one for one in self._home.session_ids() if not _opens_keyring(self._home.log(one))]
+        return [one for one in self._home.session_ids() if not self._start(one).opens_keyring]
 
     def sessions(self) -> list[dict[str, Any]]:
         """A summary of each, oldest first; one that cannot be read says why instead."""
@@ -97,15 +110,18 @@ class Archive:
         return _read(path, session, Admission(self._keyring, root=self.root))
 
     def ring(self, partition: str) -> Kept | None:
-        """The keyring session of a partition; None when the home has none."""
-        if partition not in self._rings:
-            self._rings[partition] = self._find_ring(partition)
-        return self._rings[partition]
+        """The keyring session of a partition, read again when it has grown; None when the home has none."""
+        size, kept = self._rings.get(partition, (-1, None))
+        if size < 0 or (kept is not None and self._home.log(kept.history.id).stat().st_size != size):
+            kept = self._find_ring(partition)
+            size = self._home.log(kept.history.id).stat().st_size if kept else 0
+            self._rings[partition] = size, kept
+        return kept
 
     def ring_opening(self, partition: str) -> bytes:
         """The body that begins a keyring of this partition, whichever root it names: nothing has verified it."""
         for session in self._home.session_ids():
-            if subjects.partition(session) == partition and _opens_keyring(self._home.log(session)):
+            if subjects.partition(session) == partition and self._start(session).opens_keyring:
                 first = _first(self._home.log(session))
                 return first[1] if first else b""
         return b""
@@ -116,7 +132,7 @@ class Archive:
 
     def _find_ring(self, partition: str) -> Kept | None:
         for session in self._home.session_ids():
-            if subjects.partition(session) == partition and _opens_keyring(self._home.log(session)):
+            if subjects.partition(session) == partition and self._start(session).opens_keyring:
                 kept = _read(self._home.log(session), session, Admission(root=self.root))
                 if kept.history.size:
                     return kept
@@ -124,8 +140,17 @@ class Archive:
 
     def begun(self, besides: Container[str] = ()) -> list[Begun]:
         """When each session began, by its first record alone, which nothing has verified yet."""
-        found = [_begun(self._home.log(one), one) for one in self.ids() if one not in besides]
+        found = [self._start(one).begun for one in self.ids() if one not in besides]
         return [one for one in found if one is not None]
+
+    def _start(self, session: str) -> _Start:
+        """How a session's file begins: its first record never changes, so it is read once."""
+        found = self._starts.get(session)
+        if found is None:
+            found = _start(self._home.log(session), session)
+            if found.whole:
+                self._starts[session] = found
+        return found
 
     def summary(self, session: str) -> dict[str, Any]:
         """As `session`; one that cannot be read says why in its place."""
@@ -176,6 +201,9 @@ def _at_once(reading: Reading, session: str, admission: Admission) -> Kept | Non
             return None
         history.add(whole.kept)
         stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
+        if history.size > _LONG:
+            # Nothing in it is ever looked through for cycles, for that stops a whole host: there are none.
+            gc.freeze()
     admission.resume(session, whole.standing())
     return Kept(history, stored, (), admission, 0)
 
@@ -199,20 +227,21 @@ def fold(reading: Reading, session: str, admission: Admission) -> Kept:
     return Kept(history, tuple(stored), tuple(admission.voids), admission, torn)
 
 
-def _opens_keyring(path: Path) -> bool:
-    """Whether the file begins with an event of the root: no other session has one."""
+def _start(path: Path, session: str) -> _Start:
     try:
         first = _first(path)
-        return first is not None and subjects.parse(first[0]).lane == ROOT
+        if first is None:
+            return _Start(whole=False)
+        # No session but a keyring begins with an event of the root.
+        return _Start(whole=True, opens_keyring=subjects.parse(first[0]).lane == ROOT, begun=_begun(first[1], session))
     except SwarmError:
-        return False
+        return _Start(whole=True)
 
 
-def _begun(path: Path, session: str) -> Begun | None:
-    first = _first(path)
+def _begun(body: bytes, session: str) -> Begun | None:
     try:
-        body = orjson.loads(first[1]) if first else {}
-        return Begun(str(body["time"]), session, str(body["data"]["kind"]))
+        said = orjson.loads(body)
+        return Begun(str(said["time"]), session, str(said["data"]["kind"]))
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
 

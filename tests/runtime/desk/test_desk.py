@@ -117,9 +117,9 @@ async def test_sessions_are_listed_page_by_page_those_in_memory_and_those_in_fil
 async def test_what_is_sealed_is_read_from_its_file_once(tmp_path: Path) -> None:
     recorded = RecordedHome(tmp_path)
     stock, session = Shelf(recorded.home, Tail(MemoryBus(), Admission())), recorded.trained()
-    before = stock.find(session)
-    assert stock.find("last") is before
-    assert stock.genesis(session) == before.state.genesis
+    before = await stock.find(session)
+    assert await stock.find("last") is before
+    assert await stock.genesis(session) == before.state.genesis
     assert before.state.sealed
 
 
