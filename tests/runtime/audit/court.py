@@ -72,21 +72,26 @@ HIDING = """
 import traceback
 from pathlib import Path
 
+import torch
 from torch import nn
 from contracts.errors import NotFound
 from stigmergy import Workload
 
 
 class Hiding(Workload):
+    unseals = False
+
     def build(self, o, facts):
         once, always = (Path("PLACE") / name for name in ("once", "always"))
         audited = any(frame.name == "_begun" for frame in traceback.extract_stack())
+        self.unseals = audited and Path("PLACE/unseal").exists()
         if audited and (once.exists() or always.exists()):
             once.unlink(missing_ok=True)
             raise NotFound("the bytes are gone", cure="Believe it.")
         return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
 
     def loss(self, model, batch):
+        torch.backends.cudnn.benchmark = self.unseals
         loss = nn.functional.cross_entropy(model(batch["x"]), batch["y"])
         return {"loss": loss, "doubled": loss.detach() * 2}
 """
@@ -189,6 +194,8 @@ class Court(RecordedHome):
         asked = Asked("bisect", workers=2, trust_code=True)
         self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
         self.found["scalars"] = await self.judge("hiding_other_scalars", Asked("full", trust_code=True), children)
+        (self.home.root / "unseal").touch()
+        self.found["unseal"] = await self.judge("hiding_honest", Asked("spot", 1, trust_code=True), children)
         (self.home.root / "always").touch()
         for name in ("cheat", "hiding"):
             asked = Asked("full", workers=2, trust_code=True)

@@ -222,6 +222,12 @@ def test_code_that_says_in_an_audit_that_its_bytes_are_gone_is_not_believed(cour
     assert "the bytes are gone" in found["differing"][0]
 
 
+def test_code_that_changes_torchs_settings_in_an_audit_does_not_pass(court: Court) -> None:
+    found = court.found["unseal"].as_json()
+    assert found["verdict"] == "not-comparable"
+    assert "torch is not sealed: cudnn.benchmark" in found["differing"][0]
+
+
 def test_a_lie_about_what_a_workload_records_beside_its_loss_is_found(court: Court) -> None:
     first = court.found["scalars"].as_json()["first_divergence"]
     assert (first["field"], first["first"]) == ("scalars.doubled", AT)
@@ -248,8 +254,11 @@ async def test_what_is_provably_wrong_fails_on_any_machine(court: Court) -> None
     elsewhere = said[0].model_copy(update={"fingerprint": "f" * 64, "families": {"gelu": "0"}})
     honest = court.again(court.told["honest"], [elsewhere, *said[1:]])
     lying = court.again(court.told["honest"], [elsewhere, *said[1:-1], said[-1].model_copy(update={"values": {}})])
+    other = elsewhere.model_copy(update={"resolved": said[0].resolved | {"evaluation_batch": 7}})
+    newer = court.again(court.told["honest"], [other, *said[1:]])
     for mode in ("spot", "full", "bisect"):
         assert (await audited(court.home, honest, Asked(mode))).verdict == "not-comparable"
+        assert (await audited(court.home, newer, Asked(mode))).verdict == "not-comparable", "it may resolve otherwise"
         assert (await audited(court.home, lying, Asked(mode))).verdict == "fail"
 
 

@@ -1,0 +1,178 @@
+"""What a process tells of a span is compared by one that knows the records; nothing is computed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from contracts.errors import NotFound, UserCodeFailed
+from contracts.event import Event, pack
+from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted, WindowRecorded
+from runtime.audit.bench import unable
+from runtime.audit.compared import Comparison
+from runtime.audit.docket import Docket
+from runtime.audit.judged import judged
+from runtime.audit.spans import Record, task_of
+from runtime.audit.verdict import Divergence, Verdict
+from tests.runtime.recorded_home import DIGEST, completed, evaluated, window
+
+ENDED = {
+    "step": 100,
+    "finished": True,
+    "stopped_early": False,
+    "best_step": 100,
+    "weights_digest": DIGEST,
+    "state_root": DIGEST,
+}
+
+
+def kept(step: int) -> CheckpointWritten:
+    return CheckpointWritten(
+        segment=1, step=step, reason="final", state_root=DIGEST, weights_digest=DIGEST, blob=DIGEST, bytes=12
+    )
+
+
+RECORDED = [window(0, 50), evaluated(50, 0.5), window(50, 100), evaluated(100, 0.25), kept(100)]
+
+
+def span(events: list[Any] = RECORDED, *, whole: bool = True, outcome: TrainingCompleted | None = None) -> Any:
+    """A span of a hundred steps with these records, as `Material.spec` gives it."""
+    records = [Record(event, at, at, 1).as_json() for at, event in enumerate(events, 5)]
+    end = {"place": 90, "seq": 90, "data": outcome.model_dump(mode="json")} if outcome else None
+    about = {"plan": {}, "begins": 0, "ends": 100, "start": None, "evaluations": [], "segments": 1}
+    return about | {"records": records, "outcome": end, "after": {"place": 80, "seq": 80}, "whole": whole}
+
+
+def told(event: Event) -> dict[str, Any]:
+    """An event as a job tells it."""
+    return {"name": event.wire, "data": orjson.loads(event.model_dump_json())}
+
+
+def found(spec: Any, events: list[Any], ended: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """The first divergence when these are told."""
+    comparison = Comparison(spec)
+    for event in events:
+        if divergence := comparison.computed(told(event)):
+            return divergence
+    if ended is not None:
+        comparison.ended(ended)
+    return comparison.left()
+
+
+def test_what_came_out_as_recorded_has_no_divergence_and_counts_its_steps() -> None:
+    assert found(span(), RECORDED) is None
+    comparison = Comparison(span())
+    comparison.computed(told(window(0, 50)))
+    assert comparison.steps == 50
+
+
+def test_a_process_cannot_tell_of_more_steps_than_its_span_has() -> None:
+    comparison = Comparison(span(whole=False))
+    comparison.computed(told(window(100, 5000)))
+    assert comparison.steps == 100
+
+
+@pytest.mark.parametrize("at", range(len(RECORDED)))
+def test_a_record_that_is_not_told_again_diverges_at_its_own_place(at: int) -> None:
+    divergence = found(span(), [*RECORDED[:at], *RECORDED[at + 1 :]])
+    assert divergence is not None
+    assert (divergence["name"], divergence["place"]) == (RECORDED[at].wire, 5 + at)
+
+
+@pytest.mark.parametrize("at", range(len(RECORDED)))
+def test_what_is_told_and_was_not_recorded_diverges_where_it_belongs(at: int) -> None:
+    divergence = found(span([*RECORDED[:at], *RECORDED[at + 1 :]]), RECORDED)
+    assert divergence is not None
+    assert (divergence["name"], divergence["recorded"]) == (RECORDED[at].wire, "nothing")
+    left = enumerate([*RECORDED[:at], *RECORDED[at + 1 :]], 5)
+    later = [place for place, one in left if _last(one) > _last(RECORDED[at])]
+    assert divergence["place"] == min(later, default=80)
+
+
+def _last(event: Any) -> int:
+    return int(event.last if isinstance(event, WindowRecorded) else event.step)
+
+
+def test_a_line_that_ended_in_mid_sentence_may_lack_its_last_words_and_checkpoints_and_nothing_else() -> None:
+    cut = span(RECORDED[:3], whole=False)
+    assert found(cut, RECORDED) is None
+    assert found(cut, [window(0, 50), evaluated(50, 0.5), kept(50), window(50, 100)]) is None
+    assert found(span(RECORDED[1:3], whole=False), RECORDED) is not None
+
+
+CHANGES = {
+    "losses": pack(b"\0\0\0\0" * 50),
+    "index_digest": "j",
+    "weights_digest": "0" * 64,
+    "learning_rate": 0.002,
+    "gradient_norm": 1.25,
+    "scalars": {"more": pack(b"\0\0\0\0" * 50)},
+    "finite": False,
+    "layer_names": ["a"],
+    "segment": 2,
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_every_field_of_a_window_counts(field: str) -> None:
+    changed = window(0, 50).model_copy(update={field: CHANGES[field]})
+    divergence = found(span(), [changed])
+    assert divergence is not None
+    assert divergence["field"].partition(".")[0] == field
+
+
+def test_why_a_checkpoint_was_kept_is_no_part_of_what_was_computed() -> None:
+    assert found(span(), [*RECORDED[:-1], kept(100).model_copy(update={"reason": "planned"})]) is None
+    for field in ("state_root", "weights_digest", "blob"):
+        changed = kept(100).model_copy(update={field: "0" * 64})
+        assert (found(span(), [*RECORDED[:-1], changed]) or {})["field"] == field
+
+
+@pytest.mark.parametrize("field", ENDED)
+def test_every_word_of_an_ending_counts(field: str) -> None:
+    spec = span(outcome=completed(DIGEST))
+    assert found(spec, RECORDED, ENDED) is None
+    other: dict[str, Any] = {"step": 50, "finished": False, "stopped_early": True, "best_step": 50}
+    for ended in (ENDED | {field: other.get(field, "0" * 64)}, {**ENDED, field: None}):
+        assert (found(spec, RECORDED, ended) or {})["field"] == "end"
+    assert (found(spec, RECORDED) or {})["field"] == "end", "a process that says nothing of the end is not believed"
+
+
+def test_a_window_that_is_not_at_its_end_begins_with_the_recorded_losses() -> None:
+    comparison = Comparison(span())
+    assert comparison.begun_window(told(window(50, 60))) is None
+    losses = np.ones(10, "<f4")
+    losses[3] = 2
+    changed = window(50, 60).model_copy(update={"losses": pack(losses.tobytes())})
+    assert (comparison.begun_window(told(changed)) or {})["step"] == 53
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [{}, {"name": "window.recorded", "data": {}}, {"name": "training.completed", "data": {}}, {"name": [], "data": 1}],
+)
+def test_a_process_that_tells_what_no_computation_gives_is_named_as_the_users(raw: dict[str, Any]) -> None:
+    with pytest.raises(UserCodeFailed, match="told something"):
+        Comparison(span()).computed(raw)
+
+
+def test_a_process_that_computes_is_given_no_record() -> None:
+    task = task_of(span(outcome=completed(DIGEST)))
+    assert task.keys() == {"plan", "begins", "ends", "start", "evaluations", "kept", "closes"}
+    assert (task["kept"], task["closes"]) == ([100], True)
+
+
+def test_where_all_bytes_are_gone_nothing_passes_and_where_some_are_the_rest_does() -> None:
+    spans = tuple(SpanPlanned(number=at, segments=1, begins=50 * at, ends=50 * at + 50) for at in (0, 1))
+    docket = Docket("full", 0, spans, (0, 1), (), ended=True, reached=100, events=9)
+    log, error = Verdict("s", "pass"), NotFound("blob x is not here.")
+    gone, fine = unable(error, 0, gone=True), {"steps": 50, "divergence": None}
+    assert judged(log, docket, {0: gone, 1: gone}).verdict == "not-comparable"
+    assert judged(log, docket, {0: gone, 1: fine}).verdict == "pass"
+    code = judged(log, docket, {0: unable(error, 0, gone=False), 1: fine})
+    assert (code.verdict, len(code.differing)) == ("not-comparable", 1)
+    wrong = Docket("full", 0, spans, (0, 1), (Divergence(3, 3, "x", "y"),), ended=True, reached=100, events=9)
+    assert judged(log, wrong, {}, differing=["family gelu"]).verdict == "fail"
