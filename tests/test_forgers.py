@@ -150,6 +150,16 @@ def of_another_session(story: Story) -> None:
     story.say("trainer", so, session=other)
 
 
+def in_this_chain(story: Story) -> None:
+    other = session_id(new_uuid())
+    story.say(
+        "trainer",
+        so,
+        edit=lambda said: said.update(subject=other),
+        subject=lambda one: one.replace(story.session, other),
+    )
+
+
 def large(story: Story) -> None:
     story.say("guest_ant", Word(text="x" * 65_536))
 
@@ -241,6 +251,7 @@ RECORDS = {
         lambda s: s.say("trainer", so, so, ids=["twice", "twice"]), "was said before", "was said before"
     ),
     "a body of another session": Forger(of_another_session, "another session", "another session"),
+    "a body of another session in this one's chain": Forger(in_this_chain, "another session", "another session"),
     "the subject of another lane": Forger(
         lambda s: s.say("trainer", so, subject=lambda one: one.replace("trainer", "validator")), "subject", "subject"
     ),
@@ -430,6 +441,16 @@ NOTES = {
     "a note of nobody": (lambda s: s.note(signer=new_signer("ledger")), "ledger"),
     "a note of a key that was rotated": (note_of_the_old_key, "ledger"),
 }
+NEWEST = {
+    "the origin of another session",
+    "a note over nothing",
+    "another root",
+    "a note of another role",
+    "a note of nobody",
+    "a note of a key that was rotated",
+}
+"""Those that the fast way must see as well, because the signatures under the newest note are not verified."""
+
 SEALS = {
     "a seal of another role's key": (lambda s: s.seal(signer=s.signers["trainer"]), "ledger"),
     "a seal of a key that was rotated": (seal_of_the_old_key, "ledger"),
@@ -458,6 +479,8 @@ def test_a_note_that_does_not_say_what_is_there_is_refused_by_all_programs(what:
     story = Story()
     story.begin()
     forge(story)
+    if what in NEWEST:
+        assert judge(story).at_once, "no signature may rest on such a note"
     story.say("trainer", so)
     story.seal()
     found = Audited(story, tmp_path)
@@ -474,10 +497,33 @@ def test_a_seal_that_does_not_say_what_is_there_is_refused_by_all_programs(what:
     story.note()
     story.say("trainer", so)
     forge(story)
+    if what.startswith("last_seq is"):
+        found_at_once = judge(story)
+        assert "last_seq" in found_at_once.one_by_one
+        assert found_at_once.at_once
     found = Audited(story, tmp_path)
     assert why in found.one_by_one
     assert found.at_once
     assert found.alone
+
+
+def test_under_a_note_the_fast_way_verifies_the_signature_that_ends_a_lane() -> None:
+    story = Story()
+    story.begin()
+    story.say("trainer", so, signer=Impostor(story.signers["trainer"]))
+    story.say("validator", so)
+    story.note()
+    assert judge(story).at_once
+
+
+def test_the_first_record_that_the_newest_note_leaves_out_is_verified() -> None:
+    story = Story()
+    story.begin()
+    story.say("trainer", so, signer=Impostor(story.signers["trainer"]))
+    size = len(story.log) - 1
+    story.note(lambda said: said.update(size=size, root=story.root_over(size), last_seq=story.log[size - 1].seq))
+    story.say("trainer", so)
+    assert judge(story).at_once
 
 
 def test_an_honest_note_and_seal_are_refused_by_none(tmp_path: Path) -> None:

@@ -41,8 +41,15 @@ try:
         return True
 
 except ImportError:
-    from nacl.exceptions import BadSignatureError  # type: ignore[import-not-found,unused-ignore]
-    from nacl.signing import VerifyKey  # type: ignore[import-not-found,unused-ignore]
+    try:
+        from nacl.exceptions import BadSignatureError  # type: ignore[import-not-found,unused-ignore]
+        from nacl.signing import VerifyKey  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        sys.stderr.write(
+            "Signatures cannot be verified: Python has neither 'cryptography' nor 'PyNaCl'. "
+            "Install one: python -m pip install cryptography\n"
+        )
+        raise SystemExit(2) from None
 
     def ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
         """Whether the signature holds."""
@@ -212,7 +219,8 @@ class Keyring:
             return None
         public = str(data.get("root"))
         need(re.fullmatch("[0-9a-f]{64}", public), "the keyring is opened by something that is no key")
-        need(not self.pinned or fingerprint(public) == self.pinned, f"the root is {fingerprint(public)}")
+        other = f"its keys are those of root {fingerprint(public)}, and root {self.pinned} is to be trusted"
+        need(not self.pinned or fingerprint(public) == self.pinned, other)
         own = keyring_session(public, self.session.partition("-")[0])
         need(own == self.session, "the keyring's id does not derive from its root")
         return Key(public, "root", 0)
@@ -892,6 +900,8 @@ def findings(path: Path, root: str = "", anchors: str | None = None) -> dict[str
         return {"verdict": "pass", **verify(path, root, anchors), "divergence": None}
     except Broken as broken:
         told = str(broken)
+    except OSError:
+        raise
     except Exception as error:  # noqa: BLE001 - what was made to confuse this program is no bundle either
         told = f"the bundle cannot be read: {error!r}"
     return {"verdict": "fail", "divergence": told, "root": root or "unanchored", "unchecked": []}

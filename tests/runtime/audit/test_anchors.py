@@ -6,15 +6,18 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from click.testing import CliRunner
 
+from bus import notes
 from bus.blobs import DirectoryBlobs
 from bus.files import read
-from bus.keys import HEADER, Signer
+from bus.keys import HEADER, Signer, new_signer
 from bus.port import Stored
 from bus.records import frame, title
 from contracts.errors import Failed, NotFound, NotVerified
@@ -22,10 +25,12 @@ from contracts.ids import sha256
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.audit.anchors import keep, newest_note, read_anchors
+from runtime.bundle import verify_bundle
 from runtime.cli.main import swarm
 from runtime.records.archive import Archive
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
+from tests.verifiers import SCHEMAS
 
 
 @pytest.fixture
@@ -38,7 +43,24 @@ def anchored(recorded: RecordedHome, session: str) -> list[str]:
 
 
 def audited(recorded: RecordedHome, session: str, anchors: list[str] | None = None, root: str = "") -> Verdict:
-    return audit.log(Archive(recorded.home, root), session, DirectoryBlobs(recorded.home.blobs), anchors=anchors)
+    found = audit.log(Archive(recorded.home, root), session, DirectoryBlobs(recorded.home.blobs), anchors=anchors)
+    if anchors is not None:
+        refused = any(one.what == "anchor" for one in found.divergences)
+        assert refused == bool(alone(recorded, session, anchors)), "the stand-alone program says something else"
+    return found
+
+
+def alone(recorded: RecordedHome, session: str, anchors: list[str]) -> str:
+    """What the stand-alone program has against these anchors, the log being as it is."""
+    home, ring = recorded.home, verify_bundle.Keyring(recorded.ring, recorded.fingerprint)
+    told = [verify_bundle.records_of(one, home.log(one).read_bytes())[1] for one in (recorded.ring, session)]
+    verify_bundle.Reader("keyring", recorded.ring, ring, SCHEMAS).read(told[0])
+    events = verify_bundle.Reader("log", session, ring, SCHEMAS).read(told[1])
+    try:
+        assert verify_bundle.check_anchors("".join(anchors), session, events, ring.keys.values()) == len(anchors)
+    except verify_bundle.Broken as broken:
+        return str(broken)
+    return ""
 
 
 def rewrite(recorded: RecordedHome, session: str, change: Callable[[list[Stored]], list[Stored]]) -> None:
@@ -158,6 +180,23 @@ def test_a_note_forged_into_the_anchors_is_signed_by_nobody(recorded: RecordedHo
     note = anchored(recorded, session)[0]
     forged_note = note.replace(f"\n{note.split(chr(10))[1]}\n", "\n3\n", 1)
     assert "signed by no key" in audited(recorded, session, [forged_note]).divergences[0].message
+
+
+def test_an_anchor_that_says_what_is_there_and_was_signed_by_somebody_else_is_refused(recorded: RecordedHome):
+    session = full_session(recorded)
+    said = notes.parse(anchored(recorded, session)[0])
+    for signer in (recorded.signers["trainer"], new_signer("ledger")):
+        assert "signed by no key" in audited(recorded, session, [notes.sign(said, signer)]).divergences[0].message
+    assert audited(recorded, session, [notes.sign(said, recorded.signers["ledger"])]).verdict == "pass"
+
+
+@pytest.mark.parametrize("other", [{"root": b"x" * 32}, {"size": 3}, {"size": 1000}, {"extensions": ("members 1",)}])
+def test_an_anchor_that_the_ledger_signed_and_that_says_something_else_is_refused(
+    recorded: RecordedHome, other: dict[str, Any]
+):
+    session = full_session(recorded)
+    said = replace(notes.parse(anchored(recorded, session)[0]), **other)
+    assert audited(recorded, session, [notes.sign(said, recorded.signers["ledger"])]).verdict == "fail"
 
 
 def test_notes_are_committed_into_a_repository(recorded: RecordedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

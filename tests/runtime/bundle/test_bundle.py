@@ -118,6 +118,51 @@ def test_the_program_inside_verifies_it_with_nothing_but_one_library(recorded: R
     assert "pass" in done.stdout
 
 
+def extracted(recorded: RecordedHome, folder: Path) -> tuple[Path, Path]:
+    """A bundle, and the program that was in it."""
+    made = bundled(recorded, full_session(recorded), folder / "b.zip")
+    with zipfile.ZipFile(made.path) as file:
+        return made.path, Path(file.extract("verify_bundle.py", folder))
+
+
+def run_alone(program: Path, *given: str, flags: str = "-I") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, flags, str(program), *given], capture_output=True, text=True, check=False)
+
+
+def test_the_program_inside_ends_with_0_3_or_2_and_tells_one_line_of_json(recorded: RecordedHome, tmp_path: Path):
+    path, program = extracted(recorded, tmp_path)
+    done = run_alone(program, str(path), "--json")
+    assert (done.returncode, json.loads(done.stdout)["verdict"], done.stdout.count("\n")) == (0, "pass", 1)
+    for given in ([], ["--json"]):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        (tmp_path / "changed.zip").write_bytes(data)
+        done = run_alone(program, str(tmp_path / "changed.zip"), *given)
+        assert done.returncode == 3
+        assert done.stdout.count("\n") == 1 or not given
+        assert (json.loads(done.stdout)["verdict"] if given else done.stdout.split()[1]) == "fail"
+    for wrong in ([str(tmp_path / "nothing.zip")], [str(path), "--root", "12"], [str(path), "--anchor", "nothing"], []):
+        done = run_alone(program, *wrong, "--json")
+        assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_without_a_library_for_signatures_the_program_inside_says_so_and_ends_with_2(
+    recorded: RecordedHome, tmp_path: Path
+):
+    path, program = extracted(recorded, tmp_path)
+    done = run_alone(program, str(path), flags="-IS")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "python -m pip install cryptography" in done.stderr
+
+
+def test_both_programs_say_the_same_of_another_root(recorded: RecordedHome, tmp_path: Path):
+    path, _ = extracted(recorded, tmp_path)
+    said = f"its keys are those of root {recorded.fingerprint}, and root {'0' * 64} is to be trusted"
+    assert said in audit.bundle(path, root="0" * 64).divergences[0].message
+    assert said in verify_bundle.findings(path, "0" * 64)["divergence"]
+
+
 def test_what_it_was_sealed_with_goes_into_it(recorded: RecordedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session = full_session(recorded)
     newer = {name: text + b"\n" for name, text in furniture.texts().items()}
