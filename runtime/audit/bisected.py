@@ -26,13 +26,20 @@ async def bisected(
     `args` are what a job about the span is given, `spec` is the span with its records and `span` its number.
     """
     about = {"span": span, "window": [found["first"], found["last"]], "field": found["field"]}
+    try:
+        return await _located(jobs, args, spec, found, about)
+    except SwarmError as error:
+        # The divergence stands, whatever the code does when it is looked at closer.
+        return about | {"sentences": [f"the place could not be looked at step by step: {error.message}"]}
+
+
+async def _located(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+) -> dict[str, Any]:
     if found["name"] != "window.recorded" or not found["field"]:
         return await _elsewhere(jobs, args, found, about)
     first, last = found["first"], found["last"]
-    try:
-        runs = [await _steps(jobs, args, spec, first, last) for _ in range(2)]
-    except SwarmError as error:
-        return about | {"sentences": [f"the window could not be gone through step by step: {error.message}"]}
+    runs = [await _steps(jobs, args, spec, first, last) for _ in range(2)]
     step = found.get("step", -1)
     shaky = next((one["step"] for one, other in zip(*runs, strict=False) if one != other), None)
     about |= {"step": step if step >= 0 else None, "reproducible": shaky is None and len(runs[0]) == len(runs[1])}

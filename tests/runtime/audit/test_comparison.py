@@ -12,6 +12,7 @@ from contracts.errors import NotFound, UserCodeFailed
 from contracts.event import Event, pack
 from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted, WindowRecorded
 from runtime.audit.bench import unable
+from runtime.audit.bisected import bisected
 from runtime.audit.compared import Comparison
 from runtime.audit.docket import Docket
 from runtime.audit.judged import judged
@@ -176,3 +177,21 @@ def test_where_all_bytes_are_gone_nothing_passes_and_where_some_are_the_rest_doe
     assert (code.verdict, len(code.differing)) == ("not-comparable", 1)
     wrong = Docket("full", 0, spans, (0, 1), (Divergence(3, 3, "x", "y"),), ended=True, reached=100, events=9)
     assert judged(log, wrong, {}, differing=["family gelu"]).verdict == "fail"
+
+
+class Refusing:
+    """Jobs whose code raises."""
+
+    async def compared(self, function: str, args: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+        if function.endswith(":operators"):
+            raise UserCodeFailed("not in here.", cure="Ask nothing.")
+        return {"divergence": None, "each": []}
+
+
+async def test_code_that_fails_when_a_divergence_is_located_does_not_make_it_go_away() -> None:
+    changed = window(0, 50).model_copy(update={"losses": pack(b"\0\0\0\0" * 50)})
+    divergence = found(span(), [changed])
+    assert divergence is not None
+    located = await bisected(Refusing(), {}, span(), 3, divergence)  # type: ignore[arg-type]
+    assert (located["span"], located["window"]) == (3, [0, 50])
+    assert "not in here" in located["sentences"][0]
