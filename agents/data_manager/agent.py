@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -15,6 +19,7 @@ from runtime import allowed
 from runtime.agent import Agent, on
 from runtime.ground import Case
 from runtime.heeding import CancelledError, unless_cancelled
+from runtime.processes import process
 from runtime.processes.frames import Frame
 from runtime.processes.profiles import torch_profile
 from runtime.records.archive import known
@@ -23,6 +28,11 @@ from runtime.workloads import Workloads
 
 class DataManager(Agent):
     """Reads a source, checks, splits and writes it once; sessions with the same data share the dataset."""
+
+    async def begin(self) -> None:
+        """Who prepares what here, and how many at once."""
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._places = asyncio.Semaphore(max(2, process.cores()))
 
     @on
     async def prepare(self, asked: SessionRequested, case: Case) -> DatasetPrepared | DatasetRejected | None:
@@ -55,7 +65,23 @@ class DataManager(Agent):
             "trusted": list(self.ground.settings.trusted_data),
             "workloads": [one.as_json() for one in Workloads(home.root).needed({"data": data})],
         }
-        log = home.session(session) / "preparation.log"
+        async with self._alone(args["data"], args["workloads"]):
+            answer = await self._asked(args, session)
+        if inherited and "stands" in answer:
+            return inherited.model_copy(update={"reused": True})
+        found = DatasetRejected(**answer) if "problems" in answer else DatasetPrepared.model_validate(answer)
+        return _same(found, fork) if fork and isinstance(found, DatasetPrepared) else found
+
+    @asynccontextmanager
+    async def _alone(self, *about: object) -> AsyncIterator[None]:
+        """One at a time prepares the same data, and the others find them; at most so many at once prepare any."""
+        # A lock is remembered for as long as somebody here holds it or waits for it.
+        lock = self._locks.setdefault(orjson.dumps(about, option=orjson.OPT_SORT_KEYS), asyncio.Lock())
+        async with lock, self._places:
+            yield
+
+    async def _asked(self, args: Mapping[str, Any], session: str) -> dict[str, Any]:
+        log = self.ground.home.session(session) / "preparation.log"
         job = "agents.data_manager.jobs.prepare:main"
         children = self.ground.children
         async with children.job(
@@ -63,11 +89,7 @@ class DataManager(Agent):
         ) as child:
             async for frame in child:
                 await self._show(session, frame)
-            answer = child.result or {}
-        if inherited and "stands" in answer:
-            return inherited.model_copy(update={"reused": True})
-        found = DatasetRejected(**answer) if "problems" in answer else DatasetPrepared.model_validate(answer)
-        return _same(found, fork) if fork and isinstance(found, DatasetPrepared) else found
+            return child.result or {}
 
     def _inherited(self, fork: Fork | None) -> DatasetPrepared | None:
         """What the parent of a fork was told of its dataset, where the parent is known here."""

@@ -38,12 +38,14 @@ class Trainer(Agent):
             course = Course(case, ready, say, self.machine)
             try:
                 while await course.due() and await course.attempt():
-                    pass
+                    course.rest()
                 return
             except Fenced:
                 # Another one has it now; this one stands by, for that one may fall silent too.
                 if course.unfit:
                     raise
+            finally:
+                course.rest()
 
     @on
     async def cancel(self, asked: CancelRequested, case: Case) -> TrainingCancelled | None:

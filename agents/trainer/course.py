@@ -15,6 +15,7 @@ from agents.trainer import births
 from agents.trainer.attempt import Attempt
 from agents.trainer.machine import Machine, seal_of
 from agents.trainer.path import starting_point
+from agents.trainer.turns import place
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotFound, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
@@ -110,18 +111,41 @@ class Course:
         while self.now.outcome is None:
             wishes = {type(wish) for _, wish in self.now.wishes}
             if not self._is_free():
+                self.rest()
                 await asyncio.sleep(min(1.0, self._ground.settings.takeover_after_seconds / 3))
             elif CancelRequested in wishes:
                 await self.cancel()
             elif self._paused_between_attempts(wishes):
                 await self._claim(TrainingPaused(by="person", segment=self.now.segment.number, step=self.now.step))
             elif self.now.pause is None or self.now.pause.by != "person":
-                return True
+                if await self._turn():
+                    return True
             elif ResumeRequested in wishes:
                 await self._claim(TrainingResumed(segment=self.now.segment.number, step=self.now.step))
             else:
                 await self.case.history.grown(self.case.history.size)
         return False
+
+    async def _turn(self) -> bool:
+        """Whether it is this one's turn to train; if not, wait until that, or the session, may have changed."""
+        turns, history = self._machine.turns, self.case.history
+        turns.ask(history.id, place(self.now, history.facts[0].seq))
+        # After a restart everybody asks before anybody is answered.
+        await asyncio.sleep(0)
+        if not self._ground.draining.is_set() and turns.take(history.id):
+            return True
+        waits = [asyncio.create_task(one) for one in (turns.changed(), history.grown(history.size))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return False
+
+    def rest(self) -> None:
+        """Let another one train."""
+        self._machine.turns.leave(self.case.history.id)
 
     def _paused_between_attempts(self, wishes: set[type]) -> bool:
         """Whether a pause came that no child has obeyed: what hangs would hang in the next one too."""

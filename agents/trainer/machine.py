@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+from agents.trainer.turns import Turns
 from contracts.errors import SwarmError
 from contracts.session import Session
 from runtime import allowed, initial
@@ -19,6 +20,7 @@ class Machine:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._identities: dict[tuple[int, str, str, str], dict[str, Any]] = {}
+        self.turns = Turns(ground.settings.trainings)
         self._one_at_a_time = asyncio.Lock()
         self._warming: asyncio.Task[None] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -13,7 +14,11 @@ from runtime.cli.call import Call
 if TYPE_CHECKING:
     from runtime.audit.material import Material
     from runtime.client import Swarm
+    from runtime.home import Home
     from runtime.records.archive import Archive, Kept
+
+HERE = "me"
+"""The partition of sessions that no server has seen."""
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -27,11 +32,21 @@ class Files:
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Summaries of all sessions."""
-        return self._archive.sessions()
+        return [self._left(one) for one in self._archive.sessions()]
 
     async def session(self, session: str) -> dict[str, Any]:
         """The summary of the one that an id, a unique beginning of one, or `last` names."""
-        return self._archive.session(chosen(self._call, session, self._archive))
+        return self._left(self._archive.session(chosen(self._call, session, self._archive)))
+
+    def _left(self, seen: dict[str, Any]) -> dict[str, Any]:
+        """The summary with a word on who has the session: with no swarm up nobody has, unless it is trained --here."""
+        if seen["state"] in ENDED:
+            return seen
+        here = seen["session"].startswith(f"{HERE}-")
+        if here and trained_here(self._call.home):
+            return seen
+        go_on = f"swarm resume {seen['session']} --here" if here else "swarm up -d"
+        return seen | {"waits": f"for a swarm: nobody has it now, and it goes on with: {go_on}"}
 
     async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
         """Its event lines; following one that has not ended needs a swarm."""
@@ -48,6 +63,18 @@ class Files:
             message = f"session {session} has not ended, and no swarm runs in {where!r}."
             raise Unreachable(message, cure="Start it: swarm up -d")
         return seen
+
+
+def trained_here(home: Home) -> bool:
+    """Whether a process trains with --here in the home now."""
+    try:
+        with (home.root / "here.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 @asynccontextmanager

@@ -34,8 +34,12 @@ async def _every(call: Call) -> list[dict[str, Any]]:
 def _page(found: list[dict[str, Any]], of: int) -> str:
     if not found:
         return f"None of the {of} sessions." if of else "No sessions yet. Start one: swarm run REQUEST"
-    rows = [[one["session"], one["kind"], _name(one), state(one["state"]), _steps(one), _loss(one)] for one in found]
+    rows = [[one["session"], one["kind"], _name(one), _state(one), _steps(one), _loss(one)] for one in found]
     return table(("session", "kind", "name", "state", "step", "val_loss"), rows)
+
+
+def _state(one: dict[str, Any]) -> str:
+    return state(one["state"]) + (" (waits)" if one.get("waits") else "")
 
 
 def _name(one: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,6 +35,28 @@ async def _watched(call: Call, name: str, within: float | None) -> dict[str, Any
         return await followed(call, found, await find(found, name), within)
 
 
+@asynccontextmanager
+async def _telling_what_it_waits_for(call: Call, found: Swarm | Files, session: str) -> AsyncIterator[None]:
+    """Say once, beside the events, that a session waits: no event tells of what does not happen."""
+    import asyncio
+
+    async def look() -> None:
+        waits = False
+        while (seen := await found.session(session))["state"] in ("requested", "preparing"):
+            if waits and seen.get("waits"):
+                call.note(f"{session} waits {seen['waits']}")
+                return
+            waits = bool(seen.get("waits"))
+            await asyncio.sleep(1.0)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
 async def followed(call: Call, found: Swarm | Files, session: str, within: float | None) -> dict[str, Any]:
     """Show the session on stderr until it has ended; its summary. `TimedOut` when that takes too long."""
     import asyncio
@@ -43,8 +67,9 @@ async def followed(call: Call, found: Swarm | Files, session: str, within: float
     try:
         async with asyncio.timeout(within):
             with progress(sys.stderr, live=call.live) as shown:
-                async for line in found.events(session, follow=True):
-                    shown.take(line)
+                async with _telling_what_it_waits_for(call, found, session):
+                    async for line in found.events(session, follow=True):
+                        shown.take(line)
             return await found.session(session)
     except asyncio.CancelledError:
         call.note(f"The session goes on. Watch it: swarm watch {session}; end it: swarm cancel {session}")

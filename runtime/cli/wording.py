@@ -29,6 +29,7 @@ def summary(seen: Mapping[str, Any]) -> str:
     rows = [
         ("session", seen["session"]),
         ("state", state(seen["state"])),
+        ("waits", str(seen.get("waits") or "")),
         ("kind", f"{seen['kind']} {seen.get('name', '')}".rstrip()),
         ("fork of", forked(seen.get("fork"))),
         ("verdict", verdict(seen.get("verdict") or "")),

@@ -84,6 +84,7 @@ SUMMARY = thing(
         "fork": nullable(
             thing({"session": TEXT, "step": WHOLE, "segment": WHOLE, "set": {"type": "object"}, "rows_without": WHOLE})
         ),
+        "waits": {**TEXT, "description": "What it waits for; empty when it does not."},
         "verdict": {**nullable(TEXT), "description": "Of an audit that has ended: pass, fail or not-comparable."},
     },
 )

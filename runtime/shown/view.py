@@ -39,11 +39,19 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
         "sealed": session.sealed.root if session.sealed else None,
         "owed": [duty.name for duty in owed(session)],
         "problem": problem(session),
+        "waits": waits(session),
         "verdict": session.outcome.verdict if isinstance(session.outcome, AuditCompleted) else None,
         "requested_at": session.requested_at,
         "parent": session.genesis.parent if session.genesis else None,
         "fork": fork(session),
     }
+
+
+def waits(session: Session) -> str:
+    """What a session waits for that nobody is doing anything about yet; nothing when it goes on by itself."""
+    if session.state == "preparing" and session.dataset is not None and session.outcome is None:
+        return "for its turn to train; so many train at once as there are cores (setting `trainings`)"
+    return ""
 
 
 def fork(session: Session) -> dict[str, Any] | None:

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from runtime.cli.main import swarm
-from tests.runtime.recorded_home import RecordedHome
+from runtime.cli.reach import trained_here
+from runtime.here import held
+from tests.runtime.recorded_home import RecordedHome, claimed, window
 
 STATE_KEYS = {"session", "kind", "state", "step", "epoch", "weights_digest", "metrics", "artifacts", "wall_s"}
 AUDIT_KEYS = {
@@ -254,3 +256,23 @@ def test_a_request_is_shown_with_every_default(recorded: RecordedHome, tmp_path:
     found = asked(recorded, "config", "show", str(path), "--set", "training.batch_size=8")
     assert found["training"]["epochs"] == 100
     assert found["training"]["batch_size"] == 8
+
+
+def test_with_no_swarm_up_a_session_that_has_not_ended_says_that_nobody_has_it_and_how_it_goes_on(
+    recorded: RecordedHome,
+):
+    ended, session = recorded.trained(), recorded.requested()
+    recorded.say(session, "trainer", claimed(), window(0, 50))
+    waits = asked(recorded, "show", session)["waits"]
+    assert "nobody has it now" in waits
+    assert "swarm up" in waits
+    assert "nobody has it now" in run(recorded, "show", session).stdout
+    listed = {one["session"]: one["waits"] for one in asked(recorded, "sessions")["sessions"]}
+    assert listed == {ended: "", session: waits}
+    assert "training (waits)" in run(recorded, "sessions").stdout
+
+
+def test_a_session_that_is_trained_here_is_somebodys(recorded: RecordedHome):
+    with held(recorded.home):
+        assert trained_here(recorded.home)
+    assert not trained_here(recorded.home)
