@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -72,7 +73,8 @@ class Scribe:
         self._tail = tail
         self._signer = signer
         self._source = source
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Of sessions in which nobody is about to speak, nothing is remembered.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def say(self, session: str, events: Sequence[Saying], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:
         """Append the events as one batch behind the lane's head; return them as admitted facts."""

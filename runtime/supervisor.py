@@ -82,8 +82,11 @@ class Supervisor:
     def _forget_sealed(self, facts: Sequence[Fact]) -> None:
         # Nothing is handled in a sealed session, so a host that lives for months remembers only what is open.
         if isinstance(facts[-1].event, SessionSealed):
-            self._handled.pop(facts[-1].envelope.subject, None)
-            self._orders.pop(facts[-1].envelope.subject, None)
+            self._forget(facts[-1].envelope.subject)
+
+    def _forget(self, session: str) -> None:
+        self._handled.pop(session, None)
+        self._orders.pop(session, None)
 
     def _overhear(self, facts: Sequence[Fact]) -> None:
         """A wake-up reaches one instance of a role; what all do together is begun by each at its own sight of it."""
@@ -167,7 +170,11 @@ class Supervisor:
     ) -> list[asyncio.Task[None]]:
         started = []
         for handler in self.agent.handlers:
-            if not isinstance(fact.event, handler.hears) or history.state.sealed or together > handler.together:
+            if not isinstance(fact.event, handler.hears) or together > handler.together:
+                continue
+            # Nothing is handled in a sealed session but the seal itself.
+            is_seal = isinstance(fact.event, SessionSealed)
+            if history.state.sealed and not is_seal:
                 continue
             key = (handler.name, fact.id)
             answered = handler.says and not handler.course and history.answers(self.role, fact.id)
@@ -177,6 +184,8 @@ class Supervisor:
             handled.add(key)
             task = tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")
             started.append(task)
+            if is_seal:
+                task.add_done_callback(lambda _: self._forget(history.id))
         return started
 
     async def _handle(self, handler: Handler, fact: Fact, history: History) -> None:

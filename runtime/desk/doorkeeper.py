@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ from bus.subjects import guest_of
 
 BURST_SECONDS = 100.0
 """A guest may say at once what it may say in so many seconds: answers to a backlog come together."""
+
+VOID = 100.0
+"""What a message that was not admitted costs besides: nobody honest needs more than a few."""
+
+SHARE = 1 / 16
+"""The share of the log's budget that one guest may fill during one life of the host."""
 
 _BYTES = 1024.0
 
@@ -34,9 +41,14 @@ class Allowance:
 class Doorkeeper:
     """Sees every message that guests have stored, admitted or not: a message costs one, and one more per KiB."""
 
-    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, per_second: float, clock: Callable[[], float] = time.monotonic, budget: float = math.inf
+    ) -> None:
+        """`budget` is how many bytes one guest may store in all."""
         self._per_second = per_second
         self._clock = clock
+        self._budget = budget
+        self._stored: dict[str, int] = {}
         self._allowances: dict[str, Allowance] = {}
         self._named: asyncio.Queue[str] = asyncio.Queue()
         self._known: set[str] = set()
@@ -46,9 +58,20 @@ class Doorkeeper:
         lane = guest_of(stored.subject)
         if not lane:
             return
+        size = len(stored.body)
+        self._stored[lane] = self._stored.get(lane, 0) + len(stored.subject) + size
+        self._charge(lane, 1 + size / _BYTES)
+
+    def see_void(self, subject: str) -> None:
+        """Count one message that was not admitted, besides what it cost already."""
+        if lane := guest_of(subject):
+            self._charge(lane, VOID)
+
+    def _charge(self, lane: str, cost: float) -> None:
         now, burst = self._clock(), self._per_second * BURST_SECONDS
         allowance = self._allowances.setdefault(lane, Allowance(self._per_second, burst, now))
-        if not allowance.take(1 + len(stored.body) / _BYTES, now) and lane not in self._known:
+        is_within = allowance.take(cost, now) and self._stored.get(lane, 0) <= self._budget
+        if not is_within and lane not in self._known:
             self._known.add(lane)
             self._named.put_nowait(lane)
 
@@ -56,6 +79,7 @@ class Doorkeeper:
         """Begin anew with a guest, such as one that is admitted again."""
         self._known.discard(lane)
         self._allowances.pop(lane, None)
+        self._stored.pop(lane, None)
 
     async def floods(self) -> AsyncIterator[str]:
         """The lanes of guests that said too much, for ever, each once."""

@@ -13,12 +13,13 @@ import structlog
 
 from bus import nkeys, subjects
 from bus.disk import make_directory
+from bus.hearing import Reason, Void
 from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.rights import ROLES, seed_file
 from contracts.errors import InvalidInput, SwarmError
 from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyRevoked
-from runtime.desk.doorkeeper import Doorkeeper
+from runtime.desk.doorkeeper import SHARE, Doorkeeper
 from runtime.home import Home
 from runtime.scribe import Occasion
 
@@ -47,7 +48,7 @@ class Guests:
         self._broker = broker
         self._keys = KeyStore(crew.home.keys)
         self._one_at_a_time = asyncio.Lock()
-        self._doorkeeper = Doorkeeper(crew.settings.guest_events_per_second)
+        self._doorkeeper = Doorkeeper(crew.settings.guest_events_per_second, budget=SHARE * crew.settings.store_bytes)
 
     async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
         """{"name": ..., "hears": [event names]} -> where its keys are; doing it again changes what it hears."""
@@ -68,6 +69,7 @@ class Guests:
         """Turn out, for ever, whoever floods the log: an open session could not be sealed while it goes on."""
         doorkeeper = self._doorkeeper
         self._crew.tail.look_on(doorkeeper.see)
+        self._crew.tail.look_on_voids(self._see_void)
         async for lane in doorkeeper.floods():
             log.error("a guest floods the log and is turned out", lane=lane)
             try:
@@ -75,6 +77,11 @@ class Guests:
             except SwarmError as error:
                 log.error("the guest is still there", lane=lane, reason=error.message)
                 doorkeeper.forget(lane)
+
+    def _see_void(self, void: Void) -> None:
+        # Who answers while a session is being sealed comes too late and has done nothing wrong.
+        if void.reason is not Reason.LATE:
+            self._doorkeeper.see_void(void.subject)
 
     async def expel(self, lane: str, reason: str) -> None:
         """No key of this guest counts from here on, and the server knows it no more; its past stays."""

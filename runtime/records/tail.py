@@ -6,6 +6,7 @@ One tail serves all agents of a process. What is not admitted is void: counted, 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -41,6 +42,8 @@ class Tail:
         self._undecided: tuple[int, str] | None = None
         self._listeners: list[Callable[[list[Fact]], None]] = []
         self._onlookers: list[Callable[[Stored], None]] = []
+        self._void_onlookers: list[Callable[[Void], None]] = []
+        self._lines = Lines()
 
     @property
     def keyring(self) -> str:
@@ -65,6 +68,10 @@ class Tail:
     def listen(self, listener: Callable[[list[Fact]], None]) -> None:
         """Call a function with every batch of admitted facts, at once and in order."""
         self._listeners.append(listener)
+
+    def look_on_voids(self, onlooker: Callable[[Void], None]) -> None:
+        """Call a function with every message that is not admitted from now on."""
+        self._void_onlookers.append(onlooker)
 
     def look_on(self, onlooker: Callable[[Stored], None]) -> None:
         """Call a function with every message that is stored from now on, fact or not."""
@@ -178,4 +185,24 @@ class Tail:
 
     def _note_voids(self, voids: list[Void]) -> None:
         for void in voids:
-            log.warning("not admitted", seq=void.seq, subject=void.subject, reason=void.reason)
+            for onlooker in self._void_onlookers:
+                onlooker(void)
+            if self._lines.take(time.monotonic()):
+                log.warning("not admitted", seq=void.seq, subject=void.subject, reason=void.reason)
+
+
+class Lines:
+    """Lines of a log that strangers can bring about: at most so many in so many seconds."""
+
+    MOST, SECONDS = 20, 60.0
+
+    def __init__(self) -> None:
+        self._began = -self.SECONDS
+        self._written = 0
+
+    def take(self, now: float) -> bool:
+        """Whether one more line may be written now; the voids that are not written are counted all the same."""
+        if now - self._began >= self.SECONDS:
+            self._began, self._written = now, 0
+        self._written += 1
+        return self._written <= self.MOST

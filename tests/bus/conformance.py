@@ -296,6 +296,18 @@ class Conformance:
             async with validator.wakes("validator") as wakes:
                 assert [(await woken(wakes)).stored.seq for _ in range(3)] == [1, 3, 5]
 
+    async def test_a_durable_that_is_made_again_goes_on_where_it_was(self, world: World) -> None:
+        heard = subjects.waking("window.recorded")
+        await world.admin.consumer("validator", heard)
+        async with world.bus() as bus, world.bus("validator") as validator:
+            after = await bus.append([fact(0)], lane=TRAINER, after=0)
+            async with validator.wakes("validator") as wakes:
+                await (await woken(wakes)).done()
+            await world.admin.consumer("validator", heard)
+            await bus.append([fact(1)], lane=TRAINER, after=after)
+            async with validator.wakes("validator") as wakes:
+                assert (await woken(wakes)).stored.seq == 2
+
     async def test_the_instances_of_a_role_share_its_wake_ups(self, world: World) -> None:
         await world.admin.consumer("validator", subjects.waking("window.recorded"))
         seen: list[tuple[str, int]] = []

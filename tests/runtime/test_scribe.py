@@ -88,6 +88,27 @@ async def test_a_fenced_trainer_cannot_append(tmp_path: Path) -> None:
         await new.say(session, [paused], Occasion("ready", epoch=2))
 
 
+async def test_a_trainer_whose_lane_moved_on_without_a_claim_is_fenced_too(tmp_path: Path) -> None:
+    """Somebody else speaks in its name: to compose anew behind that would make two writers of one lane."""
+    async with swarm(tmp_path) as (made, session):
+        mine, other = made.scribe("trainer"), rival(made, "trainer")
+        await mine.say(session, [claim(1)], Occasion("ready", epoch=1))
+        paused = TrainingPaused(by="drain", segment=1, step=0)
+        outcomes = await asyncio.gather(
+            *(one.say(session, [paused], Occasion(why, epoch=1)) for why, one in (("a", mine), ("b", other))),
+            return_exceptions=True,
+        )
+        assert sorted(isinstance(one, Fenced) for one in outcomes) == [False, True]
+        assert made.tail.history(session).state.claim.epoch == 1
+
+
+async def test_a_scribe_remembers_nothing_of_sessions_in_which_it_is_silent(tmp_path: Path) -> None:
+    async with swarm(tmp_path) as (made, session):
+        speaker = made.scribe("diagnostician")
+        await speaker.say(session, [DiagnosisReached(segment=1, step=5)])
+        assert len(speaker._locks) == 0
+
+
 async def test_of_two_trainers_that_claim_at_once_one_is_fenced(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
         rivals = [made.scribe("trainer"), rival(made, "trainer")]

@@ -14,6 +14,8 @@ from bus.memory import MemoryBus
 from contracts.common import HandlerFailed
 from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
 from contracts.errors import Full, Refused
+from contracts.ids import ZERO
+from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from contracts.trainer import TrainingClaimed
 from runtime import supervisor
@@ -279,3 +281,42 @@ def test_what_an_agent_hears_and_says_is_read_from_its_signatures() -> None:
     assert set(Both.hears()) == {SessionRequested, DiagnosisReached}
     assert set(Both.says()) == {DiagnosisReached, ProblemDiagnosed}
     assert [handler.course for handler in Both.handlers] == [False, True]
+
+
+class CheckpointKeeper(Agent):
+    """Tells a person when all is done, beside the log."""
+
+    told: ClassVar[list[str]] = []
+
+    @on
+    async def tell(self, sealed: SessionSealed, case: Case) -> None:
+        type(self).told.append(case.session.id)
+
+
+async def seal(made: Crew, session: str) -> None:
+    """A seal as far as admission looks at it."""
+    ring, last = made.tail.admission.keyring(), made.tail.history(session).facts[-1].seq
+    sealed = SessionSealed(
+        size=1, root=ZERO, last_seq=last, lanes={}, keyring=ring.head, keyring_size=1, keyring_root=ZERO,
+        members={}, note="-",
+    )  # fmt: skip
+    await made.scribe("ledger").say(session, [sealed])
+
+
+async def test_an_agent_that_hears_the_seal_is_told_of_it_once_also_after_it_was_away(tmp_path: Path) -> None:
+    CheckpointKeeper.told.clear()
+    bus = MemoryBus()
+    await bus.consumer(CheckpointKeeper.role, wake_subjects(CheckpointKeeper))
+    async with crew(tmp_path, (), bus=bus) as made:
+        away = await made.desk.submit({"name": "away"})
+        await seal(made, away)
+    async with swarm(tmp_path, CheckpointKeeper, bus=bus) as made:
+        there = await made.desk.submit({"name": "there"})
+        await seal(made, there)
+        async with asyncio.timeout(10):
+            while len(CheckpointKeeper.told) < 2:
+                await asyncio.sleep(0.01)
+        assert CheckpointKeeper.told == [away, there]
+        supervised = made.supervisors[CheckpointKeeper.role]
+        while supervised._handled or supervised._orders:
+            await asyncio.sleep(0)

@@ -130,3 +130,14 @@ async def test_a_client_lists_every_session_whatever_fits_into_one_answer(
     monkeypatch.setattr(desk, "_MOST_BYTES", 900)
     assert len((await asked(made, "sessions", {}))["sessions"]) < 5
     assert [one["session"] for one in await Swarm(made.bus).sessions()] == wanted
+
+
+@pytest.mark.parametrize(("share", "begins"), [(0.89, True), (0.91, False), (1.2, False)])
+async def test_no_session_begins_above_nine_tenths_of_the_logs_budget(made: Crew, share: float, begins: bool) -> None:
+    async def stored_bytes() -> int:
+        return int(share * made.settings.store_bytes)
+
+    made.desk.stored_bytes = stored_bytes
+    answer = await asked(made, "train", small_request())
+    assert ("session" in answer) is begins
+    assert begins or "no session begins above 90%" in answer["error"]["message"]

@@ -7,7 +7,7 @@ import asyncio
 from bus import subjects
 from bus.port import Stored
 from contracts.ids import new_uuid, session_id
-from runtime.desk.doorkeeper import BURST_SECONDS, Doorkeeper
+from runtime.desk.doorkeeper import BURST_SECONDS, VOID, Doorkeeper
 
 SESSION = session_id(new_uuid())
 RATE = 10.0
@@ -75,3 +75,38 @@ async def test_what_is_no_event_counts_and_what_built_in_roles_say_does_not() ->
         keeper.see(told("trainer"))
         keeper.see(told(subject="swarm.ev.00.junk.guest.bee.x.y.z"))
     assert await named(keeper) == ["guest_bee"]
+
+
+async def test_a_guest_that_was_silent_for_long_may_say_no_more_at_once_than_any_other() -> None:
+    clock = Clock()
+    keeper = Doorkeeper(RATE, clock)
+    keeper.see(told())
+    clock.now = 1e6
+    for _ in range(int(RATE * BURST_SECONDS)):
+        keeper.see(told())
+    assert await named(keeper) == []
+    keeper.see(told())
+    assert await named(keeper) == ["guest_ant"]
+
+
+async def test_what_is_not_admitted_costs_a_guest_a_hundred_times_as_much() -> None:
+    keeper = Doorkeeper(RATE, Clock())
+    subject = subjects.fact(SESSION, "guest_ant", "thing.said")
+    for _ in range(int(RATE * BURST_SECONDS / VOID)):
+        keeper.see_void(subject)
+        keeper.see_void(subjects.fact(SESSION, "trainer", "thing.said"))
+    assert await named(keeper) == []
+    keeper.see_void(subject)
+    assert await named(keeper) == ["guest_ant"]
+
+
+async def test_a_guest_that_keeps_to_the_rate_fills_no_more_than_its_share_of_the_log() -> None:
+    clock = Clock()
+    keeper = Doorkeeper(RATE, clock, budget=100_000)
+    for n in range(9):
+        clock.now = 10.0 * n
+        keeper.see(told(size=11_000))
+    assert await named(keeper) == []
+    clock.now = 100.0
+    keeper.see(told(size=11_000))
+    assert await named(keeper) == ["guest_ant"]

@@ -11,12 +11,13 @@ from bus import files, records, subjects
 from bus.memory import MemoryBus
 from bus.nkeys import UserKey
 from bus.port import Record, Stored
-from contracts.errors import NotVerified, Refused
+from contracts.errors import Full, NotVerified, Refused
 from contracts.operator import PauseRequested
 from runtime.checkup import checkup
 from runtime.desk.guests import Guests
 from runtime.home import Home
 from runtime.records.archive import Archive
+from runtime.records.copies import Copies
 from runtime.records.regress import newest, refuse_if_set_back
 from runtime.records.repair import repair
 from runtime.settings import load
@@ -130,6 +131,35 @@ async def test_nothing_is_repaired_under_the_hands_of_a_host(tmp_path: Path) -> 
     with pytest.raises(Refused, match="held by another host"):
         repair(Home(tmp_path))
     holder.unlock()
+
+
+async def test_what_waited_for_room_is_written_first_and_the_problem_stays_until_nothing_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = MemoryBus()
+    sessions = await told(tmp_path / "source", bus)
+    said = {session: [one for one in await stored(bus) if session in one.subject] for session in sessions}
+    home = Home(tmp_path / "copy")
+    home.prepare()
+    kept, append, full = Copies(home), files.LogFile.append, set(sessions)
+
+    def crowded(file: files.LogFile, *messages: Stored) -> None:
+        if file.path.parent.name in full:
+            raise Full("no room", cure="Free some.")
+        append(file, *messages)
+
+    monkeypatch.setattr(files.LogFile, "append", crowded)
+    for session in sessions:
+        kept.keep(session, said[session][:1])
+    assert kept.missing() == min(one[0].seq for one in said.values())
+    for n, session in enumerate(sessions):
+        full.discard(session)
+        kept.keep(session, said[session][1:])
+        assert (kept.problem is None) is (n == len(sessions) - 1)
+    assert kept.missing() is None
+    kept.close()
+    for session in sessions:
+        assert [one.seq for one in files.read(home.log(session))] == [one.seq for one in said[session]]
 
 
 class Moved:
