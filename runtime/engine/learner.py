@@ -118,6 +118,9 @@ class Learner:
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss to go down, and scalars to record."""
         found = self.workload.loss(model, batch)
+        if not isinstance(found, Tensor | Mapping):
+            message = f"loss of {type(self.workload).__name__} returned {found!r}, which is no tensor"
+            raise UserCodeFailed(message[:1000], cure='Return the loss as a tensor, or a mapping with "loss" in it.')
         if self.blend is not None:
             loss, told = self.blend(_by_name(found))
             return loss, told

@@ -139,3 +139,14 @@ def test_what_a_child_printed_before_it_died_is_told_and_no_file_that_is_gone(fo
     assert "SIGABRT" in result.stderr
     assert "so far" in result.stderr
     assert "swarm-check-" not in result.stderr
+
+
+def test_a_loss_that_returns_nothing_is_told_in_the_user_s_words(folder: Path):
+    asked("init", "--from", "mine.py")
+    text = (folder / "mine.py").read_text()
+    (folder / "mine.py").write_text(text.replace("    def loss(", "    def loss(*_):\n        pass\n\n    def later("))
+    asked("workload", "add", "mine.py")
+    result = run("check", "request.yaml")
+    assert result.exit_code == 1
+    assert "returned None, which is no tensor" in result.stderr
+    assert "hint: Return the loss as a tensor" in result.stderr

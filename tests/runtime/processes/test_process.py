@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ import pytest
 from contracts.errors import InvalidInput
 from runtime import failpoints
 from runtime.processes import process
+from runtime.processes.stall import standstill
 
 IGNORES_SIGTERM = (
     "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
@@ -188,3 +190,25 @@ def test_a_failpoint_that_does_not_exist_is_refused_with_the_names(setting: str)
 def test_an_undeclared_failpoint_is_noticed_by_every_crash_test() -> None:
     with pytest.raises(InvalidInput, match="'elsewhere'"):
         failpoints._Armed("before-append").pass_by("elsewhere")
+
+
+async def test_a_process_that_waits_by_right_does_not_stand_still_and_does_once_it_is_not_excused():
+    sleeper, excused, looks = subprocess.Popen(["sleep", "60"]), True, 0
+
+    def by_right() -> bool:
+        nonlocal looks
+        looks += 1
+        return excused
+
+    try:
+        still = asyncio.create_task(standstill(sleeper.pid, 0.1, excused=by_right))
+        async with asyncio.timeout(20):
+            while looks < 30:
+                await asyncio.sleep(0.01)
+            assert not still.done()
+            excused = False
+            await still
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
