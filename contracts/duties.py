@@ -28,7 +28,7 @@ def owed(session: Session) -> tuple[Duty, ...]:
         return ()
     duties = (*_owed_by_keeper(session), *_owed_by_validator(session), *_owed_by_diagnostician(session))
     duties += (*_owed_by_exporter(session), *_owed_by_monitor(session))
-    failed = {(seen.role, seen.heard) for _, seen in session.failures}
+    failed = {(seen.role, seen.heard) for seen in session.failures}
     return tuple(duty for duty in duties if duty.name not in session.waived and (duty.role, duty.cause) not in failed)
 
 

@@ -6,11 +6,12 @@ as when a fold branches, takes a copy along.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -96,3 +97,83 @@ class Marks(AbstractSet[str]):
 
     def __repr__(self) -> str:
         return f"Marks({list(self)!r})"
+
+
+class Table(Collection[T], Generic[K, T]):
+    """Values in the order in which their keys came first; `having` sets one of them and `without` leaves one out.
+
+    What a key held is kept beside what it holds, each with the version that set it, so that no version copies another.
+    """
+
+    __slots__ = ("_kept", "_size", "_version")
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._kept: _Kept[K, T] = _Kept()
+        self._size = self._version = 0
+
+    def having(self, key: K, value: T) -> Table[K, T]:
+        """With this value for this key, in the place that the key has or else as the last."""
+        return self._set(key, (value,))
+
+    def without(self, key: K) -> Table[K, T]:
+        """Without this key; itself when the key is not in it."""
+        return self if self._held(key) == () else self._set(key, ())
+
+    def get(self, key: K) -> T | None:
+        """What the key holds."""
+        held = self._held(key)
+        return held[0] if held else None
+
+    def items(self) -> Iterator[tuple[K, T]]:
+        """Keys and what they hold, in order."""
+        for key in islice(self._kept.cells, self._size):
+            for value in self._held(key):
+                yield key, value
+
+    def _set(self, key: K, held: tuple[T] | tuple[()]) -> Table[K, T]:
+        following = Table[K, T]()
+        following._kept = self._kept if self._kept.version == self._version else self._copied()
+        following._kept.version = following._version = self._version + 1
+        following._kept.cells.setdefault(key, []).append((following._version, held))
+        following._size = len(following._kept.cells)
+        return following
+
+    def _held(self, key: K) -> tuple[T] | tuple[()]:
+        cells = self._kept.cells.get(key, ())
+        return next((held for version, held in reversed(cells) if version <= self._version), ())
+
+    def _copied(self) -> _Kept[K, T]:
+        copied = _Kept[K, T]()
+        copied.cells = {key: [(0, self._held(key))] for key in islice(self._kept.cells, self._size)}
+        return copied
+
+    def __iter__(self) -> Iterator[T]:
+        return (value for _, value in self.items())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.items())
+
+    def __bool__(self) -> bool:
+        return next(self.items(), None) is not None
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == one for one in self)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self.items()) == tuple(other.items()) if isinstance(other, Table) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # what is in it need not be hashable
+
+    def __repr__(self) -> str:
+        return f"Table({list(self.items())!r})"
+
+
+class _Kept(Generic[K, T]):
+    """What the versions of a table share: of every key what it held since which version, and the newest version."""
+
+    __slots__ = ("cells", "version")
+
+    def __init__(self) -> None:
+        self.cells: dict[K, list[tuple[int, tuple[T] | tuple[()]]]] = {}
+        self.version = 0

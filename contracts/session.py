@@ -26,7 +26,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
 from contracts.fork import Fork
-from contracts.growing import Marks, Trail
+from contracts.growing import Marks, Table, Trail
 from contracts.hyperparameter_specialist import (
     SearchCancelled,
     SearchCompleted,
@@ -121,7 +121,10 @@ class Session:
     last_window: WindowRecorded | None = None
     last_window_id: str = ""
     evaluations: Trail[ControlEvaluated] = field(default_factory=Trail)
-    checkpoints: tuple[Checkpoint, ...] = ()
+    checkpoints: Table[str, Checkpoint] = field(default_factory=Table)
+    """By the events that wrote them, in their order."""
+    written_at: Table[tuple[int, int], tuple[str, ...]] = field(default_factory=Table)
+    """By segment and step, which checkpoints were written there."""
     diagnoses: tuple[tuple[str, ProblemDiagnosed], ...] = ()
     proposals: tuple[tuple[str, InterventionProposed], ...] = ()
     applied: tuple[tuple[str, InterventionApplied], ...] = ()
@@ -145,7 +148,8 @@ class Session:
     pause: TrainingPaused | None = None
     incidents: tuple[DivergenceFound, ...] = ()
     births: tuple[BirthAudited, ...] = ()
-    failures: tuple[tuple[str, HandlerFailed], ...] = ()
+    failures: Table[str, HandlerFailed] = field(default_factory=Table)
+    """By their events, the failures of roles; guests owe nothing, so theirs are not remembered."""
     outcome: Event | None = None
     outcome_id: str = ""
     waived: frozenset[str] = frozenset()
@@ -281,15 +285,18 @@ def _evaluated(session: Session, event: ControlEvaluated, fact: Fact) -> Changes
 
 
 def _written(session: Session, event: CheckpointWritten, fact: Fact) -> Changes:
-    return dict(checkpoints=(*session.checkpoints, Checkpoint(fact.id, event)))
+    here = event.segment, event.step
+    there = (*(session.written_at.get(here) or ()), fact.id)
+    checkpoints = session.checkpoints.having(fact.id, Checkpoint(fact.id, event))
+    return dict(checkpoints=checkpoints, written_at=session.written_at.having(here, there))
 
 
 def _with_checkpoint(session: Session, segment: int, step: int, **changes: Any) -> Changes:
-    kept = [
-        replace(one, **changes) if one.written.step == step and one.written.segment == segment else one
-        for one in session.checkpoints
-    ]
-    return dict(checkpoints=tuple(kept))
+    checkpoints = session.checkpoints
+    for id in session.written_at.get((segment, step)) or ():
+        if kept := checkpoints.get(id):
+            checkpoints = checkpoints.having(id, replace(kept, **changes))
+    return dict(checkpoints=checkpoints)
 
 
 def _stored(session: Session, event: CheckpointStored, fact: Fact) -> Changes:
@@ -360,8 +367,10 @@ def _searched(session: Session, event: SearchCompleted, fact: Fact) -> Changes:
 
 
 def _handler_failed(session: Session, event: HandlerFailed, fact: Fact) -> Changes:
+    if fact.lane.startswith(GUEST):
+        return {}
     ends = _ended(session, event, fact) if event.heard == _carrier(session).get(event.role) else {}
-    return ends | dict(failures=(*session.failures, (fact.id, event)))
+    return ends | dict(failures=session.failures.having(fact.id, event))
 
 
 def _carrier(session: Session) -> dict[str, str]:
@@ -378,10 +387,11 @@ def _carrier(session: Session) -> dict[str, str]:
 
 
 def _redriven(session: Session, event: RedriveRequested, fact: Fact) -> Changes:
-    heard = {seen.heard for id, seen in session.failures if id == event.failure}
-    failures = tuple((id, seen) for id, seen in session.failures if id != event.failure)
-    lanes = {f"{seen.role}:{seen.heard}" for id, seen in session.failures if id == event.failure and heard}
-    return dict(failures=failures, answered=session.answered - lanes)
+    seen = session.failures.get(event.failure)
+    if seen is None:
+        return {}
+    answered = session.answered - {f"{seen.role}:{seen.heard}"}
+    return dict(failures=session.failures.without(event.failure), answered=answered)
 
 
 def _sealed(session: Session, event: SessionSealed, fact: Fact) -> Changes:

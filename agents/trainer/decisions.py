@@ -68,7 +68,7 @@ def judged(session: Session, step: int) -> bool:
     reached = session.diagnosed
     if reached is not None and (reached.segment, reached.step) == (segment.number, step):
         return True
-    return any(_is_diagnosticians(seen) for _, seen in session.failures)
+    return any(_is_diagnosticians(seen) for seen in session.failures)
 
 
 def _is_diagnosticians(failure: HandlerFailed) -> bool:

@@ -47,7 +47,7 @@ def _from_files(call: Call) -> dict[str, Any]:
         except SwarmError as error:
             call.note(f"{session} is left out: {error.message}")
             continue
-        for id_, seen in kept.history.state.failures:
+        for id_, seen in kept.history.state.failures.items():
             said = {"role": seen.role, "handler": seen.handler, "error": seen.error}
             letters.append({"session": session, "failure": id_} | said)
         voids += [

@@ -312,7 +312,7 @@ class Desk:
         letters = [
             {"session": history.id, "failure": id, "role": seen.role, "handler": seen.handler, "error": seen.error}
             for history in self.crew.tail.histories.values()
-            for id, seen in history.state.failures
+            for id, seen in history.state.failures.items()
         ]
         voids = [
             {"seq": v.seq, "subject": v.subject, "reason": str(v.reason), "detail": v.detail}
@@ -323,7 +323,7 @@ class Desk:
     async def _redrive(self, body: Body) -> Body:
         failure = str(body.get("failure") or "")
         for history in self.crew.tail.open_sessions():
-            if any(id == failure for id, _ in history.state.failures):
+            if history.state.failures.get(failure):
                 wish = operator.RedriveRequested(asked_by="client", failure=failure)
                 return {"session": history.id, "event": await self._say(history.id, wish)}
         raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")

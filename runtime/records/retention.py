@@ -98,8 +98,8 @@ def same_trajectory(ours: Session, theirs: Session) -> bool:
 
 
 def _awaits_judgement(kept: Checkpoint, session: Session) -> bool:
-    failed = {seen.heard for _, seen in session.failures}
-    judged = kept.validated or kept.stored_id in failed or session.answers("validator", kept.stored_id)
+    failed = any((seen.role, seen.heard) == ("validator", kept.stored_id) for seen in session.failures)
+    judged = kept.validated or failed or session.answers("validator", kept.stored_id)
     return kept.written.reason in JUDGED and not judged
 
 

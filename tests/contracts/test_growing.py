@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.growing import Marks, Trail
+from contracts.growing import Marks, Table, Trail
 
 words = st.sampled_from("abcdef")
 
@@ -47,3 +47,30 @@ def test_ten_thousand_versions_of_a_trail_share_one_row() -> None:
         versions.append(versions[-1].grown(n))
     assert all(version._row is versions[0]._row for version in versions)
     assert [len(version) for version in versions] == list(range(10_001))
+
+
+changes = st.lists(st.tuples(words, st.none() | st.integers()))
+
+
+@given(changes, words, st.integers())
+def test_a_table_is_a_dict_to_everybody(told: list[tuple[str, int | None]], key: str, other: int) -> None:
+    table, places, seen = Table[str, int](), dict[str, int | None](), dict[str, int]()
+    versions = [(table, seen)]
+    for word, value in told:
+        table = table.without(word) if value is None else table.having(word, value)
+        if value is not None or word in places:
+            places[word] = value
+        seen = {one: kept for one, kept in places.items() if kept is not None}
+        versions.append((table, seen))
+    middle, before = versions[len(told) // 2]
+    assert middle.having(key, other).get(key) == other
+    assert dict(middle.having(key, other).items()) == before | {key: other}
+    for table, seen in versions:
+        assert list(table.items()) == list(seen.items())
+        assert list(table) == list(seen.values())
+        assert (len(table), bool(table), table.get(key), other in table) == (
+            len(seen),
+            bool(seen),
+            seen.get(key),
+            other in seen.values(),
+        )

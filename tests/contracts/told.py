@@ -1,0 +1,88 @@
+"""Sessions told as lists of events, one after the other, without anybody who would say them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts import envelope
+from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointStored
+from contracts.common import HandlerFailed
+from contracts.envelope import Fact
+from contracts.event import Event
+from contracts.ids import ZERO
+from contracts.operator import RULES, SessionRequested
+from contracts.session import Session, advance
+from contracts.trainer import CheckpointWritten, ControlEvaluated, InterventionApplied, TrainingCompleted
+from contracts.validator import CheckpointValidated
+
+NAME = "00-" + "a" * 26
+DIGEST = "d" * 64
+
+
+class Told:
+    """A session and what it amounts to after each event that is said in it; an event's identity is its number."""
+
+    def __init__(self) -> None:
+        self.now = Session(NAME)
+        self.size = 0
+        genesis = SessionRequested(kind="training", request={}, keyring="", asked_by="test", rules=RULES)
+        self.say("operator", genesis)
+
+    def say(self, lane: str, event: Event, cause: str | None = None) -> str:
+        """Say an event in a lane and give its identity."""
+        self.size += 1
+        n = self.size
+        body = envelope.write(
+            event,
+            id=str(n),
+            session=NAME,
+            lane=lane,
+            laneseq=n,
+            prev=ZERO,
+            source="tests",
+            time=envelope.timestamp(),
+            cause=cause,
+        )
+        written, read = envelope.read(body)
+        self.now = advance(self.now, Fact(n, n, written, read, ZERO, "signed"))
+        return str(n)
+
+    def written(self, step: int, segment: int = 1) -> str:
+        """A checkpoint is written."""
+        where: Any = dict(segment=segment, step=step, blob=DIGEST, state_root=DIGEST, bytes=1)
+        return self.say("trainer", CheckpointWritten(**where, reason="best", weights_digest=DIGEST))
+
+    def stored(self, step: int, segment: int = 1) -> str:
+        """It is stored."""
+        where: Any = dict(segment=segment, step=step, blob=DIGEST, state_root=DIGEST, bytes=1)
+        return self.say("checkpoint_keeper", CheckpointStored(**where, kept_as=["best"]))
+
+    def corrupt(self, step: int) -> str:
+        """It is found broken."""
+        return self.say("checkpoint_keeper", CheckpointCorrupt(segment=1, step=step, blob=DIGEST, reason="broken"))
+
+    def validated(self, step: int, cause: str) -> str:
+        """It is judged."""
+        about: Any = dict(segment=1, step=step, blob=DIGEST, split="val", rows=1, metrics={})
+        return self.say("validator", CheckpointValidated(**about, control="reproduced", details={}), cause)
+
+    def evaluated(self, step: int, *, improved: bool, segment: int = 1) -> str:
+        """The control metric is known at a step."""
+        about: Any = dict(segment=segment, step=step, epoch=1, values={}, metric="val_loss", improved=improved)
+        return self.say("trainer", ControlEvaluated(**about, best=1.0, best_step=step, patience_left=1, stop=False))
+
+    def applied(self, step: int, segment: int) -> str:
+        """A segment begins."""
+        about: Any = dict(proposal="p", segment=segment, step=step, changes={}, by="person")
+        return self.say("trainer", InterventionApplied(**about, reproducible=True))
+
+    def failed(self, lane: str, role: str, heard: str) -> str:
+        """A handler gives up."""
+        return self.say(lane, HandlerFailed(role=role, handler="h", heard=heard, error="no", attempts=3))
+
+    def completed(self, step: int) -> str:
+        """Training ends well."""
+        about: Any = dict(segment=1, step=step, epochs=1, stopped_early=False, best_step=None, values={})
+        return self.say(
+            "trainer", TrainingCompleted(**about, weights_digest=DIGEST, state_root=DIGEST, final_blob=DIGEST)
+        )
