@@ -247,6 +247,12 @@ RECORDS = {
     "an id of another lane": Forger(said_before("validator", 1), "was said before", "was said before"),
     "a guest with another's id": Forger(said_before("guest_ant", 1), "was said before", "was said before"),
     "a guest with its own id again": Forger(said_before("guest_ant", 3), "was said before", "was said before"),
+    "an id of before inside an append": Forger(
+        lambda s: s.say("trainer", so, so, ids=["new", orjson_id(s.log[2])]), "was said before", "was said before"
+    ),
+    "a guest with its own id inside an append": Forger(
+        lambda s: s.say("guest_ant", so, so, ids=["new", orjson_id(s.log[3])]), "was said before", "was said before"
+    ),
     "an id twice in an append": Forger(
         lambda s: s.say("trainer", so, so, ids=["twice", "twice"]), "was said before", "was said before"
     ),
@@ -487,6 +493,7 @@ def test_a_note_that_does_not_say_what_is_there_is_refused_by_all_programs(what:
     assert why in found.one_by_one
     assert found.at_once
     assert found.alone
+    assert why != "covers" or why in found.alone
 
 
 @pytest.mark.parametrize("what", SEALS)
