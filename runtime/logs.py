@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
+
+from runtime.shown.printable import one_line, printable
 
 
 def configure(level: str = "info", *, as_json: bool = False) -> None:
@@ -18,9 +22,21 @@ def configure(level: str = "info", *, as_json: bool = False) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _printable,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _printable(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Everything in a line as text that steers no terminal: subjects and errors of guests are among it."""
+    return {one_line(name): _harmless(name, value) for name, value in line.items()}
+
+
+def _harmless(name: str, value: Any) -> Any:
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return printable(str(value)) if name == "exception" else one_line(str(value))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from runtime.cli.call import Call, command
 from runtime.cli.reach import swarm, up
+from runtime.cli.terminal import style
 
 if TYPE_CHECKING:
     from contracts.keyring import Key
@@ -75,7 +74,7 @@ def _page(found: list[dict[str, Any]]) -> str:
 
 
 def _paragraph(one: dict[str, Any]) -> str:
-    lines = [f"{click.style(one['name'], bold=True)} ({_state(one)}): {one['about']}"]
+    lines = [f"{style(one['name'], bold=True)} ({_state(one)}): {one['about']}"]
     lines += [f"    {what}  {', '.join(one[what])}" for what in ("hears", "says") if one[what]]
     return "\n".join(lines)
 

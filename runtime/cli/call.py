@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from runtime.cli import interrupts
+from runtime.cli.terminal import say
+from runtime.shown.printable import printable_json
 
 if TYPE_CHECKING:
     from runtime.home import Home
@@ -52,17 +54,17 @@ class Call:
         if self.json:
             self.line(value)
         else:
-            click.echo(text if isinstance(text, str) else text())
+            say(text if isinstance(text, str) else text())
 
     def line(self, value: dict[str, Any]) -> None:
         """One JSON object on one line of stdout, whatever was asked for."""
         import orjson
 
-        click.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+        say(printable_json(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()))
 
     def note(self, text: str) -> None:
         """Something worth knowing that is not the answer."""
-        click.echo(text, err=True)
+        say(text, err=True)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asynchronous work to its end; a signal ends it, whatever it waits for."""

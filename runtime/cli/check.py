@@ -13,6 +13,7 @@ import click
 from contracts.errors import ChildDied, Failed
 from runtime.cli.call import Call, command
 from runtime.cli.submit import judged
+from runtime.cli.terminal import style
 from runtime.cli.wording import pairs
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _page(found: Mapping[str, Any]) -> str:
     from runtime.shown.sentences import size
 
     splits = ", ".join(f"{rows} {name}" for name, rows in found["rows"].items())
-    head = f"{click.style('ok', fg='green', bold=True)}  {found['name']}: the request can be trained as it is."
+    head = f"{style('ok', fg='green', bold=True)}  {found['name']}: the request can be trained as it is."
     rows = [
         ("data", f"{splits} rows"),
         *[("finding", _finding(one)) for one in found["findings"]],

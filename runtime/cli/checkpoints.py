@@ -11,6 +11,7 @@ from runtime.cli import wording
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
+from runtime.cli.terminal import style
 
 HEAD = ("step", "state", "kept as", "why", "size", "blob", "")
 
@@ -49,7 +50,7 @@ def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
     remarks = [] if one["on_path"] else ["off the path"]
     remarks += ["MISSING"] if one["state"] in ("kept", "written") and not one["present"] else []
     colour = {"corrupt": "red", "pruned": "yellow"}.get(one["state"], "green")
-    state = click.style(one["state"], fg=colour)
+    state = style(one["state"], fg=colour)
     kept_as = ", ".join(one["kept_as"])
     size_text, blob = size(one["bytes"]), one["blob"][:16]
     return f"{one['step']}{segment}", state, kept_as, one["reason"], size_text, blob, ", ".join(remarks)

@@ -7,6 +7,7 @@ import click
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
+from runtime.cli.terminal import say
 
 
 @command("events")
@@ -34,6 +35,6 @@ async def _print(
         async for line in found.events(session, after=after, follow=follow):
             if lane in (None, line["lane"]) and event in (None, line["name"]):
                 if plain:
-                    click.echo(sentences.plain(line))
+                    say(sentences.plain(line))
                 else:
                     call.line(line)

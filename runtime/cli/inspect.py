@@ -12,6 +12,7 @@ import click
 from contracts.errors import NotFound, NotVerified
 from runtime.cli import wording
 from runtime.cli.call import Call, command
+from runtime.cli.terminal import style
 
 
 @command("inspect")
@@ -80,7 +81,7 @@ def _page(seen: Mapping[str, Any]) -> str:
         ("state root", f"{seen['state_root']} (recomputed, {by_log})"),
         ("weights", f"{seen['weights_digest']} (recomputed, {by_log})"),
         ("tied", ", ".join(f"{name} = {of}" for name, of in seen["aliases"].items())),
-        ("", "" if seen["finite"] else click.style("some values are not finite", fg="red")),
+        ("", "" if seen["finite"] else style("some values are not finite", fg="red")),
     ]
     table = wording.table(("tensor", "shape", "dtype", "norm"), [_row(one) for one in seen["tensors"]])
     return f"{wording.pairs(rows)}\n\n{table}"

@@ -11,6 +11,8 @@ import click
 
 from contracts.errors import InvalidRequest, SwarmError, of_system
 from runtime.cli import interrupts
+from runtime.cli.terminal import cell, say, style
+from runtime.shown.printable import printable_json
 
 
 def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
@@ -56,10 +58,9 @@ def _tell(error: dict[str, Any], text: str, code: int, *, as_json: bool) -> int:
     if as_json:
         import orjson
 
-        click.echo(orjson.dumps({"error": error}))
+        say(printable_json(orjson.dumps({"error": error}).decode()))
     else:
-        # The command's context is gone by now, so what NO_COLOR decided for it is decided again.
-        click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
+        say(text, err=True)
     return code
 
 
@@ -73,19 +74,24 @@ def _text(error: SwarmError) -> str:
         count = len(error.problems)
         lines = [f"{label} the request has {count} problem{'s' if count > 1 else ''}."]
         for problem in error.problems:
-            lines.append(f"  {click.style(problem.path or 'request', bold=True)}: {problem.message}")
+            lines.append(f"  {style(problem.path or 'request', bold=True)}: {cell(problem.message)}")
             lines += [f"    {_hint(problem.cure)}"] if problem.cure else []
         return "\n".join(lines)
     where = f" ({error.path})" if error.path and error.path not in error.message else ""
-    return f"{label} {error.message.rstrip()}{where}" + (f"\n  {_hint(error.cure)}" if error.cure else "")
+    return f"{label} {_indented(error.message)}{where}" + (f"\n  {_hint(error.cure)}" if error.cure else "")
 
 
 def _label() -> str:
-    return click.style("error:", fg="red", bold=True)
+    return style("error:", fg="red", bold=True)
 
 
 def _hint(cure: str) -> str:
-    return f"{click.style('hint:', fg='cyan')} {cure}"
+    return f"{style('hint:', fg='cyan')} {_indented(cure)}"
+
+
+def _indented(text: str) -> str:
+    """Lines below the first are indented: what others wrote into a message begins no line of ours."""
+    return "\n  ".join(text.rstrip().splitlines())
 
 
 def _usage(error: click.ClickException, *, as_json: bool) -> int:
@@ -105,7 +111,7 @@ def _trace(error: BaseException) -> None:
     if os.environ.get("SWARM_LOG_LEVEL", "").lower() == "debug" and not known:
         import traceback
 
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), err=True)
 
 
 def _defect(error: BaseException, *, as_json: bool) -> int:
@@ -116,5 +122,5 @@ def _defect(error: BaseException, *, as_json: bool) -> int:
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     message = f"a defect of this software: {type(error).__name__}: {error} (at {where})."
     cure = "Set SWARM_LOG_LEVEL=debug to see where it came from, and report it."
-    text = f"{_label()} {message}\n  {_hint(cure)}"
+    text = f"{_label()} {_indented(message)}\n  {_hint(cure)}"
     return _tell(_plain("defect", message, cure, where), text, 1, as_json=as_json)

@@ -13,6 +13,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.fork import PATIENCE
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, swarm
+from runtime.cli.terminal import style
 from runtime.cli.watch import followed
 from runtime.cli.wording import pairs, state, table
 
@@ -127,7 +128,7 @@ def _finite(value: float | None) -> float | str | None:
 def page(found: Mapping[str, Any]) -> str:
     """The proof on one page."""
     words = {"better": "green", "worse": "red"}
-    verdict = click.style(found["verdict"].upper(), fg=words.get(found["verdict"], "yellow"), bold=True)
+    verdict = style(found["verdict"].upper(), fg=words.get(found["verdict"], "yellow"), bold=True)
     head = pairs(
         [
             ("proof", found["session"]),
@@ -152,7 +153,7 @@ def page(found: Mapping[str, Any]) -> str:
 def _reproduced(found: Mapping[str, Any]) -> str:
     told = f"{found['reproduced']} windows that the parent recorded came out again"
     told += f", {found['superseded']} of them superseded ones, without the intervention" if found["superseded"] else ""
-    return told + (click.style(f"; {found['differing']} DIFFER", fg="red", bold=True) if found["differing"] else "")
+    return told + (style(f"; {found['differing']} DIFFER", fg="red", bold=True) if found["differing"] else "")
 
 
 def _thinned(rows: Sequence[Any]) -> Sequence[Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
+from runtime.cli.terminal import style
 
 
 @command("report")
@@ -31,7 +30,7 @@ def report(call: Call, *, session: str) -> None:
     }
     if made["problem"]:
         call.note(f"Some plots could not be drawn: {made['problem']}")
-    call.result(found, lambda: Path(made["path"]).read_text() + click.style(f"\n{made['path']}", dim=True))
+    call.result(found, lambda: Path(made["path"]).read_text() + style(f"\n{made['path']}", dim=True))
 
 
 async def _made(call: Call, session: str, root: str) -> dict[str, Any]:

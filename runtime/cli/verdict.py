@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from runtime.cli import repeat
+from runtime.cli.terminal import cell, style
 from runtime.cli.wording import pairs, verdict
 
 if TYPE_CHECKING:
@@ -33,4 +32,4 @@ def page(found: Verdict) -> str:
 
 def _shown(one: Any) -> str:
     place = f"event {one.position}, " if one.position else ""
-    return f"{click.style(one.what + ':', fg='red', bold=True)} {place}{one.message}"
+    return f"{style(one.what + ':', fg='red', bold=True)} {place}{cell(one.message)}"

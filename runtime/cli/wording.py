@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
+from runtime.cli.terminal import cell, plain, style
 from runtime.shown.sentences import forked
 
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "training": "cyan", "paused": "yellow"}
@@ -14,13 +13,13 @@ COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "traini
 
 def state(name: str) -> str:
     """A session's state, coloured; the word alone says it where there are no colours."""
-    return click.style(name, fg=COLOURS.get(name), bold=True)
+    return style(name, fg=COLOURS.get(name), bold=True)
 
 
 def verdict(word: str) -> str:
     """A verdict, coloured; nothing where there is none."""
     colour = {"pass": "green", "fail": "red"}.get(word, "yellow")
-    return click.style(word.upper(), fg=colour, bold=True) if word else ""
+    return style(word.upper(), fg=colour, bold=True) if word else ""
 
 
 def summary(seen: Mapping[str, Any]) -> str:
@@ -56,24 +55,25 @@ def problem(found: Mapping[str, str] | None) -> str:
     """Why a session did not complete, with the cure."""
     if not found:
         return ""
-    where = f"\n  at {found['frame']}" if found.get("frame") else ""
-    cure = f"\n  {click.style('hint:', fg='cyan')} {found['cure']}" if found.get("cure") else ""
-    return f"\n{click.style(found['code'] + ':', fg='red', bold=True)} {found['message']}{where}{cure}"
+    where = f"\n  at {cell(found['frame'])}" if found.get("frame") else ""
+    cure = f"\n  {style('hint:', fg='cyan')} {cell(found['cure'])}" if found.get("cure") else ""
+    return f"\n{style(found['code'] + ':', fg='red', bold=True)} {cell(found['message'])}{where}{cure}"
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values below each other; empty values are left out."""
     kept = [(name, value) for name, value in rows if value]
     width = max((len(name) for name, _ in kept), default=0)
-    return "\n".join(f"{click.style(name.ljust(width), dim=True)}  {value}" for name, value in kept)
+    return "\n".join(f"{style(name.ljust(width), dim=True)}  {cell(value)}" for name, value in kept)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns below their names, as wide as what stands in them."""
-    widths = [max(len(click.unstyle(row[i])) for row in (head, *rows)) for i in range(len(head))]
+    rows = [[cell(one) for one in row] for row in rows]
+    widths = [max(len(plain(row[i])) for row in (head, *rows)) for i in range(len(head))]
 
     def drawn(row: Sequence[str]) -> str:
-        padded = (cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True))
+        padded = (cell + " " * (width - len(plain(cell))) for cell, width in zip(row, widths, strict=True))
         return "  ".join(padded).rstrip()
 
-    return "\n".join([click.style(drawn(head), dim=True), *map(drawn, rows)])
+    return "\n".join([style(drawn(head), dim=True), *map(drawn, rows)])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
+from runtime.shown.printable import one_line
 from runtime.shown.sentences import figures, last_loss, plain, sentence
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Board:
         """Fold one more event."""
         data, name = line["data"], line["name"]
         if telling(line):
-            self.lately[line["lane"]] = sentence(line)
+            self.lately[one_line(line["lane"])] = sentence(line)
         fold = _FOLDS.get(name) if line.get("understood", True) else None
         if fold:
             fold(self, data)
@@ -228,7 +229,7 @@ class Drawn:
 
         board = self._board
         head = Table.grid(padding=(0, 1))
-        what = f"{board.name or board.kind} · {board.state}"
+        what = one_line(f"{board.name or board.kind} · {board.state}")
         steps = f"{'trial' if board.kind == 'search' else 'step'} {board.step}/{board.total or '?'}"
         epoch = f"epoch {board.epoch}/{board.epochs}" if board.epochs else ""
         loss = f"loss {board.loss:.4g}" if board.loss is not None else ""
@@ -238,7 +239,7 @@ class Drawn:
         head.add_row(Text(what, style="bold"), bar, Text(steps), Text(epoch), Text(loss))
         yield head
         if board.metrics:
-            yield Text(f"  {board.metrics}", no_wrap=True, overflow="ellipsis")
+            yield Text(one_line(f"  {board.metrics}"), no_wrap=True, overflow="ellipsis")
         rows = Table.grid(padding=(0, 1), expand=True)
         rows.add_column(no_wrap=True, min_width=2 + max(map(len, board.lately), default=0))
         rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)

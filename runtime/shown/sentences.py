@@ -7,6 +7,8 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runtime.shown.printable import one_line
+
 Data = Mapping[str, Any]
 
 
@@ -15,18 +17,13 @@ def sentence(line: Mapping[str, Any]) -> str:
     teller = _TELLERS.get(line["name"]) if line.get("understood", True) else None
     if teller is None:
         return _unknown(line["name"], line["data"])
-    return teller(line["data"])
+    return one_line(teller(line["data"]))
 
 
 def plain(line: Mapping[str, Any]) -> str:
     """One line for pipes and files: time, who, what."""
     clock = str(line["time"])[11:19]
-    return _printable(f"{clock} {line['lane']}: {sentence(line)}")
-
-
-def _printable(text: str) -> str:
-    """Without what would steer a terminal: strangers write into these lines too."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return one_line(f"{clock} {line['lane']}: {sentence(line)}")
 
 
 def number(value: Any) -> float:
@@ -71,7 +68,7 @@ def forked(fork: Data | None) -> str:
 def _unknown(name: str, data: Any) -> str:
     flat = data if isinstance(data, Mapping) else {}
     told = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
-    return _printable(f"{name} {told}"[:160].rstrip())
+    return one_line(f"{name} {told}"[:160].rstrip())
 
 
 def _model(data: Data) -> str:
