@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+from contracts.errors import InvalidRequest, Problem
+from runtime.processes import memory
 
 CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""
@@ -28,6 +32,18 @@ class Scratch:
     def opened(self) -> IO[bytes]:
         """A new file to write and read."""
         return self._files.enter_context(self.file().open("w+b"))
+
+    def refuse_beyond(self, what: str, place: str, *, disk: int, held: int) -> None:
+        """Raise `InvalidRequest`, naming `place` in the request, when so many bytes do not fit on this machine.
+
+        Called with the sizes that a request or a file names, before the first byte is made: what they name costs
+        nothing to write down.
+        """
+        room = {"disk": (disk, shutil.disk_usage(self._directory).free), "memory": (held, memory.free_bytes())}
+        for kind, (wanted, free) in room.items():
+            if free is not None and wanted > free:
+                message = f"{what} would take {_gib(wanted)} of {kind}, and {_gib(free)} are free"
+                raise InvalidRequest([Problem(place, message, f"Ask for less, or free some {kind}.")])
 
     def file(self) -> Path:
         """A name that nobody else uses."""
@@ -54,6 +70,10 @@ class Growing:
         if 0 in shape:
             return np.empty(shape, self._dtype)
         return np.memmap(self._path, self._dtype, "r", shape=shape)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.4g} GiB"
 
 
 def portions(column: np.ndarray, size: int = CHUNK) -> Iterator[slice]:

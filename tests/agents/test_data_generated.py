@@ -55,3 +55,18 @@ def test_the_same_arguments_are_the_same_rows_in_any_home(tmp_path: Path, source
     assert first.root == again.root != changed.root
     rows = Bench(tmp_path / "one").dataset(first).manifest.splits["train"]["x"]
     assert [one[:16] for one in rows.pieces] == {"images": ["7e34d76cfa8e99d9"], "tokens": ["928d069585de34ee"]}[source]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"source": "blobs", "rows": 100_000_000, "features": 100_000},
+        {"source": "images", "rows": 100_000_000, "height": 4096, "width": 4096, "channels": 64},
+        {"source": "tokens", "rows": 100_000_000, "length": 65_536},
+    ],
+)
+def test_more_rows_than_there_is_room_for_are_refused_before_the_first(bench: Bench, asked: dict[str, int]) -> None:
+    (problem,) = bench.rejected(asked)
+    assert problem["path"] == "data.rows"
+    assert "GiB are free" in problem["message"]
+    assert not [left for left in bench.store.rglob("*") if left.is_file()]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +324,34 @@ def test_a_folder_without_categories_is_refused(bench: Bench) -> None:
     (bench.root / "empty").mkdir()
     (problem,) = bench.rejected({"source": "image_folder", "path": str(bench.root / "empty")})
     assert "no images" in problem["message"]
+
+
+# Shapes that cost a few bytes to declare.
+
+
+def npy(shape: tuple[int, ...], content: bytes = bytes(64)) -> bytes:
+    """An array that declares a shape, whatever its bytes."""
+    header = str({"descr": "<f4", "fortran_order": False, "shape": shape}).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize(("shape", "says"), [((1 << 50, 4), "GiB are free"), ((-1, 4), "it has the shape (-1, 4)")])
+def test_an_archive_that_declares_more_than_there_is_room_for_is_refused(
+    bench: Bench, shape: tuple[int, ...], says: str
+) -> None:
+    with zipfile.ZipFile(bench.root / "a.npz", "w") as archive:
+        archive.writestr("x.npy", npy(shape))
+        archive.writestr("y.npy", npy((16,)))
+    (problem,) = bench.rejected({"source": "npz", "path": str(bench.root / "a.npz")})
+    assert problem["path"] == "data.x"
+    assert says in problem["message"]
+
+
+@pytest.mark.parametrize("shape", [(1 << 40, 4), (2, 1 << 45)])
+def test_a_set_of_rows_that_were_never_written_is_refused_for_its_size(bench: Bench, shape: tuple[int, ...]) -> None:
+    with h5py.File(bench.root / "a.h5", "w") as file:
+        file.create_dataset("x", shape, "<f4", chunks=(1, 4))
+        file.create_dataset("y", shape[:1], "<f4", chunks=(2,))
+    (problem,) = bench.rejected({"source": "hdf5", "path": str(bench.root / "a.h5")})
+    assert problem["path"] == "data.x"
+    assert "GiB are free" in problem["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -14,6 +15,9 @@ from agents.data_manager.sources.cells import Said, group_of, label_of, time_of
 from agents.data_manager.sources.target import of_numbers, of_words
 from agents.data_manager.table import Table, Tell, unusable
 from contracts.request.data import Arrays
+
+_BESIDE = 8
+"""Bytes that a row takes for its number, and for its value in any array but `x`."""
 
 _IMAGE_AXES = {"none": 0, "hw": 2, "hwc": 3, "chw": 3}
 
@@ -54,6 +58,7 @@ class ArrayFile:
     def read(self, findings: Findings) -> Table:
         """The sound rows: those with finite numbers and a label."""
         arrays = self._arrays()
+        self._refuse_beyond_room(arrays)
         x, kept = arrays["x"], self._growing(arrays)
         labels: dict[str, int] = {}
         step = max(1, CHUNK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:], dtype=np.int64))))
@@ -102,6 +107,14 @@ class ArrayFile:
         if len(x.shape) < 2 or (axes and len(x.shape) != axes + 1):
             cure = "Give one entry per row, with one axis for features or those that `pixels` names."
             raise unusable("data.x", f"{self._data.x!r} has the shape {x.shape}", cure)
+
+    def _refuse_beyond_room(self, arrays: Mapping[str, Given]) -> None:
+        """A few bytes of a file can declare any shape: all rows go to the disk, one at a time is held."""
+        x = arrays["x"]
+        row = math.prod(x.shape[1:])
+        kept = x.shape[0] * (row * _kept_as(x.dtype).itemsize + _BESIDE * len(arrays))
+        shown = f"{self._data.x!r} with the shape {x.shape}"
+        self._scratch.refuse_beyond(shown, "data.x", disk=kept, held=row * x.dtype.itemsize)
 
     def _growing(self, arrays: Mapping[str, Given]) -> dict[str, Growing]:
         x = arrays["x"]

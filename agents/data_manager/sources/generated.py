@@ -11,6 +11,7 @@ import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings
+from agents.data_manager.scratch import Scratch
 from agents.data_manager.table import Table
 from contracts.request.data import Blobs, Circles, Images, Tokens
 from contracts.request.data import Generated as Options
@@ -23,24 +24,46 @@ _CENTERS, _NOISE, _PATTERNS, _SHIFTS, _FOLLOWERS, _TOKENS, _STRAYS = range(1, 8)
 _GRID = 2.0**20
 _COARSE = 4
 
+_STORED = 4
+"""Bytes of a value on the disk."""
+
+_TOKENS_HELD, _FEATURES_HELD = 8, 20
+"""Bytes of memory per value, at least, while rows are made: two arrays of tokens; of features two exact, one stored."""
+
 
 class Generated:
     """One generated set; its digest is that of its arguments."""
 
-    def __init__(self, data: Options) -> None:
+    def __init__(self, data: Options, scratch: Scratch) -> None:
         self.name: str = data.source
-        self._data = data
+        self._data, self._scratch = data, scratch
         about = data.model_dump(mode="json", exclude={"split"}) | {"generation": GENERATION}
         self.digest = str(blake3(json.dumps(about, sort_keys=True).encode()).hexdigest())
 
     def read(self, findings: Findings) -> Table:
-        """All rows; the classes, where there are any, take turns."""
+        """All rows; the classes, where there are any, take turns. Raises `InvalidRequest` when they do not fit here."""
+        values = self._data.rows * _values(self._data)
+        held = values * (_TOKENS_HELD if isinstance(self._data, Tokens) else _FEATURES_HELD)
+        self._scratch.refuse_beyond("the generated rows", "data.rows", disk=values * _STORED, held=held)
         if isinstance(self._data, Tokens):
             return Table("sequences", {"x": _tokens(self._data)})
         classes = 2 if isinstance(self._data, Circles) else self._data.classes
         y = np.arange(self._data.rows, dtype=np.int64) % classes
         x = _features(self._data, y)
         return Table("classification", {"x": x.astype(np.float32), "y": y}, tuple(map(str, range(int(y.max()) + 1))))
+
+
+def _values(data: Options) -> int:
+    """How many numbers a row has, its label aside."""
+    match data:
+        case Blobs():
+            return data.features
+        case Images():
+            return data.height * data.width * data.channels
+        case Tokens():
+            return data.length
+        case _:
+            return 2
 
 
 @singledispatch

@@ -50,7 +50,10 @@ class NpzFile:
         shape, fortran, dtype = _header(member)
         if dtype.hasobject:
             return self._objects(name, place)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"it has the shape {shape}")
         size = math.prod(shape) * dtype.itemsize
+        self._scratch.refuse_beyond(f"the array {name!r}", place, disk=size, held=0)
         if not size:
             return np.empty(shape, dtype)
         path, left = self._scratch.file(), size

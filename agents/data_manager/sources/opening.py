@@ -39,7 +39,7 @@ def _(data: Any, around: Around) -> Source:
 
 @source_of.register(sections.Generated)
 def _(data: Any, around: Around) -> Source:
-    return Generated(data)
+    return Generated(data, around.scratch)
 
 
 @source_of.register
