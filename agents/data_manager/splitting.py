@@ -84,6 +84,8 @@ def _in_groups(groups: np.ndarray, split: Split) -> Splits:
     ends = np.cumsum(sizes[order])
     middle = (ends - sizes[order] / 2) / ends[-1]
     last = max(1, int((middle < split.test).sum())) if split.test else 0
+    # Folds keep what they were given before this bound: their other folds were prepared by it.
+    last = min(last, len(order) - 2) if split.folds is None and split.test else last
     test, order, middle = order[:last], order[last:], middle[last:]
     if split.folds is None:
         count = min(max(1, int((middle < split.test + split.val).sum())), len(order) - 1)

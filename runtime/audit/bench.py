@@ -16,6 +16,7 @@ from runtime.audit.notebook import Notebook, key_of
 from runtime.audit.spans import Span
 from runtime.processes import process
 from runtime.processes.children import Children
+from runtime.processes.profiles import claimed_threads
 
 Tell = Callable[[str], None]
 
@@ -108,4 +109,4 @@ def _in_words(found: Mapping[str, Any]) -> str:
 
 def places(machine: Mapping[str, Any]) -> int:
     """How many spans of such a session this machine computes at a time."""
-    return max(1, process.cores() // max(1, int(machine.get("threads", 1))))
+    return max(1, process.cores() // claimed_threads(machine.get("threads")))

@@ -18,6 +18,7 @@ from contracts.envelope import Fact
 from contracts.session import Session
 from runtime import engine
 from runtime.audit.spans import claims
+from runtime.processes.profiles import MOST_THREADS, claimed_threads
 from runtime.workloads import Workloads
 
 MANIFEST = "manifest.json"
@@ -35,6 +36,9 @@ def differences(facts: Iterable[Fact], here: Mapping[str, Any]) -> list[str]:
             found |= {} if families else {"fingerprint (torch, threads or device, with no family that differs)": None}
         if claim.engine_bits != here["engine_bits"]:
             found[f"engine_bits {claim.engine_bits}, here {here['engine_bits']}"] = None
+        threads = claim.resolved.get("threads", 1)
+        if claimed_threads(threads) != threads:
+            found[f"threads {threads!r:.40}, where an audit computes with 1 to {MOST_THREADS}"] = None
         if claim.resolved.get("profile") != "exact":
             found[f"profile {claim.resolved.get('profile')!r}, which promises no bits"] = None
     return list(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -136,7 +137,8 @@ class Inventory:
                 continue
             self.checked += 1
             if found != one.pieces:
-                at = next((n for n, pair in enumerate(zip(found, one.pieces, strict=False)) if pair[0] != pair[1]), 0)
+                pairs = enumerate(zip_longest(found, one.pieces))
+                at = next(number for number, (piece, wanted) in pairs if piece != wanted)
                 yield Divergence(0, 0, "dataset", f"dataset {root}, {one.file}: piece {at} is not what was prepared")
         if absent and len(absent) < len(stored):
             yield Divergence(0, 0, "dataset", f"dataset {root}: {', '.join(absent)} missing, though the rest is here")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import ChildDied, OutOfMemory, SwarmError
 from runtime.audit.compared import Comparison, Divergence
-from runtime.processes.profiles import torch_profile
+from runtime.processes.profiles import claimed_threads, torch_profile
 
 if TYPE_CHECKING:
     from runtime.processes.child import Child
@@ -89,7 +89,7 @@ class Jobs:
     def _job(self, function: str, args: Mapping[str, Any]) -> AbstractAsyncContextManager[Child]:
         given = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
         # As whatever trained had it.
-        profile = torch_profile(self._machine.get("threads", 1), self._machine.get("device", "cpu"))
+        profile = torch_profile(claimed_threads(self._machine.get("threads")), self._machine.get("device", "cpu"))
         return self.children.job(
             function, given, profile=profile, purpose="audit", session=self._session, log=self._log
         )
@@ -108,4 +108,4 @@ def _heard(comparison: Comparison, frame: Frame) -> Divergence | None:
 
 def seal_of(machine: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `runtime.engine.seal.apply` for bits of this machine."""
-    return {"threads": machine.get("threads", 1), "profile": "exact"}
+    return {"threads": claimed_threads(machine.get("threads")), "profile": "exact"}

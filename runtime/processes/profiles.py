@@ -20,6 +20,15 @@ class Profile:
         return (("torch", "numpy") if self.torch else ()) + self.modules
 
 
+MOST_THREADS = 1024
+"""With more, no process is started because a log says so: a claim may say any number."""
+
+
+def claimed_threads(said: object) -> int:
+    """With how many threads to compute what a claim says was computed with so many; 1 where that cannot be."""
+    return said if isinstance(said, int) and 1 <= said <= MOST_THREADS else 1
+
+
 ENGINE = ("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fingerprint", "runtime.engine.checkpoint")
 AUDIT = ("runtime.audit.opening", "runtime.audit.stepwise")
 """What every fork of an audit would import for itself, and with it most of what training does."""

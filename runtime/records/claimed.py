@@ -11,6 +11,7 @@ import orjson
 from bus import files, subjects
 from contracts.errors import SwarmError
 from contracts.trainer import TrainingClaimed
+from runtime.processes.profiles import claimed_threads
 
 _CLAIM = subjects.fact("00-session", "trainer", TrainingClaimed.wire).rpartition("00-session")[2]
 
@@ -21,5 +22,5 @@ def likely_machine(log: Path) -> dict[str, Any]:
         for stored in files.read(log):
             if stored.subject.endswith(_CLAIM):
                 resolved = orjson.loads(stored.body)["data"]["resolved"]
-                return {"threads": int(resolved["threads"]), "device": str(resolved["device"])}
+                return {"threads": claimed_threads(resolved["threads"]), "device": str(resolved["device"])}
     return {}

@@ -59,6 +59,20 @@ def test_every_row_validates_in_exactly_one_fold(more: dict[str, float], grouped
     assert sorted([*held, *tests[0]]) == list(range(300))
 
 
+def test_no_group_is_torn_by_folds() -> None:
+    groups = np.arange(300) % 30
+    for fold in range(5):
+        found = assigned(300, Split(folds=5, fold=fold), groups=groups)
+        assert not set(groups[found["train"]]) & set(groups[found["val"]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_as_many_groups_as_splits_fill_every_split(seed: int) -> None:
+    groups = np.repeat([0, 1, 2], [2, 50, 4])
+    found = assigned(56, Split(train=0.2, val=0.5, test=0.3, seed=seed), groups=groups)
+    assert [len(np.unique(groups[rows])) for rows in found.values()] == [1, 1, 1]
+
+
 def test_folds_have_their_share_of_every_class() -> None:
     classes = np.repeat([0, 1, 2], [500, 250, 50])
     for fold in range(5):

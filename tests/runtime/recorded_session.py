@@ -47,11 +47,11 @@ def full_session(recorded: RecordedHome, *, seal: bool = True, guest: bool = Tru
     return session
 
 
-def prepared(recorded: RecordedHome) -> DatasetPrepared:
-    """A small dataset in the store."""
+def prepared(recorded: RecordedHome, *, columns: int = 4) -> DatasetPrepared:
+    """A dataset in the store."""
     rng = np.random.default_rng(7)
     splits = {
-        split: {"x": rng.normal(size=(rows, 4)).astype("<f4"), "y": rng.integers(0, 3, rows).astype("<i8")}
+        split: {"x": rng.normal(size=(rows, columns)).astype("<f4"), "y": rng.integers(0, 3, rows).astype("<i8")}
         for split, rows in {"train": 40, "val": 10}.items()
     }
     facts = describe(splits, "classification")

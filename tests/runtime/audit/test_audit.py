@@ -24,9 +24,10 @@ from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import UNANCHORED, Verdict, swift
 from runtime.bundle.make import make
+from runtime.engine.column_file import PIECE
 from runtime.records.archive import Archive, Kept
 from tests.runtime.recorded_home import RecordedHome, claimed, completed, evaluated, window
-from tests.runtime.recorded_session import full_session
+from tests.runtime.recorded_session import full_session, prepared
 
 Change = Callable[[list[Stored]], list[Stored]]
 
@@ -392,3 +393,18 @@ def _flipped(data: bytes, place: int) -> bytes:
 
 def _unusual(data: bytes, session: str) -> bulk.Lines:
     raise bulk.Unusual
+
+
+@pytest.mark.parametrize("left", [0, PIECE], ids=["to nothing", "to whole pieces"])
+def test_rows_that_were_cut_off_fail(recorded: RecordedHome, left: int) -> None:
+    session = recorded.requested()
+    made = prepared(recorded, columns=PIECE // 160 + 1)
+    recorded.say(session, "data_manager", made)
+    file = recorded.home.blobs / "datasets" / made.root / "train.x.bin"
+    assert file.stat().st_size > PIECE
+    assert audited(recorded, session).verdict == "pass"
+    os.truncate(file, left)
+    found = audited(recorded, session)
+    assert found.verdict == "fail"
+    (divergence,) = found.divergences
+    assert divergence.message.endswith(f"train.x.bin: piece {left // PIECE} is not what was prepared")

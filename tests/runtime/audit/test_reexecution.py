@@ -19,8 +19,9 @@ from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.audit import comparable, repeated
 from runtime.audit.docket import Asked, drawn
+from runtime.audit.jobs import seal_of
 from runtime.audit.judged import Repeated
-from runtime.audit.material import Material
+from runtime.audit.material import Material, machine_of
 from runtime.audit.rebuilt import rebuilt
 from runtime.audit.spans import course
 from runtime.bundle.make import make
@@ -30,6 +31,7 @@ from runtime.crew import Crew
 from runtime.home import Home
 from runtime.processes.children import Children
 from runtime.records.archive import Archive
+from runtime.records.claimed import likely_machine
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
 from tests.runtime.audit.liars import AT, LIES, OF_CODE
@@ -307,6 +309,20 @@ async def test_a_claim_with_a_key_that_nobody_knows_is_not_comparable_and_the_ke
     found = await audited(court.home, session, Asked("full"))
     assert found.verdict == "not-comparable"
     assert "invented" in found.differing[0]
+
+
+@pytest.mark.parametrize("threads", [10**9, 0, "many"])
+async def test_a_claim_of_any_number_of_threads_starts_no_more_than_an_audit_allows(
+    court: Court, threads: object
+) -> None:
+    said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
+    claim = said[0].model_copy(update={"resolved": said[0].resolved | {"threads": threads}})
+    session = court.again(court.told["honest"], [claim, *said[1:]])
+    assert seal_of(machine_of(Archive(court.home).read(session).history.state))["threads"] == 1
+    assert likely_machine(court.home.log(session))["threads"] == 1
+    found = await audited(court.home, session, Asked("full"))
+    assert found.verdict == "not-comparable"
+    assert any(one.startswith(f"threads {threads!r}") for one in found.differing)
 
 
 async def test_where_nothing_was_trained_no_mode_that_computes_passes(court: Court) -> None:

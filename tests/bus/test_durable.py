@@ -1,0 +1,78 @@
+"""What is said to be on disk was brought there in the right order: the bytes, then the name, then the folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus import disk
+from bus.blobs import DirectoryBlobs
+from bus.files import LogFile
+
+Calls = list[tuple[str, str]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The system calls that bring something to disk or give it a name, as they are made; they do their work."""
+    made: Calls = []
+    paths: dict[int, str] = {}
+
+    def told(name: str, path: Callable[..., str]) -> None:
+        real = getattr(os, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            done = real(*args, **more)
+            if name == "open":
+                paths[done] = str(args[0])
+            else:
+                made.append((name, path(*args)))
+            return done
+
+        monkeypatch.setattr(os, name, call)
+
+    told("open", lambda *_: "")
+    told("fsync", lambda descriptor: paths[descriptor])
+    told("fdatasync", lambda descriptor: paths[descriptor])
+    told("rename", lambda _, place: str(place))
+    told("replace", lambda _, place: str(place))
+    told("link", lambda _, place: str(place))
+    told("mkdir", lambda place, *_: str(place))
+    return made
+
+
+def fresh_of(place: str) -> str:
+    """How the names of files begin that are not yet under their own."""
+    folder, _, name = place.rpartition("/")
+    return f"{folder}/.{name}."
+
+
+def assert_order(calls: Calls, naming: str, place: str) -> None:
+    """The bytes are on disk before they have their name, and the folder is after it."""
+    named = calls.index((naming, place))
+    before = [path for name, path in calls[:named] if name in ("fsync", "fdatasync")]
+    assert any(path.startswith(fresh_of(place)) for path in before), calls
+    assert ("fsync", place.rpartition("/")[0]) in calls[named:], calls
+
+
+def test_a_blob_is_on_disk_before_it_has_its_name_and_its_folder_after(tmp_path: Path, calls: Calls) -> None:
+    blobs = DirectoryBlobs(tmp_path / "blobs")
+    digest = blobs.put(b"weights")
+    assert_order(calls, "replace", str(blobs.path(digest)))
+
+
+def test_a_new_log_is_on_disk_with_its_first_line_before_it_has_its_name(tmp_path: Path, calls: Calls) -> None:
+    path = tmp_path / "sessions" / "00-abc" / "log"
+    with LogFile(path, "00-abc"):
+        assert_order(calls, "link", str(path))
+
+
+def test_every_folder_that_is_made_is_on_disk_in_the_one_above(tmp_path: Path, calls: Calls) -> None:
+    disk.make_directory(tmp_path / "a" / "b" / "c")
+    folders = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    for above, made in zip(folders, ("a", "b", "c"), strict=True):
+        assert calls.index(("fsync", str(above))) > calls.index(("mkdir", str(above / made)))
