@@ -17,11 +17,12 @@ from typing import Protocol
 
 from blake3 import blake3
 
-from bus.disk import make_directory, room_for, sync_directory, write_all
+from bus.disk import make_directory, mode_of, room_for, sync_directory, write_all
 from contracts.errors import InvalidInput, NotFound, NotVerified
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _READ_ONLY = 0o444
+"""Of these, who may read the store may read a blob."""
 
 
 class Blobs(Protocol):
@@ -119,12 +120,13 @@ class DirectoryBlobs:
 
     def _store(self, content: bytes | Path, digest: str, *, link: bool) -> None:
         place = self.path(digest)
-        make_directory(place.parent)
+        mode = mode_of(self.root)
+        make_directory(place.parent, mode)
         with _fresh(place) as fresh:
             _bring(content, fresh, link=link)
             if isinstance(content, Path) and digest_of(fresh) != digest:
                 raise NotVerified(f"{content} changed while it was stored.", cure="Finish writing it first.")
-            fresh.chmod(_READ_ONLY)
+            fresh.chmod(mode & _READ_ONLY)
             _sync(fresh)
             if self._before_rename:
                 self._before_rename()

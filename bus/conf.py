@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.limits import MAX_PAYLOAD
-from bus.rights import CLIENT, CROSSINGS, LIVE, MAPPINGS, ROLES, Crossing, Users, rights
+from bus.rights import CLIENT, CROSSINGS, LIVE, MAPPINGS, OWNER, ROLES, Crossing, Users, rights
 from bus.subjects import GUEST
 
 MAX_STORE = 10 * 2**30
@@ -50,7 +50,13 @@ jetstream {{
 def accounts(users: Users) -> str:
     """The two accounts with their users, exports and imports; keys may be `$VARIABLES`. $SYS has no user."""
     log = _users((role, users.roles[role]) for role in ROLES)
-    edge = _users([(CLIENT, users.client), *((GUEST + name, key) for name, key in sorted(users.guests.items()))])
+    edge = _users(
+        [
+            (CLIENT, users.client),
+            (OWNER, users.owner),
+            *((GUEST + name, key) for name, key in sorted(users.guests.items())),
+        ]
+    )
     return f"""\
 system_account: SYS
 accounts {{
@@ -82,12 +88,14 @@ accounts {{
 
 def variables() -> Users:
     """Users whose keys are variables of the server's environment, as in the files under deploy/."""
-    return Users({role: f"$NKEY_{role.upper()}" for role in ROLES}, "$NKEY_CLIENT")
+    return Users({role: f"$NKEY_{role.upper()}" for role in ROLES}, "$NKEY_CLIENT", "$NKEY_OWNER")
 
 
 def environment(users: Users) -> Mapping[str, str]:
     """The values of `variables()`."""
-    return {f"NKEY_{name.upper()}": key for name, key in {**users.roles, CLIENT: users.client}.items()}
+    return {
+        f"NKEY_{name.upper()}": key for name, key in {**users.roles, CLIENT: users.client, OWNER: users.owner}.items()
+    }
 
 
 def _users(keys: Iterable[tuple[str, str]]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from contracts.errors import NO_ROOM, Full
@@ -19,12 +21,39 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_directory(path: Path, mode: int = 0o777) -> None:
-    """Create a directory and its parents so that they survive a power cut; it may exist already."""
+def make_directory(path: Path, mode: int = 0o700) -> None:
+    """Create a directory and its parents so that they survive a power cut; it may exist already.
+
+    What is created has exactly this mode, whatever the umask of the process.
+    """
     if path.is_dir():
         return
     make_directory(path.parent, mode)
-    path.mkdir(mode=mode, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        path.chmod(mode)
+    sync_directory(path.parent)
+
+
+def mode_of(folder: Path, otherwise: int = 0o700) -> int:
+    """Who may do what in a folder; what is made in a shared one is made for the same people."""
+    return stat.S_IMODE(folder.stat().st_mode) if folder.is_dir() else otherwise
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Have a file with this content under this name, whole and for good, whoever is killed meanwhile."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 

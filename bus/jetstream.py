@@ -29,9 +29,8 @@ from bus.frames import Frame, delivered, publication
 from bus.link import Close, Closed, Handler, Link, Lost, NoResponder, Silent
 from bus.nkeys import UserKey
 from bus.provision import Layout, StreamAdmin
-from bus.rights import CLIENT, inbox
+from bus.rights import at_edge, inbox
 from bus.stream_log import StreamLog
-from bus.subjects import GUEST
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 
 _PING = 5
@@ -398,8 +397,7 @@ class JetStreamBus(StreamLog, DurableWakes, CoreWire):
     """`Log`, `Wakes` and `Wire` of one identity on one connection."""
 
     def __init__(self, link: Link, *, partition: str = "00") -> None:
-        edge = link.identity == CLIENT or link.identity.startswith(GUEST)
-        StreamLog.__init__(self, link, partition=partition, edge=edge)
+        StreamLog.__init__(self, link, partition=partition, edge=at_edge(link.identity))
         DurableWakes.__init__(self, link, stream=f"EV_{partition}")
         CoreWire.__init__(self, link)
 
@@ -422,7 +420,7 @@ async def connect(
     patience: float = _PATIENCE,
     partition: str = "00",
 ) -> AsyncIterator[JetStreamBus]:
-    """The bus as one identity sees it (a role, "client", or "guest_NAME"), until the context ends.
+    """The bus as one identity sees it (a role, "client", "owner", or "guest_NAME"), until the context ends.
 
     `url` may name several servers of one cluster, separated by commas.
     """

@@ -31,6 +31,10 @@ ROLES = (
 """The built-in identities of the account LOG."""
 
 CLIENT = "client"
+"""Who asks from outside, with the credentials that are handed out."""
+
+OWNER = "owner"
+"""Whose home it is: the local command line, with a seed that never leaves the home."""
 
 _LANES: Mapping[str, tuple[str, ...]] = {"desk": ("desk", "operator", "keyring", "root")}
 _ASKERS = ("host", "hyperparameter_specialist", "diagnostician")
@@ -56,6 +60,7 @@ class Users:
 
     roles: Mapping[str, str]
     client: str
+    owner: str
     guests: Mapping[str, str] = field(default_factory=dict)
 
     def with_guest(self, agent: str, public: str) -> Users:
@@ -70,14 +75,14 @@ class Users:
     @classmethod
     def of(cls, keys: Path, guests: Mapping[str, str] | None = None) -> Users:
         """The users whose seeds stand in a folder as NAME.seed, minted where they are missing."""
-        made = {name: nkeys.keep(seed_file(keys, name)).public for name in (*ROLES, CLIENT)}
-        client = made.pop(CLIENT)
+        made = {name: nkeys.keep(seed_file(keys, name)).public for name in (*ROLES, CLIENT, OWNER)}
+        client, owner = made.pop(CLIENT), made.pop(OWNER)
         found = {path.stem.removeprefix("guest_"): nkeys.read(path).public for path in keys.glob("guest_*.seed")}
-        return cls(made, client, {**found, **(guests or {})})
+        return cls(made, client, owner, {**found, **(guests or {})})
 
 
 def seed_file(keys: Path, identity: str) -> Path:
-    """Where the seed of an identity (a role, "client", or "guest_NAME") stands."""
+    """Where the seed of an identity (a role, "client", "owner", or "guest_NAME") stands."""
     return keys / f"{identity}.seed"
 
 
@@ -85,6 +90,8 @@ def inbox(identity: str) -> str:
     """The prefix of the only inboxes that an identity may hear."""
     if identity == CLIENT:
         return "_INBOX"
+    if identity == OWNER:
+        return "_OWNER"
     if identity.startswith(subjects.GUEST):
         return f"_GUEST.{identity[len(subjects.GUEST) :]}"
     return f"_INBOX.{identity}"
@@ -93,7 +100,7 @@ def inbox(identity: str) -> str:
 def api(identity: str) -> str:
     """The prefix of the JetStream API: the account EDGE reaches LOG's under a name of its own, because the server
     answers the usual one itself, with "not enabled", in an account that holds no streams."""
-    return "LOG.API" if _at_edge(identity) else _API
+    return "LOG.API" if at_edge(identity) else _API
 
 
 def rights(identity: str) -> Rights:
@@ -102,11 +109,16 @@ def rights(identity: str) -> Rights:
         return Rights((">",), (">",))
     if identity == CLIENT:
         return Rights((subjects.COMMANDS, *_reads(CLIENT)), (f"{inbox(CLIENT)}.>", *_LIVE_HERE))
+    if identity == OWNER:
+        asks = (subjects.OWNER_COMMANDS, subjects.COMMANDS, *_reads(OWNER))
+        return Rights(asks, (f"{inbox(OWNER)}.>", *_LIVE_HERE))
     if identity.startswith(subjects.GUEST):
         return _guest(identity)
     if identity in ROLES:
         return _role(identity)
-    raise InvalidInput(f"{identity!r} is no identity of the bus.", cure=f"Known: {', '.join(ROLES)}, client, guest_*.")
+    raise InvalidInput(
+        f"{identity!r} is no identity of the bus.", cure=f"Known: {', '.join(ROLES)}, client, owner, guest_*."
+    )
 
 
 def _own(role: str) -> tuple[str, ...]:
@@ -133,8 +145,9 @@ def _reads(identity: str) -> tuple[str, ...]:
     return tuple(f"{api(identity)}.{verb}" for verb in _READS)
 
 
-def _at_edge(identity: str) -> bool:
-    return identity == CLIENT or identity.startswith(subjects.GUEST)
+def at_edge(identity: str) -> bool:
+    """Whether an identity belongs to the account EDGE."""
+    return identity in (CLIENT, OWNER) or identity.startswith(subjects.GUEST)
 
 
 def _role(role: str) -> Rights:
@@ -148,7 +161,7 @@ def _role(role: str) -> Rights:
         publish.append(subjects.COMMANDS)
     if "desk" in roles:
         publish += [subjects.COMMANDS, "swarm.redrive.*", "_INBOX.>", "_R_.>"]
-        hear.append(subjects.COMMANDS)
+        hear += [subjects.COMMANDS, subjects.OWNER_COMMANDS]
     return Rights(tuple(publish), tuple(hear))
 
 
@@ -183,6 +196,7 @@ _NEXT = "CONSUMER.MSG.NEXT.*.*"
 
 CROSSINGS = (
     Crossing(subjects.COMMANDS),
+    Crossing(subjects.OWNER_COMMANDS),
     Crossing("swarm.ev.*.*.guest.>"),
     Crossing("swarm.sys.*.*.hb"),
     Crossing("swarm.dlq.*"),

@@ -3,6 +3,7 @@
     swarm.ev.<pp>.<session>.<lane>.<name>          a fact; a guest's lane `guest_<agent>` is the tokens `guest.<agent>`
     swarm.tm.<pp>.<session>.<kind>                 telemetry
     swarm.cmd.<verb>                               an intent
+    swarm.owner.<verb>                             an intent that only the owner of the home may have
     swarm.dlq.<role>   swarm.redrive.<role>        dead letters, and the wish to try one again
     swarm.sys.<role>.<instance>.hb                 presence
 
@@ -20,6 +21,7 @@ from contracts.errors import InvalidInput
 EVERYTHING = "swarm.ev.>"
 TELEMETRY = "swarm.tm.>"
 COMMANDS = "swarm.cmd.>"
+OWNER_COMMANDS = "swarm.owner.>"
 DEAD_LETTERS = "swarm.dlq.>"
 GUEST = "guest_"
 
@@ -73,6 +75,16 @@ def waking(name: str, lane: str | None = None) -> tuple[str, ...]:
 def command(verb: str) -> str:
     """Where a command is asked."""
     return f"swarm.cmd.{_token(verb)}"
+
+
+def owner_command(verb: str) -> str:
+    """Where the owner of the home asks a command."""
+    return f"swarm.owner.{_token(verb)}"
+
+
+def is_owners(subject: str) -> bool:
+    """Whether a command was asked where only the owner may ask."""
+    return subject.startswith(OWNER_COMMANDS.removesuffix(">"))
 
 
 def telemetry(session: str, kind: str) -> str:

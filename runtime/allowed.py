@@ -1,7 +1,12 @@
-"""Which files a request may name: what lies in folders that this machine's owner has opened to it, and is no pickle."""
+"""Which files a request may name: what lies in folders that this machine's owner has opened to it, and is no pickle.
+
+Nothing in a home is ever data, whatever folders are open: it holds the keys of everybody, and what is read as data can
+be told from what is published of it.
+"""
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +20,31 @@ from runtime.settings import Settings
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy", ".npz", ".dill")
 
 
-def roots(home: Home, settings: Settings) -> list[Path]:
-    """The folders out of which a request may name files: beside the home, and where the settings say so."""
-    return [home.root.parent, *(Path(root).absolute() for root in settings.data_roots)]
+def roots(home: Home, settings: Settings, session: str = "") -> list[Path]:
+    """The folders out of which a session's request may name files.
+
+    They are those of the settings, and the one that the owner has opened to this session by running a request in it.
+    """
+    return [*(Path(root).absolute() for root in settings.data_roots), *home.opened_to(session)]
 
 
 def within(real: Path, roots: Sequence[Path]) -> bool:
     """Whether a link-free path lies in one of the folders."""
     return any(real.is_relative_to(root.resolve()) for root in roots)
+
+
+def in_a_home(path: Path) -> bool:
+    """Whether a path lies in the home of a swarm or in a store of blobs, by the path itself or by where links lead."""
+    # Without `..` and with its links still in it: what leads out of a home lies in it all the same.
+    places = {Path(os.path.normpath(path)), path.resolve()}
+    return any(is_closed(folder) for place in places for folder in (place, *place.parents))
+
+
+def is_closed(folder: Path) -> bool:
+    """Whether a folder is a home, or a store of blobs."""
+    if (folder / "layout").is_file() and (folder / "keys").is_dir():
+        return True
+    return (folder / "store").is_file() and (folder / "datasets").is_dir()
 
 
 @dataclass(frozen=True)
@@ -61,10 +83,12 @@ class Named:
         if place.suffix.lower() in PICKLES and place.suffix.lower() != suffix:
             reason = "loading a pickle runs whatever code is in it"
             raise self._unusable(f"{self.path!r} is a pickle or may hold one, and {reason}", self.instead)
+        if in_a_home(place):
+            raise self._unusable(f"{self.path!r} lies in the home of a swarm", "Keep data in a folder of its own.")
         real = self._resolved(place)
         if not within(real, roots):
-            names = ", ".join(str(root) for root in roots)
-            cure = f"Start with `--data-root {real.parent}`, or move the file; allowed now: {names}."
+            names = ", ".join(str(root) for root in roots) or "none"
+            cure = f"Start with `--data-root {real.parent}`, or run a request that lies there; open now: {names}."
             raise self._unusable(f"{_shown(place, real)} is outside the folders that requests may read", cure)
         return real
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from bus import nkeys, subjects
 from bus.jetstream import connect
 from bus.nkeys import UserKey
 from bus.port import Wire
-from bus.rights import CLIENT
+from bus.rights import CLIENT, OWNER, seed_file
 from contracts import errors
 from contracts.errors import InvalidInput, NotFound, Problem, SwarmError, TimedOut, Unreachable
 from contracts.session import ENDED
@@ -31,29 +32,42 @@ _POLL, _LONG = 20.0, 60.0
 class Swarm:
     """A connection to the front desk of a swarm."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, *, owner: bool = False) -> None:
         self._wire = wire
+        self._subject = subjects.owner_command if owner else subjects.command
+        self._owner = owner
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, settings: Settings) -> AsyncIterator[Self]:
-        """The swarm of a home, or the one that `url` and `creds` name."""
-        url, key = _door(settings)
-        async with connect(url, CLIENT, key, patience=5.0) as bus:
-            yield cls(bus)
+        """The swarm of a home, or the one that `url` and `creds` name; who may read the home's seeds is its owner."""
+        url, identity, key = _door(settings)
+        async with connect(url, identity, key, patience=5.0) as bus:
+            yield cls(bus, owner=identity == OWNER)
 
     async def command(self, verb: str, /, timeout: float = 10.0, **body: Any) -> dict[str, Any]:
         """Ask the desk; raises the error that its reply names."""
-        reply = orjson.loads(await self._wire.ask(subjects.command(verb), orjson.dumps(body), timeout=timeout))
+        reply = orjson.loads(await self._wire.ask(self._subject(verb), orjson.dumps(body), timeout=timeout))
         if "error" in reply:
             raise error_of(reply["error"])
         answer: dict[str, Any] = reply
         return answer
 
-    async def submit(self, request: Mapping[str, Any], *, request_id: str | None = None, kind: str = "training") -> str:
-        """Request a session; returns its id once the request is a fact."""
+    async def submit(
+        self,
+        request: Mapping[str, Any],
+        *,
+        request_id: str | None = None,
+        kind: str = "training",
+        folder: Path | None = None,
+    ) -> str:
+        """Request a session; returns its id once the request is a fact.
+
+        From the owner of the home `folder` becomes readable for the session; nobody else opens folders.
+        """
         verb = {"training": "train", "search": "search"}[kind]
         body = dict(request) | ({"request_id": request_id} if request_id else {})
+        body |= {"folder": str(folder)} if folder and self._owner else {}
         answer = await self.command(verb, **body)
         return str(answer["session"])
 
@@ -122,7 +136,8 @@ def _kinds(kind: type[SwarmError]) -> list[type[SwarmError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in _kinds(child))]
 
 
-def _door(settings: Settings) -> tuple[str, UserKey]:
+def _door(settings: Settings) -> tuple[str, str, UserKey]:
+    """Where the swarm is, as who it is asked, and the key of that identity."""
     path = Path(settings.creds) if settings.creds else Home(settings.home).creds
     if settings.url and not path.exists():
         raise InvalidInput("--url needs --creds.", cure="Give the file that `swarm status --json` names as creds.")
@@ -131,7 +146,10 @@ def _door(settings: Settings) -> tuple[str, UserKey]:
         raise Unreachable(f"no swarm runs in {str(settings.home)!r}.", cure="Start it: swarm up -d")
     try:
         creds = orjson.loads(path.read_bytes())
-        return settings.url or creds["url"], nkeys.from_seed(creds["seed"])
+        url, seed = settings.url or creds["url"], seed_file(Home(settings.home).seeds, OWNER)
+        if not settings.creds and os.access(seed, os.R_OK):
+            return url, OWNER, nkeys.read(seed)
+        return url, CLIENT, nkeys.from_seed(creds["seed"])
     except FileNotFoundError:
         raise NotFound(f"there is no credentials file {str(path)!r}.", cure="Start the swarm: swarm up -d") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from operator import attrgetter
@@ -20,7 +21,7 @@ from contracts.errors import Refused
 from contracts.keyring import ROOT, keyring_session
 from runtime import deployment, roster
 from runtime.crew import Crew, wake_subjects
-from runtime.home import Home
+from runtime.home import NOBODY_ELSE, Home
 from runtime.processes.children import Children
 from runtime.processes.inline import InlineChildren
 from runtime.records.archive import Archive
@@ -38,6 +39,7 @@ _DRAIN_SECONDS = 20.0
 async def gathered(settings: Settings, children: InlineChildren, session: str = "") -> AsyncIterator[Crew]:
     """Every agent at work here; a `session` that was interrupted goes on from its file."""
     home = Home(settings.home)
+    os.umask(NOBODY_ELSE)
     home.prepare(settings.blobs)
     with held(home):
         keys = deployment.signers(KeyStore(home.keys))

@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +17,18 @@ from typing import Any
 
 import orjson
 
+from bus.disk import make_directory, write_file
 from contracts.errors import NO_ROOM, Full, InvalidInput, NewerThanCode, NotFound, Refused, SwarmError
 from runtime.processes import process
+
+NOBODY_ELSE = 0o077
+"""The umask of whoever writes into a home."""
+
+PRIVATE = 0o700
+"""Nobody else reads a home: it holds keys, rows and models."""
+
+OPENED = "opened.json"
+"""In the folder of a session: which folders its owner has opened to it."""
 
 LAYOUT = 1
 """The version of the folders; a home written by newer code is refused."""
@@ -94,8 +104,20 @@ class Home:
     def session(self, session: str) -> Path:
         """The folder of a session, made when missing."""
         path = self.sessions / session
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path, PRIVATE)
         return path
+
+    def open_to(self, session: str, folders: Iterable[Path]) -> None:
+        """Let the request of a session name files in these folders, whoever carries it out and however often."""
+        listed = orjson.dumps([str(folder) for folder in folders])
+        write_file(self.session(session) / OPENED, listed)
+
+    def opened_to(self, session: str) -> list[Path]:
+        """The folders that are open to this session alone."""
+        with suppress(FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
+            listed = orjson.loads((self.sessions / session / OPENED).read_bytes()) if session else []
+            return [Path(folder) for folder in listed]
+        return []
 
     def log(self, session: str) -> Path:
         """The continuous copy of a session's admitted events."""
@@ -104,7 +126,7 @@ class Home:
     def work(self, session: str) -> Path:
         """A scratch folder for jobs; what counts leaves it as a blob."""
         path = self.root / "work" / session
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path, PRIVATE)
         return path
 
     def check(self) -> None:
@@ -121,17 +143,18 @@ class Home:
     def prepare(self, shared_blobs: str = "") -> None:
         """Create the folders; refuses as `check` does, and a home that cannot be written.
 
-        Blobs may lie in a folder that several homes share.
+        Blobs may lie in a folder that several homes share; that one keeps the mode that its owner gave it.
         """
         self.check()
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_directory(self.root, PRIVATE)
             if shared_blobs:
                 self._share_blobs(Path(shared_blobs).absolute())
-            for folder in (self.blobs, self.sessions):
-                folder.mkdir(exist_ok=True)
-            for folder in (self.keys, self.seeds):
-                folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.blobs, self.sessions, self.keys, self.seeds):
+                make_directory(folder, PRIVATE)
+            for folder in (self.root, self.blobs, self.sessions, self.keys, self.seeds):
+                if not folder.is_symlink():
+                    folder.chmod(PRIVATE)
             if not self._layout.exists():
                 self._write("layout", f"{LAYOUT}\n".encode())
         except OSError as error:
@@ -166,7 +189,7 @@ class Home:
         path = self.root / "instance"
         if not path.exists():
             fresh = self.root / f".instance.{os.getpid()}"
-            fresh.write_text(f"hm-{secrets.token_hex(6)}")
+            write_file(fresh, f"hm-{secrets.token_hex(6)}".encode())
             with suppress(FileExistsError):
                 os.link(fresh, path)
             fresh.unlink()
@@ -252,10 +275,7 @@ class Home:
         (self.root / "incident.json").unlink(missing_ok=True)
 
     def _write(self, name: str, content: bytes) -> None:
-        """A file of the home, under its name only when it is whole."""
-        fresh = self.root / f".{name}.{os.getpid()}"
-        fresh.write_bytes(content)
-        fresh.replace(self.root / name)
+        write_file(self.root / name, content)
 
     def tail_after(self) -> int:
         """What was remembered; 0 to read everything."""

@@ -27,7 +27,7 @@ from runtime import cycles, deployment, roster
 from runtime.broker import Broker, broker, end_orphan_of
 from runtime.crew import Crew, wake_subjects
 from runtime.desk.guests import Guests
-from runtime.home import Home, HostRecord
+from runtime.home import NOBODY_ELSE, Home, HostRecord
 from runtime.processes import process
 from runtime.records import leftovers, regress
 from runtime.reporter import Reporter
@@ -48,6 +48,7 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
     roster.here(settings.without)
     home = Home(settings.home)
+    os.umask(NOBODY_ELSE)
     home.prepare(settings.blobs)
     cycles.seldom()
     _refuse_second_host(home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from runtime import logs
 from runtime.agent import Agent
 from runtime.crew import Crew
 from runtime.desk.guests import credentials
-from runtime.home import Home
+from runtime.home import NOBODY_ELSE, Home
 from runtime.processes.ending import asked_to_end
 from runtime.records.keychain import Find
 from runtime.roster import BUILT_IN
@@ -91,6 +92,7 @@ async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callab
     logs.configure(settings.log_level, as_json=settings.log_json)
     own, home = pass_of(settings, name), Home(settings.home)
     if name in BUILT_IN:
+        os.umask(NOBODY_ELSE)
         home.prepare(settings.blobs)
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
     async with connect(own.url, own.lane, own.user) as bus, asked_to_end() as ending:

@@ -48,7 +48,7 @@ class _Asked:
         from runtime.cli.call import Call
 
         self._call = Call(home=str(home) if home is not None else None, url=None, creds=None, as_json=False)
-        self._request = _judged(request)
+        self._request, self._folder = _judged(request)
 
     def bring_up(self) -> None:
         """Start the swarm unless one is ready; by a process that ends, so that the host is no child of ours."""
@@ -66,7 +66,7 @@ class _Asked:
         from runtime.cli.reach import swarm
 
         async with swarm(self._call) as found:
-            return await found.submit(self._request)
+            return await found.submit(self._request, folder=self._folder)
 
     async def followed(self, session: str, within: float | None, *, shown: bool) -> None:
         from runtime.cli.reach import swarm
@@ -103,15 +103,16 @@ def _line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
 
 
-def _judged(request: Mapping[str, Any] | str | Path) -> dict[str, Any]:
+def _judged(request: Mapping[str, Any] | str | Path) -> tuple[dict[str, Any], Path]:
+    """The resolved request, and the folder in which it may name files."""
     from contracts.request import read_request
     from runtime.cli import request_file
     from runtime.cli.submit import judged
 
     if isinstance(request, str | Path):
-        return judged(str(request), ())
+        return judged(str(request), ()), request_file.folder(str(request))
     resolved: dict[str, Any] = read_request(dict(request)).resolved()
-    return request_file.absolute(resolved, Path.cwd())
+    return request_file.absolute(resolved, Path.cwd()), Path.cwd()
 
 
 def _refuse_failure(session: Session) -> None:

@@ -12,7 +12,6 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from bus.disk import make_directory, write_file
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime.workload_source import digest_of, read_source, workload_classes
 
@@ -138,17 +138,12 @@ class Workloads:
 
     def _write(self, added: Mapping[str, Registered]) -> None:
         body = {one.name: {"path": one.path, "class": one.class_name, "digest": one.digest} for one in added.values()}
-        fresh = self._file.with_name(f".{FILE}.{os.getpid()}")
-        with fresh.open("wb") as file:
-            file.write(orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._file)
+        write_file(self._file, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Two people adding at once lose nothing."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self._file.parent)
         with self._file.with_name(f".{FILE}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

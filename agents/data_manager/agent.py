@@ -61,7 +61,7 @@ class DataManager(Agent):
             "data": data,
             "session": session,
             "store": str(self.ground.blobs.root / "datasets"),
-            "roots": [str(root) for root in allowed.roots(home, self.ground.settings)],
+            "roots": [str(root) for root in allowed.roots(home, self.ground.settings, session)],
             "trusted": list(self.ground.settings.trusted_data),
             "workloads": [one.as_json() for one in Workloads(home.root).needed({"data": data})],
         }

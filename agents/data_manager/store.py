@@ -20,6 +20,7 @@ from typing import Any
 from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
+from bus.disk import make_directory, mode_of, sync_directory, write_file
 from contracts.errors import Full, NotFound, NotVerified
 from runtime.engine.dataset import Dataset, Manifest
 
@@ -92,12 +93,20 @@ class Store:
                 place.rename(self.root / f".new-{secrets.token_hex(8)}")
             else:
                 return
+        self._share(fresh)
         fresh.rename(place)
-        _sync(self.root)
+        sync_directory(self.root)
+
+    def _share(self, folder: Path) -> None:
+        """Have everybody read the dataset who may read the store, and nobody else."""
+        mode = mode_of(self.blobs.root)
+        for file in folder.iterdir():
+            file.chmod(mode & 0o666)
+        folder.chmod(mode)
 
     @contextmanager
     def _fresh(self) -> Iterator[Path]:
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_directory(self.root, mode_of(self.blobs.root))
         fresh = self.root / f".new-{secrets.token_hex(8)}"
         with _locked(self.root):
             self._sweep()
@@ -123,15 +132,9 @@ class Store:
         return self.root / "index" / key
 
     def _write_note(self, key: str, noted: Mapping[str, Any]) -> None:
-        place = self._note(key)
-        place.parent.mkdir(exist_ok=True)
-        fresh = place.with_name(f".{key}.{secrets.token_hex(8)}")
-        with fresh.open("wb") as file:
-            file.write(json.dumps(noted, ensure_ascii=False).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(place)
-        _sync(place.parent)
+        place, mode = self._note(key), mode_of(self.blobs.root)
+        make_directory(place.parent, mode)
+        write_file(place, json.dumps(noted, ensure_ascii=False).encode(), mode & 0o666)
 
 
 def key_of(digest: str, data: Mapping[str, Any]) -> str:
@@ -159,11 +162,3 @@ def _lock(directory: Path, *, wait: bool) -> int:
         os.close(handle)
         raise
     return handle
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -36,7 +36,7 @@ async def test_range(test: RangeTest, bench: Bench) -> None:
         await bench.say(_no_data(source))
         return
     ground = bench.ground
-    roots = allowed.roots(ground.home, ground.settings)
+    roots = allowed.roots(ground.home, ground.settings, bench.own.id)
     device = "cuda" if request["training"]["device"] == "cuda" else "cpu"
     args = {
         "request": request,

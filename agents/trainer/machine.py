@@ -52,7 +52,7 @@ class Machine:
     async def bring(self, session: Session) -> str | None:
         """The blob of the weights that the session's request names, read from their file now; None when it has none."""
         ground = self._ground
-        roots = allowed.roots(ground.home, ground.settings)
+        roots = allowed.roots(ground.home, ground.settings, session.id)
         return await initial.bring(session.request, roots, ground.blobs, session.id, ground.children)
 
     async def resolve(

@@ -37,9 +37,11 @@ EVALUATION = 1 / 3
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
 def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[str, ...]) -> None:
     """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept."""
+    from runtime.cli.request_file import folder
+
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
     asked = judged(request, overrides)
-    found = call.wait(_checked(call, asked))
+    found = call.wait(_checked(call, asked, folder(request)))
     if not math.isfinite(found["loss"]):
         message = f"the first batch's loss is {found['loss']}."
         raise Failed(
@@ -48,7 +50,7 @@ def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[
     call.result(found, lambda: _page(found))
 
 
-async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     from bus.blobs import DirectoryBlobs
     from runtime import allowed, initial
     from runtime.processes.children import Children
@@ -58,17 +60,17 @@ async def _checked(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     named = [one.as_json() for one in Workloads(call.home.root).needed(asked)]
     children = Children()
     try:
-        with tempfile.TemporaryDirectory(prefix="swarm-check-") as folder:
-            store = Path(folder)
-            args = {"data": asked["data"], "session": "", "store": folder, "workloads": named}
-            roots = allowed.roots(call.home, call.settings)
+        with tempfile.TemporaryDirectory(prefix="swarm-check-") as scratch:
+            store = Path(scratch)
+            args = {"data": asked["data"], "session": "", "store": scratch, "workloads": named}
+            roots = [*allowed.roots(call.home, call.settings), folder]
             args["roots"] = [str(root) for root in roots]
             args["trusted"] = list(call.settings.trusted_data)
             prepared = await _ask(children, PREPARE, args, torch_profile(), "prepare", store)
             _refuse(prepared.get("problems", ()))
             dataset = str(store / prepared["root"])
             begun = await initial.bring(asked, roots, DirectoryBlobs(store), "check", children)
-            about = {"dataset": dataset, "workloads": named, "blobs": folder, "initial": begun}
+            about = {"dataset": dataset, "workloads": named, "blobs": scratch, "initial": begun}
             args = about | {"request": asked, "device": asked["training"]["device"], "inherited": None}
             resolved = (await _ask(children, RESOLVE, args, torch_profile(), "probe", store))["resolved"]
             plan = {"request": asked, "resolved": resolved, "changes": []}

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from contracts.errors import Failed, InvalidInput, SwarmError, TimedOut
@@ -51,14 +52,17 @@ class Here:
         sealed = environment.sealed(os.environ, profile="exact", threads=threads) | {HANDED: session}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], sealed)  # noqa: S606 - ourselves once more
 
-    def carry(self, asked: dict[str, Any] | None, within: float | None) -> dict[str, Any]:
-        """The summary of the session once it has ended: that of a request, or the one that goes on."""
+    def carry(self, asked: dict[str, Any] | None, within: float | None, folder: Path | None = None) -> dict[str, Any]:
+        """The summary of the session once it has ended: that of a request, or the one that goes on.
+
+        A request may name files in the folder.
+        """
         from runtime import logs
 
         logs.configure("warning", as_json=self.call.settings.log_json)
         # Prints of the user's go where this process prints, but the answer in JSON stands alone on stdout.
         with contextlib.redirect_stdout(sys.stderr) if self.call.json else contextlib.nullcontext():
-            seen = asyncio.run(_Carrying(self, asked, within).whole())
+            seen = asyncio.run(_Carrying(self, asked, within, folder).whole())
         if isinstance(seen, int):
             self.start_again(seen, self.session)
         return seen
@@ -67,10 +71,11 @@ class Here:
 class _Carrying:
     """One session on its way, watched until it has ended, or until something else ends this."""
 
-    def __init__(self, place: Here, asked: dict[str, Any] | None, within: float | None) -> None:
+    def __init__(self, place: Here, asked: dict[str, Any] | None, within: float | None, folder: Path | None) -> None:
         self._place = place
         self._asked = asked
         self._within = within
+        self._folder = folder
 
     async def whole(self) -> dict[str, Any] | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
@@ -94,9 +99,9 @@ class _Carrying:
         from runtime.client import Swarm
         from runtime.processes.ending import asked_to_end
 
-        place, swarm = self._place, Swarm(crew.bus)
+        place, swarm = self._place, Swarm(crew.bus, owner=True)
         if self._asked is not None:
-            place.session = await swarm.submit(self._asked)
+            place.session = await swarm.submit(self._asked, folder=self._folder)
         place.call.note(f"Session {place.session}")
         async with asked_to_end() as ending:
             done = asyncio.create_task(self._followed(swarm))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -88,7 +89,7 @@ def _start(call: Call) -> _Start:
         arguments += ["--data-root", root]
     for role in call.settings.without:
         arguments += ["--without", role]
-    with call.home.host_log.open("ab") as log:
+    with open(call.home.host_log, "ab", opener=partial(os.open, mode=0o600)) as log:
         begins = log.tell()
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(

@@ -33,6 +33,11 @@ def read(name: str) -> dict[str, Any]:
     return absolute(dict(raw), folder)
 
 
+def folder(name: str) -> Path:
+    """The folder in which a request lies; the owner who runs it there lets it name files in it."""
+    return Path.cwd() if name == STDIN else Path(name).parent.resolve()
+
+
 def parse(text: str, name: str, suffix: str) -> Any:
     """The plain data that the text stands for."""
     if suffix == ".toml":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,23 +29,27 @@ def run(
     """
     if here:
         return _here(call, request, overrides, request_id, timeout)
+    from runtime.cli.request_file import folder
+
     asked = judged(request, overrides, request_id)
     bring_up(call)
-    seen = call.wait(_run(call, asked, timeout))
+    seen = call.wait(_run(call, asked, folder(request), timeout))
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
 
 
 def _here(call: Call, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None) -> int:
     from runtime.cli.here import Here
-    from runtime.cli.request_file import STDIN
+    from runtime.cli.request_file import STDIN, folder
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)
     threads: Any = asked["training"]["threads"] if asked else "auto"
     place = Here(call, 1 if threads == "auto" else threads)
     # What was started again goes on with its session.
-    seen = place.carry(None if place.session else asked or judged(request, overrides, request_id), timeout)
+    seen = place.carry(
+        None if place.session else asked or judged(request, overrides, request_id), timeout, folder(request)
+    )
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
 
@@ -58,8 +63,8 @@ def bring_up(call: Call) -> None:
         hosting.ensure(call)
 
 
-async def _run(call: Call, asked: dict[str, Any], within: float | None) -> dict[str, Any]:
+async def _run(call: Call, asked: dict[str, Any], folder: Path, within: float | None) -> dict[str, Any]:
     async with swarm(call) as found:
-        session = await found.submit(asked)
+        session = await found.submit(asked, folder=folder)
         call.note(f"Session {session}")
         return await followed(call, found, session, within)

@@ -26,13 +26,15 @@ def request_options(function: Any) -> Any:
 @request_options
 def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None) -> None:
     """Submit REQUEST (a YAML, TOML or JSON file, or - for stdin) and return at once."""
-    session = call.wait(_submit(call, judged(request, overrides, request_id)))
+    from runtime.cli import request_file
+
+    session = call.wait(_submit(call, judged(request, overrides, request_id), request_file.folder(request)))
     call.result({"session": session}, session)
 
 
-async def _submit(call: Call, asked: dict[str, Any]) -> str:
+async def _submit(call: Call, asked: dict[str, Any], folder: Path) -> str:
     async with swarm(call) as found:
-        return await found.submit(asked)
+        return await found.submit(asked, folder=folder)
 
 
 def judged(name: str, overrides: tuple[str, ...], request_id: str | None = None) -> dict[str, Any]:

@@ -30,12 +30,13 @@ def tune(
     timeout: float | None,
 ) -> int:
     """Submit SEARCH (a YAML, TOML or JSON file, or -) and follow it until its trials are done."""
+    from runtime.cli.request_file import folder
     from runtime.cli.run import bring_up
 
     asked = _judged(search, overrides)
     if not detach:
         bring_up(call)
-    seen = call.wait(_tune(call, asked, request_id, None if detach else (timeout,)))
+    seen = call.wait(_tune(call, asked, folder(search), request_id, None if detach else (timeout,)))
     if detach:
         call.result({"session": seen["session"]}, seen["session"])
         return 0
@@ -58,9 +59,9 @@ def _judged(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 async def _tune(
-    call: Call, asked: dict[str, Any], request_id: str | None, follow: tuple[float | None] | None
+    call: Call, asked: dict[str, Any], folder: Path, request_id: str | None, follow: tuple[float | None] | None
 ) -> dict[str, Any]:
     async with swarm(call) as found:
-        session = await found.submit(asked, request_id=request_id, kind="search")
+        session = await found.submit(asked, request_id=request_id, kind="search", folder=folder)
         call.note(f"Search {session}")
         return {"session": session} if follow is None else await followed(call, found, session, follow[0])

@@ -1,6 +1,9 @@
 """The front desk: answers commands. A command may be refused; only what follows from it is a fact.
 
 Every reply is one JSON object, `{"error": {...}}` when the answer is no. The desk signs the operator's lane.
+
+Two kinds of people ask. A client may have sessions made and ended. The owner of the home asks under subjects of their
+own, and alone says who may take part and which folders requests may name files in.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -49,6 +53,11 @@ _MOST_BYTES = 700_000
 _AT_ONCE = 25
 """Events that are written as JSON before others get their turn."""
 _LONGEST_NAME = 200
+_OWNERS = frozenset({"admit", "rotate", "revoke"})
+"""Commands that change who may take part."""
+
+FOLDER = "folder"
+"""In an owner's request: the folder that it was run in, which becomes readable for its session."""
 _FULL_AT = 0.9
 """Of the log's budget; what is left is for the sessions that have begun."""
 
@@ -87,14 +96,17 @@ class Desk:
 
     async def run(self) -> None:
         """Answer for ever; several hosts of one swarm share the commands."""
-        async with self.crew.bus.answer(subjects.COMMANDS, self.answer, queue=DESK):
+        bus = self.crew.bus
+        clients = bus.answer(subjects.COMMANDS, self.answer, queue=DESK)
+        owner = bus.answer(subjects.OWNER_COMMANDS, self.answer, queue=DESK)
+        async with clients, owner:
             await asyncio.Event().wait()
 
     async def answer(self, subject: str, body: bytes) -> bytes:
         """The reply to one command."""
         verb = subject.rpartition(".")[2]
         try:
-            reply = await self._perform(verb, body)
+            reply = await self._perform(verb, body, owners=subjects.is_owners(subject))
         except SwarmError as error:
             reply = {"error": error.as_json()}
         except Exception as error:
@@ -103,7 +115,7 @@ class Desk:
             reply = {"error": {"code": "crashed", "message": f"{verb} crashed: {error}", "path": "", "cure": cure}}
         return orjson.dumps(reply)
 
-    async def _perform(self, verb: str, body: bytes) -> Body:
+    async def _perform(self, verb: str, body: bytes, *, owners: bool) -> Body:
         found = self.verbs.get(verb)
         if found is None:
             raise NotFound(f"there is no command {verb!r}.", cure=f"Known: {', '.join(sorted(self.verbs))}.")
@@ -113,8 +125,14 @@ class Desk:
             raise InvalidInput(f"the body is not JSON: {error}.", cure="Send one JSON object.") from None
         if not isinstance(parsed, dict):
             raise InvalidInput(f"the body is {type(parsed).__name__}, not an object.", cure="Send one JSON object.")
+        if verb in _OWNERS and not owners:
+            raise Refused(
+                f"{verb!r} is for the owner of the home.", cure="Ask from the machine and user whose home it is."
+            )
+        opening = {"train": self._train, "search": self._search}.get(verb) if owners and FOLDER in parsed else None
+        folder = _folder(parsed.pop(FOLDER)) if opening else None
         refuse_misfits(verb, parsed)
-        return await found(parsed)
+        return await opening(parsed, folder) if opening else await found(parsed)
 
     async def submit(
         self,
@@ -125,13 +143,20 @@ class Desk:
         parent: str | None = None,
         request_id: str | None = None,
         fork: Fork | None = None,
+        folder: Path | None = None,
     ) -> str:
-        """Make a checked request the genesis of a session; the same `request_id` gives the same session."""
+        """Make a checked request the genesis of a session; the same `request_id` gives the same session.
+
+        `folder` becomes readable for it, and so do those of its parent when it names the same files.
+        """
         partition = self.crew.tail.partition
         session = session_for(request_id, partition) if request_id else session_id(new_uuid(), partition)
         if await self._is_begun(session, request, request_id, fork):
             return session
         await self._refuse_when_full()
+        folders = [folder] if folder else await self._inherited(parent, request)
+        if folders:
+            self.crew.home.open_to(session, folders)
         genesis = operator.SessionRequested(
             kind=kind,
             request=dict(request),
@@ -162,20 +187,29 @@ class Desk:
             )
         return before is not None
 
+    async def _inherited(self, parent: str | None, request: Mapping[str, Any]) -> list[Path]:
+        """The folders that are open to the parent, for a child that names no file which the parent does not name."""
+        folders = self.crew.home.opened_to(parent or "")
+        if not folders:
+            return []
+        asked = (await self.history({"session": parent})).state.request
+        return folders if _files(request) == _files(asked.get("base", asked)) else []
+
     async def _say(self, session: str, event: Event, occasion: Occasion | None = None) -> str:
         facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], occasion or Occasion())
         return facts[0].id
 
-    async def _train(self, body: Body) -> Body:
+    async def _train(self, body: Body, folder: Path | None = None) -> Body:
         resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_request)
         Workloads(self.crew.home.root).needed(resolved)
-        return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id)}
+        return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id, folder=folder)}
 
-    async def _search(self, body: Body) -> Body:
+    async def _search(self, body: Body, folder: Path | None = None) -> Body:
         from contracts.request.search import read_search
 
         resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_search)
-        return {"session": await self.submit(resolved, "search", asked_by=asked_by, request_id=request_id)}
+        session = await self.submit(resolved, "search", asked_by=asked_by, request_id=request_id, folder=folder)
+        return {"session": session}
 
     async def _trial(self, body: Body) -> Body:
         parent, request = await self.history({"session": body.get("parent")}), body.get("request")
@@ -348,6 +382,18 @@ class Desk:
                 cure=f"Raise store_bytes in {self.crew.home.root / 'settings.toml'} and start the swarm again (swarm "
                 "down, swarm up -d), or use another home; running sessions go on.",
             )
+
+
+def _folder(named: Any) -> Path:
+    """The folder that an owner's request was run in."""
+    if not isinstance(named, str) or not Path(named).is_absolute() or not Path(named).is_dir():
+        raise InvalidInput(f"{shown(named)} is no folder.", cure="Name a folder by its whole path.", path=FOLDER)
+    return Path(named)
+
+
+def _files(request: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a request names of this machine's files: its data, and the weights that it begins with."""
+    return (request.get("data") or {}).get("path"), (request.get("model") or {}).get("init")
 
 
 def _judged(body: Body, read: Callable[[Body], Any]) -> tuple[Body, str, str | None]:

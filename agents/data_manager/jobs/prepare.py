@@ -28,6 +28,9 @@ _DATA: TypeAdapter[Data] = TypeAdapter(Data)
 FACTS_LIMIT = 64 << 10
 """Facts larger than this go into the event without their longest lists; the manifest always has them all."""
 
+FEWEST_ROWS = 30
+"""Statistics of fewer rows are not told in the log, which every guest reads: those of one row are that row."""
+
 PROBLEMS = 100
 """So many problems are told at once."""
 
@@ -91,8 +94,10 @@ def _said(kept: Kept, source: Source) -> dict[str, Any]:
 
 
 def _facts(facts: Facts) -> dict[str, Any]:
-    """Facts as the event holds them: within a size that the log takes."""
+    """Facts as the event holds them: within a size that the log takes, and of enough rows to hide each of them."""
     whole = facts.as_json()
+    if facts.rows["train"] < FEWEST_ROWS:
+        whole |= {"mean": [], "scale": [], "target_mean": 0.0, "target_scale": 1.0}
     for longest in ("features", "mean", "scale", "labels", "counts"):
         if len(orjson.dumps(whole)) > FACTS_LIMIT:
             whole[longest] = []

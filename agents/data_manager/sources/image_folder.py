@@ -18,6 +18,7 @@ from agents.data_manager.findings import Findings
 from agents.data_manager.sources.image_looks import Looks
 from agents.data_manager.table import Around, Table, unusable
 from contracts.request.data import ImageFolder
+from runtime.allowed import is_closed
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -139,4 +140,4 @@ def _images(folder: Path, name: str) -> list[str]:
 
 
 def _is_folder(one: os.DirEntry[str]) -> bool:
-    return one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
+    return one.is_dir(follow_symlinks=False) and not one.name.startswith(".") and not is_closed(Path(one.path))
