@@ -472,7 +472,7 @@ async def test_training_and_trials_are_answered_and_nothing_else_is(tmp_path: Pa
 
 
 @IN_CHILDREN
-async def test_files_beside_the_home_and_below_the_data_roots_may_be_read(tmp_path: Path, children: Children) -> None:
+async def test_files_below_the_data_roots_may_be_read_and_no_others(tmp_path: Path, children: Children) -> None:
     for folder in ("project", "open", "closed"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "table.csv").write_text(table())
@@ -481,13 +481,13 @@ async def test_files_beside_the_home_and_below_the_data_roots_may_be_read(tmp_pa
     for folder in ("project", "open", "closed"):
         data = {"source": "csv", "path": str(tmp_path / folder / "table.csv"), "target": "kind"}
         (said[folder],) = await answered(place, {"data": data, "model": MLP})
-    assert [type(one) for one in said.values()] == [DatasetPrepared, DatasetPrepared, DatasetRejected]
+    assert [type(one) for one in said.values()] == [DatasetRejected, DatasetPrepared, DatasetRejected]
     assert f"--data-root {tmp_path / 'closed'}" in said["closed"].problems[0]["cure"]
 
 
 @IN_CHILDREN
 async def test_a_fork_has_its_parents_dataset_whatever_became_of_the_source(tmp_path: Path, children: Children) -> None:
-    place = Place(tmp_path, children)
+    place = Place(tmp_path, children, data_roots=[str(tmp_path)])
     (tmp_path / "table.csv").write_text(table())
     request = {"data": {"source": "csv", "path": str(tmp_path / "table.csv"), "target": "kind"}, "model": MLP}
     parent = place.session(request)
@@ -512,7 +512,7 @@ async def test_a_fork_has_its_parents_dataset_whatever_became_of_the_source(tmp_
 
 @IN_CHILDREN
 async def test_a_long_reading_says_how_far_it_is(tmp_path: Path, children: Children) -> None:
-    place = Place(tmp_path, children)
+    place = Place(tmp_path, children, data_roots=[str(tmp_path)])
     words = ["x" * 2000, "y" * 2000]
     (tmp_path / "wide.csv").write_text("a,kind\n" + "".join(f"{words[n % 2]},{n % 2}\n" for n in range(5000)))
     data = {"source": "csv", "path": str(tmp_path / "wide.csv"), "target": "kind"}

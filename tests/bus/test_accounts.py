@@ -125,6 +125,7 @@ async def test_a_guest_speaks_only_for_itself(world: Served) -> None:
                 await evil.append([fact(0, other)], lane=subjects.lane(S, other), after=0)
         for subject in (
             "swarm.cmd.train",
+            "swarm.owner.train",
             "swarm.redrive.trainer",
             "swarm.dlq.trainer",
             "swarm.tm.00.x.y",
@@ -245,7 +246,13 @@ async def test_a_client_asks_and_reads_and_writes_nothing(world: Served) -> None
         async with client.hear(f"live.{subjects.TELEMETRY}") as heard:
             await trainer.say(subjects.telemetry(S, "steps"), b"7")
             assert await asyncio.wait_for(anext(heard), 10) == (f"live.{subjects.telemetry(S, 'steps')}", b"7")
-        for subject in (fact(0).subject, "swarm.tm.00.x.y", "swarm.dlq.trainer", "swarm.ev.00.s.guest.good.x_y"):
+        for subject in (
+            subjects.owner_command("train"),
+            fact(0).subject,
+            "swarm.tm.00.x.y",
+            "swarm.dlq.trainer",
+            "swarm.ev.00.s.guest.good.x_y",
+        ):
             await denied(client, subject)
     assert len(await stored(world)) == 1
 
@@ -330,6 +337,7 @@ def test_the_edge_imports_what_the_design_lists_and_nothing_else() -> None:
     services = set(re.findall(r'service: \{ account: LOG, subject: "([^"]+)"', imports))
     assert services == {
         "swarm.cmd.>",
+        "swarm.owner.>",
         "swarm.ev.*.*.guest.>",
         "swarm.sys.*.*.hb",
         "swarm.dlq.*",

@@ -30,7 +30,7 @@ async def made(tmp_path: Path) -> AsyncIterator[Crew]:
 
 
 async def asked(made: Crew, verb: str, body: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = orjson.loads(await made.bus.ask(subjects.command(verb), orjson.dumps(body)))
+    answer: dict[str, Any] = orjson.loads(await made.bus.ask(subjects.owner_command(verb), orjson.dumps(body)))
     return answer
 
 
