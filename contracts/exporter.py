@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from contracts.event import Event, Exact, Hex64
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 class ModelExported(Event, wire="model.exported"):
@@ -22,6 +25,11 @@ class ModelExported(Event, wire="model.exported"):
     parity: dict[str, Exact]
     rows_compared: int
     details: dict[str, Any]
+
+    @property
+    def plain_filename(self) -> str:
+        """The name when it is one of a file in a folder; empty for any other, which no path is ever made of."""
+        return self.filename if _PLAIN.fullmatch(self.filename) else ""
 
 
 class ExportRefused(Event, wire="export.refused"):

@@ -31,12 +31,14 @@ class Again:
         except SwarmError as error:
             problem, workloads = error.message, []
         try:
-            return [await self._made(order, workloads, problem) for order in orders]
+            return [await self._made(n, order, workloads, problem) for n, order in enumerate(orders)]
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _made(self, order: dict[str, Any], workloads: list[dict[str, str]], problem: str) -> ExportRepeated:
-        against, work = "", self._folder / str(order["export"])
+    async def _made(
+        self, number: int, order: dict[str, Any], workloads: list[dict[str, str]], problem: str
+    ) -> ExportRepeated:
+        against, work = "", self._folder / f"export-{number}"
         if not problem:
             work.mkdir()
             root, children = self._ground.blobs.root, self._ground.children

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 EXPORT = "agents.exporter.jobs.export:main"
 
+MADE = "made"
+"""What a file is called where it is made again. The name that the log gives is told and never used as a path."""
+
 Order = Mapping[str, Any]
 """Plain data about one exported file: `export` is the event that tells of it, `order` what its maker is given."""
 
@@ -78,7 +81,7 @@ async def made_again(
         "blobs": str(blobs),
         "work": str(work),
         "exports": str(work),
-        "filename": order["filename"],
+        "filename": MADE,
         "workloads": workloads,
     }
     profile, log = torch_profile(), work / "export.log"
@@ -94,7 +97,7 @@ async def made_again(
 
 def _against(order: Order, answer: Mapping[str, Any], work: Path) -> str:
     name, beside = order["filename"], order["beside"]
-    found = digest_of(work / name)
+    found = digest_of(work / MADE)
     if found != order["blob"]:
         return f"{name} made again has digest {found}, recorded is {order['blob']}"
     wrong = [one for one, digest in answer["details"].get("beside", {}).items() if beside.get(one) != digest]

@@ -10,6 +10,7 @@ from runtime.audit.material import Material
 from runtime.bundle import contents
 from runtime.bundle.container import Container
 from runtime.bundle.opened import Bundle
+from runtime.engine.dataset import plain_name
 
 
 def unpacked(path: Path, root: str, folder: Path) -> Material:
@@ -24,9 +25,8 @@ def unpacked(path: Path, root: str, folder: Path) -> Material:
             if name.startswith(contents.BLOBS):
                 blobs.put(file.read(name))
             elif name.startswith(contents.DATASET):
-                place = rows / Path(name.removeprefix(contents.DATASET)).name
                 rows.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(file.read(name))
+                (rows / plain_name(name.removeprefix(contents.DATASET))).write_bytes(file.read(name))
     return Material(kept, blobs, _beside(path, folder))
 
 

@@ -64,9 +64,11 @@ async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) 
 def _file(call: Call, session: str, said: dict[str, Any]) -> Path:
     """The file under its name, or by its content where the session's folder does not have it."""
     from bus.blobs import DirectoryBlobs
+    from contracts.exporter import ModelExported
 
-    named, blob = call.home.sessions / session / "exports" / str(said["filename"]), str(said["blob"])
-    path = named if named.exists() else DirectoryBlobs(call.home.blobs).path(blob)
+    made, blob = ModelExported.model_validate(said).plain_filename, str(said["blob"])
+    named = call.home.sessions / session / "exports" / made
+    path = named if made and named.exists() else DirectoryBlobs(call.home.blobs).path(blob)
     if not path.exists():
         raise NotFound(
             f"the model was exported, and blob {blob} is not in {str(call.home.root)!r}.",

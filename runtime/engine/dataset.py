@@ -38,7 +38,7 @@ class Manifest:
         """A manifest from its JSON form; raises `NotVerified` when its root is not the root of the rest."""
         splits = {
             split: {
-                name: Stored(one["dtype"], tuple(one["shape"]), one["file"], tuple(one["pieces"]))
+                name: Stored(one["dtype"], tuple(one["shape"]), plain_name(one["file"]), tuple(one["pieces"]))
                 for name, one in columns.items()
             }
             for split, columns in raw["splits"].items()
@@ -58,6 +58,13 @@ class Manifest:
         for columns in self.splits.values():
             for one in columns.values():
                 yield one.file, int(np.prod(one.shape, dtype=np.int64)) * np.dtype(one.dtype).itemsize
+
+
+def plain_name(name: str) -> str:
+    """The name of a file that lies in the dataset's own folder; `NotVerified` when it would lead out of there."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise NotVerified(f"{name!r} is no name of a file of a dataset", cure="Prepare the dataset again.")
+    return name
 
 
 def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged]], facts: Facts) -> Manifest:

@@ -90,8 +90,8 @@ def artifacts(session: Session, blobs: Path | None = None) -> list[dict[str, Any
             "digest": made.blob,
             "bytes": made.bytes,
         }
-        if blobs is not None:
-            one["path"] = str(blobs.parent / "sessions" / session.id / "exports" / made.filename)
+        if blobs is not None and made.plain_filename:
+            one["path"] = str(blobs.parent / "sessions" / session.id / "exports" / made.plain_filename)
         found.append(one)
     best = session.checkpoint("best")
     if best:

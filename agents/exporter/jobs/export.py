@@ -8,18 +8,29 @@ from typing import Any
 from agents.exporter.jobs.formats import named
 from agents.exporter.jobs.refusal import refusing
 from agents.exporter.jobs.trained import load
+from agents.exporter.plan import Order
 from bus.blobs import digest_of
+from contracts.errors import InvalidInput
+from contracts.request.export import QUANTIZATIONS
 from runtime.processes.job import Job
 
 
 @refusing
 def main(job: Job) -> dict[str, Any]:
-    """The opset and the details of the file WORK/FILENAME; companions stand beside it."""
-    order, path = job.args["order"], Path(job.args["work"]) / job.args["filename"]
-    trained = load(job.args)
-    written = named(order["format"]).write(trained, order["quantize"], path)
+    """The opset and the details of the file WORK/FILENAME; companions stand beside it.
+
+    It is written under the name that its order gives it, which some formats keep inside; whoever makes a file of a log
+    again has it brought to a name of their own.
+    """
+    order, made = Order(**job.args["order"]), Path(job.args["work"]) / job.args["filename"]
+    format_ = named(order.format)
+    if order.quantize not in ("", *QUANTIZATIONS):
+        raise InvalidInput(f"{order.quantize!r} is no quantisation.", cure=f"Known: {', '.join(QUANTIZATIONS)}.")
+    path, trained = made.with_name(order.filename), load(job.args)
+    written = format_.write(trained, order.quantize, path)
+    path.replace(made)
     details = written.details | {"weights_digest": trained.checkpoint.weights_digest}
     for suffix, content in written.beside.items():
-        path.with_name(f"{path.name}.{suffix}").write_bytes(content)
+        made.with_name(f"{made.name}.{suffix}").write_bytes(content)
         details.setdefault("beside", {})[suffix] = digest_of(content)
     return {"opset": written.opset, "details": details}

@@ -1,0 +1,72 @@
+"""A name out of a log, a manifest or a bundle never becomes a path: what an audit writes, it writes where it works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from contracts.errors import NotVerified
+from contracts.exporter import ModelExported
+from runtime.audit import exports
+from runtime.engine.dataset import Manifest, canonical, plain_name
+
+HOSTILE = ("../x", "/tmp/x", "a/b", "..", ".", "", "a\0b", "../../site-packages/x.pth")
+
+
+class Job:
+    """The exporter's job, seen from outside: it writes under the name that it is given, in the folder it is given."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+
+    async def wait(self) -> dict[str, Any]:
+        (Path(self.given["work"]) / self.given["filename"]).write_bytes(b"made again")
+        return {"opset": None, "details": {}}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class Children:
+    """Starts such jobs."""
+
+    def job(self, function: str, given: dict[str, Any], **_: Any) -> Job:
+        assert function == exports.EXPORT
+        return Job(given)
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name])
+async def test_a_file_is_made_again_under_a_name_of_ours(tmp_path: Path, name: str) -> None:
+    work = tmp_path / "deep" / "down" / "work"
+    work.mkdir(parents=True)
+    order = {"export": "e", "place": 1, "seq": 1, "filename": name, "blob": "0" * 64, "beside": {}, "order": {}}
+    against, problem = await exports.made_again(order, tmp_path, [], Children(), work)  # type: ignore[arg-type]
+    assert problem == ""
+    assert "made again has digest" in against
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [work / exports.MADE]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_manifest_names_files_of_its_own_folder_only(name: str) -> None:
+    with pytest.raises(NotVerified):
+        plain_name(name)
+    facts = {"task": "regression", "rows": {"train": 1}, "columns": {}, "labels": [], "features": [], "mean": []}
+    stored = {"dtype": "<f4", "shape": [1, 1], "file": name, "pieces": []}
+    raw = {"facts": {**facts, "scale": []}, "splits": {"train": {"x": stored}}, "root": "0" * 64}
+    with pytest.raises(NotVerified, match="no name of a file"):
+        Manifest.from_json(json.loads(canonical(raw)))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_path_is_shown_of_a_model_whose_name_leads_elsewhere(name: str) -> None:
+    fields = {"format": "onnx", "quantize": "", "checkpoint": "best", "checkpoint_step": 1, "opset": None}
+    digests = {"checkpoint_blob": "0" * 64, "blob": "0" * 64, "bytes": 1, "rows_compared": 1, "details": {}}
+    made = ModelExported(**fields, **digests, filename=name, parity={})
+    assert made.plain_filename == ""
+    assert made.model_copy(update={"filename": "model-step3.int8.onnx"}).plain_filename == "model-step3.int8.onnx"
