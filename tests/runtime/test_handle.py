@@ -60,8 +60,10 @@ def test_a_session_may_be_waited_for_later(home: Path) -> None:
 
 
 def test_a_session_that_fails_raises_with_the_reason_and_the_cure_unless_told_not_to(
-    home: Path, tmp_path: Path
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A request that is no file names files of the folder in which the program runs.
+    monkeypatch.chdir(home.parent)
     table = home.parent / "words.csv"
     table.write_text("a,b\n" + "1,\n" * 50)
     request = REQUEST | {"data": {"source": "csv", "path": str(table), "target": "b"}}

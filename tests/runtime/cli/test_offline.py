@@ -224,7 +224,7 @@ def test_the_dead_letters_of_the_files_are_shown(recorded: RecordedHome):
 
 def test_admitted_guests_are_listed_among_the_agents(recorded: RecordedHome):
     found = {one["name"]: one for one in asked(recorded, "agents")["agents"]}
-    assert found["trainer"]["hears"] == ["session.requested", "dataset.prepared"]
+    assert found["trainer"]["hears"] == ["session.requested", "cancel.requested", "dataset.prepared"]
     assert found["trainer"]["running"] is False
     assert found["ant"]["guest"] is True
 

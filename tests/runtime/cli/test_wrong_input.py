@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner, Result
 
+from bus import disk
 from contracts.errors import of_system
 from contracts.operator import Kind
 from contracts.request import export as exports
@@ -113,12 +114,11 @@ def test_the_doctor_looks_also_at_a_home_that_is_none(tmp_path: Path):
 
 
 def test_a_disk_that_is_full_when_the_home_is_made_does_not_spoil_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(path: Path, content: bytes) -> int:
-        path.touch()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(descriptor: int, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr(disk, "write_all", full)
         refused(run(tmp_path / "home", "up", "-d"), 6, "No space left", "Free space")
     Home(tmp_path / "home").prepare()
 
