@@ -236,11 +236,11 @@ async def test_a_checkpoint_that_failed_to_be_judged_may_go(place: Place, keeper
     evaluate(history, 110)
     (stored, _) = await place.react(keeper, "keep", history, write(place, history, 110, "best"))
     failed = ValidationFailed(segment=1, step=110, blob=stored.blob, code="not-found", message="gone")
-    (fact,) = tell(history, "validator", failed, cause=history.state.checkpoints[-1].stored_id)
+    (fact,) = tell(history, "validator", failed, cause=list(history.state.checkpoints)[-1].stored_id)
     evaluate(history, 120)
     await place.react(keeper, "keep", history, write(place, history, 120, "best"))
     assert steps_of(await place.react(keeper, "tidy", history, fact)) == []
-    assert history.state.checkpoints[0].gone == "pruned"
+    assert next(iter(history.state.checkpoints)).gone == "pruned"
 
 
 async def test_with_the_final_checkpoint_former_bests_go_that_nobody_judged(
@@ -413,7 +413,7 @@ async def test_a_checkpoint_that_a_trainer_could_not_use_is_looked_at_again(
         place.blobs.remove(written.event.blob)
     said = await place.react(keeper, "doubt", history, refuse(history, written.event))
     assert steps_of(of(CheckpointCorrupt, said)) == ([110] if broken else [])
-    assert history.state.checkpoints[0].usable is not broken
+    assert next(iter(history.state.checkpoints)).usable is not broken
 
 
 async def test_a_doubt_about_what_was_pruned_meanwhile_says_nothing(place: Place, keeper: CheckpointKeeper) -> None:

@@ -214,7 +214,7 @@ async def test_who_takes_over_repeats_what_has_no_verdict_though_nothing_is_left
         async with asyncio.timeout(60):
             while not [one for one in history.state.checkpoints if one.written.reason == "final"]:
                 await history.grown(history.size)
-        final = history.state.checkpoints[-1].written
+        final = list(history.state.checkpoints)[-1].written
         assert history.state.outcome is None, "it waits for the verdict"
     async with crew(home, BARE, bus=bus) as made:
         state = await until_ended(made, session)
