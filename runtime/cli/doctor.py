@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli.call import Call, command
-from runtime.cli.terminal import style
+from runtime.cli.terminal import cell, style
 
 if TYPE_CHECKING:
     from runtime.checkup import Finding
@@ -45,4 +45,4 @@ def _repaired(call: Call) -> list[str]:
 def _line(found: Finding) -> str:
     mark, colour = MARKS[found.level]
     cure = f"\n    {style('hint:', fg='cyan')} {found.cure}" if found.cure else ""
-    return f"{style(mark, fg=colour)} {found.level:4} {found.what}: {found.message}{cure}"
+    return f"{style(mark, fg=colour)} {found.level:4} {found.what}: {cell(found.message)}{cure}"

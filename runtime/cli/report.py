@@ -30,7 +30,7 @@ def report(call: Call, *, session: str) -> None:
     }
     if made["problem"]:
         call.note(f"Some plots could not be drawn: {made['problem']}")
-    call.result(found, lambda: Path(made["path"]).read_text() + style(f"\n{made['path']}", dim=True))
+    call.result(found, lambda: Path(made["path"]).read_text() + "\n" + style(made["path"], dim=True))
 
 
 async def _made(call: Call, session: str, root: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from contracts.errors import Failed
 from runtime import logs
 from runtime.bundle.container import Container, write
-from runtime.cli import dlq, wording
+from runtime.checkup import Finding
+from runtime.cli import dlq, doctor, wording
 from runtime.cli.call import command
 from runtime.cli.main import swarm
 from runtime.cli.outcome import conclude
@@ -59,6 +60,7 @@ def test_letters_of_every_script_stay():
 LETTER = ("failure", "session", "role", "handler", "error")
 VOID = ("reason", "subject", "detail")
 PAGES: list[Callable[[str], str]] = [
+    lambda text: doctor._line(Finding("fail", "logs", text)),
     lambda text: wording.pairs([("name", text)]),
     lambda text: wording.table(("head",), [[text]]),
     lambda text: wording.problem({"code": "x", "message": text, "frame": text, "cure": text}),
