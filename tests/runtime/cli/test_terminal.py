@@ -103,6 +103,7 @@ def test_every_error_is_harmless(error: Exception, as_json: bool, capsys: pytest
     out, err = capsys.readouterr()
     assert harmless(out + err)
     assert "\nverdict" not in out + err
+    assert not as_json or "\x9b" in json.loads(out)["error"]["message"]
 
 
 def test_a_name_of_a_session_is_harmless_in_sentences_and_on_the_live_board():
