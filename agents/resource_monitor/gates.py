@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -73,7 +74,10 @@ class Gate:
 def limits(*, min_free_disk: int, store_bytes: int) -> tuple[Limit, ...]:
     """The limits of a host with these settings."""
     return (
-        Limit("cpu", 60, 85, 10, "Other programs take the processors: training is right, and slower.", samples=30),
+        # A busy processor makes training slower and nothing wrong: that is never critical.
+        Limit(
+            "cpu", 60, math.inf, 10, "Other programs take the processors: training is right, and slower.", samples=30
+        ),
         Limit("memory", 85, 95, 5, "Choose a smaller training.batch_size, or end other programs.", samples=3),
         Limit(
             "disk",

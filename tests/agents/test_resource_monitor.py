@@ -344,3 +344,8 @@ async def test_an_idle_monitor_costs_next_to_nothing(tmp_path: Path) -> None:
             await agent.weigh()
         # One beat stands for one second.
         assert (time.process_time() - began) / beats < 0.003
+
+
+def test_a_busy_processor_is_never_critical() -> None:
+    cpu = next(one for one in limits(min_free_disk=1, store_bytes=1) if one.resource == "cpu")
+    assert (cpu.reached(59), cpu.reached(61), cpu.reached(100)) == ("", "warning", "warning")
