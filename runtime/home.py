@@ -30,6 +30,22 @@ PRIVATE = 0o700
 OPENED = "opened.json"
 """In the folder of a session: which folders its owner has opened to it."""
 
+_OURS = frozenset(
+    {
+        "layout",
+        "keys",
+        "settings.toml",
+        "workloads.json",
+        "sessions",
+        "blobs",
+        "lock",
+        "here.lock",
+        "host.log",
+        "host.json",
+    }
+)
+"""Of these at least one lies in every home, also in one that was never started."""
+
 LAYOUT = 1
 """The version of the folders; a home written by newer code is refused."""
 
@@ -133,11 +149,23 @@ class Home:
         """Refuse what is no home, and one that newer code has written; one that is not there yet is fine."""
         if self.root.exists() and not self.root.is_dir():
             raise Refused(f"the home {str(self.root)!r} is a file.", cure="Choose another with --home.")
+        self._refuse_what_is_other()
         found = self._layout.read_text().strip() if self._layout.exists() else str(LAYOUT)
         if not found.isdigit() or int(found) > LAYOUT:
             raise NewerThanCode(
                 f"the home {str(self.root)!r} has layout {found!r}; this software knows {LAYOUT}.",
                 cure="Update stigmergy, or choose another home with --home.",
+            )
+
+    def _refuse_what_is_other(self) -> None:
+        """A folder that holds files, none of which a home has, is somebody's: nothing is put among them."""
+        held = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        if held and not held & _OURS:
+            some = ", ".join(map(repr, sorted(held)[:3]))
+            raise Refused(
+                f"the folder {str(self.root)!r} is no home: it holds other files ({some}).",
+                cure="Name a folder that is empty or not there yet, such as .swarm in it, with --home.",
+                path=str(self.root),
             )
 
     def prepare(self, shared_blobs: str = "") -> None:

@@ -29,8 +29,9 @@ from runtime.workloads import Workloads
 class DataManager(Agent):
     """Reads a source, checks, splits and writes it once; sessions with the same data share the dataset."""
 
-    async def begin(self) -> None:
+    def __init__(self, ground: Any = None) -> None:
         """Who prepares what here, and how many at once."""
+        super().__init__(ground)
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._places = asyncio.Semaphore(max(2, process.cores()))
 

@@ -371,6 +371,13 @@ def test_folders_pipes_and_binary_files_are_refused(bench: Bench, tmp_path: Path
         assert what in problem["message"]
 
 
+def test_a_quote_that_is_never_closed_is_told_with_its_line(bench: Bench) -> None:
+    (problem,) = bench.rejected(bench.csv(table(row37='37.5,"1369,odd')))
+    assert problem["message"] == "the quote that opens in line 38 is never closed"
+    closed = bench.csv(table(row37='37.5,1369,"odd"', row40='"40.5",1600,"even"'), "closed.csv")
+    assert bench.prepared(closed).rows == 40
+
+
 # Rows of a user's own.
 
 
@@ -384,6 +391,8 @@ class Own(engine.Workload):
     loss = build
 
     def data(self, o: Any) -> Any:
+        if o.gives.endswith(".txt"):
+            return {"x": Path(o.gives).read_bytes()}
         x = np.arange(80, dtype=np.float64).reshape(40, 2)
         return {
             "columns": {"x": x, "y": np.arange(40) % 2},
@@ -403,6 +412,15 @@ class Own(engine.Workload):
 def own() -> dict[str, Any]:
     engine.register("own", Own)
     return {"source": "workload", "workload": "own"}
+
+
+def test_a_relative_path_of_a_workload_that_is_not_found_is_told_with_the_folder_it_was_looked_for_in(
+    bench: Bench, own: dict[str, Any]
+) -> None:
+    (problem,) = bench.rejected(own | {"options": {"gives": "corpus.txt"}})
+    assert problem["path"] == "data.options.gives"
+    assert str(Path.cwd()) in problem["message"]
+    assert problem["cure"] == "Write the whole path, such as /data/corpus.txt."
 
 
 def test_a_workload_may_give_columns_of_classes_or_numbers(bench: Bench, own: dict[str, Any]) -> None:

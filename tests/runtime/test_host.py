@@ -41,3 +41,16 @@ async def test_a_home_whose_host_lives_is_refused_at_once(tmp_path: Path) -> Non
     with pytest.raises(Refused, match="held by another host"):
         await host._locked(second)
     first.unlock()
+
+
+def test_a_folder_full_of_other_files_is_no_home(tmp_path: Path) -> None:
+    mine = tmp_path / "thesis.tex"
+    mine.write_text("mine")
+    with pytest.raises(Refused, match=r"is no home: it holds other files \('thesis.tex'\)"):
+        Home(tmp_path).prepare()
+    assert list(tmp_path.iterdir()) == [mine]
+    for begun in ("keys", "blobs"):
+        home = tmp_path / f"with {begun}"
+        (home / begun).mkdir(parents=True)
+        (home / "notes.txt").write_text("beside")
+        Home(home).prepare()

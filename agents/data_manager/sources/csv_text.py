@@ -53,14 +53,18 @@ class CsvText:
             yield _block(first, rows, lines, len(found), chosen)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Lines and their cells; raises when the bytes are no longer those of the digest."""
+        """Lines and their cells; raises when the bytes are no longer those of the digest, or end inside quotes."""
         hasher = blake3()
         lines = self._lines(hasher)
         header = next(lines, "")
-        reader = csv.reader(itertools.chain([header], lines), delimiter=_delimiter(header))
+        delimiter, taken, last = _delimiter(header), list[str](), list[str]()
+        reader = csv.reader(_noted(itertools.chain([header], lines), taken), delimiter=delimiter)
         next(reader, None)
+        taken.clear()
         try:
             for cells in reader:
+                last = taken[:]
+                taken.clear()
                 if cells:
                     yield reader.line_num, cells
         except csv.Error as error:
@@ -68,6 +72,9 @@ class CsvText:
             raise unusable(_PLACE, f"line {reader.line_num} is no CSV: {error}", cure) from None
         if hasher.hexdigest() != self.digest:
             raise changed()
+        if _ends_inside_quotes(last, delimiter):
+            message = f"the quote that opens in line {reader.line_num - len(last) + 1} is never closed"
+            raise unusable(_PLACE, message, "Close it, or write it twice where it belongs to a text.")
 
     def _lines(self, hasher: blake3 | None = None) -> Iterator[str]:
         self._file.seek(0)
@@ -88,6 +95,22 @@ class CsvText:
             except UnicodeDecodeError as error:
                 message = f"line {number} is not UTF-8: byte {raw[error.start]:#04x} at {error.start}"
                 raise unusable(_PLACE, message, "Save the file as UTF-8.") from None
+
+
+def _noted(lines: Iterator[str], taken: list[str]) -> Iterator[str]:
+    """The same lines, each put down as it is taken."""
+    for line in lines:
+        taken.append(line)
+        yield line
+
+
+def _ends_inside_quotes(row: list[str], delimiter: str) -> bool:
+    """Whether the lines of a row end before its quote does; the reader itself takes that for its end."""
+    try:
+        list(csv.reader(row, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return False
 
 
 def _delimiter(header: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,9 @@ class OwnRows:
     def __init__(self, data: WorkloadData) -> None:
         self.name = data.workload
         workload = find(data.workload)
-        given = workload().data(options_of(workload, data.options, "data.options"))
+        options = options_of(workload, data.options, "data.options")
+        with _relative_paths_told(data.options):
+            given = workload().data(options)
         self._splits = _shaped(data.workload, given)
         self.digest = _digest(self._splits)
 
@@ -45,6 +49,20 @@ class OwnRows:
         train = _table(self._splits["train"])
         labels = _labels(self._splits) if train.task == "classification" else ()
         return Table(train.task, {}, labels, given=self._splits)
+
+
+@contextmanager
+def _relative_paths_told(options: Mapping[str, Any]) -> Iterator[None]:
+    """A path that is not whole means another file wherever the swarm was started: said where one is not found."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        name = error.filename
+        if not isinstance(name, str) or Path(name).is_absolute():
+            raise
+        place = next((f"data.options.{key}" for key, value in options.items() if value == name), _PLACE)
+        message = f"there is no file {name!r} in {str(Path.cwd())!r}, the folder in which the swarm was started"
+        raise unusable(place, message, f"Write the whole path, such as /data/{Path(name).name}.") from None
 
 
 def _shaped(name: str, given: Any) -> dict[str, Given]:
