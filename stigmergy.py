@@ -7,6 +7,8 @@ model = stigmergy.load(session, "best")       a torch module, every digest verif
 
 from __future__ import annotations
 
+import os
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +19,37 @@ if TYPE_CHECKING:
     from runtime.ground import Case
     from runtime.handle import Session, load, metrics
     from runtime.training import train
+
+PACKAGES = ("agents", "bus", "contracts", "runtime")
+"""What is installed beside this module. The names are common, and another distribution may bring one of them."""
+
+
+def foreign() -> dict[str, str]:
+    """By name: where a package of ours would be loaded from that is not ours, or was written over."""
+    ours = os.path.dirname(os.path.realpath(__file__))
+    places = {name: spec.origin if (spec := PathFinder.find_spec(name)) else None for name in PACKAGES}
+    return {name: place or "nowhere" for name, place in places.items() if not _is_ours(place, os.path.join(ours, name))}
+
+
+def _is_ours(place: str | None, folder: str) -> bool:
+    """Whether a package's first file lies in that folder, and nobody has written another over it."""
+    if place is None or os.path.dirname(os.path.realpath(place)) != folder:
+        return False
+    with open(place, "rb") as file:
+        return file.read(12) == b'"""Stigmergy'
+
+
+def refuse_foreign() -> None:
+    """Raise `ImportError` with the cure when a package of ours is somebody else's here."""
+    for name, place in foreign().items():
+        raise ImportError(
+            f"the package {name!r} here is not Stigmergy's: it would be loaded from {place}. Another distribution"
+            " (openai-agents brings `agents`) or a folder of yours has that name. Install stigmergy-swarm into an"
+            " environment of its own (python -m venv .venv), or rename the folder."
+        )
+
+
+refuse_foreign()
 
 _HOMES = {
     "Agent": "runtime.agent",

@@ -1,0 +1,1 @@
+"""Stigmergy: how events are carried and kept. The log, its in-memory twin, keys, admission, blobs, the server."""

@@ -90,7 +90,9 @@ def _packages(home: Home, settings: Settings) -> Iterator[Finding]:
         found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
         beside = here / name
         if found != ours:
-            cure = "Rename the folder, or uninstall the distribution that brings it."
+            cure = (
+                "Install stigmergy-swarm into an environment of its own (python -m venv .venv), or rename the folder."
+            )
             yield Finding("fail", "packages", f"{name!r} is loaded from {found}, not from {ours}", cure)
         elif here.resolve() != ours and (beside.is_dir() or beside.with_suffix(".py").exists()):
             cure = f"Rename it, or work in another folder: `python` started here would import it as {name!r}."

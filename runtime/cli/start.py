@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 from runtime.cli import interrupts
 
 
 def main() -> None:
     """The entry point."""
     interrupts.end_at_once()
+    try:
+        # Says so when another distribution or a folder has taken the place of a package of ours.
+        import stigmergy  # noqa: F401
+    except ImportError as error:
+        sys.exit(f"error: {error}")
     from runtime.cli import main as command
 
     command.main()
