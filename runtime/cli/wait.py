@@ -36,6 +36,6 @@ async def _ended(call: Call, name: str, within: float | None) -> dict[str, Any]:
 
 def outcome(seen: Mapping[str, Any]) -> int:
     """The exit code that says how a session ended."""
-    if seen["state"] != "completed":
+    if seen["state"] != "completed" or any(one["asked"] for one in seen.get("refused", ())):
         return 1
     return NEGATIVE if seen.get("verdict") not in (None, "pass") else 0

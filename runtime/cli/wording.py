@@ -33,14 +33,34 @@ def summary(seen: Mapping[str, Any]) -> str:
         ("fork of", forked(seen.get("fork"))),
         ("verdict", verdict(seen.get("verdict") or "")),
         ("step", f"{seen['step']}{total} (epoch {seen['epoch']}, {seen.get('segments', 1)} segment(s))"),
-        ("metrics", "  ".join(f"{name}={value:.4g}" for name, value in seen["metrics"].items() if value is not None)),
+        ("metrics", _figures(seen["metrics"]) + _of_best(seen)),
+        ("last", _last(seen.get("last"))),
         ("weights", seen["weights_digest"] or ""),
         *[(made["kind"], artifact(made)) for made in seen["artifacts"]],
+        *[("refused", _refusal(one)) for one in seen.get("refused", ())],
         ("sealed", seen.get("sealed") or ""),
         ("owed", ", ".join(seen.get("owed", ()))),
         ("wall", f"{seen['wall_s']:.1f} s, {seen.get('events', 0)} events"),
     ]
     return pairs(rows) + problem(seen.get("problem"))
+
+
+def _figures(values: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name}={value:.4g}" for name, value in values.items() if value is not None)
+
+
+def _of_best(seen: Mapping[str, Any]) -> str:
+    step = seen.get("best_step")
+    return "" if step is None or not seen["metrics"] else f"  (best, at step {step})"
+
+
+def _last(found: Mapping[str, Any] | None) -> str:
+    return f"{_figures(found['metrics'])}  (at step {found['step']})" if found else ""
+
+
+def _refusal(one: Mapping[str, Any]) -> str:
+    form = one["format"] + (f"/{one['quantize']}" if one["quantize"] else "")
+    return f"{form}: {one['message']} {one['cure']}".rstrip()
 
 
 def artifact(made: Mapping[str, Any]) -> str:

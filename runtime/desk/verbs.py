@@ -74,6 +74,9 @@ SUMMARY = thing(
     },
     {
         "steps_total": nullable(WHOLE),
+        "best_step": nullable(WHOLE),
+        "last": nullable(thing({"step": WHOLE, "metrics": {"type": "object", "additionalProperties": NUMBER}})),
+        "refused": {**listed({"type": "object"}), "description": "Files of the model that could not be made, and why."},
         "events": WHOLE,
         "segments": WHOLE,
         "sealed": nullable(TEXT),

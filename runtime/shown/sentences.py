@@ -114,8 +114,11 @@ def _alert(data: Data) -> str:
 
 def _completed(data: Data) -> str:
     early = " early" if data["stopped_early"] else ""
-    best = f"best at {data['best_step']}: {figures(data['values'])}"
-    return f"training completed{early} after {data['step']} steps, {best}"
+    ended = f"training completed{early} after {data['step']} steps"
+    if data["best_step"] in (None, data["step"]):
+        return f"{ended}, best at {data['best_step']}: {figures(data['values'])}"
+    # The event has the figures of the end; those of the best step stand in that step's evaluation.
+    return f"{ended}: {figures(data['values'])}; the best was at step {data['best_step']}"
 
 
 def _failure(data: Data) -> str:

@@ -32,7 +32,10 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
         "epoch": session.evaluations[-1].epoch if session.evaluations else 0,
         "weights_digest": session.weights_digest,
         "metrics": metrics(session),
+        "best_step": session.best.step if session.best else None,
+        "last": last(session),
         "artifacts": artifacts(session, blobs),
+        "refused": refused(session),
         "wall_s": wall_seconds(session),
         "events": session.events,
         "segments": len(session.segments),
@@ -59,6 +62,23 @@ def fork(session: Session) -> dict[str, Any] | None:
     if session.fork is None:
         return None
     return session.fork.model_dump(mode="json", include={"session", "step", "segment", "set", "rows_without"})
+
+
+def last(session: Session) -> dict[str, Any] | None:
+    """The newest evaluation, unless it is the best."""
+    if not session.evaluations or session.evaluations[-1] is session.best:
+        return None
+    newest = session.evaluations[-1]
+    return {"step": newest.step, "metrics": dict(newest.values)}
+
+
+def refused(session: Session) -> list[dict[str, Any]]:
+    """The files that were wanted of the model and could not be made; `asked` says whether the request wanted them."""
+    wanted = (session.request.get("export") or {}).get("formats") or ()
+    return [
+        {**one.model_dump(mode="json"), "asked": one.format in wanted or session.kind == "export"}
+        for one in session.refusals
+    ]
 
 
 def metrics(session: Session) -> dict[str, float]:
