@@ -81,7 +81,11 @@ class Shelf:
         return {one.id: one for one in self._tail.histories.values() if one.state.genesis}
 
     def _begun(self, live: dict[str, History]) -> Iterator[Begun]:
-        return (Begun(one.state.requested_at, one.id, one.state.kind) for one in live.values())
+        return (
+            Begun(one.state.requested_at, one.id, one.state.kind, one.facts[0].seq)
+            for one in live.values()
+            if one.facts
+        )
 
     async def _order(self) -> list[str]:
         """Every session by when it began: ids do not sort by time, least of all those that derive from a request_id."""

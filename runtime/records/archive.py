@@ -17,6 +17,7 @@ from bus.keys import KeyStore
 from bus.port import Stored
 from bus.records import Reading
 from contracts.errors import NotFound, NotVerified, SwarmError
+from contracts.ids import PARTITION
 from contracts.keyring import ROOT, Keyring
 from runtime.cycles import unswept
 from runtime.home import Home
@@ -47,6 +48,8 @@ class Begun(NamedTuple):
     requested_at: str
     session: str
     kind: str
+    seq: int = 0
+    """The place of its genesis in the stream of its partition."""
 
 
 class _Start(NamedTuple):
@@ -58,11 +61,16 @@ class _Start(NamedTuple):
 
 
 def newest_training(begun: Iterable[Begun]) -> str:
-    """The session that `last` names."""
+    """The session that `last` names: of those that a server's stream holds the last one in it, whatever clocks said.
+
+    A session that was trained here without a server stands in no stream that goes on; it is compared by its time.
+    """
     trained = [one for one in begun if one.kind == "training"]
     if not trained:
         raise NotFound("there is no training session yet.", cure="Start one: swarm run REQUEST")
-    return max(trained).session
+    streamed = [one for one in trained if subjects.partition(one.session) == PARTITION]
+    others = [one for one in trained if subjects.partition(one.session) != PARTITION]
+    return max([*sorted(streamed, key=lambda one: one.seq)[-1:], *others]).session
 
 
 class Archive:
@@ -233,24 +241,26 @@ def _start(path: Path, session: str) -> _Start:
         if first is None:
             return _Start(whole=False)
         # No session but a keyring begins with an event of the root.
-        return _Start(whole=True, opens_keyring=subjects.parse(first[0]).lane == ROOT, begun=_begun(first[1], session))
+        return _Start(
+            whole=True, opens_keyring=subjects.parse(first[0]).lane == ROOT, begun=_begun(*first[1:], session)
+        )
     except SwarmError:
         return _Start(whole=True)
 
 
-def _begun(body: bytes, session: str) -> Begun | None:
+def _begun(body: bytes, seq: int, session: str) -> Begun | None:
     try:
         said = orjson.loads(body)
-        return Begun(str(said["time"]), session, str(said["data"]["kind"]))
+        return Begun(str(said["time"]), session, str(said["data"]["kind"]), seq)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
 
 
-def _first(path: Path) -> tuple[str, bytes] | None:
-    """Subject and body of the first record, without reading the rest; None when there is none."""
+def _first(path: Path) -> tuple[str, bytes, int] | None:
+    """Subject, body and sequence of the first record, without reading the rest; None when there is none."""
     with path.open("rb") as file:
         file.readline(_LONGEST_LINE)
         head = file.readline(_LONGEST_LINE).split(b" ")
-        if len(head) < _FIELDS or not head[2].isdigit():
+        if len(head) < _FIELDS or not (head[0].isdigit() and head[2].isdigit()):
             return None
-        return head[1].decode(errors="replace"), file.read(int(head[2]))
+        return head[1].decode(errors="replace"), file.read(int(head[2])), int(head[0])

@@ -95,10 +95,10 @@ def test_a_session_may_be_named_in_several_ways(name: str, recorded: RecordedHom
     assert asked(recorded, "show", named)["session"] == session
 
 
-def test_last_is_the_newest_training_and_no_other_kind(recorded: RecordedHome):
+def test_last_is_the_training_that_the_stream_has_last_whatever_the_clocks_said(recorded: RecordedHome):
     recorded.requested(time="2026-01-01T00:00:00.000000Z")
-    newest = recorded.requested(time="2026-03-01T00:00:00.000000Z")
-    recorded.requested(time="2026-02-01T00:00:00.000000Z")
+    recorded.requested(time="2026-03-01T00:00:00.000000Z")
+    newest = recorded.requested(time="2026-02-01T00:00:00.000000Z")
     recorded.requested("export", time="2026-04-01T00:00:00.000000Z")
     assert asked(recorded, "show", "last")["session"] == newest
 
