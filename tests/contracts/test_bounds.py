@@ -28,6 +28,10 @@ BOUNDS = (
     "pattern",
     "enum",
     "const",
+    "ge",
+    "gt",
+    "le",
+    "lt",
 )
 
 
