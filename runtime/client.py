@@ -21,7 +21,7 @@ from contracts import errors
 from contracts.errors import InvalidInput, NotFound, Problem, SwarmError, TimedOut, Unreachable
 from contracts.session import ENDED
 from runtime.home import Home
-from runtime.settings import Settings
+from runtime.settings import Settings, load
 
 _PATIENCE = 60.0
 """Seconds without a bus that waiting and following ride out."""
@@ -39,9 +39,12 @@ class Swarm:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, settings: Settings) -> AsyncIterator[Self]:
-        """The swarm of a home, or the one that `url` and `creds` name; who may read the home's seeds is its owner."""
-        url, identity, key = _door(settings)
+    async def connect(cls, settings: Settings | None = None, *, home: str | Path | None = None) -> AsyncIterator[Self]:
+        """The swarm of a home, or the one that `url` and `creds` name; who may read the home's seeds is its owner.
+
+        Without settings they are those of `home`, or of the home that the command line would use here.
+        """
+        url, identity, key = _door(settings or load(home=str(home) if home is not None else None))
         async with connect(url, identity, key, patience=5.0) as bus:
             yield cls(bus, owner=identity == OWNER)
 

@@ -107,3 +107,11 @@ def test_importing_stigmergy_is_light() -> None:
     code = "import sys, stigmergy; print(sorted({'torch', 'nats', 'pydantic', 'click', 'numpy'} & sys.modules.keys()))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+async def test_a_program_connects_to_the_swarm_of_a_home_without_settings(home: Path, tmp_path: Path) -> None:
+    async with stigmergy.Swarm.connect(home=home) as swarm_:
+        assert await swarm_.command("status")
+    with pytest.raises(Unreachable, match="no swarm runs"):
+        async with stigmergy.Swarm.connect(home=tmp_path / "none"):
+            pass
