@@ -38,6 +38,7 @@ def summary(seen: Mapping[str, Any]) -> str:
         ("weights", seen["weights_digest"] or ""),
         *[(made["kind"], artifact(made)) for made in seen["artifacts"]],
         *[("refused", _refusal(one)) for one in seen.get("refused", ())],
+        *[(f"intervention {one['number']}", _intervention(one)) for one in seen.get("interventions", ())],
         ("sealed", seen.get("sealed") or ""),
         ("owed", ", ".join(seen.get("owed", ()))),
         ("wall", f"{seen['wall_s']:.1f} s, {seen.get('events', 0)} events"),
@@ -61,6 +62,11 @@ def _last(found: Mapping[str, Any] | None) -> str:
 def _refusal(one: Mapping[str, Any]) -> str:
     form = one["format"] + (f"/{one['quantize']}" if one["quantize"] else "")
     return f"{form}: {one['message']} {one['cure']}".rstrip()
+
+
+def _intervention(one: Mapping[str, Any]) -> str:
+    changes = ", ".join(f"{name} {value}" for name, value in one["changes"].items())
+    return f"by {one['by']}, from step {one['step']}: {changes}"
 
 
 def artifact(made: Mapping[str, Any]) -> str:

@@ -77,6 +77,7 @@ SUMMARY = thing(
         "best_step": nullable(WHOLE),
         "last": nullable(thing({"step": WHOLE, "metrics": {"type": "object", "additionalProperties": NUMBER}})),
         "refused": {**listed({"type": "object"}), "description": "Files of the model that could not be made, and why."},
+        "interventions": {**listed({"type": "object"}), "description": "Changes of the plan, numbered from 1."},
         "events": WHOLE,
         "segments": WHOLE,
         "sealed": nullable(TEXT),

@@ -36,6 +36,7 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
         "last": last(session),
         "artifacts": artifacts(session, blobs),
         "refused": refused(session),
+        "interventions": interventions(session),
         "wall_s": wall_seconds(session),
         "events": session.events,
         "segments": len(session.segments),
@@ -70,6 +71,14 @@ def last(session: Session) -> dict[str, Any] | None:
         return None
     newest = session.evaluations[-1]
     return {"step": newest.step, "metrics": dict(newest.values)}
+
+
+def interventions(session: Session) -> list[dict[str, Any]]:
+    """What changed the plan while it was carried out; `swarm prove` names them by their numbers."""
+    return [
+        {"number": number, "id": id, "by": one.by, "step": one.step, "segment": one.segment, "changes": one.changes}
+        for number, (id, one) in enumerate(session.applied, 1)
+    ]
 
 
 def refused(session: Session) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from contracts.exporter import ExportRefused
 from contracts.growing import Trail
 from contracts.operator import RULES, SessionRequested
 from contracts.session import Session
-from contracts.trainer import ControlEvaluated
+from contracts.trainer import ControlEvaluated, InterventionApplied
 from runtime.cli import wording
 from runtime.cli.wait import outcome
 from runtime.shown import sentences, view
@@ -47,6 +47,15 @@ def test_the_end_of_a_training_never_passes_off_its_last_figures_as_the_best(bes
     told = sentences._completed(data)
     assert says in told
     assert ("best at 10: val_loss" in told) is False
+
+
+def test_interventions_are_listed_by_the_numbers_that_a_proof_asks_for() -> None:
+    one = InterventionApplied(
+        proposal="p", by="non_finite", segment=2, step=50, changes={"learning_rate": 0.1}, reproducible=True
+    )
+    text = shown(replace(Session(SESSION), applied=(("an-id", one),)))
+    assert "intervention 1" in text
+    assert "by non_finite, from step 50: learning_rate 0.1" in text
 
 
 @pytest.mark.parametrize(("formats", "code"), [(["onnx"], 1), (["safetensors"], 0)])
