@@ -84,7 +84,7 @@ class Named:
             reason = "loading a pickle runs whatever code is in it"
             raise self._unusable(f"{self.path!r} is a pickle or may hold one, and {reason}", self.instead)
         if in_a_home(place):
-            raise self._unusable(f"{self.path!r} lies in the home of a swarm", "Keep data in a folder of its own.")
+            raise self._unusable(f"{self.path!r} lies in the home of a swarm", "Copy it into a folder of its own.")
         real = self._resolved(place)
         if not within(real, roots):
             names = ", ".join(str(root) for root in roots) or "none"
