@@ -17,6 +17,9 @@ CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""
 
 
+_UNHEARD_OF = 1 << 100
+
+
 class Scratch:
     """Columns that grow in the files of one directory."""
 
@@ -73,7 +76,8 @@ class Growing:
 
 
 def _gib(size: int) -> str:
-    return f"{size / 2**30:.4g} GiB"
+    # A file may declare numbers of any length, and not every one of them is a float.
+    return f"{min(size, _UNHEARD_OF) / 2**30:.4g} GiB"
 
 
 def portions(column: np.ndarray, size: int = CHUNK) -> Iterator[slice]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.data_manager.sources.generated import held_by
+from contracts.request.data import Blobs
 from tests.agents.preparing import Bench
 
 
@@ -55,6 +57,11 @@ def test_the_same_arguments_are_the_same_rows_in_any_home(tmp_path: Path, source
     assert first.root == again.root != changed.root
     rows = Bench(tmp_path / "one").dataset(first).manifest.splits["train"]["x"]
     assert [one[:16] for one in rows.pieces] == {"images": ["7e34d76cfa8e99d9"], "tokens": ["928d069585de34ee"]}[source]
+
+
+def test_the_centers_of_many_classes_count_also_where_rows_are_few() -> None:
+    few = Blobs(source="blobs", rows=30, features=100_000, classes=10_000)
+    assert held_by(few) > 8 * 10_000 * 100_000
 
 
 @pytest.mark.parametrize(

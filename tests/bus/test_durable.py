@@ -12,6 +12,7 @@ import pytest
 from bus import disk
 from bus.blobs import DirectoryBlobs
 from bus.files import LogFile
+from runtime.home import Home
 
 Calls = list[tuple[str, str]]
 
@@ -51,6 +52,11 @@ def fresh_of(place: str) -> str:
     return f"{folder}/.{name}."
 
 
+def last(calls: Calls, call: tuple[str, str]) -> int:
+    """Where a call was made for the last time."""
+    return len(calls) - 1 - calls[::-1].index(call)
+
+
 def assert_order(calls: Calls, naming: str, place: str) -> None:
     """The bytes are on disk before they have their name, and the folder is after it."""
     named = calls.index((naming, place))
@@ -75,4 +81,18 @@ def test_every_folder_that_is_made_is_on_disk_in_the_one_above(tmp_path: Path, c
     disk.make_directory(tmp_path / "a" / "b" / "c")
     folders = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
     for above, made in zip(folders, ("a", "b", "c"), strict=True):
-        assert calls.index(("fsync", str(above))) > calls.index(("mkdir", str(above / made)))
+        assert last(calls, ("fsync", str(above))) > calls.index(("mkdir", str(above / made)))
+
+
+def test_a_file_is_on_disk_before_it_has_its_name_and_its_folder_after(tmp_path: Path, calls: Calls) -> None:
+    disk.write_file(tmp_path / "opened.json", b"[]")
+    assert_order(calls, "replace", str(tmp_path / "opened.json"))
+
+
+def test_the_folders_of_a_home_and_of_a_new_session_are_on_disk_in_the_one_above(tmp_path: Path, calls: Calls) -> None:
+    home = Home(tmp_path / "below" / "home")
+    home.prepare()
+    home.session("00-abc")
+    made = [tmp_path / "below", home.root, home.keys, home.seeds, home.blobs, home.sessions, home.sessions / "00-abc"]
+    for folder in made:
+        assert calls.index(("mkdir", str(folder))) < last(calls, ("fsync", str(folder.parent)))

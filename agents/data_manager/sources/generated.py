@@ -42,9 +42,8 @@ class Generated:
 
     def read(self, findings: Findings) -> Table:
         """All rows; the classes, where there are any, take turns. Raises `InvalidRequest` when they do not fit here."""
-        values = self._data.rows * _values(self._data)
-        held = values * (_TOKENS_HELD if isinstance(self._data, Tokens) else _FEATURES_HELD)
-        self._scratch.refuse_beyond("the generated rows", "data.rows", disk=values * _STORED, held=held)
+        stored = self._data.rows * _values(self._data) * _STORED
+        self._scratch.refuse_beyond("the generated rows", "data.rows", disk=stored, held=held_by(self._data))
         if isinstance(self._data, Tokens):
             return Table("sequences", {"x": _tokens(self._data)})
         classes = 2 if isinstance(self._data, Circles) else self._data.classes
@@ -64,6 +63,12 @@ def _values(data: Options) -> int:
             return data.length
         case _:
             return 2
+
+
+def held_by(data: Options) -> int:
+    """How many bytes of memory making all rows takes, at least; also the centers of blobs, of which few rows may be."""
+    made = data.rows + (data.classes if isinstance(data, Blobs) else 0)
+    return made * _values(data) * (_TOKENS_HELD if isinstance(data, Tokens) else _FEATURES_HELD)
 
 
 @singledispatch
