@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,17 @@ def test_a_file_that_is_no_checkpoint_is_not_verified(home: Path, tmp_path: Path
     assert run(home, "inspect", str(other)).exit_code == 3
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """This process computes on as many threads as the job of the command: the last bits hang on that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("form", ["json", "csv", "-"])
-def test_rows_are_answered_the_same_in_every_form(home: Path, tmp_path: Path, form: str) -> None:
+def test_rows_are_answered_the_same_in_every_form(home: Path, tmp_path: Path, form: str, one_thread: None) -> None:
     rows = rows_of(home).reshape(5, -1).tolist()
     text = json.dumps(rows) if form != "csv" else "\n".join(",".join(map(str, row)) for row in rows)
     path = tmp_path / f"rows.{form}"
