@@ -13,6 +13,6 @@ def extra(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        cure = "Install it: pip install 'stigmergy[data]'"
+        cure = "Install it: pip install 'stigmergy-swarm[data]'"
         message = f"reading {what} needs the package {module.partition('.')[0]!r}, which is not here ({error})"
         raise unusable("data.source", message, cure) from None

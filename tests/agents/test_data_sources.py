@@ -147,7 +147,7 @@ def test_without_the_extra_the_cure_is_the_command_that_installs_it(
     path = bench.root if source == "image_folder" else bench.root / "rows"
     (problem,) = bench.rejected({"source": source, "path": str(path), **more})
     assert problem["path"] == "data.source"
-    assert problem["cure"] == "Install it: pip install 'stigmergy[data]'"
+    assert problem["cure"] == "Install it: pip install 'stigmergy-swarm[data]'"
 
 
 # Arrays.
