@@ -33,10 +33,10 @@ def within(real: Path, roots: Sequence[Path]) -> bool:
     return any(real.is_relative_to(root.resolve()) for root in roots)
 
 
-def in_a_home(path: Path) -> bool:
-    """Whether a path lies in the home of a swarm or in a store of blobs, by the path itself or by where links lead."""
+def _in_a_home(path: Path, real: Path) -> bool:
+    """Whether a path lies in the home of a swarm or in a store of blobs, by itself or by where its links lead."""
     # Without `..` and with its links still in it: what leads out of a home lies in it all the same.
-    places = {Path(os.path.normpath(path)), path.resolve()}
+    places = {Path(os.path.normpath(path)), real}
     return any(is_closed(folder) for place in places for folder in (place, *place.parents))
 
 
@@ -83,9 +83,9 @@ class Named:
         if place.suffix.lower() in PICKLES and place.suffix.lower() != suffix:
             reason = "loading a pickle runs whatever code is in it"
             raise self._unusable(f"{self.path!r} is a pickle or may hold one, and {reason}", self.instead)
-        if in_a_home(place):
-            raise self._unusable(f"{self.path!r} lies in the home of a swarm", "Copy it into a folder of its own.")
         real = self._resolved(place)
+        if _in_a_home(place, real):
+            raise self._unusable(f"{self.path!r} lies in the home of a swarm", "Copy it into a folder of its own.")
         if not within(real, roots):
             names = ", ".join(str(root) for root in roots) or "none"
             cure = f"Start with `--data-root {real.parent}`, or run a request that lies there; open now: {names}."
@@ -95,8 +95,11 @@ class Named:
     def _resolved(self, place: Path) -> Path:
         try:
             return place.resolve(strict=True)
-        except (OSError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "its links form a ring"
+        except (OSError, RuntimeError, ValueError) as error:
+            ring = "its links form a ring"
+            reason = (
+                error.strerror if isinstance(error, OSError) else ring if isinstance(error, RuntimeError) else error
+            )
             raise self._unusable(f"cannot read {str(place)!r}: {reason}", "Correct the path.") from None
 
     def _unusable(self, message: str, cure: str) -> InvalidRequest:

@@ -61,6 +61,17 @@ def test_a_link_into_a_home_and_one_out_of_it_lie_in_it(home: Home) -> None:
     assert Named(str(data), "data.path", "").allowed([home.root.parent]) == data.resolve()
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("ring", "form a ring"), ("x" * 300, "too long"), ("a\0b", "null"), ("file/x", "Not a directory")],
+)
+def test_a_path_that_leads_nowhere_is_told_and_stops_nobody(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "ring").symlink_to(tmp_path / "round")
+    (tmp_path / "round").symlink_to(tmp_path / "ring")
+    (tmp_path / "file").write_text("")
+    assert says in refused(Path(f"{tmp_path}/{name}"), tmp_path)
+
+
 def test_a_store_of_blobs_elsewhere_is_closed_too(home: Home, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     (shared / "datasets").mkdir(parents=True)
