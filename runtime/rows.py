@@ -13,8 +13,9 @@ import orjson
 
 from contracts.errors import InvalidInput
 from runtime.engine.facts import Column, Facts
+from runtime.engine.ragged import ANY_LENGTH, Ragged
 
-Columns = dict[str, np.ndarray]
+Columns = dict[str, np.ndarray | Ragged]
 
 
 def parse(text: str, form: str) -> Any:
@@ -88,21 +89,51 @@ def _number(value: Any, at: int, name: str) -> float:
     return found
 
 
-def _stacked(rows: Sequence[Any], name: str, column: Column) -> np.ndarray:
+def _stacked(rows: Sequence[Any], name: str, column: Column) -> np.ndarray | Ragged:
+    if column.shape[:1] == (ANY_LENGTH,):
+        return _of_any_length(rows, name, column)
     wanted, width = np.dtype(column.dtype), math.prod(column.shape)
     found = np.empty((len(rows), *column.shape), wanted)
     for at, row in enumerate(rows, 1):
-        try:
-            values = np.asarray(row, dtype=np.float64 if wanted.kind == "f" else wanted).reshape(-1)
-        except (TypeError, ValueError):
-            raise InvalidInput(f"row {at}: {name} is not all numbers.", cure="Give numbers.") from None
+        values = _numbers(row, at, name, wanted).reshape(-1)
         if values.size != width:
             message = f"row {at}: {name} has {values.size} values, the model takes {width}."
             raise InvalidInput(message, cure=f"Give rows of the shape {list(column.shape)}.")
-        if not np.isfinite(values).all():
-            raise InvalidInput(f"row {at}: {name} holds a value that is not finite.", cure="Give finite numbers.")
         found[at - 1] = values.reshape(column.shape)
     return found
+
+
+def _of_any_length(rows: Sequence[Any], name: str, column: Column) -> Ragged:
+    """Rows of as many values as each has; text stands for its bytes where the model reads bytes."""
+    wanted, behind = np.dtype(column.dtype), column.shape[1:]
+    found = []
+    for at, row in enumerate(rows, 1):
+        is_text = isinstance(row, str) and wanted == np.uint8 and not behind
+        values = _numbers(list(row.encode()) if is_text else row, at, name, wanted)
+        if values.size == 0:
+            values = values.reshape(0, *behind)
+        if values.ndim == 0 or values.shape[1:] != behind:
+            message = (
+                f"row {at}: {name} has the shape {list(values.shape)}, the model takes any number of {_each(behind)}."
+            )
+            raise InvalidInput(message, cure="Give a list for each row, as in training.")
+        found.append(values.astype(wanted))
+    return Ragged.of(found)
+
+
+def _each(behind: tuple[int, ...]) -> str:
+    return f"values of the shape {list(behind)}" if behind else "values"
+
+
+def _numbers(row: Any, at: int, name: str, wanted: np.dtype[Any]) -> np.ndarray:
+    """A row as finite numbers: floats in full precision, all others as the column has them."""
+    try:
+        values = np.asarray(row, dtype=np.float64 if wanted.kind == "f" else wanted)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInput(f"row {at}: {name} is not all numbers that fit.", cure="Give numbers.") from None
+    if not np.isfinite(values).all():
+        raise InvalidInput(f"row {at}: {name} holds a value that is not finite.", cure="Give finite numbers.")
+    return values
 
 
 def _csv(text: str) -> list[Any]:

@@ -17,6 +17,7 @@ from contracts.request import Request
 from runtime.engine.checkpoint import load_model, unpack
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
+from runtime.engine.ragged import Ragged, apart, some
 from runtime.engine.workload import Workload
 from runtime.workloads import enlist
 
@@ -41,13 +42,14 @@ class Trained:
             return ("x",)
         return tuple(name for name in self.facts.columns if name != TARGET)
 
-    def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    def answers(self, columns: Mapping[str, np.ndarray | Ragged]) -> np.ndarray:
         """What the model answers for rows, as float32."""
         count = len(next(iter(columns.values())))
         found = []
         with torch.no_grad():
             for first in range(0, count, BATCH):
-                batch = {name: torch.from_numpy(one[first : first + BATCH]) for name, one in columns.items()}
+                rows = apart(some(columns, np.arange(first, min(first + BATCH, count))))
+                batch = {name: torch.from_numpy(one) for name, one in rows.items()}
                 found.append(self.workload.predict(self.model, batch).float().cpu().numpy())
         answers = np.concatenate(found)
         if len(answers) != count:
@@ -55,7 +57,7 @@ class Trained:
             raise UserCodeFailed(message, cure="Answer once per row of the batch.")
         return answers
 
-    def predictions(self, columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    def predictions(self, columns: Mapping[str, np.ndarray | Ragged]) -> list[dict[str, Any]]:
         """One plain object per row: class and probability, or value, or whatever the workload answers."""
         answers = self.answers(columns)
         if self.facts.task == "classification" and answers.ndim == 2:

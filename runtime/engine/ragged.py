@@ -13,6 +13,9 @@ from contracts.errors import InvalidInput
 SUFFIX = ".offsets"
 """What the name of the column of beginnings adds to that of the values, in datasets and in batches."""
 
+ANY_LENGTH = -1
+"""What the first size of a ragged column's rows is called where columns are described."""
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -92,6 +95,22 @@ def together(columns: Columns) -> tuple[dict[str, np.ndarray], dict[str, Ragged]
         raise InvalidInput(f"the column {min(alone) + SUFFIX!r} has no values beside it", cure=cure)
     fixed = {name: one for name, one in columns.items() if name not in named and not name.endswith(SUFFIX)}
     return fixed, {name: Ragged(columns[name], columns[name + SUFFIX]) for name in columns if name in named}
+
+
+def some(columns: Mapping[str, np.ndarray | Ragged], rows: np.ndarray) -> dict[str, np.ndarray | Ragged]:
+    """Some rows of every column, in their order and in memory of their own."""
+    return {
+        name: column.chosen(rows) if isinstance(column, Ragged) else np.ascontiguousarray(column[rows])
+        for name, column in columns.items()
+    }
+
+
+def joined(first: np.ndarray | Ragged, second: np.ndarray | Ragged) -> np.ndarray | Ragged:
+    """The rows of one column, and behind them those of another of its kind."""
+    if isinstance(first, Ragged) and isinstance(second, Ragged):
+        offsets = np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]])
+        return Ragged(np.concatenate([first.values, second.values]), offsets)
+    return np.concatenate([first, second])
 
 
 def rows_of(columns: Columns) -> int:

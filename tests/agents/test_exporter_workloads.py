@@ -18,6 +18,7 @@ from contracts.request import read_request
 from runtime.engine import checkpoint, dataset, state
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
+from runtime.engine.ragged import Ragged
 from runtime.engine.workload import register
 from runtime.home import Home
 from runtime.processes.children import Children
@@ -80,6 +81,16 @@ class Counting(nn.Linear):
 class Sized(Summed):
     def build(self, o, facts):
         return Counting(3, 2)
+
+
+class Worded(Judged):
+    def build(self, o, facts):
+        return nn.Embedding(10, 2)
+
+    def predict(self, model, batch):
+        lengths = batch["ids.offsets"].diff()
+        owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        return torch.zeros(len(lengths), 2).index_add(0, owner, model(batch["ids"]))
 """
 
 
@@ -91,6 +102,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     def rows(count: int) -> dict[str, np.ndarray]:
         kind = chance.integers(0, 10, count)
         return {"numbers": chance.normal(size=(count, 3)).astype("<f4"), "kind": kind, "y": kind % 2}
+
+    splits = {"train": rows(200), "val": rows(20), "test": rows(20)}
+    made = dataset.write(home.blobs / "fresh", splits, describe(splits, "classification"))
+    (home.blobs / "datasets").mkdir()
+    (home.blobs / "fresh").rename(home.blobs / "datasets" / made.root)
+    (home.root / "mine.py").write_text(SOURCE)
+    return home
+
+
+@pytest.fixture(scope="module")
+def worded_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home whose only dataset has a column of tokens, of any number in each row."""
+    home = Home(tmp_path_factory.mktemp("worded"))
+
+    def rows(count: int) -> dict[str, Any]:
+        ids = Ragged.of([np.arange(at % 7) % 10 for at in range(count)])
+        return {"ids": ids, "y": np.arange(count) % 2}
 
     splits = {"train": rows(200), "val": rows(20), "test": rows(20)}
     made = dataset.write(home.blobs / "fresh", splits, describe(splits, "classification"))
@@ -149,3 +177,23 @@ async def test_a_model_that_takes_the_batch_size_for_a_constant_is_caught(home: 
     assert isinstance(refused, ExportRefused)
     assert refused.code == "fixed-batch"
     assert "numbers" in refused.message
+
+
+async def test_weights_of_a_model_that_reads_rows_of_any_length_are_exported(
+    worded_home: Home, children: Children
+) -> None:
+    made = await exported(worded_home, children, "Worded", "safetensors")
+    assert isinstance(made, ModelExported), made
+    assert (made.rows_compared, made.details["rows_judged"]) == (64, 20)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2", "torchscript"])
+async def test_a_graph_of_a_model_that_reads_rows_of_any_length_is_refused_by_the_columns_name(
+    worded_home: Home, children: Children, form: str
+) -> None:
+    refused = await exported(worded_home, children, "Worded", form)
+    assert isinstance(refused, ExportRefused)
+    assert refused.code == "any-length"
+    assert "'ids', whose rows have any length" in refused.message
+    assert "safetensors" in refused.cure
+    assert "pad the rows" in refused.cure

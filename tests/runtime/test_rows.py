@@ -6,15 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from contracts.errors import InvalidInput
 from runtime.engine.facts import Column, Facts
+from runtime.engine.ragged import Ragged
+from runtime.engine.workload import Batch, Workload
 from runtime.rows import columns_of, parse
+from runtime.trained import BATCH, Trained
 
 TABLE = Facts(
     "regression", {"train": 3}, {"x": Column("<f4", (3,)), "y": Column("<f4", ())}, features=("age", "hue=red", "size")
 )
 IMAGES = Facts("classification", {"train": 3}, {"x": Column("|u1", (1, 2, 2)), "y": Column("<i8", ())}, outputs=2)
+ANY = Facts(
+    "other", {"train": 3}, {"ids": Column("<i8", (-1,)), "points": Column("<f4", (-1, 2)), "text": Column("|u1", (-1,))}
+)
 OWN = Facts("other", {"train": 3}, {"a": Column("<f4", (2,)), "b": Column("<i8", ())})
 
 
@@ -77,6 +85,53 @@ def test_what_does_not_fit_is_named(given: Any, says: str) -> None:
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(InvalidInput, match="different lengths"):
         columns_of({"a": [[1, 2]], "b": [1, 2]}, OWN, ("a", "b"))
+
+
+def test_rows_of_any_length_and_texts_are_taken_as_they_are() -> None:
+    given = [{"ids": [3, 1], "points": [[1, 2]], "text": "é"}, {"ids": [], "points": [], "text": [7]}]
+    found = columns_of(given, ANY, tuple(ANY.columns))
+    assert all(isinstance(one, Ragged) for one in found.values())
+    rows = {name: [one.row(at).tolist() for at in range(2)] for name, one in found.items() if isinstance(one, Ragged)}
+    assert rows == {"ids": [[3, 1], []], "points": [[[1.0, 2.0]], []], "text": [[0xC3, 0xA9], [7]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "says"),
+    [
+        ("ids", 5, r"row 2: ids has the shape \[\], the model takes any number of values"),
+        ("points", [1, 2], r"row 2: points has the shape \[2\], .* values of the shape \[2\]"),
+        ("points", [[1, float("inf")]], "row 2: points holds a value that is not finite"),
+        ("ids", "many", "row 2: ids is not all numbers"),
+        ("text", [300], "row 2: text is not all numbers that fit"),
+    ],
+)
+def test_a_row_of_any_length_that_does_not_fit_is_named(name: str, row: Any, says: str) -> None:
+    good = {"ids": [1], "points": [[0, 0]], "text": "a"}
+    with pytest.raises(InvalidInput, match=says):
+        columns_of([good, {**good, name: row}], ANY, tuple(ANY.columns))
+
+
+class Sums(Workload):
+    """Answers the sum of each row."""
+
+    def build(self, o: Any, facts: Facts) -> nn.Module:
+        return nn.Identity()
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        return self.predict(model, batch).sum()
+
+    def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        ends = batch["ids"].cumsum(0).new_zeros(len(batch["ids"]) + 1)
+        ends[1:] = batch["ids"].cumsum(0)
+        return ends[batch["ids.offsets"]].diff()
+
+
+def test_a_model_answers_rows_of_any_length_batch_by_batch() -> None:
+    facts = Facts("other", {"train": 3}, {"ids": Column("<i8", (-1,))})
+    model = Trained(nn.Identity(), Sums(), facts, 1, "")
+    rows = [list(range(at % 9)) for at in range(BATCH + 44)]
+    found = model.predictions(columns_of({"ids": rows}, facts, model.inputs))
+    assert [one["answer"] for one in found] == [float(sum(row)) for row in rows]
 
 
 @pytest.mark.parametrize(("text", "form"), [("[1,", "json"), ('{"a": 1}\nnonsense', "jsonl"), ("a,b\n1,2,3", "csv")])

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime.engine.ragged import Ragged, apart, some
+
 Columns = Mapping[str, np.ndarray]
 Ask = Callable[[Columns], np.ndarray]
 
@@ -54,12 +56,14 @@ class Comparison:
         return found | ({"argmax_agreement": self.agreed / self.decided} if self.decided else {})
 
 
-def compare(reference: Ask, said: Ask, columns: Columns, rows: int, batches: Sequence[int]) -> Comparison:
+def compare(
+    reference: Ask, said: Ask, columns: Mapping[str, np.ndarray | Ragged], rows: int, batches: Sequence[int]
+) -> Comparison:
     """Ask both about the first `rows` rows, cut into batches of each size."""
     comparison = Comparison()
     for size in batches:
         for first in range(0, rows, size):
-            batch = {name: np.ascontiguousarray(one[first : min(first + size, rows)]) for name, one in columns.items()}
+            batch = apart(some(columns, np.arange(first, min(first + size, rows))))
             wanted, given = reference(batch), said(batch)
             where = f"rows {first} to {min(first + size, rows) - 1} in batches of {size}"
             if wanted.shape != given.shape:

@@ -12,6 +12,7 @@ import onnx
 
 from agents.exporter.jobs.refusal import Unexportable
 from agents.exporter.jobs.trained import Trained, some_rows
+from runtime.engine.ragged import apart
 
 CALIBRATION_ROWS = 256
 _BATCH = 32
@@ -85,7 +86,7 @@ class _Calibration:
     """Evenly spaced training rows in a fixed order, batch by batch: the same dataset gives the same file."""
 
     def __init__(self, trained: Trained) -> None:
-        columns = some_rows(trained.dataset, "train", CALIBRATION_ROWS)
+        columns = apart(some_rows(trained.dataset, "train", CALIBRATION_ROWS))
         self._columns = {name: columns[name] for name in trained.inputs}
         self.rows = len(columns[trained.inputs[0]])
         self._next = 0

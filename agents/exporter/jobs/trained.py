@@ -20,6 +20,7 @@ from runtime.engine.checkpoint import Checkpoint, load_model, unpack
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
+from runtime.engine.ragged import ANY_LENGTH, SUFFIX, Ragged, joined, some
 from runtime.engine.state import finite
 from runtime.engine.workload import Workload
 from runtime.workloads import enlist
@@ -76,7 +77,15 @@ class Trained:
         return asking(self.answering, self.inputs)(columns)
 
     def example(self) -> tuple[Tensor, ...]:
-        """Two rows of nothing, shaped like a batch: with one row, exporters take the batch size for a constant."""
+        """Two rows of nothing, shaped like a batch: with one row, exporters take the batch size for a constant.
+
+        Raises `Unexportable` when a column's rows have any length: a graph is made for rows of one shape.
+        """
+        if any_length := [name for name in self.inputs if name in self.facts.columns and _is_ragged(self.facts, name)]:
+            named = ", ".join(map(repr, any_length))
+            message = f"the model reads {named}, whose rows have any length, and a graph is made for rows of one shape."
+            cure = "Export safetensors, or let `data` pad the rows and give them as one array."
+            raise Unexportable("any-length", message, cure)
         shapes = ((name, self.facts.columns[name]) for name in self.inputs)
         return tuple(torch.from_numpy(np.zeros((2, *one.shape), np.dtype(one.dtype))) for _, one in shapes)
 
@@ -110,27 +119,33 @@ def load(args: Mapping[str, Any]) -> Trained:
 
 
 def input_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:
-    """The columns that answers depend on: `x`, unless a workload says for itself how it predicts."""
-    if type(workload).predict is Workload.predict:
-        return ("x",)
-    return tuple(name for name in facts.columns if name != TARGET)
+    """What a batch holds that answers depend on: the column `x`, unless a workload says for itself how it predicts.
+
+    A column whose rows have any length is two: its values, and where each row begins.
+    """
+    own = type(workload).predict is not Workload.predict
+    names = [name for name in facts.columns if name != TARGET] if own else ["x"]
+    return tuple(one for name in names for one in ((name, name + SUFFIX) if _is_ragged(facts, name) else (name,)))
 
 
-def some_rows(dataset: Dataset, split: str, most: int) -> dict[str, np.ndarray]:
+def _is_ragged(facts: Facts, name: str) -> bool:
+    return facts.columns[name].shape[:1] == (ANY_LENGTH,)
+
+
+def some_rows(dataset: Dataset, split: str, most: int) -> dict[str, np.ndarray | Ragged]:
     """At most so many rows of a split, evenly spaced over it, in memory of their own."""
-    columns = dataset.columns(split)
     total = dataset.facts.rows[split]
     chosen = np.unique(np.linspace(0, max(total - 1, 0), min(total, most)).astype(np.int64))
-    return {name: np.ascontiguousarray(one[chosen]) for name, one in columns.items()}
+    return some({**dataset.columns(split), **dataset.ragged(split)}, chosen)
 
 
-def questions(dataset: Dataset) -> dict[str, np.ndarray]:
+def questions(dataset: Dataset) -> dict[str, np.ndarray | Ragged]:
     """The rows that answers are compared on: of validation, and of training where that is short."""
     columns = some_rows(dataset, "val", ROWS)
     short = ROWS - len(next(iter(columns.values())))
     if short > 0:
         more = some_rows(dataset, "train", short)
-        columns = {name: np.concatenate([one, more[name]]) for name, one in columns.items()}
+        columns = {name: joined(one, more[name]) for name, one in columns.items()}
     return columns
 
 

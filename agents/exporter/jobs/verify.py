@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from agents.exporter import gates
 from agents.exporter.jobs import parity, timing
 from agents.exporter.jobs.formats import Answer, Format, named, plain_of
 from agents.exporter.jobs.refusal import Unexportable, refusing
-from agents.exporter.jobs.trained import TARGET, Columns, Trained, load, questions, some_rows
+from agents.exporter.jobs.trained import TARGET, Trained, load, questions, some_rows
 from bus.blobs import DirectoryBlobs
+from runtime.engine.ragged import Ragged, apart, some
 from runtime.processes.job import Job
+
+Rows = Mapping[str, np.ndarray | Ragged]
 
 _TIMED_BATCHES = (1, 32)
 _JUDGED_ROWS = 4096
@@ -58,9 +62,9 @@ def _judged(trained: Trained, answer: Answer, figures: dict[str, float]) -> tupl
     """The figures, with the task's own where there are classes, and on how many validation rows those stand."""
     columns = some_rows(trained.dataset, "val", _JUDGED_ROWS)
     rows = len(next(iter(columns.values())))
-    if trained.task != "classification" or TARGET not in columns:
+    truth = columns.get(TARGET)
+    if trained.task != "classification" or not isinstance(truth, np.ndarray):
         return figures, rows
-    truth = columns[TARGET]
     found = {
         "reference_accuracy": parity.accuracy(_all_answers(trained.answers, columns, rows), truth),
         "accuracy": parity.accuracy(_all_answers(answer, columns, rows), truth),
@@ -68,23 +72,24 @@ def _judged(trained: Trained, answer: Answer, figures: dict[str, float]) -> tupl
     return figures | found, rows
 
 
-def _all_answers(ask: Answer, columns: Columns, rows: int) -> np.ndarray:
+def _all_answers(ask: Answer, columns: Rows, rows: int) -> np.ndarray:
     firsts = range(0, rows, _JUDGED_BATCH)
-    return np.concatenate([ask({n: one[f : f + _JUDGED_BATCH] for n, one in columns.items()}) for f in firsts])
+    batches = (apart(some(columns, np.arange(f, min(f + _JUDGED_BATCH, rows)))) for f in firsts)
+    return np.concatenate([ask(batch) for batch in batches])
 
 
 def _timings(
-    format_: Format, answer: Answer, path: Path, quantize: str, asked: Columns
+    format_: Format, answer: Answer, path: Path, quantize: str, asked: Rows
 ) -> tuple[list[dict[str, Any]], str]:
     """Latency of files that other software runs, and whether a quantised one is worth it on this machine."""
     if not format_.executable:
         return [], ""
-    rivals = [answer]
+    rows, rivals = len(next(iter(asked.values()))), [answer]
     if quantize and (plain := plain_of(path)).exists():
         rivals.append(format_.opened(plain, ""))
     timings, ratios = [], []
     for batch in _TIMED_BATCHES:
-        took = timing.timed(rivals, {name: np.ascontiguousarray(one[:batch]) for name, one in asked.items()})
+        took = timing.timed(rivals, apart(some(asked, np.arange(min(batch, rows)))))
         timings.append({"batch": batch, **took[0]})
         ratios += [took[0]["median_ms"] / one["median_ms"] for one in took[1:]]
     if not ratios or min(ratios) <= 1:
