@@ -145,7 +145,7 @@ def value_at(request: Any, path: str) -> Any:
 
 def _inside(domain: Interval | Wholes | Choice, value: Any) -> bool:
     if isinstance(domain, Choice):
-        return value in domain.values()
+        return value in domain.options
     if not isinstance(value, int | float) or isinstance(value, bool) or not domain.low <= value <= domain.high:
         return False
     return isinstance(domain, Interval) or (isinstance(value, int) and (value - domain.low) % domain.step == 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 from agents.hyperparameter_specialist.bench import Bench, any_grown
@@ -77,7 +76,7 @@ class Tuning:
     async def _chosen(self, progress: Progress, number: int) -> dict[str, Any]:
         search, sampler = self._search, sampler_of(self._search)
         if sampler == "grid":
-            return next(islice(search.grid(), number, None))
+            return search.combination(number)
         if number == 0 and (base := base_parameters(search)) is not None:
             return base
         args = {

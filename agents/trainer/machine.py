@@ -13,6 +13,9 @@ from runtime import allowed, initial
 from runtime.ground import Ground
 from runtime.processes.profiles import torch_profile
 
+_MOST_IDENTITIES = 64
+"""Answers that are remembered, the newest: every number of threads that a request names has one."""
+
 
 class Machine:
     """Asks children what this machine computes; remembers answers that cannot change while the zygote lives."""
@@ -46,6 +49,8 @@ class Machine:
         async with self._one_at_a_time:
             if key not in self._identities:
                 args = {"seal": seal_of(threads, profile), "device": device, "precision": precision}
+                if len(self._identities) >= _MOST_IDENTITIES:
+                    del self._identities[next(iter(self._identities))]
                 self._identities[key] = await self._ask("agents.trainer.jobs.plan:identify", args, threads, device)
             return self._identities[key]
 

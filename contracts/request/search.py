@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -50,9 +49,14 @@ class Wholes(Section):
             raise refused("`log` and `step` exclude each other", "Leave one of them out.")
         return self
 
-    def values(self) -> list[Any]:
-        """Every value it allows."""
-        return list(range(self.low, self.high + 1, self.step))
+    @property
+    def count(self) -> int:
+        """How many values it allows: any number of them, so they are never listed."""
+        return (self.high - self.low) // self.step + 1
+
+    def value(self, place: int) -> int:
+        """The value at a place, from 0."""
+        return self.low + place * self.step
 
 
 class Choice(Section):
@@ -61,9 +65,14 @@ class Choice(Section):
     type: Literal["choice"]
     options: tuple[Any, ...] = Field(min_length=1, max_length=1000)
 
-    def values(self) -> list[Any]:
-        """Every value it allows."""
-        return list(self.options)
+    @property
+    def count(self) -> int:
+        """How many values it allows."""
+        return len(self.options)
+
+    def value(self, place: int) -> Any:
+        """The value at a place, from 0."""
+        return self.options[place]
 
 
 Domain = Annotated[Interval | Wholes | Choice, Field(discriminator="type")]
@@ -105,13 +114,17 @@ class Search(Section):
     @property
     def grid_size(self) -> int | None:
         """How many different trials there are; None when a parameter has no end of values."""
-        sizes = [len(one.values()) for one in self.space.values() if not isinstance(one, Interval)]
+        sizes = [one.count for one in self.space.values() if not isinstance(one, Interval)]
         return prod(sizes) if len(sizes) == len(self.space) else None
 
-    def grid(self) -> Iterator[dict[str, Any]]:
-        """Every combination, the last path changing fastest; only where `grid_size` is a number."""
-        columns = [one.values() for one in self.space.values() if not isinstance(one, Interval)]
-        return (dict(zip(self.space, row, strict=True)) for row in product(*columns))
+    def combination(self, number: int) -> dict[str, Any]:
+        """One combination of the grid, from 0, the last path changing fastest; only where `grid_size` is a number."""
+        found: dict[str, Any] = {}
+        for path, domain in reversed(self.space.items()):
+            if not isinstance(domain, Interval):
+                number, place = divmod(number, domain.count)
+                found[path] = domain.value(place)
+        return {path: found[path] for path in self.space}
 
     def trial(self, number: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The training request of one trial, as it would be given: not exported, judged by the search's metric.
@@ -211,7 +224,7 @@ def _problems_at(search: Search, path: str, domain: Interval | Wholes | Choice) 
     if not _is_setting(path):
         yield Problem(f"space.{path}", "is not a setting of a training request", "Write section.key, as --set does.")
         return
-    ends = domain.values() if isinstance(domain, Choice) else [domain.low, domain.high]
+    ends = domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
     for value in ends:
         try:
             read_request(search.trial(0, {path: value}))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,10 @@ _KEPT = (
 )
 
 
+MOST_IDLE = 4
+"""Zygotes kept beside those that work: requests name a profile each, and a zygote holds all that torch is."""
+
+
 class Running(NamedTuple):
     """One process that lives now; zygotes have the purpose `zygote`."""
 
@@ -55,22 +60,13 @@ class Children:
         self._stall_after = stall_after
         self._zygotes: dict[Profile, ZygoteLink] = {}
         self._starting: dict[Profile, anyio.Lock] = {}
+        self._used: Counter[Profile] = Counter()
 
     async def warm(self, profile: Profile) -> None:
         """Return when jobs of this profile can be forked; a dead zygote is replaced."""
-        async with self._starting.setdefault(profile, anyio.Lock()):
-            link = self._zygotes.get(profile)
-            if link is None or not link.alive:
-                if link is not None:
-                    await link.close()
-                link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
-                self._zygotes[profile] = link
-            try:
-                async with self._answering(link):
-                    await link.ready()
-            except SwarmError:
-                await link.close()
-                raise
+        with self._using(profile):
+            async with self._starting.setdefault(profile, anyio.Lock()):
+                await self._warmed(profile)
 
     @asynccontextmanager
     async def job(
@@ -85,16 +81,17 @@ class Children:
     ) -> AsyncIterator[Child]:
         """Run "package.module:function" in a fork of its own; leaving the context ends the job if it still runs."""
         begin = encode("begin", {"function": function, "args": args, "log": str(log) if log else None})
-        link, forked = await self._fork(profile, purpose, session, begin)
-        child = Child(forked.fate, forked.channel, lambda: link.kill(forked), purpose, session, log)
-        watch = asyncio.create_task(self._watch(child, link))
-        try:
-            yield child
-        finally:
-            watch.cancel()
-            child.kill()
-            child.hang_up()
-            await self._gone(child, link)
+        with self._using(profile):
+            link, forked = await self._fork(profile, purpose, session, begin)
+            child = Child(forked.fate, forked.channel, lambda: link.kill(forked), purpose, session, log)
+            watch = asyncio.create_task(self._watch(child, link))
+            try:
+                yield child
+            finally:
+                watch.cancel()
+                child.kill()
+                child.hang_up()
+                await self._gone(child, link)
 
     def running(self) -> list[Running]:
         """Every zygote and job that lives now."""
@@ -110,7 +107,45 @@ class Children:
         with anyio.CancelScope(shield=True):
             for profile, link in list(self._zygotes.items()):
                 await link.close()
-                del self._zygotes[profile]
+                self._zygotes.pop(profile, None)
+
+    async def _warmed(self, profile: Profile) -> None:
+        """Have a zygote of this profile that lives and has imported everything; one caller at a time."""
+        link = self._zygotes.get(profile)
+        if link is None or not link.alive:
+            if link is not None:
+                await link.close()
+            await self._end_idle_beyond(MOST_IDLE, profile)
+            link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
+        # The order of these is that in which they were last wanted.
+        self._zygotes.pop(profile, None)
+        self._zygotes[profile] = link
+        try:
+            async with self._answering(link):
+                await link.ready()
+        except SwarmError:
+            await link.close()
+            raise
+
+    @contextmanager
+    def _using(self, profile: Profile) -> Iterator[None]:
+        """Inside, the zygote of this profile is not idle."""
+        self._used[profile] += 1
+        try:
+            yield
+        finally:
+            self._used[profile] -= 1
+            if not self._used[profile]:
+                del self._used[profile]
+
+    async def _end_idle_beyond(self, most: int, wanted: Profile) -> None:
+        """End the zygotes that were idle longest, so that with one for `wanted` there are at most so many idle."""
+        # While one is closed another may come into use, so each is chosen anew.
+        while len(idle := [one for one in self._zygotes if one != wanted and not self._used[one]]) >= most:
+            link = self._zygotes.pop(idle[0])
+            self._starting.pop(idle[0], None)
+            with anyio.CancelScope(shield=True):
+                await link.close()
 
     async def _fork(self, profile: Profile, purpose: str, session: str, begin: bytes) -> tuple[ZygoteLink, Forked]:
         """A zygote may die just when it is asked; the second one is asked too, then it is no accident."""

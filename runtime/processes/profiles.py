@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from contracts.errors import Refused
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -23,6 +25,14 @@ class Profile:
 MOST_THREADS = 1024
 """With more, no process is started because a log says so: a claim may say any number."""
 
+_THREADS_PER_CORE, _FEWEST_THREADS = 4, 16
+"""Threads that are of use on a core, and as many as any machine may be asked for, to compute what a larger one did."""
+
+
+def most_threads(cores: int) -> int:
+    """With how many threads, at most, a training begins on a machine of so many cores."""
+    return min(MOST_THREADS, max(_FEWEST_THREADS, _THREADS_PER_CORE * cores))
+
 
 def claimed_threads(said: object) -> int:
     """With how many threads to compute what a claim says was computed with so many; 1 where that cannot be."""
@@ -35,7 +45,10 @@ AUDIT = ("runtime.audit.opening", "runtime.audit.stepwise")
 
 
 def torch_profile(threads: int = 1, device: str = "cpu") -> Profile:
-    """What trains, evaluates and audits: torch and the engine, imported and untouched."""
+    """What trains, evaluates and audits: torch and the engine, imported, untouched. `Refused` for too many threads."""
+    if claimed_threads(threads) != threads:
+        message = f"no process is started with {threads!r:.40} threads, but with 1 to {MOST_THREADS}."
+        raise Refused(message, cure="Leave the session to the machine that claimed it.")
     return Profile(threads=threads, torch=True, device=device, modules=(*ENGINE, *AUDIT))
 
 

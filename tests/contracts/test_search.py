@@ -131,10 +131,21 @@ def test_a_grid_has_every_combination_once() -> None:
         "training.epochs": {"type": "int", "low": 1, "high": 5, "step": 2},
     }
     found = search(space=space)
-    rows = list(found.grid())
-    assert found.grid_size == len(rows) == 6
+    rows = [found.combination(number) for number in range(6)]
+    assert found.grid_size == len({str(row) for row in rows}) == 6
     assert rows[1] == {"model.hidden": [16], "training.epochs": 3}
     assert search().grid_size is None
+
+
+@pytest.mark.parametrize("sampler", ["auto", "grid"])
+def test_whole_numbers_without_end_are_counted_and_never_listed(sampler: str) -> None:
+    space = {
+        "reproducibility.seed": {"type": "int", "low": 0, "high": 2**63 - 1},
+        "data.split.seed": {"type": "int", "low": 0, "high": 2**63 - 1},
+    }
+    found = search(space=space, sampler=sampler)
+    assert found.grid_size == 2**126
+    assert found.combination(2**63 + 5) == {"reproducibility.seed": 1, "data.split.seed": 5}
 
 
 def test_overrides_reach_into_the_base() -> None:

@@ -55,7 +55,7 @@ def _distribution(domain: Interval | Wholes | Choice) -> BaseDistribution:
     if isinstance(domain, Interval):
         return FloatDistribution(domain.low, domain.high, log=domain.log)
     if isinstance(domain, Wholes):
-        return IntDistribution(domain.low, domain.values()[-1], log=domain.log, step=domain.step)
+        return IntDistribution(domain.low, domain.value(domain.count - 1), log=domain.log, step=domain.step)
     # Options may be lists, which a study cannot hold, so it chooses their places.
     return CategoricalDistribution(tuple(range(len(domain.options))))
 
@@ -67,8 +67,8 @@ def _trial(search: Search, space: dict[str, BaseDistribution], past: dict[str, A
 
 
 def _inward(domain: Interval | Wholes | Choice, value: Any) -> Any:
-    return domain.values().index(value) if isinstance(domain, Choice) else value
+    return domain.options.index(value) if isinstance(domain, Choice) else value
 
 
 def _outward(domain: Interval | Wholes | Choice, value: Any) -> Any:
-    return domain.values()[value] if isinstance(domain, Choice) else value
+    return domain.options[value] if isinstance(domain, Choice) else value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from contracts.errors import InvalidRequest
+from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
 from runtime import initial
 from runtime.engine import seal
@@ -20,6 +21,7 @@ from runtime.engine.resolve import resolve
 from runtime.engine.sizes import Sizes
 from runtime.processes import memory, process
 from runtime.processes.job import Job
+from runtime.processes.profiles import most_threads
 from runtime.workloads import enlist
 
 
@@ -27,6 +29,7 @@ def main(job: Job) -> dict[str, Any]:
     """Every `auto` as a number: {"resolved": ...}."""
     enlist(job.args["workloads"])
     request = Request.model_validate(job.args["request"])
+    _refuse_threads_beyond(process.cores(), request, job.args["inherited"])
     dataset = Dataset.open(Path(job.args["dataset"]), verify=True)
     cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
     sized = _sized(request, dataset.facts)
@@ -36,6 +39,14 @@ def main(job: Job) -> dict[str, Any]:
     if sized is None:
         _refuse_without_room(Sizes.counted(request, found.parameters), cuda=cuda)
     return {"resolved": found.as_json()}
+
+
+def _refuse_threads_beyond(cores: int, request: Request, inherited: Mapping[str, Any] | None) -> None:
+    """Each thread takes memory and its share of the machine, and a request names any number of them."""
+    wanted, most = inherited["threads"] if inherited else request.training.threads, most_threads(cores)
+    if wanted != "auto" and wanted > most:
+        message = f"{wanted} threads are more than the {most} with which a training begins on {cores} cores"
+        raise InvalidRequest([Problem("training.threads", message, f"Write at most {most}, or `auto`.")])
 
 
 def _sized(request: Request, facts: Facts) -> Sizes | None:

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents.trainer.jobs import train
-from contracts.errors import OutOfMemory
+from agents.trainer.jobs import plan, train
+from contracts.errors import InvalidRequest, OutOfMemory, Refused
 from contracts.request import read_request
 from runtime.engine.dataset import Dataset
 from runtime.engine.sizes import Sizes
 from runtime.engine.works import Works
-from runtime.processes import memory
+from runtime.processes import memory, process
+from runtime.processes.profiles import MOST_THREADS, most_threads, torch_profile
 from tests.runtime.engine.plans import planned
 
 MODELS = ["linear", "mlp", "cnn", "resnet"]
@@ -58,3 +59,25 @@ def test_a_child_that_trains_asks_for_the_room_before_it_takes_it(
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     with pytest.raises(OutOfMemory, match="parameters"):
         train._begin(SimpleNamespace(args={"plan": plan.as_json(), "dataset": str(tmp_path)}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("inherited", [None, {"threads": 10**9}])
+def test_a_training_begins_with_no_more_threads_than_are_of_use_here(
+    inherited: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "cores", lambda: 8)
+    training = {} if inherited else {"threads": 10**9}
+    asked = read_request({"data": {"source": "digits"}, "model": {"architecture": "linear"}, "training": training})
+    job = SimpleNamespace(args={"workloads": [], "request": asked.resolved(), "inherited": inherited})
+    with pytest.raises(InvalidRequest, match=r"1000000000 threads are more than the 32 .* on 8 cores") as caught:
+        plan.main(job)  # type: ignore[arg-type]
+    assert caught.value.problems[0].path == "training.threads"
+    assert "at most 32" in caught.value.problems[0].cure
+
+
+def test_any_machine_may_compute_with_as_many_threads_as_a_larger_one_and_none_with_more_than_an_audit() -> None:
+    assert torch_profile(MOST_THREADS).threads == MOST_THREADS
+    for threads in (0, MOST_THREADS + 1):
+        with pytest.raises(Refused, match="no process is started"):
+            torch_profile(threads)
+    assert [most_threads(cores) for cores in (1, 4, 5, 64, 4096)] == [16, 16, 20, 256, MOST_THREADS]

@@ -15,7 +15,7 @@ import pytest
 from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from runtime.processes import process, zygote_link
 from runtime.processes.child import Child
-from runtime.processes.children import Children, sealed_environment
+from runtime.processes.children import MOST_IDLE, Children, sealed_environment
 from runtime.processes.inline import InlineChildren
 from runtime.processes.profiles import Profile
 from tests.zygotes import BEGUN
@@ -390,6 +390,18 @@ async def test_every_process_is_listed_with_its_purpose(children: Children) -> N
         assert (zygote.purpose, zygote.session) == ("zygote", "")
         assert job == (child.pid, "evaluate", "00-s")
     assert [running.purpose for running in children.running()] == ["zygote"]
+
+
+async def test_zygotes_that_nobody_uses_are_ended_the_longest_unused_first(children: Children) -> None:
+    async with start(children, "double", {"value": 1}) as busy:
+        for threads in range(2, 3 + MOST_IDLE):
+            await outcome(children, "double", {"value": threads}, profile=Profile(threads=threads, torch=False))
+            zygotes = [one for one in children.running() if one.purpose == "zygote"]
+            assert len(zygotes) <= 1 + MOST_IDLE
+        assert await busy.wait() == {"doubled": 2}
+    assert len(zygotes) == 1 + MOST_IDLE
+    assert not any(profile.threads == 2 for profile in children._zygotes)
+    assert await outcome(children, "double", {"value": 4}, profile=Profile(threads=2, torch=False)) == {"doubled": 8}
 
 
 async def test_closing_ends_every_process() -> None:
