@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus.admission import Admission, Reason
 from bus.chain import Draft, compose
@@ -19,7 +20,7 @@ from bus.memory import MemoryBus
 from bus.port import Record, Stored
 from contracts import ids
 from contracts.event import Unknown
-from runtime.records.tail import Tail
+from runtime.records.tail import Lines, Tail
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 from tests.runtime.recorded_session import FootprintEstimated
 
@@ -191,6 +192,25 @@ def test_an_append_that_is_broken_off_anywhere_is_forgotten(recorded: RecordedHo
     assert [(void.seq, void.reason) for void in tail.voids] == [(begun.seq, Reason.UNSIGNED)]
     assert len(tail.take(end._replace(seq=begun.seq + 2))) == 2
     assert not tail._pending
+
+
+def test_a_host_writes_few_lines_about_what_strangers_store_however_much_it_is(recorded: RecordedHome) -> None:
+    session = recorded.requested()
+    tail, told = following(recorded), list[int]()
+    tail.look_on_voids(lambda void: told.append(void.seq))
+    with capture_logs() as written:
+        for stored in noise(recorded, session, 3 * Lines.MOST):
+            tail.take(stored)
+    lines = [one["seq"] for one in written if one["event"] == "not admitted"]
+    assert lines == told[: Lines.MOST]
+    assert len(told) == tail.voids.total == 3 * Lines.MOST
+
+
+def test_so_many_lines_again_are_written_after_a_minute_and_none_before() -> None:
+    lines = Lines()
+    for began in (0.0, 60.0, 200.0):
+        assert [lines.take(began + n) for n in range(30)] == [True] * 20 + [False] * 10
+        assert not lines.take(began + 59.9)
 
 
 def bytes_in_use() -> int:
