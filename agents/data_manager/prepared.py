@@ -11,7 +11,7 @@ from agents.data_manager import origins, quality
 from agents.data_manager.findings import Findings, leaking, too_many
 from agents.data_manager.splitting import Splits, assigned
 from agents.data_manager.table import Around, Source, Table, unusable
-from agents.data_manager.writing import beside, written, written_as_given
+from agents.data_manager.writing import beside, refuse_beyond_room, written, written_as_given
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign
@@ -41,6 +41,7 @@ def prepared(
         stored = written_as_given(directory, table.given)
     else:
         table, places = _divided(data, table, findings)
+        refuse_beyond_room(around.scratch, table, places, data.synthetic, _place(data))
         stored = written(directory, table, places, data.synthetic, findings, around.tell)
         named = origins.kept(blobs, table, places, around.scratch)
     splits = {
@@ -65,8 +66,7 @@ def _divided(data: Data, table: Table, findings: Findings) -> tuple[Table, Split
     sizes = {name: len(rows_of) for name, rows_of in split.items() if name != "train"}
     places = rows.without_leaks(split, findings, keep=keep)
     if isinstance(data, Foreign):
-        place = "data.path" if isinstance(data, File) else "data.workload"
-        problems = too_many(findings, data.tolerance, place)
+        problems = too_many(findings, data.tolerance, _place(data))
         problems += [] if keep else leaking(findings, sizes, data.tolerance)
         if problems:
             raise InvalidRequest(problems)
@@ -74,6 +74,11 @@ def _divided(data: Data, table: Table, findings: Findings) -> tuple[Table, Split
         cure = "Give it a larger share, or more rows."
         raise unusable("data.split", f"no row is left in the split {empty[0]!r}", cure)
     return table, places
+
+
+def _place(data: Data) -> str:
+    """What of the section says which rows there are."""
+    return "data.path" if isinstance(data, File) else "data.workload" if isinstance(data, Foreign) else "data"
 
 
 def _split(data: Data, table: Table, findings: Findings) -> Splits:

@@ -17,6 +17,9 @@ CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""
 
 
+LEFT = 256 << 20
+"""Bytes of disk that a preparation leaves to others, once it has taken more than that itself."""
+
 _UNHEARD_OF = 1 << 100
 
 
@@ -47,6 +50,14 @@ class Scratch:
             if free is not None and wanted > free:
                 message = f"{what} would take {_gib(wanted)} of {kind}, and {_gib(free)} are free"
                 raise InvalidRequest([Problem(place, message, f"Ask for less, or free some {kind}.")])
+
+    def leave_room(self, done: int, total: int) -> None:
+        """Raise `InvalidRequest` when what was kept so far leaves others no room: not every file says its rows."""
+        free = shutil.disk_usage(self._directory).free
+        if free >= LEFT or (kept := sum(one.stat().st_size for one in self._directory.iterdir())) <= LEFT:
+            return
+        message = f"{done} of {total} are read and take {_gib(kept)} of disk, and {_gib(free)} are left"
+        raise InvalidRequest([Problem("data", message, "Ask for less, or free some disk.")])
 
     def file(self) -> Path:
         """A name that nobody else uses."""

@@ -23,6 +23,8 @@ _LEVELS = 1023
 _NEIGHBOUR, _SHARE = 1, 2
 _POOL_BYTES = 64 << 20
 _FRACTIONS = 1 << 16
+_ROWS_HELD = 2
+"""A pool is held as it is, and on the grid."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def wanted(classes: np.ndarray, labels: int, asked: Synthetic) -> np.ndarray:
     return np.where(counts > 0, np.maximum(goal - counts, 0), 0)
 
 
+def held_by(width: int, asked: Synthetic) -> int:
+    """How many bytes of memory rows of so many numbers take, at least, while the neighbours of a pool are sought."""
+    return 8 * width * _ROWS_HELD * _pool(width, asked)
+
+
 def made(x: np.ndarray, y: np.ndarray, places: np.ndarray, labels: tuple[str, ...], asked: Synthetic) -> Iterator[Made]:
     """The synthetic rows for the training rows at `places`, class by class, in portions that fit into memory."""
     lacking = wanted(y[places], len(labels), asked)
@@ -90,8 +97,8 @@ def made(x: np.ndarray, y: np.ndarray, places: np.ndarray, labels: tuple[str, ..
 def _of_class(x: np.ndarray, label: int, own: np.ndarray, count: int, span: Range, asked: Synthetic) -> Iterator[Made]:
     key = mix(asked.seed, STREAM, label)
     width = len(span.low)
-    most = max(asked.neighbours + 1, min(POOL, _POOL_BYTES // (8 * width)))
-    pool = own[np.sort(np.argsort(spread(key, own.astype(np.uint64)), kind="stable")[:most])]
+    order = np.argsort(spread(key, own.astype(np.uint64)), kind="stable")
+    pool = own[np.sort(order[: _pool(width, asked)])]
     rows = x[pool].reshape(len(pool), -1).astype(np.float64)
     near = _neighbours(span.levels(rows), min(asked.neighbours, len(pool) - 1))
     step = max(1, CHUNK // (8 * width))
@@ -108,6 +115,11 @@ def _of_class(x: np.ndarray, label: int, own: np.ndarray, count: int, span: Rang
             found = np.rint(found)
         shaped = found.astype(x.dtype).reshape(len(found), *x.shape[1:])
         yield Made(label, shaped, pool[first], pool[second], share)
+
+
+def _pool(width: int, asked: Synthetic) -> int:
+    """How many rows of a class are parents, at most."""
+    return max(asked.neighbours + 1, min(POOL, _POOL_BYTES // (8 * width)))
 
 
 def _neighbours(levels: np.ndarray, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import orjson
-from blake3 import blake3
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.quality import Places
-from agents.data_manager.scratch import portions
-from agents.data_manager.synthetic import Made, made
+from agents.data_manager.scratch import Scratch, portions
+from agents.data_manager.sources.whole import digest_of
+from agents.data_manager.synthetic import Made, held_by, made, wanted
 from agents.data_manager.table import Table, Tell, unusable
 from contracts.request.data import Synthetic
 from runtime.engine.column_file import ColumnFile, Stored
@@ -22,7 +23,26 @@ from runtime.engine.ragged import Ragged, apart
 
 PARENTS = "synthetic.jsonl"
 
+_LINE = 50
+"""Bytes of disk, at least, in which a synthetic row names its parents."""
+
 Writers = Mapping[str, Mapping[str, ColumnFile]]
+
+
+def refuse_beyond_room(scratch: Scratch, table: Table, places: Places, asked: Synthetic, place: str) -> None:
+    """Raise `InvalidRequest`, before a byte of it is written, when the dataset would not fit on the disk."""
+    rows, row = sum(map(len, places.values())), sum(map(_bytes_of_a_row, table.columns.values()))
+    ragged = sum(one.values.nbytes for one in table.ragged.values()) * rows // max(1, table.length)
+    scratch.refuse_beyond(f"a dataset of {rows} rows", place, disk=rows * row + ragged, held=0)
+    if asked.share and table.task == "classification" and table.columns.keys() == {"x", "y"}:
+        x, more = table.columns["x"], int(wanted(table.columns["y"][places["train"]], len(table.labels), asked).sum())
+        held = held_by(int(np.prod(x.shape[1:], dtype=np.int64)), asked) if more else 0
+        what = f"a dataset of {rows} rows and {more} synthetic ones"
+        scratch.refuse_beyond(what, "data.synthetic", disk=(rows + more) * row + more * _LINE, held=held)
+
+
+def _bytes_of_a_row(column: np.ndarray) -> int:
+    return column.dtype.itemsize * math.prod(column.shape[1:])
 
 
 def written(
@@ -67,7 +87,13 @@ def beside(directory: Path, findings: Findings) -> dict[str, Any]:
     """What the facts say of the lists that lie beside the columns: their digests, so that the root covers them."""
     findings.close()
     lists = sorted(directory.glob("*.jsonl"))
-    return {"lists": {one.name: str(blake3(one.read_bytes()).hexdigest()) for one in lists}} if lists else {}
+    return {"lists": {one.name: _digest(one) for one in lists}} if lists else {}
+
+
+def _digest(path: Path) -> str:
+    """The BLAKE3 of a list, which may be longer than memory."""
+    with path.open("rb") as file:
+        return digest_of(file, lambda *_: None)
 
 
 def _copy(column: np.ndarray, places: Places, writers: Mapping[str, ColumnFile]) -> None:

@@ -45,7 +45,8 @@ def main(job: Job) -> dict[str, Any]:
     try:
         with store.room() as room, ExitStack() as files:
             roots, trusted = ([Path(one) for one in job.args.get(name, ())] for name in ("roots", "trusted"))
-            around = Around(roots, trusted, files, Scratch(room, files), partial(_progress, job))
+            scratch = Scratch(room, files)
+            around = Around(roots, trusted, files, scratch, partial(_progress, job, scratch))
             source = source_of(data, around)
             key = key_of(source.digest, data.model_dump(mode="json"))
             kept = store.find(key)
@@ -74,7 +75,8 @@ def broken_rows(data: Data, findings: Findings) -> list[Problem]:
     return too_many(findings, data.tolerance, place) if isinstance(data, Foreign) else []
 
 
-def _progress(job: Job, done: int, total: int) -> None:
+def _progress(job: Job, scratch: Scratch, done: int, total: int) -> None:
+    scratch.leave_room(done, total)
     job.tell("progress", done=done, total=total)
 
 

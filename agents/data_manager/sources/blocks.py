@@ -44,6 +44,10 @@ class Tabular(Protocol):
         """The columns; raises `InvalidRequest` when the file has none."""
         ...
 
+    def rows(self) -> int:
+        """How many rows the file says that it has; 0 where it does not say."""
+        ...
+
     def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
         """All rows, with these columns in this order; raises when the file is no longer that of the digest."""
         ...

@@ -36,6 +36,10 @@ class CsvText:
         first = next(self._lines(), "")
         return tuple(name.strip() for name in next(csv.reader([first], delimiter=_delimiter(first)), []))
 
+    def rows(self) -> int:
+        """It does not say."""
+        return 0
+
     def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
         """Every row below the header that is not blank."""
         found = self.names()

@@ -15,6 +15,9 @@ from agents.data_manager.table import unusable
 
 CATEGORIES = 100
 
+KEPT = 2 * np.dtype(np.float32).itemsize
+"""Bytes of disk that a feature of a row takes until the dataset stands: it is kept here, and in there."""
+
 Breaks = dict[int, tuple[str, str]]
 """By row of a block: the kind of its first break, and what exactly."""
 
@@ -85,6 +88,8 @@ class Filling:
                 place, words = self._plan.worded.index(at), self._codes[at]
                 parts += [(place, words[word]) for word in sorted(words)]
                 called += [f"{names[at]}={word}" for word in sorted(words)]
+        what = f"{len(codes)} rows with {len(parts)} features, words as one each,"
+        self._scratch.refuse_beyond(what, "data.path", disk=KEPT * len(codes) * len(parts), held=0)
         made = self._scratch.column(np.float32, (len(parts),))
         for part in portions(np.broadcast_to(np.float32(0), (len(codes), len(parts)))):
             columns = [numbers[part, at] if code is None else codes[part, at] == code for at, code in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BufferedReader
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from agents.data_manager.extras import extra
 from agents.data_manager.findings import Findings
+from agents.data_manager.scratch import Scratch
 from agents.data_manager.sources.array_file import Given
 from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
@@ -17,7 +19,8 @@ from agents.data_manager.table import Tell, unusable
 class Hdf5File:
     """An opened file."""
 
-    def __init__(self, file: BufferedReader, tell: Tell) -> None:
+    def __init__(self, file: BufferedReader, scratch: Scratch, tell: Tell) -> None:
+        self._scratch = scratch
         self._h5py = extra("h5py", "HDF5")
         self.digest = digest_of(file, tell)
         self._unchanged = unchanged(file)
@@ -44,6 +47,9 @@ class Hdf5File:
             raise unusable(place, f"{name!r} is a group", "Name a data set in it.")
         if here.is_virtual or here.external:
             raise unusable(place, f"the values of {name!r} lie in other files", "Copy the data into this file.")
+        # Whatever is read of a chunk, all of it is unpacked, and packed it may be next to nothing.
+        chunk = math.prod(here.chunks or ()) * here.dtype.itemsize
+        self._scratch.refuse_beyond(f"a chunk of {name!r}", place, disk=0, held=chunk)
         return DataSet(here, name, place)
 
     def checked(self, findings: Findings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import warnings
@@ -24,6 +25,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 100_000_000
 _TOLD = 256
+_HELD = 13
+"""Bytes of memory per pixel, at least, while an image is judged: its own, its grey value, and that as two numbers."""
 
 
 class ImageFiles:
@@ -47,6 +50,8 @@ class ImageFiles:
         """One row per sound image: its pixels from 0 to 255, channels first."""
         data = self._data
         shape = (1 if data.colours == "grey" else 3, data.height, data.width)
+        what = f"{len(self._files)} images of the shape {shape}"
+        self._around.scratch.refuse_beyond(what, "data.path", disk=2 * len(self._files) * math.prod(shape), held=0)
         x = self._around.scratch.column(np.uint8, shape)
         labels = [name for name in self._categories if any(file.startswith(f"{name}/") for file in self._files)]
         codes = {name: code for code, name in enumerate(labels)}
@@ -98,6 +103,8 @@ class ImageFiles:
                 image = self._pil.open(io.BytesIO(content), formats=FORMATS)
                 if image.width * image.height > MOST_PIXELS:
                     raise _Broken(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS}")
+                what, held = f"the image {file!r}", image.width * image.height * _HELD
+                self._around.scratch.refuse_beyond(what, "data.path", disk=0, held=held)
                 image.load()
                 return self._ops.exif_transpose(image)
         except self._unknown:

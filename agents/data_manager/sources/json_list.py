@@ -33,6 +33,10 @@ class JsonList:
         """The keys of the first objects."""
         return names_of(self._records(blake3()))
 
+    def rows(self) -> int:
+        """It does not say."""
+        return 0
+
     def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
         """Every object of the list."""
         hasher = blake3()

@@ -77,7 +77,7 @@ def _(data: sections.Npz, around: Around) -> Source:
 
 @source_of.register
 def _(data: sections.Hdf5, around: Around) -> Source:
-    file = Hdf5File(_binary(data, around), around.tell)
+    file = Hdf5File(_binary(data, around), around.scratch, around.tell)
     return ArrayFile(data, file, around.scratch, around.tell)
 
 

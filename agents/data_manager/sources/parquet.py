@@ -36,6 +36,10 @@ class ParquetFile:
         """The columns of the schema."""
         return tuple(self._parquet.schema_arrow.names)
 
+    def rows(self) -> int:
+        """Those that its last bytes declare; a few bytes can declare any number of them."""
+        return int(self._parquet.metadata.num_rows)
+
     def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
         """All rows, portion by portion."""
         rows = max(1, CELLS // len(names))

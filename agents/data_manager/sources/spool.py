@@ -13,10 +13,11 @@ from agents.data_manager.sources.cells import Nested, finite
 
 
 class Spool:
-    """Blocks that are written once and read once; columns of nothing but finite numbers are kept as numbers."""
+    """Blocks that are written once and read once, and counted; columns of nothing but finite numbers stay numbers."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self.rows = 0
 
     def kept(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """The same blocks, written as they pass; what was found to be numbers is passed on as such."""
@@ -25,6 +26,7 @@ class Spool:
             columns = [_packed(one) for one in passed.columns]
             # Only this process reads what it wrote here itself.
             marshal.dump((block.first, block.size, columns, dict(block.broken), list(block.lines)), self._file)
+            self.rows += block.size
             yield passed
 
     def again(self) -> Iterator[Block]:

@@ -8,7 +8,7 @@ from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
 from agents.data_manager.sources.blocks import Tabular, problems_of
 from agents.data_manager.sources.cells import profiled
-from agents.data_manager.sources.filling import Filling, Plan
+from agents.data_manager.sources.filling import KEPT, Filling, Plan
 from agents.data_manager.sources.spool import Spool
 from agents.data_manager.sources.target import of_numbers, of_words
 from agents.data_manager.table import Table, unusable
@@ -28,6 +28,7 @@ class TableFile:
     def read(self, findings: Findings) -> Table:
         """The sound rows, words as one column per category."""
         names, plan = self._planned()
+        self._refuse_beyond_room(self._spool.rows, len(plan.numeric) + len(plan.worded))
         filling = Filling(plan, self._scratch)
         for block in self._spool.again():
             filling.take(block, findings)
@@ -65,6 +66,7 @@ class TableFile:
         if data.target not in names or apart >= set(names):
             cure = "Ignore fewer columns: the target and at least one feature are needed."
             raise unusable("data.ignore", "no feature or no target is left", cure)
+        self._refuse_beyond_room(self._tabular.rows(), len(names) - len(apart))
         kinds = profiled(self._spool.kept(self._tabular.blocks(names)), names)
         features = [at for at, name in enumerate(names) if name not in apart]
         target = names.index(data.target)
@@ -77,3 +79,8 @@ class TableFile:
             names.index(split.group) if split.group else None,
             names.index(split.time) if split.time else None,
         )
+
+    def _refuse_beyond_room(self, rows: int, features: int) -> None:
+        """Features are kept here, and again in the dataset; what is found to be words takes more, counted later."""
+        what = f"{rows} rows of {features} features"
+        self._scratch.refuse_beyond(what, "data.path", disk=KEPT * rows * features, held=0)
