@@ -28,6 +28,7 @@ from contracts.exporter import ExportRefused, ModelExported
 from contracts.fork import Fork
 from contracts.growing import Marks, Table, Trail
 from contracts.hyperparameter_specialist import (
+    LearningRateSuggested,
     SearchCancelled,
     SearchCompleted,
     SearchFailed,
@@ -140,6 +141,7 @@ class Session:
     export_wishes: tuple[tuple[str, ExportRequested], ...] = ()
     trials: tuple[TrialStarted, ...] = ()
     finished_trials: tuple[TrialFinished, ...] = ()
+    suggested: LearningRateSuggested | None = None
     search: SearchCompleted | None = None
     planned: AuditPlanned | None = None
     resources: ResourcesSummarised | None = None
@@ -448,6 +450,7 @@ _FOLDS: dict[type[Event], Fold] = {
     TrainingCancelled: _ended,
     ModelExported: _exported,
     ExportRefused: _refused,
+    LearningRateSuggested: lambda s, e, f: dict(suggested=e),
     TrialStarted: lambda s, e, f: dict(trials=(*s.trials, e)),
     TrialFinished: lambda s, e, f: dict(finished_trials=(*s.finished_trials, e)),
     SearchCompleted: _searched,

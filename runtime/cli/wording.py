@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtime.cli.terminal import cell, plain, style
-from runtime.shown.sentences import forked
+from runtime.shown.curves import sketch
+from runtime.shown.sentences import forked, suggestion, unfolded
 
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "training": "cyan", "paused": "yellow"}
 
@@ -36,6 +37,8 @@ def summary(seen: Mapping[str, Any]) -> str:
         ("metrics", _figures(seen["metrics"]) + _of_best(seen)),
         ("last", _last(seen.get("last"))),
         ("weights", seen["weights_digest"] or ""),
+        ("best trial", _best_trial(seen.get("best_trial"))),
+        *_range_test(seen.get("range_test")),
         *[(made["kind"], artifact(made)) for made in seen["artifacts"]],
         *[("refused", _refusal(one)) for one in seen.get("refused", ())],
         *[(f"intervention {one['number']}", _intervention(one)) for one in seen.get("interventions", ())],
@@ -57,6 +60,18 @@ def _of_best(seen: Mapping[str, Any]) -> str:
 
 def _last(found: Mapping[str, Any] | None) -> str:
     return f"{_figures(found['metrics'])}  (at step {found['step']})" if found else ""
+
+
+def _best_trial(found: Mapping[str, Any] | None) -> str:
+    return f"{found['number']}, session {found['session']}: {unfolded(found['parameters'])}" if found else ""
+
+
+def _range_test(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    rates, losses = found["rates"], found["losses"]
+    span = f"losses at rates from {rates[0]:.4g} to {rates[-1]:.4g}" if rates else ""
+    return [("learning rate", suggestion(found)), ("curve", f"{sketch(losses)}  {span}")]
 
 
 def _refusal(one: Mapping[str, Any]) -> str:

@@ -76,6 +76,19 @@ SUMMARY = thing(
         "steps_total": nullable(WHOLE),
         "best_step": nullable(WHOLE),
         "last": nullable(thing({"step": WHOLE, "metrics": {"type": "object", "additionalProperties": NUMBER}})),
+        "best_trial": {
+            **nullable(thing({"number": WHOLE, "session": TEXT, "value": NUMBER, "parameters": {"type": "object"}})),
+            "description": "Of a search that has ended: the trial with the best value.",
+        },
+        "range_test": {
+            **nullable(
+                thing(
+                    {"suggestion": NUMBER, "steepest": NUMBER, "diverged_at": nullable(NUMBER)}
+                    | {"rates": listed(NUMBER), "losses": listed(nullable(NUMBER))}
+                )
+            ),
+            "description": "Of a range test: the learning rate that it suggests, and its curve.",
+        },
         "refused": {**listed({"type": "object"}), "description": "Files of the model that could not be made, and why."},
         "interventions": {**listed({"type": "object"}), "description": "Changes of the plan, numbered from 1."},
         "events": WHOLE,

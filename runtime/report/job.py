@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import yaml
 
+from contracts.session import Session
 from runtime.home import Home
 from runtime.processes.job import Job
 from runtime.records.archive import Archive
@@ -32,7 +33,7 @@ def main(job: Job) -> dict[str, Any]:
     _write(folder / "request.yaml", yaml.safe_dump(state.request, sort_keys=False, allow_unicode=True).encode())
     _write(folder / "metrics.json", orjson.dumps(_metrics(history, table, seconds), option=orjson.OPT_INDENT_2))
     _write(folder / "report.md", text.page(state, facts, ()).encode())
-    drawn, problem = _draw(folder / "plots", table, seconds, [one.begins for one in state.segments[1:]])
+    drawn, problem = _draw(folder / "plots", state, table, seconds)
     _write(folder / "report.md", text.page(state, facts, drawn).encode())
     return {"path": str(folder / "report.md"), "plots": drawn, "problem": problem}
 
@@ -41,19 +42,19 @@ def _metrics(history: History, table: list[curves.Row], seconds: Mapping[str, fl
     seen = view.summary(history.state)
     kept = ("session", "name", "kind", "state", "step", "steps_total", "epoch", "weights_digest", "sealed", "wall_s")
     about = {name: seen[name] for name in kept} | {"metrics": seen["metrics"], "seconds": dict(seconds)}
+    about |= {name: seen[name] for name in ("best_trial", "range_test") if seen[name] is not None}
     figures: dict[str, Any] = _plain(about | {"columns": curves.columns(table), "rows": table})
     return figures
 
 
-def _draw(
-    folder: Path, table: list[curves.Row], seconds: Mapping[str, float], begins: list[int]
-) -> tuple[list[str], str]:
+def _draw(folder: Path, state: Session, table: list[curves.Row], seconds: Mapping[str, float]) -> tuple[list[str], str]:
     """The plots that could be drawn, and why the others could not: words are worth having without pictures."""
     drawn: list[str] = []
     try:
         from runtime.report import plots
 
-        for name, draw in plots.plots(table, seconds, begins).items():
+        begins, tried = [one.begins for one in state.segments[1:]], view.range_test(state)
+        for name, draw in plots.plots(table, seconds, begins, tried).items():
             folder.mkdir(exist_ok=True)
             fresh = folder / f".{name}.{os.getpid()}.png"
             plots.save(draw, name, fresh)

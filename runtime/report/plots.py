@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from runtime.report.text import PLOTS
-from runtime.shown.curves import series
+from runtime.shown.curves import bounds, series
 
 Table = Sequence[Mapping[str, Any]]
 Draw = Callable[[Axes], None]
@@ -21,8 +21,13 @@ OTHER = ("step", "epoch", "segment", "loss_last", "learning_rate", "gradient_nor
 SIZE, DPI = (7.0, 3.2), 120
 
 
-def plots(table: Table, seconds: Mapping[str, float], begins: Sequence[int]) -> dict[str, Draw]:
-    """What there is to draw, by the names of `PLOTS`; `begins` are the steps at which later segments begin."""
+def plots(
+    table: Table, seconds: Mapping[str, float], begins: Sequence[int], tried: Mapping[str, Any] | None = None
+) -> dict[str, Draw]:
+    """What there is to draw, by the names of `PLOTS`; `begins` are the steps at which later segments begin.
+
+    `tried` is what a range test shows (`runtime.shown.view.range_test`).
+    """
     found: dict[str, Draw] = {}
     names = list(dict.fromkeys(name for row in table for name in row))
     curves = {
@@ -34,6 +39,8 @@ def plots(table: Table, seconds: Mapping[str, float], begins: Sequence[int]) -> 
     for plot, shown in curves.items():
         if any(_points(table, name)[0] for name in shown):
             found[plot] = _curves(table, shown, begins, logarithmic=plot == "gradient_norm")
+    if tried:
+        found["range_test"] = _range(tried)
     if sum(seconds.values()) > 0:
         found["time"] = _bars(seconds)
     return found
@@ -62,6 +69,22 @@ def _curves(table: Table, names: Sequence[str], begins: Sequence[int], *, logari
         axes.grid(visible=True, alpha=0.25)
         if len(names) > 1:
             axes.legend(frameon=False)
+
+    return draw
+
+
+def _range(tried: Mapping[str, Any]) -> Draw:
+    def draw(axes: Axes) -> None:
+        low, high = bounds([one for one in tried["losses"] if one is not None])
+        axes.plot(tried["rates"], [math.nan if one is None else one for one in tried["losses"]], linewidth=1.4)
+        axes.axvline(tried["suggestion"], color="C1", linestyle="--", label=f"suggestion {tried['suggestion']:.4g}")
+        if low < high:
+            # Where training breaks losses have no bounds, and would flatten everything before.
+            axes.set_ylim(low - (high - low) / 20, high + (high - low) / 20)
+        axes.set_xscale("log")
+        axes.set_xlabel("learning rate")
+        axes.grid(visible=True, alpha=0.25)
+        axes.legend(frameon=False)
 
     return draw
 

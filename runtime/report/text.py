@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ from contracts.envelope import Fact
 from contracts.session import Session
 from runtime.records import retention
 from runtime.shown import curves, view
-from runtime.shown.sentences import forked, number, sentence, short, size
+from runtime.shown.sentences import forked, number, sentence, short, size, suggestion, unfolded
 
 PLOTS = {
     "loss": "Loss",
     "metrics": "Metrics",
     "learning_rate": "Learning rate",
     "gradient_norm": "Gradient norm",
+    "range_test": "Loss at each learning rate that was tried",
     "time": "Where the time of training went",
 }
 """Every plot that may stand beside the page, and what it shows."""
@@ -52,6 +54,9 @@ TROUBLE = (
 EVALUATIONS = 12
 """Evaluations that are listed: the last ones, and the best."""
 
+RATES = 25
+"""Rates of a range test that are listed, of as many as were tried."""
+
 
 def page(session: Session, facts: Sequence[Fact], plots: Iterable[str]) -> str:
     """The whole report; only the plots named are linked."""
@@ -66,6 +71,7 @@ def page(session: Session, facts: Sequence[Fact], plots: Iterable[str]) -> str:
         _section("Data", _data(session)),
         _section("Decisions and diagnoses", _told(facts, DECISIONS) or _none_needed(session)),
         _section("Trouble", _told(facts, TROUBLE)),
+        _section("Range test", _range_test(seen["range_test"])),
         _section("Trials", _trials(session)),
         _section("Checkpoints", _checkpoints(session)),
         _section("Artifacts", _artifacts(session)),
@@ -78,6 +84,7 @@ def _facts(session: Session, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
     claim, best = session.claim, session.best
     environment = ", ".join(f"{name} {value}" for name, value in claim.environment.items() if value) if claim else ""
     problem = seen["problem"]
+    tried = seen["best_trial"]
     rows = [
         ("state", seen["state"]),
         ("fork of", forked(seen["fork"])),
@@ -85,6 +92,7 @@ def _facts(session: Session, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("steps", f"{seen['step']} of {seen['steps_total']}, epoch {seen['epoch']}" if seen["steps_total"] else ""),
         ("segments", str(seen["segments"]) if seen["segments"] > 1 else ""),
         ("best", f"step {best.step}: {best.metric} {short(best.values[best.metric])}" if best else ""),
+        ("best trial", f"{tried['number']}: {unfolded(tried['parameters'])}, `{tried['session']}`" if tried else ""),
         ("wall time", f"{seen['wall_s']:.1f} s, {seen['events']} events"),
         ("weights", f"`{seen['weights_digest']}`" if seen["weights_digest"] else ""),
         ("sealed root", f"`{seen['sealed']}`" if seen["sealed"] else "not sealed yet"),
@@ -137,10 +145,28 @@ def _told(facts: Iterable[Fact], names: Sequence[str]) -> str:
 
 
 def _trials(session: Session) -> str:
+    parameters = {one.number: unfolded(one.parameters) for one in session.trials}
     rows = [
-        (str(one.number), one.state, "" if one.value is None else short(one.value)) for one in session.finished_trials
+        (
+            str(one.number),
+            one.state,
+            "" if one.value is None else short(one.value),
+            parameters.get(one.number, ""),
+            f"`{one.session}`" if one.session else "",
+        )
+        for one in session.finished_trials
     ]
-    return _table(("trial", "state", "value"), rows)
+    return _table(("trial", "state", "value", "parameters", "session"), rows)
+
+
+def _range_test(found: Mapping[str, Any] | None) -> str:
+    """The suggestion, and some of the rates that were tried: every so many, with the last."""
+    if found is None:
+        return ""
+    tried = list(zip(found["rates"], found["losses"], strict=False))
+    some = tried[:: math.ceil(len(tried) / RATES) or 1]
+    rows = [(short(rate), "not finite" if loss is None else short(loss)) for rate, loss in some]
+    return f"Suggests a learning rate of {suggestion(found)}.\n\n" + _table(("learning rate", "loss"), rows)
 
 
 def _checkpoints(session: Session) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from contracts.envelope import Fact
@@ -14,6 +15,8 @@ from contracts.validator import CheckpointValidated
 Row = dict[str, Any]
 
 ORDER = ("step", "epoch", "segment", "loss", "loss_last", "learning_rate", "gradient_norm")
+
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def rows(session: Session, facts: Iterable[Fact]) -> list[Row]:
@@ -45,6 +48,37 @@ def series(table: Iterable[Row], name: str) -> tuple[list[int], list[float]]:
     """Steps and values of one column, where it has any."""
     points = [(row["step"], row[name]) for row in table if row.get(name) is not None]
     return [step for step, _ in points], [value for _, value in points]
+
+
+def sketch(values: Sequence[float | None], width: int = 50) -> str:
+    """Values as a row of blocks, several in one where there are many; what is not finite is a gap."""
+    per = max(1, math.ceil(len(values) / width))
+    groups = (values[at : at + per] for at in range(0, len(values), per))
+    points = [_median([one for one in group if one is not None and math.isfinite(one)]) for group in groups]
+    finite = [point for point in points if point is not None]
+    if not finite:
+        return ""
+    low, high = bounds(finite)
+    return "".join(" " if point is None else _block(point, low, high) for point in points)
+
+
+def bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Between which values a curve is drawn: as far above the first as the lowest lies below it, and no higher.
+
+    A loss that explodes at its end would else hide everything before.
+    """
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    return low, (min(high, 2 * values[0] - low) if values and values[0] > low else high)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _block(value: float, low: float, high: float) -> str:
+    # Halved, because the difference of two numbers may be too large for a number.
+    share = (min(value, high) / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.0
+    return BLOCKS[round(share * (len(BLOCKS) - 1))]
 
 
 def seconds(facts: Iterable[Fact]) -> dict[str, float]:

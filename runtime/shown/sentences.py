@@ -132,15 +132,23 @@ def _exported(data: Data) -> str:
     return f"model exported as {_model(data)}: {data['filename']} ({size(data['bytes'])}){parity}"
 
 
+def suggestion(data: Data) -> str:
+    """What a range test points to: a learning rate, and where it came from."""
+    broke = f", training broke at {short(data['diverged_at'])}" if data["diverged_at"] is not None else ""
+    return f"{short(data['suggestion'])} (the loss fell fastest at {short(data['steepest'])}{broke})"
+
+
 def _trial(data: Data) -> str:
     value = data["value"]
     return f"trial {data['number']} {data['state']}" + (f": {short(value)}" if value is not None else "")
 
 
 def _searched(data: Data) -> str:
+    if data["best_value"] is None and data["best_parameters"]:
+        return f"range test completed, suggests {unfolded(data['best_parameters'])}"
     if data["best_value"] is None:
         return f"search completed after {data['trials']} trials, none of which has a value"
-    best = f"best {short(data['best_value'])} (trial {data['best_number']})"
+    best = f"best {short(data['best_value'])} (trial {data['best_number']}: {unfolded(data['best_parameters'])})"
     return f"search completed after {data['trials']} trials, {best}"
 
 
@@ -295,7 +303,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "model.exported": _exported,
     "export.refused": lambda d: f"export as {_model(d)} refused: {d['message']} {d['cure']}".rstrip(),
     "model.benchmarked": lambda d: f"{_model(d)}: {d['median_ms']:.3g} ms per batch of {d['batch']}",
-    "learning_rate.suggested": lambda d: f"suggests a learning rate of {short(d['suggestion'])}",
+    "learning_rate.suggested": lambda d: f"suggests a learning rate of {suggestion(d)}",
     "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {unfolded(d['parameters'])}",
     "trial.finished": _trial,
     "search.completed": _searched,

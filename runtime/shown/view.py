@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from contracts.diagnostician import ProofFailed
 from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
-from contracts.hyperparameter_specialist import SearchCancelled, SearchFailed
+from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.session import ENDED, Session
 from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
@@ -34,6 +35,8 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
         "metrics": metrics(session),
         "best_step": session.best.step if session.best else None,
         "last": last(session),
+        "best_trial": best_trial(session),
+        "range_test": range_test(session),
         "artifacts": artifacts(session, blobs),
         "refused": refused(session),
         "interventions": interventions(session),
@@ -71,6 +74,35 @@ def last(session: Session) -> dict[str, Any] | None:
         return None
     newest = session.evaluations[-1]
     return {"step": newest.step, "metrics": dict(newest.values)}
+
+
+def best_trial(session: Session) -> dict[str, Any] | None:
+    """The best trial of a search that has ended: its session, its value and the parameters that it was trained with."""
+    ended = session.outcome if isinstance(session.outcome, SearchCompleted | SearchCancelled) else None
+    finished = next((one for one in session.finished_trials if ended and one.session == ended.best_session), None)
+    if finished is None:
+        return None
+    parameters = next((one.parameters for one in session.trials if one.number == finished.number), {})
+    return {
+        "number": finished.number,
+        "session": finished.session,
+        "value": finished.value,
+        "parameters": parameters,
+    }
+
+
+def range_test(session: Session) -> dict[str, Any] | None:
+    """What a range test shows: the rate that it suggests, and the losses at the rates that it tried, in their order."""
+    seen = session.suggested
+    if seen is None:
+        return None
+    return {
+        "suggestion": seen.suggestion,
+        "steepest": seen.steepest,
+        "diverged_at": seen.diverged_at,
+        "rates": list(seen.rates),
+        "losses": [loss if math.isfinite(loss) else None for loss in seen.losses],
+    }
 
 
 def interventions(session: Session) -> list[dict[str, Any]]:
