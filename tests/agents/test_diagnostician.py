@@ -330,6 +330,21 @@ def test_validation_that_rises_while_training_falls_is_overfitting() -> None:
     assert len(diagnosed.evidence) == 4
 
 
+@pytest.mark.parametrize(("untrained", "risen"), [(0.0105, 0.0106), (0.0105, 0.0112), (2.3, 0.02)])
+def test_a_loss_that_rises_by_little_or_from_next_to_nothing_is_not_overfitting(untrained: float, risen: float) -> None:
+    """By 6 % or 12 % of the best; or to twice the best, where both are small beside the loss of an untrained model."""
+    log = Log()
+    for trained, judged in (
+        ([untrained] + [0.01] * 49, 0.01),
+        ([0.008] * 50, risen),
+        ([0.006] * 50, risen),
+        ([0.004] * 50, risen),
+    ):
+        log.window(trained)
+        log.evaluation(judged)
+    assert log.everything() == []
+
+
 def test_a_metric_that_stands_still_is_a_plateau_and_one_that_creeps_on_is_not() -> None:
     log = Log()
     for n in range(7):

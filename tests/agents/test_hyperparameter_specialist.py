@@ -133,6 +133,27 @@ def test_what_has_failed_is_told_as_failed_and_is_never_the_best() -> None:
     assert (conclusion.best_number, conclusion.best_value, conclusion.trials) == (1, 2.0, 3)
 
 
+@pytest.mark.parametrize(
+    ("asked", "values", "best"),
+    [
+        ({}, [0.5, 0.25, 0.75], 1),
+        ({"metric": "val_accuracy"}, [0.5, 0.25, 0.75], 2),
+        ({"direction": "maximize"}, [0.5, 0.25, 0.75], 2),
+        ({"metric": "val_accuracy", "direction": "minimize"}, [0.5, 0.25, 0.75], 1),
+        ({}, [0.5, 0.25, 0.25], 1),
+        ({"metric": "val_accuracy"}, [0.25, 0.75, 0.75], 1),
+        ({"metric": "val_accuracy"}, [None, -0.5, None], 1),
+        ({"metric": "val_accuracy"}, [None, None, None], None),
+    ],
+)
+def test_the_best_is_the_largest_where_more_is_better_and_the_earliest_of_equals(
+    asked: dict[str, str], values: list[float | None], best: int | None
+) -> None:
+    ended = {n: TrialFinished(number=n, session="", state="completed", value=one) for n, one in enumerate(values)}
+    found = Progress(search(**asked), {}, dict(reversed(ended.items()))).best()
+    assert (None if found is None else found.number) == best
+
+
 def test_lists_are_options_like_any_other() -> None:
     wanted = search(space={"model.hidden": {"type": "choice", "options": [[8], [16, 16]]}}, sampler="tpe")
     past = [{"parameters": {"model.hidden": [16, 16]}, "state": "complete", "value": (0.5).hex()}]

@@ -7,12 +7,19 @@ from typing import Any
 from contracts import envelope
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointStored
 from contracts.common import HandlerFailed
+from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.ids import ZERO
 from contracts.operator import RULES, SessionRequested
 from contracts.session import Session, advance
-from contracts.trainer import CheckpointWritten, ControlEvaluated, InterventionApplied, TrainingCompleted
+from contracts.trainer import (
+    CheckpointWritten,
+    ControlEvaluated,
+    InterventionApplied,
+    TrainingClaimed,
+    TrainingCompleted,
+)
 from contracts.validator import CheckpointValidated
 
 NAME = "00-" + "a" * 26
@@ -22,16 +29,17 @@ DIGEST = "d" * 64
 class Told:
     """A session and what it amounts to after each event that is said in it; an event's identity is its number."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: dict[str, Any] | None = None) -> None:
         self.now = Session(NAME)
-        self.size = 0
-        genesis = SessionRequested(kind="training", request={}, keyring="", asked_by="test", rules=RULES)
-        self.say("operator", genesis)
+        self.facts: list[Fact] = []
+        self.say(
+            "operator",
+            SessionRequested(kind="training", request=request or {}, keyring="", asked_by="test", rules=RULES),
+        )
 
     def say(self, lane: str, event: Event, cause: str | None = None) -> str:
         """Say an event in a lane and give its identity."""
-        self.size += 1
-        n = self.size
+        n = len(self.facts) + 1
         body = envelope.write(
             event,
             id=str(n),
@@ -44,13 +52,25 @@ class Told:
             cause=cause,
         )
         written, read = envelope.read(body)
-        self.now = advance(self.now, Fact(n, n, written, read, ZERO, "signed"))
+        self.facts.append(Fact(n, n, written, read, ZERO, "signed"))
+        self.now = advance(self.now, self.facts[-1])
         return str(n)
 
-    def written(self, step: int, segment: int = 1) -> str:
+    def prepared(self, **splits: int) -> str:
+        """A dataset with so many rows in each split stands there."""
+        about: Any = dict(rows=sum(splits.values()), splits=splits, bytes=1, source="test", facts={}, findings=[])
+        return self.say("data_manager", DatasetPrepared(root=DIGEST, source_digest=DIGEST, **about))
+
+    def claimed(self) -> str:
+        """A trainer takes the session."""
+        where: Any = dict(epoch=1, worker="here", incarnation="1", segment=1, resumed_from=0, dataset=DIGEST)
+        bits: Any = dict(resolved={}, engine_bits=1, fingerprint=DIGEST, families={}, environment={}, sources={})
+        return self.say("trainer", TrainingClaimed(**where, **bits))
+
+    def written(self, step: int, segment: int = 1, reason: str = "best") -> str:
         """A checkpoint is written."""
-        where: Any = dict(segment=segment, step=step, blob=DIGEST, state_root=DIGEST, bytes=1)
-        return self.say("trainer", CheckpointWritten(**where, reason="best", weights_digest=DIGEST))
+        where: Any = dict(segment=segment, step=step, reason=reason, blob=DIGEST, state_root=DIGEST, bytes=1)
+        return self.say("trainer", CheckpointWritten(**where, weights_digest=DIGEST))
 
     def stored(self, step: int, segment: int = 1) -> str:
         """It is stored."""

@@ -19,10 +19,12 @@ from bus.records import frame, title
 from contracts.diagnostician import InterventionProposed
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed
-from contracts.trainer import InterventionApplied
+from contracts.trainer import InterventionApplied, Mode
 from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import UNANCHORED, Verdict, swift
+from runtime.audit.docket import Asked, laid_out
+from runtime.audit.material import Material
 from runtime.bundle.make import make
 from runtime.engine.column_file import PIECE
 from runtime.records.archive import Archive, Kept
@@ -247,6 +249,17 @@ def test_what_a_log_says_against_itself_fails_in_the_mode_that_computes_nothing(
     assert swiftly.verdict == "fail"
     assert message in swiftly.divergences[0].message
     assert swiftly.divergences[0].position == (position or len(recorded.facts[session]))
+
+
+@pytest.mark.parametrize("mode", ["spot", "full", "bisect"])
+@pytest.mark.parametrize("story", CONTRADICTIONS, ids=lambda story: story.__name__.strip("_"))
+def test_what_a_log_says_against_itself_is_found_before_anything_is_computed_in_every_mode_that_computes(
+    recorded: RecordedHome, story: Callable[[RecordedHome], str], mode: Mode, tmp_path: Path
+):
+    session = story(recorded)
+    material = Material(Archive(recorded.home).read(session), DirectoryBlobs(recorded.home.blobs), tmp_path)
+    docket, _ = laid_out(material, Asked(mode), None, lambda blob: False)
+    assert CONTRADICTIONS[story][1] in "; ".join(one.message for one in docket.broken)
 
 
 def test_an_end_with_values_that_are_no_numbers_contradicts_nothing(recorded: RecordedHome):
