@@ -3,8 +3,8 @@
 Run by `python -m tests.mutants.run`.
 
 `mutants.json` holds for each its file, the whole line as it is and as it becomes, the test that must catch it and how
-many seconds that takes. With `--draw N --seed S` only N are tried, among those whose test takes under ten seconds.
-The working tree is never touched.
+many seconds that takes where nothing else runs. With `--draw N --seed S` only N are tried, among those whose test takes
+under ten seconds. The working tree is never touched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,12 +99,15 @@ def main() -> int:
     parser.add_argument("--seed", default="0")
     given = parser.parse_args()
     table = [one for one in mutants() if not given.ids or one.id in given.ids]
+    if unknown := set(given.ids) - {one.id for one in table}:
+        parser.error(f"there is no mutant {', '.join(sorted(map(repr, unknown)))}")
     chosen = drawn(table, given.draw, given.seed) if given.draw else table
     with copied() as copy:
         found = {}
         for one in chosen:
+            began = time.monotonic()
             found[one.id] = verdict(copy, one)
-            print(f"{found[one.id]:<15} {one.id}", flush=True)
+            print(f"{found[one.id]:<15} {time.monotonic() - began:5.1f} s  {one.id}", flush=True)
     caught = sum(one == "caught" for one in found.values())
     print(f"{caught} of {len(found)} caught")
     return 0 if caught == len(found) else 1

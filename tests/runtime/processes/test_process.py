@@ -204,8 +204,8 @@ async def test_a_process_that_waits_by_right_does_not_stand_still_and_does_once_
         still = asyncio.create_task(standstill(sleeper.pid, 0.1, excused=by_right))
         async with asyncio.timeout(20):
             while looks < 30:
+                assert not still.done()
                 await asyncio.sleep(0.01)
-            assert not still.done()
             excused = False
             await still
         assert sleeper.poll() is None
