@@ -53,9 +53,8 @@ def make(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, w
     container.write(path, _members(kept, ring, seal, blobs, sections))
     found = audit.bundle(path, root=archive.root, contradictions=False)
     # A seal may name any program, so only our own is run; it is the one inside unless older software sealed.
-    wrong = (
-        found.divergences[0].message if found.divergences else verify_bundle.findings(path, archive.root)["divergence"]
-    )
+    alone = verify_bundle.findings(path, archive.root, contradictions=False)
+    wrong = found.divergences[0].message if found.divergences else alone["divergence"]
     if wrong:
         path.unlink()
         raise NotVerified(f"session {session} does not pass: {wrong}", cure=f"See: swarm audit {session}")

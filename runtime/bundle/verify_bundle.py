@@ -9,7 +9,7 @@ that lies in the bundle and writes nothing. The copy inside a bundle was named b
 that you got elsewhere. Without --root it shows that the bundle is consistent, not whose it is.
 
 The order below is the order of the checks: 1 the file, 2 its records, 3 the keys, 4 the events, 5 the ledger's trees
-and the seal, 6 the bytes that events name, 7 notes that were kept elsewhere.
+and the seal, 6 the bytes that events name, 7 what the log says against itself, 8 notes that were kept elsewhere.
 """
 
 from __future__ import annotations
@@ -797,7 +797,114 @@ def check_manifest(raw: bytes, root: str) -> dict[str, list[str]]:
     return files
 
 
-# ---------------------------------------------------------------- 7. anchors, and everything in order
+# ---------------------------------------------------------------- 7. what the log says against itself
+
+COMPUTED = ("window.recorded", "control.evaluated", "checkpoint.written")
+BESIDE_PARENT = "whether the fork follows from its parent's log: `swarm audit` judges that where the parent is at hand"
+
+
+class Told(NamedTuple):
+    """An event that binds somebody: its place, its name, what it says."""
+
+    position: int
+    name: str
+    data: dict[str, Any]
+
+
+def check_words(events: list[Event]) -> list[str]:
+    """That no event contradicts another; what of this is left to `swarm audit`."""
+    told = [Told(at, one.name, one.data) for at, one in enumerate(events, 1) if one.data is not None]
+    fork = events[0].data.get("fork") or {}
+    asked = [one for one in events if one.data is not None and one.name == "intervention.proposed"]
+    proposals = {json.loads(one.record.body)["id"]: one.data for one in asked}
+    found = [*dissents(told), *claims_against(told), *beginnings_against(told, fork)]
+    found += [*decisions_against(told, proposals, fork.get("segment", 1)), *paths_against(told, fork)]
+    need(not found, "log: event {}: {}".format(*min(found)) if found else "")
+    return [BESIDE_PARENT] if fork else []
+
+
+def dissents(told: list[Told]) -> Iterator[tuple[int, str]]:
+    """A validator that computed another control metric, and what was computed before anybody claimed the session."""
+    for one in told:
+        if one.name == "checkpoint.validated" and one.data["control"] == "differs":
+            yield one.position, f"the validator computed another control metric at step {one.data['step']}"
+    first = next((one for one in told if one.name in (*COMPUTED, "training.claimed")), None)
+    if first and first.name in COMPUTED:
+        yield first.position, "it was recorded before anybody claimed the session"
+
+
+def claims_against(told: list[Told]) -> Iterator[tuple[int, str]]:
+    """Claims of other rows than were prepared, or that say otherwise than the first one how the session is trained."""
+    prepared = [one.data["root"] for one in told if one.name == "dataset.prepared"]
+    claims = [one for one in told if one.name == "training.claimed"]
+    for one in claims:
+        if prepared and one.data["dataset"] != prepared[-1]:
+            yield one.position, f"it claims dataset {one.data['dataset']}, and {prepared[-1]} was prepared"
+        for name in ("initial", "resolved"):
+            if one.data.get(name) != claims[0].data.get(name):
+                yield one.position, f"its {name!r} is not that of the first claim"
+
+
+def beginnings_against(told: list[Told], fork: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """Checkpoints of the state in which a fork begins that are not what its genesis names."""
+    for one in told if fork else ():
+        if one.name == "checkpoint.written" and one.data["step"] == fork["step"]:
+            for name in ("weights_digest", "state_root", "blob"):
+                if fork[name] is not None and one.data[name] != fork[name]:
+                    yield one.position, f"it begins with another {name} than its genesis names"
+
+
+def decisions_against(told: list[Told], asked: dict[str, Any], segment: int) -> Iterator[tuple[int, str]]:
+    """Decisions that took effect and were not proposed so."""
+    for one in told:
+        if one.name == "intervention.applied":
+            segment, proposed = segment + 1, asked.get(one.data["proposal"])
+            if proposed is None:
+                yield one.position, f"nobody proposed it: {one.data['proposal']!r} is no proposal"
+            elif proposed["changes"] != one.data["changes"]:
+                yield one.position, "it applies other changes than were proposed"
+            elif proposed["rewind_to"] not in (None, one.data["step"]):
+                yield one.position, f"it goes back to step {one.data['step']}, not {proposed['rewind_to']}"
+            elif one.data["segment"] != segment:
+                yield one.position, f"it begins segment {one.data['segment']}, and the next one is {segment}"
+
+
+def paths_against(told: list[Told], fork: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """Steps that no path of the session had, and completions whose values are not its last evaluation's."""
+    begun, seen = [(fork.get("segment", 1), fork.get("step", 0))], list[Told]()
+    for one in told:
+        if one.name == "intervention.applied":
+            segment = (one.data["segment"], one.data["step"])
+            begun += [segment] if segment[0] != begun[-1][0] else []
+            seen = [said for said in seen if on_path(said, begun)]
+        elif one.name in COMPUTED:
+            seen += [one] if one.name == "control.evaluated" else []
+            given = fork and one.name == "checkpoint.written" and one.data["step"] == fork["step"]
+            if len(begun) > 1 and not given and not on_path(one, begun):
+                yield one.position, f"steps up to {last_step(one)} of segment {one.data['segment']} lie on no path"
+    last = bits_of(seen[-1].data["values"]) if seen else {}
+    for one in told:
+        if one.name == "training.completed" and bits_of(one.data["values"]) != last:
+            yield one.position, "its values are not those of the last evaluation"
+
+
+def on_path(one: Told, begun: list[tuple[int, int]]) -> bool:
+    """Whether no later segment had begun before the step."""
+    return all(last_step(one) <= step for segment, step in begun if segment > one.data["segment"])
+
+
+def last_step(one: Told) -> int:
+    """The step at which it was computed."""
+    return int(one.data["last" if one.name == "window.recorded" else "step"])
+
+
+def bits_of(values: dict[str, Any]) -> dict[str, str]:
+    """Floats, which events spell in hexadecimal, each in its one spelling: what is no number equals itself."""
+    read = {name: float.fromhex(one) if isinstance(one, str) else float(one) for name, one in values.items()}
+    return {name: one.hex() for name, one in read.items()}
+
+
+# ---------------------------------------------------------------- 8. anchors, and everything in order
 
 NOTE = re.compile(r"(?:[^\n]+\n)+\n\u2014 [^\n]+\n")
 
@@ -821,7 +928,7 @@ def check_anchors(text: str, session: str, events: list[Event], keys: Iterable[K
     return len(notes)
 
 
-def verify(path: Path, root: str = "", anchors: str | None = None) -> dict[str, Any]:
+def verify(path: Path, root: str = "", anchors: str | None = None, *, contradictions: bool = True) -> dict[str, Any]:
     """What the bundle holds; `Broken` names the first thing that does not hold."""
     members = members_of(memoryview(path.read_bytes()))
     for name in ("bundle", "log", "keyring", "schemas.json", "verify_bundle.py"):
@@ -855,6 +962,7 @@ def verify(path: Path, root: str = "", anchors: str | None = None) -> dict[str, 
         unchecked.insert(0, f"root: unanchored; the keyring is that of root {fingerprint(ring.root)}")
     if reader.unknown:
         unchecked.append(f"{reader.unknown} events of a type unknown here: their place is verified, their data are not")
+    unchecked += check_words(events) if contradictions else []
     given = check_anchors(anchors, session, events, ring.keys.values()) if anchors is not None else 0
     return {
         "session": session,
@@ -894,10 +1002,11 @@ def check_numbers(records: list[Record], ring_records: list[Record], size: int) 
         need(one.seq == last + n, f"log: record {one.seq} must be numbered {last + n}")
 
 
-def findings(path: Path, root: str = "", anchors: str | None = None) -> dict[str, Any]:
-    """The verdict, and why."""
+def findings(path: Path, root: str = "", anchors: str | None = None, *, contradictions: bool = True) -> dict[str, Any]:
+    """The verdict, and why; without `contradictions` only on whether the bundle is whole."""
     try:
-        return {"verdict": "pass", **verify(path, root, anchors), "divergence": None}
+        found = verify(path, root, anchors, contradictions=contradictions)
+        return {"verdict": "pass", **found, "divergence": None}
     except Broken as broken:
         told = str(broken)
     except OSError:
@@ -907,13 +1016,22 @@ def findings(path: Path, root: str = "", anchors: str | None = None) -> dict[str
     return {"verdict": "fail", "divergence": told, "root": root or "unanchored", "unchecked": []}
 
 
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+"""What a terminal obeys, ends a line with, or turns letters by. Strangers write names, and so parts of a verdict."""
+
+
+def harmless(text: str) -> str:
+    """The text on one line, with a replacement character for each that would steer a terminal."""
+    return STEERING.sub("\ufffd", text)
+
+
 def lines_of(found: dict[str, Any]) -> Iterator[str]:
     """The verdict for people."""
     for name in ("verdict", "session", "events", "lanes", "signatures", "sealed", "root", "anchors", "divergence"):
         if found.get(name):
-            yield f"{name:<11} {found[name]}"
+            yield harmless(f"{name:<11} {found[name]}")
     for told in found["unchecked"]:
-        yield f"{'unchecked':<11} {told}"
+        yield harmless(f"{'unchecked':<11} {told}")
 
 
 def main() -> int:
@@ -933,7 +1051,7 @@ def main() -> int:
     except (OSError, UnicodeDecodeError) as error:
         parser.error(str(error))
     text = json.dumps(found) if given.json else "\n".join(lines_of(found))
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.buffer.write(f"{text}\n".encode(sys.stdout.encoding, "backslashreplace"))
     return 0 if found["verdict"] == "pass" else 3
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,10 @@ from bus.files import read
 from bus.keys import HEADER, new_signer
 from bus.port import Stored
 from bus.records import frame, title
+from contracts import ids
 from contracts.diagnostician import InterventionProposed
 from contracts.errors import NotFound
+from contracts.fork import Fork
 from contracts.ledger import LedgerCheckpointed
 from contracts.trainer import InterventionApplied, Mode
 from contracts.validator import CheckpointValidated
@@ -25,11 +28,12 @@ from runtime import audit
 from runtime.audit import UNANCHORED, Verdict, swift
 from runtime.audit.docket import Asked, laid_out
 from runtime.audit.material import Material
+from runtime.bundle import verify_bundle
 from runtime.bundle.make import make
 from runtime.engine.column_file import PIECE
 from runtime.records.archive import Archive, Kept
-from tests.runtime.recorded_home import RecordedHome, claimed, completed, evaluated, window
-from tests.runtime.recorded_session import full_session, prepared
+from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, completed, evaluated, window
+from tests.runtime.recorded_session import full_session, prepared, written
 
 Change = Callable[[list[Stored]], list[Stored]]
 
@@ -227,7 +231,81 @@ def _with_dissent(recorded: RecordedHome) -> str:
     return session
 
 
+def _with_other_rows(recorded: RecordedHome) -> str:
+    session = recorded.requested()
+    recorded.say(session, "data_manager", prepared(recorded))
+    recorded.say(session, "trainer", claimed())
+    return session
+
+
+def _with_another_beginning(recorded: RecordedHome) -> str:
+    session = recorded.requested()
+    recorded.say(session, "trainer", claimed(), claimed().model_copy(update={"initial": DIGEST}))
+    return session
+
+
+def _with_a_decision(recorded: RecordedHome, rewind_to: int | None = None, **changes: Any) -> str:
+    session = recorded.requested()
+    about = {"segment": 1, "reason": "test", "automatic": False, "rule": "person"}
+    back = InterventionProposed(rewind_to=rewind_to, changes={"learning_rate": 0.5}, **about)
+    (asked,) = recorded.say(session, "diagnostician", back)
+    said = {"proposal": asked.id, "by": "trainer", "segment": 2, "step": 50, "reproducible": True}
+    change = InterventionApplied(**{**said, "changes": {"learning_rate": 0.5}, **changes})
+    recorded.say(session, "trainer", claimed(), window(0, 50), evaluated(50, 0.5), change)
+    return session
+
+
+def _with_another_change_than_was_proposed(recorded: RecordedHome) -> str:
+    return _with_a_decision(recorded, changes={"learning_rate": 0.25})
+
+
+def _with_another_step_than_was_proposed(recorded: RecordedHome) -> str:
+    return _with_a_decision(recorded, rewind_to=40)
+
+
+def _with_a_segment_left_out(recorded: RecordedHome) -> str:
+    return _with_a_decision(recorded, segment=3)
+
+
+def _with_an_end_from_another_path(recorded: RecordedHome) -> str:
+    session = _with_a_decision(recorded, rewind_to=0, step=0)
+    late = window(0, 100).model_copy(update={"segment": 2})
+    recorded.say(session, "trainer", late, completed("b" * 64, 0.5).model_copy(update={"segment": 2}))
+    return session
+
+
+def _of_a_fork_with_another_beginning(recorded: RecordedHome) -> str:
+    fork = Fork(
+        session=ids.session_id(ids.new_uuid()),
+        root=None,
+        size=0,
+        sealed=False,
+        step=50,
+        segment=1,
+        weights_digest=DIGEST,
+        state_root=DIGEST,
+        blob=None,
+        dataset=DIGEST,
+        resolved={},
+        changes=[],
+        set={},
+        rows_without=0,
+        evaluations=[],
+        without=[],
+    )
+    session = recorded.requested(fork=fork)
+    recorded.say(session, "trainer", claimed(), written(recorded, 50).model_copy(update={"state_root": "0" * 64}))
+    return session
+
+
 CONTRADICTIONS = {
+    _with_other_rows: (3, "was prepared"),
+    _with_another_beginning: (3, "and the first claim with"),
+    _with_another_change_than_was_proposed: (6, "was proposed"),
+    _with_another_step_than_was_proposed: (6, "goes back to step 50"),
+    _with_a_segment_left_out: (6, "the next one is 2"),
+    _with_an_end_from_another_path: (8, "not those of the last evaluation"),
+    _of_a_fork_with_another_beginning: (3, "begins with state_root"),
     _without_a_claim: (2, "before anybody claimed"),
     _with_an_end_of_its_own: (7, "not those of the last evaluation"),
     _with_two_claims: (4, "invented is 7"),
@@ -260,6 +338,21 @@ def test_what_a_log_says_against_itself_is_found_before_anything_is_computed_in_
     material = Material(Archive(recorded.home).read(session), DirectoryBlobs(recorded.home.blobs), tmp_path)
     docket, _ = laid_out(material, Asked(mode), None, lambda blob: False)
     assert CONTRADICTIONS[story][1] in "; ".join(one.message for one in docket.broken)
+
+
+@pytest.mark.parametrize("story", CONTRADICTIONS, ids=lambda story: story.__name__.strip("_"))
+def test_what_a_log_says_against_itself_fails_in_the_program_of_its_bundle(
+    recorded: RecordedHome, story: Callable[[RecordedHome], str], tmp_path: Path
+):
+    position, _ = CONTRADICTIONS[story]
+    session = story(recorded)
+    position = position or len(recorded.facts[session])
+    recorded.say(session, "ledger", recorded.seal(session))
+    path = make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip").path
+    assert audit.bundle(path).divergences[0].position == position
+    found = verify_bundle.findings(path)
+    assert (found["verdict"], found["divergence"].split(":")[1]) == ("fail", f" event {position}")
+    assert verify_bundle.findings(path, contradictions=False)["verdict"] == "pass"
 
 
 def test_an_end_with_values_that_are_no_numbers_contradicts_nothing(recorded: RecordedHome):

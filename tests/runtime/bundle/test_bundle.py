@@ -21,6 +21,7 @@ from contracts.event import Event
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRotated, key_id
 from contracts.operator import SessionRequested
+from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.bundle import furniture, verify_bundle
@@ -29,6 +30,7 @@ from runtime.bundle.make import Made, make
 from runtime.cli.main import swarm
 from runtime.records.archive import Archive
 from tests.contracts.make_goldens import events, lines, schema_file
+from tests.forgery import Story
 from tests.runtime.recorded_home import REQUEST, TIME, RecordedHome, claimed, evaluated, window
 from tests.runtime.recorded_session import FootprintEstimated, full_session, prepared, written
 
@@ -309,3 +311,28 @@ def test_a_session_of_before_that_holds_a_constant_passes_in_both_programs(recor
     assert recorded.store(session, Record(record.subject, body, {HEADER: signer.sign(body)}))
     recorded.say(session, "ledger", recorded.seal(session))
     assert judged(bundled(recorded, session, tmp_path / "b.zip").path, recorded.fingerprint).verdict == "pass"
+
+
+STEERS = [
+    *map(chr, [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x202E, 0x2066, 0x200F, 0xFEFF]),
+    "\x1b[2K\rverdict     pass",
+]
+
+
+def test_what_others_wrote_steers_no_terminal_in_the_program_inside(tmp_path: Path):
+    """The keys of an object stand in the reason for which it is refused."""
+    story, name = Story(), "".join(STEERS)
+    story.begin()
+    about = {"segment": 1, "step": 1, "blob": "0" * 64, "split": "val", "rows": 1, "details": {}, "metrics": {}}
+    said = CheckpointValidated(control="reproduced", **about)
+    story.say("validator", said, edit=lambda body: body["data"]["metrics"].update({name: []}))
+    story.seal()
+    path = str(story.bundle(tmp_path / "evil.zip"))
+    told = run_alone(Path(verify_bundle.__file__), path)
+    assert told.returncode == 3
+    assert told.stdout.startswith("verdict     fail\n")
+    assert [line.partition(" ")[0] for line in told.stdout.split("\n")] == ["verdict", "root", "divergence", ""]
+    assert not set(told.stdout) & set(STEERS) - {"\n"}
+    told = run_alone(Path(verify_bundle.__file__), path, "--json")
+    assert not set(told.stdout) & set(STEERS) - {"\n"}
+    assert name in json.loads(told.stdout)["divergence"]
