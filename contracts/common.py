@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal as signals
 from typing import Literal
 
 from contracts.event import Event
@@ -26,3 +27,11 @@ class ChildEnded(Event, wire="child.ended"):
     signal: int | None
     max_rss_bytes: int
     message: str
+
+
+def signal_name(number: int) -> str:
+    """What people call the signal that ended a process."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -276,7 +276,7 @@ class Attempt:
         end = child.exit
         if end is None or self._course.now.outcome is not None:
             return
-        message = f"the training child (pid {child.pid}) ended before its plan did"
+        message = f"the training child (pid {child.pid}) {child.ending}"
         await self._course.say(
             ChildEnded(
                 purpose="train", code=end.code, signal=end.signal, max_rss_bytes=end.max_rss_bytes, message=message

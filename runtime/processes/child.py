@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 
 from contracts import errors
+from contracts.common import signal_name
 from contracts.errors import ChildDied, OutOfMemory, SwarmError, UserCodeFailed
 from runtime.processes import process
 from runtime.processes.frames import Decoder, Frame, encode
@@ -209,25 +210,32 @@ class Child:
     async def _conclude(self) -> None:
         await self._fate.ended.wait()
         if self.raised is not None:
-            raise failure(self.raised)
+            raise failure(self.raised, "" if self.log is None or not self.session else self.log.name)
         if self.result is None:
             raise self._died()
 
     def _died(self) -> ChildDied:
+        end, cure = self.exit, self._see_log
+        if not self._killed and (end is None or (end.code is None and end.signal is None)):
+            cure = "Start the job again."
+        elif not self._killed and end is not None and end.signal == signal.SIGKILL:
+            cure = f"The kernel does that when memory runs out: free some or make the batch smaller. {cure}"
+        return ChildDied(f"{self._name} {self.ending}.", cure=cure)
+
+    @property
+    def ending(self) -> str:
+        """How it ended without a result, as the rest of a sentence: by what signal or code, in how much memory."""
         end = self.exit
         if self._killed:
-            return ChildDied(f"{self._name} {self._killed}.", cure=self._see_log)
+            return self._killed
         if end is None or (end.code is None and end.signal is None):
-            return ChildDied(f"{self._name} died with the zygote that it was forked from.", cure="Start the job again.")
+            return "died with the zygote that it was forked from"
         memory = f"its memory peaked at {end.max_rss_bytes / 2**20:.0f} MiB"
         if end.signal == signal.SIGKILL:
-            return ChildDied(
-                f"{self._name} was ended by SIGKILL from outside; {memory}.",
-                cure="The kernel does that when memory runs out: free some or make the batch smaller. " + self._see_log,
-            )
+            return f"was ended by SIGKILL from outside; {memory}"
         if end.signal:
-            return ChildDied(f"{self._name} crashed with {_signal_name(end.signal)}; {memory}.", cure=self._see_log)
-        return ChildDied(f"{self._name} ended with code {end.code} and gave no result; {memory}.", cure=self._see_log)
+            return f"crashed with {signal_name(end.signal)}; {memory}"
+        return f"ended with code {end.code} and gave no result; {memory}"
 
     @property
     def _name(self) -> str:
@@ -239,8 +247,11 @@ class Child:
         return f"What it printed is in {self.log}." if self.log else "Give the job a log file to see what it printed."
 
 
-def failure(raised: dict[str, Any]) -> SwarmError:
-    """The error that a `raised` frame stands for: our own come back as they were, all others are the user's code's."""
+def failure(raised: dict[str, Any], log: str = "") -> SwarmError:
+    """The error that a `raised` frame stands for: our own come back as they were, all others are the user's code's.
+
+    `log` is the file in the session's folder that has the whole traceback, if there is one.
+    """
     if (ours := raised.get("error")) is not None:
         return _kind_of(ours["code"])(ours["message"], cure=ours["cure"], path=ours["path"])
     said = f"{raised['type']}: {raised['message']}" if raised["message"] else str(raised["type"])
@@ -253,9 +264,13 @@ def failure(raised: dict[str, Any]) -> SwarmError:
     where = f"{place['file']}:{place['line']}"
     return UserCodeFailed(
         f"{said}\n  at {where} in {place['function']}: {place['source']}\n",
-        cure="Correct it there; `swarm run REQUEST --here` stops at breakpoints.",
+        cure="Correct it there; `swarm run REQUEST --here` stops at breakpoints." + _whole(log),
         path=where,
     )
+
+
+def _whole(log: str) -> str:
+    return f" The whole traceback is in the session's {log}." if log else ""
 
 
 def _wants_memory(raised: dict[str, Any]) -> bool:
@@ -274,13 +289,6 @@ def _kind_of(code: str) -> type[SwarmError]:
 def _below(root: type[SwarmError]) -> list[type[SwarmError]]:
     """Every kind of error under `root`."""
     return [kind for child in root.__subclasses__() for kind in (child, *_below(child))]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 # Frames already received survive a shutdown for reading on Linux; elsewhere they would be thrown away.

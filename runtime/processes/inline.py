@@ -65,7 +65,7 @@ class InlineChildren(Children):
             ours, theirs = socket.socketpair()
             fate = Fate(pid=os.getpid())
             channel = Channel(ours)
-            child = Child(fate, channel, lambda: _hang_up(ours), purpose, session, log)
+            child = Child(fate, channel, lambda: _hang_up(ours), purpose, session, None)
             running = Running(os.getpid(), purpose, session)
             self._here.append(running)
             _start_thread(theirs, fate)

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 
 from contracts.errors import InvalidInput
 from runtime.processes.frames import Decoder, Frame, encode
-from runtime.processes.raised import as_data
+from runtime.processes.raised import as_data, print_foreign
 
 Order = Frame
 RESERVED = frozenset({"begin", "result", "raised"})
@@ -142,6 +142,7 @@ def perform(channel: socket.socket, settle: Callable[[Job], None] | None = None)
         except HostGone:
             raise
         except BaseException as error:  # noqa: BLE001 - the host tells a person, whatever it was
+            print_foreign(error)
             job.failed(error)
             return 1
     except HostGone:

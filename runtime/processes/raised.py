@@ -6,6 +6,7 @@ import linecache
 import sysconfig
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +35,13 @@ def as_data(error: BaseException) -> dict[str, Any]:
         }
     except Exception:  # noqa: BLE001 - an error that cannot even be shown (no memory, a broken __str__) is told by its name
         return {"type": type(error).__name__, "message": "", "frame": None, "traceback": [], "error": None}
+
+
+def print_foreign(error: BaseException) -> None:
+    """Print the whole traceback of an error that is none of ours where the job prints, which is its log."""
+    with suppress(Exception):  # an error that cannot even be shown must still be told
+        if _ours(error) is None:
+            traceback.print_exception(error)
 
 
 def _ours(error: BaseException) -> SwarmError | None:

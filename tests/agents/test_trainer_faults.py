@@ -12,6 +12,7 @@ import pytest
 from agents.trainer import inbox
 from bus.memory import MemoryBus
 from bus.port import Record
+from contracts.common import ChildEnded
 from contracts.errors import Unreachable
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
@@ -75,6 +76,7 @@ async def test_a_reader_that_raises_no_memory_a_loss_that_is_not_finite_and_deat
     async with crew(home, TRAINING) as made:
         model = {"architecture": "workload", "workload": "mine"}
         state = await until_ended(made, await submitted(made, model=model, loss=None))
+        deaths = [fact.event for fact in made.tail.history(state.id).facts if isinstance(fact.event, ChildEnded)]
     assert isinstance(state.outcome, TrainingFailed), state.outcome
     assert state.outcome.code == code
     assert says in state.outcome.message
@@ -84,6 +86,9 @@ async def test_a_reader_that_raises_no_memory_a_loss_that_is_not_finite_and_deat
         assert not state.last_window.finite
     elif code != "child-died":
         assert state.outcome.frame.startswith(f"{file}:")
+        log = (Home(home).session(state.id) / "training.log").read_text()
+        assert all(part in log for part in ("Traceback", "runtime/engine/", str(file), "in augment"))
+    assert [("crashed with SIGABRT" in one.message) for one in deaths] == [True] * (3 if code == "child-died" else 0)
 
 
 class Away(MemoryBus):

@@ -266,6 +266,29 @@ async def test_a_crash_in_native_code_is_an_event_and_leaves_its_stacks(children
     assert await outcome(children, "double", {"value": 1}) == {"doubled": 2}
 
 
+async def test_the_log_has_the_whole_traceback_of_an_error_that_is_none_of_ours(
+    children: Children, tmp_path: Path
+) -> None:
+    log = tmp_path / "training.log"
+    with pytest.raises(UserCodeFailed) as failed:
+        await outcome(children, "sort_the_unsortable", log=log)
+    told = log.read_text()
+    assert told.startswith("Traceback (most recent call last):")
+    assert [part in told for part in ("in perform", "in sort_the_unsortable", "statistics.py")] == [True] * 3
+    assert "The whole traceback is in the session's training.log." in failed.value.cure
+    with pytest.raises(NotVerified):
+        await outcome(children, "refuse", log=log)
+    assert log.read_text() == told
+
+
+async def test_what_runs_outside_of_a_session_names_no_log_that_goes_with_its_folder(
+    children: Children, tmp_path: Path
+) -> None:
+    with pytest.raises(UserCodeFailed) as failed:
+        await outcome(children, "divide_by_zero", {"divisor": 0}, log=tmp_path / "log", session="")
+    assert "traceback" not in failed.value.cure
+
+
 async def test_an_exit_without_a_result_is_reported_with_its_code(children: Children) -> None:
     with pytest.raises(ChildDied, match="ended with code 9 and gave no result"):
         await outcome(children, "leave_at_once")

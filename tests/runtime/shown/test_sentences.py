@@ -86,3 +86,15 @@ def test_the_last_loss_of_a_window_is_its_last_float():
 
 def test_sizes_have_units():
     assert [size(n) for n in (0, 999, 1500, 2_000_000, 3e12)] == ["0 B", "999 B", "1.5 kB", "2.0 MB", "3.0 TB"]
+
+
+def test_the_death_of_a_process_names_its_signal_also_where_the_message_did_not():
+    data = {"purpose": "train", "code": None, "signal": 11, "max_rss_bytes": 1, "message": "the child (pid 5) ended"}
+    told = "the train process ended by SIGSEGV without its answer: the child (pid 5) ended"
+    assert sentence({"name": "child.ended", "data": data}) == told
+    data["message"] = "the child (pid 5) crashed with SIGSEGV;\n  its memory peaked at 12 MiB"
+    told = sentence({"name": "child.ended", "data": data})
+    assert told.endswith(
+        "ended without its answer: the child (pid 5) crashed with SIGSEGV; its memory peaked at 12 MiB"
+    )
+    assert "signal 99" in sentence({"name": "child.ended", "data": data | {"signal": 99}})
