@@ -77,7 +77,7 @@ def test_there_is_a_home_of_every_generation() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_old_session_is_shown_and_replayed(old: Old, name: str) -> None:
     told, kept = old.sessions[name], old.archive.read(old.sessions[name]["session"])
-    assert not kept.voids
+    assert len(kept.voids) == told.get("voids", 0)
     shown = summary(kept.history.state, old.home.blobs)
     assert (shown["state"], shown["weights_digest"], shown["sealed"]) == (
         told["state"],
@@ -105,8 +105,7 @@ def test_an_old_session_is_bundled_to_the_bytes_to_which_it_was_bundled(old: Old
     told, path = old.sessions[name], tmp_path / "bundle.zip"
     assert make(old.archive, told["session"], old.blobs, path).digest == told["bundle"]
     assert audit.bundle(path, root=old.archive.root).verdict == told["verdict"]
-    if name != "nan":
-        assert verify_bundle.findings(path)["verdict"] == told["verdict"]
+    assert verify_bundle.findings(path)["verdict"] == told["verdict"]
 
 
 @pytest.mark.parametrize("name", COMPUTED)
