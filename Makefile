@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-tools check clean
+.PHONY: demo test test-long test-fast test-tools check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -23,7 +23,15 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -q -m 'not foreign' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -m 'not foreign and not long' -n 2 --dist loadfile --no-loadscope-reorder
+
+# What takes minutes: lives under random kills, long absences, whole suites of hostile input.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -q -m long -n 2 --dist loadfile --no-loadscope-reorder
+
+# Less than a minute: what starts no process.
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -q -m 'not foreign and not long' --fast -n 2 --dist loadfile --no-loadscope-reorder
 
 test-tools: $(STAMP)
 	sh tests/tools/install.sh

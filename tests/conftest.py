@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -9,34 +10,47 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from runtime.processes.children import Children
+from tests import durations
 from tests.zygotes import nurseries
+
+# As many workers as processors compute at once: a second thread of each would only wait for a processor.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-LONG = (
-    "test_kills.py",
-    "test_faults.py",
-    "test_readme.py",
-    "test_full.py",
-    "test_swarm_up.py",
-    "test_exporter.py",
-    "test_here.py",
-    "test_lone.py",
-    "test_guests.py",
-    "test_takeover.py",
-    "test_trainer.py",
-    "test_reexecution.py",
-    "test_bad_input.py",
-    "test_gpu.py",
-    "test_tampering.py",
-)
-"""Files that take long, the longest first: begun last, they would keep one process busy after all others."""
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What is run, and whether it is written down how long it took."""
+    parser.addoption("--fast", action="store_true", help="only tests that are fast and start no process")
+    parser.addoption("--record-durations", action="store_true", help="write tests/durations.json")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Gather durations where the reports of all workers arrive."""
+    if config.getoption("--record-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(durations.Recorder())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes longest; the order within a file stays."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    durations.longest_first(items)
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=durations.fast_only(items))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Note the processes of fixtures."""
+    with durations.noted(item, "setup"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note the processes of a test."""
+    with durations.noted(item, "call"):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
 
 
+@pytest.mark.long
 def test_every_part_that_a_cpu_can_do_passes_there(tmp_path: Path) -> None:
     chosen = [word for name in PARTS for word in ("--only", name)]
     out = ("--json", str(tmp_path / "gpu.json"), "--report", str(tmp_path / "gpu.md"))

@@ -37,6 +37,7 @@ def swarm(command: str, place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(MINUTES * 60)
 def test_every_command_of_the_readme_works_in_its_order(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from agents.exporter.plan import Order, order_of, orders
 from contracts.errors import ChildDied, SwarmError
 from contracts.exporter import ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
 from contracts.operator import ExportRequested, SessionRequested
-from contracts.trainer import AuditPlanned, TrainingCompleted
+from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
 from runtime.agent import Agent, Say, on
 from runtime.ground import Case
-from runtime.processes.profiles import torch_profile
+from runtime.processes.profiles import export_profile
 from runtime.workloads import Workloads
 
 Answer = ModelExported | ModelBenchmarked | ExportRefused
@@ -27,6 +28,14 @@ class Exporter(Agent):
     def __init__(self, ground: Any = None) -> None:
         super().__init__(ground)
         self._one_at_a_time = asyncio.Lock()
+
+    @on
+    async def get_ready(self, claimed: TrainingClaimed, case: Case) -> None:
+        """Import the libraries that the files of this training will need while it runs."""
+        for form in (case.now.request.get("export") or {}).get("formats", ()):
+            # What fails here fails again, and is told, when the file is made.
+            with suppress(SwarmError):
+                await self.ground.children.warm(export_profile(form))
 
     @on
     async def leave(self, done: TrainingCompleted, case: Case, say: Say[Answer]) -> None:
@@ -96,7 +105,7 @@ class Exporter(Agent):
         async with ground.children.job(
             function,
             {"order": order.as_json(), **where},
-            profile=torch_profile(),
+            profile=export_profile(order.format),
             purpose="export",
             session=session,
             log=folder / "export.log",

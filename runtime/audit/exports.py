@@ -14,7 +14,7 @@ from runtime.audit.jobs import Jobs
 from runtime.audit.judged import Exports
 from runtime.audit.material import Material
 from runtime.audit.verdict import Divergence
-from runtime.processes.profiles import torch_profile
+from runtime.processes.profiles import export_profile
 from runtime.records.history import History
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ async def made_again(
         "filename": MADE,
         "workloads": workloads,
     }
-    profile, log = torch_profile(), work / "export.log"
+    profile, log = export_profile(order["order"]["format"]), work / "export.log"
     try:
         async with children.job(EXPORT, args, profile=profile, purpose="export", session=session, log=log) as child:
             answer = await child.wait()

@@ -152,6 +152,7 @@ def prepared_within(bench: Bench, data: dict[str, Any], megabytes: int) -> str:
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured by Linux's means")
 
 
+@pytest.mark.long
 @needs_linux
 def test_arrays_several_times_larger_than_memory_are_prepared(bench: Bench) -> None:
     rows = 20_000
@@ -169,6 +170,7 @@ def test_arrays_several_times_larger_than_memory_are_prepared(bench: Bench) -> N
     assert '"rows": 20000' in prepared_within(bench, data, 16)
 
 
+@pytest.mark.long
 @needs_linux
 @pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
 def test_tables_several_times_larger_than_memory_are_prepared(bench: Bench, format: str) -> None:

@@ -237,6 +237,7 @@ async def test_an_onnx_file_answers_like_the_trained_model_at_every_batch_size(
     assert not orders(history.state)
 
 
+@pytest.mark.long
 async def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(exporter: Exporter, place: Place) -> None:
     for model, export in (
         ("mlp", {"formats": ["onnx"], "quantize": ["int8"]}),

@@ -136,6 +136,7 @@ async def write(bus: Log, record: Record, after: int) -> int:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_one_server_after_another_dies_and_every_acknowledged_event_is_found(three: Cluster) -> None:
     await cluster.provision(three.keys, three.url, Layout(replicas=3, facts_bytes=2**28))
     acknowledged: list[tuple[int, bytes]] = []
@@ -181,6 +182,7 @@ async def test_one_server_after_another_dies_and_every_acknowledged_event_is_fou
     assert [r.body for r in served] == [fact(n).body for n in range(len(acknowledged))]
 
 
+@pytest.mark.long
 async def test_two_writers_on_one_lane_have_one_winner_over_three_servers(three: Cluster) -> None:
     await cluster.provision(three.keys, three.url, Layout(replicas=3, facts_bytes=2**28))
     await cluster.provision(three.keys, three.url, Layout(replicas=3, facts_bytes=2**28))

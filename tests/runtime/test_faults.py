@@ -135,6 +135,7 @@ async def test_down_ends_an_orphaned_server(arena: Arena) -> None:
     assert await arena.strays() == []
 
 
+@pytest.mark.long
 async def test_training_goes_on_while_the_server_is_away_and_nothing_is_lost_or_doubled(
     arena: Arena, undisturbed: Result
 ) -> None:

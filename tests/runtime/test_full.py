@@ -88,6 +88,7 @@ async def test_near_a_full_disk_no_session_begins_and_those_that_have_begun_fini
     assert (await submitted(cramped, "too late")).code == 0
 
 
+@pytest.mark.long
 async def test_a_disk_that_is_full_in_mid_training_ends_nobody_s_log_and_with_room_again_work_goes_on(
     cramped: Arena, undisturbed: Result
 ) -> None:
@@ -173,6 +174,7 @@ async def without_room(made: Crew, disk: Path) -> tuple[str, Path]:
     return session, filler
 
 
+@pytest.mark.long
 async def test_above_nine_tenths_of_the_log_s_budget_no_session_begins_until_it_is_raised(
     arena: Arena, undisturbed: Result
 ) -> None:
@@ -193,6 +195,7 @@ async def test_above_nine_tenths_of_the_log_s_budget_no_session_begins_until_it_
     assert await arena.judge(session, undisturbed) == []
 
 
+@pytest.mark.long
 async def test_a_session_that_meets_the_end_of_the_budget_waits_and_ends_in_the_same_bits_with_more(
     arena: Arena, undisturbed: Result
 ) -> None:
