@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.processes.process import LINUX
@@ -16,6 +19,35 @@ def free_bytes() -> int | None:
         return None
     used, total = within_limit(*counted(Path("/proc/meminfo").read_bytes()))
     return total - used
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Inside, this process takes no more than is free now: what asks for more hears `MemoryError`.
+
+    For code whose needs nobody can count beforehand. Without it the kernel chooses a process to end. No bound where
+    the system does not say what is free; no wall either, since code that wants to may raise it again.
+    """
+    free = free_bytes()
+    if free is None:
+        yield
+        return
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [one for one in (before, most, _held_bytes() + free) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), most))
+    try:
+        yield
+    except MemoryError as error:
+        error.args = error.args or (f"it wants more than the {free / 2**30:.2f} GiB that were free",)
+        raise
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def _held_bytes() -> int:
+    """What counts against the limit already: the writable memory of this process that is nobody else's."""
+    lines = Path("/proc/self/status").read_bytes().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(b"VmData:")) * 1024
 
 
 def counted(text: bytes) -> tuple[int, int]:

@@ -575,12 +575,13 @@ async def test_what_the_data_of_a_workload_raises_is_shown_as_its_last_line(tmp_
 
 
 @IN_CHILDREN
+@pytest.mark.parametrize("y", ["np.empty(1 << 50)", "[np.empty(1 << 30, np.uint8) for _ in range(4096)][0]"])
 async def test_data_of_a_workload_for_which_there_is_no_memory_are_rejected_at_their_line(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: Children, y: str
 ) -> None:
     mine = tmp_path / "mine.py"
     text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()
-    mine.write_text(text.replace("y = np.arange(o.rows) % 2", "y = np.empty(1 << 50)"))
+    mine.write_text(text.replace("y = np.arange(o.rows) % 2", f"y = {y}"))
     place = Place(tmp_path, children)
     Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
     (said,) = await answered(place, {"data": {"source": "workload", "workload": "mine"}, "model": MLP})

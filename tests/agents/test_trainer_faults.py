@@ -91,6 +91,34 @@ async def test_a_reader_that_raises_no_memory_a_loss_that_is_not_finite_and_deat
     assert [("crashed with SIGABRT" in one.message) for one in deaths] == [True] * (3 if code == "child-died" else 0)
 
 
+BUILT = "return nn.Sequential("
+ENDLESS = f"held = [torch.empty(1 << 30, dtype=torch.uint8) for _ in range(4096)]\n        {BUILT}"
+AGAIN = f"""import pathlib
+        built = pathlib.Path(__file__ + ".built")
+        if built.exists():
+            {ENDLESS.splitlines()[0]}
+        built.touch()
+        {BUILT}"""
+"""Four tebibytes that are asked for and never filled: a mistake that would cost nothing if it were allowed."""
+
+
+@pytest.mark.parametrize(("build", "claimed"), [(ENDLESS, False), (AGAIN, True)], ids=["planned", "trained"])
+async def test_a_model_of_the_users_own_that_memory_cannot_hold_fails_with_a_sentence(
+    tmp_path: Path, build: str, *, claimed: bool
+) -> None:
+    file, home = tmp_path / "mine.py", tmp_path / "home"
+    file.write_text(SOURCE.format(fails="False", how="pass").replace(BUILT, build))
+    Home(home).prepare()
+    Workloads(home)._write({"mine": inspected(str(file))})
+    async with crew(home, TRAINING) as made:
+        model = {"architecture": "workload", "workload": "mine"}
+        state = await until_ended(made, await submitted(made, model=model, loss=None))
+    assert isinstance(state.outcome, TrainingFailed), state.outcome
+    assert state.outcome.code == "out-of-memory"
+    assert state.outcome.frame.startswith(f"{file}:")
+    assert (state.claim is not None) == claimed
+
+
 class Away(MemoryBus):
     """A bus whose server can be away: then nothing is appended, and whoever asks hears so."""
 

@@ -21,6 +21,7 @@ from contracts.errors import InvalidRequest, Problem
 from contracts.request.data import Data, File, Foreign, WorkloadData
 from runtime import workloads
 from runtime.engine.facts import Facts
+from runtime.processes import memory
 from runtime.processes.job import Job
 
 _DATA: TypeAdapter[Data] = TypeAdapter(Data)
@@ -43,7 +44,7 @@ def main(job: Job) -> dict[str, Any]:
     if store.stands(job.args.get("standing")):
         return {"stands": True}
     try:
-        with store.room() as room, ExitStack() as files:
+        with memory.bounded(), store.room() as room, ExitStack() as files:
             roots, trusted = ([Path(one) for one in job.args.get(name, ())] for name in ("roots", "trusted"))
             scratch = Scratch(room, files)
             around = Around(roots, trusted, files, scratch, partial(_progress, job, scratch))

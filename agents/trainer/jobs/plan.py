@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def main(job: Job) -> dict[str, Any]:
     sized = _sized(request, dataset.facts)
     _refuse_without_room(sized, cuda=cuda)
     begun, given = initial.tensors(job.args), job.args["inherited"]
-    found = resolve(request, dataset.facts, cores=process.cores(), cuda=cuda, initial=begun, inherited=given)
+    # A driver of a GPU takes memory in ways of its own, which are not to be judged here.
+    with memory.bounded() if sized is None and not cuda else nullcontext():
+        found = resolve(request, dataset.facts, cores=process.cores(), cuda=cuda, initial=begun, inherited=given)
     if sized is None:
         _refuse_without_room(Sizes.counted(request, found.parameters), cuda=cuda)
     return {"resolved": found.as_json()}

@@ -13,12 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import NotVerified
-from runtime.processes import process
+from runtime.processes import memory, process
 from runtime.processes.job import Job
 
 
 def double(job: Job) -> dict[str, Any]:
     return {"doubled": 2 * job.args["value"]}
+
+
+def take_memory(job: Job) -> dict[str, Any]:
+    """Take a mebibyte after the other, so many, where so few bytes are free."""
+    memory.free_bytes = lambda: job.args["free"]
+    with memory.bounded():
+        held = [bytearray(1 << 20) for _ in range(job.args["wanted"])]
+    held += [bytearray(1 << 20) for _ in range(job.args["after"])]
+    return {"taken": len(held)}
 
 
 def count(job: Job) -> dict[str, Any]:

@@ -415,6 +415,16 @@ async def test_every_process_is_listed_with_its_purpose(children: Children) -> N
     assert [running.purpose for running in children.running()] == ["zygote"]
 
 
+@pytest.mark.skipif(not process.LINUX, reason="only Linux says how much memory is free")
+async def test_code_that_wants_more_memory_than_is_free_is_told_so_and_others_take_what_they_need(
+    children: Children,
+) -> None:
+    with pytest.raises(OutOfMemory, match=r"it wants more than the 0\.06 GiB that were free"):
+        await outcome(children, "take_memory", {"free": 64 << 20, "wanted": 80, "after": 0})
+    within = {"free": 64 << 20, "wanted": 40, "after": 60}
+    assert await outcome(children, "take_memory", within) == {"taken": 100}
+
+
 async def test_zygotes_that_nobody_uses_are_ended_the_longest_unused_first(children: Children) -> None:
     async with start(children, "double", {"value": 1}) as busy:
         for threads in range(2, 3 + MOST_IDLE):
