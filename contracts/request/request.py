@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from contracts.request.augment import Augment
 from contracts.request.checkpoints import Checkpoints
@@ -20,7 +20,7 @@ from contracts.request.optimizer import AdamW, Optimizer
 from contracts.request.reproducibility import Reproducibility
 from contracts.request.sampler import Sampler, Uniform
 from contracts.request.schedule import Constant, Schedule
-from contracts.request.section import Name, Section
+from contracts.request.section import Name, Section, with_default_kind
 from contracts.request.training import Training
 from contracts.request.validation import Validation
 
@@ -65,6 +65,11 @@ class Request(Section):
             if isinstance(given, Mapping):
                 filled[section] = {**defaults, **given}
         return filled
+
+    @field_validator("loss", "optimizer", "schedule", "sampler", mode="before")
+    @classmethod
+    def _kind_may_be_left_out(cls, given: Any, info: ValidationInfo) -> Any:
+        return with_default_kind(given, cls.model_fields[str(info.field_name)])
 
     def resolved(self) -> dict[str, Any]:
         """The JSON form with defaults written out and every `auto` kept; reading it gives this request again."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from contracts.request.section import AutoWhole, Real, Section, Whole
+from contracts.request.section import AutoWhole, Real, Section, Whole, with_default_kind
 
 Share = Annotated[Real, Field(ge=0, le=1)]
 Steps = Annotated[Whole, Field(ge=1, le=10**9)]
@@ -99,6 +99,11 @@ class Phase(Section):
     share: Real = Field(1.0, gt=0, le=1e6)
     level: Real = Field(1.0, ge=0, le=1e6)
     schedule: Simple = Constant()
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _kind_may_be_left_out(cls, given: Any) -> Any:
+        return with_default_kind(given, cls.model_fields["schedule"])
 
 
 class Composite(Warmed):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 
@@ -12,6 +14,20 @@ class Section(BaseModel):
     """A frozen part of a request; a key it does not know is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def with_default_kind(given: Any, field: FieldInfo) -> Any:
+    """A section that does not name its kind is one of the field's default kind; what is no mapping stays as it is.
+
+    Keys that another kind has and the default has not mean that the kind was forgotten: nothing is made up then.
+    """
+    default = field.default
+    if not isinstance(given, Mapping) or "type" in given or not isinstance(default, Section):
+        return given
+    foreign = given.keys() - type(default).model_fields.keys()
+    if any(foreign & kind.model_fields.keys() for kind in get_args(field.annotation)):
+        return given
+    return {"type": dict(default)["type"], **given}
 
 
 def refused(message: str, cure: str = "") -> PydanticCustomError:

@@ -218,3 +218,35 @@ def test_what_is_wrong_in_a_list_of_filters_is_named_by_its_place():
     assert found["gradients.1.type"].cure == "Did you mean 'centralise'?"
     assert found["gradients.2.limit"].message == "is required"
     assert "a list" in problems({**SMALL, "gradients": {"type": "centralise"}})["gradients"].cure
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "value"),
+    [
+        ("optimizer.learning_rate=0.02", "optimizer", {"type": "adamw", "learning_rate": 0.02}),
+        ("schedule.warmup_steps=5", "schedule", {"type": "constant", "warmup_steps": 5}),
+        ('schedule={"type": "composite", "phases": [{"schedule": {"warmup_steps": 5}}]}', "schedule", {}),
+        ("optimizer={}", "optimizer", {"type": "adamw", "learning_rate": 0.001}),
+        ("sampler={}", "sampler", {"type": "uniform"}),
+        ("loss={}", "loss", {"type": "auto"}),
+    ],
+)
+def test_a_section_that_has_a_default_kind_need_not_name_it(override, section, value):
+    found = read_request(SMALL, overrides=[override])
+    assert found.resolved()[section].items() >= value.items()
+    assert read_request(found.resolved()) == found
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "says"),
+    [
+        ("optimizer.momentum=0.9", "optimizer.type", "is required"),
+        ("schedule.every_steps=5", "schedule.type", "is required"),
+        ("sampler.column=y", "sampler.type", "is required"),
+        ("optimizer.learnin_rate=0.1", "optimizer.learnin_rate", "unknown key 'learnin_rate'"),
+        ("optimizer.type=null", "optimizer.type", "None is not known"),
+        ("optimizer=sgd", "optimizer", "'sgd' is not a mapping of keys to values"),
+    ],
+)
+def test_a_key_of_another_kind_still_asks_for_the_kind_and_a_typo_for_the_key(override, path, says):
+    assert problems(SMALL, overrides=[override])[path].message == says

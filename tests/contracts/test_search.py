@@ -159,3 +159,14 @@ def test_a_range_test_has_bounds_of_its_own() -> None:
     assert isinstance(found, RangeTest)
     assert (found.low, found.steps) == (1e-6, 50)
     assert "steps" in problems({"method": "lr_range", "base": BASE, "steps": 3})
+
+
+def test_a_search_over_a_setting_of_the_default_kind_needs_no_kind() -> None:
+    bare = {name: section for name, section in BASE.items() if name != "optimizer"}
+    found = search(base=bare)
+    assert found.base == bare
+    asked = read_request(found.trial(1, {"optimizer.learning_rate": 0.02})).optimizer
+    assert (asked.type, asked.learning_rate) == ("adamw", 0.02)
+    assert "Did you mean 'learning_rate'?" in problems({"base": bare, "space": {"optimizer.learnin_rate": RATE}}).get(
+        "space.optimizer.learnin_rate", ""
+    )
