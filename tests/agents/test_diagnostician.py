@@ -19,7 +19,7 @@ from contracts import ids
 from contracts.common import ChildEnded
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.duties import owed
-from contracts.envelope import Envelope, Fact
+from contracts.envelope import Fact
 from contracts.event import Event, pack
 from contracts.operator import RULES, SessionRequested
 from contracts.resource_monitor import ResourcesAlerted
@@ -37,6 +37,7 @@ from contracts.trainer import (
 )
 from runtime.ground import Case
 from runtime.records.history import History
+from tests.agents.cases import tell
 from tests.agents.completions import completion, served
 
 SESSION = ids.session_for("diagnosed")
@@ -71,11 +72,8 @@ class Log:
             ),
         )
 
-    def say(self, lane: str, event: Event, cause: str | None = None, identity: str = "") -> Fact:
-        position = self.history.size + 1
-        identity = identity or ids.event_id(SESSION, lane, cause or "", position)
-        fact = fact_of(event, lane=lane, position=position, identity=identity, cause=cause)
-        self.history.add([fact])
+    def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
+        (fact,) = tell(self.history, lane, event, cause=cause)
         return fact
 
     def window(
@@ -147,7 +145,7 @@ class Log:
     def proposal_id(self, fact: Fact) -> str:
         """Say what is proposed because of a fact, under an identity that nobody can compute, and return that."""
         (proposed,) = only(InterventionProposed, self.answer(fact))
-        return self.say("diagnostician", proposed, cause=fact.id, identity=str(ids.new_uuid())).id
+        return self.say("diagnostician", proposed, cause=fact.id).id
 
     def pending(self) -> Pending | None:
         """What the trainer may answer; it is said first, for the trainer hears only what was said."""
@@ -158,25 +156,6 @@ class Log:
 
     def everything(self) -> list[Event]:
         return [event for fact in self.history.facts for event in self.answer(fact)]
-
-
-def fact_of(event: Event, *, lane: str, position: int, identity: str, cause: str | None = None) -> Fact:
-    envelope = Envelope(
-        specversion="1.0",
-        id=identity,
-        source="/test",
-        type=f"io.stigmergy.{lane}.{event.wire}",
-        subject=SESSION,
-        time="2026-01-01T00:00:00.000000Z",
-        datacontenttype="application/json",
-        dataschema=event.schema_id,
-        lane=lane,
-        laneseq=position,
-        prev=DIGEST,
-        causationid=cause,
-        data=None,
-    )
-    return Fact(seq=position, position=position, envelope=envelope, event=event, digest=DIGEST)
 
 
 def layer(name: str, gradient: float = 1.0, dead: float | None = None) -> Layer:

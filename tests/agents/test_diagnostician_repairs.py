@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from agents.diagnostician.diagnosis import Diagnosis
 from contracts import ids
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, ProblemDiagnosed
-from contracts.envelope import Envelope, Fact
+from contracts.envelope import Fact
 from contracts.event import Event, pack
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
@@ -25,6 +25,7 @@ from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.engine.resolve import resolve
 from runtime.records.history import History
+from tests.agents.cases import tell
 
 SESSION = ids.session_for("repaired")
 DIGEST = "0" * 64
@@ -82,24 +83,7 @@ class Session:
         )
 
     def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
-        position = self.history.size + 1
-        envelope = Envelope(
-            specversion="1.0",
-            id=ids.event_id(SESSION, lane, "", position),
-            source="/test",
-            type=f"io.stigmergy.{lane}.{event.wire}",
-            subject=SESSION,
-            time="2026-01-01T00:00:00.000000Z",
-            datacontenttype="application/json",
-            dataschema=event.schema_id,
-            lane=lane,
-            laneseq=position,
-            prev=DIGEST,
-            causationid=cause,
-            data=None,
-        )
-        fact = Fact(seq=position, position=position, envelope=envelope, event=event, digest=DIGEST)
-        self.history.add([fact])
+        (fact,) = tell(self.history, lane, event, cause=cause)
         return fact
 
     def _heard(self, event: Event) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +58,7 @@ def found(document: dict[str, Any], reference: str) -> Any:
 
 
 def test_every_reference_leads_somewhere(told: dict[str, Any]) -> None:
+    assert set(references(told))
     assert all(found(told, one) is not None for one in set(references(told)))
 
 
@@ -67,10 +70,10 @@ def test_every_event_is_a_message_with_its_version_and_its_channel(told: dict[st
 
 
 def test_facts_stand_in_the_lanes_in_which_they_are_believed(told: dict[str, Any]) -> None:
-    for channel in told["channels"].values():
-        address = channel["address"] or ""
-        if not address.startswith("swarm.ev.") or "{lane}" in address or "{agent}" in address:
-            continue
+    addresses = [channel["address"] or "" for channel in told["channels"].values()]
+    facts = [one for one in addresses if one.startswith("swarm.ev.") and "{lane}" not in one and "{agent}" not in one]
+    assert len(facts) >= len(roster.BUILT_IN)
+    for address in facts:
         where = subjects.parse(address.replace("{pp}.{session}", "00.00-session"))
         kind = SPOKEN[where.name]
         assert hearing.means(kind.model_construct(), where.lane), address
@@ -87,7 +90,11 @@ def test_every_command_of_the_desk_is_described_and_no_other(told: dict[str, Any
 
 
 def test_who_hears_and_says_what_is_read_from_the_agents(told: dict[str, Any]) -> None:
-    for role, agent in roster.load_all().items():
+    agents = roster.load_all()
+    assert agents.keys() == set(roster.BUILT_IN)
+    for role, agent in agents.items():
+        assert agent.says()
+        assert agent.hears()
         for event in agent.says():
             assert f"{role}.says.{event.wire}" in told["operations"] or f"any.says.{event.wire}" in told["operations"]
         for event in agent.hears():
@@ -105,8 +112,20 @@ def test_a_stranger_in_the_roster_is_described_like_the_others() -> None:
     assert told["operations"]["guest_footprint.hears.trainer.training.completed"]["action"] == "receive"
 
 
-def test_the_document_is_the_same_each_time() -> None:
-    assert json.dumps(document({})) == json.dumps(document({}))
+def test_the_document_is_the_same_in_every_process() -> None:
+    """Sets of text have another order in a process with another seed of hashes."""
+    program = (
+        "import json; from runtime import roster; from runtime.desk.asyncapi import document\n"
+        "print(json.dumps(document(roster.load_all())))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    (document_,) = printed
+    assert json.loads(document_)["asyncapi"]
 
 
 def judged(script: str, given: Any) -> Any:
