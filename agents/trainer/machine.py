@@ -67,7 +67,8 @@ class Machine:
         device = session.request["training"]["device"]
         args = {"request": session.request, "dataset": dataset, "device": device, "workloads": named}
         inherited = session.fork.resolved if session.fork else None
-        args |= {"blobs": str(self._ground.blobs.root), "initial": begun, "inherited": inherited}
+        blobs = str(self._ground.blobs.root)
+        args |= {"blobs": blobs, "room": blobs, "initial": begun, "inherited": inherited}
         answer = await self._ask(
             "agents.trainer.jobs.plan:main", args, 1, "cpu" if device == "auto" else device, purpose="prepare"
         )

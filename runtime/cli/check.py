@@ -71,7 +71,9 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
             dataset = str(store / prepared["root"])
             begun = await initial.bring(asked, roots, DirectoryBlobs(store), "check", children)
             about = {"dataset": dataset, "workloads": named, "blobs": scratch, "initial": begun}
+            room = next(one for one in (call.home.root, *call.home.root.parents) if one.is_dir())
             args = about | {"request": asked, "device": asked["training"]["device"], "inherited": None}
+            args["room"] = str(room)
             resolved = (await _ask(children, RESOLVE, args, torch_profile(), "probe", store))["resolved"]
             plan = {"request": asked, "resolved": resolved, "changes": []}
             sealed = {"threads": resolved["threads"], "profile": resolved["profile"]}

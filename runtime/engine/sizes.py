@@ -1,26 +1,36 @@
-"""What a training will hold in memory, counted from the shapes of its model before a byte of it is taken."""
+"""What a training will hold in memory and on disk, counted from shapes and numbers before a byte of it is taken."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from contracts.errors import OutOfMemory
+from contracts.errors import InvalidRequest, OutOfMemory, Problem
 from contracts.request import Request
 from contracts.request.optimizer import OwnOptimizer
 from runtime.engine import kinds, state
 from runtime.engine.facts import Facts
+from runtime.engine.filters import Filters
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
+from runtime.engine.plan import Resolved
+from runtime.engine.ragged import ANY_LENGTH
 
 SINGLE = 4
 """Bytes of one parameter."""
+
+_FEWEST_CHECKPOINTS = 3
+"""The last, the best, and one that is being written."""
+
+_NUMBER = 8
+"""Bytes of a row's number."""
 
 
 class Unfilled(TorchFunctionMode):
@@ -46,6 +56,7 @@ class Sizes:
     gradients: int = 0
     optimizer: int = 0
     average: int = 0
+    filters: int = 0
 
     @classmethod
     def of(cls, request: Request, facts: Facts) -> Sizes | None:
@@ -63,6 +74,7 @@ class Sizes:
             gradients=_bytes(one for one in trained.values() if one.requires_grad),
             optimizer=_bytes(movement.tensors().values()),
             average=_bytes(trained.values()) if request.training.ema.decay else 0,
+            filters=_filters(request, movement.parameters),
         )
 
     @classmethod
@@ -71,12 +83,13 @@ class Sizes:
         weights, frozen = SINGLE * parameters, bool(request.model.freeze)
         average = weights if request.training.ema.decay else 0
         memory = 0 if frozen or isinstance(request.optimizer, OwnOptimizer) else _remembered(request, parameters)
-        return cls(parameters, weights, 0 if frozen else weights, memory, average)
+        filters = 0 if frozen else _filters(request, _square(parameters))
+        return cls(parameters, weights, 0 if frozen else weights, memory, average, filters)
 
     @property
     def state(self) -> int:
         """What a checkpoint holds."""
-        return self.weights + self.optimizer + self.average
+        return self.weights + self.optimizer + self.average + self.filters
 
     def least(self, *, device: str) -> int:
         """The least that training takes of this machine's memory: state, gradients, and the copy for a checkpoint."""
@@ -88,6 +101,7 @@ class Sizes:
         if need <= free:
             return
         parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
+        parts |= {"average": self.average, "gradient filters": self.filters}
         shown = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
         raise OutOfMemory(
             f"the model has {self.parameters} parameters; training needs at least {_gib(need)} of memory"
@@ -99,11 +113,54 @@ class Sizes:
 
 def _remembered(request: Request, parameters: int) -> int:
     """What the optimizer holds for a square matrix of about so many parameters."""
-    side = math.isqrt(parameters)
-    shape = [torch.empty((side, side), device="meta")]
     with Unfilled():
-        memory = kinds.optimizers.of(request.optimizer).memory(request.optimizer, shape)
+        memory = kinds.optimizers.of(request.optimizer).memory(request.optimizer, _square(parameters))
     return _bytes(memory.named("optimizer", ["one"], 0).values())
+
+
+def _square(parameters: int) -> list[Tensor]:
+    side = math.isqrt(parameters)
+    return [torch.empty((side, side), device="meta")]
+
+
+def _filters(request: Request, parameters: Sequence[Tensor]) -> int:
+    """What the gradient filters hold; each of a request may remember every parameter."""
+    names = [str(number) for number in range(len(parameters))]
+    with Unfilled():
+        return _bytes(Filters(request.gradients, parameters, names).tensors().values())
+
+
+def refuse_rows_beyond(free: int, resolved: Resolved, facts: Facts) -> None:
+    """Raise `OutOfMemory`, with the figures, when one batch and the order of a window's rows are more than is free."""
+    fixed = [one for one in facts.columns.values() if ANY_LENGTH not in one.shape]
+    row = sum(np.dtype(one.dtype).itemsize * math.prod(one.shape) for one in fixed)
+    steps, step = min(resolved.window, resolved.steps_total), resolved.batch * resolved.accumulate
+    rows = max(resolved.batch, min(resolved.evaluation_batch, facts.rows["val"]))
+    # A batch goes to where it is computed with; in what order rows come is counted in this machine's memory.
+    need = steps * step * _NUMBER + (rows * row if resolved.device == "cpu" else 0)
+    if need > free:
+        raise OutOfMemory(
+            f"{steps} steps of {resolved.batch} x {resolved.accumulate} rows take at least {_gib(need)} of memory, and"
+            f" {_gib(free)} are free.",
+            cure="Make `training.batch_size` or `training.accumulate` smaller, or free memory.",
+            path="training.batch_size",
+        )
+
+
+def refuse_checkpoints_beyond(free: int, sizes: Sizes, request: Request, resolved: Resolved) -> None:
+    """Raise `InvalidRequest`, with the figures, when checkpoints that are kept whatever comes do not fit on the disk.
+
+    Those are the last, the best, and one that is being written; anchors are as many as fit into `budget_bytes`.
+    """
+    asked, written = request.checkpoints, resolved.steps_total // resolved.every_steps + 2
+    count = min(asked.keep_last + asked.keep_best + 1, written)
+    if asked.budget_bytes is not None:
+        count = min(count, max(asked.budget_bytes // max(1, sizes.state), _FEWEST_CHECKPOINTS))
+    need = sizes.state * count
+    if need > free:
+        message = f"{count} checkpoints of {_gib(sizes.state)} take {_gib(need)} of disk, and {_gib(free)} are free"
+        cure = "Lower it and `checkpoints.keep_best`, choose a smaller model, or free some disk."
+        raise InvalidRequest([Problem("checkpoints.keep_last", message, cure)])
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

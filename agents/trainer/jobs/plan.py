@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
 from runtime import initial
-from runtime.engine import seal
+from runtime.engine import seal, sizes
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.fingerprint import fingerprint, present
@@ -39,8 +40,12 @@ def main(job: Job) -> dict[str, Any]:
     # A driver of a GPU takes memory in ways of its own, which are not to be judged here.
     with memory.bounded() if sized is None and not cuda else nullcontext():
         found = resolve(request, dataset.facts, cores=process.cores(), cuda=cuda, initial=begun, inherited=given)
-    if sized is None:
-        _refuse_without_room(Sizes.counted(request, found.parameters), cuda=cuda)
+    counted = sized or Sizes.counted(request, found.parameters)
+    _refuse_without_room(counted, cuda=cuda)
+    if (free := memory.free_bytes()) is not None:
+        sizes.refuse_rows_beyond(free, found, dataset.facts)
+    free = shutil.disk_usage(job.args["room"]).free
+    sizes.refuse_checkpoints_beyond(free, counted, request, found)
     return {"resolved": found.as_json()}
 
 

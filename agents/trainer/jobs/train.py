@@ -26,7 +26,7 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
-from runtime.engine.sizes import Sizes
+from runtime.engine.sizes import Sizes, refuse_rows_beyond
 from runtime.failpoints import failpoint
 from runtime.processes import memory
 from runtime.processes.job import Job
@@ -89,6 +89,8 @@ def _begin(job: Job) -> Run:
         sizes = Sizes.counted(plan.request, plan.resolved.parameters)
         sizes.refuse_beyond(free, device=plan.resolved.device)
     dataset = Dataset.open(Path(job.args["dataset"]), verify=job.args["verify"])
+    if free is not None:
+        refuse_rows_beyond(free, plan.resolved, dataset.facts)
     resume = job.args["resume"]
     if resume is None:
         return Run.start(plan, dataset, initial=initial.tensors(job.args))

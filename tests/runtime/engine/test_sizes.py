@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from agents.trainer.jobs import plan, train
 from contracts.errors import InvalidRequest, OutOfMemory, Refused
 from contracts.request import read_request
 from runtime.engine.dataset import Dataset
-from runtime.engine.sizes import Sizes
+from runtime.engine.sizes import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
 from runtime.engine.works import Works
 from runtime.processes import memory, process
 from runtime.processes.profiles import MOST_THREADS, most_threads, torch_profile
@@ -28,15 +29,16 @@ def test_sizes_counted_from_shapes_are_those_of_the_real_thing(
     images: Dataset, architecture: str, optimizer: str
 ) -> None:
     average = {"epochs": 1, "batch_size": 16, "ema": {"decay": 0.9}}
-    model = {"architecture": architecture}
-    plan = planned(images, model=model, optimizer={"type": optimizer}, training=average)
+    model, filters = {"architecture": architecture}, [{"type": "grokfast"}, {"type": "centralise"}]
+    plan = planned(images, model=model, optimizer={"type": optimizer}, training=average, gradients=filters)
     held = {name: one.numel() * one.element_size() for name, one in Works.of(plan, images).tensors().items()}
     found = Sizes.of(plan.request, images.facts)
     assert found is not None
     optimizers = sum(size for name, size in held.items() if name.startswith("optimizer."))
     averages = sum(size for name, size in held.items() if name.startswith("ema."))
-    assert (found.optimizer, found.average) == (optimizers, averages)
-    assert found.weights == sum(held.values()) - optimizers - averages
+    filtered = sum(size for name, size in held.items() if name.startswith("gradients."))
+    assert (found.optimizer, found.average, found.filters) == (optimizers, averages, filtered)
+    assert found.weights == sum(held.values()) - optimizers - averages - filtered
     counted = Sizes.counted(plan.request, plan.resolved.parameters)
     assert found.parameters == plan.resolved.parameters
     assert found.state / 2 < counted.state <= found.state
@@ -81,3 +83,30 @@ def test_any_machine_may_compute_with_as_many_threads_as_a_larger_one_and_none_w
         with pytest.raises(Refused, match="no process is started"):
             torch_profile(threads)
     assert [most_threads(cores) for cores in (1, 4, 5, 64, 4096)] == [16, 16, 20, 256, MOST_THREADS]
+
+
+def test_rows_of_a_step_and_of_a_window_are_counted_before_they_are_taken(images: Dataset) -> None:
+    plan = planned(images, training={"epochs": 1_000_000, "batch_size": 1_000_000, "accumulate": 10_000})
+    resolved = plan.resolved
+    assert resolved.steps_total < resolved.window
+    need = 8 * resolved.steps_total * 10**10 + 10**6 * (8 + 1 * 8 * 8 * 4)
+    refuse_rows_beyond(need, resolved, images.facts)
+    with pytest.raises(OutOfMemory, match=r"1 steps of 1000000 x 10000 rows take at least .* GiB of memory"):
+        refuse_rows_beyond(need - 1, resolved, images.facts)
+    few = planned(images).resolved
+    refuse_rows_beyond(1 << 20, few, images.facts)
+
+
+def test_checkpoints_that_are_kept_whatever_comes_are_counted_before_the_first(images: Dataset) -> None:
+    plan = planned(images, checkpoints={"keep_last": 1000, "keep_best": 1000, "every_steps": 50})
+    sizes, resolved = Sizes.counted(plan.request, plan.resolved.parameters), replace(plan.resolved, steps_total=10**6)
+    refuse_checkpoints_beyond(2001 * sizes.state, sizes, plan.request, resolved)
+    with pytest.raises(InvalidRequest, match=r"2001 checkpoints of .* GiB of disk, and") as caught:
+        refuse_checkpoints_beyond(2001 * sizes.state - 1, sizes, plan.request, resolved)
+    assert caught.value.problems[0].path == "checkpoints.keep_last"
+    # No more are counted than a session of so many steps can have, and than its budget allows.
+    refuse_checkpoints_beyond(7 * sizes.state, sizes, plan.request, replace(resolved, steps_total=100))
+    budget = planned(images, checkpoints={"keep_last": 1000, "budget_bytes": 5 * sizes.state}).request
+    refuse_checkpoints_beyond(5 * sizes.state, sizes, budget, resolved)
+    with pytest.raises(InvalidRequest, match="5 checkpoints"):
+        refuse_checkpoints_beyond(5 * sizes.state - 1, sizes, budget, resolved)
