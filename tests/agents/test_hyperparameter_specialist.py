@@ -294,7 +294,7 @@ async def test_every_trial_is_a_session_of_its_own_and_the_best_is_named(tmp_pat
     values = {one.number: one.value for one in ended.finished_trials}
     assert values == {one.number: pytest.approx(worth(one.parameters)) for one in ended.trials}
     assert ended.search is not None
-    assert ended.search.best_number == min(values, key=lambda number: values[number] or 0.0)
+    assert ended.search.best_number == min(ended.trials, key=lambda one: worth(one.parameters)).number
 
 
 @pytest.mark.parametrize("after", ["trial.started", "trial.finished"])
