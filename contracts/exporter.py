@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from contracts.event import Event, Exact, Hex64
+from contracts.event import Event, Exact, Hex64, Payload
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
@@ -43,13 +43,22 @@ class ExportRefused(Event, wire="export.refused"):
     cure: str = ""
 
 
-class ExportRepeated(Event, wire="export.repeated"):
-    """An exported file was made again for an audit: what of it is not as it was, or why it could not be made."""
+def _without_a_cause(old: Payload) -> Payload:
+    return old | {"differing": ""}
+
+
+class ExportRepeated(Event, wire="export.repeated", upcasts=[_without_a_cause]):
+    """An exported file was made again for an audit: what of it is not as it was, or why it could not be made.
+
+    `problem` names what is missing on the exporter's machine. Since version 2 `differing` is how making it ended
+    otherwise, by which the file cannot be compared.
+    """
 
     export: str
     filename: str
     divergence: str = ""
     problem: str = ""
+    differing: str = ""
 
 
 class ModelBenchmarked(Event, wire="model.benchmarked"):

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.errors import SwarmError
+from contracts.errors import NotVerified, SwarmError
 from contracts.exporter import ExportRepeated
-from runtime.audit.exports import made_again
+from runtime.audit.exports import Remade, made_again
 from runtime.audit.jobs import IDENTITY, Jobs
 from runtime.ground import Ground
 from runtime.workloads import Workloads
@@ -27,7 +27,7 @@ class Again:
         """Every file of a session, and what of it is not as it was, or why it cannot be made here."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            problem, workloads = await self._stands_in_the_way(), self._workloads(orders[0]["order"]["request"])
+            problem, workloads = await self._stands_in_the_way(), self._workloads(orders[0])
         except SwarmError as error:
             problem, workloads = error.message, []
         try:
@@ -38,15 +38,21 @@ class Again:
     async def _made(
         self, number: int, order: dict[str, Any], workloads: list[dict[str, str]], problem: str
     ) -> ExportRepeated:
-        against, work = "", self._folder / f"export-{number}"
+        remade, work = Remade(missing=problem), self._folder / f"export-{number}"
         if not problem:
             work.mkdir()
-            root, children = self._ground.blobs.root, self._ground.children
-            against, problem = await made_again(order, root, workloads, children, work, self._session)
-        return ExportRepeated(export=order["export"], filename=order["filename"], divergence=against, problem=problem)
+            blobs, children = self._ground.blobs, self._ground.children
+            remade = await made_again(order, blobs, workloads, children, work, self._session)
+        said = {"divergence": remade.divergence, "problem": remade.missing, "differing": remade.differing}
+        return ExportRepeated(export=order["export"], filename=order["filename"], **said)
 
-    def _workloads(self, request: Mapping[str, Any]) -> list[dict[str, str]]:
-        return [one.as_json() for one in Workloads(self._ground.home.root).needed(request)]
+    def _workloads(self, order: Mapping[str, Any]) -> list[dict[str, str]]:
+        """The code that was claimed, where it is the code that is known here."""
+        needed = Workloads(self._ground.home.root).needed(order["order"]["request"])
+        for one in needed:
+            if order.get("sources", {}).get(one.name, one.digest) != one.digest:
+                raise NotVerified(f"workload {one.name!r} of the exporter's machine is not the one that was claimed.")
+        return [one.as_json() for one in needed]
 
     async def _stands_in_the_way(self) -> str:
         """That this machine computes other bits than the one that trained."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contracts.audit import Audit
 from contracts.trainer import AuditCompleted, AuditPlanned
 from runtime.audit.docket import Docket
-from runtime.audit.exports import found_wrong, not_made
+from runtime.audit.exports import Remade, summed
 from runtime.audit.judged import Exports, Repeated, judged
 from runtime.audit.verdict import Divergence, Verdict
+
+SILENT = "the exporter did not answer"
 
 
 def concluded(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
@@ -36,11 +38,7 @@ def _docket(planned: AuditPlanned, seed: int, events: int) -> Docket:
 
 
 def _exports(audit: Audit, planned: AuditPlanned) -> Exports:
-    orders = {one["export"]: one for one in planned.exports}
-    said = {at: one for at, one in audit.exports.items() if at in orders}
-    missing = [not_made(one, "the exporter did not answer") for at, one in orders.items() if at not in said]
-    return Exports(
-        sum(not one.problem for one in said.values()),
-        tuple(found_wrong(orders[at], one.divergence) for at, one in said.items() if one.divergence),
-        (*(not_made(orders[at], one.problem) for at, one in said.items() if one.problem), *missing),
-    )
+    """What the exporter has told; where it has failed at telling it, nothing can be said of the files."""
+    silent = Remade(differing="a failure of the exporter") if audit.exporter_failed else Remade(missing=SILENT)
+    said = {at: Remade(one.divergence, one.differing, one.problem) for at, one in audit.exports.items()}
+    return summed((one, said.get(one["export"], silent)) for one in planned.exports)

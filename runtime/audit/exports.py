@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bus.blobs import digest_of
+from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import SwarmError
 from contracts.exporter import ModelExported
 from contracts.session import Session
+from runtime.audit.comparable import has_rows
 from runtime.audit.jobs import Jobs
 from runtime.audit.judged import Exports
 from runtime.audit.material import Material
@@ -25,8 +27,23 @@ EXPORT = "agents.exporter.jobs.export:main"
 MADE = "made"
 """What a file is called where it is made again. The name that the log gives is told and never used as a path."""
 
+MODULES = ("onnx", "onnxscript", "onnxruntime")
+"""What formats need besides. That one is missing is believed only to be seen here: jobs may run code of the user's."""
+
 Order = Mapping[str, Any]
 """Plain data about one exported file: `export` is the event that tells of it, `order` what its maker is given."""
+
+
+class Remade(NamedTuple):
+    """What came of making a file again: nothing but its bytes, unless one of these says something.
+
+    `divergence` is what of it is not as recorded; `differing` is how making it ended otherwise, so that it cannot be
+    compared; `missing` names what is not here and would be needed.
+    """
+
+    divergence: str = ""
+    differing: str = ""
+    missing: str = ""
 
 
 def orders(history: History) -> list[dict[str, Any]]:
@@ -38,7 +55,8 @@ def orders(history: History) -> list[dict[str, Any]]:
             "seq": fact.seq,
             "filename": fact.event.filename,
             "blob": fact.event.blob,
-            "beside": fact.event.details.get("beside", {}),
+            "beside": _companions(fact.event),
+            "sources": dict(history.state.claim.sources) if history.state.claim else {},
             "order": _order(fact.event, history.state),
         }
         for fact in history.facts
@@ -56,29 +74,46 @@ def not_made(order: Order, problem: str) -> str:
     return f"export {order['filename']} could not be made again: {problem}"
 
 
+def not_compared(order: Order, ended: str) -> str:
+    """That something else came of making a file again."""
+    return f"the outcome of export {order['filename']} (making it again ended with: {ended})"
+
+
+def summed(remade: Iterable[tuple[Order, Remade]]) -> Exports:
+    """What came of all of a session's files."""
+    found = list(remade)
+    return Exports(
+        sum(not (one.missing or one.differing) for _, one in found),
+        tuple(found_wrong(order, one.divergence) for order, one in found if one.divergence),
+        tuple(not_made(order, one.missing) for order, one in found if one.missing),
+        tuple(not_compared(order, one.differing) for order, one in found if one.differing),
+    )
+
+
 async def again(material: Material, jobs: Jobs, folder: Path) -> Exports:
     """Make every exported file of a session again, one after the other."""
-    checked, found, left = 0, list[Divergence](), list[str]()
+    found: list[tuple[Order, Remade]] = []
     for number, order in enumerate(orders(material.kept.history)):
         work = folder / f"export-{number}"
         work.mkdir()
-        against, problem = await made_again(order, Path(material.blobs.root), jobs.workloads, jobs.children, work)
-        if problem:
-            left.append(not_made(order, problem))
-            continue
-        checked += 1
-        if against:
-            found.append(found_wrong(order, against))
-    return Exports(checked, tuple(found), tuple(left))
+        found.append((order, await made_again(order, material.blobs, jobs.workloads, jobs.children, work)))
+    return summed(found)
 
 
 async def made_again(
-    order: Order, blobs: Path, workloads: list[dict[str, str]], children: Children, work: Path, session: str = ""
-) -> tuple[str, str]:
-    """What of one file made again is not as it was, and why it could not be made; both are empty when all is well."""
+    order: Order,
+    blobs: DirectoryBlobs,
+    workloads: list[dict[str, str]],
+    children: Children,
+    work: Path,
+    session: str = "",
+) -> Remade:
+    """What came of making one file again in an empty folder."""
+    if order["order"]["step"] is None:
+        return Remade(f"{order['filename']} is told to be of a checkpoint that the session never wrote")
     args = {
         "order": order["order"],
-        "blobs": str(blobs),
+        "blobs": str(blobs.root),
         "work": str(work),
         "exports": str(work),
         "filename": MADE,
@@ -89,33 +124,62 @@ async def made_again(
         async with children.job(EXPORT, args, profile=profile, purpose="export", session=session, log=log) as child:
             answer = await child.wait()
     except SwarmError as error:
-        return "", error.message
-    if "refused" in answer:
-        return "", str(answer["refused"]["message"])
-    return _against(order, answer, work), ""
+        gone = _gone(order, blobs)
+        return Remade(missing=gone) if gone else Remade(differing=error.message[:500])
+    return _refused(order, answer["refused"]) if "refused" in answer else _against(order, answer, work)
 
 
-def _against(order: Order, answer: Mapping[str, Any], work: Path) -> str:
+def _gone(order: Order, blobs: DirectoryBlobs) -> str:
+    """What of the bytes that the file is made of is not here."""
+    asked = order["order"]
+    if not blobs.has(asked["blob"]):
+        return f"checkpoint blob {asked['blob']} is not here"
+    rows = has_rows(blobs.root / "datasets" / asked["dataset"])
+    return "" if rows else f"the rows of dataset {asked['dataset']} are not here"
+
+
+def _refused(order: Order, refusal: Mapping[str, Any]) -> Remade:
+    """Why the exporter makes no such file: something of this machine, of the claim, or of the code that was asked."""
+    code, message = refusal["code"], str(refusal["message"])[:500]
+    if code == "missing-module" and any(find_spec(name) is None for name in MODULES):
+        return Remade(missing=message)
+    if code == "not-finite":
+        return Remade(f"{order['filename']} is told to be made, and the exporter makes no such file: {message}")
+    return Remade(differing=message)
+
+
+def _against(order: Order, answer: Mapping[str, Any], work: Path) -> Remade:
     name, beside = order["filename"], order["beside"]
+    if not (work / MADE).is_file():
+        return Remade(differing="no file")
     found = digest_of(work / MADE)
     if found != order["blob"]:
-        return f"{name} made again has digest {found}, recorded is {order['blob']}"
+        return Remade(f"{name} made again has digest {found}, recorded is {order['blob']}")
     wrong = [one for one, digest in answer["details"].get("beside", {}).items() if beside.get(one) != digest]
-    return f"{name}.{wrong[0]} made again is not what was recorded" if wrong else ""
+    return Remade(f"{name}.{wrong[0]} made again is not what was recorded" if wrong else "")
+
+
+def _companions(made: ModelExported) -> dict[str, Any]:
+    """The digests of what stands beside a file, by suffix; whatever else is told under that name is none."""
+    told = made.details.get("beside", {})
+    return told if isinstance(told, dict) else {}
 
 
 def _order(made: ModelExported, session: Session) -> dict[str, Any]:
-    """As the exporter was ordered; see `agents.exporter.plan.Order`."""
-    written = next((one.written for one in session.checkpoints if one.written.blob == made.checkpoint_blob), None)
-    request = session.request if session.kind != "export" else session.request["request"]
-    dataset = session.dataset.root if session.dataset else str(session.request.get("dataset", ""))
+    """As the exporter was ordered; see `agents.exporter.plan.Order`. Without a step there was no such checkpoint.
+
+    The dataset is one that a fact names by its root: what a request says is any text, and a folder has this name.
+    """
+    of = (one.written for one in session.checkpoints if one.written.blob == made.checkpoint_blob)
+    written = next((one for one in of if one.step == made.checkpoint_step), None)
+    claimed = session.claim.dataset if session.claim else ""
     return {
         "format": made.format,
         "quantize": made.quantize,
         "wanted": made.checkpoint,
-        "step": made.checkpoint_step,
+        "step": written.step if written else None,
         "blob": made.checkpoint_blob,
         "state_root": written.state_root if written else None,
-        "dataset": dataset,
-        "request": request,
+        "dataset": session.dataset.root if session.dataset else claimed,
+        "request": session.request,
     }

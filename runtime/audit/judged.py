@@ -75,6 +75,8 @@ class Exports:
     checked: int = 0
     divergences: tuple[Divergence, ...] = ()
     unchecked: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
+    """Files that something else came of than a file, so that they cannot be compared."""
 
 
 def judged(
@@ -98,6 +100,7 @@ def judged(
     wrong = sorted([*wrong, *exports.divergences], key=lambda one: one.position or 1 << 60)
     computed = {at: one for at, one in results.items() if not one.get("problem")}
     differing = [*differing, *(one["differing"] for one in results.values() if one.get("differing"))]
+    differing += exports.differing
     idle = docket.mode != "log" and not computed
     spot = docket.mode == "spot"
     return Repeated.of(

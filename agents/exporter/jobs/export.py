@@ -11,7 +11,7 @@ from agents.exporter.jobs.trained import load
 from agents.exporter.plan import Order
 from bus.blobs import digest_of
 from contracts.errors import InvalidInput
-from contracts.request.export import QUANTIZATIONS
+from contracts.request.export import FORMATS, QUANTIZATIONS
 from runtime.processes.job import Job
 
 
@@ -23,9 +23,11 @@ def main(job: Job) -> dict[str, Any]:
     again has it brought to a name of their own.
     """
     order, made = Order(**job.args["order"]), Path(job.args["work"]) / job.args["filename"]
-    format_ = named(order.format)
+    if order.format not in FORMATS:
+        raise InvalidInput(f"{order.format!r} is no format.", cure=f"Known: {', '.join(FORMATS)}.")
     if order.quantize not in ("", *QUANTIZATIONS):
         raise InvalidInput(f"{order.quantize!r} is no quantisation.", cure=f"Known: {', '.join(QUANTIZATIONS)}.")
+    format_ = named(order.format)
     path, trained = made.with_name(order.filename), load(job.args)
     written = format_.write(trained, order.quantize, path)
     path.replace(made)

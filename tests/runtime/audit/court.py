@@ -12,6 +12,7 @@ from bus.blobs import DirectoryBlobs
 from contracts import ids
 from contracts.data_manager import DatasetPrepared
 from contracts.event import SPOKEN, Event
+from contracts.exporter import ModelExported
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from runtime import audit
@@ -157,6 +158,16 @@ class Court(RecordedHome):
         state = Archive(self.home).read(session).history.state
         assert state.dataset is not None
         return self._recorded(state.request, state.dataset, told, seal=True)
+
+    def exporting(self, session: str, *made: ModelExported) -> str:
+        """A session of its own that is told as this one was, and of which somebody says that these files were made."""
+        state, facts = Archive(self.home).read(session).history.state, self.facts[session]
+        assert state.dataset is not None
+        told = [fact.event for fact in facts if fact.lane == "trainer"]
+        own = self._recorded(state.request, state.dataset, told, seal=False)
+        self.say(own, "exporter", *made)
+        self.say(own, "ledger", self.seal(own))
+        return own
 
     def _recorded(self, request: dict[str, Any], prepared: DatasetPrepared, told: list[Event], *, seal: bool) -> str:
         session, head = ids.session_id(ids.new_uuid()), self.admission.keyring().head

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pytest
 
+from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
 from contracts.exporter import ModelExported
 from runtime.audit import exports
@@ -45,10 +46,19 @@ class Children:
 async def test_a_file_is_made_again_under_a_name_of_ours(tmp_path: Path, name: str) -> None:
     work = tmp_path / "deep" / "down" / "work"
     work.mkdir(parents=True)
-    order = {"export": "e", "place": 1, "seq": 1, "filename": name, "blob": "0" * 64, "beside": {}, "order": {}}
-    against, problem = await exports.made_again(order, tmp_path, [], Children(), work)  # type: ignore[arg-type]
-    assert problem == ""
-    assert "made again has digest" in against
+    order = {
+        "export": "e",
+        "place": 1,
+        "seq": 1,
+        "filename": name,
+        "blob": "0" * 64,
+        "beside": {},
+        "order": {"step": 1},
+    }
+    blobs = DirectoryBlobs(tmp_path)
+    remade = await exports.made_again(order, blobs, [], Children(), work)  # type: ignore[arg-type]
+    assert (remade.missing, remade.differing) == ("", "")
+    assert "made again has digest" in remade.divergence
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [work / exports.MADE]
 
 

@@ -1,0 +1,169 @@
+"""What came of making an exported file again is judged by its cause: only what is missing here stays unchecked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import pytest_asyncio
+
+from agents.exporter.again import Again
+from bus.blobs import DirectoryBlobs
+from contracts.audit import Audit
+from contracts.errors import NotVerified
+from contracts.exporter import ExportRepeated, ModelExported
+from contracts.trainer import AuditPlanned, CheckpointWritten, SpanPlanned, SpanRepeated
+from runtime.audit import exports
+from runtime.audit.concluded import concluded
+from runtime.audit.docket import Docket
+from runtime.audit.exports import Remade
+from runtime.audit.jobs import Jobs
+from runtime.audit.judged import Exports, judged
+from runtime.audit.verdict import Verdict
+from runtime.home import Home
+from runtime.processes.children import Children
+from runtime.workloads import Workloads, inspected
+from tests.runtime.audit.court import Court, material
+
+ONCE = {"training": {"epochs": 1, "batch_size": 20}}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def court(tmp_path_factory: pytest.TempPathFactory, children: Children) -> AsyncIterator[Court]:
+    made = Court(tmp_path_factory.mktemp("exports"))
+    await made.hear(children, "short ", ["honest"], **ONCE)
+    yield made
+
+
+def exported(court: Court, **said: object) -> ModelExported:
+    """The account of a file of the last checkpoint, under a digest that no file has."""
+    facts = court.facts[court.told["short honest"]]
+    last = [fact.event for fact in facts if isinstance(fact.event, CheckpointWritten)][-1]
+    about = {
+        "format": "safetensors",
+        "quantize": "",
+        "checkpoint": "last",
+        "checkpoint_step": last.step,
+        "checkpoint_blob": last.blob,
+        "blob": "0" * 64,
+        "bytes": 1,
+        "filename": "model-last.safetensors",
+        "opset": None,
+        "parity": {},
+        "rows_compared": 64,
+        "details": {},
+    }
+    return ModelExported.model_validate(about | said)
+
+
+async def remade(court: Court, children: Children, folder: Path, *made: ModelExported) -> Exports:
+    """What comes of the files of a session of which somebody says that these were made."""
+    session = court.exporting(court.told["short honest"], *made)
+    of = material(court.home, session)
+    return await exports.again(of, Jobs(children, of.machine, session, folder / "log", []), folder)
+
+
+UNMADE = {
+    "'zip' is no format": {"format": "zip"},
+    "'onnx.helper' is no format": {"format": "onnx.helper"},
+    "'../int8' is no quantisation": {"quantize": "../int8"},
+}
+UNWRITTEN = ({"checkpoint_blob": "0" * 64}, {"checkpoint_step": 3})
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_comes_of_making_a_file_again_is_judged_by_its_cause(
+    court: Court, children: Children, tmp_path: Path
+) -> None:
+    said = [*UNMADE.values(), *UNWRITTEN, {}, {"details": {"beside": "none"}}]
+    found = await remade(court, children, tmp_path, *(exported(court, **one) for one in said))
+    assert found.unchecked == ()
+    assert [why in one for why, one in zip(UNMADE, found.differing, strict=True)] == [True] * 3
+    messages = [one.message for one in found.divergences]
+    assert ["checkpoint that the session never wrote" in one for one in messages] == [True, True, False, False]
+    assert all("made again has digest" in one for one in messages[2:])
+    digest = messages[2].split("has digest ")[1][:64]
+    (tmp_path / "again").mkdir()
+    found = await remade(court, children, tmp_path / "again", exported(court, blob=digest))
+    assert "config.json made again is not what was recorded" in found.divergences[0].message
+
+
+@pytest.mark.parametrize(
+    ("refusal", "remade"),
+    [
+        ({"code": "missing-module", "message": "no such module"}, Remade(differing="no such module")),
+        ({"code": "unsupported", "message": "cannot be written"}, Remade(differing="cannot be written")),
+        ({"code": "not-finite", "message": "weights"}, None),
+    ],
+)
+def test_that_a_module_is_missing_is_believed_only_to_be_seen_here(
+    refusal: dict[str, str], remade: Remade | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = {"filename": "model.onnx"}
+    found = exports._refused(order, refusal)
+    assert found == remade if remade else found.divergence
+    monkeypatch.setattr(exports, "MODULES", ("onnx", "surely_no_module"))
+    missing = exports._refused(order, refusal).missing
+    assert bool(missing) == (refusal["code"] == "missing-module")
+
+
+def test_bytes_that_are_gone_meanwhile_are_missing_only_to_be_seen_here(court: Court, tmp_path: Path) -> None:
+    of = material(court.home, court.exporting(court.told["short honest"], exported(court)))
+    (order,) = exports.orders(of.kept.history)
+    assert exports._gone(order, of.blobs) == ""
+    assert "blob" in exports._gone(order, DirectoryBlobs(tmp_path))
+    rows = {**order["order"], "dataset": "0" * 64}
+    assert "the rows of dataset" in exports._gone({**order, "order": rows}, of.blobs)
+
+
+def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tmp_path: Path) -> None:
+    home, file = Home(tmp_path / "home"), tmp_path / "own.py"
+    home.prepare()
+    file.write_text("from stigmergy import Workload\n\n\nclass Own(Workload):\n    pass\n")
+    known, own = Workloads(home.root), inspected(str(file))
+    known._write({"own": own})
+    order = {"order": {"request": {"model": {"workload": "own"}}}, "sources": {"own": own.digest}}
+    again = Again(SimpleNamespace(home=home), "s", {})  # type: ignore[arg-type]
+    assert again._workloads(order) == [own.as_json()]
+    with pytest.raises(NotVerified, match="not the one that was claimed"):
+        again._workloads(order | {"sources": {"own": "0" * 64}})
+
+
+LOG = Verdict("s", "pass")
+SPAN = SpanPlanned(number=1, segments=1, begins=0, ends=20)
+COMPUTED = {1: {"steps": 20, "divergence": None}}
+DOCKET = Docket("full", 0, (SPAN,), (1,), (), True, 20, 30)
+ORDER = {"export": "e", "place": 3, "seq": 3, "filename": "model.onnx"}
+CAUSES = {
+    Remade(): "pass",
+    Remade(missing="no module"): "pass",
+    Remade(differing="an error"): "not-comparable",
+    Remade(divergence="another digest"): "fail",
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_only_what_is_missing_leaves_the_verdict_as_it_is(cause: Remade) -> None:
+    found = judged(LOG, DOCKET, COMPUTED, exports.summed([(ORDER, cause)]))
+    assert found.verdict == CAUSES[cause]
+    assert any("model.onnx" in one for one in found.unchecked) == bool(cause.missing or cause.differing)
+    said = ExportRepeated(
+        export="e", filename="f", divergence=cause.divergence, problem=cause.missing, differing=cause.differing
+    )
+    assert in_a_swarm(Audit(exports={"e": said})) == CAUSES[cause]
+
+
+def test_an_exporter_that_failed_leaves_no_audit_to_pass_and_one_that_is_silent_is_told() -> None:
+    assert in_a_swarm(Audit(exporter_failed=True)) == "not-comparable"
+    assert in_a_swarm(Audit()) == "pass"
+
+
+def in_a_swarm(audit: Audit) -> str:
+    """The verdict of an audit in a swarm whose only span came out as recorded."""
+    plan = DOCKET.as_json() | {"session": "s", "mode": "full", "size": 30, "root": "0" * 64, "log": LOG.as_json()}
+    planned = AuditPlanned.model_validate(plan | {"cuts": [], "exports": [ORDER], "machine": {"threads": 1}})
+    same = SpanRepeated(span=1, steps=20, divergence=None, located=None, fingerprint="0" * 64)
+    return concluded(replace(audit, planned=planned, repeated={1: same}), planned, seed=0, events=30).verdict
