@@ -5,15 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetJsonSchemaHandler, Tag
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""What JSON Schema calls a bound that pydantic writes under its own name, where a number is converted first."""
 
 
 class Section(BaseModel):
     """A frozen part of a request; a key it does not know is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The published schema, in which every bound has the name that readers of JSON Schema know."""
+        found = handler(core)
+        handler.resolve_ref_schema(found).update(_named(handler.resolve_ref_schema(found)))
+        return found
+
+
+def _named(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_named(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    is_number = schema.get("type") in ("number", "integer")
+    return {_BOUNDS.get(name, name) if is_number else name: _named(one) for name, one in schema.items()}
 
 
 def with_default_kind(given: Any, field: FieldInfo) -> Any:

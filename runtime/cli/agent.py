@@ -22,7 +22,7 @@ def agent(**options: Any) -> None:
     remember(options)
 
 
-@command("new")
+@command("new", short_help="Admit a guest to the running swarm.")
 @click.argument("name", metavar="NAME")
 @click.option("--from", "source", metavar="PATH[:CLASS]", help="Its file, from which is read what it hears.")
 @click.option("--hears", metavar="EVENT", multiple=True, help="What wakes it, such as resources.summarised.")
@@ -42,7 +42,7 @@ def new(call: Call, *, name: str, source: str | None, hears: tuple[str, ...]) ->
     call.result(made, f"Agent {name!r} may speak in lane {made['lane']}; credentials: {made['creds']}\nRun it: {run}")
 
 
-@command("run")
+@command("run", short_help="Run one agent here until Ctrl-C.")
 @click.argument("which", metavar="NAME|PATH:CLASS")
 @click.option("--name", help="The name under which a guest was admitted (default: the class's role).")
 def run(call: Call, *, which: str, name: str | None) -> None:

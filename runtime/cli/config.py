@@ -20,7 +20,7 @@ def config(**options: Any) -> None:
     remember(options)
 
 
-@command("show")
+@command("show", short_help="Show every setting, or a request with its defaults.")
 @click.argument("request", metavar="[REQUEST]", required=False)
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value of REQUEST.")
 def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None:
@@ -39,7 +39,7 @@ def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None
     call.result(found, table(("setting", "value", "from"), rows))
 
 
-@command("schema")
+@command("schema", short_help="Print the JSON Schema of requests and settings.")
 @click.argument("what", type=click.Choice(["request", "search", "settings"]), required=False)
 def schema(call: Call, *, what: str | None) -> None:
     """Print the JSON Schema of requests, for editors; the settings stand in it under `$defs/Settings`."""

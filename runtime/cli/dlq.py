@@ -67,7 +67,7 @@ def _page(found: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-@command("redrive")
+@command("redrive", short_help="Have a handler that failed try once more.")
 @click.argument("failure", metavar="FAILURE")
 def redrive(call: Call, *, failure: str) -> None:
     """Have the handler whose failure this is (an id that `swarm dlq` shows) try once more."""

@@ -47,7 +47,7 @@ def _ring(call: Call) -> Any:
     return ring
 
 
-@command("rotate")
+@command("rotate", short_help="Give a role or a guest a new key.")
 @click.argument("role", metavar="ROLE")
 def rotate(call: Call, *, role: str) -> None:
     """Give ROLE (or the guest of that name) a new key; what its old one signed stays valid.
@@ -71,7 +71,7 @@ def _prepared(call: Call, role: str) -> dict[str, Any]:
     return {"role": old.role, "old": old.id, "key": KeyStore(call.home.keys).prepare(old.role).key_id}
 
 
-@command("revoke")
+@command("revoke", short_help="End a key: what it signs from here on is void.")
 @click.argument("key", metavar="KEY|GUEST")
 @click.option("--reason", required=True, help="Why; it stands in the keyring.")
 def revoke(call: Call, *, key: str, reason: str) -> None:

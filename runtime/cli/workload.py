@@ -20,7 +20,7 @@ def workload(**options: Any) -> None:
     remember(options)
 
 
-@command("add")
+@command("add", short_help="Pin a file as it is now, under a name.")
 @click.argument("file", metavar="FILE[:CLASS]")
 @click.option("--name", default="", help="What requests call it (default: the file's name).")
 def add(call: Call, *, file: str, name: str) -> None:

@@ -117,29 +117,54 @@ class Learner:
 
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss to go down, and scalars to record."""
-        found = self.workload.loss(model, batch)
-        if not isinstance(found, Tensor | Mapping):
-            message = f"loss of {type(self.workload).__name__} returned {found!r}, which is no tensor"
-            raise UserCodeFailed(message[:1000], cure='Return the loss as a tensor, or a mapping with "loss" in it.')
+        found = self._returned(model, batch)
         if self.blend is not None:
             loss, told = self.blend(_by_name(found))
             return loss, told
-        if isinstance(found, Tensor):
-            return found, {}
-        return _named(found), {name: value.detach() for name, value in found.items() if name != "loss"}
+        return self._scalar(found), self._recorded(found)
 
     def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Loss, comparable between models, and what metrics judge by; None when there are none."""
         if isinstance(self.workload, Standard):
             found, kept = self.workload.judged(model, batch)
             return self._comparable(found), kept
-        loss = self._comparable(self.workload.loss(model, batch))
+        loss = self._comparable(self._returned(model, batch))
         return loss, self.workload.predict(model, batch) if self.metrics else None
 
     def _comparable(self, found: Tensor | Mapping[str, Tensor]) -> Tensor:
         if self.blend is not None:
             return self.blend.fixed(_by_name(found))
-        return found if isinstance(found, Tensor) else _named(found)
+        return self._scalar(found)
+
+    def _returned(self, model: nn.Module, batch: Batch) -> Tensor | Mapping[str, Tensor]:
+        """What the workload's `loss` returns; raises `UserCodeFailed` when that is neither a tensor nor a mapping."""
+        found = self.workload.loss(model, batch)
+        if not isinstance(found, Tensor | Mapping):
+            raise self._no_tensor(repr(found))
+        return found
+
+    def _scalar(self, found: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """The loss among what was returned, one number; raises `UserCodeFailed` when it is none or has a shape."""
+        loss = found if isinstance(found, Tensor) else _named(found)
+        if not isinstance(loss, Tensor):
+            raise self._no_tensor(f"{loss!r} as 'loss'")
+        if loss.ndim:
+            shape = list(loss.shape)
+            message = f"loss of {type(self.workload).__name__} returned a tensor of the shape {shape}, not one number"
+            raise UserCodeFailed(message, cure="Return the mean over the rows of the batch: loss.mean().")
+        return loss
+
+    def _recorded(self, found: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The scalars beside the loss; raises `UserCodeFailed` when one is no tensor."""
+        beside = {name: value for name, value in _by_name(found).items() if name != "loss"}
+        for name, value in beside.items():
+            if not isinstance(value, Tensor):
+                raise self._no_tensor(f"{value!r} as {name!r}")
+        return {name: value.detach() for name, value in beside.items()}
+
+    def _no_tensor(self, what: str) -> UserCodeFailed:
+        message = f"loss of {type(self.workload).__name__} returned {what}, which is no tensor"
+        return UserCodeFailed(message[:1000], cure='Return the loss as a tensor, or a mapping with "loss" in it.')
 
 
 def _by_name(found: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:

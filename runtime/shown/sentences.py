@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from contracts.common import signal_name
 from runtime.shown.printable import one_line
 
 Data = Mapping[str, Any]
@@ -177,6 +176,9 @@ def _validated(data: Data) -> str:
 
 
 def _child(data: Data) -> str:
+    # Late, because pages of help load no schemas.
+    from contracts.common import signal_name
+
     name = signal_name(data["signal"]) if data["signal"] else ""
     by = f" by {name}" if name not in data["message"] else ""
     return f"the {data['purpose']} process ended{by} without its answer: {data['message']}"

@@ -60,5 +60,11 @@ def test_every_bound_of_a_request_is_the_one_that_is_written_down() -> None:
     assert present() == written
 
 
+def test_every_bound_has_the_name_that_json_schema_has_for_it() -> None:
+    names = {place.rpartition(".")[2] for kind in present().values() for place in kind}
+    assert {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"} <= names
+    assert not names & {"ge", "gt", "le", "lt"}
+
+
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(present(), indent=1) + "\n")

@@ -72,6 +72,14 @@ def test_help_costs_little_more_than_the_library_that_it_is_written_with(argumen
     assert ours < 1.8 * library
 
 
+@pytest.mark.parametrize("name", ["agent", "config", "dlq", "keys", "workload"])
+def test_what_each_command_of_a_group_does_fits_its_line(name: str):
+    listed = run(name, "--help").stdout.partition("Commands:")[2].strip().splitlines()
+    assert len(listed) >= 2
+    assert not [line for line in listed if "..." in line]
+    assert all(line.endswith(".") for line in listed)
+
+
 def test_help_lists_every_command_with_what_it_does():
     text = run("--help").stdout
     for name, entry in COMMANDS.items():

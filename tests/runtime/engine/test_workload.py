@@ -135,6 +135,38 @@ def test_a_loss_that_is_missing_or_hangs_on_nothing_is_said(noisy, images):
             Run.start(noisy, images).advance()
 
 
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda loss: None, "returned None, which is no tensor"),
+        (lambda loss: float(loss.detach().mean()), "which is no tensor"),
+        (lambda loss: {"loss": None}, "returned None as 'loss', which is no tensor"),
+        (lambda loss: {"loss": loss.mean(), "right": 0.5}, "returned 0.5 as 'right', which is no tensor"),
+        (lambda loss: loss, r"a tensor of the shape \[16\], not one number"),
+        (lambda loss: {"loss": loss}, r"a tensor of the shape \[16\], not one number"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_said_with_what_to_return(noisy, images, returned, said):
+    class Wrong(Noisy):
+        def loss(self, model, batch):
+            return returned(nn.functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none"))
+
+    workload.register("noisy", Wrong)
+    with pytest.raises(UserCodeFailed, match=said) as caught:
+        Run.start(noisy, images).advance()
+    assert caught.value.cure.startswith("Return the")
+
+
+def test_a_loss_that_is_no_number_where_it_is_only_judged_is_said_too(noisy, images):
+    class Late(Noisy):
+        def loss(self, model, batch):
+            return super().loss(model, batch) if model.training else None
+
+    workload.register("noisy", Late)
+    with pytest.raises(UserCodeFailed, match="returned None, which is no tensor"):
+        finished(Run.start(noisy, images))
+
+
 def test_groups_that_share_a_parameter_are_refused(noisy, images):
     class Sharing(Noisy):
         def param_groups(self, model):
