@@ -115,7 +115,9 @@ class Conformance:
             await validator.append([fact(0, "validator")], lane=VALIDATOR, after=0)
             other = subjects.lane(T, "trainer")
             await trainer.append([fact(0, session=T)], lane=other, after=0)
-            await trainer.append([fact(1)], lane=TRAINER, after=last)
+            last = await trainer.append([fact(1)], lane=TRAINER, after=last)
+            assert [one.subject for one in await taken(trainer, TRAINER)] == [fact(0).subject, fact(1).subject]
+            assert last == len(await taken(trainer, subjects.EVERYTHING)) == 4
 
     async def test_a_batch_is_stored_whole_or_not_at_all(self, world: World) -> None:
         large = Record(fact(0).subject, bytes(limits.MAX_PAYLOAD))

@@ -63,7 +63,9 @@ async def test_a_heartbeat_that_is_no_json_is_a_heartbeat() -> None:
     async with two(bus) as (here, _):
         for body in (b"\xff", b"[]", b'{"passed": 7}', b""):
             await bus.say(subjects.heartbeat("guest_ant", "x"), body)
-        await until(lambda: here.heard("guest_ant"))
+        await bus.say(subjects.heartbeat("guest_bee", "y"), b"")
+        await until(lambda: here.heard("guest_bee"))
+        assert [(one.role, one.instance) for one in here.roster()] == [("guest_ant", "x"), ("guest_bee", "y")]
 
 
 async def test_instances_that_a_guest_makes_up_are_forgotten_and_push_out_nobody_else() -> None:

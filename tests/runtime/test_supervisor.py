@@ -172,7 +172,8 @@ async def test_a_trigger_that_came_while_nobody_was_there_is_handled_at_the_next
     async with swarm(tmp_path, bus=bus) as made:
         session = await made.desk.submit({"name": "said"})
     async with swarm(tmp_path, Diagnostician, bus=bus) as made:
-        await until_said(made, session, "diagnosis.reached", 10)
+        said = await until_said(made, session, "diagnosis.reached", 10)
+        assert said.envelope.causationid == made.tail.history(session).facts[0].id
 
 
 class Validator(Agent):
@@ -250,7 +251,8 @@ async def test_an_agent_that_breaks_off_takes_up_again_what_it_had_in_hand(
             while made.supervisors["diagnostician"].ready.is_set():
                 await asyncio.sleep(0)
         Patient.word.set()
-        await until_said(made, waits, "diagnosis.reached", 10)
+        said = await until_said(made, waits, "diagnosis.reached", 10)
+        assert said.envelope.causationid == made.tail.history(waits).facts[0].id
 
 
 def test_a_handler_that_hears_nothing_is_refused_when_its_class_is_made() -> None:
