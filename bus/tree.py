@@ -9,7 +9,7 @@ It hashes and compares; who signs a root is the ledger, how it is written down i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bus.keys import HEADER
 from bus.port import Stored
@@ -43,6 +43,13 @@ def leaf_of(stored: Stored) -> bytes:
 def leaf_hash(data: bytes) -> bytes:
     """The hash of a leaf's bytes."""
     return hashlib.sha256(b"\x00" + data).digest()
+
+
+def leaf_hashes(seqs: Iterable[int], subjects: Iterable[str], bodies: Iterable[str], headers: Iterable[str]) -> bytes:
+    """The hashes of many leaves, one behind the other: `leaf_hash(leaf(...))` of each, without a call for it."""
+    columns = zip(seqs, subjects, bodies, headers, strict=True)
+    leaves = (f"\0stigmergy/leaf/1\n{seq}\n{about}\n{body}\n{kept}\n".encode() for seq, about, body, kept in columns)
+    return b"".join([_sha256(one).digest() for one in leaves])
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

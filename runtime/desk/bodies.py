@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from contracts.errors import InvalidInput, InvalidRequest, Problem
@@ -22,16 +22,41 @@ def refuse_misfits(verb: str, body: Mapping[str, Any]) -> None:
 MOST_KEYS = 1000
 """Keys of one mapping in a request: far more than any has, and few enough to be judged at once."""
 
+MOST_VALUES = 5000
+"""Values in a whole request, for the same reason: each may be wrong, and what is wrong with it is found in one step."""
+
+_WEIGHTS: Mapping[str, tuple[tuple[type, ...], float]] = {
+    "class_weights": ((int, float), 1e9),
+    "repeats": ((int,), 1e6),
+}
+"""Options that may have a number for each of very many classes, and what is surely such a number; it is not counted."""
+
 
 def refuse_crowded(body: Mapping[str, Any]) -> None:
-    """`InvalidInput` for a request with so many keys in one place that judging them would hold up everybody else."""
-    rest: list[Any] = [body]
+    """`InvalidInput` for a request with so many keys or values that judging them would hold up everybody else."""
+    values, rest = 0, list[tuple[str, Any]]([("", body)])
     while rest:
-        value = rest.pop()
+        name, value = rest.pop()
         if isinstance(value, dict) and len(value) > MOST_KEYS:
             message = f"the request has {len(value)} keys in one place, and {MOST_KEYS} are the most."
             raise InvalidInput(message, cure="See what a request may hold: swarm init")
-        rest.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        inside = value.items() if isinstance(value, dict) else ((name, one) for one in _counted(name, value))
+        before = len(rest)
+        rest.extend(inside)
+        values += len(rest) - before
+        if values > MOST_VALUES:
+            message = f"the request has more than {MOST_VALUES} values; {shown(name)} has many of them."
+            raise InvalidInput(message, cure="See what a request may hold: swarm init", path=name)
+
+
+def _counted(name: str, value: Any) -> Iterable[Any]:
+    """The items of a list that may be wrong, as far as can be told without the schema."""
+    if not isinstance(value, list):
+        return ()
+    if name not in _WEIGHTS:
+        return value
+    kinds, largest = _WEIGHTS[name]
+    return (one for one in value if type(one) not in kinds or not 0 <= one <= largest)
 
 
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {

@@ -52,6 +52,8 @@ _MOST_EVENTS = 500
 _MOST_BYTES = 700_000
 _AT_ONCE = 25
 """Events that are written as JSON before others get their turn."""
+_LONG = 16_384
+"""Bytes of a body from which on it is read in a thread."""
 _LONGEST_NAME = 200
 _OWNERS = frozenset({"admit", "rotate", "revoke"})
 """Commands that change who may take part."""
@@ -119,19 +121,18 @@ class Desk:
         found = self.verbs.get(verb)
         if found is None:
             raise NotFound(f"there is no command {verb!r}.", cure=f"Known: {', '.join(sorted(self.verbs))}.")
-        try:
-            parsed = orjson.loads(body or b"{}")
-        except orjson.JSONDecodeError as error:
-            raise InvalidInput(f"the body is not JSON: {error}.", cure="Send one JSON object.") from None
-        if not isinstance(parsed, dict):
-            raise InvalidInput(f"the body is {type(parsed).__name__}, not an object.", cure="Send one JSON object.")
+        # What is long is read in a thread, for the host has other things to do meanwhile.
+        parsed = await asyncio.to_thread(_parsed, body) if len(body) > _LONG else _parsed(body)
         if verb in _OWNERS and not owners:
             raise Refused(
                 f"{verb!r} is for the owner of the home.", cure="Ask from the machine and user whose home it is."
             )
         opening = {"train": self._train, "search": self._search}.get(verb) if owners and FOLDER in parsed else None
         folder = _folder(parsed.pop(FOLDER)) if opening else None
-        refuse_misfits(verb, parsed)
+        if len(body) > _LONG:
+            await asyncio.to_thread(refuse_misfits, verb, parsed)
+        else:
+            refuse_misfits(verb, parsed)
         return await opening(parsed, folder) if opening else await found(parsed)
 
     async def submit(
@@ -205,8 +206,7 @@ class Desk:
         return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id, folder=folder)}
 
     async def _search(self, body: Body, folder: Path | None = None) -> Body:
-        from contracts.request.search import read_search
-
+        read_search = await asyncio.to_thread(_reader_of_searches)
         resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_search)
         session = await self.submit(resolved, "search", asked_by=asked_by, request_id=request_id, folder=folder)
         return {"session": session}
@@ -256,8 +256,7 @@ class Desk:
 
     async def _audit(self, body: Body) -> Body:
         history = await self.history(body)
-        from runtime.audit.requested import genesis
-
+        genesis = await asyncio.to_thread(_genesis_of_audits)
         asked, asked_by = genesis(body, history), str(body.get("asked_by") or "client")
         session = await self.submit(asked, "audit", asked_by=asked_by, parent=history.id)
         return {"session": session, "of": history.id, "seed": asked["seed"]}
@@ -382,6 +381,30 @@ class Desk:
                 cure=f"Raise store_bytes in {self.crew.home.root / 'settings.toml'} and start the swarm again (swarm "
                 "down, swarm up -d), or use another home; running sessions go on.",
             )
+
+
+def _genesis_of_audits() -> Callable[[Body, History], Body]:
+    """What few ask for is read only when somebody does, and in a thread: that takes as long as many answers."""
+    from runtime.audit.requested import genesis
+
+    return genesis
+
+
+def _reader_of_searches() -> Callable[[Body], Any]:
+    from contracts.request.search import read_search
+
+    return read_search
+
+
+def _parsed(body: bytes) -> Body:
+    """The object that a body is; `InvalidInput` for any other."""
+    try:
+        parsed = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not JSON: {error}.", cure="Send one JSON object.") from None
+    if not isinstance(parsed, dict):
+        raise InvalidInput(f"the body is {type(parsed).__name__}, not an object.", cure="Send one JSON object.")
+    return parsed
 
 
 def _folder(named: Any) -> Path:

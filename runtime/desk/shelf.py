@@ -15,6 +15,7 @@ from contracts.operator import SessionRequested
 from runtime.home import Home
 from runtime.records.archive import Archive, Begun, newest_training
 from runtime.records.history import History
+from runtime.records.release import Remains
 from runtime.records.tail import Tail
 from runtime.shown import view
 
@@ -40,6 +41,8 @@ class Shelf:
         self._archive = Archive(home)
         self._at_files = asyncio.Lock()
         self._kept: OrderedDict[str, tuple[_Stamp, History]] = OrderedDict()
+        self._remains: list[Remains] = []
+        """Of what is at hand no longer, as long as a command still uses it."""
         self._told: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def find(self, name: str) -> History:
@@ -125,11 +128,17 @@ class Shelf:
         stamp = self._stamp(session)
         known = self._kept.pop(session, None)
         if known is None or known[0] != stamp:
-            known = stamp, self._archive.read(session).history
+            self._put_away(known)
+            known = stamp, self._archive.history(session)
         self._kept[session] = known
         while len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+            self._put_away(self._kept.popitem(last=False)[1])
+        self._remains = [one for one in self._remains if not one.release()]
         return known[1]
+
+    def _put_away(self, known: tuple[_Stamp, History] | None) -> None:
+        if known is not None:
+            self._remains.append(Remains(known[1]))
 
     def _stamp(self, session: str) -> _Stamp:
         with suppress(FileNotFoundError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from contracts import operator
@@ -9,9 +11,13 @@ from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import InterventionApplied
+from runtime.checkpoints import code_of
 
 if TYPE_CHECKING:
+    from bus.blobs import DirectoryBlobs
     from runtime.desk.desk import Desk
+    from runtime.forks.genesis import Asked, Forked
+    from runtime.records.history import History
 
 Body = dict[str, Any]
 
@@ -21,17 +27,13 @@ RECORDED = {"root": None, "size": 0, "sealed": False, "state_root": None, "blob"
 
 async def fork(desk: Desk, body: Body) -> Body:
     """Begin a session in the bits of another; `under` names a proof that goes on, whose trial it then is."""
-    # Read only when somebody asks for it: a host that never forks is ready without it.
-    from runtime.checkpoints import code_of
-    from runtime.forks import asking
-    from runtime.forks.genesis import forked
-
     parent, blobs = await desk.history(body), desk.crew.ground.blobs
     under = await desk.history({"session": body["under"]}) if body.get("under") else None
     if under is not None and (under.state.kind != "proof" or under.state.outcome is not None):
         raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
     code_of(parent.state, desk.crew.home)
-    made = forked(parent, asking.read(body, parent.state, blobs), blobs)
+    forked, read = await asyncio.to_thread(_makers)
+    made = forked(parent, await asyncio.to_thread(read, body, parent.state, blobs), blobs)
     kind: operator.Kind = "training" if under is None else "trial"
     session = await desk.submit(
         made.request,
@@ -42,6 +44,14 @@ async def fork(desk: Desk, body: Body) -> Body:
         fork=made.fork,
     )
     return {"session": session, "rows_without": made.fork.rows_without, "seq": desk.crew.tail.seq}
+
+
+def _makers() -> tuple[Callable[[History, Asked, DirectoryBlobs], Forked], Callable[[Body, Session, Any], Asked]]:
+    """Read only when somebody asks for it: a host that never forks is ready without it. It takes a while, too."""
+    from runtime.forks.asking import read
+    from runtime.forks.genesis import forked
+
+    return forked, read
 
 
 async def prove(desk: Desk, body: Body) -> Body:

@@ -22,6 +22,7 @@ from contracts.keyring import ROOT, Keyring
 from runtime.cycles import unswept
 from runtime.home import Home
 from runtime.records.history import History
+from runtime.records.release import Remains, release
 from runtime.shown import view
 
 
@@ -92,7 +93,11 @@ class Archive:
 
     def session(self, session: str) -> dict[str, Any]:
         """The summary of one session."""
-        return view.summary(self.read(session).history.state, self._home.blobs)
+        history = self.history(session)
+        told, remains = view.summary(history.state, self._home.blobs), Remains(history)
+        del history
+        remains.release()
+        return told
 
     def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
         """The event lines of one session behind a position."""
@@ -116,6 +121,14 @@ class Archive:
         if ring is not None and ring.history.id == session:
             return ring
         return _read(path, session, Admission(self._keyring, root=self.root))
+
+    def history(self, session: str) -> History:
+        """As `read`, without the records that it was made of."""
+        path = self._path(session)
+        ring = self.ring(subjects.partition(session))
+        if ring is not None and ring.history.id == session:
+            return ring.history
+        return _history(path, session, Admission(self._keyring, root=self.root))
 
     def ring(self, partition: str) -> Kept | None:
         """The keyring session of a partition, read again when it has grown; None when the home has none."""
@@ -194,11 +207,31 @@ def known(session: str, histories: Mapping[str, History], home: Home) -> History
 
 def _read(path: Path, session: str, admission: Admission) -> Kept:
     reading = files.read(path)
-    return _at_once(reading, session, admission) or fold(reading, session, admission)
+    at_once = _at_once(reading, session, admission)
+    if at_once is None:
+        return fold(reading, session, admission)
+    history, lines = at_once
+    stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
+    return Kept(history, stored, (), admission, 0)
 
 
-def _at_once(reading: Reading, session: str, admission: Admission) -> Kept | None:
-    """The same as `fold` in a small part of the time; None when anything about the records is out of the ordinary."""
+def _history(path: Path, session: str, admission: Admission) -> History:
+    """The same without what it was read from, which is given back in pieces."""
+    reading = files.read(path)
+    at_once = _at_once(reading, session, admission)
+    if at_once is not None:
+        history, lines = at_once
+        release(lines.heads, lines.bodies)
+        return history
+    kept = fold(reading, session, admission)
+    history, stored = kept.history, [*kept.stored]
+    del kept
+    release(stored)
+    return history
+
+
+def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[History, bulk.Lines] | None:
+    """What `fold` gives, in a small part of the time; None when anything about the records is out of the ordinary."""
     ring = admission.keyring(subjects.partition(session))
     history = History(session)
     with unswept():
@@ -208,12 +241,11 @@ def _at_once(reading: Reading, session: str, admission: Admission) -> Kept | Non
         except bulk.Unusual:
             return None
         history.add(whole.kept)
-        stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
         if history.size > _LONG:
             # Nothing in it is ever looked through for cycles, for that stops a whole host: there are none.
             gc.freeze()
     admission.resume(session, whole.standing())
-    return Kept(history, stored, (), admission, 0)
+    return history, lines
 
 
 def fold(reading: Reading, session: str, admission: Admission) -> Kept:

@@ -44,6 +44,11 @@ class States:
             self._kept.append(self.last)
         self._size += 1
 
+    @property
+    def kept(self) -> list[Session]:
+        """Those that need not be folded again."""
+        return self._kept
+
     def __len__(self) -> int:
         return self._size
 
@@ -97,6 +102,10 @@ class History:
         """Return once more than `beyond` events are here."""
         while len(self.facts) <= beyond:
             await self._grown.wait()
+
+    def parts(self) -> list[Any]:
+        """Everything in it of which there is one per event, so that somebody else may hold it too."""
+        return [*self.facts, *self.said, *self._answers, *self.states.kept]
 
     def since(self, position: int) -> Iterator[Fact]:
         """The facts after the first `position`."""

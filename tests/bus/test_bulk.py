@@ -127,6 +127,22 @@ def test_honest_sessions_are_admitted_at_once(home: RecordedHome, sealed: Told, 
         assert told.compared(told.data)
 
 
+@pytest.mark.parametrize("piece", [1, 7, 500, 4096])
+def test_a_file_has_the_same_lines_in_whatever_pieces_it_is_looked_at(
+    sealed: Told, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    whole = bulk.Lines(sealed.data, sealed.session)
+    monkeypatch.setattr(bulk, "_PIECE", piece)
+    again = bulk.Lines(sealed.data, sealed.session)
+    assert (again.heads, again.bodies) == (whole.heads, whole.bodies)
+    assert [(stored.seq, stored.body) for stored in map(again.stored, range(1, len(again) + 1))] == [
+        (stored.seq, stored.body) for stored in sealed.records
+    ]
+    for other in (sealed.data[:-1], sealed.data + b"\n", sealed.data[1:], b"", b"\n", title(sealed.session)[:-1]):
+        with pytest.raises(bulk.Unusual):
+            bulk.Lines(other, sealed.session)
+
+
 def test_every_beginning_that_ends_with_an_append_is_admitted_at_once(sealed: Told) -> None:
     for size in range(1, len(sealed.records) + 1):
         whole = sealed.records[size - 1].headers != {}

@@ -16,6 +16,7 @@ from bus.tree import (
     inclusion_proof,
     leaf,
     leaf_hash,
+    leaf_hashes,
     leaf_of,
     root_of,
     verify_consistency,
@@ -166,6 +167,12 @@ def test_a_leaf_is_its_canonical_lines() -> None:
     body = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert leaf_of(stored) == f"stigmergy/leaf/1\n7\n{stored.subject}\n{body}\n{digest}\n".encode()
     assert leaf_of(stored) == leaf(7, stored.subject, sha256(b"{}"), headers_digest({"Swarm-Sig": "k:v"}))
+
+
+def test_the_hashes_of_many_leaves_are_those_of_each() -> None:
+    columns = [7, 12], ["swarm.ev.a", "swarm.ev.b"], ["0" * 64, "1" * 64], ["2" * 64, "3" * 64]
+    assert leaf_hashes(*columns) == b"".join(leaf_hash(leaf(*one)) for one in zip(*columns, strict=True))
+    assert leaf_hashes([], [], [], []) == b""
 
 
 def test_an_absent_signature_is_not_an_empty_one() -> None:

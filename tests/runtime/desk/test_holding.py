@@ -2,84 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from bus import records, subjects
-from bus.chain import START, Draft, Head, compose, extended
-from bus.port import Stored
+from bus import subjects
 from contracts import ids
-from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
 from contracts.request.problems import MOST_PROBLEMS
 from runtime.crew import Crew
-from runtime.desk.bodies import MOST_KEYS
+from runtime.desk.bodies import MOST_KEYS, MOST_VALUES
+from runtime.desk.shelf import Shelf
 from runtime.records.archive import Archive
 from tests.harness import crew
-from tests.runtime.recorded_home import REQUEST, TIME, claimed, window
+from tests.runtime.desk.crowded import fill, watched, write
+from tests.runtime.recorded_home import REQUEST, claimed
 
-LONGEST = 0.3
-"""Seconds that the host may stand still; measured are some hundredths, and machines may be busy."""
+LONGEST = 0.05
+"""Seconds of this process's work for which the loop may stand still; 0.02 are usual (`benchmarks/commands.py`)."""
 
-SESSIONS, EVENTS = 1000, 20_000
+TRIES = 3
+"""What a command itself takes it takes every time; a machine with other work adds something now and then."""
 
-
-class Clock:
-    """Looks how long the loop did nothing else."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-
-    async def run(self) -> None:
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            self.longest = max(self.longest, time.perf_counter() - before)
-
-
-@asynccontextmanager
-async def watched() -> AsyncIterator[Clock]:
-    clock = Clock()
-    task = asyncio.create_task(clock.run())
-    await asyncio.sleep(0)
-    try:
-        yield clock
-    finally:
-        task.cancel()
-
-
-def write(made: Crew, session: str, appends: Sequence[tuple[str, Sequence[Event]]], seq: int) -> None:
-    """A session's file as a host would write it, without its care for power cuts."""
-    parts, heads = [records.title(session)], dict[str, Head]()
-    for lane, events in appends:
-        drafts = [Draft(event, str(ids.new_uuid())) for event in events]
-        key, head = made.keys["desk" if lane == "operator" else lane], heads.get(lane, START)
-        said = compose(drafts, session=session, lane=lane, head=head, signer=key, source="/swarm/test", time=TIME)
-        parts += [records.frame(Stored(seq + n, one.subject, one.body, one.headers)) for n, one in enumerate(said)]
-        seq += len(said)
-        heads[lane] = extended(head, said, seq - 1)
-    made.home.session(session)
-    made.home.log(session).write_bytes(b"".join(parts))
-
-
-def fill(made: Crew) -> tuple[str, list[str]]:
-    """Very many sessions that are in the home's files only, and one of very many events, which is given first."""
-    head = made.tail.admission.keyring().head
-    genesis = SessionRequested(kind="training", keyring=head, request=REQUEST, asked_by="test", rules=RULES)
-    named = [ids.session_id(ids.new_uuid()) for _ in range(SESSIONS + 1)]
-    for n, session in enumerate(named[1:]):
-        write(made, session, [("operator", [genesis])], 1000 + n)
-    windows = [window(n, n + 1) for n in range(EVENTS)]
-    appends = [("trainer", windows[n : n + 900]) for n in range(0, EVENTS, 900)]
-    write(made, named[0], [("operator", [genesis]), ("trainer", [claimed()]), *appends], 10_000)
-    return named[0], named[1:]
+SESSIONS, EVENTS = 1000, 40_000
 
 
 async def asked(made: Crew, verb: str, body: Any) -> dict[str, Any]:
@@ -95,40 +43,76 @@ async def every_page(made: Crew) -> int:
     return count
 
 
+def wrong(items: int) -> dict[str, Any]:
+    return {"loss": {"type": "cross_entropy", "class_weights": ["x"] * items}}
+
+
+async def held(made: Crew, command: Callable[[], Awaitable[Any]], *, fresh: bool = True) -> tuple[float, Any]:
+    """For how long a command kept the host from everything else, and what it answered."""
+    least = 1.0
+    for _ in range(TRIES):
+        if fresh:  # nothing has been read before
+            made.desk._shelf = Shelf(made.home, made.tail)
+        async with watched() as clock:
+            answer = await command()
+        least = min(least, clock.computed)
+        if least < LONGEST:
+            break
+    return least, answer
+
+
 async def test_no_command_keeps_the_host_from_its_other_work(tmp_path: Path) -> None:
     async with crew(tmp_path, ()) as made:
-        long, others = fill(made)
-        commands = {
-            "sessions": every_page(made),
-            "a beginning that fits none": asked(made, "session", {"session": "nothing"}),
-            "a beginning": asked(made, "session", {"session": others[7][:-2]}),
-            "last": asked(made, "session", {"session": "last"}),
-            "events": asked(made, "events", {"session": long, "after": EVENTS - 700, "limit": 500}),
-            "session": asked(made, "session", {"session": long}),
-            "train": asked(made, "train", {f"key{n}": n for n in range(50_000)}),
-            "many wrong keys": asked(made, "train", {f"key{n}": n for n in range(MOST_KEYS)}),
-            "many wrong items": asked(made, "train", {"export": {"formats": [*range(20_000)]}}),
-            "search": asked(made, "search", {"base": {"data": {f"key{n}": n for n in range(50_000)}}}),
-            "a long word": asked(made, "train", {"data": {"source": "digits" * 50_000}}),
+        long, others = fill(made, SESSIONS, EVENTS)
+        many, some = {f"key{n}": n for n in range(50_000)}, {f"key{n}": n for n in range(900)}
+        commands: dict[str, tuple[str, Any]] = {
+            "a beginning that fits none": ("session", {"session": "nothing"}),
+            "a beginning": ("session", {"session": others[7][:-2]}),
+            "last": ("session", {"session": "last"}),
+            "events": ("events", {"session": long, "after": EVENTS - 700, "limit": 500}),
+            "session": ("session", {"session": long}),
+            "train": ("train", many),
+            "many wrong keys": ("train", {f"key{n}": n for n in range(MOST_KEYS)}),
+            "a crowd": ("train", {"loss": {"type": "multi_task", "terms": [some] * 50}}),
+            "many wrong items": ("train", wrong(100_000)),
+            "wrong items": ("train", wrong(MOST_VALUES - 10)),
+            "many numbers": ("train", {"export": {"formats": [*range(100_000)]}}),
+            "search": ("search", {"base": {"data": many}}),
+            "a long word": ("train", {"data": {"source": "digits" * 50_000}}),
+            "rows": ("fork", {"session": others[7], "step": 1, "without": [f"train:{n}" for n in range(50_000)]}),
         }
-        held, answers = {}, {}
-        for name, command in commands.items():
-            async with watched() as clock:
-                answers[name] = await command
-            held[name] = round(clock.longest, 3)
+        taken = {
+            name: await held(made, lambda one=one: asked(made, *one), fresh=name != "session")
+            for name, one in commands.items()
+        }
+        taken["sessions"] = await held(made, lambda: every_page(made))
+    answers = {name: answer for name, (_, answer) in taken.items()}
     assert answers["sessions"] == SESSIONS + 1
     assert answers["a beginning"]["session"] == others[7]
     assert len(answers["events"]["events"]) == 500
     assert answers["session"]["events"] == EVENTS + 2
     assert "50000 keys in one place" in answers["train"]["error"]["message"]
-    assert len(answers["many wrong keys"]["error"]["problems"]) == MOST_PROBLEMS + 1
-    assert max(held.values()) < LONGEST, held
+    for name in ("a crowd", "many wrong items", "many numbers"):
+        assert f"more than {MOST_VALUES} values" in answers[name]["error"]["message"]
+    for name in ("many wrong keys", "wrong items"):
+        assert len(answers[name]["error"]["problems"]) == MOST_PROBLEMS + 1
+    assert max(longest for longest, _ in taken.values()) < LONGEST, taken.keys()
+
+
+async def test_numbers_for_very_many_classes_are_no_crowd(tmp_path: Path) -> None:
+    weights = {"loss": {"type": "cross_entropy", "class_weights": [0.5] * 99_999}}
+    repeats = {"sampler": {"type": "weighted", "repeats": [2] * 99_999}}
+    halves = {"sampler": {"type": "weighted", "repeats": [0.5] * 99_999}}
+    async with crew(tmp_path, ()) as made:
+        for body, found in ((weights, False), (repeats, False), (halves, True)):
+            answer = await asked(made, "train", REQUEST | body)
+            assert (f"more than {MOST_VALUES} values" in str(answer)) == found, str(answer)[:300]
 
 
 async def test_a_file_is_read_again_only_when_it_has_grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    within = Archive.read
-    monkeypatch.setattr(Archive, "read", lambda self, session: read.append(session) or within(self, session))
+    within = Archive.history
+    monkeypatch.setattr(Archive, "history", lambda self, session: read.append(session) or within(self, session))
     async with crew(tmp_path, ()) as made:
         head = made.tail.admission.keyring().head
         session, genesis = (
