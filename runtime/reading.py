@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import torch
 from blake3 import blake3
 from torch import Tensor
 
-from contracts.errors import NotFound
+from contracts.errors import InvalidInput, NotFound
+from contracts.request import Request
+from contracts.request.data import ImageFolder
 from runtime import rows, trained
 from runtime.engine import checkpoint
+from runtime.images import Broken, decoded, is_image, pixels
 from runtime.processes.job import Job
 
 
@@ -43,12 +48,33 @@ def inspect(job: Job) -> dict[str, Any]:
 
 def predict(job: Job) -> dict[str, Any]:
     """The answers for the rows in a file, written to another as one JSON array."""
-    model = trained.load(job.args["order"])
-    text = Path(job.args["data"]).read_text(encoding="utf-8-sig")
-    columns = rows.columns_of(rows.parse(text, job.args["form"]), model.facts, model.inputs)
+    order, name = job.args["order"], job.args["name"]
+    model = trained.load(order)
+    content = Path(job.args["data"]).read_bytes()
+    given = pixels_of(content, name, order) if is_image(name, content) else _rows(content, name, job.args["form"])
+    columns = rows.columns_of(given, model.facts, model.inputs)
     found = model.predictions(columns)
     Path(job.args["answers"]).write_bytes(orjson.dumps(found))
     return {"step": model.step, "weights_digest": model.weights_digest, "task": model.facts.task, "rows": len(found)}
+
+
+def _rows(content: bytes, name: str, form: str) -> Any:
+    return rows.parse(rows.text_of(content, name), form)
+
+
+def pixels_of(content: bytes, name: str, order: Mapping[str, Any]) -> list[np.ndarray]:
+    """An image as the one row that the model is asked about, made as those that it was trained with."""
+    data = Request.model_validate(order["request"]).data
+    if not isinstance(data, ImageFolder):
+        message = f"{name} is an image, and this session was trained with rows of {data.source!r}."
+        raise InvalidInput(message, cure="Give the rows as numbers: CSV, JSON or JSON Lines.")
+    try:
+        return [pixels(decoded(content), data)]
+    except Broken as broken:
+        raise InvalidInput(f"{name} cannot be read as an image: {broken}.", cure="Save it again.") from None
+    except ModuleNotFoundError:
+        cure = "Install it: pip install 'stigmergy-swarm[data]'"
+        raise InvalidInput("reading images needs the package 'PIL', which is not here.", cure=cure) from None
 
 
 def _described(name: str, tensor: Tensor) -> dict[str, Any]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import difflib
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import orjson
 
 from contracts.errors import InvalidInput
+from runtime.cells import delimiter_of, shortest
 from runtime.engine.facts import Column, Facts
 from runtime.engine.ragged import ANY_LENGTH, Ragged
 
 Columns = dict[str, np.ndarray | Ragged]
+
+TOLD = 10
+"""Categories that one answer names."""
+
+LONGEST_WORD = 100
+"""Letters by which the nearest category is looked for."""
 
 
 def parse(text: str, form: str) -> Any:
@@ -31,6 +41,21 @@ def parse(text: str, form: str) -> Any:
         if first != "[" or form == "jsonl":
             return _lines(text)
         raise InvalidInput(f"the rows are not JSON: {error}.", cure="Mend the JSON there.") from None
+
+
+def text_of(content: bytes, name: str) -> str:
+    """The text of a file of rows; raises `InvalidInput` for what is no text, and for another encoding."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidInput(f"{name} is UTF-16.", cure="Save it as UTF-8.")
+    if b"\0" in content:
+        message = f"{name} is neither CSV nor JSON: it holds a zero byte at {content.index(0)}."
+        raise InvalidInput(message, cure="Write the rows as text: CSV, JSON or JSON Lines.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = f"line {line} of {name} is not UTF-8: byte {content[error.start]:#04x}."
+        raise InvalidInput(message, cure="Save the file as UTF-8.") from None
 
 
 def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
@@ -64,19 +89,53 @@ def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Column
         return {name: _stacked([row[name] for row in rows], name, facts.columns[name]) for name in inputs}
     if tuple(inputs) != ("x",) or not facts.features:
         raise InvalidInput("rows lack a column.", cure=f"Give objects with {', '.join(inputs)}.")
-    features = [[_feature(row, name, at) for name in facts.features] for at, row in enumerate(rows, 1)]
+    words = _words(facts.features)
+    features = [_features(row, at, facts.features, words) for at, row in enumerate(rows, 1)]
     return {"x": _stacked(features, "x", facts.columns["x"])}
 
 
-def _feature(row: Any, name: str, at: int) -> float:
-    """One feature of a row; `colour=red` is whether its column `colour` says red."""
-    base, _, word = name.partition("=")
-    if isinstance(row, Mapping):
-        if name in row:
-            return _number(row[name], at, name)
-        if word and base in row:
-            return float(str(row[base]).strip() == word)
-    raise InvalidInput(f"row {at} has no {base if word else name!r}.", cure="Name the columns as in training.")
+def _words(features: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The categories that training has seen in each column of words, which is a feature for each of them."""
+    found: dict[str, set[str]] = {}
+    for name in features:
+        base, equals, word = name.partition("=")
+        if equals:
+            found.setdefault(base, set()).add(word)
+    return {base: frozenset(words) for base, words in found.items()}
+
+
+def _features(row: Any, at: int, features: Sequence[str], words: Mapping[str, frozenset[str]]) -> list[float]:
+    """The features of a row; `colour=red` is whether its column `colour` says red."""
+    found, said = list[float](), dict[str, str]()
+    for name in features:
+        base, _, word = name.partition("=")
+        if isinstance(row, Mapping) and name in row:
+            found.append(_number(row[name], at, name))
+        elif isinstance(row, Mapping) and word and base in row:
+            if base not in said:
+                said[base] = _category(row[base], at, base, words[base])
+            found.append(float(said[base] == word))
+        else:
+            raise InvalidInput(f"row {at} has no {base if word else name!r}.", cure="Name the columns as in training.")
+    return found
+
+
+def _category(cell: Any, at: int, name: str, words: frozenset[str]) -> str:
+    """What a cell is called as a category, as in training: `1`, `1.0` and `01` are one."""
+    said = str(cell).strip()
+    with suppress(TypeError, ValueError, OverflowError):
+        said = said if "_" in said else shortest(float(said if isinstance(cell, str) else cell))
+    if said not in words:
+        raise InvalidInput(f"row {at}: {name} is {cell!r}, which training has never seen.", cure=_seen(said, words))
+    return said
+
+
+def _seen(word: str, words: frozenset[str]) -> str:
+    """Some of the categories that there are, the nearest before all others."""
+    near = difflib.get_close_matches(word[:LONGEST_WORD], sorted(words), 1)
+    some = list(dict.fromkeys([*near, *sorted(words)]))
+    more = f" and {len(some) - TOLD} more" if len(some) > TOLD else ""
+    return f"It has seen {', '.join(map(repr, some[:TOLD]))}{more}."
 
 
 def _number(value: Any, at: int, name: str) -> float:
@@ -138,7 +197,11 @@ def _numbers(row: Any, at: int, name: str, wanted: np.dtype[Any]) -> np.ndarray:
 
 def _csv(text: str) -> list[Any]:
     """Lists of numbers, or objects when the first line names the columns."""
-    lines = [row for row in csv.reader(io.StringIO(text)) if row]
+    delimiter = delimiter_of(text.lstrip("\r\n").partition("\n")[0])
+    try:
+        lines = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise InvalidInput(f"the rows are no CSV: {error}.", cure="Check the quotes and the ends of lines.") from None
     if lines and not all(_is_number(cell) for cell in lines[0]):
         head = [cell.strip() for cell in lines[0]]
         for at, row in enumerate(lines[1:], 1):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import UserDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import UserCodeFailed
@@ -17,7 +19,7 @@ from contracts.request import Request
 from runtime.engine.checkpoint import load_model, unpack
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
-from runtime.engine.ragged import Ragged, apart, some
+from runtime.engine.ragged import ANY_LENGTH, SUFFIX, Ragged, apart, some
 from runtime.engine.workload import Workload
 from runtime.workloads import enlist
 
@@ -35,12 +37,22 @@ class Trained:
     step: int
     weights_digest: str
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """The columns that answers depend on: `x`, unless a workload says for itself how it predicts."""
+        """The columns that answers depend on: `x`, unless a workload says for itself how it predicts.
+
+        Then those that it reads when it is asked about two rows of zeros; all but the target when that cannot be seen.
+        """
         if type(self.workload).predict is Workload.predict:
             return ("x",)
-        return tuple(name for name in self.facts.columns if name != TARGET)
+        known = tuple(name for name in self.facts.columns if name != TARGET)
+        batch = _Noted({name: torch.from_numpy(one) for name, one in apart(_zeros(self.facts, known)).items()})
+        try:
+            with torch.no_grad():
+                self.workload.predict(self.model, batch)
+        except Exception:  # noqa: BLE001 - the user's code may refuse zeros in any way; then nothing is known about it
+            return known
+        return tuple(name for name in known if name in batch.read or name + SUFFIX in batch.read) or known
 
     def answers(self, columns: Mapping[str, np.ndarray | Ragged]) -> np.ndarray:
         """What the model answers for rows, as float32."""
@@ -65,6 +77,29 @@ class Trained:
         if self.facts.task == "regression" and answers.size == len(answers):
             return [{"value": float(one)} for one in answers.reshape(-1)]
         return [{"answer": one.tolist()} for one in answers]
+
+
+class _Noted(UserDict[str, Tensor]):
+    """A batch that notes which of its columns are read."""
+
+    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+        self.read: set[str] = set()
+        super().__init__(columns)
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def _zeros(facts: Facts, names: Sequence[str]) -> dict[str, np.ndarray | Ragged]:
+    """Two rows of zeros; where rows have any length, of one value each."""
+    found: dict[str, np.ndarray | Ragged] = {}
+    for name in names:
+        column = facts.columns[name]
+        any_length = column.shape[:1] == (ANY_LENGTH,)
+        values = np.zeros((2, *(column.shape[1:] if any_length else column.shape)), np.dtype(column.dtype))
+        found[name] = Ragged(values, np.arange(3)) if any_length else values
+    return found
 
 
 def load(order: Mapping[str, Any]) -> Trained:

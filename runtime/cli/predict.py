@@ -25,9 +25,10 @@ STDIN = "-"
 @click.argument("data", metavar="DATA")
 @click.option("--checkpoint", metavar="C", default="best", show_default=True, help="best, last, or a step.")
 def predict(call: Call, *, session: str, data: str, checkpoint: str) -> None:
-    """Ask the model of session S about the rows in DATA: CSV, JSON, JSON Lines, or - for stdin.
+    """Ask the model of session S about the rows in DATA: CSV, JSON, JSON Lines, an image, or - for stdin.
 
-    Rows are lists of numbers, or objects (or CSV columns) with the names of training; other columns are ignored.
+    Rows are lists of numbers, or objects (or CSV columns) with the names of training; other columns are ignored. An
+    image is one row of a session that was trained on a folder of images.
     """
     from runtime import checkpoints as known
     from runtime.records.archive import Archive
@@ -48,6 +49,7 @@ def _asked(call: Call, order: Mapping[str, Any], data: str) -> dict[str, Any]:
         place, answers = _rows(data, Path(folder)), Path(folder) / "answers.json"
         form = FORMS.get(Path(data).suffix.lower(), "")
         args = {"order": dict(order), "data": str(place), "form": form, "answers": str(answers)}
+        args |= {"name": "stdin" if data == STDIN else data}
         about = call.wait(ask("runtime.reading:predict", args, purpose="evaluate", log=Path(folder) / "log"))
         return about | {"predictions": orjson.loads(answers.read_bytes())}
 

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contracts.errors import InvalidInput
+from contracts.request import read_request
+from runtime import reading
+from runtime.images import is_image
 from tests.agents.preparing import Bench, finding
 
 h5py = pytest.importorskip("h5py")
@@ -290,6 +294,36 @@ def test_folders_of_images_are_classes_of_pixels(bench: Bench) -> None:
     assert bench.prepared(data).reused
     (bench.root / "pictures" / "cat" / "00.png").unlink()
     assert not bench.prepared(data).reused
+
+
+def test_an_image_is_asked_about_as_the_row_that_it_is_trained_as(bench: Bench) -> None:
+    data = {"source": "image_folder", "path": str(pictures(bench)), "height": 8, "width": 6, "colours": "grey"}
+    said = bench.prepared(data)
+    trained = {row.tobytes() for name in said.splits for row in bench.dataset(said).columns(name)["x"]}
+    order = {"request": read_request({"data": data, "model": {"architecture": "cnn"}}).resolved()}
+    files = sorted((bench.root / "pictures").rglob("*.png"))
+    asked = [row for file in files for row in reading.pixels_of(file.read_bytes(), file.name, order)]
+    assert {row.shape for row in asked} == {(1, 8, 6)}
+    assert {row.tobytes() for row in asked} == trained
+    with pytest.raises(InvalidInput, match=r"cat\.png cannot be read as an image: it is none of PNG"):
+        reading.pixels_of(b"no image", "cat.png", order)
+    order["request"]["data"] = read_request({**order["request"], "data": {"source": "digits"}}).resolved()["data"]
+    with pytest.raises(InvalidInput, match=r"cat\.png is an image, and this session was trained with rows of 'digits'"):
+        reading.pixels_of(files[0].read_bytes(), "cat.png", order)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "image"),
+    [
+        ("cat.PNG", b"", True),
+        ("stdin", b"\x89PNG\r\n", True),
+        ("stdin", b"\xff\xd8\xff\xe0", True),
+        ("rows.csv", b"a,b\n", False),
+        ("stdin", b"[[1]]", False),
+    ],
+)
+def test_an_image_is_known_by_its_name_or_its_beginning(name: str, content: bytes, image: bool) -> None:
+    assert is_image(name, content) == image
 
 
 def test_images_that_fall_short_are_set_aside_and_named(bench: Bench) -> None:

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from contracts.errors import InvalidInput
+from runtime.cells import DELIMITERS
 from runtime.engine.facts import Column, Facts
 from runtime.engine.ragged import Ragged
 from runtime.engine.workload import Batch, Workload
-from runtime.rows import columns_of, parse
+from runtime.rows import columns_of, parse, text_of
 from runtime.trained import BATCH, Trained
 
 TABLE = Facts(
@@ -48,7 +49,7 @@ def test_rows_may_be_lists_objects_columns_or_text(given: Any) -> None:
 
 
 def test_json_lines_are_one_row_each() -> None:
-    rows = parse('{"age": 1, "hue": "red", "size": 2}\n{"age": 2, "hue": "blue", "size": 3}\n', "")
+    rows = parse('{"age": 1, "hue": "red", "size": 2}\n{"age": 2, "hue=red": 0, "size": 3}\n', "")
     assert columns_of(rows, TABLE, ("x",))["x"].tolist() == [[1, 1, 2], [2, 0, 3]]
 
 
@@ -138,3 +139,93 @@ def test_a_model_answers_rows_of_any_length_batch_by_batch() -> None:
 def test_broken_text_is_refused(text: str, form: str) -> None:
     with pytest.raises(InvalidInput):
         parse(text, form)
+
+
+def test_a_category_that_training_has_never_seen_is_told_with_those_that_it_has() -> None:
+    towns = Facts(
+        "regression", {"train": 3}, {"x": Column("<f4", (3,))}, features=("town=1", "town=Paris", "town=Rome")
+    )
+    with pytest.raises(InvalidInput, match="row 2: town is 'Pariss', which training has never seen") as refused:
+        columns_of([{"town": "Rome"}, {"town": "Pariss"}], towns, ("x",))
+    assert refused.value.cure == "It has seen 'Paris', '1', 'Rome'."
+    seen = columns_of([{"town": 1}, {"town": "01"}, {"town": " Paris"}], towns, ("x",))["x"]
+    assert np.asarray(seen).tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0]]
+    by_hand = columns_of([{"town=1": 0, "town=Paris": 0, "town=Rome": 0}], towns, ("x",))["x"]
+    assert np.asarray(by_hand).tolist() == [[0, 0, 0]]
+
+
+def test_of_many_categories_some_are_named() -> None:
+    many = Facts("regression", {"train": 3}, {"x": Column("<f4", (99,))}, features=tuple(f"n=w{n}" for n in range(99)))
+    with pytest.raises(InvalidInput) as refused:
+        columns_of([{"n": "w999"}], many, ("x",))
+    assert refused.value.cure.endswith("and 89 more.")
+
+
+@pytest.mark.parametrize("mark", list(DELIMITERS))
+def test_cells_are_separated_in_questions_by_all_that_separates_them_in_training(mark: str) -> None:
+    text = mark.join(("age", "hue", "size")) + "\n" + mark.join(("1", "red", "2.5")) + "\n"
+    assert columns_of(parse(text, "csv"), TABLE, ("x",))["x"].tolist() == [[1.0, 1.0, 2.5]]
+    assert columns_of(parse("\n" + mark.join("123"), ""), TABLE, ("x",))["x"].tolist() == [[1.0, 2.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "says", "cure"),
+    [
+        ("town,size\nMálaga,1\n".encode("latin-1"), "line 2 of rows.csv is not UTF-8: byte 0xe1", "UTF-8"),
+        ("town\n".encode("utf-16"), "rows.csv is UTF-16", "UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "rows.csv is neither CSV nor JSON: it holds a zero byte at 5", "CSV, JSON"),
+    ],
+)
+def test_a_file_that_is_no_utf_8_text_is_told_with_the_cure(content: bytes, says: str, cure: str) -> None:
+    with pytest.raises(InvalidInput, match=says) as refused:
+        text_of(content, "rows.csv")
+    assert cure in refused.value.cure
+    assert text_of("\ufeffa\n".encode(), "rows.csv") == "a\n"
+
+
+class Judging(Workload):
+    """Learns from four columns and answers from two of them."""
+
+    def build(self, o: Any, facts: Facts) -> nn.Module:
+        return nn.Linear(2, 1)
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        return (batch["weight"] * (self.predict(model, batch) - batch["target"])).mean()
+
+    def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        answers: torch.Tensor = model(batch["num"]).squeeze(1) + batch.get("ids.offsets", torch.zeros(3)).diff()
+        return answers
+
+
+class Whole(Judging):
+    def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        return Judging.predict(self, model, dict(batch))
+
+
+class Refusing(Judging):
+    def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        if not batch["num"].any():
+            raise ValueError("nothing but zeros")
+        return Judging.predict(self, model, batch)
+
+
+@pytest.mark.parametrize(
+    ("workload", "inputs"),
+    [
+        (Judging(), ("num", "ids")),
+        (Whole(), ("num", "ids", "target", "weight")),
+        (Refusing(), ("num", "ids", "target", "weight")),
+    ],
+)
+def test_a_workload_is_asked_with_the_columns_that_its_predict_reads(
+    workload: Workload, inputs: tuple[str, ...]
+) -> None:
+    columns = {"num": Column("<f4", (2,)), "ids": Column("<i8", (-1,))}
+    columns |= {name: Column("<f4", ()) for name in ("target", "weight", "y")}
+    facts = Facts("other", {"train": 3}, columns)
+    model = Trained(workload.build(None, facts), workload, facts, 1, "")
+    assert model.inputs == inputs
+    row: dict[str, Any] = {"num": [1, 2], "ids": [7, 8, 9], "target": 0, "weight": 0}
+    rows = columns_of([{name: row[name] for name in inputs}], facts, model.inputs)
+    (answer,) = model.predictions(rows)
+    assert answer["answer"] == pytest.approx(float(model.model(torch.tensor([1.0, 2.0])).detach()) + 3)

@@ -184,6 +184,23 @@ def test_rows_are_answered_the_same_in_every_form(home: Path, tmp_path: Path, fo
     assert sum(found["predictions"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("rows.csv", b"caf\xe9\n1\n", "line 1 of {path} is not UTF-8: byte 0xe9."),
+        ("cat.png", b"\x89PNG\r\n\x1a\n", "{path} is an image, and this session was trained with rows of 'digits'."),
+    ],
+)
+def test_a_file_that_holds_no_rows_is_told_with_its_name(
+    home: Path, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    result = run(home, "predict", "last", str(path))
+    assert result.exit_code == 2
+    assert says.format(path=path) in result.stderr
+
+
 def test_rows_that_do_not_fit_are_named(home: Path) -> None:
     result = run(home, "predict", "last", "-", stdin="[[1, 2, 3]]")
     assert result.exit_code == 2

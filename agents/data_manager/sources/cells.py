@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from agents.data_manager.sources.blocks import Block, Cells
 from agents.data_manager.table import unusable
+from runtime.cells import shortest
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
 _REMEMBERED, _LONG = 1 << 14, 200
@@ -97,11 +98,6 @@ def finite(cells: Cells) -> np.ndarray | None:
         return None
     # Python reads `1_000` as a number, tables do not.
     return None if _underscored(cells) or not np.isfinite(found).all() else found
-
-
-def shortest(value: float) -> str:
-    """`1`, `1.0` and `01` are one label."""
-    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def label_of(said: float | str) -> str:

@@ -14,9 +14,9 @@ from agents.data_manager.scratch import CHUNK
 from agents.data_manager.sources.blocks import CELLS, Block
 from agents.data_manager.sources.whole import changed, digest_of
 from agents.data_manager.table import Tell, unusable
+from runtime.cells import delimiter_of
 
 LONGEST = 16 << 20
-DELIMITERS = ",;\t|"
 _PIECE = 1 << 22
 _PLACE = "data.path"
 
@@ -34,7 +34,7 @@ class CsvText:
     def names(self) -> tuple[str, ...]:
         """The cells of the first line."""
         first = next(self._lines(), "")
-        return tuple(name.strip() for name in next(csv.reader([first], delimiter=_delimiter(first)), []))
+        return tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter_of(first)), []))
 
     def rows(self) -> int:
         """It does not say."""
@@ -61,7 +61,7 @@ class CsvText:
         hasher = blake3()
         lines = self._lines(hasher)
         header = next(lines, "")
-        delimiter, taken, last = _delimiter(header), list[str](), list[str]()
+        delimiter, taken, last = delimiter_of(header), list[str](), list[str]()
         reader = csv.reader(_noted(itertools.chain([header], lines), taken), delimiter=delimiter)
         next(reader, None)
         taken.clear()
@@ -115,11 +115,6 @@ def _ends_inside_quotes(row: list[str], delimiter: str) -> bool:
     except csv.Error as error:
         return "unexpected end of data" in str(error)
     return False
-
-
-def _delimiter(header: str) -> str:
-    counts = {mark: header.count(mark) for mark in DELIMITERS}
-    return max(DELIMITERS, key=lambda mark: counts[mark])
 
 
 def _block(first: int, rows: list[list[str]], lines: list[int], width: int, chosen: list[int]) -> Block:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import stat
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,8 @@ from agents.data_manager.sources.image_looks import Looks
 from agents.data_manager.table import Around, Table, unusable
 from contracts.request.data import ImageFolder
 from runtime.allowed import is_closed
+from runtime.images import ENDINGS, Broken, decoded, pixels
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-MOST_PIXELS = 100_000_000
 _TOLD = 256
 _HELD = 13
 """Bytes of memory per pixel, at least, while an image is judged: its own, its grey value, and that as two numbers."""
@@ -33,8 +29,7 @@ class ImageFiles:
     """The images below a folder; their digest is that of their names and bytes. Links are not followed."""
 
     def __init__(self, data: ImageFolder, folder: Path, around: Around) -> None:
-        self._pil, self._ops = extra("PIL.Image", "images"), extra("PIL.ImageOps", "images")
-        self._unknown = extra("PIL", "images").UnidentifiedImageError
+        extra("PIL.Image", "images")
         self.name = data.path
         self._data, self._folder, self._around = data, folder, around
         self._categories = sorted(one.name for one in os.scandir(folder) if _is_folder(one))
@@ -60,9 +55,9 @@ class ImageFiles:
         for number, file in enumerate(self._files):
             findings.rows += 1
             category, _, _ = file.rpartition("/")
-            pixels = self._pixels(file, self._digests[number], findings)
-            if pixels is not None:
-                x.append(pixels[None])
+            row = self._row(file, self._digests[number], findings)
+            if row is not None:
+                x.append(row[None])
                 y.append(codes[category.partition("/")[0]])
                 names.append(file)
             self._say(number, len(self._files))
@@ -72,45 +67,28 @@ class ImageFiles:
         columns = {"x": x.done(), "y": np.array(y, np.int64)}
         return Table("classification", columns, tuple(labels), names=names, foreign=True)
 
-    def _pixels(self, file: str, digest: str, findings: Findings) -> np.ndarray | None:
+    def _row(self, file: str, digest: str, findings: Findings) -> np.ndarray | None:
         """An image as it is trained with, or None once it is set aside."""
         if "/" not in file:
             findings.set_aside("unlabelled", f"{file}: it lies in no category's folder")
             return None
         try:
             image = self._opened(file, digest)
-        except _Broken as broken:
+        except Broken as broken:
             findings.set_aside("corrupt", f"{file}: {broken}")
             return None
         lack = Looks.of(np.asarray(image.convert("L"))).lacks(self._data.quality)
         if lack is not None:
             findings.set_aside(lack[0], f"{file}: {lack[1]}")
             return None
-        size = (self._data.width, self._data.height)
-        image = image.convert("L" if self._data.colours == "grey" else "RGB")
-        if image.size != size:
-            image = self._ops.fit(image, size, self._pil.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return pixels(image, self._data)
 
     def _opened(self, file: str, digest: str) -> Any:
         content = (self._folder / file).read_bytes()
         if blake3(content).hexdigest() != digest:
             raise unusable("data.path", f"{file!r} changed while it was read", "Finish writing it, then ask again.")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                image = self._pil.open(io.BytesIO(content), formats=FORMATS)
-                if image.width * image.height > MOST_PIXELS:
-                    raise _Broken(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS}")
-                what, held = f"the image {file!r}", image.width * image.height * _HELD
-                self._around.scratch.refuse_beyond(what, "data.path", disk=0, held=held)
-                image.load()
-                return self._ops.exif_transpose(image)
-        except self._unknown:
-            raise _Broken(f"it is none of {', '.join(FORMATS)}") from None
-        except _DAMAGE as error:
-            raise _Broken(f"{type(error).__name__}: {str(error)[:120]}") from None
+        scratch, what = self._around.scratch, f"the image {file!r}"
+        return decoded(content, lambda pixels: scratch.refuse_beyond(what, "data.path", disk=0, held=pixels * _HELD))
 
     def _digested(self) -> Sequence[str]:
         found = []
@@ -122,14 +100,6 @@ class ImageFiles:
     def _say(self, number: int, total: int) -> None:
         if number % _TOLD == _TOLD - 1:
             self._around.tell(number + 1, total)
-
-
-class _Broken(Exception):
-    """An image that cannot be read."""
-
-
-# Pillow lets the exceptions of its decoders through, and those are of many kinds.
-_DAMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError)
 
 
 def _images(folder: Path, name: str) -> list[str]:
