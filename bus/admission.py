@@ -42,7 +42,8 @@ from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
 from contracts.event import Event, Unknown
 from contracts.ids import PARTITION, sha256
-from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Keyring, KeyringOpened
+from contracts.keyring import Keyring, KeyringOpened
+from contracts.lanes import DESK, GUEST, OPERATOR, ROOT
 
 __all__ = ["Admission", "Keyrings", "Reason", "Standing", "Void"]
 

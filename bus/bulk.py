@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from bus import notes, records
 from bus.admission import LEDGER, Standing, remembered
 from bus.chain import MAX_BATCH, Head
-from bus.hearing import Refusal, hear, may_say, newer_rules, place, refuse_constants, refuse_large, rules_of
+from bus.hearing import Refusal, hear, newer_rules, place, refuse_constants, refuse_large, rules_of
 from bus.keys import HEADER, verify
 from bus.port import Stored
 from bus.tree import Rows, headers_digest, leaf_hashes
@@ -35,7 +35,8 @@ from contracts.envelope import Envelope, Fact
 from contracts.errors import NotVerified
 from contracts.event import SPOKEN, Event, Unknown
 from contracts.ids import ZERO
-from contracts.keyring import DESK, GUEST, OPERATOR, ROOT, Key, Keyring
+from contracts.keyring import Key, Keyring
+from contracts.lanes import DESK, GUEST, OPERATOR, ROOT
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
 
@@ -205,7 +206,7 @@ class _Kind:
         self.guest = where.lane.startswith(GUEST)
         self.passing = asked.passing - _LOOKED_AT
         known = SPOKEN.get(where.name)
-        passes = known in self.passing and not self.guest and may_say(known, where.lane)
+        passes = known in self.passing and not self.guest and known.may_be_said_in(where.lane)
         self._known = known if passes else None
         self._stretches = ("", "", "")
         self._read: Callable[[str], Event | None] = _read_nothing

@@ -17,7 +17,7 @@ from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, read, read_untyped
 from contracts.errors import InvalidInput, NewerThanCode
 from contracts.event import SPOKEN, Event, Unknown
-from contracts.keyring import DESK, GUEST, ROOT
+from contracts.lanes import GUEST
 from contracts.operator import RULES, SessionRequested
 
 
@@ -190,22 +190,12 @@ def refuse_constants(body: bytes, rules: int) -> None:
 def means(event: Event, lane: str) -> bool:
     """Whether an event in this lane means what its type says, and so may be folded as that type.
 
-    Each file of `contracts` is the vocabulary of the role it is named after; `common` and what strangers define is
-    everybody's, but a failure is told by who failed. Without this, a guest could write `training.completed` into its
-    own lane, or that the trainer had failed, and be believed.
+    An event names the lanes in which it may be said, and a failure is told by who failed. Without this, a guest could
+    write `training.completed` into its own lane, or that the trainer had failed, and be believed.
     """
-    return may_say(type(event), lane) and (not isinstance(event, HandlerFailed) or lane == event.role)
+    return type(event).may_be_said_in(lane) and (not isinstance(event, HandlerFailed) or lane == event.role)
 
 
 def _binds(name: str, lane: str) -> bool:
     """Whether nobody may go on who cannot read this event; a stranger must not be able to stop every reader so."""
-    return not lane.startswith(GUEST) and may_say(SPOKEN[name], lane)
-
-
-@lru_cache(maxsize=8192)
-def may_say(event: type[Event], lane: str) -> bool:
-    """Whether such an event belongs to the vocabulary of whoever speaks in this lane."""
-    room, _, speaker = event.__module__.partition(".")
-    if room != "contracts" or speaker in ("common", "event"):
-        return True
-    return lane in (ROOT, DESK) if speaker == "keyring" else lane == speaker
+    return not lane.startswith(GUEST) and SPOKEN[name].may_be_said_in(lane)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from contracts.event import Event, Hex64
+from contracts.lanes import CHECKPOINT_KEEPER
 
 Role = Literal["best", "last", "anchor", "final"]
 
 
-class CheckpointStored(Event, wire="checkpoint.stored"):
+class CheckpointStored(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.stored"):
     """The blob was read back, its digests hold, and it is kept."""
 
     segment: int
@@ -20,7 +21,7 @@ class CheckpointStored(Event, wire="checkpoint.stored"):
     kept_as: list[Role]
 
 
-class CheckpointPromoted(Event, wire="checkpoint.promoted"):
+class CheckpointPromoted(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.promoted"):
     """A checkpoint became the best on the path."""
 
     segment: int
@@ -28,7 +29,7 @@ class CheckpointPromoted(Event, wire="checkpoint.promoted"):
     blob: Hex64
 
 
-class CheckpointPruned(Event, wire="checkpoint.pruned"):
+class CheckpointPruned(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.pruned"):
     """A checkpoint's blob was let go within the budget; its digests stay in the log."""
 
     segment: int
@@ -37,7 +38,7 @@ class CheckpointPruned(Event, wire="checkpoint.pruned"):
     freed_bytes: int
 
 
-class CheckpointCorrupt(Event, wire="checkpoint.corrupt"):
+class CheckpointCorrupt(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.corrupt"):
     """A checkpoint's bytes are not those that were written, or are gone."""
 
     segment: int

@@ -6,9 +6,10 @@ import signal as signals
 from typing import Literal
 
 from contracts.event import Event
+from contracts.lanes import ANYBODY
 
 
-class HandlerFailed(Event, wire="handler.failed"):
+class HandlerFailed(Event, lane=ANYBODY, wire="handler.failed"):
     """A handler raised on every attempt; the cause is answered by this failure until somebody redrives it."""
 
     role: str
@@ -19,7 +20,7 @@ class HandlerFailed(Event, wire="handler.failed"):
     cure: str = ""
 
 
-class ChildEnded(Event, wire="child.ended"):
+class ChildEnded(Event, lane=ANYBODY, wire="child.ended"):
     """A job's process ended without its answer: how, and how much memory it had taken."""
 
     purpose: Literal["train", "evaluate", "prepare", "export", "probe", "audit"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from contracts.event import Event, Hex64, Payload, Value
+from contracts.lanes import DATA_MANAGER
 
 
 class Finding(Value):
@@ -30,7 +31,7 @@ def _without_origins(old: Payload) -> Payload:
     return old | {"origins": None}
 
 
-class DatasetPrepared(Event, wire="dataset.prepared", upcasts=[_without_origins]):
+class DatasetPrepared(Event, lane=DATA_MANAGER, wire="dataset.prepared", upcasts=[_without_origins]):
     """A canonical dataset stands in the blob store under its Merkle root; since version 2 its rows have their names."""
 
     root: Hex64
@@ -45,7 +46,7 @@ class DatasetPrepared(Event, wire="dataset.prepared", upcasts=[_without_origins]
     origins: Origins | None = None
 
 
-class DatasetRejected(Event, wire="dataset.rejected"):
+class DatasetRejected(Event, lane=DATA_MANAGER, wire="dataset.rejected"):
     """The data cannot be used; every reason is listed with its cure."""
 
     source: str

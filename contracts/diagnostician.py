@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from contracts.event import Event, Exact, Payload
+from contracts.lanes import DIAGNOSTICIAN
 
 
-class ProblemDiagnosed(Event, wire="problem.diagnosed"):
+class ProblemDiagnosed(Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed"):
     """A rule found a problem in these steps; the evidence names the events."""
 
     rule: str
@@ -21,7 +22,7 @@ class ProblemDiagnosed(Event, wire="problem.diagnosed"):
     figures: dict[str, Exact]
 
 
-class InterventionProposed(Event, wire="intervention.proposed"):
+class InterventionProposed(Event, lane=DIAGNOSTICIAN, wire="intervention.proposed"):
     """A change of plan for one segment; the trainer applies or declines it."""
 
     rule: str
@@ -32,7 +33,7 @@ class InterventionProposed(Event, wire="intervention.proposed"):
     automatic: bool
 
 
-class DiagnosisReached(Event, wire="diagnosis.reached"):
+class DiagnosisReached(Event, lane=DIAGNOSTICIAN, wire="diagnosis.reached"):
     """Every rule has seen the segment up to this step; nothing further is proposed for it."""
 
     segment: int
@@ -43,7 +44,7 @@ def _not_to_be_proven(old: Payload) -> Payload:
     return old | {"prove": False}
 
 
-class OutcomeJudged(Event, wire="outcome.judged", upcasts=[_not_to_be_proven]):
+class OutcomeJudged(Event, lane=DIAGNOSTICIAN, wire="outcome.judged", upcasts=[_not_to_be_proven]):
     """What became of an intervention; since version 2 it may ask that this be proven by going on without it as well."""
 
     proposal: str
@@ -53,14 +54,14 @@ class OutcomeJudged(Event, wire="outcome.judged", upcasts=[_not_to_be_proven]):
     prove: bool = False
 
 
-class ProofRequested(Event, wire="proof.requested"):
+class ProofRequested(Event, lane=DIAGNOSTICIAN, wire="proof.requested"):
     """A session of its own is to show what an intervention was worth."""
 
     intervention: str
     session: str
 
 
-class ProofForked(Event, wire="proof.forked"):
+class ProofForked(Event, lane=DIAGNOSTICIAN, wire="proof.forked"):
     """Two sessions go on from the bits in which an intervention took effect: with it, and without."""
 
     intervention: str
@@ -69,7 +70,7 @@ class ProofForked(Event, wire="proof.forked"):
     without_it: str
 
 
-class InterventionProven(Event, wire="intervention.proven"):
+class InterventionProven(Event, lane=DIAGNOSTICIAN, wire="intervention.proven"):
     """What came of both: the best control metric of each, the first step in which they part, and who did better.
 
     `reproduced` windows of the parent came out again in one of the forks, `superseded` of these in the one without the
@@ -90,7 +91,7 @@ class InterventionProven(Event, wire="intervention.proven"):
     differing: int
 
 
-class ProofFailed(Event, wire="proof.failed"):
+class ProofFailed(Event, lane=DIAGNOSTICIAN, wire="proof.failed"):
     """Nothing could be shown, and why."""
 
     message: str

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from contracts.errors import InvalidInput, NewerThanCode
+from contracts.lanes import ANYBODY, GUEST
 
 Payload = dict[str, Any]
 Upcast = Callable[[Payload], Payload]
@@ -94,14 +95,20 @@ class Value(BaseModel):
 
 
 class Event(Value):
-    """A fact. Subclasses state their wire name once: `class X(Event, wire="x.happened")`."""
+    """A fact. Subclasses state once who says it and under which name: `class X(Event, lane=ROLE, wire="x.happened")`.
+
+    In another lane it means nothing: it is kept and shown, never folded. Without a lane only guests may say it.
+    """
 
     wire: ClassVar[str] = ""
+    said_in: ClassVar[tuple[str, ...]] = ()
     upcasts: ClassVar[tuple[Upcast, ...]] = ()
     schema_id: ClassVar[str] = ""
     """NAME/VERSION, as written into `dataschema`."""
 
-    def __init_subclass__(cls, *, wire: str = "", upcasts: Sequence[Upcast] = (), **rest: Any) -> None:
+    def __init_subclass__(
+        cls, *, wire: str = "", lane: str | tuple[str, ...] = (), upcasts: Sequence[Upcast] = (), **rest: Any
+    ) -> None:
         super().__init_subclass__(**rest)
         if not wire:
             raise TypeError(f"{cls.__qualname__} needs a wire name: class {cls.__name__}(Event, wire='thing.happened')")
@@ -110,8 +117,16 @@ class Event(Value):
             raise TypeError(f"the wire name {wire!r} is already that of {other.__module__}.{other.__qualname__}")
         SPOKEN[wire] = cls
         cls.wire = wire
+        cls.said_in = (lane,) if isinstance(lane, str) else lane
         cls.upcasts = tuple(upcasts)
         cls.schema_id = f"{wire}/{cls.version()}"
+
+    @classmethod
+    def may_be_said_in(cls, lane: str) -> bool:
+        """Whether it means what it says when it stands in this lane."""
+        if not cls.said_in:
+            return lane.startswith(GUEST)
+        return lane in cls.said_in or ANYBODY in cls.said_in
 
     @classmethod
     def version(cls) -> int:
@@ -134,7 +149,7 @@ class Event(Value):
         return cls.model_validate_json(payload)
 
 
-class Unknown(Event, wire="unknown"):
+class Unknown(Event, lane=ANYBODY, wire="unknown"):
     """An event of a type this code has never heard of: kept and shown, never folded.
 
     A stranger decides how much its data are as objects, so they stay the body that they came in until somebody asks.

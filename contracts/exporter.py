@@ -6,11 +6,12 @@ import re
 from typing import Any
 
 from contracts.event import Event, Exact, Hex64, Payload
+from contracts.lanes import EXPORTER
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
-class ModelExported(Event, wire="model.exported"):
+class ModelExported(Event, lane=EXPORTER, wire="model.exported"):
     """A file in the blob store, and the proof that it computes what the checkpoint computes."""
 
     format: str
@@ -32,7 +33,7 @@ class ModelExported(Event, wire="model.exported"):
         return self.filename if _PLAIN.fullmatch(self.filename) else ""
 
 
-class ExportRefused(Event, wire="export.refused"):
+class ExportRefused(Event, lane=EXPORTER, wire="export.refused"):
     """No file was published: the format, the reason, the cure."""
 
     format: str
@@ -47,7 +48,7 @@ def _without_a_cause(old: Payload) -> Payload:
     return old | {"differing": ""}
 
 
-class ExportRepeated(Event, wire="export.repeated", upcasts=[_without_a_cause]):
+class ExportRepeated(Event, lane=EXPORTER, wire="export.repeated", upcasts=[_without_a_cause]):
     """An exported file was made again for an audit: what of it is not as it was, or why it could not be made.
 
     `problem` names what is missing on the exporter's machine. Since version 2 `differing` is how making it ended
@@ -61,7 +62,7 @@ class ExportRepeated(Event, wire="export.repeated", upcasts=[_without_a_cause]):
     differing: str = ""
 
 
-class ModelBenchmarked(Event, wire="model.benchmarked"):
+class ModelBenchmarked(Event, lane=EXPORTER, wire="model.benchmarked"):
     """Latency of an exported model in a child of its own."""
 
     format: str

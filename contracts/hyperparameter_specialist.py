@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.event import Event, Exact
+from contracts.lanes import HYPERPARAMETER_SPECIALIST
 
 
-class LearningRateSuggested(Event, wire="learning_rate.suggested"):
+class LearningRateSuggested(Event, lane=HYPERPARAMETER_SPECIALIST, wire="learning_rate.suggested"):
     """A range test's curve and the rate it points to."""
 
     rates: list[Exact]
@@ -17,7 +18,7 @@ class LearningRateSuggested(Event, wire="learning_rate.suggested"):
     diverged_at: Exact | None = None
 
 
-class TrialStarted(Event, wire="trial.started"):
+class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started"):
     """A set of parameters is tried as a session of its own."""
 
     number: int
@@ -25,7 +26,7 @@ class TrialStarted(Event, wire="trial.started"):
     parameters: dict[str, Any]
 
 
-class TrialFinished(Event, wire="trial.finished"):
+class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished"):
     """A trial's session ended with this value, or without one."""
 
     number: int
@@ -34,7 +35,7 @@ class TrialFinished(Event, wire="trial.finished"):
     value: Exact | None = None
 
 
-class SearchCompleted(Event, wire="search.completed"):
+class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.completed"):
     """The search is over; the best trial and what it used."""
 
     trials: int
@@ -44,14 +45,14 @@ class SearchCompleted(Event, wire="search.completed"):
     best_parameters: dict[str, Any]
 
 
-class SearchFailed(Event, wire="search.failed"):
+class SearchFailed(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.failed"):
     """The search cannot go on."""
 
     message: str
     cure: str = ""
 
 
-class SearchCancelled(Event, wire="search.cancelled"):
+class SearchCancelled(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.cancelled"):
     """A person wanted no more of it; what had been found by then stays found."""
 
     reason: str

@@ -17,21 +17,20 @@ from pydantic import Field, StringConstraints
 from contracts.envelope import Fact
 from contracts.event import Event, Hex64
 from contracts.ids import PARTITION, ZERO, session_id, uuid8
-
-ROOT, DESK, OPERATOR, GUEST = "root", "desk", "operator", "guest_"
+from contracts.lanes import DESK, GUEST, OPERATOR, ROOT
 
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
-class KeyringOpened(Event, wire="keyring.opened"):
+class KeyringOpened(Event, lane=(DESK, ROOT), wire="keyring.opened"):
     """The first word of a deployment, signed by the very key it names."""
 
     root: Hex64
     deployment: str
 
 
-class KeyAdmitted(Event, wire="key.admitted"):
+class KeyAdmitted(Event, lane=(DESK, ROOT), wire="key.admitted"):
     """From here on this key speaks for this role; `hears` lists what wakes a guest, and may be said anew for it."""
 
     role: Role
@@ -41,7 +40,7 @@ class KeyAdmitted(Event, wire="key.admitted"):
     hears: list[str] = Field(default_factory=list)
 
 
-class KeyRotated(Event, wire="key.rotated"):
+class KeyRotated(Event, lane=(DESK, ROOT), wire="key.rotated"):
     """The role's old key ends here and this one begins, with the same rights."""
 
     role: Role
@@ -49,7 +48,7 @@ class KeyRotated(Event, wire="key.rotated"):
     public: Hex64
 
 
-class KeyRevoked(Event, wire="key.revoked"):
+class KeyRevoked(Event, lane=(DESK, ROOT), wire="key.revoked"):
     """From here on nothing signed by this key counts; what it signed before stays."""
 
     key: KeyId

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contracts.event import Event, Hex64
+from contracts.lanes import LEDGER
 
 
-class LedgerCheckpointed(Event, wire="ledger.checkpointed"):
+class LedgerCheckpointed(Event, lane=LEDGER, wire="ledger.checkpointed"):
     """A signed note over the first `size` admitted events of the session."""
 
     size: int
@@ -14,7 +15,7 @@ class LedgerCheckpointed(Event, wire="ledger.checkpointed"):
     note: str
 
 
-class DutyWaived(Event, wire="duty.waived"):
+class DutyWaived(Event, lane=LEDGER, wire="duty.waived"):
     """A role that owed an answer had no heartbeat, or a guest no answer, for so long; the seal goes on without it."""
 
     role: str
@@ -22,13 +23,13 @@ class DutyWaived(Event, wire="duty.waived"):
     silent_seconds: float
 
 
-class VoidsListed(Event, wire="voids.listed"):
+class VoidsListed(Event, lane=LEDGER, wire="voids.listed"):
     """Stored messages that were not admitted: where they stand and why."""
 
     voids: list[dict[str, str | int]]
 
 
-class SessionSealed(Event, wire="session.sealed"):
+class SessionSealed(Event, lane=LEDGER, wire="session.sealed"):
     """The end: nothing after `last_seq` belongs to the session.
 
     `keyring` is the head that the genesis named; size and root are those of the tree over the keyring's own events

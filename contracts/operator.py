@@ -8,6 +8,7 @@ from pydantic import Field
 
 from contracts.event import Event, Payload
 from contracts.fork import Fork
+from contracts.lanes import OPERATOR
 
 Kind = Literal["training", "search", "trial", "export", "audit", "proof"]
 
@@ -23,7 +24,7 @@ def _first_rules(old: Payload) -> Payload:
     return old | {"rules": 1}
 
 
-class SessionRequested(Event, wire="session.requested", upcasts=[_no_fork, _first_rules]):
+class SessionRequested(Event, lane=OPERATOR, wire="session.requested", upcasts=[_no_fork, _first_rules]):
     """The genesis: the resolved request, the keyring it stands on, and who asked.
 
     Since version 2 it may begin in the bits of another session. Since version 3 it names the rules by which every
@@ -40,26 +41,26 @@ class SessionRequested(Event, wire="session.requested", upcasts=[_no_fork, _firs
     rules: Annotated[int, Field(ge=1)]
 
 
-class CancelRequested(Event, wire="cancel.requested"):
+class CancelRequested(Event, lane=OPERATOR, wire="cancel.requested"):
     """A person wants the session to end now."""
 
     asked_by: str
     reason: str = ""
 
 
-class PauseRequested(Event, wire="pause.requested"):
+class PauseRequested(Event, lane=OPERATOR, wire="pause.requested"):
     """A person wants the session to wait; only a person resumes it."""
 
     asked_by: str
 
 
-class ResumeRequested(Event, wire="resume.requested"):
+class ResumeRequested(Event, lane=OPERATOR, wire="resume.requested"):
     """A person wants a paused session to go on."""
 
     asked_by: str
 
 
-class ExportRequested(Event, wire="export.requested"):
+class ExportRequested(Event, lane=OPERATOR, wire="export.requested"):
     """One more format of the model is wanted from a session that is still open."""
 
     asked_by: str
@@ -68,7 +69,7 @@ class ExportRequested(Event, wire="export.requested"):
     checkpoint: str = "best"
 
 
-class RedriveRequested(Event, wire="redrive.requested"):
+class RedriveRequested(Event, lane=OPERATOR, wire="redrive.requested"):
     """A recorded handler failure is to be tried once more."""
 
     asked_by: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from contracts.event import Event
+from contracts.lanes import RESOURCE_MONITOR
 
 
-class ResourcesSummarised(Event, wire="resources.summarised"):
+class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summarised"):
     """What the machine gave to a session between two moments."""
 
     seconds: float
@@ -21,7 +22,7 @@ class ResourcesSummarised(Event, wire="resources.summarised"):
     gpus: list[dict[str, Any]]
 
 
-class ResourcesAlerted(Event, wire="resources.alerted"):
+class ResourcesAlerted(Event, lane=RESOURCE_MONITOR, wire="resources.alerted"):
     """A resource passed a threshold."""
 
     resource: Literal["cpu", "memory", "disk", "store", "gpu_memory", "gpu_temperature"]

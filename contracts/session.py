@@ -35,7 +35,7 @@ from contracts.hyperparameter_specialist import (
     TrialFinished,
     TrialStarted,
 )
-from contracts.keyring import GUEST
+from contracts.lanes import GUEST
 from contracts.ledger import DutyWaived, SessionSealed
 from contracts.operator import (
     CancelRequested,

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from contracts.event import Event, Exact, Hex64, Packed, Payload, Value, pack64, unpack64
+from contracts.lanes import TRAINER
 
 Mode = Literal["log", "spot", "full", "bisect"]
 """How an audit looks at a session: at its log alone, at some spans, at all, or for the first that differs."""
@@ -23,7 +24,7 @@ def _unchanged(old: Payload) -> Payload:
     return old
 
 
-class TrainingClaimed(Event, wire="training.claimed", upcasts=[_unchanged]):
+class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[_unchanged]):
     """A trainer takes the session; the epoch fences every earlier one out.
 
     Since version 2 `initial` names the blob of the weights that the session begins with, where its request names some.
@@ -54,7 +55,7 @@ class Layer(NamedTuple):
     dead: float | None = None
 
 
-class WindowRecorded(Event, wire="window.recorded"):
+class WindowRecorded(Event, lane=TRAINER, wire="window.recorded"):
     """The attempts after step `first` up to step `last`: losses, evidence, and the digest of the weights after them."""
 
     segment: int
@@ -88,7 +89,7 @@ def evidence(layers: Iterable[Layer]) -> dict[str, Any]:
     return {"layer_names": [one.name for one in given], "layer_figures": pack64(chain.from_iterable(figures))}
 
 
-class ControlEvaluated(Event, wire="control.evaluated"):
+class ControlEvaluated(Event, lane=TRAINER, wire="control.evaluated"):
     """The control metric on the validation split, bit for bit, and what it means for best and patience."""
 
     segment: int
@@ -103,7 +104,7 @@ class ControlEvaluated(Event, wire="control.evaluated"):
     stop: bool
 
 
-class CheckpointWritten(Event, wire="checkpoint.written", upcasts=[_unchanged]):
+class CheckpointWritten(Event, lane=TRAINER, wire="checkpoint.written", upcasts=[_unchanged]):
     """All state of one step stands in the blob store; since version 2 the clock may be the reason."""
 
     segment: int
@@ -115,7 +116,7 @@ class CheckpointWritten(Event, wire="checkpoint.written", upcasts=[_unchanged]):
     bytes: int
 
 
-class CheckpointRefused(Event, wire="checkpoint.refused"):
+class CheckpointRefused(Event, lane=TRAINER, wire="checkpoint.refused"):
     """The trainer could not begin from a checkpoint and goes on from step `instead`; its keeper looks at it again."""
 
     segment: int
@@ -125,7 +126,7 @@ class CheckpointRefused(Event, wire="checkpoint.refused"):
     instead: int
 
 
-class AttemptEnded(Event, wire="attempt.ended"):
+class AttemptEnded(Event, lane=TRAINER, wire="attempt.ended"):
     """One child trained up to `step`: the seconds it spent, by what they went into. Never compared with anything."""
 
     epoch: int
@@ -135,7 +136,7 @@ class AttemptEnded(Event, wire="attempt.ended"):
     seconds: dict[str, float]
 
 
-class WindowsReproduced(Event, wire="windows.reproduced"):
+class WindowsReproduced(Event, lane=TRAINER, wire="windows.reproduced"):
     """After a resume, recorded windows were computed again and came out the same."""
 
     segment: int
@@ -144,7 +145,7 @@ class WindowsReproduced(Event, wire="windows.reproduced"):
     count: int
 
 
-class DivergenceFound(Event, wire="divergence.found"):
+class DivergenceFound(Event, lane=TRAINER, wire="divergence.found"):
     """A recomputed window differs from the recorded one: an incident that stops the session."""
 
     segment: int
@@ -155,7 +156,7 @@ class DivergenceFound(Event, wire="divergence.found"):
     computed: str
 
 
-class BirthAudited(Event, wire="birth.audited"):
+class BirthAudited(Event, lane=TRAINER, wire="birth.audited"):
     """A fresh process repeated steps of a session with user code, `evaluated` if the last one was judged as well.
 
     `difference` says what came out otherwise, `tensor` names the first one of the state that did; empty when all was
@@ -171,7 +172,7 @@ class BirthAudited(Event, wire="birth.audited"):
     suspects: list[str] = Field(default_factory=list)
 
 
-class InterventionApplied(Event, wire="intervention.applied"):
+class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied"):
     """A decision took effect: the segment that begins at `step` runs under these changes."""
 
     proposal: str
@@ -182,21 +183,21 @@ class InterventionApplied(Event, wire="intervention.applied"):
     reproducible: bool
 
 
-class InterventionDeclined(Event, wire="intervention.declined"):
+class InterventionDeclined(Event, lane=TRAINER, wire="intervention.declined"):
     """A decision was not taken, and why."""
 
     proposal: str
     reason: str
 
 
-class JudgementWaived(Event, wire="judgement.waived"):
+class JudgementWaived(Event, lane=TRAINER, wire="judgement.waived"):
     """No diagnostician was there to judge the last windows; the session is reproducible from its log only."""
 
     segment: int
     step: int
 
 
-class TrainingPaused(Event, wire="training.paused"):
+class TrainingPaused(Event, lane=TRAINER, wire="training.paused"):
     """Training waits at a grid step, with its state kept."""
 
     by: Literal["drain", "person"]
@@ -204,14 +205,14 @@ class TrainingPaused(Event, wire="training.paused"):
     step: int
 
 
-class TrainingResumed(Event, wire="training.resumed"):
+class TrainingResumed(Event, lane=TRAINER, wire="training.resumed"):
     """A person's pause is over."""
 
     segment: int
     step: int
 
 
-class TrainingCompleted(Event, wire="training.completed"):
+class TrainingCompleted(Event, lane=TRAINER, wire="training.completed"):
     """The plan has been carried out; these are the weights."""
 
     segment: int
@@ -225,7 +226,7 @@ class TrainingCompleted(Event, wire="training.completed"):
     values: dict[str, Exact]
 
 
-class TrainingFailed(Event, wire="training.failed"):
+class TrainingFailed(Event, lane=TRAINER, wire="training.failed"):
     """Training cannot go on: what happened, where, and what would cure it."""
 
     segment: int
@@ -236,7 +237,7 @@ class TrainingFailed(Event, wire="training.failed"):
     frame: str = ""
 
 
-class TrainingCancelled(Event, wire="training.cancelled"):
+class TrainingCancelled(Event, lane=TRAINER, wire="training.cancelled"):
     """Training ended because a person wanted it to."""
 
     segment: int
@@ -253,7 +254,7 @@ class SpanPlanned(Value):
     ends: int
 
 
-class AuditPlanned(Event, wire="audit.planned"):
+class AuditPlanned(Event, lane=TRAINER, wire="audit.planned"):
     """The log of the session that an audit is about was verified as `log` says, and this is to be computed again.
 
     `chosen` are numbers of spans, `cuts` the blobs at which spans begin, `broken` what is wrong without computing
@@ -276,7 +277,7 @@ class AuditPlanned(Event, wire="audit.planned"):
     reached: int
 
 
-class SpanTaken(Event, wire="span.taken"):
+class SpanTaken(Event, lane=TRAINER, wire="span.taken"):
     """A trainer computes this span, so that no other does; in place of an earlier one that fell silent, when named."""
 
     span: int
@@ -285,7 +286,7 @@ class SpanTaken(Event, wire="span.taken"):
     instead_of: str | None = None
 
 
-class SpanRepeated(Event, wire="span.repeated"):
+class SpanRepeated(Event, lane=TRAINER, wire="span.repeated"):
     """A span was computed again under this fingerprint: with the recorded bits, or with the first that differ.
 
     `located` says what a bisection found of the place; `problem` why nothing was computed.
@@ -299,7 +300,7 @@ class SpanRepeated(Event, wire="span.repeated"):
     problem: str = ""
 
 
-class AuditDeclined(Event, wire="audit.declined"):
+class AuditDeclined(Event, lane=TRAINER, wire="audit.declined"):
     """This trainer cannot compute the bits that an audit asks for, and leaves them to others: what differs here."""
 
     worker: str
@@ -307,7 +308,7 @@ class AuditDeclined(Event, wire="audit.declined"):
     differing: list[str]
 
 
-class AuditCompleted(Event, wire="audit.completed"):
+class AuditCompleted(Event, lane=TRAINER, wire="audit.completed"):
     """The verdict, and in `found` everything that an audit without a swarm answers with."""
 
     session: str
@@ -316,7 +317,7 @@ class AuditCompleted(Event, wire="audit.completed"):
     found: dict[str, Any]
 
 
-class AuditFailed(Event, wire="audit.failed"):
+class AuditFailed(Event, lane=TRAINER, wire="audit.failed"):
     """An audit came to no verdict, and why."""
 
     message: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from contracts.event import Event, Exact, Hex64
+from contracts.lanes import VALIDATOR
 
 
-class CheckpointValidated(Event, wire="checkpoint.validated"):
+class CheckpointValidated(Event, lane=VALIDATOR, wire="checkpoint.validated"):
     """A checkpoint was judged in a child of its own; `control` says whether the control metric came out the same."""
 
     segment: int
@@ -20,7 +21,7 @@ class CheckpointValidated(Event, wire="checkpoint.validated"):
     details: dict[str, Any]
 
 
-class ValidationFailed(Event, wire="validation.failed"):
+class ValidationFailed(Event, lane=VALIDATOR, wire="validation.failed"):
     """A checkpoint could not be judged."""
 
     segment: int

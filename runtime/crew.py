@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from bus.port import Log, Wakes, Wire
 from contracts.envelope import Fact
 from contracts.errors import Refused, SwarmError, Unreachable
 from contracts.event import Event
+from contracts.lanes import ANYBODY
 from contracts.operator import RedriveRequested
 from runtime.agent import Agent
 from runtime.client import error_of
@@ -190,9 +191,9 @@ class Crew:
 
 def wake_subjects(kind: type[Agent]) -> list[str]:
     """The filters of everything that wakes an agent."""
-    found: list[str] = []
+    found = set[str]()
     for event in kind.hears():
-        speaker = event.__module__.rpartition(".")[2]
-        lane = speaker if event.__module__.startswith("contracts.") and speaker != "common" else None
-        found += subjects.waking(event.wire, lane)
-    return sorted(set(found))
+        lanes: Iterable[str | None] = [lane for lane in event.said_in if lane != ANYBODY]
+        for lane in lanes or [None]:
+            found.update(subjects.waking(event.wire, lane))
+    return sorted(found)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from bus.keys import KeyStore, Signer
 from bus.port import Log
 from contracts.errors import Refused
-from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
+from contracts.keyring import KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
+from contracts.lanes import DESK, ROOT
 from runtime.records.tail import Tail
 from runtime.roster import BUILT_IN
 from runtime.scribe import Scribe

@@ -18,7 +18,8 @@ from bus.files import read
 from bus.keys import KeyStore, Signer
 from bus.memory import MemoryBus
 from contracts.errors import Refused
-from contracts.keyring import ROOT, keyring_session
+from contracts.keyring import keyring_session
+from contracts.lanes import ROOT
 from runtime import deployment, roster
 from runtime.crew import Crew, wake_subjects
 from runtime.home import NOBODY_ELSE, Home

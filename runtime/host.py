@@ -22,7 +22,8 @@ from bus.keys import KeyStore
 from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Failed, NotVerified, Refused
-from contracts.keyring import ROOT, keyring_session
+from contracts.keyring import keyring_session
+from contracts.lanes import ROOT
 from runtime import cycles, deployment, roster
 from runtime.broker import Broker, broker, end_orphan_of
 from runtime.crew import Crew, wake_subjects

@@ -19,6 +19,7 @@ from bus.tree import Tree, leaf_of
 from contracts.event import Event
 from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
+from contracts.lanes import ANYBODY
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import RULES, SessionRequested
 from runtime.bundle import contents, furniture
@@ -32,7 +33,7 @@ GUESTS = ("guest_ant", "guest_bee")
 Edit = Callable[[dict[str, Any]], object]
 
 
-class Word(Event, wire="word.said"):
+class Word(Event, lane=ANYBODY, wire="word.said"):
     """An event that nobody has a schema for."""
 
     text: str

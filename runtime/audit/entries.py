@@ -17,7 +17,8 @@ from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.event import SPOKEN, Unknown
-from contracts.keyring import GUEST, fingerprint
+from contracts.keyring import fingerprint
+from contracts.lanes import GUEST
 from contracts.operator import SessionRequested
 from runtime.audit import parentage, swift
 from runtime.audit.account import Account

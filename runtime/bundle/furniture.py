@@ -7,23 +7,19 @@ version of this software does it.
 from __future__ import annotations
 
 import functools
-import importlib
 import json
-import pkgutil
 from pathlib import Path
 from typing import Any
 
-import contracts
 from bus.blobs import DirectoryBlobs
+from contracts import vocabulary
 from contracts.common import HandlerFailed
-from contracts.event import SPOKEN, Event, Unknown
-from contracts.keyring import DESK, ROOT
+from contracts.event import Event
 from runtime.bundle.members import SCHEMAS, VERIFIER
 
 OLDER = Path(__file__).parent / "older_schemas.json"
 """The schemas of versions that nobody writes any more and logs hold; `tests/contracts/make_goldens.py` adds to it."""
 
-ANYBODY = "*"
 SPEAKER_INSIDE = "role"
 """Said by whoever the event itself names under `role`."""
 
@@ -44,10 +40,7 @@ def schemas() -> bytes:
 
     A session may have been begun by older software than the one that seals it.
     """
-    for module in pkgutil.iter_modules(contracts.__path__, "contracts."):
-        if not module.ispkg:
-            importlib.import_module(module.name)
-    ours = [one for one in SPOKEN.values() if one.__module__.startswith("contracts.") and one is not Unknown]
+    ours = vocabulary.events().values()
     present = {one.schema_id: {"said_by": _speakers(one), "schema": _schema(one)} for one in ours}
     speakers = {one.wire: _speakers(one) for one in ours}
     past = {name: {"said_by": speakers[name.rpartition("/")[0]], "schema": schema} for name, schema in older().items()}
@@ -61,10 +54,7 @@ def older() -> dict[str, Any]:
 
 
 def _speakers(event: type[Event]) -> list[str]:
-    room = event.__module__.rpartition(".")[2]
-    if event is HandlerFailed:
-        return [SPEAKER_INSIDE]
-    return {"common": [ANYBODY], "keyring": [DESK, ROOT]}.get(room, [room])
+    return [SPEAKER_INSIDE] if event is HandlerFailed else list(event.said_in)
 
 
 def _schema(event: type[Event]) -> Any:

@@ -5,15 +5,14 @@ It is made from what the code runs on (subjects, event classes, the signatures o
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-import contracts
 from bus import keys, subjects
-from contracts.event import SPOKEN, Event, Unknown
+from contracts import vocabulary
+from contracts.event import Event
 from contracts.keyring import KeyAdmitted
+from contracts.lanes import ANYBODY, DESK, ROOT
 from contracts.spelling import PREFIX
 from runtime import roster as agents
 from runtime.agent import Agent
@@ -87,24 +86,19 @@ def _info() -> Json:
 
 def _speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:
     """Every event with the lanes in which it means what it says; none where that is any lane."""
-    for module in pkgutil.walk_packages(contracts.__path__, "contracts."):
-        importlib.import_module(module.name)
-    found = {event: _lanes(event) for event in SPOKEN.values() if event.__module__.startswith("contracts.")}
-    del found[Unknown]
+    found = {event: _lanes(event) for event in vocabulary.events().values()}
     for role, agent in roster.items():
-        strange = (event for event in agent.says() if not event.__module__.startswith("contracts."))
+        strange = (event for event in agent.says() if not event.said_in)
         found |= {event: (*found.get(event, ()), role) for event in strange}
     return sorted(found.items(), key=lambda one: one[0].wire)
 
 
 def _lanes(event: type[Event]) -> tuple[str, ...]:
-    """Each file of contracts is the vocabulary of the role it is named after."""
-    speaker = event.__module__.rpartition(".")[2]
-    if speaker == "common":
-        return ()
-    if speaker == "keyring":
-        return ("root", "desk") if event is KeyAdmitted else ("root",)
-    return (speaker,)
+    """In which lanes an event is ever admitted; none where that is any lane."""
+    if ROOT in event.said_in:
+        # The desk admits guests and nothing else.
+        return (ROOT, DESK) if event is KeyAdmitted else (ROOT,)
+    return tuple(lane for lane in event.said_in if lane != ANYBODY)
 
 
 def _ref(kind: str, name: str) -> Json:

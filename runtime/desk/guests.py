@@ -18,7 +18,8 @@ from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.rights import ROLES, seed_file
 from contracts.errors import InvalidInput, SwarmError
-from contracts.keyring import DESK, ROOT, KeyAdmitted, KeyRevoked
+from contracts.keyring import KeyAdmitted, KeyRevoked
+from contracts.lanes import DESK, ROOT
 from runtime.desk.doorkeeper import SHARE, Doorkeeper
 from runtime.home import Home
 from runtime.scribe import Occasion

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bus.keys import KeyStore
 from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.event import Event
-from contracts.keyring import GUEST, ROOT, Key, KeyRevoked, Keyring, KeyRotated
+from contracts.keyring import Key, KeyRevoked, Keyring, KeyRotated
+from contracts.lanes import GUEST, ROOT
 from runtime.deployment import admission
 from runtime.scribe import Occasion
 from runtime.shown.view import key_lines

@@ -18,7 +18,8 @@ from bus.port import Stored
 from bus.records import Reading
 from contracts.errors import NotFound, NotVerified, SwarmError
 from contracts.ids import PARTITION
-from contracts.keyring import ROOT, Keyring
+from contracts.keyring import Keyring
+from contracts.lanes import ROOT
 from runtime.cycles import unswept
 from runtime.home import Home
 from runtime.records.history import History

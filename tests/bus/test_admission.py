@@ -22,6 +22,7 @@ from contracts.errors import NewerThanCode, NotVerified
 from contracts.event import Event, Exact, Unknown
 from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated, fingerprint, keyring_session
+from contracts.lanes import ANYBODY
 from contracts.ledger import SessionSealed
 from contracts.operator import RULES, PauseRequested, SessionRequested
 
@@ -30,13 +31,13 @@ SESSION = session_id(new_uuid())
 ROLES = ("desk", "trainer", "validator", "ledger")
 
 
-class ThingSaid(Event, wire="thing.said"):
+class ThingSaid(Event, lane=ANYBODY, wire="thing.said"):
     """A fact for these tests."""
 
     text: str
 
 
-class MeasuredExactly(Event, wire="thing.measured"):
+class MeasuredExactly(Event, lane=ANYBODY, wire="thing.measured"):
     """A float whose bits matter."""
 
     value: Exact

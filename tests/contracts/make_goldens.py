@@ -10,9 +10,7 @@ version looks like. Once shipped, both are history.
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 import re
 import sys
 import types
@@ -26,35 +24,24 @@ sys.path.insert(0, str(HERE.parents[1]))
 import annotated_types  # noqa: E402
 from pydantic import BaseModel, StringConstraints  # noqa: E402
 
-import contracts  # noqa: E402
 from contracts import envelope  # noqa: E402
-from contracts.event import SPOKEN, Event, Exact, Packed, Unknown, pack  # noqa: E402
+from contracts.event import Event, Exact, Packed, pack  # noqa: E402
 from contracts.ids import ZERO, session_id, uuid8  # noqa: E402
+from contracts.lanes import ANYBODY, TRAINER  # noqa: E402
+from contracts.vocabulary import events  # noqa: E402
 from runtime.bundle import furniture  # noqa: E402
 
 GOLDENS = HERE / "goldens"
 SCHEMAS = HERE / "schemas"
 
-_SPEAKERS = {"common": "trainer", "keyring": "root"}
-"""Modules whose name is no lane."""
-
-
-def events() -> dict[str, type[Event]]:
-    """Every event that any file of contracts defines, by wire name."""
-    for module in pkgutil.walk_packages(contracts.__path__, "contracts."):
-        importlib.import_module(module.name)
-    ours = {wire: kind for wire, kind in SPOKEN.items() if kind.__module__.startswith("contracts.")}
-    return {wire: kind for wire, kind in sorted(ours.items()) if kind is not Unknown}
-
 
 def body(kind: type[Event]) -> bytes:
     """An example of an event as it would be stored: every field given, none by chance."""
-    module = kind.__module__.rpartition(".")[2]
     return envelope.write(
         kind.model_validate_json(json.dumps(_example_of(kind))),
         id=str(uuid8("golden", kind.schema_id)),
         session=session_id(uuid8("golden")),
-        lane=_SPEAKERS.get(module, module),
+        lane=TRAINER if ANYBODY in kind.said_in else kind.said_in[-1],
         laneseq=1,
         prev=ZERO,
         source="goldens",

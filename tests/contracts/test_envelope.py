@@ -14,7 +14,8 @@ from contracts.errors import SwarmError
 from contracts.event import pack
 from contracts.ids import ZERO
 from contracts.trainer import WindowRecorded
-from tests.contracts.make_goldens import GOLDENS, events, lines
+from contracts.vocabulary import events
+from tests.contracts.make_goldens import GOLDENS, lines
 from tests.spellings import ENVELOPES, HOSTILE, ODD, PLAIN
 
 SHIPPED = [line for path in sorted(GOLDENS.glob("*.jsonl")) for _, line in lines(path.name.removesuffix(".jsonl"))]

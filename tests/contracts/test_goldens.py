@@ -8,7 +8,8 @@ import pytest
 from contracts import envelope
 from contracts.errors import NewerThanCode
 from contracts.event import SPOKEN, Event, Unknown
-from tests.contracts.make_goldens import GOLDENS, SCHEMAS, body, events, lines, schema, schema_file
+from contracts.vocabulary import events
+from tests.contracts.make_goldens import GOLDENS, SCHEMAS, body, lines, schema, schema_file
 
 EVENTS = events()
 SHIPPED = [

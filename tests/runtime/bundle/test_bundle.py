@@ -22,6 +22,7 @@ from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRotated, key_id
 from contracts.operator import SessionRequested
 from contracts.validator import CheckpointValidated
+from contracts.vocabulary import events
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.bundle import furniture, verify_bundle
@@ -29,7 +30,7 @@ from runtime.bundle.container import Container, write
 from runtime.bundle.make import Made, make
 from runtime.cli.main import swarm
 from runtime.records.archive import Archive
-from tests.contracts.make_goldens import events, lines, schema_file
+from tests.contracts.make_goldens import lines, schema_file
 from tests.forgery import Story
 from tests.runtime.recorded_home import REQUEST, TIME, RecordedHome, claimed, evaluated, window
 from tests.runtime.recorded_session import FootprintEstimated, full_session, prepared, written

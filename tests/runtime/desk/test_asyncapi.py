@@ -15,12 +15,13 @@ import pytest
 from bus import hearing, subjects
 from contracts.event import SPOKEN, Event
 from contracts.trainer import TrainingCompleted
+from contracts.vocabulary import events
 from runtime import roster
 from runtime.agent import Agent, on
 from runtime.desk.asyncapi import document
 from runtime.desk.desk import Desk
 from runtime.home import Home
-from tests.contracts.make_goldens import body, events
+from tests.contracts.make_goldens import body
 from tests.runtime.recorded_session import FootprintEstimated
 
 TOOLS = Path(__file__).parents[2] / "tools"

@@ -18,7 +18,7 @@ from contracts.diagnostician import DiagnosisReached
 from contracts.envelope import timestamp
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
 from contracts.ids import new_uuid
-from contracts.keyring import ROOT
+from contracts.lanes import ROOT
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime import audit

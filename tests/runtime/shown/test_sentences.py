@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
 from typing import Any
 
 import pytest
 
-import contracts
-from contracts.event import SPOKEN
+from contracts import vocabulary
 from runtime.shown.sentences import figures, last_loss, number, plain, sentence, short, size
 
-for _module in pkgutil.iter_modules(contracts.__path__):
-    importlib.import_module(f"contracts.{_module.name}")
-
-OURS = {name: kind for name, kind in SPOKEN.items() if kind.__module__.startswith("contracts.") and name != "unknown"}
+OURS = vocabulary.events()
 
 
 PLAIN = {"integer": 3, "number": 0.5, "boolean": True}

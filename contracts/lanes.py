@@ -1,0 +1,24 @@
+"""Whose lane an event stands in: the roles that the product has, people, and the two that keep the keys.
+
+A guest's lane is `guest_` and its name.
+"""
+
+CHECKPOINT_KEEPER = "checkpoint_keeper"
+DATA_MANAGER = "data_manager"
+DIAGNOSTICIAN = "diagnostician"
+EXPORTER = "exporter"
+HYPERPARAMETER_SPECIALIST = "hyperparameter_specialist"
+LEDGER = "ledger"
+RESOURCE_MONITOR = "resource_monitor"
+TRAINER = "trainer"
+VALIDATOR = "validator"
+
+OPERATOR = "operator"
+"""What people want, written down by the desk that they asked."""
+DESK = "desk"
+ROOT = "root"
+GUEST = "guest_"
+"""How the lanes of guests begin."""
+
+ANYBODY = "*"
+"""In place of lanes: whoever speaks may say it."""
