@@ -10,14 +10,23 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from blake3 import blake3
 
-from bus.disk import make_directory, mode_of, room_for, sync_directory, write_all
+from bus.disk import (
+    fresh_name,
+    make_directory,
+    mode_of,
+    room_for,
+    sync_directory,
+    sync_file,
+    write_all,
+    write_once,
+)
 from contracts.errors import InvalidInput, NotFound, NotVerified
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -62,11 +71,8 @@ class DirectoryBlobs:
         """What this store is called: the same word for everybody who reads and writes this very store."""
         place = self.root / "store"
         if not place.exists():
-            fresh = self.root / f".store.{os.getpid()}"
-            fresh.write_text(secrets.token_hex(8))
             with suppress(FileExistsError):
-                os.link(fresh, place)
-            fresh.unlink()
+                write_once(place, secrets.token_hex(8).encode(), mode_of(self.root) & 0o666)
         return place.read_text()
 
     def put(self, content: bytes | Path, *, move: bool = False) -> str:
@@ -122,12 +128,12 @@ class DirectoryBlobs:
         place = self.path(digest)
         mode = mode_of(self.root)
         make_directory(place.parent, mode)
-        with _fresh(place) as fresh:
+        with fresh_name(place) as fresh:
             _bring(content, fresh, link=link)
             if isinstance(content, Path) and digest_of(fresh) != digest:
                 raise NotVerified(f"{content} changed while it was stored.", cure="Finish writing it first.")
             fresh.chmod(mode & _READ_ONLY)
-            _sync(fresh)
+            sync_file(fresh)
             if self._before_rename:
                 self._before_rename()
             fresh.replace(place)
@@ -139,16 +145,6 @@ class DirectoryBlobs:
 
     def _missing(self, digest: str) -> NotFound:
         return NotFound(f"there is no blob {digest} in {self.root}.", cure="Copy it from a store that has it.")
-
-
-@contextmanager
-def _fresh(place: Path) -> Iterator[Path]:
-    """A name of one's own beside the final one; nothing is left under it, however this ends."""
-    fresh = place.with_name(f".{place.name}.{secrets.token_hex(8)}")
-    try:
-        yield fresh
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _bring(content: bytes | Path, fresh: Path, *, link: bool) -> None:
@@ -172,14 +168,6 @@ def _linked(content: Path, fresh: Path) -> bool:
             raise
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _compare(wanted: str, found: str, place: Path) -> None:

@@ -21,6 +21,15 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Return when the bytes of a file, whoever wrote them, will survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def make_directory(path: Path, mode: int = 0o700) -> None:
     """Create a directory and its parents so that they survive a power cut; it may exist already.
 
@@ -42,19 +51,39 @@ def mode_of(folder: Path, otherwise: int = 0o700) -> int:
 
 def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Have a file with this content under this name, whole and for good, whoever is killed meanwhile."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            os.fchmod(descriptor, mode)
-            write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with fresh_name(path) as fresh:
+        _write(fresh, content, mode)
         fresh.replace(path)
+    sync_directory(path.parent)
+
+
+def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """As `write_file`, and `FileExistsError` when the name is taken: of two that race, one wins and neither is lost."""
+    with fresh_name(path) as fresh:
+        _write(fresh, content, mode)
+        # A hard link fails when the name is taken, where a rename would silently replace another's file.
+        os.link(fresh, path)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def fresh_name(path: Path) -> Iterator[Path]:
+    """A name of one's own beside the final one; nothing is left under it, however this ends."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}")
+    try:
+        yield fresh
     finally:
         fresh.unlink(missing_ok=True)
-    sync_directory(path.parent)
+
+
+def _write(fresh: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

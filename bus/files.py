@@ -7,11 +7,12 @@ import hashlib
 import os
 from array import array
 from bisect import bisect_left
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from bus.disk import make_directory, room_for, sync_directory, write_all
+from bus.disk import make_directory, room_for, write_all, write_once
 from bus.port import Stored
 from bus.records import Reading, Torn, frame, title
 from contracts.errors import InvalidInput, NotVerified, Refused
@@ -174,18 +175,12 @@ def _create(path: Path, content: bytes) -> None:
     if path.exists():
         return
     make_directory(path.parent)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _keep(fresh, content)
-        os.link(fresh, path)
-    except FileExistsError:
-        return
-    finally:
-        fresh.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    with room_for(path), suppress(FileExistsError):
+        write_once(path, content)
 
 
 def _keep(path: Path, content: bytes) -> None:
+    """Put what is set aside behind what was set aside before."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         with room_for(path):

@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 from functools import lru_cache
@@ -21,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from bus.disk import make_directory, room_for, sync_directory
+from bus.disk import make_directory, room_for, sync_directory, write_once
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
 from contracts.keyring import fingerprint, key_id
 from contracts.lanes import ROOT
@@ -238,20 +237,11 @@ class KeyStore:
     def _write_once(self, path: Path, content: bytes) -> None:
         make_directory(self.directory, 0o700)
         self._guard()
-        fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with room_for(path), os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            # A hard link fails when the name is taken, where a rename would silently replace another's key.
-            os.link(fresh, path)
+            with room_for(path):
+                write_once(path, content)
         except FileExistsError:
             raise Refused(f"{path} exists already.", cure="Load it, or: swarm keys rotate ROLE") from None
-        finally:
-            fresh.unlink()
-        sync_directory(self.directory)
 
 
 def _private(path: Path, status: os.stat_result, wanted: int) -> None:

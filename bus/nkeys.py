@@ -9,12 +9,14 @@ import base64
 import binascii
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from bus.disk import make_directory, write_once
 from contracts.errors import InvalidInput, NotFound
 
 _USER = 20 << 3
@@ -68,13 +70,9 @@ def read(path: Path) -> UserKey:
 def keep(path: Path, chance: Callable[[int], bytes] = os.urandom) -> UserKey:
     """The user whose seed stands in `path` (mode 0600), minted at the first call."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(mint(chance).seed + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        make_directory(path.parent)
+        with suppress(FileExistsError):  # somebody else was first: theirs is the one that counts
+            write_once(path, f"{mint(chance).seed}\n".encode())
     return read(path)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from bus.disk import make_directory, write_file
+from bus.disk import make_directory, write_file, write_once
 from contracts.errors import NO_ROOM, Full, InvalidInput, NewerThanCode, NotFound, Refused, SwarmError
 from runtime.processes import process
 
@@ -216,11 +216,8 @@ class Home:
         """A name for this home that survives restarts, and that no other home has, whatever keys they share."""
         path = self.root / "instance"
         if not path.exists():
-            fresh = self.root / f".instance.{os.getpid()}"
-            write_file(fresh, f"hm-{secrets.token_hex(6)}".encode())
             with suppress(FileExistsError):
-                os.link(fresh, path)
-            fresh.unlink()
+                write_once(path, f"hm-{secrets.token_hex(6)}".encode())
         return path.read_text()
 
     def lock(self) -> int:

@@ -13,6 +13,7 @@ from agents.data_manager.splitting import Splits, assigned
 from agents.data_manager.table import Around, Source, Table, unusable
 from agents.data_manager.writing import beside, refuse_beyond_room, written, written_as_given
 from bus.blobs import DirectoryBlobs
+from bus.disk import write_file
 from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign
 from runtime.engine.dataset import Manifest, mapped, publish
@@ -53,7 +54,7 @@ def prepared(
     features = table.features if len(table.features) < MANY else ()
     extra = beside(directory, findings)
     facts = describe(splits, table.task, labels=table.labels, features=features, extra=extra, counted=True)
-    return Prepared(publish(directory, stored, facts), named)
+    return Prepared(publish(directory, stored, facts, write_file), named)
 
 
 def _divided(data: Data, table: Table, findings: Findings) -> tuple[Table, Splits]:

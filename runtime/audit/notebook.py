@@ -5,13 +5,14 @@ A result stands under a digest of all that it depends on; anything else that is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 from blake3 import blake3
+
+from bus.disk import make_directory, write_file
 
 
 class Notebook:
@@ -29,10 +30,8 @@ class Notebook:
     def put(self, key: str, found: Mapping[str, Any]) -> None:
         """Keep a result before anything else is done."""
         self._found[key] = dict(found)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        fresh.write_bytes(orjson.dumps(self._found))
-        fresh.replace(self._path)
+        make_directory(self._path.parent)
+        write_file(self._path, orjson.dumps(self._found))
 
     def close(self) -> None:
         """The audit has come to its end; the next one computes everything itself."""

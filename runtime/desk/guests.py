@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import orjson
 import structlog
 
 from bus import nkeys, subjects
-from bus.disk import make_directory
+from bus.disk import make_directory, write_file
 from bus.hearing import Reason, Void
 from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
@@ -129,10 +128,7 @@ class Guests:
         }
         if lane in self._keys.awaiting():
             found["next"] = self._keys.pem_to_follow(lane).decode()
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(orjson.dumps(found, option=orjson.OPT_INDENT_2))
-        draft.replace(path)
+        write_file(path, orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return path
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,23 +66,25 @@ def plain_name(name: str) -> str:
     return name
 
 
+Put = Callable[[Path, bytes], object]
+"""Has a file with this content under this name; how durably is for whoever hands it in to say."""
+
+
 def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged]], facts: Facts) -> Manifest:
-    """Write splits as canonical files, each fsynced, the manifest last; the same rows give the same bytes."""
+    """Write splits as canonical files, the manifest last; the same rows give the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     stored = {
         split: {name: _column(directory, f"{split}.{name}.bin", one) for name, one in sorted(apart(columns).items())}
         for split, columns in sorted(splits.items())
     }
-    return publish(directory, stored, facts)
+    return publish(directory, stored, facts, Path.write_bytes)
 
 
-def publish(directory: Path, splits: Mapping[str, Mapping[str, Stored]], facts: Facts) -> Manifest:
-    """Make columns that lie in a directory a dataset: their manifest is written last, and fsynced."""
+def publish(directory: Path, splits: Mapping[str, Mapping[str, Stored]], facts: Facts, put: Put) -> Manifest:
+    """Make columns that lie in a directory a dataset: their manifest is put there last."""
     stored = {split: dict(sorted(columns.items())) for split, columns in sorted(splits.items())}
     manifest = Manifest(facts, stored, _root(facts, stored))
-    _write_synced(directory / f"{MANIFEST}.new", canonical(manifest.as_json()))
-    (directory / f"{MANIFEST}.new").rename(directory / MANIFEST)
-    _sync_directory(directory)
+    put(directory / MANIFEST, canonical(manifest.as_json()))
     return manifest
 
 
@@ -175,18 +176,3 @@ def _root(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> str:
 def canonical(value: Any) -> bytes:
     """The only JSON text of a value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
-from bus.disk import room_for
+from bus.disk import make_directory, mode_of, room_for, sync_directory
 
 FOLDER = "kept"
 
@@ -16,12 +15,13 @@ def hold(root: Path, blob: str, session: str) -> None:
     marks = root / FOLDER / blob
     with room_for(marks):
         while not (marks / session).exists():
-            marks.mkdir(parents=True, exist_ok=True)
             # The last holder may be taking the folder away at this very moment.
             with suppress(FileNotFoundError):
+                make_directory(marks, mode_of(root))
                 (marks / session).touch()
+    # Whoever made a folder that stands already may not have brought it to disk yet.
     for folder in (marks, marks.parent, root):
-        _sync(folder)
+        sync_directory(folder)
 
 
 def release(root: Path, blob: str, session: str) -> None:
@@ -36,11 +36,3 @@ def holders(root: Path, blob: str) -> list[str]:
     """The sessions that keep a blob."""
     marks = root / FOLDER / blob
     return sorted(mark.name for mark in marks.iterdir()) if marks.is_dir() else []
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from bus import disk
+from bus import disk, nkeys
 from bus.blobs import DirectoryBlobs
 from bus.files import LogFile
+from bus.keys import KeyStore
 from runtime.home import Home
+from runtime.records import references
+from tests.agents.preparing import Bench
 
 Calls = list[tuple[str, str]]
 
@@ -37,8 +40,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         monkeypatch.setattr(os, name, call)
 
     told("open", lambda *_: "")
-    told("fsync", lambda descriptor: paths[descriptor])
-    told("fdatasync", lambda descriptor: paths[descriptor])
+
+    def opened(descriptor: int) -> str:
+        # Files that were not opened by `os.open` have no other name here; Linux alone says what they are.
+        known = Path(f"/proc/self/fd/{descriptor}")
+        return str(known.readlink()) if known.exists() else paths.get(descriptor, "")
+
+    told("fsync", opened)
+    told("fdatasync", opened)
     told("rename", lambda _, place: str(place))
     told("replace", lambda _, place: str(place))
     told("link", lambda _, place: str(place))
@@ -96,3 +105,51 @@ def test_the_folders_of_a_home_and_of_a_new_session_are_on_disk_in_the_one_above
     made = [tmp_path / "below", home.root, home.keys, home.seeds, home.blobs, home.sessions, home.sessions / "00-abc"]
     for folder in made:
         assert calls.index(("mkdir", str(folder))) < last(calls, ("fsync", str(folder.parent)))
+
+
+def test_a_file_that_is_written_once_is_on_disk_before_it_has_its_name_and_the_first_of_two_wins(
+    tmp_path: Path, calls: Calls
+) -> None:
+    disk.write_once(tmp_path / "instance", b"one")
+    assert_order(calls, "link", str(tmp_path / "instance"))
+    with pytest.raises(FileExistsError):
+        disk.write_once(tmp_path / "instance", b"other")
+    assert (tmp_path / "instance").read_bytes() == b"one"
+    assert [one.name for one in tmp_path.iterdir()] == ["instance"]
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda place: KeyStore(place).create("trainer") and "trainer.key",
+        lambda place: nkeys.keep(place / "owner.seed") and "owner.seed",
+    ],
+    ids=["key", "seed"],
+)
+def test_a_secret_is_on_disk_before_it_has_its_name_and_its_folder_after(
+    tmp_path: Path, calls: Calls, keep: Callable[[Path], str]
+) -> None:
+    place = tmp_path / "keys" / "nats"
+    kept = place / keep(place)
+    assert_order(calls, "link", str(kept))
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert calls.index(("mkdir", str(place))) < last(calls, ("fsync", str(place.parent)))
+
+
+def test_a_mark_that_keeps_a_blob_is_on_disk_with_the_folders_it_lies_in(tmp_path: Path, calls: Calls) -> None:
+    references.hold(tmp_path, "b" * 64, "00-abc")
+    marks = tmp_path / references.FOLDER / ("b" * 64)
+    assert references.holders(tmp_path, "b" * 64) == ["00-abc"]
+    made = calls.index(("mkdir", str(marks)))
+    assert {("fsync", str(one)) for one in (marks, marks.parent, tmp_path)} <= set(calls[made:])
+
+
+def test_a_dataset_is_on_disk_before_its_manifest_has_its_name(tmp_path: Path, calls: Calls) -> None:
+    prepared = Bench(tmp_path).prepared({"source": "iris"})
+    manifest = next(place for name, place in calls if name == "replace" and place.endswith("/manifest.json"))
+    assert_order(calls, "replace", manifest)
+    columns = {path for name, path in calls[: calls.index(("replace", manifest))] if path.endswith("train.x.bin")}
+    assert len(columns) == 1
+    stands = tmp_path / "home" / "blobs" / "datasets"
+    named = calls.index(("rename", str(stands / prepared.root)))
+    assert ("fsync", str(stands)) in calls[named:]
