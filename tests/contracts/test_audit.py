@@ -6,11 +6,11 @@ from typing import Any
 
 from contracts.audit import Audit
 from contracts.common import HandlerFailed
-from contracts.envelope import Envelope, Fact
 from contracts.event import Event
 from contracts.exporter import ExportRepeated
 from contracts.ids import ZERO, session_id, uuid8
 from contracts.trainer import AuditPlanned, Mode, SpanPlanned, SpanRepeated, SpanTaken
+from tests.contracts.told import fact
 
 SESSION = session_id(uuid8("audit"))
 SPANS = [
@@ -39,12 +39,7 @@ def folded(*events: Event) -> Audit:
     """Event number n has the id `n`."""
     audit = Audit()
     for at, event in enumerate(events, 1):
-        envelope = Envelope(
-            specversion="1.0", id=str(at), source="s", type=f"io.stigmergy.trainer.{event.wire}", subject=SESSION,
-            time="t", datacontenttype="application/json", dataschema=event.schema_id, lane="trainer", laneseq=at,
-            prev=ZERO, data={},
-        )  # fmt: skip
-        audit = audit.advance(Fact(at, at, envelope, event, ZERO))
+        audit = audit.advance(fact(event, at, lane="trainer", session=SESSION))
     return audit
 
 

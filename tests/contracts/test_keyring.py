@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.envelope import Envelope, Fact
+from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.ids import ZERO, sha256
 from contracts.keyring import (
@@ -23,33 +23,20 @@ from contracts.keyring import (
     keyring_session,
     objection,
 )
+from tests.contracts.told import fact
 
 ROOT, DESK, TRAINER, ANT, NEW = (sha256(name.encode()) for name in ("root", "desk", "trainer", "ant", "new"))
 OPENED = KeyringOpened(root=ROOT, deployment="test")
 
 
-def fact(event: Event, seq: int, lane: str = "root") -> Fact:
-    envelope = Envelope(
-        specversion="1.0",
-        id=str(seq),
-        source="s",
-        type=f"io.stigmergy.{lane}.{event.wire}",
-        subject=keyring_session(ROOT),
-        time="t",
-        datacontenttype="application/json",
-        dataschema=event.schema_id,
-        lane=lane,
-        laneseq=seq,
-        prev=ZERO,
-        data={},
-    )
-    return Fact(seq, seq, envelope, event, f"{seq:064x}")
+def said(event: Event, seq: int) -> Fact:
+    return fact(event, seq, lane="root", session=keyring_session(ROOT))
 
 
 def folded(*events: Event) -> Keyring:
     keyring = Keyring()
     for seq, event in enumerate(events, 1):
-        keyring = advance(keyring, fact(event, seq))
+        keyring = advance(keyring, said(event, seq))
     return keyring
 
 
@@ -80,7 +67,10 @@ def test_the_first_event_brings_the_root(keyring: Keyring) -> None:
 
 
 def test_the_head_is_the_digest_of_the_last_event(keyring: Keyring) -> None:
-    assert (keyring.head, keyring.seq) == (f"{4:064x}", 4)
+    last = said(KeyRevoked(key=key_id(ANT), reason="lost"), 5)
+    after = advance(keyring, last)
+    assert (after.head, after.seq) == (last.digest, 5)
+    assert keyring.head != after.head
     assert Keyring().head == ZERO
 
 
@@ -92,14 +82,14 @@ def test_an_admitted_key_speaks_from_its_admission_on(keyring: Keyring) -> None:
 
 
 def test_rotation_ends_the_old_key_where_the_new_one_begins_and_keeps_its_rights(keyring: Keyring) -> None:
-    after = advance(keyring, fact(KeyRotated(role="desk", old=key_id(DESK), public=NEW), 9))
+    after = advance(keyring, said(KeyRotated(role="desk", old=key_id(DESK), public=NEW), 9))
     old, new = after.keys[key_id(DESK)], after.current("desk")
     assert new == Key(key_id(NEW), "desk", NEW, since=9, may_admit=True)
     assert [(old.valid(seq), new.valid(seq)) for seq in (8, 9)] == [(True, False), (False, True)]
 
 
 def test_revocation_ends_a_key_and_leaves_its_past(keyring: Keyring) -> None:
-    after = advance(keyring, fact(KeyRevoked(key=key_id(ANT), reason="lost"), 9))
+    after = advance(keyring, said(KeyRevoked(key=key_id(ANT), reason="lost"), 9))
     assert after.current("guest_ant") is None
     assert after.guests() == ()
     assert after.keys[key_id(ANT)].valid(8)
@@ -142,7 +132,7 @@ def test_what_may_be_said_is_not_objected_to(keyring: Keyring) -> None:
 def test_a_guest_that_hears_something_else_is_admitted_again_with_the_same_key(keyring: Keyring) -> None:
     again = KeyAdmitted(role="guest_ant", public=ANT, guest=True, hears=["training.completed"])
     assert objection(keyring, "desk", again) == ""
-    after = advance(keyring, fact(again, 9))
+    after = advance(keyring, said(again, 9))
     assert after.current("guest_ant") == replace(keyring.keys[key_id(ANT)], hears=("training.completed",))
     assert "just that" in objection(after, "desk", again)
 
@@ -153,6 +143,6 @@ def test_before_the_root_nobody_is_admitted() -> None:
 
 
 def test_a_revoked_key_is_never_admitted_again(keyring: Keyring) -> None:
-    after = advance(keyring, fact(KeyRevoked(key=key_id(TRAINER), reason="lost"), 9))
+    after = advance(keyring, said(KeyRevoked(key=key_id(TRAINER), reason="lost"), 9))
     assert "admitted before" in objection(after, "root", KeyAdmitted(role="trainer", public=TRAINER))
     assert objection(after, "root", KeyAdmitted(role="trainer", public=NEW)) == ""

@@ -10,7 +10,7 @@ from contracts.common import HandlerFailed
 from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
 from contracts.event import Event
-from contracts.ids import ZERO
+from contracts.ids import ZERO, sha256
 from contracts.operator import RULES, SessionRequested
 from contracts.session import Session, advance
 from contracts.trainer import (
@@ -24,6 +24,23 @@ from contracts.validator import CheckpointValidated
 
 NAME = "00-" + "a" * 26
 DIGEST = "d" * 64
+
+
+def fact(event: Event, n: int, *, lane: str, session: str = NAME, cause: str | None = None) -> Fact:
+    """An event as it is written and read again; its place, its sequence and its identity are a number."""
+    body = envelope.write(
+        event,
+        id=str(n),
+        session=session,
+        lane=lane,
+        laneseq=n,
+        prev=ZERO,
+        source="tests",
+        time=envelope.timestamp(),
+        cause=cause,
+    )
+    written, read = envelope.read(body)
+    return Fact(n, n, written, read, sha256(body), "signed")
 
 
 class Told:
@@ -40,19 +57,7 @@ class Told:
     def say(self, lane: str, event: Event, cause: str | None = None) -> str:
         """Say an event in a lane and give its identity."""
         n = len(self.facts) + 1
-        body = envelope.write(
-            event,
-            id=str(n),
-            session=NAME,
-            lane=lane,
-            laneseq=n,
-            prev=ZERO,
-            source="tests",
-            time=envelope.timestamp(),
-            cause=cause,
-        )
-        written, read = envelope.read(body)
-        self.facts.append(Fact(n, n, written, read, ZERO, "signed"))
+        self.facts.append(fact(event, n, lane=lane, cause=cause))
         self.now = advance(self.now, self.facts[-1])
         return str(n)
 
