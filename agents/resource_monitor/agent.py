@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 
 import orjson
@@ -115,6 +116,8 @@ class ResourceMonitor(Agent):
         now = self._machine.read()
         running = {one.pid: one for one in self.ground.children.running()}
         members = tuple(Member(running[one.pid].purpose, running[one.pid].session, one) for one in processes(running))
+        # The host itself works for no session, and is none of the other programs either.
+        members += tuple(Member("host", "", one) for one in processes({os.getpid()} - running.keys()))
         before, self._before = self._before, (now, members)
         if before is None:
             return None

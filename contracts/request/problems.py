@@ -23,6 +23,30 @@ def _kind(name: str) -> Saying:
     return lambda value, _: (f"{shown(value)} is not {name}", f"Write {name}.")
 
 
+def _list(value: object, _: Mapping[str, Any]) -> tuple[str, str]:
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text.startswith("[") and text.endswith("]")):
+        return f"{shown(value)} is not a list", "Write a list."
+    items = ", ".join(_as_json(item.strip()) for item in text[1:-1].split(",") if item.strip())
+    return f"{shown(value)} is text and not a list", f"Write it as JSON, words in double quotes: [{items}]."
+
+
+def _as_json(word: str) -> str:
+    """A word of a list as JSON has it; people write lists of YAML where JSON is read."""
+    try:
+        float(word)
+    except ValueError:
+        word = word.strip("'\"")
+        return f'"{word}"'
+    return word
+
+
+def _mapping(value: object, _: Mapping[str, Any]) -> tuple[str, str]:
+    if isinstance(value, str) and value.strip().startswith("{"):
+        return f"{shown(value)} is text and not a mapping", "Write it as JSON, keys and words in double quotes."
+    return f"{shown(value)} is not a mapping of keys to values", "Write a mapping of keys to values."
+
+
 def _length(key: str, fault: str, words: str) -> Saying:
     return lambda value, context: (f"{shown(value)} is too {fault}", f"Write text of {words} {context[key]} letters.")
 
@@ -40,12 +64,12 @@ _SAYINGS: Mapping[str, Saying] = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), _kind("a whole number")),
     **dict.fromkeys(("float_parsing", "float_type"), _kind("a number")),
     **dict.fromkeys(("bool_parsing", "bool_type"), _kind("true or false")),
-    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _kind("a mapping of keys to values")),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _mapping),
     "string_type": _kind("text"),
     "string_too_short": _length("min_length", "short", "at least"),
     "string_too_long": _length("max_length", "long", "at most"),
     "string_pattern_mismatch": lambda value, context: (f"{shown(value)} does not fit", f"Fit {context['pattern']}."),
-    "tuple_type": _kind("a list"),
+    "tuple_type": _list,
 }
 
 

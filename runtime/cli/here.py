@@ -29,12 +29,12 @@ HANDED = "SWARM_HERE"
 class Here:
     """This process as the place of one session: which one, and for how many threads it is sealed."""
 
-    def __init__(self, call: Call, threads: int = 1) -> None:
+    def __init__(self, call: Call, threads: int = 1, *, quiet: bool = False) -> None:
         from runtime.engine import environment
 
         if call.settings.url or call.settings.creds:
             raise InvalidInput("--here needs no server.", cure="Leave --url and --creds out.")
-        self.call = call
+        self.call, self.quiet = call, quiet
         handed, found = os.environ.pop(HANDED, ""), os.environ.get("OMP_NUM_THREADS", "")
         if not (found.isdigit() and environment.is_sealed(profile="exact", threads=int(found))):
             if handed:
@@ -102,7 +102,8 @@ class _Carrying:
         place, swarm = self._place, Swarm(crew.bus, owner=True)
         if self._asked is not None:
             place.session = await swarm.submit(self._asked, folder=self._folder)
-        place.call.note(f"Session {place.session}")
+        if not place.quiet:
+            place.call.note(f"Session {place.session}")
         async with asked_to_end() as ending:
             done = asyncio.create_task(self._followed(swarm))
             others = [asyncio.create_task(one.wait()) for one in (ending, children.misfit)]
@@ -118,7 +119,7 @@ class _Carrying:
         from runtime.shown.progress import progress
 
         # Plain lines: a board that is redrawn would paint over the prompt of a debugger.
-        with progress(sys.stderr, live=False) as shown:
+        with progress(sys.stderr, live=False, quiet=self._place.quiet) as shown:
             async for line in swarm.events(self._place.session, follow=True):
                 shown.take(line)
         return await swarm.session(self._place.session)

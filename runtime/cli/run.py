@@ -12,15 +12,23 @@ from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.reach import swarm
 from runtime.cli.submit import judged, request_options
 from runtime.cli.wait import outcome
-from runtime.cli.watch import followed
+from runtime.cli.watch import followed, quiet_option
 
 
 @command("run")
 @request_options
 @click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
 @click.option("--here", is_flag=True, help="In this process, without a server: breakpoints in your code are reached.")
+@quiet_option
 def run(
-    call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None, here: bool
+    call: Call,
+    *,
+    request: str,
+    overrides: tuple[str, ...],
+    request_id: str | None,
+    timeout: float | None,
+    here: bool,
+    quiet: bool,
 ) -> int:
     """Train as REQUEST says: start the swarm if none is up, submit, show progress, and tell the outcome.
 
@@ -28,24 +36,32 @@ def run(
     on a bus in memory, for the same weights; Ctrl-C pauses the session.
     """
     if here:
-        return _here(call, request, overrides, request_id, timeout)
+        return _here(call, request, overrides, request_id, timeout, quiet=quiet)
     from runtime.cli.request_file import folder
 
     asked = judged(request, overrides, request_id)
     bring_up(call)
-    seen = call.wait(_run(call, asked, folder(request), timeout))
+    seen = call.wait(_run(call, asked, folder(request), timeout, quiet=quiet))
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
 
 
-def _here(call: Call, request: str, overrides: tuple[str, ...], request_id: str | None, timeout: float | None) -> int:
+def _here(
+    call: Call,
+    request: str,
+    overrides: tuple[str, ...],
+    request_id: str | None,
+    timeout: float | None,
+    *,
+    quiet: bool,
+) -> int:
     from runtime.cli.here import Here
     from runtime.cli.request_file import STDIN, folder
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)
     threads: Any = asked["training"]["threads"] if asked else "auto"
-    place = Here(call, 1 if threads == "auto" else threads)
+    place = Here(call, 1 if threads == "auto" else threads, quiet=quiet)
     # What was started again goes on with its session.
     seen = place.carry(
         None if place.session else asked or judged(request, overrides, request_id), timeout, folder(request)
@@ -63,8 +79,9 @@ def bring_up(call: Call) -> None:
         hosting.ensure(call)
 
 
-async def _run(call: Call, asked: dict[str, Any], folder: Path, within: float | None) -> dict[str, Any]:
+async def _run(call: Call, asked: dict[str, Any], folder: Path, within: float | None, *, quiet: bool) -> dict[str, Any]:
     async with swarm(call) as found:
         session = await found.submit(asked, folder=folder)
-        call.note(f"Session {session}")
-        return await followed(call, found, session, within)
+        if not quiet:
+            call.note(f"Session {session}")
+        return await followed(call, found, session, within, quiet=quiet)

@@ -20,19 +20,23 @@ if TYPE_CHECKING:
     from runtime.client import Swarm
 
 
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Tell nothing but trouble before the end.")
+
+
 @command("watch")
 @session_argument
 @click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Give up after this long (exit code 124).")
-def watch(call: Call, *, session: str, timeout: float | None) -> int:
+@quiet_option
+def watch(call: Call, *, session: str, timeout: float | None, quiet: bool) -> int:
     """Follow session S live until it has ended; Ctrl-C stops watching and nothing else."""
-    seen = call.wait(_watched(call, session, timeout))
+    seen = call.wait(_watched(call, session, timeout, quiet=quiet))
     call.result(seen, lambda: wording.summary(seen))
     return outcome(seen)
 
 
-async def _watched(call: Call, name: str, within: float | None) -> dict[str, Any]:
+async def _watched(call: Call, name: str, within: float | None, *, quiet: bool) -> dict[str, Any]:
     async with reader(call) as found:
-        return await followed(call, found, await find(found, name), within)
+        return await followed(call, found, await find(found, name), within, quiet=quiet)
 
 
 @asynccontextmanager
@@ -57,7 +61,9 @@ async def _telling_what_it_waits_for(call: Call, found: Swarm | Files, session: 
         await asyncio.gather(looking, return_exceptions=True)
 
 
-async def followed(call: Call, found: Swarm | Files, session: str, within: float | None) -> dict[str, Any]:
+async def followed(
+    call: Call, found: Swarm | Files, session: str, within: float | None, *, quiet: bool = False
+) -> dict[str, Any]:
     """Show the session on stderr until it has ended; its summary. `TimedOut` when that takes too long."""
     import asyncio
 
@@ -66,7 +72,7 @@ async def followed(call: Call, found: Swarm | Files, session: str, within: float
 
     try:
         async with asyncio.timeout(within):
-            with progress(sys.stderr, live=call.live) as shown:
+            with progress(sys.stderr, live=call.live, quiet=quiet) as shown:
                 async with _telling_what_it_waits_for(call, found, session):
                     async for line in found.events(session, follow=True):
                         shown.take(line)

@@ -55,21 +55,44 @@ def telling(line: Line) -> bool:
     return line["name"] not in QUIET
 
 
-def progress(stream: TextIO, *, live: bool) -> Progress:
-    """The progress that fits the stream."""
-    return Live(stream) if live else Plain(lambda text: print(text, file=stream, flush=True))
+def progress(stream: TextIO, *, live: bool, quiet: bool = False) -> Progress:
+    """The progress that fits the stream; a quiet one tells of trouble alone."""
+    if live and not quiet:
+        return Live(stream)
+    return Plain(lambda text: print(text, file=stream, flush=True), quiet=quiet)
 
 
 class Plain:
-    """One line per fact, to anything that takes text."""
+    """One line per fact, to anything that takes text; what repeats with every checkpoint is counted and told once.
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    Quiet, it tells of nothing but trouble.
+    """
+
+    def __init__(self, write: Callable[[str], None], *, quiet: bool = False) -> None:
         self._write = write
+        self._quiet = quiet
+        self._stops_early = True
+        self._counted: dict[str, dict[str, int]] = {}
 
     def take(self, line: Line) -> None:
-        """Write the event, unless it only moves a bar."""
-        if telling(line):
-            self._write(plain(line))
+        """Write the event, unless it only moves a bar or is counted; what was counted is told before the seal."""
+        self._stops_early = stops_early(line, self._stops_early)
+        if line["name"] == "session.sealed" and line.get("understood", True):
+            self._tell_counted(str(line["time"]))
+        if self._quiet:
+            if _is_trouble(line):
+                self._write(plain(line))
+        elif what := _counted_as(line):
+            counts = self._counted.setdefault(str(line["lane"]), {})
+            counts[what] = counts.get(what, 0) + 1
+        elif telling(line):
+            self._write(plain(with_patience(line, self._stops_early)))
+
+    def _tell_counted(self, time: str) -> None:
+        for lane, counts in self._counted.items():
+            told = ", ".join(f"{count} {what}" for what, count in counts.items())
+            self._write(one_line(f"{time[11:19]} {lane}: checkpoints: {told}"))
+        self._counted.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +100,35 @@ class Plain:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def _counted_as(line: Line) -> str:
+    """As what an event is counted that says of each checkpoint the same; nothing for one that has a line of its own."""
+    data = line["data"]
+    if not line.get("understood", True):
+        return ""
+    match line["name"]:
+        case "checkpoint.stored" if data["kept_as"]:
+            return "verified and kept"
+        case "checkpoint.pruned":
+            return "let go"
+        case "checkpoint.validated" if data["control"] == "reproduced" and data["split"] != "test":
+            return "judged, control metric reproduced"
+    return ""
+
+
+def stops_early(line: Line, before: bool) -> bool:  # noqa: FBT001 - a fold
+    """Whether the session may stop early: as its request says, which is the first line of it."""
+    if line["name"] != "session.requested" or not line.get("understood", True):
+        return before
+    return bool((line["data"]["request"].get("early_stopping") or {}).get("enabled", True))
+
+
+def with_patience(line: Line, stops: bool) -> Line:  # noqa: FBT001 - what the fold says
+    """The event as it is told: a session that is not to stop early has no patience."""
+    if stops or line["name"] != "control.evaluated" or not line.get("understood", True):
+        return line
+    return {**line, "data": {**line["data"], "patience_left": None}}
 
 
 @dataclass
@@ -94,12 +146,14 @@ class Board:
     loss: float | None = None
     metrics: str = ""
     lately: dict[str, str] = field(default_factory=dict)
+    stops_early: bool = True
 
     def take(self, line: Line) -> None:
         """Fold one more event."""
         data, name = line["data"], line["name"]
+        self.stops_early = stops_early(line, self.stops_early)
         if telling(line):
-            self.lately[one_line(line["lane"])] = sentence(line)
+            self.lately[one_line(line["lane"])] = sentence(with_patience(line, self.stops_early))
         fold = _FOLDS.get(name) if line.get("understood", True) else None
         if fold:
             fold(self, data)
@@ -186,7 +240,7 @@ class Live:
         """Fold the event; what went wrong stays on the terminal."""
         self.board.session = self.board.session or str(line.get("session", ""))
         self.board.take(line)
-        if line["name"] in _LASTING and line.get("understood", True):
+        if _is_trouble(line):
             self._console.print(plain(line), style="yellow", markup=False, highlight=False)
 
     def __enter__(self) -> Self:
@@ -214,6 +268,11 @@ _LASTING = frozenset(
         "validation.failed",
     }
 )
+
+
+def _is_trouble(line: Line) -> bool:
+    """Whether an event says that something went wrong, or what was done about it."""
+    return line["name"] in _LASTING and line.get("understood", True)
 
 
 class Drawn:

@@ -102,14 +102,28 @@ def _window(data: Data) -> str:
 
 def _evaluated(data: Data) -> str:
     left = data["patience_left"]
-    tail = " (best)" if data["improved"] else (f" (patience {left})" if left is not None else "")
+    # Without patience left a session stops, or was not to stop early: then there is no patience to tell of.
+    patient = left is not None and (left > 0 or data["stop"])
+    tail = " (best)" if data["improved"] else (f" (patience {left})" if patient else "")
     stop = ", stopping early" if data["stop"] else ""
     return f"epoch {data['epoch']} step {data['step']}: {figures(data['values'])}{tail}{stop}"
 
 
 def _alert(data: Data) -> str:
-    above = f"{data['resource']} at {short(data['value'])}, above {short(data['threshold'])}"
-    return f"{data['level']}: {above}. {data['advice']}"
+    resource = data["resource"]
+    value, threshold = (_amount(resource, data[name]) for name in ("value", "threshold"))
+    side = "below" if resource == "disk" else "above"
+    return f"{data['level']}: {_RESOURCES.get(resource, resource)} at {value}, {side} {threshold}. {data['advice']}"
+
+
+_RESOURCES = {"disk": "free disk space", "gpu_memory": "GPU memory", "gpu_temperature": "GPU temperature"}
+
+
+def _amount(resource: str, value: Any) -> str:
+    """How much of a resource, in its unit."""
+    if resource in ("disk", "store"):
+        return size(number(value))
+    return f"{short(value)} {'°C' if resource == 'gpu_temperature' else '%'}"
 
 
 def _completed(data: Data) -> str:

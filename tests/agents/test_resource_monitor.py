@@ -333,6 +333,16 @@ async def test_a_crossing_is_told_once_to_every_running_session_and_not_again_af
         assert [len(made.tail.history(session).state.alerts) for session in sessions] == [2, 2]
 
 
+async def test_the_host_is_none_of_the_other_programs(tmp_path: Path) -> None:
+    async with harness.crew(tmp_path, ("resource_monitor",)) as made:
+        agent = made.supervisors["resource_monitor"].agent
+        assert isinstance(agent, ResourceMonitor)
+        agent._sample()
+        seen = agent._sample()
+        assert seen is not None
+        assert [(one.purpose, one.session) for one in seen.members if one.process.pid == os.getpid()] == [("host", "")]
+
+
 async def test_an_idle_monitor_costs_next_to_nothing(tmp_path: Path) -> None:
     async with harness.crew(tmp_path, ("resource_monitor",)) as made:
         agent = made.supervisors["resource_monitor"].agent

@@ -237,6 +237,14 @@ def test_a_section_that_has_a_default_kind_need_not_name_it(override, section, v
     assert read_request(found.resolved()) == found
 
 
+def test_a_list_or_a_mapping_in_the_manner_of_yaml_is_told_how_json_has_it():
+    found = problems(SMALL, overrides=["export.formats=[onnx, 'pt2', 3]", "optimizer={type: sgd}"])
+    assert found["export.formats"].message == "\"[onnx, 'pt2', 3]\" is text and not a list"
+    assert found["export.formats"].cure == 'Write it as JSON, words in double quotes: ["onnx", "pt2", 3].'
+    assert found["optimizer"].message == "'{type: sgd}' is text and not a mapping"
+    assert problems(SMALL, overrides=["export.formats=onnx"])["export.formats"].cure == "Write a list."
+
+
 @pytest.mark.parametrize(
     ("override", "path", "says"),
     [

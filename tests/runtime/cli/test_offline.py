@@ -179,6 +179,8 @@ def test_waiting_for_an_ended_session_returns_its_outcome(recorded: RecordedHome
 def test_watching_an_ended_session_tells_it_in_plain_lines(recorded: RecordedHome):
     recorded.trained()
     result = run(recorded, "watch", "last")
+    quiet = run(recorded, "watch", "last", "-q")
+    assert (quiet.stderr, quiet.stdout) == ("", result.stdout)
     assert result.exit_code == 0
     assert "trainer: epoch 2 step 100: val_loss=0.25" in result.stderr
     assert "completed" in result.stdout

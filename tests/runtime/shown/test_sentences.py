@@ -92,3 +92,19 @@ def test_the_death_of_a_process_names_its_signal_also_where_the_message_did_not(
         "ended without its answer: the child (pid 5) crashed with SIGSEGV; its memory peaked at 12 MiB"
     )
     assert "signal 99" in sentence({"name": "child.ended", "data": data | {"signal": 99}})
+
+
+@pytest.mark.parametrize(
+    ("resource", "value", "threshold", "told"),
+    [
+        ("disk", 419_100_000.0, 1_074_000_000.0, "warning: free disk space at 419.1 MB, below 1.1 GB. Free some."),
+        ("store", 9e8, 8e8, "warning: store at 900.0 MB, above 800.0 MB. Free some."),
+        ("cpu", 85.64, 60.0, "warning: cpu at 85.64 %, above 60 %. Free some."),
+        ("gpu_temperature", 93.0, 84.0, "warning: GPU temperature at 93 °C, above 84 °C. Free some."),
+    ],
+)
+def test_an_alert_has_units_and_says_on_which_side_of_its_threshold_a_value_is(
+    resource: str, value: float, threshold: float, told: str
+):
+    data = {"resource": resource, "level": "warning", "value": value, "threshold": threshold, "advice": "Free some."}
+    assert sentence({"name": "resources.alerted", "data": data}) == told
