@@ -15,7 +15,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -25,6 +25,7 @@ import orjson
 
 from bus.disk import make_directory, write_file
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
+from runtime.workload_options import names_of
 from runtime.workload_source import digest_of, read_source, workload_classes
 
 if TYPE_CHECKING:
@@ -41,17 +42,21 @@ FILE = "workloads.json"
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One workload; `module` is set when an installed package brings it."""
+    """One workload; `module` is set when an installed package brings it.
+
+    `options` are the names that requests may set, as they were when it was added; None when nobody has looked.
+    """
 
     name: str
     path: str
     class_name: str
     digest: str
     module: str = ""
+    options: tuple[str, ...] | None = None
 
     def as_json(self) -> dict[str, str]:
         """Plain data, as jobs are given it."""
-        return asdict(self)
+        return {name: one for name, one in asdict(self).items() if name != "options"}
 
 
 class Workloads:
@@ -114,7 +119,7 @@ class Workloads:
         found = inspected(path, name=name)
         args = found.as_json()
         async with children.job("runtime.workloads:probe", args, profile=torch_profile(), purpose="probe") as child:
-            await child.wait()
+            found = replace(found, options=tuple((await child.wait())["options"]))
         with self._locked():
             self._write(self._added() | {found.name: found})
         return found
@@ -130,14 +135,17 @@ class Workloads:
     def _added(self) -> dict[str, Registered]:
         try:
             raw = orjson.loads(self._file.read_bytes())
-            return {name: Registered(name, one["path"], one["class"], one["digest"]) for name, one in raw.items()}
+            return {name: _kept(name, one) for name, one in raw.items()}
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InvalidInput(f"{self._file} cannot be read.", cure="Remove it and add the workloads again.") from None
 
     def _write(self, added: Mapping[str, Registered]) -> None:
-        body = {one.name: {"path": one.path, "class": one.class_name, "digest": one.digest} for one in added.values()}
+        body = {
+            one.name: {"path": one.path, "class": one.class_name, "digest": one.digest, "options": one.options}
+            for one in added.values()
+        }
         write_file(self._file, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
     @contextmanager
@@ -175,7 +183,7 @@ def enlist(entries: Iterable[Mapping[str, str]]) -> None:
     from runtime.engine.workload import register
 
     for entry in entries:
-        one = Registered(**entry)
+        one = Registered(entry["name"], entry["path"], entry["class_name"], entry["digest"], entry.get("module", ""))
         register(one.name, load(one.path, one.class_name, one.digest, module=one.module))
 
 
@@ -200,7 +208,14 @@ def probe(job: Job) -> dict[str, Any]:
     """A job: load one workload and say what it is; what its import raises is the user's to see."""
     entry = Registered(**job.args)
     found = load(entry.path, entry.class_name, entry.digest, module=entry.module)
-    return {"class": found.__qualname__, "about": inspect.getdoc(found) or "", "options": [*found.Options.model_fields]}
+    return {"class": found.__qualname__, "about": inspect.getdoc(found) or "", "options": names_of(found.Options)}
+
+
+def _kept(name: str, entry: Mapping[str, Any]) -> Registered:
+    options = entry.get("options")
+    return Registered(
+        name, entry["path"], entry["class"], entry["digest"], options=None if options is None else tuple(options)
+    )
 
 
 class _Pinned(importlib.machinery.SourceFileLoader):

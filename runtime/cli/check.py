@@ -55,9 +55,12 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
     from runtime import allowed, initial
     from runtime.processes.children import Children
     from runtime.processes.profiles import torch_profile
+    from runtime.workload_options import refuse_unknown
     from runtime.workloads import Workloads
 
-    named = [one.as_json() for one in Workloads(call.home.root).needed(asked)]
+    registry = Workloads(call.home.root)
+    named = [one.as_json() for one in registry.needed(asked)]
+    refuse_unknown(asked, registry)
     children = Children()
     try:
         with tempfile.TemporaryDirectory(prefix="swarm-check-") as scratch:

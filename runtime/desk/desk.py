@@ -35,6 +35,7 @@ from runtime.forks import requests as forks
 from runtime.records.history import History
 from runtime.scribe import Occasion
 from runtime.shown.view import ended, event_line, summary
+from runtime.workload_options import refuse_unknown
 from runtime.workloads import Workloads
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class Desk:
         if await self._is_begun(session, request, request_id, fork):
             return session
         await self._refuse_when_full()
+        if parent is None:
+            refuse_unknown(request, Workloads(self.crew.home.root))
         folders = [folder] if folder else await self._inherited(parent, request)
         if folders:
             self.crew.home.open_to(session, folders)
