@@ -17,7 +17,7 @@ from runtime.cli.wording import table
 def keys(context: click.Context, /, **options: Any) -> None:
     """List every key that ever signed in this deployment, with the interval in which it counts.
 
-    With no swarm up, those in the home's files.
+    With no swarm up, those in the home's files. The last line is the root's fingerprint, as `audit --root` takes it.
     """
     if context.invoked_subcommand is None:
         calling(_list)(**options)
@@ -26,8 +26,16 @@ def keys(context: click.Context, /, **options: Any) -> None:
 
 
 def _list(call: Call) -> None:
-    found = call.wait(_asked(call, "keys")) if up(call) else {"keys": _from_files(call)}
-    call.result(found, lambda: _page(found["keys"]))
+    found: dict[str, Any] = call.wait(_asked(call, "keys")) if up(call) else {"keys": _from_files(call)}
+    found["root"] = root = _root(call)
+    call.result(found, lambda: _page(found["keys"], root))
+
+
+def _root(call: Call) -> str:
+    """The fingerprint that this home pins, in all its digits, as `--root` takes it; nothing when it pins none."""
+    from bus.keys import KeyStore
+
+    return KeyStore(call.home.keys).pinned()
 
 
 def _from_files(call: Call) -> list[dict[str, Any]]:
@@ -89,9 +97,10 @@ async def _asked(call: Call, verb: str, **body: Any) -> dict[str, Any]:
         return await found.command(verb, **body)
 
 
-def _page(found: list[dict[str, Any]]) -> str:
+def _page(found: list[dict[str, Any]], root: str) -> str:
     rows = [[one["role"], one["key"], _since(one), _until(one)] for one in found]
-    return table(("role", "key", "counts from", "until"), rows)
+    page = table(("role", "key", "counts from", "until"), rows)
+    return f"{page}\nroot  {root}" if root else page
 
 
 def _since(one: dict[str, Any]) -> str:

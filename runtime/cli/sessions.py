@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from runtime.cli.call import Call, command
 from runtime.cli.reach import reader
+from runtime.cli.terminal import plain
 from runtime.cli.wording import state, table
 
 KINDS = ("training", "search", "trial", "export", "audit", "proof")
 STATES = ("requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled")
+
+HEAD = ("session", "kind", "name", "state", "step", "best", "age")
+_NAME = HEAD.index("name")
+_LEAST_NAME, _LEAST_ID = 8, 11
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 @command("sessions")
@@ -23,7 +33,7 @@ def sessions(call: Call, *, kind: str | None, wanted: str | None, limit: int | N
     every = call.wait(_every(call))
     found = [one for one in every if kind in (None, one["kind"]) and wanted in (None, one["state"])]
     found = sorted(found, key=lambda one: (one["requested_at"], one["session"]), reverse=True)[:limit]
-    call.result({"sessions": found}, lambda: _page(found, len(every)))
+    call.result({"sessions": found}, lambda: _page(found, every, _columns()))
 
 
 async def _every(call: Call) -> list[dict[str, Any]]:
@@ -31,11 +41,50 @@ async def _every(call: Call) -> list[dict[str, Any]]:
         return await found.sessions()
 
 
-def _page(found: list[dict[str, Any]], of: int) -> str:
+def _columns() -> int | None:
+    """How many letters a line of the terminal has; None where there is none, and nothing is to be shortened."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _page(found: list[dict[str, Any]], every: list[dict[str, Any]], columns: int | None) -> str:
+    """One line per session; on a terminal with short ids and names, so that it stays one line."""
     if not found:
-        return f"None of the {of} sessions." if of else "No sessions yet. Start one: swarm run REQUEST"
-    rows = [[one["session"], one["kind"], _name(one), _state(one), _steps(one), _loss(one)] for one in found]
-    return table(("session", "kind", "name", "state", "step", "val_loss"), rows)
+        return f"None of the {len(every)} sessions." if every else "No sessions yet. Start one: swarm run REQUEST"
+    now = datetime.now(UTC)
+    ids = [one["session"] for one in found]
+    shown = ids if columns is None else short(ids, [one["session"] for one in every])
+    rows = [
+        [id, one["kind"], _name(one), _state(one), _steps(one), _best(one), age(one["requested_at"], now)]
+        for id, one in zip(shown, found, strict=True)
+    ]
+    page = table(HEAD, rows)
+    # What is too much is taken from the names, of which the beginning tells most.
+    over = max(len(plain(line)) for line in page.splitlines()) - (columns or sys.maxsize)
+    if over <= 0:
+        return page
+    most = max(_LEAST_NAME, max(len(row[_NAME]) for row in rows) - over)
+    return table(HEAD, [[*row[:_NAME], _cut(row[_NAME], most), *row[_NAME + 1 :]] for row in rows])
+
+
+def short(ids: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The beginnings that tell the sessions from all that are known, each as long as the longest that is needed."""
+    length = next(
+        (size for size in range(_LEAST_ID, 30) if len({one[:size] for one in known}) == len(set(known))), None
+    )
+    return [one[:length] for one in ids]
+
+
+def age(moment: str, now: datetime) -> str:
+    """How long ago that was, in the largest unit of which there is one."""
+    if not moment:
+        return ""
+    seconds = max(0.0, (now - datetime.fromisoformat(moment)).total_seconds())
+    unit, size = next(((unit, size) for unit, size in _UNITS if seconds >= size), ("s", 1))
+    return f"{seconds // size:.0f} {unit}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _state(one: dict[str, Any]) -> str:
@@ -51,6 +100,7 @@ def _steps(one: dict[str, Any]) -> str:
     return f"{one['step']}/{one['steps_total']}" if one.get("steps_total") else str(one["step"])
 
 
-def _loss(one: dict[str, Any]) -> str:
-    loss = one["metrics"].get("val_loss")
-    return "" if loss is None else f"{loss:.4g}"
+def _best(one: dict[str, Any]) -> str:
+    """The best validation loss, or of a search its best value."""
+    best = one["metrics"].get("val_loss", one["metrics"].get("best_value"))
+    return "" if best is None else f"{best:.4g}"

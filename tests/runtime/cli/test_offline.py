@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from bus.keys import KeyStore
+from runtime.cli import sessions
 from runtime.cli.main import swarm
 from runtime.cli.reach import trained_here
+from runtime.cli.terminal import plain
 from runtime.here import held
 from tests.runtime.recorded_home import RecordedHome, claimed, window
 
@@ -79,6 +83,9 @@ def test_keys_are_listed_and_a_new_one_is_made_ready_for_the_next_start(recorded
     assert known["trainer"]["key"] == recorded.signers["trainer"].key_id
     assert (known["guest_ant"]["guest"], known["trainer"]["in_force"], known["trainer"]["until"]) == (True, True, None)
     assert "guest_ant" in run(recorded, "keys").stdout
+    root = KeyStore(recorded.home.keys).pinned()
+    assert len(root) == 64
+    assert (asked(recorded, "keys")["root"], run(recorded, "keys").stdout.splitlines()[-1]) == (root, f"root  {root}")
     made = asked(recorded, "keys", "rotate", "trainer")
     assert made == asked(recorded, "keys", "rotate", "trainer"), "what is ready already is not made anew"
     assert made["old"] == known["trainer"]["key"] != made["key"]
@@ -184,6 +191,51 @@ def test_watching_an_ended_session_tells_it_in_plain_lines(recorded: RecordedHom
     assert result.exit_code == 0
     assert "trainer: epoch 2 step 100: val_loss=0.25" in result.stderr
     assert "completed" in result.stdout
+
+
+def test_on_a_terminal_a_session_is_one_line_whose_id_still_names_it(
+    recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch
+):
+    recorded.trained()
+    recorded.requested("search", time="2026-02-01T00:00:00.000000Z")
+    monkeypatch.setattr(sessions, "_columns", lambda: 80)
+    page = run(recorded, "sessions").stdout.splitlines()
+    assert len(page) == 3
+    assert all(len(line) <= 80 for line in page), page
+    assert page[0].split() == ["session", "kind", "name", "state", "step", "best", "age"]
+    for line in page[1:]:
+        named = line.split()[0]
+        assert len(named) < 29
+        assert asked(recorded, "show", named)["session"].startswith(named)
+
+
+def test_a_name_that_is_too_long_for_the_terminal_is_cut_and_nothing_else(recorded: RecordedHome):
+    recorded.trained()
+    (one,) = asked(recorded, "sessions")["sessions"]
+    head, line = sessions._page([one | {"name": "n" * 120}], [one], 80).splitlines()
+    assert max(map(len, map(plain, (head, line)))) == 80
+    assert "nn… " in line
+    assert "100/100" in line
+
+
+def test_without_a_terminal_ids_and_names_are_whole(recorded: RecordedHome):
+    session = recorded.trained()
+    assert f"{session}  training" in run(recorded, "sessions").stdout
+
+
+def test_beginnings_of_ids_are_as_long_as_it_takes_to_tell_them_apart():
+    known = ["00-aaaaaaaaaaaaaa1", "00-aaaaaaaaaaaaaa2", "00-b"]
+    assert sessions.short(known[:1], known) == known[:1]
+    assert sessions.short(known[2:], known[1:]) == ["00-b"]
+    assert sessions.short(["00-abcdefghijklm"], ["00-abcdefghijklm"]) == ["00-abcdefgh"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7199, "1 h"), (200_000, "2 d")]
+)
+def test_an_age_is_told_in_its_largest_unit(seconds: int, told: str):
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    assert sessions.age((now - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z"), now) == told
 
 
 def test_sessions_are_listed_newest_first(recorded: RecordedHome):
