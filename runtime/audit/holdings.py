@@ -102,7 +102,7 @@ class Inventory:
                     absent += 1
                 else:
                     self.missing.append(f"{what}: blob {digest} is not here")
-            except NotVerified as error:
+            except (InvalidInput, NotVerified) as error:
                 yield Divergence(0, 0, "blob", f"{what}: {error.message}")
         if absent:
             self.missing.append(f"checkpoints: {absent} are not in {self._holdings.place}; the log has their digests")

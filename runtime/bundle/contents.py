@@ -33,7 +33,7 @@ def names(state: Session, sections: Iterable[str], manifest: bytes | None) -> li
         more.append(MANIFEST_FILE)
     if "dataset" in sections and manifest is not None:
         more += [f"{DATASET}{file}" for file in data_files(manifest)]
-    return [MARKER, LOG, KEYRING, SCHEMAS, VERIFIER, *sorted(more, key=str.encode)]
+    return [MARKER, LOG, KEYRING, SCHEMAS, VERIFIER, *sorted(set(more), key=str.encode)]
 
 
 def possible(state: Session) -> list[str]:
@@ -62,7 +62,9 @@ def data_files(manifest: bytes) -> list[str]:
     """The files that a manifest names; none when it cannot be read, which the audit says."""
     try:
         splits = json.loads(manifest)["splits"]
-        return [str(one["file"]) for columns in splits.values() for one in columns.values()]
+        files = dict.fromkeys(str(one["file"]) for columns in splits.values() for one in columns.values())
+        "".join(files).encode()  # half a letter has no bytes, and no member such a name
+        return list(files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
 

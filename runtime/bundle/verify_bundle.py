@@ -789,9 +789,14 @@ def check_manifest(raw: bytes, root: str) -> dict[str, list[str]]:
             key: json.dumps(one, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
             for key, one in (("all", said), ("body", {k: v for k, v in said.items() if k != "root"}))
         }
-        files = {one["file"]: one["pieces"] for columns in said["splits"].values() for one in columns.values()}
+        stored = [one for columns in said["splits"].values() for one in columns.values()]
+        files = {one["file"]: one["pieces"] for one in stored}
+        odd = [one for one in files if one in ("", ".", "..", "manifest.json") or "/" in one or "\0" in one]
+        odd += [one for one in files if len(one.encode()) > 255]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Broken(f"{MANIFEST}: it cannot be read") from None
+    need(not odd, f"{MANIFEST}: {odd[:1]} is no name of a file of a dataset")
+    need(len(files) == len(stored), f"{MANIFEST}: two columns lie in one file")
     need(canonical["all"] == raw, f"{MANIFEST}: it is not in its canonical form")
     need(said.get("root") == root and blake3(canonical["body"]) == root, f"{MANIFEST}: it has another root")
     return files

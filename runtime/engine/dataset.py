@@ -17,6 +17,8 @@ from runtime.engine.facts import Facts
 from runtime.engine.ragged import Ragged, apart, together
 
 FORMAT = 1
+LONGEST_NAME = 255
+"""Bytes of a file's name that file systems allow."""
 MANIFEST = "manifest.json"
 
 
@@ -42,6 +44,11 @@ class Manifest:
             }
             for split, columns in raw["splits"].items()
         }
+        files = [one.file for columns in splits.values() for one in columns.values()]
+        if MANIFEST in files:
+            raise NotVerified(f"{MANIFEST!r} is no name of a file of a dataset", cure="Prepare the dataset again.")
+        if twice := next((one for one in files if files.count(one) > 1), None):
+            raise NotVerified(f"two columns lie in one file, {twice!r}", cure="Prepare the dataset again.")
         made = cls(Facts.from_json(raw["facts"]), splits, raw["root"])
         if _root(made.facts, splits) != made.root:
             raise NotVerified(f"the manifest's root {made.root!r} is not that of its content", cure="Prepare it again.")
@@ -61,7 +68,7 @@ class Manifest:
 
 def plain_name(name: str) -> str:
     """The name of a file that lies in the dataset's own folder; `NotVerified` when it would lead out of there."""
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
+    if name in ("", ".", "..") or "/" in name or "\0" in name or len(name.encode()) > LONGEST_NAME:
         raise NotVerified(f"{name!r} is no name of a file of a dataset", cure="Prepare the dataset again.")
     return name
 

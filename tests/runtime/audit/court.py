@@ -15,6 +15,7 @@ from contracts.event import SPOKEN, Event
 from contracts.exporter import ModelExported
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
+from contracts.trainer import CheckpointWritten
 from runtime import audit
 from runtime.audit import repeated
 from runtime.audit.docket import Asked, drawn
@@ -158,6 +159,16 @@ class Court(RecordedHome):
         state = Archive(self.home).read(session).history.state
         assert state.dataset is not None
         return self._recorded(state.request, state.dataset, told, seal=True)
+
+    def file_of(self, session: str, **said: object) -> ModelExported:
+        """The account of a file of a session's last checkpoint, under a digest that no file has."""
+        events = [fact.event for fact in self.facts[session]]
+        last = [event for event in events if isinstance(event, CheckpointWritten)][-1]
+        about = {"checkpoint": "last", "checkpoint_step": last.step, "checkpoint_blob": last.blob, "blob": "0" * 64}
+        about |= {"format": "safetensors", "quantize": "", "filename": "model-last.safetensors", "bytes": 1}
+        return ModelExported.model_validate(
+            about | {"opset": None, "parity": {}, "rows_compared": 64, "details": {}} | said
+        )
 
     def exporting(self, session: str, *made: ModelExported) -> str:
         """A session of its own that is told as this one was, and of which somebody says that these files were made."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import pytest_asyncio
 
 from agents.exporter.again import Again
 from bus.blobs import DirectoryBlobs
 from contracts.audit import Audit
 from contracts.errors import NotVerified
 from contracts.exporter import ExportRepeated, ModelExported
-from contracts.trainer import AuditPlanned, CheckpointWritten, SpanPlanned, SpanRepeated
+from contracts.trainer import AuditPlanned, SpanPlanned, SpanRepeated
 from runtime.audit import exports
 from runtime.audit.concluded import concluded
 from runtime.audit.docket import Docket
@@ -26,42 +24,22 @@ from runtime.audit.verdict import Verdict
 from runtime.home import Home
 from runtime.processes.children import Children
 from runtime.workloads import Workloads, inspected
+from tests.runtime.audit.conftest import SHORT
 from tests.runtime.audit.court import Court, material
 
-ONCE = {"training": {"epochs": 1, "batch_size": 20}}
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def court(tmp_path_factory: pytest.TempPathFactory, children: Children) -> AsyncIterator[Court]:
-    made = Court(tmp_path_factory.mktemp("exports"))
-    await made.hear(children, "short ", ["honest"], **ONCE)
-    yield made
+@pytest.fixture
+def court(short_court: Court) -> Court:
+    return short_court
 
 
 def exported(court: Court, **said: object) -> ModelExported:
-    """The account of a file of the last checkpoint, under a digest that no file has."""
-    facts = court.facts[court.told["short honest"]]
-    last = [fact.event for fact in facts if isinstance(fact.event, CheckpointWritten)][-1]
-    about = {
-        "format": "safetensors",
-        "quantize": "",
-        "checkpoint": "last",
-        "checkpoint_step": last.step,
-        "checkpoint_blob": last.blob,
-        "blob": "0" * 64,
-        "bytes": 1,
-        "filename": "model-last.safetensors",
-        "opset": None,
-        "parity": {},
-        "rows_compared": 64,
-        "details": {},
-    }
-    return ModelExported.model_validate(about | said)
+    return court.file_of(court.told[SHORT], **said)
 
 
 async def remade(court: Court, children: Children, folder: Path, *made: ModelExported) -> Exports:
     """What comes of the files of a session of which somebody says that these were made."""
-    session = court.exporting(court.told["short honest"], *made)
+    session = court.exporting(court.told[SHORT], *made)
     of = material(court.home, session)
     return await exports.again(of, Jobs(children, of.machine, session, folder / "log", []), folder)
 
@@ -111,7 +89,7 @@ def test_that_a_module_is_missing_is_believed_only_to_be_seen_here(
 
 
 def test_bytes_that_are_gone_meanwhile_are_missing_only_to_be_seen_here(court: Court, tmp_path: Path) -> None:
-    of = material(court.home, court.exporting(court.told["short honest"], exported(court)))
+    of = material(court.home, court.exporting(court.told[SHORT], exported(court)))
     (order,) = exports.orders(of.kept.history)
     assert exports._gone(order, of.blobs) == ""
     assert "blob" in exports._gone(order, DirectoryBlobs(tmp_path))
