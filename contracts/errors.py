@@ -26,7 +26,7 @@ Every error names the value and says the cure; `code` is stable and machine-read
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -208,3 +208,22 @@ def of_system(error: OSError) -> SwarmError | None:
     if error.errno == errno.ENOENT:
         return NotFound(f"there is no {path!r}.", cure="Make it, or name another place.", path=path)
     return Failed(f"{path!r}: {said}.", cure="See the disk, and the limits of this process: ulimit -a", path=path)
+
+
+def kind_of(code: str) -> type[SwarmError]:
+    """The class of errors with that code; `Failed` for a code that this software does not know."""
+    return next((kind for kind in _below(SwarmError) if kind.code == code), Failed)
+
+
+def error_of(raw: Mapping[str, Any]) -> SwarmError:
+    """The error that stands under `error` in an answer."""
+    if raw.get("problems"):
+        return InvalidRequest([Problem(one["path"], one["message"], one["cure"]) for one in raw["problems"]])
+    kind = kind_of(str(raw.get("code")))
+    # A list of problems that has none in it is told as what it says.
+    kind = Failed if kind is InvalidRequest else kind
+    return kind(str(raw.get("message")), cure=str(raw.get("cure") or ""), path=str(raw.get("path") or ""))
+
+
+def _below(root: type[SwarmError]) -> list[type[SwarmError]]:
+    return [kind for child in root.__subclasses__() for kind in (child, *_below(child))]

@@ -17,8 +17,7 @@ from bus.jetstream import connect
 from bus.nkeys import UserKey
 from bus.port import Wire
 from bus.rights import CLIENT, OWNER, seed_file
-from contracts import errors
-from contracts.errors import InvalidInput, NotFound, Problem, SwarmError, TimedOut, Unreachable
+from contracts.errors import InvalidInput, NotFound, TimedOut, Unreachable, error_of
 from contracts.session import ENDED
 from runtime.home import Home
 from runtime.settings import Settings, load
@@ -124,19 +123,6 @@ class Swarm:
                 if time.monotonic() - since > _PATIENCE:
                     raise
                 await asyncio.sleep(0.5)
-
-
-def error_of(raw: Mapping[str, Any]) -> SwarmError:
-    """The error that stands under `error` in a reply."""
-    if raw.get("problems"):
-        return errors.InvalidRequest([Problem(one["path"], one["message"], one["cure"]) for one in raw["problems"]])
-    kinds = {kind.code: kind for kind in _kinds(SwarmError) if kind is not errors.InvalidRequest}
-    kind = kinds.get(str(raw.get("code")), errors.Failed)
-    return kind(str(raw.get("message")), cure=str(raw.get("cure") or ""), path=str(raw.get("path") or ""))
-
-
-def _kinds(kind: type[SwarmError]) -> list[type[SwarmError]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in _kinds(child))]
 
 
 def _door(settings: Settings) -> tuple[str, str, UserKey]:

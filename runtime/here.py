@@ -21,8 +21,9 @@ from contracts.errors import Refused
 from contracts.keyring import keyring_session
 from contracts.lanes import ROOT
 from runtime import deployment, roster
-from runtime.crew import Crew, wake_subjects
+from runtime.crew import Crew
 from runtime.home import NOBODY_ELSE, Home
+from runtime.node import wake_subjects
 from runtime.processes.children import Children
 from runtime.processes.inline import InlineChildren
 from runtime.records.archive import Archive

@@ -26,9 +26,10 @@ from contracts.keyring import keyring_session
 from contracts.lanes import ROOT
 from runtime import cycles, deployment, roster
 from runtime.broker import Broker, broker, end_orphan_of
-from runtime.crew import Crew, wake_subjects
+from runtime.crew import Crew
 from runtime.desk.guests import Guests
 from runtime.home import NOBODY_ELSE, Home, HostRecord
+from runtime.node import wake_subjects
 from runtime.processes import process
 from runtime.records import leftovers, regress
 from runtime.reporter import Reporter

@@ -23,9 +23,9 @@ from contracts.errors import InvalidInput, NotFound, Unreachable
 from contracts.keyring import keyring_of
 from runtime import logs
 from runtime.agent import Agent
-from runtime.crew import Crew
 from runtime.desk.guests import credentials
 from runtime.home import NOBODY_ELSE, Home
+from runtime.node import Node
 from runtime.processes.ending import asked_to_end
 from runtime.records.keychain import Find
 from runtime.roster import BUILT_IN
@@ -97,7 +97,7 @@ async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callab
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
     async with connect(own.url, own.lane, own.user) as bus, asked_to_end() as ending:
         keys = {own.lane: own.signer}
-        crew = Crew(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
+        crew = Node(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
         crew.tail.keyring = keyring_of(own.root)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -126,7 +126,7 @@ def _read_before(settings: Settings, home: Home) -> int:
     return 0 if settings.url or settings.creds else home.tail_after()
 
 
-async def _drain(crew: Crew) -> None:
+async def _drain(crew: Node) -> None:
     """Let long work reach a place from which it can be taken up again."""
     crew.draining.set()
     with contextlib.suppress(TimeoutError):

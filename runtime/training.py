@@ -90,7 +90,7 @@ class _Asked:
 
 def _told(said: str, more: str) -> SwarmError:
     """The error that a command answered with."""
-    from runtime.client import error_of
+    from contracts.errors import error_of
 
     try:
         return error_of(orjson.loads(said.strip().splitlines()[-1])["error"])

@@ -26,9 +26,9 @@ from bus.records import Reading, frame, title
 from contracts.ids import sha256
 from runtime import audit
 from runtime.audit import Verdict
+from runtime.audit.bundling import make
 from runtime.bundle import contents, verify_bundle
 from runtime.bundle.container import Container, Member, write
-from runtime.bundle.make import make
 from runtime.bundle.members import checkpoint_of
 from runtime.records.archive import Archive
 from runtime.records.history import History

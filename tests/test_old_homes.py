@@ -16,9 +16,9 @@ import pytest
 
 from bus.blobs import DirectoryBlobs
 from runtime import audit
+from runtime.audit.bundling import make
 from runtime.audit.docket import Asked
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import make
 from runtime.engine.environment import sealed
 from runtime.home import Home
 from runtime.records.archive import Archive

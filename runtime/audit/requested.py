@@ -6,11 +6,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from contracts.errors import InvalidInput, NotFound
-from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.errors import InvalidInput
+from contracts.ledger import SessionSealed
 from contracts.trainer import Mode
 from runtime.audit.material import machine_of
 from runtime.records.history import History
+from runtime.records.roots import newest_root
 
 MODES: tuple[str, ...] = get_args(Mode)
 LARGEST = 2**53
@@ -35,17 +36,6 @@ def genesis(body: Mapping[str, Any], history: History) -> dict[str, Any]:
         "sealed": isinstance(signed, SessionSealed),
         "machine": machine_of(history.state),
     }
-
-
-def newest_root(history: History) -> LedgerCheckpointed | SessionSealed:
-    """What the ledger signed last in a session: its seal, when there is one."""
-    for fact in reversed(history.facts):
-        if isinstance(fact.event, LedgerCheckpointed | SessionSealed):
-            return fact.event
-    raise NotFound(
-        f"the ledger has signed nothing in {history.id} yet.",
-        cure=f"Wait for the first note, or: swarm wait {history.id}",
-    )
 
 
 def _whole(body: Mapping[str, Any], name: str, default: int, *, least: int) -> int:

@@ -25,7 +25,7 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
     `python verify_bundle.py FILE` with the program that lies inside.
     """
     from bus.blobs import DirectoryBlobs
-    from runtime.bundle.make import make
+    from runtime.audit.bundling import make
     from runtime.records.archive import Archive
 
     path = place(out, force=force)

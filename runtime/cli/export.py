@@ -101,7 +101,7 @@ def _fits(data: dict[str, Any], wish: dict[str, Any]) -> bool:
 
 
 def _refused(data: dict[str, Any]) -> SwarmError:
-    from runtime.client import error_of
+    from contracts.errors import error_of
 
     kind = KINDS.get(data["code"]) or type(error_of(data))
     return kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])

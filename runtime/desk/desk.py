@@ -39,7 +39,7 @@ from runtime.workload_options import refuse_unknown
 from runtime.workloads import Workloads
 
 if TYPE_CHECKING:
-    from runtime.crew import Crew
+    from runtime.node import Node
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ _FULL_AT = 0.9
 class Desk:
     """Verbs by name; each takes the body of a command and gives the body of the reply."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Node) -> None:
         self.crew = crew
         self._shelf = Shelf(crew.home, crew.tail)
         self.locksmith = Locksmith(crew)

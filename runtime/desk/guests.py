@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runtime.broker import Broker
-    from runtime.crew import Crew
+    from runtime.node import Node
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ def credentials(home: Home, name: str) -> Path:
 class Guests:
     """Admits guest agents while the swarm runs, and turns out those that flood it."""
 
-    def __init__(self, crew: Crew, admin: JetStreamAdmin, broker: Broker) -> None:
+    def __init__(self, crew: Node, admin: JetStreamAdmin, broker: Broker) -> None:
         self._crew = crew
         self._admin = admin
         self._broker = broker

@@ -15,7 +15,7 @@ from runtime.scribe import Occasion
 from runtime.shown.view import key_lines
 
 if TYPE_CHECKING:
-    from runtime.crew import Crew
+    from runtime.node import Node
 
 Body = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Door(Protocol):
 class Locksmith:
     """Rotates and revokes, one request after the other. A key is on disk before the log names it."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Node) -> None:
         self.guests: Door | None = None
         self._crew = crew
         self._store = KeyStore(crew.home.keys)

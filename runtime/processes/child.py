@@ -280,15 +280,10 @@ def _wants_memory(raised: dict[str, Any]) -> bool:
 
 def _kind_of(code: str) -> type[SwarmError]:
     """The class with that code, or the nearest above it that is built from a message alone."""
-    found = next((kind for kind in _below(SwarmError) if kind.code == code), errors.Failed)
+    found = errors.kind_of(code)
     while vars(found).get("__init__", SwarmError.__init__) is not SwarmError.__init__:
         found = found.__mro__[1]
     return found
-
-
-def _below(root: type[SwarmError]) -> list[type[SwarmError]]:
-    """Every kind of error under `root`."""
-    return [kind for child in root.__subclasses__() for kind in (child, *_below(child))]
 
 
 # Frames already received survive a shutdown for reading on Linux; elsewhere they would be thrown away.

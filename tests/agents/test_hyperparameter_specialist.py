@@ -34,8 +34,9 @@ from contracts.request.search import Search, read_search
 from contracts.session import Session
 from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
 from runtime.agent import Agent, on
-from runtime.crew import Crew, wake_subjects
+from runtime.crew import Crew
 from runtime.ground import Case
+from runtime.node import wake_subjects
 from runtime.processes.children import Children
 from runtime.shown.view import problem
 from tests import harness

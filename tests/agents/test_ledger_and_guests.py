@@ -24,7 +24,8 @@ from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingFailed
 from runtime.agent import Agent, on
-from runtime.crew import Crew, wake_subjects
+from runtime.crew import Crew
+from runtime.node import wake_subjects
 from runtime.scribe import Occasion
 from tests.harness import FAST, crew, small_request, until_ended, until_said
 

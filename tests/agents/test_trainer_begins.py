@@ -18,11 +18,11 @@ from contracts.session import Session
 from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingFailed
 from runtime import audit, initial
 from runtime.audit import repeated
+from runtime.audit.bundling import make
 from runtime.audit.docket import Asked
 from runtime.audit.material import Material
 from runtime.audit.unpacked import unpacked
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import make
 from runtime.crew import Crew
 from runtime.engine.checkpoint import unpack
 from runtime.handle import load

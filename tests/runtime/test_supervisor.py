@@ -20,8 +20,9 @@ from contracts.operator import SessionRequested
 from contracts.trainer import TrainingClaimed
 from runtime import supervisor
 from runtime.agent import Agent, Say, WiringError, every, on, together
-from runtime.crew import Crew, wake_subjects
+from runtime.crew import Crew
 from runtime.ground import Case
+from runtime.node import wake_subjects
 from tests.harness import beside, claim, crew, until_said
 
 

@@ -26,10 +26,10 @@ from contracts.trainer import InterventionApplied, Mode
 from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import UNANCHORED, Verdict, swift
+from runtime.audit.bundling import make
 from runtime.audit.docket import Asked, laid_out
 from runtime.audit.material import Material
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import make
 from runtime.engine.column_file import PIECE
 from runtime.records.archive import Archive, Kept
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, completed, evaluated, window

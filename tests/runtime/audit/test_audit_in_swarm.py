@@ -18,9 +18,9 @@ from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
 from runtime import audit, presence
+from runtime.audit.bundling import make
 from runtime.audit.docket import Asked
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import make
 from runtime.cli.wait import outcome
 from runtime.crew import Crew
 from runtime.processes.children import Children

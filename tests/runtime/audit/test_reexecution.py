@@ -18,13 +18,13 @@ from contracts.request import read_request
 from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.audit import comparable, repeated
+from runtime.audit.bundling import make
 from runtime.audit.docket import Asked, drawn
 from runtime.audit.jobs import seal_of
 from runtime.audit.judged import Repeated
 from runtime.audit.material import Material, machine_of
 from runtime.audit.rebuilt import rebuilt
 from runtime.audit.spans import course
-from runtime.bundle.make import make
 from runtime.cli import repeat
 from runtime.cli.main import swarm
 from runtime.crew import Crew

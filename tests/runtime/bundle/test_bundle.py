@@ -25,9 +25,10 @@ from contracts.validator import CheckpointValidated
 from contracts.vocabulary import events
 from runtime import audit
 from runtime.audit import Verdict
+from runtime.audit.bundling import make
 from runtime.bundle import furniture, verify_bundle
 from runtime.bundle.container import Container, write
-from runtime.bundle.make import Made, make
+from runtime.bundle.make import Made
 from runtime.cli.main import swarm
 from runtime.records.archive import Archive
 from tests.contracts.make_goldens import lines, schema_file

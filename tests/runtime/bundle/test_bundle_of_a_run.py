@@ -7,8 +7,8 @@ from pathlib import Path
 from bus.blobs import DirectoryBlobs
 from contracts.request import read_request
 from runtime import audit
+from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import make
 from runtime.home import Home
 from runtime.records.archive import Archive
 from tests.harness import crew, small_request, until_ended

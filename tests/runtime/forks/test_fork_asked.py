@@ -18,8 +18,8 @@ from contracts.errors import InvalidInput, InvalidRequest, Refused, SwarmError
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, InterventionApplied, TrainingPaused
 from runtime import audit
+from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import make
 from runtime.cli.fork import rows as rows_given
 from runtime.cli.main import swarm
 from runtime.forks import asking

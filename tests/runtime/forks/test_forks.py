@@ -18,11 +18,11 @@ from contracts.session import Session
 from contracts.trainer import TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.audit import parentage, repeated, rules
+from runtime.audit.bundling import make
 from runtime.audit.docket import Asked
 from runtime.audit.judged import Repeated
 from runtime.audit.unpacked import unpacked
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import make
 from runtime.crew import Crew
 from runtime.home import Home
 from runtime.processes.children import Children

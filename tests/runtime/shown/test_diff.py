@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from contracts.event import pack
 from contracts.trainer import InterventionApplied, WindowRecorded
-from runtime.bundle.make import make
+from runtime.audit.bundling import make
 from runtime.cli.main import swarm
 from runtime.records.archive import Archive
 from runtime.shown.diff import difference

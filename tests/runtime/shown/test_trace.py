@@ -17,7 +17,7 @@ from contracts.errors import InvalidInput, NotFound
 from contracts.request import read_request
 from contracts.request.sampler import Sampler
 from contracts.trainer import InterventionApplied, WindowRecorded
-from runtime.bundle.make import make
+from runtime.audit.bundling import make
 from runtime.cli.main import swarm
 from runtime.engine.sampling import TrainingRows, samplers
 from runtime.records.archive import Archive
