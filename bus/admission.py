@@ -198,6 +198,12 @@ class Admission:
         """Nothing more of this session will come: what still waits for a signature is void."""
         self._abandon(self._known(session))
 
+    def forget(self, session: str) -> None:
+        """Of a sealed session remember only its place and its seal: nothing more of it will be admitted."""
+        known = self._sessions.get(session)
+        if known and known.sealed:
+            self._sessions[session] = Standing(known.last, known.position, sealed=known.sealed, rules=known.rules)
+
     def _ring(self, session: str) -> Keyring:
         return self.keyring(subjects.partition(session))
 

@@ -161,7 +161,7 @@ def _role(role: str) -> Rights:
         publish.append(subjects.COMMANDS)
     if "desk" in roles:
         publish += [subjects.COMMANDS, "swarm.redrive.*", "_INBOX.>", "_R_.>"]
-        hear += [subjects.COMMANDS, subjects.OWNER_COMMANDS]
+        hear += [subjects.COMMANDS, subjects.OWNER_COMMANDS, subjects.DEAD_LETTERS]
     return Rights(tuple(publish), tuple(hear))
 
 

@@ -82,7 +82,7 @@ class Scribe:
             return ()
         async with self._locks.setdefault(session, asyncio.Lock()):
             history = self._tail.history(session)
-            if history.state.sealed:
+            if history.state.sealed or self._tail.admission.sealed(session):
                 raise Refused(f"{session} is sealed.", cure="Closed is closed: ask for a session of its own.")
             names = [self._identity(history, occasion, n) for n in range(len(events))]
             while True:

@@ -178,10 +178,9 @@ class Supervisor:
                 continue
             key = (handler.name, fact.id)
             answered = handler.says and not handler.course and history.answers(self.role, fact.id)
-            handled = self._handled.setdefault(history.id, set())
-            if key in handled or (answered and not again):
+            if key in self._handled.get(history.id, ()) or (answered and not again):
                 continue
-            handled.add(key)
+            self._handled.setdefault(history.id, set()).add(key)
             task = tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")
             started.append(task)
             if is_seal:

@@ -43,7 +43,7 @@ class Proving:
             await self._until_sealed([parent])
             applied = self._applied(parent.state)
             forked = self._own.state.proof or await self._forked(parent, applied)
-            forks = [self._ground.tail.history(one) for one in (forked.with_it, forked.without_it)]
+            forks = [self._history(one) for one in (forked.with_it, forked.without_it)]
             await self._until_sealed(forks)
             forks = [known(one.id, self._ground.tail.histories, self._ground.home) or one for one in forks]
             outcome: Sayings = proven(parent, applied, forked, *forks)
@@ -56,7 +56,10 @@ class Proving:
         await self._say(outcome)
 
     def _parent(self) -> History:
-        session = str(self._asked["session"])
+        return self._history(str(self._asked["session"]))
+
+    def _history(self, session: str) -> History:
+        """As it is followed, or as it stands in its file when it was sealed long ago."""
         found = known(session, self._ground.tail.histories, self._ground.home)
         return found or self._ground.tail.history(session)
 

@@ -1,4 +1,4 @@
-"""How much a guest may say: whoever says far more than anybody could need is named, once, and turned out elsewhere."""
+"""How much a guest may say, in the log and beside it: who says far too much is named once, and turned out elsewhere."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from bus.port import Stored
-from bus.subjects import guest_of
+from bus.subjects import GUEST, guest_of
 
 BURST_SECONDS = 100.0
 """A guest may say at once what it may say in so many seconds: answers to a backlog come together."""
 
 VOID = 100.0
 """What a message that was not admitted costs besides: nobody honest needs more than a few."""
+
+BESIDE = 0.05
+"""What a message beside the log costs: it fills nothing, and a guest may let every event of a busy swarm pass."""
 
 SHARE = 1 / 16
 """The share of the log's budget that one guest may fill during one life of the host."""
@@ -66,6 +69,12 @@ class Doorkeeper:
         """Count one message that was not admitted, besides what it cost already."""
         if lane := guest_of(subject):
             self._charge(lane, VOID)
+
+    def see_beside(self, subject: str, body: bytes) -> None:
+        """Count what a guest says beside the log: heartbeats, which also let events pass, and dead letters."""
+        role = subject.split(".")[2]
+        if role.startswith(GUEST):
+            self._charge(role, BESIDE + len(body) / _BYTES)
 
     def _charge(self, lane: str, cost: float) -> None:
         now, burst = self._clock(), self._per_second * BURST_SECONDS

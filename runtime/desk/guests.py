@@ -16,7 +16,7 @@ from bus.hearing import Reason, Void
 from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.rights import ROLES, seed_file
-from contracts.errors import InvalidInput, SwarmError
+from contracts.errors import InvalidInput, Refused, SwarmError
 from contracts.keyring import KeyAdmitted, KeyRevoked
 from contracts.lanes import DESK, ROOT
 from runtime.desk.doorkeeper import SHARE, Doorkeeper
@@ -66,17 +66,28 @@ class Guests:
         return {"name": name, "lane": lane, "creds": str(path), "key": signer.key_id}
 
     async def watch(self) -> None:
-        """Turn out, for ever, whoever floods the log: an open session could not be sealed while it goes on."""
+        """Turn out, for ever, whoever floods the swarm: an open session could not be sealed while it goes on."""
         doorkeeper = self._doorkeeper
         self._crew.tail.look_on(doorkeeper.see)
         self._crew.tail.look_on_voids(self._see_void)
-        async for lane in doorkeeper.floods():
-            log.error("a guest floods the log and is turned out", lane=lane)
-            try:
-                await self.expel(lane, "it flooded the log")
-            except SwarmError as error:
-                log.error("the guest is still there", lane=lane, reason=error.message)
-                doorkeeper.forget(lane)
+        async with asyncio.TaskGroup() as tasks:
+            for beside in (subjects.heartbeats(), subjects.DEAD_LETTERS):
+                tasks.create_task(self._listen(beside), name=f"doorkeeper of {beside}")
+            async for lane in doorkeeper.floods():
+                log.error("a guest floods the swarm and is turned out", lane=lane)
+                try:
+                    await self.expel(lane, "it flooded the swarm")
+                except SwarmError as error:
+                    log.error("the guest is still there", lane=lane, reason=error.message)
+                    doorkeeper.forget(lane)
+
+    async def _listen(self, beside: str) -> None:
+        try:
+            async with self._crew.bus.hear(beside) as heard:
+                async for subject, body in heard:
+                    self._doorkeeper.see_beside(subject, body)
+        except Refused as error:
+            log.warning("what guests say beside the log is not counted", subjects=beside, reason=error.message)
 
     def _see_void(self, void: Void) -> None:
         # Who answers while a session is being sealed comes too late and has done nothing wrong.

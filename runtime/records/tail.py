@@ -119,10 +119,13 @@ class Tail:
         return facts
 
     def history(self, session: str) -> History:
-        """The history of a session; empty when nothing of it has been admitted."""
+        """The history of a session; empty when nothing of it has been admitted, or when it is read from its file."""
         found = self.histories.get(session)
         if found is None:
-            found = self.histories[session] = History(session)
+            found = History(session)
+            # Nothing will ever be added to one that is sealed, so nobody waits for it here.
+            if not self.admission.sealed(session):
+                self.histories[session] = found
         return found
 
     async def reached(self, seq: int) -> None:
@@ -167,7 +170,9 @@ class Tail:
         # Sealed sessions are read from their files; only the newest stay in memory.
         self._sealed.append(session)
         while len(self._sealed) > self._keep_sealed:
-            self.histories.pop(self._sealed.pop(0), None)
+            oldest = self._sealed.pop(0)
+            self.histories.pop(oldest, None)
+            self.admission.forget(oldest)
 
     def _keep(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
         """Copy what was admitted; of the rest only what waits for the end of its append is remembered."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bus import subjects
 from bus.port import Stored
 from contracts.ids import new_uuid, session_id
-from runtime.desk.doorkeeper import BURST_SECONDS, VOID, Doorkeeper
+from runtime.desk.doorkeeper import BESIDE, BURST_SECONDS, VOID, Doorkeeper
 
 SESSION = session_id(new_uuid())
 RATE = 10.0
@@ -109,4 +111,15 @@ async def test_a_guest_that_keeps_to_the_rate_fills_no_more_than_its_share_of_th
     assert await named(keeper) == []
     clock.now = 100.0
     keeper.see(told(size=11_000))
+    assert await named(keeper) == ["guest_ant"]
+
+
+@pytest.mark.parametrize("subject", [subjects.heartbeat("guest_ant", "here"), subjects.dead_letter("guest_ant")])
+async def test_what_a_guest_says_beside_the_log_is_counted_and_lets_it_pass_everything(subject: str) -> None:
+    keeper = Doorkeeper(RATE, Clock())
+    for _ in range(int(RATE * BURST_SECONDS / BESIDE) - 1):
+        keeper.see_beside(subject, b"")
+    keeper.see_beside(subject.replace("guest_ant", "trainer"), b"x" * (32 << 20))
+    assert await named(keeper) == []
+    keeper.see_beside(subject, b"x" * 1024)
     assert await named(keeper) == ["guest_ant"]

@@ -373,6 +373,19 @@ async def test_a_guest_that_floods_is_turned_out_and_the_session_ends_well(here:
     assert [one["data"] for one in told if one["lane"] == back.lane] == [{"text": "sorry"}]
 
 
+@pytest.mark.parametrize("beside", ["heartbeat", "letter"])
+async def test_a_guest_that_floods_beside_the_log_is_turned_out_too(here: Place, beside: str) -> None:
+    async with stranger(here, f"loud-{beside}") as evil:
+        loud = subjects.heartbeat(evil.lane, "x") if beside == "heartbeat" else subjects.dead_letter(evil.lane)
+        admitted = here.home / "keys" / "guests" / f"loud-{beside}.json"
+        assert admitted.exists()
+        async with asyncio.timeout(60):
+            while admitted.exists():
+                with contextlib.suppress(SwarmError):
+                    await evil.shout(loud, b"x" * 65_536)
+                await asyncio.sleep(0)
+
+
 async def _flood(evil: Stranger, session: str) -> Exception:
     """Signed appends of 500 events, as fast as they go, until the server will not have it any more."""
     lane, head = subjects.lane(session, evil.lane), Head()

@@ -223,3 +223,26 @@ def traced() -> Iterator[None]:
     tracemalloc.start()
     yield
     tracemalloc.stop()
+
+
+def test_of_a_session_sealed_long_ago_a_follower_remembers_its_place_and_its_seal(recorded: RecordedHome) -> None:
+    sealed = [recorded.trained() for _ in range(3)]
+    tail = Tail(MemoryBus(), Admission(root=recorded.fingerprint), keep_sealed=1)
+    for stored in recorded.stream:
+        tail.take(stored)
+    assert not {*sealed[:2]} & tail.histories.keys()
+    for session in sealed:
+        standing = tail.admission._sessions[session]
+        assert (standing.sealed, standing.position) == (
+            recorded.admission.sealed(session),
+            recorded.admission.position(session),
+        )
+        assert bool(standing.heads) == (session == sealed[2])
+    # Whoever asks for it by name makes nothing that stays, and what is said into it comes too late as ever.
+    assert tail.history(sealed[0]).size == 0
+    assert sealed[0] not in tail.histories
+    before, late = tail.voids.total, compose_footprint(recorded, sealed[0])
+    recorded.store(sealed[0], *late)
+    assert tail.take(recorded.stream[-1]) == []
+    assert [void.reason for void in tail.voids.since(before)] == [Reason.LATE]
+    assert not tail.admission._sessions[sealed[0]].heads
