@@ -50,7 +50,7 @@ class Adam(Moving):
 class AdamW(Moving):
     """Adam with decoupled weight decay."""
 
-    type: Literal["adamw"]
+    type: Literal["adamw"] = "adamw"
     learning_rate: Rate = 1e-3
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     epsilon: Real = Field(1e-8, gt=0, le=1)

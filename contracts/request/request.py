@@ -41,7 +41,7 @@ class Request(Section):
     data: Data
     model: Model
     loss: Loss = AutoLoss()
-    optimizer: Optimizer = AdamW(type="adamw")
+    optimizer: Optimizer = AdamW()
     schedule: Schedule = Constant()
     gradients: tuple[Gradient, ...] = Field((), max_length=16)
     sampler: Sampler = Uniform()

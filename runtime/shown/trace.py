@@ -78,7 +78,7 @@ class Trace:
     def __init__(self, history: History, blobs: DirectoryBlobs, parent: Trace | None = None) -> None:
         session = history.state
         if session.claim is None or session.dataset is None:
-            raise InvalidInput(f"no step of {history.id} was made yet.", cure=f"Wait for it: swarm wait {history.id}")
+            raise _no_step(session)
         self._history, self._blobs, self._parent = history, blobs, parent
         self._claim: TrainingClaimed = session.claim
         self._ready: DatasetPrepared = session.dataset
@@ -208,6 +208,16 @@ class Trace:
             folder = self._blobs.root / "datasets" / self._ready.root
             rows = TrainingRows(rows.count, Dataset.open(folder, verify=False).columns(SPLIT))
         return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
+
+
+def _no_step(session: Session) -> InvalidInput:
+    if session.kind not in ("training", "trial"):
+        message = f"{session.id} is of the kind {session.kind!r}, which trains nothing itself."
+        return InvalidInput(message, cure="Name a training, or a trial of a search: swarm show SEARCH")
+    if session.outcome is not None:
+        cure = f"See why: swarm show {session.id}"
+        return InvalidInput(f"{session.id} ended ({session.state}) before its first step.", cure=cure)
+    return InvalidInput(f"no step of {session.id} was made yet.", cure=f"Wait for it: swarm wait {session.id}")
 
 
 def _about(one: Stretch) -> dict[str, Any]:

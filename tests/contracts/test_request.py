@@ -258,3 +258,9 @@ def test_a_list_or_a_mapping_in_the_manner_of_yaml_is_told_how_json_has_it():
 )
 def test_a_key_of_another_kind_still_asks_for_the_kind_and_a_typo_for_the_key(override, path, says):
     assert problems(SMALL, overrides=[override])[path].message == says
+
+
+def test_the_published_schema_does_not_ask_for_a_kind_that_has_a_default():
+    defaults = [Request.model_fields[name].default for name in ("loss", "optimizer", "schedule", "sampler")]
+    defined = Request.model_json_schema()["$defs"]
+    assert not any(defined[type(one).__name__].get("required") for one in defaults)

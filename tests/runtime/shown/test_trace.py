@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from pydantic import TypeAdapter
 
 from bus.blobs import digest_of
-from contracts.data_manager import DatasetPrepared
+from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import InvalidInput, NotFound
 from contracts.request import read_request
 from contracts.request.sampler import Sampler
@@ -193,3 +193,24 @@ def test_who_was_set_aside_is_told_to_have_been_seen_by_no_step(tmp_path: Path) 
     session = told.session(told.window(0, 20))
     assert told.trace(session).row("7", 10)["set_aside"]["kind"] == "missing"
     assert "never: set aside as missing" in run(told, session, "--row", "7").stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "ended", "says", "cure"),
+    [
+        ("search", True, "is of the kind 'search', which trains nothing itself", "a trial of a search"),
+        ("training", True, "ended .* before its first step", "swarm show"),
+        ("training", False, "no step of .* was made yet", "swarm wait"),
+    ],
+)
+def test_a_session_without_a_step_says_why_it_has_none(
+    tmp_path: Path, kind: Any, ended: bool, says: str, cure: str
+) -> None:
+    recorded = RecordedHome(tmp_path)
+    session = recorded.requested(kind)
+    if ended:
+        recorded.say(session, "data_manager", DatasetRejected(source="iris", problems=[]))
+    history = Archive(recorded.home).read(session).history
+    with pytest.raises(InvalidInput, match=says) as refused:
+        Trace(history, recorded.blobs)
+    assert cure in refused.value.cure
