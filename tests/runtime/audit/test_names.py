@@ -53,7 +53,7 @@ async def test_a_file_is_made_again_under_a_name_of_ours(tmp_path: Path, name: s
         "filename": name,
         "blob": "0" * 64,
         "beside": {},
-        "order": {"step": 1},
+        "order": {"step": 1, "format": "onnx"},
     }
     blobs = DirectoryBlobs(tmp_path)
     remade = await exports.made_again(order, blobs, [], Children(), work)  # type: ignore[arg-type]
