@@ -123,7 +123,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> Problem:
 
 def _unknown_tag(path: list[str], section: Any, context: Mapping[str, Any], value: object) -> Problem:
     field = str(context["discriminator"]).strip("'")
-    tags = _allowed({"expected": context["expected_tags"]}) if "expected_tags" in context else list(_tags(section))
+    tags = _allowed({"expected": context["expected_tags"]}) if "expected_tags" in context else list(tags_of(section))
     at = ".".join([*path, field])
     if isinstance(value, Mapping) and field in value:
         return Problem(at, f"{shown(value[field])} is not known", did_you_mean(value[field], tags))
@@ -148,7 +148,7 @@ def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[st
     here: Any = schema
     section: Any = schema
     for item in loc:
-        tags = _tags(here)
+        tags = tags_of(here)
         if tags:
             here = tags.get(str(item), None)
             section = here or section
@@ -160,7 +160,7 @@ def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[st
         else:
             # The last argument is what a tuple or a mapping holds; a mapping's first is its key.
             here = next((part for part in reversed(get_args(_bare(here))) if part is not Ellipsis), None)
-    if tags := _tags(here):
+    if tags := tags_of(here):
         section = here
     return path, section
 
@@ -170,8 +170,8 @@ def _annotation(model: type[BaseModel], name: str) -> Any:
     return field.annotation if field else None
 
 
-def _tags(annotation: Any) -> dict[str, Any]:
-    """The members of a tagged union by tag; empty for everything else."""
+def tags_of(annotation: Any) -> dict[str, Any]:
+    """The members of a tagged union by tag, in its order; empty for everything else."""
     found: dict[str, Any] = {}
     for member in get_args(_bare(annotation)) if not isinstance(annotation, type) else ():
         if isinstance(member, type) and issubclass(member, BaseModel):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, NotFound
 from runtime.cli.call import Call, command
 from runtime.cli.output import place
 
@@ -15,23 +17,37 @@ MODES = ("baseline", "optimization", "production")
 
 REQUEST = """\
 # A training request. `swarm check {file}` judges it, `swarm run {file}` trains it.
-# Every section but data and model may be left out; `swarm config show {file}` shows all defaults.
+# Every section but data and model may be left out: `swarm config show {file}` shows all defaults, and
+# `swarm config schema` every option.
 name: {name}
-mode: {mode}                    # baseline: 20 epochs | optimization: 50 | production: 100 and the test set
+mode: {mode}  # {modes}
+
+# source: {sources}
 {data}
+
+# architecture: {architectures}
 {model}
-optimizer: {{type: adamw, learning_rate: 1e-3, weight_decay: 0.01}}   # or sgd, adam
-schedule: {{type: cosine, warmup_steps: 50}}                          # or constant, linear, step
-training: {{batch_size: 64, grad_clip: 1.0}}                          # epochs: 20 wins over the mode
+
+# type: {optimizers}
+optimizer: {{type: adamw, learning_rate: 1e-3, weight_decay: 0.01}}
+
+# type: {schedules}
+schedule: {{type: cosine, warmup_steps: 50}}
+
+training: {{batch_size: 64, grad_clip: 1.0}}  # epochs: 20 wins over the mode
 early_stopping: {{enabled: true, patience: 10, metric: val_loss}}
 reproducibility: {{seed: 42}}
-export: {{formats: [onnx]}}                                           # also safetensors; quantize: [int8]
+
+# formats: {formats}; quantize: {quantizations}
+export: {{formats: [onnx]}}
 """
 
-OWN_DATA = """\
-# Or a table: data: {source: csv, path: table.csv, target: label}
-data: {source: digits, split: {train: 0.8, val: 0.1, test: 0.1}}"""
-OWN_MODEL = "model: {architecture: mlp, hidden: [256, 256], dropout: 0.1}        # or linear, cnn, workload"
+OWN_DATA = "data: {source: digits, split: {train: 0.8, val: 0.1, test: 0.1}}"
+OWN_MODEL = "model: {architecture: mlp, hidden: [256, 256], dropout: 0.1}"
+IMAGE_MODEL = "model: {architecture: cnn, channels: [32, 64]}"
+
+TABLES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+"""Which source reads a file of that name."""
 
 WORKLOAD = '''\
 """A model, its loss and its data of one's own: `swarm workload add {file}` makes it known as {name!r}."""
@@ -73,26 +89,72 @@ class {title}(Workload):
 
 @command("init")
 @click.option("--from", "source", metavar="FILE.py", help="A workload of your own; a skeleton is written if missing.")
+@click.option(
+    "--data", "rows", metavar="PATH", help="Your rows: a table in a file, or a folder with one of images per class."
+)
+@click.option("--target", metavar="COLUMN", help="The column of the table that is to be predicted.")
 @click.option("--mode", type=click.Choice(MODES), default="baseline", show_default=True)
 @click.option("-o", "--output", metavar="FILE", default="request.yaml", show_default=True, help="Where to write.")
 @click.option("--force", is_flag=True, help="Overwrite the request file if there is one.")
-def init(call: Call, *, source: str | None, mode: str, output: str, force: bool) -> None:
+def init(
+    call: Call, *, source: str | None, rows: str | None, target: str | None, mode: str, output: str, force: bool
+) -> None:
     """Write a request to start from, and with --from also a workload, registered under its file's name."""
     if Path(output).suffix.lower() not in (".yaml", ".yml"):
         raise InvalidInput(f"{output} is not a .yaml file.", cure="Name it so: -o request.yaml", path="--output")
-    target = place(output, force=force)
-    written: list[str] = []
+    place_of = place(output, force=force)
     data, model, name = OWN_DATA, OWN_MODEL, "my-training"
+    if target is not None and rows is None:
+        raise InvalidInput("a target is a column of your rows.", cure="Name them too: --data PATH", path="--target")
+    if rows is not None:
+        data, model = _of_rows(Path(rows), target, place_of.parent)
+    written: list[str] = []
     made: dict[str, Any] | None = None
     if source is not None:
         made, written = _workload(call, Path(source).absolute())
         name = made["name"]
-        data, model = _sections(made)
-    text = REQUEST.format(file=output, name=name, mode=mode, data=data, model=model)
-    target.write_text(text, encoding="utf-8")
-    told = [f"Wrote {path}" for path in [str(target), *written]]
+        data, model = _sections(made, None if rows is None else data)
+    place_of.write_text(_filled(output, name, mode, data, model), encoding="utf-8")
+    told = [f"Wrote {path}" for path in [str(place_of), *written]]
     told += [f"Registered workload {made['name']!r} ({made['class']}, digest {made['digest'][:16]})"] if made else []
-    call.result({"path": str(target), "workload": made}, "\n".join([*told, f"Next: swarm check {output}"]))
+    call.result({"path": str(place_of), "workload": made}, "\n".join([*told, f"Next: swarm check {output}"]))
+
+
+def _filled(file: str, name: str, mode: str, data: str, model: str) -> str:
+    """The text of a request, which lists in its comments what there is to choose from."""
+    from contracts.request import MODES as DEFAULTS
+    from contracts.request.data import Data
+    from contracts.request.export import FORMATS, QUANTIZATIONS
+    from contracts.request.model import Model
+    from contracts.request.optimizer import Optimizer
+    from contracts.request.problems import tags_of
+    from contracts.request.schedule import Schedule
+
+    unions = {"sources": Data, "architectures": Model, "optimizers": Optimizer, "schedules": Schedule}
+    choices = {what: ", ".join(tags_of(union)) for what, union in unions.items()}
+    choices |= {"formats": ", ".join(FORMATS), "quantizations": ", ".join(QUANTIZATIONS)}
+    modes = ", ".join(f"{one}: {DEFAULTS[one]['training']['epochs']} epochs" for one in MODES) + " and the test set"
+    return REQUEST.format(file=file, name=name, mode=mode, modes=modes, data=data, model=model, **choices)
+
+
+def _of_rows(path: Path, target: str | None, folder: Path) -> tuple[str, str]:
+    """The sections data and model for somebody's own rows; the request names them from its own folder."""
+    if not path.exists():
+        raise NotFound(f"there is no file or folder {str(path)!r}.", cure="Name one that is there.", path="--data")
+    named = json.dumps(os.path.relpath(path.absolute(), folder), ensure_ascii=False)
+    if path.is_dir():
+        if target is not None:
+            raise InvalidInput("images have no column.", cure="Leave --target out.", path="--target")
+        return f"data: {{source: image_folder, path: {named}, height: 32, width: 32}}", IMAGE_MODEL
+    source = TABLES.get(path.suffix.lower())
+    if source is None:
+        cure = f"Known: {', '.join(TABLES)}, or a folder of images. Other sources: swarm config schema"
+        raise InvalidInput(f"{path.name!r} has a suffix that says nothing.", cure=cure, path="--data")
+    if target is None:
+        raise InvalidInput(
+            f"{path.name!r} is a table.", cure="Say what is to be predicted: --target COLUMN", path="--target"
+        )
+    return f"data: {{source: {source}, path: {named}, target: {json.dumps(target, ensure_ascii=False)}}}", OWN_MODEL
 
 
 def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -106,9 +168,9 @@ def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
     return added(call, str(path)), [str(path)] if skeleton else []
 
 
-def _sections(made: dict[str, Any]) -> tuple[str, str]:
-    """The sections of a request that use the workload: its data only if it has some."""
+def _sections(made: dict[str, Any], given: str | None) -> tuple[str, str]:
+    """The sections of a request that use the workload: its data only if it has some and no other is given."""
     own = f"{{source: workload, workload: {made['name']}}}"
     has_data = "def data(" in Path(made["path"]).read_text(encoding="utf-8")
-    data = f"data: {own}" if has_data else OWN_DATA
+    data = given or (f"data: {own}" if has_data else OWN_DATA)
     return data, f"model: {{architecture: workload, workload: {made['name']}, options: {{}}}}"

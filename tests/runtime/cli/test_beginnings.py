@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from contracts.request import read_request
+from contracts.request.data import Data
+from contracts.request.model import Model
+from contracts.request.optimizer import Optimizer
+from contracts.request.problems import tags_of
+from contracts.request.schedule import Schedule
 from runtime.cli.main import swarm
+from runtime.cli.request_file import read
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +65,59 @@ def test_a_workload_that_was_changed_is_named_until_it_is_added_again(folder: Pa
     assert again["was"] != again["digest"]
     assert asked("workload", "remove", "mine") == {"removed": "mine"}
     assert run("check", "request.yaml").exit_code == 4
+
+
+def test_init_lists_every_choice_there_is(folder: Path):
+    asked("init")
+    text = (folder / "request.yaml").read_text()
+    for what, union in {"source": Data, "architecture": Model, "type": Optimizer, "type ": Schedule}.items():
+        assert f"# {what.strip()}: {', '.join(tags_of(union))}\n" in text
+    assert len(tags_of(Schedule)) >= 9
+
+
+def test_init_writes_a_request_for_a_table(folder: Path):
+    (folder / "rows").mkdir()
+    lines = [f"{at},{at % 7},{'yes' if at % 2 else 'no'}" for at in range(200)]
+    (folder / "rows" / "my table.csv").write_text("\n".join(["a,b,is it: so", *lines]) + "\n")
+    asked("init", "--data", "rows/my table.csv", "--target", "is it: so")
+    found = asked("check", "request.yaml")
+    assert (found["ok"], sum(found["rows"].values())) == (True, 200)
+
+
+def test_init_writes_a_request_for_images_in_folders(folder: Path):
+    (folder / "pets").mkdir()
+    (folder / "here").mkdir()
+    asked("init", "--data", "pets", "-o", "here/request.yaml")
+    request = read_request(read("here/request.yaml")).resolved()
+    assert (request["data"]["source"], request["data"]["path"]) == ("image_folder", str(folder / "pets"))
+    assert request["model"]["architecture"] == "cnn"
+
+
+def test_init_writes_a_request_for_a_workload_on_rows_of_a_table(folder: Path):
+    (folder / "t.jsonl").write_text('{"a": 1, "y": 2}\n')
+    asked("init", "--from", "mine.py", "--data", "t.jsonl", "--target", "y")
+    request = read_request(read("request.yaml")).resolved()
+    assert (request["data"]["source"], request["model"]["workload"]) == ("jsonl", "mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--data", "none.csv"], 4, "there is no file or folder 'none.csv'"),
+        (["--data", "t.csv"], 2, "--target COLUMN"),
+        (["--data", "t.xyz", "--target", "y"], 2, ".parquet"),
+        (["--data", "pets", "--target", "y"], 2, "Leave --target out"),
+        (["--target", "y"], 2, "--data"),
+    ],
+)
+def test_init_says_what_it_needs_of_rows(folder: Path, arguments: list[str], code: int, says: str):
+    (folder / "pets").mkdir()
+    for name in ("t.csv", "t.xyz"):
+        (folder / name).write_text("a,y\n1,2\n")
+    result = run("init", *arguments)
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert not (folder / "request.yaml").exists()
 
 
 def test_init_does_not_overwrite_what_is_there(folder: Path):
