@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import secrets
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from bus import nkeys
 from bus.conf import accounts, environment, variables
+from bus.disk import make_directory, write_file
 from bus.jetstream import connect_admin
 from bus.provision import Layout
 from bus.rights import Users, seed_file
@@ -42,11 +42,8 @@ def keys(folder: Path, env: Path, nodes: Sequence[str]) -> None:
         Users.of(folder)
         return
     lines = server_environment(Users.of(folder), nodes, secrets.token_hex(16))
-    env.parent.mkdir(parents=True, exist_ok=True)
-    draft = env.with_name(f".{env.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.writelines(f"{name}='{value}'\n" for name, value in lines.items())
-    draft.replace(env)
+    make_directory(env.parent)
+    write_file(env, "".join(f"{name}='{value}'\n" for name, value in lines.items()).encode())
 
 
 async def provision(folder: Path, url: str, layout: Layout) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import time
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -298,3 +300,29 @@ def test_compose_jobs_are_commands_that_exist(compose: dict[str, Any]) -> None:
         service = compose["services"][name]
         assert service["entrypoint"] == ["python", "-m", "bus.cluster"]
         assert cluster._parser().parse_args(service["command"]).job == name
+
+
+def image() -> list[list[str]]:
+    """The lines of the Dockerfile as words, continued ones put together."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text().replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in text.splitlines() if line.strip() and line[0] != "#"]
+
+
+def test_the_image_has_the_distribution_and_closes_the_home_that_compose_keeps(compose: dict[str, Any]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = image()
+    copied = {name for line in lines if line[0] == "COPY" for name in line[1:-1]}
+    assert {"contracts", "bus", "runtime", "agents", "stigmergy.py", "constraints.txt", "pyproject.toml"} <= copied
+    assert all((ROOT / name).exists() for name in copied)
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert allowed == copied
+    home = next(line[1].partition("=")[2] for line in lines if line[0] == "ENV")
+    folders = next(line for line in lines if "install" in line and home in line)
+    assert folders[folders.index("-m") + 1] == "0700"
+    assert ["VOLUME", home] in lines
+    assert ["ENTRYPOINT", "[swarm]"] in lines
+    assert "swarm" in project["project"]["scripts"]
+    assert project["project"]["name"] in (ROOT / "deploy" / "Dockerfile").read_text()
+    for name in ("keys", "provision", "agents"):
+        assert f"home:{home}" in compose["services"][name]["volumes"]
+    assert compose["services"]["agents"]["command"] == ["up"]
