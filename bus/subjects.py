@@ -23,6 +23,9 @@ TELEMETRY = "swarm.tm.>"
 COMMANDS = "swarm.cmd.>"
 OWNER_COMMANDS = "swarm.owner.>"
 DEAD_LETTERS = "swarm.dlq.>"
+GUESTS = "swarm.ev.*.*.guest.>"
+"""The filter of whatever guests store, fact or not."""
+
 GUEST = "guest_"
 
 _TOKEN = re.compile(r"[a-z0-9_-]+")

@@ -59,14 +59,19 @@ def stretches(who: str, what: str, why: str) -> Stretches | None:
     known = present(found[4]) if found else None
     if found is None or known is None or found[2] != type_of(found[5], known.wire):
         return None
-    # Data of any form may be nested one level deeper than a reader of the whole body follows.
-    if "'type': 'any'" in str(known.__pydantic_core_schema__):
+    if _holds_anything(known):
         return None
     source, kind, session, schema, lane, cause, correlation, epoch, step = found.groups()
     return Stretches(
         source, kind, session, schema, lane, cause, correlation,
         int(epoch) if epoch else None, int(step) if step else None, known, known.__pydantic_validator__.validate_json,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _holds_anything(known: type[Event]) -> bool:
+    """Whether its data may have any form, and so be nested one level deeper than a reader of the whole body follows."""
+    return "'type': 'any'" in str(known.__pydantic_core_schema__)
 
 
 def has_constant(body: bytes) -> bool:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -283,6 +283,17 @@ class Home:
     def forget_tail(self) -> None:
         """Have the next start read the log from its beginning, and so write every file that lacks something."""
         (self.root / "tail").unlink(missing_ok=True)
+
+    def remember_guests(self, seq: int, stored: Mapping[str, int]) -> None:
+        """How many bytes each guest has stored up to a message; counted in the log again when it is lost."""
+        self._write("guests.json", orjson.dumps({"seq": seq, "stored": dict(stored)}))
+
+    def guests_stored(self) -> tuple[int, dict[str, int]]:
+        """What was remembered; 0 and nothing to count it in the log."""
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            found = orjson.loads((self.root / "guests.json").read_bytes())
+            return int(found["seq"]), {str(lane): int(size) for lane, size in found["stored"].items()}
+        return 0, {}
 
     def note_incident(self, error: SwarmError) -> None:
         """Write down why the host does not start, for whoever looks into it."""

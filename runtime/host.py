@@ -138,7 +138,7 @@ class _Host:
                 tasks.create_task(guests.watch(), name="guests")
                 crew.employ(tasks, {role: agents[role] for role in here})
                 await crew.ready()
-                tasks.create_task(self._keep_record(crew, ready), name="record")
+                tasks.create_task(self._keep_record(crew, guests, ready), name="record")
                 tasks.create_task(reporter.run(), name="reports")
                 await self._ending.wait()
                 await self._drain(crew)
@@ -179,7 +179,7 @@ class _Host:
             os._exit(130)
         self._ending.set()
 
-    async def _keep_record(self, crew: Crew, ready: Ready) -> None:
+    async def _keep_record(self, crew: Crew, guests: Guests, ready: Ready) -> None:
         first = True
         while True:
             if not self._home.holds():
@@ -188,6 +188,7 @@ class _Host:
             record = self._describe(crew)
             try:
                 self._write_down(record, crew)
+                guests.remember()
             except OSError as error:
                 # A full disk must not end the host; what is written here can be made again.
                 log.warning("the host's record cannot be written", reason=str(error))

@@ -103,7 +103,7 @@ class Desk:
         clients = bus.answer(subjects.COMMANDS, self.answer, queue=DESK)
         owner = bus.answer(subjects.OWNER_COMMANDS, self.answer, queue=DESK)
         async with clients, owner:
-            await asyncio.Event().wait()
+            await self._shelf.summarise()
 
     async def answer(self, subject: str, body: bytes) -> bytes:
         """The reply to one command."""

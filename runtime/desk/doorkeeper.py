@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 
-from bus.port import Stored
-from bus.subjects import GUEST, guest_of
+from bus.port import Log, Stored
+from bus.subjects import GUEST, GUESTS, guest_of
 
 BURST_SECONDS = 100.0
 """A guest may say at once what it may say in so many seconds: answers to a backlog come together."""
@@ -21,7 +21,7 @@ BESIDE = 0.05
 """What a message beside the log costs: it fills nothing, and a guest may let every event of a busy swarm pass."""
 
 SHARE = 1 / 16
-"""The share of the log's budget that one guest may fill during one life of the host."""
+"""The share of the log's budget that one guest may fill, from its admission on."""
 
 _BYTES = 1024.0
 
@@ -39,6 +39,14 @@ class Allowance:
         self.left = min(self.per_second * BURST_SECONDS, self.left + (now - self.at) * self.per_second) - cost
         self.at = now
         return self.left >= 0
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many bytes each guest has stored up to a message, as a host has counted them before."""
+
+    seq: int = 0
+    stored: Mapping[str, int] = field(default_factory=dict)
 
 
 class Doorkeeper:
@@ -61,9 +69,8 @@ class Doorkeeper:
         lane = guest_of(stored.subject)
         if not lane:
             return
-        size = len(stored.body)
-        self._stored[lane] = self._stored.get(lane, 0) + len(stored.subject) + size
-        self._charge(lane, 1 + size / _BYTES)
+        self._stored[lane] = self._stored.get(lane, 0) + _size(stored)
+        self._charge(lane, 1 + len(stored.body) / _BYTES)
 
     def see_void(self, subject: str) -> None:
         """Count one message that was not admitted, besides what it cost already."""
@@ -75,6 +82,29 @@ class Doorkeeper:
         role = subject.split(".")[2]
         if role.startswith(GUEST):
             self._charge(role, BESIDE + len(body) / _BYTES)
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """By lane, the bytes that each guest has stored since it was admitted, as far as they are counted."""
+        return dict(self._stored)
+
+    async def count(self, log: Log, admitted: Mapping[str, int], upto: int, before: Counted) -> None:
+        """Count what the log holds up to a message and `see` has not been shown, for it was stored in another life.
+
+        `admitted` has the guests of today and where each was admitted last: what was stored before does not count.
+        Of the log only what guests stored behind what is counted already is read.
+        """
+        found = {lane: before.stored.get(lane, 0) for lane, since in admitted.items() if since <= before.seq}
+        async with log.read(GUESTS, after=before.seq) as messages:
+            async for stored in messages:
+                if stored.seq > upto:
+                    break
+                lane = guest_of(stored.subject)
+                if stored.seq > admitted.get(lane, upto):
+                    found[lane] = found.get(lane, 0) + _size(stored)
+        for lane, size in found.items():
+            self._stored[lane] = self._stored.get(lane, 0) + size
+            self._charge(lane, 0)
 
     def _charge(self, lane: str, cost: float) -> None:
         now, burst = self._clock(), self._per_second * BURST_SECONDS
@@ -94,3 +124,7 @@ class Doorkeeper:
         """The lanes of guests that said too much, for ever, each once."""
         while True:
             yield await self._named.get()
+
+
+def _size(stored: Stored) -> int:
+    return len(stored.subject) + len(stored.body)

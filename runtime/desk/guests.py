@@ -16,10 +16,10 @@ from bus.hearing import Reason, Void
 from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.rights import ROLES, seed_file
-from contracts.errors import InvalidInput, Refused, SwarmError
+from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 from contracts.keyring import KeyAdmitted, KeyRevoked
 from contracts.lanes import DESK, ROOT
-from runtime.desk.doorkeeper import SHARE, Doorkeeper
+from runtime.desk.doorkeeper import SHARE, Counted, Doorkeeper
 from runtime.home import Home
 from runtime.scribe import Occasion
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from runtime.node import Node
 
 log = structlog.get_logger()
+
+_PAUSE = 1.0
+"""Seconds until a server that is away is asked again."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 
@@ -48,6 +51,8 @@ class Guests:
         self._broker = broker
         self._keys = KeyStore(crew.home.keys)
         self._one_at_a_time = asyncio.Lock()
+        self._is_counted = False
+        self._remembered: dict[str, int] = {}
         self._doorkeeper = Doorkeeper(crew.settings.guest_events_per_second, budget=SHARE * crew.settings.store_bytes)
 
     async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -67,19 +72,22 @@ class Guests:
 
     async def watch(self) -> None:
         """Turn out, for ever, whoever floods the swarm: an open session could not be sealed while it goes on."""
-        doorkeeper = self._doorkeeper
-        self._crew.tail.look_on(doorkeeper.see)
+        self._crew.tail.look_on(self._doorkeeper.see)
         self._crew.tail.look_on_voids(self._see_void)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._count(self._crew.tail.seq), name="guests' shares")
             for beside in (subjects.heartbeats(), subjects.DEAD_LETTERS):
                 tasks.create_task(self._listen(beside), name=f"doorkeeper of {beside}")
-            async for lane in doorkeeper.floods():
-                log.error("a guest floods the swarm and is turned out", lane=lane)
-                try:
-                    await self.expel(lane, "it flooded the swarm")
-                except SwarmError as error:
-                    log.error("the guest is still there", lane=lane, reason=error.message)
-                    doorkeeper.forget(lane)
+            async for lane in self._doorkeeper.floods():
+                await self._turn_out(lane)
+
+    async def _turn_out(self, lane: str) -> None:
+        log.error("a guest floods the swarm and is turned out", lane=lane)
+        try:
+            await self.expel(lane, "it flooded the swarm")
+        except SwarmError as error:
+            log.error("the guest is still there", lane=lane, reason=error.message)
+            self._doorkeeper.forget(lane)
 
     async def _listen(self, beside: str) -> None:
         try:
@@ -88,6 +96,32 @@ class Guests:
                     self._doorkeeper.see_beside(subject, body)
         except Refused as error:
             log.warning("what guests say beside the log is not counted", subjects=beside, reason=error.message)
+
+    async def _count(self, upto: int) -> None:
+        """Count what guests stored before this host looked on."""
+        ring = self._crew.tail.admission.keyring()
+        guests = {key.role for key in ring.guests()}
+        admitted = {
+            fact.event.role: fact.seq
+            for fact in self._crew.tail.history(ring.session).facts
+            if isinstance(fact.event, KeyAdmitted) and fact.event.role in guests
+        }
+        counted = Counted(*self._crew.home.guests_stored())
+        while True:
+            try:
+                await self._doorkeeper.count(self._crew.bus, admitted, upto, counted)
+            except Unreachable:
+                await asyncio.sleep(_PAUSE)
+            else:
+                break
+        self._is_counted = True
+
+    def remember(self) -> None:
+        """Write down what each guest has stored, so that the next host need not read it in the log."""
+        stored = self._doorkeeper.stored
+        if self._is_counted and stored != self._remembered:
+            self._crew.home.remember_guests(self._crew.tail.seq, stored)
+            self._remembered = stored
 
     def _see_void(self, void: Void) -> None:
         # Who answers while a session is being sealed comes too late and has done nothing wrong.

@@ -9,8 +9,11 @@ from contextlib import suppress
 from typing import Any
 
 import orjson
+import structlog
 
+from contracts.envelope import Fact
 from contracts.errors import InvalidInput
+from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from runtime.home import Home
 from runtime.records.archive import Archive, Begun, newest_training
@@ -19,11 +22,16 @@ from runtime.records.release import Remains
 from runtime.records.tail import Tail
 from runtime.shown import view
 
+log = structlog.get_logger()
+
 _MOST_KEPT = 4
 """Sessions of the files that stay at hand: whoever reads one asks for it page by page."""
 
 _MOST_TOLD = 10_000
 """Summaries of sealed sessions that stay at hand."""
+
+_MOST_READ = 20_000
+"""Events of a session that is read for its summary alone; a longer one is read when somebody lists the sessions."""
 
 _Stamp = tuple[int, int]
 """Size and time of a file: as long as both are the same, it has not grown."""
@@ -79,6 +87,23 @@ class Shelf:
                 break
             page.append(told)
         return page, len(page) == len(rest)
+
+    async def summarise(self) -> None:
+        """Have the summary of every session that is sealed kept beside its log, for ever, so that lists are quick."""
+        due: asyncio.Queue[str] = asyncio.Queue()
+
+        def heard(facts: list[Fact]) -> None:
+            if isinstance(facts[-1].event, SessionSealed) and facts[-1].position <= _MOST_READ:
+                due.put_nowait(facts[-1].envelope.subject)
+
+        self._tail.listen(heard)
+        while True:
+            session = await due.get()
+            try:
+                async with self._at_files:
+                    await asyncio.to_thread(self._archive.summary, session)
+            except Exception as error:
+                log.error("the summary of a session was not kept", session=session, exc_info=error)
 
     def _live(self) -> dict[str, History]:
         return {one.id: one for one in self._tail.histories.values() if one.state.genesis}

@@ -24,6 +24,7 @@ from runtime.cycles import unswept
 from runtime.home import Home
 from runtime.records.history import History
 from runtime.records.release import Remains, release
+from runtime.records.summaries import Summaries
 from runtime.shown import view
 
 
@@ -83,6 +84,7 @@ class Archive:
         self.root = root or KeyStore(home.keys).pinned()
         self._rings: dict[str, tuple[int, Kept | None]] = {}
         self._starts: dict[str, _Start] = {}
+        self._summaries = Summaries(home, self.root)
 
     def ids(self) -> list[str]:
         """The sessions that are not keyrings, oldest first."""
@@ -175,13 +177,20 @@ class Archive:
         return found
 
     def summary(self, session: str) -> dict[str, Any]:
-        """As `session`; one that cannot be read says why in its place."""
+        """As `session`, kept beside the log as long as that does not change; one that cannot be read says why."""
+        ring = self.ring(subjects.partition(session))
+        basis = self._summaries.basis(session, ring.history.id if ring else "")
+        found = self._summaries.find(session, basis)
+        if found is not None:
+            return found
         try:
-            return self.session(session)
+            found = self.session(session)
         except SwarmError as error:
             blank = view.summary(History(session).state)
             problem = {"code": error.code, "message": error.message, "cure": error.cure}
             return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
+        self._summaries.keep(session, basis, found)
+        return found
 
 
 class Once(Archive):

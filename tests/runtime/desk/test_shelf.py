@@ -20,8 +20,8 @@ async def test_of_sealed_sessions_a_bounded_number_of_summaries_stays_at_hand(
 ) -> None:
     recorded, read = RecordedHome(tmp_path / "home"), list[str]()
     sessions = [recorded.trained() for _ in range(4)]
-    within = Archive.history
-    monkeypatch.setattr(Archive, "history", lambda self, session: read.append(session) or within(self, session))
+    within = Archive.summary
+    monkeypatch.setattr(Archive, "summary", lambda self, session: read.append(session) or within(self, session))
     monkeypatch.setattr(shelf, "_MOST_TOLD", 2)
     found = Shelf(recorded.home, Tail(MemoryBus(), Admission(root=recorded.fingerprint)))
     for _ in range(2):

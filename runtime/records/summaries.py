@@ -1,0 +1,76 @@
+"""What a list says of each session, kept beside its log: a thousand lines need not cost the reading of a thousand logs.
+
+It is never believed in place of a log. A summary holds for the very files (log and keyring), the home, the pinned root
+and the software that it was made from; when any of these is another it is made again. Nothing but lists uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import contracts
+from bus.disk import fresh_name
+from runtime.home import Home
+from runtime.version import VERSION
+
+FILE = "summary.json"
+
+_CODE = ("contracts", "bus", "runtime/records", "runtime/shown")
+"""What decides what a summary says, from the folder that all rooms stand in."""
+
+
+class Summaries:
+    """Those of one home, under one pinned root."""
+
+    def __init__(self, home: Home, root: str) -> None:
+        self._home = home
+        self._made = [VERSION, _software(), str(home.root), root]
+
+    def basis(self, session: str, ring: str) -> list[Any]:
+        """What a summary made now is made from; taken before the files are read, for they may grow meanwhile."""
+        return [*self._made, *(list(_stamp(self._home.log(one))) for one in (session, ring) if one)]
+
+    def find(self, session: str, basis: list[Any]) -> dict[str, Any] | None:
+        """The summary that was made from just this; None when there is none."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._path(session).read_bytes())
+            told = kept["summary"] if kept["basis"] == basis else None
+            return told if isinstance(told, dict) and told["session"] == session else None
+        return None
+
+    def keep(self, session: str, basis: list[Any], summary: dict[str, Any]) -> None:
+        """Have it found again; where nothing can be written it is made again each time."""
+        path = self._path(session)
+        with suppress(OSError), fresh_name(path) as fresh:
+            # A power cut may leave half of it, which is no JSON: only logs are worth waiting for the disk.
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"basis": basis, "summary": summary}, file)
+            fresh.replace(path)
+
+    def _path(self, session: str) -> Path:
+        return self._home.sessions / session / FILE
+
+
+def _stamp(path: Path) -> Iterator[int]:
+    """Size, times and number of a file: it is another or has changed when one of them is another."""
+    with suppress(OSError):
+        seen = path.stat()
+        yield from (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+
+
+@lru_cache(maxsize=1)
+def _software() -> str:
+    """This code, so that what another version has made is not found."""
+    rooms, seen = Path(contracts.__file__).parents[1], sha256()
+    for path in sorted(path for room in _CODE for path in (rooms / room).glob("*.py")):
+        stamp = path.stat()
+        seen.update(f"{path} {stamp.st_size} {stamp.st_mtime_ns}\n".encode())
+    return seen.hexdigest()
