@@ -112,9 +112,12 @@ class Guests:
                 await self._doorkeeper.count(self._crew.bus, admitted, upto, counted)
             except Unreachable:
                 await asyncio.sleep(_PAUSE)
+            except SwarmError as error:
+                log.warning("what guests stored before is not counted", reason=error.message)
+                return
             else:
-                break
-        self._is_counted = True
+                self._is_counted = True
+                return
 
     def remember(self) -> None:
         """Write down what each guest has stored, so that the next host need not read it in the log."""
