@@ -6,7 +6,7 @@ I/O. Windows are counted here and not kept; whoever needs them reads the facts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -97,6 +97,11 @@ class Segment:
     begins: int
     changes: dict[str, Any] = field(default_factory=dict)
     reproducible: bool = True
+
+
+def counts(segment: int, step: int, segments: Iterable[Segment]) -> bool:
+    """Whether what a segment recorded at a step counts among these: no later one began before it."""
+    return all(step <= later.begins for later in segments if later.number > segment)
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ class Session:
 
     def on_path(self, segment: int, step: int) -> bool:
         """Whether what a segment recorded at a step still counts: no later segment began before it."""
-        return all(step <= later.begins for later in self.segments if later.number > segment)
+        return counts(segment, step, self.segments)
 
     def path_checkpoints(self) -> tuple[Checkpoint, ...]:
         """Checkpoints on the path, in the order of their steps."""

@@ -116,6 +116,15 @@ class CheckpointWritten(Event, lane=TRAINER, wire="checkpoint.written", upcasts=
     bytes: int
 
 
+Computed = WindowRecorded | ControlEvaluated | CheckpointWritten
+"""What training the same steps again must give again."""
+
+
+def computed_at(event: Computed) -> int:
+    """The step at which it is computed: the last one of a window."""
+    return event.last if isinstance(event, WindowRecorded) else event.step
+
+
 class CheckpointRefused(Event, lane=TRAINER, wire="checkpoint.refused"):
     """The trainer could not begin from a checkpoint and goes on from step `instead`; its keeper looks at it again."""
 

@@ -18,7 +18,7 @@ from contracts.session import Checkpoint, Session
 from contracts.trainer import (
     AttemptEnded,
     CheckpointWritten,
-    ControlEvaluated,
+    Computed,
     DivergenceFound,
     InterventionApplied,
     InterventionDeclined,
@@ -27,7 +27,6 @@ from contracts.trainer import (
     TrainingCompleted,
     TrainingFailed,
     TrainingPaused,
-    WindowRecorded,
     WindowsReproduced,
 )
 from runtime.failpoints import failpoint
@@ -160,7 +159,7 @@ class Attempt:
             self._held = frame.data["step"]
 
     async def _new(self, event: Event) -> list[Event]:
-        assert isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten)  # noqa: S101 - all it tells
+        assert isinstance(event, Computed)  # noqa: S101 - all it tells
         verdict = self._recorded.take(event)
         if isinstance(event, CheckpointWritten):
             self._course.unusable.discard(event.blob)

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.session import Checkpoint, Session
-from contracts.trainer import CheckpointWritten, ControlEvaluated, DivergenceFound, WindowRecorded
+from contracts.trainer import (
+    CheckpointWritten,
+    Computed,
+    DivergenceFound,
+    WindowRecorded,
+    computed_at,
+)
 
 Key = tuple[str, int, int]
 
@@ -32,13 +38,13 @@ class Recorded:
             event = fact.event
             if isinstance(event, CheckpointWritten) and event.blob in lost:
                 continue
-            if isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten):
-                segment, at = event.segment, event.last if isinstance(event, WindowRecorded) else event.step
+            if isinstance(event, Computed):
+                segment, at = event.segment, computed_at(event)
                 if at >= step and session.on_path(segment, at):
                     found[key(event)] = event
         return cls(found)
 
-    def take(self, computed: WindowRecorded | ControlEvaluated | CheckpointWritten) -> DivergenceFound | bool | None:
+    def take(self, computed: Computed) -> DivergenceFound | bool | None:
         """True when it is new; None when it came out as recorded; else the difference."""
         recorded = self.known.get(key(computed))
         if recorded is None:
@@ -47,7 +53,7 @@ class Recorded:
         return difference(recorded, computed)
 
 
-def key(event: WindowRecorded | ControlEvaluated | CheckpointWritten) -> Key:
+def key(event: Computed) -> Key:
     """What makes an event the same one in another attempt."""
     if isinstance(event, WindowRecorded):
         return (event.wire, event.first, event.last)

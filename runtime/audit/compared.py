@@ -14,10 +14,16 @@ from pydantic import ValidationError
 
 from contracts.errors import UserCodeFailed
 from contracts.event import Event
-from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingCompleted, WindowRecorded
+from contracts.trainer import (
+    CheckpointWritten,
+    Computed,
+    ControlEvaluated,
+    TrainingCompleted,
+    WindowRecorded,
+    computed_at,
+)
 
 Divergence = dict[str, Any]
-Computed = WindowRecorded | ControlEvaluated | CheckpointWritten
 COMPUTED: Mapping[str, type[Computed]] = {
     one.wire: one for one in (WindowRecorded, ControlEvaluated, CheckpointWritten)
 }
@@ -95,7 +101,7 @@ class Comparison:
 
     def _missing(self, computed: Computed) -> Divergence | None:
         """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
-        step = computed.last if isinstance(computed, WindowRecorded) else computed.step
+        step = computed_at(computed)
         if step >= self._span["ends"] and not self._span["whole"]:
             return None
         if isinstance(computed, CheckpointWritten) and not self._span["whole"]:

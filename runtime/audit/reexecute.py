@@ -14,7 +14,7 @@ import orjson
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
-from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
+from contracts.trainer import Computed
 from runtime import initial, reported
 from runtime.engine import checkpoint, seal
 from runtime.engine.checkpoint import Checkpoint
@@ -146,7 +146,7 @@ class Telling:
         segment = self._run.plan.segment_at(step - 1)
         self._tell("computed", reported.written(sealed, segment, "planned", blob=digest(data), size=len(data)))
 
-    def _tell(self, kind: str, event: WindowRecorded | ControlEvaluated | CheckpointWritten) -> None:
+    def _tell(self, kind: str, event: Computed) -> None:
         self._job.tell(kind, name=event.wire, data=orjson.loads(event.model_dump_json()))
 
     def _ending(self) -> dict[str, Any]:

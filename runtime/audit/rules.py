@@ -13,11 +13,10 @@ from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import (
     CheckpointWritten,
-    ControlEvaluated,
+    Computed,
     InterventionApplied,
     TrainingClaimed,
     TrainingCompleted,
-    WindowRecorded,
 )
 from contracts.validator import CheckpointValidated
 from runtime.audit.spans import Course, claims, course
@@ -86,7 +85,7 @@ def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
     for fact in facts:
         if isinstance(fact.event, TrainingClaimed):
             return
-        if isinstance(fact.event, WindowRecorded | ControlEvaluated | CheckpointWritten):
+        if isinstance(fact.event, Computed):
             yield Divergence(fact.position, fact.seq, fact.name, "it was recorded before anybody claimed the session")
             return
 

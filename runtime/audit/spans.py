@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from contracts.envelope import Fact
-from contracts.session import Checkpoint, Segment, Session
+from contracts.session import Checkpoint, Segment, Session, counts
 from contracts.trainer import (
     CheckpointWritten,
+    Computed,
     ControlEvaluated,
     InterventionApplied,
     TrainingClaimed,
     TrainingCompleted,
     WindowRecorded,
+    computed_at,
 )
-
-Computed = WindowRecorded | ControlEvaluated | CheckpointWritten
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Record:
     @property
     def last(self) -> int:
         """The step at which it is computed."""
-        return self.event.last if isinstance(self.event, WindowRecorded) else self.event.step
+        return computed_at(self.event)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; exact floats as text."""
@@ -162,7 +162,7 @@ def _records(facts: Iterable[Fact], number: int) -> list[Record]:
         event = fact.event
         if isinstance(event, InterventionApplied) and event.segment != number:
             era, number = era + 1, event.segment
-        elif isinstance(event, WindowRecorded | ControlEvaluated | CheckpointWritten):
+        elif isinstance(event, Computed):
             found.append(Record(event, fact.position, fact.seq, era))
     return found
 
@@ -182,12 +182,7 @@ def _ending(fact: Fact) -> dict[str, Any]:
 
 
 def _on(record: Record, segments: Sequence[Segment]) -> bool:
-    return _stands(record.event.segment, record.last, segments)
-
-
-def _stands(segment: int, step: int, segments: Sequence[Segment]) -> bool:
-    """As `Session.on_path`, at the time when there were these segments."""
-    return all(step <= later.begins for later in segments if later.number > segment)
+    return counts(record.event.segment, record.last, segments)
 
 
 def _lines(records: Sequence[Record], segments: Sequence[Segment]) -> list[int]:
@@ -205,7 +200,7 @@ def _places(cuts: Iterable[Checkpoint], segments: Sequence[Segment]) -> list[Che
     mine = {
         one.written.step: one
         for one in cuts
-        if one.written.segment <= segments[-1].number and _stands(one.written.segment, one.written.step, segments)
+        if one.written.segment <= segments[-1].number and counts(one.written.segment, one.written.step, segments)
     }
     return [mine[step] for step in sorted(mine)]
 

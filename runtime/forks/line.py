@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Self
 
 from contracts.errors import InvalidInput, Refused
-from contracts.session import Segment
+from contracts.session import Segment, counts
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
 from runtime.records.history import History
 
@@ -85,9 +85,7 @@ class Line:
 
     def holds(self, segment: int, step: int) -> bool:
         """Whether what a segment recorded at a step belongs to the line."""
-        return segment <= self._segments[-1].number and all(
-            step <= later.begins for later in self._segments if later.number > segment
-        )
+        return segment <= self._segments[-1].number and counts(segment, step, self._segments)
 
     def _is_settled(self, step: int) -> bool:
         """Whether all that belongs to a step was recorded: something came after it, or nothing will."""

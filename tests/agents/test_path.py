@@ -11,11 +11,10 @@ import pytest
 from agents.trainer import path
 from agents.trainer.path import Recorded, difference
 from contracts.event import pack
-from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded, evidence
+from contracts.trainer import CheckpointWritten, Computed, ControlEvaluated, WindowRecorded, evidence
 from tests.contracts.told import DIGEST, Told
 
 OTHER = "e" * 64
-Computed = WindowRecorded | ControlEvaluated | CheckpointWritten
 
 
 def window(first: int = 0, last: int = 2, segment: int = 1) -> WindowRecorded:
