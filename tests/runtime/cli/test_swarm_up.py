@@ -24,6 +24,9 @@ training: {epochs: 3}
 early_stopping: {enabled: false}
 """
 GUEST = '''\
+from pathlib import Path
+
+from contracts.ledger import SessionSealed
 from contracts.resource_monitor import ResourcesSummarised
 from stigmergy import Agent, Event, on
 
@@ -40,6 +43,11 @@ class Counter(Agent):
     @on
     async def count(self, seen: ResourcesSummarised) -> ThingCounted:
         return ThingCounted(samples=seen.samples)
+
+    @on
+    async def note(self, seal: SessionSealed) -> None:
+        with Path(__file__).with_name("sealed").open("a") as file:
+            file.write(f"{seal.root}\\n")
 '''
 
 
@@ -258,6 +266,8 @@ def test_a_guest_is_admitted_runs_alone_and_is_recorded(up: Home):
         until(lambda: up.run("events", session, "--lane", "guest_counter")[1] != "")
         assert up.ask("audit", session)["verdict"] == "pass"
         assert "counter" in {one["name"] for one in up.ask("agents")["agents"]}
+        sealed, root = source.with_name("sealed"), up.ask("show", session)["sealed"]
+        until(lambda: sealed.exists() and root in sealed.read_text().split())
     finally:
         guest.send_signal(signal.SIGTERM)
         guest.communicate(timeout=20)
@@ -277,10 +287,22 @@ def test_a_killed_server_is_back_when_up_returns(up: Home):
     assert up.ask("sessions")["sessions"]
 
 
-def test_a_killed_host_is_replaced_by_up(up: Home):
+def test_a_killed_host_is_replaced_by_up_and_what_it_trained_says_meanwhile_that_nobody_has_it(up: Home):
     before = up.ask("status")["host"]["pid"]
+    session = up.ask("submit", str(up.request), "--set", "training.epochs=60")["session"]
+    log = up.root / "sessions" / session / "log"
+    until(lambda: log.exists() and b".window_recorded " in log.read_bytes())
     os.kill(before, signal.SIGKILL)
+    until(lambda: "waits" in up.ask("show", session))
+    waiting = up.ask("show", session)
+    assert (waiting["state"], waiting["step"] > 0) == ("training", True)
+    assert "nobody has it now" in waiting["waits"]
+    assert waiting["waits"].endswith("swarm up -d")
+    listed = {one["session"]: one["waits"] for one in up.ask("sessions")["sessions"]}
+    assert [one for one, waits in listed.items() if waits] == [session]
     assert up.ask("up", "-d")["host"]["pid"] != before
+    ended = up.ask("wait", session, "--timeout", "60")
+    assert (ended["state"], ended.get("waits", "")) == ("completed", "")
 
 
 def test_several_who_start_at_once_get_the_same_host(tmp_path: Path):
