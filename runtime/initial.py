@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidRequest, Problem
 from runtime.allowed import Named
 from runtime.processes.profiles import torch_profile
+from runtime.processes.room import refuse_beyond
 from runtime.records import references
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def main(job: Job) -> dict[str, Any]:
     roots, blobs = [Path(one) for one in job.args["roots"]], DirectoryBlobs(Path(job.args["blobs"]))
     path = job.args["path"]
     with Named(path, WHERE, INSTEAD).opened(roots) as file:
+        size = os.fstat(file.fileno()).st_size
+        refuse_beyond(f"the file {path!r}", WHERE, blobs.root, disk=size, held=size)
         data = file.read()
     _refuse_unless_tensors(data, path)
     # Held first: whoever else lets go of the same bytes then leaves them where they are.

@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
-from runtime.processes import memory
+from runtime.processes import room
 
 CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""
@@ -19,8 +19,6 @@ CHUNK = 1 << 20
 
 LEFT = 256 << 20
 """Bytes of disk that a preparation leaves to others, once it has taken more than that itself."""
-
-_UNHEARD_OF = 1 << 100
 
 
 class Scratch:
@@ -40,23 +38,15 @@ class Scratch:
         return self._files.enter_context(self.file().open("w+b"))
 
     def refuse_beyond(self, what: str, place: str, *, disk: int, held: int) -> None:
-        """Raise `InvalidRequest`, naming `place` in the request, when so many bytes do not fit on this machine.
-
-        Called with the sizes that a request or a file names, before the first byte is made: what they name costs
-        nothing to write down.
-        """
-        room = {"disk": (disk, shutil.disk_usage(self._directory).free), "memory": (held, memory.free_bytes())}
-        for kind, (wanted, free) in room.items():
-            if free is not None and wanted > free:
-                message = f"{what} would take {_gib(wanted)} of {kind}, and {_gib(free)} are free"
-                raise InvalidRequest([Problem(place, message, f"Ask for less, or free some {kind}.")])
+        """Raise `InvalidRequest`, naming `place` in the request, when so many bytes do not fit: see `room`."""
+        room.refuse_beyond(what, place, self._directory, disk=disk, held=held)
 
     def leave_room(self, done: int, total: int) -> None:
         """Raise `InvalidRequest` when what was kept so far leaves others no room: not every file says its rows."""
         free = shutil.disk_usage(self._directory).free
         if free >= LEFT or (kept := sum(one.stat().st_size for one in self._directory.iterdir())) <= LEFT:
             return
-        message = f"{done} of {total} are read and take {_gib(kept)} of disk, and {_gib(free)} are left"
+        message = f"{done} of {total} are read and take {room.gib(kept)} of disk, and {room.gib(free)} are left"
         raise InvalidRequest([Problem("data", message, "Ask for less, or free some disk.")])
 
     def file(self) -> Path:
@@ -84,11 +74,6 @@ class Growing:
         if 0 in shape:
             return np.empty(shape, self._dtype)
         return np.memmap(self._path, self._dtype, "r", shape=shape)
-
-
-def _gib(size: int) -> str:
-    # A file may declare numbers of any length, and not every one of them is a float.
-    return f"{min(size, _UNHEARD_OF) / 2**30:.4g} GiB"
 
 
 def portions(column: np.ndarray, size: int = CHUNK) -> Iterator[slice]:

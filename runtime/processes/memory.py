@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +27,10 @@ def bounded() -> Iterator[None]:
     """Inside, this process takes no more than is free now: what asks for more hears `MemoryError`.
 
     For code whose needs nobody can count beforehand. Without it the kernel chooses a process to end. No bound where
-    the system does not say what is free; no wall either, since code that wants to may raise it again.
+    the system does not say what is free, nor in a process that has other work besides, since a limit is the whole
+    process's; no wall either, since code that wants to may raise it again.
     """
-    free = free_bytes()
+    free = free_bytes() if threading.current_thread() is threading.main_thread() else None
     if free is None:
         yield
         return

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from bus.blobs import DirectoryBlobs, digest_of
+from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingFailed
@@ -197,6 +199,16 @@ async def test_what_is_no_such_file_lies_elsewhere_or_does_not_fit_is_refused_wi
             assert message in state.outcome.message
             assert cure in state.outcome.cure
             assert not state.checkpoints
+
+
+def test_a_file_of_weights_that_is_larger_than_memory_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "holes.safetensors").open("wb") as file:
+        file.truncate(1 << 43)
+    (tmp_path / "blobs").mkdir()
+    about = {"path": str(tmp_path / "holes.safetensors"), "roots": [str(tmp_path)], "blobs": str(tmp_path / "blobs")}
+    with pytest.raises(InvalidRequest, match=r"would take 8192 GiB of disk, and .* GiB are free") as caught:
+        initial.main(SimpleNamespace(args=about | {"session": "00-abc"}))  # type: ignore[arg-type]
+    assert caught.value.problems[0].path == "model.init"
 
 
 async def test_what_memory_cannot_hold_fails_with_a_sentence_before_it_is_claimed(tmp_path: Path) -> None:
