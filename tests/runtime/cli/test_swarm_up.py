@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from agents.diagnostician.diagnosis import MOST_REWINDS
 from runtime.processes import process
+from tests.agents.test_repair_limit import POISONED
 
 REQUEST = """\
 data: {source: digits}
@@ -272,6 +274,28 @@ def test_a_guest_is_admitted_runs_alone_and_is_recorded(up: Home):
         guest.send_signal(signal.SIGTERM)
         guest.communicate(timeout=20)
     assert guest.returncode == 0
+
+
+def test_one_poisoned_row_is_repaired_a_few_times_by_real_processes_and_then_ends_the_session(up: Home):
+    source = up.root.parent / "poisoned.py"
+    source.write_text(POISONED)
+    assert up.run("workload", "add", str(source))[0] == 0
+    told = {
+        "model": {"architecture": "workload", "workload": "poisoned"},
+        "data": {"source": "workload", "workload": "poisoned"},
+        "training": {"epochs": 6, "batch_size": 64},
+        "checkpoints": {"every_steps": 10},
+        "optimizer": {"type": "adamw", "learning_rate": 0.001},
+    }
+    request = source.with_suffix(".yaml")
+    request.write_text(json.dumps(told))
+    session = up.ask("submit", str(request))["session"]
+    code, out, _ = up.run("wait", session, "--timeout", "80", "--json")
+    assert (code, json.loads(out)["state"]) == (1, "failed")
+    names = [json.loads(line)["name"] for line in up.run("events", session, "--json")[1].splitlines()]
+    assert names.count("intervention.proposed") == names.count("intervention.applied") == MOST_REWINDS
+    assert names.count("outcome.judged") == MOST_REWINDS
+    assert up.ask("audit", session)["verdict"] == "pass"
 
 
 def test_the_doctor_finds_nothing_wrong(up: Home, trained: dict[str, Any]):
