@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import ChildDied, Failed
+from contracts.errors import ChildDied, Failed, InvalidRequest, Problem
 from runtime.cli.call import Call, command
 from runtime.cli.submit import judged
 from runtime.cli.terminal import style
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from runtime.processes.child import Child
     from runtime.processes.children import Children
     from runtime.processes.profiles import Profile
+    from runtime.workloads import Registered
 
 PREPARE = "agents.data_manager.jobs.prepare:main"
 RESOLVE = "agents.trainer.jobs.plan:main"
 PROBE = "runtime.probe:main"
+LOOK = "runtime.workloads:probe"
 _SHOWN = 40
 """Lines told of what a child printed before it died."""
 
@@ -55,16 +58,15 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
     from runtime import allowed, initial
     from runtime.processes.children import Children
     from runtime.processes.profiles import torch_profile
-    from runtime.workload_options import refuse_unknown
     from runtime.workloads import Workloads
 
-    registry = Workloads(call.home.root)
-    named = [one.as_json() for one in registry.needed(asked)]
-    refuse_unknown(asked, registry)
+    needed = Workloads(call.home.root).needed(asked)
+    named = [one.as_json() for one in needed]
     children = Children()
     try:
         with tempfile.TemporaryDirectory(prefix="swarm-check-") as scratch:
             store = Path(scratch)
+            _refuse_unknown_options(asked, [await _looked_at(children, one, store) for one in needed])
             args = {"data": asked["data"], "session": "", "store": scratch, "workloads": named}
             roots = [*allowed.roots(call.home, call.settings), folder]
             args["roots"] = [str(root) for root in roots]
@@ -88,6 +90,23 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
     return _described(asked, prepared, resolved, probed)
 
 
+async def _looked_at(children: Children, one: Registered, folder: Path) -> Registered:
+    """A workload with the options that it takes: as they were seen when it was added, or as a child sees them now."""
+    from runtime.processes.profiles import torch_profile
+
+    if one.options is not None:
+        return one
+    said = await _ask(children, LOOK, one.as_json(), torch_profile(), "probe", folder)
+    return replace(one, options=tuple(said["options"]))
+
+
+def _refuse_unknown_options(asked: Mapping[str, Any], known: Sequence[Registered]) -> None:
+    from runtime.workload_options import unknown
+
+    if problems := list(unknown(asked, known)):
+        raise InvalidRequest(problems)
+
+
 async def _ask(
     children: Children, job: str, args: Mapping[str, Any], profile: Profile, purpose: str, folder: Path
 ) -> dict[str, Any]:
@@ -106,8 +125,6 @@ def _last_lines(log: Path) -> list[str]:
 
 
 def _refuse(problems: Sequence[Mapping[str, str]]) -> None:
-    from contracts.errors import InvalidRequest, Problem
-
     if problems:
         raise InvalidRequest([Problem(one.get("path", ""), one["message"], one.get("cure", "")) for one in problems])
 

@@ -141,8 +141,11 @@ def test_a_registry_of_before_is_read_and_judges_nothing(tmp_path: Path) -> None
     assert told(request(model={"mod": 1}), known) == {}
 
 
-def test_a_check_names_the_option_before_it_reads_any_data(tmp_path: Path) -> None:
-    found = replace(inspected(str(EXAMPLE)), options=("width", "rows", "turns"))
+@pytest.mark.parametrize("options", [("width", "rows", "turns"), None])
+def test_a_check_names_the_option_though_nobody_has_looked_before(
+    tmp_path: Path, options: tuple[str, ...] | None
+) -> None:
+    found = replace(inspected(str(EXAMPLE)), options=options)
     known = Workloads(tmp_path / "home")
     known._file.parent.mkdir()
     known._write({"mine": found})
