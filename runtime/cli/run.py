@@ -57,11 +57,12 @@ def _here(
 ) -> int:
     from runtime.cli.here import Here
     from runtime.cli.request_file import STDIN, folder
+    from runtime.processes.profiles import claimed_threads
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)
-    threads: Any = asked["training"]["threads"] if asked else "auto"
-    place = Here(call, 1 if threads == "auto" else threads, quiet=quiet)
+    # What is `auto`, or no number of threads to begin with, is found out, or told, once the process is up.
+    place = Here(call, claimed_threads(asked["training"]["threads"] if asked else "auto"), quiet=quiet)
     # What was started again goes on with its session.
     seen = place.carry(
         None if place.session else asked or judged(request, overrides, request_id), timeout, folder(request)

@@ -33,7 +33,7 @@ _KEPT = (
 )
 
 
-MOST_IDLE = 4
+MOST_IDLE = 8
 """Zygotes kept beside those that work: requests name a profile each, and a zygote holds all that torch is."""
 
 
