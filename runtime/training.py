@@ -11,8 +11,10 @@ from typing import Any
 
 import orjson
 
-from contracts.errors import Failed, SwarmError, TimedOut
+from contracts.errors import Failed, SwarmError, TimedOut, error_of
+from runtime import hosting, request_file
 from runtime.handle import Session, Where
+from runtime.place import Place
 from runtime.processes.in_thread import in_thread
 
 
@@ -45,39 +47,32 @@ class _Asked:
     """A request on its way into a swarm."""
 
     def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:
-        from runtime.cli.call import Call
-
-        self._call = Call(home=str(home) if home is not None else None, url=None, creds=None, as_json=False)
+        self._place = Place(home=str(home) if home is not None else None)
         self._request, self._folder = _judged(request)
 
     def bring_up(self) -> None:
         """Start the swarm unless one is ready; by a process that ends, so that the host is no child of ours."""
-        from runtime.cli import hosting
-
-        if (self._call.settings.url or self._call.settings.creds) or hosting.ready(self._call.home.host()):
+        if (self._place.settings.url or self._place.settings.creds) or hosting.ready(self._place.home.host()):
             return
         command = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "-d", "--json"]
-        command += ["--home", str(self._call.home.root)]
+        command += ["--home", str(self._place.home.root)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             raise _told(done.stdout, done.stderr)
 
     async def submitted(self) -> str:
-        from runtime.cli.reach import swarm
-
-        async with swarm(self._call) as found:
+        async with self._place.swarm() as found:
             return await found.submit(self._request, folder=self._folder)
 
     async def followed(self, session: str, within: float | None, *, shown: bool) -> None:
-        from runtime.cli.reach import swarm
         from runtime.shown.progress import Plain
         from runtime.shown.progress import progress as shows
 
-        async with swarm(self._call) as found:
+        async with self._place.swarm() as found:
             if not shown:
                 await found.wait(session, within)
                 return
-            with shows(sys.stderr, live=True) if self._call.live else Plain(_line) as board:
+            with shows(sys.stderr, live=True) if self._place.live else Plain(_line) as board:
                 try:
                     async with asyncio.timeout(within):
                         async for line in found.events(session, follow=True):
@@ -90,8 +85,6 @@ class _Asked:
 
 def _told(said: str, more: str) -> SwarmError:
     """The error that a command answered with."""
-    from contracts.errors import error_of
-
     try:
         return error_of(orjson.loads(said.strip().splitlines()[-1])["error"])
     except (orjson.JSONDecodeError, IndexError, KeyError, TypeError):
@@ -106,11 +99,9 @@ def _line(text: str) -> None:
 def _judged(request: Mapping[str, Any] | str | Path) -> tuple[dict[str, Any], Path]:
     """The resolved request, and the folder in which it may name files."""
     from contracts.request import read_request
-    from runtime.cli import request_file
-    from runtime.cli.submit import judged
 
     if isinstance(request, str | Path):
-        return judged(str(request), ()), request_file.folder(str(request))
+        return request_file.judged(str(request), ()), request_file.folder(str(request))
     resolved: dict[str, Any] = read_request(dict(request)).resolved()
     return request_file.absolute(resolved, Path.cwd()), Path.cwd()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.cli.call import Call, command, remember, shared
-from runtime.cli.reach import swarm, up
 
 if TYPE_CHECKING:
     from runtime.agent import Agent
@@ -81,11 +80,11 @@ def _admitted_here(call: Call, name: str) -> bool:
     from runtime.desk.guests import credentials
 
     elsewhere = call.settings.url or call.settings.creds
-    return not elsewhere and up(call) and credentials(call.home, name).exists()
+    return not elsewhere and call.up and credentials(call.home, name).exists()
 
 
 async def _admitted(call: Call, name: str, hears: Iterable[str]) -> dict[str, Any]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         return await found.command("admit", name=name, hears=list(hears))
 
 

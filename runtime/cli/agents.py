@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.cli.call import Call, command
-from runtime.cli.reach import swarm, up
 from runtime.cli.terminal import style
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def agents(call: Call) -> None:
     """List the built-in agents and the guests that were admitted."""
     from runtime import roster
 
-    running, heard = _running(call), call.wait(_heard(call)) if up(call) else set()
+    running, heard = _running(call), call.wait(_heard(call)) if call.up else set()
     found = [_described(kind, running.get(name), elsewhere=name in heard) for name, kind in roster.load_all().items()]
     found += [_guest(key, heard) for key in _guests(call)]
     call.result({"agents": found}, lambda: _page(found))
@@ -57,7 +56,7 @@ def _guests(call: Call) -> tuple[Key, ...]:
 
 async def _heard(call: Call) -> set[str]:
     """The roles whose heartbeat the swarm has heard lately."""
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         roster = (await found.command("status"))["roster"]
         return {one["name"] for one in roster if one["seen"] < SILENT_SECONDS}
 

@@ -4,50 +4,25 @@ from __future__ import annotations
 
 import functools
 import math
-import os
-import sys
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from runtime.cli import interrupts
 from runtime.cli.terminal import say
+from runtime.place import Place
 from runtime.shown.printable import printable_json
-
-if TYPE_CHECKING:
-    from runtime.home import Home
-    from runtime.settings import Settings
 
 T = TypeVar("T")
 
 
-class Call:
+class Call(Place):
     """What a command function is given first: data goes to stdout by `result`, everything else to stderr by `note`."""
 
     def __init__(self, *, home: str | None, url: str | None, creds: str | None, as_json: bool) -> None:
+        super().__init__(home=home, url=url, creds=creds)
         self.json = as_json
-        self._options: dict[str, Any] = {"home": home, "url": url, "creds": creds}
-
-    def configure(self, **options: Any) -> None:
-        """Further settings that a command's own options give; None leaves one as it is."""
-        self._options |= options
-
-    @functools.cached_property
-    def settings(self) -> Settings:
-        """The settings with this call's options applied."""
-        from runtime import settings
-
-        return settings.load(**self._options)
-
-    @functools.cached_property
-    def home(self) -> Home:
-        """The home that the settings name; refused when it is none that this software can read."""
-        from runtime.home import Home
-
-        home = Home(self.settings.home)
-        home.check()
-        return home
 
     def result(self, value: dict[str, Any], text: str | Callable[[], str]) -> None:
         """The answer: one JSON object on one line, or text for people."""
@@ -72,8 +47,8 @@ class Call:
 
     @property
     def live(self) -> bool:
-        """Whether a person watches stderr on a terminal that can be redrawn."""
-        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not self.json
+        """Whether progress is drawn: a person watches, and did not ask for JSON."""
+        return super().live and not self.json
 
 
 class Seconds(click.ParamType[float]):

@@ -13,7 +13,6 @@ import click
 
 from contracts.errors import ChildDied, Failed, InvalidRequest, Problem
 from runtime.cli.call import Call, command
-from runtime.cli.submit import judged
 from runtime.cli.terminal import style
 from runtime.cli.wording import pairs
 
@@ -40,7 +39,7 @@ EVALUATION = 1 / 3
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
 def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[str, ...]) -> None:
     """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept."""
-    from runtime.cli.request_file import folder
+    from runtime.request_file import folder, judged
 
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
     asked = judged(request, overrides)

@@ -26,7 +26,7 @@ def config(**options: Any) -> None:
 def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None:
     """Show every setting and where it came from; with REQUEST, that request with every default written out."""
     if request is not None:
-        from runtime.cli.submit import judged
+        from runtime.request_file import judged
 
         resolved = judged(request, overrides)
         call.result(resolved, lambda: orjson.dumps(resolved, option=orjson.OPT_INDENT_2).decode())

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from runtime.cli.call import Call, calling, command, shared
-from runtime.cli.reach import swarm, up
 from runtime.cli.wording import table
 
 
@@ -25,12 +24,12 @@ def dlq(context: click.Context, /, **options: Any) -> None:
 
 
 def _list(call: Call) -> None:
-    found = call.wait(_from_swarm(call)) if up(call) else _from_files(call)
+    found = call.wait(_from_swarm(call)) if call.up else _from_files(call)
     call.result(found, lambda: _page(found))
 
 
 async def _from_swarm(call: Call) -> dict[str, Any]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         return await found.command("dlq")
 
 
@@ -76,7 +75,7 @@ def redrive(call: Call, *, failure: str) -> None:
 
 
 async def _redrive(call: Call, failure: str) -> dict[str, Any]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         return await found.command("redrive", failure=failure)
 
 

@@ -13,7 +13,7 @@ from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOu
 from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.output import place
-from runtime.cli.reach import find, swarm
+from runtime.cli.reach import find
 from runtime.shown.sentences import figures, number
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
@@ -47,7 +47,7 @@ def export(
 async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) -> tuple[dict[str, Any], Path]:
     import asyncio
 
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         try:
             async with asyncio.timeout(within):
                 asked_of = await find(found, name)

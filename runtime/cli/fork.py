@@ -11,7 +11,7 @@ import click
 from runtime.cli import wording
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
-from runtime.cli.reach import find, swarm
+from runtime.cli.reach import find
 from runtime.cli.wait import outcome
 from runtime.cli.watch import followed
 
@@ -88,7 +88,7 @@ def _listed(call: Call, names: list[str]) -> list[str] | dict[str, str]:
 
 
 async def _forked(call: Call, name: str, wish: dict[str, Any], follow: tuple[float | None] | None) -> dict[str, Any]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         parent = await find(found, name)
         made = await found.command("fork", timeout=PATIENCE, session=parent, **wish)
         call.note(f"Session {made['session']}, a fork of {parent} at step {wish['step']}")

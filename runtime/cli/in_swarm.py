@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from runtime.cli.call import Call
-from runtime.cli.reach import find, swarm
+from runtime.cli.reach import find
 from runtime.cli.verdict import page
 from runtime.cli.wait import outcome
 from runtime.cli.watch import followed
@@ -36,7 +36,7 @@ def audited(call: Call, session: str, mode: str, segments: int, seed: int | None
 async def _audited(
     call: Call, name: str, mode: str, segments: int, seed: int | None
 ) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         body: dict[str, Any] = {"mode": mode, "segments": segments} | ({} if seed is None else {"seed": seed})
         answer = await found.command("audit", session=await find(found, name), **body)
         own = str(answer["session"])

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from runtime.cli.call import Call, calling, command, remember, shared
-from runtime.cli.reach import swarm, up
 from runtime.cli.wording import table
 
 
@@ -26,7 +25,7 @@ def keys(context: click.Context, /, **options: Any) -> None:
 
 
 def _list(call: Call) -> None:
-    found: dict[str, Any] = call.wait(_asked(call, "keys")) if up(call) else {"keys": _from_files(call)}
+    found: dict[str, Any] = call.wait(_asked(call, "keys")) if call.up else {"keys": _from_files(call)}
     found["root"] = root = _root(call)
     call.result(found, lambda: _page(found["keys"], root))
 
@@ -62,7 +61,7 @@ def rotate(call: Call, *, role: str) -> None:
 
     Whoever runs goes on with the new key. With no swarm up the key is made now and takes over at the next `swarm up`.
     """
-    if up(call):
+    if call.up:
         made = call.wait(_asked(call, "rotate", role=role))
         call.result(made, f"{made['role']} signs with key {made['key']} from here on; {made['old']} has ended.")
         return
@@ -93,7 +92,7 @@ def revoke(call: Call, *, key: str, reason: str) -> None:
 
 
 async def _asked(call: Call, verb: str, **body: Any) -> dict[str, Any]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         return await found.command(verb, **body)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidInput, SwarmError
 from runtime.cli.call import Call
-from runtime.cli.reach import chosen, reader, up
+from runtime.cli.reach import chosen, reader
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
@@ -78,7 +78,7 @@ def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> 
 
     home = call.home
     session = chosen(call, name, Archive(home))
-    blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and up(call)
+    blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and call.up
 
     def look() -> tuple[Verdict, Material | None]:
         # Only now: whoever gets children ready need not wait for these.

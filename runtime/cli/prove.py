@@ -12,7 +12,7 @@ from contracts.errors import Failed, TimedOut
 from runtime.cli.call import Call, command
 from runtime.cli.fork import PATIENCE
 from runtime.cli.named import session_argument
-from runtime.cli.reach import find, swarm
+from runtime.cli.reach import find
 from runtime.cli.terminal import style
 from runtime.cli.watch import followed
 from runtime.cli.wording import pairs, state, table
@@ -53,7 +53,7 @@ async def _proven(
 ) -> dict[str, Any]:
     import asyncio
 
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         parent = await find(found, name)
         made = await found.command("prove", timeout=PATIENCE, session=parent, intervention=intervention)
         proof = str(made["session"])

@@ -78,33 +78,15 @@ def trained_here(home: Home) -> bool:
 
 
 @asynccontextmanager
-async def swarm(call: Call) -> AsyncIterator[Swarm]:
-    """The running swarm; `Unreachable` when there is none."""
-    if not up(call):
-        raise Unreachable(f"no swarm runs in {str(call.home.root)!r}.", cure="Start it: swarm up -d")
-    from runtime.client import Swarm
-
-    async with Swarm.connect(call.settings) as found:
-        yield found
-
-
-@asynccontextmanager
 async def reader(call: Call) -> AsyncIterator[Swarm | Files]:
     """Whoever knows the sessions: the swarm, or the files when no host runs here and no server was named."""
-    if up(call):
-        async with swarm(call) as found:
+    if call.up:
+        async with call.swarm() as found:
             yield found
     else:
         from runtime.records.archive import Archive
 
         yield Files(call, Archive(call.home))
-
-
-def up(call: Call) -> bool:
-    """Whether there is a swarm to ask: a server was named, or the home's host lives."""
-    named = bool(call.settings.url or call.settings.creds)
-    host = None if named else call.home.host()
-    return named or (host is not None and host.alive)
 
 
 async def find(found: Swarm | Files, name: str) -> str:
@@ -158,6 +140,6 @@ def kept(call: Call, name: str) -> Kept:
 
 async def asked(call: Call, name: str, verb: str, **body: Any) -> tuple[str, dict[str, Any]]:
     """Send a command about one session; its id and the answer."""
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         session = await find(found, name)
         return session, await found.command(verb, session=session, **body)

@@ -9,8 +9,7 @@ import click
 
 from runtime.cli import wording
 from runtime.cli.call import SECONDS, Call, command
-from runtime.cli.reach import swarm
-from runtime.cli.submit import judged, request_options
+from runtime.cli.submit import request_options
 from runtime.cli.wait import outcome
 from runtime.cli.watch import followed, quiet_option
 
@@ -37,7 +36,7 @@ def run(
     """
     if here:
         return _here(call, request, overrides, request_id, timeout, quiet=quiet)
-    from runtime.cli.request_file import folder
+    from runtime.request_file import folder, judged
 
     asked = judged(request, overrides, request_id)
     bring_up(call)
@@ -56,8 +55,8 @@ def _here(
     quiet: bool,
 ) -> int:
     from runtime.cli.here import Here
-    from runtime.cli.request_file import STDIN, folder
     from runtime.processes.profiles import claimed_threads
+    from runtime.request_file import STDIN, folder, judged
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)
@@ -73,7 +72,7 @@ def _here(
 
 def bring_up(call: Call) -> None:
     """Start the swarm of this home unless it is up, or another was named."""
-    from runtime.cli import hosting
+    from runtime import hosting
 
     if not (call.settings.url or call.settings.creds) and not hosting.ready(call.home.host()):
         call.note(f"Starting the swarm of {call.home.root} ...")
@@ -81,7 +80,7 @@ def bring_up(call: Call) -> None:
 
 
 async def _run(call: Call, asked: dict[str, Any], folder: Path, within: float | None, *, quiet: bool) -> dict[str, Any]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         session = await found.submit(asked, folder=folder)
         if not quiet:
             call.note(f"Session {session}")

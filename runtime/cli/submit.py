@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from runtime.cli.call import Call, command
-from runtime.cli.reach import swarm
 
 
 def request_options(function: Any) -> Any:
@@ -26,23 +25,14 @@ def request_options(function: Any) -> Any:
 @request_options
 def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None) -> None:
     """Submit REQUEST (a YAML, TOML or JSON file, or - for stdin) and return at once."""
-    from runtime.cli import request_file
+    from runtime import request_file
 
-    session = call.wait(_submit(call, judged(request, overrides, request_id), request_file.folder(request)))
+    session = call.wait(
+        _submit(call, request_file.judged(request, overrides, request_id), request_file.folder(request))
+    )
     call.result({"session": session}, session)
 
 
 async def _submit(call: Call, asked: dict[str, Any], folder: Path) -> str:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         return await found.submit(asked, folder=folder)
-
-
-def judged(name: str, overrides: tuple[str, ...], request_id: str | None = None) -> dict[str, Any]:
-    """The request in the file with every default written out; `InvalidRequest` lists all that is wrong with it."""
-    from contracts.request import read_request
-    from runtime.cli import request_file
-
-    raw = request_file.read(name) | ({"request_id": request_id} if request_id is not None else {})
-    resolved = read_request(raw, overrides=overrides).resolved()
-    # The file's own paths are absolute by now; one given by --set is meant from where the person stands.
-    return request_file.absolute(resolved, Path.cwd())

@@ -9,7 +9,6 @@ import click
 
 from runtime.cli import wording
 from runtime.cli.call import SECONDS, Call, command
-from runtime.cli.reach import swarm
 from runtime.cli.wait import outcome
 from runtime.cli.watch import followed
 
@@ -30,8 +29,8 @@ def tune(
     timeout: float | None,
 ) -> int:
     """Submit SEARCH (a YAML, TOML or JSON file, or -) and follow it until its trials are done."""
-    from runtime.cli.request_file import folder
     from runtime.cli.run import bring_up
+    from runtime.request_file import folder
 
     asked = _judged(search, overrides)
     if not detach:
@@ -47,7 +46,7 @@ def tune(
 def _judged(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     """The search in the file with defaults written out; its `base` may be a request or the name of a request's file."""
     from contracts.request.search import read_search
-    from runtime.cli import request_file
+    from runtime import request_file
 
     raw = request_file.read(name)
     base, folder = raw.get("base"), Path(name).parent.absolute() if name != request_file.STDIN else Path.cwd()
@@ -61,7 +60,7 @@ def _judged(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 async def _tune(
     call: Call, asked: dict[str, Any], folder: Path, request_id: str | None, follow: tuple[float | None] | None
 ) -> dict[str, Any]:
-    async with swarm(call) as found:
+    async with call.swarm() as found:
         session = await found.submit(asked, request_id=request_id, kind="search", folder=folder)
         call.note(f"Search {session}")
         return {"session": session} if follow is None else await followed(call, found, session, follow[0])

@@ -25,7 +25,7 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], with
     """
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None, without=without or None)
     if detach:
-        from runtime.cli import hosting
+        from runtime import hosting
 
         host = call.home.host()
         if (roots or without) and host is not None and host.alive:

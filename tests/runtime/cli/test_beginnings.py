@@ -16,7 +16,7 @@ from contracts.request.optimizer import Optimizer
 from contracts.request.problems import tags_of
 from contracts.request.schedule import Schedule
 from runtime.cli.main import swarm
-from runtime.cli.request_file import read
+from runtime.request_file import read
 
 
 @pytest.fixture(autouse=True)

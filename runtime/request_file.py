@@ -33,6 +33,16 @@ def read(name: str) -> dict[str, Any]:
     return absolute(dict(raw), folder)
 
 
+def judged(name: str, overrides: tuple[str, ...], request_id: str | None = None) -> dict[str, Any]:
+    """The request in the file with every default written out; `InvalidRequest` lists all that is wrong with it."""
+    from contracts.request import read_request
+
+    raw = read(name) | ({"request_id": request_id} if request_id is not None else {})
+    resolved = read_request(raw, overrides=overrides).resolved()
+    # The file's own paths are absolute by now; one given by --set is meant from where the person stands.
+    return absolute(resolved, Path.cwd())
+
+
 def folder(name: str) -> Path:
     """The folder in which a request lies; the owner who runs it there lets it name files in it."""
     return Path.cwd() if name == STDIN else Path(name).parent.resolve()

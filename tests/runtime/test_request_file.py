@@ -9,7 +9,7 @@ import pytest
 
 from contracts.errors import InvalidInput, NotFound
 from contracts.request import read_request
-from runtime.cli import request_file
+from runtime import request_file
 
 YAML = "data: {source: digits}\nmodel: {architecture: mlp, hidden: [8]}\noptimizer: {type: sgd, learning_rate: 1e-4}\n"
 TOML = """\

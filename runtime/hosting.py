@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from contracts.errors import Failed, SwarmError, TimedOut
-from runtime.cli.call import Call
+from runtime.place import Place
 
 if TYPE_CHECKING:
     from runtime.home import HostRecord
@@ -46,19 +46,19 @@ class _Start:
     begins: int
 
 
-def ensure(call: Call, patience: float = PATIENCE) -> HostRecord:
+def ensure(place: Place, patience: float = PATIENCE) -> HostRecord:
     """A ready host of this home: the one that runs or is just starting, or a new one in the background."""
     deadline = time.monotonic() + patience
     while True:
-        host = call.home.host()
-        start = None if host is not None and host.alive else _start(call)
+        host = place.home.host()
+        start = None if host is not None and host.alive else _start(place)
         try:
-            return _until_ready(call, start, deadline, patience)
+            return _until_ready(place, start, deadline, patience)
         except _GoneError:
             continue  # the recorded host died while it was waited for; the next one clears away what it left
         except HostFailed as error:
             # Held, and by nobody on record: another host is just starting, or one that died is not quite gone.
-            if error.path != str(call.home.lock_file) or time.monotonic() > deadline:
+            if error.path != str(place.home.lock_file) or time.monotonic() > deadline:
                 raise
             time.sleep(_HELD_PAUSE)
 
@@ -78,18 +78,18 @@ def greets(url: str, timeout: float = 1.0) -> bool:
         return False
 
 
-def _start(call: Call) -> _Start:
+def _start(place: Place) -> _Start:
     """Start the host in a session of its own; it shares no descriptor with whoever called us."""
-    call.home.prepare(call.settings.blobs)
+    place.home.prepare(place.settings.blobs)
     # -P keeps the folder it is started in out of the import path: a user's `agents/` must not shadow ours.
-    arguments = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "--json", "--home", str(call.home.root)]
-    arguments += ["--url", call.settings.url] if call.settings.url else []
-    arguments += ["--creds", call.settings.creds] if call.settings.creds else []
-    for root in call.settings.data_roots:
+    arguments = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "--json", "--home", str(place.home.root)]
+    arguments += ["--url", place.settings.url] if place.settings.url else []
+    arguments += ["--creds", place.settings.creds] if place.settings.creds else []
+    for root in place.settings.data_roots:
         arguments += ["--data-root", root]
-    for role in call.settings.without:
+    for role in place.settings.without:
         arguments += ["--without", role]
-    with open(call.home.host_log, "ab", opener=partial(os.open, mode=0o600)) as log:
+    with open(place.home.host_log, "ab", opener=partial(os.open, mode=0o600)) as log:
         begins = log.tell()
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
@@ -98,23 +98,23 @@ def _start(call: Call) -> _Start:
     return _Start(process, begins)
 
 
-def _until_ready(call: Call, start: _Start | None, deadline: float, patience: float) -> HostRecord:
+def _until_ready(place: Place, start: _Start | None, deadline: float, patience: float) -> HostRecord:
     while time.monotonic() < deadline:
-        host = call.home.host()
+        host = place.home.host()
         if host is not None and ready(host):
             return host
         lives = host is not None and host.alive
         if start is None and not lives:
             raise _GoneError
         if start is not None and start.process.poll() is not None and not lives:
-            raise _what_went_wrong(call, start.process.returncode, start.begins)
+            raise _what_went_wrong(place, start.process.returncode, start.begins)
         time.sleep(_PAUSE)
-    raise TimedOut(f"the host was not ready within {patience:.0f} s.", cure=f"See {call.home.host_log}.")
+    raise TimedOut(f"the host was not ready within {patience:.0f} s.", cure=f"See {place.home.host_log}.")
 
 
-def _what_went_wrong(call: Call, code: int, begins: int) -> SwarmError:
+def _what_went_wrong(place: Place, code: int, begins: int) -> SwarmError:
     """The error that the host wrote last, or the end of its log."""
-    with call.home.host_log.open("rb") as log:
+    with place.home.host_log.open("rb") as log:
         log.seek(begins)
         lines = log.read().decode(errors="replace").strip().splitlines()
     for line in reversed(lines):
@@ -123,7 +123,7 @@ def _what_went_wrong(call: Call, code: int, begins: int) -> SwarmError:
             return HostFailed(error, max(code, 1))
     said = "\n".join(lines[-5:]) or "it said nothing"
     ended = f"signal {-code}" if code < 0 else f"code {code}"
-    return Failed(f"the host ended with {ended} before it was ready:\n{said}", cure=f"See {call.home.host_log}.")
+    return Failed(f"the host ended with {ended} before it was ready:\n{said}", cure=f"See {place.home.host_log}.")
 
 
 def _error_in(line: str) -> dict[str, str] | None:
