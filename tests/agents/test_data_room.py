@@ -146,3 +146,17 @@ def test_a_reading_of_unknown_length_leaves_others_room_on_the_disk(
             kept.leave_room(1, 2)
         room(disk=1 << 10)
         kept.leave_room(2, 2)
+
+
+@pytest.mark.parametrize("lengths", [[(1 << 24,) * 8], [(1 << 24, 1 << 4)] * 16 + [()]])
+def test_a_record_that_no_file_could_hold_is_refused(bench: Bench, lengths: list[tuple[int, ...]]) -> None:
+    """A library that counts in 32 bits would take the second for one of four bytes."""
+    place = bench.root / "records.bin"
+    with place.open("wb") as file:
+        file.truncate(1 << 20)
+    record = [{"name": f"f{n}", "dtype": "f4", "shape": shape} for n, shape in enumerate(lengths)]
+    record.append({"name": "y", "dtype": "u1"})
+    data = {"source": "raw", "path": str(place), "record": record, "x": "f0"}
+    (problem,) = bench.rejected(data)
+    assert problem["path"] == "data.record"
+    assert "1048576 bytes hold no record of" in problem["message"]

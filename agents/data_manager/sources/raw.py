@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from io import BufferedReader
 
@@ -13,6 +14,9 @@ from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
 from contracts.request.data import Raw
 
+LONGEST = (1 << 31) - 1
+"""The longest record that can be described."""
+
 
 class RawFile:
     """An opened file, mapped."""
@@ -21,14 +25,15 @@ class RawFile:
         self.digest = digest_of(file, tell)
         self._unchanged = unchanged(file)
         self._unchanged.__enter__()
+        size = max(0, os.fstat(file.fileno()).st_size - data.header_bytes)
+        # The library counts in 32 bits, and what a request asks for may be any length.
+        length = sum(np.dtype(part.dtype).itemsize * math.prod(part.shape) for part in data.record)
+        if not size // length or length > LONGEST:
+            cure = "Correct `data.record` and `data.header_bytes`."
+            raise unusable("data.record", f"{size} bytes hold no record of {length} bytes (at most {LONGEST})", cure)
         order = "<" if data.endian == "little" else ">"
         record = np.dtype([(part.name, f"{order}{part.dtype}", part.shape) for part in data.record])
-        size = os.fstat(file.fileno()).st_size - data.header_bytes
-        self._left = size % record.itemsize if size > 0 else 0
-        count = size // record.itemsize
-        if count < 1:
-            cure = "Correct `data.record` and `data.header_bytes`."
-            raise unusable("data.record", f"{max(0, size)} bytes hold no record of {record.itemsize} bytes", cure)
+        count, self._left = divmod(size, length)
         self._records = np.memmap(file, record, "r", offset=data.header_bytes, shape=(count,))
 
     def array(self, name: str, place: str) -> Given:
