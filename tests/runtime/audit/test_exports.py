@@ -23,9 +23,11 @@ from runtime.audit.judged import Exports, judged
 from runtime.audit.verdict import Verdict
 from runtime.home import Home
 from runtime.processes.children import Children
+from runtime.records.archive import Archive
 from runtime.workloads import Workloads, inspected
 from tests.runtime.audit.conftest import SHORT
 from tests.runtime.audit.court import Court, material
+from tests.runtime.recorded_home import claimed
 
 
 @pytest.fixture
@@ -95,6 +97,20 @@ def test_bytes_that_are_gone_meanwhile_are_missing_only_to_be_seen_here(court: C
     assert "blob" in exports._gone(order, DirectoryBlobs(tmp_path))
     rows = {**order["order"], "dataset": "0" * 64}
     assert "the rows of dataset" in exports._gone({**order, "order": rows}, of.blobs)
+
+
+def test_a_file_that_was_not_made_is_not_compared(tmp_path: Path) -> None:
+    order = {"filename": "model.onnx", "blob": "0" * 64, "beside": {}}
+    assert exports._against(order, {"details": {}}, tmp_path) == Remade(differing="no file")
+
+
+def test_the_dataset_of_a_file_is_one_that_a_fact_names_whatever_the_request_says(court: Court) -> None:
+    for kind in ("training", "export"):
+        session = court.requested(kind, dataset="../../elsewhere")
+        court.say(session, "trainer", claimed())
+        court.say(session, "exporter", exported(court))
+        (order,) = exports.orders(Archive(court.home).read(session).history)
+        assert order["order"]["dataset"] == claimed().dataset
 
 
 def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tmp_path: Path) -> None:

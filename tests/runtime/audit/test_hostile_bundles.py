@@ -241,6 +241,8 @@ def test_a_manifest_that_is_none_is_told_in_a_sentence(short_court: Court, groun
     session = sealed(short_court, ("data_manager", prepared(blake3(raw).hexdigest())))
     bundle(short_court, session, ground.bundle, ("manifest",), {f"dataset/{MANIFEST}": raw})
     assert all("manifest.json" in reason for reason in ground.judged())
+    bundle(short_court, session, ground.bundle, ("manifest", "dataset"), {f"dataset/{MANIFEST}": raw})
+    assert all(ground.judged())
 
 
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":NaN}', b"\xff\xfe", b""])
