@@ -35,10 +35,10 @@ def _here(call: Call, name: str) -> int:
     from runtime.cli.reach import chosen
     from runtime.cli.wait import outcome
     from runtime.here import PARTITION
-    from runtime.records.archive import Archive
+    from runtime.shown.summaries import Summaries
     from runtime.shown.view import ended
 
-    archive = Archive(call.home)
+    archive = Summaries(call.home)
     session = chosen(call, name, archive)
     if subjects.partition(session) != PARTITION:
         raise Refused(f"{session} was begun in a swarm.", cure="Let it go on there: swarm up -d")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runtime.client import Swarm
     from runtime.home import Home
     from runtime.records.archive import Archive, Kept
+    from runtime.shown.summaries import Summaries
 
 HERE = "me"
 """The partition of sessions that no server has seen."""
@@ -26,7 +27,7 @@ ENDED = ("completed", "failed", "cancelled")
 class Files:
     """The sessions in the home's files, in the form of `runtime.client.Swarm`; nothing grows while it is read."""
 
-    def __init__(self, call: Call, archive: Archive) -> None:
+    def __init__(self, call: Call, archive: Summaries) -> None:
         self._call = call
         self._archive = archive
 
@@ -84,9 +85,9 @@ async def reader(call: Call) -> AsyncIterator[Swarm | Files]:
         async with call.swarm() as found:
             yield found
     else:
-        from runtime.records.archive import Archive
+        from runtime.shown.summaries import Summaries
 
-        yield Files(call, Archive(call.home))
+        yield Files(call, Summaries(call.home))
 
 
 async def find(found: Swarm | Files, name: str) -> str:

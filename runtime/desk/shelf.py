@@ -16,11 +16,12 @@ from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from runtime.home import Home
-from runtime.records.archive import Archive, Begun, newest_training
+from runtime.records.archive import Begun, newest_training
 from runtime.records.history import History
 from runtime.records.release import Remains
 from runtime.records.tail import Tail
 from runtime.shown import view
+from runtime.shown.summaries import Summaries
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ class Shelf:
     def __init__(self, home: Home, tail: Tail) -> None:
         self._home = home
         self._tail = tail
-        self._archive = Archive(home)
+        self._archive = Summaries(home)
         self._at_files = asyncio.Lock()
         self._kept: OrderedDict[str, tuple[_Stamp, History]] = OrderedDict()
         self._remains: list[Remains] = []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -23,9 +23,7 @@ from contracts.lanes import ROOT
 from runtime.cycles import unswept
 from runtime.home import Home
 from runtime.records.history import History
-from runtime.records.release import Remains, release
-from runtime.records.summaries import Summaries
-from runtime.shown import view
+from runtime.records.release import release
 
 
 @dataclass(frozen=True)
@@ -84,27 +82,10 @@ class Archive:
         self.root = root or KeyStore(home.keys).pinned()
         self._rings: dict[str, tuple[int, Kept | None]] = {}
         self._starts: dict[str, _Start] = {}
-        self._summaries = Summaries(home, self.root)
 
     def ids(self) -> list[str]:
         """The sessions that are not keyrings, oldest first."""
         return [one for one in self._home.session_ids() if not self._start(one).opens_keyring]
-
-    def sessions(self) -> list[dict[str, Any]]:
-        """A summary of each, oldest first; one that cannot be read says why instead."""
-        return [self.summary(one) for one in self.ids()]
-
-    def session(self, session: str) -> dict[str, Any]:
-        """The summary of one session."""
-        history = self.history(session)
-        told, remains = view.summary(history.state, self._home.blobs), Remains(history)
-        del history
-        remains.release()
-        return told
-
-    def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
-        """The event lines of one session behind a position."""
-        return (view.event_line(fact) for fact in self.read(session).history.since(after))
 
     def data(self, session: str) -> bytes:
         """The bytes of the session's file; `NotFound` without one."""
@@ -174,22 +155,6 @@ class Archive:
             found = _start(self._home.log(session), session)
             if found.whole:
                 self._starts[session] = found
-        return found
-
-    def summary(self, session: str) -> dict[str, Any]:
-        """As `session`, kept beside the log as long as that does not change; one that cannot be read says why."""
-        ring = self.ring(subjects.partition(session))
-        basis = self._summaries.basis(session, ring.history.id if ring else "")
-        found = self._summaries.find(session, basis)
-        if found is not None:
-            return found
-        try:
-            found = self.session(session)
-        except SwarmError as error:
-            blank = view.summary(History(session).state)
-            problem = {"code": error.code, "message": error.message, "cure": error.cure}
-            return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
-        self._summaries.keep(session, basis, found)
         return found
 
 

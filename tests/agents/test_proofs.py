@@ -29,6 +29,7 @@ from runtime.crew import Crew
 from runtime.home import Home
 from runtime.records.archive import Archive
 from runtime.records.history import History
+from runtime.shown.summaries import Summaries
 from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "resource_monitor")
@@ -141,7 +142,7 @@ def test_the_superseded_windows_are_those_of_the_fork_without_it_bit_for_bit(pro
 def test_the_same_proof_is_not_begun_twice(proofs: Proofs) -> None:
     assert proofs.sessions["asked again"] == proofs.sessions["proof"]
     assert len(proofs.said("proof", ProofForked)) == 1
-    forks = [one for one in Archive(proofs.home).sessions() if one["fork"]]
+    forks = [one for one in Summaries(proofs.home).sessions() if one["fork"]]
     assert len(forks) == 2
 
 

@@ -10,8 +10,8 @@ from bus.admission import Admission
 from bus.memory import MemoryBus
 from runtime.desk import shelf
 from runtime.desk.shelf import Shelf
-from runtime.records.archive import Archive
 from runtime.records.tail import Tail
+from runtime.shown.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 
 
@@ -20,8 +20,8 @@ async def test_of_sealed_sessions_a_bounded_number_of_summaries_stays_at_hand(
 ) -> None:
     recorded, read = RecordedHome(tmp_path / "home"), list[str]()
     sessions = [recorded.trained() for _ in range(4)]
-    within = Archive.summary
-    monkeypatch.setattr(Archive, "summary", lambda self, session: read.append(session) or within(self, session))
+    within = Summaries.summary
+    monkeypatch.setattr(Summaries, "summary", lambda self, session: read.append(session) or within(self, session))
     monkeypatch.setattr(shelf, "_MOST_TOLD", 2)
     found = Shelf(recorded.home, Tail(MemoryBus(), Admission(root=recorded.fingerprint)))
     for _ in range(2):

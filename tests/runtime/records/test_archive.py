@@ -14,6 +14,7 @@ from bus.records import frame, title
 from contracts.errors import NotFound, NotVerified
 from runtime.home import Home
 from runtime.records.archive import Archive
+from runtime.shown.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 
@@ -59,14 +60,14 @@ def test_a_signature_that_was_changed_under_a_note_is_void(recorded: RecordedHom
 
 
 def test_a_sealed_session_is_completed_with_its_metrics(recorded: RecordedHome):
-    seen = Archive(recorded.home).session(recorded.trained())
+    seen = Summaries(recorded.home).session(recorded.trained())
     assert (seen["state"], seen["step"], seen["epoch"], seen["kind"]) == ("completed", 100, 2, "training")
     assert seen["metrics"] == {"val_loss": 0.25, "val_accuracy": 0.75}
 
 
 def test_keyrings_are_not_listed_among_sessions(recorded: RecordedHome):
     first, second = recorded.trained(), recorded.requested("search")
-    assert {one["session"] for one in Archive(recorded.home).sessions()} == {first, second}
+    assert {one["session"] for one in Summaries(recorded.home).sessions()} == {first, second}
 
 
 def test_the_keyring_can_be_read_by_its_own_name(recorded: RecordedHome):
@@ -75,7 +76,7 @@ def test_the_keyring_can_be_read_by_its_own_name(recorded: RecordedHome):
 
 
 def test_a_home_without_sessions_has_none(tmp_path: Path):
-    assert Archive(Home(tmp_path / "nothing")).sessions() == []
+    assert Summaries(Home(tmp_path / "nothing")).sessions() == []
 
 
 def test_a_session_that_is_not_there_is_not_found(recorded: RecordedHome):
@@ -89,7 +90,7 @@ def test_a_damaged_file_stops_nobody_from_listing_the_others(recorded: RecordedH
     body = bytearray(path.read_bytes())
     body[len(body) // 2] ^= 1
     path.write_bytes(body)
-    listed = {one["session"]: one for one in Archive(recorded.home).sessions()}
+    listed = {one["session"]: one for one in Summaries(recorded.home).sessions()}
     assert listed[good]["state"] == "completed"
     assert listed[bad]["kind"] == "unreadable"
     assert "damaged" in listed[bad]["problem"]["message"]
@@ -111,5 +112,5 @@ def test_another_root_believes_nothing_of_it(recorded: RecordedHome):
 
 def test_event_lines_begin_behind_a_position(recorded: RecordedHome):
     session = recorded.trained()
-    lines = list(Archive(recorded.home).events(session, after=3))
+    lines = list(Summaries(recorded.home).events(session, after=3))
     assert [line["seq"] for line in lines] == list(range(4, len(recorded.facts[session]) + 1))

@@ -8,8 +8,8 @@ from weakref import ref
 import pytest
 
 from runtime.records import release
-from runtime.records.archive import Archive
 from runtime.records.release import Remains
+from runtime.shown.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 
 
@@ -19,7 +19,7 @@ def recorded(tmp_path: Path) -> RecordedHome:
 
 
 def test_what_a_history_held_is_given_back_once_nobody_has_it(recorded: RecordedHome) -> None:
-    history = Archive(recorded.home).history(recorded.trained())
+    history = Summaries(recorded.home).history(recorded.trained())
     events, facts, states = [ref(fact.event) for fact in history.facts], len(history.facts), list(history.states)
     remains = Remains(history)
     assert not remains.release(), "somebody has it"
@@ -38,7 +38,7 @@ def test_every_list_is_emptied_whatever_its_length(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_history_is_the_same_with_its_records_and_without(recorded: RecordedHome) -> None:
-    archive, session = Archive(recorded.home), recorded.trained()
+    archive, session = Summaries(recorded.home), recorded.trained()
     running = recorded.requested()
     recorded.home.log(running).write_bytes(recorded.home.log(running).read_bytes() + b"torn")
     for one in (session, running, recorded.ring):

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runtime.records.archive import Archive
 from runtime.shown.progress import Board, Drawn, Live, Plain, progress
+from runtime.shown.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     recorded = RecordedHome(Path(tmp_path_factory.mktemp("home")))
-    return list(Archive(recorded.home).events(recorded.trained()))
+    return list(Summaries(recorded.home).events(recorded.trained()))
 
 
 def drawn(board: Board, width: int = 100) -> str:

@@ -16,8 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import contracts
+from bus import subjects
 from bus.disk import fresh_name
+from contracts.errors import SwarmError
 from runtime.home import Home
+from runtime.records.archive import Archive
+from runtime.records.history import History
+from runtime.records.release import Remains
+from runtime.shown import view
 from runtime.version import VERSION
 
 FILE = "summary.json"
@@ -26,8 +32,8 @@ _CODE = ("contracts", "bus", "runtime/records", "runtime/shown")
 """What decides what a summary says, from the folder that all rooms stand in."""
 
 
-class Summaries:
-    """Those of one home, under one pinned root."""
+class _Kept:
+    """The files of one home, under one pinned root."""
 
     def __init__(self, home: Home, root: str) -> None:
         self._home = home
@@ -57,6 +63,46 @@ class Summaries:
 
     def _path(self, session: str) -> Path:
         return self._home.sessions / session / FILE
+
+
+class Summaries(Archive):
+    """An archive that also tells its sessions as people are shown them."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        super().__init__(home, root)
+        self._kept = _Kept(home, self.root)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """A summary of each, oldest first; one that cannot be read says why instead."""
+        return [self.summary(one) for one in self.ids()]
+
+    def session(self, session: str) -> dict[str, Any]:
+        """The summary of one session."""
+        history = self.history(session)
+        told, remains = view.summary(history.state, self._home.blobs), Remains(history)
+        del history
+        remains.release()
+        return told
+
+    def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        """The event lines of one session behind a position."""
+        return (view.event_line(fact) for fact in self.read(session).history.since(after))
+
+    def summary(self, session: str) -> dict[str, Any]:
+        """As `session`, kept beside the log as long as that does not change; one that cannot be read says why."""
+        ring = self.ring(subjects.partition(session))
+        basis = self._kept.basis(session, ring.history.id if ring else "")
+        found = self._kept.find(session, basis)
+        if found is not None:
+            return found
+        try:
+            found = self.session(session)
+        except SwarmError as error:
+            blank = view.summary(History(session).state)
+            problem = {"code": error.code, "message": error.message, "cure": error.cure}
+            return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
+        self._kept.keep(session, basis, found)
+        return found
 
 
 def _stamp(path: Path) -> Iterator[int]:

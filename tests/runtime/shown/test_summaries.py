@@ -13,10 +13,10 @@ import pytest
 from bus.admission import Admission
 from bus.memory import MemoryBus
 from runtime.desk.shelf import Shelf
-from runtime.records import summaries
 from runtime.records.archive import Archive
-from runtime.records.summaries import FILE
 from runtime.records.tail import Tail
+from runtime.shown import summaries
+from runtime.shown.summaries import FILE, Summaries
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 
 
@@ -35,10 +35,10 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_as_it_was_is_listed_unread_and_the_same(recorded: RecordedHome, read: list[str]) -> None:
     sessions = {recorded.trained(), recorded.requested(), recorded.trained()}
-    first = Archive(recorded.home).sessions()
+    first = Summaries(recorded.home).sessions()
     assert {*read} == sessions
     read.clear()
-    assert Archive(recorded.home).sessions() == first
+    assert Summaries(recorded.home).sessions() == first
     assert not read
     assert (recorded.home.sessions / first[0]["session"] / FILE).stat().st_mode & 0o777 == 0o600
 
@@ -65,22 +65,22 @@ def test_what_has_changed_is_read_again_and_nothing_else(
     recorded: RecordedHome, read: list[str], happens: Callable[[RecordedHome, str], None]
 ) -> None:
     first, other = recorded.requested(), recorded.trained()
-    before = {one["session"]: one for one in Archive(recorded.home).sessions()}
+    before = {one["session"]: one for one in Summaries(recorded.home).sessions()}
     assert (before[first]["events"], before[other]["events"]) == (1, 12)
     read.clear()
     happens(recorded, first)
-    told = {one["session"]: one for one in Archive(recorded.home).sessions()}
+    told = {one["session"]: one for one in Summaries(recorded.home).sessions()}
     assert read == [first]
-    assert told[first] == Archive(recorded.home).session(first)
+    assert told[first] == Summaries(recorded.home).session(first)
     assert (told[first] == before[first]) == (happens is spoil)
     assert told[other] == before[other]
 
 
 def test_a_summary_that_stands_beside_another_log_is_not_believed(recorded: RecordedHome, read: list[str]) -> None:
     first, other = recorded.requested(), recorded.trained()
-    Archive(recorded.home).sessions()
+    Summaries(recorded.home).sessions()
     shutil.copy(recorded.home.sessions / other / FILE, recorded.home.sessions / first / FILE)
-    assert Archive(recorded.home).summary(first)["session"] == first
+    assert Summaries(recorded.home).summary(first)["session"] == first
     assert read[2:] == [first]
 
 
@@ -92,7 +92,7 @@ def test_every_line_is_made_again_when_keys_root_home_or_software_are_others(
 
     def are_read() -> bool:
         read.clear()
-        Archive(home).summary(session)
+        Summaries(home).summary(session)
         return read == [session]
 
     assert are_read()
@@ -105,7 +105,7 @@ def test_every_line_is_made_again_when_keys_root_home_or_software_are_others(
     monkeypatch.setattr(summaries, "_software", lambda: "other code")
     assert are_read()
     assert not are_read()
-    assert Archive(home, "0" * 64).summary(session)["events"] == 0, "no key of that root has signed anything here"
+    assert Summaries(home, "0" * 64).summary(session)["events"] == 0, "no key of that root has signed anything here"
     assert are_read()
 
 
@@ -113,8 +113,8 @@ async def test_the_front_desk_keeps_the_summary_of_every_session_that_is_sealed(
     recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, running, sealed = recorded.trained(), recorded.requested(), recorded.trained()
-    within = Archive.summary
-    monkeypatch.setattr(Archive, "summary", lambda self, one: 1 / 0 if one == broken else within(self, one))
+    within = Summaries.summary
+    monkeypatch.setattr(Summaries, "summary", lambda self, one: 1 / 0 if one == broken else within(self, one))
     tail = Tail(MemoryBus(), Admission(root=recorded.fingerprint))
     keeping = asyncio.create_task(Shelf(recorded.home, tail).summarise())
     await asyncio.sleep(0)
