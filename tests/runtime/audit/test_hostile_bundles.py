@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,14 @@ def test_the_marker_of_a_bundle_names_a_session_and_sections_and_nothing_else(
         short_court, short_court.told[SHORT], ground.bundle, more={"bundle": f"stigmergy/bundle/1 {said}\n".encode()}
     )
     assert all(ground.judged())
+
+
+def test_members_that_nothing_names_are_refused_by_what_they_are_called(short_court: Court, ground: Ground) -> None:
+    for name, folder in zip((*ground.out, *ODD), cycle(("", "blobs/", "dataset/"))):
+        bundle(short_court, short_court.told[SHORT], ground.bundle, more={f"{folder}{name}": ROWS})
+        product, alone = ground.judged()
+        assert "nothing in the log names" in product
+        assert "members missing or too many" in alone
 
 
 # ---------------------------------------------------------------- checkpoints
