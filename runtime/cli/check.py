@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import ChildDied, Failed, InvalidRequest, Problem
+from contracts.errors import Failed, InvalidRequest, Problem
 from runtime.cli.call import Call, command
+from runtime.cli.child import answer
 from runtime.cli.terminal import style
 from runtime.cli.wording import pairs
 
@@ -26,9 +27,6 @@ PREPARE = "agents.data_manager.jobs.prepare:main"
 RESOLVE = "agents.trainer.jobs.plan:main"
 PROBE = "runtime.probe:main"
 LOOK = "runtime.workloads:probe"
-_SHOWN = 40
-"""Lines told of what a child printed before it died."""
-
 EVALUATION = 1 / 3
 """What a row costs that is only judged, as a share of one that is learnt from."""
 
@@ -110,17 +108,9 @@ async def _ask(
     children: Children, job: str, args: Mapping[str, Any], profile: Profile, purpose: str, folder: Path
 ) -> dict[str, Any]:
     child: Child
-    async with children.job(job, args, profile=profile, purpose=purpose, log=folder / "log") as child:
-        try:
-            return await child.wait()
-        except ChildDied as error:
-            # The log goes with the folder, so what is in it is told here.
-            message = "\n  ".join([error.message, *_last_lines(folder / "log")])
-            raise ChildDied(message, cure="Correct it where it stopped, or: swarm run REQUEST --here") from None
-
-
-def _last_lines(log: Path) -> list[str]:
-    return log.read_text(errors="replace").splitlines()[-_SHOWN:] if log.exists() else []
+    log = folder / "log"
+    async with children.job(job, args, profile=profile, purpose=purpose, log=log) as child:
+        return await answer(child, log, cure="Correct it where it stopped, or: swarm run REQUEST --here")
 
 
 def _refuse(problems: Sequence[Mapping[str, str]]) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import ChildDied
+
+if TYPE_CHECKING:
+    from runtime.processes.child import Child
+
+_SHOWN = 40
+"""Lines told of what a child printed before it died."""
 
 
 async def ask(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
@@ -15,6 +23,18 @@ async def ask(function: str, args: Mapping[str, Any], *, purpose: str, log: Path
     children = Children()
     try:
         async with children.job(function, args, profile=torch_profile(), purpose=purpose, log=log) as child:
-            return await child.wait()
+            return await answer(child, log, cure="Ask again; when memory ran out, free some first.")
     finally:
         await children.close()
+
+
+async def answer(child: Child, log: Path, *, cure: str) -> dict[str, Any]:
+    """What the child answers; `ChildDied` tells what it printed, because the log goes with its folder."""
+    try:
+        return await child.wait()
+    except ChildDied as error:
+        raise ChildDied("\n  ".join([error.message, *_last_lines(log)]), cure=cure) from None
+
+
+def _last_lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-_SHOWN:] if log.exists() else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from contracts.errors import ChildDied
 from contracts.request import read_request
 from contracts.request.data import Data
 from contracts.request.model import Model
 from contracts.request.optimizer import Optimizer
 from contracts.request.problems import tags_of
 from contracts.request.schedule import Schedule
+from runtime.cli.child import ask
 from runtime.cli.main import swarm
 from runtime.request_file import read
 
@@ -199,6 +202,13 @@ def test_what_a_child_printed_before_it_died_is_told_and_no_file_that_is_gone(fo
     assert "SIGABRT" in result.stderr
     assert "so far" in result.stderr
     assert "swarm-check-" not in result.stderr
+
+
+def test_what_a_child_of_any_command_printed_before_it_died_is_told(folder: Path):
+    job = "tests.runtime.processes.jobs_for_tests:crash"
+    with pytest.raises(ChildDied, match=r"SIGSEGV[^\0]*\n  before the crash\n") as died:
+        asyncio.run(ask(job, {}, purpose="probe", log=folder / "log"))
+    assert str(folder) not in died.value.cure
 
 
 def test_a_loss_that_returns_nothing_is_told_in_the_user_s_words(folder: Path):
