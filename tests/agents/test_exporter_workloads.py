@@ -83,6 +83,11 @@ class Sized(Summed):
         return Counting(3, 2)
 
 
+class Silent(Judged):
+    def build(self, o, facts):
+        return nn.Embedding(10, 2)
+
+
 class Worded(Judged):
     def build(self, o, facts):
         return nn.Embedding(10, 2)
@@ -197,3 +202,11 @@ async def test_a_graph_of_a_model_that_reads_rows_of_any_length_is_refused_by_th
     assert "'ids', whose rows have any length" in refused.message
     assert "safetensors" in refused.cure
     assert "pad the rows" in refused.cure
+
+
+async def test_a_model_of_which_nobody_said_from_what_it_answers_is_refused(
+    worded_home: Home, children: Children
+) -> None:
+    refused = await exported(worded_home, children, "Silent", "safetensors")
+    assert isinstance(refused, ExportRefused)
+    assert (refused.code, "'ids'" in refused.message, "`predict`" in refused.cure) == ("no-answers", True, True)

@@ -121,9 +121,13 @@ def load(args: Mapping[str, Any]) -> Trained:
 def input_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:
     """What a batch holds that answers depend on: the column `x`, unless a workload says for itself how it predicts.
 
-    A column whose rows have any length is two: its values, and where each row begins.
+    A column whose rows have any length is two: its values, and where each row begins. Raises `Unexportable` when
+    there is no `x` and no way of its own.
     """
     own = type(workload).predict is not Workload.predict
+    if not own and "x" not in facts.columns:
+        message = f"the model answers from the column 'x', and the data have {', '.join(map(repr, facts.columns))}."
+        raise Unexportable("no-answers", message, "Say in the workload's `predict` from which columns it answers.")
     names = [name for name in facts.columns if name != TARGET] if own else ["x"]
     return tuple(one for name in names for one in ((name, name + SUFFIX) if _is_ragged(facts, name) else (name,)))
 
