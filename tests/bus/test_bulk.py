@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,45 @@ def test_a_file_has_the_same_lines_in_whatever_pieces_it_is_looked_at(
     for other in (sealed.data[:-1], sealed.data + b"\n", sealed.data[1:], b"", b"\n", title(sealed.session)[:-1]):
         with pytest.raises(bulk.Unusual):
             bulk.Lines(other, sealed.session)
+
+
+class Watched(bytes):
+    """The bytes of a file, and how long the longest part is that was looked at in one step."""
+
+    longest = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        part = bytes(self).__getitem__(key)
+        self.longest = max(self.longest, len(part) if isinstance(part, bytes) else 0)
+        return part
+
+    def split(self, *_: Any) -> Any:
+        raise AssertionError("a whole file is split in one step")
+
+
+def test_no_step_of_reading_looks_at_more_than_a_piece_and_a_line(
+    sealed: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bulk._PIECE <= 1 << 20
+    monkeypatch.setattr(bulk, "_PIECE", 1000)
+    data = Watched(sealed.data)
+    lines = bulk.Lines(data, sealed.session)
+    assert 0 < data.longest <= 1001 + max(map(len, (*lines.heads, *lines.bodies)))
+    assert len(sealed.data) > 2 * data.longest
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+@pytest.mark.parametrize("said", [b"NaN", b"-Infinity", b'Infinity,"gradient_norm":"0x1p+0"', b'"nan"', b"1e400"])
+def test_a_constant_in_data_that_need_not_be_kept_is_seen_too(home: RecordedHome, rules: int, said: bytes) -> None:
+    session, signer = home.requested(rules=rules), home.signers["trainer"]
+    drafts, head = [Draft(window(0, 50), "one")], home.admission.head(session, "trainer")
+    (record,) = compose(drafts, session=session, lane="trainer", head=head, signer=signer, source="/s", time="t")
+    body = re.sub(rb'"gradient_norm":"[^"]*"', b'"gradient_norm":' + said, record.body, count=1)
+    assert body != record.body
+    told = Told(home, session)
+    last = Stored(told.records[-1].seq + 1, record.subject, body, {HEADER: signer.sign(body)})
+    is_json = said in (b'"nan"', b"1e400")
+    assert (told.at_once(told.written([*told.records, last]), PASSING) is not None) == (is_json or rules == 1)
 
 
 def test_every_beginning_that_ends_with_an_append_is_admitted_at_once(sealed: Told) -> None:
