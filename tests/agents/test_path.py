@@ -82,7 +82,7 @@ CHANGED: dict[type[Computed], dict[str, Any]] = {
 HONEST: tuple[Computed, ...] = (window(), evaluated(), written())
 
 
-FIELDS = [(event, field) for event in HONEST for field in type(event).model_fields.keys() - path._INCIDENTAL]
+FIELDS = [(event, field) for event in HONEST for field in sorted(type(event).model_fields.keys() - path._INCIDENTAL)]
 """Every event that is computed, with every field that is."""
 
 
