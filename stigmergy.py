@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contracts.event import Event, Exact
-    from runtime.agent import Agent, Say, every, on
-    from runtime.client import Swarm
+    from runtime.api.handle import Session, load, metrics
+    from runtime.api.training import train
+    from runtime.commands.client import Swarm
     from runtime.engine.workload import Group, Memory, Mover, Ragged, Workload
-    from runtime.ground import Case
-    from runtime.handle import Session, load, metrics
-    from runtime.training import train
+    from runtime.node.agent import Agent, Say, every, on
+    from runtime.node.ground import Case
 
 PACKAGES = ("agents", "bus", "contracts", "runtime")
 """What is installed beside this module. The names are common, and another distribution may bring one of them."""
@@ -52,23 +52,23 @@ def refuse_foreign() -> None:
 refuse_foreign()
 
 _HOMES = {
-    "Agent": "runtime.agent",
-    "Case": "runtime.ground",
+    "Agent": "runtime.node.agent",
+    "Case": "runtime.node.ground",
     "Event": "contracts.event",
     "Exact": "contracts.event",
     "Group": "runtime.engine.workload",
     "Memory": "runtime.engine.workload",
     "Mover": "runtime.engine.workload",
     "Ragged": "runtime.engine.workload",
-    "Say": "runtime.agent",
-    "Session": "runtime.handle",
-    "Swarm": "runtime.client",
+    "Say": "runtime.node.agent",
+    "Session": "runtime.api.handle",
+    "Swarm": "runtime.commands.client",
     "Workload": "runtime.engine.workload",
-    "every": "runtime.agent",
-    "load": "runtime.handle",
-    "metrics": "runtime.handle",
-    "on": "runtime.agent",
-    "train": "runtime.training",
+    "every": "runtime.node.agent",
+    "load": "runtime.api.handle",
+    "metrics": "runtime.api.handle",
+    "on": "runtime.node.agent",
+    "train": "runtime.api.training",
 }
 
 __all__ = [

@@ -43,13 +43,13 @@ from contracts.envelope import Fact
 from contracts.event import pack, unpack
 from contracts.trainer import WindowRecorded
 from runtime import audit
-from runtime.audit.docket import Asked
-from runtime.audit.judged import Repeated
-from runtime.audit.material import Material
 from runtime.audit.repeated import repeat
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.records.archive import Archive
+from runtime.home.home import Home
+from runtime.jobs.children import Children
+from runtime.log.archive import Archive
+from runtime.replay.docket import Asked
+from runtime.replay.judged import Repeated
+from runtime.replay.material import Material
 
 SWARM = [sys.executable, "-m", "runtime.cli.start"]
 PROBED = 400

@@ -35,10 +35,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import filesystem, options, report
 from bus import subjects
-from runtime import cycles
-from runtime.crew import Crew
+from runtime.host.crew import Crew
+from runtime.jobs import cycles
 from tests.harness import crew
-from tests.runtime.desk.crowded import fill, watched
+from tests.runtime.commands.crowded import fill, watched
 
 PAGE = 1000
 IDLE_SECONDS = 1.0

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.on_device import bits, speed
 from benchmarks.report import commit, machine
 from benchmarks.trained import Bench
-from runtime.processes.children import Children
+from runtime.jobs.children import Children
 
 Part = Callable[[], Awaitable[dict[str, float]]]
 SPARED = 0.4

@@ -40,7 +40,7 @@ from contracts.ids import new_uuid, session_id, uuid8
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
 from contracts.session import Session, advance
 from contracts.trainer import Layer, WindowRecorded, evidence
-from runtime import cycles
+from runtime.jobs import cycles
 
 BATCH = 200
 TIME = "2026-01-02T03:04:05.000000Z"

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.peers.contender import contender, environment
 from benchmarks.report import filesystem, parser, report
 from benchmarks.trained import Bench
-from runtime.processes.children import Children
+from runtime.jobs.children import Children
 
 WIDTHS = {"26k": [346], "1m": [1024, 1000]}
 BATCH = 64

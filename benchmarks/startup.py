@@ -22,9 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import filesystem, options, report
-from runtime import settings
-from runtime.client import Swarm
-from runtime.home import Home
+from runtime.commands.client import Swarm
+from runtime.home import settings
+from runtime.home.home import Home
 
 SWARM = [sys.executable, "-m", "runtime.cli.start"]
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -38,7 +38,7 @@ from contracts.errors import SwarmError
 from runtime import audit
 from runtime.audit.served import against_files
 from runtime.bundle import verify_bundle
-from runtime.home import Home
+from runtime.home.home import Home
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 from tests.tampering import ALL, Tally, Tamperer, judge, target

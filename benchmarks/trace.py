@@ -31,8 +31,8 @@ from contracts.trainer import TrainingClaimed
 from runtime.engine import dataset
 from runtime.engine.facts import describe
 from runtime.engine.order import Order
-from runtime.records.history import History
-from runtime.shown.trace import Trace
+from runtime.log.history import History
+from runtime.views.trace import Trace
 from tests.agents.cases import tell
 from tests.runtime.recorded_home import DIGEST, claimed, window
 

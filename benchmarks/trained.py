@@ -11,9 +11,9 @@ from typing import Any
 from bus.blobs import DirectoryBlobs
 from contracts.errors import ChildDied
 from contracts.request import read_request
-from runtime.processes.children import Children
-from runtime.processes.job import Job
-from runtime.processes.profiles import torch_profile
+from runtime.jobs.children import Children
+from runtime.jobs.job import Job
+from runtime.jobs.profiles import torch_profile
 
 Plan = Mapping[str, Any]
 PATH = ("window.recorded", "control.evaluated")

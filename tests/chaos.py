@@ -34,11 +34,11 @@ from contracts.ids import sha256
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
 from runtime import audit
-from runtime.client import Swarm
-from runtime.failpoints import NAMES
-from runtime.home import Home
-from runtime.records.archive import Archive
-from runtime.settings import load
+from runtime.commands.client import Swarm
+from runtime.home.home import Home
+from runtime.home.settings import load
+from runtime.jobs.failpoints import NAMES
+from runtime.log.archive import Archive
 from tests.harness import crew, small_request, until_ended
 
 KINDS = ("host", "server", "child", "zygote", "all")
@@ -87,7 +87,7 @@ class Process(NamedTuple):
             return "host"
         if self.words and self.words[0].endswith("nats-server"):
             return "server"
-        return "zygote" if "runtime.processes.zygote" in self.words else "other"
+        return "zygote" if "runtime.jobs.zygote" in self.words else "other"
 
 
 class Ended(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
-from runtime.processes.children import Children
+from runtime.jobs.children import Children
 from tests import durations
 from tests.zygotes import nurseries
 

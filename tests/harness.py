@@ -18,10 +18,12 @@ from contracts.envelope import Fact
 from contracts.ids import PARTITION
 from contracts.session import ENDED, Session
 from contracts.trainer import TrainingClaimed
-from runtime import deployment, here, roster, settings
-from runtime.agent import Agent
-from runtime.crew import Crew
-from runtime.home import Home
+from runtime.home import settings
+from runtime.home.home import Home
+from runtime.host import here
+from runtime.host.crew import Crew
+from runtime.node import deployment, roster
+from runtime.node.agent import Agent
 
 FAST = {"waive_after_seconds": 2.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
 

@@ -11,7 +11,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from runtime.processes import process, zygote
+from runtime.jobs import process, zygote
 
 
 def main(arguments: list[str]) -> None:

@@ -30,8 +30,8 @@ from runtime.audit.bundling import make
 from runtime.bundle import contents, verify_bundle
 from runtime.bundle.container import Container, Member, write
 from runtime.bundle.members import checkpoint_of
-from runtime.records.archive import Archive
-from runtime.records.history import History
+from runtime.log.archive import Archive
+from runtime.log.history import History
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 

@@ -23,8 +23,8 @@ from runtime import audit
 from runtime.audit import swift
 from runtime.audit.books import Books
 from runtime.bundle import verify_bundle
-from runtime.home import Home
-from runtime.records.archive import Archive
+from runtime.home.home import Home
+from runtime.log.archive import Archive
 from tests.forgery import Story, Word
 from tests.verifiers import SCHEMAS, Programs, Verdicts
 

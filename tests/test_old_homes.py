@@ -17,12 +17,12 @@ import pytest
 from bus.blobs import DirectoryBlobs
 from runtime import audit
 from runtime.audit.bundling import make
-from runtime.audit.docket import Asked
 from runtime.bundle import verify_bundle
 from runtime.engine.environment import sealed
-from runtime.home import Home
-from runtime.records.archive import Archive
-from runtime.shown.view import summary
+from runtime.home.home import Home
+from runtime.log.archive import Archive
+from runtime.replay.docket import Asked
+from runtime.views.view import summary
 from tests.runtime.audit.court import audited
 
 FIXTURES = Path(__file__).parent / "fixtures"

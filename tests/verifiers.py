@@ -14,7 +14,7 @@ from bus.records import Reading, frame, title
 from contracts.errors import SwarmError
 from runtime.bundle import furniture, verify_bundle
 from runtime.bundle.verify_bundle import Broken
-from runtime.records.archive import fold
+from runtime.log.archive import fold
 
 SCHEMAS = json.loads(furniture.schemas())
 

@@ -19,7 +19,7 @@ from typing import IO
 
 import anyio
 
-from runtime.processes import zygote_link
+from runtime.jobs import zygote_link
 from tests import durations
 
 _ROOT = str(Path(__file__).parents[1])

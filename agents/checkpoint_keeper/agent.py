@@ -9,11 +9,11 @@ from contracts.errors import NotFound, NotVerified
 from contracts.session import Checkpoint, Session
 from contracts.trainer import CheckpointRefused, CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
-from runtime.agent import Agent, on
-from runtime.failpoints import failpoint
-from runtime.ground import Case
-from runtime.processes.profiles import torch_profile
-from runtime.records import references, retention
+from runtime.jobs.failpoints import failpoint
+from runtime.jobs.profiles import torch_profile
+from runtime.log import references, retention
+from runtime.node.agent import Agent, on
+from runtime.node.ground import Case
 
 _TICK = 0.02
 """File systems stamp with the kernel's clock, up to this much behind; reading a checkpoint back takes longer."""

@@ -15,15 +15,15 @@ from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import NotFound, NotVerified, OutOfMemory, Unreachable, UserCodeFailed
 from contracts.fork import Fork
 from contracts.operator import SessionRequested
-from runtime import allowed
-from runtime.agent import Agent, on
-from runtime.ground import Case
-from runtime.heeding import CancelledError, unless_cancelled
-from runtime.processes import process
-from runtime.processes.frames import Frame
-from runtime.processes.profiles import torch_profile
-from runtime.records.archive import known
-from runtime.workloads import Workloads
+from runtime.home import allowed
+from runtime.home.workloads import Workloads
+from runtime.jobs import process
+from runtime.jobs.frames import Frame
+from runtime.jobs.profiles import torch_profile
+from runtime.log.archive import known
+from runtime.node.agent import Agent, on
+from runtime.node.ground import Case
+from runtime.node.heeding import CancelledError, unless_cancelled
 
 
 class DataManager(Agent):

@@ -7,7 +7,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from agents.data_manager.table import unusable
-from runtime.allowed import Named
+from runtime.home.allowed import Named
 
 _PLACE = "data.path"
 _MAGIC = (

@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
-from runtime.processes import room
+from runtime.jobs import room
 
 CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""

@@ -22,8 +22,8 @@ from contracts.trainer import (
     TrainingFailed,
     WindowRecorded,
 )
-from runtime.agent import Agent, Say, on
-from runtime.ground import Case
+from runtime.node.agent import Agent, Say, on
+from runtime.node.ground import Case
 
 Heard = (
     WindowRecorded

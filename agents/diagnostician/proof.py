@@ -11,8 +11,8 @@ from contracts.request.early_stopping import EarlyStopping
 from contracts.request.validation import less_is_better
 from contracts.session import Session
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
-from runtime.records.history import History
-from runtime.shown.diff import windows
+from runtime.log.history import History
+from runtime.views.diff import windows
 
 Verdict = Literal["better", "worse", "no difference"]
 Key = tuple[int, int, int]

@@ -18,10 +18,10 @@ from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, Swarm
 from contracts.operator import CancelRequested
 from contracts.session import Session
 from contracts.trainer import InterventionApplied
-from runtime.agent import Say
-from runtime.ground import Case
-from runtime.records.archive import known
-from runtime.records.history import History
+from runtime.log.archive import known
+from runtime.log.history import History
+from runtime.node.agent import Say
+from runtime.node.ground import Case
 
 Sayings = ProofForked | InterventionProven | ProofFailed
 

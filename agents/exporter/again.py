@@ -9,9 +9,9 @@ from typing import Any
 from contracts.errors import NotVerified, SwarmError
 from contracts.exporter import ExportRepeated
 from runtime.audit.exports import Remade, made_again
-from runtime.audit.jobs import IDENTITY, Jobs
-from runtime.ground import Ground
-from runtime.workloads import Workloads
+from runtime.home.workloads import Workloads
+from runtime.node.ground import Ground
+from runtime.replay.jobs import IDENTITY, Jobs
 
 
 class Again:

@@ -11,10 +11,10 @@ from contracts.errors import ChildDied, SwarmError
 from contracts.exporter import ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
 from contracts.operator import ExportRequested, SessionRequested
 from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
-from runtime.agent import Agent, Say, on
-from runtime.ground import Case
-from runtime.processes.profiles import export_profile
-from runtime.workloads import Workloads
+from runtime.home.workloads import Workloads
+from runtime.jobs.profiles import export_profile
+from runtime.node.agent import Agent, Say, on
+from runtime.node.ground import Case
 
 Answer = ModelExported | ModelBenchmarked | ExportRefused
 

@@ -7,8 +7,8 @@ from agents.hyperparameter_specialist.lr_range import test_range
 from agents.hyperparameter_specialist.tuning import Tuning
 from contracts.operator import SessionRequested
 from contracts.request.search import RangeTest, read_search
-from runtime.agent import Agent, Say, on
-from runtime.ground import Case
+from runtime.node.agent import Agent, Say, on
+from runtime.node.ground import Case
 
 
 class HyperparameterSpecialist(Agent):

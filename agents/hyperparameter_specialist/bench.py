@@ -22,11 +22,11 @@ from contracts.hyperparameter_specialist import (
 from contracts.ids import session_for
 from contracts.operator import CancelRequested
 from contracts.session import Session
-from runtime.agent import Say
-from runtime.ground import Case
-from runtime.processes.profiles import Profile
-from runtime.records.archive import known
-from runtime.records.history import History
+from runtime.jobs.profiles import Profile
+from runtime.log.archive import known
+from runtime.log.history import History
+from runtime.node.agent import Say
+from runtime.node.ground import Case
 
 Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchCancelled | SearchFailed
 

@@ -17,9 +17,10 @@ from contracts.hyperparameter_specialist import (
 from contracts.request import read_request
 from contracts.request.search import RangeTest
 from contracts.session import Session
-from runtime import allowed, initial
-from runtime.processes.profiles import torch_profile
-from runtime.workloads import Workloads
+from runtime.home import allowed
+from runtime.home.workloads import Workloads
+from runtime.jobs.profiles import torch_profile
+from runtime.replay import initial
 
 JOB = "agents.hyperparameter_specialist.jobs.range_test:main"
 

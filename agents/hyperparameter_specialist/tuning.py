@@ -10,8 +10,8 @@ from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, TrialStarted
 from contracts.request import read_request
 from contracts.request.search import Search
-from runtime.processes.profiles import Profile
-from runtime.records.history import History
+from runtime.jobs.profiles import Profile
+from runtime.log.history import History
 
 PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
 WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))

@@ -12,11 +12,11 @@ from contracts.duties import Duty, owed
 from contracts.errors import NotVerified
 from contracts.ledger import DutyWaived, LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
-from runtime.agent import Agent, Say, on
 from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of
-from runtime.failpoints import failpoint
-from runtime.ground import Case
+from runtime.jobs.failpoints import failpoint
+from runtime.node.agent import Agent, Say, on
+from runtime.node.ground import Case
 
 Sayings = LedgerCheckpointed | DutyWaived | SessionSealed
 

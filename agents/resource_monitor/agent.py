@@ -18,9 +18,9 @@ from contracts.data_manager import DatasetRejected
 from contracts.errors import Unreachable
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
-from runtime.agent import Agent, every, on
-from runtime.ground import Case
-from runtime.records.history import History
+from runtime.log.history import History
+from runtime.node.agent import Agent, every, on
+from runtime.node.ground import Case
 
 IDLE_BEATS = 5
 """With no training session open, only every fifth beat reads the machine."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.processes import memory as memory_of
+from runtime.jobs import memory as memory_of
 
 LINUX = sys.platform == "linux"
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -11,9 +11,9 @@ from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced
 from contracts.operator import CancelRequested, SessionRequested
 from contracts.trainer import TrainingCancelled
-from runtime.agent import Agent, Say, on, together
-from runtime.ground import Case
-from runtime.processes import process
+from runtime.jobs import process
+from runtime.node.agent import Agent, Say, on, together
+from runtime.node.ground import Case
 
 
 class Trainer(Agent):

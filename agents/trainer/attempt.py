@@ -29,11 +29,11 @@ from contracts.trainer import (
     TrainingPaused,
     WindowsReproduced,
 )
-from runtime.failpoints import failpoint
-from runtime.heeding import PATIENCE, CancelledError
-from runtime.processes.child import Child
-from runtime.processes.frames import Frame
-from runtime.processes.profiles import torch_profile
+from runtime.jobs.child import Child
+from runtime.jobs.failpoints import failpoint
+from runtime.jobs.frames import Frame
+from runtime.jobs.profiles import torch_profile
+from runtime.node.heeding import PATIENCE, CancelledError
 
 if TYPE_CHECKING:
     from agents.trainer.course import Course

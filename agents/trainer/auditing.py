@@ -26,13 +26,13 @@ from contracts.trainer import (
     SpanRepeated,
     SpanTaken,
 )
-from runtime.agent import Say
-from runtime.audit.bench import places, unable
-from runtime.audit.bisected import bisected
 from runtime.audit.concluded import concluded
-from runtime.audit.jobs import Jobs
-from runtime.audit.material import missing_bytes, recorded
-from runtime.ground import Case
+from runtime.node.agent import Say
+from runtime.node.ground import Case
+from runtime.replay.bench import places, unable
+from runtime.replay.bisected import bisected
+from runtime.replay.jobs import Jobs
+from runtime.replay.material import missing_bytes, recorded
 
 MOST_DEATHS = 3
 """Children that may die over one span before the audit fails."""

@@ -14,8 +14,8 @@ from contracts.errors import ChildDied, SwarmError
 from contracts.session import Session
 from contracts.trainer import BirthAudited, TrainingFailed
 from runtime.engine.stretch import Difference, Stretch, compare
-from runtime.ground import Case
-from runtime.processes.profiles import torch_profile
+from runtime.jobs.profiles import torch_profile
+from runtime.node.ground import Case
 
 JOB = "agents.trainer.jobs.birth:main"
 TRIES = 3

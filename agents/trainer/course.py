@@ -40,14 +40,14 @@ from contracts.trainer import (
     WindowRecorded,
     WindowsReproduced,
 )
-from runtime.agent import Say
-from runtime.failpoints import failpoint
-from runtime.forks import origin
-from runtime.forks.heritage import Heritage, plan_of
-from runtime.ground import Case
-from runtime.heeding import CancelledError, unless_cancelled, wish_to_cancel
-from runtime.workload_source import read_source
-from runtime.workloads import Workloads
+from runtime.fork import origin
+from runtime.home.workload_source import read_source
+from runtime.home.workloads import Workloads
+from runtime.jobs.failpoints import failpoint
+from runtime.node.agent import Say
+from runtime.node.ground import Case
+from runtime.node.heeding import CancelledError, unless_cancelled, wish_to_cancel
+from runtime.replay.heritage import Heritage, plan_of
 
 T = TypeVar("T")
 

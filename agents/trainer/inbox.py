@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from runtime.ground import Case
-from runtime.processes.child import Child
-from runtime.processes.frames import Frame
+from runtime.jobs.child import Child
+from runtime.jobs.frames import Frame
+from runtime.node.ground import Case
 
 
 class _Grown:

@@ -9,9 +9,10 @@ from typing import Any
 from agents.trainer.turns import Turns
 from contracts.errors import SwarmError
 from contracts.session import Session
-from runtime import allowed, initial
-from runtime.ground import Ground
-from runtime.processes.profiles import torch_profile
+from runtime.home import allowed
+from runtime.jobs.profiles import torch_profile
+from runtime.node.ground import Ground
+from runtime.replay import initial
 
 _MOST_IDENTITIES = 64
 """Answers that are remembered, the newest: every number of threads that a request names has one."""

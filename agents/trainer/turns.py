@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from contracts.session import Session
-from runtime.processes import memory, process
+from runtime.jobs import memory, process
 
 _RESERVE = 512 << 20
 """Bytes that are free before one more child that trains is begun beside another."""

@@ -11,11 +11,11 @@ from agents.validator.comparing import Compared, compared, differing
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
-from runtime.agent import Agent, on
-from runtime.audit.jobs import IDENTITY, Jobs
-from runtime.ground import Case
-from runtime.processes.profiles import torch_profile
-from runtime.workloads import Workloads
+from runtime.home.workloads import Workloads
+from runtime.jobs.profiles import torch_profile
+from runtime.node.agent import Agent, on
+from runtime.node.ground import Case
+from runtime.replay.jobs import IDENTITY, Jobs
 
 
 class Validator(Agent):

@@ -28,7 +28,7 @@ def compared(
 ) -> Compared:
     """Equal bits are proof enough; only for what is `wrong` it counts whether this machine could have given the same.
 
-    `here` is what `runtime.audit.reexecute.identity` answers; it is not looked at when nothing is wrong.
+    `here` is what `runtime.replay.reexecute.identity` answers; it is not looked at when nothing is wrong.
     """
     if not recorded:
         return Compared("not-comparable", {"reason": "no control metric was recorded for this split and step"})

@@ -19,7 +19,7 @@ from runtime.engine.fingerprint import UNABLE, fingerprint
 from runtime.engine.learner import Learner
 from runtime.engine.plan import Plan
 from runtime.engine.precision import computing
-from runtime.processes.job import Job
+from runtime.jobs.job import Job
 
 
 def settle(device: str) -> None:

@@ -16,9 +16,9 @@ from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import Session, advance
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
-from runtime.audit import rules
-from runtime.audit.verdict import Divergence
-from runtime.records.archive import Kept
+from runtime.log.archive import Kept
+from runtime.replay import rules
+from runtime.replay.verdict import Divergence
 
 Noted = LedgerCheckpointed | SessionSealed
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bus import notes
 from contracts.errors import Failed, InvalidInput, NotFound, NotVerified
-from runtime.records.history import History
-from runtime.records.roots import newest_root
+from runtime.log.history import History
+from runtime.log.roots import newest_root
 
 GIT = "git:"
 FILE = "stigmergy-anchors"

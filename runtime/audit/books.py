@@ -13,9 +13,9 @@ from contracts.errors import NotVerified
 from contracts.keyring import Key
 from contracts.ledger import SessionSealed
 from runtime.audit.account import Account, Noted, tree
-from runtime.audit.verdict import Divergence
 from runtime.bundle import members
-from runtime.records.archive import Kept
+from runtime.log.archive import Kept
+from runtime.replay.verdict import Divergence
 
 
 class Books:

@@ -10,7 +10,7 @@ from contracts.errors import NotVerified
 from runtime.audit import entries
 from runtime.bundle import verify_bundle
 from runtime.bundle.make import Made, write
-from runtime.records.archive import Archive
+from runtime.log.archive import Archive
 
 
 def make(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()) -> Made:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contracts.audit import Audit
 from contracts.trainer import AuditCompleted, AuditPlanned
-from runtime.audit.docket import Docket
 from runtime.audit.exports import Remade, summed
-from runtime.audit.judged import Exports, Repeated, judged
-from runtime.audit.verdict import Divergence, Verdict
+from runtime.replay.docket import Docket
+from runtime.replay.judged import Exports, Repeated, judged
+from runtime.replay.verdict import Divergence, Verdict
 
 SILENT = "the exporter did not answer"
 

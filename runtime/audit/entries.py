@@ -24,9 +24,9 @@ from runtime.audit import parentage, swift
 from runtime.audit.account import Account
 from runtime.audit.books import Books
 from runtime.audit.holdings import Holdings, Inventory, Store
-from runtime.audit.verdict import UNANCHORED, Divergence, Verdict
 from runtime.bundle.opened import Bundle
-from runtime.records.archive import Archive, Kept
+from runtime.log.archive import Archive, Kept
+from runtime.replay.verdict import UNANCHORED, Divergence, Verdict
 
 
 def log(

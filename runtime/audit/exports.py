@@ -11,16 +11,16 @@ from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import SwarmError
 from contracts.exporter import ModelExported
 from contracts.session import Session
-from runtime.audit.comparable import has_rows
-from runtime.audit.jobs import Jobs
-from runtime.audit.judged import Exports
-from runtime.audit.material import Material
-from runtime.audit.verdict import Divergence
-from runtime.processes.profiles import export_profile
-from runtime.records.history import History
+from runtime.jobs.profiles import export_profile
+from runtime.log.history import History
+from runtime.replay.comparable import has_rows
+from runtime.replay.jobs import Jobs
+from runtime.replay.judged import Exports
+from runtime.replay.material import Material
+from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
-    from runtime.processes.children import Children
+    from runtime.jobs.children import Children
 
 EXPORT = "agents.exporter.jobs.export:main"
 

@@ -17,16 +17,17 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from runtime import audit
-from runtime.audit import comparable, exports, parentage
-from runtime.audit.docket import Asked, Docket, laid_out
-from runtime.audit.judged import FAILS, UNTRAINED, judged, uncomputed
-from runtime.audit.material import Material, recorded
+from runtime.audit import exports, parentage
 from runtime.audit.running import steadily
-from runtime.audit.verdict import Divergence, Verdict
-from runtime.home import Home
-from runtime.processes.job import Job
-from runtime.records.archive import Archive, Kept, Once
-from runtime.records.history import History
+from runtime.home.home import Home
+from runtime.jobs.job import Job
+from runtime.log.archive import Archive, Kept, Once
+from runtime.log.history import History
+from runtime.replay import comparable
+from runtime.replay.docket import Asked, Docket, laid_out
+from runtime.replay.judged import FAILS, UNTRAINED, judged, uncomputed
+from runtime.replay.material import Material, recorded
+from runtime.replay.verdict import Divergence, Verdict
 
 Data = dict[str, Any]
 

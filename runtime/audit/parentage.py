@@ -18,15 +18,15 @@ from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import CheckpointWritten
 from runtime.audit.account import tree
-from runtime.audit.verdict import Divergence
-from runtime.forks.genesis import Asked, forked
-from runtime.forks.heritage import Heritage
-from runtime.records.archive import Archive, Kept
-from runtime.shown.flat import flat
+from runtime.fork.genesis import Asked, forked
+from runtime.log.archive import Archive, Kept
+from runtime.log.flat import flat
+from runtime.replay.heritage import Heritage
+from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
-    from runtime.audit.material import Material
-    from runtime.processes.children import Children
+    from runtime.jobs.children import Children
+    from runtime.replay.material import Material
 
 SIGNED = {"root", "size", "sealed"}
 """What the ledger had signed by then is compared with its tree, not with what it has signed since."""
@@ -95,8 +95,8 @@ async def again(material: Material, children: Children, *, trust_code: bool) -> 
 async def _restaged(
     material: Material, parent: Kept, fork: Fork, children: Children, *, trust_code: bool
 ) -> dict[str, Any]:
-    from runtime.audit.material import Material
-    from runtime.forks.origin import restaged
+    from runtime.fork.origin import restaged
+    from runtime.replay.material import Material
 
     of_parent = Material(parent, material.blobs, material.work, material.home)
     with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:
@@ -165,6 +165,6 @@ def _diverges(fact: Fact, message: str) -> Divergence:
 
 
 def _home(material: Material) -> Any:
-    from runtime.home import Home
+    from runtime.home.home import Home
 
     return Home(material.home) if material.home else None

@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from runtime.audit import exports, parentage
-from runtime.audit.bench import Bench, Tell
-from runtime.audit.docket import Asked, laid_out
-from runtime.audit.judged import FAILS, UNTRAINED, Exports, Repeated, Result, judged, uncomputed
-from runtime.audit.material import Material
-from runtime.audit.spans import Span
-from runtime.audit.verdict import Verdict
-from runtime.processes.children import Children
+from runtime.jobs.children import Children
+from runtime.replay.bench import Bench, Tell
+from runtime.replay.docket import Asked, laid_out
+from runtime.replay.judged import FAILS, UNTRAINED, Exports, Repeated, Result, judged, uncomputed
+from runtime.replay.material import Material
+from runtime.replay.spans import Span
+from runtime.replay.verdict import Verdict
 
 
 async def repeat(
@@ -52,7 +52,7 @@ async def repeat(
 
 
 async def _bisected(bench: Bench, chosen: list[Span], results: Mapping[int, Result]) -> dict[str, Any] | None:
-    from runtime.audit.bisected import bisected
+    from runtime.replay.bisected import bisected
 
     first = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
     if first is None:

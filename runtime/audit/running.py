@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from runtime.audit.verdict import Verdict
+from runtime.replay.verdict import Verdict
 
 T = TypeVar("T")
 

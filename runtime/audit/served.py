@@ -10,8 +10,8 @@ from bus.hearing import Void
 from bus.port import Stored
 from bus.records import frame
 from contracts.errors import InvalidInput, NotVerified
-from runtime.audit.verdict import Divergence
-from runtime.home import Home
+from runtime.home.home import Home
+from runtime.replay.verdict import Divergence
 
 
 def against_files(home: Home, served: Iterable[Stored], *, root: str = "") -> Iterator[Divergence]:

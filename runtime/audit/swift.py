@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from bus import bulk, subjects
 from contracts.errors import NotVerified
 from runtime.audit.account import CURVES, Account
-from runtime.cycles import unswept
-from runtime.processes.process import cores
-from runtime.records.archive import Archive
+from runtime.jobs.cycles import unswept
+from runtime.jobs.process import cores
+from runtime.log.archive import Archive
 
 _WORTH = 4 * bulk.RUN
 """Records of which a second process takes its share in less time than it needs to begin."""

@@ -17,7 +17,7 @@ from contracts.session import Session
 from runtime.bundle import container, contents, furniture
 from runtime.bundle.members import VERIFIER
 from runtime.engine.dataset import MANIFEST
-from runtime.records.archive import Archive, Kept
+from runtime.log.archive import Archive, Kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from bus.admission import Admission
 from bus.blobs import digest_of
 from bus.records import Reading, frame, title
 from contracts.errors import NotFound, NotVerified
-from runtime.audit.verdict import Divergence
 from runtime.bundle import contents
 from runtime.bundle.container import Container
 from runtime.engine.column_file import PIECE
-from runtime.records.archive import Kept, fold
+from runtime.log.archive import Kept, fold
+from runtime.replay.verdict import Divergence
 
 _MARKER = re.compile(r"stigmergy/bundle/1 ([a-z0-9-]+)((?: [a-z]+)*)\n")
 

@@ -10,8 +10,8 @@ import click
 from runtime.cli.call import Call, command, remember, shared
 
 if TYPE_CHECKING:
-    from runtime.agent import Agent
-    from runtime.lone import Pass
+    from runtime.host.lone import Pass
+    from runtime.node.agent import Agent
 
 
 @click.group("agent")
@@ -30,7 +30,7 @@ def new(call: Call, *, name: str, source: str | None, hears: tuple[str, ...]) ->
 
     Doing it again changes what it hears and leaves its keys.
     """
-    from runtime import roster
+    from runtime.node import roster
 
     names = [*hears, *(_hears(roster.load(source)) if source else ())]
     for unknown, nearest in misheard(hears):
@@ -49,7 +49,8 @@ def run(call: Call, *, which: str, name: str | None) -> None:
 
     A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
     """
-    from runtime import lone, roster
+    from runtime.host import lone
+    from runtime.node import roster
 
     kind = roster.load(which)
     own = name or kind.role
@@ -63,7 +64,7 @@ def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     from difflib import get_close_matches
 
     from contracts.event import SPOKEN
-    from runtime import roster
+    from runtime.node import roster
 
     roster.load_all()
     for name in names:
@@ -77,7 +78,7 @@ def _hears(kind: type[Agent]) -> list[str]:
 
 def _admitted_here(call: Call, name: str) -> bool:
     """Whether the swarm of this home runs and knows the guest: then it is told anew what the guest hears."""
-    from runtime.desk.guests import credentials
+    from runtime.commands.guests import credentials
 
     elsewhere = call.settings.url or call.settings.creds
     return not elsewhere and call.up and credentials(call.home, name).exists()

@@ -9,7 +9,7 @@ from runtime.cli.terminal import style
 
 if TYPE_CHECKING:
     from contracts.keyring import Key
-    from runtime.agent import Agent
+    from runtime.node.agent import Agent
 
 
 SILENT_SECONDS = 15.0
@@ -19,7 +19,7 @@ SILENT_SECONDS = 15.0
 @command("agents")
 def agents(call: Call) -> None:
     """List the built-in agents and the guests that were admitted."""
-    from runtime import roster
+    from runtime.node import roster
 
     running, heard = _running(call), call.wait(_heard(call)) if call.up else set()
     found = [_described(kind, running.get(name), elsewhere=name in heard) for name, kind in roster.load_all().items()]
@@ -48,7 +48,7 @@ def _described(kind: type[Agent], running: dict[str, Any] | None, *, elsewhere: 
 
 def _guests(call: Call) -> tuple[Key, ...]:
     from contracts.ids import PARTITION
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
 
     ring = Archive(call.home).ring(PARTITION)
     return ring.admission.keyring().guests() if ring else ()

@@ -20,7 +20,7 @@ def anchor(call: Call, *, session: str, where: str) -> None:
     """
     from bus import notes
     from runtime.audit.anchors import keep, newest_note
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
 
     archive = Archive(call.home)
     history = archive.read(chosen(call, session, archive)).history

@@ -15,7 +15,7 @@ from runtime.cli.output import place
 @click.option("-o", "--output", metavar="FILE", help="Write it there.")
 def asyncapi(call: Call, *, output: str | None) -> None:
     """Print the AsyncAPI 3 document of every subject, with a JSON Schema for every message."""
-    from runtime.desk.asyncapi import document
+    from runtime.commands.asyncapi import document
 
     host = call.home.host()
     path = place(output) if output is not None else None

@@ -26,7 +26,7 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
     """
     from bus.blobs import DirectoryBlobs
     from runtime.audit.bundling import make
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
 
     path = place(out, force=force)
     archive = Archive(call.home)

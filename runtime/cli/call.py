@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from runtime.api.place import Place
 from runtime.cli import interrupts
 from runtime.cli.terminal import say
-from runtime.place import Place
-from runtime.shown.printable import printable_json
+from runtime.views.printable import printable_json
 
 T = TypeVar("T")
 

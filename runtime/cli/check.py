@@ -18,15 +18,15 @@ from runtime.cli.terminal import style
 from runtime.cli.wording import pairs
 
 if TYPE_CHECKING:
-    from runtime.processes.child import Child
-    from runtime.processes.children import Children
-    from runtime.processes.profiles import Profile
-    from runtime.workloads import Registered
+    from runtime.home.workloads import Registered
+    from runtime.jobs.child import Child
+    from runtime.jobs.children import Children
+    from runtime.jobs.profiles import Profile
 
 PREPARE = "agents.data_manager.jobs.prepare:main"
 RESOLVE = "agents.trainer.jobs.plan:main"
-PROBE = "runtime.probe:main"
-LOOK = "runtime.workloads:probe"
+PROBE = "runtime.model.probe:main"
+LOOK = "runtime.home.workloads:probe"
 EVALUATION = 1 / 3
 """What a row costs that is only judged, as a share of one that is learnt from."""
 
@@ -37,7 +37,7 @@ EVALUATION = 1 / 3
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
 def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[str, ...]) -> None:
     """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept."""
-    from runtime.request_file import folder, judged
+    from runtime.api.request_file import folder, judged
 
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
     asked = judged(request, overrides)
@@ -52,10 +52,11 @@ def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[
 
 async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     from bus.blobs import DirectoryBlobs
-    from runtime import allowed, initial
-    from runtime.processes.children import Children
-    from runtime.processes.profiles import torch_profile
-    from runtime.workloads import Workloads
+    from runtime.home import allowed
+    from runtime.home.workloads import Workloads
+    from runtime.jobs.children import Children
+    from runtime.jobs.profiles import torch_profile
+    from runtime.replay import initial
 
     needed = Workloads(call.home.root).needed(asked)
     named = [one.as_json() for one in needed]
@@ -89,7 +90,7 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
 
 async def _looked_at(children: Children, one: Registered, folder: Path) -> Registered:
     """A workload with the options that it takes: as they were seen when it was added, or as a child sees them now."""
-    from runtime.processes.profiles import torch_profile
+    from runtime.jobs.profiles import torch_profile
 
     if one.options is not None:
         return one
@@ -98,7 +99,7 @@ async def _looked_at(children: Children, one: Registered, folder: Path) -> Regis
 
 
 def _refuse_unknown_options(asked: Mapping[str, Any], known: Sequence[Registered]) -> None:
-    from runtime.workload_options import unknown
+    from runtime.home.workload_options import unknown
 
     if problems := list(unknown(asked, known)):
         raise InvalidRequest(problems)
@@ -150,7 +151,7 @@ def _seconds(
 
 
 def _page(found: Mapping[str, Any]) -> str:
-    from runtime.shown.sentences import size
+    from runtime.views.sentences import size
 
     splits = ", ".join(f"{rows} {name}" for name, rows in found["rows"].items())
     head = f"{style('ok', fg='green', bold=True)}  {found['name']}: the request can be trained as it is."

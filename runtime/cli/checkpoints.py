@@ -21,8 +21,8 @@ HEAD = ("step", "state", "kept as", "why", "size", "blob", "")
 @click.option("--all", "everything", is_flag=True, help="Also those let go.")
 def checkpoints(call: Call, *, session: str, everything: bool) -> None:
     """List the checkpoints of session S: step, state, roles, reason, size. A missing file is told, and exits with 3."""
-    from runtime import checkpoints as known
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
+    from runtime.model import checkpoints as known
 
     archive = Archive(call.home)
     state = archive.read(chosen(call, session, archive)).history.state
@@ -35,7 +35,7 @@ def checkpoints(call: Call, *, session: str, everything: bool) -> None:
 
 
 def _page(lines: list[dict[str, Any]], totals: Mapping[str, Any]) -> str:
-    from runtime.shown.sentences import size
+    from runtime.views.sentences import size
 
     if not lines:
         return "There is no checkpoint yet."
@@ -44,7 +44,7 @@ def _page(lines: list[dict[str, Any]], totals: Mapping[str, Any]) -> str:
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    from runtime.shown.sentences import size
+    from runtime.views.sentences import size
 
     segment = f" (segment {one['segment']})" if one["segment"] > 1 else ""
     remarks = [] if one["on_path"] else ["off the path"]

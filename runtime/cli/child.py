@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.errors import ChildDied
 
 if TYPE_CHECKING:
-    from runtime.processes.child import Child
+    from runtime.jobs.child import Child
 
 _SHOWN = 40
 """Lines told of what a child printed before it died."""
@@ -17,8 +17,8 @@ _SHOWN = 40
 
 async def ask(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
     """The answer of a job in a sealed child with torch; its prints go to `log`."""
-    from runtime.processes.children import Children
-    from runtime.processes.profiles import torch_profile
+    from runtime.jobs.children import Children
+    from runtime.jobs.profiles import torch_profile
 
     children = Children()
     try:

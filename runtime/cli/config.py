@@ -26,12 +26,12 @@ def config(**options: Any) -> None:
 def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None:
     """Show every setting and where it came from; with REQUEST, that request with every default written out."""
     if request is not None:
-        from runtime.request_file import judged
+        from runtime.api.request_file import judged
 
         resolved = judged(request, overrides)
         call.result(resolved, lambda: orjson.dumps(resolved, option=orjson.OPT_INDENT_2).decode())
         return
-    from runtime.settings import FIELDS
+    from runtime.home.settings import FIELDS
 
     settings = call.settings
     found = {name: {"value": _plain(getattr(settings, name)), "origin": settings.origins[name]} for name in FIELDS}
@@ -67,7 +67,7 @@ def _search_schema() -> dict[str, Any]:
 
 
 def _settings_schema() -> dict[str, Any]:
-    from runtime.settings import FIELDS
+    from runtime.home.settings import FIELDS
 
     kinds = {bool: "boolean", int: "integer", float: "number", tuple: "array"}
     properties: dict[str, Any] = {}

@@ -25,7 +25,7 @@ def diff(call: Call, *, one: str, other: str) -> None:
     A and B are sessions, or the paths of bundles. Steps are counted from 1. Only what differs is listed; metrics are
     shown in any case.
     """
-    from runtime.shown.diff import difference
+    from runtime.views.diff import difference
 
     found = difference(kept(call, one).history, kept(call, other).history)
     call.result(found, lambda: page(found))
@@ -52,7 +52,7 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _sentences(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from runtime.shown.sentences import forked
+    from runtime.views.sentences import forked
 
     yield from (
         (f"{side} is", f"a fork of {forked(one)}") for side, one in zip("AB", found["forks"], strict=True) if one
@@ -76,7 +76,7 @@ def _of_fingerprint(said: Mapping[str, Any]) -> str:
 
 
 def _of_decisions(said: Mapping[str, Any]) -> str:
-    from runtime.shown.sentences import unfolded
+    from runtime.views.sentences import unfolded
 
     if said["same"]:
         return f"the same {len(said['applied'][0])}" if said["applied"][0] else "none"

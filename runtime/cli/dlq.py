@@ -35,7 +35,7 @@ async def _from_swarm(call: Call) -> dict[str, Any]:
 
 def _from_files(call: Call) -> dict[str, Any]:
     from contracts.errors import SwarmError
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
 
     archive = Archive(call.home)
     letters: list[dict[str, Any]] = []

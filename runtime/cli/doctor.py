@@ -11,7 +11,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.terminal import cell, style
 
 if TYPE_CHECKING:
-    from runtime.checkup import Finding
+    from runtime.host.checkup import Finding
 
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
@@ -20,8 +20,8 @@ MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")
 @click.option("--repair", is_flag=True, help="Set damaged copies of the log aside; the next start writes them anew.")
 def doctor(call: Call, *, repair: bool) -> int:
     """Check Python, torch, the server, the home, its keys, logs and blobs. Exit code 1 when something fails."""
-    from runtime.checkup import checkup
-    from runtime.home import Home
+    from runtime.home.home import Home
+    from runtime.host.checkup import checkup
 
     moved = _repaired(call) if repair else []
     # Not the call's own home, which is refused when something is wrong with it.
@@ -33,7 +33,7 @@ def doctor(call: Call, *, repair: bool) -> int:
 
 
 def _repaired(call: Call) -> list[str]:
-    from runtime.records.repair import repair
+    from runtime.log.repair import repair
 
     moved = [str(path) for path in repair(call.home)]
     for path in moved:

@@ -11,7 +11,7 @@ from runtime.cli.call import SECONDS, Call, command
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds until it is ended by force.")
 def down(call: Call, *, timeout: float) -> None:
     """End the swarm of this home. What trains is checkpointed first and resumed by the next `up`."""
-    from runtime.processes import process
+    from runtime.jobs import process
 
     running = _running(call)
     ended = running is not None and process.end(*running, timeout)
@@ -26,7 +26,7 @@ def down(call: Call, *, timeout: float) -> None:
 
 def _running(call: Call) -> tuple[int, int] | None:
     """Pid and start time of the host, also of one that holds the home and has not said yet that it is ready."""
-    from runtime.processes import process
+    from runtime.jobs import process
 
     host = call.home.host()
     if host is not None and host.alive:

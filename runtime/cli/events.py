@@ -27,7 +27,7 @@ def events(
 async def _print(
     call: Call, name: str, *, follow: bool, after: int, only: tuple[str | None, str | None], plain: bool
 ) -> None:
-    from runtime.shown import sentences
+    from runtime.views import sentences
 
     lane, event = only
     async with reader(call) as found:

@@ -14,7 +14,7 @@ from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.output import place
 from runtime.cli.reach import find
-from runtime.shown.sentences import figures, number
+from runtime.views.sentences import figures, number
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
 QUANTIZATIONS = ("int8", "fp16")

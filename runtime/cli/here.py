@@ -18,9 +18,9 @@ from contracts.ids import session_for
 from runtime.cli.call import Call
 
 if TYPE_CHECKING:
-    from runtime.client import Swarm
-    from runtime.crew import Crew
-    from runtime.processes.inline import InlineChildren
+    from runtime.commands.client import Swarm
+    from runtime.host.crew import Crew
+    from runtime.jobs.inline import InlineChildren
 
 HANDED = "SWARM_HERE"
 """Set in a process that was started again: the session that it goes on with, or `-`."""
@@ -57,7 +57,7 @@ class Here:
 
         A request may name files in the folder.
         """
-        from runtime import logs
+        from runtime.host import logs
 
         logs.configure("warning", as_json=self.call.settings.log_json)
         # Prints of the user's go where this process prints, but the answer in JSON stands alone on stdout.
@@ -79,8 +79,8 @@ class _Carrying:
 
     async def whole(self) -> dict[str, Any] | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
-        from runtime import here
-        from runtime.processes.inline import InlineChildren
+        from runtime.host import here
+        from runtime.jobs.inline import InlineChildren
 
         place, settings = self._place, self._place.call.settings
         if self._asked and (name := self._asked.get("request_id")):
@@ -96,8 +96,8 @@ class _Carrying:
         raise error
 
     async def _watched(self, crew: Crew, children: InlineChildren) -> dict[str, Any] | int:
-        from runtime.client import Swarm
-        from runtime.processes.ending import asked_to_end
+        from runtime.commands.client import Swarm
+        from runtime.jobs.ending import asked_to_end
 
         place, swarm = self._place, Swarm(crew.bus, owner=True)
         if self._asked is not None:
@@ -116,7 +116,7 @@ class _Carrying:
         return self._interrupted(children, ended=ending.is_set())
 
     async def _followed(self, swarm: Swarm) -> dict[str, Any]:
-        from runtime.shown.progress import progress
+        from runtime.views.progress import progress
 
         # Plain lines: a board that is redrawn would paint over the prompt of a debugger.
         with progress(sys.stderr, live=False, quiet=self._place.quiet) as shown:

@@ -27,7 +27,7 @@ def inspect(call: Call, *, checkpoint: str) -> None:
     wanted = _found(call, checkpoint)
     args = {"path": wanted["path"], "state_root": wanted.get("state_root")}
     with tempfile.TemporaryDirectory(prefix="swarm-inspect-") as folder:
-        seen = call.wait(ask("runtime.reading:inspect", args, purpose="probe", log=Path(folder) / "log"))
+        seen = call.wait(ask("runtime.model.reading:inspect", args, purpose="probe", log=Path(folder) / "log"))
     for name in ("blob", "step", "weights_digest"):
         if name in wanted and wanted[name] != seen[name]:
             message = f"the checkpoint has the {name} {seen[name]!r}, not {wanted[name]!r}."
@@ -41,7 +41,7 @@ def inspect(call: Call, *, checkpoint: str) -> None:
 
 def _found(call: Call, name: str) -> dict[str, Any]:
     """The file, and all that the log or the name itself says about it."""
-    from runtime import checkpoints as known
+    from runtime.model import checkpoints as known
 
     if Path(name).is_file():
         return {"path": str(Path(name).absolute())}
@@ -57,9 +57,9 @@ def _found(call: Call, name: str) -> dict[str, Any]:
 
 def _of_session(call: Call, session: str, which: str) -> dict[str, Any]:
     from bus.blobs import DirectoryBlobs
-    from runtime import checkpoints as known
     from runtime.cli.reach import chosen
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
+    from runtime.model import checkpoints as known
 
     archive = Archive(call.home)
     state = archive.read(chosen(call, session, archive)).history.state
@@ -69,7 +69,7 @@ def _of_session(call: Call, session: str, which: str) -> dict[str, Any]:
 
 
 def _page(seen: Mapping[str, Any]) -> str:
-    from runtime.shown.sentences import size
+    from runtime.views.sentences import size
 
     by_log = "as the log has them" if seen["session"] else "as the file has them"
     rows = [

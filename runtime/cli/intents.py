@@ -34,9 +34,9 @@ def _here(call: Call, name: str) -> int:
     from runtime.cli.here import Here
     from runtime.cli.reach import chosen
     from runtime.cli.wait import outcome
-    from runtime.here import PARTITION
-    from runtime.shown.summaries import Summaries
-    from runtime.shown.view import ended
+    from runtime.host.here import PARTITION
+    from runtime.views.summaries import Summaries
+    from runtime.views.view import ended
 
     archive = Summaries(call.home)
     session = chosen(call, name, archive)

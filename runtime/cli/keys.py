@@ -38,7 +38,7 @@ def _root(call: Call) -> str:
 
 
 def _from_files(call: Call) -> list[dict[str, Any]]:
-    from runtime.shown.view import key_lines
+    from runtime.views.view import key_lines
 
     return key_lines(_ring(call).history.facts)
 
@@ -46,7 +46,7 @@ def _from_files(call: Call) -> list[dict[str, Any]]:
 def _ring(call: Call) -> Any:
     from contracts.errors import NotFound
     from contracts.ids import PARTITION
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
 
     ring = Archive(call.home).ring(PARTITION)
     if ring is None:
@@ -72,7 +72,7 @@ def rotate(call: Call, *, role: str) -> None:
 def _prepared(call: Call, role: str) -> dict[str, Any]:
     from bus.keys import KeyStore
     from contracts.ids import PARTITION
-    from runtime.desk.locksmith import in_force
+    from runtime.commands.locksmith import in_force
 
     old = in_force(_ring(call).admission.keyring(PARTITION), role)
     return {"role": old.role, "old": old.id, "key": KeyStore(call.home.keys).prepare(old.role).key_id}

@@ -14,7 +14,7 @@ from runtime.cli.reach import chosen, reader
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
-    from runtime.audit.material import Material
+    from runtime.replay.material import Material
 
 Look = Callable[[], "tuple[Verdict, Material | None]"]
 """Verifies the log; gives what can be computed again as well, if that is wanted and there is anything to be read."""
@@ -55,7 +55,7 @@ def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[
     from tempfile import TemporaryDirectory
 
     from runtime import audit as audits
-    from runtime.audit.unpacked import unpacked
+    from runtime.bundle.unpacked import unpacked
 
     opened: list[Material] = []
 
@@ -73,8 +73,8 @@ def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[
 
 def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> tuple[Look, Mapping[str, Any]]:
     from bus.blobs import DirectoryBlobs
-    from runtime.records.archive import Archive, Once
-    from runtime.records.claimed import likely_machine
+    from runtime.log.archive import Archive, Once
+    from runtime.log.claimed import likely_machine
 
     home = call.home
     session = chosen(call, name, Archive(home))
@@ -83,7 +83,7 @@ def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> 
     def look() -> tuple[Verdict, Material | None]:
         # Only now: whoever gets children ready need not wait for these.
         from runtime import audit as audits
-        from runtime.audit.material import Material
+        from runtime.replay.material import Material
 
         archive = Once(home, root)
         at_least = call.wait(_held(call, session)) if running else 0

@@ -13,11 +13,11 @@ from typing import Any
 
 import click
 
-from runtime import cycles
 from runtime.cli.call import remember, shared
 from runtime.cli.lazy import LazyGroup
 from runtime.cli.outcome import conclude
 from runtime.cli.table import COMMANDS
+from runtime.jobs import cycles
 from runtime.version import VERSION
 
 

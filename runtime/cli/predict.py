@@ -30,8 +30,8 @@ def predict(call: Call, *, session: str, data: str, checkpoint: str) -> None:
     Rows are lists of numbers, or objects (or CSV columns) with the names of training; other columns are ignored. An
     image is one row of a session that was trained on a folder of images.
     """
-    from runtime import checkpoints as known
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
+    from runtime.model import checkpoints as known
 
     archive = Archive(call.home)
     state = archive.read(chosen(call, session, archive)).history.state
@@ -50,7 +50,7 @@ def _asked(call: Call, order: Mapping[str, Any], data: str) -> dict[str, Any]:
         form = FORMS.get(Path(data).suffix.lower(), "")
         args = {"order": dict(order), "data": str(place), "form": form, "answers": str(answers)}
         args |= {"name": "stdin" if data == STDIN else data}
-        about = call.wait(ask("runtime.reading:predict", args, purpose="evaluate", log=Path(folder) / "log"))
+        about = call.wait(ask("runtime.model.reading:predict", args, purpose="evaluate", log=Path(folder) / "log"))
         return about | {"predictions": orjson.loads(answers.read_bytes())}
 
 

@@ -18,7 +18,7 @@ from runtime.cli.watch import followed
 from runtime.cli.wording import pairs, state, table
 
 if TYPE_CHECKING:
-    from runtime.client import Swarm
+    from runtime.commands.client import Swarm
 
 NEGATIVE = 3
 MOST_ROWS = 24
@@ -73,7 +73,7 @@ async def _proven(
 
 async def _awaited(call: Call, found: Swarm, proof: str) -> dict[str, Any]:
     """The data of the event that ends the proof well, both forks shown on the way."""
-    from runtime.shown.progress import Plain
+    from runtime.views.progress import Plain
 
     shown, proven = Plain(call.note), None
     async for line in found.events(proof, follow=True):
@@ -90,7 +90,7 @@ async def _awaited(call: Call, found: Swarm, proof: str) -> dict[str, Any]:
 
 
 async def _curve(found: Swarm, session: str, metric: str) -> dict[int, float]:
-    from runtime.shown.sentences import number
+    from runtime.views.sentences import number
 
     seen: dict[int, float] = {}
     async for line in found.events(session):
@@ -106,7 +106,7 @@ def _told(
     sides: Sequence[Mapping[str, Any]],
     curves: Sequence[dict[int, float]],
 ) -> dict[str, Any]:
-    from runtime.shown.sentences import number
+    from runtime.views.sentences import number
 
     values = {one: None if data[one] is None else number(data[one]) for one in ("with_value", "without_value")}
     steps = sorted({*curves[0], *curves[1]})

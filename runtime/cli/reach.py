@@ -12,11 +12,11 @@ from contracts.errors import Unreachable
 from runtime.cli.call import Call
 
 if TYPE_CHECKING:
-    from runtime.audit.material import Material
-    from runtime.client import Swarm
-    from runtime.home import Home
-    from runtime.records.archive import Archive, Kept
-    from runtime.shown.summaries import Summaries
+    from runtime.commands.client import Swarm
+    from runtime.home.home import Home
+    from runtime.log.archive import Archive, Kept
+    from runtime.replay.material import Material
+    from runtime.views.summaries import Summaries
 
 HERE = "me"
 """The partition of sessions that no server has seen."""
@@ -25,7 +25,7 @@ ENDED = ("completed", "failed", "cancelled")
 
 
 class Files:
-    """The sessions in the home's files, in the form of `runtime.client.Swarm`; nothing grows while it is read."""
+    """The sessions in the home's files, in the form of `Swarm`; nothing grows while it is read."""
 
     def __init__(self, call: Call, archive: Summaries) -> None:
         self._call = call
@@ -85,7 +85,7 @@ async def reader(call: Call) -> AsyncIterator[Swarm | Files]:
         async with call.swarm() as found:
             yield found
     else:
-        from runtime.shown.summaries import Summaries
+        from runtime.views.summaries import Summaries
 
         yield Files(call, Summaries(call.home))
 
@@ -97,7 +97,7 @@ async def find(found: Swarm | Files, name: str) -> str:
 
 def chosen(call: Call, name: str, archive: Archive) -> str:
     """The session in the home's files that the name means; `last` is the newest training session."""
-    from runtime.records.archive import newest_training
+    from runtime.log.archive import newest_training
 
     if name != "last":
         return call.home.find(name, archive.ids())
@@ -110,8 +110,8 @@ def opened(call: Call, name: str) -> Iterator[Material]:
     from tempfile import TemporaryDirectory
 
     from bus.blobs import DirectoryBlobs
-    from runtime.audit.material import Material
-    from runtime.audit.unpacked import unpacked
+    from runtime.bundle.unpacked import unpacked
+    from runtime.replay.material import Material
 
     if Path(name).is_file():
         with TemporaryDirectory(prefix="swarm-") as folder:
@@ -123,7 +123,7 @@ def opened(call: Call, name: str) -> Iterator[Material]:
 
 def kept(call: Call, name: str) -> Kept:
     """The session that a name means, in the home's files; the path of an existing file is a bundle."""
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
 
     path = Path(name)
     if path.is_file():

@@ -15,8 +15,8 @@ from runtime.cli.reach import opened
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
-    from runtime.audit.material import Material
     from runtime.cli.looking import Look
+    from runtime.replay.material import Material
 
 OPTIONS = (
     click.option(
@@ -53,16 +53,16 @@ async def repeated(call: Call, look: Look, likely: Mapping[str, Any], mode: str,
     """The verdict on the log, then after spans were computed again; children get ready while the log is verified."""
     import asyncio
 
-    from runtime.processes.children import Children
-    from runtime.processes.profiles import torch_profile
+    from runtime.jobs.children import Children
+    from runtime.jobs.profiles import torch_profile
 
     children = Children()
     warming = asyncio.create_task(children.warm(torch_profile(**likely)))
     try:
         log, material = await asyncio.to_thread(look)
-        from runtime.audit.docket import Asked
-        from runtime.audit.judged import FAILS, uncomputed
         from runtime.audit.repeated import repeat
+        from runtime.replay.docket import Asked
+        from runtime.replay.judged import FAILS, uncomputed
 
         seed = given.pop("seed")
         workers = given.pop("workers") or 0
@@ -85,8 +85,8 @@ def rebuilt(call: Call, session: str, step: int, out: str, *, trust: bool) -> di
 
 
 async def _rebuilt(material: Material, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
-    from runtime.audit.rebuilt import rebuilt as weights
-    from runtime.processes.children import Children
+    from runtime.jobs.children import Children
+    from runtime.replay.rebuilt import rebuilt as weights
 
     children = Children()
     try:

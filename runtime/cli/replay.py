@@ -13,7 +13,7 @@ from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
 
 if TYPE_CHECKING:
-    from runtime.records.history import History
+    from runtime.log.history import History
 
 
 @command("replay")
@@ -42,8 +42,8 @@ def replay(
 
 def folded(call: Call, name: str, to: int | None = None, step: int | None = None) -> dict[str, Any]:
     """The summary of the session after event `to`, or after the one that reached `step`, or after the last."""
-    from runtime.records.archive import Archive
-    from runtime.shown import view
+    from runtime.log.archive import Archive
+    from runtime.views import view
 
     archive = Archive(call.home)
     kept = archive.read(chosen(call, name, archive))
@@ -82,7 +82,7 @@ def _reached(history: History, step: int) -> int:
 
 def page(seen: dict[str, Any]) -> str:
     """The state at a point, and the event that brought it there."""
-    from runtime.shown import sentences
+    from runtime.views import sentences
 
     place = f"after event {seen['at']} of {seen['of']}, which is\n  {sentences.plain(seen['event'])}\n"
     told = f"Session {seen['session']}\n{place}\n{wording.summary(seen)}"

@@ -15,7 +15,7 @@ from runtime.cli.terminal import style
 @session_argument
 def report(call: Call, *, session: str) -> None:
     """Write request.yaml, metrics.json, report.md and plots of session S into its folder, and show the report."""
-    from runtime.records.archive import Archive
+    from runtime.log.archive import Archive
 
     archive = Archive(call.home)
     wanted = chosen(call, session, archive)
@@ -34,8 +34,8 @@ def report(call: Call, *, session: str) -> None:
 
 
 async def _made(call: Call, session: str, root: str) -> dict[str, Any]:
-    from runtime.processes.children import Children
-    from runtime.reporter import write
+    from runtime.host.reporter import write
+    from runtime.jobs.children import Children
 
     children = Children()
     try:

@@ -36,7 +36,7 @@ def run(
     """
     if here:
         return _here(call, request, overrides, request_id, timeout, quiet=quiet)
-    from runtime.request_file import folder, judged
+    from runtime.api.request_file import folder, judged
 
     asked = judged(request, overrides, request_id)
     bring_up(call)
@@ -54,9 +54,9 @@ def _here(
     *,
     quiet: bool,
 ) -> int:
+    from runtime.api.request_file import STDIN, folder, judged
     from runtime.cli.here import Here
-    from runtime.processes.profiles import claimed_threads
-    from runtime.request_file import STDIN, folder, judged
+    from runtime.jobs.profiles import claimed_threads
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)
@@ -72,7 +72,7 @@ def _here(
 
 def bring_up(call: Call) -> None:
     """Start the swarm of this home unless it is up, or another was named."""
-    from runtime import hosting
+    from runtime.api import hosting
 
     if not (call.settings.url or call.settings.creds) and not hosting.ready(call.home.host()):
         call.note(f"Starting the swarm of {call.home.root} ...")

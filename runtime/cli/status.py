@@ -8,7 +8,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.wording import pairs, table
 
 if TYPE_CHECKING:
-    from runtime.home import HostRecord
+    from runtime.home.home import HostRecord
 
 
 @command("status")

@@ -25,7 +25,7 @@ def request_options(function: Any) -> Any:
 @request_options
 def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None) -> None:
     """Submit REQUEST (a YAML, TOML or JSON file, or - for stdin) and return at once."""
-    from runtime import request_file
+    from runtime.api import request_file
 
     session = call.wait(
         _submit(call, request_file.judged(request, overrides, request_id), request_file.folder(request))

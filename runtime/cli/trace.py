@@ -32,8 +32,8 @@ def trace(call: Call, *, session: str, row: str | None, step: int | None, limit:
     if (row is None) == (step is None):
         raise click.UsageError("Give --row or --step, and not both.")
     with opened(call, session) as source:
-        from runtime.records.archive import Archive
-        from runtime.shown.trace import Trace
+        from runtime.log.archive import Archive
+        from runtime.views.trace import Trace
 
         archive = Archive(call.home) if source.home else None
         found = Trace.of(source.kept.history, source.blobs, archive)

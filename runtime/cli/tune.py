@@ -29,8 +29,8 @@ def tune(
     timeout: float | None,
 ) -> int:
     """Submit SEARCH (a YAML, TOML or JSON file, or -) and follow it until its trials are done."""
+    from runtime.api.request_file import folder
     from runtime.cli.run import bring_up
-    from runtime.request_file import folder
 
     asked = _judged(search, overrides)
     if not detach:
@@ -46,7 +46,7 @@ def tune(
 def _judged(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     """The search in the file with defaults written out; its `base` may be a request or the name of a request's file."""
     from contracts.request.search import read_search
-    from runtime import request_file
+    from runtime.api import request_file
 
     raw = request_file.read(name)
     base, folder = raw.get("base"), Path(name).parent.absolute() if name != request_file.STDIN else Path.cwd()

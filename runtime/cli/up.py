@@ -10,7 +10,7 @@ import click
 from runtime.cli.call import SECONDS, Call, command
 
 if TYPE_CHECKING:
-    from runtime.home import HostRecord
+    from runtime.home.home import HostRecord
 
 
 @command("up")
@@ -25,7 +25,7 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], with
     """
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None, without=without or None)
     if detach:
-        from runtime import hosting
+        from runtime.api import hosting
 
         host = call.home.host()
         if (roots or without) and host is not None and host.alive:
@@ -33,8 +33,8 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], with
         tell(call, hosting.ensure(call, timeout))
         return
     _refuse_a_second(call)
-    from runtime import logs
-    from runtime.host import serve
+    from runtime.host import logs
+    from runtime.host.host import serve
 
     logs.configure(call.settings.log_level, as_json=call.settings.log_json)
     call.wait(serve(call.settings, ready=lambda host: tell(call, host)))

@@ -17,7 +17,7 @@ from runtime.cli.wait import outcome
 
 if TYPE_CHECKING:
     from runtime.cli.reach import Files
-    from runtime.client import Swarm
+    from runtime.commands.client import Swarm
 
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Tell nothing but trouble before the end.")
@@ -68,7 +68,7 @@ async def followed(
     import asyncio
 
     from contracts.errors import TimedOut
-    from runtime.shown.progress import progress
+    from runtime.views.progress import progress
 
     try:
         async with asyncio.timeout(within):

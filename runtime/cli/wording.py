@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtime.cli.terminal import cell, plain, style
-from runtime.shown.sentences import forked, suggestion, unfolded
+from runtime.views.sentences import forked, suggestion, unfolded
 
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "training": "cyan", "paused": "yellow"}
 
@@ -69,7 +69,7 @@ def _range_test(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if found is None:
         return []
     # Late, because pages of help load no schemas.
-    from runtime.shown.curves import sketch
+    from runtime.views.curves import sketch
 
     rates, losses = found["rates"], found["losses"]
     span = f"losses at rates from {rates[0]:.4g} to {rates[-1]:.4g}" if rates else ""

@@ -10,7 +10,7 @@ from runtime.cli.call import Call, command, remember, shared
 from runtime.cli.wording import table
 
 if TYPE_CHECKING:
-    from runtime.workloads import Registered
+    from runtime.home.workloads import Registered
 
 
 @click.group("workload")
@@ -34,7 +34,7 @@ def add(call: Call, *, file: str, name: str) -> None:
 
 def added(call: Call, file: str, name: str = "") -> dict[str, Any]:
     """Register a workload; what it is now, and under `was` the digest that its name had before."""
-    from runtime.workloads import Workloads
+    from runtime.home.workloads import Workloads
 
     registry = Workloads(call.home.root)
     before = {one.name: one.digest for one in registry.list()}
@@ -43,7 +43,7 @@ def added(call: Call, file: str, name: str = "") -> dict[str, Any]:
 
 
 async def _add(registry: Any, file: str, name: str) -> Registered:
-    from runtime.processes.children import Children
+    from runtime.jobs.children import Children
 
     children = Children()
     try:
@@ -56,7 +56,7 @@ async def _add(registry: Any, file: str, name: str) -> Registered:
 @command("list")
 def list_(call: Call) -> None:
     """List the workloads of this home and of installed packages."""
-    from runtime.workloads import Workloads
+    from runtime.home.workloads import Workloads
 
     found = Workloads(call.home.root).list()
     rows = [[one.name, one.class_name, one.digest[:16], one.module or one.path] for one in found]
@@ -70,7 +70,7 @@ def list_(call: Call) -> None:
 @click.argument("name", metavar="NAME")
 def remove(call: Call, *, name: str) -> None:
     """Forget a workload that was added; its file stays."""
-    from runtime.workloads import Workloads
+    from runtime.home.workloads import Workloads
 
     Workloads(call.home.root).remove(name)
     call.result({"removed": name}, f"Workload {name!r} is forgotten.")

@@ -16,11 +16,11 @@ from contracts.fork import Fork
 from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
-from runtime.agent import Agent
-from runtime.ground import Case
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.records.history import History
+from runtime.home.home import Home
+from runtime.jobs.children import Children
+from runtime.log.history import History
+from runtime.node.agent import Agent
+from runtime.node.ground import Case
 
 
 class Place:

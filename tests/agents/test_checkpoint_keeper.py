@@ -23,9 +23,9 @@ from contracts.trainer import (
 )
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.engine import checkpoint
-from runtime.processes.children import Children
-from runtime.records import references, retention
-from runtime.records.history import History
+from runtime.jobs.children import Children
+from runtime.log import references, retention
+from runtime.log.history import History
 from tests.agents.cases import Place, fork_of, of, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -23,8 +23,8 @@ from contracts.request.data import Split
 from runtime.engine import workload as engine
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
-from runtime.processes.children import Children
-from runtime.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspected
+from runtime.jobs.children import Children
 from tests.agents.cases import Place, fork_of
 from tests.agents.preparing import Bench, finding, table
 

@@ -11,7 +11,7 @@ import pytest
 from bus.blobs import DirectoryBlobs
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import InvalidInput, NotFound
-from runtime.shown.names import Names, Place
+from runtime.log.names import Names, Place
 from tests.agents.preparing import Bench, table
 
 LEFT_OUT = {"row7": "nothing,49,odd", "row9": "9.5,81,", "row20": "nothing,400,even"}

@@ -20,7 +20,7 @@ from agents.data_manager.writing import refuse_beyond_room
 from contracts.errors import InvalidRequest
 from contracts.request.data import Synthetic
 from runtime.engine.ragged import Ragged
-from runtime.processes import memory
+from runtime.jobs import memory
 from tests.agents.preparing import Bench, table
 
 h5py = pytest.importorskip("h5py")

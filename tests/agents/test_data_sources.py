@@ -11,8 +11,8 @@ import pytest
 
 from contracts.errors import InvalidInput
 from contracts.request import read_request
-from runtime import reading
-from runtime.images import is_image
+from runtime.model import reading
+from runtime.model.images import is_image
 from tests.agents.preparing import Bench, finding
 
 h5py = pytest.importorskip("h5py")

@@ -35,8 +35,8 @@ from contracts.trainer import (
     WindowRecorded,
     evidence,
 )
-from runtime.ground import Case
-from runtime.records.history import History
+from runtime.log.history import History
+from runtime.node.ground import Case
 from tests.agents.cases import tell
 from tests.agents.completions import completion, served
 

@@ -11,7 +11,7 @@ from bus.memory import MemoryBus
 from contracts.diagnostician import ProblemDiagnosed
 from contracts.request import read_request
 from contracts.session import Session
-from runtime.crew import Crew
+from runtime.host.crew import Crew
 from tests import harness
 from tests.agents.completions import completion, served
 

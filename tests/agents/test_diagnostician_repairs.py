@@ -24,7 +24,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.engine.resolve import resolve
-from runtime.records.history import History
+from runtime.log.history import History
 from tests.agents.cases import tell
 
 SESSION = ids.session_for("repaired")

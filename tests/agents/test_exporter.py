@@ -30,14 +30,14 @@ from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import RULES, ExportRequested, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted
-from runtime import roster
 from runtime.engine import checkpoint, dataset, digest, state
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
-from runtime.ground import Case
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.records.history import History
+from runtime.home.home import Home
+from runtime.jobs.children import Children
+from runtime.log.history import History
+from runtime.node import roster
+from runtime.node.ground import Case
 from tests import harness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

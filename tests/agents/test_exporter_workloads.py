@@ -20,11 +20,11 @@ from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.engine.ragged import Ragged
 from runtime.engine.workload import register
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.records.history import History
-from runtime.workloads import Workloads
-from runtime.workloads import load as load_workload
+from runtime.home.home import Home
+from runtime.home.workloads import Workloads
+from runtime.home.workloads import load as load_workload
+from runtime.jobs.children import Children
+from runtime.log.history import History
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -33,12 +33,12 @@ from contracts.request import read_request
 from contracts.request.search import Search, read_search
 from contracts.session import Session
 from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
-from runtime.agent import Agent, on
-from runtime.crew import Crew
-from runtime.ground import Case
-from runtime.node import wake_subjects
-from runtime.processes.children import Children
-from runtime.shown.view import problem
+from runtime.host.crew import Crew
+from runtime.jobs.children import Children
+from runtime.node.agent import Agent, on
+from runtime.node.ground import Case
+from runtime.node.node import wake_subjects
+from runtime.views.view import problem
 from tests import harness
 
 DIGEST = "0" * 64

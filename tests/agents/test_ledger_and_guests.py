@@ -23,10 +23,10 @@ from contracts.lanes import DESK
 from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingFailed
-from runtime.agent import Agent, on
-from runtime.crew import Crew
-from runtime.node import wake_subjects
-from runtime.scribe import Occasion
+from runtime.host.crew import Crew
+from runtime.log.scribe import Occasion
+from runtime.node.agent import Agent, on
+from runtime.node.node import wake_subjects
 from tests.harness import FAST, crew, small_request, until_ended, until_said
 
 PATIENCE = 1.5

@@ -25,11 +25,11 @@ from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
 from runtime import audit
-from runtime.crew import Crew
-from runtime.home import Home
-from runtime.records.archive import Archive
-from runtime.records.history import History
-from runtime.shown.summaries import Summaries
+from runtime.home.home import Home
+from runtime.host.crew import Crew
+from runtime.log.archive import Archive
+from runtime.log.history import History
+from runtime.views.summaries import Summaries
 from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician", "resource_monitor")

@@ -8,9 +8,9 @@ from agents.diagnostician.diagnosis import MOST_REWINDS
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.request import read_request
 from contracts.trainer import InterventionApplied, TrainingFailed
-from runtime import roster
-from runtime.home import Home
-from runtime.workloads import Workloads, inspected
+from runtime.home.home import Home
+from runtime.home.workloads import Workloads, inspected
+from runtime.node import roster
 from tests.harness import crew, small_request, until_ended
 
 POISONED = """

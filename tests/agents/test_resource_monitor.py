@@ -24,8 +24,8 @@ from bus import subjects
 from contracts.request import read_request
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.session import Session
-from runtime.crew import Crew
-from runtime.processes import memory
+from runtime.host.crew import Crew
+from runtime.jobs import memory
 from tests import harness
 
 LIMIT = Limit("memory", 80, 90, 5, "")

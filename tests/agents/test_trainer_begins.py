@@ -18,20 +18,21 @@ from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingFailed
-from runtime import audit, initial
+from runtime import audit
+from runtime.api.handle import load
 from runtime.audit import repeated
 from runtime.audit.bundling import make
-from runtime.audit.docket import Asked
-from runtime.audit.material import Material
-from runtime.audit.unpacked import unpacked
 from runtime.bundle import verify_bundle
-from runtime.crew import Crew
+from runtime.bundle.unpacked import unpacked
 from runtime.engine.checkpoint import unpack
-from runtime.handle import load
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.records import references
-from runtime.records.archive import Archive
+from runtime.home.home import Home
+from runtime.host.crew import Crew
+from runtime.jobs.children import Children
+from runtime.log import references
+from runtime.log.archive import Archive
+from runtime.replay import initial
+from runtime.replay.docket import Asked
+from runtime.replay.material import Material
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "validator", "diagnostician", "exporter", "ledger")

@@ -14,9 +14,9 @@ from bus.memory import MemoryBus
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import TrainingCompleted, TrainingFailed
-from runtime.crew import Crew
-from runtime.home import Home
-from runtime.workloads import Workloads, inspected
+from runtime.home.home import Home
+from runtime.home.workloads import Workloads, inspected
+from runtime.host.crew import Crew
 from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")

@@ -12,10 +12,10 @@ from contracts.operator import CancelRequested, PauseRequested
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import TrainingCancelled
-from runtime.crew import Crew
-from runtime.home import Home
-from runtime.processes.children import Running
-from runtime.workloads import Workloads, inspected
+from runtime.home.home import Home
+from runtime.home.workloads import Workloads, inspected
+from runtime.host.crew import Crew
+from runtime.jobs.children import Running
 from tests.harness import crew, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "resource_monitor", "ledger")

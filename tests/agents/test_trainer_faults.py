@@ -16,10 +16,10 @@ from contracts.common import ChildEnded
 from contracts.errors import Unreachable
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
-from runtime.crew import Crew
-from runtime.home import Home
-from runtime.processes import process
-from runtime.workloads import Workloads, inspected
+from runtime.home.home import Home
+from runtime.home.workloads import Workloads, inspected
+from runtime.host.crew import Crew
+from runtime.jobs import process
 from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")

@@ -9,8 +9,8 @@ from bus.memory import MemoryBus
 from contracts.operator import CancelRequested
 from contracts.request import read_request
 from contracts.trainer import TrainingCancelled, TrainingCompleted
-from runtime.crew import Crew
-from runtime.shown.view import summary
+from runtime.host.crew import Crew
+from runtime.views.view import summary
 from tests.harness import crew, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "resource_monitor", "ledger")

@@ -20,10 +20,10 @@ from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaim
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.engine import checkpoint
 from runtime.engine.dataset import Dataset
-from runtime.processes.children import Children
-from runtime.processes.profiles import torch_profile
-from runtime.records.history import History
-from runtime.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspected
+from runtime.jobs.children import Children
+from runtime.jobs.profiles import torch_profile
+from runtime.log.history import History
 from tests.agents.cases import Place, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

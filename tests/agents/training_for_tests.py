@@ -14,8 +14,8 @@ from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.report import Evaluation
 from runtime.engine.resolve import resolve
-from runtime.processes.job import Job
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
+from runtime.jobs.job import Job
 
 
 def main(job: Job) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from contracts.ids import sha256
 from contracts.keyring import KeyRotated
 from contracts.ledger import LedgerCheckpointed
 from contracts.trainer import ControlEvaluated, WindowRecorded
-from runtime.records.archive import Archive, Kept, fold
+from runtime.log.archive import Archive, Kept, fold
 from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, evaluated, exported, window
 from tests.runtime.recorded_session import FootprintEstimated, full_session
 

@@ -13,8 +13,8 @@ from bus import disk, nkeys
 from bus.blobs import DirectoryBlobs
 from bus.files import LogFile
 from bus.keys import KeyStore
-from runtime.home import Home
-from runtime.records import references
+from runtime.home.home import Home
+from runtime.log import references
 from tests.agents.preparing import Bench
 
 Calls = list[tuple[str, str]]

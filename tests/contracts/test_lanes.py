@@ -41,8 +41,8 @@ def test_an_event_with_lanes_may_be_said_in_no_other() -> None:
 
 READS_MODULES = {
     "contracts/event.py": "two classes may not have one wire name",
-    "runtime/roster.py": "the agent of a module is the one that is defined in it",
-    "runtime/processes/raised.py": "an exception is told with its module",
+    "runtime/node/roster.py": "the agent of a module is the one that is defined in it",
+    "runtime/jobs/raised.py": "an exception is told with its module",
 }
 
 

@@ -9,7 +9,7 @@ from contracts.growing import Table
 from contracts.operator import CancelRequested, PauseRequested, RedriveRequested, ResumeRequested
 from contracts.session import Checkpoint
 from contracts.trainer import TrainingPaused, TrainingResumed
-from runtime.records import retention
+from runtime.log import retention
 from tests.contracts.told import Told
 
 

@@ -19,11 +19,11 @@ ROOMS = {
     "runtime/audit/",
     "runtime/bundle/",
     "runtime/cli/",
-    "runtime/desk/",
+    "runtime/commands/",
     "runtime/engine/",
-    "runtime/processes/",
-    "runtime/records/",
-    "runtime/scribe.py",
+    "runtime/jobs/",
+    "runtime/log/",
+    "runtime/log/scribe.py",
 }
 
 

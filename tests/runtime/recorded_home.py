@@ -34,9 +34,9 @@ from contracts.trainer import (
 )
 from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of
-from runtime.home import Home
-from runtime.records.history import History
-from runtime.roster import BUILT_IN
+from runtime.home.home import Home
+from runtime.log.history import History
+from runtime.node.roster import BUILT_IN
 
 TIME = "2026-01-02T03:04:05.000000Z"
 ROLES = (*BUILT_IN, "desk", "guest_ant")

@@ -24,8 +24,8 @@ from bus.port import Record
 from contracts.envelope import Fact, timestamp
 from contracts.event import Event
 from contracts.ids import new_uuid
-from runtime import settings
-from runtime.client import Swarm
+from runtime.commands.client import Swarm
+from runtime.home import settings
 
 SOURCE = Path(__file__).parents[2]
 FOOTPRINT = SOURCE / "examples" / "footprint" / "footprint.py"

@@ -16,7 +16,7 @@ import yaml
 
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted
-from runtime.crew import Crew
+from runtime.host.crew import Crew
 from tests import chaos
 from tests.chaos import Arena, Ended, Result
 from tests.harness import crew, small_request, until_ended, until_said

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from contracts.errors import SwarmError
-from runtime.failpoints import NAMES
+from runtime.jobs.failpoints import NAMES
 from tests import chaos
 from tests.chaos import Arena, Result
 from tests.harness import small_request

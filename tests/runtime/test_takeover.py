@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from contracts.trainer import TrainingClaimed
-from runtime.client import Swarm
-from runtime.home import Home
-from runtime.records.archive import Archive
+from runtime.commands.client import Swarm
+from runtime.home.home import Home
+from runtime.log.archive import Archive
 from tests.harness import small_request
 from tests.runtime.strangers import Place, environment, place
 

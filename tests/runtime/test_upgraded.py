@@ -16,13 +16,14 @@ from contracts.ids import new_uuid, session_id
 from contracts.keyring import DESK
 from contracts.operator import SessionRequested
 from contracts.request import read_request
-from runtime import audit, roster
+from runtime import audit
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
-from runtime.crew import Crew
-from runtime.home import Home
-from runtime.records.archive import Archive
-from runtime.scribe import Occasion
+from runtime.home.home import Home
+from runtime.host.crew import Crew
+from runtime.log.archive import Archive
+from runtime.log.scribe import Occasion
+from runtime.node import roster
 from tests.fixtures.make_homes import OddTold, guest
 from tests.harness import crew, small_request, until_ended, until_said
 from tests.runtime.recorded_home import TIME

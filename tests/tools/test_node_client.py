@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runtime.desk.asyncapi import document
+from runtime.commands.asyncapi import document
 
 pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
 

@@ -9,8 +9,8 @@ from typing import Any
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
 from runtime.engine import checkpoint
-from runtime.processes.job import Job
-from runtime.records import references
+from runtime.jobs.job import Job
+from runtime.log import references
 
 
 def main(job: Job) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from agents.data_manager.store import Kept, Store, key_of
 from agents.data_manager.table import Around, Source
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.data import Data, File, Foreign, WorkloadData
-from runtime import workloads
 from runtime.engine.facts import Facts
-from runtime.processes import memory
-from runtime.processes.job import Job
+from runtime.home import workloads
+from runtime.jobs import memory
+from runtime.jobs.job import Job
 
 _DATA: TypeAdapter[Data] = TypeAdapter(Data)
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from agents.data_manager.sources.blocks import Block, Cells
 from agents.data_manager.table import unusable
-from runtime.cells import shortest
+from runtime.model.cells import shortest
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
 _REMEMBERED, _LONG = 1 << 14, 200

@@ -14,7 +14,7 @@ from agents.data_manager.scratch import CHUNK
 from agents.data_manager.sources.blocks import CELLS, Block
 from agents.data_manager.sources.whole import changed, digest_of
 from agents.data_manager.table import Tell, unusable
-from runtime.cells import delimiter_of
+from runtime.model.cells import delimiter_of
 
 LONGEST = 16 << 20
 _PIECE = 1 << 22

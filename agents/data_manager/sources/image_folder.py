@@ -17,8 +17,8 @@ from agents.data_manager.findings import Findings
 from agents.data_manager.sources.image_looks import Looks
 from agents.data_manager.table import Around, Table, unusable
 from contracts.request.data import ImageFolder
-from runtime.allowed import is_closed
-from runtime.images import ENDINGS, Broken, decoded, pixels
+from runtime.home.allowed import is_closed
+from runtime.model.images import ENDINGS, Broken, decoded, pixels
 
 _TOLD = 256
 _HELD = 13

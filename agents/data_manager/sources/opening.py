@@ -23,7 +23,7 @@ from agents.data_manager.sources.table_file import TableFile
 from agents.data_manager.sources.workload import OwnRows
 from agents.data_manager.table import Around, Source
 from contracts.request import data as sections
-from runtime.allowed import within
+from runtime.home.allowed import within
 
 
 @singledispatch

@@ -12,7 +12,7 @@ from agents.exporter.plan import Order
 from bus.blobs import digest_of
 from contracts.errors import InvalidInput
 from contracts.request.export import FORMATS, QUANTIZATIONS
-from runtime.processes.job import Job
+from runtime.jobs.job import Job
 
 
 @refusing

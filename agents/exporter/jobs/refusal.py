@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from runtime.processes.job import Job
+from runtime.jobs.job import Job
 
 SECONDS = 900
 """A library that hangs on a model is ended by the system after this time: a death of the job like any other."""

@@ -23,7 +23,7 @@ from runtime.engine.learner import Learner
 from runtime.engine.ragged import ANY_LENGTH, SUFFIX, Ragged, joined, some
 from runtime.engine.state import finite
 from runtime.engine.workload import Workload
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
 
 Columns = Mapping[str, np.ndarray]
 

@@ -20,7 +20,7 @@ from agents.exporter.jobs.refusal import Unexportable, refusing
 from agents.exporter.jobs.trained import TARGET, Trained, load, questions, some_rows
 from bus.blobs import DirectoryBlobs
 from runtime.engine.ragged import Ragged, apart, some
-from runtime.processes.job import Job
+from runtime.jobs.job import Job
 
 Rows = Mapping[str, np.ndarray | Ragged]
 

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from contracts.request.search import Choice, Interval, Search, Wholes
-from runtime.processes.job import Job
+from runtime.jobs.job import Job
 
 STATES = {"complete": TrialState.COMPLETE, "running": TrialState.RUNNING, "failed": TrialState.FAIL}
 

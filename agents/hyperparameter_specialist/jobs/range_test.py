@@ -9,15 +9,15 @@ from typing import Any
 
 from agents.hyperparameter_specialist import curve
 from contracts.request import Request
-from runtime import initial
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
-from runtime.processes.job import Job
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
+from runtime.jobs.job import Job
+from runtime.replay import initial
 
 WINDOW = 20
 NEVER = 10**9

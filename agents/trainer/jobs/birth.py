@@ -13,8 +13,8 @@ from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
-from runtime.processes.job import Job
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
+from runtime.jobs.job import Job
 
 
 def main(job: Job) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import torch
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
-from runtime import initial
 from runtime.engine import seal, sizes
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
@@ -21,10 +20,11 @@ from runtime.engine.fingerprint import fingerprint, present
 from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.resolve import resolve
 from runtime.engine.sizes import Sizes
-from runtime.processes import memory, process
-from runtime.processes.job import Job
-from runtime.processes.profiles import most_threads
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
+from runtime.jobs import memory, process
+from runtime.jobs.job import Job
+from runtime.jobs.profiles import most_threads
+from runtime.replay import initial
 
 
 def main(job: Job) -> dict[str, Any]:

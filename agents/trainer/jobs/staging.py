@@ -12,7 +12,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
 from runtime.engine.report import Report
 from runtime.engine.state import Tensors
-from runtime.processes.job import Job
+from runtime.jobs.job import Job
 
 
 class _Staged(NamedTuple):

@@ -19,7 +19,6 @@ from agents.trainer.jobs.spent import Spent
 from agents.trainer.jobs.staging import Staging
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event
-from runtime import initial, reported
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
@@ -27,11 +26,12 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.engine.sizes import Sizes, refuse_rows_beyond
-from runtime.failpoints import failpoint
-from runtime.processes import memory
-from runtime.processes.job import Job
-from runtime.reported import Reason
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
+from runtime.jobs import memory
+from runtime.jobs.failpoints import failpoint
+from runtime.jobs.job import Job
+from runtime.replay import initial, reported
+from runtime.replay.reported import Reason
 
 
 def main(job: Job) -> dict[str, Any]:

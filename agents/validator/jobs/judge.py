@@ -18,8 +18,8 @@ from runtime.engine.evaluate import Judge
 from runtime.engine.fingerprint import present
 from runtime.engine.learner import Learner
 from runtime.engine.plan import Resolved
-from runtime.processes.job import Job
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
+from runtime.jobs.job import Job
 
 
 def main(job: Job) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from runtime.processes.children import Children
+from runtime.jobs.children import Children
 from tests.runtime.audit.court import Court
 
 SHORT = "short honest"

@@ -18,15 +18,15 @@ from contracts.request import read_request
 from contracts.trainer import CheckpointWritten
 from runtime import audit
 from runtime.audit import repeated
-from runtime.audit.docket import Asked, drawn
-from runtime.audit.judged import Repeated
-from runtime.audit.material import Material
-from runtime.audit.spans import Span, course
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.processes.profiles import torch_profile
-from runtime.records.archive import Archive
-from runtime.workloads import inspected
+from runtime.home.home import Home
+from runtime.home.workloads import inspected
+from runtime.jobs.children import Children
+from runtime.jobs.profiles import torch_profile
+from runtime.log.archive import Archive
+from runtime.replay.docket import Asked, drawn
+from runtime.replay.judged import Repeated
+from runtime.replay.material import Material
+from runtime.replay.spans import Span, course
 from tests.runtime.audit.liars import AT
 from tests.runtime.recorded_home import RecordedHome
 

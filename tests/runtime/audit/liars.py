@@ -20,7 +20,6 @@ from contracts.trainer import (
     TrainingCompleted,
     WindowRecorded,
 )
-from runtime import reported
 from runtime.engine import checkpoint, seal
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
@@ -28,8 +27,9 @@ from runtime.engine.fingerprint import fingerprint
 from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.resolve import resolve
-from runtime.processes.job import Job
-from runtime.workloads import enlist
+from runtime.home.workloads import enlist
+from runtime.jobs.job import Job
+from runtime.replay import reported
 
 Said = list[Event]
 AT = 60

@@ -28,7 +28,7 @@ from runtime.audit import Verdict
 from runtime.audit.anchors import keep, newest_note, read_anchors
 from runtime.bundle import verify_bundle
 from runtime.cli.main import swarm
-from runtime.records.archive import Archive
+from runtime.log.archive import Archive
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 from tests.verifiers import SCHEMAS

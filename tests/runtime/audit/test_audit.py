@@ -27,11 +27,11 @@ from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import UNANCHORED, Verdict, swift
 from runtime.audit.bundling import make
-from runtime.audit.docket import Asked, laid_out
-from runtime.audit.material import Material
 from runtime.bundle import verify_bundle
 from runtime.engine.column_file import PIECE
-from runtime.records.archive import Archive, Kept
+from runtime.log.archive import Archive, Kept
+from runtime.replay.docket import Asked, laid_out
+from runtime.replay.material import Material
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, completed, evaluated, window
 from tests.runtime.recorded_session import full_session, prepared, written
 

@@ -17,16 +17,17 @@ from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.request import read_request
 from contracts.session import Session
 from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
-from runtime import audit, presence
+from runtime import audit
 from runtime.audit.bundling import make
-from runtime.audit.docket import Asked
 from runtime.bundle import verify_bundle
 from runtime.cli.wait import outcome
-from runtime.crew import Crew
-from runtime.processes.children import Children
-from runtime.records.archive import Archive
-from runtime.shown.view import summary
-from runtime.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspected
+from runtime.host.crew import Crew
+from runtime.jobs.children import Children
+from runtime.log.archive import Archive
+from runtime.node import presence
+from runtime.replay.docket import Asked
+from runtime.views.view import summary
 from tests.harness import beside, crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import Court, audited
 from tests.runtime.audit.liars import AT

@@ -11,13 +11,13 @@ import pytest
 from contracts.errors import NotFound, UserCodeFailed
 from contracts.event import Event, pack
 from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted, WindowRecorded
-from runtime.audit.bench import unable
-from runtime.audit.bisected import bisected
-from runtime.audit.compared import Comparison
-from runtime.audit.docket import Docket
-from runtime.audit.judged import judged
-from runtime.audit.spans import Record, task_of
-from runtime.audit.verdict import Divergence, Verdict
+from runtime.replay.bench import unable
+from runtime.replay.bisected import bisected
+from runtime.replay.compared import Comparison
+from runtime.replay.docket import Docket
+from runtime.replay.judged import judged
+from runtime.replay.spans import Record, task_of
+from runtime.replay.verdict import Divergence, Verdict
 from tests.runtime.recorded_home import DIGEST, completed, evaluated, window
 
 ENDED = {

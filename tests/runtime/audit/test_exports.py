@@ -16,15 +16,15 @@ from contracts.exporter import ExportRepeated, ModelExported
 from contracts.trainer import AuditPlanned, SpanPlanned, SpanRepeated
 from runtime.audit import exports
 from runtime.audit.concluded import concluded
-from runtime.audit.docket import Docket
 from runtime.audit.exports import Remade
-from runtime.audit.jobs import Jobs
-from runtime.audit.judged import Exports, judged
-from runtime.audit.verdict import Verdict
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.records.archive import Archive
-from runtime.workloads import Workloads, inspected
+from runtime.home.home import Home
+from runtime.home.workloads import Workloads, inspected
+from runtime.jobs.children import Children
+from runtime.log.archive import Archive
+from runtime.replay.docket import Docket
+from runtime.replay.jobs import Jobs
+from runtime.replay.judged import Exports, judged
+from runtime.replay.verdict import Verdict
 from tests.runtime.audit.conftest import SHORT
 from tests.runtime.audit.court import Court, material
 from tests.runtime.recorded_home import claimed

@@ -36,7 +36,7 @@ from runtime.bundle.container import write
 from runtime.cli.main import swarm
 from runtime.engine.dataset import MANIFEST, canonical
 from runtime.engine.facts import describe
-from runtime.records.archive import Archive
+from runtime.log.archive import Archive
 from tests.runtime.audit.conftest import SHORT
 from tests.runtime.audit.court import Court
 from tests.runtime.recorded_home import TIME, claimed

@@ -17,21 +17,22 @@ from contracts.errors import NotVerified
 from contracts.request import read_request
 from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
-from runtime.audit import comparable, repeated
+from runtime.audit import repeated
 from runtime.audit.bundling import make
-from runtime.audit.docket import Asked, drawn
-from runtime.audit.jobs import seal_of
-from runtime.audit.judged import Repeated
-from runtime.audit.material import Material, machine_of
-from runtime.audit.rebuilt import rebuilt
-from runtime.audit.spans import course
 from runtime.cli import repeat
 from runtime.cli.main import swarm
-from runtime.crew import Crew
-from runtime.home import Home
-from runtime.processes.children import Children
-from runtime.records.archive import Archive
-from runtime.records.claimed import likely_machine
+from runtime.home.home import Home
+from runtime.host.crew import Crew
+from runtime.jobs.children import Children
+from runtime.log.archive import Archive
+from runtime.log.claimed import likely_machine
+from runtime.replay import comparable
+from runtime.replay.docket import Asked, drawn
+from runtime.replay.jobs import seal_of
+from runtime.replay.judged import Repeated
+from runtime.replay.material import Material, machine_of
+from runtime.replay.rebuilt import rebuilt
+from runtime.replay.spans import course
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
 from tests.runtime.audit.liars import AT, LIES, OF_CODE

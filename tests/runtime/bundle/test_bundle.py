@@ -30,7 +30,7 @@ from runtime.bundle import furniture, verify_bundle
 from runtime.bundle.container import Container, write
 from runtime.bundle.make import Made
 from runtime.cli.main import swarm
-from runtime.records.archive import Archive
+from runtime.log.archive import Archive
 from tests.contracts.make_goldens import lines, schema_file
 from tests.forgery import Story
 from tests.runtime.recorded_home import REQUEST, TIME, RecordedHome, claimed, evaluated, window

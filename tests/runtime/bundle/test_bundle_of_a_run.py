@@ -9,8 +9,8 @@ from contracts.request import read_request
 from runtime import audit
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
-from runtime.home import Home
-from runtime.records.archive import Archive
+from runtime.home.home import Home
+from runtime.log.archive import Archive
 from tests.harness import crew, small_request, until_ended
 
 

@@ -17,9 +17,9 @@ from contracts.request.model import Model
 from contracts.request.optimizer import Optimizer
 from contracts.request.problems import tags_of
 from contracts.request.schedule import Schedule
+from runtime.api.request_file import read
 from runtime.cli.child import ask
 from runtime.cli.main import swarm
-from runtime.request_file import read
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +205,7 @@ def test_what_a_child_printed_before_it_died_is_told_and_no_file_that_is_gone(fo
 
 
 def test_what_a_child_of_any_command_printed_before_it_died_is_told(folder: Path):
-    job = "tests.runtime.processes.jobs_for_tests:crash"
+    job = "tests.runtime.jobs.jobs_for_tests:crash"
     with pytest.raises(ChildDied, match=r"SIGSEGV[^\0]*\n  before the crash\n") as died:
         asyncio.run(ask(job, {}, purpose="probe", log=folder / "log"))
     assert str(folder) not in died.value.cure

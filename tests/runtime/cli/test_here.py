@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from contracts.trainer import TrainingClaimed
-from runtime.here import held
-from runtime.home import Home
-from runtime.records.archive import Archive
+from runtime.home.home import Home
+from runtime.host.here import held
+from runtime.log.archive import Archive
 from tests.harness import small_request
 from tests.runtime.strangers import Place, environment, place, program
 

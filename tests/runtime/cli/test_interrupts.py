@@ -43,8 +43,8 @@ def interrupted(module: str, number: str, words: list[str]) -> subprocess.Comple
         ("click", "watch"),
         ("runtime.cli.call", "run"),
         ("runtime.cli.wait", "wait"),
-        ("runtime.settings", "watch"),
-        ("runtime.records.archive", "wait"),
+        ("runtime.home.settings", "watch"),
+        ("runtime.log.archive", "wait"),
     ],
 )
 def test_a_signal_during_imports_ends_the_command_with_130_and_its_sentence(

@@ -15,7 +15,7 @@ from runtime.cli import sessions
 from runtime.cli.main import swarm
 from runtime.cli.reach import trained_here
 from runtime.cli.terminal import plain
-from runtime.here import held
+from runtime.host.here import held
 from tests.runtime.recorded_home import RecordedHome, claimed, window
 
 STATE_KEYS = {"session", "kind", "state", "step", "epoch", "weights_digest", "metrics", "artifacts", "wall_s"}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agents.diagnostician.diagnosis import MOST_REWINDS
-from runtime.processes import process
+from runtime.jobs import process
 from tests.agents.test_repair_limit import POISONED
 
 REQUEST = """\

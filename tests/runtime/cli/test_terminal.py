@@ -15,17 +15,17 @@ import structlog
 from click.testing import CliRunner
 
 from contracts.errors import Failed
-from runtime import logs
 from runtime.bundle.container import Container, write
-from runtime.checkup import Finding
 from runtime.cli import dlq, doctor, wording
 from runtime.cli.call import command
 from runtime.cli.main import swarm
 from runtime.cli.outcome import conclude
 from runtime.cli.terminal import cell, plain, shown, style
-from runtime.shown.printable import one_line, printable
-from runtime.shown.progress import Board, Drawn
-from runtime.shown.sentences import sentence
+from runtime.host import logs
+from runtime.host.checkup import Finding
+from runtime.views.printable import one_line, printable
+from runtime.views.progress import Board, Drawn
+from runtime.views.sentences import sentence
 from tests.runtime.recorded_home import RecordedHome
 
 HOSTILE = "x\x1b[2K\x1b[1Apass\x9b31m\x07\x7f\u202egnp.exe\u2066\rverdict"

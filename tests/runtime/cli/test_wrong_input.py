@@ -22,7 +22,7 @@ from runtime.cli import export, sessions
 from runtime.cli.agent import misheard
 from runtime.cli.main import swarm
 from runtime.cli.outcome import conclude
-from runtime.home import LAYOUT, Home
+from runtime.home.home import LAYOUT, Home
 from tests.runtime.recorded_home import RecordedHome
 
 

@@ -14,8 +14,8 @@ from contracts.request import read_request
 from runtime.engine.dataset import Dataset
 from runtime.engine.sizes import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
 from runtime.engine.works import Works
-from runtime.processes import memory, process
-from runtime.processes.profiles import MOST_THREADS, most_threads, torch_profile
+from runtime.jobs import memory, process
+from runtime.jobs.profiles import MOST_THREADS, most_threads, torch_profile
 from tests.runtime.engine.plans import planned
 
 MODELS = ["linear", "mlp", "cnn", "resnet"]

@@ -1,0 +1,127 @@
+"""A session in the hands of a program or a notebook: read, waited for, asked. It starts none.
+
+Everything is read from the home's files, so that it works whether a swarm is up or not; only waiting for a session
+that still runs needs one. Torch is imported when a model is asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import Unreachable
+from contracts.session import ENDED
+from runtime.home import settings
+from runtime.home.home import Home
+from runtime.jobs.in_thread import in_thread
+from runtime.log.archive import Archive, newest_training
+from runtime.model import checkpoints
+from runtime.views import curves, view
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from runtime.log.history import History
+    from runtime.model.trained import Trained
+
+Where = str | Path | None
+
+
+class Session:
+    """One session of a home, named by its id, a unique beginning of it, or `last`."""
+
+    def __init__(self, session: str = "last", *, home: Where = None) -> None:
+        self._home = _home(home)
+        archive = Archive(self._home)
+        name = str(session)
+        self.id = newest_training(archive.begun()) if name == "last" else self._home.find(name, archive.ids())
+        self._models: dict[str, Trained] = {}
+
+    def __repr__(self) -> str:
+        return f"Session({self.id!r}, state={self.state!r}, step={self._history.state.step})"
+
+    @property
+    def state(self) -> str:
+        """requested, preparing, training, paused, finishing, completed, failed or cancelled."""
+        return self._history.state.state
+
+    @property
+    def folder(self) -> Path:
+        """Where the session's files are: request.yaml, metrics.json, report.md, plots, training.log, exports."""
+        return self._home.session(self.id)
+
+    def summary(self) -> dict[str, Any]:
+        """What `swarm show --json` says: state, step, metrics, artifacts, digests."""
+        return view.summary(self._history.state, self._home.blobs)
+
+    def events(self, after: int = 0) -> list[dict[str, Any]]:
+        """Every event behind a position, in order, as `swarm events` prints them."""
+        return [view.event_line(fact) for fact in self._history.since(after)]
+
+    def metrics(self) -> Any:
+        """One row per step at which something was recorded: a pandas DataFrame when pandas is there, else dicts."""
+        history = self._history
+        found = curves.rows(history.state, history.facts)
+        try:
+            import pandas as pd  # type: ignore[import-untyped,unused-ignore]
+        except ImportError:
+            return found
+        return pd.DataFrame(found, columns=curves.columns(found))
+
+    def wait(self, timeout: float | None = None) -> Session:
+        """Return once the session has ended; `TimedOut` after so many seconds, `Unreachable` when no swarm runs."""
+        if self.state not in ENDED:
+            in_thread(lambda: _waited(self.id, self._home, timeout))
+        return self
+
+    def load(self, checkpoint: str | int = "best") -> nn.Module:
+        """The model of a checkpoint, in evaluation mode on the CPU, its blob and roots verified."""
+        return self._trained(checkpoint).model
+
+    def predict(self, rows: Any, checkpoint: str | int = "best") -> list[dict[str, Any]]:
+        """What the model answers for raw rows: lists of numbers, objects by name, columns, or a DataFrame."""
+        from runtime.model.rows import columns_of
+
+        model = self._trained(checkpoint)
+        return model.predictions(columns_of(rows, model.facts, model.inputs))
+
+    @property
+    def _history(self) -> History:
+        # Read again each time: whoever holds the handle sees a session that may still run.
+        return Archive(self._home).read(self.id).history
+
+    def _trained(self, checkpoint: str | int) -> Trained:
+        from runtime.model.trained import load
+
+        order = checkpoints.order(self._history.state, checkpoint, self._home)
+        if order["blob"] not in self._models:
+            self._models[order["blob"]] = load(order)
+        return self._models[order["blob"]]
+
+
+def load(session: Session | str = "last", checkpoint: str | int = "best", *, home: Where = None) -> nn.Module:
+    """The model of a session's checkpoint (best, last, or a step), from the home's files, everything verified."""
+    return _handle(session, home).load(checkpoint)
+
+
+def metrics(session: Session | str = "last", *, home: Where = None) -> Any:
+    """A session's figures over its steps as a table; see `Session.metrics`."""
+    return _handle(session, home).metrics()
+
+
+async def _waited(session: str, home: Home, timeout: float | None) -> None:
+    from runtime.commands.client import Swarm
+
+    host = home.host()
+    if host is None or not host.alive:
+        raise Unreachable(f"{session} has not ended, and no swarm runs in {str(home.root)!r}.", cure="swarm up -d")
+    async with Swarm.connect(settings.load(home=str(home.root))) as found:
+        await found.wait(session, timeout)
+
+
+def _handle(session: Session | str, home: Where) -> Session:
+    return session if isinstance(session, Session) else Session(session, home=home)
+
+
+def _home(home: Where) -> Home:
+    return Home(settings.load(home=str(home) if home is not None else None).home)

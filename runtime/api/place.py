@@ -1,0 +1,66 @@
+"""Where a swarm is: the settings and the home that somebody names, and the way to what runs there."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import Unreachable
+
+if TYPE_CHECKING:
+    from runtime.commands.client import Swarm
+    from runtime.home.home import Home
+    from runtime.home.settings import Settings
+
+
+class Place:
+    """Settings and home, each read when it is first asked for: most commands need one of them at most."""
+
+    def __init__(self, *, home: str | None = None, url: str | None = None, creds: str | None = None) -> None:
+        self._options: dict[str, Any] = {"home": home, "url": url, "creds": creds}
+
+    def configure(self, **options: Any) -> None:
+        """Further settings that are given; None leaves one as it is."""
+        self._options |= options
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings with the given ones applied."""
+        from runtime.home import settings
+
+        return settings.load(**self._options)
+
+    @functools.cached_property
+    def home(self) -> Home:
+        """The home that the settings name; refused when it is none that this software can read."""
+        from runtime.home.home import Home
+
+        home = Home(self.settings.home)
+        home.check()
+        return home
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a swarm to ask: a server was named, or the home's host lives."""
+        named = bool(self.settings.url or self.settings.creds)
+        host = None if named else self.home.host()
+        return named or (host is not None and host.alive)
+
+    @property
+    def live(self) -> bool:
+        """Whether a person watches stderr on a terminal that can be redrawn."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    @asynccontextmanager
+    async def swarm(self) -> AsyncIterator[Swarm]:
+        """The running swarm; `Unreachable` when there is none."""
+        if not self.up:
+            raise Unreachable(f"no swarm runs in {str(self.home.root)!r}.", cure="Start it: swarm up -d")
+        from runtime.commands.client import Swarm
+
+        async with Swarm.connect(self.settings) as found:
+            yield found

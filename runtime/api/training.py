@@ -1,0 +1,115 @@
+"""Training from Python: a request in, a session's handle out. The swarm is started if none is up, and stays up."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from contracts.errors import Failed, SwarmError, TimedOut, error_of
+from runtime.api import hosting, request_file
+from runtime.api.handle import Session, Where
+from runtime.api.place import Place
+from runtime.jobs.in_thread import in_thread
+
+
+def train(
+    request: Mapping[str, Any] | str | Path,
+    *,
+    home: Where = None,
+    wait: bool = True,
+    progress: bool = True,
+    timeout: float | None = None,
+    check: bool = True,
+) -> Session:
+    """Train as a request (a mapping, or the path of a file) says; the swarm is started if none is up, and stays up.
+
+    Progress goes to stderr. With `check` a session that does not complete raises `Failed` with the reason and the
+    cure; `wait=False` returns as soon as the session is requested.
+    """
+    asked = _Asked(request, home)
+    asked.bring_up()
+    session = in_thread(asked.submitted)
+    handle = Session(session, home=home)
+    if wait:
+        in_thread(lambda: asked.followed(session, timeout, shown=progress))
+        if check:
+            _refuse_failure(handle)
+    return handle
+
+
+class _Asked:
+    """A request on its way into a swarm."""
+
+    def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:
+        self._place = Place(home=str(home) if home is not None else None)
+        self._request, self._folder = _judged(request)
+
+    def bring_up(self) -> None:
+        """Start the swarm unless one is ready; by a process that ends, so that the host is no child of ours."""
+        if (self._place.settings.url or self._place.settings.creds) or hosting.ready(self._place.home.host()):
+            return
+        command = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "-d", "--json"]
+        command += ["--home", str(self._place.home.root)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise _told(done.stdout, done.stderr)
+
+    async def submitted(self) -> str:
+        async with self._place.swarm() as found:
+            return await found.submit(self._request, folder=self._folder)
+
+    async def followed(self, session: str, within: float | None, *, shown: bool) -> None:
+        from runtime.views.progress import Plain
+        from runtime.views.progress import progress as shows
+
+        async with self._place.swarm() as found:
+            if not shown:
+                await found.wait(session, within)
+                return
+            with shows(sys.stderr, live=True) if self._place.live else Plain(_line) as board:
+                try:
+                    async with asyncio.timeout(within):
+                        async for line in found.events(session, follow=True):
+                            board.take(line)
+                except TimeoutError:
+                    raise TimedOut(
+                        f"{session} has not ended within {within:g} s; it goes on.", cure="Wait on."
+                    ) from None
+
+
+def _told(said: str, more: str) -> SwarmError:
+    """The error that a command answered with."""
+    try:
+        return error_of(orjson.loads(said.strip().splitlines()[-1])["error"])
+    except (orjson.JSONDecodeError, IndexError, KeyError, TypeError):
+        return Failed(f"the swarm could not be started: {more.strip()[-500:]}", cure="Look: swarm up")
+
+
+def _line(text: str) -> None:
+    # Looked up at each line: a notebook replaces stderr.
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
+
+
+def _judged(request: Mapping[str, Any] | str | Path) -> tuple[dict[str, Any], Path]:
+    """The resolved request, and the folder in which it may name files."""
+    from contracts.request import read_request
+
+    if isinstance(request, str | Path):
+        return request_file.judged(str(request), ()), request_file.folder(str(request))
+    resolved: dict[str, Any] = read_request(dict(request)).resolved()
+    return request_file.absolute(resolved, Path.cwd()), Path.cwd()
+
+
+def _refuse_failure(session: Session) -> None:
+    seen = session.summary()
+    if seen["state"] == "completed":
+        return
+    problem = seen["problem"] or {"message": f"it is {seen['state']}", "cure": "", "frame": ""}
+    where = f" (at {problem['frame']})" if problem.get("frame") else ""
+    raise Failed(f"session {session.id} {seen['state']}: {problem['message']}{where}", cure=problem["cure"])

@@ -1,0 +1,262 @@
+"""The swarm as an AsyncAPI 3 document, for programs in any language: every channel, message, schema and who uses them.
+
+It is made from what the code runs on (subjects, event classes, the signatures of agents), so that it cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bus import keys, subjects
+from contracts import vocabulary
+from contracts.event import Event
+from contracts.keyring import KeyAdmitted
+from contracts.lanes import ANYBODY, DESK, ROOT
+from contracts.spelling import PREFIX
+from runtime.commands import verbs
+from runtime.commands.asyncapi_schemas import Json, Schemas, data_of
+from runtime.node import roster as agents
+from runtime.node.agent import Agent
+from runtime.version import VERSION
+
+Roster = Mapping[str, type[Agent]]
+
+_SESSION = "00-session"
+_BINDING = "0.1.0"
+
+PARAMETERS: Mapping[str, str] = {
+    "pp": "Partition and generation: the session's id before its hyphen.",
+    "session": "The id of the session.",
+    "lane": "Who speaks: a role.",
+    "role": "A role, or `guest_` and the name of a guest agent.",
+    "agent": "The name of a guest agent.",
+    "name": "The event's wire name, with `_` for `.`.",
+    "kind": "What is measured.",
+    "instance": "One running instance of a role.",
+}
+
+
+def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> Json:
+    """The document for these agents (all built-in ones by default) and a server at `host`."""
+    roster = agents.load_all() if roster is None else roster
+    spoken = _speakers(roster)
+    schemas = Schemas(event for event, _ in spoken)
+    commands = verbs.verbs(schemas.request, schemas.search)
+    channels, messages, operations = _facts(spoken, roster)
+    for part in (_guests(), _live(), _commands(commands)):
+        channels |= part[0]
+        messages |= part[1]
+        operations |= part[2]
+    return {
+        "asyncapi": "3.0.0",
+        "id": "urn:stigmergy:swarm",
+        "info": _info(),
+        "defaultContentType": "application/json",
+        "servers": {
+            "swarm": {
+                "host": host,
+                "protocol": "nats",
+                "description": _SERVER,
+                "security": [_ref("securitySchemes", "nkey")],
+            }
+        },
+        "channels": {name: channel | {"servers": [{"$ref": "#/servers/swarm"}]} for name, channel in channels.items()},
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "schemas": schemas.definitions | {"error": verbs.ERROR},
+            "securitySchemes": {"nkey": {"type": "asymmetricEncryption", "description": _NKEY}},
+        },
+    }
+
+
+_SERVER = "NATS with JetStream. `swarm status --json` names the address and the file with a client's seed."
+_NKEY = "An nkey of NATS: the client signs the server's nonce with the Ed25519 seed in its file."
+
+
+def _info() -> Json:
+    about = (
+        "Independent agents append typed facts to one log; each reacts to what the log says. Facts are CloudEvents 1.0 "
+        "in structured JSON, chained per lane and signed. Commands are requests: they may be refused, and only what "
+        "follows from them is a fact."
+    )
+    return {"title": "Stigmergy", "version": VERSION, "description": about, "license": {"name": "Apache-2.0"}}
+
+
+def _speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:
+    """Every event with the lanes in which it means what it says; none where that is any lane."""
+    found = {event: _lanes(event) for event in vocabulary.events().values()}
+    for role, agent in roster.items():
+        strange = (event for event in agent.says() if not event.said_in)
+        found |= {event: (*found.get(event, ()), role) for event in strange}
+    return sorted(found.items(), key=lambda one: one[0].wire)
+
+
+def _lanes(event: type[Event]) -> tuple[str, ...]:
+    """In which lanes an event is ever admitted; none where that is any lane."""
+    if ROOT in event.said_in:
+        # The desk admits guests and nothing else.
+        return (ROOT, DESK) if event is KeyAdmitted else (ROOT,)
+    return tuple(lane for lane in event.said_in if lane != ANYBODY)
+
+
+def _ref(kind: str, name: str) -> Json:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _channel(address: str | None, summary: str, *messages: str) -> Json:
+    made: Json = {
+        "address": address,
+        "summary": summary,
+        "messages": {name: _ref("messages", name) for name in messages},
+    }
+    found = {name: {"description": about} for name, about in PARAMETERS.items() if address and f"{{{name}}}" in address}
+    return made | ({"parameters": found} if found else {})
+
+
+def _operation(action: str, channel: str, summary: str, *messages: str, role: str = "", **more: Any) -> Json:
+    here = [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in messages]
+    made: Json = {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary, "messages": here}
+    return made | more | ({"x-stigmergy": {"role": role}} if role else {})
+
+
+def _address(lane: str, wire: str) -> str:
+    subject = subjects.fact(_SESSION, lane, wire)
+    return subject.replace(f".{subjects.partition(_SESSION)}.{_SESSION}.", ".{pp}.{session}.")
+
+
+def _facts(spoken: list[tuple[type[Event], tuple[str, ...]]], roster: Roster) -> tuple[Json, Json, Json]:
+    """The channels of all facts, and which role says and hears each."""
+    channels, messages, operations = {}, {}, {}
+    for event, lanes in spoken:
+        messages[event.wire] = _fact_message(event, lanes)
+        summary = _first_sentence(event)
+        for lane in lanes or ("{lane}",):
+            address = (
+                _address(lane, event.wire) if lanes else _address("lane", event.wire).replace(".lane.", ".{lane}.")
+            )
+            name = f"{lane}.{event.wire}" if lanes else f"any.{event.wire}"
+            channels[name] = _channel(address, summary, event.wire)
+            role = lane if lanes else "any"
+            operations[f"{role}.says.{event.wire}"] = _operation("send", name, summary, event.wire, role=role)
+            for hearer, agent in roster.items():
+                if event in agent.hears() or Event in agent.hears():
+                    operations[f"{hearer}.hears.{name}"] = _operation("receive", name, summary, event.wire, role=hearer)
+    return channels, messages, operations
+
+
+def _fact_message(event: type[Event], lanes: tuple[str, ...]) -> Json:
+    types = [f"{PREFIX}.{lane}.{event.wire}" for lane in lanes]
+    said: Json = {
+        "type": {"enum": types}
+        if types
+        else {"pattern": f"^{PREFIX}\\.[a-z0-9_-]+\\.{event.wire.replace('.', '[.]')}$"},
+        "dataschema": {"const": event.schema_id},
+        "data": _ref("schemas", data_of(event)),
+    }
+    if lanes:
+        said["lane"] = {"enum": list(lanes)}
+    return {
+        "name": event.wire,
+        "title": event.__name__,
+        "summary": _first_sentence(event),
+        "contentType": "application/cloudevents+json",
+        "headers": _HEADERS,
+        "correlationId": {"location": "$message.payload#/correlationid"},
+        "payload": {"allOf": [_ref("schemas", "Envelope"), {"type": "object", "properties": said}]},
+        "x-stigmergy": {
+            "version": event.version(),
+            "reads": [f"{event.wire}/{number}" for number in range(1, event.version() + 1)],
+            "goldens": f"tests/contracts/goldens/{event.wire}.jsonl",
+        },
+    }
+
+
+_HEADERS: Json = {
+    "type": "object",
+    "properties": {
+        keys.HEADER: {
+            "type": "string",
+            "description": "Key and Ed25519 signature over the stored body; on the last event of each append.",
+        },
+        "traceparent": {"type": "string", "description": "W3C trace context; neither hashed nor signed."},
+    },
+}
+
+
+def _first_sentence(event: type[Event]) -> str:
+    return " ".join((event.__doc__ or event.wire).split("\n\n")[0].split())
+
+
+def _guests() -> tuple[Json, Json, Json]:
+    """What strangers' agents say, whatever it is."""
+    address = subjects.fact(_SESSION, "guest_agent", "thing.happened").replace(
+        f".{subjects.partition(_SESSION)}.{_SESSION}.guest.agent.thing_happened", ".{pp}.{session}.guest.{agent}.{name}"
+    )
+    summary = "A fact said by a guest agent, in a lane of its own."
+    message = {
+        "name": "guest.fact",
+        "title": "GuestFact",
+        "summary": summary,
+        "contentType": "application/cloudevents+json",
+        "headers": _HEADERS,
+        "payload": _ref("schemas", "Envelope"),
+    }
+    return (
+        {"guest.fact": _channel(address, summary, "guest.fact")},
+        {"guest.fact": message},
+        {"guest.says.fact": _operation("send", "guest.fact", summary, "guest.fact", role="guest")},
+    )
+
+
+def _live() -> tuple[Json, Json, Json]:
+    """What is not in the log: samples, presence, dead letters and the wish to try one again."""
+    text = verbs.TEXT
+    letter = verbs.thing({"session": text, "heard": text, "failure": text, "error": text})
+    passed = {"type": "string", "description": "An event that a guest heard and has nothing to say about."}
+    beat = verbs.thing({"role": text}, {"passed": passed})
+    told = {
+        "telemetry": ("swarm.tm.{pp}.{session}.{kind}", "Samples that may expire.", {"type": "object"}),
+        "heartbeat": ("swarm.sys.{role}.{instance}.hb", "An instance of a role is there.", beat),
+        "dead_letter": ("swarm.dlq.{role}", "A handler gave up; its failure is in the log.", letter),
+        "redrive": ("swarm.redrive.{role}", "A dead letter is to be tried once more.", {"type": "object"}),
+    }
+    channels = {name: _channel(address, summary, name) for name, (address, summary, _) in told.items()}
+    messages = {name: _message(name, summary, payload) for name, (_, summary, payload) in told.items()}
+    operations = {
+        f"any.{'hears' if name == 'redrive' else 'says'}.{name}": _operation(
+            "receive" if name == "redrive" else "send", name, summary, name, role="any"
+        )
+        for name, (_, summary, _) in told.items()
+    }
+    return channels, messages, operations
+
+
+def _commands(commands: Mapping[str, verbs.Verb]) -> tuple[Json, Json, Json]:
+    """Requests and replies; the desk of any host answers, and one of them does."""
+    channels, messages, operations = {}, {}, {}
+    for name, verb in commands.items():
+        asked, answered = f"{name}.command", f"{name}.reply"
+        channels[asked] = _channel(subjects.command(name), verb.summary, asked)
+        channels[answered] = _channel(None, "Comes to the reply subject of the request.", answered)
+        messages[asked] = _message(asked, verb.summary, verb.body)
+        reply = {"oneOf": [verb.reply, _ref("schemas", "error")]}
+        messages[answered] = _message(answered, "The answer, or why not: every problem with its cure.", reply)
+        operations[f"desk.hears.{name}"] = _operation(
+            "receive",
+            asked,
+            verb.summary,
+            asked,
+            role="desk",
+            bindings={"nats": {"queue": "desk", "bindingVersion": _BINDING}},
+            reply={
+                "channel": {"$ref": f"#/channels/{answered}"},
+                "messages": [{"$ref": f"#/channels/{answered}/messages/{answered}"}],
+            },
+        )
+    return channels, messages, operations
+
+
+def _message(name: str, summary: str, payload: Json) -> Json:
+    return {"name": name, "summary": summary, "contentType": "application/json", "payload": payload}

@@ -1,0 +1,147 @@
+"""A program's way into a running swarm: commands by request and reply. It reads no log and signs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from bus import nkeys, subjects
+from bus.jetstream import connect
+from bus.nkeys import UserKey
+from bus.port import Wire
+from bus.rights import CLIENT, OWNER, seed_file
+from contracts.errors import InvalidInput, NotFound, TimedOut, Unreachable, error_of
+from contracts.session import ENDED
+from runtime.home.home import Home
+from runtime.home.settings import Settings, load
+
+_PATIENCE = 60.0
+"""Seconds without a bus that waiting and following ride out."""
+
+_POLL, _LONG = 20.0, 60.0
+
+
+class Swarm:
+    """A connection to the front desk of a swarm."""
+
+    def __init__(self, wire: Wire, *, owner: bool = False) -> None:
+        self._wire = wire
+        self._subject = subjects.owner_command if owner else subjects.command
+        self._owner = owner
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, settings: Settings | None = None, *, home: str | Path | None = None) -> AsyncIterator[Self]:
+        """The swarm of a home, or the one that `url` and `creds` name; who may read the home's seeds is its owner.
+
+        Without settings they are those of `home`, or of the home that the command line would use here.
+        """
+        url, identity, key = _door(settings or load(home=str(home) if home is not None else None))
+        async with connect(url, identity, key, patience=5.0) as bus:
+            yield cls(bus, owner=identity == OWNER)
+
+    async def command(self, verb: str, /, timeout: float = 10.0, **body: Any) -> dict[str, Any]:
+        """Ask the desk; raises the error that its reply names."""
+        reply = orjson.loads(await self._wire.ask(self._subject(verb), orjson.dumps(body), timeout=timeout))
+        if "error" in reply:
+            raise error_of(reply["error"])
+        answer: dict[str, Any] = reply
+        return answer
+
+    async def submit(
+        self,
+        request: Mapping[str, Any],
+        *,
+        request_id: str | None = None,
+        kind: str = "training",
+        folder: Path | None = None,
+    ) -> str:
+        """Request a session; returns its id once the request is a fact.
+
+        From the owner of the home `folder` becomes readable for the session; nobody else opens folders.
+        """
+        verb = {"training": "train", "search": "search"}[kind]
+        body = dict(request) | ({"request_id": request_id} if request_id else {})
+        body |= {"folder": str(folder)} if folder and self._owner else {}
+        answer = await self.command(verb, **body)
+        return str(answer["session"])
+
+    async def session(self, session: str) -> dict[str, Any]:
+        """A session as it stands."""
+        return await self.command("session", session=session)
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """Every session, oldest first."""
+        found: list[dict[str, Any]] = []
+        after, ended = "", False
+        while not ended:
+            page = await self.command("sessions", timeout=_LONG, after=after)
+            found += page["sessions"]
+            after, ended = page["next"], page["ended"]
+        return found
+
+    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """Events in order, each once; with `follow` until the session has ended."""
+        wait = _POLL if follow else 0.0
+        while True:
+            page = await self._patiently("events", session=session, after=after, wait=wait)
+            for line in page["events"]:
+                yield line
+            after = page["next"]
+            if page["ended"] or not (follow or page["events"]):
+                return
+
+    async def wait(self, session: str, timeout: float | None = None) -> dict[str, Any]:
+        """The session once it has ended; `TimedOut` when that takes longer than `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _POLL if deadline is None else min(_POLL, max(0.0, deadline - time.monotonic()))
+            found = await self._patiently("session", session=session, wait=left)
+            if found["state"] in ENDED:
+                return found
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimedOut(
+                    f"{session} is {found['state']} at step {found['step']} after {timeout} s.",
+                    cure=f"It goes on; look again: swarm wait {session}",
+                )
+
+    async def _patiently(self, verb: str, **body: Any) -> dict[str, Any]:
+        """A command that is repeated while the bus is away, up to a minute."""
+        since: float | None = None
+        while True:
+            try:
+                return await self.command(verb, timeout=_POLL + 10.0, **body)
+            except Unreachable:
+                since = since or time.monotonic()
+                if time.monotonic() - since > _PATIENCE:
+                    raise
+                await asyncio.sleep(0.5)
+
+
+def _door(settings: Settings) -> tuple[str, str, UserKey]:
+    """Where the swarm is, as who it is asked, and the key of that identity."""
+    path = Path(settings.creds) if settings.creds else Home(settings.home).creds
+    if settings.url and not path.exists():
+        raise InvalidInput("--url needs --creds.", cure="Give the file that `swarm status --json` names as creds.")
+    host = None if settings.url or settings.creds else Home(settings.home).host()
+    if not (settings.url or settings.creds) and (host is None or not host.alive):
+        raise Unreachable(f"no swarm runs in {str(settings.home)!r}.", cure="Start it: swarm up -d")
+    try:
+        creds = orjson.loads(path.read_bytes())
+        url, seed = settings.url or creds["url"], seed_file(Home(settings.home).seeds, OWNER)
+        if not settings.creds and os.access(seed, os.R_OK):
+            return url, OWNER, nkeys.read(seed)
+        return url, CLIENT, nkeys.from_seed(creds["seed"])
+    except FileNotFoundError:
+        raise NotFound(f"there is no credentials file {str(path)!r}.", cure="Start the swarm: swarm up -d") from None
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise InvalidInput(
+            f"{str(path)!r} is no credentials file.", cure="Use the one that `swarm status` names."
+        ) from None

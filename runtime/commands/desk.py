@@ -1,0 +1,440 @@
+"""The front desk: answers commands. A command may be refused; only what follows from it is a fact.
+
+Every reply is one JSON object, `{"error": {...}}` when the answer is no. The desk signs the operator's lane.
+
+Two kinds of people ask. A client may have sessions made and ended. The owner of the home asks under subjects of their
+own, and alone says who may take part and which folders requests may name files in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from bus import subjects
+from contracts import operator
+from contracts.errors import Conflict, Full, InvalidInput, InvalidRequest, NotFound, Problem, Refused, SwarmError
+from contracts.event import Event
+from contracts.fork import Fork
+from contracts.ids import new_uuid, session_for, session_id
+from contracts.request import read_request
+from contracts.request.problems import shown
+from runtime.commands import requests as forks
+from runtime.commands.bodies import refuse_crowded, refuse_misfits
+from runtime.commands.locksmith import Locksmith
+from runtime.commands.shelf import Shelf
+from runtime.home.workload_options import refuse_unknown
+from runtime.home.workloads import Workloads
+from runtime.jobs.failpoints import failpoint
+from runtime.log.history import History
+from runtime.log.scribe import Occasion
+from runtime.model.checkpoints import chosen, named
+from runtime.views.view import ended, event_line, summary
+
+if TYPE_CHECKING:
+    from runtime.node.node import Node
+
+log = structlog.get_logger()
+
+OPERATOR, DESK = "operator", "desk"
+Body = dict[str, Any]
+Verb = Callable[[Body], Awaitable[Body]]
+
+_TRAINED: tuple[operator.Kind, ...] = ("training", "trial")
+_LONGEST_WAIT = 25.0
+_MOST_EVENTS = 500
+_MOST_BYTES = 700_000
+_AT_ONCE = 25
+"""Events that are written as JSON before others get their turn."""
+_LONG = 16_384
+"""Bytes of a body from which on it is read in a thread."""
+_LONGEST_NAME = 200
+_OWNERS = frozenset({"admit", "rotate", "revoke"})
+"""Commands that change who may take part."""
+
+FOLDER = "folder"
+"""In an owner's request: the folder that it was run in, which becomes readable for its session."""
+_FULL_AT = 0.9
+"""Of the log's budget; what is left is for the sessions that have begun."""
+
+
+class Desk:
+    """Verbs by name; each takes the body of a command and gives the body of the reply."""
+
+    def __init__(self, crew: Node) -> None:
+        self.crew = crew
+        self._shelf = Shelf(crew.home, crew.tail)
+        self.locksmith = Locksmith(crew)
+        self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
+        self.stored_bytes: Callable[[], Awaitable[int]] | None = None
+        self.verbs: dict[str, Verb] = {
+            "train": self._train,
+            "search": self._search,
+            "trial": self._trial,
+            "fork": partial(forks.fork, self),
+            "prove": partial(forks.prove, self),
+            "export": self._export,
+            "audit": self._audit,
+            "cancel": self._cancel,
+            "pause": self._pause,
+            "resume": self._resume,
+            "admit": self._admit,
+            "session": self._session,
+            "sessions": self._sessions,
+            "events": self._events,
+            "status": self._status,
+            "dlq": self._dlq,
+            "redrive": self._redrive,
+            "keys": self.locksmith.listed,
+            "rotate": self.locksmith.rotate,
+            "revoke": self.locksmith.revoke,
+        }
+
+    async def run(self) -> None:
+        """Answer for ever; several hosts of one swarm share the commands."""
+        bus = self.crew.bus
+        clients = bus.answer(subjects.COMMANDS, self.answer, queue=DESK)
+        owner = bus.answer(subjects.OWNER_COMMANDS, self.answer, queue=DESK)
+        async with clients, owner:
+            await self._shelf.summarise()
+
+    async def answer(self, subject: str, body: bytes) -> bytes:
+        """The reply to one command."""
+        verb = subject.rpartition(".")[2]
+        try:
+            reply = await self._perform(verb, body, owners=subjects.is_owners(subject))
+        except SwarmError as error:
+            reply = {"error": error.as_json()}
+        except Exception as error:
+            log.error("command crashed", verb=verb, exc_info=error)
+            cure = "This is a defect; the host's log has the details."
+            reply = {"error": {"code": "crashed", "message": f"{verb} crashed: {error}", "path": "", "cure": cure}}
+        return orjson.dumps(reply)
+
+    async def _perform(self, verb: str, body: bytes, *, owners: bool) -> Body:
+        found = self.verbs.get(verb)
+        if found is None:
+            raise NotFound(f"there is no command {verb!r}.", cure=f"Known: {', '.join(sorted(self.verbs))}.")
+        # What is long is read in a thread, for the host has other things to do meanwhile.
+        parsed = await asyncio.to_thread(_parsed, body) if len(body) > _LONG else _parsed(body)
+        if verb in _OWNERS and not owners:
+            raise Refused(
+                f"{verb!r} is for the owner of the home.", cure="Ask from the machine and user whose home it is."
+            )
+        opening = {"train": self._train, "search": self._search}.get(verb) if owners and FOLDER in parsed else None
+        folder = _folder(parsed.pop(FOLDER)) if opening else None
+        if len(body) > _LONG:
+            await asyncio.to_thread(refuse_misfits, verb, parsed)
+        else:
+            refuse_misfits(verb, parsed)
+        return await opening(parsed, folder) if opening else await found(parsed)
+
+    async def submit(
+        self,
+        request: Mapping[str, Any],
+        kind: operator.Kind = "training",
+        *,
+        asked_by: str = "desk",
+        parent: str | None = None,
+        request_id: str | None = None,
+        fork: Fork | None = None,
+        folder: Path | None = None,
+    ) -> str:
+        """Make a checked request the genesis of a session; the same `request_id` gives the same session.
+
+        `folder` becomes readable for it, and so do those of its parent when it names the same files.
+        """
+        partition = self.crew.tail.partition
+        session = session_for(request_id, partition) if request_id else session_id(new_uuid(), partition)
+        if await self._is_begun(session, request, request_id, fork):
+            return session
+        await self._refuse_when_full()
+        if parent is None:
+            refuse_unknown(request, Workloads(self.crew.home.root))
+        folders = [folder] if folder else await self._inherited(parent, request)
+        if folders:
+            self.crew.home.open_to(session, folders)
+        genesis = operator.SessionRequested(
+            kind=kind,
+            request=dict(request),
+            keyring=self.crew.tail.admission.keyring().head,
+            asked_by=asked_by,
+            request_id=request_id,
+            parent=parent,
+            fork=fork,
+            rules=operator.RULES,
+        )
+        try:
+            await self._say(session, genesis, Occasion(first=True))
+        except Conflict:
+            # The same request came twice at once, here or at another host.
+            await self._is_begun(session, request, request_id, fork)
+        failpoint("between-genesis-and-reply")
+        return session
+
+    async def _is_begun(
+        self, session: str, request: Mapping[str, Any], request_id: str | None, fork: Fork | None
+    ) -> bool:
+        """Whether this very request has been made a session; `Refused` when another one has."""
+        before = await self._shelf.genesis(session)
+        if before is not None and (before.request != dict(request) or not forks.same(before.fork, fork)):
+            raise Refused(
+                f"request_id {request_id!r} belongs to another request (session {session}).",
+                cure="Use a new request_id.",
+            )
+        return before is not None
+
+    async def _inherited(self, parent: str | None, request: Mapping[str, Any]) -> list[Path]:
+        """The folders that are open to the parent, for a child that names no file which the parent does not name."""
+        folders = self.crew.home.opened_to(parent or "")
+        if not folders:
+            return []
+        asked = (await self.history({"session": parent})).state.request
+        return folders if _files(request) == _files(asked.get("base", asked)) else []
+
+    async def _say(self, session: str, event: Event, occasion: Occasion | None = None) -> str:
+        facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], occasion or Occasion())
+        return facts[0].id
+
+    async def _train(self, body: Body, folder: Path | None = None) -> Body:
+        resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_request)
+        Workloads(self.crew.home.root).needed(resolved)
+        return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id, folder=folder)}
+
+    async def _search(self, body: Body, folder: Path | None = None) -> Body:
+        read_search = await asyncio.to_thread(_reader_of_searches)
+        resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_search)
+        session = await self.submit(resolved, "search", asked_by=asked_by, request_id=request_id, folder=folder)
+        return {"session": session}
+
+    async def _trial(self, body: Body) -> Body:
+        parent, request = await self.history({"session": body.get("parent")}), body.get("request")
+        if parent.state.kind != "search" or parent.state.outcome is not None:
+            raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune SEARCH")
+        if not isinstance(request, dict):
+            raise InvalidInput("the request of the trial is missing.", cure='Send {"request": {...}}.', path="request")
+        refuse_crowded(request)
+        session = await self.submit(
+            (await asyncio.to_thread(read_request, request)).resolved(),
+            "trial",
+            asked_by=str(body.get("asked_by") or "client"),
+            parent=parent.id,
+            request_id=str(body.get("request_id") or "") or None,
+        )
+        return {"session": session, "seq": self.crew.tail.seq}
+
+    async def _export(self, body: Body) -> Body:
+        history = await self.history(body)
+        state, form = history.state, str(body.get("format", "onnx"))
+        quantize, checkpoint = str(body.get("quantize") or ""), chosen(body.get("checkpoint") or "best")
+        if state.kind not in _TRAINED:
+            raise Refused(f"{history.id} is of the kind {state.kind!r} and has no model.", cure="Name a training.")
+        if state.sealed is None and state.outcome is None:
+            wish = operator.ExportRequested(asked_by="client", format=form, quantize=quantize, checkpoint=checkpoint)
+            return {"session": history.id, "event": await self._say(history.id, wish)}
+        if state.dataset is None:
+            raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
+        best_is_last = checkpoint == "best" and state.checkpoint("best") is None
+        kept = named(state, "last" if best_is_last else checkpoint)
+        request = {
+            "session": history.id,
+            "sealed_root": state.sealed.root if state.sealed else "",
+            "format": form,
+            "quantize": quantize,
+            "checkpoint": checkpoint,
+            "checkpoint_blob": kept.written.blob,
+            "step": kept.written.step,
+            "request": state.request,
+            "facts": state.dataset.facts,
+            "dataset": state.dataset.root,
+        }
+        return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
+
+    async def _audit(self, body: Body) -> Body:
+        history = await self.history(body)
+        genesis = await asyncio.to_thread(_genesis_of_audits)
+        asked, asked_by = genesis(body, history), str(body.get("asked_by") or "client")
+        session = await self.submit(asked, "audit", asked_by=asked_by, parent=history.id)
+        return {"session": session, "of": history.id, "seed": asked["seed"]}
+
+    async def _cancel(self, body: Body) -> Body:
+        wish = operator.CancelRequested(asked_by="client", reason=str(body.get("reason") or ""))
+        return await self._wish(body, wish, (*_TRAINED, "search", "audit", "proof"))
+
+    async def _pause(self, body: Body) -> Body:
+        return await self._wish(body, operator.PauseRequested(asked_by="client"), _TRAINED)
+
+    async def _resume(self, body: Body) -> Body:
+        history = await self.history(body)
+        if history.state.pause is None and history.state.outcome is None:
+            raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
+        return await self._wish(body, operator.ResumeRequested(asked_by="client"), _TRAINED)
+
+    async def _wish(self, body: Body, wish: Event, kinds: tuple[operator.Kind, ...]) -> Body:
+        """A wish that only sessions of these kinds heed; no other is told that it will."""
+        history = await self.history(body)
+        if history.state.outcome is not None:
+            raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
+        if history.state.kind not in kinds:
+            raise Refused(
+                f"{history.id} is of the kind {history.state.kind!r}, which heeds no {wish.wire}.",
+                cure=f"Wait until it has ended: swarm wait {history.id}",
+            )
+        if history.id not in self.crew.tail.histories:
+            message = f"{history.id} is in the files of this home only: it was trained with --here."
+            raise Refused(message, cure=f"Let it go on there: swarm resume {history.id} --here")
+        return {"session": history.id, "event": await self._say(history.id, wish)}
+
+    async def _admit(self, body: Body) -> Body:
+        if self.admit_guest is None:
+            raise Refused("this host does not own the server's configuration.", cure="Ask the host that started it.")
+        return await self.admit_guest(body)
+
+    async def _session(self, body: Body) -> Body:
+        history, wait = await self.history(body), min(float(body.get("wait") or 0), _LONGEST_WAIT)
+        if wait and not ended(history.state):
+            await self._until_ended(history, wait)
+        return summary(history.state, self.crew.home.blobs)
+
+    async def _until_ended(self, history: History, wait: float) -> None:
+        try:
+            async with asyncio.timeout(wait):
+                while not ended(history.state):
+                    await history.grown(history.size)
+        except TimeoutError:
+            return
+
+    async def _sessions(self, body: Body) -> Body:
+        page, ended = await self._shelf.page(str(body.get("after") or ""), _MOST_BYTES)
+        return {"sessions": page, "next": page[-1]["session"] if page else body.get("after") or "", "ended": ended}
+
+    async def _events(self, body: Body) -> Body:
+        history, after = await self.history(body), int(body.get("after") or 0)
+        wait, limit = min(float(body.get("wait") or 0), _LONGEST_WAIT), min(int(body.get("limit") or 200), _MOST_EVENTS)
+        if wait and history.size <= after and not ended(history.state):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await history.grown(after)
+        lines: list[Body] = []
+        size = 0
+        for n, fact in enumerate(history.facts[after : after + limit], 1):
+            if n % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # a page of long events takes a while, and the host has other things to do
+            line = event_line(fact)
+            size += len(orjson.dumps(line))
+            if lines and size > _MOST_BYTES:
+                break
+            lines.append(line)
+        following = after + len(lines)
+        done = ended(history.state) and following >= history.size
+        return {"session": history.id, "events": lines, "next": following, "ended": done}
+
+    async def _status(self, body: Body) -> Body:
+        roster = [
+            {"name": one.role, "instance": one.instance, "seen": one.seconds, "store": one.store}
+            for one in self.crew.presence.roster()
+        ]
+        voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.crew.tail.voids[-100:]]
+        return {"agents": self.crew.agents(), "roster": roster, "voids": voids, "seq": self.crew.tail.seq}
+
+    async def _dlq(self, body: Body) -> Body:
+        letters = [
+            {"session": history.id, "failure": id, "role": seen.role, "handler": seen.handler, "error": seen.error}
+            for history in self.crew.tail.histories.values()
+            for id, seen in history.state.failures.items()
+        ]
+        voids = [
+            {"seq": v.seq, "subject": v.subject, "reason": str(v.reason), "detail": v.detail}
+            for v in self.crew.tail.voids[-_MOST_EVENTS:]
+        ]
+        return {"letters": letters, "voids": voids}
+
+    async def _redrive(self, body: Body) -> Body:
+        failure = str(body.get("failure") or "")
+        for history in self.crew.tail.open_sessions():
+            if history.state.failures.get(failure):
+                wish = operator.RedriveRequested(asked_by="client", failure=failure)
+                return {"session": history.id, "event": await self._say(history.id, wish)}
+        raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")
+
+    async def history(self, body: Mapping[str, Any]) -> History:
+        """The session that a command names."""
+        return await self._shelf.find(str(body.get("session") or ""))
+
+    async def _refuse_when_full(self) -> None:
+        free = self.crew.home.free_bytes()
+        if free < self.crew.settings.min_free_disk_bytes:
+            raise Full(
+                f"{free >> 20} MiB are free on the disk of {self.crew.home.root}, below the limit of "
+                f"{self.crew.settings.min_free_disk_bytes >> 20} MiB.",
+                cure="Free space, or move the home with --home; running sessions go on.",
+            )
+        used = await self.stored_bytes() if self.stored_bytes else 0
+        budget = self.crew.settings.store_bytes
+        if used >= _FULL_AT * budget:
+            raise Full(
+                f"the log holds {used / budget:.0%} of its {budget >> 10} KiB; no session begins above {_FULL_AT:.0%}.",
+                cure=f"Raise store_bytes in {self.crew.home.root / 'settings.toml'} and start the swarm again (swarm "
+                "down, swarm up -d), or use another home; running sessions go on.",
+            )
+
+
+def _genesis_of_audits() -> Callable[[Body, History], Body]:
+    """What few ask for is read only when somebody does, and in a thread: that takes as long as many answers."""
+    from runtime.commands.requested import genesis
+
+    return genesis
+
+
+def _reader_of_searches() -> Callable[[Body], Any]:
+    from contracts.request.search import read_search
+
+    return read_search
+
+
+def _parsed(body: bytes) -> Body:
+    """The object that a body is; `InvalidInput` for any other."""
+    try:
+        parsed = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not JSON: {error}.", cure="Send one JSON object.") from None
+    if not isinstance(parsed, dict):
+        raise InvalidInput(f"the body is {type(parsed).__name__}, not an object.", cure="Send one JSON object.")
+    return parsed
+
+
+def _folder(named: Any) -> Path:
+    """The folder that an owner's request was run in."""
+    if not isinstance(named, str) or not Path(named).is_absolute() or not Path(named).is_dir():
+        raise InvalidInput(f"{shown(named)} is no folder.", cure="Name a folder by its whole path.", path=FOLDER)
+    return Path(named)
+
+
+def _files(request: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a request names of this machine's files: its data, and the weights that it begins with."""
+    return (request.get("data") or {}).get("path"), (request.get("model") or {}).get("init")
+
+
+def _judged(body: Body, read: Callable[[Body], Any]) -> tuple[Body, str, str | None]:
+    """The resolved request, who asked, and its request_id; what is wrong with any of them is in one answer."""
+    refuse_crowded(body)
+    request_id, asked_by = body.pop("request_id", None), body.pop("asked_by", "client")
+    problems = [
+        Problem(name, f"{shown(value)} is no text of 1 to {_LONGEST_NAME} characters", "Write such a text.")
+        for name, value in (("request_id", request_id), ("asked_by", asked_by))
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME)
+    ]
+    try:
+        request = read(body)
+    except InvalidRequest as error:
+        raise InvalidRequest([*error.problems, *problems]) from None
+    if problems:
+        raise InvalidRequest(problems)
+    return request.resolved(), asked_by or "client", request_id

@@ -1,0 +1,191 @@
+"""Strangers in the swarm: keys, a user on the server, a durable and a place in the keyring for a guest agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from bus import nkeys, subjects
+from bus.disk import make_directory, write_file
+from bus.hearing import Reason, Void
+from bus.jetstream import JetStreamAdmin
+from bus.keys import KeyStore
+from bus.rights import ROLES, seed_file
+from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
+from contracts.keyring import KeyAdmitted, KeyRevoked
+from contracts.lanes import DESK, ROOT
+from runtime.commands.doorkeeper import SHARE, Counted, Doorkeeper
+from runtime.home.home import Home
+from runtime.log.scribe import Occasion
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runtime.node.broker import Broker
+    from runtime.node.node import Node
+
+log = structlog.get_logger()
+
+_PAUSE = 1.0
+"""Seconds until a server that is away is asked again."""
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+
+
+def credentials(home: Home, name: str) -> Path:
+    """Where the credentials of a guest stand: one file with all that it needs, wherever it runs."""
+    return home.keys / "guests" / f"{name}.json"
+
+
+class Guests:
+    """Admits guest agents while the swarm runs, and turns out those that flood it."""
+
+    def __init__(self, crew: Node, admin: JetStreamAdmin, broker: Broker) -> None:
+        self._crew = crew
+        self._admin = admin
+        self._broker = broker
+        self._keys = KeyStore(crew.home.keys)
+        self._one_at_a_time = asyncio.Lock()
+        self._is_counted = False
+        self._remembered: dict[str, int] = {}
+        self._doorkeeper = Doorkeeper(crew.settings.guest_events_per_second, budget=SHARE * crew.settings.store_bytes)
+
+    async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
+        """{"name": ..., "hears": [event names]} -> where its keys are; doing it again changes what it hears."""
+        name, hears = _read(body)
+        lane = f"{subjects.GUEST}{name}"
+        wakes = [one for event in hears for one in subjects.waking(event)]
+        async with self._one_at_a_time:
+            user = nkeys.keep(seed_file(self._crew.home.seeds, lane))
+            signer = self._keys.ensure(lane)
+            self._doorkeeper.forget(lane)
+            await self._broker.let_in(name, user)
+            await self._admin.consumer(lane, wakes or [subjects.lane_everywhere(lane)])
+            await self._admit_key(lane, signer.public, hears)
+            path = self._write_credentials(name, lane, user.seed)
+        return {"name": name, "lane": lane, "creds": str(path), "key": signer.key_id}
+
+    async def watch(self) -> None:
+        """Turn out, for ever, whoever floods the swarm: an open session could not be sealed while it goes on."""
+        self._crew.tail.look_on(self._doorkeeper.see)
+        self._crew.tail.look_on_voids(self._see_void)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._count(self._crew.tail.seq), name="guests' shares")
+            for beside in (subjects.heartbeats(), subjects.DEAD_LETTERS):
+                tasks.create_task(self._listen(beside), name=f"doorkeeper of {beside}")
+            async for lane in self._doorkeeper.floods():
+                await self._turn_out(lane)
+
+    async def _turn_out(self, lane: str) -> None:
+        log.error("a guest floods the swarm and is turned out", lane=lane)
+        try:
+            await self.expel(lane, "it flooded the swarm")
+        except SwarmError as error:
+            log.error("the guest is still there", lane=lane, reason=error.message)
+            self._doorkeeper.forget(lane)
+
+    async def _listen(self, beside: str) -> None:
+        try:
+            async with self._crew.bus.hear(beside) as heard:
+                async for subject, body in heard:
+                    self._doorkeeper.see_beside(subject, body)
+        except Refused as error:
+            log.warning("what guests say beside the log is not counted", subjects=beside, reason=error.message)
+
+    async def _count(self, upto: int) -> None:
+        """Count what guests stored before this host looked on."""
+        ring = self._crew.tail.admission.keyring()
+        guests = {key.role for key in ring.guests()}
+        admitted = {
+            fact.event.role: fact.seq
+            for fact in self._crew.tail.history(ring.session).facts
+            if isinstance(fact.event, KeyAdmitted) and fact.event.role in guests
+        }
+        counted = Counted(*self._crew.home.guests_stored())
+        while True:
+            try:
+                await self._doorkeeper.count(self._crew.bus, admitted, upto, counted)
+            except Unreachable:
+                await asyncio.sleep(_PAUSE)
+            except SwarmError as error:
+                log.warning("what guests stored before is not counted", reason=error.message)
+                return
+            else:
+                self._is_counted = True
+                return
+
+    def remember(self) -> None:
+        """Write down what each guest has stored, so that the next host need not read it in the log."""
+        stored = self._doorkeeper.stored
+        if self._is_counted and stored != self._remembered:
+            self._crew.home.remember_guests(self._crew.tail.seq, stored)
+            self._remembered = stored
+
+    def _see_void(self, void: Void) -> None:
+        # Who answers while a session is being sealed comes too late and has done nothing wrong.
+        if void.reason is not Reason.LATE:
+            self._doorkeeper.see_void(void.subject)
+
+    async def expel(self, lane: str, reason: str) -> None:
+        """No key of this guest counts from here on, and the server knows it no more; its past stays."""
+        ring = self._crew.tail.admission.keyring()
+        key = ring.current(lane)
+        async with self._one_at_a_time:
+            name = lane.removeprefix(subjects.GUEST)
+            await self._broker.let_out(name)
+            for path in (seed_file(self._crew.home.seeds, lane), credentials(self._crew.home, name)):
+                path.unlink(missing_ok=True)
+            self._keys.forget(lane)
+            if key is not None:
+                await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Occasion())
+
+    def follow_the_server(self) -> None:
+        """Write the credentials of all guests anew when the server has another address than last time."""
+        for path in sorted((self._crew.home.keys / "guests").glob("*.json")):
+            with contextlib.suppress(orjson.JSONDecodeError, KeyError, SwarmError):
+                if orjson.loads(path.read_bytes())["url"] != self._broker.url:
+                    self.renew(f"{subjects.GUEST}{path.stem}")
+
+    def renew(self, lane: str) -> None:
+        """Write a guest's credentials anew, with the key that is to follow its own where one was prepared."""
+        path = credentials(self._crew.home, lane.removeprefix(subjects.GUEST))
+        found = orjson.loads(path.read_bytes())
+        self._write_credentials(found["name"], lane, found["seed"])
+
+    async def _admit_key(self, lane: str, public: str, hears: list[str]) -> None:
+        ring = self._crew.tail.admission.keyring()
+        current = ring.current(lane)
+        if current is None or current.public != public or current.hears != tuple(hears):
+            admitted = KeyAdmitted(role=lane, public=public, guest=True, hears=hears)
+            await self._crew.scribe(DESK).say(ring.session, [admitted], Occasion())
+
+    def _write_credentials(self, name: str, lane: str, seed: str) -> Path:
+        path = credentials(self._crew.home, name)
+        make_directory(path.parent, 0o700)
+        found = {
+            "name": name,
+            "url": self._broker.url,
+            "seed": seed,
+            "key": self._keys.pem(lane).decode(),
+            "root": self._keys.pinned(),
+        }
+        if lane in self._keys.awaiting():
+            found["next"] = self._keys.pem_to_follow(lane).decode()
+        write_file(path, orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        return path
+
+
+def _read(body: dict[str, Any]) -> tuple[str, list[str]]:
+    name, hears = body.get("name"), body.get("hears") or []
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name!r} is no name for an agent.", cure="Use a-z, 0-9, '_' and '-'.", path="name")
+    if name in ROLES:
+        raise InvalidInput(f"{name!r} is the name of a built-in role.", cure="Choose another.", path="name")
+    if not isinstance(hears, list) or not all(isinstance(one, str) for one in hears):
+        raise InvalidInput(f"hears is {hears!r}.", cure="Give a list of event names.", path="hears")
+    return name, sorted(set(hears))

@@ -1,0 +1,141 @@
+"""The genesis of a fork, made from its parent's log alone: the same question gives the same answer, to auditors too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contracts.errors import InvalidInput, InvalidRequest, Problem, Refused
+from contracts.fork import Fork
+from contracts.ledger import LedgerCheckpointed
+from contracts.request import Request, read_request
+from contracts.request.reading import put
+from contracts.session import Session
+from contracts.trainer import TrainingClaimed
+from runtime.engine.control import Control
+from runtime.fork import changes
+from runtime.fork.line import Line, Standing
+from runtime.fork.rows import Runs, joined
+from runtime.log.history import History
+from runtime.replay.heritage import Heritage, Lists
+
+TRAINED = ("training", "trial")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where a fork begins, and its change: values by dotted path, rows by their places from 1."""
+
+    step: int
+    segment: int | None = None
+    set: Mapping[str, Any] = field(default_factory=dict)
+    without: Runs = ()
+
+
+@dataclass(frozen=True)
+class Forked:
+    """The request of a fork, and what else its genesis says."""
+
+    request: dict[str, Any]
+    fork: Fork
+
+
+def forked(parent: History, asked: Asked, blobs: Lists) -> Forked:
+    """The fork that was asked for; `InvalidInput`, `InvalidRequest` and `Refused` say why there is none."""
+    state = parent.state
+    if state.kind not in TRAINED or state.claim is None or state.dataset is None:
+        message = (
+            f"{parent.id} is a session of the kind {state.kind!r} in state {state.state!r}: it has trained nothing."
+        )
+        raise Refused(message, cure="Fork a session that has been training.")
+    line = Line.of(parent, asked.segment)
+    standing = line.at(asked.step)
+    request = _request(state, asked)
+    inherited = Heritage.of(state, blobs)
+    seen = [*inherited.evaluations, *_evaluations(line, asked.step, request, state)]
+    heritage = Heritage(tuple(seen), joined([*inherited.without, *asked.without]))
+    plan = state.changes(line.changes(asked.step))
+    _refuse_the_end(parent, standing, request, state.claim, heritage, plan)
+    resolved = request.resolved()
+    kept = standing.checkpoint
+    size, root, sealed = signed(parent)
+    return Forked(
+        resolved,
+        Fork(
+            session=parent.id,
+            root=root,
+            size=size,
+            sealed=sealed,
+            step=asked.step,
+            segment=standing.segment,
+            weights_digest=standing.weights_digest,
+            state_root=kept.state_root if kept else None,
+            blob=kept.blob if kept else None,
+            dataset=state.dataset.root,
+            resolved=state.claim.resolved,
+            changes=plan,
+            set={path: _at(resolved, path) for path in asked.set},
+            **heritage.placed(blobs),
+        ),
+    )
+
+
+def signed(history: History) -> tuple[int, str | None, bool]:
+    """How many events the ledger's newest note covers, their root, and whether that is the seal."""
+    seal = history.state.sealed
+    if seal is not None:
+        return seal.size, seal.root, True
+    notes = (fact.event for fact in reversed(history.facts) if isinstance(fact.event, LedgerCheckpointed))
+    newest = next(notes, None)
+    return (newest.size, newest.root, False) if newest else (0, None, False)
+
+
+def _request(parent: Session, asked: Asked) -> Request:
+    before = read_request(parent.request)
+    raw: Any = parent.request
+    for path, value in asked.set.items():
+        raw = put(raw, path.split("."), value)
+    after = read_request(raw)
+    if problems := list(changes.refused(before, after)):
+        raise InvalidRequest(problems)
+    # What the parent began with is in its state by now.
+    model = after.model.model_copy(update={"init": None})
+    return after.model_copy(update={"model": model})
+
+
+def _evaluations(line: Line, step: int, request: Request, parent: Session) -> Sequence[tuple[int, float]]:
+    metric, seen = request.early_stopping.metric, line.evaluations(step)
+    followed = parent.request["early_stopping"]["metric"]
+    if any(metric not in one.values for one in seen) or (parent.fork and followed != metric):
+        names = ", ".join(dict.fromkeys(name for one in seen for name in one.values)) or followed
+        message = f"the parent did not follow {metric!r} up to step {step}"
+        raise InvalidRequest([Problem("early_stopping.metric", message, f"It followed {names}.")])
+    return [(one.step, one.values[metric]) for one in seen]
+
+
+def _refuse_the_end(
+    parent: History, at: Standing, request: Request, claim: TrainingClaimed, heritage: Heritage, plan: Sequence[Any]
+) -> None:
+    """A fork has something left to do, in numbers."""
+    resolved = claim.resolved
+    if not at.finite:
+        message = f"the weights of {parent.id} at step {at.step} are not finite."
+        raise Refused(message, cure="Begin at an earlier step.", path="--at")
+    if resolved["profile"] != "exact" and at.checkpoint is None:
+        message = f"{parent.id} kept no checkpoint of step {at.step}, and its bits cannot be computed again."
+        raise Refused(message, cure=f"Choose a kept step: swarm checkpoints {parent.id}", path="--at")
+    total = -(-request.training.epochs * resolved["rows"] // (resolved["batch"] * resolved["accumulate"]))
+    last = min([total, *(int(one["step"]) for one in plan if one.get("stop"))])
+    if at.step >= last:
+        message = f"no step is left after step {at.step}: training would end at step {last}."
+        raise InvalidInput(message, cure="Begin earlier, or change training.epochs.", path="--at")
+    if Control.of(request.early_stopping).after_all(heritage.evaluations).stop:
+        message = f"early stopping has ended the training of {parent.id} by step {at.step}."
+        raise InvalidInput(message, cure="Begin earlier, or change early_stopping.patience.", path="--at")
+
+
+def _at(request: Any, path: str) -> Any:
+    for key in path.split("."):
+        request = request[int(key)] if isinstance(request, list) else request[key]
+    return request

@@ -1,0 +1,109 @@
+"""What a session computed under its first segments, as if no later had come: the line that a fork continues. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from contracts.errors import InvalidInput, Refused
+from contracts.session import Segment, counts
+from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
+from runtime.log.history import History
+
+NEAREST = 2
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The weights at a step of a line, and the checkpoint that was written of it, whatever became of that."""
+
+    step: int
+    segment: int
+    weights_digest: str
+    finite: bool
+    checkpoint: CheckpointWritten | None
+
+
+class Line:
+    """The path of a session up to one of its segments."""
+
+    def __init__(self, history: History, segments: Sequence[Segment]) -> None:
+        self._history = history
+        self._segments = segments
+
+    @classmethod
+    def of(cls, history: History, segment: int | None = None) -> Self:
+        """The line of a segment, else the path; `InvalidInput` when there is no such segment."""
+        segments = history.state.segments
+        if segment is None:
+            return cls(history, segments)
+        upto = [one for one in segments if one.number <= segment]
+        if not upto or upto[-1].number != segment:
+            known = f"{segments[0].number} to {segments[-1].number}" if len(segments) > 1 else f"{segments[0].number}"
+            message = f"session {history.id} has no segment {segment}."
+            raise InvalidInput(message, cure=f"Its segments: {known}.", path="--segment")
+        return cls(history, upto)
+
+    def at(self, step: int) -> Standing:
+        """Where the line stands at a grid step; `InvalidInput` names the nearest ones when this is none."""
+        if not self._is_settled(step):
+            message = f"step {step} is the last that {self._history.id} reached; more may still be recorded of it."
+            raise Refused(message, cure="Begin earlier, or wait until training is further.", path="--at")
+        kept = next((one for one in reversed(self.checkpoints) if one.step == step), None)
+        window = self._ends.get(step)
+        inside = [one.number for one in self._segments if one.begins <= step]
+        if inside and window is not None:
+            return Standing(step, inside[-1], window.weights_digest, window.finite, kept)
+        fork = self._history.state.fork
+        if inside and step == self._segments[0].begins and (kept or fork):
+            digest = kept.weights_digest if kept else fork.weights_digest if fork else ""
+            return Standing(step, inside[-1], digest, finite=True, checkpoint=kept)
+        raise self._no_step(step)
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """Every grid step that was reached, the first one included."""
+        return sorted({self._segments[0].begins, *self._ends})
+
+    @cached_property
+    def checkpoints(self) -> list[CheckpointWritten]:
+        """Everything that was written on the line."""
+        return [
+            one.written for one in self._history.state.checkpoints if self.holds(one.written.segment, one.written.step)
+        ]
+
+    def evaluations(self, upto: int) -> list[ControlEvaluated]:
+        """What was evaluated on the line up to a step."""
+        seen = [fact.event for fact in self._history.facts if isinstance(fact.event, ControlEvaluated)]
+        return [one for one in seen if one.step <= upto and self.holds(one.segment, one.step)]
+
+    def changes(self, step: int) -> int:
+        """How many of the session's segments, the first included, are in force at a step of the line."""
+        return max(at for at, one in enumerate(self._segments, 1) if one.begins <= step)
+
+    def holds(self, segment: int, step: int) -> bool:
+        """Whether what a segment recorded at a step belongs to the line."""
+        return segment <= self._segments[-1].number and counts(segment, step, self._segments)
+
+    def _is_settled(self, step: int) -> bool:
+        """Whether all that belongs to a step was recorded: something came after it, or nothing will."""
+        state = self._history.state
+        later = [one.begins for one in state.segments[len(self._segments) :]]
+        ended = not later and (state.outcome is not None or state.pause is not None)
+        return step != self.steps[-1] or step in later or ended
+
+    @cached_property
+    def _ends(self) -> dict[int, WindowRecorded]:
+        seen = [fact.event for fact in self._history.facts if isinstance(fact.event, WindowRecorded)]
+        return {one.last: one for one in seen if self.holds(one.segment, one.last)}
+
+    def _no_step(self, step: int) -> InvalidInput:
+        session, steps = self._history.id, self.steps
+        near = sorted(sorted(steps, key=lambda one: abs(one - step))[:NEAREST])
+        names = " or ".join(map(str, near))
+        message = f"step {step} is no grid step of {session}, which reached step {steps[-1]}"
+        if step < steps[0]:
+            message = f"session {session} begins at step {steps[0]}, after step {step}"
+        return InvalidInput(f"{message}.", cure=f"The nearest are {names}.", path="--at")

@@ -1,0 +1,283 @@
+"""The user's models that requests may name: a registry of files with pinned digests. A host never runs their code.
+
+`add` looks at a file, has a child import it and writes it down; `resolve` gives the host path, class and digest of a
+name; `load` and `enlist` are for jobs, which run exactly the bytes whose digest was pinned.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from bus.disk import make_directory, write_file
+from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
+from runtime.home.workload_options import names_of
+from runtime.home.workload_source import digest_of, read_source, workload_classes
+
+if TYPE_CHECKING:
+    from bus.blobs import DirectoryBlobs
+    from runtime.engine.workload import Workload
+    from runtime.jobs.children import Children
+    from runtime.jobs.job import Job
+
+GROUP = "stigmergy.workloads"
+"""The entry points by which an installed package brings workloads."""
+
+FILE = "workloads.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One workload; `module` is set when an installed package brings it.
+
+    `options` are the names that requests may set, as they were when it was added; None when nobody has looked.
+    """
+
+    name: str
+    path: str
+    class_name: str
+    digest: str
+    module: str = ""
+    options: tuple[str, ...] | None = None
+
+    def as_json(self) -> dict[str, str]:
+        """Plain data, as jobs are given it."""
+        return {name: one for name, one in asdict(self).items() if name != "options"}
+
+
+class Workloads:
+    """The workloads known in one home: those added to it, then those of installed packages."""
+
+    def __init__(self, home: Path) -> None:
+        self._file = home / FILE
+
+    def list(self) -> list[Registered]:
+        """Every workload by name; one that was added hides an installed one of the same name."""
+        known = {one.name: one for one in _installed()} | self._added()
+        return [known[name] for name in sorted(known)]
+
+    def resolve(self, name: str) -> Registered:
+        """The workload of that name; raises `NotFound`, or `NotVerified` when its file is not what was added."""
+        found = next((one for one in self.list() if one.name == name), None)
+        if found is None:
+            known = [one.name for one in self.list()]
+            near = difflib.get_close_matches(name, known, 1)
+            cure = f"Did you mean {near[0]!r}?" if near else "Add it with `swarm workload add FILE`."
+            raise NotFound(f"there is no workload {name!r}.", cure=f"{cure} Known: {', '.join(known) or 'none'}.")
+        now = digest_of(read_source(Path(found.path)))
+        if now != found.digest:
+            raise _changed(found.path, found.digest, now)
+        return found
+
+    def needed(self, request: Mapping[str, Any]) -> Sequence[Registered]:
+        """The workloads that a request names for its model and its data, each once."""
+        sections = (request.get("model"), request.get("data"))
+        names = [one["workload"] for one in sections if isinstance(one, Mapping) and one.get("workload")]
+        return [self.resolve(name) for name in dict.fromkeys(names)]
+
+    def claimed(self, name: str, digest: str, blobs: DirectoryBlobs, *, trusted: bool) -> tuple[Registered | None, str]:
+        """The workload that a claim names, or what stands in the way.
+
+        One that was added here under its digest was trusted then; a source that came along is run only when it is now.
+        """
+        ours = None
+        with suppress(NotFound, NotVerified):
+            ours = self.resolve(name)
+        if ours is not None and ours.digest == digest:
+            return ours, ""
+        if not blobs.has(digest):
+            here = f"which is {ours.digest} here" if ours else "which is not here"
+            return None, f"code of workload {name!r}, {digest}, {here}"
+        if not trusted:
+            return None, f"code of workload {name!r}, which came with the session (give --trust-code to run it)"
+        place = blobs.check(digest)
+        classes = workload_classes(place.read_bytes(), place)
+        if len(classes) != 1:
+            many = f"whose file has {len(classes)} workloads (add it: swarm workload add)"
+            return None, f"code of workload {name!r}, {many}"
+        return Registered(name, str(place), classes[0], digest), ""
+
+    async def add(self, path: str, children: Children, *, name: str = "") -> Registered:
+        """Register `FILE` or `FILE:CLASS` under a name (the file's own by default), once a child could import it."""
+        # Jobs import this module too, and have no use for what runs them.
+        from runtime.jobs.profiles import torch_profile
+
+        found = inspected(path, name=name)
+        args = found.as_json()
+        async with children.job(
+            "runtime.home.workloads:probe", args, profile=torch_profile(), purpose="probe"
+        ) as child:
+            found = replace(found, options=tuple((await child.wait())["options"]))
+        with self._locked():
+            self._write(self._added() | {found.name: found})
+        return found
+
+    def remove(self, name: str) -> None:
+        """Forget a workload that was added; its file stays."""
+        with self._locked():
+            added = self._added()
+            if name not in added:
+                raise NotFound(f"no workload {name!r} was added here.", cure=f"Added: {', '.join(added) or 'none'}.")
+            self._write({key: one for key, one in added.items() if key != name})
+
+    def _added(self) -> dict[str, Registered]:
+        try:
+            raw = orjson.loads(self._file.read_bytes())
+            return {name: _kept(name, one) for name, one in raw.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InvalidInput(f"{self._file} cannot be read.", cure="Remove it and add the workloads again.") from None
+
+    def _write(self, added: Mapping[str, Registered]) -> None:
+        body = {
+            one.name: {"path": one.path, "class": one.class_name, "digest": one.digest, "options": one.options}
+            for one in added.values()
+        }
+        write_file(self._file, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Two people adding at once lose nothing."""
+        make_directory(self._file.parent)
+        with self._file.with_name(f".{FILE}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def inspected(path: str, *, name: str = "") -> Registered:
+    """What `FILE` or `FILE:CLASS` would be registered as, from its text alone; nothing of it is run."""
+    text, _, wanted = path.rpartition(":")
+    if not text or not wanted.isidentifier():
+        text, wanted = path, ""
+    file = Path(text).resolve()
+    source = read_source(file)
+    classes = workload_classes(source, file)
+    if wanted and wanted not in classes:
+        raise InvalidInput(
+            f"{file} has no workload class {wanted!r}.", cure=f"It has: {', '.join(classes) or 'none'}.", path=str(file)
+        )
+    if not classes:
+        cure = "Write `from stigmergy import Workload` and `class MyModel(Workload): ...`."
+        raise InvalidInput(f"{file} defines no Workload.", cure=cure, path=str(file))
+    if not wanted and len(classes) > 1:
+        cure = f"Say which: `swarm workload add {text}:{classes[0]}`."
+        raise InvalidInput(f"{file} defines {len(classes)} workloads: {', '.join(classes)}.", cure=cure, path=str(file))
+    return Registered(name or file.stem, str(file), wanted or classes[0], digest_of(source))
+
+
+def enlist(entries: Iterable[Mapping[str, str]]) -> None:
+    """In a job: load workloads given as `Registered.as_json` and make the engine know them by name."""
+    from runtime.engine.workload import register
+
+    for entry in entries:
+        one = Registered(entry["name"], entry["path"], entry["class_name"], entry["digest"], entry.get("module", ""))
+        register(one.name, load(one.path, one.class_name, one.digest, module=one.module))
+
+
+def load(path: str, class_name: str, digest: str, *, module: str = "") -> type[Workload]:
+    """In a job: the workload class, from a source that is still the pinned one; raises `NotVerified` otherwise."""
+    from runtime.engine.workload import Workload
+
+    source = read_source(Path(path))
+    if (now := digest_of(source)) != digest:
+        raise _changed(path, digest, now)
+    imported = importlib.import_module(module) if module else _imported(path, source, digest)
+    found = getattr(imported, class_name, None)
+    if not isinstance(found, type) or not issubclass(found, Workload):
+        cure = "Derive it from `stigmergy.Workload`."
+        raise InvalidInput(f"{class_name!r} in {path} is not a workload.", cure=cure, path=path)
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UserCodeFailed(f"{class_name} in {path} lacks {', '.join(missing)}.", cure="Define what is missing.")
+    return found
+
+
+def probe(job: Job) -> dict[str, Any]:
+    """A job: load one workload and say what it is; what its import raises is the user's to see."""
+    entry = Registered(**job.args)
+    found = load(entry.path, entry.class_name, entry.digest, module=entry.module)
+    return {"class": found.__qualname__, "about": inspect.getdoc(found) or "", "options": names_of(found.Options)}
+
+
+def _kept(name: str, entry: Mapping[str, Any]) -> Registered:
+    options = entry.get("options")
+    return Registered(
+        name, entry["path"], entry["class"], entry["digest"], options=None if options is None else tuple(options)
+    )
+
+
+class _Pinned(importlib.machinery.SourceFileLoader):
+    """Runs the bytes that were verified, not what the file holds a moment later; keeps no bytecode."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The verified source, compiled."""
+        return self.source_to_code(self._source, self.path)
+
+
+def _imported(path: str, source: bytes, digest: str) -> ModuleType:
+    name = f"workload_{digest[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    loader = _Pinned(name, path, source)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    if spec is None:
+        raise InvalidInput(f"{path} is no Python source.", cure="Name a file that ends in .py.", path=path)
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    try:
+        loader.exec_module(made)
+    except ModuleNotFoundError as error:
+        del sys.modules[name]
+        beside = Path(path).parent / (error.name or "").partition(".")[0]
+        if beside.with_suffix(".py").exists() or beside.is_dir():
+            cure = "Only the added file is pinned: put both into one file, or make an installed package of them."
+            raise UserCodeFailed(f"{path} imports {error.name!r}, a file beside it.", cure=cure, path=path) from error
+        raise
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return made
+
+
+def _changed(path: str, pinned: str, now: str) -> NotVerified:
+    cure = f"If the change is meant, pin it: `swarm workload add {path}`."
+    return NotVerified(f"{path} has changed: it was added as {pinned} and is now {now}.", cure=cure, path=path)
+
+
+def _installed() -> list[Registered]:
+    found = []
+    for point in metadata.entry_points(group=GROUP):
+        path = _module_file(point.module)
+        if path is not None and point.attr:
+            found.append(Registered(point.name, str(path), point.attr, digest_of(read_source(path)), point.module))
+    return found
+
+
+def _module_file(module: str) -> Path | None:
+    """Where an installed module lies; unlike `importlib.util.find_spec` this imports none of its parents."""
+    places: list[str] | None = None
+    spec = None
+    for depth, _ in enumerate(parts := module.split("."), 1):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:depth]), places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or ())
+    return Path(spec.origin) if spec and spec.origin and spec.has_location else None

@@ -1,0 +1,33 @@
+"""A node with the desk: everything that a deployment needs, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, cast
+
+from contracts.lanes import DESK
+from contracts.operator import Kind
+from runtime.commands.desk import Desk
+from runtime.node.node import Node
+
+
+class Crew(Node):
+    """Agents, and who answers commands; without the desk's key it asks a desk elsewhere, as any node."""
+
+    @cached_property
+    def desk(self) -> Desk:
+        """Who carries out commands here."""
+        return Desk(self)
+
+    async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:
+        """See `Desk.submit`."""
+        if DESK not in self.keys:
+            return await super().submit(request, kind, **about)
+        return await self.desk.submit(request, cast(Kind, kind), **about)
+
+    async def ask(self, verb: str, body: Mapping[str, Any]) -> str:
+        """The session that a command begins."""
+        if DESK not in self.keys:
+            return await super().ask(verb, body)
+        return str((await self.desk.verbs[verb](dict(body)))["session"])

@@ -1,0 +1,141 @@
+"""A whole swarm in one process: every agent, a desk and the in-memory bus, in a home whose files outlive it.
+
+What is told here stands in a partition of its own, with a keyring under the home's root. Its stream lives no longer
+than the process; its sessions are in the files of the home like any other, and one that was interrupted goes on there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from operator import attrgetter
+
+from bus import subjects
+from bus.files import read
+from bus.keys import KeyStore, Signer
+from bus.memory import MemoryBus
+from contracts.errors import Refused
+from contracts.keyring import keyring_session
+from contracts.lanes import ROOT
+from runtime.home.home import NOBODY_ELSE, Home
+from runtime.home.settings import Settings
+from runtime.host.crew import Crew
+from runtime.host.reporter import Reporter
+from runtime.jobs.children import Children
+from runtime.jobs.inline import InlineChildren
+from runtime.log.archive import Archive
+from runtime.node import deployment, roster
+from runtime.node.node import wake_subjects
+
+PARTITION = "me"
+"""Where sessions are born that no server has seen."""
+
+_REPORT_SECONDS = 60.0
+_DRAIN_SECONDS = 20.0
+
+
+@asynccontextmanager
+async def gathered(settings: Settings, children: InlineChildren, session: str = "") -> AsyncIterator[Crew]:
+    """Every agent at work here; a `session` that was interrupted goes on from its file."""
+    home = Home(settings.home)
+    os.umask(NOBODY_ELSE)
+    home.prepare(settings.blobs)
+    with held(home):
+        keys = deployment.signers(KeyStore(home.keys))
+        crew = crew_of(_bus(home, keys, session), settings, keys, PARTITION, children)
+        reporter = Reporter(crew.tail, home, children, root=KeyStore(home.keys).pinned())
+        async with at_work(crew, roster.BUILT_IN, _opening) as tasks:
+            tasks.create_task(reporter.run(), name="reports")
+            yield crew
+            if not children.misfit.is_set():
+                await _drained(crew)
+            await reporter.settle(_REPORT_SECONDS)
+
+
+def crew_of(
+    bus: MemoryBus, settings: Settings, keys: Mapping[str, Signer], partition: str, children: Children | None = None
+) -> Crew:
+    """A crew with every key of a home on a bus in memory."""
+    home = Home(settings.home)
+    pinned = KeyStore(home.keys).pinned()
+    crew = Crew(bus, settings, keys, instance=home.instance(), root=pinned, children=children)
+    crew.tail.keyring = keyring_session(keys[ROOT].public, partition)
+    return crew
+
+
+@asynccontextmanager
+async def at_work(
+    crew: Crew, roles: Iterable[str], opening: Callable[[Crew], Awaitable[str]]
+) -> AsyncIterator[asyncio.TaskGroup]:
+    """Agents of these roles at work on a bus in memory until the context is left; `opening` sees to the keyring."""
+    agents, bus = roster.load_all(roles), crew.bus
+    assert isinstance(bus, MemoryBus)  # noqa: S101 - `crew_of` gave it one
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await crew.follow(tasks)
+            await opening(crew)
+            for role, kind in agents.items():
+                await bus.consumer(role, wake_subjects(kind))
+            tasks.create_task(crew.desk.run(), name="desk")
+            crew.employ(tasks, agents)
+            await crew.ready()
+            yield tasks
+            raise _DoneError  # noqa: TRY301 - the only way to end a task group from inside
+    except* _DoneError:
+        pass
+    finally:
+        await crew.close()
+
+
+async def _opening(crew: Crew) -> str:
+    return await deployment.open_passing_keyring(crew.bus, crew.tail, crew.keys, crew.source)
+
+
+def _bus(home: Home, keys: Mapping[str, Signer], session: str) -> MemoryBus:
+    """A stream that holds the keyring and the session as their files have them, where there are such files."""
+    archive = Archive(home)
+    ring = archive.ring(PARTITION)
+    records = list(ring.stored) if ring else []
+    if session and home.log(session).exists():
+        records += archive.read(session).stored
+    known = ring.admission.keyring(PARTITION).keys.values() if ring else ()
+    exchanged = ring is not None and not {one.public for one in keys.values()} <= {one.public for one in known}
+    # A key that ends now must end behind all that it ever signed, in sessions that are not read here too.
+    after = max((_last(home, one) for one in home.session_ids()), default=0) if exchanged else 0
+    return MemoryBus(partition=PARTITION, kept=sorted(records, key=attrgetter("seq")), after=after)
+
+
+def _last(home: Home, session: str) -> int:
+    if subjects.partition(session) != PARTITION:
+        return 0
+    return max((stored.seq for stored in read(home.log(session))), default=0)
+
+
+@contextmanager
+def held(home: Home) -> Iterator[None]:
+    """One process at a time tells sessions here, because they share a keyring's file."""
+    with (home.root / "here.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(
+                f"another process trains with --here in {str(home.root)!r}.", cure="Wait for it, or use --home."
+            ) from None
+        yield
+
+
+async def _drained(crew: Crew) -> None:
+    """Let training reach a place from which it can be taken up again."""
+    crew.draining.set()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            for history in crew.tail.open_sessions():
+                while history.state.claim and not (history.state.pause or history.state.outcome):
+                    await history.grown(history.size)
+
+
+class _DoneError(Exception):
+    """The way out of the task group in good order."""

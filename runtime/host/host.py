@@ -1,0 +1,246 @@
+"""The host: one light process with the embedded server and every agent. The composition root of a home.
+
+It holds the home's lock, keeps the server, and drains on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import structlog
+
+from bus import nkeys
+from bus.jetstream import JetStreamAdmin, connect, connect_admin
+from bus.keys import KeyStore
+from bus.provision import Layout
+from bus.rights import CLIENT, seed_file
+from contracts.errors import Failed, NotVerified, Refused
+from contracts.keyring import keyring_session
+from contracts.lanes import ROOT
+from runtime.commands.guests import Guests
+from runtime.home.home import NOBODY_ELSE, Home, HostRecord
+from runtime.home.settings import Settings
+from runtime.host.crew import Crew
+from runtime.host.reporter import Reporter
+from runtime.jobs import cycles, process
+from runtime.log import leftovers, regress
+from runtime.node import deployment, roster
+from runtime.node.broker import Broker, broker, end_orphan_of
+from runtime.node.node import wake_subjects
+
+log = structlog.get_logger()
+
+HOST = "host"
+_RECORD_PAUSE = 1.0
+_DRAIN_SECONDS = 20.0
+_REPORT_SECONDS = 5.0
+_DYING_SECONDS = 5.0
+
+Ready = Callable[[HostRecord], None]
+
+
+async def serve(settings: Settings, *, ready: Ready) -> None:
+    """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
+    roster.here(settings.without)
+    home = Home(settings.home)
+    os.umask(NOBODY_ELSE)
+    home.prepare(settings.blobs)
+    cycles.seldom()
+    _refuse_second_host(home)
+    lock = await _locked(home)
+    try:
+        async with broker(home, settings, lock) as found:
+            await _Host(home, settings, found).run(ready)
+    finally:
+        if home.holds():
+            home.forget()
+        home.unlock()
+
+
+def _refuse_second_host(home: Home) -> None:
+    host = home.host()
+    if host is not None and host.alive:
+        raise Refused(f"a host (pid {host.pid}) runs in {str(home.root)!r} already.", cure="Use it, or: swarm down")
+
+
+async def _locked(home: Home) -> int:
+    """The home's lock; a server that outlived its host holds it too, and is ended for it.
+
+    What a killed host held is free when its last thread has ended, a moment after nobody counts it as alive.
+    """
+    try:
+        return home.lock()
+    except Refused:
+        if home.holder_lives():
+            raise
+    await end_orphan_of(home)
+    patience = time.monotonic() + _DYING_SECONDS
+    while True:
+        try:
+            return home.lock()
+        except Refused:
+            if home.holder_lives() or time.monotonic() > patience:
+                raise
+        await asyncio.sleep(0.01)
+
+
+class _Host:
+    """What lives between the server's start and its end."""
+
+    def __init__(self, home: Home, settings: Settings, broker: Broker) -> None:
+        self._home = home
+        self._settings = settings
+        self._broker = broker
+        self._ending = asyncio.Event()
+        self._record: HostRecord | None = None
+
+    async def run(self, ready: Ready) -> None:
+        """Everything, until asked to end."""
+        keys = deployment.signers(KeyStore(self._home.keys))
+        self._write_creds()
+        layout = Layout(replicas=self._settings.replicas, facts_bytes=self._settings.store_bytes)
+        admin_key, host_key = (nkeys.keep(seed_file(self._home.seeds, who)) for who in ("admin", HOST))
+        async with (
+            connect_admin(self._broker.url, admin_key, layout=layout) as admin,
+            connect(self._broker.url, HOST, host_key) as bus,
+        ):
+            await admin.provision()
+            root = KeyStore(self._home.keys).pinned()
+            crew = Crew(bus, self._settings, keys, instance=self._home.instance(), root=root)
+            crew.tail.keyring = keyring_session(keys[ROOT].public)
+            with _signals(self._end):
+                await self._work(crew, admin, ready)
+
+    async def _work(self, crew: Crew, admin: JetStreamAdmin, ready: Ready) -> None:
+        agents, here = roster.load_all(), roster.here(self._settings.without)
+        guests = Guests(crew, admin, self._broker)
+        guests.follow_the_server()
+        crew.desk.admit_guest, crew.desk.stored_bytes = guests.admit, admin.stored_bytes
+        crew.desk.locksmith.guests = guests
+        reporter = Reporter(crew.tail, crew.home, crew.children, root=KeyStore(self._home.keys).pinned())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._broker.keep(), name="server")
+                tasks.create_task(asyncio.to_thread(leftovers.remove, crew.home), name="leftovers")
+                await self._compare(crew)
+                await crew.follow(tasks, after=crew.home.tail_after())
+                await deployment.open_keyring(crew.bus, crew.tail, crew.keys, KeyStore(crew.home.keys), crew.source)
+                for role, kind in agents.items():
+                    await admin.consumer(role, wake_subjects(kind))
+                tasks.create_task(crew.desk.run(), name="desk")
+                tasks.create_task(guests.watch(), name="guests")
+                crew.employ(tasks, {role: agents[role] for role in here})
+                await crew.ready()
+                tasks.create_task(self._keep_record(crew, guests, ready), name="record")
+                tasks.create_task(reporter.run(), name="reports")
+                await self._ending.wait()
+                await self._drain(crew)
+                await reporter.settle(_REPORT_SECONDS)
+                raise _EndedError  # noqa: TRY301 - the only way to end a task group from inside
+        except* _EndedError:
+            log.info("ended in good order")
+        finally:
+            await crew.close()
+
+    async def _compare(self, crew: Crew) -> None:
+        """Before anything is said: whether the store still holds what this home has copied from it."""
+        try:
+            await regress.refuse_if_set_back(crew.bus, self._home, self._broker.url)
+        except NotVerified as error:
+            self._home.note_incident(error)
+            raise
+        self._home.forget_incident()
+
+    async def _drain(self, crew: Crew) -> None:
+        """Let long work reach a place from which it can be taken up again."""
+        crew.draining.set()
+        busy = {one.session for one in crew.children.running() if one.purpose == "train"}
+        if not busy:
+            return
+        log.info("draining", sessions=len(busy))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                for session in busy:
+                    # The child has left before the log says so; only what the log says can be taken up again.
+                    history = crew.tail.history(session)
+                    while not (history.state.pause or history.state.outcome):
+                        await history.grown(history.size)
+
+    def _end(self) -> None:
+        if self._ending.is_set():
+            log.warning("asked twice: ending at once")
+            os._exit(130)
+        self._ending.set()
+
+    async def _keep_record(self, crew: Crew, guests: Guests, ready: Ready) -> None:
+        first = True
+        while True:
+            if not self._home.holds():
+                message = f"the home {str(self._home.root)!r} was removed while its swarm was up."
+                raise Failed(message, cure="Start it again: swarm up -d")
+            record = self._describe(crew)
+            try:
+                self._write_down(record, crew)
+                guests.remember()
+            except OSError as error:
+                # A full disk must not end the host; what is written here can be made again.
+                log.warning("the host's record cannot be written", reason=str(error))
+            if first:
+                ready(record)
+                first = False
+            await asyncio.sleep(_RECORD_PAUSE)
+
+    def _write_down(self, record: HostRecord, crew: Crew) -> None:
+        if record != self._record:
+            self._home.record(record)
+            self._record = record
+        missing = crew.copies.missing() if crew.copies else None
+        after = crew.tail.resume_after()
+        self._home.remember_tail(after if missing is None else min(after, missing - 1))
+
+    def _describe(self, crew: Crew) -> HostRecord:
+        pid = os.getpid()
+        return HostRecord(
+            pid=pid,
+            start_time=process.start_time(pid) or 0,
+            url=self._broker.url,
+            server_pid=self._broker.pid,
+            creds=str(self._home.creds),
+            instance=crew.instance,
+            incarnation=crew.ground.incarnation,
+            ready=all(one["ready"] for one in crew.agents()),
+            agents=crew.agents(),
+            # One that is only just being forked has no pid yet.
+            children=[one._asdict() for one in crew.children.running() if one.pid],
+        )
+
+    def _write_creds(self) -> None:
+        seed = nkeys.keep(seed_file(self._home.seeds, CLIENT)).seed
+        fresh = self._home.root / f".client.{os.getpid()}"
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(orjson.dumps({"url": self._broker.url, "seed": seed}))
+        fresh.replace(self._home.creds)
+
+
+class _EndedError(Exception):
+    """The way out of the task group in good order."""
+
+
+@contextlib.contextmanager
+def _signals(end: Callable[[], None]) -> Any:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

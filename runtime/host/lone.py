@@ -1,0 +1,143 @@
+"""One agent alone in a process of its own: a guest, or a built-in role beside a host. It owns no server and no desk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import orjson
+import structlog
+
+from bus import nkeys, subjects
+from bus.jetstream import connect
+from bus.keys import KeyStore, Signer, read_private, signer_of
+from bus.nkeys import UserKey
+from bus.rights import seed_file
+from contracts.errors import InvalidInput, NotFound, Unreachable
+from contracts.keyring import keyring_of
+from runtime.commands.guests import credentials
+from runtime.home.home import NOBODY_ELSE, Home
+from runtime.home.settings import Settings
+from runtime.host import logs
+from runtime.jobs.ending import asked_to_end
+from runtime.log.keychain import Find
+from runtime.node.agent import Agent
+from runtime.node.node import Node
+from runtime.node.roster import BUILT_IN
+
+log = structlog.get_logger()
+
+_DRAIN_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What lets an agent speak: its lane, where the bus is, its identity there, its signing key, and whom it trusts."""
+
+    lane: str
+    url: str
+    user: UserKey
+    signer: Signer
+    root: str
+    """The fingerprint of the root key under which it reads the log."""
+    find: Find
+    """Where the key that follows its own would be."""
+
+
+def pass_of(settings: Settings, name: str) -> Pass:
+    """The pass of a built-in role, from the keys of the home, or of a guest, from its credentials file alone."""
+    home = Home(settings.home)
+    if name not in BUILT_IN:
+        path = Path(settings.creds) if settings.creds else credentials(home, name)
+        return _guest_pass(path, name, settings.url)
+    url, store = settings.url or _host_url(home), KeyStore(home.keys)
+    user = nkeys.read(seed_file(home.seeds, name))
+    return Pass(name, url, user, store.load(name), store.pinned(), store.holding)
+
+
+def _guest_pass(path: Path, name: str, url: str) -> Pass:
+    try:
+        found = orjson.loads(read_private(path))
+        lane = f"{subjects.GUEST}{found['name']}"
+        user, signer = nkeys.from_seed(found["seed"]), signer_of(lane, found["key"].encode(), path)
+        return Pass(lane, url or str(found["url"]), user, signer, str(found["root"]), partial(_guest_key, path))
+    except FileNotFoundError:
+        raise NotFound(
+            f"there are no credentials of an agent {name!r} at {str(path)!r}.", cure=f"Admit it: swarm agent new {name}"
+        ) from None
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise InvalidInput(
+            f"{str(path)!r} is no credentials file of a guest.", cure=f"Make it anew: swarm agent new {name}"
+        ) from None
+
+
+def _guest_key(path: Path, lane: str, public: str) -> Signer | None:
+    """The key with this public part in a credentials file: the guest's own, or the one that is to follow it."""
+    try:
+        found = orjson.loads(read_private(path))
+        held = [signer_of(lane, found[one].encode(), path) for one in ("key", "next") if one in found]
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
+    return next((one for one in held if one.public == public), None)
+
+
+async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callable[[Pass], None]) -> None:
+    """Run the agent until SIGTERM or SIGINT; `ready` is called once it hears."""
+    logs.configure(settings.log_level, as_json=settings.log_json)
+    own, home = pass_of(settings, name), Home(settings.home)
+    if name in BUILT_IN:
+        os.umask(NOBODY_ELSE)
+        home.prepare(settings.blobs)
+    instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
+    async with connect(own.url, own.lane, own.user) as bus, asked_to_end() as ending:
+        keys = {own.lane: own.signer}
+        crew = Node(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
+        crew.tail.keyring = keyring_of(own.root)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await crew.follow(tasks, after=_read_before(settings, home))
+                crew.employ(tasks, {own.lane: kind})
+                await crew.ready()
+                ready(own)
+                await ending.wait()
+                await _drain(crew)
+                _leave()
+        except* _EndedError:
+            log.info("ended in good order", agent=own.lane)
+        finally:
+            await crew.close()
+
+
+def _host_url(home: Home) -> str:
+    host = home.host()
+    if host is None or not host.alive:
+        raise Unreachable(f"no swarm runs in {str(home.root)!r}.", cure="Start it: swarm up -d; or name one with --url")
+    return host.url
+
+
+def _read_before(settings: Settings, home: Home) -> int:
+    """Up to where everything is sealed, if the host of this very home has written that down."""
+    return 0 if settings.url or settings.creds else home.tail_after()
+
+
+async def _drain(crew: Node) -> None:
+    """Let long work reach a place from which it can be taken up again."""
+    crew.draining.set()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while any(one.purpose != "zygote" for one in crew.children.running()):  # noqa: ASYNC110 - the children tell nobody
+                await asyncio.sleep(0.02)
+
+
+def _leave() -> None:
+    raise _EndedError
+
+
+class _EndedError(Exception):
+    """The way out of the task group in good order."""

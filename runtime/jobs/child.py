@@ -1,0 +1,290 @@
+"""One running job as the host sees it: its frames, its orders, its end; it does not say where the job runs."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from contracts import errors
+from contracts.common import signal_name
+from contracts.errors import ChildDied, OutOfMemory, SwarmError, UserCodeFailed
+from runtime.jobs import process
+from runtime.jobs.frames import Decoder, Frame, encode
+
+_LESS_MEMORY = (
+    "Free memory, or ask for less: a smaller model or training.batch_size (training.accumulate makes up for it)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a job's process ended. Both numbers are None when nobody was left to see it."""
+
+    code: int | None
+    signal: int | None
+    max_rss_bytes: int
+
+
+@dataclass(slots=True)
+class Fate:
+    """What is known of one job: filled in by whoever forked it, awaited by its child."""
+
+    pid: int | None = None
+    refusal: str = ""
+    exit: Exit | None = None
+    begun: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Channel:
+    """The host's end of a job's socket; a slow reader makes the job wait, and no cancellation loses data."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.settimeout(0)
+        self._socket = end
+        self._outgoing = bytearray()
+        self._sending = anyio.Lock()
+
+    async def send(self, data: bytes) -> None:
+        """Raises OSError when the job has gone."""
+        self._outgoing += data
+        async with self._sending:
+            while self._outgoing:
+                try:
+                    del self._outgoing[: self._socket.send(self._outgoing)]
+                except BlockingIOError:
+                    await anyio.wait_writable(self._socket)
+
+    async def receive(self) -> bytes:
+        """What has arrived; nothing when the job has closed its end."""
+        while True:
+            try:
+                return self._socket.recv(262_144)
+            except BlockingIOError:
+                with suppress(anyio.ClosedResourceError):
+                    await anyio.wait_readable(self._socket)
+            except OSError:
+                return b""
+
+    @property
+    def unread(self) -> bool:
+        """Whether something has arrived that nobody took yet."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def cease(self, how: int) -> None:
+        """Let reads come to the end although somebody else may still hold the job's end."""
+        with suppress(OSError):
+            self._socket.shutdown(how)
+
+    def close(self) -> None:
+        """The job sees the end of the pipe, and so does whoever waits here."""
+        anyio.notify_closing(self._socket)
+        self._socket.close()
+
+
+class Child:
+    """A job that runs. Iterate over it for its frames; the end of the iteration is the end of the job.
+
+    The iteration raises `UserCodeFailed` (or the error of ours that the job raised) and `ChildDied`.
+    """
+
+    def __init__(
+        self, fate: Fate, channel: Channel, kill: Callable[[], None], purpose: str, session: str, log: Path | None
+    ) -> None:
+        self._fate = fate
+        self._channel = channel
+        self._kill = kill
+        self._decoder = Decoder()
+        self._arrived: deque[Frame] = deque()
+        self._killed = ""
+        self.told = 0
+        self.resting = False
+        """Set while the job waits for an order by right; whoever gives orders knows."""
+        self.purpose = purpose
+        self.session = session
+        self.log = log
+        self.result: dict[str, Any] | None = None
+        self.raised: dict[str, Any] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that the job runs in."""
+        return self._fate.pid or 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job waits for its host: for an order, or for its words to be read."""
+        return self.resting or bool(self._arrived) or self._channel.unread
+
+    @property
+    def exit(self) -> Exit | None:
+        """How it ended; None while it runs."""
+        return self._fate.exit
+
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        return self
+
+    async def __anext__(self) -> Frame:
+        while True:
+            while self._arrived:
+                frame = self._arrived.popleft()
+                if frame.kind == "result":
+                    self.result = frame.data
+                elif frame.kind == "raised":
+                    self.raised = frame.data
+                else:
+                    return frame
+            data = await self._channel.receive()
+            if not data:
+                await self._conclude()
+                raise StopAsyncIteration
+            self._take(data)
+
+    async def wait(self) -> dict[str, Any]:
+        """Let the job run to its end, pass over what it tells, and give its result."""
+        async for _ in self:
+            pass
+        return self.result or {}
+
+    async def order(self, kind: str, /, **data: Any) -> None:
+        """Send an order to the job, which finds it when it looks; `ChildDied` when it has ended."""
+        frame = encode(kind, data)
+        try:
+            await self._channel.send(frame)
+        except OSError as error:
+            raise ChildDied(f"{self._name} has ended and cannot be ordered to {kind!r}.", cure=self._see_log) from error
+
+    async def cancel(self, grace: float = 10.0) -> None:
+        """Order `cancel`, give the job `grace` seconds to end by itself, then kill it; returns when it has ended.
+
+        Somebody must be iterating meanwhile when the job has much to tell, or it waits for a reader until it is killed.
+        """
+        with suppress(ChildDied):
+            await self.order("cancel")
+        with anyio.move_on_after(grace):
+            await self._fate.ended.wait()
+        if self.exit is None:
+            self.kill()
+            await self._fate.ended.wait()
+
+    def kill(self, why: str = "was ended by its host before it gave a result") -> None:
+        """End the job now, by SIGKILL, with everything that it started."""
+        if self.exit is None:
+            self._killed = self._killed or why
+            self._kill()
+
+    async def ended(self) -> None:
+        """Return when the job's process is gone, or nobody is left to see it."""
+        await self._fate.ended.wait()
+
+    def hang_up(self) -> None:
+        """Hear and order nothing any more; the job sees the end of its pipe."""
+        self._channel.close()
+
+    async def release(self) -> None:
+        """End the job if it still runs and give back what it held; nothing can interrupt this."""
+        with anyio.CancelScope(shield=True):
+            self.kill()
+            self.hang_up()
+            await self.ended()
+
+    def _take(self, data: bytes) -> None:
+        self.told += len(data)
+        try:
+            self._arrived.extend(self._decoder.feed(data))
+        except SwarmError:
+            self.kill()
+            raise
+
+    async def _conclude(self) -> None:
+        await self._fate.ended.wait()
+        if self.raised is not None:
+            raise failure(self.raised, "" if self.log is None or not self.session else self.log.name)
+        if self.result is None:
+            raise self._died()
+
+    def _died(self) -> ChildDied:
+        end, cure = self.exit, self._see_log
+        if not self._killed and (end is None or (end.code is None and end.signal is None)):
+            cure = "Start the job again."
+        elif not self._killed and end is not None and end.signal == signal.SIGKILL:
+            cure = f"The kernel does that when memory runs out: free some or make the batch smaller. {cure}"
+        return ChildDied(f"{self._name} {self.ending}.", cure=cure)
+
+    @property
+    def ending(self) -> str:
+        """How it ended without a result, as the rest of a sentence: by what signal or code, in how much memory."""
+        end = self.exit
+        if self._killed:
+            return self._killed
+        if end is None or (end.code is None and end.signal is None):
+            return "died with the zygote that it was forked from"
+        memory = f"its memory peaked at {end.max_rss_bytes / 2**20:.0f} MiB"
+        if end.signal == signal.SIGKILL:
+            return f"was ended by SIGKILL from outside; {memory}"
+        if end.signal:
+            return f"crashed with {signal_name(end.signal)}; {memory}"
+        return f"ended with code {end.code} and gave no result; {memory}"
+
+    @property
+    def _name(self) -> str:
+        session = f" of session {self.session}" if self.session else ""
+        return f"The {self.purpose} job{session} (pid {self.pid})"
+
+    @property
+    def _see_log(self) -> str:
+        return f"What it printed is in {self.log}." if self.log else "Give the job a log file to see what it printed."
+
+
+def failure(raised: dict[str, Any], log: str = "") -> SwarmError:
+    """The error that a `raised` frame stands for: our own come back as they were, all others are the user's code's.
+
+    `log` is the file in the session's folder that has the whole traceback, if there is one.
+    """
+    if (ours := raised.get("error")) is not None:
+        return _kind_of(ours["code"])(ours["message"], cure=ours["cure"], path=ours["path"])
+    said = f"{raised['type']}: {raised['message']}" if raised["message"] else str(raised["type"])
+    place = raised["frame"]
+    if _wants_memory(raised):
+        where = f"{place['file']}:{place['line']}" if place else ""
+        return OutOfMemory(f"there is not enough memory: {said}", cure=_LESS_MEMORY, path=where)
+    if place is None:
+        return UserCodeFailed(said, cure="See the job's log.")
+    where = f"{place['file']}:{place['line']}"
+    return UserCodeFailed(
+        f"{said}\n  at {where} in {place['function']}: {place['source']}\n",
+        cure="Correct it there; `swarm run REQUEST --here` stops at breakpoints." + _whole(log),
+        path=where,
+    )
+
+
+def _whole(log: str) -> str:
+    return f" The whole traceback is in the session's {log}." if log else ""
+
+
+def _wants_memory(raised: dict[str, Any]) -> bool:
+    """Whether Python, numpy, torch on a processor or torch on a GPU has said that no memory is left."""
+    return raised["type"].endswith("MemoryError") or "can't allocate memory" in raised["message"]
+
+
+def _kind_of(code: str) -> type[SwarmError]:
+    """The class with that code, or the nearest above it that is built from a message alone."""
+    found = errors.kind_of(code)
+    while vars(found).get("__init__", SwarmError.__init__) is not SwarmError.__init__:
+        found = found.__mro__[1]
+    return found
+
+
+# Frames already received survive a shutdown for reading on Linux; elsewhere they would be thrown away.
+CEASE_AT_EXIT = socket.SHUT_RD if process.LINUX else None

@@ -1,0 +1,198 @@
+"""The jobs of one host: one zygote per profile, one fork of it per job; it does not know what jobs do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import structlog
+
+from contracts.errors import ChildDied, Refused, SwarmError
+from runtime.engine import environment
+from runtime.jobs.child import Child
+from runtime.jobs.frames import encode
+from runtime.jobs.profiles import Profile
+from runtime.jobs.stall import standstill
+from runtime.jobs.zygote_link import Forked, ZygoteLink
+
+log = structlog.get_logger()
+
+_PATIENCE = 5.0
+"""Seconds in which a zygote has ended a job; one that needs longer does not answer."""
+
+_KEPT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT"),
+    # Whoever asks on the CPU whether there is a GPU must see as many as whoever trains on one.
+    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME"),
+)
+
+
+MOST_IDLE = 8
+"""Zygotes kept beside those that work: requests name a profile each, and a zygote holds all that torch is."""
+
+
+class Running(NamedTuple):
+    """One process that lives now; zygotes have the purpose `zygote`."""
+
+    pid: int
+    purpose: str
+    session: str
+
+
+def sealed_environment(profile: Profile) -> dict[str, str]:
+    """The whole environment of a zygote: what bits depend on is fixed, and little else is let in."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # Nobody could answer a debugger there; `--here` runs user code where somebody can.
+    ours = {"PYTHONUTF8": "1", "PYTHONBREAKPOINT": "0"}
+    return environment.sealed(kept, profile="exact", threads=profile.threads) | ours
+
+
+class Children:
+    """Every child process of the host. Used in the one event loop of the host, whose thread outlives them."""
+
+    def __init__(self, *, stall_after: float = 60.0) -> None:
+        self._stall_after = stall_after
+        self._zygotes: dict[Profile, ZygoteLink] = {}
+        self._starting: dict[Profile, anyio.Lock] = {}
+        self._used: Counter[Profile] = Counter()
+
+    async def warm(self, profile: Profile) -> None:
+        """Return when jobs of this profile can be forked; a dead zygote is replaced."""
+        with self._using(profile):
+            async with self._starting.setdefault(profile, anyio.Lock()):
+                await self._warmed(profile)
+
+    @asynccontextmanager
+    async def job(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        *,
+        profile: Profile,
+        purpose: str,
+        session: str = "",
+        log: Path | None = None,
+    ) -> AsyncIterator[Child]:
+        """Run "package.module:function" in a fork of its own; leaving the context ends the job if it still runs."""
+        begin = encode("begin", {"function": function, "args": args, "log": str(log) if log else None})
+        with self._using(profile):
+            link, forked = await self._fork(profile, purpose, session, begin)
+            child = Child(forked.fate, forked.channel, lambda: link.kill(forked), purpose, session, log)
+            watch = asyncio.create_task(self._watch(child, link))
+            try:
+                yield child
+            finally:
+                watch.cancel()
+                child.kill()
+                child.hang_up()
+                await self._gone(child, link)
+
+    def running(self) -> list[Running]:
+        """Every zygote and job that lives now."""
+        found = []
+        for link in self._zygotes.values():
+            if link.alive:
+                found.append(Running(link.pid, "zygote", ""))
+                found += [Running(job.fate.pid or 0, job.purpose, job.session) for job in link.jobs.values()]
+        return found
+
+    async def close(self) -> None:
+        """End every zygote and every job."""
+        with anyio.CancelScope(shield=True):
+            for profile, link in list(self._zygotes.items()):
+                await link.close()
+                self._zygotes.pop(profile, None)
+
+    async def _warmed(self, profile: Profile) -> None:
+        """Have a zygote of this profile that lives and has imported everything; one caller at a time."""
+        link = self._zygotes.get(profile)
+        if link is None or not link.alive:
+            if link is not None:
+                await link.close()
+            await self._end_idle_beyond(MOST_IDLE, profile)
+            link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
+        # The order of these is that in which they were last wanted.
+        self._zygotes.pop(profile, None)
+        self._zygotes[profile] = link
+        try:
+            async with self._answering(link):
+                await link.ready()
+        except SwarmError:
+            await link.close()
+            raise
+
+    @contextmanager
+    def _using(self, profile: Profile) -> Iterator[None]:
+        """Inside, the zygote of this profile is not idle."""
+        self._used[profile] += 1
+        try:
+            yield
+        finally:
+            self._used[profile] -= 1
+            if not self._used[profile]:
+                del self._used[profile]
+
+    async def _end_idle_beyond(self, most: int, wanted: Profile) -> None:
+        """End the zygotes that were idle longest, so that with one for `wanted` there are at most so many idle."""
+        # While one is closed another may come into use, so each is chosen anew.
+        while len(idle := [one for one in self._zygotes if one != wanted and not self._used[one]]) >= most:
+            link = self._zygotes.pop(idle[0])
+            self._starting.pop(idle[0], None)
+            with anyio.CancelScope(shield=True):
+                await link.close()
+
+    async def _fork(self, profile: Profile, purpose: str, session: str, begin: bytes) -> tuple[ZygoteLink, Forked]:
+        """A zygote may die just when it is asked; the second one is asked too, then it is no accident."""
+        for _ in range(2):
+            await self.warm(profile)
+            link = self._zygotes[profile]
+            async with self._answering(link):
+                forked = await link.fork(purpose, session, begin)
+            if forked.fate.pid is not None:
+                return link, forked
+            forked.channel.close()
+            if forked.fate.refusal:
+                raise Refused(
+                    f"The system refused a process for a {purpose} job: {forked.fate.refusal}.",
+                    cure="Raise the limit of processes (ulimit -u) or free memory.",
+                )
+        raise ChildDied(
+            f"Two zygotes died while they forked a {purpose} job.", cure="Free memory, and see who ends processes here."
+        )
+
+    async def _watch(self, child: Child, link: ZygoteLink) -> None:
+        """End a job that stands still."""
+        await standstill(child.pid, self._stall_after, told=lambda: child.told, excused=lambda: child.waits)
+        if child.exit is None:
+            log.error("a job stands still and is ended", purpose=child.purpose, pid=child.pid, session=child.session)
+            child.kill(f"did nothing for {self._stall_after:g} s: it was stopped, or waits for what never comes")
+            await self._gone(child, link)
+
+    async def _gone(self, child: Child, link: ZygoteLink) -> None:
+        """Return when a job that was killed is gone; a zygote that was stopped kills and reaps nobody."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_PATIENCE):
+                await child.ended()
+            if child.exit is None:
+                link.put_down()
+                await child.ended()
+
+    @asynccontextmanager
+    async def _answering(self, link: ZygoteLink) -> AsyncIterator[None]:
+        """Whoever waits for a zygote that stands still sees it die."""
+        watch = asyncio.create_task(self._put_down_when_still(link))
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+    async def _put_down_when_still(self, link: ZygoteLink) -> None:
+        await standstill(link.pid, self._stall_after)
+        log.error("a zygote stands still and is ended", pid=link.pid)
+        link.put_down()

@@ -1,0 +1,117 @@
+"""Children whose jobs run in a thread of this process, so that breakpoints work; they cannot be killed.
+
+A job that must be sealed for another number of threads than this process was started with is not begun: whoever
+started the process learns of it, and starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import threading
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from runtime.jobs import process
+from runtime.jobs.child import Channel, Child, Exit, Fate
+from runtime.jobs.children import Children, Running
+from runtime.jobs.frames import encode
+from runtime.jobs.job import perform
+from runtime.jobs.profiles import Profile
+
+
+class InlineChildren(Children):
+    """Jobs of the purposes named run here, one at a time, because they share this process's random state; others fork.
+
+    A job that runs here sees the loss of its host at its next word or look; leaving its context waits for that.
+    """
+
+    def __init__(
+        self, purposes: Collection[str] = ("prepare", "train"), *, threads: int | None = None, stall_after: float = 60.0
+    ) -> None:
+        super().__init__(stall_after=stall_after)
+        self._purposes = frozenset(purposes)
+        self._threads = threads
+        self.misfit = anyio.Event()
+        self.wanted = threads
+        self._turn = anyio.Lock()
+        self._here: list[Running] = []
+
+    @asynccontextmanager
+    async def job(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        *,
+        profile: Profile,
+        purpose: str,
+        session: str = "",
+        log: Path | None = None,
+    ) -> AsyncIterator[Child]:
+        """As `Children.job`; prints go where this process prints."""
+        if purpose not in self._purposes:
+            async with super().job(function, args, profile=profile, purpose=purpose, session=session, log=log) as child:
+                yield child
+            return
+        await self._fitting(args)
+        begin = encode("begin", {"function": function, "args": args, "log": None})
+        async with self._turn:
+            ours, theirs = socket.socketpair()
+            fate = Fate(pid=os.getpid())
+            channel = Channel(ours)
+            child = Child(fate, channel, lambda: _hang_up(ours), purpose, session, None)
+            running = Running(os.getpid(), purpose, session)
+            self._here.append(running)
+            _start_thread(theirs, fate)
+            try:
+                await channel.send(begin)
+                yield child
+            finally:
+                await child.release()
+                self._here.remove(running)
+
+    async def _fitting(self, args: Mapping[str, Any]) -> None:
+        """Return unless the job wants another environment than this process has; then never."""
+        wanted = args["seal"]["threads"] if "seal" in args else None
+        if self._threads is None or wanted in (None, self._threads):
+            return
+        self.wanted = wanted
+        self.misfit.set()
+        await anyio.sleep_forever()
+
+    def running(self) -> list[Running]:
+        """As `Children.running`; a job that runs here has the pid of this process."""
+        return super().running() + self._here
+
+
+def _hang_up(ours: socket.socket) -> None:
+    with suppress(OSError):
+        ours.shutdown(socket.SHUT_RDWR)
+
+
+def _start_thread(theirs: socket.socket, fate: Fate) -> None:
+    loop = asyncio.get_running_loop()
+
+    def end(code: int) -> None:
+        theirs.close()
+        fate.exit = Exit(code, None, _peak_memory())
+        fate.ended.set()
+
+    def work() -> None:
+        code = perform(theirs)
+        # The loop is closed when a person has interrupted it; then nobody waits for this.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(end, code)
+
+    fate.begun.set()
+    threading.Thread(target=work, name="job", daemon=True).start()
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * process.RSS_UNIT

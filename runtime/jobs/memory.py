@@ -1,0 +1,73 @@
+"""How much memory this machine, or the container it is, has and how much of it is free; Linux alone says so."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime.jobs.process import LINUX
+
+CGROUP = Path("/sys/fs/cgroup")
+_LIMIT = "memory.max"
+
+
+def free_bytes() -> int | None:
+    """What can be taken now, caches included that are given back for it; None where the system does not say."""
+    if not LINUX:
+        return None
+    used, total = within_limit(*counted(Path("/proc/meminfo").read_bytes()))
+    return total - used
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Inside, this process takes no more than is free now: what asks for more hears `MemoryError`.
+
+    For code whose needs nobody can count beforehand. Without it the kernel chooses a process to end. No bound where
+    the system does not say what is free, nor in a process that has other work besides, since a limit is the whole
+    process's; no wall either, since code that wants to may raise it again.
+    """
+    free = free_bytes() if threading.current_thread() is threading.main_thread() else None
+    if free is None:
+        yield
+        return
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [one for one in (before, most, _held_bytes() + free) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), most))
+    try:
+        yield
+    except MemoryError as error:
+        error.args = error.args or (f"it wants more than the {free / 2**30:.2f} GiB that were free",)
+        raise
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def _held_bytes() -> int:
+    """What counts against the limit already: the writable memory of this process that is nobody else's."""
+    lines = Path("/proc/self/status").read_bytes().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(b"VmData:")) * 1024
+
+
+def counted(text: bytes) -> tuple[int, int]:
+    """Bytes used and in all, as /proc/meminfo tells them."""
+    figures = dict(line.split(b":", 1) for line in text.splitlines()[:5])
+    total = int(figures[b"MemTotal"].split()[0]) * 1024
+    free = figures.get(b"MemAvailable") or figures[b"MemFree"]
+    return total - int(free.split()[0]) * 1024, total
+
+
+def within_limit(used: int, total: int) -> tuple[int, int]:
+    """In a container with a limit of its own, that limit is the memory there is."""
+    try:
+        limit = (CGROUP / _LIMIT).read_bytes().strip()
+        if limit == b"max" or int(limit) >= total:
+            return used, total
+        held = int((CGROUP / "memory.current").read_bytes())
+        pages = dict(line.split() for line in (CGROUP / "memory.stat").read_bytes().splitlines())
+        return max(0, held - int(pages.get(b"inactive_file", 0))), int(limit)
+    except (OSError, ValueError):
+        return used, total

@@ -1,0 +1,65 @@
+"""The sealed profiles that jobs run in; equal profiles share one zygote, so there are few of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contracts.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a zygote is sealed with: jobs of equal profiles come from the same one."""
+
+    threads: int = 1
+    torch: bool = True
+    device: str = "cpu"
+    modules: tuple[str, ...] = ()
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The modules that its jobs find imported."""
+        return (("torch", "numpy") if self.torch else ()) + self.modules
+
+
+MOST_THREADS = 1024
+"""With more, no process is started because a log says so: a claim may say any number."""
+
+_THREADS_PER_CORE, _FEWEST_THREADS = 4, 16
+"""Threads that are of use on a core, and as many as any machine may be asked for, to compute what a larger one did."""
+
+
+def most_threads(cores: int) -> int:
+    """With how many threads, at most, a training begins on a machine of so many cores."""
+    return min(MOST_THREADS, max(_FEWEST_THREADS, _THREADS_PER_CORE * cores))
+
+
+def claimed_threads(said: object) -> int:
+    """With how many threads to compute what a claim says was computed with so many; 1 where that cannot be."""
+    return said if isinstance(said, int) and 1 <= said <= MOST_THREADS else 1
+
+
+ENGINE = ("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fingerprint", "runtime.engine.checkpoint")
+AUDIT = ("runtime.audit.opening", "runtime.replay.stepwise")
+"""What every fork of an audit would import for itself, and with it most of what training does."""
+
+GRAPHS = ("agents.exporter.jobs.libraries",)
+"""What every fork that writes the graph of a model would import for itself."""
+
+
+def torch_profile(threads: int = 1, device: str = "cpu") -> Profile:
+    """What trains, evaluates and audits: torch and the engine, imported, untouched. `Refused` for too many threads."""
+    if claimed_threads(threads) != threads:
+        message = f"no process is started with {threads!r:.40} threads, but with 1 to {MOST_THREADS}."
+        raise Refused(message, cure="Leave the session to the machine that claimed it.")
+    return Profile(threads=threads, torch=True, device=device, modules=(*ENGINE, *AUDIT))
+
+
+def export_profile(form: str) -> Profile:
+    """What writes a file of this format and asks it; a graph of a model takes libraries that load for seconds."""
+    return Profile(modules=(*ENGINE, *GRAPHS)) if form in ("onnx", "pt2") else torch_profile()
+
+
+def plain_profile() -> Profile:
+    """What reads sources and writes files: numpy, no torch."""
+    return Profile(threads=1, torch=False, modules=("numpy",))

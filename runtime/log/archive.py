@@ -1,0 +1,273 @@
+"""Sessions read from the files of a home, with no swarm up: admitted and folded exactly as a running host does it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from bus import bulk, files, subjects
+from bus.admission import Admission, Reason, Void
+from bus.hearing import place
+from bus.keys import KeyStore
+from bus.port import Stored
+from bus.records import Reading
+from contracts.errors import NotFound, NotVerified, SwarmError
+from contracts.ids import PARTITION
+from contracts.keyring import Keyring
+from contracts.lanes import ROOT
+from runtime.home.home import Home
+from runtime.jobs.cycles import unswept
+from runtime.log.history import History
+from runtime.log.release import release
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One session as its file holds it."""
+
+    history: History
+    stored: tuple[Stored, ...]
+    voids: tuple[Void, ...]
+    admission: Admission
+    torn_bytes: int
+
+
+_LONGEST_LINE, _FIELDS = 1000, 5
+
+_LONG = 10_000
+"""Events above which a session takes a noticeable time to be looked through for cycles."""
+
+
+class Begun(NamedTuple):
+    """When a session was requested, and what for; sorts by time, which ids do not."""
+
+    requested_at: str
+    session: str
+    kind: str
+    seq: int = 0
+    """The place of its genesis in the stream of its partition."""
+
+
+class _Start(NamedTuple):
+    """What the first record of a session's file says, if it is there yet."""
+
+    whole: bool
+    opens_keyring: bool = False
+    begun: Begun | None = None
+
+
+def newest_training(begun: Iterable[Begun]) -> str:
+    """The session that `last` names: of those that a server's stream holds the last one in it, whatever clocks said.
+
+    A session that was trained here without a server stands in no stream that goes on; it is compared by its time.
+    """
+    trained = [one for one in begun if one.kind == "training"]
+    if not trained:
+        raise NotFound("there is no training session yet.", cure="Start one: swarm run REQUEST")
+    streamed = [one for one in trained if subjects.partition(one.session) == PARTITION]
+    others = [one for one in trained if subjects.partition(one.session) != PARTITION]
+    return max([*sorted(streamed, key=lambda one: one.seq)[-1:], *others]).session
+
+
+class Archive:
+    """The sessions of one home. `root` pins the root key's fingerprint instead of the home's own pin."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        self._home = home
+        self.root = root or KeyStore(home.keys).pinned()
+        self._rings: dict[str, tuple[int, Kept | None]] = {}
+        self._starts: dict[str, _Start] = {}
+
+    def ids(self) -> list[str]:
+        """The sessions that are not keyrings, oldest first."""
+        return [one for one in self._home.session_ids() if not self._start(one).opens_keyring]
+
+    def data(self, session: str) -> bytes:
+        """The bytes of the session's file; `NotFound` without one."""
+        return self._path(session).read_bytes()
+
+    def _path(self, session: str) -> Path:
+        path = self._home.log(session)
+        if not path.exists():
+            where = str(self._home.root)
+            raise NotFound(f"there is no session {session!r} in {where!r}.", cure="List them: swarm sessions")
+        return path
+
+    def read(self, session: str) -> Kept:
+        """Everything in the session's file; `NotFound` without a file, `NotVerified` for a damaged one."""
+        path = self._path(session)
+        ring = self.ring(subjects.partition(session))
+        if ring is not None and ring.history.id == session:
+            return ring
+        return _read(path, session, Admission(self._keyring, root=self.root))
+
+    def history(self, session: str) -> History:
+        """As `read`, without the records that it was made of."""
+        path = self._path(session)
+        ring = self.ring(subjects.partition(session))
+        if ring is not None and ring.history.id == session:
+            return ring.history
+        return _history(path, session, Admission(self._keyring, root=self.root))
+
+    def ring(self, partition: str) -> Kept | None:
+        """The keyring session of a partition, read again when it has grown; None when the home has none."""
+        size, kept = self._rings.get(partition, (-1, None))
+        if size < 0 or (kept is not None and self._home.log(kept.history.id).stat().st_size != size):
+            kept = self._find_ring(partition)
+            size = self._home.log(kept.history.id).stat().st_size if kept else 0
+            self._rings[partition] = size, kept
+        return kept
+
+    def ring_opening(self, partition: str) -> bytes:
+        """The body that begins a keyring of this partition, whichever root it names: nothing has verified it."""
+        for session in self._home.session_ids():
+            if subjects.partition(session) == partition and self._start(session).opens_keyring:
+                first = _first(self._home.log(session))
+                return first[1] if first else b""
+        return b""
+
+    def _keyring(self, partition: str) -> Keyring:
+        ring = self.ring(partition)
+        return ring.admission.keyring(partition) if ring else Keyring()
+
+    def _find_ring(self, partition: str) -> Kept | None:
+        for session in self._home.session_ids():
+            if subjects.partition(session) == partition and self._start(session).opens_keyring:
+                kept = _read(self._home.log(session), session, Admission(root=self.root))
+                if kept.history.size:
+                    return kept
+        return None
+
+    def begun(self, besides: Container[str] = ()) -> list[Begun]:
+        """When each session began, by its first record alone, which nothing has verified yet."""
+        found = [self._start(one).begun for one in self.ids() if one not in besides]
+        return [one for one in found if one is not None]
+
+    def _start(self, session: str) -> _Start:
+        """How a session's file begins: its first record never changes, so it is read once."""
+        found = self._starts.get(session)
+        if found is None:
+            found = _start(self._home.log(session), session)
+            if found.whole:
+                self._starts[session] = found
+        return found
+
+
+class Once(Archive):
+    """An archive for one look at a session: whatever is read of it is read once, however often it is asked for."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        super().__init__(home, root)
+        self._known: dict[str, Kept] = {}
+
+    def read(self, session: str) -> Kept:
+        """As `Archive.read`."""
+        if session not in self._known:
+            self._known[session] = super().read(session)
+        return self._known[session]
+
+
+def known(session: str, histories: Mapping[str, History], home: Home) -> History | None:
+    """A session as it is in memory, else as its file has it: those that ended long ago are only there."""
+    found = histories.get(session)
+    if (found is None or not found.size) and home.log(session).exists():
+        return Archive(home).read(session).history
+    return found
+
+
+def _read(path: Path, session: str, admission: Admission) -> Kept:
+    reading = files.read(path)
+    at_once = _at_once(reading, session, admission)
+    if at_once is None:
+        return fold(reading, session, admission)
+    history, lines = at_once
+    stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
+    return Kept(history, stored, (), admission, 0)
+
+
+def _history(path: Path, session: str, admission: Admission) -> History:
+    """The same without what it was read from, which is given back in pieces."""
+    reading = files.read(path)
+    at_once = _at_once(reading, session, admission)
+    if at_once is not None:
+        history, lines = at_once
+        release(lines.heads, lines.bodies)
+        return history
+    kept = fold(reading, session, admission)
+    history, stored = kept.history, [*kept.stored]
+    del kept
+    release(stored)
+    return history
+
+
+def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[History, bulk.Lines] | None:
+    """What `fold` gives, in a small part of the time; None when anything about the records is out of the ordinary."""
+    ring = admission.keyring(subjects.partition(session))
+    history = History(session)
+    with unswept():
+        try:
+            lines = bulk.Lines(reading.data, session)
+            whole = bulk.admitted(lines, bulk.Asked(session, ring))
+        except bulk.Unusual:
+            return None
+        history.add(whole.kept)
+        if history.size > _LONG:
+            # Nothing in it is ever looked through for cycles, for that stops a whole host: there are none.
+            gc.freeze()
+    admission.resume(session, whole.standing())
+    return history, lines
+
+
+def fold(reading: Reading, session: str, admission: Admission) -> Kept:
+    """The session as its records have it; `NotVerified` when they are damaged or another session's."""
+    if reading.session != session:
+        message = f"{reading.path} is the log of {reading.session}, not of {session}."
+        raise NotVerified(message, cure="Move it to where it belongs.", path=str(reading.path))
+    history, stored = History(session), []
+    for one in reading:
+        stored.append(one)
+        where = place(one.subject)
+        if where and where.session != session:
+            foreign = f"it is of another session, {where.session}"
+            admission.voids.add(Void(one.seq, one.subject, Reason.SUBJECT, foreign, session))
+            continue
+        history.add(admission.admit(one))
+    admission.finish(session)
+    torn = reading.torn.size if reading.torn else 0
+    return Kept(history, tuple(stored), tuple(admission.voids), admission, torn)
+
+
+def _start(path: Path, session: str) -> _Start:
+    try:
+        first = _first(path)
+        if first is None:
+            return _Start(whole=False)
+        # No session but a keyring begins with an event of the root.
+        return _Start(
+            whole=True, opens_keyring=subjects.parse(first[0]).lane == ROOT, begun=_begun(*first[1:], session)
+        )
+    except SwarmError:
+        return _Start(whole=True)
+
+
+def _begun(body: bytes, seq: int, session: str) -> Begun | None:
+    try:
+        said = orjson.loads(body)
+        return Begun(str(said["time"]), session, str(said["data"]["kind"]), seq)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def _first(path: Path) -> tuple[str, bytes, int] | None:
+    """Subject, body and sequence of the first record, without reading the rest; None when there is none."""
+    with path.open("rb") as file:
+        file.readline(_LONGEST_LINE)
+        head = file.readline(_LONGEST_LINE).split(b" ")
+        if len(head) < _FIELDS or not (head[0].isdigit() and head[2].isdigit()):
+            return None
+        return head[1].decode(errors="replace"), file.read(int(head[2])), int(head[0])

@@ -1,0 +1,36 @@
+"""Gives back what long histories hold, piece by piece.
+
+Whatever holds a hundred thousand objects gives all of them back in one step when nobody uses it any more, and while a
+step takes, no other thread of the process gets on. So somebody else holds them besides, and lets some go at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import ref
+
+from runtime.log.history import History
+
+_PIECE = 1000
+
+
+def release(*held: list[Any]) -> None:
+    """Empty these lists; nobody else may use them."""
+    for one in held:
+        while one:
+            del one[-_PIECE:]
+
+
+class Remains:
+    """All that a history held when this was made, to be given back once nobody uses the history."""
+
+    def __init__(self, history: History) -> None:
+        self._history = ref(history)
+        self._parts = history.parts()
+
+    def release(self) -> bool:
+        """Whether it is given back now; False while somebody has the history."""
+        if self._history() is not None:
+            return False
+        release(self._parts)
+        return True

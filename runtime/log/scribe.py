@@ -1,0 +1,215 @@
+"""How a role speaks: composes bodies, chains and signs them, appends them, and settles every doubt about the outcome.
+
+The same bytes are sent again until their fate is known. Only a proven conflict on a shared lane permits a new body;
+on the trainer's lane a newer claim means that this writer is fenced out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import structlog
+
+from bus import subjects
+from bus.chain import Draft, Head, compose
+from bus.keys import Signer
+from bus.port import Log, Record
+from contracts import ids
+from contracts.envelope import Fact, timestamp
+from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Refused, Unreachable
+from contracts.event import Event
+from contracts.trainer import TrainingClaimed
+from runtime.jobs.failpoints import failpoint
+from runtime.log.history import History
+from runtime.log.tail import Tail
+
+log = structlog.get_logger()
+
+EXCLUSIVE = ("trainer",)
+"""Lanes with one writer at a time; everybody else may have several instances."""
+
+HASTY = ("operator",)
+"""Lanes behind which somebody waits for an answer: that the log has no room is told at once."""
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
+
+
+Saying = Event | Callable[[], Event]
+"""An event, or what makes it when it is composed: again, should the key that it holds a signature of have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why and under which claim something is said."""
+
+    cause: str | None = None
+    correlation: str | None = None
+    epoch: int | None = None
+    answer: str = ""
+    """The handler whose one answer this is: said again, by whatever instance, it is the same and stays one."""
+    first: bool = False
+    """Whether this is only to be said where the lane holds nothing yet: `Conflict` when somebody was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Records ready to be appended behind `head`, the identities of their events, and the key that signed them."""
+
+    drafts: tuple[Draft, ...]
+    records: tuple[Record, ...]
+    head: Head
+    key: str
+
+
+class Scribe:
+    """Speaks in one lane of any session; `signer` gives the lane's key as it is at the moment."""
+
+    def __init__(self, bus: Log, tail: Tail, lane: str, signer: Callable[[], Signer], source: str) -> None:
+        self.lane = lane
+        self._bus = bus
+        self._tail = tail
+        self._signer = signer
+        self._source = source
+        # Of sessions in which nobody is about to speak, nothing is remembered.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def say(self, session: str, events: Sequence[Saying], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:
+        """Append the events as one batch behind the lane's head; return them as admitted facts."""
+        if not events:
+            return ()
+        async with self._locks.setdefault(session, asyncio.Lock()):
+            history = self._tail.history(session)
+            if history.state.sealed or self._tail.admission.sealed(session):
+                raise Refused(f"{session} is sealed.", cure="Closed is closed: ask for a session of its own.")
+            names = [self._identity(history, occasion, n) for n in range(len(events))]
+            while True:
+                batch = self._compose(history, self._drafts(events, names, occasion), occasion)
+                failpoint("before-append")
+                await self._settle(history, batch, occasion)
+                if self._said(history, batch) or batch.key == self._signer().key_id:
+                    break
+        facts = [history.said.get((self.lane, name)) for name in names]
+        if None in facts:
+            raise self._unheard(session, facts.count(None))
+        return tuple(fact for fact in facts if fact)
+
+    def _unheard(self, session: str, count: int) -> NotVerified:
+        known = self._tail.admission.keyring().keys.get(self._signer().key_id)
+        cure = "Check that the role's key is admitted in the keyring: swarm keys"
+        if known is not None and known.until is not None:
+            cure = f"Key {known.id} has ended (swarm keys); start the agent again where the new key of its role is."
+        return NotVerified(f"{count} events of {self.lane!r} in {session} were stored and not admitted.", cure=cure)
+
+    def _drafts(self, events: Sequence[Saying], names: Sequence[str], occasion: Occasion) -> tuple[Draft, ...]:
+        made = (event if isinstance(event, Event) else event() for event in events)
+        return tuple(
+            Draft(event, name, occasion.cause, occasion.correlation, occasion.epoch)
+            for event, name in zip(made, names, strict=True)
+        )
+
+    def _identity(self, history: History, occasion: Occasion, n: int) -> str:
+        cause = occasion.cause
+        if cause is None:
+            return str(ids.new_uuid())
+        if occasion.answer:
+            return ids.event_id(history.id, self.lane, cause, f"{occasion.answer} {n}")
+        return ids.event_id(history.id, self.lane, cause, history.answers(self.lane, cause) + n)
+
+    def _compose(self, history: History, drafts: tuple[Draft, ...], occasion: Occasion) -> _Batch:
+        self._refuse_if_fenced(history, occasion)
+        self._refuse_if_claimed(history, drafts)
+        head, signer = self._tail.admission.head(history.id, self.lane), self._signer()
+        if occasion.first and head.laneseq:
+            raise Conflict(f"{self.lane!r} has spoken in {history.id} already.", cure="Read what it said.")
+        records = compose(
+            drafts,
+            session=history.id,
+            lane=self.lane,
+            head=head,
+            signer=signer,
+            source=self._source,
+            time=timestamp(),
+        )
+        return _Batch(drafts, tuple(records), head, signer.key_id)
+
+    async def _settle(self, history: History, batch: _Batch, occasion: Occasion) -> None:
+        """Append until the batch is known to be stored, or raise; under a key that has ended it is stored in vain."""
+        lane = subjects.lane(history.id, self.lane)
+        after, wait = batch.head.stored, _FIRST_WAIT
+        while not self._said(history, batch):
+            try:
+                seq = await self._bus.append(batch.records, lane=lane, after=after)
+                failpoint("between-append-and-ack")
+                await self._tail.reached(seq)
+                return
+            except Conflict:
+                after = await self._caught_up(lane)
+                batch = self._again(history, batch, occasion)
+            except Full as error:
+                if self.lane in HASTY:
+                    raise
+                wait = await self._without_room(error, wait)
+            except (Ambiguous, Unreachable):
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+                # The same bytes go out again; what may have been stored meanwhile is in the fold by then.
+                await self._caught_up(lane)
+
+    def _said(self, history: History, batch: _Batch) -> bool:
+        return (self.lane, batch.drafts[-1].id) in history.said
+
+    async def _without_room(self, error: Full, wait: float) -> float:
+        """Running sessions finish: what they say waits for room instead of failing them."""
+        if wait == _FIRST_WAIT:
+            log.error("the log has no room; what is to be said waits", lane=self.lane, reason=error.message)
+        await asyncio.sleep(wait)
+        return min(2 * wait, _LONGEST_WAIT)
+
+    def _again(self, history: History, batch: _Batch, occasion: Occasion) -> _Batch:
+        """What to send after a conflict: the same bytes behind voids, a new body behind somebody else's event."""
+        if self._said(history, batch):
+            return batch
+        self._refuse_if_fenced(history, occasion)
+        if self._tail.admission.head(history.id, self.lane).digest == batch.head.digest:
+            return batch
+        if self.lane in EXCLUSIVE and occasion.epoch is not None:
+            raise Fenced(
+                f"the trainer's lane of {history.id} has moved on without epoch {occasion.epoch}.",
+                cure="Another trainer owns the session.",
+            )
+        return self._compose(history, batch.drafts, occasion)
+
+    async def _caught_up(self, lane: str) -> int:
+        """The last sequence stored in the lane, once the tail has seen it; waits for a bus that is away."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                newest = await self._bus.head(lane)
+            except Unreachable:
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                seq = newest.seq if newest else 0
+                await self._tail.reached(seq)
+                return seq
+
+    def _refuse_if_fenced(self, history: History, occasion: Occasion) -> None:
+        claim = history.state.claim
+        if self.lane in EXCLUSIVE and claim and occasion.epoch is not None and claim.epoch > occasion.epoch:
+            raise Fenced(
+                f"epoch {occasion.epoch} of {history.id} is over: {claim.worker} holds epoch {claim.epoch}.",
+                cure="Another trainer owns the session.",
+            )
+
+    def _refuse_if_claimed(self, history: History, drafts: Sequence[Draft]) -> None:
+        """Two that claim the same epoch would both believe that it is theirs."""
+        claim = history.state.claim
+        for draft in drafts:
+            if isinstance(draft.event, TrainingClaimed) and claim and claim.epoch >= draft.event.epoch:
+                raise Fenced(
+                    f"epoch {draft.event.epoch} of {history.id} is not to be had: {claim.worker} holds {claim.epoch}.",
+                    cure="Another trainer owns the session.",
+                )

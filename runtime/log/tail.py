@@ -1,0 +1,213 @@
+"""Follows the log: admits every stored message once, folds it, and copies what was admitted into the home's files.
+
+One tail serves all agents of a process. What is not admitted is void: counted, listed, and never folded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from bus import subjects
+from bus.admission import Admission
+from bus.hearing import Void, Voids, place
+from bus.port import Log, Stored
+from contracts.envelope import Fact
+from runtime.log.history import History
+
+log = structlog.get_logger()
+
+Copy = Callable[[str, list[Stored]], None]
+"""Given a session and the messages just admitted, keeps them in the home's files."""
+
+
+class Tail:
+    """The admitted present of the log."""
+
+    def __init__(self, bus: Log, admission: Admission, *, copy: Copy | None = None, keep_sealed: int = 64) -> None:
+        self.admission = admission
+        self.histories: dict[str, History] = {}
+        self.seq = 0
+        self._keyring = ""
+        self.caught_up = asyncio.Event()
+        self._bus = bus
+        self._copy = copy
+        self._keep_sealed = keep_sealed
+        self._sealed: list[str] = []
+        self._moved = asyncio.Event()
+        self._pending: dict[str, list[Stored]] = {}
+        self._undecided: tuple[int, str] | None = None
+        self._listeners: list[Callable[[list[Fact]], None]] = []
+        self._onlookers: list[Callable[[Stored], None]] = []
+        self._void_onlookers: list[Callable[[Void], None]] = []
+        self._lines = Lines()
+
+    @property
+    def keyring(self) -> str:
+        """The session that holds the keys; it is read from its start whatever else is passed over."""
+        return self._keyring
+
+    @keyring.setter
+    def keyring(self, session: str) -> None:
+        self._keyring = session
+        self.admission.own = subjects.partition(session)
+
+    @property
+    def partition(self) -> str:
+        """Where sessions are born: the partition of the keyring."""
+        return self.admission.own
+
+    @property
+    def voids(self) -> Voids:
+        """What was not admitted."""
+        return self.admission.voids
+
+    def listen(self, listener: Callable[[list[Fact]], None]) -> None:
+        """Call a function with every batch of admitted facts, at once and in order."""
+        self._listeners.append(listener)
+
+    def look_on_voids(self, onlooker: Callable[[Void], None]) -> None:
+        """Call a function with every message that is not admitted from now on."""
+        self._void_onlookers.append(onlooker)
+
+    def look_on(self, onlooker: Callable[[Stored], None]) -> None:
+        """Call a function with every message that is stored from now on, fact or not."""
+        self._onlookers.append(onlooker)
+
+    async def run(self, *, after: int = 0) -> None:
+        """Follow the log for ever, from behind `after`; `caught_up` is set once the present is reached."""
+        if after and self.keyring:
+            await self._read_keyring(after)
+        self.seq = after
+        newest = await self._bus.head(subjects.EVERYTHING)
+        goal = newest.seq if newest else 0
+        if goal <= after:
+            self.caught_up.set()
+        async with self._bus.read(subjects.EVERYTHING, after=after, follow=True) as messages:
+            async for stored in messages:
+                self.take(stored)
+                if stored.seq >= goal:
+                    self.caught_up.set()
+
+    async def _read_keyring(self, upto: int) -> None:
+        async with self._bus.read(subjects.session(self.keyring)) as messages:
+            async for stored in messages:
+                if stored.seq > upto:
+                    break
+                self.take(stored)
+
+    def take(self, stored: Stored) -> list[Fact]:
+        """Admit one message and tell everybody who waits for it."""
+        if stored.seq <= self.seq:
+            return []
+        for onlooker in self._onlookers:
+            onlooker(stored)
+        before = self.voids.total
+        facts = self.admission.admit(stored)
+        voids = self.voids.since(before)
+        self._note_voids(voids)
+        self._decide(stored, facts, voids)
+        if facts:
+            self._fold(facts)
+        self._keep(stored, facts, voids)
+        self.seq = stored.seq
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        return facts
+
+    def history(self, session: str) -> History:
+        """The history of a session; empty when nothing of it has been admitted, or when it is read from its file."""
+        found = self.histories.get(session)
+        if found is None:
+            found = History(session)
+            # Nothing will ever be added to one that is sealed, so nobody waits for it here.
+            if not self.admission.sealed(session):
+                self.histories[session] = found
+        return found
+
+    async def reached(self, seq: int) -> None:
+        """Return once the message at `seq` has been taken in; the append that it belongs to may be incomplete."""
+        while self.seq < seq:
+            await self._moved.wait()
+
+    async def decided(self, seq: int) -> None:
+        """Return once the message at `seq` is a fact or is none: with the last message of its append, or after it."""
+        while (self._undecided[0] - 1 if self._undecided else self.seq) < seq:
+            await self._moved.wait()
+
+    def open_sessions(self) -> list[History]:
+        """Sessions that have begun and are not sealed."""
+        return [one for one in self.histories.values() if one.state.genesis and not one.state.sealed]
+
+    def resume_after(self) -> int:
+        """From where a restart must read: behind it lies nothing of an open session, nor of the keyring."""
+        unsealed = [one for one in self.histories.values() if one.facts and not one.state.sealed]
+        firsts = [one.facts[0].seq for one in unsealed if one.id != self.keyring]
+        return min([self.seq + 1, *firsts]) - 1
+
+    def _decide(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
+        """Note where an append begins whose signed end is to come; any other message shows that it never will."""
+        if facts or any(void.seq == stored.seq for void in voids):
+            self._undecided = None
+            return
+        lane = stored.subject.rpartition(".")[0]
+        if self._undecided is None or self._undecided[1] != lane or voids:
+            self._undecided = stored.seq, lane
+
+    def _fold(self, facts: list[Fact]) -> None:
+        history = self.history(facts[0].envelope.subject)
+        was_sealed = history.state.sealed is not None
+        history.add(facts)
+        if history.state.sealed and not was_sealed:
+            self._retire(history.id)
+        for listener in self._listeners:
+            listener(facts)
+
+    def _retire(self, session: str) -> None:
+        # Sealed sessions are read from their files; only the newest stay in memory.
+        self._sealed.append(session)
+        while len(self._sealed) > self._keep_sealed:
+            oldest = self._sealed.pop(0)
+            self.histories.pop(oldest, None)
+            self.admission.forget(oldest)
+
+    def _keep(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
+        """Copy what was admitted; of the rest only what waits for the end of its append is remembered."""
+        where = place(stored.subject)
+        if self._copy is None or where is None:
+            return
+        for session in {void.session for void in voids} - {where.session}:
+            self._pending.pop(session, None)
+        pending, waiting = [*self._pending.pop(where.session, ()), stored], self.admission.waiting(where.session)
+        if facts:
+            admitted = {fact.seq for fact in facts}
+            self._copy(where.session, [one for one in pending if one.seq in admitted])
+        elif waiting:
+            self._pending[where.session] = pending[-waiting:]
+
+    def _note_voids(self, voids: list[Void]) -> None:
+        for void in voids:
+            for onlooker in self._void_onlookers:
+                onlooker(void)
+            if self._lines.take(time.monotonic()):
+                log.warning("not admitted", seq=void.seq, subject=void.subject, reason=void.reason)
+
+
+class Lines:
+    """Lines of a log that strangers can bring about: at most so many in so many seconds."""
+
+    MOST, SECONDS = 20, 60.0
+
+    def __init__(self) -> None:
+        self._began = -self.SECONDS
+        self._written = 0
+
+    def take(self, now: float) -> bool:
+        """Whether one more line may be written now; the voids that are not written are counted all the same."""
+        if now - self._began >= self.SECONDS:
+            self._began, self._written = now, 0
+        self._written += 1
+        return self._written <= self.MOST

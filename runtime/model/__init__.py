@@ -1,0 +1,1 @@
+"""A trained model: its checkpoints by name, asked with rows."""

@@ -1,0 +1,230 @@
+"""Rows that a person hands to a model, as the columns it was trained on; what does not fit is named by row."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import orjson
+
+from contracts.errors import InvalidInput
+from runtime.engine.facts import Column, Facts
+from runtime.engine.ragged import ANY_LENGTH, Ragged
+from runtime.model.cells import delimiter_of, shortest
+
+Columns = dict[str, np.ndarray | Ragged]
+
+TOLD = 10
+"""Categories that one answer names."""
+
+LONGEST_WORD = 100
+"""Letters by which the nearest category is looked for."""
+
+
+def parse(text: str, form: str) -> Any:
+    """Plain rows from the text of a file; `form` is csv, json, jsonl, or nothing when it is to be seen."""
+    first = text.lstrip()[:1]
+    if form not in ("csv", "json", "jsonl"):
+        form = "json" if first in ("[", "{") else "csv"
+    if form == "csv":
+        return _csv(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if first != "[" or form == "jsonl":
+            return _lines(text)
+        raise InvalidInput(f"the rows are not JSON: {error}.", cure="Mend the JSON there.") from None
+
+
+def text_of(content: bytes, name: str) -> str:
+    """The text of a file of rows; raises `InvalidInput` for what is no text, and for another encoding."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidInput(f"{name} is UTF-16.", cure="Save it as UTF-8.")
+    if b"\0" in content:
+        message = f"{name} is neither CSV nor JSON: it holds a zero byte at {content.index(0)}."
+        raise InvalidInput(message, cure="Write the rows as text: CSV, JSON or JSON Lines.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = f"line {line} of {name} is not UTF-8: byte {content[error.start]:#04x}."
+        raise InvalidInput(message, cure="Save the file as UTF-8.") from None
+
+
+def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
+    """Columns for a model: from lists of numbers, from objects by name, or from columns; raises `InvalidInput`."""
+    if hasattr(given, "to_dict"):
+        given = given.to_dict("records")
+    if isinstance(given, Mapping):
+        return _by_column(given, facts, inputs)
+    rows = list(given)
+    if not rows:
+        raise InvalidInput("there are no rows.", cure="Give one row or more.")
+    if isinstance(rows[0], Mapping):
+        return _by_name(rows, facts, inputs)
+    if tuple(inputs) != ("x",):
+        raise InvalidInput("this model takes several columns.", cure=f"Give objects with {', '.join(inputs)}.")
+    return {"x": _stacked(rows, "x", facts.columns["x"])}
+
+
+def _by_column(given: Mapping[str, Any], facts: Facts, inputs: Sequence[str]) -> Columns:
+    if not all(name in given for name in inputs):
+        return _by_name([given], facts, inputs)
+    found = {name: _stacked(list(given[name]), name, facts.columns[name]) for name in inputs}
+    counts = {name: len(one) for name, one in found.items()}
+    if len(set(counts.values())) != 1:
+        raise InvalidInput(f"the columns have different lengths: {counts}.", cure="Give one value per row in each.")
+    return found
+
+
+def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Columns:
+    if all(isinstance(row, Mapping) and all(name in row for name in inputs) for row in rows):
+        return {name: _stacked([row[name] for row in rows], name, facts.columns[name]) for name in inputs}
+    if tuple(inputs) != ("x",) or not facts.features:
+        raise InvalidInput("rows lack a column.", cure=f"Give objects with {', '.join(inputs)}.")
+    words = _words(facts.features)
+    features = [_features(row, at, facts.features, words) for at, row in enumerate(rows, 1)]
+    return {"x": _stacked(features, "x", facts.columns["x"])}
+
+
+def _words(features: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The categories that training has seen in each column of words, which is a feature for each of them."""
+    found: dict[str, set[str]] = {}
+    for name in features:
+        base, equals, word = name.partition("=")
+        if equals:
+            found.setdefault(base, set()).add(word)
+    return {base: frozenset(words) for base, words in found.items()}
+
+
+def _features(row: Any, at: int, features: Sequence[str], words: Mapping[str, frozenset[str]]) -> list[float]:
+    """The features of a row; `colour=red` is whether its column `colour` says red."""
+    found, said = list[float](), dict[str, str]()
+    for name in features:
+        base, _, word = name.partition("=")
+        if isinstance(row, Mapping) and name in row:
+            found.append(_number(row[name], at, name))
+        elif isinstance(row, Mapping) and word and base in row:
+            if base not in said:
+                said[base] = _category(row[base], at, base, words[base])
+            found.append(float(said[base] == word))
+        else:
+            raise InvalidInput(f"row {at} has no {base if word else name!r}.", cure="Name the columns as in training.")
+    return found
+
+
+def _category(cell: Any, at: int, name: str, words: frozenset[str]) -> str:
+    """What a cell is called as a category, as in training: `1`, `1.0` and `01` are one."""
+    said = str(cell).strip()
+    with suppress(TypeError, ValueError, OverflowError):
+        said = said if "_" in said else shortest(float(said if isinstance(cell, str) else cell))
+    if said not in words:
+        raise InvalidInput(f"row {at}: {name} is {cell!r}, which training has never seen.", cure=_seen(said, words))
+    return said
+
+
+def _seen(word: str, words: frozenset[str]) -> str:
+    """Some of the categories that there are, the nearest before all others."""
+    near = difflib.get_close_matches(word[:LONGEST_WORD], sorted(words), 1)
+    some = list(dict.fromkeys([*near, *sorted(words)]))
+    more = f" and {len(some) - TOLD} more" if len(some) > TOLD else ""
+    return f"It has seen {', '.join(map(repr, some[:TOLD]))}{more}."
+
+
+def _number(value: Any, at: int, name: str) -> float:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InvalidInput(f"row {at}: {name} is {value!r}.", cure="Give a finite number.")
+    return found
+
+
+def _stacked(rows: Sequence[Any], name: str, column: Column) -> np.ndarray | Ragged:
+    if column.shape[:1] == (ANY_LENGTH,):
+        return _of_any_length(rows, name, column)
+    wanted, width = np.dtype(column.dtype), math.prod(column.shape)
+    found = np.empty((len(rows), *column.shape), wanted)
+    for at, row in enumerate(rows, 1):
+        values = _numbers(row, at, name, wanted).reshape(-1)
+        if values.size != width:
+            message = f"row {at}: {name} has {values.size} values, the model takes {width}."
+            raise InvalidInput(message, cure=f"Give rows of the shape {list(column.shape)}.")
+        found[at - 1] = values.reshape(column.shape)
+    return found
+
+
+def _of_any_length(rows: Sequence[Any], name: str, column: Column) -> Ragged:
+    """Rows of as many values as each has; text stands for its bytes where the model reads bytes."""
+    wanted, behind = np.dtype(column.dtype), column.shape[1:]
+    found = []
+    for at, row in enumerate(rows, 1):
+        is_text = isinstance(row, str) and wanted == np.uint8 and not behind
+        values = _numbers(list(row.encode()) if is_text else row, at, name, wanted)
+        if values.size == 0:
+            values = values.reshape(0, *behind)
+        if values.ndim == 0 or values.shape[1:] != behind:
+            message = (
+                f"row {at}: {name} has the shape {list(values.shape)}, the model takes any number of {_each(behind)}."
+            )
+            raise InvalidInput(message, cure="Give a list for each row, as in training.")
+        found.append(values.astype(wanted))
+    return Ragged.of(found)
+
+
+def _each(behind: tuple[int, ...]) -> str:
+    return f"values of the shape {list(behind)}" if behind else "values"
+
+
+def _numbers(row: Any, at: int, name: str, wanted: np.dtype[Any]) -> np.ndarray:
+    """A row as finite numbers: floats in full precision, all others as the column has them."""
+    try:
+        values = np.asarray(row, dtype=np.float64 if wanted.kind == "f" else wanted)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInput(f"row {at}: {name} is not all numbers that fit.", cure="Give numbers.") from None
+    if not np.isfinite(values).all():
+        raise InvalidInput(f"row {at}: {name} holds a value that is not finite.", cure="Give finite numbers.")
+    return values
+
+
+def _csv(text: str) -> list[Any]:
+    """Lists of numbers, or objects when the first line names the columns."""
+    delimiter = delimiter_of(text.lstrip("\r\n").partition("\n")[0])
+    try:
+        lines = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise InvalidInput(f"the rows are no CSV: {error}.", cure="Check the quotes and the ends of lines.") from None
+    if lines and not all(_is_number(cell) for cell in lines[0]):
+        head = [cell.strip() for cell in lines[0]]
+        for at, row in enumerate(lines[1:], 1):
+            if len(row) != len(head):
+                raise InvalidInput(f"row {at} has {len(row)} cells, the header {len(head)}.", cure="Mend the row.")
+        return [dict(zip(head, row, strict=True)) for row in lines[1:]]
+    return lines
+
+
+def _lines(text: str) -> list[Any]:
+    found = []
+    for at, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(orjson.loads(line))
+            except orjson.JSONDecodeError as error:
+                raise InvalidInput(f"line {at} is not JSON: {error}.", cure="Write one row per line.") from None
+    return found
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""An agent and what surrounds it: its supervisor, the presence of others, the keys of a deployment."""

@@ -1,0 +1,166 @@
+"""The server that a host stands on: its own, which it starts, watches and mends, or one that others run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import structlog
+
+from bus.jetstream import connect
+from bus.nkeys import UserKey
+from bus.rights import Users
+from bus.server import EmbeddedServer, end_orphan, left_by
+from bus.subjects import GUEST
+from contracts.errors import Refused, SwarmError
+from runtime.home.home import Home
+from runtime.home.settings import Settings
+
+log = structlog.get_logger()
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_LOOK = 0.1
+_LOOK_FOR_FROST = 20
+"""Every how many looks the server is asked whether it still takes records."""
+
+
+class Broker(Protocol):
+    """Where the bus is, and what may be done about it from here."""
+
+    @property
+    def url(self) -> str:
+        """Where the bus listens."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, when it is ours."""
+        ...
+
+    async def let_in(self, name: str, user: UserKey) -> None:
+        """Make a guest's user known to the server; `Refused` where that is for somebody else to do."""
+        ...
+
+    async def let_out(self, name: str) -> None:
+        """Have the server know a guest's user no more; its connections end."""
+        ...
+
+    async def keep(self) -> None:
+        """Look after the server for ever."""
+        ...
+
+
+class Own:
+    """The embedded server of this home."""
+
+    def __init__(self, home: Home, server: EmbeddedServer, room: int) -> None:
+        self._home = home
+        self._server = server
+        self._room = room
+
+    @property
+    def url(self) -> str:
+        """See `Broker.url`."""
+        return self._server.url
+
+    @property
+    def pid(self) -> int | None:
+        """See `Broker.pid`."""
+        return self._server.pid
+
+    async def let_in(self, name: str, user: UserKey) -> None:
+        """See `Broker.let_in`; connections that are there stay."""
+        if self._server.users.guests.get(name) != user.public:
+            await self._server.admit(self._server.users.with_guest(name, user.public))
+
+    async def let_out(self, name: str) -> None:
+        """See `Broker.let_out`."""
+        if name in self._server.users.guests:
+            await self._server.admit(self._server.users.without_guest(name))
+
+    async def keep(self) -> None:
+        """Start the server again when it died, and when it froze on a full disk that has room again."""
+        looks = 0
+        while True:
+            await asyncio.sleep(_LOOK)
+            looks += 1
+            if self._server.exit_code is not None:
+                log.error("the server died", code=self._server.exit_code)
+                await self._again()
+            elif looks % _LOOK_FOR_FROST == 0 and self._thaws():
+                log.error("the server froze and is started again", reason=self._server.frozen())
+                await self._server.stop()
+                await self._again()
+
+    def _thaws(self) -> bool:
+        """Whether the server froze on a full disk, and there is room again."""
+        return bool(self._server.frozen()) and self._home.free_bytes() > self._room
+
+    async def _again(self) -> None:
+        """Until it runs: what keeps it from starting (a full disk, a missing file) may be mended meanwhile."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                self._server.spawn()
+                await self._server.ready()
+            except (SwarmError, OSError) as error:
+                log.error("the server does not start", reason=str(error), again_in_s=wait)
+                await self._server.stop()
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                log.info("the server is back", pid=self._server.pid)
+                return
+
+
+class Elsewhere:
+    """A server or cluster that somebody else runs; its users and streams are made by `bus.cluster`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.pid: int | None = None
+
+    async def let_in(self, name: str, user: UserKey) -> None:
+        """See `Broker.let_in`: whether somebody has added the user is found out by being that user."""
+        try:
+            async with connect(self.url, f"{GUEST}{name}", user):
+                return
+        except Refused:
+            raise Refused(
+                f"the server at {self.url} does not know the user of {name!r}, and is not ours to configure.",
+                cure=f"Add it there (python -m bus.cluster accounts --guest {name}={user.public}), then try again.",
+            ) from None
+
+    async def let_out(self, name: str) -> None:
+        """See `Broker.let_out`; whoever runs the server removes the user, and nothing that it says is a fact."""
+
+    async def keep(self) -> None:
+        """Nothing to look after; the connection comes back by itself."""
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def broker(home: Home, settings: Settings, lock: int) -> AsyncIterator[Broker]:
+    """The server that the settings ask for, ready."""
+    if settings.url:
+        yield Elsewhere(settings.url)
+        return
+    await end_orphan_of(home)
+    users, room = Users.of(home.seeds), settings.store_bytes + (2 << 30)
+    server = EmbeddedServer(home.root, users, max_store=room, lock_fds=(lock,))
+    server.spawn()
+    try:
+        await server.ready()
+        yield Own(home, server, settings.min_free_disk_bytes)
+    finally:
+        await server.stop()
+
+
+async def end_orphan_of(home: Home) -> None:
+    """A server whose host died is ended before another opens its store: two would corrupt it."""
+    left = left_by(home.root)
+    if left is not None and left.alive():
+        log.warning("ending the server of a dead host", pid=left.pid)
+        await end_orphan(left)

@@ -1,0 +1,71 @@
+"""What agents stand on: the things a process offers them, and the case in hand when a handler is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bus.blobs import DirectoryBlobs
+from bus.notes import Checkpoint
+from bus.port import Wire
+from contracts.envelope import Fact
+from contracts.event import Event
+from contracts.session import Session
+from runtime.log.history import D, History
+
+if TYPE_CHECKING:
+    from runtime.home.home import Home
+    from runtime.home.settings import Settings
+    from runtime.jobs.children import Children
+    from runtime.log.tail import Tail
+    from runtime.node.presence import Presence
+
+Speak = Callable[..., Awaitable[tuple[Fact, ...]]]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Everything that an agent may use besides the log."""
+
+    home: Home
+    settings: Settings
+    tail: Tail
+    wire: Wire
+    blobs: DirectoryBlobs
+    children: Children
+    presence: Presence
+    instance: str
+    incarnation: str
+    draining: asyncio.Event
+    """Set when the process is about to end in good order: long work is put where it can be taken up again."""
+    sign_note: Callable[[Checkpoint], str]
+    """A checkpoint of a session's tree as a note signed by the ledger's key."""
+    submit: Callable[..., Awaitable[str]]
+    """Request a session as a fact: (request, kind, asked_by, parent, request_id) -> session id."""
+    ask: Callable[[str, Mapping[str, Any]], Awaitable[str]]
+    """Have the front desk begin a session by a command, and wait until it was read: (verb, body) -> session id."""
+    speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]
+    """Say one event in a role's lane outside any handler: (role, session, event, cause)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one handler call is about."""
+
+    fact: Fact
+    session: Session
+    """The session as of the end of the batch that woke the handler."""
+    history: History
+    ground: Ground
+    position: int
+
+    @property
+    def now(self) -> Session:
+        """The session as it is at this moment."""
+        return self.history.state
+
+    def derived(self, start: D) -> D:
+        """An agent's own fold over the facts up to the end of the waking batch."""
+        return self.history.derived(start, self.position)

@@ -1,0 +1,50 @@
+"""Work for a session that ends when a person cancels it: whatever hangs in there, the cancel is obeyed in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from contracts.operator import CancelRequested
+from contracts.session import Session
+from runtime.log.history import History
+
+T = TypeVar("T")
+
+PATIENCE = 2.0
+"""Seconds in which what works for a session may come to an end by itself after a cancel."""
+
+
+class CancelledError(Exception):
+    """A person has cancelled the session that was worked for."""
+
+
+def wish_to_cancel(session: Session) -> CancelRequested | None:
+    """The first cancel that was asked for and not obeyed yet."""
+    return next((wish for _, wish in session.wishes if isinstance(wish, CancelRequested)), None)
+
+
+async def unless_cancelled(history: History, work: Coroutine[Any, Any, T]) -> T:
+    """The result of the work; `CancelledError`, with the work stopped, when a cancel comes before it.
+
+    The work says nothing to the log: what is stopped in the middle of an append leaves its outcome in doubt.
+    """
+    doing = asyncio.create_task(work)
+    cancelled = asyncio.create_task(_cancelled(history))
+    try:
+        await asyncio.wait((doing, cancelled), return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        raise CancelledError
+    finally:
+        doing.cancel()
+        cancelled.cancel()
+        await asyncio.gather(doing, cancelled, return_exceptions=True)
+
+
+async def _cancelled(history: History) -> None:
+    """Return some time after a person has cancelled the session."""
+    while wish_to_cancel(history.state) is None:
+        await history.grown(history.size)
+    await asyncio.sleep(PATIENCE)

@@ -1,0 +1,318 @@
+"""Runs one agent: wakes its handlers, retries them, records what keeps failing, and never lets one stop another.
+
+A message is only a wake-up; a handler acts on the fold. Every trigger in an open session that has no answer yet is
+handled at start as well, so a restart needs nobody's redelivery. A kill never counts as a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+import structlog
+
+from bus import subjects
+from bus.port import Wake, Wakes
+from contracts.common import HandlerFailed
+from contracts.envelope import Fact
+from contracts.errors import Fenced, Full, SwarmError, Unreachable
+from contracts.event import Event
+from contracts.ledger import SessionSealed
+from runtime.jobs.failpoints import failpoint
+from runtime.log.history import History
+from runtime.log.scribe import Occasion, Saying, Scribe
+from runtime.node.agent import Agent, Handler
+from runtime.node.ground import Case, Ground
+
+log = structlog.get_logger()
+
+ATTEMPTS = 3
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
+
+
+class Supervisor:
+    """One agent at work."""
+
+    def __init__(self, agent: Agent, ground: Ground, scribe: Scribe, wakes: Wakes) -> None:
+        self.agent = agent
+        self.ready = asyncio.Event()
+        self.lag = 0
+        self._ground = ground
+        self._scribe = scribe
+        self._wakes = wakes
+        self._handled: dict[str, set[tuple[str, str]]] = {}
+        self._orders: dict[str, asyncio.Lock] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._fresh: list[Fact] = []
+        ground.tail.listen(self._forget_sealed)
+        ground.tail.listen(self._overhear)
+        if agent.stands_by:
+            ground.tail.listen(self._stand_by_for)
+
+    @property
+    def role(self) -> str:
+        """The lane that the agent speaks in."""
+        return self._scribe.lane
+
+    async def run(self) -> None:
+        """Work until cancelled; what was in hand when it broke off before is taken up again."""
+        self._handled.clear()
+        await self._ground.tail.caught_up.wait()
+        await self.agent.begin()
+        self._ground.presence.here(self.role)
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                for rhythm in self.agent.rhythms:
+                    self._tasks.create_task(self._repeat(rhythm.name, rhythm.seconds))
+                self._scan(self._tasks)
+                if self.agent.stands_by:
+                    self._tasks.create_task(self._stand_by(self._tasks))
+                self.ready.set()
+                await self._follow_wakes(self._tasks)
+        finally:
+            self._tasks = None
+            self.ready.clear()
+            self._ground.presence.gone(self.role)
+            await self.agent.end()
+
+    def _forget_sealed(self, facts: Sequence[Fact]) -> None:
+        # Nothing is handled in a sealed session, so a host that lives for months remembers only what is open.
+        if isinstance(facts[-1].event, SessionSealed):
+            self._forget(facts[-1].envelope.subject)
+
+    def _forget(self, session: str) -> None:
+        self._handled.pop(session, None)
+        self._orders.pop(session, None)
+
+    def _overhear(self, facts: Sequence[Fact]) -> None:
+        """A wake-up reaches one instance of a role; what all do together is begun by each at its own sight of it."""
+        if self._tasks is not None and any(one.together for one in self.agent.handlers):
+            for fact in facts:
+                self._dispatch(self._tasks, fact, self._ground.tail.history(fact.envelope.subject), together=True)
+
+    def redrive(self, history: History, failure: str) -> None:
+        """Handle once more what ended in a recorded failure of this agent."""
+        fact = history.said.get((self.role, failure))
+        if self._tasks is None or fact is None or not isinstance(fact.event, HandlerFailed):
+            return
+        for heard in history.facts:
+            if heard.id == fact.event.heard:
+                self._handled.get(history.id, set()).discard((fact.event.handler, heard.id))
+                self._dispatch(self._tasks, heard, history, again=True)
+
+    def _scan(self, tasks: asyncio.TaskGroup) -> None:
+        for history in self._ground.tail.open_sessions():
+            for fact in history.facts:
+                self._dispatch(tasks, fact, history)
+
+    def _stand_by_for(self, facts: Sequence[Fact]) -> None:
+        self._fresh += [fact for fact in facts if isinstance(fact.event, self.agent.hears())]
+
+    async def _stand_by(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin here too what is not quite new: whoever was woken for it may be gone before it is done."""
+        while True:
+            fresh, self._fresh = self._fresh, []
+            await asyncio.sleep(self._ground.settings.takeover_after_seconds)
+            for fact in fresh:
+                history = self._ground.tail.histories.get(fact.envelope.subject)
+                if history is not None:
+                    self._dispatch(tasks, fact, history)
+
+    async def _follow_wakes(self, tasks: asyncio.TaskGroup) -> None:
+        async with self._wakes.wakes(self.role) as wakes:
+            async for wake in wakes:
+                tasks.create_task(self._woken(tasks, wake))
+
+    async def _woken(self, tasks: asyncio.TaskGroup, wake: Wake) -> None:
+        tail = self._ground.tail
+        # Not merely reached: an event in the middle of an append is no fact before the append's end is there.
+        await tail.decided(wake.stored.seq)
+        found = self._find(wake.stored.seq, wake.stored.subject)
+        started = [task for history, fact in found for task in self._dispatch(tasks, fact, history)]
+        async with _kept_awake(wake):
+            await asyncio.gather(*started, return_exceptions=True)
+        if started:
+            await self._let_pass(found)
+        try:
+            await wake.done()
+        except Unreachable:
+            # It will be delivered again, and found answered.
+            log.debug("a wake-up could not be retired", role=self.role, seq=wake.stored.seq)
+
+    async def _let_pass(self, found: Sequence[tuple[History, Fact]]) -> None:
+        """A guest with nothing to say says that outside the log: a seal waits for guests that are there."""
+        for history, fact in found:
+            if self.role.startswith(subjects.GUEST) and not history.answers(self.role, fact.id):
+                await self._ground.presence.let_pass(self.role, fact.id)
+
+    def _find(self, seq: int, subject: str) -> list[tuple[History, Fact]]:
+        try:
+            session = subjects.parse(subject).session
+        except SwarmError:
+            return []
+        history = self._ground.tail.histories.get(session)
+        if history is None:
+            return []
+        # Wake-ups concern the newest facts, so the search begins at the end.
+        for fact in reversed(history.facts):
+            if fact.seq == seq:
+                return [(history, fact)]
+            if fact.seq < seq:
+                break
+        return []
+
+    def _dispatch(
+        self, tasks: asyncio.TaskGroup, fact: Fact, history: History, *, again: bool = False, together: bool = False
+    ) -> list[asyncio.Task[None]]:
+        started = []
+        for handler in self.agent.handlers:
+            if not isinstance(fact.event, handler.hears) or together > handler.together:
+                continue
+            # Nothing is handled in a sealed session but the seal itself.
+            is_seal = isinstance(fact.event, SessionSealed)
+            if history.state.sealed and not is_seal:
+                continue
+            key = (handler.name, fact.id)
+            answered = handler.says and not handler.course and history.answers(self.role, fact.id)
+            if key in self._handled.get(history.id, ()) or (answered and not again):
+                continue
+            self._handled.setdefault(history.id, set()).add(key)
+            task = tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")
+            started.append(task)
+            if is_seal:
+                task.add_done_callback(lambda _: self._forget(history.id))
+        return started
+
+    async def _handle(self, handler: Handler, fact: Fact, history: History) -> None:
+        case = self._case(fact, history)
+        if handler.course:
+            await self._attempt(handler, case)
+            return
+        # Reactions of one role to one session come one after the other, in the order of the log.
+        async with self._orders.setdefault(history.id, asyncio.Lock()):
+            await self._attempt(handler, case)
+
+    def _case(self, fact: Fact, history: History) -> Case:
+        position = fact.position
+        # Answers must not depend on how much of a batch was read first, so the case reaches to the batch's end.
+        while not history.facts[position - 1].closes and position < history.size:
+            position += 1
+        return Case(fact, history.states[position], history, self._ground, position)
+
+    async def _attempt(self, handler: Handler, case: Case) -> None:
+        wait, attempt = _FIRST_WAIT, 1
+        while True:
+            try:
+                await self._call(handler, case)
+            except Fenced as error:
+                log.info("fenced out", role=self.role, session=case.history.id, reason=error.message)
+                return
+            except Exception as error:
+                if is_cancelled():
+                    raise asyncio.CancelledError from error
+                if case.now.sealed:
+                    log.info("too late", role=self.role, session=case.history.id, handler=handler.name)
+                    return
+                log.warning("handler raised", role=self.role, handler=handler.name, attempt=attempt, error=str(error))
+                # A session that is being trained finishes when there is room again; one that has not begun may fail.
+                if not (isinstance(error, Full) and case.now.claim):
+                    attempt += 1
+                if attempt > ATTEMPTS:
+                    await self._give_up(handler, case, error)
+                    return
+                await asyncio.sleep(wait)
+                wait = min(4 * wait, _LONGEST_WAIT)
+            else:
+                return
+
+    async def _call(self, handler: Handler, case: Case) -> None:
+        method = getattr(self.agent, handler.name)
+        arguments: dict[str, Any] = {handler.case: case} if handler.case else {}
+        if handler.course:
+            arguments[handler.say] = self._voice(case)
+            await method(case.fact.event, **arguments)
+            return
+        answer = _as_events(await method(case.fact.event, **arguments))
+        failpoint("between-work-and-answer")
+        if answer:
+            await self._say(case, answer, answer=handler.name)
+
+    def _voice(self, case: Case) -> Any:
+        async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:
+            return await self._say(case, events, epoch, cause=cause)
+
+        return say
+
+    def _say(
+        self,
+        case: Case,
+        events: Sequence[Saying],
+        epoch: int | None = None,
+        *,
+        answer: str = "",
+        cause: str | None = None,
+    ) -> Awaitable[tuple[Fact, ...]]:
+        correlation = case.fact.envelope.correlationid or case.session.genesis_id
+        occasion = Occasion(cause or case.fact.id, correlation, epoch, answer)
+        return self._scribe.say(case.history.id, events, occasion)
+
+    async def _give_up(self, handler: Handler, case: Case, error: Exception) -> None:
+        cure = error.cure if isinstance(error, SwarmError) else ""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} (in {place.name}, line {place.lineno})"
+        failed = HandlerFailed(
+            role=self.role, handler=handler.name, heard=case.fact.id, error=message[:2000], attempts=ATTEMPTS, cure=cure
+        )
+        log.error("handler gave up", role=self.role, handler=handler.name, session=case.history.id, exc_info=error)
+        try:
+            facts = await self._say(case, (failed,))
+        except SwarmError:
+            if case.now.sealed:
+                return
+            raise
+        letter = {"session": case.history.id, "heard": case.fact.id, "failure": facts[0].id, "error": message[:500]}
+        with suppress(Unreachable):  # the log has it; a letter only tells those who listen now
+            await self._ground.wire.say(subjects.dead_letter(self.role), orjson.dumps(letter))
+
+    async def _repeat(self, name: str, seconds: float) -> None:
+        while True:
+            try:
+                await getattr(self.agent, name)()
+            except Exception as error:
+                log.warning("rhythm raised", role=self.role, rhythm=name, error=str(error), exc_info=error)
+            await asyncio.sleep(seconds)
+
+
+def is_cancelled() -> bool:
+    """Whether the running task was asked to end: what it catches then may only be how the asking came out."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _as_events(answer: Event | Sequence[Event] | None) -> tuple[Event, ...]:
+    if answer is None:
+        return ()
+    return (answer,) if isinstance(answer, Event) else tuple(answer)
+
+
+@asynccontextmanager
+async def _kept_awake(wake: Wake) -> AsyncIterator[None]:
+    """Tell the log now and then that the wake-up is being worked on."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(10)
+            try:
+                await wake.busy()
+            except Unreachable:
+                continue
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()

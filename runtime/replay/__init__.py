@@ -1,0 +1,1 @@
+"""Computing again what a log says was computed, and comparing."""

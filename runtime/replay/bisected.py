@@ -1,0 +1,139 @@
+"""From the first divergent record to the step, and to the operator as far as that can be known from one log.
+
+The log holds a digest for each window and a loss for each step, and nothing of operators. So the window is found by
+digest and the step by the bits of its loss; an operator is named when it does not give the same output twice here,
+or when another machine's trace of the same step is at hand to compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bus.blobs import DirectoryBlobs
+from contracts.errors import SwarmError
+from runtime.replay.jobs import Jobs
+
+Trace = list[list[str]]
+
+
+async def bisected(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], span: int, found: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Window, step and operator of a divergence, with sentences that say how far each can be known.
+
+    `args` are what a job about the span is given, `spec` is the span with its records and `span` its number.
+    """
+    about = {"span": span, "window": [found["first"], found["last"]], "field": found["field"]}
+    try:
+        return await _located(jobs, args, spec, found, about)
+    except SwarmError as error:
+        # The divergence stands, whatever the code does when it is looked at closer.
+        return about | {"sentences": [f"the place could not be looked at step by step: {error.message}"]}
+
+
+async def _located(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+) -> dict[str, Any]:
+    if found["name"] != "window.recorded" or not found["field"]:
+        return await _elsewhere(jobs, args, found, about)
+    first, last = found["first"], found["last"]
+    runs = [await _steps(jobs, args, spec, first, last) for _ in range(2)]
+    step = found.get("step", -1)
+    shaky = next((one["step"] for one, other in zip(*runs, strict=False) if one != other), None)
+    about |= {"step": step if step >= 0 else None, "reproducible": shaky is None and len(runs[0]) == len(runs[1])}
+    suspects = [shaky] if shaky is not None else _suspects(step, first, last)
+    operator, counted = await _operator(jobs, args, spec, suspects)
+    sentences = [_of_step(step, found, first, last), *_of_operator(shaky, operator, counted, suspects)]
+    return about | {"attempts": suspects, "operator": operator, "operators_compared": counted, "sentences": sentences}
+
+
+async def _steps(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], first: int, last: int
+) -> list[dict[str, Any]]:
+    given = {**args, "first": first, "last": last}
+    told = await jobs.compared("runtime.replay.stepwise:steps", given, spec)
+    return list(told.get("each", ()))
+
+
+async def _operator(
+    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], attempts: list[int]
+) -> tuple[dict[str, Any] | None, int]:
+    """The first operator that gives another output in another process, and how many were compared."""
+    counted = 0
+    for attempt in attempts:
+        given = {**args, "step": attempt}
+        one, other = [
+            (await jobs.compared("runtime.replay.stepwise:operators", given, spec)).get("operators", [])
+            for _ in range(2)
+        ]
+        found = first_difference(one, other)
+        counted += len(one)
+        if found is not None:
+            return {"attempt": attempt} | found, counted
+    return None, counted
+
+
+def first_difference(one: Trace, other: Trace) -> dict[str, Any] | None:
+    """The first operator in which two traces of the same attempt differ."""
+    for at, (mine, theirs) in enumerate(zip(one, other, strict=False)):
+        if mine != theirs:
+            return {"number": at, "module": mine[0], "operator": mine[1], "outputs": [mine[2], theirs[2]]}
+    if len(one) == len(other):
+        return None
+    longer = max(one, other, key=len)[min(len(one), len(other))]
+    return {"number": min(len(one), len(other)), "module": longer[0], "operator": longer[1], "outputs": []}
+
+
+def _suspects(step: int, first: int, last: int) -> list[int]:
+    """A loss is the work of its own attempt's way forward, or of the update before it."""
+    if step < 0:
+        return [last - 1]
+    return [step - 1, step] if step > first else [step]
+
+
+def _of_step(step: int, found: Mapping[str, Any], first: int, last: int) -> str:
+    if found["field"] == "index_digest":
+        return (
+            f"window {first}..{last}: other rows were drawn than the plan says; which step's cannot be told by digest"
+        )
+    if step < 0:
+        return (
+            f"window {first}..{last}: every loss is as recorded, {found['field']} is not; "
+            "the losses cannot tell in which step it came to differ, at the latest in the last"
+        )
+    before = f", so what differs is its way forward or the update of attempt {step - 1}" if step > first else ""
+    return f"window {first}..{last}: the losses are as recorded up to attempt {step}, whose own is not{before}"
+
+
+def _of_operator(shaky: int | None, operator: dict[str, Any] | None, counted: int, attempts: list[int]) -> list[str]:
+    if operator is not None:
+        where = f" in module {operator['module']!r}" if operator["module"] else ""
+        return [
+            f"operator {operator['operator']}{where} of attempt {operator['attempt']} gave two outputs in two runs here"
+        ]
+    if shaky is not None:
+        return [f"attempt {shaky} gave other bits in another run here, though no traced operator did"]
+    told = ", ".join(map(str, attempts))
+    return [
+        f"all {counted} operators of attempts {told} give the same output twice here: the computation is reproducible",
+        "the log's figures are not its result; a log alone holds nothing by which to name an operator of theirs",
+    ]
+
+
+async def _elsewhere(
+    jobs: Jobs, args: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+) -> dict[str, Any]:
+    """What is no window was computed at one step; of a checkpoint that is at hand the tensor can be named."""
+    about |= {"step": found["last"]}
+    told = [f"{found['name']} at step {found['last']}: all windows of the span up to there came out as recorded"]
+    blobs, blob = DirectoryBlobs(Path(args["blobs"])), found.get("blob", "")
+    if found["name"] == "checkpoint.written" and blob and blobs.has(blob):
+        given = {**args, "step": found["last"], "path": str(blobs.path(blob))}
+        tensor = (await jobs.run("runtime.replay.stepwise:tensors", given))["tensor"]
+        about |= {"tensor": tensor}
+        told.append(
+            f"the first tensor of that checkpoint that differs is {tensor}" if tensor else "its tensors are the same"
+        )
+    return about | {"sentences": told}

@@ -1,0 +1,115 @@
+"""Whether this machine, code and data can be held against a claim.
+
+Pure but for looking at files; whatever must be computed is computed by the jobs of `runtime.replay.reexecute`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from blake3 import blake3
+
+from bus.blobs import DirectoryBlobs
+from contracts.envelope import Fact
+from contracts.session import Session
+from runtime import engine
+from runtime.home.workloads import Workloads
+from runtime.jobs.profiles import MOST_THREADS, claimed_threads
+from runtime.replay.spans import claims
+
+MANIFEST = "manifest.json"
+ROWLESS = "which are not here (a bundle has them when it was made with `swarm bundle S --dataset`),"
+
+
+def differences(facts: Iterable[Fact], here: Mapping[str, Any]) -> list[str]:
+    """What of this machine and engine is not what a claim says, each named."""
+    found: dict[str, None] = {}
+    for _, claim in claims(facts):
+        if claim.fingerprint != here["fingerprint"]:
+            there, ours = claim.families, here["families"]
+            families = sorted(name for name in there.keys() | ours.keys() if there.get(name) != ours.get(name))
+            found |= dict.fromkeys(f"family {one}" for one in families)
+            found |= {} if families else {"fingerprint (torch, threads or device, with no family that differs)": None}
+        if claim.engine_bits != here["engine_bits"]:
+            found[f"engine_bits {claim.engine_bits}, here {here['engine_bits']}"] = None
+        threads = claim.resolved.get("threads", 1)
+        if claimed_threads(threads) != threads:
+            found[f"threads {threads!r:.40}, where an audit computes with 1 to {MOST_THREADS}"] = None
+        if claim.resolved.get("profile") != "exact":
+            found[f"profile {claim.resolved.get('profile')!r}, which promises no bits"] = None
+    return list(found)
+
+
+def code(
+    session: Session, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
+) -> tuple[list[dict[str, str]], list[str]]:
+    """The workloads to run, as jobs take them, and what stands in the way: names, each with its reason."""
+    entries, missing = [], []
+    known = Workloads(home or blobs.root / "nowhere")
+    claimed = session.claim.sources if session.claim else {}
+    for name in _named(session.request):
+        if name not in claimed:
+            missing.append(f"code of workload {name!r}, whose digest the claim does not say")
+            continue
+        entry, reason = known.claimed(name, claimed[name], blobs, trusted=trusted)
+        entries += [entry.as_json()] if entry else []
+        missing += [reason] if reason else []
+    return entries, missing
+
+
+def dataset(session: Session, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
+    """Where the rows stand, which `log` has compared with their root; or what is missing."""
+    root = session.claim.dataset if session.claim else ""
+    place = blobs.root / "datasets" / root
+    if not root or not (place / MANIFEST).is_file():
+        return None, f"dataset {root}, which is not here"
+    return (place, "") if has_rows(place) else (None, f"the rows of dataset {root}, {ROWLESS}")
+
+
+def has_rows(place: Path) -> bool:
+    """Whether every file is there that the manifest in a folder names; what is in them is judged elsewhere."""
+    try:
+        splits = orjson.loads((place / MANIFEST).read_bytes())["splits"]
+        names = [one["file"] for columns in splits.values() for one in columns.values()]
+        return all(Path(name).name == name and (place / name).is_file() for name in names)
+    except (OSError, KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
+        return False
+
+
+def initial(session: Session, blobs: DirectoryBlobs) -> str:
+    """What is missing of the weights that the session begins with."""
+    digest = session.claim.initial if session.claim else None
+    return f"weights to begin with, blob {digest}, which is not here" if digest and not blobs.has(digest) else ""
+
+
+def heritage(session: Session, blobs: DirectoryBlobs) -> Iterator[str]:
+    """What is missing of that in which a fork begins."""
+    fork = session.fork
+    if fork is None or session.last_window is None:
+        return
+    if fork.more is not None and not blobs.has(fork.more):
+        yield f"what the fork inherits, blob {fork.more}, which is not here"
+    given = [one.written.blob for one in session.checkpoints if one.written.step == fork.step]
+    if not any(map(blobs.has, given)):
+        known = f"blob {given[-1]}" if given else "of which it wrote no checkpoint"
+        yield f"the state of step {fork.step} to begin with, {known}, which is not here"
+
+
+def _named(request: Mapping[str, Any]) -> list[str]:
+    sections = (request.get("model"), request.get("data"))
+    names = [one["workload"] for one in sections if isinstance(one, Mapping) and one.get("workload")]
+    return list(dict.fromkeys(names))
+
+
+@cache
+def engine_digest() -> str:
+    """One digest over the engine's sources: results of other code are no results of this one."""
+    root = Path(engine.__path__[0])
+    hasher = blake3()
+    for path in sorted([*root.rglob("*.py"), *root.parent.joinpath("audit").glob("*.py")]):
+        hasher.update(f"{path.relative_to(root.parent)}\0".encode() + blake3(path.read_bytes()).digest())
+    return hasher.hexdigest()

@@ -1,0 +1,126 @@
+"""What a session's own log shows to be wrong, without anything being computed: words that do not follow from others.
+
+Every mode of an audit begins with it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from contracts.envelope import Fact
+from contracts.fork import Fork
+from contracts.session import Session
+from contracts.trainer import (
+    CheckpointWritten,
+    Computed,
+    InterventionApplied,
+    TrainingClaimed,
+    TrainingCompleted,
+)
+from contracts.validator import CheckpointValidated
+from runtime.replay.spans import Course, claims, course
+from runtime.replay.verdict import Divergence
+
+
+def broken_rules(
+    facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None = None
+) -> Iterator[Divergence]:
+    """Everything in a session that does not follow from what others said in it, or from itself.
+
+    Claims are held against the first of them, or against what the request was `resolved` to by who computes.
+    """
+    facts = list(facts)
+    yield from _dissent(facts)
+    yield from _unclaimed(facts)
+    yield from _claims(facts, session, resolved)
+    proposals, number = dict(session.proposals), session.segments[0].number
+    last = session.evaluations[-1].values if session.evaluations else {}
+    for fact in facts:
+        event = fact.event
+        if isinstance(event, CheckpointWritten) and session.fork and event.step == session.fork.step:
+            against = _another_beginning(event, session.fork)
+            if against:
+                yield Divergence(fact.position, fact.seq, fact.name, against)
+        if isinstance(event, InterventionApplied):
+            number += 1
+            against = _unasked(event, proposals, number)
+            if against:
+                yield Divergence(fact.position, fact.seq, fact.name, against)
+        elif isinstance(event, TrainingCompleted) and _bits(event.values) != _bits(last):
+            yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
+
+
+def off_the_paths(facts: Iterable[Fact], session: Session) -> Iterator[Divergence]:
+    """What was recorded of steps that no path of the session had: nothing could have computed it."""
+    if len(session.segments) > 1:
+        yield from strays(course(facts, session, lambda _: False))
+
+
+def strays(found: Course) -> Iterator[Divergence]:
+    """As `off_the_paths`, of a session whose spans are known."""
+    for one in found.strays:
+        message = f"steps {one.first}..{one.last} of segment {one.event.segment} lie on no path that there was"
+        yield Divergence(one.position, one.seq, one.event.wire, message)
+
+
+def _dissent(facts: list[Fact]) -> Iterator[Divergence]:
+    """A validator's word that the control metric of a checkpoint came out otherwise."""
+    for fact in facts:
+        if isinstance(fact.event, CheckpointValidated) and fact.event.control == "differs":
+            about = fact.event.details.get("control", {})
+            message = f"the validator computed another control metric at step {fact.event.step}: {about}"
+            yield Divergence(fact.position, fact.seq, fact.name, message[:500])
+
+
+def _another_beginning(event: CheckpointWritten, fork: Fork) -> str:
+    """How the state in which a fork begins is not the one that its genesis names."""
+    named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
+    wrong = next((name for name, wanted in named.items() if wanted is not None and getattr(event, name) != wanted), "")
+    return f"it begins with {wrong} {getattr(event, wrong)}, and its genesis names {named[wrong]}" if wrong else ""
+
+
+def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
+    """The first thing computed, if nobody had claimed the session by then: nothing says with which numbers."""
+    for fact in facts:
+        if isinstance(fact.event, TrainingClaimed):
+            return
+        if isinstance(fact.event, Computed):
+            yield Divergence(fact.position, fact.seq, fact.name, "it was recorded before anybody claimed the session")
+            return
+
+
+def _bits(values: Mapping[str, float]) -> dict[str, str]:
+    """Values by their bits: one that is no number is the same as itself."""
+    return {name: value.hex() for name, value in values.items()}
+
+
+def _claims(facts: list[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
+    known = claims(facts)
+    for fact, claim in known:
+        if session.dataset and claim.dataset != session.dataset.root:
+            message = f"it claims dataset {claim.dataset}, and {session.dataset.root} was prepared"
+            yield Divergence(fact.position, fact.seq, fact.name, message)
+        if claim.initial != known[0][1].initial:
+            message = f"it begins with blob {claim.initial}, and the first claim with {known[0][1].initial}"
+            yield Divergence(fact.position, fact.seq, fact.name, message)
+        wanted = known[0][1].resolved if resolved is None else resolved
+        wrong = sorted(
+            one for one in wanted.keys() | claim.resolved.keys() if wanted.get(one) != claim.resolved.get(one)
+        )
+        if wrong:
+            message = (
+                f"{wrong[0]} is {claim.resolved.get(wrong[0])!r}, and the request resolves to {wanted.get(wrong[0])!r}"
+            )
+            yield Divergence(fact.position, fact.seq, fact.name, message)
+
+
+def _unasked(event: InterventionApplied, proposals: Mapping[str, Any], number: int) -> str:
+    asked = proposals.get(event.proposal)
+    if asked is None:
+        return f"nobody proposed it: {event.proposal!r} is no proposal"
+    if asked.changes != event.changes:
+        return f"it applies {event.changes}, and {asked.changes} was proposed"
+    if asked.rewind_to is not None and asked.rewind_to != event.step:
+        return f"it goes back to step {event.step}, and {asked.rewind_to} was proposed"
+    return "" if event.segment == number else f"it begins segment {event.segment}, and the next one is {number}"

@@ -1,0 +1,188 @@
+"""Two sessions side by side: what was asked for, what it ran on, where their computation parts, what came of it.
+
+Pure functions from two histories to JSON values: pairs, one value for each session, None where one has none. Only
+what differs is listed. Windows and evaluations are those of the paths that the sessions took in the end.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from contracts.session import Session
+from contracts.trainer import ControlEvaluated, WindowRecorded
+from runtime.log.flat import flat
+from runtime.log.history import History
+from runtime.replay.compared import first_field
+from runtime.views import view
+
+Pair = list[Any]
+Pairs = dict[str, Pair]
+
+INCIDENTAL = frozenset({"segment"})
+"""The number of a segment says how a plan came about and nothing about bits."""
+
+INHERITED = "its parent"
+"""Who decided what a fork was begun with."""
+
+LOSS = 4
+"""Bytes of one recorded loss."""
+
+
+def difference(one: History, other: History) -> dict[str, Any]:
+    """Everything in which two sessions differ."""
+    states = (one.state, other.state)
+    found = {
+        "sessions": [one.id, other.id],
+        "states": [state.state for state in states],
+        "forks": [view.fork(state) for state in states],
+        "request": pairs(flat(state.request) for state in states),
+        "resolved": pairs(_resolved(state) for state in states),
+        "environment": pairs(_environment(state) for state in states),
+        "code": pairs(_code(state) for state in states),
+        "fingerprint": _fingerprint(*states),
+        "data": pairs(_data(state) for state in states),
+        "decisions": _decisions(*states),
+        "windows": windows(one, other),
+        "evaluations": evaluations(one, other),
+        "metrics": both(view.metrics(state) for state in states),
+        "weights": [state.weights_digest for state in states],
+    }
+    return found | {"same": _same(found)}
+
+
+def pairs(sides: Iterable[Mapping[str, Any]]) -> Pairs:
+    """What differs between two mappings, by name."""
+    return {name: pair for name, pair in both(sides).items() if pair[0] != pair[1]}
+
+
+def both(sides: Iterable[Mapping[str, Any]]) -> Pairs:
+    """All names of two mappings with both values."""
+    one, other = sides
+    return {name: [one.get(name), other.get(name)] for name in dict.fromkeys([*one, *other])}
+
+
+def windows(one: History, other: History) -> dict[str, Any]:
+    """How many windows of two paths are the same, up to the first that is not; and how far each path goes."""
+    ours, theirs = _Path.of(one), _Path.of(other)
+    same = 0
+    for place, window in ours.windows.items():
+        parted = _parted(window, ours, theirs)
+        if parted is not None:
+            return {"same": same, "parted": parted, "reached": [ours.ends, theirs.ends]}
+        same += place in theirs.windows
+    return {"same": same, "parted": None, "reached": [ours.ends, theirs.ends]}
+
+
+def evaluations(one: History, other: History) -> dict[str, Any]:
+    """How many evaluations of two paths are the same, and the first step at which one is not."""
+    ours, theirs = ({seen.step: seen for seen in history.state.evaluations} for history in (one, other))
+    same = 0
+    for step, seen in ours.items():
+        if step not in theirs:
+            continue
+        if named := pairs((_exact(seen), _exact(theirs[step]))):
+            return {"same": same, "parted": {"step": step, "values": named}}
+        same += 1
+    return {"same": same, "parted": None}
+
+
+def _same(found: Mapping[str, Any]) -> bool:
+    """Whether nothing was computed otherwise, as far as both went."""
+    parted = found["windows"]["parted"] or found["evaluations"]["parted"]
+    return not parted and found["weights"][0] == found["weights"][1]
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The windows on a path by their steps, in order, and the losses of all of its steps in a row."""
+
+    windows: Mapping[tuple[int, int], WindowRecorded]
+    begins: int
+    losses: bytes
+
+    @classmethod
+    def of(cls, history: History) -> Self:
+        seen = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
+        path = sorted((one for one in seen if history.state.on_path(one.segment, one.last)), key=lambda one: one.first)
+        losses = b"".join(base64.b64decode(window.losses) for window in path)
+        return cls({(one.first, one.last): one for one in path}, path[0].first if path else 0, losses)
+
+    @property
+    def ends(self) -> int:
+        """The last step."""
+        return self.begins + len(self.losses) // LOSS
+
+    def between(self, first: int, last: int) -> bytes:
+        """The losses after one step up to another."""
+        return self.losses[max(0, first - self.begins) * LOSS : max(0, last - self.begins) * LOSS]
+
+
+def _parted(window: WindowRecorded, ours: _Path, theirs: _Path) -> dict[str, Any] | None:
+    """How a window differs from the same steps of another path; None when it does not, or they are not there."""
+    other = theirs.windows.get((window.first, window.last))
+    field = first_field(window.model_dump(mode="json"), other.model_dump(mode="json"), INCIDENTAL) if other else None
+    step = _first_step(window, ours, theirs)
+    if field is None and step is None:
+        return None
+    return {"first": window.first, "last": window.last, "field": field or "losses", "step": step}
+
+
+def _first_step(window: WindowRecorded, ours: _Path, theirs: _Path) -> int | None:
+    """The first step of a window, counted from 1, whose loss differs by its bits, however windows are cut."""
+    first, last = max(window.first, theirs.begins), min(window.last, theirs.ends)
+    mine, its = ours.between(first, last), theirs.between(first, last)
+    differing = (at for at in range(0, len(mine), LOSS) if mine[at : at + LOSS] != its[at : at + LOSS])
+    at = next(differing, None) if mine != its else None
+    return None if at is None else first + at // LOSS + 1
+
+
+def _exact(seen: ControlEvaluated) -> dict[str, str]:
+    values: dict[str, str] = seen.model_dump(mode="json")["values"]
+    return values
+
+
+def _resolved(session: Session) -> Mapping[str, Any]:
+    return session.claim.resolved if session.claim else {}
+
+
+def _environment(session: Session) -> Mapping[str, Any]:
+    return session.claim.environment if session.claim else {}
+
+
+def _code(session: Session) -> dict[str, Any]:
+    """What computed: the engine's own arithmetic, and workloads by their digests."""
+    if session.claim is None:
+        return {}
+    return {"engine_bits": session.claim.engine_bits} | session.claim.sources
+
+
+def _fingerprint(one: Session, other: Session) -> dict[str, Any]:
+    """Whether both were computed with the same numeric fingerprint; if not, in which families of operators."""
+    digests = [state.claim.fingerprint if state.claim else None for state in (one, other)]
+    families = pairs(state.claim.families if state.claim else {} for state in (one, other))
+    return {"digests": digests, "families": list(families) if None not in digests else []}
+
+
+def _data(session: Session) -> dict[str, Any]:
+    ready = session.dataset
+    if ready is None:
+        return {}
+    findings = {f"findings.{one.kind}": one.count for one in ready.findings}
+    about = {"root": ready.root, "source": ready.source, "source_digest": ready.source_digest, "rows": ready.rows}
+    return about | flat(ready.splits, "splits") | findings
+
+
+def _decisions(one: Session, other: Session) -> dict[str, Any]:
+    """Every change of plan of both, those that a fork inherits first, and whether the plans are the same."""
+    return {"same": one.changes() == other.changes(), "applied": [_applied(state) for state in (one, other)]}
+
+
+def _applied(session: Session) -> list[dict[str, Any]]:
+    inherited = session.fork.changes if session.fork else []
+    about = ((number, dict(one)) for number, one in enumerate(inherited, 2))
+    made = [{"segment": n, "step": one.pop("step"), "by": INHERITED, "changes": one} for n, one in about]
+    own = (said.model_dump(mode="json", include={"segment", "step", "by", "changes"}) for _, said in session.applied)
+    return [*made, *own]

@@ -1,0 +1,220 @@
+"""A session as a page of Markdown: a pure function of its facts. It draws nothing and writes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from contracts.envelope import Fact
+from contracts.session import Session
+from runtime.log import retention
+from runtime.views import curves, view
+from runtime.views.sentences import forked, number, sentence, short, size, suggestion, unfolded
+
+PLOTS = {
+    "loss": "Loss",
+    "metrics": "Metrics",
+    "learning_rate": "Learning rate",
+    "gradient_norm": "Gradient norm",
+    "range_test": "Loss at each learning rate that was tried",
+    "time": "Where the time of training went",
+}
+"""Every plot that may stand beside the page, and what it shows."""
+
+DECISIONS = (
+    "problem.diagnosed",
+    "intervention.proposed",
+    "intervention.applied",
+    "intervention.declined",
+    "outcome.judged",
+    "judgement.waived",
+    "pause.requested",
+    "training.paused",
+    "training.resumed",
+    "cancel.requested",
+    "learning_rate.suggested",
+)
+TROUBLE = (
+    "training.failed",
+    "training.cancelled",
+    "dataset.rejected",
+    "child.ended",
+    "handler.failed",
+    "divergence.found",
+    "checkpoint.refused",
+    "checkpoint.corrupt",
+    "validation.failed",
+    "export.refused",
+    "resources.alerted",
+    "duty.waived",
+    "search.cancelled",
+    "search.failed",
+)
+EVALUATIONS = 12
+"""Evaluations that are listed: the last ones, and the best."""
+
+RATES = 25
+"""Rates of a range test that are listed, of as many as were tried."""
+
+
+def page(session: Session, facts: Sequence[Fact], plots: Iterable[str]) -> str:
+    """The whole report; only the plots named are linked."""
+    seen = view.summary(session)
+    parts = [
+        f"# {_inline(seen['name'] or seen['kind'])}\n\n`{session.id}`, requested {session.requested_at[:19]}Z",
+        _table(("", ""), _facts(session, seen)),
+        _section("Figures", _table(("metric", "value"), [(n, f"{v:.6g}") for n, v in seen["metrics"].items()])),
+        _section("Plots", "\n\n".join(f"![{PLOTS[name]}](plots/{name}.png)" for name in PLOTS if name in set(plots))),
+        _section("Evaluations", _evaluations(session)),
+        _section("Where the time of training went", _time(curves.seconds(facts))),
+        _section("Data", _data(session)),
+        _section("Decisions and diagnoses", _told(facts, DECISIONS) or _none_needed(session)),
+        _section("Trouble", _told(facts, TROUBLE)),
+        _section("Range test", _range_test(seen["range_test"])),
+        _section("Trials", _trials(session)),
+        _section("Checkpoints", _checkpoints(session)),
+        _section("Artifacts", _artifacts(session)),
+        _section("How to check this", _audit(session)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(session: Session, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
+    claim, best = session.claim, session.best
+    environment = ", ".join(f"{name} {value}" for name, value in claim.environment.items() if value) if claim else ""
+    problem = seen["problem"]
+    tried = seen["best_trial"]
+    rows = [
+        ("state", seen["state"]),
+        ("fork of", forked(seen["fork"])),
+        ("problem", f"{problem['message']} {problem['cure']}" if problem else ""),
+        ("steps", f"{seen['step']} of {seen['steps_total']}, epoch {seen['epoch']}" if seen["steps_total"] else ""),
+        ("segments", str(seen["segments"]) if seen["segments"] > 1 else ""),
+        ("best", f"step {best.step}: {best.metric} {short(best.values[best.metric])}" if best else ""),
+        ("best trial", f"{tried['number']}: {unfolded(tried['parameters'])}, `{tried['session']}`" if tried else ""),
+        ("wall time", f"{seen['wall_s']:.1f} s, {seen['events']} events"),
+        ("weights", f"`{seen['weights_digest']}`" if seen["weights_digest"] else ""),
+        ("sealed root", f"`{seen['sealed']}`" if seen["sealed"] else "not sealed yet"),
+        ("trained by", f"{claim.worker} (attempt {claim.epoch}), {environment}" if claim else ""),
+        ("resources", sentence(_line("resources.summarised", session.resources)) if session.resources else ""),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _evaluations(session: Session) -> str:
+    seen = [one for one in session.evaluations if one is session.best] + list(session.evaluations[-EVALUATIONS:])
+    found = {one.step: one for one in seen}
+    names = list(dict.fromkeys(name for one in found.values() for name in one.values))
+    rows = [
+        (f"{step}{' (best)' if one is session.best else ''}", str(one.epoch), *_values(one.values, names))
+        for step, one in sorted(found.items())
+    ]
+    return _table(("step", "epoch", *names), rows)
+
+
+def _values(values: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    return [short(values[name]) if name in values else "" for name in names]
+
+
+def _time(seconds: Mapping[str, float]) -> str:
+    total = sum(seconds.values())
+    ranked = sorted(seconds.items(), key=lambda one: -one[1])
+    rows = [(name, f"{spent:.2f} s", f"{spent / total:.0%}") for name, spent in ranked if total]
+    return _table(("in", "time", "share"), rows)
+
+
+def _data(session: Session) -> str:
+    ready = session.dataset
+    if ready is None:
+        return ""
+    splits = ", ".join(f"{rows} {name}" for name, rows in ready.splits.items())
+    rows = [("source", ready.source), ("rows", f"{ready.rows} ({splits})"), ("root", f"`{ready.root}`")]
+    found = [(f"{one.severity}: {one.kind}", f"{one.count} ({', '.join(one.where[:3])})") for one in ready.findings]
+    return _table(("", ""), [*rows, *found])
+
+
+def _none_needed(session: Session) -> str:
+    return "Nothing was diagnosed and nobody intervened." if session.claim else ""
+
+
+def _told(facts: Iterable[Fact], names: Sequence[str]) -> str:
+    lines = (view.event_line(fact) for fact in facts if fact.name in names)
+    told = [f"- {line['time'][11:19]} **{line['lane']}**: {_inline(sentence(line))}" for line in lines]
+    return "\n".join(told)
+
+
+def _trials(session: Session) -> str:
+    parameters = {one.number: unfolded(one.parameters) for one in session.trials}
+    rows = [
+        (
+            str(one.number),
+            one.state,
+            "" if one.value is None else short(one.value),
+            parameters.get(one.number, ""),
+            f"`{one.session}`" if one.session else "",
+        )
+        for one in session.finished_trials
+    ]
+    return _table(("trial", "state", "value", "parameters", "session"), rows)
+
+
+def _range_test(found: Mapping[str, Any] | None) -> str:
+    """The suggestion, and some of the rates that were tried: every so many, with the last."""
+    if found is None:
+        return ""
+    tried = list(zip(found["rates"], found["losses"], strict=False))
+    some = tried[:: math.ceil(len(tried) / RATES) or 1]
+    rows = [(short(rate), "not finite" if loss is None else short(loss)) for rate, loss in some]
+    return f"Suggests a learning rate of {suggestion(found)}.\n\n" + _table(("learning rate", "loss"), rows)
+
+
+def _checkpoints(session: Session) -> str:
+    kept_as = retention.roles(session)
+    kept = {retention.place(one): one.written for one in session.path_checkpoints() if one.usable}
+    rows = [
+        (str(one.step), ", ".join(kept_as.get(place, [])), size(one.bytes), f"`{one.blob}`")
+        for place, one in kept.items()
+    ]
+    return _table(("step", "kept as", "size", "blob"), rows)
+
+
+def _artifacts(session: Session) -> str:
+    rows = []
+    for _, made in session.exports:
+        form = made.format + (f"/{made.quantize}" if made.quantize else "")
+        parity = f"{number(made.parity['max_abs']):.3g} over {made.rows_compared} rows" if made.parity else ""
+        rows.append((form, f"exports/{made.filename}", size(made.bytes), parity, f"`{made.blob}`"))
+    return _table(("format", "file", "size", "largest difference", "blob"), rows)
+
+
+def _audit(session: Session) -> str:
+    lines = [
+        f"    swarm audit {session.id}      every event signed, chained and in the sealed tree",
+        f"    swarm replay {session.id}     the state at any event, folded from the log",
+    ]
+    if session.claim:
+        lines.append("    swarm run request.yaml    the same request, for the same weights on the same fingerprint")
+        lines.append(f"\nFingerprint `{session.claim.fingerprint}`, engine bits {session.claim.engine_bits}.")
+    return "\n".join(lines)
+
+
+def _line(name: str, event: Any) -> dict[str, Any]:
+    return {"name": name, "data": view.data_of(event)}
+
+
+def _section(title: str, body: str) -> str:
+    return f"## {title}\n\n{body}" if body else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_inline(str(cell)) for cell in row)} |" for row in lines)
+
+
+def _inline(text: str) -> str:
+    """Text that stays in its cell and its line, whatever a stranger wrote."""
+    flat = "".join(letter if letter.isprintable() else " " for letter in text)
+    return flat.replace("|", "\\|").replace("<", "&lt;")

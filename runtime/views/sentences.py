@@ -1,0 +1,343 @@
+"""What each event says, as one sentence for people: a pure function of a line that `view.event_line` makes."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runtime.views.printable import one_line
+
+Data = Mapping[str, Any]
+
+
+def sentence(line: Mapping[str, Any]) -> str:
+    """The event in words, without who and when; one not understood is named and nothing is made up about it."""
+    teller = _TELLERS.get(line["name"]) if line.get("understood", True) else None
+    if teller is None:
+        return _unknown(line["name"], line["data"])
+    return one_line(teller(line["data"]))
+
+
+def plain(line: Mapping[str, Any]) -> str:
+    """One line for pipes and files: time, who, what."""
+    clock = str(line["time"])[11:19]
+    return one_line(f"{clock} {line['lane']}: {sentence(line)}")
+
+
+def number(value: Any) -> float:
+    """A figure of an event's data, whether it was written as a number or as exact hex text."""
+    return float.fromhex(value) if isinstance(value, str) else float(value)
+
+
+def short(value: Any) -> str:
+    """A figure with four significant digits."""
+    return f"{number(value):.4g}"
+
+
+def last_loss(data: Data) -> float | None:
+    """The loss of a window's last step."""
+    raw = base64.b64decode(data["losses"])
+    return float(struct.unpack("<f", raw[-4:])[0]) if len(raw) >= 4 else None
+
+
+def size(count: float) -> str:
+    """A number of bytes as people read it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def figures(values: Data) -> str:
+    """Named figures in a row."""
+    return " ".join(f"{name}={short(value)}" for name, value in values.items())
+
+
+def forked(fork: Data | None) -> str:
+    """In whose bits a session began, and what it changes; nothing for one that is no fork."""
+    if not fork:
+        return ""
+    changes = [f"{path}={value}" for path, value in fork["set"].items()]
+    changes += [f"without {fork['rows_without']} rows"] if fork["rows_without"] else []
+    return f"{fork['session']} at step {fork['step']}, {', '.join(changes) or 'nothing changed'}"
+
+
+def _unknown(name: str, data: Any) -> str:
+    flat = data if isinstance(data, Mapping) else {}
+    told = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
+    return one_line(f"{name} {told}"[:160].rstrip())
+
+
+def _model(data: Data) -> str:
+    return str(data["format"]) + (f"/{data['quantize']}" if data["quantize"] else "")
+
+
+def _requested(data: Data) -> str:
+    name, fork = data["request"].get("name", ""), forked(data.get("fork"))
+    return f"{data['kind']} {name!r} requested by {data['asked_by']}" + (f": a fork of {fork}" if fork else "")
+
+
+def _prepared(data: Data) -> str:
+    splits = ", ".join(f"{rows} {name}" for name, rows in data["splits"].items())
+    findings = f", {len(data['findings'])} findings" if data["findings"] else ""
+    again = "already prepared" if data["reused"] else "prepared"
+    return f"dataset {data['source']} {again}: {data['rows']} rows ({splits}){findings}"
+
+
+def _claimed(data: Data) -> str:
+    resolved = data["resolved"]
+    steps = f", {resolved['steps_total']} steps" if "steps_total" in resolved else ""
+    since = f" from step {data['resumed_from']}" if data["resumed_from"] else ""
+    return f"claimed by {data['worker']} (epoch {data['epoch']}){since}{steps}"
+
+
+def _window(data: Data) -> str:
+    loss = last_loss(data)
+    shown = "" if loss is None else f" loss {loss:.4g}"
+    return f"steps {data['first'] + 1}..{data['last']}{shown}" + ("" if data["finite"] else ", not finite")
+
+
+def _evaluated(data: Data) -> str:
+    left = data["patience_left"]
+    # Without patience left a session stops, or was not to stop early: then there is no patience to tell of.
+    patient = left is not None and (left > 0 or data["stop"])
+    tail = " (best)" if data["improved"] else (f" (patience {left})" if patient else "")
+    stop = ", stopping early" if data["stop"] else ""
+    return f"epoch {data['epoch']} step {data['step']}: {figures(data['values'])}{tail}{stop}"
+
+
+def _alert(data: Data) -> str:
+    resource = data["resource"]
+    value, threshold = (_amount(resource, data[name]) for name in ("value", "threshold"))
+    side = "below" if resource == "disk" else "above"
+    return f"{data['level']}: {_RESOURCES.get(resource, resource)} at {value}, {side} {threshold}. {data['advice']}"
+
+
+_RESOURCES = {"disk": "free disk space", "gpu_memory": "GPU memory", "gpu_temperature": "GPU temperature"}
+
+
+def _amount(resource: str, value: Any) -> str:
+    """How much of a resource, in its unit."""
+    if resource in ("disk", "store"):
+        return size(number(value))
+    return f"{short(value)} {'°C' if resource == 'gpu_temperature' else '%'}"
+
+
+def _completed(data: Data) -> str:
+    early = " early" if data["stopped_early"] else ""
+    ended = f"training completed{early} after {data['step']} steps"
+    if data["best_step"] in (None, data["step"]):
+        return f"{ended}, best at {data['best_step']}: {figures(data['values'])}"
+    # The event has the figures of the end; those of the best step stand in that step's evaluation.
+    return f"{ended}: {figures(data['values'])}; the best was at step {data['best_step']}"
+
+
+def _failure(data: Data) -> str:
+    where = f" at {data['frame']}" if data.get("frame") else ""
+    return f"training failed at step {data['step']}: {data['message']}{where} {data['cure']}".rstrip()
+
+
+def _exported(data: Data) -> str:
+    error = data["parity"].get("max_abs")
+    parity = f", largest difference {short(error)} over {data['rows_compared']} rows" if error is not None else ""
+    return f"model exported as {_model(data)}: {data['filename']} ({size(data['bytes'])}){parity}"
+
+
+def suggestion(data: Data) -> str:
+    """What a range test points to: a learning rate, and where it came from."""
+    broke = f", training broke at {short(data['diverged_at'])}" if data["diverged_at"] is not None else ""
+    return f"{short(data['suggestion'])} (the loss fell fastest at {short(data['steepest'])}{broke})"
+
+
+def _trial(data: Data) -> str:
+    value = data["value"]
+    return f"trial {data['number']} {data['state']}" + (f": {short(value)}" if value is not None else "")
+
+
+def _searched(data: Data) -> str:
+    if data["best_value"] is None and data["best_parameters"]:
+        return f"range test completed, suggests {unfolded(data['best_parameters'])}"
+    if data["best_value"] is None:
+        return f"search completed after {data['trials']} trials, none of which has a value"
+    best = f"best {short(data['best_value'])} (trial {data['best_number']}: {unfolded(data['best_parameters'])})"
+    return f"search completed after {data['trials']} trials, {best}"
+
+
+def _handler(data: Data) -> str:
+    cure = "" if data["cure"] in data["error"] else data["cure"]
+    return f"{data['role']}.{data['handler']} failed {data['attempts']} times: {data['error']} {cure}".rstrip()
+
+
+def _divergence(data: Data) -> str:
+    return f"DIVERGENCE in steps {data['first']}..{data['last']}: {data['field']} differs from the record"
+
+
+def _birth(data: Data) -> str:
+    steps = f"steps {data['first'] + 1}..{data['last']} repeated in a fresh process"
+    if not data["difference"]:
+        return f"{steps}: same bits"
+    tensor = f"; the first tensor that differs is {data['tensor']!r}" if data["tensor"] else ""
+    return f"{steps}: {data['difference']} came out otherwise{tensor}"
+
+
+def _validated(data: Data) -> str:
+    told = f"step {data['step']} on {data['rows']} {data['split']} rows: {figures(data['metrics'])}"
+    # The test rows are met here alone: there is nothing to reproduce.
+    return told if data["split"] == "test" else f"{told}; control metric {data['control']}"
+
+
+def _child(data: Data) -> str:
+    # Late, because pages of help load no schemas.
+    from contracts.common import signal_name
+
+    name = signal_name(data["signal"]) if data["signal"] else ""
+    by = f" by {name}" if name not in data["message"] else ""
+    return f"the {data['purpose']} process ended{by} without its answer: {data['message']}"
+
+
+_VERDICTS = {
+    "better": "the intervention made it better",
+    "worse": "the intervention made it worse",
+    "no difference": "the intervention made no difference",
+}
+
+
+def _proven(data: Data) -> str:
+    ours, theirs = ("-" if data[one] is None else short(data[one]) for one in ("with_value", "without_value"))
+    again = f"{data['reproduced']} windows of the parent came out again"
+    wrong = f", {data['differing']} DIFFER" if data["differing"] else ""
+    return f"{_VERDICTS[data['verdict']]}: {data['metric']} {ours} with it, {theirs} without; {again}{wrong}"
+
+
+def _proposed(data: Data) -> str:
+    back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
+    return f"proposes: {back}{unfolded(data['changes'])} ({data['reason']})"
+
+
+def unfolded(changes: Data) -> str:
+    """Changes of a plan, or parameters, in a row."""
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
+
+
+def _attempt(data: Data) -> str:
+    spent = ", ".join(f"{seconds:.1f} s {name}" for name, seconds in data["seconds"].items() if seconds >= 0.05)
+    return f"steps {data['first'] + 1}..{data['step']} took {spent or 'no time'}"
+
+
+def _resources(data: Data) -> str:
+    return (
+        f"{data['seconds']:.0f} s at {data['cpu_percent_mean']:.0f} % CPU,"
+        f" memory up to {size(data['memory_bytes_max'])}"
+    )
+
+
+def _planned(data: Data) -> str:
+    log = f"log of {data['session']} verified ({data['log'].get('verdict')})"
+    if not data["machine"]:
+        return f"{log}; nothing is to be computed again"
+    exports = f" and {len(data['exports'])} exports" if data["exports"] else ""
+    return f"{log}; {len(data['chosen'])} of {len(data['spans'])} spans{exports} are to be computed again"
+
+
+def _span(data: Data) -> str:
+    if data["problem"]:
+        return f"span {data['span']} could not be computed: {data['problem']}"
+    found = data["divergence"]
+    if found is None:
+        return f"span {data['span']} computed again, {data['steps']} steps: same bits"
+    where = f"{found['name']} of steps {found['first']}..{found['last']}"
+    return f"span {data['span']} DIFFERS: {found['field'] or 'the account'} in {where}"
+
+
+def _export_again(data: Data) -> str:
+    if data["problem"]:
+        return f"{data['filename']} could not be made again: {data['problem']}"
+    return data["divergence"] or f"{data['filename']} made again, byte for byte the same"
+
+
+def _audited(data: Data) -> str:
+    found = data["found"]
+    computed = f", {found['spans_checked']} of {found['spans_total']} spans computed again" if "seed" in found else ""
+    first = f"; first: {found['first_divergence']['message']}" if found.get("first_divergence") else ""
+    return f"audit of {data['session']} ({data['mode']}): {data['verdict'].upper()}{computed}{first}"
+
+
+_TELLERS: dict[str, Callable[[Data], str]] = {
+    "session.requested": _requested,
+    "cancel.requested": lambda d: f"{d['asked_by']} wants it cancelled",
+    "pause.requested": lambda d: f"{d['asked_by']} wants it paused",
+    "resume.requested": lambda d: f"{d['asked_by']} wants it resumed",
+    "export.requested": lambda d: f"{d['asked_by']} wants {_model(d)} of the {d['checkpoint']} checkpoint",
+    "redrive.requested": lambda d: f"{d['asked_by']} wants a failure tried again",
+    "dataset.prepared": _prepared,
+    "dataset.rejected": lambda d: "data rejected: " + "; ".join(p.get("message", "") for p in d["problems"]),
+    "training.claimed": _claimed,
+    "window.recorded": _window,
+    "control.evaluated": _evaluated,
+    "checkpoint.written": lambda d: f"checkpoint of step {d['step']} written ({d['reason']}, {size(d['bytes'])})",
+    "checkpoint.stored": lambda d: (
+        f"checkpoint of step {d['step']} verified" + (f", kept as {', '.join(d['kept_as'])}" if d["kept_as"] else "")
+    ),
+    "checkpoint.promoted": lambda d: f"checkpoint of step {d['step']} is the best",
+    "checkpoint.pruned": lambda d: f"checkpoint of step {d['step']} let go ({size(d['freed_bytes'])} freed)",
+    "checkpoint.corrupt": lambda d: f"checkpoint of step {d['step']} is CORRUPT: {d['reason']}",
+    "checkpoint.validated": _validated,
+    "validation.failed": lambda d: f"step {d['step']} could not be judged: {d['message']}",
+    "problem.diagnosed": lambda d: (
+        f"{d['severity']}: {d['message']} (steps {d['first']}..{d['last']}) {d['cure']}".rstrip()
+    ),
+    "intervention.proposed": _proposed,
+    "intervention.applied": lambda d: f"segment {d['segment']} begins at step {d['step']}: {unfolded(d['changes'])}",
+    "intervention.declined": lambda d: f"proposal declined: {d['reason']}",
+    "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
+    "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",
+    "proof.requested": lambda d: f"what the intervention was worth is shown by session {d['session']}",
+    "proof.forked": lambda d: f"goes on from step {d['step']} with it as {d['with_it']}, without as {d['without_it']}",
+    "intervention.proven": _proven,
+    "proof.failed": lambda d: f"nothing could be shown: {d['message']} {d['cure']}".rstrip(),
+    "judgement.waived": lambda d: f"no diagnostician judged the steps up to {d['step']}",
+    "checkpoint.refused": lambda d: (
+        f"cannot begin from the checkpoint of step {d['step']} ({d['reason']}): goes on from step {d['instead']}"
+    ),
+    "attempt.ended": _attempt,
+    "windows.reproduced": lambda d: f"{d['count']} recorded windows computed again, same bits",
+    "divergence.found": _divergence,
+    "birth.audited": _birth,
+    "training.paused": lambda d: f"paused at step {d['step']} ({d['by']})",
+    "training.resumed": lambda d: f"resumed at step {d['step']}",
+    "training.completed": _completed,
+    "training.failed": _failure,
+    "training.cancelled": lambda d: f"cancelled at step {d['step']}: {d['reason']}".removesuffix(": "),
+    "audit.planned": _planned,
+    "span.taken": lambda d: f"span {d['span']} is computed by {d['worker']}",
+    "span.repeated": _span,
+    "audit.declined": lambda d: f"{d['worker']} cannot compute these bits: {', '.join(d['differing'][:5])}",
+    "audit.completed": _audited,
+    "audit.failed": lambda d: f"audit without a verdict: {d['message']} {d['cure']}".rstrip(),
+    "export.repeated": _export_again,
+    "model.exported": _exported,
+    "export.refused": lambda d: f"export as {_model(d)} refused: {d['message']} {d['cure']}".rstrip(),
+    "model.benchmarked": lambda d: f"{_model(d)}: {d['median_ms']:.3g} ms per batch of {d['batch']}",
+    "learning_rate.suggested": lambda d: f"suggests a learning rate of {suggestion(d)}",
+    "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {unfolded(d['parameters'])}",
+    "trial.finished": _trial,
+    "search.completed": _searched,
+    "search.cancelled": lambda d: f"search cancelled after {d['trials']} trials: {d['reason']}",
+    "search.failed": lambda d: f"search failed: {d['message']} {d['cure']}".rstrip(),
+    "resources.summarised": _resources,
+    "resources.alerted": _alert,
+    "ledger.checkpointed": lambda d: f"tree over {d['size']} events signed",
+    "duty.waived": lambda d: f"{d['role']} did not answer for {d['silent_seconds']:.0f} s: {d['duty']} waived",
+    "voids.listed": lambda d: f"{len(d['voids'])} stored messages are not facts",
+    "session.sealed": lambda d: f"sealed over {d['size']} events, root {d['root'][:16]}",
+    "handler.failed": _handler,
+    "child.ended": _child,
+    "keyring.opened": lambda d: f"keyring of {d['deployment']} opened",
+    "key.admitted": lambda d: f"key of {d['role']} admitted",
+    "key.rotated": lambda d: f"key of {d['role']} rotated",
+    "key.revoked": lambda d: f"key {d['key']} revoked: {d['reason']}",
+}

@@ -1,0 +1,122 @@
+"""What a list says of each session, kept beside its log: a thousand lines need not cost the reading of a thousand logs.
+
+It is never believed in place of a log. A summary holds for the very files (log and keyring), the home, the pinned root
+and the software that it was made from; when any of these is another it is made again. Nothing but lists uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import contracts
+from bus import subjects
+from bus.disk import fresh_name
+from contracts.errors import SwarmError
+from runtime.home.home import Home
+from runtime.log.archive import Archive
+from runtime.log.history import History
+from runtime.log.release import Remains
+from runtime.version import VERSION
+from runtime.views import view
+
+FILE = "summary.json"
+
+_CODE = ("contracts", "bus", "runtime/log", "runtime/views")
+"""What decides what a summary says, from the folder that all rooms stand in."""
+
+
+class _Kept:
+    """The files of one home, under one pinned root."""
+
+    def __init__(self, home: Home, root: str) -> None:
+        self._home = home
+        self._made = [VERSION, _software(), str(home.root), root]
+
+    def basis(self, session: str, ring: str) -> list[Any]:
+        """What a summary made now is made from; taken before the files are read, for they may grow meanwhile."""
+        return [*self._made, *(list(_stamp(self._home.log(one))) for one in (session, ring) if one)]
+
+    def find(self, session: str, basis: list[Any]) -> dict[str, Any] | None:
+        """The summary that was made from just this; None when there is none."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._path(session).read_bytes())
+            told = kept["summary"] if kept["basis"] == basis else None
+            return told if isinstance(told, dict) and told["session"] == session else None
+        return None
+
+    def keep(self, session: str, basis: list[Any], summary: dict[str, Any]) -> None:
+        """Have it found again; where nothing can be written it is made again each time."""
+        path = self._path(session)
+        with suppress(OSError), fresh_name(path) as fresh:
+            # A power cut may leave half of it, which is no JSON: only logs are worth waiting for the disk.
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"basis": basis, "summary": summary}, file)
+            fresh.replace(path)
+
+    def _path(self, session: str) -> Path:
+        return self._home.sessions / session / FILE
+
+
+class Summaries(Archive):
+    """An archive that also tells its sessions as people are shown them."""
+
+    def __init__(self, home: Home, root: str = "") -> None:
+        super().__init__(home, root)
+        self._kept = _Kept(home, self.root)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """A summary of each, oldest first; one that cannot be read says why instead."""
+        return [self.summary(one) for one in self.ids()]
+
+    def session(self, session: str) -> dict[str, Any]:
+        """The summary of one session."""
+        history = self.history(session)
+        told, remains = view.summary(history.state, self._home.blobs), Remains(history)
+        del history
+        remains.release()
+        return told
+
+    def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        """The event lines of one session behind a position."""
+        return (view.event_line(fact) for fact in self.read(session).history.since(after))
+
+    def summary(self, session: str) -> dict[str, Any]:
+        """As `session`, kept beside the log as long as that does not change; one that cannot be read says why."""
+        ring = self.ring(subjects.partition(session))
+        basis = self._kept.basis(session, ring.history.id if ring else "")
+        found = self._kept.find(session, basis)
+        if found is not None:
+            return found
+        try:
+            found = self.session(session)
+        except SwarmError as error:
+            blank = view.summary(History(session).state)
+            problem = {"code": error.code, "message": error.message, "cure": error.cure}
+            return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
+        self._kept.keep(session, basis, found)
+        return found
+
+
+def _stamp(path: Path) -> Iterator[int]:
+    """Size, times and number of a file: it is another or has changed when one of them is another."""
+    with suppress(OSError):
+        seen = path.stat()
+        yield from (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+
+
+@lru_cache(maxsize=1)
+def _software() -> str:
+    """This code, so that what another version has made is not found."""
+    rooms, seen = Path(contracts.__file__).parents[1], sha256()
+    for path in sorted(path for room in _CODE for path in (rooms / room).glob("*.py")):
+        stamp = path.stat()
+        seen.update(f"{path} {stamp.st_size} {stamp.st_mtime_ns}\n".encode())
+    return seen.hexdigest()

@@ -1,0 +1,229 @@
+"""Which steps saw a row, and which rows a step saw: from the order of rows turned round, never by going through it.
+
+The order is a function of request, dataset and step, so the log need not hold it: it holds a digest for each window,
+and every answer is held against those. Steps and rows count from 1: step n leads from n - 1 finished attempts to n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from bus.blobs import DirectoryBlobs, digest_of
+from contracts.data_manager import DatasetPrepared
+from contracts.envelope import Fact
+from contracts.errors import InvalidInput, NotFound
+from contracts.request import Request
+from contracts.session import Segment, Session
+from contracts.trainer import TrainingClaimed, WindowRecorded
+from contracts.validator import CheckpointValidated
+from runtime.engine.dataset import Dataset
+from runtime.engine.sampling import SPLIT, Sampler, TrainingRows, samplers
+from runtime.log.archive import Archive
+from runtime.log.history import History
+from runtime.log.names import Names, Place
+from runtime.replay.heritage import Heritage
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The steps after `first` up to `last` as one segment made them; off the path when a rewind superseded them."""
+
+    segment: int
+    first: int
+    last: int
+    on_path: bool
+
+
+def stretches(session: Session, facts: Iterable[Fact], segments: Sequence[Segment] | None = None) -> list[Stretch]:
+    """Every step that was made under these segments (or all), segment by segment, on their path first."""
+    mine = session.segments if segments is None else segments
+    reached: dict[int, int] = {}
+    for fact in facts:
+        if isinstance(fact.event, WindowRecorded):
+            reached[fact.event.segment] = max(reached.get(fact.event.segment, 0), fact.event.last)
+    return sorted(_cut(mine, reached), key=lambda one: (not one.on_path, one.segment))
+
+
+def _cut(segments: Sequence[Segment], reached: dict[int, int]) -> Iterator[Stretch]:
+    for at, segment in enumerate(segments):
+        begins, ends = segment.begins, reached.get(segment.number, segment.begins)
+        cut = min([ends, *(later.begins for later in segments[at + 1 :])])
+        if begins < cut:
+            yield Stretch(segment.number, begins, cut, on_path=True)
+        if max(begins, cut) < ends:
+            yield Stretch(segment.number, max(begins, cut), ends, on_path=False)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The steps of a path that saw a row, once for each time; those it was left out of; who knows of the rest."""
+
+    steps: Sequence[int] = ()
+    left_out: Sequence[int] = ()
+    unknown: tuple[str, int] | None = None
+    windows: Sequence[dict[str, Any]] = ()
+
+
+class Trace:
+    """One session's rows and steps; raises `InvalidInput` for a session in which nothing was trained.
+
+    A fork's first steps were made by its parent, and are asked of that, where it is at hand.
+    """
+
+    def __init__(self, history: History, blobs: DirectoryBlobs, parent: Trace | None = None) -> None:
+        session = history.state
+        if session.claim is None or session.dataset is None:
+            raise _no_step(session)
+        self._history, self._blobs, self._parent = history, blobs, parent
+        self._claim: TrainingClaimed = session.claim
+        self._ready: DatasetPrepared = session.dataset
+        self._names = Names(session.dataset, blobs)
+        self._taken = int(self._claim.resolved["batch"]) * int(self._claim.resolved["accumulate"])
+        self.stretches = stretches(session, history.facts)
+
+    @classmethod
+    def of(cls, history: History, blobs: DirectoryBlobs, archive: Archive | None) -> Self:
+        """With all ancestors that the archive has."""
+        fork = history.state.fork
+        try:
+            parent = cls.of(archive.read(fork.session).history, blobs, archive) if fork and archive else None
+        except NotFound:
+            parent = None
+        return cls(history, blobs, parent)
+
+    def row(self, name: str, limit: int) -> dict[str, Any]:
+        """Every step that saw a row: on the path, and in what was superseded; of each at most `limit` are listed."""
+        aside = None
+        try:
+            place = self._names.find(name)
+        except NotFound:
+            aside = self._names.aside(name)
+            if aside is None:
+                raise
+            return {"session": self._history.id, "set_aside": aside} | self._source
+        about = {"session": self._history.id, "row": self._called(place)} | self._source
+        if place.split != SPLIT:
+            return about | {"evaluated": self._evaluated(place.split)}
+        seen = self.seen(place.row)
+        others = [one for one in self.stretches if not one.on_path]
+        gone = [_about(one) | _listed(self._comings(place.row, [one]), limit) for one in others]
+        told = about | _listed(seen.steps, limit) | {"superseded": gone, "windows": list(seen.windows)}
+        told |= {"left_out": _listed(seen.left_out, limit)} if seen.left_out else {}
+        return told | ({"unknown": {"session": seen.unknown[0], "upto": seen.unknown[1]}} if seen.unknown else {})
+
+    def seen(self, row: int, upto: int | None = None, segment: int | None = None) -> Seen:
+        """What the path saw of a row, or a segment's line up to a step; steps before a fork as its ancestors tell."""
+        session, before = self._history.state, Seen()
+        if session.fork is not None:
+            unknown = Seen(unknown=(session.fork.session, session.fork.step))
+            before = self._parent.seen(row, session.fork.step, session.fork.segment) if self._parent else unknown
+        mine = session.segments if segment is None else [one for one in session.segments if one.number <= segment]
+        made = [one for one in stretches(session, self._history.facts, mine) if one.on_path]
+        comings = [step for step in self._comings(row, made) if upto is None or step <= upto]
+        windows = [*before.windows, *self._held([*comings[:1], *comings[-1:]])]
+        if self._is_left_out(row):
+            return Seen(before.steps, [*before.left_out, *comings], before.unknown, windows)
+        return Seen([*before.steps, *comings], before.left_out, before.unknown, windows)
+
+    def step(self, step: int) -> dict[str, Any]:
+        """The rows that a step saw, in their order, and who made that step."""
+        session = self._history.state
+        if 0 < step <= session.begins and session.fork is not None:
+            if self._parent is None:
+                message = f"step {step} was made by {session.fork.session}, which is not here."
+                raise NotFound(message, cure=f"Ask where it is: swarm trace {session.fork.session} --step {step}")
+            return self._parent.step(step)
+        made = [one for one in self.stretches if one.first < step <= one.last]
+        if not made:
+            reached = max((one.last for one in self.stretches), default=0)
+            message = f"session {self._history.id} made no step {step}; it made {reached}."
+            raise InvalidInput(message, cure=f"Choose from 1 to {reached}.", path="--step")
+        first = (step - 1) * self._taken
+        rows = self._sampler.take(first, self._taken).tolist()
+        turns = self._sampler.turns(first, self._taken).tolist()
+        return {
+            "session": self._history.id,
+            "step": step,
+            "made": [_about(one) for one in made],
+            "rows": [self._in_a_step(row + 1, turn + 1) for row, turn in zip(rows, turns, strict=True)],
+            "windows": self._held([step]),
+        } | self._source
+
+    def _in_a_step(self, row: int, coming: int) -> dict[str, Any]:
+        told = self._called(Place(SPLIT, row)) | {"coming": coming}
+        return told | ({"left_out": True} if self._is_left_out(row) else {})
+
+    def _comings(self, row: int, within: Sequence[Stretch]) -> list[int]:
+        """The steps among these at which a row stands, once for each time."""
+        found = [
+            self._sampler.comings(row - 1, one.first * self._taken, one.last * self._taken) // self._taken + 1
+            for one in within
+        ]
+        steps: list[int] = np.concatenate([np.empty(0, np.int64), *found]).tolist()
+        return steps
+
+    def _held(self, steps: Iterable[int]) -> list[dict[str, Any]]:
+        """The recorded windows of these steps, and whether the order of rows is the one that they were signed with."""
+        wanted, found = set(steps), []
+        for fact in self._history.facts:
+            window = fact.event
+            if isinstance(window, WindowRecorded) and any(window.first < step <= window.last for step in wanted):
+                rows = self._sampler.take(window.first * self._taken, (window.last - window.first) * self._taken)
+                same = digest_of(rows.astype("<i8").tobytes()) == window.index_digest
+                place = {"session": self._history.id, "event": fact.position, "segment": window.segment}
+                found.append(place | {"first": window.first, "last": window.last, "held": same})
+        return found
+
+    def _called(self, place: Place) -> dict[str, Any]:
+        return {"place": str(place), "name": self._names.of(place)}
+
+    def _is_left_out(self, row: int) -> bool:
+        return any(first <= row <= last for first, last in self._heritage.without)
+
+    @property
+    def _source(self) -> dict[str, Any]:
+        return {"source": self._ready.source, "dataset": self._ready.root}
+
+    def _evaluated(self, split: str) -> list[int]:
+        """The steps whose weights were judged on a split; its rows are never trained on."""
+        session, facts = self._history.state, self._history.facts
+        judged = (fact.event for fact in facts if isinstance(fact.event, CheckpointValidated))
+        steps = {one.step for one in judged if one.split == split and session.on_path(one.segment, one.step)}
+        return sorted(steps | ({one.step for one in session.evaluations} if split == "val" else set()))
+
+    @cached_property
+    def _heritage(self) -> Heritage:
+        return Heritage.of(self._history.state, self._blobs)
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        request = Request.model_validate(self._history.state.request)
+        rows = TrainingRows(int(self._claim.resolved["rows"]), {})
+        if getattr(request.sampler, "column", None) is not None:
+            folder = self._blobs.root / "datasets" / self._ready.root
+            rows = TrainingRows(rows.count, Dataset.open(folder, verify=False).columns(SPLIT))
+        return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
+
+
+def _no_step(session: Session) -> InvalidInput:
+    if session.kind not in ("training", "trial"):
+        message = f"{session.id} is of the kind {session.kind!r}, which trains nothing itself."
+        return InvalidInput(message, cure="Name a training, or a trial of a search: swarm show SEARCH")
+    if session.outcome is not None:
+        cure = f"See why: swarm show {session.id}"
+        return InvalidInput(f"{session.id} ended ({session.state}) before its first step.", cure=cure)
+    return InvalidInput(f"no step of {session.id} was made yet.", cure=f"Wait for it: swarm wait {session.id}")
+
+
+def _about(one: Stretch) -> dict[str, Any]:
+    return {"segment": one.segment, "first": one.first + 1, "last": one.last, "on_path": one.on_path}
+
+
+def _listed(comings: Sequence[int], limit: int) -> dict[str, Any]:
+    steps = list(dict.fromkeys(comings))
+    return {"times": len(comings), "steps": steps[:limit], "more": max(0, len(steps) - limit)}

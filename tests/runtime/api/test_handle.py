@@ -1,0 +1,117 @@
+"""Training from Python: the swarm is started if needed, also from inside a running loop; failures are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stigmergy
+from contracts.errors import Failed, InvalidRequest, SwarmError, TimedOut, Unreachable
+from runtime.home.home import Home
+from runtime.jobs.in_thread import in_thread
+from tests.runtime.recorded_home import RecordedHome
+
+REQUEST = {
+    "data": {"source": "digits"},
+    "model": {"architecture": "linear"},
+    "training": {"epochs": 3},
+    "early_stopping": {"enabled": False},
+}
+
+
+def swarm(home: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "runtime.cli.start", *arguments, "--home", str(home)]
+    subprocess.run(command, check=True, capture_output=True, timeout=90)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("handle") / "home"
+    try:
+        yield place
+    finally:
+        swarm(place, "down")
+
+
+async def test_training_in_a_running_loop_starts_the_swarm_and_shows_its_progress(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Home(home).host() is None
+    session = stigmergy.train(REQUEST, home=home)
+    assert session.state == "completed"
+    assert "training completed" in capsys.readouterr().err
+    assert session.predict([[0.0] * 64])[0]["label"] in map(str, range(10))
+    async with asyncio.timeout(30):
+        while not (session.folder / "plots" / "time.png").exists():
+            await asyncio.sleep(0.05)
+    figures = json.loads((session.folder / "metrics.json").read_text())
+    assert figures["sealed"] == session.summary()["sealed"]
+
+
+def test_a_session_may_be_waited_for_later(home: Path) -> None:
+    session = stigmergy.train(REQUEST, home=home, wait=False)
+    assert session.wait(timeout=60).state == "completed"
+
+
+def test_a_session_that_fails_raises_with_the_reason_and_the_cure_unless_told_not_to(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A request that is no file names files of the folder in which the program runs.
+    monkeypatch.chdir(home.parent)
+    table = home.parent / "words.csv"
+    table.write_text("a,b\n" + "1,\n" * 50)
+    request = REQUEST | {"data": {"source": "csv", "path": str(table), "target": "b"}}
+    with pytest.raises(Failed, match=r"value"):
+        stigmergy.train(request, home=home, progress=False)
+    assert stigmergy.train(request, home=home, progress=False, check=False).state == "failed"
+
+
+def test_time_that_is_over_is_told_and_the_session_goes_on(home: Path) -> None:
+    request = REQUEST | {"training": {"epochs": 3000}}
+    with pytest.raises(TimedOut, match="goes on"):
+        stigmergy.train(request, home=home, timeout=0.5)
+    assert stigmergy.Session("last", home=home).state in ("requested", "preparing", "training")
+    swarm(home, "cancel", "last")
+    assert stigmergy.Session("last", home=home).wait(60).state == "cancelled"
+
+
+def test_a_request_that_cannot_be_meant_is_refused_before_a_swarm_is_started(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="epoch"):
+        stigmergy.train(REQUEST | {"training": {"epoch": 3}}, home=tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_waiting_for_an_open_session_needs_a_swarm(tmp_path: Path) -> None:
+    recorded = RecordedHome(tmp_path / "home")
+    recorded.requested()
+    with pytest.raises(Unreachable):
+        stigmergy.Session("last", home=tmp_path / "home").wait()
+
+
+def test_an_error_of_ours_comes_out_of_the_groups_that_tasks_raise() -> None:
+    async def fail() -> None:
+        async with asyncio.TaskGroup():
+            raise Failed("no", cure="none")
+
+    with pytest.raises(SwarmError, match="no"):
+        in_thread(fail)
+
+
+def test_importing_stigmergy_is_light() -> None:
+    code = "import sys, stigmergy; print(sorted({'torch', 'nats', 'pydantic', 'click', 'numpy'} & sys.modules.keys()))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
+async def test_a_program_connects_to_the_swarm_of_a_home_without_settings(home: Path, tmp_path: Path) -> None:
+    async with stigmergy.Swarm.connect(home=home) as swarm_:
+        assert await swarm_.command("status")
+    with pytest.raises(Unreachable, match="no swarm runs"):
+        async with stigmergy.Swarm.connect(home=tmp_path / "none"):
+            pass

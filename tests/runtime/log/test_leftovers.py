@@ -1,0 +1,46 @@
+"""What a start may remove: drafts of the dead, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bus.blobs import DirectoryBlobs
+from runtime.home.home import Home
+from runtime.log import leftovers
+
+
+def dead_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    return process.pid
+
+
+def test_drafts_of_dead_processes_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    session = home.session("00-any")
+    gone = [home.root / f".host.json.{dead_pid()}", session / f".log.{dead_pid()}"]
+    kept = [home.root / f".tail.{os.getpid()}", session / "log", home.root / ".hidden", home.root / "host.json"]
+    for path in (*gone, *kept):
+        path.write_text("half")
+    assert leftovers.remove(home) == len(gone)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+
+
+def test_drafts_of_blobs_go_when_they_are_old_and_blobs_never(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    blobs = DirectoryBlobs(home.blobs)
+    place = blobs.path(blobs.put(b"whole"))
+    old, fresh = (place.with_name(f".{place.name}.{letter * 16}") for letter in "ab")
+    for path in (old, fresh):
+        path.write_bytes(b"ha")
+    ages = fresh.stat().st_mtime - leftovers.OLD - 1
+    for path in (old, place):
+        os.utime(path, (ages, ages))
+    assert leftovers.remove(home) == 1
+    assert [path.exists() for path in (old, fresh, place)] == [False, True, True]

@@ -1,0 +1,72 @@
+"""What a person is told when a session has ended: the best and the last by name, and what could not be made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from contracts.exporter import ExportRefused
+from contracts.growing import Trail
+from contracts.operator import RULES, SessionRequested
+from contracts.session import Session
+from contracts.trainer import ControlEvaluated, InterventionApplied
+from runtime.cli import wording
+from runtime.cli.wait import outcome
+from runtime.views import sentences, view
+
+SESSION = "00-agq7rxjuhn2hhptp3cs3bhofwa"
+
+
+def evaluated(step: int, loss: float, *, improved: bool) -> ControlEvaluated:
+    about = {"segment": 1, "epoch": 1, "metric": "val_loss", "best": 0.1, "best_step": 10, "patience_left": 1}
+    return ControlEvaluated(step=step, values={"val_loss": loss}, improved=improved, stop=False, **about)
+
+
+def shown(session: Session) -> str:
+    return wording.summary(view.summary(session))
+
+
+def test_the_best_and_the_last_figures_are_told_apart() -> None:
+    seen = Trail([evaluated(10, 0.1, improved=True), evaluated(20, 0.4, improved=False)])
+    text = shown(replace(Session(SESSION), evaluations=seen))
+    assert "val_loss=0.1  (best, at step 10)" in text
+    assert "val_loss=0.4  (at step 20)" in text
+
+
+def test_a_session_whose_last_step_is_its_best_says_it_once() -> None:
+    text = shown(replace(Session(SESSION), evaluations=Trail([evaluated(20, 0.1, improved=True)])))
+    assert "(best, at step 20)" in text
+    assert text.count("val_loss") == 1
+
+
+@pytest.mark.parametrize(("best", "says"), [(20, "best at 20: val_loss=0.4"), (10, "the best was at step 10")])
+def test_the_end_of_a_training_never_passes_off_its_last_figures_as_the_best(best: int, says: str) -> None:
+    data: dict[str, Any] = {"stopped_early": False, "step": 20, "best_step": best, "values": {"val_loss": 0.4}}
+    told = sentences._completed(data)
+    assert says in told
+    assert ("best at 10: val_loss" in told) is False
+
+
+def test_interventions_are_listed_by_the_numbers_that_a_proof_asks_for() -> None:
+    one = InterventionApplied(
+        proposal="p", by="non_finite", segment=2, step=50, changes={"learning_rate": 0.1}, reproducible=True
+    )
+    text = shown(replace(Session(SESSION), applied=(("an-id", one),)))
+    assert "intervention 1" in text
+    assert "by non_finite, from step 50: learning_rate 0.1" in text
+
+
+@pytest.mark.parametrize(("formats", "code"), [(["onnx"], 1), (["safetensors"], 0)])
+def test_a_file_that_could_not_be_made_is_told_and_is_no_success_when_it_was_asked_for(
+    formats: list[str], code: int
+) -> None:
+    request = {"export": {"formats": formats}}
+    asked = SessionRequested(kind="training", request=request, keyring="", asked_by="me", rules=RULES)
+    no = ExportRefused(
+        format="onnx", quantize="", checkpoint="best", code="x", message="No such operator.", cure="Try."
+    )
+    session = replace(Session(SESSION), genesis=asked, refusals=(no,))
+    assert "onnx: No such operator. Try." in shown(session)
+    assert outcome({**view.summary(session), "state": "completed"}) == code

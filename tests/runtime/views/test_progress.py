@@ -1,0 +1,149 @@
+"""What a watcher sees: plain lines in a pipe, a board on a terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from runtime.views.progress import Board, Drawn, Live, Plain, progress
+from runtime.views.summaries import Summaries
+from tests.runtime.recorded_home import RecordedHome
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    recorded = RecordedHome(Path(tmp_path_factory.mktemp("home")))
+    return list(Summaries(recorded.home).events(recorded.trained()))
+
+
+def drawn(board: Board, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(Drawn(board))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def folded(lines: list[dict[str, Any]]) -> Board:
+    board = Board()
+    for line in lines:
+        board.take(line)
+    return board
+
+
+def test_a_pipe_gets_one_line_per_fact_and_no_escape_codes(lines: list[dict[str, Any]]):
+    stream = io.StringIO()
+    with progress(stream, live=False) as shown:
+        for line in lines:
+            shown.take(line)
+    text = stream.getvalue()
+    assert isinstance(shown, Plain)
+    assert "\x1b" not in text
+    assert "trainer: epoch 1 step 50: val_loss=0.5" in text
+    assert "steps 1..50" not in text
+
+
+def test_what_is_said_of_every_checkpoint_is_counted_and_told_before_the_seal():
+    def said(name: str, lane: str, **data: Any) -> dict[str, Any]:
+        return {"name": name, "lane": lane, "time": "2026-01-01T12:10:15Z", "data": {"step": 5, **data}}
+
+    told: list[str] = []
+    shown = Plain(told.append)
+    for kept in (["best"], ["last"], []):
+        shown.take(said("checkpoint.stored", "checkpoint_keeper", kept_as=kept))
+    shown.take(said("checkpoint.pruned", "checkpoint_keeper", freed_bytes=9))
+    judged = {"split": "val", "rows": 3, "metrics": {"loss": 0.5}, "control": "reproduced"}
+    shown.take(said("checkpoint.validated", "validator", **judged))
+    assert told == []
+    shown.take(said("checkpoint.validated", "validator", **judged | {"control": "differs"}))
+    shown.take(said("checkpoint.validated", "validator", **judged | {"split": "test"}))
+    assert [line.rpartition(": ")[2] for line in told] == ["loss=0.5; control metric differs", "loss=0.5"]
+    shown.take(said("session.sealed", "ledger", size=9, root="ab" * 32))
+    assert told[2:] == [
+        "12:10:15 checkpoint_keeper: checkpoints: 2 verified and kept, 1 let go",
+        "12:10:15 validator: checkpoints: 1 judged, control metric reproduced",
+        f"12:10:15 ledger: sealed over 9 events, root {'ab' * 8}",
+    ]
+
+
+def test_a_quiet_progress_tells_of_trouble_alone(lines: list[dict[str, Any]]):
+    stream = io.StringIO()
+    failed = {"role": "validator", "handler": "judge", "attempts": 3, "error": "it broke", "cure": ""}
+    with progress(stream, live=True, quiet=True) as shown:
+        for line in lines:
+            shown.take(line)
+        assert stream.getvalue() == ""
+        shown.take({"name": "handler.failed", "lane": "validator", "time": lines[0]["time"], "data": failed})
+    assert "validator.judge failed 3 times: it broke" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("enabled", "left", "stop", "shown"),
+    [(True, 3, False, True), (True, 0, True, True), (False, 3, False, False), (False, 0, False, False)],
+)
+def test_patience_is_told_of_a_session_that_may_stop_early(enabled: bool, left: int, stop: bool, shown: bool):
+    values = {
+        "epoch": 2,
+        "step": 9,
+        "values": {"val_loss": 0.5},
+        "improved": False,
+        "stop": stop,
+        "patience_left": left,
+    }
+    request = {"name": "s", "early_stopping": {"enabled": enabled}}
+    told: list[str] = []
+    board, plain = Board(), Plain(told.append)
+    for name, data in (
+        ("session.requested", {"kind": "training", "request": request, "asked_by": "me"}),
+        ("control.evaluated", values),
+    ):
+        line = {"name": name, "lane": "trainer", "time": "2026-01-01T12:10:15Z", "data": data}
+        board.take(line)
+        plain.take(line)
+    for text in (told[-1], board.lately["trainer"]):
+        assert (f"(patience {left})" in text) == shown
+
+
+def test_the_board_shows_steps_epochs_loss_and_metrics(lines: list[dict[str, Any]]):
+    middle = folded(lines[:4])
+    assert (middle.state, middle.step, middle.total, middle.epoch, middle.epochs) == ("training", 50, 100, 1, 2)
+    text = drawn(middle)
+    assert "step 50/100" in text
+    assert "epoch 1/2" in text
+    assert "val_loss=0.5" in text
+
+
+def test_the_board_says_what_each_role_did_last(lines: list[dict[str, Any]]):
+    text = drawn(folded(lines))
+    assert "exporter" in text
+    assert "model exported as onnx" in text
+    assert "ledger" in text
+
+
+def test_the_board_fits_a_narrow_terminal(lines: list[dict[str, Any]]):
+    assert all(len(row) <= 60 for row in drawn(folded(lines), width=60).splitlines())
+
+
+def test_a_search_counts_its_trials():
+    request = {"name": "s", "trials": 5}
+    asked = {"kind": "search", "request": request, "asked_by": "me"}
+    finished = {"number": 1, "session": "00-a", "state": "completed", "value": "0x1p-1"}
+    board = folded(
+        [
+            {"name": "session.requested", "lane": "operator", "data": asked},
+            {"name": "trial.finished", "lane": "hyperparameter_specialist", "data": finished},
+        ]
+    )
+    assert "trial 1/5" in drawn(board)
+
+
+def test_a_terminal_keeps_what_went_wrong(lines: list[dict[str, Any]]):
+    stream = io.StringIO()
+    failed = {"role": "validator", "handler": "judge", "attempts": 3, "error": "it broke", "cure": ""}
+    with Live(stream) as live:
+        for line in lines:
+            live.take(line)
+        live.take({"name": "handler.failed", "lane": "validator", "time": lines[0]["time"], "data": failed})
+    assert "validator.judge failed 3 times: it broke" in stream.getvalue()

@@ -1,0 +1,131 @@
+"""What a search found is shown with its parameters and its session, and a range test with its curve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from contracts.hyperparameter_specialist import (
+    LearningRateSuggested,
+    SearchCancelled,
+    SearchCompleted,
+    TrialFinished,
+    TrialStarted,
+)
+from contracts.session import Session
+from runtime.cli import wording
+from runtime.log.archive import Archive
+from runtime.views import curves, view
+from runtime.views.report import plots, text
+from runtime.views.sentences import sentence
+from tests.runtime.recorded_home import RecordedHome
+
+RATE = "optimizer.learning_rate"
+SESSION, FIRST, SECOND = "00-agq7rxjuhn2hhptp3cs3bhofwa", "00-first", "00-second"
+TRIALS = (
+    TrialStarted(number=0, session=FIRST, parameters={RATE: 0.001, "model.hidden": [64]}),
+    TrialStarted(number=1, session=SECOND, parameters={RATE: 0.0123456, "model.hidden": [8, 8]}),
+    TrialStarted(number=2, session="", parameters={RATE: 0.5, "model.hidden": [8]}),
+)
+FINISHED = (
+    TrialFinished(number=0, session=FIRST, state="completed", value=0.5),
+    TrialFinished(number=1, session=SECOND, state="completed", value=0.25),
+    TrialFinished(number=2, session="", state="refused"),
+)
+COMPLETED = SearchCompleted(
+    trials=3, best_number=1, best_session=SECOND, best_value=0.25, best_parameters=TRIALS[1].parameters
+)
+CANCELLED = SearchCancelled(reason="enough", trials=2, best_session=SECOND)
+RATES = [10 ** (place / 10 - 5) for place in range(60)]
+LOSSES = [2.0] * 30 + [1.0] * 20 + [1e30] * 8 + [math.inf, math.nan]
+SUGGESTED = LearningRateSuggested(rates=RATES, losses=LOSSES, suggestion=0.01, steepest=0.02, diverged_at=0.1)
+
+
+def searched(outcome: SearchCompleted | SearchCancelled | None) -> Session:
+    return replace(Session(SESSION), trials=TRIALS, finished_trials=FINISHED, outcome=outcome)
+
+
+@pytest.mark.parametrize("outcome", [COMPLETED, CANCELLED])
+def test_the_best_trial_is_shown_with_its_parameters_and_its_session(
+    outcome: SearchCompleted | SearchCancelled,
+) -> None:
+    seen = view.summary(searched(outcome))
+    best = {"number": 1, "session": SECOND, "value": 0.25, "parameters": TRIALS[1].parameters}
+    assert seen["best_trial"] == best
+    assert f"1, session {SECOND}: {RATE} 0.01235, model.hidden [8, 8]" in wording.summary(seen)
+
+
+@pytest.mark.parametrize("outcome", [None, SearchCancelled(reason="enough", trials=0)])
+def test_a_search_without_a_best_trial_names_none(outcome: SearchCancelled | None) -> None:
+    seen = view.summary(searched(outcome))
+    assert seen["best_trial"] is None
+    assert "best trial" not in wording.summary(seen)
+
+
+def test_a_report_lists_the_parameters_and_the_session_of_every_trial() -> None:
+    page = text.page(searched(COMPLETED), (), ())
+    assert "| trial | state | value | parameters | session |" in page
+    assert f"| 1 | completed | 0.25 | {RATE} 0.01235, model.hidden [8, 8] | `{SECOND}` |" in page
+    assert f"| 2 | refused |  | {RATE} 0.5, model.hidden [8] |  |" in page
+    assert f"| best trial | 1: {RATE} 0.01235, model.hidden [8, 8], `{SECOND}` |" in page
+
+
+def test_the_end_of_a_search_is_told_with_what_it_found() -> None:
+    def told(**about: Any) -> str:
+        return sentence({"name": "search.completed", "data": COMPLETED.model_dump(mode="json") | about})
+
+    assert told() == f"search completed after 3 trials, best 0.25 (trial 1: {RATE} 0.01235, model.hidden [8, 8])"
+    nothing = {"best_number": None, "best_session": None, "best_value": None}
+    assert told(**nothing, best_parameters={RATE: 0.01}) == f"range test completed, suggests {RATE} 0.01"
+    assert "none of which has a value" in told(**nothing, best_parameters={})
+
+
+def test_a_range_test_shows_its_suggestion_and_its_curve(tmp_path: Path) -> None:
+    recorded = RecordedHome(tmp_path)
+    session = recorded.requested("search")
+    recorded.say(session, "hyperparameter_specialist", SUGGESTED)
+    history = Archive(recorded.home).read(session).history
+    seen = view.summary(history.state)
+    shown = orjson.loads(orjson.dumps(seen["range_test"]))
+    assert (shown["suggestion"], shown["steepest"], shown["diverged_at"]) == (0.01, 0.02, 0.1)
+    assert (shown["rates"], shown["losses"]) == (RATES, [*LOSSES[:58], None, None])
+    page = wording.summary(seen)
+    assert "0.01 (the loss fell fastest at 0.02, training broke at 0.1)" in page
+    assert "▅" * 15 + "▁" * 10 + "█" * 4 + "   losses at rates from 1e-05 to 7.943" in page
+    report = text.page(history.state, history.facts, ["range_test"])
+    assert "Suggests a learning rate of 0.01 (the loss fell fastest at 0.02, training broke at 0.1)." in report
+    assert "| 1e-05 | 2 |" in report
+    assert "plots/range_test.png" in report
+
+
+def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers(tmp_path: Path) -> None:
+    tried = view.range_test(replace(Session(SESSION), suggested=SUGGESTED))
+    drawn = plots.plots((), {}, (), tried)
+    assert list(drawn) == ["range_test"]
+    plots.save(drawn["range_test"], "range_test", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("values", "row"),
+    [
+        ([], ""),
+        ([None, math.nan], ""),
+        ([1.0], "▁"),
+        ([2.0, 1.0, 3.0], "▅▁█"),
+        ([2.0, 1.0, None, 1e9], "▅▁ █"),
+        ([1.0, 2.0, 9.0], "▁▂█"),
+        ([1.7e308, -1.7e308], "█▁"),
+    ],
+)
+def test_a_curve_in_a_line_is_as_high_above_its_beginning_as_it_falls(values: list[float | None], row: str) -> None:
+    assert curves.sketch(values) == row
+
+
+def test_many_values_fit_the_line() -> None:
+    assert len(curves.sketch([float(one) for one in range(1000)], 50)) == 50
