@@ -1,4 +1,4 @@
-"""Which stored messages are facts: every reader passes what it reads through one `Admission` before folding it.
+"""Decides which stored messages are facts: every reader feeds messages to an `Admission` and folds what it returns.
 
 Pure: no I/O, no clock. A message is a fact when its envelope parses and matches its subject, its id is new in the
 session, it extends its lane, and it carries (or a later event of its append carries) a signature of the key that the
@@ -9,10 +9,10 @@ by a lane that has no say in it, is a fact of type `Unknown`, so that every vers
     append = one atomic batch, stored without gaps: unsigned events wait for the signed one that ends it
     id     = new in the session; a guest's only beside what others said, so that it cannot take an id from a built-in
              role, whose ids can be foretold, nor from another guest
-    guest  = a lane that may speak in sessions that somebody else has begun
+    guest  = a lane that may speak only in sessions that a built-in role has begun
     rules  = named by the session's first fact; since rules 2 a guest's event has at most 64 KiB, and no event has a
              value that JSON does not have (`docs/log-format.md`)
-    seal   = `session.sealed`, the ledger's, last in its append, when nobody else said anything after its `last_seq`
+    seal   = `session.sealed` of the ledger, last in its append, when no other lane has a fact after its `last_seq`
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Standing:
     others: int = 0
     sealed: int = 0
     rules: int = 0
-    """Those that its first fact names; 0 while it has none."""
+    """The rules that the session's first fact names; 0 while it has no fact."""
     heads: dict[str, Head] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
@@ -78,12 +78,12 @@ class Standing:
 
 
 class Admission:
-    """Feed it every message of a session in stream order; it gives back the facts, each once, in stream order.
+    """Takes every message of a session in stream order and returns the facts, each once, in stream order.
 
-    It judges any number of sessions. The keyring session is one of them and comes first: a message is judged by
-    the keyring as fed so far, so whoever reads one session alone feeds the keyring up to the present before it, or
-    passes `keyrings` (such as the method `keyring` of another admission), to which keyring messages are then left.
-    `root` pins the root key's fingerprint; without it the first keyring that opens is believed.
+    It judges any number of sessions. The keyring session is one of them and comes first, because a message is judged by
+    the keyring as fed so far. To read one session alone, feed the keyring up to the present before it, or pass
+    `keyrings` (such as the method `keyring` of another admission), which then answers for the keys. `root` pins the
+    root key's fingerprint; without it the first keyring that opens is believed.
     """
 
     def __init__(self, keyrings: Keyrings | None = None, *, root: str = "") -> None:
@@ -133,7 +133,7 @@ class Admission:
         return self._complete(session, stored, said)
 
     def _standing(self, where: subjects.Fact) -> Standing | None:
-        """What is remembered of the session; None where nobody has begun it and a guest cannot."""
+        """What is remembered of the session; None where no built-in role has begun it and the message is a guest's."""
         known = self._sessions.get(where.session) or self._unbegun.get(where.session)
         if known is None and not where.lane.startswith(GUEST):
             known = self._unbegun[where.session] = Standing()
@@ -142,7 +142,7 @@ class Admission:
         return known if known is None or known.position or not where.lane.startswith(GUEST) else None
 
     def _break_off(self, session: str, stored: Stored) -> None:
-        """What stands where the next message of another session's branch must stand shows that it never comes."""
+        """Give up another session's waiting append when this message takes the place of its next one."""
         branching = self._branching.get(subjects.partition(session), session)
         other = self._known(branching)
         if branching != session and other and other.branch and stored.seq == other.last + 1:
@@ -152,7 +152,7 @@ class Admission:
         return self._sessions.get(session) or self._unbegun.get(session)
 
     def resume(self, session: str, standing: Standing) -> None:
-        """Go on behind what another has admitted of this session."""
+        """Start behind facts that another admission has judged, instead of feeding them again."""
         self._sessions[session] = standing
 
     def keyring(self, partition: str = "") -> Keyring:
@@ -161,7 +161,7 @@ class Admission:
         return self._source(partition) if self._source else self._rings.get(partition, _NO_KEYS)
 
     def head(self, session: str, lane: str) -> Head:
-        """Where a lane stands: what its next event must extend, and the sequence its writer must expect."""
+        """The head of a lane: the digest that its next event must extend, the sequence that its writer must expect."""
         known = self._known(session)
         if known is None:
             return START
@@ -195,11 +195,11 @@ class Admission:
         return [void for void in self.voids if void.session == session]
 
     def finish(self, session: str) -> None:
-        """Nothing more of this session will come: what still waits for a signature is void."""
+        """Declare that no more messages of this session will come: an append without its signed end becomes void."""
         self._abandon(self._known(session))
 
     def forget(self, session: str) -> None:
-        """Of a sealed session remember only its place and its seal: nothing more of it will be admitted."""
+        """Remember of a sealed session only its place and its seal, since nothing more can be admitted to it."""
         known = self._sessions.get(session)
         if known and known.sealed:
             self._sessions[session] = Standing(known.last, known.position, sealed=known.sealed, rules=known.rules)
@@ -213,7 +213,7 @@ class Admission:
                 f"message {stored.seq} of session {where.session} came after message {session.last}.",
                 cure="Read the session from its start and in stream order, each message once.",
             )
-        # An append is stored without gaps: whatever else comes shows that the branch's end never will.
+        # An append is stored without gaps: any other message here shows that the branch's end never comes.
         if session.branch and (stored.seq != session.last + 1 or where.lane != session.speaking):
             self._abandon(session)
         session.last = session.stored[where.lane] = stored.seq

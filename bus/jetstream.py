@@ -403,7 +403,7 @@ class JetStreamBus(StreamLog, DurableWakes, CoreWire):
 
 
 class JetStreamAdmin(JetStreamBus, StreamAdmin):
-    """The bus of the identity `admin`, which may also provision."""
+    """The log as the identity `admin` reaches it: it may also create streams and consumers."""
 
     def __init__(self, link: Link, *, partition: str = "00", layout: Layout | None = None) -> None:
         JetStreamBus.__init__(self, link, partition=partition)

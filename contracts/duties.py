@@ -1,4 +1,4 @@
-"""What an ended session still owes before it can be sealed: a pure look at the fold, one function per role."""
+"""What must still be answered before an ended session can be sealed: pure functions of the fold, one per role."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ class Duty:
 
     @property
     def name(self) -> str:
-        """The duty as one word for logs and waivers."""
+        """The duty as one word, `WHAT:CAUSE`, by which `duty.waived` names it."""
         return f"{self.what}:{self.cause}"
 
 
 def owed(session: Session) -> tuple[Duty, ...]:
-    """What must still be answered before an ended session can be sealed; empty while it runs."""
+    """The answers that roles still owe to an ended session; empty while it runs, once it is sealed, or when all came.
+
+    A duty that was waived, or whose role has recorded a failure for it, is not owed.
+    """
     if session.outcome is None or session.sealed is not None:
         return ()
     duties = (*_owed_by_keeper(session), *_owed_by_validator(session), *_owed_by_diagnostician(session))

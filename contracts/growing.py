@@ -71,7 +71,7 @@ class Marks(AbstractSet[str]):
 
     @classmethod
     def of(cls, words: Iterable[str]) -> Self:
-        """These words."""
+        """A set that begins with these words."""
         return cls({word: at for at, word in enumerate(dict.fromkeys(words))})
 
     @classmethod

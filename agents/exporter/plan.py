@@ -78,7 +78,7 @@ def order_of(request: Mapping[str, Any]) -> Order | ExportRefused:
 
 
 def choose(session: Session, which: str) -> Checkpoint | None:
-    """The checkpoint called best, last, final or by its step; without a best one, the last."""
+    """The usable checkpoint called best, last, final or by its step, or None; the last when there is no best one."""
     if which not in ("best", "last", "final") and not which.isdecimal():
         return None
     found = session.checkpoint(int(which) if which.isdecimal() else which)

@@ -54,7 +54,7 @@ class Progress:
 
     @property
     def running(self) -> Mapping[int, TrialStarted]:
-        """Trials that have not ended."""
+        """By number, the trials that were started and have no `trial.finished` yet."""
         return {number: one for number, one in self.started.items() if number not in self.finished}
 
     @property
@@ -114,7 +114,7 @@ def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
 
 
 def finished(number: int, trial: Session, metric: str) -> TrialFinished:
-    """What a trial's ended session amounts to: its best value on the path, if it has one."""
+    """The event for a trial whose session has ended: its best finite value of the metric, if it completed."""
     state = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
     best = trial.best.values.get(metric) if trial.best and state == "completed" else None
     value = best if best is not None and math.isfinite(best) else None

@@ -17,23 +17,23 @@ from runtime.node.ground import Case
 
 
 class Trainer(Agent):
-    """Turns a resolved plan into recorded windows, checkpoints and final weights."""
+    """Trains sessions and takes part in audits: the plan becomes recorded windows, checkpoints and final weights."""
 
     stands_by = True
 
     async def begin(self) -> None:
-        """Have a zygote ready and its bits known by the time the first session asks for them."""
+        """Start the zygotes that sessions will probably need, and measure their fingerprints."""
         self.machine = Machine(self.ground)
         self.turns = asyncio.Semaphore(process.cores())
         self.machine.warm()
 
     async def end(self) -> None:
-        """Stop warming up."""
+        """Cancel what `begin` started and has not finished."""
         self.machine.cool()
 
     @on
     async def train(self, ready: DatasetPrepared, case: Case, say: Say[Sayings]) -> None:
-        """Claim, train, hold and apply decisions, complete; goes on where the log says it stopped."""
+        """Train the session whose dataset is ready until it ends; after a restart, continue where its log ends."""
         while True:
             course = Course(case, ready, say, self.machine)
             try:
@@ -41,7 +41,7 @@ class Trainer(Agent):
                     course.rest()
                 return
             except Fenced:
-                # Another one has it now; this one stands by, for that one may fall silent too.
+                # Another trainer owns the session now. This one waits, because the other may fall silent too.
                 if course.unfit:
                     raise
             finally:
@@ -49,7 +49,7 @@ class Trainer(Agent):
 
     @on
     async def cancel(self, asked: CancelRequested, case: Case) -> TrainingCancelled | None:
-        """End what has no data yet, for nobody is on its course; whoever prepares them hears of it too."""
+        """Cancel a training that has no dataset yet; one that has its dataset is cancelled by `train`."""
         now = case.now
         if now.kind not in ("training", "trial") or now.dataset is not None or now.outcome is not None:
             return None
@@ -58,7 +58,7 @@ class Trainer(Agent):
     @on
     @together
     async def audit(self, asked: SessionRequested, case: Case, say: Say[Verdicts]) -> None:
-        """Take part in an audit: spans that no other trainer computes, and the verdict once everything is said."""
+        """Take part in an audit: compute spans that no other trainer computes, then record the verdict."""
         if asked.kind != "audit" or case.now.outcome is not None:
             return
         # Late, because it brings numpy into the host, which most of its life has no use for it.

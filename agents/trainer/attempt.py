@@ -1,4 +1,4 @@
-"""One child's life: its frames into the log, decisions acted on at the steps where it holds."""
+"""One child from its start to its end: what it reports becomes events, and decisions take effect where it holds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One child's life."""
+    """Runs one training child from a checkpoint until the session ends, the child dies or another attempt is due."""
 
     def __init__(self, course: Course, arguments: tuple[dict[str, Any], Checkpoint | None]) -> None:
         self._course = course
@@ -56,7 +56,7 @@ class Attempt:
         self._finished: dict[str, Any] | None = None
 
     async def run(self) -> bool:
-        """Train until the child leaves; True when another attempt is due."""
+        """Train until the child has left; True when the session needs another attempt."""
         case, claim = self._course.case, self._course.now.claim
         assert claim is not None  # noqa: S101 - an attempt follows a claim
         resolved = claim.resolved
@@ -115,13 +115,13 @@ class Attempt:
                 return again
 
     def _patience(self) -> float | None:
-        """Seconds after which there is something to look at though nothing has come."""
+        """Seconds to wait for news before the state is looked at in any case; None waits until news comes."""
         if self._overdue is not None and self._held is None:
             return max(0.0, self._overdue - asyncio.get_running_loop().time())
         return 1.0 if self._finished else None
 
     def _give_up_at_last(self, decision: Decision) -> None:
-        """Wait no longer for the next grid step of what is cancelled: user code may hang, and nobody wants the step."""
+        """Raise `CancelledError` when a cancelled child has not reached a grid step in time: user code may hang."""
         now = asyncio.get_running_loop().time()
         if decision.kind != "cancel":
             return
@@ -136,7 +136,7 @@ class Attempt:
             await child.order("hold")
 
     async def _append(self, frames: list[Frame]) -> None:
-        """Say what is new, compare what is not, notice where the child stands."""
+        """Append what the log lacks, compare what it has, and note where the child holds or that it has finished."""
         fresh: list[Event] = []
         for frame in frames:
             if frame.kind == "lived":
@@ -186,7 +186,9 @@ class Attempt:
         return [WindowsReproduced(segment=segment, first=self._from, last=upto, count=count)]
 
     async def _act(self, decision: Decision, child: Child, inbox: Inbox) -> bool | None:
-        """Do what was decided at the step at which the child holds; None when the same child goes on."""
+        """Carry out a decision while the child holds.
+
+        None when this child continues; else whether another attempt is due."""
         session, step = self._course.now, self._held or 0
         segment = session.segment.number
         match decision.kind:
@@ -204,7 +206,7 @@ class Attempt:
                 return await self._intervene(decision, child, step)
 
     def _ended(self, step: int) -> AttemptEnded:
-        """Where this child's time went, as it told when it last held."""
+        """The event that ends this attempt, with the seconds that the child reported when it last held."""
         segment, epoch = self._course.now.segment.number, self._course.epoch or 0
         return AttemptEnded(epoch=epoch, segment=segment, first=self._from, step=step, seconds=self._seconds)
 
@@ -234,11 +236,11 @@ class Attempt:
         return None
 
     def _unrepeated(self) -> bool:
-        """Whether user code was never repeated although there is an earlier place from which it could be."""
+        """Whether no window of user code was repeated although an earlier checkpoint would allow it."""
         return "window" in owed(self._course.now) and self._from > 0
 
     async def _may_complete(self) -> bool:
-        """Whether every automatic rule has seen the last window, or nobody is there to apply them."""
+        """Whether the diagnostician has judged the last window, or was silent for so long that this is waived."""
         session = self._course.now
         step = self._finished["step"] if self._finished else 0
         if not (session.request.get("diagnosis") or {}).get("auto_fix") or judged(session, step):
@@ -284,7 +286,7 @@ class Attempt:
 
 
 def _not_finite(session: Session, step: int) -> tuple[str, str]:
-    """What is said, and advised, of a session whose weights are not finite at the end."""
+    """Message and cure for a session whose final weights are not finite."""
     message = f"the weights at step {step} are not finite, so there is nothing to keep."
     cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."
     found = [seen for _, seen in session.diagnoses if seen.rule == "non_finite" and "step" in seen.figures]

@@ -33,7 +33,7 @@ def is_workload(session: Session) -> bool:
 
 
 def owed(session: Session) -> set[str]:
-    """What a fresh process has still to repeat: a window of user code, and one that ends in an evaluation."""
+    """The repetitions that the log still lacks: "window" and "evaluation" for user code, none for built-in models."""
     if not is_workload(session):
         return set()
     done = {"window"} if session.births else set()

@@ -1,6 +1,8 @@
-"""One trainer's way through one session: its claim, attempts one after another, and what ends it.
+"""One trainer's work on one session: it waits for its turn, claims, runs attempts, and records how the session ends.
 
-Everything that steers is read from the fold; what this object remembers can be lost at any moment.
+Decisions are read from the fold; what this object remembers may be lost at any moment without harm. When a host dies
+between an append and its acknowledgement, the next claim begins at the newest checkpoint, and `agents.trainer.path`
+compares what is computed again with what the log has.
 """
 
 from __future__ import annotations
@@ -73,17 +75,17 @@ Sayings = (
 )
 
 MOST_DEATHS = 3
-"""Children of one course that may die without a new window before the session fails."""
+"""Children that may die one after another without a new window before the session fails."""
 
 _ROOM = 4
-"""How many checkpoints of the largest size must find room before a training that had none is tried again."""
+"""After a full disk, training is tried again once so many checkpoints of the largest size fit."""
 
 _LOOK_AGAIN = 0.5
-"""Seconds between two looks at how much room there is."""
+"""Seconds between two looks at the free disk space."""
 
 
 class Course:
-    """The trainer's work on one session."""
+    """Trains one session: `due` waits until this trainer may, `attempt` trains until something ends it."""
 
     def __init__(self, case: Case, ready: DatasetPrepared, say: Say[Sayings], machine: Machine) -> None:
         self.case = case
@@ -103,11 +105,14 @@ class Course:
 
     @property
     def now(self) -> Session:
-        """The session at this moment."""
+        """The fold of the session as of now; it changes with every admitted event."""
         return self.case.now
 
     async def due(self) -> bool:
-        """Wait until this one is to train: no other has the session, and no person its pause; False when it is over."""
+        """Wait until this trainer may train: no other one owns the session and no person has paused it.
+
+        False when the session has ended. Cancels, pauses and resumes are carried out here while it waits.
+        """
         while self.now.outcome is None:
             wishes = {type(wish) for _, wish in self.now.wishes}
             if not self._is_free():
@@ -127,7 +132,7 @@ class Course:
         return False
 
     async def _turn(self) -> bool:
-        """Whether it is this one's turn to train; if not, wait until that, or the session, may have changed."""
+        """Whether this session may train now; if not, wait until a turn is free or the session has changed."""
         turns, history = self._machine.turns, self.case.history
         turns.ask(history.id, place(self.now, history.facts[0].seq))
         # After a restart everybody asks before anybody is answered.
@@ -144,22 +149,25 @@ class Course:
         return False
 
     def rest(self) -> None:
-        """Let another one train."""
+        """Give the turn back, so that another session of this process may train."""
         self._machine.turns.leave(self.case.history.id)
 
     def _paused_between_attempts(self, wishes: set[type]) -> bool:
-        """Whether a pause came that no child has obeyed: what hangs would hang in the next one too."""
+        """Whether a pause was asked for and the child that should have obeyed it died: the next one might hang too."""
         return PauseRequested in wishes and self.now.claim is not None and self._deaths > 0
 
     async def cancel(self) -> None:
-        """End as a person wished, at the last step that was recorded; what nobody has claimed needs no claim for it."""
+        """Record that the session was cancelled at its last recorded step; claim it first if any trainer ever did."""
         wish = wish_to_cancel(self.now)
         reason = wish.reason if wish else ""
         cancelled = TrainingCancelled(segment=self.now.segment.number, step=self.now.step, reason=reason)
         await (self.say(cancelled) if self.now.claim is None else self._claim(cancelled))
 
     async def attempt(self) -> bool:
-        """Train in one child until something ends it; True when another attempt is due."""
+        """Claim the session and train in one child until something ends it; True when another attempt is due.
+
+        Raises `Fenced` when another trainer owns the session. Other errors end in an event or in a new attempt.
+        """
         try:
             await self._claim()
             return await Attempt(self, await self._arguments()).run()
@@ -180,7 +188,7 @@ class Course:
         return False
 
     async def _until_room(self, error: Full) -> bool:
-        """Running sessions finish: this one goes on from its last checkpoint once there is room for the next."""
+        """Record that the disk is full and wait until there is room or a cancel; then another attempt is due."""
         waits = f"{error.message} Training goes on from its last checkpoint when there is room."
         await self.say(ChildEnded(purpose="train", code=1, signal=None, max_rss_bytes=0, message=waits))
         size = max((one.written.bytes for one in self.now.checkpoints), default=1 << 20)
@@ -197,11 +205,11 @@ class Course:
         return shutil.disk_usage(self._ground.blobs.root).free
 
     async def say(self, *events: Sayings) -> None:
-        """Append under this course's claim."""
+        """Append the events under this trainer's claim; `Fenced` when a newer claim owns the session."""
         await self._voice(*events, epoch=self.epoch)
 
     async def fail(self, code: str, message: str, cure: str, frame: str = "") -> None:
-        """Say that the session has failed, where, and what cures it; what fails beside its owner is no matter of it."""
+        """Record that the session failed, where and with which cure; `Fenced` when another trainer owns it by now."""
         if not self._is_free():
             raise Fenced("what failed here has an owner elsewhere by now.", cure="Another trainer owns the session.")
         segment, step = self.now.segment.number, self.now.step
@@ -218,7 +226,7 @@ class Course:
         return False
 
     async def _without_checkpoint(self, error: NotVerified) -> bool:
-        """Another attempt when it is the checkpoint that does not hold; anything else will not hold the next time."""
+        """Whether a damaged checkpoint explains the error, so that an earlier one may do; else the session fails."""
         start = self._newest()
         if start is not None and await self._wrong_with(start):
             return True
@@ -226,7 +234,10 @@ class Course:
         return False
 
     async def _start(self) -> Checkpoint | None:
-        """The newest checkpoint whose bytes are there and sound; those passed over are told once there is a claim."""
+        """The newest checkpoint whose bytes are present and sound; None for the session's first step.
+
+        Those that are passed over are recorded as `checkpoint.refused` as soon as this trainer has its claim.
+        """
         while (start := self._newest()) is not None:
             reason = await self._wrong_with(start)
             if not reason:
@@ -251,11 +262,11 @@ class Course:
         return starting_point(self.now, self._unusable, before)
 
     def begin_before(self, step: int) -> None:
-        """Let attempts begin before a step for as long as user code is still to be repeated."""
+        """Let attempts start from checkpoints before this step while a repetition of user code is owed."""
         self._before = step
 
     async def _wrong_with(self, kept: Checkpoint) -> str:
-        """Why a checkpoint's bytes cannot be used; nothing when they can."""
+        """Why a checkpoint's bytes cannot be used; empty when they can."""
         try:
             await asyncio.to_thread(self._ground.blobs.check, kept.written.blob)
         except (NotFound, NotVerified) as error:
@@ -264,15 +275,15 @@ class Course:
 
     @property
     def unusable(self) -> set[str]:
-        """Blobs of checkpoints passed over; one that is written again may be used again."""
+        """Blobs of checkpoints that were passed over; an attempt removes those that it writes again."""
         return self._unusable
 
     def alive(self) -> None:
-        """A window has been computed: whatever stopped earlier children was passed."""
+        """Note that a window was computed: deaths and full disks before it no longer count."""
         self._deaths = self._cramped = 0
 
     async def _claim(self, *then: Sayings) -> None:
-        """Own the session, and say in the same breath what is to be said as its owner."""
+        """Claim the session under the next epoch unless it is claimed already, and append `then` in the same batch."""
         if self.epoch is not None:
             await self.say(*then)
             return
@@ -317,7 +328,7 @@ class Course:
         return await unless_cancelled(self.case.history, work)
 
     def _refuse_unless_fit(self, first: TrainingClaimed, who: dict[str, Any]) -> None:
-        """Whoever computes other bits than those of the first claim leaves the session to others."""
+        """Raise `Fenced` when this machine or this software computes other bits than the first claim's."""
         if first.fingerprint != who["fingerprint"]:
             differing = [name for name, seen in who["families"].items() if first.families.get(name) != seen]
             message = f"this machine computes other bits than the first claim's ({', '.join(differing[:5])})."
@@ -331,7 +342,7 @@ class Course:
         return Fenced(message, cure=cure)
 
     async def _workloads(self) -> list[dict[str, str]]:
-        """The user's code as jobs take it: what was claimed stays, whatever the file holds by now."""
+        """The user's code as jobs take it: the claimed version, even when the file has changed since."""
         known, blobs, claim = Workloads(self._ground.home.root), self._ground.blobs, self.now.claim
         if claim is None:
             named = known.needed(self.now.request)
@@ -345,7 +356,7 @@ class Course:
         return [one.as_json() for one, _ in found if one]
 
     def _is_free(self) -> bool:
-        """A claim of this home's earlier life is taken over at once, another one's after it fell silent."""
+        """Whether the session may be claimed: it is unclaimed, ours, or its owner has been silent for too long."""
         if self.epoch is not None or (claim := self.now.claim) is None:
             return True
         instance = claim.incarnation.partition("/")[0]
@@ -354,7 +365,7 @@ class Course:
 
     @property
     def dataset(self) -> Any:
-        """Where the prepared data stand."""
+        """The folder of the prepared dataset in the blob store."""
         return self._ground.blobs.root / "datasets" / self._ready.root
 
     async def _arguments(self) -> tuple[dict[str, Any], Checkpoint | None]:
@@ -382,13 +393,13 @@ class Course:
         return args, start
 
     def _birth(self) -> dict[str, Any]:
-        """What the child is to stage for repetition, and where."""
+        """Which repetitions of user code are owed, and where the child puts what they need."""
         owed = sorted(births.owed(self.now))
         folder = self._ground.home.work(self.case.history.id) if owed else ""
         return {"owed": owed, "folder": str(folder), "name": f"birth-{self.epoch}"}
 
     async def _state(self, start: Checkpoint | None) -> dict[str, str] | None:
-        """Where to begin: at a checkpoint, in the bits of a fork's parent, or from nothing."""
+        """The state to begin in: that of a checkpoint, that of a fork's parent, or None for new weights."""
         if start is not None:
             blob, root = start.written.blob, start.written.state_root
         elif self.now.fork is not None:

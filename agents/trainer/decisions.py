@@ -15,7 +15,7 @@ Kind = Literal["cancel", "pause", "drain", "intervene"]
 
 @dataclass(frozen=True)
 class Decision:
-    """Something to be done at the next grid step because of an event."""
+    """One thing to do at the next grid step, and the event that asks for it."""
 
     kind: Kind
     cause: str = ""

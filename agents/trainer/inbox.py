@@ -1,4 +1,4 @@
-"""What a course waits for, in one queue: frames of its child, and growth of the session. Bounded, loses nothing."""
+"""One bounded queue of what an attempt waits for: frames of its child, growth of the session, the host's draining."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from runtime.node.ground import Case
 
 
 class _Grown:
-    """The session has grown, or the host drains."""
+    """The type of `GROWN`: the session has new events, or the host drains."""
 
 
 GROWN = _Grown()
 News = Frame | _Grown
 
 MOST_FRAMES = 2048
-"""Frames kept while the log is away; then the child waits, which has no effect on its bits."""
+"""Frames that are kept while the log is away; with more the child blocks, which changes no bit of its results."""
 
 LARGEST_BATCH = 200
 
 
 def frames_of(news: list[News]) -> list[Frame]:
-    """The frames among the news."""
+    """The child's frames among the news, in their order."""
     return [item for item in news if isinstance(item, Frame)]
 
 
 class Inbox:
-    """Pumps run while the context is open; an error of the child is raised by `take`, after its last frame."""
+    """Collects news while its context is open; `take` raises the child's error after its last frame was taken."""
 
     def __init__(self, child: Child, case: Case) -> None:
         self._child = child
@@ -52,7 +52,7 @@ class Inbox:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     async def take(self, timeout: float | None = None) -> list[News]:
-        """Everything there is now, at least one item unless the time is over."""
+        """Everything that has arrived; waits for at least one item. After `timeout` seconds it is `[GROWN]`."""
         if self._frames.empty() and not self._grown.is_set():
             self._arrived.clear()
             try:
@@ -68,14 +68,14 @@ class Inbox:
         return news + self._take_frames()
 
     async def rest(self) -> list[News]:
-        """All frames until the child has ended well."""
+        """All news until the child has ended; raises the child's error when it did not end well."""
         news: list[News] = []
         while not self._over:
             news += await self.take()
         return news
 
     def look(self) -> None:
-        """Let `take` return: something else than a frame or an event is to be looked at."""
+        """Make `take` return, because something other than a frame or an event needs attention."""
         self._wake(self._grown)
 
     def _take_frames(self) -> list[News]:

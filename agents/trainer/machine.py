@@ -19,7 +19,7 @@ _MOST_IDENTITIES = 64
 
 
 class Machine:
-    """Asks children what this machine computes; remembers answers that cannot change while the zygote lives."""
+    """Asks children what this machine computes, and keeps answers that cannot change while the zygote lives."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -29,11 +29,11 @@ class Machine:
         self._warming: asyncio.Task[None] | None = None
 
     def warm(self) -> None:
-        """Begin to find out what small sessions will ask for; the swarm is ready before that is done."""
+        """Start measuring in the background what small sessions will ask for; the swarm does not wait for it."""
         self._warming = asyncio.create_task(self._warm())
 
     def cool(self) -> None:
-        """Stop finding out."""
+        """Cancel what `warm` started."""
         if self._warming is not None:
             self._warming.cancel()
 

@@ -1,4 +1,8 @@
-"""What the log already holds of a path, and whether what was computed again is the same. Pure."""
+"""What the log already holds of a path, and whether values computed again equal it. Pure.
+
+This is why nothing is recorded twice when a trainer dies between an append and its acknowledgement: the next attempt
+begins at a checkpoint, and every window that the log has is compared here and not appended again.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ class Recorded:
 
     @classmethod
     def of(cls, facts: Iterable[Fact], session: Session, step: int, unusable: Iterable[str] = ()) -> Recorded:
-        """What an attempt that starts after `step` will compute again; lost checkpoints are news once more."""
+        """The records that an attempt from `step` will compute again; checkpoints whose blobs are lost count as new."""
         found: dict[Key, Event] = {}
         lost = {*unusable, *_corrupt(session)}
         for fact in facts:
@@ -45,7 +49,7 @@ class Recorded:
         return cls(found)
 
     def take(self, computed: Computed) -> DivergenceFound | bool | None:
-        """True when it is new; None when it came out as recorded; else the difference."""
+        """True when the log lacks this event; None when it equals the recorded one; else the difference."""
         recorded = self.known.get(key(computed))
         if recorded is None:
             return True
@@ -54,14 +58,14 @@ class Recorded:
 
 
 def key(event: Computed) -> Key:
-    """What makes an event the same one in another attempt."""
+    """Wire name, first and last step: two attempts that record these mean the same event."""
     if isinstance(event, WindowRecorded):
         return (event.wire, event.first, event.last)
     return (event.wire, event.step, event.step)
 
 
 def difference(recorded: Event, computed: Event) -> DivergenceFound | None:
-    """The first field in which two events that should be the same differ."""
+    """The first field, by name, in which two events that should be equal differ; None when they are equal."""
     # JSON text compares exact floats by their bits, NaN included.
     before, after = recorded.model_dump(mode="json"), computed.model_dump(mode="json")
     for name in sorted(before.keys() - _INCIDENTAL):
@@ -85,7 +89,7 @@ def _corrupt(session: Session) -> set[str]:
 
 
 def key_range(event: Event) -> tuple[int, int]:
-    """The steps that an event is about."""
+    """The first and last step of a window; for any other event its one step, twice."""
     if isinstance(event, WindowRecorded):
         return event.first, event.last
     step: int = getattr(event, "step", 0)

@@ -1,7 +1,7 @@
 """Whose turn it is to train: at most so many sessions at once, in the order in which they were requested.
 
-A turn is memory of this process and no promise: after a restart those that wait ask again. What waits for children of
-its own (a search, a proof) takes no turn, so that its trials always come to theirs.
+A turn is kept in memory only: after a restart every waiting session asks again. A session that waits for children of
+its own (a search, a proof) takes no turn, so that its trials can always get one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from contracts.session import Session
 from runtime.jobs import memory, process
 
 _RESERVE = 512 << 20
-"""Bytes that are free before one more child that trains is begun beside another."""
+"""Bytes of memory that must be free before another training child starts beside a running one."""
 
 _LOOK_AGAIN = 1.0
-"""Seconds between two looks at what no event tells of: memory that became free."""
+"""Seconds between two looks at the free memory, of which no event tells."""
 
 Place = tuple[bool, int, str]
-"""Where a session stands in the queue: what has begun comes first, then by the place of the request in the log."""
+"""The sort key of a session in the queue: begun sessions first, then by the place of the request in the log."""
 
 
 def place(session: Session, requested: int) -> Place:
@@ -28,7 +28,7 @@ def place(session: Session, requested: int) -> Place:
 
 
 class Turns:
-    """The turns of one process. `most` is how many there are; 0 stands for one per core."""
+    """The turns of one process: at most `most` sessions train at once; 0 means one per core."""
 
     def __init__(self, most: int, *, free: Callable[[], int | None] = memory.free_bytes) -> None:
         self._most = most or process.cores()
@@ -38,11 +38,11 @@ class Turns:
         self._changed = asyncio.Event()
 
     def ask(self, session: str, where: Place) -> None:
-        """Stand in the queue; whoever asks twice keeps one place."""
+        """Enter the queue; a session that asks again keeps its place."""
         self._waiting[session] = where
 
     def take(self, session: str) -> bool:
-        """Whether it is this one's turn now; it is then until `leave`."""
+        """Take a turn if this session is next and there is room; True means that it holds the turn until `leave`."""
         if session in self._training:
             return True
         first = min(self._waiting.items(), key=lambda one: one[1], default=("", None))[0]
@@ -54,13 +54,13 @@ class Turns:
         return True
 
     def leave(self, session: str) -> None:
-        """Give the turn back, or the place in the queue up."""
+        """Give back the turn or the place in the queue."""
         self._waiting.pop(session, None)
         self._training.discard(session)
         self._tell()
 
     async def changed(self) -> None:
-        """Return when it may be another's turn."""
+        """Return when a turn was given back, or after a while: memory may have become free without any event."""
         changed = self._changed
         try:
             async with asyncio.timeout(_LOOK_AGAIN):
@@ -69,7 +69,7 @@ class Turns:
             return
 
     def _room(self) -> bool:
-        """Whether memory is left for one more; the first needs none, for nothing would ever free it."""
+        """Whether memory is left for one more training; the first always starts, as waiting would free nothing."""
         free = self._free() if self._training else None
         return free is None or free >= _RESERVE
 

@@ -1,4 +1,4 @@
-"""What the trainer may say in an audit."""
+"""The union of events that the trainer may say in an audit; handlers declare it as their return type."""
 
 from __future__ import annotations
 

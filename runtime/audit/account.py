@@ -62,7 +62,7 @@ class Account:
 
     @classmethod
     def of(cls, kept: Kept) -> Account:
-        """That of a session that was read whole."""
+        """The account of a session whose log was read whole, from its facts and its fold."""
         history = kept.history
         noted = _noted(history.facts)
         sealed = bool(noted) and isinstance(noted[-1][1], SessionSealed)

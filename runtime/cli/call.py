@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Call(Place):
-    """What a command function is given first: data goes to stdout by `result`, everything else to stderr by `note`."""
+    """The first argument of each command function: `result` prints data to stdout, `note` anything else to stderr."""
 
     def __init__(self, *, home: str | None, url: str | None, creds: str | None, as_json: bool) -> None:
         super().__init__(home=home, url=url, creds=creds)

@@ -53,6 +53,6 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Names from the table; options as click finds them."""
+        """Complete names of commands from the table, without importing any; options are completed by click."""
         named = [CompletionItem(n, help=e.help) for n, e in self._table.items() if n.startswith(incomplete)]
         return named + click.Command.shell_complete(self, ctx, incomplete)

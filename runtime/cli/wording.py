@@ -95,7 +95,7 @@ def artifact(made: Mapping[str, Any]) -> str:
 
 
 def problem(found: Mapping[str, str] | None) -> str:
-    """Why a session did not complete, with the cure."""
+    """The lines that say why a session did not complete, where it failed, and the cure; empty without a problem."""
     if not found:
         return ""
     where = f"\n  at {cell(found['frame'])}" if found.get("frame") else ""

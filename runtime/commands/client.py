@@ -99,7 +99,7 @@ class Swarm:
                 return
 
     async def wait(self, session: str, timeout: float | None = None) -> dict[str, Any]:
-        """The session once it has ended; `TimedOut` when that takes longer than `timeout` seconds."""
+        """Wait until the session has ended and return its summary; `TimedOut` after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = _POLL if deadline is None else min(_POLL, max(0.0, deadline - time.monotonic()))

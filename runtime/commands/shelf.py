@@ -90,7 +90,7 @@ class Shelf:
         return page, len(page) == len(rest)
 
     async def summarise(self) -> None:
-        """Have the summary of every session that is sealed kept beside its log, for ever, so that lists are quick."""
+        """Until cancelled, write each session's summary beside its log once it is sealed: lists read these files."""
         due: asyncio.Queue[str] = asyncio.Queue()
 
         def heard(facts: list[Fact]) -> None:

@@ -22,7 +22,7 @@ class Average:
 
     @torch.no_grad()
     def follow(self, share: float) -> None:
-        """Move the average by this share of the way to the weights as they are."""
+        """Move the average towards the present weights: new = old + share * (weights - old)."""
         if self._means:
             torch._foreach_lerp_(list(self._means.values()), list(self._alive.values()), share)
 

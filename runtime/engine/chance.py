@@ -50,7 +50,7 @@ def finalised(words: np.ndarray) -> np.ndarray:
 
 
 def extended(keys: np.ndarray, words: int | np.ndarray) -> np.ndarray:
-    """The mix of what each key is the mix of, and one word more; keys and words are broadcast together."""
+    """New keys, each mixed from an old key and one more word; keys and words are broadcast as numpy arrays are."""
     inner = finalised(np.atleast_1d(np.asarray(words, np.uint64)) + np.uint64(GOLDEN))
     return finalised((keys + np.uint64(GOLDEN)) ^ inner)
 

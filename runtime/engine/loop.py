@@ -24,14 +24,14 @@ from runtime.engine.transfer import initial_root
 from runtime.engine.works import Works
 
 ENGINE_BITS = 1
-"""Raised when our own arithmetic, draws or order change, so that nobody expects the old bits from the new code."""
+"""Raised by every change of arithmetic, draws or order: a session is continued only under the number it began with."""
 
 Timed = Callable[[str, Callable[..., Any]], Callable[..., Any]]
-"""Given what a function's time is spent on, and the function: one that does the same and is timed."""
+"""Takes a label and a function; returns a function that does the same and adds its time to the label."""
 
 
 class Run:
-    """One stretch of training in one process: made by `start` or `resume`, moved by `advance`."""
+    """One run of training in one process: `start` or `resume` makes it, `advance` moves it to the next grid step."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Run:
         self._concluded = False
 
     def measured(self, timed: Timed) -> None:
-        """Let whoever has a clock time the fetching of rows and the evaluations; nothing else changes."""
+        """Measure the fetching of rows and the evaluations with the caller's clock; results do not change."""
         feed, judge = self._works.feed, self._judge
         feed.batch = timed("data", feed.batch)  # type: ignore[method-assign]
         judge.values = timed("evaluation", judge.values)  # type: ignore[method-assign]
@@ -88,7 +88,7 @@ class Run:
         return self.step >= self.plan.last_step or self.control.stop
 
     def advance(self) -> Report:
-        """Train to the next grid step and say what happened; after a decision to stop here, say how it ends."""
+        """Train to the next grid step and report what happened; where the plan ends already, report only how."""
         if self._concluded:
             raise ValueError(f"this run ended at step {self.step}; there is nothing to advance to")
         window = None if self.finished else self._train(self.plan.next_grid(self.step))

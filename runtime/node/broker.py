@@ -123,7 +123,7 @@ class Elsewhere:
         self.pid: int | None = None
 
     async def let_in(self, name: str, user: UserKey) -> None:
-        """See `Broker.let_in`: whether somebody has added the user is found out by being that user."""
+        """See `Broker.let_in`; others run this server, so it only checks that the user can connect, else `Refused`."""
         try:
             async with connect(self.url, f"{GUEST}{name}", user):
                 return

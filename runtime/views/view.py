@@ -106,7 +106,7 @@ def range_test(session: Session) -> dict[str, Any] | None:
 
 
 def interventions(session: Session) -> list[dict[str, Any]]:
-    """What changed the plan while it was carried out; `swarm prove` names them by their numbers."""
+    """The applied interventions as plain data, numbered from 1; `swarm prove --intervention` takes these numbers."""
     return [
         {"number": number, "id": id, "by": one.by, "step": one.step, "segment": one.segment, "changes": one.changes}
         for number, (id, one) in enumerate(session.applied, 1)

@@ -26,7 +26,7 @@ class _Staged(NamedTuple):
 
 
 class Staging:
-    """Watches the windows of one process. The first is never repeated: only those behind it stand on its memory."""
+    """Watches the windows of one process. The first is never repeated: it cannot depend on the process's memory."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -36,7 +36,7 @@ class Staging:
         self._begun = False
 
     def before(self, run: Run) -> None:
-        """Called before each window."""
+        """Before each window: start writing the state to a file when that window is to be repeated."""
         begun, self._begun = self._begun, True
         if begun and self._owed and not run.finished and self._owed & _worth(run.plan, run.step):
             path = Path(self._job.args["birth"]["folder"]) / f"{self._job.args['birth']['name']}-{run.step}"
@@ -44,7 +44,7 @@ class Staging:
             self._staged = _Staged(path, run.step, run.plan, list(self._evaluations), written)
 
     def after(self, run: Run, report: Report) -> None:
-        """Called after each window: tells `lived` when it was staged."""
+        """After each window: tell the trainer (`lived`) what a staged one gave, once its state is on disk."""
         staged, self._staged = self._staged, None
         if report.evaluation is not None:
             values = report.evaluation.values
@@ -68,7 +68,7 @@ class Staging:
 
 
 def _worth(plan: Plan, step: int) -> set[str]:
-    """What repeating the window after a step would show."""
+    """Which repetitions, of those owed, the window after this step would satisfy."""
     judged = plan.evaluated_epoch(plan.next_grid(step)) is not None
     return {"window", "evaluation"} if judged else {"window"}
 

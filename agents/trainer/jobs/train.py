@@ -35,7 +35,7 @@ from runtime.replay.reported import Reason
 
 
 def main(job: Job) -> dict[str, Any]:
-    """Train as the arguments say until the trainer lets the job leave."""
+    """Train by the arguments until the plan is done or the trainer orders the job to leave."""
     seal.apply(**job.args["seal"])
     enlist(job.args["workloads"])
     blobs = DirectoryBlobs(Path(job.args["blobs"]), before_rename=lambda: failpoint("during-rename"))
@@ -112,7 +112,7 @@ def _asked_to_hold(job: Job) -> bool:
 
 
 def _obey(job: Job, run: Run, keeper: Keeper, spent: Spent) -> bool:
-    """Hold and do as ordered; False when the job is to leave."""
+    """Report that the job holds, wait for an order and obey it; False when the job must leave."""
     keeper.finish()
     job.tell("held", step=run.step, seconds=spent.as_json())
     while True:
@@ -166,7 +166,7 @@ class Keeper:
     def keep(self, run: Run, reason: Reason) -> None:
         """Copy the state and hand it over; waits only while the last one is still being written.
 
-        State that is not finite is not kept, whoever wants it: training goes on from an earlier checkpoint then.
+        State that is not finite is never kept; training then continues from an earlier checkpoint.
         """
         if run.step in self._kept:
             return
@@ -182,11 +182,11 @@ class Keeper:
         self._work.put((segment, run.step, reason, dict(run.aliases)))
 
     def overdue(self, every: float | None) -> bool:
-        """Whether state was last kept so many seconds ago; which steps that makes of it is nobody's promise."""
+        """Whether the last checkpoint is so many seconds old. Which steps that gives depends on the clock."""
         return every is not None and time.monotonic() - self._last >= every
 
     def finish(self) -> None:
-        """Return when everything handed over is on disk; raises what writing raised."""
+        """Return when everything handed over is on disk; raises the error that writing raised."""
         with self._spent.on("checkpoint"):
             self._work.join()
         if self._failure is not None:

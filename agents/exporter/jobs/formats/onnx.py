@@ -41,7 +41,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
 
 
 def opened(path: Path, quantize: str) -> Answer:
-    """A session of onnxruntime with one thread."""
+    """A function from columns to the answers of the graph, run by onnxruntime on the CPU with one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -12,7 +12,7 @@ from runtime.engine.kinds import Memory, Mover, optimizers
 
 
 def memory(options: Sgd, parameters: Sequence[Tensor]) -> Memory:
-    """A velocity per parameter when there is momentum; it starts at rest."""
+    """One velocity tensor of zeros per parameter when there is momentum, else nothing."""
     return Memory({"velocity": [torch.zeros_like(one) for one in parameters]} if options.momentum else {})
 
 
