@@ -50,7 +50,7 @@ class Noisy(Workload):
 CHEAT = """
 import os
 
-from runtime.audit import compared
+from runtime.replay import compared
 from runtime.engine import birth, stretch
 from torch import nn
 from stigmergy import Workload

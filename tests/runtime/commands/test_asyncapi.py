@@ -116,7 +116,7 @@ def test_a_stranger_in_the_roster_is_described_like_the_others() -> None:
 def test_the_document_is_the_same_in_every_process() -> None:
     """Sets of text have another order in a process with another seed of hashes."""
     program = (
-        "import json; from runtime import roster; from runtime.commands.asyncapi import document\n"
+        "import json; from runtime.node import roster; from runtime.commands.asyncapi import document\n"
         "print(json.dumps(document(roster.load_all())))"
     )
     printed = {
