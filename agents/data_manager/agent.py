@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import orjson
@@ -25,9 +25,13 @@ from runtime.node.agent import Agent, on
 from runtime.node.ground import Case
 from runtime.node.heeding import CancelledError, unless_cancelled
 
+PREPARE = "agents.data_manager.jobs.prepare:main"
+
 
 class DataManager(Agent):
     """Reads a source, checks, splits and writes it once; sessions with the same data share the dataset."""
+
+    jobs: ClassVar = {"prepare": PREPARE}
 
     def __init__(self, ground: Any = None) -> None:
         """Who prepares what here, and how many at once."""
@@ -83,10 +87,9 @@ class DataManager(Agent):
 
     async def _asked(self, args: Mapping[str, Any], session: str) -> dict[str, Any]:
         log = self.ground.home.session(session) / "preparation.log"
-        job = "agents.data_manager.jobs.prepare:main"
         children = self.ground.children
         async with children.job(
-            job, args, profile=torch_profile(), purpose="prepare", session=session, log=log
+            PREPARE, args, profile=torch_profile(), purpose="prepare", session=session, log=log
         ) as child:
             async for frame in child:
                 await self._show(session, frame)

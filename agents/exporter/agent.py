@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from agents.exporter.plan import Order, order_of, orders
 from contracts.errors import ChildDied, SwarmError
@@ -24,6 +24,8 @@ VERIFY = "agents.exporter.jobs.verify:main"
 
 class Exporter(Agent):
     """Makes the files that a finished training or a person asks for, one at a time."""
+
+    jobs: ClassVar = {"export": EXPORT}
 
     def __init__(self, ground: Any = None) -> None:
         super().__init__(ground)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
 from agents.trainer.course import Course, Sayings
-from agents.trainer.machine import Machine
+from agents.trainer.machine import RESOLVE, Machine
 from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced
@@ -20,6 +21,7 @@ class Trainer(Agent):
     """Trains sessions and takes part in audits: the plan becomes recorded windows, checkpoints and final weights."""
 
     stands_by = True
+    jobs: ClassVar = {"resolve": RESOLVE}
 
     async def begin(self) -> None:
         """Start the zygotes that sessions will probably need, and measure their fingerprints."""

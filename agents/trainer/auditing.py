@@ -26,7 +26,7 @@ from contracts.trainer import (
     SpanRepeated,
     SpanTaken,
 )
-from runtime.audit.concluded import concluded
+from runtime.audit.concluded import OPENING, concluded
 from runtime.node.agent import Say
 from runtime.node.ground import Case
 from runtime.replay.bench import places, unable
@@ -135,7 +135,7 @@ class Auditing:
             "cited": cited,
             "cuts": cuts,
         }
-        return await self._jobs(cited["machine"], []).opened(args)
+        return await self._jobs(cited["machine"], []).opened(OPENING, args)
 
     def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> Jobs:
         log = self._folder / "audit.log"

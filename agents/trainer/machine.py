@@ -14,6 +14,8 @@ from runtime.jobs.profiles import torch_profile
 from runtime.node.ground import Ground
 from runtime.replay import initial
 
+RESOLVE = "agents.trainer.jobs.plan:main"
+
 _MOST_IDENTITIES = 64
 """Answers that are remembered, the newest: every number of threads that a request names has one."""
 
@@ -70,9 +72,7 @@ class Machine:
         inherited = session.fork.resolved if session.fork else None
         blobs = str(self._ground.blobs.root)
         args |= {"blobs": blobs, "room": blobs, "initial": begun, "inherited": inherited}
-        answer = await self._ask(
-            "agents.trainer.jobs.plan:main", args, 1, "cpu" if device == "auto" else device, purpose="prepare"
-        )
+        answer = await self._ask(RESOLVE, args, 1, "cpu" if device == "auto" else device, purpose="prepare")
         resolved: dict[str, Any] = answer["resolved"]
         return resolved
 

@@ -9,6 +9,9 @@ from runtime.replay.docket import Docket
 from runtime.replay.judged import Exports, Repeated, judged
 from runtime.replay.verdict import Divergence, Verdict
 
+OPENING = "runtime.audit.opening:main"
+"""What opens an audit in a child, before anything of it can be concluded."""
+
 SILENT = "the exporter did not answer"
 
 

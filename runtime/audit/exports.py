@@ -1,4 +1,4 @@
-"""Exported files made again by the exporter's own job, which is known by name alone, and compared byte for byte."""
+"""Exported files made again by the exporter's own job, which the exporter declares, and compared byte for byte."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contracts.exporter import ModelExported
 from contracts.session import Session
 from runtime.jobs.profiles import export_profile
 from runtime.log.history import History
+from runtime.node import roster
 from runtime.replay.comparable import has_rows
 from runtime.replay.jobs import Jobs
 from runtime.replay.judged import Exports
@@ -21,8 +22,6 @@ from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
-
-EXPORT = "agents.exporter.jobs.export:main"
 
 MADE = "made"
 """What a file is called where it is made again. The name that the log gives is told and never used as a path."""
@@ -119,9 +118,10 @@ async def made_again(
         "filename": MADE,
         "workloads": workloads,
     }
+    export = roster.job("exporter", "export")
     profile, log = export_profile(order["order"]["format"]), work / "export.log"
     try:
-        async with children.job(EXPORT, args, profile=profile, purpose="export", session=session, log=log) as child:
+        async with children.job(export, args, profile=profile, purpose="export", session=session, log=log) as child:
             answer = await child.wait()
     except SwarmError as error:
         gone = _gone(order, blobs)

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from runtime.jobs.children import Children
     from runtime.jobs.profiles import Profile
 
-PREPARE = "agents.data_manager.jobs.prepare:main"
-RESOLVE = "agents.trainer.jobs.plan:main"
-PROBE = "runtime.model.probe:main"
-LOOK = "runtime.home.workloads:probe"
 EVALUATION = 1 / 3
 """What a row costs that is only judged, as a share of one that is learnt from."""
 
@@ -56,8 +52,11 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
     from runtime.home.workloads import Workloads
     from runtime.jobs.children import Children
     from runtime.jobs.profiles import torch_profile
+    from runtime.model import PROBE
+    from runtime.node import roster
     from runtime.replay import initial
 
+    prepare, resolve = roster.job("data_manager", "prepare"), roster.job("trainer", "resolve")
     needed = Workloads(call.home.root).needed(asked)
     named = [one.as_json() for one in needed]
     children = Children()
@@ -69,7 +68,7 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
             roots = [*allowed.roots(call.home, call.settings), folder]
             args["roots"] = [str(root) for root in roots]
             args["trusted"] = list(call.settings.trusted_data)
-            prepared = await _ask(children, PREPARE, args, torch_profile(), "prepare", store)
+            prepared = await _ask(children, prepare, args, torch_profile(), "prepare", store)
             _refuse(prepared.get("problems", ()))
             dataset = str(store / prepared["root"])
             begun = await initial.bring(asked, roots, DirectoryBlobs(store), "check", children)
@@ -77,7 +76,7 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
             room = next(one for one in (call.home.root, *call.home.root.parents) if one.is_dir())
             args = about | {"request": asked, "device": asked["training"]["device"], "inherited": None}
             args["room"] = str(room)
-            resolved = (await _ask(children, RESOLVE, args, torch_profile(), "probe", store))["resolved"]
+            resolved = (await _ask(children, resolve, args, torch_profile(), "probe", store))["resolved"]
             plan = {"request": asked, "resolved": resolved, "changes": []}
             sealed = {"threads": resolved["threads"], "profile": resolved["profile"]}
             args = about | {"seal": sealed, "plan": plan}
@@ -90,11 +89,12 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
 
 async def _looked_at(children: Children, one: Registered, folder: Path) -> Registered:
     """A workload with the options that it takes: as they were seen when it was added, or as a child sees them now."""
+    from runtime.home.workloads import PROBE
     from runtime.jobs.profiles import torch_profile
 
     if one.options is not None:
         return one
-    said = await _ask(children, LOOK, one.as_json(), torch_profile(), "probe", folder)
+    said = await _ask(children, PROBE, one.as_json(), torch_profile(), "probe", folder)
     return replace(one, options=tuple(said["options"]))
 
 

@@ -23,11 +23,12 @@ def inspect(call: Call, *, checkpoint: str) -> None:
     Exit code 3 when its bytes are not what they should be.
     """
     from runtime.cli.child import ask
+    from runtime.model import INSPECT
 
     wanted = _found(call, checkpoint)
     args = {"path": wanted["path"], "state_root": wanted.get("state_root")}
     with tempfile.TemporaryDirectory(prefix="swarm-inspect-") as folder:
-        seen = call.wait(ask("runtime.model.reading:inspect", args, purpose="probe", log=Path(folder) / "log"))
+        seen = call.wait(ask(INSPECT, args, purpose="probe", log=Path(folder) / "log"))
     for name in ("blob", "step", "weights_digest"):
         if name in wanted and wanted[name] != seen[name]:
             message = f"the checkpoint has the {name} {seen[name]!r}, not {wanted[name]!r}."

@@ -44,13 +44,14 @@ def _asked(call: Call, order: Mapping[str, Any], data: str) -> dict[str, Any]:
     import orjson
 
     from runtime.cli.child import ask
+    from runtime.model import PREDICT
 
     with tempfile.TemporaryDirectory(prefix="swarm-predict-") as folder:
         place, answers = _rows(data, Path(folder)), Path(folder) / "answers.json"
         form = FORMS.get(Path(data).suffix.lower(), "")
         args = {"order": dict(order), "data": str(place), "form": form, "answers": str(answers)}
         args |= {"name": "stdin" if data == STDIN else data}
-        about = call.wait(ask("runtime.model.reading:predict", args, purpose="evaluate", log=Path(folder) / "log"))
+        about = call.wait(ask(PREDICT, args, purpose="evaluate", log=Path(folder) / "log"))
         return about | {"predictions": orjson.loads(answers.read_bytes())}
 
 

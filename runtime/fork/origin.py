@@ -12,9 +12,7 @@ from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.replay.material import Material
-from runtime.replay.rebuilt import computed
-
-RESTAGE = "runtime.replay.stepwise:restage"
+from runtime.replay.rebuilt import RESTAGE, computed
 
 
 class Origin(NamedTuple):

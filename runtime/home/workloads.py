@@ -38,6 +38,7 @@ GROUP = "stigmergy.workloads"
 """The entry points by which an installed package brings workloads."""
 
 FILE = "workloads.json"
+PROBE = "runtime.home.workloads:probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,7 @@ class Workloads:
 
         found = inspected(path, name=name)
         args = found.as_json()
-        async with children.job(
-            "runtime.home.workloads:probe", args, profile=torch_profile(), purpose="probe"
-        ) as child:
+        async with children.job(PROBE, args, profile=torch_profile(), purpose="probe") as child:
             found = replace(found, options=tuple((await child.wait())["options"]))
         with self._locked():
             self._write(self._added() | {found.name: found})

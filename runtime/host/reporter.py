@@ -14,10 +14,10 @@ from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
 from runtime.log.tail import Tail
+from runtime.views.report import JOB
 
 log = structlog.get_logger()
 
-JOB = "runtime.views.report.job:main"
 KINDS = ("training", "search")
 """Sessions that people read about; a search's trials and exports are asked for: swarm report."""
 

@@ -16,7 +16,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
 
@@ -107,6 +107,8 @@ class Agent:
     role: ClassVar[str] = ""
     stands_by: ClassVar[bool] = False
     """Whether every instance begins the courses that another one was woken for, to go on when that one falls silent."""
+    jobs: ClassVar[Mapping[str, str]] = {}
+    """Functions of its package (MODULE:FUNCTION) that others have run in children, by names: see `roster.job`."""
     handlers: ClassVar[tuple[Handler, ...]] = ()
     rhythms: ClassVar[tuple[Rhythm, ...]] = ()
 

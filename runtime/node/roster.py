@@ -45,6 +45,11 @@ def load_all(names: Iterable[str] = BUILT_IN) -> dict[str, type[Agent]]:
     return {name: load(name) for name in names}
 
 
+def job(role: str, name: str) -> str:
+    """The function that a built-in agent declares under this name, for whoever has it run in a child."""
+    return load(role).jobs[name]
+
+
 def here(without: Collection[str]) -> tuple[str, ...]:
     """The built-in roles that a host employs itself when these run elsewhere."""
     strangers = sorted(set(without) - set(BUILT_IN))

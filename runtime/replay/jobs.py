@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 IDENTITY = "runtime.replay.reexecute:identity"
 SPAN = "runtime.replay.reexecute:main"
-OPENING = "runtime.audit.opening:main"
 
 
 class Jobs:
@@ -41,9 +40,9 @@ class Jobs:
         async with self._job(function, args) as child:
             return await child.wait()
 
-    async def opened(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """What `runtime.audit.opening` answers; what it asks for about this machine, another job is asked meanwhile."""
-        async with self._job(OPENING, args) as child:
+    async def opened(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """As `run`, of a job that opens an audit; what it asks about this machine, another job is asked meanwhile."""
+        async with self._job(function, args) as child:
             async for frame in child:
                 if frame.kind == "identify":
                     child.resting = True

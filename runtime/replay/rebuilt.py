@@ -15,6 +15,7 @@ from runtime.replay.judged import sentence
 from runtime.replay.material import Material
 from runtime.replay.spans import course, nearest
 
+RESTAGE = "runtime.replay.stepwise:restage"
 REBUILD = "runtime.replay.stepwise:rebuild"
 
 

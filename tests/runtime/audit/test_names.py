@@ -13,6 +13,7 @@ from contracts.errors import NotVerified
 from contracts.exporter import ModelExported
 from runtime.audit import exports
 from runtime.engine.dataset import Manifest, canonical, plain_name
+from runtime.node import roster
 
 HOSTILE = ("../x", "/tmp/x", "a/b", "..", ".", "", "a\0b", "../../site-packages/x.pth")
 
@@ -38,7 +39,7 @@ class Children:
     """Starts such jobs."""
 
     def job(self, function: str, given: dict[str, Any], **_: Any) -> Job:
-        assert function == exports.EXPORT
+        assert function == roster.job("exporter", "export")
         return Job(given)
 
 
