@@ -75,7 +75,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Run:
-    """What records in a row amount to; chains and appends may come from the run before and go on in the one behind."""
+    """The result of judging consecutive records; chains and appends may begin in the run before and end in the next."""
 
     rows: Rows
     seqs: array[int] = field(default_factory=lambda: array("Q"))
@@ -361,7 +361,7 @@ def _joined(runs: Iterable[Run]) -> Run:
     whole.rows = Rows.joined(rows)
     if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
         raise Unusual
-    # A guest may say an id that others say later; here it is enough that nobody does.
+    # A guest may say an id that others say later; this quick check is satisfied only when no event does.
     said: set[str] = set()
     for at in range(0, max(len(whole.ids), len(whole.bare)), RUN):
         said.update(whole.ids[at : at + RUN], whole.bare[at : at + RUN])
@@ -393,7 +393,7 @@ def _join(whole: Run, run: Run) -> None:
 
 
 def _refuse_seal_before_the_end(whole: Run) -> None:
-    """A seal is the last record, and nobody but the ledger spoke after what it covers."""
+    """Raise `Unusual` unless a seal is the last record and only the ledger spoke after what it covers."""
     others = max((whole.seqs[at - 1] for lane, at in whole.lasts().items() if lane != LEDGER), default=0)
     for fact in whole.kept:
         if isinstance(fact.event, SessionSealed):

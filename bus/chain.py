@@ -23,7 +23,7 @@ MAX_BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a lane stands: `laneseq`, `digest` and `admitted` follow its last fact, `stored` its last message.
+    """The end of a lane: `laneseq`, `digest` and `admitted` are those of its last fact, `stored` of its last message.
 
     A writer chains to the fact and expects the message: void messages move `stored` and nothing else.
     """

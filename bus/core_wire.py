@@ -93,7 +93,7 @@ def _fits(subject: str, body: bytes, limit: int) -> None:
 
 
 async def answered(reply: Answer, subject: str, body: bytes, limit: int = MAX_PAYLOAD) -> bytes:
-    """The reply, or what stopped it (its own size too) as the object that stands under `error` everywhere."""
+    """The reply as JSON; when it cannot be sent, its size included, the error object in its place."""
     try:
         said = await reply(subject, body)
         _fits(subject, said, limit)

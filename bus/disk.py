@@ -22,7 +22,7 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Return when the bytes of a file, whoever wrote them, will survive a power cut."""
+    """Return when the bytes of a file will survive a power cut, also those that another process wrote."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -33,7 +33,7 @@ def sync_file(path: Path) -> None:
 def make_directory(path: Path, mode: int = 0o700) -> None:
     """Create a directory and its parents so that they survive a power cut; it may exist already.
 
-    What is created has exactly this mode, whatever the umask of the process.
+    The file has exactly this mode; the umask of the process does not count.
     """
     if path.is_dir():
         return
@@ -50,7 +50,7 @@ def mode_of(folder: Path, otherwise: int = 0o700) -> int:
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Have a file with this content under this name, whole and for good, whoever is killed meanwhile."""
+    """Write a file so that its name holds either all of this content or what it held before, also after a crash."""
     with fresh_name(path) as fresh:
         _write(fresh, content, mode)
         fresh.replace(path)

@@ -45,7 +45,7 @@ GUEST_BODY = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """A stored message that is no fact: where it stands, a word for machines and a sentence for people."""
+    """A stored message that is no fact: its place, a reason as one word for programs and as a sentence for people."""
 
     seq: int
     subject: str
@@ -166,7 +166,7 @@ def rules_of(first: Event) -> int:
 
 
 def newer_rules(rules: int) -> NewerThanCode | None:
-    """Why nobody can go on who knows only older rules than these; None when this software knows them."""
+    """Why this software cannot continue reading under these rules; None when it knows them."""
     if rules <= RULES:
         return None
     return NewerThanCode(
@@ -197,5 +197,5 @@ def means(event: Event, lane: str) -> bool:
 
 
 def _binds(name: str, lane: str) -> bool:
-    """Whether nobody may go on who cannot read this event; a stranger must not be able to stop every reader so."""
+    """Whether a reader that cannot read this event must stop. A guest's event never stops a reader."""
     return not lane.startswith(GUEST) and SPOKEN[name].may_be_said_in(lane)

@@ -1,7 +1,7 @@
 """The bus over a real NATS server: the only file that imports `nats`, and where the parts are put together.
 
 nats-py keeps the socket, the handshake and the reconnects; messages are framed and routed here, because its own paths
-lose the client to one oversized message, hide denials behind timeouts, and queue facts while nobody is connected.
+lose the client to one oversized message, hide denials behind timeouts, and queue facts while it is disconnected.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Transport(TcpTransport):
 
 
 class _Parser(Parser):
-    """nats-py's, with messages handed over as they stand in what came; it keeps whatever else the server says."""
+    """The parser of nats-py, except that messages are read in place; it leaves everything else to the original."""
 
     def __init__(self, client: Client, handlers: Mapping[int, Handler]) -> None:
         super().__init__(client)
@@ -324,7 +324,7 @@ class NatsLink:
         self._up.set()
 
     async def _rebuild_when_dead(self) -> None:
-        """nats-py closes its client for good on some errors, and its reconnecting can die: begin anew then."""
+        """Watch the client, and connect again whenever nats-py has closed it for good or stopped reconnecting."""
         while True:
             await asyncio.sleep(_WATCH)
             if not self._client.given_up:

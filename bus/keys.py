@@ -73,7 +73,7 @@ def signer_of(role: str, pem: bytes, path: Path) -> Signer:
 
 
 def read_private(path: Path) -> bytes:
-    """What stands in a file of secrets; `Refused` when others could have read it."""
+    """The content of a file of secrets; `Refused` when its mode lets others read it."""
     with path.open("rb") as file:
         _private(path, os.fstat(file.fileno()), 0o600)
         return file.read()
@@ -130,7 +130,7 @@ class KeyStore:
         return self._read(role, self._path(role))
 
     def pem(self, role: str) -> bytes:
-        """The role's key as text, for whoever takes it along; raises as `load` does."""
+        """The role's private key as text, to be carried to another machine; raises as `load` does."""
         return self._secret(role, self._path(role))
 
     def ensure(self, role: str) -> Signer:
@@ -182,7 +182,7 @@ class KeyStore:
         return tuple(sorted(path.stem for path in self.directory.glob("*.key")))
 
     def pin(self, public: str) -> str:
-        """Write the fingerprint of the root public key to `root.pub`; another one that stands there is `Refused`."""
+        """Write the fingerprint of the root's public key to `root.pub`; `Refused` when the file holds another one."""
         pinned = self.pinned()
         if pinned and pinned != fingerprint(public):
             raise Refused(

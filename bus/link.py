@@ -29,7 +29,7 @@ class Silent(Unreachable):
 
 
 class NoResponder(Unreachable):
-    """The server says that nobody listens on the subject: nothing was delivered."""
+    """The server says that the subject has no listener: nothing was delivered."""
 
 
 class Link(Protocol):

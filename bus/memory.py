@@ -112,7 +112,7 @@ class MemoryBus:
             self._tell()
         if cut is not None:
             raise Ambiguous(f"No answer to an append to {lane!r}.", cure="Read the lane's head and compare.")
-        # As over a network, others get their turn between an append and whatever follows it.
+        # As over a network, other tasks run between an append and what follows it.
         await asyncio.sleep(0)
         return seq
 

@@ -68,7 +68,7 @@ def read(path: Path) -> UserKey:
 
 
 def keep(path: Path, chance: Callable[[int], bytes] = os.urandom) -> UserKey:
-    """The user whose seed stands in `path` (mode 0600), minted at the first call."""
+    """The user whose seed is in the file `path` (mode 0600); the first call makes the file."""
     if not path.exists():
         make_directory(path.parent)
         with suppress(FileExistsError):  # somebody else was first: theirs is the one that counts

@@ -1,7 +1,7 @@
 """Reading the log in order by an ephemeral push consumer: fast, gap-free, over reconnects; it appends nothing.
 
 The server numbers what it delivers (the consumer sequence) and names the position in the stream (the stream sequence).
-Whatever does not continue both, or a silence longer than the heartbeat allows, makes the reader begin a new consumer
+A message that does not continue both, or a silence longer than the heartbeat allows, makes the reader begin a consumer
 behind the last record that it gave. Flow control is answered when the records before it were taken, so a slow reader
 slows the server down instead of filling memory.
 """

@@ -95,11 +95,11 @@ class Wire(Protocol):
     """What is carried and not kept (telemetry is kept for a while, but never as a fact)."""
 
     async def say(self, subject: str, body: bytes) -> None:
-        """Publish without waiting for anybody."""
+        """Publish beside the log and return at once; the message may be lost."""
         ...
 
     async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
-        """Request and reply; `Unreachable` when nobody answers in time."""
+        """Send a request and return the reply; `Unreachable` when none comes in time."""
         ...
 
     def hear(self, subjects: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, bytes]]]:

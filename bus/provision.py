@@ -27,7 +27,7 @@ class Layout:
     telemetry_bytes: int = 2**30
     dead_bytes: int = 64 * 2**20
     wake_again: float = 30.0
-    """Seconds until a wake-up that was neither retired nor kept busy reaches somebody again."""
+    """Seconds until a wake-up that was neither retired nor kept busy is delivered again."""
 
 
 def streams(layout: Layout) -> tuple[dict[str, Any], ...]:

@@ -74,7 +74,7 @@ class Users:
 
     @classmethod
     def of(cls, keys: Path, guests: Mapping[str, str] | None = None) -> Users:
-        """The users whose seeds stand in a folder as NAME.seed, minted where they are missing."""
+        """The users by name, from the files NAME.seed in a folder; missing files are made."""
         made = {name: nkeys.keep(seed_file(keys, name)).public for name in (*ROLES, CLIENT, OWNER)}
         client, owner = made.pop(CLIENT), made.pop(OWNER)
         found = {path.stem.removeprefix("guest_"): nkeys.read(path).public for path in keys.glob("guest_*.seed")}
@@ -82,7 +82,7 @@ class Users:
 
 
 def seed_file(keys: Path, identity: str) -> Path:
-    """Where the seed of an identity (a role, "client", "owner", or "guest_NAME") stands."""
+    """The file with the seed of an identity: a role, "client", "owner", or "guest_NAME"."""
     return keys / f"{identity}.seed"
 
 

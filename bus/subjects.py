@@ -24,7 +24,7 @@ COMMANDS = "swarm.cmd.>"
 OWNER_COMMANDS = "swarm.owner.>"
 DEAD_LETTERS = "swarm.dlq.>"
 GUESTS = "swarm.ev.*.*.guest.>"
-"""The filter of whatever guests store, fact or not."""
+"""The filter that matches every message that guests store, fact or not."""
 
 GUEST = "guest_"
 
@@ -66,7 +66,7 @@ def lane_everywhere(lane: str) -> str:
 
 
 def waking(name: str, lane: str | None = None) -> tuple[str, ...]:
-    """The filters under which the event `name` is heard in any session: said by one lane, or by whoever says it."""
+    """The filters under which the event `name` is heard in any session: from the given lane, or from every lane."""
     if not _NAME.fullmatch(name):
         raise InvalidInput(f"{name!r} is no event name.", cure="Write noun.participle, such as 'window.recorded'.")
     said = name.replace(".", "_")

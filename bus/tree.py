@@ -228,7 +228,7 @@ def verify_consistency(old: int, size: int, proof: Sequence[bytes], old_root: by
 
 
 def _climb(place: int, last: int, proof: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each sibling on the way to the root and whether it stands on the left; a proof too short or long is refused."""
+    """Each sibling on the way to the root and whether it is the left one; a proof of a wrong length is refused."""
     for node in proof:
         if last == 0:
             raise NotVerified("the proof is longer than the tree is high.")

@@ -148,7 +148,7 @@ def read(body: bytes) -> tuple[Envelope, Event]:
 
 
 def read_untyped(body: bytes) -> tuple[Envelope, Unknown]:
-    """The same for a body whose data mean nothing here, whatever they are."""
+    """The same for a body whose data this software cannot interpret: they are kept as bytes."""
     envelope = _spelled(body)
     event = Unknown(name=split_schema(envelope.dataschema)[0], body=body)
     return envelope._replace(data=event), event

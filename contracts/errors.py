@@ -47,7 +47,7 @@ class SwarmError(Exception):
         return f"{self.message} {self.cure}".strip()
 
     def as_json(self) -> dict[str, Any]:
-        """The object that stands under `error` wherever errors are data."""
+        """The JSON object that represents the error, as it appears under `error` in answers and with `--json`."""
         return {"code": self.code, "message": self.message, "path": self.path, "cure": self.cure}
 
 
@@ -174,7 +174,7 @@ class Conflict(Refused):
 
 
 class Fenced(Refused):
-    """A newer claim owns the lane; whoever hears this stops."""
+    """A newer claim owns the lane; the caller stops speaking in it."""
 
     code = "fenced"
 
@@ -216,7 +216,7 @@ def kind_of(code: str) -> type[SwarmError]:
 
 
 def error_of(raw: Mapping[str, Any]) -> SwarmError:
-    """The error that stands under `error` in an answer."""
+    """The error that such an object represents, as an instance of its class in the error tree."""
     if raw.get("problems"):
         return InvalidRequest([Problem(one["path"], one["message"], one["cure"]) for one in raw["problems"]])
     kind = kind_of(str(raw.get("code")))

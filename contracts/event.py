@@ -123,7 +123,7 @@ class Event(Value):
 
     @classmethod
     def may_be_said_in(cls, lane: str) -> bool:
-        """Whether it means what it says when it stands in this lane."""
+        """Whether an event of this class counts in this lane; in others it is read as `Unknown` and never folded."""
         if not cls.said_in:
             return lane.startswith(GUEST)
         return lane in cls.said_in or ANYBODY in cls.said_in
@@ -152,7 +152,7 @@ class Event(Value):
 class Unknown(Event, lane=ANYBODY, wire="unknown"):
     """An event of a type this code has never heard of: kept and shown, never folded.
 
-    A stranger decides how much its data are as objects, so they stay the body that they came in until somebody asks.
+    A stranger decides how large its data would be as objects, so only the body's bytes are kept; `data` parses them.
     """
 
     name: str
@@ -160,7 +160,7 @@ class Unknown(Event, lane=ANYBODY, wire="unknown"):
 
     @property
     def data(self) -> Any:
-        """What the body says under `data`, read anew at each call."""
+        """The body's member `data`, parsed again at each call."""
         return from_json(self.body)["data"]
 
 

@@ -1,4 +1,4 @@
-"""A session's beginning in another's bits: where they stand, what the plan was up to there, and what is changed."""
+"""What a fork's genesis records: the parent and its state, the parent's decisions so far, and the change."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Values that grow by one and share what came before: a fold that keeps every version of them stays linear.
 
-Each version is immutable to whoever holds it. Only the newest version extends what is shared; an older one that grows,
+Each version is immutable to its holder. Only the newest version extends what is shared; an older one that grows,
 as when a fold branches, takes a copy along.
 """
 

@@ -89,7 +89,7 @@ class Key:
     hears: tuple[str, ...] = ()
 
     def valid(self, seq: int) -> bool:
-        """Whether a message at this sequence may stand on the key."""
+        """Whether the key is valid for a message at this sequence: since <= sequence < until."""
         return self.since <= seq and (self.until is None or seq < self.until)
 
 

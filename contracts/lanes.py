@@ -1,4 +1,4 @@
-"""Whose lane an event stands in: the roles that the product has, people, and the two that keep the keys.
+"""The lanes that events belong to: those of the built-in roles, of people, and of the two roles that admit keys.
 
 A guest's lane is `guest_` and its name.
 """
@@ -21,4 +21,4 @@ GUEST = "guest_"
 """How the lanes of guests begin."""
 
 ANYBODY = "*"
-"""In place of lanes: whoever speaks may say it."""
+"""In place of lanes: every role may say it, guests included."""

@@ -1,7 +1,7 @@
-"""The fold of a session: what its events so far amount to; what is still owed then is in `contracts.duties`.
+"""The fold of a session: its state after each of its events. What is still owed at the end is in `contracts.duties`.
 
 Restart, resume, the command line, the page, `show --at` and audits all run `advance`. It is pure: no clock, no
-I/O. Windows are counted here and not kept; whoever needs them reads the facts.
+I/O. Windows are counted here and not kept: code that needs them reads the facts.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Activation = Literal["relu", "gelu", "tanh", "silu"]
 
 
 class Begun(Section):
-    """What weights begin as, and which of them stay: by the names of tensors, `*` stands for any characters.
+    """What weights begin as, and which of them stay: by the names of tensors, in which `*` matches any characters.
 
     `init` is a safetensors file (an export or a checkpoint of ours, or anybody's) with every tensor of the model but
     those that `fresh` names; `freeze` names weights that are not trained, and statistics that are not gathered.

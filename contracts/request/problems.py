@@ -74,7 +74,7 @@ _SAYINGS: Mapping[str, Saying] = {
 
 
 MOST_PROBLEMS = 100
-"""Problems that one answer lists: nobody reads more, and each costs a search for what was meant."""
+"""The most problems that one answer lists: each costs a search for what was meant, and people read no more."""
 
 _LONGEST_WORD = 100
 

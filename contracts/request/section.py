@@ -101,4 +101,4 @@ Options = dict[str, Any]
 """Options of a user's workload; its own model checks them where its code is at hand."""
 
 Patterns = tuple[Annotated[str, Field(min_length=1, max_length=500)], ...]
-"""Names of tensors as `swarm show` has them; `*` stands for any characters."""
+"""Names of tensors as `swarm show` has them; `*` matches any characters."""

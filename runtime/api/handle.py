@@ -87,7 +87,7 @@ class Session:
 
     @property
     def _history(self) -> History:
-        # Read again each time: whoever holds the handle sees a session that may still run.
+        # Read again each time, because the session may still run while the handle is held.
         return Archive(self._home).read(self.id).history
 
     def _trained(self, checkpoint: str | int) -> Trained:

@@ -57,7 +57,7 @@ def ensure(place: Place, patience: float = PATIENCE) -> HostRecord:
         except _GoneError:
             continue  # the recorded host died while it was waited for; the next one clears away what it left
         except HostFailed as error:
-            # Held, and by nobody on record: another host is just starting, or one that died is not quite gone.
+            # Held, and no record says by which process: a host is just starting, or one that died is not quite gone.
             if error.path != str(place.home.lock_file) or time.monotonic() > deadline:
                 raise
             time.sleep(_HELD_PAUSE)
@@ -79,7 +79,7 @@ def greets(url: str, timeout: float = 1.0) -> bool:
 
 
 def _start(place: Place) -> _Start:
-    """Start the host in a session of its own; it shares no descriptor with whoever called us."""
+    """Start the host as a background process that shares neither terminal nor descriptors with this one."""
     place.home.prepare(place.settings.blobs)
     # -P keeps the folder it is started in out of the import path: a user's `agents/` must not shadow ours.
     arguments = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "--json", "--home", str(place.home.root)]

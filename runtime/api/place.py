@@ -1,4 +1,4 @@
-"""Where a swarm is: the settings and the home that somebody names, and the way to what runs there."""
+"""Finds a swarm: from what a caller names to its settings, its home, and the connection to the host that runs there."""
 
 from __future__ import annotations
 

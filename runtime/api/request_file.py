@@ -49,7 +49,7 @@ def folder(name: str) -> Path:
 
 
 def parse(text: str, name: str, suffix: str) -> Any:
-    """The plain data that the text stands for."""
+    """The text parsed as plain data, by the format that its file name says."""
     if suffix == ".toml":
         return _toml(text, name)
     if suffix == ".json":

@@ -1,4 +1,4 @@
-"""Verdicts on sessions that need no trust in whoever ran them. Each mode is a module of its own; all only read."""
+"""Verdicts on sessions that need no trust in the people who ran them. Each mode has a module; all of them only read."""
 
 from runtime.audit.entries import bundle, log
 from runtime.replay.verdict import UNANCHORED, Divergence, Verdict

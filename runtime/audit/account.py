@@ -114,7 +114,7 @@ class Account:
 
 
 def _curves(whole: bulk.Run, lines: bulk.Lines) -> Iterator[Fact]:
-    """Of the curves what rules are about: the first, if nobody had claimed the session, and the last evaluation."""
+    """The curve points that rules judge: the first one when the session was unclaimed then, and the last evaluation."""
     kept = {fact.position for fact in whole.kept}
     left = [at for at, lane in enumerate(whole.lanes, 1) if lane == TRAINER and at not in kept]
     claimed = next((fact.position for fact in whole.kept if isinstance(fact.event, TrainingClaimed)), 0)

@@ -1,4 +1,4 @@
-"""Signed notes kept where whoever runs a swarm cannot reach them: in a file, or committed into a git repository.
+"""Signed notes kept where the people who run a swarm cannot change them: in a file or in a git repository.
 
 A file of anchors holds notes one after the other, each as the ledger signed it. Nothing in it is trusted: an audit
 verifies every note and compares what it says with the log.

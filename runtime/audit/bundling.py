@@ -1,4 +1,4 @@
-"""Makes bundles that pass: both verifiers audit what was written before anybody has it."""
+"""Makes bundles, and hands one out only after both verifiers have audited the file and passed it."""
 
 from __future__ import annotations
 

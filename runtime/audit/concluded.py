@@ -16,7 +16,7 @@ SILENT = "the exporter did not answer"
 
 
 def concluded(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
-    """What the audit amounts to now; `events` is how many of the session it is about."""
+    """The verdict as of now, from the audit's own log; `events` is the number of events of the audited session."""
     found = planned.log if not planned.machine else _judged(audit, planned, seed, events).as_json()
     return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found["verdict"], found=found)
 

@@ -1,6 +1,6 @@
 """The mode `log`: admission of every record, schemas, the ledger's roots, the seal, anchors, and every named blob.
 
-It trusts the root key's fingerprint and nothing else, computes no training anew, and changes nothing.
+It trusts the root key's fingerprint and nothing else, computes no training again, and changes nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def log(
 def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None, contradictions: bool = True) -> Verdict:
     """The verdict on a bundle, from its bytes alone. `NotFound` without a file; what is no bundle fails.
 
-    Without `contradictions` it says only whether the bundle is whole, whatever its log says against itself.
+    Without `contradictions` it says only whether the bundle is whole, not whether its log contradicts itself.
     """
     try:
         with Bundle(path, root) as opened:
@@ -84,7 +84,7 @@ class _Found(NamedTuple):
 
 
 def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: int, asked: _Asked) -> Verdict:
-    """The verdict when the log was read whole, so that whatever does not hold is told with its place."""
+    """The verdict from a log that was read whole: every place that does not hold is named."""
     try:
         kept = archive.read(session)
     except NotVerified as error:
@@ -197,7 +197,7 @@ def _origin(first: Fact | None, ring: Kept | None) -> Iterator[Divergence]:
 
 
 def _schemas(kept: Kept) -> Iterator[Divergence]:
-    """What a built-in role said under a known name is what that name means; a guest's words bind nobody."""
+    """Check that every event of a built-in role under a known name fits its schema; guests' events are not checked."""
     for fact in kept.history.facts:
         if isinstance(fact.event, Unknown) and fact.name in SPOKEN and not fact.lane.startswith(GUEST):
             message = f"{fact.lane!r} has no say in {fact.envelope.dataschema}, or its data are not what that means"

@@ -160,7 +160,7 @@ def _against(order: Order, answer: Mapping[str, Any], work: Path) -> Remade:
 
 
 def _companions(made: ModelExported) -> dict[str, Any]:
-    """The digests of what stands beside a file, by suffix; whatever else is told under that name is none."""
+    """The digests of a file's companions, by suffix; a record of any other form counts as none."""
     told = made.details.get("beside", {})
     return told if isinstance(told, dict) else {}
 

@@ -63,7 +63,7 @@ def _read(path: Path) -> Iterator[bytes]:
 
 
 def named(state: Session) -> Iterator[tuple[str, str]]:
-    """Every blob that a session names and has not let go, with a word on what it is."""
+    """Every blob that a session names and has not deleted, with a word on what it is."""
     for kept in state.checkpoints:
         if kept.usable:
             yield f"{CHECKPOINT}{kept.written.step}", kept.written.blob

@@ -88,7 +88,7 @@ def _opened(
 def _compared(
     job: Job, material: Material, workloads: list[dict[str, str]], missing: list[str]
 ) -> tuple[Data, list[str]]:
-    """This machine, and what of it, of code or data is not as the claims say; whoever opened this has it measured."""
+    """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
     if not material.machine:
         return {"resolved": None, "fingerprint": ""}, []
     job.tell("identify", about=material.identity(whole=not missing), workloads=workloads)

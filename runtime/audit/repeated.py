@@ -1,6 +1,6 @@
 """The modes `spot`, `full` and `bisect` without a swarm: spans computed again here and held against the log.
 
-It writes nothing into any log. What it found so far stands in the home's work folder until the audit has ended.
+It writes nothing into any log. Its results so far are kept in the home's work folder until the audit has ended.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from runtime.replay.verdict import Divergence
 def against_files(home: Home, served: Iterable[Stored], *, root: str = "") -> Iterator[Divergence]:
     """Every way in which a whole stream, as served from its first message, is not the one that the files tell of.
 
-    Messages that are no facts are void in any stream and named as such; whoever expects some, a seal that was
+    Messages that are no facts are void in any stream and named as such; a caller that expects some, a seal that was
     overtaken for instance, tells them by their reason.
     """
     admission, seen, last = Admission(root=root), dict[int, Stored](), 0

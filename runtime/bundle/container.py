@@ -86,7 +86,7 @@ def _header(name: str, size: int, crc: int) -> bytes:
 
 
 def _directory(members: Iterable[Member], start: int) -> bytes:
-    """Everything behind the last member: the central directory, which says all again, and where it stands."""
+    """The bytes behind the last member: the central directory, which repeats all headers, and its place."""
     entries = [_entry(one) for one in members]
     size, count = sum(map(len, entries)), len(entries)
     end64 = _END64.pack(b"PK\6\6", 44, _MADE_BY, _NEEDS, 0, 0, count, count, size, start)

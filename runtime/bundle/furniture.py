@@ -1,6 +1,6 @@
 """The members that every bundle has: the schemas of all events, and the program that verifies the bundle.
 
-They are kept as blobs before a seal names them, so that a session is bundled with what it was sealed with, whatever
+They are kept as blobs before a seal names them, so that a session is bundled with what it was sealed with, by any
 version of this software does it.
 """
 
@@ -18,10 +18,10 @@ from contracts.event import Event
 from runtime.bundle.members import SCHEMAS, VERIFIER
 
 OLDER = Path(__file__).parent / "older_schemas.json"
-"""The schemas of versions that nobody writes any more and logs hold; `tests/contracts/make_goldens.py` adds to it."""
+"""The schemas of versions that are no longer written but are in logs; `tests/contracts/make_goldens.py` adds to it."""
 
 SPEAKER_INSIDE = "role"
-"""Said by whoever the event itself names under `role`."""
+"""In place of lanes: said by the role that the event itself names under `role`."""
 
 
 def placed(blobs: DirectoryBlobs) -> dict[str, str]:
@@ -62,7 +62,7 @@ def _schema(event: type[Event]) -> Any:
 
 
 def _bare(node: Any, *, names: bool = False) -> Any:
-    """A schema without titles; below `properties` and `$defs` a key is a name, whatever it says."""
+    """A schema without titles; below `properties` and `$defs` every key is a name and stays, also `title`."""
     if isinstance(node, list):
         return [_bare(one) for one in node]
     if not isinstance(node, dict):

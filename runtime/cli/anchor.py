@@ -1,4 +1,4 @@
-"""`swarm anchor`: the ledger's newest signed note of a session, put where whoever runs the swarm cannot change it."""
+"""`swarm anchor`: writes the ledger's newest note of a session to a place that the swarm's operators cannot change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`swarm audit`: a verdict on a session that needs no trust in whoever ran it."""
+"""`swarm audit`: a verdict on a session that needs no trust in the people who ran it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`swarm bundle`: a sealed session as one file that anybody can verify, without a swarm and without this software."""
+"""`swarm bundle`: a sealed session as one file that can be verified without a swarm and without this software."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Call(Place):
             say(text if isinstance(text, str) else text())
 
     def line(self, value: dict[str, Any]) -> None:
-        """One JSON object on one line of stdout, whatever was asked for."""
+        """Print one JSON object on one line of stdout."""
         import orjson
 
         say(printable_json(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()))
@@ -42,7 +42,7 @@ class Call(Place):
         say(text, err=True)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run asynchronous work to its end; a signal ends it, whatever it waits for."""
+        """Run asynchronous work to its end; SIGINT and SIGTERM cancel it wherever it waits."""
         return interrupts.run(work)
 
     @property

@@ -42,7 +42,7 @@ def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None
 @command("schema", short_help="Print the JSON Schema of requests and settings.")
 @click.argument("what", type=click.Choice(["request", "search", "settings"]), required=False)
 def schema(call: Call, *, what: str | None) -> None:
-    """Print the JSON Schema of requests, for editors; the settings stand in it under `$defs/Settings`."""
+    """Print the JSON Schema of requests, for editors; it has the settings under `$defs/Settings`."""
     makers = {"settings": _settings_schema, "search": _search_schema}
     found = makers[what]() if what in makers else _request_schema(with_settings=what is None)
     call.result(found, lambda: orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

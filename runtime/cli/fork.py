@@ -70,7 +70,7 @@ def fork(
 
 
 def rows(given: Sequence[str]) -> Iterator[str]:
-    """The names of rows on a command line: what a file holds line by line, else what stands between commas."""
+    """The names of rows on a command line: the lines of a file when there is one, else the parts between commas."""
     for one in given:
         path = Path(one)
         named = path.read_text(encoding="utf-8").splitlines() if path.is_file() else one.split(",")

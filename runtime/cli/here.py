@@ -60,7 +60,7 @@ class Here:
         from runtime.host import logs
 
         logs.configure("warning", as_json=self.call.settings.log_json)
-        # Prints of the user's go where this process prints, but the answer in JSON stands alone on stdout.
+        # With --json, what user code prints goes to stderr, because stdout holds the JSON answer alone.
         with contextlib.redirect_stdout(sys.stderr) if self.call.json else contextlib.nullcontext():
             seen = asyncio.run(_Carrying(self, asked, within, folder).whole())
         if isinstance(seen, int):

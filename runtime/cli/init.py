@@ -138,7 +138,7 @@ def _filled(file: str, name: str, mode: str, data: str, model: str) -> str:
 
 
 def _of_rows(path: Path, target: str | None, folder: Path) -> tuple[str, str]:
-    """The sections data and model for somebody's own rows; the request names them from its own folder."""
+    """The sections data and model for the user's own rows, with paths relative to the request's folder."""
     if not path.exists():
         raise NotFound(f"there is no file or folder {str(path)!r}.", cure="Name one that is there.", path="--data")
     named = json.dumps(os.path.relpath(path.absolute(), folder), ensure_ascii=False)

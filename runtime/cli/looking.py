@@ -22,13 +22,13 @@ Look = Callable[[], "tuple[Verdict, Material | None]"]
 Notes = Sequence[str] | None
 
 BEGINS, ENDS = b"PK\x03\x04", b"PK\x05\x06"
-"""What stands at both ends of every ZIP archive."""
+"""The bytes at both ends of every ZIP archive."""
 _TAIL = 64
 
 
 @contextmanager
 def looking(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> Iterator[tuple[Look, Mapping[str, Any]]]:
-    """How to look at what was named, and on what machine it was likely trained, for whoever prepares one."""
+    """The source that was named, and the profile it was probably trained under, so that children can be prepared."""
     if Path(name).is_file():
         _refuse_other_files(Path(name))
         with _at_bundle(Path(name).absolute(), root, notes, again=again) as look:
@@ -38,7 +38,7 @@ def looking(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> I
 
 
 def _refuse_other_files(path: Path) -> None:
-    """Whatever is neither the beginning nor the end of an archive was never a bundle: there is nothing to judge."""
+    """Raise when a file has neither the beginning nor the end of an archive: it was never a bundle."""
     with path.open("rb") as file:
         begins = file.read(len(BEGINS))
         file.seek(0, os.SEEK_END)
@@ -81,7 +81,7 @@ def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> 
     blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and call.up
 
     def look() -> tuple[Verdict, Material | None]:
-        # Only now: whoever gets children ready need not wait for these.
+        # Imported only now, so that the children are prepared without waiting for these modules.
         from runtime import audit as audits
         from runtime.replay.material import Material
 

@@ -22,7 +22,7 @@ from runtime.version import VERSION
 
 
 class Cli(LazyGroup):
-    """The top group: whatever happens below ends as an exit code and one message."""
+    """The top group of commands: it turns every error of a command into one message and an exit code."""
 
     def main(  # type: ignore[override] # click's overloads differ only in what standalone mode returns
         self,

@@ -22,7 +22,7 @@ def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
             code = work()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain once more while it closes the stream.
+        # The reader of our output has closed it; Python would complain once more while it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: nothing passes untold
@@ -32,7 +32,7 @@ def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
 
 def _told(error: BaseException, *, as_json: bool) -> int:
     if interrupts.asked():
-        # Whatever came of it on the way here: an import, or a library, may have wrapped it.
+        # An import or a library may have wrapped it on the way here.
         error = KeyboardInterrupt()
     _trace(error)
     ours = _known(error)
@@ -106,7 +106,7 @@ def _usage(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def _trace(error: BaseException) -> None:
-    """Where it came from, for whoever asked to see that."""
+    """Print the traceback of an unexpected error where SWARM_LOG_LEVEL is debug."""
     known = isinstance(error, SwarmError | click.ClickException | KeyboardInterrupt)
     if os.environ.get("SWARM_LOG_LEVEL", "").lower() == "debug" and not known:
         import traceback

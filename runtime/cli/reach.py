@@ -40,7 +40,7 @@ class Files:
         return self._left(self._archive.session(chosen(self._call, session, self._archive)))
 
     def _left(self, seen: dict[str, Any]) -> dict[str, Any]:
-        """The summary with a word on who has the session: with no swarm up nobody has, unless it is trained --here."""
+        """The summary, with a note how it goes on when no swarm is up and it is not trained with --here."""
         if seen["state"] in ENDED:
             return seen
         here = seen["session"].startswith(f"{HERE}-")
@@ -57,7 +57,7 @@ class Files:
             await self.wait(session)
 
     async def wait(self, session: str, within: float | None = None) -> dict[str, Any]:
-        """The summary of a session that has ended; the others stand still without a swarm."""
+        """The summary of an ended session; `Unreachable` for any other, since no swarm runs that could end it."""
         seen = self._archive.session(session)
         if seen["state"] not in ENDED:
             where = str(self._call.home.root)
@@ -80,7 +80,7 @@ def trained_here(home: Home) -> bool:
 
 @asynccontextmanager
 async def reader(call: Call) -> AsyncIterator[Swarm | Files]:
-    """Whoever knows the sessions: the swarm, or the files when no host runs here and no server was named."""
+    """What answers questions about sessions: the swarm, or the files when no host runs and no server was named."""
     if call.up:
         async with call.swarm() as found:
             yield found

@@ -111,7 +111,7 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns below their names, as wide as what stands in them."""
+    """Rows as aligned columns under their names, each as wide as its widest cell."""
     rows = [[cell(one) for one in row] for row in rows]
     widths = [max(len(plain(row[i])) for row in (head, *rows)) for i in range(len(head))]
 

@@ -190,7 +190,7 @@ def _first_sentence(event: type[Event]) -> str:
 
 
 def _guests() -> tuple[Json, Json, Json]:
-    """What strangers' agents say, whatever it is."""
+    """The message for events of guests, whose data may have any form."""
     address = subjects.fact(_SESSION, "guest_agent", "thing.happened").replace(
         f".{subjects.partition(_SESSION)}.{_SESSION}.guest.agent.thing_happened", ".{pp}.{session}.guest.{agent}.{name}"
     )

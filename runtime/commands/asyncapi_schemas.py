@@ -19,7 +19,7 @@ _ASKED = (Request, Search, RangeTest)
 
 
 class Schemas:
-    """Definitions by name; what two messages share stands there once."""
+    """Definitions by name; a definition that several messages share is there once."""
 
     def __init__(self, events: Iterable[type[Event]]) -> None:
         kept = tuple(events)
@@ -36,7 +36,7 @@ class Schemas:
 
 
 def data_of(event: type[Event]) -> str:
-    """The name under which the schema of an event's data stands."""
+    """The name of the schema of an event's data among the components."""
     return f"{event.wire}.v{event.version()}"
 
 

@@ -65,7 +65,7 @@ class Swarm:
     ) -> str:
         """Request a session; returns its id once the request is a fact.
 
-        From the owner of the home `folder` becomes readable for the session; nobody else opens folders.
+        When the owner of the home asks, `folder` becomes readable for the session; for other clients it is ignored.
         """
         verb = {"training": "train", "search": "search"}[kind]
         body = dict(request) | ({"request_id": request_id} if request_id else {})
@@ -74,7 +74,7 @@ class Swarm:
         return str(answer["session"])
 
     async def session(self, session: str) -> dict[str, Any]:
-        """A session as it stands."""
+        """The summary of a session as of now."""
         return await self.command("session", session=session)
 
     async def sessions(self) -> list[dict[str, Any]]:

@@ -387,7 +387,7 @@ class Desk:
 
 
 def _genesis_of_audits() -> Callable[[Body, History], Body]:
-    """What few ask for is read only when somebody does, and in a thread: that takes as long as many answers."""
+    """Import in a thread what few commands need, at its first use: that takes as long as many answers."""
     from runtime.commands.requested import genesis
 
     return genesis

@@ -15,7 +15,7 @@ BURST_SECONDS = 100.0
 """A guest may say at once what it may say in so many seconds: answers to a backlog come together."""
 
 VOID = 100.0
-"""What a message that was not admitted costs besides: nobody honest needs more than a few."""
+"""What a message that was not admitted costs on top: honest guests have only a few of them."""
 
 BESIDE = 0.05
 """What a message beside the log costs: it fills nothing, and a guest may let every event of a busy swarm pass."""
@@ -115,7 +115,7 @@ class Doorkeeper:
             self._named.put_nowait(lane)
 
     def forget(self, lane: str) -> None:
-        """Begin anew with a guest, such as one that is admitted again."""
+        """Forget what a guest has used, because its owner has admitted it again."""
         self._known.discard(lane)
         self._allowances.pop(lane, None)
         self._stored.pop(lane, None)

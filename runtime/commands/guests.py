@@ -38,7 +38,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 
 
 def credentials(home: Home, name: str) -> Path:
-    """Where the credentials of a guest stand: one file with all that it needs, wherever it runs."""
+    """The file with the credentials of a guest: everything that it needs to connect from any machine."""
     return home.keys / "guests" / f"{name}.json"
 
 
@@ -71,7 +71,7 @@ class Guests:
         return {"name": name, "lane": lane, "creds": str(path), "key": signer.key_id}
 
     async def watch(self) -> None:
-        """Turn out, for ever, whoever floods the swarm: an open session could not be sealed while it goes on."""
+        """Revoke the key of a guest that floods the swarm: no open session could be sealed while it continues."""
         self._crew.tail.look_on(self._doorkeeper.see)
         self._crew.tail.look_on_voids(self._see_void)
         async with asyncio.TaskGroup() as tasks:
@@ -145,14 +145,14 @@ class Guests:
                 await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Occasion())
 
     def follow_the_server(self) -> None:
-        """Write the credentials of all guests anew when the server has another address than last time."""
+        """Write the credentials of all guests again when the server's address has changed."""
         for path in sorted((self._crew.home.keys / "guests").glob("*.json")):
             with contextlib.suppress(orjson.JSONDecodeError, KeyError, SwarmError):
                 if orjson.loads(path.read_bytes())["url"] != self._broker.url:
                     self.renew(f"{subjects.GUEST}{path.stem}")
 
     def renew(self, lane: str) -> None:
-        """Write a guest's credentials anew, with the key that is to follow its own where one was prepared."""
+        """Write a guest's credentials again, with its next key where one was prepared."""
         path = credentials(self._crew.home, lane.removeprefix(subjects.GUEST))
         found = orjson.loads(path.read_bytes())
         self._write_credentials(found["name"], lane, found["seed"])

@@ -1,4 +1,4 @@
-"""New keys for roles, and ends of keys: what the root signs on somebody's request, while everybody goes on working."""
+"""Rotates and revokes keys of roles: the root signs what the owner asks for, while the swarm works."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Door(Protocol):
         ...
 
     def renew(self, lane: str) -> None:
-        """Write a guest's credentials anew, with the key that is to follow its own where one was prepared."""
+        """Write a guest's credentials again, with its next key where one was prepared."""
         ...
 
 

@@ -47,7 +47,7 @@ async def fork(desk: Desk, body: Body) -> Body:
 
 
 def _makers() -> tuple[Callable[[History, Asked, DirectoryBlobs], Forked], Callable[[Body, Session, Any], Asked]]:
-    """Read only when somebody asks for it: a host that never forks is ready without it. It takes a while, too."""
+    """Import what forks need at the first such request: it takes a while, and a host without forks does not need it."""
     from runtime.commands.asking import read
     from runtime.fork.genesis import forked
 

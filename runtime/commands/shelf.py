@@ -26,13 +26,13 @@ from runtime.views.summaries import Summaries
 log = structlog.get_logger()
 
 _MOST_KEPT = 4
-"""Sessions of the files that stay at hand: whoever reads one asks for it page by page."""
+"""Sessions read from files that are kept in memory, because clients ask for a session page by page."""
 
 _MOST_TOLD = 10_000
 """Summaries of sealed sessions that stay at hand."""
 
 _MOST_READ = 20_000
-"""Events of a session that is read for its summary alone; a longer one is read when somebody lists the sessions."""
+"""A session of more events is not read for its summary when it is sealed, only when sessions are listed."""
 
 _Stamp = tuple[int, int]
 """Size and time of a file: as long as both are the same, it has not grown."""
