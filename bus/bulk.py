@@ -6,7 +6,7 @@ for those of the records under it, because the ledger has verified them and its 
 of every lane and all those that no root covers are verified. At the first thing that is not plainly in order
 everything is given up with `Unusual`: the long way says what it is, and whether it matters.
 
-Records are read in runs, and runs are joined; several processes may read some each.
+Records are read in runs, and runs are joined: between them other threads have their turn.
 """
 
 from __future__ import annotations
@@ -95,29 +95,6 @@ class Run:
     waiting: int = 0
     """Unsigned records before the first signed one and behind the last."""
 
-    def plain(self) -> tuple[Any, ...]:
-        """All of it as plain values; of what is kept only where it stands."""
-        kept = [fact.position for fact in self.kept]
-        counts = (self.signatures, self.leading, self.waiting)
-        return (
-            self.rows.rows,
-            self.seqs.tobytes(),
-            self.lanes,
-            self.ids,
-            self.bare,
-            kept,
-            self.follows,
-            self.ends,
-            counts,
-        )
-
-    @classmethod
-    def of_plain(cls, said: tuple[Any, ...], lines: Lines, begin: int) -> Run:
-        """The run of the records from `begin` on that another process has told in plain values."""
-        rows, seqs, lanes, ids, bare, kept, follows, ends, counts = said
-        facts = [lines.fact(begin + position)._replace(position=position) for position in kept]
-        return cls(Rows.of(rows), array("Q", seqs), lanes, ids, bare, facts, follows, ends, *counts)
-
     def lasts(self) -> dict[str, int]:
         """By lane: the position of its last record."""
         return {lane: position for position, lane in enumerate(self.lanes, 1)}
@@ -171,18 +148,17 @@ class Lines:
         return _fact(position, stored, envelope, event)
 
 
-def admitted(lines: Lines, asked: Asked, runs: Iterable[Run] | None = None) -> Run:
-    """The whole session, if all of it is in order; else `Unusual`. `runs` are those of these lines, if read already."""
-    whole = _joined(read(lines, asked) if runs is None else runs)
+def admitted(lines: Lines, asked: Asked) -> Run:
+    """The whole session, if all of it is in order; else `Unusual`."""
+    whole = _joined(_read(lines, asked))
     _verify(whole, lines, asked)
     return whole
 
 
-def read(lines: Lines, asked: Asked, begin: int = 0, end: int | None = None) -> Iterator[Run]:
-    """The runs that the records from `begin` (a multiple of `RUN`) up to `end` are. Raises `Unusual`."""
+def _read(lines: Lines, asked: Asked) -> Iterator[Run]:
     rules = lines.rules()
     kinds: dict[str, _Kind] = {}
-    for at in range(begin, len(lines) if end is None else end, RUN):
+    for at in range(0, len(lines), RUN):
         yield _run(lines.heads[at : at + RUN], lines.bodies[at : at + RUN], asked, kinds, rules)
 
 

@@ -106,7 +106,7 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
 class Rows:
     """The perfect subtrees over many leaves, a row for each height, and so the root over any first of the leaves.
 
-    Runs of leaves may be hashed apart, each but the last a multiple of `RUN` long, and joined.
+    Runs of leaves are hashed apart, each but the last a multiple of `RUN` long, and joined.
     """
 
     RUN_HEIGHT = 10
@@ -124,18 +124,6 @@ class Rows:
         whole._rows = [b"".join(run.row(height) for run in runs) for height in range(cls.RUN_HEIGHT + 1)]
         whole._climb(None)
         return whole
-
-    @classmethod
-    def of(cls, rows: Sequence[bytes]) -> Rows:
-        """Those of `rows`, which were hashed elsewhere."""
-        whole = cls(b"", 0)
-        whole._rows = list(rows)
-        return whole
-
-    @property
-    def rows(self) -> list[bytes]:
-        """The rows from the leaves upwards, in bytes."""
-        return list(self._rows)
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated
 from contracts.operator import RULES, PauseRequested
 from runtime import audit
-from runtime.audit import swift
+from runtime.audit.account import at_once
 from runtime.audit.books import Books
 from runtime.bundle import verify_bundle
 from runtime.home.home import Home
@@ -351,7 +351,7 @@ class Audited:
         path = story.bundle(folder / "b.zip")
         verdict = audit.bundle(path, root=story.fingerprint)
         archive = Archive(home, story.fingerprint)
-        fast = swift.account(archive, story.session)
+        fast = at_once(archive, story.session)
         self.one_by_one = "; ".join(one.message for one in verdict.divergences)
         self.at_once = (
             "unusual"

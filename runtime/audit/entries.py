@@ -20,8 +20,8 @@ from contracts.event import SPOKEN, Unknown
 from contracts.keyring import fingerprint
 from contracts.lanes import GUEST
 from contracts.operator import SessionRequested
-from runtime.audit import parentage, swift
-from runtime.audit.account import Account
+from runtime.audit import parentage
+from runtime.audit.account import Account, at_once
 from runtime.audit.books import Books
 from runtime.audit.holdings import Holdings, Inventory, Store
 from runtime.bundle.opened import Bundle
@@ -37,7 +37,7 @@ def log(
     Raises `NotFound` for a session without a file, and `NewerThanCode` for one that this code cannot judge.
     """
     asked = _Asked(archive.root, anchors)
-    told = swift.account(archive, session)
+    told = at_once(archive, session)
     if told is not None and told.size >= at_least and told.state.fork is None:
         ring = archive.ring(subjects.partition(session))
         books = Books(told, ring)

@@ -193,7 +193,7 @@ def test_a_keyring_is_none_of_its_business(home: RecordedHome) -> None:
     assert not Told(home, home.ring).compared(home.home.log(home.ring).read_bytes())
 
 
-def test_runs_that_are_read_apart_are_joined(home: RecordedHome) -> None:
+def test_records_of_several_runs_are_joined(home: RecordedHome) -> None:
     session = home.requested()
     home.say(session, "trainer", claimed())
     for n in range(3):
@@ -202,10 +202,6 @@ def test_runs_that_are_read_apart_are_joined(home: RecordedHome) -> None:
     home.say(session, "trainer", window(9000, 9001))
     told = Told(home, session)
     assert told.compared(told.data)
-    lines, asked = bulk.Lines(told.data, session), bulk.Asked(session, told.ring.keyring("00"), PASSING)
-    parts = [bulk.read(lines, asked, 0, bulk.RUN), bulk.read(lines, asked, bulk.RUN)]
-    whole, apart = bulk.admitted(lines, asked), bulk.admitted(lines, asked, [run for part in parts for run in part])
-    assert (whole.kept, whole.standing()) == (apart.kept, apart.standing())
     for at in (1023, 1024, 2047):
         assert told.at_once(told.written([*told.records[:at], *told.records[at + 1 :]]), PASSING) is None
         again = told.retold(told.records, at, _with(b'"segment"', b'"sediment"'))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from contracts.ledger import LedgerCheckpointed
 from contracts.trainer import InterventionApplied, Mode
 from contracts.validator import CheckpointValidated
 from runtime import audit
-from runtime.audit import UNANCHORED, Verdict, swift
+from runtime.audit import UNANCHORED, Verdict, entries
+from runtime.audit.account import at_once
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
 from runtime.engine.column_file import PIECE
@@ -322,7 +322,7 @@ def test_what_a_log_says_against_itself_fails_in_the_mode_that_computes_nothing(
     position, message = CONTRADICTIONS[story]
     session = story(recorded)
     swiftly = audited(recorded, session)
-    monkeypatch.setattr(swift, "account", lambda archive, session: None)
+    monkeypatch.setattr(entries, "at_once", lambda archive, session: None)
     assert swiftly == audited(recorded, session)
     assert swiftly.verdict == "fail"
     assert message in swiftly.divergences[0].message
@@ -419,7 +419,7 @@ def test_a_log_in_order_is_judged_swiftly_as_it_is_closely(recorded: RecordedHom
         unread.setattr(Archive, "read", unwanted)
         swiftly = [audited(recorded, session) for session in sessions]
         anchored = audited(recorded, sessions[1], anchors=[note])
-    monkeypatch.setattr(swift, "account", lambda archive, session: None)
+    monkeypatch.setattr(entries, "at_once", lambda archive, session: None)
     assert swiftly == [audited(recorded, session) for session in sessions]
     assert anchored == audited(recorded, sessions[1], anchors=[note])
     assert {one.verdict for one in (*swiftly, anchored)} == {"pass"}
@@ -439,37 +439,22 @@ def test_a_blob_that_is_damaged_is_found_without_reading_the_log_closely(
     assert [one.what for one in found.divergences] == ["blob"]
 
 
-@pytest.mark.parametrize(("cores", "threads", "others"), [(1, 1, 0), (2, 1, 1), (2, 2, 0)])
-def test_two_processes_share_a_long_log_unless_a_thread_could_hold_a_lock(
-    recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, others: int
-):
+def test_a_long_log_is_judged_at_once_and_a_change_anywhere_takes_a_closer_look(recorded: RecordedHome):
     session = recorded.requested()
     recorded.say(session, "trainer", claimed())
     for n in range(5):
         recorded.say(session, "trainer", *(window(n * 900 + at, n * 900 + at + 1) for at in range(900)))
         recorded.say(session, "ledger", recorded.noted(session))
-    monkeypatch.setattr(swift, "cores", lambda: cores)
-    monkeypatch.setattr(threading, "active_count", lambda: threads)
-    forks, fork = list[int](), os.fork
-
-    def forked() -> int:
-        forks.append(pid := fork())
-        return pid
-
-    monkeypatch.setattr(os, "fork", forked)
-    found = audited(recorded, session)
-    assert (found.verdict, found.events, len(forks)) == ("pass", 4507, others)
+    told = at_once(Archive(recorded.home), session)
+    assert told is not None
+    assert told.size == 4507
     path = recorded.home.log(session)
     records = list(read(path))
     for place in (5, 1500, 4400):
         body = records[place].body.replace(b'"segment":1', b'"segment":2')
         changed = [*records[:place], records[place]._replace(body=body), *records[place + 1 :]]
         path.write_bytes(title(session) + b"".join(frame(one) for one in changed))
-        assert swift.account(Archive(recorded.home), session) is None
-    assert len(forks) == 4 * others
-    for pid in forks:
-        with pytest.raises(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+        assert at_once(Archive(recorded.home), session) is None
 
 
 def test_whatever_was_changed_both_ways_come_to_the_same_verdict(
