@@ -4,8 +4,12 @@
     append_over_raw    the same, over a bare nats-py script that stores the same bytes in the same batches
     fold_per_s         events read from the server, admitted (chain, signatures), typed and folded
     fold_over_raw      the same, over a bare ordered nats-py consumer that only counts
+    fold_1m_s          seconds in which an open session of `fold_1m_events` events (1M; with --quick 50k) is read from
+                       its file, admitted and folded, in a process of its own; `fold_1m_cpu_s` of them it computed
+    fold_1m_mb         the most that this process held, above one that does nothing
 
-Each is the better of several turns, ours and the bare script's in alternation, on one server.
+Each is the better of several turns, ours and the bare script's in alternation, on one server; a long session is read
+once.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from nats.aio.msg import Msg
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.long_session import empty_mb, read_cold, written
 from benchmarks.report import filesystem, options, report
 from bus import nkeys, subjects
 from bus.admission import Admission
@@ -168,6 +173,19 @@ async def best(turns: int, one: Callable[[], Awaitable[float]], other: Callable[
     return [max(column) for column in zip(*pairs, strict=True)]
 
 
+def read_long(folder: Path, events: int) -> dict[str, float]:
+    """What it takes to read one long session from its file."""
+    root = folder / "long"
+    read = read_cold(root, written(root, events, window))
+    assert read["events"] == events, read
+    return {
+        "fold_1m_s": read["seconds"],
+        "fold_1m_cpu_s": read["computed"],
+        "fold_1m_mb": read["mb"] - empty_mb(),
+        "fold_1m_events": events,
+    }
+
+
 @asynccontextmanager
 async def server(home: Path) -> AsyncIterator[EmbeddedServer]:
     """An embedded server on an empty home."""
@@ -242,6 +260,7 @@ async def main() -> None:
             "fold_over_raw": folds / raw_reads,
             "events": count,
         }
+        figures |= read_long(Path(folder), 50_000 if asked.quick else 1_000_000)
         found = ".".join(map(str, version(find_binary())))
         report(asked, figures, {"filesystem": filesystem(home), "nats-server": found, "batch": str(BATCH)})
 

@@ -36,6 +36,7 @@ from bus.hearing import (
     refuse_large,
     rules_of,
 )
+from bus.identities import Identities
 from bus.port import Stored
 from contracts import keyring as rules
 from contracts.envelope import Envelope, Fact
@@ -69,7 +70,7 @@ class Standing:
     """The rules that the session's first fact names; 0 while it has no fact."""
     heads: dict[str, Head] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
-    ids: set[str] = field(default_factory=set)
+    ids: Identities = field(default_factory=Identities)
     branch: list[Fact] = field(default_factory=list)
     speaking: str = ""
     awaited: tuple[int, str] = (0, "")
@@ -373,9 +374,9 @@ def _commit(session: Standing, facts: Sequence[Fact], ids: set[str]) -> None:
     session.branch, session.newer = [], None
     session.position = last.position
     session.heads[last.lane] = Head(last.envelope.laneseq, last.digest, last.seq)
-    session.ids |= ids
+    session.ids.update(ids)
     if last.lane != LEDGER:
         session.others = last.seq
     elif last.name == SEALED:
         session.sealed = last.seq
-        session.ids = set()
+        session.ids = Identities()

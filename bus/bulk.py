@@ -26,7 +26,9 @@ from bus import notes, records
 from bus.admission import LEDGER, Standing, remembered
 from bus.chain import MAX_BATCH, Head
 from bus.hearing import Refusal, hear, newer_rules, place, refuse_constants, refuse_large, rules_of
+from bus.identities import Identities
 from bus.keys import HEADER, verify
+from bus.places import Places
 from bus.port import Stored
 from bus.tree import Rows, headers_digest, leaf_hashes
 from contracts import spelling
@@ -99,15 +101,15 @@ class Run:
         """By lane: the position of its last record."""
         return {lane: position for position, lane in enumerate(self.lanes, 1)}
 
-    def standing(self) -> Standing:
-        """What an admission that was fed these records remembers."""
+    def standing(self, ids: Identities | None = None) -> Standing:
+        """What an admission that was fed these records remembers; with `ids` when they were collected elsewhere."""
         lasts = {lane: self.seqs[position - 1] for lane, position in self.lasts().items()}
         heads = {lane: Head(*self.ends[lane], seq) for lane, seq in lasts.items()}
         others = max((seq for lane, seq in lasts.items() if lane != LEDGER), default=0)
         sealed = self.seqs[-1] if self.kept and isinstance(self.kept[-1].event, SessionSealed) else 0
         first = self.kept[0] if self.kept else None
         rules = rules_of(first.event) if first and first.position == 1 else 1
-        return Standing(self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, set(self.ids))
+        return Standing(self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, ids or Identities(self.ids))
 
 
 class Lines:
@@ -123,15 +125,9 @@ class Lines:
     def __len__(self) -> int:
         return len(self.heads)
 
-    def rules(self) -> int:
-        """Those by which all of them are judged: the first record names them. Raises `Unusual`."""
-        try:
-            rules = rules_of(self.fact(1).event)
-        except (IndexError, ValueError, Refusal):
-            raise Unusual from None
-        if newer_rules(rules):
-            raise Unusual
-        return rules
+    def run(self, begin: int, end: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Heads and bodies of the records from one number, from 0, up to another."""
+        return self.heads[begin:end], self.bodies[begin:end]
 
     def stored(self, position: int) -> Stored:
         """The record at a position, from 1, if it was read before."""
@@ -140,26 +136,94 @@ class Lines:
 
     def fact(self, position: int) -> Fact:
         """The event at a position, if it was heard before."""
-        stored = self.stored(position)
-        where = place(stored.subject)
-        if where is None:
+        return fact_of(position, self.stored(position))
+
+
+class PlacedLines:
+    """The same of a file that is read a run at a time."""
+
+    def __init__(self, places: Places) -> None:
+        """Raises `Unusual` when there is more than whole lines."""
+        if places.torn:
             raise Unusual
-        envelope, event, _ = hear(stored, where)
-        return _fact(position, stored, envelope, event)
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def run(self, begin: int, end: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """As of `Lines`."""
+        return self._places.lines(begin, end)
+
+    def stored(self, position: int) -> Stored:
+        """As of `Lines`."""
+        return self._places.stored(position - 1, position)[0]
+
+
+def fact_of(position: int, stored: Stored) -> Fact:
+    """The event of a record that was admitted at this position before."""
+    where = place(stored.subject)
+    if where is None:
+        raise Unusual
+    envelope, event, _ = hear(stored, where)
+    return _fact(position, stored, envelope, event, sha256(stored.body).hexdigest())
+
+
+def _rules(lines: Lines | PlacedLines) -> int:
+    """Those by which all records are judged: the first names them. Raises `Unusual`."""
+    try:
+        rules = rules_of(fact_of(1, lines.stored(1)).event)
+    except (IndexError, ValueError, Refusal):
+        raise Unusual from None
+    if newer_rules(rules):
+        raise Unusual
+    return rules
+
+
+def followed(lines: PlacedLines, asked: Asked, take: Callable[[Sequence[Fact]], None]) -> Standing:
+    """Hand over all events, a run at a time, of a session that is in order; what an admission remembers of it then.
+
+    Raises `Unusual` where it is not in order, at the latest after the last run: what was handed over is then worth
+    nothing. Never more than a run is held, and of the rest a few bytes an event.
+    """
+    whole, tops = Run(Rows(b"", 0)), list[Rows]()
+    said, bare = Identities(), set[str]()
+    for run in _read(lines, asked):
+        said.update(run.ids)
+        if not bare.isdisjoint(run.bare) or len(set(run.bare)) < len(run.bare):
+            raise Unusual
+        bare.update(run.bare)
+        facts = _join(whole, run)
+        whole.kept += [fact for fact in facts if type(fact.event) in _LOOKED_AT]
+        tops.append(run.rows.top())
+        take(facts)
+    if said.distinct() < len(whole.seqs) or not said.isdisjoint(bare):
+        raise Unusual
+    _refuse_what_is_not_whole(whole)
+    _refuse_seal_before_the_end(whole)
+    _verify(whole, lines, asked, lambda size: _root(lines, Rows.joined(tops), size))
+    return whole.standing(said)
+
+
+def _root(lines: PlacedLines, tops: Rows, size: int) -> bytes:
+    """The root over the first so many leaves, where of every whole run only its own root was kept."""
+    begin = size - size % RUN
+    heads, bodies = lines.run(begin, size)
+    return tops.root(size, Rows(_leaves(heads, bodies)[-1], Rows.RUN_HEIGHT)) if heads else tops.root(size)
 
 
 def admitted(lines: Lines, asked: Asked) -> Run:
     """The whole session, if all of it is in order; else `Unusual`."""
     whole = _joined(_read(lines, asked))
-    _verify(whole, lines, asked)
+    _verify(whole, lines, asked, whole.rows.root)
     return whole
 
 
-def _read(lines: Lines, asked: Asked) -> Iterator[Run]:
-    rules = lines.rules()
+def _read(lines: Lines | PlacedLines, asked: Asked) -> Iterator[Run]:
+    rules = _rules(lines)
     kinds: dict[str, _Kind] = {}
-    for at in range(0, len(lines), RUN):
-        yield _run(lines.heads[at : at + RUN], lines.bodies[at : at + RUN], asked, kinds, rules)
+    for begin in range(0, len(lines), RUN):
+        yield _run(*lines.run(begin, begin + RUN), asked, kinds, rules)
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
@@ -223,25 +287,34 @@ def _read_nothing(_: str) -> None:
 
 def _run(heads: Sequence[bytes], bodies: Sequence[bytes], asked: Asked, kinds: dict[str, _Kind], rules: int) -> Run:
     """One run, a column after the other."""
-    seqs, subjects, signatures = _framed(heads, bodies)
+    seqs, subjects, signatures, digests, leaves = _leaves(heads, bodies)
     for subject in set(subjects) - kinds.keys():
         kinds[subject] = _Kind(subject, asked, rules)
-    digests = [sha256(body).hexdigest() for body in bodies]
-    headers = [_UNSIGNED if one == _NONE else headers_digest(_headers(one)) for one in signatures]
-    leaves = leaf_hashes(seqs, subjects, digests, headers)
     spoken = [kinds[subject] for subject in subjects]
     run = Run(Rows(leaves, Rows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
     links: list[Link] = []
     for at, (kind, body) in enumerate(zip(spoken, bodies, strict=True)):
         passed = kind.passed(body)
         if passed is None:
-            links.append(_closely(run, at, Stored(seqs[at], subjects[at], body, _headers(signatures[at])), kind))
+            links.append(
+                _closely(run, at, Stored(seqs[at], subjects[at], body, _headers(signatures[at])), kind, digests[at])
+            )
         else:
             run.ids.append(passed[0])
             links.append(passed[1])
     _chain(run, links, digests)
     _append(run, signatures, asked.ring)
     return run
+
+
+def _leaves(
+    heads: Sequence[bytes], bodies: Sequence[bytes]
+) -> tuple[list[int], list[str], list[str], list[str], bytes]:
+    """Sequences, subjects, signatures and bodies' digests of records that are framed as they must be; their leaves."""
+    seqs, subjects, signatures = _framed(heads, bodies)
+    digests = [sha256(body).hexdigest() for body in bodies]
+    headers = [_UNSIGNED if one == _NONE else headers_digest(_headers(one)) for one in signatures]
+    return seqs, subjects, signatures, digests, leaf_hashes(seqs, subjects, digests, headers)
 
 
 def _headers(signature: str) -> dict[str, str]:
@@ -266,7 +339,7 @@ def _framed(heads: Sequence[bytes], bodies: Sequence[bytes]) -> tuple[list[int],
     return seqs, subjects, signatures
 
 
-def _closely(run: Run, at: int, stored: Stored, kind: _Kind) -> Link:
+def _closely(run: Run, at: int, stored: Stored, kind: _Kind, digest: str) -> Link:
     """What a record follows that is to be kept, or not spelled as we would; raises `Unusual`."""
     try:
         refuse_large(stored.body, kind.guest, kind.rules)
@@ -279,13 +352,12 @@ def _closely(run: Run, at: int, stored: Stored, kind: _Kind) -> Link:
     run.ids.append(remembered(envelope.lane, envelope.id))
     run.bare += [envelope.id] if kind.guest else []
     if type(event) not in kind.passing:
-        run.kept.append(_fact(at + 1, stored, envelope, event))
+        run.kept.append(_fact(at + 1, stored, envelope, event, digest))
     return envelope.laneseq, envelope.prev
 
 
-def _fact(position: int, stored: Stored, envelope: Envelope, event: Event) -> Fact:
-    digest, signature = sha256(stored.body).hexdigest(), stored.headers.get(HEADER, "")
-    return Fact(stored.seq, position, envelope, event, digest, signature)
+def _fact(position: int, stored: Stored, envelope: Envelope, event: Event, digest: str) -> Fact:
+    return Fact(stored.seq, position, envelope, event, digest, stored.headers.get(HEADER, ""))
 
 
 def _chain(run: Run, links: Sequence[Link], digests: Sequence[str]) -> None:
@@ -332,11 +404,12 @@ def _joined(runs: Iterable[Run]) -> Run:
     """The run of all of these, if it is a whole session; else `Unusual`."""
     whole, rows = Run(Rows(b"", 0)), list[Rows]()
     for run in runs:
-        _join(whole, run)
+        whole.kept += _join(whole, run)
+        whole.ids += run.ids
+        whole.bare += run.bare
         rows.append(run.rows)
     whole.rows = Rows.joined(rows)
-    if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
-        raise Unusual
+    _refuse_what_is_not_whole(whole)
     # A guest may say an id that others say later; this quick check is satisfied only when no event does.
     said: set[str] = set()
     for at in range(0, max(len(whole.ids), len(whole.bare)), RUN):
@@ -347,8 +420,13 @@ def _joined(runs: Iterable[Run]) -> Run:
     return whole
 
 
-def _join(whole: Run, run: Run) -> None:
-    """Put one more run behind what is whole so far."""
+def _refuse_what_is_not_whole(whole: Run) -> None:
+    if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
+        raise Unusual
+
+
+def _join(whole: Run, run: Run) -> list[Fact]:
+    """Put one more run behind what is whole so far, but for ids and leaves; its events with their positions there."""
     begin = len(whole.seqs)
     if begin and run.seqs[0] <= whole.seqs[-1]:
         raise Unusual
@@ -358,14 +436,13 @@ def _join(whole: Run, run: Run) -> None:
         raise Unusual
     if any(whole.ends.get(lane, (0, ZERO)) != link for lane, link in run.follows.items()):
         raise Unusual
-    whole.kept += [fact._replace(position=begin + fact.position) for fact in run.kept]
+    facts = [fact._replace(position=begin + fact.position) for fact in run.kept] if begin else run.kept
     whole.seqs += run.seqs
     whole.lanes += run.lanes
-    whole.ids += run.ids
-    whole.bare += run.bare
     whole.ends |= run.ends
     whole.signatures += run.signatures
     whole.waiting = run.waiting if run.signatures else whole.waiting + run.waiting
+    return facts
 
 
 def _refuse_seal_before_the_end(whole: Run) -> None:
@@ -378,9 +455,9 @@ def _refuse_seal_before_the_end(whole: Run) -> None:
                 raise Unusual
 
 
-def _verify(whole: Run, lines: Lines, asked: Asked) -> None:
+def _verify(whole: Run, lines: Lines | PlacedLines, asked: Asked, root: Callable[[int], bytes]) -> None:
     """The signatures that end lanes, and all behind the records that the ledger's newest note covers."""
-    behind = range(_covered(whole, asked) + 1, len(whole.seqs) + 1)
+    behind = range(_covered(whole, asked, root) + 1, len(whole.seqs) + 1)
     for position in {*whole.lasts().values(), *behind}:
         stored, lane = lines.stored(position), whole.lanes[position - 1]
         if header := stored.headers.get(HEADER):
@@ -389,7 +466,7 @@ def _verify(whole: Run, lines: Lines, asked: Asked) -> None:
                 raise Unusual
 
 
-def _covered(whole: Run, asked: Asked) -> int:
+def _covered(whole: Run, asked: Asked, root: Callable[[int], bytes]) -> int:
     """How many records stand under the newest root that the ledger signed; `Unusual` when it is not theirs."""
     noted = (fact for fact in reversed(whole.kept) if isinstance(fact.event, LedgerCheckpointed | SessionSealed))
     fact = next(noted, None)
@@ -400,7 +477,7 @@ def _covered(whole: Run, asked: Asked) -> int:
         raise Unusual
     said = notes.parse(fact.event.note)
     about_these = said.origin == notes.origin(asked.session) and 0 < said.size < fact.position
-    if not about_these or whole.rows.root(said.size) != said.root:
+    if not about_these or root(said.size) != said.root:
         raise Unusual
     return said.size
 

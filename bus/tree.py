@@ -130,14 +130,21 @@ class Rows:
         """How many leaves there are."""
         return len(self._rows[0]) // _HASH
 
-    def root(self, size: int) -> bytes:
-        """The root over the first `size` leaves."""
+    def root(self, size: int, last: Rows | None = None) -> bytes:
+        """The root over the first `size` leaves; `last` has those of the run in which they end, if this has not."""
         peaks, at = [], 0
         for height in reversed(range(size.bit_length())):
             if size >> height & 1:
-                peaks.append(self.row(height)[(at >> height) * _HASH :][:_HASH])
+                rows, first = (last, size - last.size) if last and height < self.RUN_HEIGHT else (self, 0)
+                peaks.append(rows.row(height)[(at - first >> height) * _HASH :][:_HASH])
                 at += 1 << height
         return _join(peaks) if peaks else EMPTY
+
+    def top(self) -> Rows:
+        """The root of a whole run alone: all that is needed of it where its leaves can be had again."""
+        top = Rows(b"", 0)
+        top._rows = [*[b""] * self.RUN_HEIGHT, self.row(self.RUN_HEIGHT)]
+        return top
 
     def row(self, height: int) -> bytes:
         """The roots of the whole subtrees of 2^height leaves, one behind the other."""

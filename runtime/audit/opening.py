@@ -22,7 +22,6 @@ from runtime.audit.running import steadily
 from runtime.home.home import Home
 from runtime.jobs.job import Job
 from runtime.log.archive import Archive, Kept, Once
-from runtime.log.history import History
 from runtime.replay import comparable
 from runtime.replay.docket import Asked, Docket, laid_out
 from runtime.replay.judged import FAILS, UNTRAINED, judged, uncomputed
@@ -111,9 +110,7 @@ def _cited(kept: Kept, size: int) -> Kept:
     if kept.history.size < size:
         message = f"the file of {kept.history.id} holds {kept.history.size} events here, and {size} are cited."
         raise NotFound(message, cure="Audit it where its log is kept.")
-    history = History(kept.history.id)
-    history.add(kept.history.facts[:size])
-    return replace(kept, history=history)
+    return replace(kept, history=kept.history.beginning(size))
 
 
 def _unsigned(kept: Kept, cited: Mapping[str, Any]) -> Iterator[Divergence]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from bus import bulk, files, subjects
 from bus.admission import Admission, Reason, Void
 from bus.hearing import place
 from bus.keys import KeyStore
+from bus.places import Places, StoredRecords
 from bus.port import Stored
 from bus.records import Reading
 from contracts.errors import NotFound, NotVerified, SwarmError
@@ -31,13 +32,16 @@ class Kept:
     """One session as its file holds it."""
 
     history: History
-    stored: tuple[Stored, ...]
+    stored: Sequence[Stored]
     voids: tuple[Void, ...]
     admission: Admission
     torn_bytes: int
 
 
 _LONGEST_LINE, _FIELDS = 1000, 5
+
+LONG_FILE = 32 << 20
+"""Bytes of a file from which on windows are kept by place: to hold them typed takes five times as many."""
 
 _LONG = 10_000
 """Events above which a session takes a noticeable time to be looked through for cycles."""
@@ -181,6 +185,10 @@ def known(session: str, histories: Mapping[str, History], home: Home) -> History
 
 
 def _read(path: Path, session: str, admission: Admission) -> Kept:
+    placed = _placed(path, session, admission)
+    if placed is not None:
+        history, places = placed
+        return Kept(history, StoredRecords(places, history.size), (), admission, 0)
     reading = files.read(path)
     at_once = _at_once(reading, session, admission)
     if at_once is None:
@@ -192,6 +200,9 @@ def _read(path: Path, session: str, admission: Admission) -> Kept:
 
 def _history(path: Path, session: str, admission: Admission) -> History:
     """The same without what it was read from, which is given back in pieces."""
+    placed = _placed(path, session, admission)
+    if placed is not None:
+        return placed[0]
     reading = files.read(path)
     at_once = _at_once(reading, session, admission)
     if at_once is not None:
@@ -203,6 +214,22 @@ def _history(path: Path, session: str, admission: Admission) -> History:
     del kept
     release(stored)
     return history
+
+
+def _placed(path: Path, session: str, admission: Admission) -> tuple[History, Places] | None:
+    """What `fold` gives of a long file, its windows kept by place; None for a short one and for an unusual one."""
+    if path.stat().st_size < LONG_FILE:
+        return None
+    ring = admission.keyring(subjects.partition(session))
+    with unswept():
+        try:
+            places = Places(path, session)
+            history = History(session, places)
+            standing = bulk.followed(bulk.PlacedLines(places), bulk.Asked(session, ring), history.add)
+        except (bulk.Unusual, NotVerified):
+            return None
+    admission.resume(session, standing)
+    return history, places
 
 
 def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[History, bulk.Lines] | None:

@@ -6,13 +6,18 @@ It is filled by `runtime.log.tail` alone; everybody else reads it and may wait f
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Protocol, Self, TypeVar
 
+from bus.places import Places
 from contracts.envelope import Fact
+from contracts.event import Event
 from contracts.session import Session, advance
+from contracts.trainer import WindowRecorded
+from runtime.log.placed import PlacedFacts, is_window
 
 
 class Derived(Protocol):
@@ -26,14 +31,21 @@ class Derived(Protocol):
 D = TypeVar("D", bound=Derived)
 
 
+Facts = list[Fact] | PlacedFacts
+
+
 class States:
-    """The session after its first n events, for every n: some are kept, the others are folded again from those."""
+    """The session after its first n events, for every n: some are kept, the others are folded again from those.
 
-    EVERY = 64
+    There are at most `MOST` of them: of a long session every so many events one, and near its end one every `EVERY`.
+    """
 
-    def __init__(self, session: str, facts: Sequence[Fact]) -> None:
-        self._facts = facts
-        self._kept = [Session(session)]
+    EVERY, MOST, NEAR = 64, 2048, 512
+
+    def __init__(self, session: str, facts: Facts) -> None:
+        self.facts = facts
+        self._kept = {0: Session(session)}
+        self._apart = self.EVERY
         self._size = 1
         self.last = self._kept[0]
 
@@ -41,13 +53,20 @@ class States:
         """Go on behind the last of the facts."""
         self.last = advance(self.last, fact)
         if self._size % self.EVERY == 0:
-            self._kept.append(self.last)
+            self._kept[self._size] = self.last
+            if len(self._kept) > self.MOST:
+                self._thin()
         self._size += 1
 
     @property
     def kept(self) -> list[Session]:
         """Those that need not be folded again."""
-        return self._kept
+        return [*self._kept.values()]
+
+    def _thin(self) -> None:
+        self._apart *= 2
+        near = self._size - self.NEAR * self.EVERY
+        self._kept = {at: kept for at, kept in self._kept.items() if at >= near or at % self._apart == 0}
 
     def __len__(self) -> int:
         return self._size
@@ -56,19 +75,38 @@ class States:
         place = range(self._size)[n]
         if place == self._size - 1:
             return self.last
-        begin = place // self.EVERY
-        return reduce(advance, self._facts[begin * self.EVERY : place], self._kept[begin])
+        begin = place - place % self.EVERY
+        while begin not in self._kept:
+            begin -= self.EVERY
+        return reduce(advance, between(self.facts, begin, place), self._kept[begin])
+
+
+def between(facts: Facts, begin: int, end: int) -> Iterator[Fact]:
+    """Those from one number, from 0, up to another."""
+    if isinstance(facts, PlacedFacts):
+        return facts.between(begin, end)
+    return (facts[number] for number in range(begin, end))
 
 
 class History:
-    """Facts of one session in order; `states[n]` is the session after its first n events."""
+    """Facts of one session in order; `states[n]` is the session after its first n events.
 
-    def __init__(self, session: str) -> None:
+    Of a long session windows are kept by place alone: at once where it is given the places, else by `put_away`.
+    """
+
+    NEWEST, BLOCK = 16_384, 1024
+    """Facts that are held in any case while a session grows, and those that are put away at once."""
+
+    def __init__(self, session: str, places: Places | None = None) -> None:
         self.id = session
-        self.facts: list[Fact] = []
+        self.facts: Facts = [] if places is None else PlacedFacts(places)
+        self._reads = self.facts if isinstance(self.facts, PlacedFacts) else None
+        """What takes windows that are in the file already."""
+        self._away = 0
+        """Up to where everything that may be put away is."""
         self.states = States(session, self.facts)
         self.said: dict[tuple[str, str], Fact] = {}
-        """Facts by lane and id: a guest may say an id that another lane uses too."""
+        """Facts that are held, by lane and id: a guest may say an id that another lane uses too."""
         self._answers: dict[tuple[str, str | None], int] = defaultdict(int)
         self._derived: dict[type[Any], tuple[int, Any]] = {}
         self._grown = asyncio.Event()
@@ -86,13 +124,61 @@ class History:
     def add(self, facts: Sequence[Fact]) -> None:
         """Take in newly admitted facts and wake whoever waits for them."""
         for fact in facts:
-            self.facts.append(fact)
             envelope = fact.envelope
-            self.said[envelope.lane, envelope.id] = fact
+            if self._reads is not None and is_window(fact):
+                self._reads.append_away(fact)
+            else:
+                self.facts.append(fact)
+                self.said[envelope.lane, envelope.id] = fact
             self._answers[envelope.lane, envelope.causationid] += 1
             self.states.advance(fact)
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
+
+    def find(self, lane: str, id: str) -> Fact | None:
+        """What was said in this lane under this id."""
+        fact = self.said.get((lane, id))
+        if fact is None and isinstance(self.facts, PlacedFacts):
+            fact = self.facts.find(lane, id)
+        return fact
+
+    def telling(self, kinds: tuple[type[Event], ...]) -> Iterator[Fact]:
+        """The facts of these kinds, in order; windows are read back only where they are among them."""
+        windows = issubclass(WindowRecorded, kinds)
+        facts = iter(self.facts) if windows or isinstance(self.facts, list) else self.facts.held()
+        return (fact for fact in facts if isinstance(fact.event, kinds))
+
+    def between(self, begin: int, end: int) -> Iterator[Fact]:
+        """The facts from one number, from 0, up to another."""
+        return between(self.facts, begin, end)
+
+    def beginning(self, size: int) -> History:
+        """The history as it was after the first so many events."""
+        places = self.facts.places if isinstance(self.facts, PlacedFacts) else None
+        first = History(self.id, places)
+        for begin in range(0, size, self.BLOCK):
+            first.add([*self.between(begin, min(begin + self.BLOCK, size))])
+        return first
+
+    def put_away(self, places: Callable[[], Places | None]) -> None:
+        """Keep of old windows only their places in the file, a block at a time, once there are many newer facts.
+
+        Only what is found there as it was admitted is put away; from where it is not, everything stays in memory.
+        """
+        end = self._away + self.BLOCK
+        if len(self.facts) < end + self.NEWEST:
+            return
+        if isinstance(self.facts, list):
+            found = places()
+            self.facts = self.states.facts = PlacedFacts(found, self.facts) if found else self.facts
+        if isinstance(self.facts, list) or not self.facts.are_there(self._away, end):
+            self._away = sys.maxsize
+            return
+        for number, fact in enumerate(self.facts.between(self._away, end), self._away):
+            if is_window(fact):
+                self.said.pop((fact.lane, fact.id), None)
+                self.facts.put_away(number)
+        self._away = end
 
     def answers(self, lane: str, cause: str) -> int:
         """How many events a lane holds because of a cause."""
@@ -105,11 +191,12 @@ class History:
 
     def parts(self) -> list[Any]:
         """Everything in it of which there is one per event, so that somebody else may hold it too."""
-        return [*self.facts, *self.said, *self._answers, *self.states.kept]
+        facts = self.facts.held() if isinstance(self.facts, PlacedFacts) else self.facts
+        return [*facts, *self.said, *self._answers, *self.states.kept]
 
     def since(self, position: int) -> Iterator[Fact]:
         """The facts after the first `position`."""
-        yield from self.facts[position:]
+        yield from self.between(position, len(self.facts))
 
     def derived(self, start: D, upto: int | None = None) -> D:
         """An agent's fold over this session, computed once per fact; `start` names the fold by its type."""
@@ -117,7 +204,7 @@ class History:
         at, value = self._derived.get(type(start), (0, start))
         if at > upto:
             at, value = 0, start
-        for fact in self.facts[at:upto]:
+        for fact in self.between(at, upto):
             value = value.advance(fact)
         self._derived[type(start)] = (upto, value)
         found: D = value

@@ -91,7 +91,7 @@ class Scribe:
                 await self._settle(history, batch, occasion)
                 if self._said(history, batch) or batch.key == self._signer().key_id:
                     break
-        facts = [history.said.get((self.lane, name)) for name in names]
+        facts = [history.find(self.lane, name) for name in names]
         if None in facts:
             raise self._unheard(session, facts.count(None))
         return tuple(fact for fact in facts if fact)
@@ -159,7 +159,7 @@ class Scribe:
                 await self._caught_up(lane)
 
     def _said(self, history: History, batch: _Batch) -> bool:
-        return (self.lane, batch.drafts[-1].id) in history.said
+        return history.find(self.lane, batch.drafts[-1].id) is not None
 
     async def _without_room(self, error: Full, wait: float) -> float:
         """Running sessions finish: what they say waits for room instead of failing them."""

@@ -96,17 +96,17 @@ class Supervisor:
 
     def redrive(self, history: History, failure: str) -> None:
         """Handle once more what ended in a recorded failure of this agent."""
-        fact = history.said.get((self.role, failure))
+        fact = history.find(self.role, failure)
         if self._tasks is None or fact is None or not isinstance(fact.event, HandlerFailed):
             return
-        for heard in history.facts:
+        for heard in history.telling(self.agent.hears()):
             if heard.id == fact.event.heard:
                 self._handled.get(history.id, set()).discard((fact.event.handler, heard.id))
                 self._dispatch(self._tasks, heard, history, again=True)
 
     def _scan(self, tasks: asyncio.TaskGroup) -> None:
         for history in self._ground.tail.open_sessions():
-            for fact in history.facts:
+            for fact in history.telling(self.agent.hears()):
                 self._dispatch(tasks, fact, history)
 
     def _stand_by_for(self, facts: Sequence[Fact]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import orjson
 import pytest
 
 from bus import bulk, notes
-from bus.admission import Admission
+from bus.admission import Admission, Standing
 from bus.chain import MAX_BATCH, Draft, Head, compose, extended
 from bus.keys import HEADER, Signer, new_signer
+from bus.places import Places
 from bus.port import Stored
 from bus.records import Reading, frame, title
 from bus.tree import Tree, leaf_of
+from contracts.envelope import Fact
 from contracts.errors import NotVerified, SwarmError
 from contracts.event import Event
 from contracts.ids import sha256
@@ -62,10 +65,25 @@ class Told:
         except bulk.Unusual:
             return None
 
+    def followed(self, data: bytes) -> tuple[list[Fact], Standing] | None:
+        """The same in a file of which a run at a time is read."""
+        facts: list[Fact] = []
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            try:
+                lines = bulk.PlacedLines(Places(Path(file.name), self.session))
+                return facts, bulk.followed(lines, bulk.Asked(self.session, self.ring.keyring("00")), facts.extend)
+            except (bulk.Unusual, NotVerified):
+                return None
+
     def compared(self, data: bytes) -> bool:
         """Whether it was admitted at once; then as the long way does it, whatever need not be kept."""
-        whole, most = self.at_once(data), self.at_once(data, PASSING)
-        assert (whole is None) == (most is None)
+        whole, most, by_run = self.at_once(data), self.at_once(data, PASSING), self.followed(data)
+        assert (whole is None) == (most is None) == (by_run is None)
+        if by_run is not None and whole is not None:
+            assert str(by_run[0]) == str(whole.kept)
+            assert by_run[1] == whole.standing()
         if whole is None or most is None:
             return False
         kept = self.one_by_one(data)

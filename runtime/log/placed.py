@@ -1,0 +1,143 @@
+"""The facts of a long session: windows are kept by their place in the session's file and read when they are wanted.
+
+Most of a long session is windows, and a typed window takes thousands of bytes; its digest takes thirty-two, and with
+it whatever is read back is known to be what was admitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import overload
+
+from bus.bulk import fact_of
+from bus.identities import Identities
+from bus.places import Places
+from bus.port import Stored
+from contracts.envelope import Fact
+from contracts.errors import NotVerified
+from contracts.lanes import TRAINER
+from contracts.trainer import WindowRecorded
+
+_BLOCK = 256
+"""Records that are read at once where one fact after the other is wanted."""
+
+_DIGEST = 32
+
+
+class PlacedFacts(Sequence[Fact]):
+    """Facts by position; those that were put away are read again, and then not kept. `NotVerified` if the file changed.
+
+    The file must hold the session's facts in their order and nothing else, which is what a host writes.
+    """
+
+    def __init__(self, places: Places, facts: Sequence[Fact] = ()) -> None:
+        self.places = places
+        self._held: list[Fact | None] = list(facts)
+        self._digests = bytearray().join(bytes.fromhex(fact.digest) for fact in facts)
+        self._windows = Identities()
+        """By id: the number, from 0, of a window that was put away."""
+        self._unnamed = 0
+        """Up to where there may be some whose ids are not among those."""
+
+    def append(self, fact: Fact) -> None:
+        """One more, held as it is."""
+        self._held.append(fact)
+        self._digests += bytes.fromhex(fact.digest)
+
+    def append_away(self, fact: Fact) -> None:
+        """One more, of which the place and the digest are kept."""
+        self._held.append(None)
+        self._digests += bytes.fromhex(fact.digest)
+        self._unnamed = len(self._held)
+
+    def put_away(self, number: int) -> None:
+        """Keep of a fact that is held only its place, its digest and its id."""
+        fact = self._held[number]
+        if fact is not None:
+            self._windows.set(fact.id, number)
+            self._held[number] = None
+
+    def find(self, lane: str, id: str) -> Fact | None:
+        """The window with this id, if it was put away."""
+        if lane == TRAINER and self._unnamed:
+            # Nobody asks this of a session that is only looked at, so its ids are collected when somebody does.
+            end, self._unnamed = self._unnamed, 0
+            for number, fact in enumerate(self.between(0, end)):
+                if self._held[number] is None and fact.id not in self._windows:
+                    self._windows.set(fact.id, number)
+        place = self._windows.get(id) if lane == TRAINER else None
+        return None if place is None else self[place]
+
+    def held(self) -> Iterator[Fact]:
+        """Those that are in memory: all but the windows that were put away."""
+        return (fact for fact in self._held if fact is not None)
+
+    def are_there(self, begin: int, end: int) -> bool:
+        """Whether the file has the facts from one number up to another as they were admitted."""
+        try:
+            self.places.grow()
+            stored = self.places.stored(begin, end)
+        except (NotVerified, OSError):
+            return False
+        return len(stored) == end - begin and all(self._matches(begin + n, one) for n, one in enumerate(stored))
+
+    def _matches(self, number: int, stored: Stored) -> bool:
+        return sha256(stored.body).digest() == self._digests[number * _DIGEST : (number + 1) * _DIGEST]
+
+    def between(self, begin: int, end: int) -> Iterator[Fact]:
+        """The facts from one number up to another, never many of them at once."""
+        for block in range(begin, end, _BLOCK):
+            yield from self._block(block, min(block + _BLOCK, end))
+
+    def _block(self, begin: int, end: int) -> Iterator[Fact]:
+        held = self._held[begin:end]
+        stored = self.places.stored(begin, end) if None in held else []
+        for number, fact in enumerate(held):
+            yield fact if fact is not None else self._read(begin + number, stored[number])
+
+    def _read(self, number: int, stored: Stored) -> Fact:
+        if not self._matches(number, stored):
+            raise self.places.changed(number)
+        return fact_of(number + 1, stored)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Fact]:
+        return self.between(0, len(self._held))
+
+    def __reversed__(self) -> Iterator[Fact]:
+        for end in range(len(self._held), 0, -_BLOCK):
+            yield from reversed([*self._block(max(0, end - _BLOCK), end)])
+
+    @overload
+    def __getitem__(self, at: int) -> Fact: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Fact]: ...
+
+    def __getitem__(self, at: int | slice) -> Fact | list[Fact]:
+        place = range(len(self._held))[at]
+        if isinstance(place, int):
+            fact = self._held[place]
+            return fact if fact is not None else self._read(place, *self.places.stored(place, place + 1))
+        if place.step == 1:
+            return [*self.between(place.start, place.stop)]
+        return [self[number] for number in place]
+
+    def __setitem__(self, number: int, fact: Fact) -> None:
+        """Hold another fact there, as who tries out an audit does."""
+        self._held[number] = fact
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PlacedFacts | list):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
+
+
+def is_window(fact: Fact) -> bool:
+    """Whether this is what may be put away."""
+    return type(fact.event) is WindowRecorded
