@@ -32,7 +32,7 @@ def foreign() -> dict[str, str]:
 
 
 def _is_ours(place: str | None, folder: str) -> bool:
-    """Whether a package's first file lies in that folder, and nobody has written another over it."""
+    """Whether a package's first file is in that folder and was not overwritten by another package's."""
     if place is None or os.path.dirname(os.path.realpath(place)) != folder:
         return False
     with open(place, "rb") as file:

@@ -1,1 +1,1 @@
-"""Stigmergy: who acts. One package per agent; nobody imports them, and they never import each other."""
+"""Stigmergy: who acts. One package per agent; no other package imports them, and they never import each other."""

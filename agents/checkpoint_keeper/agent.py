@@ -1,4 +1,4 @@
-"""Stores what it has read back, and lets go of what nobody needs: it says so first and deletes then."""
+"""Records checkpoints as stored once they were read back; records what is not needed as pruned, then deletes it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class CheckpointKeeper(Agent):
 
     @on
     async def keep(self, written: CheckpointWritten, case: Case) -> list[Kept]:
-        """A sound checkpoint is stored, as whatever the rules keep it; what they no longer keep is let go with it."""
+        """Record a sound checkpoint as stored, with its roles by the rules, and prune what they no longer keep."""
         try:
             size = await self._verified(written, case)
         except (NotFound, NotVerified) as error:
             segment, step, blob = written.segment, written.step, written.blob
             return [CheckpointCorrupt(segment=segment, step=step, blob=blob, reason=str(error))]
-        # The present counts, not the moment of writing: what was pruned meanwhile must not be pruned again.
+        # The present counts, not the moment of writing: what has been pruned since must not be pruned again.
         now, here = case.now, (written.segment, written.step)
         stored = CheckpointStored(
             segment=written.segment,
@@ -54,7 +54,7 @@ class CheckpointKeeper(Agent):
         try:
             await self._verified(found[-1].written, case)
         except (NotFound, NotVerified) as error:
-            # Written again meanwhile, it has replaced what was broken.
+            # It was written again since and has replaced what was broken.
             if len(_holding(refused.blob, case.now)) > len(_holding(refused.blob, case.session)):
                 return None
             segment, step = refused.segment, refused.step

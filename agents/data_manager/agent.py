@@ -1,4 +1,4 @@
-"""Answers every session that needs data: a dataset stands, or every reason why it cannot. The work is in a job."""
+"""Answers every session that needs data, with a dataset or with every reason against it. The work is in a job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PREPARE = "agents.data_manager.jobs.prepare:main"
 
 
 class DataManager(Agent):
-    """Reads a source, checks, splits and writes it once; sessions with the same data share the dataset."""
+    """Prepares datasets: reads, checks, splits and writes a source once; sessions with the same data share it."""
 
     jobs: ClassVar = {"prepare": PREPARE}
 
@@ -41,7 +41,7 @@ class DataManager(Agent):
 
     @on
     async def prepare(self, asked: SessionRequested, case: Case) -> DatasetPrepared | DatasetRejected | None:
-        """Training and trials need data; other kinds of session are nobody's business here."""
+        """Prepare the data of a training or a trial; other kinds of session need none."""
         if asked.kind not in ("training", "trial"):
             return None
         data = asked.request["data"]
@@ -80,7 +80,7 @@ class DataManager(Agent):
     @asynccontextmanager
     async def _alone(self, *about: object) -> AsyncIterator[None]:
         """One at a time prepares the same data, and the others find them; at most so many at once prepare any."""
-        # A lock is remembered for as long as somebody here holds it or waits for it.
+        # A lock is remembered as long as a task holds it or waits for it.
         lock = self._locks.setdefault(orjson.dumps(about, option=orjson.OPT_SORT_KEYS), asyncio.Lock())
         async with lock, self._places:
             yield
@@ -101,7 +101,7 @@ class DataManager(Agent):
         return parent.state.dataset if parent else None
 
     async def _show(self, session: str, frame: Frame) -> None:
-        """Say how far a long reading is; nobody needs to hear it."""
+        """Publish how far a long reading is, beside the log: it may be lost."""
         with suppress(Unreachable):
             await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(frame.data))
 

@@ -50,7 +50,7 @@ class Scratch:
         raise InvalidRequest([Problem("data", message, "Ask for less, or free some disk.")])
 
     def file(self) -> Path:
-        """A name that nobody else uses."""
+        """A file name that no other process uses."""
         self._count += 1
         return self._directory / f"{self._count}"
 

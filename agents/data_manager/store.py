@@ -1,4 +1,4 @@
-"""Where canonical datasets stand: one directory per Merkle root, and an index from what they were made of to it.
+"""The store of canonical datasets: one directory per Merkle root, and an index from what they were made of to it.
 
 A dataset appears under its root complete or not at all; the index is written last. A damaged one is made again.
 """
@@ -25,14 +25,14 @@ from contracts.errors import Full, NotFound, NotVerified
 from runtime.engine.dataset import Dataset, Manifest
 
 PREPARATION = 3
-"""Raised when the same source would now be prepared differently, so that nobody is given the old rows for new ones."""
+"""Raised when the same source would now be prepared differently, so that old rows are never taken for new ones."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A dataset that stands, what was noticed when it was made, and where its rows' names are."""
+    """A finished dataset, what was noticed when it was made, and where its rows' names are."""
 
     manifest: Manifest
     findings: list[dict[str, Any]]
@@ -47,7 +47,7 @@ class Store:
         self.blobs = DirectoryBlobs(root.parent)
 
     def find(self, key: str) -> Kept | None:
-        """The dataset made of exactly this, if it stands and every byte of it is sound."""
+        """The dataset made of exactly this, if it is here and every byte of it is sound."""
         try:
             noted = json.loads(self._note(key).read_bytes())
             named = (noted["origins"] or {"blobs": {}})["blobs"]
@@ -77,7 +77,7 @@ class Store:
             raise Full(f"there is no room for the dataset in {self.root}: {error.strerror}.", cure=cure) from error
 
     def keep(self, key: str, fresh: Path, kept: Kept) -> Kept:
-        """Put a finished dataset into its place, unless it stands already, and note what it was made of."""
+        """Put a finished dataset into its place, unless it is there already, and note what it was made of."""
         with _locked(self.root):
             self._place(fresh, kept.manifest.root)
         self._write_note(key, {"root": kept.manifest.root, "findings": kept.findings, "origins": kept.origins})
@@ -89,7 +89,7 @@ class Store:
             try:
                 Dataset.open(place)
             except (NotFound, NotVerified):
-                # A damaged dataset makes room; whoever has it mapped keeps the files until it lets go.
+                # A damaged dataset is moved away; a process that has mapped its files keeps them until it ends.
                 place.rename(self.root / f".new-{secrets.token_hex(8)}")
             else:
                 return
@@ -98,7 +98,7 @@ class Store:
         sync_directory(self.root)
 
     def _share(self, folder: Path) -> None:
-        """Have everybody read the dataset who may read the store, and nobody else."""
+        """Give the dataset's files the modes of the store: who may read the store may read them, and no one else."""
         mode = mode_of(self.blobs.root)
         for file in folder.iterdir():
             file.chmod(mode & 0o666)

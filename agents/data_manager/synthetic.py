@@ -129,7 +129,7 @@ def _neighbours(levels: np.ndarray, count: int) -> np.ndarray:
     found = np.empty((size, count), np.int64)
     for first in range(0, size, 256):
         part = slice(first, min(first + 256, size))
-        # Whole numbers below 2**53 in every sum, so the product is exact whatever order it is added in.
+        # Whole numbers below 2**53 in every sum, so the product is exact in any order of addition.
         distance = squares[part, None] + squares[None, :] - 2 * levels[part] @ levels.T
         ranked = distance.astype(np.int64) * size + np.arange(size)
         ranked[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = np.iinfo(np.int64).max

@@ -26,7 +26,7 @@ Tell = Callable[[int, int], None]
 class Table:
     """Columns of equal length. `given` are splits that the source has made itself; then `columns` is empty.
 
-    `ragged` are columns whose rows have any length, and which nobody looks into.
+    `ragged` are columns whose rows have any length; checks do not look into them.
 
     `rows` holds the number that each row has in its source, `names` its file where each row is one; without either a
     row is simply its place. `chosen` are the places that count, in order, when not all do. `groups` must not be torn

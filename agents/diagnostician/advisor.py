@@ -48,7 +48,7 @@ class Advisor:
         self._deadline = deadline
 
     async def ask(self, asked: Mapping[str, Any]) -> Advice | None:
-        """Advice on a problem, or None when none is to be had in time."""
+        """Ask the advisor about a problem; None when it does not answer in time or in the agreed form."""
         try:
             # Loading takes a third of a second, which the other agents of this process should not wait for.
             openai = await asyncio.to_thread(importlib.import_module, "openai")

@@ -1,4 +1,4 @@
-"""The diagnostician: says what the fold of the trainer's lane amounts to, and asks an advisor where one is set up."""
+"""The diagnostician: turns its fold over the trainer's lane into findings, and asks an advisor where one is set up."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Diagnostician(Agent):
 
     @on
     async def judge(self, heard: Heard, case: Case) -> list[Answer]:
-        """Say what this fact, and those before it in the trainer's lane, amount to."""
+        """Say what the rules find in the trainer's lane up to this fact: problems, proposals, judgements."""
         # Up to the fact itself, not to the end of its batch: so the answer does not depend on how facts were grouped.
         found = case.history.derived(Diagnosis(), case.fact.position)
         if found.at != case.fact.id:
@@ -57,7 +57,7 @@ class Diagnostician(Agent):
 
     @on
     async def ask(self, judged: OutcomeJudged, case: Case) -> ProofRequested | None:
-        """Have it proven what an intervention was worth, where the judgement asks for that; once, whoever restarts."""
+        """Request the proof of an intervention where its judgement asks for one; once, also after restarts."""
         if not judged.prove:
             return None
         wish = {"session": case.history.id, "intervention": judged.proposal, "asked_by": self.role}
@@ -65,7 +65,7 @@ class Diagnostician(Agent):
 
     @on
     async def settle(self, asked: SessionRequested, case: Case, say: Say[Sayings]) -> None:
-        """Carry a proof through to its end, from wherever the log says that it stands."""
+        """Carry out a proof to its end; after a restart, continue where its log ends."""
         if is_open(case.now):
             await Proving(self.role, case, say).run()
 

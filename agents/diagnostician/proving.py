@@ -1,6 +1,6 @@
 """One proof: two forks from the bits in which an intervention took effect, waited for and compared.
 
-Restarted, it goes on: whatever it knows stands in its session, and the forks' ids follow from its own.
+Restarted, it goes on: everything that it knows is in its session, and the forks' ids follow from its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runtime.node.ground import Case
 Sayings = ProofForked | InterventionProven | ProofFailed
 
 QUIET = {"diagnosis.auto_fix": False, "diagnosis.prove": False, "export.formats": [], "export.quantize": []}
-"""What a fork of a proof changes besides the intervention: nobody repairs it, and its model is for nobody."""
+"""What a fork of a proof changes besides the intervention: no automatic repair and no export."""
 
 
 class Proving:
@@ -59,7 +59,7 @@ class Proving:
         return self._history(str(self._asked["session"]))
 
     def _history(self, session: str) -> History:
-        """As it is followed, or as it stands in its file when it was sealed long ago."""
+        """A session as it is followed, or read from its file when it was sealed long ago."""
         found = known(session, self._ground.tail.histories, self._ground.home)
         return found or self._ground.tail.history(session)
 

@@ -19,7 +19,7 @@ class Watched:
 
     id: str
     rule: str
-    """The rule whose problem it was to cure; empty when somebody else decided."""
+    """The rule whose problem it was to cure; empty when no rule proposed it."""
     segment: int
     begins: int
     until: int

@@ -47,7 +47,7 @@ class Order:
 
 
 def orders(session: Session) -> list[Order | ExportRefused]:
-    """What a trained session still owes, in the order asked; what cannot be made stands there as its refusal."""
+    """The exports that a trained session still owes, in the order asked; one that cannot be made is its refusal."""
     return [_order(session, form, quantize, which) for form, quantize, which, _ in wanted_exports(session)]
 
 

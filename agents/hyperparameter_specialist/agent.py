@@ -16,7 +16,7 @@ class HyperparameterSpecialist(Agent):
 
     @on
     async def seek(self, asked: SessionRequested, case: Case, say: Say[Sayings]) -> None:
-        """Carry a search through to its end, from wherever the log says that it stands."""
+        """Carry out a search to its end; after a restart, continue where its log ends."""
         if asked.kind != "search" or case.now.outcome is not None:
             return
         bench, wanted = Bench(self.role, case, say), read_search(asked.request)

@@ -47,7 +47,7 @@ class Bench:
 
     @property
     def cancelled(self) -> str:
-        """Why a person wants the search to end; empty while nobody does."""
+        """The reason that a person gave for cancelling the search; empty while none was asked."""
         wishes = [wish for _, wish in self.now.wishes if isinstance(wish, CancelRequested)]
         return (wishes[0].reason or f"{wishes[0].asked_by} wanted it") if wishes else ""
 

@@ -57,7 +57,7 @@ async def test_range(test: RangeTest, bench: Bench) -> None:
 
 
 def _with_dataset(request: dict[str, Any], bench: Bench) -> Session | None:
-    """A session whose data are those of the request, and stand in the store of this machine."""
+    """A session whose data are those of the request and are in the store of this machine."""
     place = bench.ground.blobs.root / "datasets"
     for history in reversed(bench.ground.tail.histories.values()):
         seen = history.state

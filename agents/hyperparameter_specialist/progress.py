@@ -1,4 +1,4 @@
-"""Where a search stands, read from its session, and what is to be done next. Pure."""
+"""The progress of a search, read from its session, and the next thing to do. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: notes what has been said in a session so far, waives what nobody will answer, and seals the end."""
+"""The ledger: signs a note of each session's events, waives duties of silent roles, and seals ended sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOOK_AGAIN = 5.0
 """Seconds after which a session that could not be sealed is looked at again without news."""
 
 _AT_LEAST = 0.05
-"""Seconds between two looks, whatever is due."""
+"""Seconds between two looks at the open sessions."""
 
 _GLANCE = 0.1
 """The same while a guest may still answer: that it has nothing to say is no event."""
@@ -75,13 +75,13 @@ class Ledger(Agent):
         return False
 
     async def _seal(self, case: Case, say: Say[Sayings]) -> bool:
-        """Say the last word; False when somebody else spoke meanwhile."""
+        """Append the seal; False when another role appended first, so that the seal is void and must be made again."""
         failpoint("before-seal")
         furniture = await asyncio.to_thread(placed, self.ground.blobs)
         try:
             await say(lambda: self._sealed(case, furniture))
         except NotVerified:
-            # Somebody spoke between the last look and the seal, which is void then; the next one covers it.
+            # Another role spoke between the last look and the seal, which is void then; the next one covers it.
             return False
         failpoint("after-seal")
         return True

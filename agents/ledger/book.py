@@ -44,7 +44,7 @@ class Book:
         )
 
     def checkpoint(self, session: str) -> notes.Checkpoint:
-        """The tree as it stands, ready to be signed."""
+        """The head of the tree over all facts so far, ready to be signed."""
         return notes.Checkpoint(notes.origin(session), self.tree.size, self.tree.root(), (f"last-seq {self.last_seq}",))
 
     def checkpointed(self, note: str) -> LedgerCheckpointed:

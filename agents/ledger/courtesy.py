@@ -1,4 +1,4 @@
-"""Which guests a seal may wait for: pure rules over the facts of a session. Who is there is not known here."""
+"""Which guests a seal may wait for: pure rules over the facts of a session. Presence is judged by the agent."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def _answered(role: str, heard: Fact, facts: Sequence[Fact]) -> bool:
 
 
 def _means_something(fact: Fact) -> bool:
-    """Whether it wakes anybody: a known type in a lane that has no say in it is heard by no handler."""
+    """Whether any handler hears the fact: a known type in a lane that has no say in it is heard by none."""
     return not isinstance(fact.event, Unknown) or fact.name not in SPOKEN

@@ -1,4 +1,4 @@
-"""The resource monitor: samples the machine while somebody trains, warns once per crossing, sums up at the end."""
+"""The resource monitor: samples the machine while sessions train, warns once per crossing, sums up at the end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ResourceMonitor(Agent):
 
     @every(1.0)
     async def watch(self) -> None:
-        """Take a sample for whoever trains."""
+        """Take a sample and add it to every session that trains."""
         running = self._running()
         self._beats += 1
         if not running and self._beats % IDLE_BEATS:
@@ -97,7 +97,7 @@ class ResourceMonitor(Agent):
 
     @every(30.0)
     async def weigh(self) -> None:
-        """Look how large the embedded server's store is, when somebody trains."""
+        """Measure the embedded server's store while any session trains."""
         store = self.ground.home.root / "nats"
         if self._running() and store.is_dir():
             self._store = await asyncio.to_thread(size_of, store)
@@ -128,7 +128,7 @@ class ResourceMonitor(Agent):
             return
         body = seen.telemetry(history.id) | {"step": history.state.step}
         with suppress(Unreachable):
-            # A sample that nobody could hear is of no use later.
+            # A sample that no listener could hear is of no use later.
             await self.ground.wire.say(subjects.telemetry(history.id, "resources"), orjson.dumps(body))
 
     def _forget(self, known: set[str]) -> None:

@@ -39,7 +39,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One limit and where it stands."""
+    """One limit, the alert level that its values have reached, and how many samples wait to confirm a higher one."""
 
     limit: Limit
     level: Level = ""

@@ -63,14 +63,14 @@ class Machine:
         return Reading(uptime, busy, total, used, memory, _free(self._folder), received, sent)
 
     def _elsewhere(self) -> Reading:
-        """The load stands for the CPU; what other processes hold of the memory is not known."""
+        """The load average stands in for the CPU's use; the memory of other processes is unknown."""
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
         total = os.sysconf("SC_PHYS_PAGES") * PAGE
         return Reading(0.0, min(load, cores), float(cores), 0, total, _free(self._folder), 0, 0)
 
 
 def processes(pids: Iterable[int]) -> list[Process]:
-    """What these processes use; those that have ended meanwhile are left out."""
+    """What these processes use; those that have ended are left out."""
     found = []
     for pid in pids:
         with suppress(OSError, ValueError, IndexError):

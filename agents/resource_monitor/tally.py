@@ -49,7 +49,7 @@ class ChildTally:
 
 @dataclass
 class GpuTally:
-    """What one GPU did meanwhile."""
+    """What one GPU used during the session."""
 
     name: str
     percent: Spread = field(default_factory=Spread)

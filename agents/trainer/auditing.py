@@ -1,6 +1,6 @@
-"""One trainer's part in an audit: takes spans nobody computes, says what came out, and the verdict once all is said.
+"""One trainer's part in an audit: it takes spans that no other computes, records results, and at the end the verdict.
 
-Everything that steers is read from the fold of the audit's session; spans are shared out by events in it.
+Decisions are read from the fold of the audit's session; spans are shared out by its events.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST_DEATHS = 3
 """Children that may die over one span before the audit fails."""
 
 _LOOK_AGAIN = 1.0
-"""Seconds after which it is looked whether somebody has fallen silent: silence is no event."""
+"""Seconds between two looks for trainers that have fallen silent, which no event tells."""
 
 
 class Auditing:
@@ -59,7 +59,7 @@ class Auditing:
         return self._case.history.derived(Audit())
 
     async def run(self) -> None:
-        """Take part until there is a verdict, nobody wants one any more, or this process ends."""
+        """Take part until there is a verdict, the audit is cancelled, or this process ends."""
         work = asyncio.create_task(self._take_part())
         over = asyncio.create_task(self._over())
         try:
@@ -109,7 +109,7 @@ class Auditing:
                 await self._conclude()
 
     async def _opened(self) -> dict[str, Any] | None:
-        """The plan laid out here, after it was said by whoever came first; None where that cannot be done."""
+        """The audit plan as computed here, after the first trainer has recorded it; None where that cannot be done."""
         try:
             opened = await self._open(None) if self._audit.planned is None else None
             while self._audit.planned is None and opened is not None:
@@ -142,7 +142,7 @@ class Auditing:
         return Jobs(self._ground.children, machine, self._case.history.id, log, workloads)
 
     async def _compute(self, planned: AuditPlanned, opened: dict[str, Any]) -> None:
-        """Spans until none is left, whoever computes them, and what the exporter has to say."""
+        """Compute spans until every span has a result, from any trainer, and the exporter has answered."""
         bench = _Bench(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -165,7 +165,7 @@ class Auditing:
                 await self._news()
 
     def _free(self) -> SpanPlanned | None:
-        """The next span that nobody computes."""
+        """The next span that no trainer computes; None when every one is taken."""
         for span in self._audit.waiting():
             holder = self._audit.holders.get(span.number)
             if span.number not in self._reserved and (holder is None or not self._works(holder)):
@@ -173,7 +173,7 @@ class Auditing:
         return None
 
     def _works(self, holder: Holder) -> bool:
-        """Whether whoever took a span may still be at it: not an earlier life of this process, nor who declined."""
+        """Whether a span's holder may still compute it: not an earlier life of this process, nor one that declined."""
         if holder.incarnation in self._audit.declined:
             return False
         instance, _, _ = holder.incarnation.partition("/")
@@ -212,13 +212,13 @@ class Auditing:
             await self._say(declined)
 
     async def _stand_by(self) -> None:
-        """Leave it to others; once nobody is there who could do it, say so."""
+        """Leave the span to other trainers; when none is left that could compute it, record that."""
         while self._others():
             await self._news()
         await self._conclude()
 
     def _others(self) -> bool:
-        """Whether a trainer is there that may still take part, or there was no time yet to hear of one."""
+        """Whether another trainer may still take part, or this process has not listened long enough to know."""
         presence, patience = self._ground.presence, self._ground.settings.takeover_after_seconds
         declined = {incarnation.partition("/")[0] for incarnation in self._audit.declined}
         there = {one.instance for one in presence.roster() if one.role == "trainer" and one.seconds <= patience}
@@ -256,7 +256,7 @@ class _Bench:
         self._locates = mode == "bisect"
 
     async def account(self, span: SpanPlanned) -> SpanRepeated:
-        """What came out of a span; where its bytes are gone meanwhile, that. `_Unable` when its code gave no result."""
+        """The result of a span, or that its bytes are gone by now; `_Unable` when its code gave no result."""
         args = self._data | {"span": str(self._folder / f"span-{span.number}.json")}
         spec = orjson.loads(await asyncio.to_thread(recorded(self._folder, span.number).read_bytes))
         located = None

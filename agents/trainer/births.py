@@ -1,6 +1,6 @@
 """The birth audit of user code: beside the training child, fresh ones repeat what it has lived, and both are compared.
 
-What is owed follows from the fold, so whoever takes a session over asks for what no verdict has been recorded about.
+What is owed follows from the fold, so the trainer that takes a session over repeats what has no recorded verdict yet.
 """
 
 from __future__ import annotations

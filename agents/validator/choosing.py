@@ -52,7 +52,7 @@ def tasks(kept: CheckpointStored, session: Session, facts: Iterable[Fact]) -> li
 
 
 def is_gone(written: CheckpointWritten, session: Session) -> bool:
-    """Whether it was let go meanwhile: when training is over, nobody waits for a verdict on a former best."""
+    """Whether the checkpoint was deleted since: after the training a former best needs no verdict."""
     here = [one for one in session.checkpoints if one.written == written]
     return bool(here) and all(one.gone for one in here)
 

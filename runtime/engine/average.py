@@ -1,4 +1,4 @@
-"""A running average of the trained weights, which may stand in for them. Without one asked for it does nothing."""
+"""A running average of the trained weights, by which a model may be judged. Off unless a request asks for it."""
 
 from __future__ import annotations
 

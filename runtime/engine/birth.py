@@ -14,7 +14,7 @@ FLOAT = 8
 
 
 def stretch(first: int, reports: Sequence[Report], run: Run) -> Stretch:
-    """What these reports of the steps after `first` say, and how the run stands now."""
+    """What these reports say of the steps after `first`, with the digests of all tensors as they are now."""
     told: list[Told] = []
     for report in reports:
         told += _of_window(report.window) if report.window is not None else ()

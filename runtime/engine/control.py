@@ -12,7 +12,7 @@ from contracts.request.validation import less_is_better
 
 @dataclass(frozen=True)
 class Control:
-    """Where the control metric stands; `costs` are all evaluations so far, turned so that less is better."""
+    """The state of best, patience and early stop; `costs` are all evaluations so far, signed so that less is better."""
 
     metric: str
     enabled: bool

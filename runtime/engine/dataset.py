@@ -74,7 +74,7 @@ def plain_name(name: str) -> str:
 
 
 Put = Callable[[Path, bytes], object]
-"""Has a file with this content under this name; how durably is for whoever hands it in to say."""
+"""Writes a file of this name and content; the caller that passes the function decides how durably."""
 
 
 def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged]], facts: Facts) -> Manifest:

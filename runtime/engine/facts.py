@@ -20,7 +20,7 @@ _NAMED = {"classification": "y", "sequences": "x"}
 
 @dataclass(frozen=True)
 class Column:
-    """One column: numpy's name of the dtype (`<f4`) and the shape of one row; -1 stands for any length."""
+    """One column: numpy's name of the dtype (`<f4`) and the shape of one row; -1 means any length."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -31,7 +31,7 @@ class Facts:
     """Task, shapes and the training split's statistics; `outputs` is how many numbers a model answers per row or token.
 
     Images have shape (channels, height, width) and one mean and scale per channel; plain features one per feature;
-    tokens have none. `counts` are the rows of each class, where somebody counted them.
+    tokens have none. `counts` are the rows of each class; empty where they were not counted.
     """
 
     task: Kind

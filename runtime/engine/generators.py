@@ -1,4 +1,4 @@
-"""The generators that hidden draws of torch, numpy and Python come from, set anew by keyed seeds."""
+"""Seeds the global generators of torch, numpy and Python from keys, so that hidden draws repeat too."""
 
 from __future__ import annotations
 

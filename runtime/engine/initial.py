@@ -12,7 +12,7 @@ from runtime.engine.chance import Stream
 
 
 def initialise(model: nn.Module, seed: int) -> None:
-    """Uniform weights of torch's usual width, drawn anew whatever they were."""
+    """Overwrite the weights with uniform draws of torch's usual width."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             bound = 1 / math.sqrt(module.weight[0].numel())

@@ -29,11 +29,11 @@ class Permutations:
         self._keys = [extended(keys.astype(np.uint64), number) for number in range(ROUNDS)]
 
     def at(self, positions: np.ndarray) -> np.ndarray:
-        """The rows that stand at these positions, one line for each permutation."""
+        """The rows at these positions, one line of the result for each permutation."""
         return self._walk(positions, self._forward)
 
     def find(self, rows: np.ndarray) -> np.ndarray:
-        """The positions at which these rows stand, one line for each permutation: `at` turned round."""
+        """The positions of these rows, one line for each permutation: the inverse of `at`."""
         return self._walk(rows, self._backward)
 
     def _walk(self, values: np.ndarray, turn: Turn) -> np.ndarray:
@@ -117,7 +117,7 @@ class Order:
         return turn * self.rows + int(self.permutations(np.array([turn])).find(np.array([row]))[0, 0])
 
     def comings(self, row: int, first: int, last: int) -> np.ndarray:
-        """Every position from `first` to before `last` at which a row stands, in order; no scan."""
+        """Every position of a row from `first` to before `last`, ascending, computed without a scan."""
         return self.standing(np.array([row]), first, last)
 
     def standing(self, rows: np.ndarray, first: int, last: int) -> np.ndarray:

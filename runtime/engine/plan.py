@@ -163,7 +163,7 @@ class Plan:
         return min(self.last_step, window, planned, self._step_of(epoch))
 
     def is_planned(self, step: int) -> bool:
-        """Whether a checkpoint stands at this step whatever the metrics say: these are where a rewind may go."""
+        """Whether the plan has a checkpoint at this step, independent of metrics; only there a rewind may begin."""
         return step % self.resolved.every_steps == 0
 
     def rewind_target(self, step: int) -> int:

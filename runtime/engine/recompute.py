@@ -18,7 +18,7 @@ from contracts.errors import InvalidRequest, Problem
 Layer = Callable[[Tensor], Tensor]
 
 again: ContextVar[bool] = ContextVar("again", default=False)
-"""True while a pass is computed again: whoever looks on has seen it already."""
+"""True while a pass is computed a second time: hooks that observe it have seen it already."""
 
 
 def recompute(model: nn.Module) -> None:

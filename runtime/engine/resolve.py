@@ -76,7 +76,7 @@ def resolve(
 
 
 def _model(request: Request, facts: Facts, initial: Tensors | None) -> nn.Module:
-    """The model as training begins with it; whatever the request says of its tensors is tried here."""
+    """The model as training begins with it; raises where the request names tensors that it does not have."""
     learner = Learner(request, facts)
     model = learner.ready(learner.build(), initial)
     learner.groups(model)

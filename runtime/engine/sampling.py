@@ -30,7 +30,7 @@ class Sampler(Protocol):
     """An endless row of training rows, a function of the position; nothing is remembered from call to call."""
 
     def take(self, first: int, count: int) -> np.ndarray:
-        """The rows that stand at `count` positions from `first` on, as int64."""
+        """The rows at `count` positions from `first` on, as int64."""
         ...
 
     def turns(self, first: int, count: int) -> np.ndarray:
@@ -42,7 +42,7 @@ class Sampler(Protocol):
         ...
 
     def comings(self, row: int, first: int, last: int) -> np.ndarray:
-        """Every position from `first` to before `last` at which a row stands, in order; no scan."""
+        """Every position of a row from `first` to before `last`, ascending, computed without a scan."""
         ...
 
 
@@ -50,7 +50,7 @@ samplers: Registry[Callable[[Any, int, Rows], Sampler]] = Registry("runtime.engi
 
 
 def sampler_of(request: Request, dataset: Dataset) -> Sampler:
-    """Which training row stands where; the same for everybody who has the request and the dataset."""
+    """The order of training rows: a pure function of request and dataset, the same on every machine."""
     rows = TrainingRows(dataset.facts.rows[SPLIT], dataset.columns(SPLIT))
     return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
 

@@ -60,7 +60,7 @@ class Sizes:
 
     @classmethod
     def of(cls, request: Request, facts: Facts) -> Sizes | None:
-        """Those of a model made of built-in parts; None for user code, which nobody can build without taking memory."""
+        """Those of a model made of built-in parts; None for user code, which cannot be built without taking memory."""
         learner = Learner(request, facts)
         if learner.foreign:
             return None
@@ -79,7 +79,7 @@ class Sizes:
 
     @classmethod
     def counted(cls, request: Request, parameters: int) -> Sizes:
-        """At least those of so many parameters, whatever their shapes."""
+        """A lower bound from the number of parameters alone, for any shapes."""
         weights, frozen = SINGLE * parameters, bool(request.model.freeze)
         average = weights if request.training.ema.decay else 0
         memory = 0 if frozen or isinstance(request.optimizer, OwnOptimizer) else _remembered(request, parameters)
@@ -148,7 +148,7 @@ def refuse_rows_beyond(free: int, resolved: Resolved, facts: Facts) -> None:
 
 
 def refuse_checkpoints_beyond(free: int, sizes: Sizes, request: Request, resolved: Resolved) -> None:
-    """Raise `InvalidRequest`, with the figures, when checkpoints that are kept whatever comes do not fit on the disk.
+    """Raise `InvalidRequest`, with the figures, when the checkpoints that are always kept do not fit on the disk.
 
     Those are the last, the best, and one that is being written; anchors are as many as fit into `budget_bytes`.
     """

@@ -1,6 +1,6 @@
 """A stretch of steps as plain data, and where two of them part. It computes nothing and knows no torch.
 
-The comparison is made in a process that never loads the user's code: whoever compares must not be what is judged.
+The comparison is made in a process that never loads the user's code: the code must not judge itself.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def compare(lived: Stretch, again: Stretch) -> Difference | None:
 
 
 def suspects(lived: Mapping[str, str], again: Mapping[str, str]) -> tuple[str, ...]:
-    """Of two processes' attributes those that ended otherwise; and generators and tensors, which may have meanwhile."""
+    """Attributes that differ between two processes, and generators and tensors, which may differ unseen."""
     changed = [name for name, said in lived.items() if again.get(name) != said]
     found = [f"{name} ({lived[name]}, repeated {again.get(name, 'nothing')})" for name in changed]
     found += [f"{name} ({said})" for name, said in lived.items() if name not in changed and said.startswith(MOVING)]

@@ -46,7 +46,7 @@ class Group:
 
 
 class Workload(ABC):
-    """A model, its loss, and whatever else training it needs.
+    """A model, its loss, and everything else that training it needs.
 
     Batches are mappings of columns to tensors. Everything random is drawn from torch, numpy or `random` (they are
     reseeded at every step) or from the `draw` that is handed in; a generator of its own would not survive a resume.

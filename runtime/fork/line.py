@@ -47,7 +47,7 @@ class Line:
         return cls(history, upto)
 
     def at(self, step: int) -> Standing:
-        """Where the line stands at a grid step; `InvalidInput` names the nearest ones when this is none."""
+        """The weights of the line at a grid step; `InvalidInput` names the nearest grid steps when it is none."""
         if not self._is_settled(step):
             message = f"step {step} is the last that {self._history.id} reached; more may still be recorded of it."
             raise Refused(message, cure="Begin earlier, or wait until training is further.", path="--at")

@@ -1,4 +1,4 @@
-"""The home of a swarm on one machine: where things stand, who holds it, and what its host says about itself.
+"""The home of a swarm on one machine: its files and folders, its lock, and what its host writes about itself.
 
 <home>/: nats/ keys/ blobs/ sessions/ID/ work/ instance host.json host.log. All but logs, keys and blobs can be rebuilt.
 """
@@ -22,10 +22,10 @@ from contracts.errors import NO_ROOM, Full, InvalidInput, NewerThanCode, NotFoun
 from runtime.jobs import process
 
 NOBODY_ELSE = 0o077
-"""The umask of whoever writes into a home."""
+"""The umask of every process that writes into a home."""
 
 PRIVATE = 0o700
-"""Nobody else reads a home: it holds keys, rows and models."""
+"""The mode of a home's folders: only the owner reads it, because it holds keys, rows and models."""
 
 OPENED = "opened.json"
 """In the folder of a session: which folders its owner has opened to it."""
@@ -124,7 +124,7 @@ class Home:
         return path
 
     def open_to(self, session: str, folders: Iterable[Path]) -> None:
-        """Let the request of a session name files in these folders, whoever carries it out and however often."""
+        """Allow the request of a session to name files in these folders, for every process and for each attempt."""
         listed = orjson.dumps([str(folder) for folder in folders])
         write_file(self.session(session) / OPENED, listed)
 
@@ -195,7 +195,7 @@ class Home:
             raise Refused(f"the home {str(self.root)!r} cannot be written to.", cure=cure, path=str(self.root))
 
     def _share_blobs(self, shared: Path) -> None:
-        """Have the blobs of this home lie elsewhere; those that lie here already are nobody's to move unasked."""
+        """Use another folder for the blobs of this home; refused when blobs are here already, since none is moved."""
         shared.mkdir(parents=True, exist_ok=True)
         if self.blobs.resolve() == shared.resolve():
             return
@@ -213,7 +213,7 @@ class Home:
         self.blobs.symlink_to(shared)
 
     def instance(self) -> str:
-        """A name for this home that survives restarts, and that no other home has, whatever keys they share."""
+        """A name for this home that survives restarts and is its own, also among homes that share keys."""
         path = self.root / "instance"
         if not path.exists():
             with suppress(FileExistsError):
@@ -239,7 +239,7 @@ class Home:
         return descriptor
 
     def holds(self) -> bool:
-        """Whether the lock held is that of the folder there now: it may have been removed, and made anew by another."""
+        """Whether the lock held belongs to the present folder, which may have been removed and made again."""
         if self._lock is None:
             return False
         try:
@@ -248,7 +248,7 @@ class Home:
             return False
 
     def holder(self) -> tuple[int, int] | None:
-        """Pid and start time of whoever took the lock last; None when that is not known."""
+        """Pid and start time of the process that took the lock last; None when that is not known."""
         try:
             pid, started = self.lock_file.read_text().split()
             return int(pid), int(started)
@@ -261,17 +261,17 @@ class Home:
         return holder is None or process.alive(*holder)
 
     def unlock(self) -> None:
-        """Close the descriptor; whoever inherited it keeps the lock."""
+        """Close the descriptor; a process that inherited it keeps the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def record(self, host: HostRecord) -> None:
-        """Say which host holds this home."""
+        """Write which host holds this home."""
         self._write("host.json", orjson.dumps(asdict(host)))
 
     def forget(self) -> None:
-        """The host is gone in good order."""
+        """Remove the record of the host, which ends in good order."""
         (self.root / "host.json").unlink(missing_ok=True)
 
     def remember_tail(self, seq: int) -> None:
@@ -296,7 +296,7 @@ class Home:
         return 0, {}
 
     def note_incident(self, error: SwarmError) -> None:
-        """Write down why the host does not start, for whoever looks into it."""
+        """Write down why the host does not start, for `swarm up` and `swarm doctor` to show."""
         self._write("incident.json", orjson.dumps(error.as_json()))
 
     def incident(self) -> dict[str, str] | None:
@@ -307,7 +307,7 @@ class Home:
         return None
 
     def forget_incident(self) -> None:
-        """All is as it should be."""
+        """Remove what was written down, because the host has started."""
         (self.root / "incident.json").unlink(missing_ok=True)
 
     def _write(self, name: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Which options a workload takes, and those of a request that it does not. It runs nobody's code and opens no file.
+"""Which options a workload takes, and those of a request that it does not. It runs no user code and opens no file.
 
 Only a request that is about to begin is judged: in a session that has begun, an option that nothing reads changes no
 bit, and it goes on and is audited as it was asked for.

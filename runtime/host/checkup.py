@@ -103,7 +103,7 @@ def _packages(home: Home, settings: Settings) -> Iterator[Finding]:
 
 
 def _environment(home: Home, settings: Settings) -> Iterator[Finding]:
-    """A variable that looks like a setting and is none does nothing, and nobody would notice."""
+    """Environment variables that look like settings and are none: they would be ignored without a word."""
     known = [f"SWARM_{name.upper()}" for name in FIELDS]
     for name in sorted(os.environ):
         if name.startswith("SWARM_") and name not in (*known, "SWARM_FAILPOINT"):
@@ -240,7 +240,7 @@ def _store(home: Home, settings: Settings) -> Iterator[Finding]:
 
 
 def _sharers(home: Home, settings: Settings) -> Iterator[Finding]:
-    """Whether whoever works for this swarm elsewhere reads and writes the store that is used here."""
+    """Whether agents of this swarm on other machines use the same blob store as this host."""
     from bus.blobs import DirectoryBlobs
     from runtime.node.presence import PRESENT
 

@@ -1,4 +1,4 @@
-"""Has the files of every sealed session written, one at a time, by children. It can be late or fail; nobody waits."""
+"""Has children write the report of every sealed session, one at a time. It may be late or fail: nothing waits."""
 
 from __future__ import annotations
 

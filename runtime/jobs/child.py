@@ -26,7 +26,7 @@ _LESS_MEMORY = (
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a job's process ended. Both numbers are None when nobody was left to see it."""
+    """How a job's process ended. Both numbers are None when its end was not observed."""
 
     code: int | None
     signal: int | None
@@ -35,7 +35,7 @@ class Exit:
 
 @dataclass(slots=True)
 class Fate:
-    """What is known of one job: filled in by whoever forked it, awaited by its child."""
+    """What is known of one job's process: written by the zygote's link that forked it, awaited by its `Child`."""
 
     pid: int | None = None
     refusal: str = ""
@@ -76,19 +76,19 @@ class Channel:
 
     @property
     def unread(self) -> bool:
-        """Whether something has arrived that nobody took yet."""
+        """Whether something has arrived that was not taken yet."""
         try:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
 
     def cease(self, how: int) -> None:
-        """Let reads come to the end although somebody else may still hold the job's end."""
+        """End the reading side, although another process may still hold the job's end of the connection."""
         with suppress(OSError):
             self._socket.shutdown(how)
 
     def close(self) -> None:
-        """The job sees the end of the pipe, and so does whoever waits here."""
+        """Close the connection: the job reads its end, and readers here stop waiting."""
         anyio.notify_closing(self._socket)
         self._socket.close()
 
@@ -110,7 +110,7 @@ class Child:
         self._killed = ""
         self.told = 0
         self.resting = False
-        """Set while the job waits for an order by right; whoever gives orders knows."""
+        """True while the job is expected to wait for an order, so that its silence is no stall; its owner sets it."""
         self.purpose = purpose
         self.session = session
         self.log = log
@@ -185,7 +185,7 @@ class Child:
             self._kill()
 
     async def ended(self) -> None:
-        """Return when the job's process is gone, or nobody is left to see it."""
+        """Return when the job's process has ended, or when its end can no longer be observed."""
         await self._fate.ended.wait()
 
     def hang_up(self) -> None:

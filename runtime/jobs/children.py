@@ -28,7 +28,7 @@ _PATIENCE = 5.0
 
 _KEPT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT"),
-    # Whoever asks on the CPU whether there is a GPU must see as many as whoever trains on one.
+    # A job on the CPU that asks whether there is a GPU must see as many as a job that trains on one.
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME"),
 )
 
@@ -48,7 +48,7 @@ class Running(NamedTuple):
 def sealed_environment(profile: Profile) -> dict[str, str]:
     """The whole environment of a zygote: what bits depend on is fixed, and little else is let in."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    # Nobody could answer a debugger there; `--here` runs user code where somebody can.
+    # A debugger there would have no terminal; `--here` runs user code where it has one.
     ours = {"PYTHONUTF8": "1", "PYTHONBREAKPOINT": "0"}
     return environment.sealed(kept, profile="exact", threads=profile.threads) | ours
 
@@ -140,7 +140,7 @@ class Children:
 
     async def _end_idle_beyond(self, most: int, wanted: Profile) -> None:
         """End the zygotes that were idle longest, so that with one for `wanted` there are at most so many idle."""
-        # While one is closed another may come into use, so each is chosen anew.
+        # While one is closed another may come into use, so each is chosen again.
         while len(idle := [one for one in self._zygotes if one != wanted and not self._used[one]]) >= most:
             link = self._zygotes.pop(idle[0])
             self._starting.pop(idle[0], None)
@@ -167,7 +167,7 @@ class Children:
         )
 
     async def _watch(self, child: Child, link: ZygoteLink) -> None:
-        """End a job that stands still."""
+        """Kill a job that neither reports nor computes."""
         await standstill(child.pid, self._stall_after, told=lambda: child.told, excused=lambda: child.waits)
         if child.exit is None:
             log.error("a job stands still and is ended", purpose=child.purpose, pid=child.pid, session=child.session)
@@ -175,7 +175,7 @@ class Children:
             await self._gone(child, link)
 
     async def _gone(self, child: Child, link: ZygoteLink) -> None:
-        """Return when a job that was killed is gone; a zygote that was stopped kills and reaps nobody."""
+        """Return when a killed job is gone; end its zygote when that is stopped, since it could reap no job."""
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_PATIENCE):
                 await child.ended()
@@ -185,7 +185,7 @@ class Children:
 
     @asynccontextmanager
     async def _answering(self, link: ZygoteLink) -> AsyncIterator[None]:
-        """Whoever waits for a zygote that stands still sees it die."""
+        """Kill a zygote that does not answer, so that those who wait for it get an error."""
         watch = asyncio.create_task(self._put_down_when_still(link))
         try:
             yield

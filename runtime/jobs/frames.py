@@ -62,7 +62,7 @@ def _holds_no_number(value: object) -> bool:
 
 
 class Decoder:
-    """Turns bytes, in whatever pieces they arrive, back into frames."""
+    """Turns a stream of bytes, cut anywhere, back into frames."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()

@@ -105,7 +105,7 @@ def _start_thread(theirs: socket.socket, fate: Fate) -> None:
 
     def work() -> None:
         code = perform(theirs)
-        # The loop is closed when a person has interrupted it; then nobody waits for this.
+        # The loop is closed when a person has interrupted it; then no caller waits for this.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(end, code)
 

@@ -25,7 +25,7 @@ RESERVED = frozenset({"begin", "result", "raised"})
 
 
 class HostGone(SystemExit):
-    """Nobody listens any more; not an `Exception`, so that no handler of a job's keeps it running."""
+    """The host no longer listens. Not an `Exception`, so that no `except Exception` of a job keeps it running."""
 
 
 class Job:

@@ -47,7 +47,7 @@ def bounded() -> Iterator[None]:
 
 
 def _held_bytes() -> int:
-    """What counts against the limit already: the writable memory of this process that is nobody else's."""
+    """The bytes that count against the limit already: writable memory private to this process."""
     lines = Path("/proc/self/status").read_bytes().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(b"VmData:")) * 1024
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from runtime.jobs import process
 
 _LOOKS = 10
-"""How often a process is looked at in the time after which it stands still."""
+"""How many looks at a process there are within the time after which it counts as stalled."""
 
 
 async def standstill(
@@ -17,7 +17,7 @@ async def standstill(
     """Return when the process has used no processor and told nothing for `after` seconds, or is gone.
 
     One that waits by right (for an order, for its host to read) is excused. A loop without an end is not noticed:
-    nobody can tell it from a long step.
+    it cannot be told from a long step.
     """
     idle, before = 0, (-1, -1.0)
     while idle < _LOOKS:

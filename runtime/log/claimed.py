@@ -1,4 +1,4 @@
-"""What a session's file says before anything in it is verified: for whoever gets something ready meanwhile."""
+"""What a session's file says before anything in it is verified, so that children can be prepared meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Half-written files of processes that were killed, removed at the next start; nothing that somebody may still write.
+"""Removes half-written files of killed processes at the next start, but none that may still be written.
 
 Everything durable is written under a name of its own, beginning with a dot, and renamed when it is whole. In the home
 that name ends with the writer's pid; in the blob store, which machines may share, with a random word.
@@ -16,14 +16,14 @@ from runtime.home.home import Home
 from runtime.jobs import process
 
 OLD = 3600.0
-"""Seconds after which nobody writes one blob any more."""
+"""Seconds after which a half-written blob is certainly no longer being written."""
 
 _OF_A_PROCESS = re.compile(r"\..+\.(\d+)")
 _OF_A_BLOB = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}")
 
 
 def remove(home: Home) -> int:
-    """Remove what nobody will finish; how many files that were. The caller holds the home's lock."""
+    """Remove files that no process will finish and return their number. The caller holds the home's lock."""
     found = [*_of_dead_processes(home), *_of_old_blobs(home.blobs)]
     for path in found:
         with suppress(OSError):

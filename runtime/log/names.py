@@ -124,7 +124,7 @@ class Names:
             return text[:at].count(b"\n") + 1 if at or text[: len(line)] == line else None
 
     def _made_of(self, place: Place) -> str | None:
-        """A synthetic row by its parents; they stand in a list of their own behind the others."""
+        """The name of a synthetic row, made of its parents' names; parents are listed behind the source's rows."""
         listed = self._folder / MADE
         if not listed.is_file():
             return None

@@ -19,7 +19,7 @@ def hold(root: Path, blob: str, session: str) -> None:
             with suppress(FileNotFoundError):
                 make_directory(marks, mode_of(root))
                 (marks / session).touch()
-    # Whoever made a folder that stands already may not have brought it to disk yet.
+    # Another process may have made the folder and not yet brought it to disk.
     for folder in (marks, marks.parent, root):
         sync_directory(folder)
 

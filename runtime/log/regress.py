@@ -13,7 +13,7 @@ from runtime.home.home import Home
 
 
 async def refuse_if_set_back(bus: Log, home: Home, url: str) -> None:
-    """`NotVerified` unless the newest record in the home's files stands in the store, byte for byte.
+    """Raise `NotVerified` unless the newest record in the home's files is in the store, byte for byte.
 
     What is lost when a store is set back is its end, so the newest record is the one to ask for.
     """

@@ -18,7 +18,7 @@ _TRAJECTORY = ("data", "model", "loss", "optimizer", "schedule", "training", "re
 
 
 def place(kept: Checkpoint) -> Place:
-    """Where a checkpoint stands."""
+    """The segment and step at which a checkpoint was written."""
     return kept.written.segment, kept.written.step
 
 
@@ -75,7 +75,7 @@ def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:
 
 
 def obligations(session: Session, *, over: bool = False) -> set[Place]:
-    """Checkpoints that somebody still has to read: to judge, to export, to rewind to, to resume from.
+    """Checkpoints that still have to be read: to judge, to export, to rewind to, to resume from.
 
     When training is over only the best and the last are waited for by judges, and those are kept anyway.
     """
@@ -112,7 +112,7 @@ def _named(session: Session, which: str) -> Checkpoint | None:
 def _affordable(limits: Checkpoints, size: int) -> int:
     """How many anchors besides step 0 there may be; the best and the last are counted as if they were all different.
 
-    What is counted does not depend on which checkpoint is the best now, so that anchors once let go are not missed.
+    What is counted does not depend on which checkpoint is the best now, so that anchors once deleted are not missed.
     """
     if limits.budget_bytes is None or size == 0:
         return limits.anchors

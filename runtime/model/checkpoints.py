@@ -1,4 +1,4 @@
-"""A session's checkpoints for whoever uses them: what there is, what a name means, what it takes to load one.
+"""A session's checkpoints for their users: which there are, which one a name means, what it takes to load one.
 
 Pure but for the digests of the user's files; it reads no checkpoint and needs no torch.
 """

@@ -163,7 +163,7 @@ def _stacked(rows: Sequence[Any], name: str, column: Column) -> np.ndarray | Rag
 
 
 def _of_any_length(rows: Sequence[Any], name: str, column: Column) -> Ragged:
-    """Rows of as many values as each has; text stands for its bytes where the model reads bytes."""
+    """Rows of any lengths as one ragged column; text is read as its bytes where the model reads bytes."""
     wanted, behind = np.dtype(column.dtype), column.shape[1:]
     found = []
     for at, row in enumerate(rows, 1):

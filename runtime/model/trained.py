@@ -70,7 +70,7 @@ class Trained:
         return answers
 
     def predictions(self, columns: Mapping[str, np.ndarray | Ragged]) -> list[dict[str, Any]]:
-        """One plain object per row: class and probability, or value, or whatever the workload answers."""
+        """One plain object per row: class and probability, or value, or the fields that the workload answers."""
         answers = self.answers(columns)
         if self.facts.task == "classification" and answers.ndim == 2:
             return _classes(answers, self.facts)

@@ -1,4 +1,4 @@
-"""The server that a host stands on: its own, which it starts, watches and mends, or one that others run."""
+"""The NATS server of a host: its own, which it starts, watches and restarts, or one that others run."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Broker(Protocol):
         ...
 
     async def let_in(self, name: str, user: UserKey) -> None:
-        """Make a guest's user known to the server; `Refused` where that is for somebody else to do."""
+        """Add a guest's user to the server; `Refused` where others run the server and have not added it."""
         ...
 
     async def let_out(self, name: str) -> None:
-        """Have the server know a guest's user no more; its connections end."""
+        """Remove a guest's user from the server; its connections end."""
         ...
 
     async def keep(self) -> None:
@@ -99,7 +99,7 @@ class Own:
         return bool(self._server.frozen()) and self._home.free_bytes() > self._room
 
     async def _again(self) -> None:
-        """Until it runs: what keeps it from starting (a full disk, a missing file) may be mended meanwhile."""
+        """Start the server, and try again until it runs: the cause (a full disk, a missing file) may be mended."""
         wait = _FIRST_WAIT
         while True:
             try:
@@ -116,7 +116,7 @@ class Own:
 
 
 class Elsewhere:
-    """A server or cluster that somebody else runs; its users and streams are made by `bus.cluster`."""
+    """A server or cluster that others run; they make its users and streams with `bus.cluster`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -134,7 +134,7 @@ class Elsewhere:
             ) from None
 
     async def let_out(self, name: str) -> None:
-        """See `Broker.let_out`; whoever runs the server removes the user, and nothing that it says is a fact."""
+        """See `Broker.let_out`; the server's owner removes the user, whose messages are no longer admitted."""
 
     async def keep(self) -> None:
         """Nothing to look after; the connection comes back by itself."""

@@ -1,4 +1,4 @@
-"""What agents stand on: the things a process offers them, and the case in hand when a handler is called."""
+"""What a handler is given: the services of its process, and the event and session that it is called for."""
 
 from __future__ import annotations
 

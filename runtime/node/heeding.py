@@ -1,4 +1,4 @@
-"""Work for a session that ends when a person cancels it: whatever hangs in there, the cancel is obeyed in seconds."""
+"""Work for a session that stops within seconds when a person cancels the session, even if the work hangs."""
 
 from __future__ import annotations
 

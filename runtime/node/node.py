@@ -59,7 +59,7 @@ class Node:
         self.bus = bus
         self.settings = settings
         self.home = home = Home(settings.home)
-        # One process keeps the files of a home; whoever runs beside it reads the log only.
+        # One process writes the files of a home; processes beside it only read the log.
         self.copies = Copies(home) if keep_copies else None
         self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep if self.copies else None)
         self.keys = Keychain(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)

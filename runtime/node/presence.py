@@ -30,7 +30,7 @@ _PASSED = 1000
 
 
 class Seen(NamedTuple):
-    """Somebody who is or was there: role, instance, seconds since the last sign, and what its blob store is called."""
+    """One instance that was heard: role, name, seconds since its last heartbeat, and its blob store's identity."""
 
     role: str
     instance: str
@@ -71,33 +71,33 @@ class Presence:
         self._mine.discard(role)
 
     def silent_seconds(self, role: str) -> float:
-        """How long nobody of this role was heard; 0 while one runs in this process."""
+        """Seconds since an instance of the role was heard, or since the connection; 0 while one runs here."""
         if role in self._mine:
             return 0.0
         return time.monotonic() - max([*self._heard(role), self.connected_at])
 
     def heard(self, role: str) -> bool:
-        """Whether somebody of this role has truly been heard of late."""
+        """Whether an instance of the role was really heard within the time after which it would count as silent."""
         now = time.monotonic()
         return role in self._mine or any(now - at < PRESENT for at in self._heard(role))
 
     def passed(self, role: str, event: str) -> bool:
-        """Whether the role has let it be known that it has nothing to say about an event."""
+        """Whether the role has announced beside the log that it has nothing to say about an event."""
         return event in self._passed.get(role, ())
 
     def instance_silent_seconds(self, role: str, instance: str) -> float:
-        """How long one instance of a role was not heard."""
+        """Seconds since one instance of a role was heard, or since the connection."""
         if instance == self.instance and role in self._mine:
             return 0.0
         sign = self._seen.get(role, {}).get(instance)
         return time.monotonic() - max(sign.at if sign else 0.0, self.connected_at)
 
     def listening_seconds(self) -> float:
-        """For how long this process could have heard anybody."""
+        """Seconds since this process connected, and so could have heard other instances."""
         return time.monotonic() - self.connected_at
 
     def roster(self) -> list[Seen]:
-        """Everybody heard of, this process's own included."""
+        """Every instance that was heard, those of this process included."""
         now = time.monotonic()
         mine = [Seen(role, self.instance, 0.0, self.store) for role in sorted(self._mine)]
         others = [
@@ -109,7 +109,7 @@ class Presence:
         return mine + others
 
     async def beat(self) -> None:
-        """Say for ever that this process's agents are there."""
+        """Send heartbeats of this process's agents until cancelled."""
         while True:
             self._arrived.clear()
             for role in sorted(self._mine):
@@ -119,11 +119,11 @@ class Presence:
                     await self._arrived.wait()
 
     async def let_pass(self, role: str, event: str) -> None:
-        """Let it be known that the role heard an event and has nothing to say about it."""
+        """Announce beside the log that the role heard an event and has nothing to say about it."""
         await self._say(role, passed=event)
 
     async def hear(self) -> None:
-        """Listen for ever to everybody's heartbeats; a guest may not, and waits for nobody."""
+        """Listen to all heartbeats until cancelled; a guest has no right to, and returns at once."""
         with contextlib.suppress(Refused):
             async with self.wire.hear(subjects.heartbeats()) as beats:
                 async for subject, body in beats:

@@ -29,7 +29,7 @@ async def bisected(
     try:
         return await _located(jobs, args, spec, found, about)
     except SwarmError as error:
-        # The divergence stands, whatever the code does when it is looked at closer.
+        # The divergence is certain already, even if the code behaves differently when it is watched.
         return about | {"sentences": [f"the place could not be looked at step by step: {error.message}"]}
 
 

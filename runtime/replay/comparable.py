@@ -1,6 +1,6 @@
 """Whether this machine, code and data can be held against a claim.
 
-Pure but for looking at files; whatever must be computed is computed by the jobs of `runtime.replay.reexecute`.
+Pure except that it looks at files; the jobs of `runtime.replay.reexecute` compute.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def differences(facts: Iterable[Fact], here: Mapping[str, Any]) -> list[str]:
 def code(
     session: Session, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """The workloads to run, as jobs take them, and what stands in the way: names, each with its reason."""
+    """The workloads to run, as jobs take them, and the reasons why others cannot be run here."""
     entries, missing = [], []
     known = Workloads(home or blobs.root / "nowhere")
     claimed = session.claim.sources if session.claim else {}
@@ -62,7 +62,7 @@ def code(
 
 
 def dataset(session: Session, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
-    """Where the rows stand, which `log` has compared with their root; or what is missing."""
+    """The folder of the rows, which mode `log` has compared with their root; or what is missing."""
     root = session.claim.dataset if session.claim else ""
     place = blobs.root / "datasets" / root
     if not root or not (place / MANIFEST).is_file():

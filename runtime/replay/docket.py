@@ -83,7 +83,7 @@ def planned(span: Span) -> SpanPlanned:
 
 
 def drawn(spans: Sequence[T], count: int, seed: int, session: str) -> tuple[T, ...]:
-    """So many spans, by a rule that anybody can follow: those with the lowest SHA-256 of `seed/session/number`."""
+    """So many spans, by a rule that can be checked: those with the lowest SHA-256 of `seed/session/number`."""
 
     def lot(span: T) -> bytes:
         return hashlib.sha256(f"{seed}/{session}/{span.number}".encode()).digest()

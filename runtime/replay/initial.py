@@ -48,7 +48,7 @@ def main(job: Job) -> dict[str, Any]:
         refuse_beyond(f"the file {path!r}", WHERE, blobs.root, disk=size, held=size)
         data = file.read()
     _refuse_unless_tensors(data, path)
-    # Held first: whoever else lets go of the same bytes then leaves them where they are.
+    # Marked as used first: a session that deletes the same bytes then leaves them in place.
     references.hold(blobs.root, digest_of(data), job.args["session"])
     return {"digest": blobs.put(data)}
 

@@ -87,7 +87,7 @@ class Jobs:
 
     def _job(self, function: str, args: Mapping[str, Any]) -> AbstractAsyncContextManager[Child]:
         given = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
-        # As whatever trained had it.
+        # As it was where the session was trained.
         profile = torch_profile(claimed_threads(self._machine.get("threads")), self._machine.get("device", "cpu"))
         return self.children.job(
             function, given, profile=profile, purpose="audit", session=self._session, log=self._log

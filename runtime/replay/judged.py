@@ -1,4 +1,4 @@
-"""From what was computed again to a verdict: pure, and the same whoever computed, here or all over a swarm."""
+"""From what was computed again to a verdict: pure, and the same for results from this process or from a swarm."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def judged(
 
 
 def uncomputed(log: Verdict, mode: Mode, why: str) -> Repeated:
-    """The verdict where nothing is computed again, and why: never `pass`, whatever the log's own verdict is."""
+    """The verdict where nothing is computed again, with the reason: never `pass`, even if the log's own verdict is."""
     verdict = "not-comparable" if log.verdict == "pass" and mode != "log" else log.verdict
     return Repeated.of(log, mode=mode, verdict=verdict, unchecked=(why,))
 

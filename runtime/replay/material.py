@@ -53,7 +53,7 @@ class Material:
         return {"span": str(path)} | self.data
 
     def spec(self, span: Span) -> dict[str, Any]:
-        """A span with its plan, and with everything that best and patience stand on, also what a fork inherits."""
+        """A span with its plan and the evaluations on which best and patience depend, inherited ones included."""
         spec = span.as_json() | {"plan": plan_of(self.session, self.heritage, span.segments)}
         inherited = [[step, value.hex()] for step, value in self.heritage.evaluations]
         return spec | {"evaluations": [*inherited, *spec["evaluations"]]}
@@ -79,7 +79,7 @@ class Material:
         )
 
     def missing(self, *, trusted: bool) -> tuple[list[dict[str, str]], list[str]]:
-        """The workloads to run, as jobs take them, and what stands in the way of computing anything."""
+        """The workloads to run, as jobs take them, and the reasons why nothing can be computed here."""
         workloads, reasons = comparable.code(self.session, self.home, self.blobs, trusted=trusted)
         _, absent = comparable.dataset(self.session, self.blobs)
         unsaid = [name for name in _SEALED if self.session.claim and name not in self.machine]

@@ -1,6 +1,6 @@
 """What an audit has found so far, kept beside the home's work, so that an interrupted one goes on where it was.
 
-A result stands under a digest of all that it depends on; anything else that is asked for is not in here.
+A result is kept under a digest of everything that it depends on, so a changed input never finds an old result.
 """
 
 from __future__ import annotations

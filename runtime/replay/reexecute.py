@@ -123,7 +123,7 @@ class Telling:
             self._advance()
 
     def settle(self) -> None:
-        """Return once whoever compares has found everything told so far to be as recorded; else the job is ended."""
+        """Return once the comparing process has found everything told so far as recorded; else it ends the job."""
         self._job.tell("settled")
         self._job.order(wait=True)
 

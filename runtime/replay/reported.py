@@ -1,4 +1,4 @@
-"""What the engine reports, in the form in which it is recorded: one place for whoever trains and whoever audits."""
+"""Turns the engine's reports into the events that are recorded: the same code for training and for audits."""
 
 from __future__ import annotations
 

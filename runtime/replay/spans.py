@@ -62,7 +62,7 @@ class Span:
     """The checkpoint to begin from; None for a beginning from the request."""
     records: tuple[Record, ...]
     evaluations: tuple[tuple[int, float], ...]
-    """The control metric on the line up to `begins`: what best and patience stand on there."""
+    """The control metric on the line up to `begins`, on which best and patience depend there."""
     outcome: Fact | None
     """What the session says of its completion, when the span holds it."""
     after: tuple[int, int]

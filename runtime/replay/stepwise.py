@@ -22,7 +22,7 @@ from runtime.jobs.job import Job
 from runtime.replay.reexecute import Telling, opened
 
 UNWRITTEN = "empty"
-"""Operators of this name give memory that nobody has written yet."""
+"""Operators whose results are uninitialised memory."""
 
 
 class Stepwise(Run):

@@ -1,6 +1,6 @@
 """Text of strangers as a terminal may have it: nothing in it moves the cursor, sets colours, hides or turns letters.
 
-Names of files, errors of guests and subjects are written by whoever likes; a terminal obeys some of their characters.
+Strangers choose names of files, errors and subjects; a terminal would obey some of the characters in them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same on one line: a break of lines becomes a space, so that nobody writes a line that looks like ours."""
+    """The same on one line: a line break becomes a space, so that no stranger writes a line that looks like ours."""
     return printable(re.sub(_BREAKS, " ", text).replace("\t", " "))
 
 

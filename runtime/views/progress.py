@@ -1,4 +1,4 @@
-"""A session as it goes, for whoever watches: redrawn in place on a terminal, one line per fact elsewhere.
+"""A session's progress for a person: redrawn in place on a terminal, one line per fact elsewhere.
 
 It is fed event lines (`runtime.views.view.event_line`) and knows no bus; rich is imported only where it draws.
 """

@@ -29,7 +29,7 @@ from runtime.views import view
 FILE = "summary.json"
 
 _CODE = ("contracts", "bus", "runtime/log", "runtime/views")
-"""What decides what a summary says, from the folder that all rooms stand in."""
+"""The files that decide what a summary says, relative to the folder of the packages."""
 
 
 class _Kept:
@@ -40,7 +40,7 @@ class _Kept:
         self._made = [VERSION, _software(), str(home.root), root]
 
     def basis(self, session: str, ring: str) -> list[Any]:
-        """What a summary made now is made from; taken before the files are read, for they may grow meanwhile."""
+        """What a summary made now is made from; taken before the files are read, because they may grow."""
         return [*self._made, *(list(_stamp(self._home.log(one))) for one in (session, ring) if one)]
 
     def find(self, session: str, basis: list[Any]) -> dict[str, Any] | None:

@@ -159,7 +159,7 @@ class Trace:
         return told | ({"left_out": True} if self._is_left_out(row) else {})
 
     def _comings(self, row: int, within: Sequence[Stretch]) -> list[int]:
-        """The steps among these at which a row stands, once for each time."""
+        """The steps of these stretches that see a row; a step that sees it twice is listed twice."""
         found = [
             self._sampler.comings(row - 1, one.first * self._taken, one.last * self._taken) // self._taken + 1
             for one in within

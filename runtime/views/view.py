@@ -55,7 +55,7 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
 
 
 def waits(session: Session) -> str:
-    """What a session waits for that nobody is doing anything about yet; nothing when it goes on by itself."""
+    """What a prepared session waits for while it does not train yet; empty for any other."""
     if session.state == "preparing" and session.dataset is not None and session.outcome is None:
         return "for its turn to train; so many train at once as there are cores (setting `trainings`)"
     return ""

@@ -16,7 +16,7 @@ from runtime.log import references
 def main(job: Job) -> dict[str, Any]:
     """The size of the blob; raises `NotFound` or `NotVerified` with what is wrong with it."""
     blobs, blob = DirectoryBlobs(Path(job.args["blobs"])), job.args["blob"]
-    # Held first: a session that lets the same bytes go meanwhile then leaves them where they are.
+    # Marked as used first: a session that deletes the same bytes then leaves them in place.
     references.hold(blobs.root, blob, job.args["session"])
     try:
         return {"bytes": _read_back(blobs, job.args)}

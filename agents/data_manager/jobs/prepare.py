@@ -1,4 +1,4 @@
-"""The job that prepares one dataset: open the source, and unless its dataset stands, read, check, split and write."""
+"""The job that prepares one dataset: opens the source, and unless it is here, reads, checks, splits and writes it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROBLEMS = 100
 
 
 def main(job: Job) -> dict[str, Any]:
-    """The fields of `DatasetPrepared` or of `DatasetRejected`; `stands` for one that is known by its root."""
+    """The fields of `DatasetPrepared` or of `DatasetRejected`; `stands` for a dataset that is named by its root."""
     data = _DATA.validate_python(job.args["data"])
     workloads.enlist(job.args["workloads"])
     store = Store(Path(job.args["store"]))

@@ -1,4 +1,4 @@
-"""Arrays in a file as features and target, whatever its format: one pass, portion by portion."""
+"""Arrays in a file of any format as features and target: one pass, portion by portion."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Opened(Protocol):
         ...
 
     def checked(self, findings: Findings) -> None:
-        """Called when all was read: raises when the file has changed meanwhile."""
+        """Raise when the file has changed while it was read; called at the end."""
         ...
 
 

@@ -16,7 +16,7 @@ from agents.data_manager.table import unusable
 CATEGORIES = 100
 
 KEPT = 2 * np.dtype(np.float32).itemsize
-"""Bytes of disk that a feature of a row takes until the dataset stands: it is kept here, and in there."""
+"""Bytes of disk that a feature of a row takes while a dataset is made: in scratch files and in the dataset."""
 
 Breaks = dict[int, tuple[str, str]]
 """By row of a block: the kind of its first break, and what exactly."""

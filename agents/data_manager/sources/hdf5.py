@@ -1,4 +1,4 @@
-"""Data sets of an HDF5 file. What it only points to in other files is refused: those nobody has allowed."""
+"""Data sets of an HDF5 file. Links to other files are refused, because those files were not allowed."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Hdf5File:
             raise unusable(place, f"{name!r} is a group", "Name a data set in it.")
         if here.is_virtual or here.external:
             raise unusable(place, f"the values of {name!r} lie in other files", "Copy the data into this file.")
-        # Whatever is read of a chunk, all of it is unpacked, and packed it may be next to nothing.
+        # To read any part of a chunk all of it is unpacked, and packed it may be next to nothing.
         chunk = math.prod(here.chunks or ()) * here.dtype.itemsize
         self._scratch.refuse_beyond(f"a chunk of {name!r}", place, disk=0, held=chunk)
         return DataSet(here, name, place)
 
     def checked(self, findings: Findings) -> None:
-        """Raises when the file was written to meanwhile."""
+        """Raise when the file was written to while it was read."""
         self._unchanged.__exit__(None, None, None)
 
 

@@ -96,7 +96,7 @@ class _Text:
                 return self._held[self._at : self._at + 1]
 
     def take(self) -> str:
-        """The sign that stands here; empty at the end."""
+        """Read and return the next character; empty at the end."""
         self._at += 1
         return self._held[self._at - 1 : self._at]
 

@@ -43,7 +43,7 @@ class NpzFile:
             raise unusable(place, f"the array {name!r} cannot be read: {str(error)[:200]}", cure) from None
 
     def checked(self, findings: Findings) -> None:
-        """Raises when the archive was written to meanwhile."""
+        """Raise when the archive was written to while it was read."""
         self._unchanged.__exit__(None, None, None)
 
     def _unpacked(self, name: str, place: str, member: IO[bytes]) -> np.ndarray:

@@ -41,7 +41,7 @@ class RawFile:
         return Field(self._records, name)
 
     def checked(self, findings: Findings) -> None:
-        """A record that is cut off at the end is a broken row; raises when the file was written to meanwhile."""
+        """Report a last record that is cut off as a broken row; raise when the file changed while it was read."""
         self._unchanged.__exit__(None, None, None)
         if self._left:
             findings.rows += 1

@@ -1,4 +1,4 @@
-"""A file of named columns as features and target, whatever its format: read once, in bounded memory."""
+"""A file of named columns, of any format, as features and target: read once, in bounded memory."""
 
 from __future__ import annotations
 

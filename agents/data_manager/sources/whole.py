@@ -15,7 +15,7 @@ _PIECE = 1 << 22
 
 
 def digest_of(file: IO[bytes], tell: Tell) -> str:
-    """BLAKE3 of all bytes; the file stands at its beginning afterwards."""
+    """BLAKE3 of all bytes; the file's position is its beginning afterwards."""
     hasher, read, size = blake3(), 0, os.fstat(file.fileno()).st_size
     file.seek(0)
     while piece := file.read(_PIECE):
@@ -29,7 +29,7 @@ def digest_of(file: IO[bytes], tell: Tell) -> str:
 
 @contextmanager
 def unchanged(file: IO[bytes]) -> Iterator[None]:
-    """Raises when the file was written to meanwhile. A library reads it in its own order, so its bytes cannot tell."""
+    """Raise when the file was written to while a library read it, judged by its size and time."""
     before = _state(file)
     yield
     if _state(file) != before:

@@ -17,10 +17,10 @@ from runtime.jobs.job import Job
 
 @refusing
 def main(job: Job) -> dict[str, Any]:
-    """The opset and the details of the file WORK/FILENAME; companions stand beside it.
+    """The opset and the details of the file WORK/FILENAME; companions are written beside it.
 
-    It is written under the name that its order gives it, which some formats keep inside; whoever makes a file of a log
-    again has it brought to a name of their own.
+    It is written under the name that its order gives it, which some formats keep inside; a name from a log
+    must be replaced by the caller's own before it comes here.
     """
     order, made = Order(**job.args["order"]), Path(job.args["work"]) / job.args["filename"]
     if order.format not in FORMATS:

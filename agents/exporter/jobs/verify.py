@@ -59,7 +59,7 @@ def main(job: Job) -> dict[str, Any]:
 
 
 def _judged(trained: Trained, answer: Answer, figures: dict[str, float]) -> tuple[dict[str, float], int]:
-    """The figures, with the task's own where there are classes, and on how many validation rows those stand."""
+    """The figures of parity, with those of the task where there are classes, and their number of validation rows."""
     columns = some_rows(trained.dataset, "val", _JUDGED_ROWS)
     rows = len(next(iter(columns.values())))
     truth = columns.get(TARGET)

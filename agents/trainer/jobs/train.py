@@ -49,7 +49,7 @@ def main(job: Job) -> dict[str, Any]:
         failpoint("between-apply-and-next-window")
     if run.step == run.plan.begins:
         keeper.keep(run, "planned")
-    # Whoever died between the last checkpoint and its completion resumes where nothing is left to do but to say so.
+    # After a death between the last checkpoint and the completion, only the completion is left to report.
     ended = run.step > 0 and run.finished
     while True:
         ended = ended or _advance(job, run, keeper, staging, spent)

@@ -23,7 +23,7 @@ NICE = 15
 
 
 def main(job: Job) -> dict[str, Any]:
-    """Where the report stands. The words come first; a plot that cannot be drawn is left out, and told."""
+    """The path of the report. The text is written first; a plot that cannot be drawn is left out and named."""
     os.nice(NICE)
     home = Home(Path(job.args["home"]))
     history = Archive(home, job.args["root"]).read(job.args["session"]).history

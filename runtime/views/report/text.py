@@ -20,7 +20,7 @@ PLOTS = {
     "range_test": "Loss at each learning rate that was tried",
     "time": "Where the time of training went",
 }
-"""Every plot that may stand beside the page, and what it shows."""
+"""Every plot that may be written beside the page, by file name, and what it shows."""
 
 DECISIONS = (
     "problem.diagnosed",
@@ -215,6 +215,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text that stays in its cell and its line, whatever a stranger wrote."""
+    """A stranger's text escaped so that it stays in its cell and on its line."""
     flat = "".join(letter if letter.isprintable() else " " for letter in text)
     return flat.replace("|", "\\|").replace("<", "&lt;")

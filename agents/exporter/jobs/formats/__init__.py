@@ -41,7 +41,7 @@ class Format(Protocol):
 
 
 def plain_of(path: Path) -> Path:
-    """Where the full-precision file stands that a quantised one is made from."""
+    """The path of the full-precision file that a quantised one is made from."""
     return path.with_name(f"{path.name}.plain")
 
 

@@ -23,7 +23,7 @@ _ABOUT = "stigmergy"
 
 
 def write(trained: Trained, quantize: str, path: Path) -> Written:
-    """The graph, quantised if that is asked; the full-precision file then stands beside it as PATH.plain."""
+    """Write the graph, quantised if asked; the full-precision file is then beside it as PATH.plain."""
     proto = _exported(trained)
     details: dict[str, Any] = {"nodes": len(proto.graph.node)}
     if quantize:

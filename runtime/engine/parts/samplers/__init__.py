@@ -1,1 +1,1 @@
-"""Which row stands where in the endless row, one file each: bijections, without memory."""
+"""Samplers, one file each: which training row is at which position of the endless order; bijections without memory."""

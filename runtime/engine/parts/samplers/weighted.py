@@ -19,7 +19,7 @@ def build(options: Weighted, seed: int, rows: Rows) -> Sampler:
 
 
 class Repeated:
-    """Row r stands at the places from `first[r]` up to `first[r + 1]` of a longer order."""
+    """Row r takes the places from `first[r]` to before `first[r + 1]` of a longer order."""
 
     def __init__(self, seed: int, repeats: np.ndarray) -> None:
         self._first = np.concatenate([[0], np.cumsum(repeats, dtype=np.int64)])

@@ -1,4 +1,4 @@
-"""Down when the control metric stands still: a pure fold over its evaluations, so a resume rebuilds it."""
+"""Lowers the rate when the control metric stops improving: a pure fold over evaluations, so a resume rebuilds it."""
 
 from __future__ import annotations
 
