@@ -202,7 +202,8 @@ async def exported(
 
 async def freshly(exporter: Exporter, place: Place, model: str, **export: Any) -> ModelExported:
     said = await answers(exporter, session_of(place.events(model, **export)))
-    assert [type(one) for one in said if not isinstance(one, ModelBenchmarked)][-1] is ModelExported, said
+    assert [one.message for one in said if isinstance(one, ExportRefused)] == []
+    assert [type(one) for one in said if not isinstance(one, ModelBenchmarked)][-1] is ModelExported
     return [one for one in said if isinstance(one, ModelExported)][-1]
 
 
