@@ -1,9 +1,8 @@
-"""Finds the part that carries out an option: one file per part, found by being there. It holds no part itself."""
+"""Finds the part that carries out an option: one module per kind of part, imported when the first is asked for."""
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -14,8 +13,8 @@ Part = TypeVar("Part")
 class Registry(Generic[Part]):
     """The parts of one kind, keyed by the option class (or the metric's name) they carry out."""
 
-    def __init__(self, package: str) -> None:
-        self._package = package
+    def __init__(self, module: str) -> None:
+        self._module = module
         self._parts: dict[Any, Part] = {}
 
     def part(self, option: Hashable) -> Callable[[Part], Part]:
@@ -23,7 +22,7 @@ class Registry(Generic[Part]):
 
         def register(part: Part) -> Part:
             if option in self._parts:
-                raise ValueError(f"{option!r} has two parts in {self._package}")
+                raise ValueError(f"{option!r} has two parts in {self._module}")
             self._parts[option] = part
             return part
 
@@ -35,8 +34,6 @@ class Registry(Generic[Part]):
 
     @cached_property
     def all(self) -> Mapping[Any, Part]:
-        """Every part of this kind; importing the package's files is what fills the registry."""
-        package = importlib.import_module(self._package)
-        for file in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{file.name}")
+        """Every part of this kind; importing its module is what fills the registry."""
+        importlib.import_module(self._module)
         return self._parts

@@ -6,7 +6,8 @@ Scaling lives inside the model, as buffers, so that an exported model takes raw 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,26 @@ from contracts.errors import InvalidRequest, Problem
 from contracts.request.model import Activation
 from runtime.engine.facts import Facts
 
+Body = TypeVar("Body", bound=nn.Module)
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
+def stored_as(path: str) -> Callable[[type[Body]], type[Body]]:
+    """Decorator: the name under which files of exported models hold a class, wherever it is defined.
+
+    An audit makes such files again and compares digests, and `torch.export` and TorchScript write the names of classes
+    into them: these are stored names, which never change.
+    """
+
+    def name(made: type[Body]) -> type[Body]:
+        made.__module__, _, made.__name__ = path.rpartition(".")
+        made.__qualname__ = made.__name__
+        return made
+
+    return name
+
+
+@stored_as("runtime.engine.standard.Scaled")
 class Scaled(nn.Module):
     """Inputs with the training split's mean taken away, in units of its deviation."""
 
@@ -33,6 +51,7 @@ class Scaled(nn.Module):
         return (x - self.mean) * self.inverse
 
 
+@stored_as("runtime.engine.standard.Unscaled")
 class Unscaled(nn.Module):
     """Answers brought from units of the target's deviation to the target's own units."""
 
@@ -48,6 +67,7 @@ class Unscaled(nn.Module):
         return y * self.scale + self.mean
 
 
+@stored_as("runtime.engine.standard.Rebuilt")
 class Rebuilt(nn.Module):
     """Answers brought from units of each feature's deviation to the units of `x`: what `Scaled` does, undone."""
 
@@ -63,6 +83,7 @@ class Rebuilt(nn.Module):
         return x * self.scale + self.mean
 
 
+@stored_as("runtime.engine.standard.Pooled")
 class Pooled(nn.Module):
     """The mean over the image's plane; adaptive pooling has no deterministic backward on CUDA."""
 
@@ -70,6 +91,7 @@ class Pooled(nn.Module):
         return torch.mean(x, dim=(2, 3))
 
 
+@stored_as("runtime.engine.standard.Framed")
 class Framed(nn.Module):
     """Scaling, body, and for numbers the way back to their own units."""
 
@@ -84,6 +106,7 @@ class Framed(nn.Module):
         return answer
 
 
+@stored_as("runtime.engine.standard.OfTokens")
 class OfTokens(nn.Module):
     """A body whose inputs are numbers of tokens, which nothing scales."""
 

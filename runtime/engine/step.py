@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contracts.errors import UserCodeFailed
 from runtime.engine.feed import Rows
-from runtime.engine.parts.gradients.clip import clip, norms_of
+from runtime.engine.parts.gradients import clip, norms_of
 from runtime.engine.plan import Settings
 from runtime.engine.works import Works
 

@@ -21,6 +21,7 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 from runtime.engine.ragged import ANY_LENGTH, SUFFIX, Ragged, joined, some
+from runtime.engine.standard import stored_as
 from runtime.engine.state import finite
 from runtime.engine.workload import Workload
 from runtime.home.workloads import enlist
@@ -30,6 +31,7 @@ Columns = Mapping[str, np.ndarray]
 TARGET = "y"
 
 
+@stored_as("agents.exporter.jobs.trained.Answering")
 class Answering(nn.Module):
     """What is exported: the columns of a batch in, the answers by which metrics judge out."""
 

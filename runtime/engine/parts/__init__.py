@@ -1,1 +1,1 @@
-"""The parts of the engine: one folder per kind, one file per thing; a part never imports another."""
+"""The parts of the engine: one module per section of a request, one part per option; sections never import another."""

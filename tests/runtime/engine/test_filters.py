@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from contracts.request.gradients import Centralise, ClipValue, Grokfast
 from runtime.engine.filters import Filters
 from runtime.engine.loop import Run
-from runtime.engine.parts.gradients.clip import clip, norms_of
+from runtime.engine.parts.gradients import clip, norms_of
 from tests.runtime.engine.plans import finished, planned
 
 

@@ -56,6 +56,22 @@ def test_images_of_any_size_are_taken(facts):
         assert model_of(facts, architecture=name, **raw)(x).shape == (2, facts.outputs)
 
 
+def test_files_of_exported_models_hold_classes_under_the_names_that_they_always_had():
+    """Audits make such files again and compare digests: a class may move or be renamed, its stored name may not."""
+    trained = [model_of(architecture=one) for one in ("linear", "mlp", "cnn", "resnet", "transformer", "autoencoder")]
+    trained += [model_of(NUMBERS, architecture="mlp"), model_of(TOKENS, architecture="transformer")]
+    classes = {type(module) for model in trained for module in model.modules()}
+    names = sorted(f"{one.__module__}.{one.__qualname__}" for one in classes if not one.__module__.startswith("torch."))
+    assert [(name.split(".")[-2], name.split(".")[-1]) for name in names] == [
+        ("resnet", "Block"),
+        *(("transformer", name) for name in ("Block", "Mean", "Pieces", "Tokens")),
+        *(("standard", name) for name in ("Framed", "OfTokens", "Pooled", "Rebuilt", "Scaled", "Unscaled")),
+    ]
+    assert (
+        digest.digest("\n".join(names).encode()) == "113f824b47a4d06643b1622ddfaf40b1042315bece5ac97b262fdbd5d4141aa5"
+    )
+
+
 def test_a_transformer_takes_features_one_by_one():
     assert model_of(PLAIN, architecture="transformer")(torch.rand(4, 5)).shape == (4, 3)
     assert model_of(NUMBERS, architecture="transformer")(torch.rand(4, 3)).shape == (4, 1)

@@ -1,1 +1,0 @@
-"""How rows are changed by chance before they are trained on."""

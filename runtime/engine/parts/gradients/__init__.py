@@ -1,1 +1,0 @@
-"""What happens to gradients between the backward pass and the optimizer."""

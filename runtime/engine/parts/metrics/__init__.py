@@ -1,1 +1,0 @@
-"""Metrics over all answers of a split, one file each."""

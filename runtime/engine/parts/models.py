@@ -1,0 +1,216 @@
+"""Built-in architectures; the frame around them (scaling in, units out) is in `standard`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from contracts.request.model import Autoencoder, Cnn, Linear, Mlp, ResNet, Transformer
+from runtime.engine.facts import Facts
+from runtime.engine.kinds import models
+from runtime.engine.standard import ACTIVATIONS, OfTokens, Pooled, Rebuilt, flat_width, framed, image_shape, stored_as
+
+
+@models.part(Linear)
+def linear(options: Linear, facts: Facts) -> nn.Module:
+    """One linear layer. Rows flattened, one layer."""
+    return framed(
+        nn.Sequential(nn.Flatten(), nn.Linear(flat_width(facts), facts.outputs)), facts, standardize=options.standardize
+    )
+
+
+@models.part(Mlp)
+def mlp(options: Mlp, facts: Facts) -> nn.Module:
+    """Fully connected layers. Rows flattened, then layer, activation and dropout for each width, then the answer."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = flat_width(facts)
+    for wanted in options.hidden:
+        layers += [nn.Linear(width, wanted), ACTIVATIONS[options.activation]()]
+        layers += [nn.Dropout(options.dropout)] if options.dropout else []
+        width = wanted
+    return framed(nn.Sequential(*layers, nn.Linear(width, facts.outputs)), facts, standardize=options.standardize)
+
+
+@models.part(Autoencoder)
+def autoencoder(options: Autoencoder, facts: Facts) -> nn.Module:
+    """Fully connected layers through a narrow place.
+
+    Down through the hidden widths to the code, and back up through the same; the code and the answer are linear.
+    """
+    down = [flat_width(facts), *options.hidden, options.code]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for widths in (down, down[::-1]):
+        for narrow, wide in pairwise(widths):
+            layers += [nn.Linear(narrow, wide), ACTIVATIONS[options.activation]()]
+        layers.pop()
+    body = nn.Sequential(*layers, nn.Unflatten(1, facts.shape))
+    scaled = options.standardize and bool(facts.mean)
+    answers = Rebuilt(facts) if scaled else nn.Identity()
+    return framed(body, facts, standardize=options.standardize, answers=answers)
+
+
+@models.part(Cnn)
+def cnn(options: Cnn, facts: Facts) -> nn.Module:
+    """A small convolutional network for images.
+
+    For each width a 3x3 convolution, batch norm, relu, and a halving pool while the plane is at least 4 wide.
+    """
+    channels, *plane = image_shape(facts)
+    layers: list[nn.Module] = []
+    for wanted in options.channels:
+        layers += [nn.Conv2d(channels, wanted, 3, padding=1, bias=False), nn.BatchNorm2d(wanted), nn.ReLU()]
+        if min(plane) >= 4:
+            layers.append(nn.MaxPool2d(2))
+            plane = [side // 2 for side in plane]
+        channels = wanted
+    layers += [Pooled(), nn.Linear(channels, channels), nn.ReLU()]
+    layers += [nn.Dropout(options.dropout)] if options.dropout else []
+    return framed(nn.Sequential(*layers, nn.Linear(channels, facts.outputs)), facts, standardize=options.standardize)
+
+
+LARGE = 64
+"""From this side on, an image is halved twice before the first stage, as photographs are."""
+
+
+@stored_as("runtime.engine.parts.models.resnet.Block")
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a way around them."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*_convolution(channels, width, stride), nn.ReLU())
+        self.second = nn.Sequential(*_convolution(width, width, 1))
+        same = stride == 1 and channels == width
+        around = [nn.Conv2d(channels, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)]
+        self.around = nn.Identity() if same else nn.Sequential(*around)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.relu(self.second(self.first(x)) + self.around(x))
+        return answer
+
+
+@models.part(ResNet)
+def resnet(options: ResNet, facts: Facts) -> nn.Module:
+    """Residual networks for images.
+
+    Every stage but the first begins by halving the plane, while that is at least 4 wide.
+    """
+    channels, *plane = image_shape(facts)
+    layers = [*_convolution(channels, options.width, 2 if min(plane) >= LARGE else 1), nn.ReLU()]
+    if min(plane) >= LARGE:
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+    side = min(plane) // 4 if min(plane) >= LARGE else min(plane)
+    width = options.width
+    for stage, blocks in enumerate(options.blocks):
+        wanted = options.width << stage
+        stride = 2 if stage and side >= 4 else 1
+        layers += [ResidualBlock(width, wanted, stride), *(ResidualBlock(wanted, wanted, 1) for _ in range(blocks - 1))]
+        width, side = wanted, side // stride
+    layers.append(Pooled())
+    layers += [nn.Dropout(options.dropout)] if options.dropout else []
+    return framed(nn.Sequential(*layers, nn.Linear(width, facts.outputs)), facts, standardize=options.standardize)
+
+
+def _convolution(channels: int, width: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(width)]
+
+
+WIDER = 4
+
+
+@stored_as("runtime.engine.parts.models.transformer.Tokens")
+class Tokens(nn.Module):
+    """A vector for each token, and one for its place."""
+
+    def __init__(self, vocabulary: int, length: int, options: Transformer) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary, options.width)
+        self.place = nn.Embedding(length, options.width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.dropout(self.token(x) + self.place(torch.arange(x.shape[1], device=x.device)))
+        return found
+
+
+@stored_as("runtime.engine.parts.models.transformer.Pieces")
+class Pieces(nn.Module):
+    """A vector for each row of an image, or for each feature, and one for its place."""
+
+    def __init__(self, shape: tuple[int, ...], options: Transformer) -> None:
+        super().__init__()
+        length, size = _cut(shape)
+        self.piece = nn.Linear(size, options.width)
+        self.place = nn.Embedding(length, options.width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pieces = x.transpose(1, 2).flatten(2) if x.dim() == 4 else x.reshape(len(x), x.shape[1], -1)
+        found: Tensor = self.dropout(self.piece(pieces) + self.place(torch.arange(pieces.shape[1], device=x.device)))
+        return found
+
+
+@stored_as("runtime.engine.parts.models.transformer.Block")
+class AttentionBlock(nn.Module):
+    """Attention, then a wider layer, each beside a way around it."""
+
+    def __init__(self, options: Transformer, *, causal: bool) -> None:
+        super().__init__()
+        width = options.width
+        self._heads, self._causal, self._dropout = options.heads, causal, options.dropout
+        self.before = nn.LayerNorm(width)
+        self.looks = nn.Linear(width, 3 * width)
+        self.sees = nn.Linear(width, width)
+        self.between = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, WIDER * width)
+        self.activation = ACTIVATIONS[options.activation]()
+        self.narrow = nn.Linear(WIDER * width, width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self.sees(self._attention(self.before(x))))
+        found: Tensor = x + self.dropout(self.narrow(self.activation(self.wide(self.between(x)))))
+        return found
+
+    def _attention(self, x: Tensor) -> Tensor:
+        rows, length, width = x.shape
+        heads = self.looks(x).reshape(rows, length, 3, self._heads, width // self._heads).permute(2, 0, 3, 1, 4)
+        asked, offered, told = heads.unbind(0)
+        dropout = self._dropout if self.training else 0.0
+        seen = functional.scaled_dot_product_attention(asked, offered, told, dropout_p=dropout, is_causal=self._causal)
+        return seen.transpose(1, 2).reshape(rows, length, width)
+
+
+@stored_as("runtime.engine.parts.models.transformer.Mean")
+class Mean(nn.Module):
+    """The mean over all places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+
+@models.part(Transformer)
+def transformer(options: Transformer, facts: Facts) -> nn.Module:
+    """A small transformer, over tokens or over numbers in a row.
+
+    For sequences an answer at every place, else one for all of them.
+    """
+    causal = facts.task == "sequences"
+    blocks = [AttentionBlock(options, causal=causal) for _ in range(options.layers)]
+    last = [nn.LayerNorm(options.width), nn.Linear(options.width, facts.outputs)]
+    if causal:
+        return OfTokens(nn.Sequential(Tokens(facts.outputs, facts.shape[0], options), *blocks, *last))
+    body = nn.Sequential(Pieces(facts.shape, options), *blocks, Mean(), *last)
+    return framed(body, facts, standardize=options.standardize)
+
+
+def _cut(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many pieces a row has, and how many numbers a piece."""
+    if len(shape) == 3:
+        return shape[1], shape[0] * shape[2]
+    length, *sizes = shape or (1,)
+    return length, torch.Size(sizes).numel()

@@ -1,1 +1,0 @@
-"""Built-in architectures, one file each."""

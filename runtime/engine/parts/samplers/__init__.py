@@ -1,1 +1,0 @@
-"""Samplers, one file each: which training row is at which position of the endless order; bijections without memory."""

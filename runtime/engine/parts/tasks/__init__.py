@@ -1,1 +1,0 @@
-"""What a session can learn, one file each."""
