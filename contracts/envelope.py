@@ -24,7 +24,7 @@ SessionId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{2}-[a-z2-7]{26}
 
 
 class Envelope(NamedTuple):
-    """Who says what, when, because of what, and where in the lane; `data` is the event where this code has read it."""
+    """The members of an event's body as values; `data` is the typed event where this software has read it."""
 
     specversion: str
     id: str
@@ -67,7 +67,7 @@ class Spelling(BaseModel):
     data: Any
 
     def envelope(self) -> Envelope:
-        """As the value that everybody else handles."""
+        """The envelope as the value that all other code handles."""
         return Envelope(**vars(self))
 
 
@@ -89,17 +89,17 @@ class Fact(NamedTuple):
 
     @property
     def closes(self) -> bool:
-        """Whether it ends its append."""
+        """Whether it is the last event of its append, the one that carries the signature."""
         return bool(self.signature)
 
     @property
     def lane(self) -> str:
-        """Who speaks."""
+        """The lane in which the event was said: the role, or `guest_NAME`."""
         return self.envelope.lane
 
     @property
     def id(self) -> str:
-        """The identity of the event."""
+        """The event's id, unique in its session among the events that roles said."""
         return self.envelope.id
 
 

@@ -74,7 +74,7 @@ ENDED: tuple[State, ...] = ("completed", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint and what became of it; `id` is the event that wrote it."""
+    """A checkpoint as its events tell it: written, stored, validated, gone; `id` is the event that wrote it."""
 
     id: str
     written: CheckpointWritten
@@ -85,13 +85,13 @@ class Checkpoint:
 
     @property
     def usable(self) -> bool:
-        """Whether its bytes may still be read."""
+        """Whether its blob should still be there: not pruned and not found corrupt."""
         return not self.gone
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The part of the plan that begins after step `begins` under these changes."""
+    """A part of the session under one plan: it begins after step `begins`, with the changes that began it."""
 
     number: int
     begins: int
@@ -165,12 +165,12 @@ class Session:
 
     @property
     def kind(self) -> str:
-        """training, search, trial, export or audit."""
+        """The kind of session that the genesis names: training, trial, search, export, audit, proof."""
         return self.genesis.kind if self.genesis else "training"
 
     @property
     def request(self) -> dict[str, Any]:
-        """The resolved request."""
+        """The request as the genesis holds it, with every default filled in; empty before the genesis."""
         return self.genesis.request if self.genesis else {}
 
     @property
@@ -190,17 +190,17 @@ class Session:
 
     @property
     def segment(self) -> Segment:
-        """The segment in force."""
+        """The newest segment, under whose plan training continues."""
         return self.segments[-1]
 
     @property
     def best(self) -> ControlEvaluated | None:
-        """The best evaluation on the path."""
+        """The newest evaluation on the path that improved the control metric; None before the first."""
         return next((seen for seen in reversed(self.evaluations) if seen.improved), None)
 
     @property
     def total_steps(self) -> int | None:
-        """Steps that the plan holds, once it is resolved."""
+        """The number of steps of the plan, or of an audit's chosen spans; None before they are known."""
         if self.planned:
             chosen = set(self.planned.chosen)
             return sum(one.ends - one.begins for one in self.planned.spans if one.number in chosen)
@@ -218,7 +218,7 @@ class Session:
         return counts(segment, step, self.segments)
 
     def path_checkpoints(self) -> tuple[Checkpoint, ...]:
-        """Checkpoints on the path, in the order of their steps."""
+        """The checkpoints on the path, usable or not, in the order of their steps."""
         mine = [kept for kept in self.checkpoints if self.on_path(kept.written.segment, kept.written.step)]
         return tuple(sorted(mine, key=lambda kept: kept.written.step))
 
@@ -232,17 +232,17 @@ class Session:
         return found[-1] if found else None
 
     def answers(self, role: str, cause: str) -> bool:
-        """Whether a role has already said something because of an event."""
+        """Whether a role has said anything that was caused by this event."""
         return f"{role}:{cause}" in self.answered
 
     def open_proposals(self) -> tuple[tuple[str, InterventionProposed], ...]:
-        """Proposals neither applied nor declined."""
+        """Interventions that were proposed and neither applied nor declined yet, with the ids of their events."""
         closed = {seen.proposal for _, seen in self.applied} | self.declined
         return tuple((id, seen) for id, seen in self.proposals if id not in closed)
 
 
 def advance(session: Session, fact: Fact) -> Session:
-    """The session after one more admitted event."""
+    """The session after one more admitted event; the given one stays as it is. Unknown events only count."""
     envelope = fact.envelope
     # As dataclasses.replace, which would call the constructor with every field: ten times slower, once per event.
     following = object.__new__(Session)
@@ -266,7 +266,7 @@ def advance(session: Session, fact: Fact) -> Session:
 
 Changes = dict[str, Any]
 Fold = Callable[[Session, Any, Fact], Changes]
-"""What an event changes in the fold."""
+"""Takes the session, the event and its fact, and returns the fields of the session that it changes."""
 
 
 def _requested(session: Session, event: SessionRequested, fact: Fact) -> Changes:

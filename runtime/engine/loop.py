@@ -70,7 +70,7 @@ class Run:
         return run
 
     def change(self, change: Change) -> None:
-        """A decision that takes effect here, without going back: the next window belongs to a new segment."""
+        """Apply a decision at the present step; the next window belongs to a new segment."""
         if change.step != self.step:
             raise ValueError(f"a change for step {change.step} cannot be made at step {self.step}; resume from there")
         self.plan = self.plan.after(change)
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether no attempt is left."""
+        """Whether no step is left: the plan has ended, or early stop has ended it."""
         return self.step >= self.plan.last_step or self.control.stop
 
     def advance(self) -> Report:
@@ -114,7 +114,7 @@ class Run:
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Further names of tied tensors."""
+        """For tied tensors, each further name and the name under which the tensor is kept."""
         return state.aliases(self._works.model)
 
     def weights_digest(self) -> str:
@@ -163,7 +163,7 @@ class Run:
         )
 
     def _evaluated(self, *, fresh: bool) -> Evaluation | None:
-        """The evaluation that is due at this step, and its effect on the control metric."""
+        """Evaluate when it is due at this step, and update best, patience and early stop by the result."""
         epoch = self.plan.evaluated_epoch(self.step)
         if epoch is None or (not fresh and self.plan.regular_epoch(self.step) is not None):
             return None
@@ -185,7 +185,7 @@ class Run:
         )
 
     def _worth(self, evaluation: Evaluation | None) -> Literal["", "planned", "best", "final"]:
-        """Why the state at this step is to be kept; state that is not finite never is."""
+        """Why the state at this step is kept as a checkpoint; empty when it is not, as for state that is not finite."""
         improved = evaluation is not None and evaluation.improved
         wanted = self.finished or improved or self.plan.is_planned(self.step)
         if not wanted or not state.finite(self._works.tensors()):

@@ -113,7 +113,7 @@ class History:
 
     @property
     def state(self) -> Session:
-        """The session as it is now."""
+        """The fold after the newest fact."""
         return self.states.last
 
     @property
@@ -122,7 +122,7 @@ class History:
         return len(self.facts)
 
     def add(self, facts: Sequence[Fact]) -> None:
-        """Take in newly admitted facts and wake whoever waits for them."""
+        """Add newly admitted facts, fold them, and wake the tasks that wait for them."""
         for fact in facts:
             envelope = fact.envelope
             if self._reads is not None and is_window(fact):
@@ -181,11 +181,11 @@ class History:
         self._away = end
 
     def answers(self, lane: str, cause: str) -> int:
-        """How many events a lane holds because of a cause."""
+        """How many events of a lane were caused by this event."""
         return self._answers.get((lane, cause), 0)
 
     async def grown(self, beyond: int) -> None:
-        """Return once more than `beyond` events are here."""
+        """Wait until the session has more than `beyond` events."""
         while len(self.facts) <= beyond:
             await self._grown.wait()
 
@@ -195,7 +195,7 @@ class History:
         return [*facts, *self.said, *self._answers, *self.states.kept]
 
     def since(self, position: int) -> Iterator[Fact]:
-        """The facts after the first `position`."""
+        """Iterate over the facts after the first `position` ones."""
         yield from self.between(position, len(self.facts))
 
     def derived(self, start: D, upto: int | None = None) -> D:

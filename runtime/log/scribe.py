@@ -1,7 +1,7 @@
-"""How a role speaks: composes bodies, chains and signs them, appends them, and settles every doubt about the outcome.
+"""Appends the events of one role: composes, chains and signs bodies, and settles every doubt about an append.
 
-The same bytes are sent again until their fate is known. Only a proven conflict on a shared lane permits a new body;
-on the trainer's lane a newer claim means that this writer is fenced out.
+Without an answer the same bytes are sent again until the log shows whether they are stored. Only a proven conflict on
+a shared lane permits a new body; on the trainer's lane a conflict under an older claim raises `Fenced`.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from runtime.log.tail import Tail
 log = structlog.get_logger()
 
 EXCLUSIVE = ("trainer",)
-"""Lanes with one writer at a time; everybody else may have several instances."""
+"""Lanes with one writer at a time, the holder of the newest claim; other lanes may have several writers."""
 
 HASTY = ("operator",)
-"""Lanes behind which somebody waits for an answer: that the log has no room is told at once."""
+"""Lanes whose writers answer clients: a full log raises `Full` at once instead of waiting for room."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
 
 Saying = Event | Callable[[], Event]
-"""An event, or what makes it when it is composed: again, should the key that it holds a signature of have changed."""
+"""An event, or a function that makes it for each try, because a signature inside it depends on the present key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """Why and under which claim something is said."""
+    """Why an event is said (`cause`, `correlation`) and under which claim (`epoch`)."""
 
     cause: str | None = None
     correlation: str | None = None
     epoch: int | None = None
     answer: str = ""
-    """The handler whose one answer this is: said again, by whatever instance, it is the same and stays one."""
+    """The handler whose answer this is. Ids are made of it, so the same answer of any instance is appended once."""
     first: bool = False
-    """Whether this is only to be said where the lane holds nothing yet: `Conflict` when somebody was faster."""
+    """Append only to an empty lane; `Conflict` when the lane has an event already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Batch:
 
 
 class Scribe:
-    """Speaks in one lane of any session; `signer` gives the lane's key as it is at the moment."""
+    """Appends to one lane of any session; `signer` returns the lane's present key, which may be rotated at any time."""
 
     def __init__(self, bus: Log, tail: Tail, lane: str, signer: Callable[[], Signer], source: str) -> None:
         self.lane = lane
@@ -77,7 +77,11 @@ class Scribe:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def say(self, session: str, events: Sequence[Saying], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:
-        """Append the events as one batch behind the lane's head; return them as admitted facts."""
+        """Append the events as one batch behind the lane's head, and return them as admitted facts.
+
+        Returns only when the outcome is known. Raises `Fenced` under an older claim, `Refused` in a sealed session,
+        `NotVerified` when the batch was stored and not admitted, and `Conflict` or `Full` as the occasion says.
+        """
         if not events:
             return ()
         async with self._locks.setdefault(session, asyncio.Lock()):
@@ -136,7 +140,7 @@ class Scribe:
         return _Batch(drafts, tuple(records), head, signer.key_id)
 
     async def _settle(self, history: History, batch: _Batch, occasion: Occasion) -> None:
-        """Append until the batch is known to be stored, or raise; under a key that has ended it is stored in vain."""
+        """Append until the batch is known to be stored, or raise. Under a key that has ended it is stored and void."""
         lane = subjects.lane(history.id, self.lane)
         after, wait = batch.head.stored, _FIRST_WAIT
         while not self._said(history, batch):
@@ -162,14 +166,14 @@ class Scribe:
         return history.find(self.lane, batch.drafts[-1].id) is not None
 
     async def _without_room(self, error: Full, wait: float) -> float:
-        """Running sessions finish: what they say waits for room instead of failing them."""
+        """Wait a little for room in the log and return the next wait: a full log never fails a running session."""
         if wait == _FIRST_WAIT:
             log.error("the log has no room; what is to be said waits", lane=self.lane, reason=error.message)
         await asyncio.sleep(wait)
         return min(2 * wait, _LONGEST_WAIT)
 
     def _again(self, history: History, batch: _Batch, occasion: Occasion) -> _Batch:
-        """What to send after a conflict: the same bytes behind voids, a new body behind somebody else's event."""
+        """What to send after a conflict: the same bytes when only voids came between, else a new body or `Fenced`."""
         if self._said(history, batch):
             return batch
         self._refuse_if_fenced(history, occasion)
@@ -183,7 +187,7 @@ class Scribe:
         return self._compose(history, batch.drafts, occasion)
 
     async def _caught_up(self, lane: str) -> int:
-        """The last sequence stored in the lane, once the tail has seen it; waits for a bus that is away."""
+        """Wait until everything stored in the lane was read, the bus being away included; return its last sequence."""
         wait = _FIRST_WAIT
         while True:
             try:
@@ -205,7 +209,7 @@ class Scribe:
             )
 
     def _refuse_if_claimed(self, history: History, drafts: Sequence[Draft]) -> None:
-        """Two that claim the same epoch would both believe that it is theirs."""
+        """Raise `Fenced` for a claim whose epoch is taken: two trainers would both believe that it is theirs."""
         claim = history.state.claim
         for draft in drafts:
             if isinstance(draft.event, TrainingClaimed) and claim and claim.epoch >= draft.event.epoch:

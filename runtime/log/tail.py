@@ -21,11 +21,11 @@ from runtime.log.history import History
 log = structlog.get_logger()
 
 Copy = Callable[[str, list[Stored]], None]
-"""Given a session and the messages just admitted, keeps them in the home's files."""
+"""Called with a session and the messages just admitted, to append them to the home's files."""
 
 
 class Tail:
-    """The admitted present of the log."""
+    """Follows one partition of the log and keeps the admitted history of every session that is open."""
 
     def __init__(self, bus: Log, admission: Admission, *, copy: Copy | None = None, keep_sealed: int = 64) -> None:
         self.admission = admission
@@ -47,7 +47,7 @@ class Tail:
 
     @property
     def keyring(self) -> str:
-        """The session that holds the keys; it is read from its start whatever else is passed over."""
+        """The keyring's session; it is read from its start even when other sessions are read from a later place."""
         return self._keyring
 
     @keyring.setter
@@ -57,12 +57,12 @@ class Tail:
 
     @property
     def partition(self) -> str:
-        """Where sessions are born: the partition of the keyring."""
+        """The partition in which new sessions are made: that of the keyring."""
         return self.admission.own
 
     @property
     def voids(self) -> Voids:
-        """What was not admitted."""
+        """The newest messages that were not admitted, and how many there were."""
         return self.admission.voids
 
     def listen(self, listener: Callable[[list[Fact]], None]) -> None:
@@ -100,7 +100,7 @@ class Tail:
                 self.take(stored)
 
     def take(self, stored: Stored) -> list[Fact]:
-        """Admit one message and tell everybody who waits for it."""
+        """Admit one message, fold and copy what it completes, and wake the tasks that wait for it."""
         if stored.seq <= self.seq:
             return []
         for onlooker in self._onlookers:
@@ -119,7 +119,7 @@ class Tail:
         return facts
 
     def history(self, session: str) -> History:
-        """The history of a session; empty when nothing of it has been admitted, or when it is read from its file."""
+        """The history of a session; an empty one when nothing was admitted, or when the session is only in its file."""
         found = self.histories.get(session)
         if found is None:
             found = History(session)
@@ -129,12 +129,12 @@ class Tail:
         return found
 
     async def reached(self, seq: int) -> None:
-        """Return once the message at `seq` has been taken in; the append that it belongs to may be incomplete."""
+        """Return once the message at `seq` was read; the append that it belongs to may still be incomplete."""
         while self.seq < seq:
             await self._moved.wait()
 
     async def decided(self, seq: int) -> None:
-        """Return once the message at `seq` is a fact or is none: with the last message of its append, or after it."""
+        """Return once it is certain whether the message at `seq` is a fact, at the latest after its append's end."""
         while (self._undecided[0] - 1 if self._undecided else self.seq) < seq:
             await self._moved.wait()
 
@@ -143,7 +143,7 @@ class Tail:
         return [one for one in self.histories.values() if one.state.genesis and not one.state.sealed]
 
     def resume_after(self) -> int:
-        """From where a restart must read: behind it lies nothing of an open session, nor of the keyring."""
+        """The sequence from which a restart must read: no earlier message belongs to an open session."""
         unsealed = [one for one in self.histories.values() if one.facts and not one.state.sealed]
         firsts = [one.facts[0].seq for one in unsealed if one.id != self.keyring]
         return min([self.seq + 1, *firsts]) - 1

@@ -1,4 +1,4 @@
-"""What an agent is: a class whose handlers' signatures are its wiring. Delivery and retries live elsewhere.
+"""The base class of agents: signatures of handlers are the wiring. `runtime.node.supervisor` delivers and retries.
 
     class Validator(Agent):
         @on
@@ -36,7 +36,7 @@ class WiringError(SwarmError):
 
 
 class Say(Protocol[Spoken_contra]):
-    """How a course speaks: all events of one call are stored at once or none; returns when they are stored."""
+    """How a course appends: the events of one call are stored all or none; the call returns when they are stored."""
 
     async def __call__(
         self,
@@ -55,7 +55,7 @@ class Say(Protocol[Spoken_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One wired method: what it hears, what it may say, whether it is a course."""
+    """One handler of an agent class: the events that it hears, those that it may say, and whether it is a course."""
 
     name: str
     hears: tuple[type[Event], ...]
@@ -63,11 +63,11 @@ class Handler:
     case: str
     say: str
     together: bool = False
-    """Whether every instance of the role runs it, not only the one that is woken."""
+    """Whether every instance of the role runs it, and not only the instance that is woken."""
 
     @property
     def course(self) -> bool:
-        """Whether it speaks while it runs."""
+        """Whether it is a course: it says events while it runs instead of returning them."""
         return bool(self.say)
 
 
@@ -102,7 +102,7 @@ def every(seconds: float) -> Callable[[F], F]:
 
 
 class Agent:
-    """Base of all agents, built in or strangers'. State that must survive a restart is a fold, never an attribute."""
+    """Base class of built-in agents and guests. State that must survive a restart is a fold, never an attribute."""
 
     role: ClassVar[str] = ""
     stands_by: ClassVar[bool] = False
@@ -136,10 +136,10 @@ class Agent:
         return tuple(dict.fromkeys(event for handler in cls.handlers for event in handler.says))
 
     async def begin(self) -> None:
-        """Called once before the first event; for what must be ready, such as a warm zygote."""
+        """Prepare what handlers need, such as a warm zygote; called once before the first event."""
 
     async def end(self) -> None:
-        """Called once when the agent stops in good order."""
+        """Release what `begin` prepared; called once when the agent stops, unless its process is killed."""
 
 
 def _wire(cls: type[Agent], name: str, method: Callable[..., Any]) -> Handler:

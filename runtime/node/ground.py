@@ -27,7 +27,7 @@ Speak = Callable[..., Awaitable[tuple[Fact, ...]]]
 
 @dataclass(frozen=True)
 class Ground:
-    """Everything that an agent may use besides the log."""
+    """The services that a process gives its agents: home, settings, blobs, children, presence, and ways to ask."""
 
     home: Home
     settings: Settings
@@ -52,20 +52,20 @@ class Ground:
 
 @dataclass(frozen=True)
 class Case:
-    """What one handler call is about."""
+    """One call of a handler: the event that it heard, and the session it belongs to."""
 
     fact: Fact
     session: Session
-    """The session as of the end of the batch that woke the handler."""
+    """The fold after the batch that woke the handler: the same at every retry and after restarts."""
     history: History
     ground: Ground
     position: int
 
     @property
     def now(self) -> Session:
-        """The session as it is at this moment."""
+        """The fold after the newest fact: a retry may see more than the first call did."""
         return self.history.state
 
     def derived(self, start: D) -> D:
-        """An agent's own fold over the facts up to the end of the waking batch."""
+        """The agent's own fold over the facts up to the end of the waking batch, from its first value `start`."""
         return self.history.derived(start, self.position)

@@ -1,7 +1,7 @@
 """Runs one agent: wakes its handlers, retries them, records what keeps failing, and never lets one stop another.
 
 A message is only a wake-up; a handler acts on the fold. Every trigger in an open session that has no answer yet is
-handled at start as well, so a restart needs nobody's redelivery. A kill never counts as a failure.
+handled at start as well, so a restart does not depend on redelivery. A kill never counts as a failure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 
 
 class Supervisor:
-    """One agent at work."""
+    """Runs one agent of this process: `run` returns only when it is cancelled; handlers run as its tasks."""
 
     def __init__(self, agent: Agent, ground: Ground, scribe: Scribe, wakes: Wakes) -> None:
         self.agent = agent
@@ -55,11 +55,11 @@ class Supervisor:
 
     @property
     def role(self) -> str:
-        """The lane that the agent speaks in."""
+        """The agent's role, which is also the name of its lane."""
         return self._scribe.lane
 
     async def run(self) -> None:
-        """Work until cancelled; what was in hand when it broke off before is taken up again."""
+        """Work until cancelled. Unanswered triggers of open sessions come first, those of an earlier run included."""
         self._handled.clear()
         await self._ground.tail.caught_up.wait()
         await self.agent.begin()
@@ -89,13 +89,13 @@ class Supervisor:
         self._orders.pop(session, None)
 
     def _overhear(self, facts: Sequence[Fact]) -> None:
-        """A wake-up reaches one instance of a role; what all do together is begun by each at its own sight of it."""
+        """Start `@together` handlers from what this instance reads, because a wake-up reaches only one instance."""
         if self._tasks is not None and any(one.together for one in self.agent.handlers):
             for fact in facts:
                 self._dispatch(self._tasks, fact, self._ground.tail.history(fact.envelope.subject), together=True)
 
     def redrive(self, history: History, failure: str) -> None:
-        """Handle once more what ended in a recorded failure of this agent."""
+        """Handle again the event whose handling ended in this recorded `handler.failed` of the agent."""
         fact = history.find(self.role, failure)
         if self._tasks is None or fact is None or not isinstance(fact.event, HandlerFailed):
             return
@@ -113,7 +113,7 @@ class Supervisor:
         self._fresh += [fact for fact in facts if isinstance(fact.event, self.agent.hears())]
 
     async def _stand_by(self, tasks: asyncio.TaskGroup) -> None:
-        """Begin here too what is not quite new: whoever was woken for it may be gone before it is done."""
+        """Start handlers here too, after a while: the instance that was woken may die before it is done."""
         while True:
             fresh, self._fresh = self._fresh, []
             await asyncio.sleep(self._ground.settings.takeover_after_seconds)
@@ -144,7 +144,7 @@ class Supervisor:
             log.debug("a wake-up could not be retired", role=self.role, seq=wake.stored.seq)
 
     async def _let_pass(self, found: Sequence[tuple[History, Fact]]) -> None:
-        """A guest with nothing to say says that outside the log: a seal waits for guests that are there."""
+        """For a guest without an answer, announce that beside the log, because a seal waits for present guests."""
         for history, fact in found:
             if self.role.startswith(subjects.GUEST) and not history.answers(self.role, fact.id):
                 await self._ground.presence.let_pass(self.role, fact.id)
@@ -288,7 +288,7 @@ class Supervisor:
 
 
 def is_cancelled() -> bool:
-    """Whether the running task was asked to end: what it catches then may only be how the asking came out."""
+    """Whether the running task was cancelled: an error that it catches then may only be a consequence."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -301,7 +301,7 @@ def _as_events(answer: Event | Sequence[Event] | None) -> tuple[Event, ...]:
 
 @asynccontextmanager
 async def _kept_awake(wake: Wake) -> AsyncIterator[None]:
-    """Tell the log now and then that the wake-up is being worked on."""
+    """Inside, tell the broker regularly that the wake-up is being worked on, so that it is not delivered again."""
 
     async def keep() -> None:
         while True:
