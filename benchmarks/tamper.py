@@ -28,6 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import options, report
+from benchmarks.served import against_files
 from bus import nkeys, subjects
 from bus.jetstream import connect, connect_admin
 from bus.port import Record, Stored
@@ -36,7 +37,6 @@ from bus.rights import Users, seed_file
 from bus.server import EmbeddedServer
 from contracts.errors import SwarmError
 from runtime import audit
-from runtime.audit.served import against_files
 from runtime.bundle import verify_bundle
 from runtime.home.home import Home
 from tests.runtime.recorded_home import RecordedHome

@@ -191,10 +191,6 @@ class Admission:
         known = self._known(session)
         return len(known.branch) if known else 0
 
-    def voids_of(self, session: str) -> list[Void]:
-        """The messages of one session that were not admitted, as far as they are kept, in stream order."""
-        return [void for void in self.voids if void.session == session]
-
     def finish(self, session: str) -> None:
         """Declare that no more messages of this session will come: an append without its signed end becomes void."""
         self._abandon(self._known(session))

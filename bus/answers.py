@@ -71,7 +71,3 @@ async def api(link: Link, verb: str, asked: Mapping[str, Any] | None = None, pat
     await link.connected()
     body = orjson.dumps(asked) if asked else b""
     return parse(await link.ask(f"{prefix(link.identity)}.{verb}", body, patience=patience))
-
-
-def _is_room(said: str) -> bool:
-    return any(sign in said for sign in ("maximum bytes", "maximum messages", "no space", "resource"))

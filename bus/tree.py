@@ -1,4 +1,4 @@
-"""The Merkle tree of RFC 6962 over a session's facts: roots in O(log n) memory, proofs, and what a leaf is made of.
+"""The Merkle tree of RFC 6962 over a session's facts: roots in O(log n) memory, and what a leaf is made of.
 
 It hashes and compares; who signs a root is the ledger, how it is written down is `bus.notes`.
 
@@ -9,11 +9,10 @@ It hashes and compares; who signs a root is the ledger, how it is written down i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bus.keys import HEADER
 from bus.port import Stored
-from contracts.errors import InvalidInput, NotVerified
 from contracts.ids import sha256
 
 EMPTY = hashlib.sha256(b"").digest()
@@ -156,81 +155,6 @@ class Rows:
             self._rows.append(b"".join([_sha256(b"\x01" + row[at : at + 2 * _HASH]).digest() for at in pairs]))
 
 
-def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
-    """The path that shows leaf `index` to be in the tree over these leaf hashes (RFC 6962, 2.1.1)."""
-    if not 0 <= index < len(hashes):
-        raise InvalidInput(f"there is no leaf {index} in a tree of {len(hashes)}.", path="index")
-    if len(hashes) == 1:
-        return []
-    half = _split(len(hashes))
-    if index < half:
-        return [*inclusion_proof(hashes[:half], index), root_of(hashes[half:])]
-    return [*inclusion_proof(hashes[half:], index - half), root_of(hashes[:half])]
-
-
-def consistency_proof(hashes: Sequence[bytes], old: int) -> list[bytes]:
-    """The nodes that show the tree of the first `old` leaves to be a prefix of this one (RFC 6962, 2.1.2)."""
-    if not 0 < old <= len(hashes):
-        raise InvalidInput(f"no tree of {old} leaves precedes one of {len(hashes)}.", path="old")
-    return _subproof(hashes, old, whole=True)
-
-
-def _subproof(hashes: Sequence[bytes], old: int, *, whole: bool) -> list[bytes]:
-    if old == len(hashes):
-        return [] if whole else [root_of(hashes)]
-    half = _split(len(hashes))
-    if old <= half:
-        return [*_subproof(hashes[:half], old, whole=whole), root_of(hashes[half:])]
-    return [*_subproof(hashes[half:], old - half, whole=False), root_of(hashes[:half])]
-
-
 def _split(size: int) -> int:
     """The largest power of two smaller than `size`."""
     return 1 << (size - 1).bit_length() - 1
-
-
-def verify_inclusion(data: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
-    """Return if the proof leads from this leaf at `index` to the root of `size` leaves, else raise `NotVerified`."""
-    if not 0 <= index < size:
-        raise NotVerified(f"leaf {index} cannot be in a tree of {size}.")
-    node = leaf_hash(data)
-    for sibling, stands_left in _climb(index, size - 1, proof):
-        node = node_hash(sibling, node) if stands_left else node_hash(node, sibling)
-    if node != root:
-        raise NotVerified(f"leaf {index} of {size} does not lead to root {root.hex()}.")
-
-
-def verify_consistency(old: int, size: int, proof: Sequence[bytes], old_root: bytes, root: bytes) -> None:
-    """Return if the proof shows the tree of `old` leaves to be a prefix of that of `size`, else raise `NotVerified`."""
-    broken = NotVerified(f"the tree of {size} leaves does not continue that of {old}.")
-    if not 0 < old <= size:
-        raise broken
-    place, last = (old - 1, size - 1) if old < size else (0, 0)
-    while place & 1:
-        place, last = place >> 1, last >> 1
-    # When `old` is a power of two its root is itself the first node, and the proof leaves it out.
-    path = list(proof) if place else [old_root, *proof]
-    if not path:
-        raise broken
-    before = after = path[0]
-    for node, stands_left in _climb(place, last, path[1:]):
-        if stands_left:
-            before, after = node_hash(node, before), node_hash(node, after)
-        else:
-            after = node_hash(after, node)
-    if before != old_root or after != root:
-        raise broken
-
-
-def _climb(place: int, last: int, proof: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each sibling on the way to the root and whether it is the left one; a proof of a wrong length is refused."""
-    for node in proof:
-        if last == 0:
-            raise NotVerified("the proof is longer than the tree is high.")
-        stands_left = bool(place & 1) or place == last
-        yield node, stands_left
-        while stands_left and place and not place & 1:
-            place, last = place >> 1, last >> 1
-        place, last = place >> 1, last >> 1
-    if last != 0:
-        raise NotVerified("the proof ends below the root.")

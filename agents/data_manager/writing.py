@@ -26,8 +26,6 @@ PARENTS = "synthetic.jsonl"
 _LINE = 50
 """Bytes of disk, at least, in which a synthetic row names its parents."""
 
-Writers = Mapping[str, Mapping[str, ColumnFile]]
-
 
 def refuse_beyond_room(scratch: Scratch, table: Table, places: Places, asked: Synthetic, place: str) -> None:
     """Raise `InvalidRequest`, before a byte of it is written, when the dataset would not fit on the disk."""

@@ -58,8 +58,3 @@ def torch_profile(threads: int = 1, device: str = "cpu") -> Profile:
 def export_profile(form: str) -> Profile:
     """What writes a file of this format and asks it; a graph of a model takes libraries that load for seconds."""
     return Profile(modules=(*ENGINE, *GRAPHS)) if form in ("onnx", "pt2") else torch_profile()
-
-
-def plain_profile() -> Profile:
-    """What reads sources and writes files: numpy, no torch."""
-    return Profile(threads=1, torch=False, modules=("numpy",))

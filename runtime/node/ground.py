@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from runtime.log.tail import Tail
     from runtime.node.presence import Presence
 
-Speak = Callable[..., Awaitable[tuple[Fact, ...]]]
-
 
 @dataclass(frozen=True)
 class Ground:

@@ -1,4 +1,4 @@
-"""The tree gives the answers of RFC 6962, and a proof proves what it says and nothing else."""
+"""The tree gives the answers of RFC 6962, however it is built."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from bus.tree import (
     EMPTY,
     Rows,
     Tree,
-    consistency_proof,
     headers_digest,
-    inclusion_proof,
     leaf,
     leaf_hash,
     leaf_hashes,
     leaf_of,
     root_of,
-    verify_consistency,
-    verify_inclusion,
 )
-from contracts.errors import InvalidInput, NotVerified
 from contracts.ids import sha256
 
 # The inputs and roots of the reference implementation of RFC 6962 (certificate-transparency, merkle_tree_test).
@@ -65,58 +60,6 @@ def test_the_roots_are_those_of_the_reference_implementation() -> None:
         assert root_of(HASHES[:size]).hex() == root
 
 
-def test_proofs_are_those_of_the_reference_implementation() -> None:
-    assert [node.hex() for node in inclusion_proof(HASHES, 5)] == [
-        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
-        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
-        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-    ]
-    assert [node.hex() for node in consistency_proof(HASHES, 6)] == [
-        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
-        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
-        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-    ]
-    assert consistency_proof(HASHES, 8) == []
-
-
-@given(st.integers(1, 70), st.data())
-def test_every_leaf_of_every_tree_is_proven_and_no_other(size: int, data: st.DataObject) -> None:
-    leaves = [str(n).encode() for n in range(size)]
-    hashes = [leaf_hash(one) for one in leaves]
-    index = data.draw(st.integers(0, size - 1))
-    proof, root = inclusion_proof(hashes, index), root_of(hashes)
-    verify_inclusion(leaves[index], index, size, proof, root)
-    for wrong in (
-        (b"other", index, size, proof, root),
-        (leaves[index], index, size, [*proof, root], root),
-        (leaves[index], size, size, proof, root),
-        (leaves[index], index, size, proof, EMPTY),
-        *([(leaves[index], index, size, proof[:-1], root)] if proof else []),
-        *([(leaves[index], (index + 1) % size, size, proof, root)] if size > 1 else []),
-    ):
-        with pytest.raises(NotVerified):
-            verify_inclusion(*wrong)
-
-
-@given(st.integers(1, 70), st.data())
-def test_every_prefix_is_proven_and_no_rewritten_one(size: int, data: st.DataObject) -> None:
-    hashes = [leaf_hash(str(n).encode()) for n in range(size)]
-    old = data.draw(st.integers(1, size))
-    proof, old_root, root = consistency_proof(hashes, old), root_of(hashes[:old]), root_of(hashes)
-    verify_consistency(old, size, proof, old_root, root)
-    rewritten = root_of([*hashes[: old - 1], leaf_hash(b"other")])
-    for wrong in (
-        (old, size, proof, rewritten, root),
-        (old, size, proof, old_root, EMPTY),
-        (old, size, [*proof, root], old_root, root),
-        (0, size, proof, old_root, root),
-        (size + 1, size, proof, old_root, root),
-        *([(old, size, proof[:-1], old_root, root)] if proof else []),
-    ):
-        with pytest.raises(NotVerified):
-            verify_consistency(*wrong)
-
-
 @given(st.integers(0, 200))
 def test_a_growing_tree_agrees_with_one_built_at_once(size: int) -> None:
     tree = Tree()
@@ -150,15 +93,6 @@ def test_a_copy_grows_on_its_own() -> None:
     twin.append(INPUTS[1])
     assert [tree.root().hex(), twin.root().hex()] == ROOTS[:2]
     assert (tree.size, twin.size) == (1, 2)
-
-
-def test_what_has_no_proof_is_refused() -> None:
-    with pytest.raises(InvalidInput):
-        inclusion_proof(HASHES, 8)
-    with pytest.raises(InvalidInput):
-        consistency_proof(HASHES, 0)
-    with pytest.raises(InvalidInput):
-        consistency_proof(HASHES, 9)
 
 
 def test_a_leaf_is_its_canonical_lines() -> None:
