@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,8 +62,6 @@ def run(call: Call, *, which: str, name: str | None) -> None:
 
 def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Names of events that none of ours has and that look like one that is; another guest may have them."""
-    from difflib import get_close_matches
-
     from contracts.event import SPOKEN
     from runtime.node import roster
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from contracts.ids import PARTITION
 from runtime.cli.call import Call, command
 from runtime.cli.terminal import style
 
@@ -47,7 +48,6 @@ def _described(kind: type[Agent], running: dict[str, Any] | None, *, elsewhere: 
 
 
 def _guests(call: Call) -> tuple[Key, ...]:
-    from contracts.ids import PARTITION
     from runtime.log.archive import Archive
 
     ring = Archive(call.home).ring(PARTITION)

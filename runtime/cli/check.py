@@ -16,6 +16,9 @@ from runtime.cli.call import Call, command
 from runtime.cli.child import answer
 from runtime.cli.terminal import style
 from runtime.cli.wording import pairs
+from runtime.jobs.profiles import torch_profile
+from runtime.model import PROBE
+from runtime.views.sentences import size
 
 if TYPE_CHECKING:
     from runtime.home.workloads import Registered
@@ -51,8 +54,6 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
     from runtime.home import allowed
     from runtime.home.workloads import Workloads
     from runtime.jobs.children import Children
-    from runtime.jobs.profiles import torch_profile
-    from runtime.model import PROBE
     from runtime.node import roster
     from runtime.replay import initial
 
@@ -89,12 +90,11 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
 
 async def _looked_at(children: Children, one: Registered, folder: Path) -> Registered:
     """A workload with the options that it takes: as they were seen when it was added, or as a child sees them now."""
-    from runtime.home.workloads import PROBE
-    from runtime.jobs.profiles import torch_profile
+    from runtime.home.workloads import PROBE as LOOK
 
     if one.options is not None:
         return one
-    said = await _ask(children, PROBE, one.as_json(), torch_profile(), "probe", folder)
+    said = await _ask(children, LOOK, one.as_json(), torch_profile(), "probe", folder)
     return replace(one, options=tuple(said["options"]))
 
 
@@ -151,8 +151,6 @@ def _seconds(
 
 
 def _page(found: Mapping[str, Any]) -> str:
-    from runtime.views.sentences import size
-
     splits = ", ".join(f"{rows} {name}" for name, rows in found["rows"].items())
     head = f"{style('ok', fg='green', bold=True)}  {found['name']}: the request can be trained as it is."
     rows = [

@@ -12,6 +12,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
 from runtime.cli.terminal import style
+from runtime.views.sentences import size
 
 HEAD = ("step", "state", "kept as", "why", "size", "blob", "")
 
@@ -35,8 +36,6 @@ def checkpoints(call: Call, *, session: str, everything: bool) -> None:
 
 
 def _page(lines: list[dict[str, Any]], totals: Mapping[str, Any]) -> str:
-    from runtime.views.sentences import size
-
     if not lines:
         return "There is no checkpoint yet."
     states = ", ".join(f"{count} {name}" for name, count in totals["states"].items())
@@ -44,8 +43,6 @@ def _page(lines: list[dict[str, Any]], totals: Mapping[str, Any]) -> str:
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    from runtime.views.sentences import size
-
     segment = f" (segment {one['segment']})" if one["segment"] > 1 else ""
     remarks = [] if one["on_path"] else ["off the path"]
     remarks += ["MISSING"] if one["state"] in ("kept", "written") and not one["present"] else []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import ChildDied
+from runtime.jobs.profiles import torch_profile
 
 if TYPE_CHECKING:
     from runtime.jobs.child import Child
@@ -18,7 +19,6 @@ _SHOWN = 40
 async def ask(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
     """The answer of a job in a sealed child with torch; its prints go to `log`."""
     from runtime.jobs.children import Children
-    from runtime.jobs.profiles import torch_profile
 
     children = Children()
     try:

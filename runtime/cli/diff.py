@@ -11,6 +11,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.named import complete
 from runtime.cli.reach import kept
 from runtime.cli.wording import state, table
+from runtime.views.sentences import forked, unfolded
 
 SECTIONS = ("request", "resolved", "environment", "code", "data")
 ABSENT = "-"
@@ -52,8 +53,6 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _sentences(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from runtime.views.sentences import forked
-
     yield from (
         (f"{side} is", f"a fork of {forked(one)}") for side, one in zip("AB", found["forks"], strict=True) if one
     )
@@ -76,8 +75,6 @@ def _of_fingerprint(said: Mapping[str, Any]) -> str:
 
 
 def _of_decisions(said: Mapping[str, Any]) -> str:
-    from runtime.views.sentences import unfolded
-
     if said["same"]:
         return f"the same {len(said['applied'][0])}" if said["applied"][0] else "none"
     sides = [

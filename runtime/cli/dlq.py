@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from contracts.errors import SwarmError
 from runtime.cli.call import Call, calling, command, shared
 from runtime.cli.wording import table
 
@@ -34,7 +35,6 @@ async def _from_swarm(call: Call) -> dict[str, Any]:
 
 
 def _from_files(call: Call) -> dict[str, Any]:
-    from contracts.errors import SwarmError
     from runtime.log.archive import Archive
 
     archive = Archive(call.home)

@@ -8,6 +8,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
 from runtime.cli.terminal import say
+from runtime.views import sentences
 
 
 @command("events")
@@ -27,8 +28,6 @@ def events(
 async def _print(
     call: Call, name: str, *, follow: bool, after: int, only: tuple[str | None, str | None], plain: bool
 ) -> None:
-    from runtime.views import sentences
-
     lane, event = only
     async with reader(call) as found:
         session = await find(found, name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut
+from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut, error_of
 from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.output import place
@@ -101,8 +101,6 @@ def _fits(data: dict[str, Any], wish: dict[str, Any]) -> bool:
 
 
 def _refused(data: dict[str, Any]) -> SwarmError:
-    from contracts.errors import error_of
-
     kind = KINDS.get(data["code"]) or type(error_of(data))
     return kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])
 

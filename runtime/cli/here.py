@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from contracts.errors import Failed, InvalidInput, SwarmError, TimedOut
 from contracts.ids import session_for
 from runtime.cli.call import Call
+from runtime.engine import environment
+from runtime.views.progress import progress
 
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
@@ -30,8 +32,6 @@ class Here:
     """This process as the place of one session: which one, and for how many threads it is sealed."""
 
     def __init__(self, call: Call, threads: int = 1, *, quiet: bool = False) -> None:
-        from runtime.engine import environment
-
         if call.settings.url or call.settings.creds:
             raise InvalidInput("--here needs no server.", cure="Leave --url and --creds out.")
         self.call, self.quiet = call, quiet
@@ -45,8 +45,6 @@ class Here:
 
     def start_again(self, threads: int, session: str) -> NoReturn:
         """Become a process that was started with the environment for so many threads."""
-        from runtime.engine import environment
-
         sys.stdout.flush()
         sys.stderr.flush()
         sealed = environment.sealed(os.environ, profile="exact", threads=threads) | {HANDED: session}
@@ -116,8 +114,6 @@ class _Carrying:
         return self._interrupted(children, ended=ending.is_set())
 
     async def _followed(self, swarm: Swarm) -> dict[str, Any]:
-        from runtime.views.progress import progress
-
         # Plain lines: a board that is redrawn would paint over the prompt of a debugger.
         with progress(sys.stderr, live=False, quiet=self._place.quiet) as shown:
             async for line in swarm.events(self._place.session, follow=True):

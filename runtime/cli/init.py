@@ -12,6 +12,7 @@ import click
 from contracts.errors import InvalidInput, NotFound
 from runtime.cli.call import Call, command
 from runtime.cli.output import place
+from runtime.cli.workload import added
 
 MODES = ("baseline", "optimization", "production")
 
@@ -159,8 +160,6 @@ def _of_rows(path: Path, target: str | None, folder: Path) -> tuple[str, str]:
 
 def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
     """The workload in the file, registered in the home; the file is written first when it is missing."""
-    from runtime.cli.workload import added
-
     skeleton = not path.exists()
     if skeleton:
         title = "".join(part.capitalize() for part in path.stem.replace("-", "_").split("_")) or "Mine"

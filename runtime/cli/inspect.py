@@ -12,7 +12,11 @@ import click
 from contracts.errors import NotFound, NotVerified
 from runtime.cli import wording
 from runtime.cli.call import Call, command
+from runtime.cli.child import ask
+from runtime.cli.reach import chosen
 from runtime.cli.terminal import style
+from runtime.model import INSPECT
+from runtime.views.sentences import size
 
 
 @command("inspect")
@@ -22,9 +26,6 @@ def inspect(call: Call, *, checkpoint: str) -> None:
 
     Exit code 3 when its bytes are not what they should be.
     """
-    from runtime.cli.child import ask
-    from runtime.model import INSPECT
-
     wanted = _found(call, checkpoint)
     args = {"path": wanted["path"], "state_root": wanted.get("state_root")}
     with tempfile.TemporaryDirectory(prefix="swarm-inspect-") as folder:
@@ -58,7 +59,6 @@ def _found(call: Call, name: str) -> dict[str, Any]:
 
 def _of_session(call: Call, session: str, which: str) -> dict[str, Any]:
     from bus.blobs import DirectoryBlobs
-    from runtime.cli.reach import chosen
     from runtime.log.archive import Archive
     from runtime.model import checkpoints as known
 
@@ -70,8 +70,6 @@ def _of_session(call: Call, session: str, which: str) -> dict[str, Any]:
 
 
 def _page(seen: Mapping[str, Any]) -> str:
-    from runtime.views.sentences import size
-
     by_log = "as the log has them" if seen["session"] else "as the file has them"
     rows = [
         ("file", seen["path"]),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import click
 
+from bus import subjects
+from contracts.errors import Refused
+from runtime.cli import wording
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
-from runtime.cli.reach import asked
+from runtime.cli.reach import asked, chosen
+from runtime.cli.wait import outcome
 
 
 @command("pause")
@@ -28,12 +32,7 @@ def resume(call: Call, *, session: str, here: bool) -> int:
 
 
 def _here(call: Call, name: str) -> int:
-    from bus import subjects
-    from contracts.errors import Refused
-    from runtime.cli import wording
     from runtime.cli.here import Here
-    from runtime.cli.reach import chosen
-    from runtime.cli.wait import outcome
     from runtime.host.here import PARTITION
     from runtime.views.summaries import Summaries
     from runtime.views.view import ended

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from contracts.errors import NotFound
+from contracts.ids import PARTITION
 from runtime.cli.call import Call, calling, command, remember, shared
 from runtime.cli.wording import table
 
@@ -44,8 +46,6 @@ def _from_files(call: Call) -> list[dict[str, Any]]:
 
 
 def _ring(call: Call) -> Any:
-    from contracts.errors import NotFound
-    from contracts.ids import PARTITION
     from runtime.log.archive import Archive
 
     ring = Archive(call.home).ring(PARTITION)
@@ -71,7 +71,6 @@ def rotate(call: Call, *, role: str) -> None:
 
 def _prepared(call: Call, role: str) -> dict[str, Any]:
     from bus.keys import KeyStore
-    from contracts.ids import PARTITION
     from runtime.commands.locksmith import in_force
 
     old = in_force(_ring(call).admission.keyring(PARTITION), role)

@@ -13,8 +13,10 @@ import click
 from contracts.errors import InvalidInput, NotFound
 from runtime.cli import wording
 from runtime.cli.call import Call, command
+from runtime.cli.child import ask
 from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
+from runtime.model import PREDICT
 
 FORMS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 STDIN = "-"
@@ -42,9 +44,6 @@ def predict(call: Call, *, session: str, data: str, checkpoint: str) -> None:
 
 def _asked(call: Call, order: Mapping[str, Any], data: str) -> dict[str, Any]:
     import orjson
-
-    from runtime.cli.child import ask
-    from runtime.model import PREDICT
 
     with tempfile.TemporaryDirectory(prefix="swarm-predict-") as folder:
         place, answers = _rows(data, Path(folder)), Path(folder) / "answers.json"

@@ -16,6 +16,8 @@ from runtime.cli.reach import find
 from runtime.cli.terminal import style
 from runtime.cli.watch import followed
 from runtime.cli.wording import pairs, state, table
+from runtime.views.progress import Plain
+from runtime.views.sentences import number
 
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
@@ -73,8 +75,6 @@ async def _proven(
 
 async def _awaited(call: Call, found: Swarm, proof: str) -> dict[str, Any]:
     """The data of the event that ends the proof well, both forks shown on the way."""
-    from runtime.views.progress import Plain
-
     shown, proven = Plain(call.note), None
     async for line in found.events(proof, follow=True):
         shown.take(line)
@@ -90,8 +90,6 @@ async def _awaited(call: Call, found: Swarm, proof: str) -> dict[str, Any]:
 
 
 async def _curve(found: Swarm, session: str, metric: str) -> dict[int, float]:
-    from runtime.views.sentences import number
-
     seen: dict[int, float] = {}
     async for line in found.events(session):
         if line["name"] == "control.evaluated" and metric in line["data"]["values"]:
@@ -106,8 +104,6 @@ def _told(
     sides: Sequence[Mapping[str, Any]],
     curves: Sequence[dict[int, float]],
 ) -> dict[str, Any]:
-    from runtime.views.sentences import number
-
     values = {one: None if data[one] is None else number(data[one]) for one in ("with_value", "without_value")}
     steps = sorted({*curves[0], *curves[1]})
     rows = [

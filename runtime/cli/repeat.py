@@ -12,6 +12,7 @@ import click
 from runtime.cli.call import Call
 from runtime.cli.output import place
 from runtime.cli.reach import opened
+from runtime.jobs.profiles import torch_profile
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
@@ -54,7 +55,6 @@ async def repeated(call: Call, look: Look, likely: Mapping[str, Any], mode: str,
     import asyncio
 
     from runtime.jobs.children import Children
-    from runtime.jobs.profiles import torch_profile
 
     children = Children()
     warming = asyncio.create_task(children.warm(torch_profile(**likely)))

@@ -11,6 +11,7 @@ from runtime.cli import repeat, wording
 from runtime.cli.call import Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import chosen
+from runtime.views import sentences
 
 if TYPE_CHECKING:
     from runtime.log.history import History
@@ -82,8 +83,6 @@ def _reached(history: History, step: int) -> int:
 
 def page(seen: dict[str, Any]) -> str:
     """The state at a point, and the event that brought it there."""
-    from runtime.views import sentences
-
     place = f"after event {seen['at']} of {seen['of']}, which is\n  {sentences.plain(seen['event'])}\n"
     told = f"Session {seen['session']}\n{place}\n{wording.summary(seen)}"
     if "weights" not in seen:

@@ -12,6 +12,7 @@ from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.submit import request_options
 from runtime.cli.wait import outcome
 from runtime.cli.watch import followed, quiet_option
+from runtime.jobs.profiles import claimed_threads
 
 
 @command("run")
@@ -56,7 +57,6 @@ def _here(
 ) -> int:
     from runtime.api.request_file import STDIN, folder, judged
     from runtime.cli.here import Here
-    from runtime.jobs.profiles import claimed_threads
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from contracts.errors import Unreachable
 from runtime.cli.call import Call, command
 from runtime.cli.wording import pairs, table
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 @command("status")
 def status(call: Call) -> None:
     """Show the processes of this home's swarm: server, host, agents, children."""
-    from contracts.errors import Unreachable
-
     host = call.home.host()
     if host is None or not host.alive:
         raise Unreachable(f"no swarm runs in {str(call.home.root)!r}.", cure="Start it: swarm up -d")

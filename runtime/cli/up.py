@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from contracts.errors import Refused
 from runtime.cli.call import SECONDS, Call, command
+from runtime.cli.status import described
 
 if TYPE_CHECKING:
     from runtime.home.home import HostRecord
@@ -42,15 +44,11 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], with
 
 def tell(call: Call, host: HostRecord) -> None:
     """Say that the swarm is up, in the form of `status`."""
-    from runtime.cli.status import described
-
     who = f"pid {host.pid}, {len(host.agents)} agents"
     call.result(described(call, host), f"The swarm is up: {host.url} ({who}). End it: swarm down")
 
 
 def _refuse_a_second(call: Call) -> None:
-    from contracts.errors import Refused
-
     host = call.home.host()
     if host is not None and host.alive:
         raise Refused(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from contracts.errors import TimedOut
 from runtime.cli import wording
 from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.named import session_argument
 from runtime.cli.reach import find, reader
 from runtime.cli.wait import outcome
+from runtime.views.progress import progress
 
 if TYPE_CHECKING:
     from runtime.cli.reach import Files
@@ -66,9 +68,6 @@ async def followed(
 ) -> dict[str, Any]:
     """Show the session on stderr until it has ended; its summary. `TimedOut` when that takes too long."""
     import asyncio
-
-    from contracts.errors import TimedOut
-    from runtime.views.progress import progress
 
     try:
         async with asyncio.timeout(within):
