@@ -47,7 +47,7 @@ from runtime.audit.repeated import repeat
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
-from runtime.replay.docket import Asked
+from runtime.replay.docket import AuditOptions
 from runtime.replay.judged import Repeated
 from runtime.replay.material import Material
 
@@ -236,7 +236,7 @@ def bisected(home: Path, session: str) -> float:
     async def judged() -> Repeated:
         children = Children()
         try:
-            return await repeat(log, material, Asked("bisect"), children)
+            return await repeat(log, material, AuditOptions("bisect"), children)
         finally:
             await children.close()
 

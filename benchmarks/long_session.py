@@ -60,7 +60,7 @@ class _Lanes:
     def noted(self) -> LedgerCheckpointed:
         """The ledger's note over everything so far."""
         last = (f"last-seq {self.seq}",)
-        said = notes.Checkpoint(notes.origin(self.session), self.tree.size, self.tree.root(), last)
+        said = notes.SignedTreeHead(notes.origin(self.session), self.tree.size, self.tree.root(), last)
         note = notes.sign(said, self._signers["ledger"])
         return LedgerCheckpointed(size=self.tree.size, root=self.tree.root().hex(), last_seq=self.seq, note=note)
 

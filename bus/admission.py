@@ -124,7 +124,7 @@ class Admission:
             self.voids.add(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
             return []
 
-    def _judge(self, session: Standing, where: subjects.Fact, stored: Stored) -> list[Fact]:
+    def _judge(self, session: Standing, where: subjects.FactSubject, stored: Stored) -> list[Fact]:
         self._enter(session, where, stored)
         if session.sealed:
             raise Refusal(Reason.LATE, f"the session was sealed at {session.sealed}")
@@ -133,7 +133,7 @@ class Admission:
         self._extend(session, said.envelope)
         return self._complete(session, stored, said)
 
-    def _standing(self, where: subjects.Fact) -> Standing | None:
+    def _standing(self, where: subjects.FactSubject) -> Standing | None:
         """What is remembered of the session; None where no built-in role has begun it and the message is a guest's."""
         known = self._sessions.get(where.session) or self._unbegun.get(where.session)
         if known is None and not where.lane.startswith(GUEST):
@@ -204,7 +204,7 @@ class Admission:
     def _ring(self, session: str) -> Keyring:
         return self.keyring(subjects.partition(session))
 
-    def _enter(self, session: Standing, where: subjects.Fact, stored: Stored) -> None:
+    def _enter(self, session: Standing, where: subjects.FactSubject, stored: Stored) -> None:
         if stored.seq <= session.last:
             raise NotVerified(
                 f"message {stored.seq} of session {where.session} came after message {session.last}.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from bus.frames import Frame
+from bus.frames import WireMessage
 from bus.link import Link
 from bus.rights import api as prefix
 from contracts.errors import (
@@ -55,7 +55,7 @@ def refusal(error: Mapping[str, Any]) -> SwarmError:
     return Failed(message, cure="See the server's log.")
 
 
-def parse(frame: Frame) -> dict[str, Any]:
+def parse(frame: WireMessage) -> dict[str, Any]:
     """The JSON of an answer; raises what its error means."""
     try:
         answer: dict[str, Any] = orjson.loads(frame.body)

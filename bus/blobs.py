@@ -34,7 +34,7 @@ _READ_ONLY = 0o444
 """Of these, who may read the store may read a blob."""
 
 
-class Blobs(Protocol):
+class BlobStore(Protocol):
     """Where bytes are kept by their digest."""
 
     def put(self, content: bytes | Path) -> str:

@@ -67,7 +67,7 @@ class Unusual(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AdmissionInputs:
     """Whose records are read: the session, the keys that count, and what is judged but need not be kept."""
 
     session: str
@@ -76,7 +76,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Run:
+class RecordRun:
     """The result of judging consecutive records; chains and appends may begin in the run before and end in the next."""
 
     rows: Rows
@@ -112,7 +112,7 @@ class Run:
         return Standing(self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, ids or Identities(self.ids))
 
 
-class Lines:
+class FileLines:
     """The lines of a session's file: head and body of every record in turn."""
 
     def __init__(self, data: bytes, session: str) -> None:
@@ -152,11 +152,11 @@ class PlacedLines:
         return len(self._places)
 
     def run(self, begin: int, end: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        """As of `Lines`."""
+        """As of `FileLines`."""
         return self._places.lines(begin, end)
 
     def stored(self, position: int) -> Stored:
-        """As of `Lines`."""
+        """As of `FileLines`."""
         return self._places.stored(position - 1, position)[0]
 
 
@@ -169,7 +169,7 @@ def fact_of(position: int, stored: Stored) -> Fact:
     return _fact(position, stored, envelope, event, sha256(stored.body).hexdigest())
 
 
-def _rules(lines: Lines | PlacedLines) -> int:
+def _rules(lines: FileLines | PlacedLines) -> int:
     """Those by which all records are judged: the first names them. Raises `Unusual`."""
     try:
         rules = rules_of(fact_of(1, lines.stored(1)).event)
@@ -180,13 +180,13 @@ def _rules(lines: Lines | PlacedLines) -> int:
     return rules
 
 
-def followed(lines: PlacedLines, asked: Asked, take: Callable[[Sequence[Fact]], None]) -> Standing:
+def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequence[Fact]], None]) -> Standing:
     """Hand over all events, a run at a time, of a session that is in order; what an admission remembers of it then.
 
     Raises `Unusual` where it is not in order, at the latest after the last run: what was handed over is then worth
     nothing. Never more than a run is held, and of the rest a few bytes an event.
     """
-    whole, tops = Run(Rows(b"", 0)), list[Rows]()
+    whole, tops = RecordRun(Rows(b"", 0)), list[Rows]()
     said, bare = Identities(), set[str]()
     for run in _read(lines, asked):
         said.update(run.ids)
@@ -212,16 +212,16 @@ def _root(lines: PlacedLines, tops: Rows, size: int) -> bytes:
     return tops.root(size, Rows(_leaves(heads, bodies)[-1], Rows.RUN_HEIGHT)) if heads else tops.root(size)
 
 
-def admitted(lines: Lines, asked: Asked) -> Run:
+def admitted(lines: FileLines, asked: AdmissionInputs) -> RecordRun:
     """The whole session, if all of it is in order; else `Unusual`."""
     whole = _joined(_read(lines, asked))
     _verify(whole, lines, asked, whole.rows.root)
     return whole
 
 
-def _read(lines: Lines | PlacedLines, asked: Asked) -> Iterator[Run]:
+def _read(lines: FileLines | PlacedLines, asked: AdmissionInputs) -> Iterator[RecordRun]:
     rules = _rules(lines)
-    kinds: dict[str, _Kind] = {}
+    kinds: dict[str, _LaneEvents] = {}
     for begin in range(0, len(lines), RUN):
         yield _run(*lines.run(begin, begin + RUN), asked, kinds, rules)
 
@@ -235,10 +235,10 @@ def _lines(data: bytes) -> Iterator[bytes]:
         begin = end
 
 
-class _Kind:
+class _LaneEvents:
     """All events of one name in one lane."""
 
-    def __init__(self, subject: str, asked: Asked, rules: int) -> None:
+    def __init__(self, subject: str, asked: AdmissionInputs, rules: int) -> None:
         where = place(subject)
         if where is None or where.session != asked.session or where.lane in (ROOT, DESK):
             raise Unusual
@@ -285,13 +285,15 @@ def _read_nothing(_: str) -> None:
     """What reads the data of an event that is not spelled as we would."""
 
 
-def _run(heads: Sequence[bytes], bodies: Sequence[bytes], asked: Asked, kinds: dict[str, _Kind], rules: int) -> Run:
+def _run(
+    heads: Sequence[bytes], bodies: Sequence[bytes], asked: AdmissionInputs, kinds: dict[str, _LaneEvents], rules: int
+) -> RecordRun:
     """One run, a column after the other."""
     seqs, subjects, signatures, digests, leaves = _leaves(heads, bodies)
     for subject in set(subjects) - kinds.keys():
-        kinds[subject] = _Kind(subject, asked, rules)
+        kinds[subject] = _LaneEvents(subject, asked, rules)
     spoken = [kinds[subject] for subject in subjects]
-    run = Run(Rows(leaves, Rows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
+    run = RecordRun(Rows(leaves, Rows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
     links: list[Link] = []
     for at, (kind, body) in enumerate(zip(spoken, bodies, strict=True)):
         passed = kind.passed(body)
@@ -339,7 +341,7 @@ def _framed(heads: Sequence[bytes], bodies: Sequence[bytes]) -> tuple[list[int],
     return seqs, subjects, signatures
 
 
-def _closely(run: Run, at: int, stored: Stored, kind: _Kind, digest: str) -> Link:
+def _closely(run: RecordRun, at: int, stored: Stored, kind: _LaneEvents, digest: str) -> Link:
     """What a record follows that is to be kept, or not spelled as we would; raises `Unusual`."""
     try:
         refuse_large(stored.body, kind.guest, kind.rules)
@@ -360,7 +362,7 @@ def _fact(position: int, stored: Stored, envelope: Envelope, event: Event, diges
     return Fact(stored.seq, position, envelope, event, digest, stored.headers.get(HEADER, ""))
 
 
-def _chain(run: Run, links: Sequence[Link], digests: Sequence[str]) -> None:
+def _chain(run: RecordRun, links: Sequence[Link], digests: Sequence[str]) -> None:
     """Every record is the next in its lane and names the one before."""
     places: dict[str, list[int]] = {}
     for at, lane in enumerate(run.lanes):
@@ -373,7 +375,7 @@ def _chain(run: Run, links: Sequence[Link], digests: Sequence[str]) -> None:
         run.follows[lane], run.ends[lane] = (first - 1, prev), (expected[-1][0] - 1, expected[-1][1])
 
 
-def _append(run: Run, signatures: Sequence[str], ring: Keyring) -> None:
+def _append(run: RecordRun, signatures: Sequence[str], ring: Keyring) -> None:
     """Every record belongs to an append that is short enough, and whose key may speak there."""
     seqs, lanes = run.seqs, run.lanes
     signed = [at for at, one in enumerate(signatures) if one != _NONE]
@@ -400,9 +402,9 @@ def _key(ring: Keyring, lane: str, named: str, first: int, last: int) -> Key:
     return key
 
 
-def _joined(runs: Iterable[Run]) -> Run:
+def _joined(runs: Iterable[RecordRun]) -> RecordRun:
     """The run of all of these, if it is a whole session; else `Unusual`."""
-    whole, rows = Run(Rows(b"", 0)), list[Rows]()
+    whole, rows = RecordRun(Rows(b"", 0)), list[Rows]()
     for run in runs:
         whole.kept += _join(whole, run)
         whole.ids += run.ids
@@ -420,12 +422,12 @@ def _joined(runs: Iterable[Run]) -> Run:
     return whole
 
 
-def _refuse_what_is_not_whole(whole: Run) -> None:
+def _refuse_what_is_not_whole(whole: RecordRun) -> None:
     if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
         raise Unusual
 
 
-def _join(whole: Run, run: Run) -> list[Fact]:
+def _join(whole: RecordRun, run: RecordRun) -> list[Fact]:
     """Put one more run behind what is whole so far, but for ids and leaves; its events with their positions there."""
     begin = len(whole.seqs)
     if begin and run.seqs[0] <= whole.seqs[-1]:
@@ -445,7 +447,7 @@ def _join(whole: Run, run: Run) -> list[Fact]:
     return facts
 
 
-def _refuse_seal_before_the_end(whole: Run) -> None:
+def _refuse_seal_before_the_end(whole: RecordRun) -> None:
     """Raise `Unusual` unless a seal is the last record and only the ledger spoke after what it covers."""
     others = max((whole.seqs[at - 1] for lane, at in whole.lasts().items() if lane != LEDGER), default=0)
     for fact in whole.kept:
@@ -455,7 +457,9 @@ def _refuse_seal_before_the_end(whole: Run) -> None:
                 raise Unusual
 
 
-def _verify(whole: Run, lines: Lines | PlacedLines, asked: Asked, root: Callable[[int], bytes]) -> None:
+def _verify(
+    whole: RecordRun, lines: FileLines | PlacedLines, asked: AdmissionInputs, root: Callable[[int], bytes]
+) -> None:
     """The signatures that end lanes, and all behind the records that the ledger's newest note covers."""
     behind = range(_covered(whole, asked, root) + 1, len(whole.seqs) + 1)
     for position in {*whole.lasts().values(), *behind}:
@@ -466,7 +470,7 @@ def _verify(whole: Run, lines: Lines | PlacedLines, asked: Asked, root: Callable
                 raise Unusual
 
 
-def _covered(whole: Run, asked: Asked, root: Callable[[int], bytes]) -> int:
+def _covered(whole: RecordRun, asked: AdmissionInputs, root: Callable[[int], bytes]) -> int:
     """How many records stand under the newest root that the ledger signed; `Unusual` when it is not theirs."""
     noted = (fact for fact in reversed(whole.kept) if isinstance(fact.event, LedgerCheckpointed | SessionSealed))
     fact = next(noted, None)

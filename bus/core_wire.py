@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import orjson
 
-from bus.frames import Frame, publication
+from bus.frames import WireMessage, publication
 from bus.limits import MAX_PAYLOAD
 from bus.link import Link, Mailbox
 from bus.port import Answer
@@ -59,7 +59,7 @@ class CoreWire:
     async def _answer(self, subjects: str, reply: Answer, queue: str) -> AsyncIterator[None]:
         at_work: set[asyncio.Task[None]] = set()
 
-        def begin(frame: Frame) -> None:
+        def begin(frame: WireMessage) -> None:
             task = asyncio.create_task(self._reply(frame, reply))
             at_work.add(task)
             task.add_done_callback(at_work.discard)
@@ -74,7 +74,7 @@ class CoreWire:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
 
-    async def _reply(self, frame: Frame, reply: Answer) -> None:
+    async def _reply(self, frame: WireMessage, reply: Answer) -> None:
         said = await answered(reply, frame.subject, frame.body, self._link.limit)
         if frame.reply:
             with contextlib.suppress(SwarmError):

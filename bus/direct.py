@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import orjson
 
-from bus.frames import Frame, publication
+from bus.frames import WireMessage, publication
 from bus.link import Closed, Link, Mailbox
 from bus.port import Stored
 from bus.rights import LIVE
@@ -79,7 +79,7 @@ class DirectReader:
             forget()
             await close()
 
-    def _following(self, frames: Sequence[Frame], previous: int) -> list[Stored]:
+    def _following(self, frames: Sequence[WireMessage], previous: int) -> list[Stored]:
         """The records of these frames, up to the end of the answer or to one before which something is missing."""
         batch: list[Stored] = []
         for frame in frames:
@@ -92,7 +92,7 @@ class DirectReader:
             batch.append(stored)
         return batch
 
-    def _stored(self, frame: Frame) -> tuple[Stored, int]:
+    def _stored(self, frame: WireMessage) -> tuple[Stored, int]:
         headers = frame.headers
         if frame.status or "Nats-Sequence" not in headers:
             raise Failed(f"The log refuses a direct get: {frame.head[:80]!r}.", cure="Has the bus been provisioned?")

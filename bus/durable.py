@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import orjson
 
-from bus.frames import Frame, publication
+from bus.frames import WireMessage, publication
 from bus.link import Link, Mailbox
 from bus.port import Stored, Wake
 from bus.rights import api as prefix
@@ -57,7 +57,7 @@ class DurableWakes:
                 forget()
                 await close()
 
-    async def _next(self, role: str, inbox: str, mailbox: Mailbox) -> Frame | None:
+    async def _next(self, role: str, inbox: str, mailbox: Mailbox) -> WireMessage | None:
         """Ask for one message and wait for it, or for the end of the request."""
         asked = {"batch": 1, "expires": int(_EXPIRES * 1e9), "idle_heartbeat": int(_HEARTBEAT * 1e9)}
         subject = f"{prefix(self._link.identity)}.CONSUMER.MSG.NEXT.{self._stream}.{role}"
@@ -74,7 +74,7 @@ class DurableWakes:
                     return None
         return None
 
-    def _wake(self, frame: Frame) -> Wake:
+    def _wake(self, frame: WireMessage) -> Wake:
         seq = int(frame.reply.split(".")[-4 if frame.reply.count(".") == 8 else -5])
         stored = Stored(seq, frame.subject, frame.body, frame.stored_headers)
 

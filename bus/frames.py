@@ -20,7 +20,7 @@ _FRAMING = 2
 """Lines of a header block that are no header: the version and the empty one."""
 
 
-class Frame(NamedTuple):
+class WireMessage(NamedTuple):
     """One message as it came off the wire."""
 
     subject: str
@@ -45,7 +45,7 @@ class Frame(NamedTuple):
         return {} if own == self.head.count(b"\r\n") - _FRAMING else _parse(self.head, everything=False)
 
 
-def delivered(data: bytes, at: int, handlers: Mapping[int, Callable[[Frame], None]]) -> tuple[int, bool]:
+def delivered(data: bytes, at: int, handlers: Mapping[int, Callable[[WireMessage], None]]) -> tuple[int, bool]:
     """Hand every whole message that stands at a place of what came off the wire to the handler of its subscription.
 
     The place of whatever is next, and whether that is something else than the beginning of a message or a line.
@@ -67,7 +67,7 @@ def delivered(data: bytes, at: int, handlers: Mapping[int, Callable[[Frame], Non
         handler = handlers.get(sid)
         if handler is not None:
             reply = words[3] if len(words) > least else ""
-            handler(Frame(words[1], reply, data[body:behind], data[begin:body]))
+            handler(WireMessage(words[1], reply, data[body:behind], data[begin:body]))
         at = behind + 2
     return at, False
 

@@ -126,20 +126,20 @@ _LONGEST_SUBJECT = 400
 """Characters of the subject of a fact at most: nine tokens, the longest of 64 each."""
 
 
-def place(subject: str) -> subjects.Fact | None:
+def place(subject: str) -> subjects.FactSubject | None:
     """Session, lane and name in the subject of a fact; None for any other subject."""
     return _place(subject) if len(subject) <= _LONGEST_SUBJECT else None
 
 
 @lru_cache(maxsize=2048)
-def _place(subject: str) -> subjects.Fact | None:
+def _place(subject: str) -> subjects.FactSubject | None:
     try:
         return subjects.parse(subject)
     except InvalidInput:
         return None
 
 
-def hear(stored: Stored, where: subjects.Fact) -> Said:
+def hear(stored: Stored, where: subjects.FactSubject) -> Said:
     """The message as an event whose envelope says what its subject says; raises `Refusal`."""
     newer = None
     try:

@@ -25,7 +25,7 @@ from nats.protocol.parser import Parser
 
 from bus.core_wire import CoreWire
 from bus.durable import DurableWakes
-from bus.frames import Frame, delivered, publication
+from bus.frames import WireMessage, delivered, publication
 from bus.link import Close, Closed, Handler, Link, Lost, NoResponder, Silent
 from bus.nkeys import UserKey
 from bus.provision import Layout, StreamAdmin
@@ -155,8 +155,8 @@ class _Listening:
 
 
 @dataclass(eq=False, slots=True)
-class _Asked:
-    answer: asyncio.Future[Frame]
+class _PendingReply:
+    answer: asyncio.Future[WireMessage]
     subjects: frozenset[str]
     empty: bool
 
@@ -175,7 +175,7 @@ class NatsLink:
         self._closed = False
         self._watch: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _PendingReply] = {}
         self._listening: dict[_Listening, None] = {}
         self._told: dict[Callable[[], None], None] = {}
         self._why = "no answer"
@@ -225,11 +225,11 @@ class NatsLink:
         self._told[tell] = None
         return lambda: self._told.pop(tell, None)
 
-    async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> Frame:
+    async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> WireMessage:
         """See `Link.ask`."""
         return await self._ask(lambda reply: publication(subject, reply, b"", body), (subject,), patience, empty=True)
 
-    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float) -> Frame:
+    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float) -> WireMessage:
         """See `Link.ask_all`."""
         return await self._ask(frames, subjects, patience, empty=False)
 
@@ -268,9 +268,9 @@ class NatsLink:
 
     async def _ask(
         self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float, *, empty: bool
-    ) -> Frame:
+    ) -> WireMessage:
         token = str(next(self._numbers))
-        asked = _Asked(asyncio.get_running_loop().create_future(), frozenset(map(str.lower, subjects)), empty)
+        asked = _PendingReply(asyncio.get_running_loop().create_future(), frozenset(map(str.lower, subjects)), empty)
         self._asked[token] = asked
         try:
             async with asyncio.timeout(patience):
@@ -285,7 +285,7 @@ class NatsLink:
             raise NoResponder(f"Nobody listens on {min(subjects)!r}.", cure="Is the swarm up?")
         return frame
 
-    def _answered(self, frame: Frame) -> None:
+    def _answered(self, frame: WireMessage) -> None:
         asked = self._asked.get(frame.subject.rpartition(".")[2])
         if asked and not asked.answer.done() and (frame.body or asked.empty or frame.status):
             asked.answer.set_result(frame)

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
-from bus.frames import Frame
+from bus.frames import WireMessage
 from contracts.errors import Unreachable
 
-Handler = Callable[[Frame], None]
+Handler = Callable[[WireMessage], None]
 """Takes a message as it comes; it must not block and must not raise."""
 
 Close = Callable[[], Awaitable[None]]
@@ -43,11 +43,11 @@ class Link(Protocol):
         """Wait for the connection; `Unreachable` after `patience` seconds, `Closed` when there will be none."""
         ...
 
-    async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> Frame:
+    async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> WireMessage:
         """Request and reply. Raises `Lost`, `Silent`, `NoResponder`, or `Refused` when the server denies it."""
         ...
 
-    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float) -> Frame:
+    async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float) -> WireMessage:
         """Send what `frames(reply)` gives and return the first answer with a body."""
         ...
 
@@ -72,11 +72,11 @@ class Mailbox:
     """Messages between the connection, which puts, and one reader, who takes all there are."""
 
     def __init__(self, keep: int | None = None) -> None:
-        self._frames: deque[Frame] = deque(maxlen=keep)
+        self._frames: deque[WireMessage] = deque(maxlen=keep)
         self._news = asyncio.Event()
         self.lost = False
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: WireMessage) -> None:
         """Never blocks; with `keep` the oldest falls out."""
         if not self._frames:
             self._news.set()
@@ -87,7 +87,7 @@ class Mailbox:
         self.lost = True
         self._news.set()
 
-    async def take(self, patience: float | None = None) -> list[Frame]:
+    async def take(self, patience: float | None = None) -> list[WireMessage]:
         """All that came; empty after `patience` seconds of silence or a loss."""
         if not self._frames and not self.lost:
             self._news.clear()

@@ -34,7 +34,7 @@ def origin(session: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class SignedTreeHead:
     """A tree of `size` leaves with this root, under a name; `extensions` are further lines the signature covers."""
 
     origin: str
@@ -61,19 +61,19 @@ def key_hash(name: str, public: str) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + _ED25519 + bytes.fromhex(public)).digest()[:_HASH]
 
 
-def sign(checkpoint: Checkpoint, signer: Signer) -> str:
+def sign(checkpoint: SignedTreeHead, signer: Signer) -> str:
     """The checkpoint as a note with one signature, under the checkpoint's own name."""
     text = checkpoint.text()
     blob = key_hash(checkpoint.origin, signer.public) + signer.sign_raw(text.encode())
     return f"{text}\n— {checkpoint.origin} {base64.b64encode(blob).decode()}\n"
 
 
-def parse(note: str) -> Checkpoint:
+def parse(note: str) -> SignedTreeHead:
     """What the note says, its signature unchecked; `NotVerified` for text that `sign` would not have written so."""
     return _split(note)[0]
 
 
-def verify(note: str, public: str) -> Checkpoint:
+def verify(note: str, public: str) -> SignedTreeHead:
     """What the note says, if this key signed it; else `NotVerified`."""
     checkpoint, blob = _split(note)
     if blob[:_HASH] != key_hash(checkpoint.origin, public):
@@ -82,12 +82,12 @@ def verify(note: str, public: str) -> Checkpoint:
     return checkpoint
 
 
-def _split(note: str) -> tuple[Checkpoint, bytes]:
+def _split(note: str) -> tuple[SignedTreeHead, bytes]:
     text, _, signature = note.partition("\n\n")
     lines = text.split("\n")
     try:
         name, size, root, *extensions = lines
-        checkpoint = Checkpoint(name, int(size), base64.b64decode(root, validate=True), tuple(extensions))
+        checkpoint = SignedTreeHead(name, int(size), base64.b64decode(root, validate=True), tuple(extensions))
         blob = base64.b64decode(signature.rpartition(" ")[2].rstrip("\n"), validate=True)
         written = f"{checkpoint.text()}\n— {name} {base64.b64encode(blob).decode()}\n"
     except (ValueError, binascii.Error, InvalidInput) as error:

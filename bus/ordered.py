@@ -16,7 +16,7 @@ from itertools import groupby
 import orjson
 
 from bus.answers import NoMessage, api, parse
-from bus.frames import Frame, publication
+from bus.frames import WireMessage, publication
 from bus.link import Closed, Link, Mailbox
 from bus.port import Stored
 from bus.rights import READER
@@ -74,7 +74,7 @@ class OrderedReader:
                 if len(batch) < len(frames):
                     return
 
-    def _following(self, frames: Sequence[Frame], position: int) -> list[Stored]:
+    def _following(self, frames: Sequence[WireMessage], position: int) -> list[Stored]:
         """The records of these deliveries, up to one that does not continue what came before."""
         batch: list[Stored] = []
         for count, frame in enumerate(frames, position + 1):
@@ -86,7 +86,7 @@ class OrderedReader:
             batch.append(self._given)
         return batch
 
-    async def _control(self, frame: Frame, position: int) -> bool:
+    async def _control(self, frame: WireMessage, position: int) -> bool:
         """Answer flow control; False when a heartbeat tells of a delivery that did not arrive."""
         headers = frame.headers
         wanted = frame.reply or headers.get("Nats-Consumer-Stalled", "")
@@ -140,7 +140,7 @@ class OrderedReader:
             )
 
 
-def _is_control(frame: Frame) -> bool:
+def _is_control(frame: WireMessage) -> bool:
     """Whether the server speaks itself: a heartbeat, or flow control."""
     return not frame.body and frame.status == _CONTROL
 

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from bus import frames, limits
 from bus.answers import NoMessage, api, parse
 from bus.direct import DirectReader
-from bus.frames import Frame
+from bus.frames import WireMessage
 from bus.link import Link, Lost, NoResponder, Silent
 from bus.ordered import OrderedReader
 from bus.port import Record, Stored
@@ -58,7 +58,7 @@ class StreamLog:
             return None
         block = base64.b64decode(message.get("hdrs", ""))
         body = base64.b64decode(message.get("data", ""))
-        return Stored(message["seq"], message["subject"], body, Frame("", "", b"", block).stored_headers)
+        return Stored(message["seq"], message["subject"], body, WireMessage("", "", b"", block).stored_headers)
 
     def read(
         self, subjects: str, *, after: int = 0, follow: bool = False

@@ -34,7 +34,7 @@ _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*\.[a-z0-9]+")
 _CURE = "Subject tokens are made of a-z, 0-9, '_' and '-'."
 
 
-class Fact(NamedTuple):
+class FactSubject(NamedTuple):
     """What a fact's subject says."""
 
     session: str
@@ -115,14 +115,14 @@ def redrive(role: str) -> str:
     return f"swarm.redrive.{_token(role)}"
 
 
-def parse(subject: str) -> Fact:
+def parse(subject: str) -> FactSubject:
     """Session, lane and event name of a fact's subject: the inverse of `fact`."""
     tokens = subject.split(".")
     guest = len(tokens) == 7 and tokens[4] == "guest"
     if tokens[:2] != ["swarm", "ev"] or not (guest or (len(tokens) == 6 and tokens[4] != "guest")):
         raise InvalidInput(f"{subject!r} is not the subject of a fact.", cure="See bus/subjects.py.")
     lane = GUEST + tokens[5] if guest else tokens[4]
-    found = Fact(tokens[3], lane, ".".join(tokens[-1].rsplit("_", 1)))
+    found = FactSubject(tokens[3], lane, ".".join(tokens[-1].rsplit("_", 1)))
     if fact(*found) != subject:
         raise InvalidInput(f"{subject!r} is not the subject of a fact.", cure="See bus/subjects.py.")
     return found

@@ -136,7 +136,7 @@ class Story:
         }
         edit(said)
         lines = said["extensions"] or (f"last-seq {said['last_seq']}",)
-        checkpoint = notes.Checkpoint(said["origin"], said["size"], bytes.fromhex(said["root"]), lines)
+        checkpoint = notes.SignedTreeHead(said["origin"], said["size"], bytes.fromhex(said["root"]), lines)
         note = notes.sign(checkpoint, signer or self.signers["ledger"])
         told = {name: said[name] for name in ("size", "root", "last_seq")} | said["event"]
         self.say("ledger", LedgerCheckpointed(**told, note=note))

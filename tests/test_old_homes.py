@@ -21,7 +21,7 @@ from runtime.bundle import verify_bundle
 from runtime.engine.environment import sealed
 from runtime.home.home import Home
 from runtime.log.archive import Archive
-from runtime.replay.docket import Asked
+from runtime.replay.docket import AuditOptions
 from runtime.views.view import summary
 from tests.runtime.audit.court import audited
 
@@ -111,7 +111,7 @@ def test_an_old_session_is_bundled_to_the_bytes_to_which_it_was_bundled(old: Old
 @pytest.mark.parametrize("name", COMPUTED)
 async def test_an_old_session_is_computed_to_the_same_bits(old: Old, measured: str, name: str) -> None:
     told = old.sessions[name]
-    found = await audited(old.home, told["session"], Asked("full", trust_code=True))
+    found = await audited(old.home, told["session"], AuditOptions("full", trust_code=True))
     if told["fingerprint"] == measured:
         assert (found.verdict, found.divergences) == (told["full"], ())
         assert found.spans_checked == found.spans_total > 0

@@ -70,7 +70,7 @@ def rows() -> list[tuple[str, str]]:
         tree.append(leaf_of(one))
         grown.append(tree.root().hex())
     other = session_id(uuid8("vector"))
-    note = notes.sign(notes.Checkpoint(notes.origin(other), 3, tree.root(), ("last-seq 3",)), keys["ledger"])
+    note = notes.sign(notes.SignedTreeHead(notes.origin(other), 3, tree.root(), ("last-seq 3",)), keys["ledger"])
     return [
         ("root secret", "01" * 32),
         ("root public", root.public),

@@ -66,7 +66,7 @@ class Programs:
 
     def _at_once(self, session: str, data: bytes) -> str:
         try:
-            bulk.admitted(bulk.Lines(data, session), bulk.Asked(session, self.keys.keyring("00")))
+            bulk.admitted(bulk.FileLines(data, session), bulk.AdmissionInputs(session, self.keys.keyring("00")))
         except bulk.Unusual:
             return "unusual"
         return ""

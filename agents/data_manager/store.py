@@ -31,7 +31,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredDataset:
     """A finished dataset, what was noticed when it was made, and where its rows' names are."""
 
     manifest: Manifest
@@ -39,19 +39,19 @@ class Kept:
     origins: dict[str, Any] | None
 
 
-class Store:
+class DatasetStore:
     """The datasets in one directory of a store of blobs, shared by any number of processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.blobs = DirectoryBlobs(root.parent)
 
-    def find(self, key: str) -> Kept | None:
+    def find(self, key: str) -> StoredDataset | None:
         """The dataset made of exactly this, if it is here and every byte of it is sound."""
         try:
             noted = json.loads(self._note(key).read_bytes())
             named = (noted["origins"] or {"blobs": {}})["blobs"]
-            kept = Kept(Dataset.open(self.root / noted["root"]).manifest, noted["findings"], noted["origins"])
+            kept = StoredDataset(Dataset.open(self.root / noted["root"]).manifest, noted["findings"], noted["origins"])
         except (FileNotFoundError, NotFound, NotVerified, ValueError, KeyError, TypeError):
             return None
         return kept if all(map(self.blobs.has, named.values())) else None
@@ -76,7 +76,7 @@ class Store:
             cure = "Free space, or choose a home on another disk."
             raise Full(f"there is no room for the dataset in {self.root}: {error.strerror}.", cure=cure) from error
 
-    def keep(self, key: str, fresh: Path, kept: Kept) -> Kept:
+    def keep(self, key: str, fresh: Path, kept: StoredDataset) -> StoredDataset:
         """Put a finished dataset into its place, unless it is there already, and note what it was made of."""
         with _locked(self.root):
             self._place(fresh, kept.manifest.root)

@@ -28,7 +28,7 @@ _ROWS_HELD = 2
 
 
 @dataclass(frozen=True)
-class Made:
+class SyntheticRows:
     """Some synthetic rows of one class, with the places of their parents, and how far each lies from the first."""
 
     label: int
@@ -79,7 +79,9 @@ def held_by(width: int, asked: Synthetic) -> int:
     return 8 * width * _ROWS_HELD * _pool(width, asked)
 
 
-def made(x: np.ndarray, y: np.ndarray, places: np.ndarray, labels: tuple[str, ...], asked: Synthetic) -> Iterator[Made]:
+def made(
+    x: np.ndarray, y: np.ndarray, places: np.ndarray, labels: tuple[str, ...], asked: Synthetic
+) -> Iterator[SyntheticRows]:
     """The synthetic rows for the training rows at `places`, class by class, in portions that fit into memory."""
     lacking = wanted(y[places], len(labels), asked)
     if not lacking.any():
@@ -94,7 +96,9 @@ def made(x: np.ndarray, y: np.ndarray, places: np.ndarray, labels: tuple[str, ..
         yield from _of_class(x, int(label), own, int(lacking[label]), span, asked)
 
 
-def _of_class(x: np.ndarray, label: int, own: np.ndarray, count: int, span: Range, asked: Synthetic) -> Iterator[Made]:
+def _of_class(
+    x: np.ndarray, label: int, own: np.ndarray, count: int, span: Range, asked: Synthetic
+) -> Iterator[SyntheticRows]:
     key = mix(asked.seed, STREAM, label)
     width = len(span.low)
     order = np.argsort(spread(key, own.astype(np.uint64)), kind="stable")
@@ -114,7 +118,7 @@ def _of_class(x: np.ndarray, label: int, own: np.ndarray, count: int, span: Rang
         if x.dtype.kind != "f":
             found = np.rint(found)
         shaped = found.astype(x.dtype).reshape(len(found), *x.shape[1:])
-        yield Made(label, shaped, pool[first], pool[second], share)
+        yield SyntheticRows(label, shaped, pool[first], pool[second], share)
 
 
 def _pool(width: int, asked: Synthetic) -> int:

@@ -15,7 +15,7 @@ from agents.data_manager.findings import Findings
 from agents.data_manager.quality import Places
 from agents.data_manager.scratch import Scratch, portions
 from agents.data_manager.sources.whole import digest_of
-from agents.data_manager.synthetic import Made, held_by, made, wanted
+from agents.data_manager.synthetic import SyntheticRows, held_by, made, wanted
 from agents.data_manager.table import Table, Tell, unusable
 from contracts.request.data import Synthetic
 from runtime.engine.column_file import ColumnFile, Stored
@@ -125,7 +125,7 @@ def _synthesise(
         (directory / PARENTS).unlink()
 
 
-def _parents(table: Table, some: Made, count: int) -> list[bytes]:
+def _parents(table: Table, some: SyntheticRows, count: int) -> list[bytes]:
     label = table.labels[some.label]
     return [
         orjson.dumps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.diagnostician.advisor import Advisor, question
-from agents.diagnostician.diagnosis import Diagnosis
+from agents.diagnostician.diagnosis import DiagnosisState
 from agents.diagnostician.proving import Proving, Sayings, is_open
 from contracts.diagnostician import (
     DiagnosisReached,
@@ -47,7 +47,7 @@ class Diagnostician(Agent):
     async def judge(self, heard: Heard, case: Case) -> list[Answer]:
         """Say what the rules find in the trainer's lane up to this fact: problems, proposals, judgements."""
         # Up to the fact itself, not to the end of its batch: so the answer does not depend on how facts were grouped.
-        found = case.history.derived(Diagnosis(), case.fact.position)
+        found = case.history.derived(DiagnosisState(), case.fact.position)
         if found.at != case.fact.id:
             return []
         if case.now.outcome is not None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from agents.diagnostician.evidence import Evidence
-from agents.diagnostician.finding import Finding
+from agents.diagnostician.finding import RuleFinding
 from agents.diagnostician.rules import RULES
 from agents.diagnostician.watch import Watched, watch
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
@@ -36,7 +36,7 @@ MOST_REWINDS = 3
 """Automatic rewinds of one session; what still diverges after that needs a person."""
 
 Said = ProblemDiagnosed | InterventionProposed | DiagnosisReached
-D = TypeVar("D", bound="Diagnosis")
+D = TypeVar("D", bound="DiagnosisState")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Pending:
     """
 
     cause: str
-    finding: Finding
+    finding: RuleFinding
     id: str = ""
 
     def answered_by(self, answer: InterventionApplied | InterventionDeclined) -> bool:
@@ -56,7 +56,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class DiagnosisState:
     """Everything found so far; `said` and `verdicts` are the answer to the fact `at`."""
 
     evidence: Evidence = field(default_factory=Evidence)
@@ -103,7 +103,7 @@ def _looked(here: D, fact: Fact) -> D:
     return _with_end(_with_verdicts(_with_findings(here, findings, fact), findings))
 
 
-def _with_findings(here: D, findings: Sequence[Finding], fact: Fact) -> D:
+def _with_findings(here: D, findings: Sequence[RuleFinding], fact: Fact) -> D:
     segment = here.evidence.segment
     said: list[Said] = [_explained(here, one).diagnosed(segment) for one in findings]
     pending = here.pending
@@ -116,14 +116,14 @@ def _with_findings(here: D, findings: Sequence[Finding], fact: Fact) -> D:
     return replace(here, said=tuple(said), fired=fired, pending=pending, proposed=proposed)
 
 
-def _explained(here: Diagnosis, finding: Finding) -> Finding:
+def _explained(here: DiagnosisState, finding: RuleFinding) -> RuleFinding:
     if finding.remedy is None or here.rewinds < MOST_REWINDS:
         return finding
     cure = f"{MOST_REWINDS} automatic rewinds did not help: look at the data and the model. {finding.cure}"
     return replace(finding, cure=cure)
 
 
-def _with_verdicts(here: D, findings: Sequence[Finding]) -> D:
+def _with_verdicts(here: D, findings: Sequence[RuleFinding]) -> D:
     problem = next((one.rule for one in findings if one.remedy), "")
     found = [(one, one.verdict(here.evidence, problem)) for one in here.watched]
     watched = tuple(one for one, verdict in found if verdict is None)

@@ -20,7 +20,7 @@ RECENT_EVALUATIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class WindowEvidence:
     """One recorded window; `lowest` is the smallest median loss of any window on the path up to and with this one."""
 
     id: str
@@ -36,7 +36,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class EvaluationEvidence:
     """One evaluation; `value` is the control metric, `trained` the median training loss of the last window then.
 
     `best`, `best_step` and `best_trained` belong to the smallest validation loss up to and with this one.
@@ -67,8 +67,8 @@ class Evidence:
     """The step at which the session begins."""
     initial: float | None = None
     """The loss of the very first batch: what a model knows that has learned nothing."""
-    windows: tuple[Stretch, ...] = ()
-    evaluations: tuple[Judged, ...] = ()
+    windows: tuple[WindowEvidence, ...] = ()
+    evaluations: tuple[EvaluationEvidence, ...] = ()
     newest: Literal["", "window", "evaluation"] = ""
     """What the newest fact added to the path."""
 
@@ -88,7 +88,7 @@ class Evidence:
         return replace(self, newest="") if self.newest else self
 
     @property
-    def latest(self) -> Stretch | None:
+    def latest(self) -> WindowEvidence | None:
         """The newest window."""
         return self.windows[-1] if self.windows else None
 
@@ -125,7 +125,7 @@ class Evidence:
         sound = [loss for loss in losses if math.isfinite(loss)]
         middle = median(sound) if len(sound) == len(losses) and sound else math.inf
         lowest = min(middle, self.windows[-1].lowest if self.windows else math.inf)
-        stretch = Stretch(
+        stretch = WindowEvidence(
             id,
             window.first,
             window.last,
@@ -148,7 +148,7 @@ class Evidence:
             last = self.evaluations[-1]
             best = (last.best, last.best_step, last.best_trained)
         value = seen.values.get(seen.metric, math.nan)
-        judged = Judged(id, seen.step, seen.metric, value, loss, trained, seen.improved, seen.stop, *best)
+        judged = EvaluationEvidence(id, seen.step, seen.metric, value, loss, trained, seen.improved, seen.stop, *best)
         return replace(self, evaluations=(*self.evaluations[1 - RECENT_EVALUATIONS :], judged), newest="evaluation")
 
     def _cut(self, applied: InterventionApplied) -> Self:

@@ -22,7 +22,7 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleFinding:
     """One problem in the steps [first, last]; `remedy` is there only when it can be put right without a person."""
 
     rule: str
@@ -71,6 +71,6 @@ class Rule(Protocol):
         """What the rule is called in events."""
         ...
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """What is wrong as of the newest fact, or None."""
         ...

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from agents.diagnostician.evidence import Evidence
-from agents.diagnostician.finding import Finding
+from agents.diagnostician.finding import RuleFinding
 from contracts.diagnostician import OutcomeJudged
 from contracts.trainer import InterventionApplied, TrainingCancelled, TrainingCompleted, TrainingFailed
 
@@ -60,7 +60,7 @@ class Watched:
         return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures, prove=prove)
 
 
-def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: Finding | None) -> Watched:
+def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: RuleFinding | None) -> Watched:
     """What is to be watched from now on; `seen` is the evidence as of the beginning of the new segment."""
     window: int = seen.resolved.get("window") or 1
     shown = finding.last + 2 * window if finding else applied.step + 4 * window

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.hyperparameter_specialist.bench import Bench, Sayings
+from agents.hyperparameter_specialist.bench import Sayings, SearchContext
 from agents.hyperparameter_specialist.lr_range import test_range
 from agents.hyperparameter_specialist.tuning import Tuning
 from contracts.operator import SessionRequested
@@ -19,7 +19,7 @@ class HyperparameterSpecialist(Agent):
         """Carry out a search to its end; after a restart, continue where its log ends."""
         if asked.kind != "search" or case.now.outcome is not None:
             return
-        bench, wanted = Bench(self.role, case, say), read_search(asked.request)
+        bench, wanted = SearchContext(self.role, case, say), read_search(asked.request)
         if isinstance(wanted, RangeTest):
             await test_range(wanted, bench)
         else:

@@ -31,7 +31,7 @@ from runtime.node.ground import Case
 Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchCancelled | SearchFailed
 
 
-class Bench:
+class SearchContext:
     """One search's session and the means to work on it."""
 
     def __init__(self, role: str, case: Case, say: Say[Sayings]) -> None:

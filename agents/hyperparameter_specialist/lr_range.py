@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.hyperparameter_specialist import curve
-from agents.hyperparameter_specialist.bench import Bench, Sayings, any_grown
+from agents.hyperparameter_specialist.bench import Sayings, SearchContext, any_grown
 from contracts.data_manager import DatasetRejected
 from contracts.hyperparameter_specialist import (
     LearningRateSuggested,
@@ -25,7 +25,7 @@ from runtime.replay import initial
 JOB = "agents.hyperparameter_specialist.jobs.range_test:main"
 
 
-async def test_range(test: RangeTest, bench: Bench) -> None:
+async def test_range(test: RangeTest, bench: SearchContext) -> None:
     """Until the suggestion, or why there is none, has been said."""
     request = read_request(test.base).resolved()
     source = _with_dataset(request, bench) or await _prepared(request, bench)
@@ -56,7 +56,7 @@ async def test_range(test: RangeTest, bench: Bench) -> None:
     await bench.say(*_suggested(tried, losses, len(bench.now.trials)))
 
 
-def _with_dataset(request: dict[str, Any], bench: Bench) -> Session | None:
+def _with_dataset(request: dict[str, Any], bench: SearchContext) -> Session | None:
     """A session whose data are those of the request and are in the store of this machine."""
     place = bench.ground.blobs.root / "datasets"
     for history in reversed(bench.ground.tail.histories.values()):
@@ -66,7 +66,7 @@ def _with_dataset(request: dict[str, Any], bench: Bench) -> Session | None:
     return None
 
 
-async def _prepared(request: dict[str, Any], bench: Bench) -> Session:
+async def _prepared(request: dict[str, Any], bench: SearchContext) -> Session:
     """Have the data prepared by a trial of one epoch, and wait for no more than that."""
     short = {**request, "name": "data for a range test", "export": {}, "training": {**request["training"], "epochs": 1}}
     session = await bench.submit(read_request(short).resolved(), "data")

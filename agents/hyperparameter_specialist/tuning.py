@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.hyperparameter_specialist.bench import Bench, any_grown
+from agents.hyperparameter_specialist.bench import SearchContext, any_grown
 from agents.hyperparameter_specialist.progress import Progress, base_parameters, finished, sampler_of, value_at
 from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, TrialStarted
@@ -21,7 +21,7 @@ WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "sc
 class Tuning:
     """The course of one search; everything that it must know after a crash is in the session."""
 
-    def __init__(self, search: Search, bench: Bench) -> None:
+    def __init__(self, search: Search, bench: SearchContext) -> None:
         self._search = search
         self._bench = bench
         self._trials: dict[int, History] = {}

@@ -43,9 +43,11 @@ class Book:
             unnoted=0 if noted else self.unnoted + (fact.lane != LANE),
         )
 
-    def checkpoint(self, session: str) -> notes.Checkpoint:
+    def checkpoint(self, session: str) -> notes.SignedTreeHead:
         """The head of the tree over all facts so far, ready to be signed."""
-        return notes.Checkpoint(notes.origin(session), self.tree.size, self.tree.root(), (f"last-seq {self.last_seq}",))
+        return notes.SignedTreeHead(
+            notes.origin(session), self.tree.size, self.tree.root(), (f"last-seq {self.last_seq}",)
+        )
 
     def checkpointed(self, note: str) -> LedgerCheckpointed:
         """The event for a signed checkpoint of this book."""

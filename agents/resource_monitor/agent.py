@@ -10,8 +10,8 @@ import orjson
 
 from agents.resource_monitor.gates import RANK, Gate, Level, limits, values
 from agents.resource_monitor.gpu import Gpus, find_gpus
-from agents.resource_monitor.machine import Machine, Reading, processes, size_of
-from agents.resource_monitor.sample import Member, Sample, sample
+from agents.resource_monitor.machine import MachineReader, MachineReading, processes, size_of
+from agents.resource_monitor.sample import Sample, SwarmProcess, sample
 from agents.resource_monitor.tally import Tally, seconds_between
 from bus import subjects
 from contracts.data_manager import DatasetRejected
@@ -34,13 +34,13 @@ class ResourceMonitor(Agent):
     async def begin(self) -> None:
         """Find the GPUs; what was sampled before a restart is gone, and the summaries say so."""
         settings = self.ground.settings
-        self._machine = Machine(self.ground.home.root)
+        self._machine = MachineReader(self.ground.home.root)
         self._gpus: Gpus | None = await asyncio.to_thread(find_gpus)
         found = limits(min_free_disk=settings.min_free_disk_bytes, store_bytes=settings.store_bytes)
         self._gates = {limit.resource: Gate(limit) for limit in found}
         self._told: dict[str, dict[str, Level]] = {}
         self._tallies: dict[str, Tally] = {}
-        self._before: tuple[Reading, tuple[Member, ...]] | None = None
+        self._before: tuple[MachineReading, tuple[SwarmProcess, ...]] | None = None
         self._latest: Sample | None = None
         self._store: int | None = None
         self._beats = 0
@@ -115,9 +115,11 @@ class ResourceMonitor(Agent):
         """What happened since the last reading; None at the first."""
         now = self._machine.read()
         running = {one.pid: one for one in self.ground.children.running()}
-        members = tuple(Member(running[one.pid].purpose, running[one.pid].session, one) for one in processes(running))
+        members = tuple(
+            SwarmProcess(running[one.pid].purpose, running[one.pid].session, one) for one in processes(running)
+        )
         # The host itself works for no session, and is none of the other programs either.
-        members += tuple(Member("host", "", one) for one in processes({os.getpid()} - running.keys()))
+        members += tuple(SwarmProcess("host", "", one) for one in processes({os.getpid()} - running.keys()))
         before, self._before = self._before, (now, members)
         if before is None:
             return None

@@ -21,7 +21,7 @@ _NO_DEVICES = ("lo", "docker", "veth", "br-", "virbr")
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessReading:
     """What one process has used so far, and holds now."""
 
     pid: int
@@ -30,7 +30,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MachineReading:
     """Counters since boot, and levels now; CPU times are seconds, summed over all processors."""
 
     uptime: float
@@ -43,40 +43,40 @@ class Reading:
     sent: int
 
 
-class Machine:
+class MachineReader:
     """This machine, as seen from one folder whose disk counts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: Callable[[], Reading] = self._linux if LINUX else self._elsewhere
+        self._read: Callable[[], MachineReading] = self._linux if LINUX else self._elsewhere
 
-    def read(self) -> Reading:
+    def read(self) -> MachineReading:
         """The counters and levels of this moment."""
         return self._read()
 
-    def _linux(self) -> Reading:
+    def _linux(self) -> MachineReading:
         busy, total = _cpu(Path("/proc/stat").read_bytes())
         used, memory = memory_of.counted(Path("/proc/meminfo").read_bytes())
         received, sent = _network(Path("/proc/net/dev").read_text(encoding="ascii", errors="replace"))
         uptime = float(Path("/proc/uptime").read_bytes().split()[0])
         used, memory = memory_of.within_limit(used, memory)
-        return Reading(uptime, busy, total, used, memory, _free(self._folder), received, sent)
+        return MachineReading(uptime, busy, total, used, memory, _free(self._folder), received, sent)
 
-    def _elsewhere(self) -> Reading:
+    def _elsewhere(self) -> MachineReading:
         """The load average stands in for the CPU's use; the memory of other processes is unknown."""
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
         total = os.sysconf("SC_PHYS_PAGES") * PAGE
-        return Reading(0.0, min(load, cores), float(cores), 0, total, _free(self._folder), 0, 0)
+        return MachineReading(0.0, min(load, cores), float(cores), 0, total, _free(self._folder), 0, 0)
 
 
-def processes(pids: Iterable[int]) -> list[Process]:
+def processes(pids: Iterable[int]) -> list[ProcessReading]:
     """What these processes use; those that have ended are left out."""
     found = []
     for pid in pids:
         with suppress(OSError, ValueError, IndexError):
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             seconds = (int(fields[11]) + int(fields[12])) / TICKS
-            found.append(Process(pid, seconds, int(fields[21]) * PAGE))
+            found.append(ProcessReading(pid, seconds, int(fields[21]) * PAGE))
     return found
 
 

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agents.resource_monitor.gpu import GpuReading
-from agents.resource_monitor.machine import Process, Reading
+from agents.resource_monitor.machine import MachineReading, ProcessReading
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class SwarmProcess:
     """One process of ours: what it is for, whose session it serves, what it uses."""
 
     purpose: str
     session: str
-    process: Process
+    process: ProcessReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Sample:
     disk_free_bytes: int
     received_per_s: float
     sent_per_s: float
-    members: tuple[Member, ...]
+    members: tuple[SwarmProcess, ...]
     gpus: tuple[GpuReading, ...]
 
     def telemetry(self, session: str) -> dict[str, Any]:
@@ -53,10 +53,10 @@ class Sample:
 
 
 def sample(
-    before: Reading,
-    now: Reading,
-    was: Sequence[Member],
-    members: Sequence[Member],
+    before: MachineReading,
+    now: MachineReading,
+    was: Sequence[SwarmProcess],
+    members: Sequence[SwarmProcess],
     gpus: Sequence[GpuReading] = (),
 ) -> Sample:
     """What lies between two readings, and the levels of the second."""
@@ -82,7 +82,7 @@ def sample(
     )
 
 
-def _cpu_seconds(was: Sequence[Member], now: Sequence[Member]) -> float:
+def _cpu_seconds(was: Sequence[SwarmProcess], now: Sequence[SwarmProcess]) -> float:
     """CPU seconds that our processes took between two moments; a new one took all it has."""
     before = {one.process.pid: one.process.cpu_seconds for one in was}
     return sum(max(0.0, one.process.cpu_seconds - before.get(one.process.pid, 0.0)) for one in now)

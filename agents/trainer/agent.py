@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from agents.trainer.course import Course, Sayings
-from agents.trainer.machine import RESOLVE, Machine
+from agents.trainer.course import Sayings, SessionRun
+from agents.trainer.machine import RESOLVE, MachineProbe
 from agents.trainer.verdicts import Verdicts
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced
@@ -25,7 +25,7 @@ class Trainer(Agent):
 
     async def begin(self) -> None:
         """Start the zygotes that sessions will probably need, and measure their fingerprints."""
-        self.machine = Machine(self.ground)
+        self.machine = MachineProbe(self.ground)
         self.turns = asyncio.Semaphore(process.cores())
         self.machine.warm()
 
@@ -37,7 +37,7 @@ class Trainer(Agent):
     async def train(self, ready: DatasetPrepared, case: Case, say: Say[Sayings]) -> None:
         """Train the session whose dataset is ready until it ends; after a restart, continue where its log ends."""
         while True:
-            course = Course(case, ready, say, self.machine)
+            course = SessionRun(case, ready, say, self.machine)
             try:
                 while await course.due() and await course.attempt():
                     course.rest()

@@ -36,13 +36,13 @@ from runtime.jobs.profiles import torch_profile
 from runtime.node.heeding import PATIENCE, CancelledError
 
 if TYPE_CHECKING:
-    from agents.trainer.course import Course
+    from agents.trainer.course import SessionRun
 
 
 class Attempt:
     """Runs one training child from a checkpoint until the session ends, the child dies or another attempt is due."""
 
-    def __init__(self, course: Course, arguments: tuple[dict[str, Any], Checkpoint | None]) -> None:
+    def __init__(self, course: SessionRun, arguments: tuple[dict[str, Any], Checkpoint | None]) -> None:
         self._course = course
         self._args, start = arguments
         case = course.case

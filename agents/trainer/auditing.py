@@ -143,7 +143,7 @@ class Auditing:
 
     async def _compute(self, planned: AuditPlanned, opened: dict[str, Any]) -> None:
         """Compute spans until every span has a result, from any trainer, and the exporter has answered."""
-        bench = _Bench(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
+        bench = _SpanWorker(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(places(planned.machine)):
@@ -154,7 +154,7 @@ class Auditing:
         while self._audit.unexported() and self._ground.presence.silent_seconds("exporter") < silence:
             await self._news()
 
-    async def _work(self, bench: _Bench) -> None:
+    async def _work(self, bench: _SpanWorker) -> None:
         while self._audit.waiting():
             async with self._turns:
                 span = self._free()
@@ -196,7 +196,7 @@ class Auditing:
         self._mine.add(fact.id)
         return fact.id
 
-    async def _repeat(self, bench: _Bench, span: SpanPlanned, taken: str) -> None:
+    async def _repeat(self, bench: _SpanWorker, span: SpanPlanned, taken: str) -> None:
         for death in range(1, MOST_DEATHS + 1):
             try:
                 account = await bench.account(span)
@@ -245,7 +245,7 @@ class _Unable(Exception):
     """The code of a span gave no result here, for a reason of its own."""
 
 
-class _Bench:
+class _SpanWorker:
     """Where this trainer computes spans: its jobs, and what they are given."""
 
     def __init__(self, jobs: Jobs, folder: Path, opened: dict[str, Any], mode: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from agents.trainer import births
 from agents.trainer.attempt import Attempt
-from agents.trainer.machine import Machine, seal_of
+from agents.trainer.machine import MachineProbe, seal_of
 from agents.trainer.path import starting_point
 from agents.trainer.turns import place
 from contracts.common import ChildEnded
@@ -84,10 +84,10 @@ _LOOK_AGAIN = 0.5
 """Seconds between two looks at the free disk space."""
 
 
-class Course:
+class SessionRun:
     """Trains one session: `due` waits until this trainer may, `attempt` trains until something ends it."""
 
-    def __init__(self, case: Case, ready: DatasetPrepared, say: Say[Sayings], machine: Machine) -> None:
+    def __init__(self, case: Case, ready: DatasetPrepared, say: Say[Sayings], machine: MachineProbe) -> None:
         self.case = case
         self.epoch: int | None = None
         self.unfit = False

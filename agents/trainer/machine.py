@@ -20,7 +20,7 @@ _MOST_IDENTITIES = 64
 """Answers that are remembered, the newest: every number of threads that a request names has one."""
 
 
-class Machine:
+class MachineProbe:
     """Asks children what this machine computes, and keeps answers that cannot change while the zygote lives."""
 
     def __init__(self, ground: Ground) -> None:

@@ -32,7 +32,7 @@ def train(
     Progress goes to stderr. With `check` a session that does not complete raises `Failed` with the reason and the
     cure; `wait=False` returns as soon as the session is requested.
     """
-    asked = _Asked(request, home)
+    asked = _Submission(request, home)
     asked.bring_up()
     session = in_thread(asked.submitted)
     handle = Session(session, home=home)
@@ -43,7 +43,7 @@ def train(
     return handle
 
 
-class _Asked:
+class _Submission:
     """A request on its way into a swarm."""
 
     def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:

@@ -18,7 +18,7 @@ from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import Session, advance
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime.jobs.cycles import unswept
-from runtime.log.archive import Archive, Kept
+from runtime.log.archive import Archive, StoredSession
 from runtime.replay import rules
 from runtime.replay.verdict import Divergence
 
@@ -63,7 +63,7 @@ class Account:
         return {lane: self.digest(lasts[lane]) for lane in sorted(lasts)}
 
     @classmethod
-    def of(cls, kept: Kept) -> Account:
+    def of(cls, kept: StoredSession) -> Account:
         """The account of a session whose log was read whole, from its facts and its fold."""
         history = kept.history
         noted = _noted(history.facts)
@@ -87,7 +87,7 @@ class Account:
         )
 
     @classmethod
-    def of_lines(cls, whole: bulk.Run, lines: bulk.Lines, asked: bulk.Asked) -> Account:
+    def of_lines(cls, whole: bulk.RecordRun, lines: bulk.FileLines, asked: bulk.AdmissionInputs) -> Account:
         """That of a session that was admitted at once, all but its curves kept.
 
         Raises `Unusual` where decisions make it matter which path a curve lies on.
@@ -126,14 +126,14 @@ def at_once(archive: Archive, session: str) -> Account | None:
             ring = archive.ring(partition)
             if ring is None or ring.history.id == session:
                 return None
-            asked = bulk.Asked(session, ring.admission.keyring(partition), CURVES)
-            lines = bulk.Lines(archive.data(session), session)
+            asked = bulk.AdmissionInputs(session, ring.admission.keyring(partition), CURVES)
+            lines = bulk.FileLines(archive.data(session), session)
             return Account.of_lines(bulk.admitted(lines, asked), lines, asked)
     except (bulk.Unusual, NotVerified):
         return None
 
 
-def _curves(whole: bulk.Run, lines: bulk.Lines) -> Iterator[Fact]:
+def _curves(whole: bulk.RecordRun, lines: bulk.FileLines) -> Iterator[Fact]:
     """The curve points that rules judge: the first one when the session was unclaimed then, and the last evaluation."""
     kept = {fact.position for fact in whole.kept}
     left = [at for at, lane in enumerate(whole.lanes, 1) if lane == TRAINER and at not in kept]
@@ -147,7 +147,7 @@ def _curves(whole: bulk.Run, lines: bulk.Lines) -> Iterator[Fact]:
         yield last
 
 
-def tree(kept: Kept) -> Rows:
+def tree(kept: StoredSession) -> Rows:
     """The tree over the admitted records of a session, with the root over the first n for every n."""
     admitted = {fact.seq for fact in kept.history.facts}
     return Rows(b"".join(leaf_hash(leaf_of(stored)) for stored in kept.stored if stored.seq in admitted))

@@ -14,14 +14,14 @@ from contracts.keyring import Key
 from contracts.ledger import SessionSealed
 from runtime.audit.account import Account, Noted, tree
 from runtime.bundle import members
-from runtime.log.archive import Kept
+from runtime.log.archive import StoredSession
 from runtime.replay.verdict import Divergence
 
 
 class Books:
     """The trees over a session's admitted records and over those of its keyring."""
 
-    def __init__(self, told: Account, ring: Kept | None) -> None:
+    def __init__(self, told: Account, ring: StoredSession | None) -> None:
         self._told = told
         self._session = told.state.id
         self._ring = ring
@@ -79,7 +79,7 @@ class Books:
             expected = members.checkpoint_of(session, said)
         else:
             last_seq = (f"last-seq {said.last_seq}",)
-            expected = notes.Checkpoint(notes.origin(session), said.size, bytes.fromhex(said.root), last_seq)
+            expected = notes.SignedTreeHead(notes.origin(session), said.size, bytes.fromhex(said.root), last_seq)
         if not any(key.valid(fact.seq) and _signs(key, said.note) for key in self._keys):
             return "no key that the ledger held then has signed its note"
         signed = notes.parse(said.note)

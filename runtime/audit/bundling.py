@@ -9,11 +9,13 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
 from runtime.audit import entries
 from runtime.bundle import verify_bundle
-from runtime.bundle.make import Made, write
+from runtime.bundle.make import BundleFile, write
 from runtime.log.archive import Archive
 
 
-def make(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()) -> Made:
+def make(
+    archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()
+) -> BundleFile:
     """As `runtime.bundle.make.write`; `NotVerified`, and no file, when the session does not pass.
 
     One whose log contradicts itself is bundled: others are to see that.

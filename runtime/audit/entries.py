@@ -23,9 +23,9 @@ from contracts.operator import SessionRequested
 from runtime.audit import parentage
 from runtime.audit.account import Account, at_once
 from runtime.audit.books import Books
-from runtime.audit.holdings import Holdings, Inventory, Store
+from runtime.audit.holdings import Holdings, HomeBlobs, Inventory
 from runtime.bundle.opened import Bundle
-from runtime.log.archive import Archive, Kept
+from runtime.log.archive import Archive, StoredSession
 from runtime.replay.verdict import UNANCHORED, Divergence, Verdict
 
 
@@ -36,7 +36,7 @@ def log(
 
     Raises `NotFound` for a session without a file, and `NewerThanCode` for one that this code cannot judge.
     """
-    asked = _Asked(archive.root, anchors)
+    asked = _CheckOptions(archive.root, anchors)
     told = at_once(archive, session)
     if told is not None and told.size >= at_least and told.state.fork is None:
         ring = archive.ring(subjects.partition(session))
@@ -44,7 +44,7 @@ def log(
         if not any(
             (*told.broken, *_unread(ring), *_origin(told.first, ring), *books.divergences(), *books.anchored(anchors))
         ):
-            return _verdict(told, ring, Store(blobs), asked, _Found())
+            return _verdict(told, ring, HomeBlobs(blobs), asked, _LogFindings())
     return _closely(archive, session, blobs, at_least, asked)
 
 
@@ -57,7 +57,7 @@ def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None, 
         with Bundle(path, root) as opened:
             begun = parentage.judged(opened.kept, None, None)
             against = list(opened.divergences())
-            asked = _Asked(root, anchors, contradictions)
+            asked = _CheckOptions(root, anchors, contradictions)
             if other := _other_root(opened.ring.stored[0].body if opened.ring.stored else b"", root):
                 return Verdict(opened.session, "fail", bundle=str(path), divergences=(other,), root=root)
             found = _judged(opened.kept, opened.ring, opened, asked, against, begun.unchecked)
@@ -67,7 +67,7 @@ def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None, 
     return Verdict(**vars(found) | {"bundle": str(path)})
 
 
-class _Asked(NamedTuple):
+class _CheckOptions(NamedTuple):
     """The root key's fingerprint that is trusted, notes that were kept elsewhere, and whether words are compared."""
 
     root: str
@@ -75,7 +75,7 @@ class _Asked(NamedTuple):
     contradictions: bool = True
 
 
-class _Found(NamedTuple):
+class _LogFindings(NamedTuple):
     """What does not hold in the log, or of notes that were kept elsewhere, and what could not be looked at."""
 
     inside: Sequence[Divergence] = ()
@@ -83,7 +83,7 @@ class _Found(NamedTuple):
     unchecked: Sequence[str] = ()
 
 
-def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: int, asked: _Asked) -> Verdict:
+def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: int, asked: _CheckOptions) -> Verdict:
     """The verdict from a log that was read whole: every place that does not hold is named."""
     try:
         kept = archive.read(session)
@@ -95,14 +95,14 @@ def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: in
         return Verdict(session, "fail", divergences=(other,), root=asked.root)
     ring, begun = archive.ring(partition), parentage.judged(kept, archive, blobs)
     against = [*_short(kept, at_least), *begun.divergences]
-    return _judged(kept, ring, Store(blobs), asked, against, begun.unchecked)
+    return _judged(kept, ring, HomeBlobs(blobs), asked, against, begun.unchecked)
 
 
 def _judged(
-    kept: Kept,
-    ring: Kept | None,
+    kept: StoredSession,
+    ring: StoredSession | None,
     holdings: Holdings,
-    asked: _Asked,
+    asked: _CheckOptions,
     against: Sequence[Divergence],
     unchecked: Sequence[str],
 ) -> Verdict:
@@ -119,11 +119,13 @@ def _judged(
     ]
     # What is wrong with the keys is the reason of much else; then the first place is told first.
     keys = _unread(ring, "keyring: ") if kept is not ring else ()
-    found = _Found([*keys, *sorted(inside, key=_place)], list(books.anchored(asked.anchors)), unchecked)
+    found = _LogFindings([*keys, *sorted(inside, key=_place)], list(books.anchored(asked.anchors)), unchecked)
     return _verdict(told, ring, holdings, asked, found)
 
 
-def _verdict(told: Account, ring: Kept | None, holdings: Holdings, asked: _Asked, found: _Found) -> Verdict:
+def _verdict(
+    told: Account, ring: StoredSession | None, holdings: Holdings, asked: _CheckOptions, found: _LogFindings
+) -> Verdict:
     state, inventory = told.state, Inventory(told.state, holdings)
     divergences = (*found.inside, *inventory.divergences(), *found.anchored)
     signed = told.noted[-1][1].size if told.noted else 0
@@ -166,7 +168,7 @@ def _place(one: Divergence) -> tuple[bool, int]:
     return not one.position and one.what != "keyring", one.position
 
 
-def _unread(kept: Kept | None, where: str = "") -> Iterator[Divergence]:
+def _unread(kept: StoredSession | None, where: str = "") -> Iterator[Divergence]:
     """Records that are no facts, and bytes that are no record: a copy holds neither."""
     if kept is None:
         return
@@ -180,13 +182,13 @@ def _unread(kept: Kept | None, where: str = "") -> Iterator[Divergence]:
         yield Divergence(len(seqs) + 1, last, "torn", message)
 
 
-def _short(kept: Kept, at_least: int) -> Iterator[Divergence]:
+def _short(kept: StoredSession, at_least: int) -> Iterator[Divergence]:
     if kept.history.size < at_least:
         message = f"the file ends after event {kept.history.size}, and the swarm holds {at_least}"
         yield Divergence(kept.history.size + 1, 0, "short", message)
 
 
-def _origin(first: Fact | None, ring: Kept | None) -> Iterator[Divergence]:
+def _origin(first: Fact | None, ring: StoredSession | None) -> Iterator[Divergence]:
     """The first event is the genesis, and it names a state of the keyring that there was."""
     if ring is None:
         yield Divergence(0, 0, "keyring", "there is no keyring session, so no signature can be verified")
@@ -196,7 +198,7 @@ def _origin(first: Fact | None, ring: Kept | None) -> Iterator[Divergence]:
         yield Divergence(1, first.seq, "genesis", f"the genesis names keyring head {first.event.keyring}, unknown here")
 
 
-def _schemas(kept: Kept) -> Iterator[Divergence]:
+def _schemas(kept: StoredSession) -> Iterator[Divergence]:
     """Check that every event of a built-in role under a known name fits its schema; guests' events are not checked."""
     for fact in kept.history.facts:
         if isinstance(fact.event, Unknown) and fact.name in SPOKEN and not fact.lane.startswith(GUEST):
@@ -204,7 +206,7 @@ def _schemas(kept: Kept) -> Iterator[Divergence]:
             yield Divergence(fact.position, fact.seq, "schema", message)
 
 
-def _open_ends(told: Account, ring: Kept | None, signed: int, root: str) -> Iterator[str]:
+def _open_ends(told: Account, ring: StoredSession | None, signed: int, root: str) -> Iterator[str]:
     if told.state.sealed is None:
         yield (
             f"not sealed yet: nothing signed says that event {told.state.events} is the last; "

@@ -36,7 +36,7 @@ class Holdings(Protocol):
         ...
 
 
-class Store:
+class HomeBlobs:
     """The blobs of a home."""
 
     place = "this store"

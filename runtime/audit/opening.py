@@ -21,9 +21,9 @@ from runtime.audit import exports, parentage
 from runtime.audit.running import steadily
 from runtime.home.home import Home
 from runtime.jobs.job import Job
-from runtime.log.archive import Archive, Kept, Once
+from runtime.log.archive import Archive, Once, StoredSession
 from runtime.replay import comparable
-from runtime.replay.docket import Asked, Docket, laid_out
+from runtime.replay.docket import AuditOptions, Docket, laid_out
 from runtime.replay.judged import FAILS, UNTRAINED, judged, uncomputed
 from runtime.replay.material import Material, recorded
 from runtime.replay.verdict import Divergence, Verdict
@@ -62,7 +62,7 @@ def _opened(
     job: Job, material: Material, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
 ) -> tuple[Data, Docket]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
-    asked = Asked(cited["mode"], segments=cited["segments"], seed=cited["seed"])
+    asked = AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
     workloads, missing = material.missing(trusted=False)
     machine, differing = _compared(job, material, workloads, missing)
     begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
@@ -105,7 +105,7 @@ def _without_computing(log: Verdict, docket: Docket, *, trained: bool) -> Verdic
     return log if docket.mode == "log" else uncomputed(log, docket.mode, UNTRAINED)
 
 
-def _cited(kept: Kept, size: int) -> Kept:
+def _cited(kept: StoredSession, size: int) -> StoredSession:
     """The session up to what the audit cites: what came later is no part of it."""
     if kept.history.size < size:
         message = f"the file of {kept.history.id} holds {kept.history.size} events here, and {size} are cited."
@@ -113,7 +113,7 @@ def _cited(kept: Kept, size: int) -> Kept:
     return replace(kept, history=kept.history.beginning(size))
 
 
-def _unsigned(kept: Kept, cited: Mapping[str, Any]) -> Iterator[Divergence]:
+def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[Divergence]:
     """What is cited, when the ledger has signed no such root; every root that it has signed was computed again."""
     for fact in kept.history.facts:
         match fact.event:

@@ -18,8 +18,8 @@ from contracts.fork import Fork
 from contracts.session import Session
 from contracts.trainer import CheckpointWritten
 from runtime.audit.account import tree
-from runtime.fork.genesis import Asked, forked
-from runtime.log.archive import Archive, Kept
+from runtime.fork.genesis import ForkRequest, forked
+from runtime.log.archive import Archive, StoredSession
 from runtime.log.flat import flat
 from runtime.replay.heritage import Heritage
 from runtime.replay.verdict import Divergence
@@ -35,30 +35,30 @@ UNKNOWN = {"state_root", "blob"}
 """What may have been recorded of the parent only after the fork was made; a full audit computes it then."""
 
 
-class Judged(NamedTuple):
+class ForkFindings(NamedTuple):
     """What does not hold of a fork's beginning, and what could not be looked at; nothing of a session that is none."""
 
     divergences: tuple[Divergence, ...] = ()
     unchecked: tuple[str, ...] = ()
 
 
-def judged(kept: Kept, archive: Archive | None, blobs: DirectoryBlobs | None) -> Judged:
+def judged(kept: StoredSession, archive: Archive | None, blobs: DirectoryBlobs | None) -> ForkFindings:
     """The genesis of a fork against its parent's log; without an archive there is no parent at hand."""
     state = kept.history.state
     fork = state.fork
     if fork is None:
-        return Judged()
+        return ForkFindings()
     parent = _parent(fork, archive)
     if parent is None or blobs is None:
         signed = f", which its ledger signed over {fork.size} events as {fork.root}" if fork.root else ""
         told = (
             f"its parent {fork.session} is not here: that it stood there at step {fork.step}{signed}, was not checked"
         )
-        return Judged(unchecked=(told,))
+        return ForkFindings(unchecked=(told,))
     against = [*_against_tree(fork, parent), *_against_log(state, fork, parent, blobs)]
     first = kept.history.facts[0]
     told = f"its parent {fork.session} was read, and is audited by itself: swarm audit {fork.session}"
-    return Judged(tuple(Divergence(1, first.seq, first.name, one) for one in against), (told,))
+    return ForkFindings(tuple(Divergence(1, first.seq, first.name, one) for one in against), (told,))
 
 
 def in_a_swarm(session: Session, mode: str) -> tuple[str, ...]:
@@ -70,30 +70,32 @@ def in_a_swarm(session: Session, mode: str) -> tuple[str, ...]:
     return (told,)
 
 
-async def again(material: Material, children: Children, *, trust_code: bool) -> Judged:
+async def again(material: Material, children: Children, *, trust_code: bool) -> ForkFindings:
     """The state in which a fork begins, computed from its parent where no record of the parent vouches for it."""
     fork = material.session.fork
     if fork is None or fork.state_root is not None:
-        return Judged()
+        return ForkFindings()
     parent = _parent(fork, Archive(_home(material)) if material.home else None)
     begun = _beginning(material, fork)
     if parent is None or begun is None:
-        return Judged(unchecked=(f"the state of step {fork.step} was not computed from its parent, which is not here",))
+        return ForkFindings(
+            unchecked=(f"the state of step {fork.step} was not computed from its parent, which is not here",)
+        )
     try:
         made = await _restaged(material, parent, fork, children, trust_code=trust_code)
     except NotVerified as error:
-        return Judged((_diverges(begun, f"its parent does not lead to it: {error.message}"),))
+        return ForkFindings((_diverges(begun, f"its parent does not lead to it: {error.message}"),))
     except (Refused, InvalidInput) as error:
-        return Judged(unchecked=(f"the state of step {fork.step} could not be computed: {error.message}",))
+        return ForkFindings(unchecked=(f"the state of step {fork.step} could not be computed: {error.message}",))
     wrong = next((name for name in ("state_root", "blob") if made[name] != getattr(begun.event, name)), "")
     if not wrong:
-        return Judged()
+        return ForkFindings()
     message = f"it begins with {wrong} {getattr(begun.event, wrong)}, and its parent leads to {made[wrong]}"
-    return Judged((_diverges(begun, message),))
+    return ForkFindings((_diverges(begun, message),))
 
 
 async def _restaged(
-    material: Material, parent: Kept, fork: Fork, children: Children, *, trust_code: bool
+    material: Material, parent: StoredSession, fork: Fork, children: Children, *, trust_code: bool
 ) -> dict[str, Any]:
     from runtime.fork.origin import restaged
     from runtime.replay.material import Material
@@ -103,7 +105,7 @@ async def _restaged(
         return await restaged(of_parent, fork, children, Path(folder), trust_code=trust_code)
 
 
-def _against_tree(fork: Fork, parent: Kept) -> Iterator[str]:
+def _against_tree(fork: Fork, parent: StoredSession) -> Iterator[str]:
     if not fork.size:
         return
     known = tree(parent)
@@ -113,11 +115,11 @@ def _against_tree(fork: Fork, parent: Kept) -> Iterator[str]:
         yield f"the root over {fork.size} events of its parent is {known.root(fork.size).hex()}, not {fork.root}"
 
 
-def _against_log(state: Session, fork: Fork, parent: Kept, blobs: DirectoryBlobs) -> Iterator[str]:
-    reading = _Reading(blobs)
+def _against_log(state: Session, fork: Fork, parent: StoredSession, blobs: DirectoryBlobs) -> Iterator[str]:
+    reading = _ReadOnlyBlobs(blobs)
     try:
         heritage = Heritage.of(state, blobs)
-        asked = Asked(fork.step, fork.segment, fork.set, heritage.without)
+        asked = ForkRequest(fork.step, fork.segment, fork.set, heritage.without)
         made = forked(parent.history, asked, reading)
     except NotFound:
         return  # what it inherits is not here, which the inventory tells
@@ -137,7 +139,7 @@ def _against_log(state: Session, fork: Fork, parent: Kept, blobs: DirectoryBlobs
         yield f"the request has {wrong} {said[wrong]!r}, and its parent's with these changes {wanted.get(wrong)!r}"
 
 
-class _Reading:
+class _ReadOnlyBlobs:
     """A store of blobs that keeps nothing: what would be put there is only named."""
 
     def __init__(self, blobs: DirectoryBlobs) -> None:
@@ -147,7 +149,7 @@ class _Reading:
         return digest_of(content)
 
 
-def _parent(fork: Fork, archive: Archive | None) -> Kept | None:
+def _parent(fork: Fork, archive: Archive | None) -> StoredSession | None:
     try:
         return archive.read(fork.session) if archive else None
     except (NotFound, NotVerified):

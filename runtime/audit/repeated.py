@@ -13,8 +13,8 @@ from typing import Any
 
 from runtime.audit import exports, parentage
 from runtime.jobs.children import Children
-from runtime.replay.bench import Bench, Tell
-from runtime.replay.docket import Asked, laid_out
+from runtime.replay.bench import AuditRunner, Tell
+from runtime.replay.docket import AuditOptions, laid_out
 from runtime.replay.judged import FAILS, UNTRAINED, Exports, Repeated, Result, judged, uncomputed
 from runtime.replay.material import Material
 from runtime.replay.spans import Span
@@ -22,7 +22,7 @@ from runtime.replay.verdict import Verdict
 
 
 async def repeat(
-    log: Verdict, material: Material, asked: Asked, children: Children, tell: Tell = lambda _: None
+    log: Verdict, material: Material, asked: AuditOptions, children: Children, tell: Tell = lambda _: None
 ) -> Repeated:
     """The verdict of a mode, after that of the mode `log`, which stands unless more is found."""
     if log.verdict != "pass":
@@ -32,7 +32,7 @@ async def repeat(
         docket, _ = laid_out(material, asked, None, material.blobs.has)
         return judged(log, docket, {}) if docket.broken else uncomputed(log, asked.mode, UNTRAINED)
     with TemporaryDirectory(prefix="audit-", dir=material.work) as folder:
-        bench = Bench(material, asked, children, Path(folder), tell)
+        bench = AuditRunner(material, asked, children, Path(folder), tell)
         differing = await bench.compare()
         # What the request resolves to is another machine's business where this one is not comparable.
         docket, spans = laid_out(material, asked, None if differing else bench.resolved, material.blobs.has)
@@ -41,7 +41,7 @@ async def repeat(
         chosen = [spans[number] for number in docket.chosen]
         results = await bench.spans(chosen, until_divergence=asked.mode == "bisect")
         again = await exports.again(material, bench.jobs, bench.folder) if asked.mode == "full" else Exports()
-        begun = parentage.Judged()
+        begun = parentage.ForkFindings()
         if asked.mode != "spot":
             begun = await parentage.again(material, children, trust_code=asked.trust_code)
             docket = replace(docket, broken=(*docket.broken, *begun.divergences))
@@ -51,7 +51,7 @@ async def repeat(
         return judged(log, docket, results, again, unchecked=told, resumed=bench.resumed, located=place)
 
 
-async def _bisected(bench: Bench, chosen: list[Span], results: Mapping[int, Result]) -> dict[str, Any] | None:
+async def _bisected(bench: AuditRunner, chosen: list[Span], results: Mapping[int, Result]) -> dict[str, Any] | None:
     from runtime.replay.bisected import bisected
 
     first = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)

@@ -17,11 +17,11 @@ from contracts.session import Session
 from runtime.bundle import container, contents, furniture
 from runtime.bundle.members import VERIFIER
 from runtime.engine.dataset import MANIFEST
-from runtime.log.archive import Archive, Kept
+from runtime.log.archive import Archive, StoredSession
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BundleFile:
     """A bundle on disk: the SHA-256 of the file, its size, and which sections it has.
 
     `older` when the program inside is not that of this software, but of the one that sealed the session.
@@ -35,7 +35,9 @@ class Made:
     older: bool = False
 
 
-def write(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()) -> Made:
+def write(
+    archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()
+) -> BundleFile:
     """Write the bundle; `wanted` are the sections beyond manifest and sources, which are there when they can be.
 
     `Refused` for a session that is not sealed, `NotFound` when something of a wanted section is gone.
@@ -48,7 +50,7 @@ def write(archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, 
     sections = _sections(kept.history.state, blobs, wanted)
     container.write(path, _members(kept, ring, seal, blobs, sections))
     older = seal.members[VERIFIER] != digest_of(furniture.texts()[VERIFIER])
-    return Made(session, path, _sha256(path), path.stat().st_size, sections, older)
+    return BundleFile(session, path, _sha256(path), path.stat().st_size, sections, older)
 
 
 def _sections(state: Session, blobs: DirectoryBlobs, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -64,7 +66,7 @@ def _sections(state: Session, blobs: DirectoryBlobs, wanted: Sequence[str]) -> t
 
 
 def _members(
-    kept: Kept, ring: Kept, seal: SessionSealed, blobs: DirectoryBlobs, sections: Sequence[str]
+    kept: StoredSession, ring: StoredSession, seal: SessionSealed, blobs: DirectoryBlobs, sections: Sequence[str]
 ) -> Iterator[tuple[str, bytes | Path]]:
     state = kept.history.state
     before = ring.stored[: seal.keyring_size]

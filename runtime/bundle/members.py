@@ -43,11 +43,11 @@ def digest(members: Mapping[str, str]) -> str:
     return sha256(f"stigmergy/members/1\n{lines}".encode())
 
 
-def checkpoint_of(session: str, seal: SessionSealed) -> notes.Checkpoint:
+def checkpoint_of(session: str, seal: SessionSealed) -> notes.SignedTreeHead:
     """What the note of a seal says: beside the tree it pins the keyring and the members, and so the whole bundle."""
     extensions = (
         f"last-seq {seal.last_seq}",
         f"keyring {seal.keyring_size} {seal.keyring_root}",
         f"members {digest(seal.members)}",
     )
-    return notes.Checkpoint(notes.origin(session), seal.size, bytes.fromhex(seal.root), extensions)
+    return notes.SignedTreeHead(notes.origin(session), seal.size, bytes.fromhex(seal.root), extensions)

@@ -14,7 +14,7 @@ from contracts.errors import NotFound, NotVerified
 from runtime.bundle import contents
 from runtime.bundle.container import Container
 from runtime.engine.column_file import PIECE
-from runtime.log.archive import Kept, fold
+from runtime.log.archive import StoredSession, fold
 from runtime.replay.verdict import Divergence
 
 _MARKER = re.compile(r"stigmergy/bundle/1 ([a-z0-9-]+)((?: [a-z]+)*)\n")
@@ -107,7 +107,7 @@ class Bundle:
             raise NotVerified(f"{contents.MARKER}: {text[:80]!r} does not begin a bundle that this software knows.")
         return match[1], sections
 
-    def _read(self, name: str, admission: Admission, session: str = "") -> Kept:
+    def _read(self, name: str, admission: Admission, session: str = "") -> StoredSession:
         data = self._member(name)
         reading = Reading(Path(name), data)
         kept = fold(reading, session or reading.session, admission)

@@ -11,7 +11,7 @@ from runtime.cli.call import Call, command
 from runtime.cli.terminal import cell, style
 
 if TYPE_CHECKING:
-    from runtime.host.checkup import Finding
+    from runtime.host.checkup import CheckResult
 
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
@@ -42,7 +42,7 @@ def _repaired(call: Call) -> list[str]:
     return moved
 
 
-def _line(found: Finding) -> str:
+def _line(found: CheckResult) -> str:
     mark, colour = MARKS[found.level]
     cure = f"\n    {style('hint:', fg='cyan')} {found.cure}" if found.cure else ""
     return f"{style(mark, fg=colour)} {found.level:4} {found.what}: {cell(found.message)}{cure}"

@@ -14,7 +14,7 @@ from runtime.cli.call import Call
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
     from runtime.home.home import Home
-    from runtime.log.archive import Archive, Kept
+    from runtime.log.archive import Archive, StoredSession
     from runtime.replay.material import Material
     from runtime.views.summaries import Summaries
 
@@ -121,7 +121,7 @@ def opened(call: Call, name: str) -> Iterator[Material]:
         yield Material(kept(call, name), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
-def kept(call: Call, name: str) -> Kept:
+def kept(call: Call, name: str) -> StoredSession:
     """The session that a name means, in the home's files; the path of an existing file is a bundle."""
     from runtime.log.archive import Archive
 

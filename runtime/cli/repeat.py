@@ -61,12 +61,12 @@ async def repeated(call: Call, look: Look, likely: Mapping[str, Any], mode: str,
     try:
         log, material = await asyncio.to_thread(look)
         from runtime.audit.repeated import repeat
-        from runtime.replay.docket import Asked
+        from runtime.replay.docket import AuditOptions
         from runtime.replay.judged import FAILS, uncomputed
 
         seed = given.pop("seed")
         workers = given.pop("workers") or 0
-        asked = Asked(mode=mode, seed=secrets.randbits(32) if seed is None else seed, workers=workers, **given)  # type: ignore[arg-type]
+        asked = AuditOptions(mode=mode, seed=secrets.randbits(32) if seed is None else seed, workers=workers, **given)  # type: ignore[arg-type]
         if mode == "spot":
             call.note(f"Spans are drawn by seed {asked.seed}.")
         if material is None:

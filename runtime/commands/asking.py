@@ -8,14 +8,14 @@ from typing import Any
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput
 from contracts.session import Session
-from runtime.fork.genesis import Asked
+from runtime.fork.genesis import ForkRequest
 from runtime.fork.rows import Runs, meant
 from runtime.log.names import Names
 
 STEP = "Give the grid step at which it begins."
 
 
-def read(body: Mapping[str, Any], parent: Session, blobs: DirectoryBlobs) -> Asked:
+def read(body: Mapping[str, Any], parent: Session, blobs: DirectoryBlobs) -> ForkRequest:
     """`step`, `segment`, `set` and `without`; `InvalidInput` names the first of these that cannot be meant."""
     step, segment, changes = body.get("step"), body.get("segment"), body.get("set") or {}
     for name, value in (("step", step), ("segment", 1 if segment is None else segment)):
@@ -23,7 +23,7 @@ def read(body: Mapping[str, Any], parent: Session, blobs: DirectoryBlobs) -> Ask
             raise InvalidInput(f"{name} is {value!r}, not a whole number.", cure=STEP, path=name)
     if not isinstance(changes, Mapping):
         raise InvalidInput(f"set is {changes!r}, not values by path.", cure='Send {"set": {"a.b": 1}}.', path="set")
-    return Asked(int(step or 0), segment, dict(changes), _without(body.get("without") or (), parent, blobs))
+    return ForkRequest(int(step or 0), segment, dict(changes), _without(body.get("without") or (), parent, blobs))
 
 
 def _without(named: Any, parent: Session, blobs: DirectoryBlobs) -> Runs:

@@ -16,7 +16,7 @@ from runtime.model.checkpoints import code_of
 if TYPE_CHECKING:
     from bus.blobs import DirectoryBlobs
     from runtime.commands.desk import Desk
-    from runtime.fork.genesis import Asked, Forked
+    from runtime.fork.genesis import ForkGenesis, ForkRequest
     from runtime.log.history import History
 
 Body = dict[str, Any]
@@ -46,7 +46,9 @@ async def fork(desk: Desk, body: Body) -> Body:
     return {"session": session, "rows_without": made.fork.rows_without, "seq": desk.crew.tail.seq}
 
 
-def _makers() -> tuple[Callable[[History, Asked, DirectoryBlobs], Forked], Callable[[Body, Session, Any], Asked]]:
+def _makers() -> tuple[
+    Callable[[History, ForkRequest, DirectoryBlobs], ForkGenesis], Callable[[Body, Session, Any], ForkRequest]
+]:
     """Import what forks need at the first such request: it takes a while, and a host without forks does not need it."""
     from runtime.commands.asking import read
     from runtime.fork.genesis import forked

@@ -16,7 +16,7 @@ from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from runtime.home.home import Home
-from runtime.log.archive import Begun, newest_training
+from runtime.log.archive import SessionStart, newest_training
 from runtime.log.history import History
 from runtime.log.release import Remains
 from runtime.log.tail import Tail
@@ -109,9 +109,9 @@ class Shelf:
     def _live(self) -> dict[str, History]:
         return {one.id: one for one in self._tail.histories.values() if one.state.genesis}
 
-    def _begun(self, live: dict[str, History]) -> Iterator[Begun]:
+    def _begun(self, live: dict[str, History]) -> Iterator[SessionStart]:
         return (
-            Begun(one.state.requested_at, one.id, one.state.kind, one.facts[0].seq)
+            SessionStart(one.state.requested_at, one.id, one.state.kind, one.facts[0].seq)
             for one in live.values()
             if one.facts
         )
@@ -124,7 +124,7 @@ class Shelf:
         when |= {one.session: one.requested_at for one in self._begun(live)}
         return sorted(when, key=lambda session: (when[session], session))
 
-    async def _in_files(self) -> tuple[list[str], list[Begun]]:
+    async def _in_files(self) -> tuple[list[str], list[SessionStart]]:
         """The sessions of the home's files and how they began: of what was there before, nothing is read again."""
         async with self._at_files:
             return await asyncio.to_thread(lambda: (self._archive.ids(), self._archive.begun()))

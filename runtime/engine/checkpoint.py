@@ -21,7 +21,7 @@ KEY = "stigmergy"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointContent:
     """Unpacked state whose root has been recomputed."""
 
     tensors: Mapping[str, Tensor]
@@ -31,9 +31,9 @@ class Checkpoint:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
-def seal(tensors: Mapping[str, Tensor], step: int, aliases: Mapping[str, str] | None = None) -> Checkpoint:
+def seal(tensors: Mapping[str, Tensor], step: int, aliases: Mapping[str, str] | None = None) -> CheckpointContent:
     """Name staged state by its digests."""
-    return Checkpoint(tensors, step, *_roots(tensors), dict(aliases or {}))
+    return CheckpointContent(tensors, step, *_roots(tensors), dict(aliases or {}))
 
 
 def _roots(tensors: Mapping[str, Tensor]) -> tuple[str, str]:
@@ -42,7 +42,7 @@ def _roots(tensors: Mapping[str, Tensor]) -> tuple[str, str]:
     return digest.root_of(found.values()), digest.root_of(found[name] for name in found if name.startswith("model."))
 
 
-def pack(checkpoint: Checkpoint) -> bytes:
+def pack(checkpoint: CheckpointContent) -> bytes:
     """Canonical safetensors bytes: the same state gives the same bytes, in any process."""
     about = {
         "step": checkpoint.step,
@@ -55,7 +55,7 @@ def pack(checkpoint: Checkpoint) -> bytes:
     return data
 
 
-def unpack(data: bytes, *, state_root: str | None = None) -> Checkpoint:
+def unpack(data: bytes, *, state_root: str | None = None) -> CheckpointContent:
     """State from bytes, in fresh aligned tensors; raises `NotVerified` unless its roots are those it claims.
 
     `state_root` is the root that the log names; without it the bytes are only checked against themselves.
@@ -64,7 +64,9 @@ def unpack(data: bytes, *, state_root: str | None = None) -> Checkpoint:
         loaded = safetensors.torch.load(data)
         about = _about(data)
         tensors = {name: one.clone() for name, one in loaded.items()}
-        found = Checkpoint(tensors, about["step"], about["state_root"], about["weights_digest"], about["aliases"])
+        found = CheckpointContent(
+            tensors, about["step"], about["state_root"], about["weights_digest"], about["aliases"]
+        )
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise NotVerified("this is not a checkpoint of ours", cure="Use an earlier checkpoint.") from error
     root, weights = _roots(tensors)

@@ -15,7 +15,7 @@ from contracts.session import Session
 from contracts.trainer import TrainingClaimed
 from runtime.engine.control import Control
 from runtime.fork import changes
-from runtime.fork.line import Line, Standing
+from runtime.fork.line import SegmentPath, StepWeights
 from runtime.fork.rows import Runs, joined
 from runtime.log.history import History
 from runtime.replay.heritage import Heritage, Lists
@@ -24,7 +24,7 @@ TRAINED = ("training", "trial")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ForkRequest:
     """Where a fork begins, and its change: values by dotted path, rows by their places from 1."""
 
     step: int
@@ -34,14 +34,14 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Forked:
+class ForkGenesis:
     """The request of a fork, and what else its genesis says."""
 
     request: dict[str, Any]
     fork: Fork
 
 
-def forked(parent: History, asked: Asked, blobs: Lists) -> Forked:
+def forked(parent: History, asked: ForkRequest, blobs: Lists) -> ForkGenesis:
     """The fork that was asked for; `InvalidInput`, `InvalidRequest` and `Refused` say why there is none."""
     state = parent.state
     if state.kind not in TRAINED or state.claim is None or state.dataset is None:
@@ -49,7 +49,7 @@ def forked(parent: History, asked: Asked, blobs: Lists) -> Forked:
             f"{parent.id} is a session of the kind {state.kind!r} in state {state.state!r}: it has trained nothing."
         )
         raise Refused(message, cure="Fork a session that has been training.")
-    line = Line.of(parent, asked.segment)
+    line = SegmentPath.of(parent, asked.segment)
     standing = line.at(asked.step)
     request = _request(state, asked)
     inherited = Heritage.of(state, blobs)
@@ -60,7 +60,7 @@ def forked(parent: History, asked: Asked, blobs: Lists) -> Forked:
     resolved = request.resolved()
     kept = standing.checkpoint
     size, root, sealed = signed(parent)
-    return Forked(
+    return ForkGenesis(
         resolved,
         Fork(
             session=parent.id,
@@ -91,7 +91,7 @@ def signed(history: History) -> tuple[int, str | None, bool]:
     return (newest.size, newest.root, False) if newest else (0, None, False)
 
 
-def _request(parent: Session, asked: Asked) -> Request:
+def _request(parent: Session, asked: ForkRequest) -> Request:
     before = read_request(parent.request)
     raw: Any = parent.request
     for path, value in asked.set.items():
@@ -104,7 +104,7 @@ def _request(parent: Session, asked: Asked) -> Request:
     return after.model_copy(update={"model": model})
 
 
-def _evaluations(line: Line, step: int, request: Request, parent: Session) -> Sequence[tuple[int, float]]:
+def _evaluations(line: SegmentPath, step: int, request: Request, parent: Session) -> Sequence[tuple[int, float]]:
     metric, seen = request.early_stopping.metric, line.evaluations(step)
     followed = parent.request["early_stopping"]["metric"]
     if any(metric not in one.values for one in seen) or (parent.fork and followed != metric):
@@ -115,7 +115,7 @@ def _evaluations(line: Line, step: int, request: Request, parent: Session) -> Se
 
 
 def _refuse_the_end(
-    parent: History, at: Standing, request: Request, claim: TrainingClaimed, heritage: Heritage, plan: Sequence[Any]
+    parent: History, at: StepWeights, request: Request, claim: TrainingClaimed, heritage: Heritage, plan: Sequence[Any]
 ) -> None:
     """A fork has something left to do, in numbers."""
     resolved = claim.resolved

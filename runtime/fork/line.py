@@ -16,7 +16,7 @@ NEAREST = 2
 
 
 @dataclass(frozen=True)
-class Standing:
+class StepWeights:
     """The weights at a step of a line, and the checkpoint that was written of it, whatever became of that."""
 
     step: int
@@ -26,7 +26,7 @@ class Standing:
     checkpoint: CheckpointWritten | None
 
 
-class Line:
+class SegmentPath:
     """The path of a session up to one of its segments."""
 
     def __init__(self, history: History, segments: Sequence[Segment]) -> None:
@@ -46,7 +46,7 @@ class Line:
             raise InvalidInput(message, cure=f"Its segments: {known}.", path="--segment")
         return cls(history, upto)
 
-    def at(self, step: int) -> Standing:
+    def at(self, step: int) -> StepWeights:
         """The weights of the line at a grid step; `InvalidInput` names the nearest grid steps when it is none."""
         if not self._is_settled(step):
             message = f"step {step} is the last that {self._history.id} reached; more may still be recorded of it."
@@ -55,11 +55,11 @@ class Line:
         window = self._ends.get(step)
         inside = [one.number for one in self._segments if one.begins <= step]
         if inside and window is not None:
-            return Standing(step, inside[-1], window.weights_digest, window.finite, kept)
+            return StepWeights(step, inside[-1], window.weights_digest, window.finite, kept)
         fork = self._history.state.fork
         if inside and step == self._segments[0].begins and (kept or fork):
             digest = kept.weights_digest if kept else fork.weights_digest if fork else ""
-            return Standing(step, inside[-1], digest, finite=True, checkpoint=kept)
+            return StepWeights(step, inside[-1], digest, finite=True, checkpoint=kept)
         raise self._no_step(step)
 
     @cached_property

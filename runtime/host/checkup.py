@@ -30,7 +30,7 @@ Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at: how it is, and what to do about it."""
 
     level: Level
@@ -43,45 +43,47 @@ class Finding:
         return asdict(self)
 
 
-def checkup(home: Home, settings: Settings) -> Iterator[Finding]:
+def checkup(home: Home, settings: Settings) -> Iterator[CheckResult]:
     """Every finding; a check that itself breaks is a finding too, and stops no other."""
     for check in CHECKS:
         try:
             yield from check(home, settings)
         except SwarmError as error:
-            yield Finding("fail", check.__name__.strip("_"), error.message, error.cure)
+            yield CheckResult("fail", check.__name__.strip("_"), error.message, error.cure)
         except OSError as error:
             cure = "See who owns the folder and its permissions."
-            yield Finding("fail", check.__name__.strip("_"), f"{error.strerror}: {error.filename}", cure)
+            yield CheckResult("fail", check.__name__.strip("_"), f"{error.strerror}: {error.filename}", cure)
 
 
-def _python(home: Home, settings: Settings) -> Iterator[Finding]:
-    yield Finding("ok", "python", ".".join(map(str, sys.version_info[:3])))
+def _python(home: Home, settings: Settings) -> Iterator[CheckResult]:
+    yield CheckResult("ok", "python", ".".join(map(str, sys.version_info[:3])))
 
 
-def _torch(home: Home, settings: Settings) -> Iterator[Finding]:
+def _torch(home: Home, settings: Settings) -> Iterator[CheckResult]:
     try:
         found = metadata.version("torch")
     except metadata.PackageNotFoundError:
-        yield Finding("fail", "torch", "is not installed", "pip install 'torch>=2.13,<2.14'")
+        yield CheckResult("fail", "torch", "is not installed", "pip install 'torch>=2.13,<2.14'")
         return
     if found.split(".")[:2] == ["2", "13"]:
-        yield Finding("ok", "torch", found)
+        yield CheckResult("ok", "torch", found)
     else:
-        yield Finding("warn", "torch", f"{found} is not the version that is tested", "pip install 'torch>=2.13,<2.14'")
+        yield CheckResult(
+            "warn", "torch", f"{found} is not the version that is tested", "pip install 'torch>=2.13,<2.14'"
+        )
 
 
-def _server(home: Home, settings: Settings) -> Iterator[Finding]:
+def _server(home: Home, settings: Settings) -> Iterator[CheckResult]:
     from bus.binary import find_binary, version
 
     if settings.url:
-        yield Finding("ok", "server", f"uses {settings.url}")
+        yield CheckResult("ok", "server", f"uses {settings.url}")
         return
     binary = find_binary()
-    yield Finding("ok", "server", f"nats-server {'.'.join(map(str, version(binary)))} at {binary}")
+    yield CheckResult("ok", "server", f"nats-server {'.'.join(map(str, version(binary)))} at {binary}")
 
 
-def _packages(home: Home, settings: Settings) -> Iterator[Finding]:
+def _packages(home: Home, settings: Settings) -> Iterator[CheckResult]:
     """Whether each package is ours: another of that name may be installed, or lie in the folder worked in."""
     ours = Path(__file__).resolve().parents[2]
     here = Path.cwd()
@@ -93,57 +95,59 @@ def _packages(home: Home, settings: Settings) -> Iterator[Finding]:
             cure = (
                 "Install stigmergy-swarm into an environment of its own (python -m venv .venv), or rename the folder."
             )
-            yield Finding("fail", "packages", f"{name!r} is loaded from {found}, not from {ours}", cure)
+            yield CheckResult("fail", "packages", f"{name!r} is loaded from {found}, not from {ours}", cure)
         elif here.resolve() != ours and (beside.is_dir() or beside.with_suffix(".py").exists()):
             cure = f"Rename it, or work in another folder: `python` started here would import it as {name!r}."
-            yield Finding("warn", "packages", f"{beside} has the name of one of ours", cure)
+            yield CheckResult("warn", "packages", f"{beside} has the name of one of ours", cure)
     if (here / "tests" / "__init__.py").exists() and here.resolve() != ours:
-        yield Finding("ok", "packages", "tests/__init__.py here is harmless: nothing of ours is called tests")
-    yield Finding("ok", "packages", f"{', '.join(PACKAGES)} come from {ours}")
+        yield CheckResult("ok", "packages", "tests/__init__.py here is harmless: nothing of ours is called tests")
+    yield CheckResult("ok", "packages", f"{', '.join(PACKAGES)} come from {ours}")
 
 
-def _environment(home: Home, settings: Settings) -> Iterator[Finding]:
+def _environment(home: Home, settings: Settings) -> Iterator[CheckResult]:
     """Environment variables that look like settings and are none: they would be ignored without a word."""
     known = [f"SWARM_{name.upper()}" for name in FIELDS]
     for name in sorted(os.environ):
         if name.startswith("SWARM_") and name not in (*known, "SWARM_FAILPOINT"):
             near = get_close_matches(name, known, 1)
             cure = f"Did you mean {near[0]}?" if near else "Unset it; see: swarm config schema settings"
-            yield Finding("warn", "environment", f"{name} is no setting", cure)
+            yield CheckResult("warn", "environment", f"{name} is no setting", cure)
 
 
-def _home(home: Home, settings: Settings) -> Iterator[Finding]:
+def _home(home: Home, settings: Settings) -> Iterator[CheckResult]:
     if not home.root.exists():
         parent = next(one for one in home.root.parents if one.exists())
         if os.access(parent, os.W_OK):
-            yield Finding("ok", "home", f"{home.root} will be made by `swarm up`")
+            yield CheckResult("ok", "home", f"{home.root} will be made by `swarm up`")
         else:
-            yield Finding("fail", "home", f"{parent} cannot be written to", "Choose another home with --home.")
+            yield CheckResult("fail", "home", f"{parent} cannot be written to", "Choose another home with --home.")
         return
     if not os.access(home.root, os.W_OK | os.X_OK):
-        yield Finding("fail", "home", f"{home.root} cannot be written to", "Choose another home with --home.")
+        yield CheckResult("fail", "home", f"{home.root} cannot be written to", "Choose another home with --home.")
         return
     layout = (home.root / "layout").read_text().strip() if (home.root / "layout").exists() else str(LAYOUT)
     if not layout.isdigit() or int(layout) > LAYOUT:
         message = f"{home.root} has layout {layout!r}, this software knows {LAYOUT}"
-        yield Finding("fail", "home", message, "Update stigmergy, or choose another home with --home.")
+        yield CheckResult("fail", "home", message, "Update stigmergy, or choose another home with --home.")
     else:
-        yield Finding("ok", "home", f"{home.root}, layout {layout}")
+        yield CheckResult("ok", "home", f"{home.root}, layout {layout}")
 
 
-def _disk(home: Home, settings: Settings) -> Iterator[Finding]:
+def _disk(home: Home, settings: Settings) -> Iterator[CheckResult]:
     place = next(one for one in (home.root, *home.root.parents) if one.exists())
     free = shutil.disk_usage(place).free
     kind = _filesystem(place)
     shown = f"{free / 2**30:.1f} GiB free" + (f" on {kind}" if kind else "")
     if free < settings.min_free_disk_bytes:
-        yield Finding("fail", "disk", f"{shown}: new sessions are refused", "Free space, or move the home with --home.")
+        yield CheckResult(
+            "fail", "disk", f"{shown}: new sessions are refused", "Free space, or move the home with --home."
+        )
     elif free < settings.store_bytes:
-        yield Finding("warn", "disk", f"{shown}, less than the log may grow to", "Free space before long sessions.")
+        yield CheckResult("warn", "disk", f"{shown}, less than the log may grow to", "Free space before long sessions.")
     else:
-        yield Finding("ok", "disk", shown)
+        yield CheckResult("ok", "disk", shown)
     if kind in MEMORY_FILES:
-        yield Finding("warn", "disk", f"the home is on {kind}: a power cut loses it", "Choose a home on a disk.")
+        yield CheckResult("warn", "disk", f"the home is on {kind}: a power cut loses it", "Choose a home on a disk.")
 
 
 def _filesystem(place: Path) -> str:
@@ -157,47 +161,49 @@ def _filesystem(place: Path) -> str:
     return max(fitting)[1] if fitting else ""
 
 
-def _keys(home: Home, settings: Settings) -> Iterator[Finding]:
+def _keys(home: Home, settings: Settings) -> Iterator[CheckResult]:
     from bus.keys import KeyStore
 
     if not home.keys.exists():
-        yield Finding("ok", "keys", "will be made by the first `swarm up`")
+        yield CheckResult("ok", "keys", "will be made by the first `swarm up`")
         return
     open_ones = [one for one in (home.keys, *home.keys.rglob("*")) if _secret(one) and one.stat().st_mode & 0o077]
     for one in open_ones:
         mode = stat.S_IMODE(one.stat().st_mode)
         cure = f"chmod go-rwx {one}; if others may have read it: swarm keys rotate ROLE"
-        yield Finding("fail", "keys", f"{one} can be read by others (mode {mode:04o})", cure)
+        yield CheckResult("fail", "keys", f"{one} can be read by others (mode {mode:04o})", cure)
     pinned = KeyStore(home.keys).pinned()
     if not pinned:
         cure = "`swarm up` pins it; until then a verdict says `root: unanchored`."
-        yield Finding("warn", "keys", "no root key is pinned", cure)
+        yield CheckResult("warn", "keys", "no root key is pinned", cure)
     elif not open_ones:
-        yield Finding("ok", "keys", f"private; root {pinned[:16]}")
+        yield CheckResult("ok", "keys", f"private; root {pinned[:16]}")
 
 
 def _secret(path: Path) -> bool:
     return path.suffix != ".pub"
 
 
-def _host(home: Home, settings: Settings) -> Iterator[Finding]:
+def _host(home: Home, settings: Settings) -> Iterator[CheckResult]:
     from bus.server import left_by
 
     if incident := home.incident():
-        yield Finding("fail", "host", incident["message"], incident["cure"])
+        yield CheckResult("fail", "host", incident["message"], incident["cure"])
     host, left = home.host(), left_by(home.root)
     if host is not None and host.alive:
         level: Level = "ok" if host.ready else "warn"
-        yield Finding(level, "host", f"runs with pid {host.pid}" + ("" if host.ready else ", but is not ready"))
+        yield CheckResult(level, "host", f"runs with pid {host.pid}" + ("" if host.ready else ", but is not ready"))
         return
     if left is not None and left.alive():
         message = f"a server that a dead host left over still runs (pid {left.pid})"
-        yield Finding("fail", "host", message, "End it: swarm down; `swarm up` does so too.")
+        yield CheckResult("fail", "host", message, "End it: swarm down; `swarm up` does so too.")
         return
-    yield Finding("ok", "host", "none runs" if host is None else f"none runs; pid {host.pid} ended without good-bye")
+    yield CheckResult(
+        "ok", "host", "none runs" if host is None else f"none runs; pid {host.pid} ended without good-bye"
+    )
 
 
-def _logs(home: Home, settings: Settings) -> Iterator[Finding]:
+def _logs(home: Home, settings: Settings) -> Iterator[CheckResult]:
     """Whether every session's file is whole, and holds only facts."""
     archive, sound = Archive(home), 0
     running = home.host()
@@ -205,21 +211,21 @@ def _logs(home: Home, settings: Settings) -> Iterator[Finding]:
         try:
             kept = archive.read(session)
         except SwarmError as error:
-            yield Finding("fail", "logs", error.message, error.cure)
+            yield CheckResult("fail", "logs", error.message, error.cure)
             continue
         if kept.voids:
             void = kept.voids[0]
             message = f"{session}: record {void.seq} is no fact ({void.reason}: {void.detail})"
-            yield Finding("fail", "logs", message, f"Keep the file as evidence: swarm audit {session}")
+            yield CheckResult("fail", "logs", message, f"Keep the file as evidence: swarm audit {session}")
         elif kept.torn_bytes and not (running and running.alive):
             message = f"{session}: its last {kept.torn_bytes} bytes are no record"
-            yield Finding("warn", "logs", message, _ANEW)
+            yield CheckResult("warn", "logs", message, _ANEW)
         else:
             sound += 1
-    yield Finding("ok", "logs", f"{sound} of {len(list(home.session_ids()))} files are whole and hold only facts")
+    yield CheckResult("ok", "logs", f"{sound} of {len(list(home.session_ids()))} files are whole and hold only facts")
 
 
-def _store(home: Home, settings: Settings) -> Iterator[Finding]:
+def _store(home: Home, settings: Settings) -> Iterator[CheckResult]:
     """Whether the files hold all that the running swarm does."""
     host = home.host()
     if host is None or not host.alive:
@@ -234,12 +240,12 @@ def _store(home: Home, settings: Settings) -> Iterator[Finding]:
         if have < events:
             short += 1
             message = f"{session}: the file holds {have} events, the swarm {events}"
-            yield Finding("fail", "store", message, _ANEW)
+            yield CheckResult("fail", "store", message, _ANEW)
     if not short:
-        yield Finding("ok", "store", f"the files hold every event of the {len(held)} sessions that the swarm knows")
+        yield CheckResult("ok", "store", f"the files hold every event of the {len(held)} sessions that the swarm knows")
 
 
-def _sharers(home: Home, settings: Settings) -> Iterator[Finding]:
+def _sharers(home: Home, settings: Settings) -> Iterator[CheckResult]:
     """Whether agents of this swarm on other machines use the same blob store as this host."""
     from bus.blobs import DirectoryBlobs
     from runtime.node.presence import PRESENT
@@ -253,9 +259,9 @@ def _sharers(home: Home, settings: Settings) -> Iterator[Finding]:
     for one in apart:
         message = f"{one['name']} {one['instance']} uses another store: nobody here can take over from it"
         cure = f"Let it use {home.blobs.resolve()} too: SWARM_BLOBS=DIR, or blobs in settings.toml."
-        yield Finding("fail", "sharers", message, cure)
+        yield CheckResult("fail", "sharers", message, cure)
     if not apart:
-        yield Finding("ok", "sharers", f"{len(there)} agents use one store")
+        yield CheckResult("ok", "sharers", f"{len(there)} agents use one store")
 
 
 async def _roster(settings: Settings) -> list[dict[str, Any]]:
@@ -273,22 +279,22 @@ async def _held(settings: Settings) -> dict[str, int]:
         return {one["session"]: one["events"] for one in await swarm.sessions()}
 
 
-def _blobs(home: Home, settings: Settings) -> Iterator[Finding]:
+def _blobs(home: Home, settings: Settings) -> Iterator[CheckResult]:
     """Whether the store can be read and written, and what a sealed session still needs is there."""
     from bus.blobs import DirectoryBlobs
 
     if not home.blobs.exists():
-        yield Finding("ok", "blobs", "none yet")
+        yield CheckResult("ok", "blobs", "none yet")
         return
     if not os.access(home.blobs, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding("fail", "blobs", f"{home.blobs} cannot be read and written", "Correct its permissions.")
+        yield CheckResult("fail", "blobs", f"{home.blobs} cannot be read and written", "Correct its permissions.")
         return
     missing = list(_missing(home, DirectoryBlobs(home.blobs)))
     for session, what in missing[:5]:
         cure = "Copy it from a store that has it; an earlier checkpoint is used instead."
-        yield Finding("warn", "blobs", f"{session}: {what} is not in {home.blobs}", cure)
+        yield CheckResult("warn", "blobs", f"{session}: {what} is not in {home.blobs}", cure)
     if not missing:
-        yield Finding("ok", "blobs", f"{home.blobs} holds what the sessions name")
+        yield CheckResult("ok", "blobs", f"{home.blobs} holds what the sessions name")
 
 
 def _missing(home: Home, blobs: Any) -> Iterator[tuple[str, str]]:
@@ -305,7 +311,7 @@ def _missing(home: Home, blobs: Any) -> Iterator[tuple[str, str]]:
             yield session, f"dataset {state.dataset.root}"
 
 
-CHECKS: tuple[Callable[[Home, Settings], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Home, Settings], Iterator[CheckResult]], ...] = (
     _python,
     _torch,
     _server,

@@ -143,8 +143,8 @@ class _Host:
                 await self._ending.wait()
                 await self._drain(crew)
                 await reporter.settle(_REPORT_SECONDS)
-                raise _EndedError  # noqa: TRY301 - the only way to end a task group from inside
-        except* _EndedError:
+                raise _HostEndedError  # noqa: TRY301 - the only way to end a task group from inside
+        except* _HostEndedError:
             log.info("ended in good order")
         finally:
             await crew.close()
@@ -230,7 +230,7 @@ class _Host:
         fresh.replace(self._home.creds)
 
 
-class _EndedError(Exception):
+class _HostEndedError(Exception):
     """The way out of the task group in good order."""
 
 

@@ -108,7 +108,7 @@ async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callab
                 await ending.wait()
                 await _drain(crew)
                 _leave()
-        except* _EndedError:
+        except* _AgentEndedError:
             log.info("ended in good order", agent=own.lane)
         finally:
             await crew.close()
@@ -136,8 +136,8 @@ async def _drain(crew: Node) -> None:
 
 
 def _leave() -> None:
-    raise _EndedError
+    raise _AgentEndedError
 
 
-class _EndedError(Exception):
+class _AgentEndedError(Exception):
     """The way out of the task group in good order."""

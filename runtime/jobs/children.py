@@ -19,7 +19,7 @@ from runtime.jobs.child import Child
 from runtime.jobs.frames import encode
 from runtime.jobs.profiles import Profile
 from runtime.jobs.stall import standstill
-from runtime.jobs.zygote_link import Forked, ZygoteLink
+from runtime.jobs.zygote_link import ZygoteJob, ZygoteLink
 
 log = structlog.get_logger()
 
@@ -147,7 +147,7 @@ class Children:
             with anyio.CancelScope(shield=True):
                 await link.close()
 
-    async def _fork(self, profile: Profile, purpose: str, session: str, begin: bytes) -> tuple[ZygoteLink, Forked]:
+    async def _fork(self, profile: Profile, purpose: str, session: str, begin: bytes) -> tuple[ZygoteLink, ZygoteJob]:
         """A zygote may die just when it is asked; the second one is asked too, then it is no accident."""
         for _ in range(2):
             await self.warm(profile)

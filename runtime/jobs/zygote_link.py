@@ -28,7 +28,7 @@ _NOBODY_SAW = Exit(code=None, signal=None, max_rss_bytes=0)
 
 
 @dataclass(slots=True)
-class Forked:
+class ZygoteJob:
     """One job of this zygote: its number there, its fate and its channel."""
 
     number: int
@@ -64,7 +64,7 @@ class ZygoteLink:
     """A zygote that was started. The thread of the event loop started it, and with that thread it ends (PDEATHSIG)."""
 
     def __init__(self, process: Process, control: socket.socket, output: IO[bytes]) -> None:
-        self.jobs: dict[int, Forked] = {}
+        self.jobs: dict[int, ZygoteJob] = {}
         self.pid = process.pid
         self._process = process
         self._control = control
@@ -106,10 +106,10 @@ class ZygoteLink:
             cure="What it could not import must be installed anew; `swarm doctor` shows the versions.",
         )
 
-    async def fork(self, purpose: str, session: str, begin: bytes) -> Forked:
+    async def fork(self, purpose: str, session: str, begin: bytes) -> ZygoteJob:
         """A new job that has begun, or whose fate says why it has not."""
         ours, theirs = socket.socketpair()
-        job = Forked(next(self._numbers), Channel(ours), purpose, session)
+        job = ZygoteJob(next(self._numbers), Channel(ours), purpose, session)
         try:
             with theirs:
                 await self._hand_over(job, theirs)
@@ -122,7 +122,7 @@ class ZygoteLink:
             raise
         return job
 
-    def kill(self, job: Forked) -> None:
+    def kill(self, job: ZygoteJob) -> None:
         """End a job. The zygote does it, because only who reaps knows that a pid is still the same process."""
         try:
             self._control.send(encode("kill", {"job": job.number}))
@@ -151,7 +151,7 @@ class ZygoteLink:
         self._control.close()
         self._output.close()
 
-    async def _hand_over(self, job: Forked, end: socket.socket) -> None:
+    async def _hand_over(self, job: ZygoteJob, end: socket.socket) -> None:
         """Have the zygote fork for `end`; when it cannot hear that, the job ends before it began."""
         async with self._sending:
             while self._open:
@@ -199,7 +199,7 @@ class ZygoteLink:
             end = Exit(None if number else data["code"], number, data["max_rss_bytes"])
             self._end(job, end, CEASE_AT_EXIT)
 
-    def _end(self, job: Forked, end: Exit, cease: int | None) -> None:
+    def _end(self, job: ZygoteJob, end: Exit, cease: int | None) -> None:
         self.jobs.pop(job.number, None)
         job.fate.exit = end
         if cease is not None:

@@ -28,7 +28,7 @@ from runtime.log.release import release
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredSession:
     """One session as its file holds it."""
 
     history: History
@@ -47,7 +47,7 @@ _LONG = 10_000
 """Events above which a session takes a noticeable time to be looked through for cycles."""
 
 
-class Begun(NamedTuple):
+class SessionStart(NamedTuple):
     """When a session was requested, and what for; sorts by time, which ids do not."""
 
     requested_at: str
@@ -57,15 +57,15 @@ class Begun(NamedTuple):
     """The place of its genesis in the stream of its partition."""
 
 
-class _Start(NamedTuple):
+class _FileHead(NamedTuple):
     """What the first record of a session's file says, if it is there yet."""
 
     whole: bool
     opens_keyring: bool = False
-    begun: Begun | None = None
+    begun: SessionStart | None = None
 
 
-def newest_training(begun: Iterable[Begun]) -> str:
+def newest_training(begun: Iterable[SessionStart]) -> str:
     """The session that `last` names: of those that a server's stream holds the last one in it, whatever clocks said.
 
     A session that was trained here without a server stands in no stream that goes on; it is compared by its time.
@@ -84,8 +84,8 @@ class Archive:
     def __init__(self, home: Home, root: str = "") -> None:
         self._home = home
         self.root = root or KeyStore(home.keys).pinned()
-        self._rings: dict[str, tuple[int, Kept | None]] = {}
-        self._starts: dict[str, _Start] = {}
+        self._rings: dict[str, tuple[int, StoredSession | None]] = {}
+        self._starts: dict[str, _FileHead] = {}
 
     def ids(self) -> list[str]:
         """The sessions that are not keyrings, oldest first."""
@@ -102,7 +102,7 @@ class Archive:
             raise NotFound(f"there is no session {session!r} in {where!r}.", cure="List them: swarm sessions")
         return path
 
-    def read(self, session: str) -> Kept:
+    def read(self, session: str) -> StoredSession:
         """Everything in the session's file; `NotFound` without a file, `NotVerified` for a damaged one."""
         path = self._path(session)
         ring = self.ring(subjects.partition(session))
@@ -118,7 +118,7 @@ class Archive:
             return ring.history
         return _history(path, session, Admission(self._keyring, root=self.root))
 
-    def ring(self, partition: str) -> Kept | None:
+    def ring(self, partition: str) -> StoredSession | None:
         """The keyring session of a partition, read again when it has grown; None when the home has none."""
         size, kept = self._rings.get(partition, (-1, None))
         if size < 0 or (kept is not None and self._home.log(kept.history.id).stat().st_size != size):
@@ -139,7 +139,7 @@ class Archive:
         ring = self.ring(partition)
         return ring.admission.keyring(partition) if ring else Keyring()
 
-    def _find_ring(self, partition: str) -> Kept | None:
+    def _find_ring(self, partition: str) -> StoredSession | None:
         for session in self._home.session_ids():
             if subjects.partition(session) == partition and self._start(session).opens_keyring:
                 kept = _read(self._home.log(session), session, Admission(root=self.root))
@@ -147,12 +147,12 @@ class Archive:
                     return kept
         return None
 
-    def begun(self, besides: Container[str] = ()) -> list[Begun]:
+    def begun(self, besides: Container[str] = ()) -> list[SessionStart]:
         """When each session began, by its first record alone, which nothing has verified yet."""
         found = [self._start(one).begun for one in self.ids() if one not in besides]
         return [one for one in found if one is not None]
 
-    def _start(self, session: str) -> _Start:
+    def _start(self, session: str) -> _FileHead:
         """How a session's file begins: its first record never changes, so it is read once."""
         found = self._starts.get(session)
         if found is None:
@@ -167,9 +167,9 @@ class Once(Archive):
 
     def __init__(self, home: Home, root: str = "") -> None:
         super().__init__(home, root)
-        self._known: dict[str, Kept] = {}
+        self._known: dict[str, StoredSession] = {}
 
-    def read(self, session: str) -> Kept:
+    def read(self, session: str) -> StoredSession:
         """As `Archive.read`."""
         if session not in self._known:
             self._known[session] = super().read(session)
@@ -184,18 +184,18 @@ def known(session: str, histories: Mapping[str, History], home: Home) -> History
     return found
 
 
-def _read(path: Path, session: str, admission: Admission) -> Kept:
+def _read(path: Path, session: str, admission: Admission) -> StoredSession:
     placed = _placed(path, session, admission)
     if placed is not None:
         history, places = placed
-        return Kept(history, StoredRecords(places, history.size), (), admission, 0)
+        return StoredSession(history, StoredRecords(places, history.size), (), admission, 0)
     reading = files.read(path)
     at_once = _at_once(reading, session, admission)
     if at_once is None:
         return fold(reading, session, admission)
     history, lines = at_once
     stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
-    return Kept(history, stored, (), admission, 0)
+    return StoredSession(history, stored, (), admission, 0)
 
 
 def _history(path: Path, session: str, admission: Admission) -> History:
@@ -225,21 +225,21 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[History, Pl
         try:
             places = Places(path, session)
             history = History(session, places)
-            standing = bulk.followed(bulk.PlacedLines(places), bulk.Asked(session, ring), history.add)
+            standing = bulk.followed(bulk.PlacedLines(places), bulk.AdmissionInputs(session, ring), history.add)
         except (bulk.Unusual, NotVerified):
             return None
     admission.resume(session, standing)
     return history, places
 
 
-def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[History, bulk.Lines] | None:
+def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[History, bulk.FileLines] | None:
     """What `fold` gives, in a small part of the time; None when anything about the records is out of the ordinary."""
     ring = admission.keyring(subjects.partition(session))
     history = History(session)
     with unswept():
         try:
-            lines = bulk.Lines(reading.data, session)
-            whole = bulk.admitted(lines, bulk.Asked(session, ring))
+            lines = bulk.FileLines(reading.data, session)
+            whole = bulk.admitted(lines, bulk.AdmissionInputs(session, ring))
         except bulk.Unusual:
             return None
         history.add(whole.kept)
@@ -250,7 +250,7 @@ def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[Hist
     return history, lines
 
 
-def fold(reading: Reading, session: str, admission: Admission) -> Kept:
+def fold(reading: Reading, session: str, admission: Admission) -> StoredSession:
     """The session as its records have it; `NotVerified` when they are damaged or another session's."""
     if reading.session != session:
         message = f"{reading.path} is the log of {reading.session}, not of {session}."
@@ -266,26 +266,26 @@ def fold(reading: Reading, session: str, admission: Admission) -> Kept:
         history.add(admission.admit(one))
     admission.finish(session)
     torn = reading.torn.size if reading.torn else 0
-    return Kept(history, tuple(stored), tuple(admission.voids), admission, torn)
+    return StoredSession(history, tuple(stored), tuple(admission.voids), admission, torn)
 
 
-def _start(path: Path, session: str) -> _Start:
+def _start(path: Path, session: str) -> _FileHead:
     try:
         first = _first(path)
         if first is None:
-            return _Start(whole=False)
+            return _FileHead(whole=False)
         # No session but a keyring begins with an event of the root.
-        return _Start(
+        return _FileHead(
             whole=True, opens_keyring=subjects.parse(first[0]).lane == ROOT, begun=_begun(*first[1:], session)
         )
     except SwarmError:
-        return _Start(whole=True)
+        return _FileHead(whole=True)
 
 
-def _begun(body: bytes, seq: int, session: str) -> Begun | None:
+def _begun(body: bytes, seq: int, session: str) -> SessionStart | None:
     try:
         said = orjson.loads(body)
-        return Begun(str(said["time"]), session, str(said["data"]["kind"]), seq)
+        return SessionStart(str(said["time"]), session, str(said["data"]["kind"]), seq)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
 

@@ -43,7 +43,7 @@ class Tail:
         self._listeners: list[Callable[[list[Fact]], None]] = []
         self._onlookers: list[Callable[[Stored], None]] = []
         self._void_onlookers: list[Callable[[Void], None]] = []
-        self._lines = Lines()
+        self._lines = LogLineLimit()
 
     @property
     def keyring(self) -> str:
@@ -196,7 +196,7 @@ class Tail:
                 log.warning("not admitted", seq=void.seq, subject=void.subject, reason=void.reason)
 
 
-class Lines:
+class LogLineLimit:
     """Lines of a log that strangers can bring about: at most so many in so many seconds."""
 
     MOST, SECONDS = 20, 60.0

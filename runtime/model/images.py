@@ -25,7 +25,7 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*"
 _DAMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError)
 
 
-class Broken(Exception):
+class BrokenImage(Exception):
     """An image that cannot be read."""
 
 
@@ -35,7 +35,7 @@ def is_image(name: str, content: bytes) -> bool:
 
 
 def decoded(content: bytes, admit: Callable[[int], None] = lambda pixels: None) -> Image:
-    """The image, the right way up; raises `Broken`. `admit` is told how many pixels it has before they are unpacked."""
+    """The image, the right way up; raises `BrokenImage`. `admit` is told its number of pixels first."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -43,14 +43,14 @@ def decoded(content: bytes, admit: Callable[[int], None] = lambda pixels: None) 
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MOST_PIXELS:
-                raise Broken(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS}")
+                raise BrokenImage(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS}")
             admit(image.width * image.height)
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
-        raise Broken(f"it is none of {', '.join(FORMATS)}") from None
+        raise BrokenImage(f"it is none of {', '.join(FORMATS)}") from None
     except _DAMAGE as error:
-        raise Broken(f"{type(error).__name__}: {str(error)[:120]}") from None
+        raise BrokenImage(f"{type(error).__name__}: {str(error)[:120]}") from None
 
 
 def pixels(image: Image, data: ImageFolder) -> np.ndarray:

@@ -18,7 +18,7 @@ from contracts.request.data import ImageFolder
 from runtime.engine import checkpoint
 from runtime.jobs.job import Job
 from runtime.model import rows, trained
-from runtime.model.images import Broken, decoded, is_image, pixels
+from runtime.model.images import BrokenImage, decoded, is_image, pixels
 
 
 def inspect(job: Job) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def pixels_of(content: bytes, name: str, order: Mapping[str, Any]) -> list[np.nd
         raise InvalidInput(message, cure="Give the rows as numbers: CSV, JSON or JSON Lines.")
     try:
         return [pixels(decoded(content), data)]
-    except Broken as broken:
+    except BrokenImage as broken:
         raise InvalidInput(f"{name} cannot be read as an image: {broken}.", cure="Save it again.") from None
     except ModuleNotFoundError:
         cure = "Install it: pip install 'stigmergy-swarm[data]'"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bus.blobs import DirectoryBlobs
-from bus.notes import Checkpoint
+from bus.notes import SignedTreeHead
 from bus.port import Wire
 from contracts.envelope import Fact
 from contracts.event import Event
@@ -38,7 +38,7 @@ class Ground:
     incarnation: str
     draining: asyncio.Event
     """Set when the process is about to end in good order: long work is put where it can be taken up again."""
-    sign_note: Callable[[Checkpoint], str]
+    sign_note: Callable[[SignedTreeHead], str]
     """A checkpoint of a session's tree as a note signed by the ledger's key."""
     submit: Callable[..., Awaitable[str]]
     """Request a session as a fact: (request, kind, asked_by, parent, request_id) -> session id."""

@@ -154,7 +154,7 @@ class Node:
                 for supervisor in self.supervisors.values():
                     supervisor.redrive(self.tail.history(fact.envelope.subject), fact.event.failure)
 
-    def _sign_note(self, checkpoint: notes.Checkpoint) -> str:
+    def _sign_note(self, checkpoint: notes.SignedTreeHead) -> str:
         return notes.sign(checkpoint, self.keys["ledger"])
 
     async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:

@@ -12,7 +12,7 @@ from runtime.jobs import process
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import claimed_threads
 from runtime.replay import comparable
-from runtime.replay.docket import Asked
+from runtime.replay.docket import AuditOptions
 from runtime.replay.jobs import Jobs
 from runtime.replay.material import Material, missing_bytes
 from runtime.replay.notebook import Notebook, key_of
@@ -21,10 +21,10 @@ from runtime.replay.spans import Span
 Tell = Callable[[str], None]
 
 
-class Bench:
+class AuditRunner:
     """Computes spans, and remembers in a notebook what an interrupted audit had found."""
 
-    def __init__(self, material: Material, asked: Asked, children: Children, folder: Path, tell: Tell) -> None:
+    def __init__(self, material: Material, asked: AuditOptions, children: Children, folder: Path, tell: Tell) -> None:
         self.material, self.asked, self.folder = material, asked, folder
         self.notebook = Notebook(material.work / f"{material.session.id}.json")
         self.resolved: dict[str, Any] | None = None

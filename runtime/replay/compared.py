@@ -54,7 +54,7 @@ INCIDENTAL = frozenset({"reason"})
 _LONGEST = 200
 
 
-class Comparison:
+class SpanComparison:
     """The records of a span, beside what a process tells as it computes the span again."""
 
     def __init__(self, span: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ T = TypeVar("T", Span, SpanPlanned)
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditOptions:
     """What is to be computed again, and how."""
 
     mode: Mode
@@ -57,7 +57,7 @@ class Docket:
 
 
 def laid_out(
-    material: Material, asked: Asked, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
+    material: Material, asked: AuditOptions, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
 ) -> tuple[Docket, dict[int, Span]]:
     """The docket of an audit, and its spans by number; a span may begin at any blob that `has` is true of."""
     facts, session = material.kept.history.facts, material.session
@@ -91,7 +91,7 @@ def drawn(spans: Sequence[T], count: int, seed: int, session: str) -> tuple[T, .
     return tuple(sorted(sorted(spans, key=lot)[:count], key=lambda one: one.number))
 
 
-def _chosen(spans: Sequence[Span], asked: Asked, session: Session) -> tuple[int, ...]:
+def _chosen(spans: Sequence[Span], asked: AuditOptions, session: Session) -> tuple[int, ...]:
     if asked.mode == "log":
         return ()
     chosen = drawn(spans, asked.segments, asked.seed, session.id) if asked.mode == "spot" else spans

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import ChildDied, OutOfMemory, SwarmError
 from runtime.jobs.profiles import claimed_threads, torch_profile
-from runtime.replay.compared import Comparison, Divergence
+from runtime.replay.compared import Divergence, SpanComparison
 
 if TYPE_CHECKING:
     from runtime.jobs.child import Child
@@ -74,7 +74,7 @@ class Jobs:
         In the answer `divergence` is the first, or None, and `steps` says how many were computed. The job is ended at
         a divergence, and gives no other answer then.
         """
-        comparison = Comparison(span)
+        comparison = SpanComparison(span)
         async with self._job(function, args) as child:
             async for frame in child:
                 if frame.kind == "settled":
@@ -94,7 +94,7 @@ class Jobs:
         )
 
 
-def _heard(comparison: Comparison, frame: Frame) -> Divergence | None:
+def _heard(comparison: SpanComparison, frame: Frame) -> Divergence | None:
     match frame.kind:
         case "computed":
             return comparison.computed(frame.data)

@@ -13,7 +13,7 @@ import orjson
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound, NotVerified
 from contracts.session import Session
-from runtime.log.archive import Kept
+from runtime.log.archive import StoredSession
 from runtime.replay import comparable
 from runtime.replay.heritage import Heritage, plan_of
 from runtime.replay.spans import Span, task_of
@@ -25,7 +25,7 @@ _SEALED = ("threads", "device", "precision", "profile")
 class Material:
     """A session, and where its bytes are."""
 
-    kept: Kept
+    kept: StoredSession
     blobs: DirectoryBlobs
     work: Path
     home: Path | None = None

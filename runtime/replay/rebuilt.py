@@ -9,8 +9,8 @@ from typing import Any
 
 from contracts.errors import InvalidInput, NotVerified, Refused
 from runtime.jobs.children import Children
-from runtime.replay.bench import Bench
-from runtime.replay.docket import Asked
+from runtime.replay.bench import AuditRunner
+from runtime.replay.docket import AuditOptions
 from runtime.replay.judged import sentence
 from runtime.replay.material import Material
 from runtime.replay.spans import course, nearest
@@ -52,7 +52,9 @@ async def computed(
         )
     material.work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="replay-", dir=material.work) as folder:
-        bench = Bench(material, Asked("full", trust_code=trust_code), children, Path(folder), lambda _: None)
+        bench = AuditRunner(
+            material, AuditOptions("full", trust_code=trust_code), children, Path(folder), lambda _: None
+        )
         if differing := await bench.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
         args = material.arguments(span, bench.folder) | dict(about)

@@ -16,7 +16,7 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
 from contracts.trainer import Computed
 from runtime.engine import checkpoint, seal
-from runtime.engine.checkpoint import Checkpoint
+from runtime.engine.checkpoint import CheckpointContent
 from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.digest import digest
@@ -81,7 +81,7 @@ def opened(job: Job, kind: type[R]) -> tuple[R, Telling]:
     return run, Telling(job, run, task)
 
 
-def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> Checkpoint | None:
+def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> CheckpointContent | None:
     """The state that the span begins with, verified against the root that the log names."""
     if task["start"] is None:
         return None
@@ -89,7 +89,7 @@ def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> Checkpoint | Non
     return checkpoint.unpack(data, state_root=task["start"]["state_root"])
 
 
-def _begun(args: Mapping[str, Any], task: Mapping[str, Any], start: Checkpoint | None, kind: type[R]) -> R:
+def _begun(args: Mapping[str, Any], task: Mapping[str, Any], start: CheckpointContent | None, kind: type[R]) -> R:
     plan = Plan.from_json(task["plan"])
     dataset = Dataset.open(Path(args["dataset"]), verify=False)
     if start is None:

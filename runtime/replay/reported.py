@@ -6,7 +6,7 @@ from typing import Literal
 
 from contracts.event import pack
 from contracts.trainer import CheckpointWritten, ControlEvaluated, Layer, WindowRecorded, evidence
-from runtime.engine.checkpoint import Checkpoint
+from runtime.engine.checkpoint import CheckpointContent
 from runtime.engine.report import Evaluation, Window
 
 Reason = Literal["planned", "best", "final", "drain", "timed"]
@@ -46,7 +46,7 @@ def evaluation(seen: Evaluation) -> ControlEvaluated:
     )
 
 
-def written(sealed: Checkpoint, segment: int, reason: Reason, *, blob: str, size: int) -> CheckpointWritten:
+def written(sealed: CheckpointContent, segment: int, reason: Reason, *, blob: str, size: int) -> CheckpointWritten:
     """Kept state as an event."""
     return CheckpointWritten(
         segment=segment,

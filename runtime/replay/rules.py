@@ -19,7 +19,7 @@ from contracts.trainer import (
     TrainingCompleted,
 )
 from contracts.validator import CheckpointValidated
-from runtime.replay.spans import Course, claims, course
+from runtime.replay.spans import SessionSpans, claims, course
 from runtime.replay.verdict import Divergence
 
 
@@ -57,7 +57,7 @@ def off_the_paths(facts: Iterable[Fact], session: Session) -> Iterator[Divergenc
         yield from strays(course(facts, session, lambda _: False))
 
 
-def strays(found: Course) -> Iterator[Divergence]:
+def strays(found: SessionSpans) -> Iterator[Divergence]:
     """As `off_the_paths`, of a session whose spans are known."""
     for one in found.strays:
         message = f"steps {one.first}..{one.last} of segment {one.event.segment} lie on no path that there was"

@@ -102,14 +102,14 @@ def task_of(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Course:
+class SessionSpans:
     """A session's spans in order, and records that belong to no line: nothing could have computed them."""
 
     spans: tuple[Span, ...]
     strays: tuple[Record, ...]
 
 
-def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> Course:
+def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> SessionSpans:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
     facts = list(facts)
     records, completed = _records(facts, session.segments[0].number), _completion(facts, session)
@@ -123,10 +123,10 @@ def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) 
         fresh = [one for one in line if one.era > after]
         seen |= {one.position for one in fresh}
         whole = era == lines[-1] and completed is not None
-        drawn = _Line(era, line, fresh, _places(cuts, session.segments[:era]), whole, origin)
+        drawn = _PlanPath(era, line, fresh, _places(cuts, session.segments[:era]), whole, origin)
         spans += _cut(drawn, len(spans) + 1, completed)
         after = era
-    return Course(tuple(spans), tuple(one for one in records if one.position not in seen))
+    return SessionSpans(tuple(spans), tuple(one for one in records if one.position not in seen))
 
 
 def _parted(records: Sequence[Record], session: Session) -> tuple[list[Record], list[Record]]:
@@ -205,7 +205,7 @@ def _places(cuts: Iterable[Checkpoint], segments: Sequence[Segment]) -> list[Che
     return [mine[step] for step in sorted(mine)]
 
 
-class _Line(NamedTuple):
+class _PlanPath(NamedTuple):
     """Records that follow from each other, up to one era."""
 
     era: int
@@ -219,7 +219,7 @@ class _Line(NamedTuple):
     """Where a fork begins; -1 for a session that begins with its request."""
 
 
-def _cut(line: _Line, number: int, completed: Fact | None) -> list[Span]:
+def _cut(line: _PlanPath, number: int, completed: Fact | None) -> list[Span]:
     """Spans that hold everything fresh on a line."""
     if not line.fresh:
         return []

@@ -32,7 +32,7 @@ _CODE = ("contracts", "bus", "runtime/log", "runtime/views")
 """The files that decide what a summary says, relative to the folder of the packages."""
 
 
-class _Kept:
+class _SummaryFiles:
     """The files of one home, under one pinned root."""
 
     def __init__(self, home: Home, root: str) -> None:
@@ -70,7 +70,7 @@ class Summaries(Archive):
 
     def __init__(self, home: Home, root: str = "") -> None:
         super().__init__(home, root)
-        self._kept = _Kept(home, self.root)
+        self._kept = _SummaryFiles(home, self.root)
 
     def sessions(self) -> list[dict[str, Any]]:
         """A summary of each, oldest first; one that cannot be read says why instead."""

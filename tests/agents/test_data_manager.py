@@ -15,7 +15,7 @@ from agents.data_manager.allowed import opened
 from agents.data_manager.equality import firsts
 from agents.data_manager.sources.csv_text import CsvText
 from agents.data_manager.splitting import assigned
-from agents.data_manager.store import Store
+from agents.data_manager.store import DatasetStore
 from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import ChildDied, InvalidRequest
@@ -116,7 +116,7 @@ def test_what_a_dead_preparation_left_behind_is_removed(bench: Bench) -> None:
 
 
 def test_what_a_living_preparation_writes_is_left_alone(bench: Bench) -> None:
-    with Store(bench.store).room() as fresh:
+    with DatasetStore(bench.store).room() as fresh:
         bench.prepared({"source": "iris"})
         assert fresh.exists()
     assert not fresh.exists()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agents.diagnostician.advisor import Advice, Advisor, question, read
 from agents.diagnostician.agent import Diagnostician
-from agents.diagnostician.diagnosis import MOST_REWINDS, Diagnosis, Pending
+from agents.diagnostician.diagnosis import MOST_REWINDS, DiagnosisState, Pending
 from contracts import ids
 from contracts.common import ChildEnded
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
@@ -139,7 +139,7 @@ class Log:
 
     def answer(self, fact: Fact) -> list[Event]:
         """What the diagnostician says because of a fact, with nobody else having answered yet."""
-        found = self.history.derived(Diagnosis(), fact.position)
+        found = self.history.derived(DiagnosisState(), fact.position)
         return [*found.said, *found.verdicts] if found.at == fact.id else []
 
     def proposal_id(self, fact: Fact) -> str:
@@ -149,10 +149,10 @@ class Log:
 
     def pending(self) -> Pending | None:
         """What the trainer may answer; it is said first, for the trainer hears only what was said."""
-        pending = self.history.derived(Diagnosis()).pending
+        pending = self.history.derived(DiagnosisState()).pending
         if pending and not pending.id:
             self.proposal_id(next(fact for fact in self.history.facts if fact.id == pending.cause))
-        return self.history.derived(Diagnosis()).pending
+        return self.history.derived(DiagnosisState()).pending
 
     def everything(self) -> list[Event]:
         return [event for fact in self.history.facts for event in self.answer(fact)]
@@ -368,7 +368,7 @@ def test_what_was_recorded_after_the_beginning_of_a_segment_is_forgotten() -> No
     log.window([0.5, NAN] * 25)
     log.applied("somebody's", 50)
     log.window(0.5)
-    assert [one.last for one in log.history.derived(Diagnosis()).evidence.windows] == [50, 100]
+    assert [one.last for one in log.history.derived(DiagnosisState()).evidence.windows] == [50, 100]
 
 
 def test_without_auto_fix_a_problem_is_told_once_and_nothing_is_proposed() -> None:
@@ -436,7 +436,7 @@ def test_a_proposal_is_known_by_its_cause_and_its_rule_not_by_an_identity_that_w
     (proposed,) = only(InterventionProposed, log.answer(spoiled))
     for cause, rule in (("another fact", proposed.rule), (spoiled.id, "another rule")):
         log.say("diagnostician", proposed.model_copy(update={"rule": rule}), cause=cause)
-        pending = log.history.derived(Diagnosis()).pending
+        pending = log.history.derived(DiagnosisState()).pending
         assert pending is not None
         assert pending.id == ""
     identity = log.proposal_id(spoiled)
@@ -450,7 +450,7 @@ def test_what_is_applied_for_somebody_else_is_no_rewind_of_the_rules() -> None:
     log.window(1.0)
     log.proposal_id(log.window([1.0, NAN] * 25))
     log.applied("a person's", 0, by="person")
-    assert log.history.derived(Diagnosis()).rewinds == 0
+    assert log.history.derived(DiagnosisState()).rewinds == 0
 
 
 # Verdicts

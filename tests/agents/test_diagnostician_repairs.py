@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sklearn.datasets import load_digits
 
-from agents.diagnostician.diagnosis import Diagnosis
+from agents.diagnostician.diagnosis import DiagnosisState
 from contracts import ids
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Fact
@@ -88,7 +88,7 @@ class Session:
 
     def _heard(self, event: Event) -> None:
         fact = self.say("trainer", event)
-        found = self.history.derived(Diagnosis())
+        found = self.history.derived(DiagnosisState())
         assert found.at == fact.id
         self.said += [*found.said, *found.verdicts]
         for proposed in found.said:
@@ -99,7 +99,7 @@ class Session:
         while True:
             run, late = self._from(self.plan.changes[-1].step if self.plan.changes else 0), self.lag
             while True:
-                pending = self.history.derived(Diagnosis()).pending
+                pending = self.history.derived(DiagnosisState()).pending
                 if pending and (run.finished or late == 0):
                     break
                 late -= pending is not None

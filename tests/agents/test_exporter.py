@@ -103,7 +103,7 @@ class Place:
         (self.blobs.root / "fresh").rename(place)
         return dataset.Dataset.open(place)
 
-    def _train(self, model: dict[str, Any]) -> tuple[dict[str, Any], checkpoint.Checkpoint, str]:
+    def _train(self, model: dict[str, Any]) -> tuple[dict[str, Any], checkpoint.CheckpointContent, str]:
         request = read_request({"data": {"source": "digits"}, "model": model, "training": {"epochs": 1}})
         learner = Learner(request, self.dataset.facts)
         net = learner.build()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.hyperparameter_specialist import curve
-from agents.hyperparameter_specialist.bench import Bench
+from agents.hyperparameter_specialist.bench import SearchContext
 from agents.hyperparameter_specialist.jobs.ask import ask
 from agents.hyperparameter_specialist.progress import Progress, base_parameters, sampler_of
 from bus.memory import MemoryBus
@@ -337,7 +337,7 @@ async def test_a_trial_that_ended_long_ago_is_read_from_its_file(tmp_path: Path)
         del made.tail.histories[trial]
         history = made.tail.history(session)
         case = Case(history.facts[0], history.states[1], history, made.ground, 1)
-        found = Bench("hyperparameter_specialist", case, None).history(trial)  # type: ignore[arg-type]
+        found = SearchContext("hyperparameter_specialist", case, None).history(trial)  # type: ignore[arg-type]
     assert found.state == sealed
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from agents.resource_monitor import gpu, machine
 from agents.resource_monitor.agent import ResourceMonitor
 from agents.resource_monitor.gates import Gate, Limit, limits, values
-from agents.resource_monitor.machine import Machine, Process, Reading, processes, size_of
-from agents.resource_monitor.sample import Member, Sample, sample
+from agents.resource_monitor.machine import MachineReader, MachineReading, ProcessReading, processes, size_of
+from agents.resource_monitor.sample import Sample, SwarmProcess, sample
 from agents.resource_monitor.tally import Tally, seconds_between
 from bus import subjects
 from contracts.request import read_request
@@ -31,9 +31,9 @@ from tests import harness
 LIMIT = Limit("memory", 80, 90, 5, "")
 
 
-def reading(uptime: float = 0.0, busy: float = 0.0, total: float = 0.0, **changes: int) -> Reading:
+def reading(uptime: float = 0.0, busy: float = 0.0, total: float = 0.0, **changes: int) -> MachineReading:
     levels = {"memory_used": 1, "memory_total": 4, "disk_free": 10**12, "received": 0, "sent": 0}
-    return Reading(uptime, busy, total, **(levels | changes))
+    return MachineReading(uptime, busy, total, **(levels | changes))
 
 
 def sampled(**changes: Any) -> Sample:
@@ -41,15 +41,15 @@ def sampled(**changes: Any) -> Sample:
     return Sample(**{**{name: getattr(made, name) for name in Sample.__slots__}, **changes})
 
 
-def member(pid: int, seconds: float, session: str = "s", purpose: str = "train", memory: int = 10) -> Member:
-    return Member(purpose, session, Process(pid, seconds, memory))
+def member(pid: int, seconds: float, session: str = "s", purpose: str = "train", memory: int = 10) -> SwarmProcess:
+    return SwarmProcess(purpose, session, ProcessReading(pid, seconds, memory))
 
 
 # The machine
 
 
 def test_this_machine_can_be_read_in_well_under_a_millisecond(tmp_path: Path) -> None:
-    here = Machine(tmp_path)
+    here = MachineReader(tmp_path)
     seen = here.read()
     assert 0 < seen.memory_used < seen.memory_total
     assert seen.disk_free > 0

@@ -31,7 +31,7 @@ from runtime.jobs.children import Children
 from runtime.log import references
 from runtime.log.archive import Archive
 from runtime.replay import initial
-from runtime.replay.docket import Asked
+from runtime.replay.docket import AuditOptions
 from runtime.replay.material import Material
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 
@@ -175,7 +175,7 @@ async def test_it_passes_a_full_audit_as_a_bundle_with_its_checkpoints_and_rows(
 async def audited(material: Material, log: Any) -> repeated.Repeated:
     children = Children()
     try:
-        return await repeated.repeat(log, material, Asked("full", workers=2), children)
+        return await repeated.repeat(log, material, AuditOptions("full", workers=2), children)
     finally:
         await children.close()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bus.blobs import Blobs, DirectoryBlobs, digest_of
+from bus.blobs import BlobStore, DirectoryBlobs, digest_of
 from contracts.errors import Full, InvalidInput, NotFound, NotVerified
 
 
@@ -27,7 +27,7 @@ def files(blobs: DirectoryBlobs) -> list[Path]:
 
 
 def test_what_was_put_is_got_under_its_digest(blobs: DirectoryBlobs) -> None:
-    port: Blobs = blobs
+    port: BlobStore = blobs
     digest = port.put(b"abc")
     assert digest == "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
     assert port.get(digest) == b"abc"

@@ -27,7 +27,7 @@ from contracts.ids import sha256
 from contracts.keyring import KeyRotated
 from contracts.ledger import LedgerCheckpointed
 from contracts.trainer import ControlEvaluated, WindowRecorded
-from runtime.log.archive import Archive, Kept, fold
+from runtime.log.archive import Archive, StoredSession, fold
 from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, evaluated, exported, window
 from tests.runtime.recorded_session import FootprintEstimated, full_session
 
@@ -50,7 +50,7 @@ class Told:
     def written(self, records: Records) -> bytes:
         return title(self.session) + b"".join(map(frame, records))
 
-    def one_by_one(self, data: bytes) -> Kept | None:
+    def one_by_one(self, data: bytes) -> StoredSession | None:
         """The session as the long way has it, if it finds nothing to say about any record."""
         try:
             kept = fold(Reading(Path("log"), data), self.session, Admission(self.ring.keyring))
@@ -58,10 +58,10 @@ class Told:
             return None
         return None if kept.voids or kept.torn_bytes else kept
 
-    def at_once(self, data: bytes, passing: frozenset[type[Event]] = frozenset()) -> bulk.Run | None:
+    def at_once(self, data: bytes, passing: frozenset[type[Event]] = frozenset()) -> bulk.RecordRun | None:
         try:
-            lines = bulk.Lines(data, self.session)
-            return bulk.admitted(lines, bulk.Asked(self.session, self.ring.keyring("00"), passing))
+            lines = bulk.FileLines(data, self.session)
+            return bulk.admitted(lines, bulk.AdmissionInputs(self.session, self.ring.keyring("00"), passing))
         except bulk.Unusual:
             return None
 
@@ -73,7 +73,9 @@ class Told:
             file.flush()
             try:
                 lines = bulk.PlacedLines(Places(Path(file.name), self.session))
-                return facts, bulk.followed(lines, bulk.Asked(self.session, self.ring.keyring("00")), facts.extend)
+                return facts, bulk.followed(
+                    lines, bulk.AdmissionInputs(self.session, self.ring.keyring("00")), facts.extend
+                )
             except (bulk.Unusual, NotVerified):
                 return None
 
@@ -150,16 +152,16 @@ def test_honest_sessions_are_admitted_at_once(home: RecordedHome, sealed: Told, 
 def test_a_file_has_the_same_lines_in_whatever_pieces_it_is_looked_at(
     sealed: Told, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    whole = bulk.Lines(sealed.data, sealed.session)
+    whole = bulk.FileLines(sealed.data, sealed.session)
     monkeypatch.setattr(bulk, "_PIECE", piece)
-    again = bulk.Lines(sealed.data, sealed.session)
+    again = bulk.FileLines(sealed.data, sealed.session)
     assert (again.heads, again.bodies) == (whole.heads, whole.bodies)
     assert [(stored.seq, stored.body) for stored in map(again.stored, range(1, len(again) + 1))] == [
         (stored.seq, stored.body) for stored in sealed.records
     ]
     for other in (sealed.data[:-1], sealed.data + b"\n", sealed.data[1:], b"", b"\n", title(sealed.session)[:-1]):
         with pytest.raises(bulk.Unusual):
-            bulk.Lines(other, sealed.session)
+            bulk.FileLines(other, sealed.session)
 
 
 class Watched(bytes):
@@ -182,7 +184,7 @@ def test_no_step_of_reading_looks_at_more_than_a_piece_and_a_line(
     assert bulk._PIECE <= 1 << 20
     monkeypatch.setattr(bulk, "_PIECE", 1000)
     data = Watched(sealed.data)
-    lines = bulk.Lines(data, sealed.session)
+    lines = bulk.FileLines(data, sealed.session)
     assert 0 < data.longest <= 1001 + max(map(len, (*lines.heads, *lines.bodies)))
     assert len(sealed.data) > 2 * data.longest
 
@@ -372,7 +374,7 @@ def under_a_note(told: Told, records: Records) -> bytes:
     for one in records:
         tree.append(leaf_of(one))
     last, ledger = records[-1].seq, told.signers["ledger"]
-    checkpoint = notes.Checkpoint(notes.origin(told.session), tree.size, tree.root(), (f"last-seq {last}",))
+    checkpoint = notes.SignedTreeHead(notes.origin(told.session), tree.size, tree.root(), (f"last-seq {last}",))
     note = notes.sign(checkpoint, ledger)
     said = LedgerCheckpointed(size=tree.size, root=tree.root().hex(), last_seq=last, note=note)
     of = dict(session=told.session, lane="ledger", head=Head(), source="/swarm/test", time=TIME)

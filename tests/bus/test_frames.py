@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus import frames
-from bus.frames import Frame, delivered
+from bus.frames import WireMessage, delivered
 
 words = st.text("abc.$_-09", min_size=1, max_size=12)
 heads = st.sampled_from(
     [b"", b"NATS/1.0\r\nNats-Batch-Id: x\r\n\r\n", b"NATS/1.0\r\nSwarm-Sig: k\r\nNats-A: b\r\n\r\n"]
 )
-messages = st.builds(Frame, words, st.one_of(st.just(""), words), st.binary(max_size=40), heads)
+messages = st.builds(WireMessage, words, st.one_of(st.just(""), words), st.binary(max_size=40), heads)
 
 
-def line_of(frame: Frame, sid: int) -> bytes:
+def line_of(frame: WireMessage, sid: int) -> bytes:
     where = f"{frame.subject} {sid} {frame.reply}".rstrip().encode()
     if not frame.head:
         return b"MSG %s %d\r\n%s\r\n" % (where, len(frame.body), frame.body)
@@ -25,8 +25,8 @@ def line_of(frame: Frame, sid: int) -> bytes:
 
 
 @given(st.lists(messages, max_size=8), st.lists(st.integers(1, 60)))
-def test_messages_come_whole_and_in_order_however_their_bytes_arrive(said: list[Frame], cuts: list[int]) -> None:
-    stream, heard = b"".join(line_of(frame, 7) for frame in said), list[Frame]()
+def test_messages_come_whole_and_in_order_however_their_bytes_arrive(said: list[WireMessage], cuts: list[int]) -> None:
+    stream, heard = b"".join(line_of(frame, 7) for frame in said), list[WireMessage]()
     rest, begin = b"", 0
     for size in [*cuts, len(stream)]:
         rest += stream[begin : begin + size]
@@ -39,8 +39,8 @@ def test_messages_come_whole_and_in_order_however_their_bytes_arrive(said: list[
 
 
 @given(messages)
-def test_what_nobody_listens_to_is_passed_over(frame: Frame) -> None:
-    heard = list[Frame]()
+def test_what_nobody_listens_to_is_passed_over(frame: WireMessage) -> None:
+    heard = list[WireMessage]()
     stream = line_of(frame, 1) + line_of(frame, 2)
     assert delivered(stream, 0, {2: heard.append}) == (len(stream), False)
     assert heard == [frame]
@@ -74,8 +74,8 @@ def test_what_nobody_listens_to_is_passed_over(frame: Frame) -> None:
     ],
 )
 def test_a_line_that_begins_no_message_is_left_where_it_stands(line: bytes) -> None:
-    heard = list[Frame]()
-    frame = Frame("a", "", b"body")
+    heard = list[WireMessage]()
+    frame = WireMessage("a", "", b"body")
     stream = line_of(frame, 1) + line + b"\r\n" + line_of(frame, 1)
     at, other = delivered(stream, 0, {1: heard.append})
     assert other
@@ -87,6 +87,6 @@ def test_a_line_that_begins_no_message_is_left_where_it_stands(line: bytes) -> N
     "headers", [{}, {"Nats-Batch-Id": "x"}, {"Swarm-Sig": "k"}, {"A": "b", "Nats-C": "d", "E": ""}]
 )
 def test_the_headers_that_the_writer_gave_come_back_without_those_of_the_transport(headers: dict[str, str]) -> None:
-    frame = Frame("a", "", b"", frames.head(frames.fields(headers)))
+    frame = WireMessage("a", "", b"", frames.head(frames.fields(headers)))
     assert frame.stored_headers == {name: text for name, text in headers.items() if not name.startswith("Nats-")}
     assert frame.headers == headers

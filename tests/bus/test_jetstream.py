@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bus import limits, ordered
-from bus.frames import Frame, publication
+from bus.frames import WireMessage, publication
 from bus.jetstream import JetStreamBus, connect
 from bus.link import Closed
 from bus.port import Record
@@ -52,7 +52,7 @@ async def test_a_client_that_the_server_threw_out_for_good_is_built_anew(world: 
 async def test_a_client_whose_reading_died_is_not_taken_for_alive(world: Served) -> None:
     async with world.bus("desk") as bus, world.bus() as trainer:
 
-        def broken(frame: Frame) -> None:
+        def broken(frame: WireMessage) -> None:
             raise ZeroDivisionError
 
         lost = asyncio.Event()
@@ -121,7 +121,7 @@ async def test_a_reader_begins_again_where_a_delivery_is_missing(
     """Deliveries are lost on the way to the reader, at random places: it still gives every record once, in order."""
     real, chance = ordered.Mailbox.put, random.Random(7)
 
-    def forgetful(mailbox: ordered.Mailbox, frame: Frame) -> None:
+    def forgetful(mailbox: ordered.Mailbox, frame: WireMessage) -> None:
         if chance.random() > 0.15:
             real(mailbox, frame)
 

@@ -8,11 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus.keys import Signer, new_signer
-from bus.notes import Checkpoint, key_hash, origin, parse, sign, verify
+from bus.notes import SignedTreeHead, key_hash, origin, parse, sign, verify
 from contracts.errors import InvalidInput, NotVerified
 
 SEED = bytes(range(32))
-CHECKPOINT = Checkpoint(origin("00-abc"), 42, bytes(32), ("last-seq 57",))
+CHECKPOINT = SignedTreeHead(origin("00-abc"), 42, bytes(32), ("last-seq 57",))
 
 
 @pytest.fixture
@@ -78,15 +78,15 @@ def test_what_is_no_note_is_refused(note: str, ledger: Signer) -> None:
 @pytest.mark.parametrize(
     "checkpoint",
     [
-        Checkpoint("two words", 1, bytes(32)),
-        Checkpoint("a+b", 1, bytes(32)),
-        Checkpoint("", 1, bytes(32)),
-        Checkpoint("a", -1, bytes(32)),
-        Checkpoint("a", 1, bytes(31)),
-        Checkpoint("a", 1, bytes(32), ("",)),
-        Checkpoint("a", 1, bytes(32), ("one\ntwo",)),
+        SignedTreeHead("two words", 1, bytes(32)),
+        SignedTreeHead("a+b", 1, bytes(32)),
+        SignedTreeHead("", 1, bytes(32)),
+        SignedTreeHead("a", -1, bytes(32)),
+        SignedTreeHead("a", 1, bytes(31)),
+        SignedTreeHead("a", 1, bytes(32), ("",)),
+        SignedTreeHead("a", 1, bytes(32), ("one\ntwo",)),
     ],
 )
-def test_what_cannot_be_written_in_one_way_is_not_signed(checkpoint: Checkpoint, ledger: Signer) -> None:
+def test_what_cannot_be_written_in_one_way_is_not_signed(checkpoint: SignedTreeHead, ledger: Signer) -> None:
     with pytest.raises(InvalidInput):
         sign(checkpoint, ledger)

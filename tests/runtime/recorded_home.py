@@ -155,7 +155,7 @@ class RecordedHome:
         for seq in seqs:
             tree.append(leaf_of(self.stream[seq - 1]))
         origin = notes.origin(session)
-        checkpoint = notes.Checkpoint(origin, tree.size, tree.root(), (f"last-seq {seqs[-1]}",))
+        checkpoint = notes.SignedTreeHead(origin, tree.size, tree.root(), (f"last-seq {seqs[-1]}",))
         return tree.size, tree.root().hex(), seqs[-1], notes.sign(checkpoint, self.signers["ledger"])
 
 

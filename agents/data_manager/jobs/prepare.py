@@ -15,7 +15,7 @@ from agents.data_manager.findings import Findings, too_many
 from agents.data_manager.prepared import prepared
 from agents.data_manager.scratch import Scratch
 from agents.data_manager.sources.opening import source_of
-from agents.data_manager.store import Kept, Store, key_of
+from agents.data_manager.store import DatasetStore, StoredDataset, key_of
 from agents.data_manager.table import Around, Source
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.data import Data, File, Foreign, WorkloadData
@@ -40,7 +40,7 @@ def main(job: Job) -> dict[str, Any]:
     """The fields of `DatasetPrepared` or of `DatasetRejected`; `stands` for a dataset that is named by its root."""
     data = _DATA.validate_python(job.args["data"])
     workloads.enlist(job.args["workloads"])
-    store = Store(Path(job.args["store"]))
+    store = DatasetStore(Path(job.args["store"]))
     if store.stands(job.args.get("standing")):
         return {"stands": True}
     try:
@@ -60,14 +60,14 @@ def main(job: Job) -> dict[str, Any]:
         return {"source": _name(data), "problems": problems}
 
 
-def _made(data: Data, source: Source, around: Around, store: Store, key: str, fresh: Path) -> Kept:
+def _made(data: Data, source: Source, around: Around, store: DatasetStore, key: str, fresh: Path) -> StoredDataset:
     findings = Findings(fresh, around.files)
     try:
         made = prepared(data, source, around, findings, fresh, store.blobs)
     except InvalidRequest as error:
         # A reason that was noticed before the rows were judged does not hide what is wrong with them.
         raise InvalidRequest([*dict.fromkeys([*broken_rows(data, findings), *error.problems])]) from None
-    return store.keep(key, fresh, Kept(made.manifest, list(findings), made.origins))
+    return store.keep(key, fresh, StoredDataset(made.manifest, list(findings), made.origins))
 
 
 def broken_rows(data: Data, findings: Findings) -> list[Problem]:
@@ -81,7 +81,7 @@ def _progress(job: Job, scratch: Scratch, done: int, total: int) -> None:
     job.tell("progress", done=done, total=total)
 
 
-def _said(kept: Kept, source: Source) -> dict[str, Any]:
+def _said(kept: StoredDataset, source: Source) -> dict[str, Any]:
     manifest = kept.manifest
     return {
         "root": manifest.root,

@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import CHUNK, Growing, Scratch
-from agents.data_manager.sources.cells import Reading as Readings
+from agents.data_manager.sources.cells import CellValues as Readings
 from agents.data_manager.sources.cells import Said, group_of, label_of, time_of
 from agents.data_manager.sources.target import of_numbers, of_words
 from agents.data_manager.table import Table, Tell, unusable

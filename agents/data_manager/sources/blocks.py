@@ -20,7 +20,7 @@ Cells = Sequence[Any] | np.ndarray
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """Consecutive rows. `broken` are those without cells, and why; `lines` say where in the file each row ends."""
 
     first: int
@@ -48,7 +48,7 @@ class Tabular(Protocol):
         """How many rows the file says that it has; 0 where it does not say."""
         ...
 
-    def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
+    def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
         """All rows, with these columns in this order; raises when the file is no longer that of the digest."""
         ...
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from agents.data_manager.sources.blocks import Block, Cells
+from agents.data_manager.sources.blocks import Cells, RowBlock
 from agents.data_manager.table import unusable
 from runtime.model.cells import shortest
 
@@ -31,7 +31,7 @@ class Nested:
         return self.what
 
 
-class Reading(dict[Any, Said]):
+class CellValues(dict[Any, Said]):
     """What each different cell says, worked out once."""
 
     def __missing__(self, cell: Any) -> Said:
@@ -45,7 +45,7 @@ class Reading(dict[Any, Said]):
 
 
 @dataclass(slots=True)
-class Kind:
+class CellCounts:
     """How many cells of one column are numbers, words, or missing."""
 
     numbers: int = 0
@@ -57,7 +57,7 @@ class Kind:
         """A column of numbers may hold a few words by mistake, and is still one."""
         return self.numbers >= self.words and self.numbers > 0
 
-    def count(self, cells: Cells, reading: Reading) -> None:
+    def count(self, cells: Cells, reading: CellValues) -> None:
         """Count some more cells."""
         if finite(cells) is not None:
             self.numbers += len(cells)
@@ -72,11 +72,11 @@ class Kind:
                 self.numbers += 1
 
 
-def profiled(blocks: Any, names: tuple[str, ...]) -> list[Kind]:
+def profiled(blocks: Any, names: tuple[str, ...]) -> list[CellCounts]:
     """One pass over all rows; raises `InvalidRequest` for columns that have no values at all."""
-    kinds = [Kind() for _ in names]
-    readings = [Reading() for _ in names]
-    block: Block
+    kinds = [CellCounts() for _ in names]
+    readings = [CellValues() for _ in names]
+    block: RowBlock
     for block in blocks:
         sound = [at for at in range(block.size) if at not in block.broken] if block.broken else None
         for kind, reading, cells in zip(kinds, readings, block.columns, strict=True):

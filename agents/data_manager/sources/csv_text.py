@@ -11,7 +11,7 @@ from io import BufferedReader
 from blake3 import blake3
 
 from agents.data_manager.scratch import CHUNK
-from agents.data_manager.sources.blocks import CELLS, Block
+from agents.data_manager.sources.blocks import CELLS, RowBlock
 from agents.data_manager.sources.whole import changed, digest_of
 from agents.data_manager.table import Tell, unusable
 from runtime.model.cells import delimiter_of
@@ -40,7 +40,7 @@ class CsvText:
         """It does not say."""
         return 0
 
-    def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
+    def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
         """Every row below the header that is not blank."""
         found = self.names()
         chosen = [found.index(name) for name in names]
@@ -117,9 +117,9 @@ def _ends_inside_quotes(row: list[str], delimiter: str) -> bool:
     return False
 
 
-def _block(first: int, rows: list[list[str]], lines: list[int], width: int, chosen: list[int]) -> Block:
+def _block(first: int, rows: list[list[str]], lines: list[int], width: int, chosen: list[int]) -> RowBlock:
     broken = {at: f"{len(row)} cells, the header has {width}" for at, row in enumerate(rows) if len(row) != width}
     for at in broken:
         rows[at] = [""] * width
     columns = list(zip(*rows, strict=True))
-    return Block(first, len(rows), [columns[at] for at in chosen], broken, lines)
+    return RowBlock(first, len(rows), [columns[at] for at in chosen], broken, lines)

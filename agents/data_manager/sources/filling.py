@@ -8,8 +8,8 @@ import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Growing, Scratch, portions
-from agents.data_manager.sources.blocks import Block
-from agents.data_manager.sources.cells import Nested, Reading, finite, group_of, label_of, time_of
+from agents.data_manager.sources.blocks import RowBlock
+from agents.data_manager.sources.cells import CellValues, Nested, finite, group_of, label_of, time_of
 from agents.data_manager.sources.target import MOST_CLASSES
 from agents.data_manager.table import unusable
 
@@ -44,10 +44,10 @@ class Filling:
         self._categories = scratch.column(np.int32, (len(plan.worded),))
         self._aside = {name: scratch.column(kind) for name, kind in self._kinds().items()}
         self._codes: dict[int, dict[str, int]] = {at: {} for at in plan.worded}
-        self._reading = [Reading() for _ in plan.names]
+        self._reading = [CellValues() for _ in plan.names]
         self.labels: dict[str, int] = {}
 
-    def take(self, block: Block, findings: Findings) -> None:
+    def take(self, block: RowBlock, findings: Findings) -> None:
         """Keep the sound rows of a block, and note why the others are none."""
         breaks: Breaks = {at: ("corrupt", what) for at, what in block.broken.items()}
         values = {"target": self._target(block, breaks), "rows": np.arange(block.first, block.first + block.size)}
@@ -108,7 +108,7 @@ class Filling:
         else:
             growing.append(np.empty((int(kept.sum()), 0)))
 
-    def _column(self, block: Block, at: int, breaks: Breaks, missing: str = "missing") -> np.ndarray:
+    def _column(self, block: RowBlock, at: int, breaks: Breaks, missing: str = "missing") -> np.ndarray:
         """One column as float32, or as float64 when it is the target."""
         values = finite(block.columns[at])
         if values is None:
@@ -121,7 +121,7 @@ class Filling:
             breaks.setdefault(int(row), ("non-finite", f"a value beyond 3.4e38 in {self._plan.names[at]!r}"))
         return found
 
-    def _slowly(self, block: Block, at: int, breaks: Breaks, missing: str) -> np.ndarray:
+    def _slowly(self, block: RowBlock, at: int, breaks: Breaks, missing: str) -> np.ndarray:
         name, reading, cells = self._plan.names[at], self._reading[at], block.columns[at]
         values = np.zeros(block.size)
         for row, cell in enumerate(cells):
@@ -136,7 +136,7 @@ class Filling:
                 values[row] = said
         return values
 
-    def _target(self, block: Block, breaks: Breaks) -> np.ndarray:
+    def _target(self, block: RowBlock, breaks: Breaks) -> np.ndarray:
         at = self._plan.target
         if not self._plan.target_is_words:
             return self._column(block, at, breaks, "unlabelled")
@@ -155,7 +155,7 @@ class Filling:
             raise unusable("data.target", f"the target {name!r} has over {len(self.labels)} different values", cure)
         return found
 
-    def _words(self, block: Block, at: int, breaks: Breaks) -> np.ndarray:
+    def _words(self, block: RowBlock, at: int, breaks: Breaks) -> np.ndarray:
         name, reading, codes = self._plan.names[at], self._reading[at], self._codes[at]
         found = np.zeros(block.size, np.int32)
         for row, cell in enumerate(block.columns[at]):
@@ -173,7 +173,7 @@ class Filling:
             raise unusable("data.path", f"the column {name!r} holds more than {CATEGORIES} different words", cure)
         return found
 
-    def _groups(self, block: Block, at: int, breaks: Breaks) -> np.ndarray:
+    def _groups(self, block: RowBlock, at: int, breaks: Breaks) -> np.ndarray:
         found, reading = np.zeros(block.size, np.uint64), self._reading[at]
         groups: dict[str, int] = {}
         for row, cell in enumerate(block.columns[at]):
@@ -185,7 +185,7 @@ class Filling:
                 found[row] = groups[label] if label in groups else groups.setdefault(label, group_of(said))
         return found
 
-    def _times(self, block: Block, at: int, breaks: Breaks) -> np.ndarray:
+    def _times(self, block: RowBlock, at: int, breaks: Breaks) -> np.ndarray:
         found, name = np.zeros(block.size), self._plan.names[at]
         for row, cell in enumerate(block.columns[at]):
             said = self._reading[at][cell]

@@ -18,7 +18,7 @@ from agents.data_manager.sources.image_looks import Looks
 from agents.data_manager.table import Around, Table, unusable
 from contracts.request.data import ImageFolder
 from runtime.home.allowed import is_closed
-from runtime.model.images import ENDINGS, Broken, decoded, pixels
+from runtime.model.images import ENDINGS, BrokenImage, decoded, pixels
 
 _TOLD = 256
 _HELD = 13
@@ -74,7 +74,7 @@ class ImageFiles:
             return None
         try:
             image = self._opened(file, digest)
-        except Broken as broken:
+        except BrokenImage as broken:
             findings.set_aside("corrupt", f"{file}: {broken}")
             return None
         lack = Looks.of(np.asarray(image.convert("L"))).lacks(self._data.quality)

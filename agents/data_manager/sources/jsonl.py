@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from blake3 import blake3
 
-from agents.data_manager.sources.blocks import Block
+from agents.data_manager.sources.blocks import RowBlock
 from agents.data_manager.sources.records import Record, blocks_of, names_of
 from agents.data_manager.sources.whole import changed, digest_of
 from agents.data_manager.table import Tell, unusable
@@ -36,7 +36,7 @@ class JsonLines:
         """It does not say."""
         return 0
 
-    def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
+    def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
         """Every line that is not blank."""
         hasher = blake3()
         yield from blocks_of(self._records(hasher), self.names(), names)

@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.data_manager.extras import extra
 from agents.data_manager.scratch import CHUNK
-from agents.data_manager.sources.blocks import CELLS, Block, Cells
+from agents.data_manager.sources.blocks import CELLS, Cells, RowBlock
 from agents.data_manager.sources.cells import Nested
 from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
@@ -40,14 +40,14 @@ class ParquetFile:
         """Those that its last bytes declare; a few bytes can declare any number of them."""
         return int(self._parquet.metadata.num_rows)
 
-    def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
+    def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
         """All rows, portion by portion."""
         rows = max(1, CELLS // len(names))
         first, total = 1, self._parquet.metadata.num_rows
         with unchanged(self._file), self._readable():
             for batch in self._parquet.iter_batches(rows, columns=list(names), use_threads=False):
                 if batch.num_rows:
-                    yield Block(first, batch.num_rows, [self._cells(batch.column(name)) for name in names])
+                    yield RowBlock(first, batch.num_rows, [self._cells(batch.column(name)) for name in names])
                     first += batch.num_rows
                     self._tell(first - 1, total)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agents.data_manager.scratch import CHUNK
-from agents.data_manager.sources.blocks import CELLS, Block, Cells
+from agents.data_manager.sources.blocks import CELLS, Cells, RowBlock
 from agents.data_manager.sources.cells import Nested
 
 FIRST = 1000
@@ -35,7 +35,7 @@ def names_of(records: Iterable[Record]) -> tuple[str, ...]:
     return tuple(name for name, count in counts.items() if 2 * count >= rows)
 
 
-def blocks_of(records: Iterable[Record], known: Sequence[str], names: Sequence[str]) -> Iterator[Block]:
+def blocks_of(records: Iterable[Record], known: Sequence[str], names: Sequence[str]) -> Iterator[RowBlock]:
     """The chosen columns `names` of all rows; a key that is not `known` makes a row corrupt."""
     first, weight = 1, 0
     rows: list[Record] = []
@@ -49,7 +49,7 @@ def blocks_of(records: Iterable[Record], known: Sequence[str], names: Sequence[s
         yield _block(first, rows, known, names)
 
 
-def _block(first: int, rows: list[Record], known: Sequence[str], names: Sequence[str]) -> Block:
+def _block(first: int, rows: list[Record], known: Sequence[str], names: Sequence[str]) -> RowBlock:
     allowed, broken, objects = set(known), {}, []
     for at, row in enumerate(rows):
         value: Mapping[str, Any] = {}
@@ -63,7 +63,7 @@ def _block(first: int, rows: list[Record], known: Sequence[str], names: Sequence
         objects.append(value)
     columns = [_flat([one.get(name) for one in objects]) for name in names]
     lines = [row.line for row in rows] if rows[0].line else []
-    return Block(first, len(rows), columns, broken, lines)
+    return RowBlock(first, len(rows), columns, broken, lines)
 
 
 def _flat(cells: list[Any]) -> Cells:

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from agents.data_manager.sources.blocks import Block, Cells
+from agents.data_manager.sources.blocks import Cells, RowBlock
 from agents.data_manager.sources.cells import Nested, finite
 
 
@@ -19,17 +19,19 @@ class Spool:
         self._file = file
         self.rows = 0
 
-    def kept(self, blocks: Iterator[Block]) -> Iterator[Block]:
+    def kept(self, blocks: Iterator[RowBlock]) -> Iterator[RowBlock]:
         """The same blocks, written as they pass; what was found to be numbers is passed on as such."""
         for block in blocks:
-            passed = Block(block.first, block.size, [_numbers(one) for one in block.columns], block.broken, block.lines)
+            passed = RowBlock(
+                block.first, block.size, [_numbers(one) for one in block.columns], block.broken, block.lines
+            )
             columns = [_packed(one) for one in passed.columns]
             # Only this process reads what it wrote here itself.
             marshal.dump((block.first, block.size, columns, dict(block.broken), list(block.lines)), self._file)
             self.rows += block.size
             yield passed
 
-    def again(self) -> Iterator[Block]:
+    def again(self) -> Iterator[RowBlock]:
         """All blocks that were kept."""
         self._file.flush()
         self._file.seek(0)
@@ -38,7 +40,7 @@ class Spool:
                 first, size, columns, broken, lines = marshal.load(self._file)  # noqa: S302 - our own file
             except EOFError:
                 return
-            yield Block(first, size, [_unpacked(one) for one in columns], broken, lines)
+            yield RowBlock(first, size, [_unpacked(one) for one in columns], broken, lines)
 
 
 def _numbers(cells: Cells) -> Cells:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.diagnostician.evidence import Evidence, Stretch
-from agents.diagnostician.finding import Finding, Remedy
+from agents.diagnostician.evidence import Evidence, WindowEvidence
+from agents.diagnostician.finding import Remedy, RuleFinding
 from agents.diagnostician.rules.dead_units import least_silent
 
 
@@ -20,7 +20,7 @@ class DeadLayer:
     factor: float = 0.1
     clip: float = 1.0
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """Name the first such layer; a model that learns all the same is left alone."""
         recent = seen.windows[-self.windows :]
         if seen.newest != "window" or len(recent) < self.windows or not all(one.finite for one in recent):
@@ -29,7 +29,7 @@ class DeadLayer:
         initial = seen.initial or 0.0
         if not dead or recent[-1].median < initial - (1 - self.learned) * abs(initial):
             return None
-        return Finding(
+        return RuleFinding(
             self.name,
             "critical",
             recent[0].first,
@@ -42,7 +42,7 @@ class DeadLayer:
             self._remedy(seen, dead[0], recent),
         )
 
-    def _remedy(self, seen: Evidence, layer: str, recent: tuple[Stretch, ...]) -> Remedy:
+    def _remedy(self, seen: Evidence, layer: str, recent: tuple[WindowEvidence, ...]) -> Remedy:
         target = seen.planned(recent[0].first)
         reason = (
             f"Nothing passed through {layer!r} after step {recent[0].last}; from step {target} again with"
@@ -51,7 +51,7 @@ class DeadLayer:
         return Remedy(target, {"learning_rate": self.factor, "grad_clip": self.clip}, reason)
 
 
-def _blocked(windows: tuple[Stretch, ...]) -> list[str]:
+def _blocked(windows: tuple[WindowEvidence, ...]) -> list[str]:
     """Layers that received no gradient at all in any of these windows, in the model's order."""
     blocked = [{layer.name for layer in one.layers if layer.gradient == 0.0} for one in windows]
     return [layer.name for layer in windows[-1].layers if all(layer.name in one for one in blocked)]

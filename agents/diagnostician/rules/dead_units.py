@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isnan
 
-from agents.diagnostician.evidence import Evidence, Stretch
-from agents.diagnostician.finding import Finding
+from agents.diagnostician.evidence import Evidence, WindowEvidence
+from agents.diagnostician.finding import RuleFinding
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class DeadUnits:
     windows: int = 3
     share: float = 0.5
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """Name the worst layer."""
         recent = seen.windows[-self.windows :]
         if seen.newest != "window" or len(recent) < self.windows or not all(one.finite for one in recent):
@@ -26,7 +26,7 @@ class DeadUnits:
         name, worst = max(silent.items(), key=lambda one: one[1], default=("", 0.0))
         if worst <= self.share:
             return None
-        return Finding(
+        return RuleFinding(
             self.name,
             "warning",
             recent[0].first,
@@ -38,7 +38,7 @@ class DeadUnits:
         )
 
 
-def least_silent(windows: tuple[Stretch, ...]) -> dict[str, float]:
+def least_silent(windows: tuple[WindowEvidence, ...]) -> dict[str, float]:
     """The smallest share of silent units that each layer had in these windows."""
     found: dict[str, float] = {}
     for one in windows:

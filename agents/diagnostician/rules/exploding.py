@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
 
-from agents.diagnostician.evidence import Evidence, Stretch
-from agents.diagnostician.finding import Finding, Remedy
+from agents.diagnostician.evidence import Evidence, WindowEvidence
+from agents.diagnostician.finding import Remedy, RuleFinding
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Exploding:
     factor: float = 0.1
     clip: float = 1.0
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """Go back to before the first window that is out of range."""
         if seen.newest != "window" or seen.initial is None:
             return None
@@ -34,7 +34,7 @@ class Exploding:
         if len(out) < self.windows:
             return None
         first, last = out[-1], out[0]
-        return Finding(
+        return RuleFinding(
             self.name,
             "critical",
             first.first,
@@ -53,7 +53,7 @@ class Exploding:
             self._remedy(seen, first),
         )
 
-    def _out(self, seen: Evidence, one: Stretch) -> bool:
+    def _out(self, seen: Evidence, one: WindowEvidence) -> bool:
         assert seen.initial is not None  # noqa: S101 - `look` asks only then
         size = max(abs(seen.initial), 0.1)
         if one.median > seen.initial + self.above * size:
@@ -61,11 +61,11 @@ class Exploding:
         knew = one.lowest < seen.initial - self.lost * size
         return one.median > seen.initial + self.lost * size and (knew or self._steep(seen, one))
 
-    def _steep(self, seen: Evidence, one: Stretch) -> bool:
+    def _steep(self, seen: Evidence, one: WindowEvidence) -> bool:
         before = [other.gradient_norm for other in seen.windows if other.last <= one.first]
         return len(before) >= 4 and one.gradient_norm > self.norm * median(before)
 
-    def _remedy(self, seen: Evidence, first: Stretch) -> Remedy:
+    def _remedy(self, seen: Evidence, first: WindowEvidence) -> Remedy:
         target = seen.planned(first.first)
         reason = (
             f"The loss left its range after step {first.first}; from step {target} again with {self.factor:g} of the"

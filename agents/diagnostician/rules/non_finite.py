@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from agents.diagnostician.evidence import Evidence, Stretch
-from agents.diagnostician.finding import Finding, Remedy
+from agents.diagnostician.evidence import Evidence, WindowEvidence
+from agents.diagnostician.finding import Remedy, RuleFinding
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class NonFinite:
     factor: float = 0.1
     clip: float = 1.0
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """Go back to where numbers were numbers, with a smaller learning rate and clipped gradients."""
         if seen.newest == "window" and seen.latest and not seen.latest.finite:
             return self._in_window(seen, seen.latest)
@@ -25,7 +25,7 @@ class NonFinite:
             return self._in_evaluation(seen)
         return None
 
-    def _in_window(self, seen: Evidence, window: Stretch) -> Finding:
+    def _in_window(self, seen: Evidence, window: WindowEvidence) -> RuleFinding:
         at = next((i for i, loss in enumerate(window.losses) if not math.isfinite(loss)), None)
         what, step = ("The gradient", window.last) if at is None else ("The loss", window.first + at + 1)
         # A first loss that is no number means that the attempt before the window had already spoiled the weights.
@@ -33,7 +33,7 @@ class NonFinite:
         figures = {"step": float(step), "gradient_norm": window.gradient_norm, "learning_rate": window.learning_rate}
         if step == 1 and at == 0:
             return self._from_the_start(window, figures)
-        return Finding(
+        return RuleFinding(
             self.name,
             "critical",
             window.first,
@@ -45,8 +45,8 @@ class NonFinite:
             self._remedy(seen, first, step),
         )
 
-    def _from_the_start(self, window: Stretch, figures: dict[str, float]) -> Finding:
-        return Finding(
+    def _from_the_start(self, window: WindowEvidence, figures: dict[str, float]) -> RuleFinding:
+        return RuleFinding(
             self.name,
             "critical",
             window.first,
@@ -57,10 +57,10 @@ class NonFinite:
             figures,
         )
 
-    def _in_evaluation(self, seen: Evidence) -> Finding:
+    def _in_evaluation(self, seen: Evidence) -> RuleFinding:
         judged = seen.evaluations[-1]
         first = seen.latest.first if seen.latest else seen.begins
-        return Finding(
+        return RuleFinding(
             self.name,
             "critical",
             first,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.diagnostician.evidence import Evidence
-from agents.diagnostician.finding import Finding
+from agents.diagnostician.finding import RuleFinding
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Overfitting:
     fall: float = 0.1
     matter: float = 0.05
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare now with the best evaluation; what is small beside the loss of an untrained model is noise."""
         recent = seen.evaluations[-self.evaluations :]
         if seen.newest != "evaluation" or len(recent) < self.evaluations:
@@ -32,7 +32,7 @@ class Overfitting:
         rises = all(one.loss > (1 + self.rise) * best for one in recent) and latest.loss > best + enough
         if not (rises and latest.trained < (1 - self.fall) * trained):
             return None
-        return Finding(
+        return RuleFinding(
             self.name,
             "warning",
             latest.best_step,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.diagnostician.evidence import Evidence, Judged
-from agents.diagnostician.finding import Finding
+from agents.diagnostician.evidence import EvaluationEvidence, Evidence
+from agents.diagnostician.finding import RuleFinding
 from contracts.request.validation import less_is_better
 
 
@@ -17,7 +17,7 @@ class Plateau:
     evaluations: int = 6
     band: float = 0.02
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare the last evaluations with each other."""
         recent = seen.evaluations[-self.evaluations :]
         if seen.newest != "evaluation" or len(recent) < self.evaluations or any(one.improved for one in recent[1:]):
@@ -26,7 +26,7 @@ class Plateau:
         if not (self._flat(values) and self._flat([one.trained for one in recent])):
             return None
         metric = recent[-1].metric
-        return Finding(
+        return RuleFinding(
             self.name,
             "note",
             recent[0].step,
@@ -42,7 +42,7 @@ class Plateau:
         spread = max(values) - min(values)
         return spread <= self.band * max(abs(value) for value in values)
 
-    def _cure(self, latest: Judged) -> str:
+    def _cure(self, latest: EvaluationEvidence) -> str:
         if less_is_better(latest.metric):
             return "Try a schedule that ends lower (cosine), a tenth of optimizer.learning_rate, or a larger model."
         return "Try a schedule that ends lower (cosine), or a larger model; val_loss shows finer progress."

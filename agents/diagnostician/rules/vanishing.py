@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from agents.diagnostician.evidence import Evidence, Stretch
-from agents.diagnostician.finding import Finding
+from agents.diagnostician.evidence import Evidence, WindowEvidence
+from agents.diagnostician.finding import RuleFinding
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Vanishing:
     size: float = 1e-4
     learned: float = 0.7
 
-    def look(self, seen: Evidence) -> Finding | None:
+    def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare the first layer with the last."""
         recent = seen.windows[-self.windows :]
         if seen.newest != "window" or len(recent) < self.windows or seen.initial is None:
@@ -30,7 +30,7 @@ class Vanishing:
         if not (first < self.size and first < self.ratio * last):
             return None
         name = recent[-1].layers[0].name
-        return Finding(
+        return RuleFinding(
             self.name,
             "warning",
             recent[0].first,
@@ -46,5 +46,5 @@ class Vanishing:
         return initial - (1 - self.learned) * abs(initial)
 
 
-def _gradient(windows: tuple[Stretch, ...], at: int) -> float:
+def _gradient(windows: tuple[WindowEvidence, ...], at: int) -> float:
     return median(one.layers[at].gradient for one in windows)

@@ -16,7 +16,7 @@ Ask = Callable[[Columns], np.ndarray]
 
 
 @dataclass
-class Comparison:
+class ParityComparison:
     """Sums over everything compared so far."""
 
     max_abs: float = 0.0
@@ -58,9 +58,9 @@ class Comparison:
 
 def compare(
     reference: Ask, said: Ask, columns: Mapping[str, np.ndarray | Ragged], rows: int, batches: Sequence[int]
-) -> Comparison:
+) -> ParityComparison:
     """Ask both about the first `rows` rows, cut into batches of each size."""
-    comparison = Comparison()
+    comparison = ParityComparison()
     for size in batches:
         for first in range(0, rows, size):
             batch = apart(some(columns, np.arange(first, min(first + size, rows))))

@@ -16,7 +16,7 @@ from agents.exporter.gates import ROWS
 from agents.exporter.jobs.refusal import Unexportable
 from bus.blobs import DirectoryBlobs
 from contracts.request import Request
-from runtime.engine.checkpoint import Checkpoint, load_model, unpack
+from runtime.engine.checkpoint import CheckpointContent, load_model, unpack
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
@@ -55,7 +55,7 @@ class Trained:
     request: Request
     facts: Facts
     dataset: Dataset
-    checkpoint: Checkpoint
+    checkpoint: CheckpointContent
     task: str
 
     @property

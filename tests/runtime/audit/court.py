@@ -23,7 +23,7 @@ from runtime.home.workloads import inspected
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import Archive
-from runtime.replay.docket import Asked, drawn
+from runtime.replay.docket import AuditOptions, drawn
 from runtime.replay.judged import Repeated
 from runtime.replay.material import Material
 from runtime.replay.spans import Span, course
@@ -213,17 +213,19 @@ class Court(RecordedHome):
         """The sessions of workloads that are not known here, once more with their code at hand and trusted."""
         for path in self.code.values():
             self.blobs.put(path)
-        asked = Asked("bisect", workers=2, trust_code=True)
+        asked = AuditOptions("bisect", workers=2, trust_code=True)
         self.found["trusted"] = self.bisected["trusted"] = await self.judge("noisy_honest", asked, children)
-        self.found["scalars"] = await self.judge("hiding_other_scalars", Asked("full", trust_code=True), children)
+        self.found["scalars"] = await self.judge(
+            "hiding_other_scalars", AuditOptions("full", trust_code=True), children
+        )
         (self.home.root / "unseal").touch()
-        self.found["unseal"] = await self.judge("hiding_honest", Asked("spot", 1, trust_code=True), children)
+        self.found["unseal"] = await self.judge("hiding_honest", AuditOptions("spot", 1, trust_code=True), children)
         (self.home.root / "always").touch()
         for name in ("cheat", "hiding"):
-            asked = Asked("full", workers=2, trust_code=True)
+            asked = AuditOptions("full", workers=2, trust_code=True)
             self.found[name] = await self.judge(f"{name}_honest", asked, children)
 
-    async def judge(self, lie: str, asked: Asked, children: Children) -> Repeated:
+    async def judge(self, lie: str, asked: AuditOptions, children: Children) -> Repeated:
         """The verdict on one of the sessions."""
         return await audited(self.home, self.told[lie], asked, children)
 
@@ -232,7 +234,7 @@ def material(home: Home, session: str) -> Material:
     return Material(Archive(home).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
-async def audited(home: Home, session: str, asked: Asked, children: Children | None = None) -> Repeated:
+async def audited(home: Home, session: str, asked: AuditOptions, children: Children | None = None) -> Repeated:
     log = audit.log(Archive(home), session, DirectoryBlobs(home.blobs))
     own = children or Children()
     try:

@@ -29,8 +29,8 @@ from runtime.audit.account import at_once
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
 from runtime.engine.column_file import PIECE
-from runtime.log.archive import Archive, Kept
-from runtime.replay.docket import Asked, laid_out
+from runtime.log.archive import Archive, StoredSession
+from runtime.replay.docket import AuditOptions, laid_out
 from runtime.replay.material import Material
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, completed, evaluated, window
 from tests.runtime.recorded_session import full_session, prepared, written
@@ -336,7 +336,7 @@ def test_what_a_log_says_against_itself_is_found_before_anything_is_computed_in_
 ):
     session = story(recorded)
     material = Material(Archive(recorded.home).read(session), DirectoryBlobs(recorded.home.blobs), tmp_path)
-    docket, _ = laid_out(material, Asked(mode), None, lambda blob: False)
+    docket, _ = laid_out(material, AuditOptions(mode), None, lambda blob: False)
     assert CONTRADICTIONS[story][1] in "; ".join(one.message for one in docket.broken)
 
 
@@ -425,7 +425,7 @@ def test_a_log_in_order_is_judged_swiftly_as_it_is_closely(recorded: RecordedHom
     assert {one.verdict for one in (*swiftly, anchored)} == {"pass"}
 
 
-def unwanted(archive: Archive, session: str) -> Kept:
+def unwanted(archive: Archive, session: str) -> StoredSession:
     raise AssertionError(f"{session} was read")
 
 
@@ -474,7 +474,7 @@ def test_whatever_was_changed_both_ways_come_to_the_same_verdict(
         path.write_bytes(content)
         found = audited(recorded, session)
         with monkeypatch.context() as closely:
-            closely.setattr(bulk, "Lines", _unusual)
+            closely.setattr(bulk, "FileLines", _unusual)
             assert found == audited(recorded, session)
 
 
@@ -482,7 +482,7 @@ def _flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
-def _unusual(data: bytes, session: str) -> bulk.Lines:
+def _unusual(data: bytes, session: str) -> bulk.FileLines:
     raise bulk.Unusual
 
 

@@ -26,7 +26,7 @@ from runtime.host.crew import Crew
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.node import presence
-from runtime.replay.docket import Asked
+from runtime.replay.docket import AuditOptions
 from runtime.views.view import summary
 from tests.harness import beside, crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import Court, audited
@@ -115,7 +115,7 @@ async def test_two_trainers_compute_every_span_once_and_find_what_an_audit_witho
         own = await asked(swarm, session)
         verdict, state = await judged(swarm, own)
     assert counted(swarm, own, SpanTaken) == counted(swarm, own, SpanRepeated) == {1}
-    alone = await audited(swarm.home, session, Asked("full", workers=2))
+    alone = await audited(swarm.home, session, AuditOptions("full", workers=2))
     assert verdict.found == alone.as_json()
     assert verdict.verdict == "pass"
     assert verdict.found["spans_checked"] > 3

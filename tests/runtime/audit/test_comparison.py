@@ -13,7 +13,7 @@ from contracts.event import Event, pack
 from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted, WindowRecorded
 from runtime.replay.bench import unable
 from runtime.replay.bisected import bisected
-from runtime.replay.compared import Comparison
+from runtime.replay.compared import SpanComparison
 from runtime.replay.docket import Docket
 from runtime.replay.judged import judged
 from runtime.replay.spans import Record, task_of
@@ -54,7 +54,7 @@ def told(event: Event) -> dict[str, Any]:
 
 def found(spec: Any, events: list[Any], ended: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The first divergence when these are told."""
-    comparison = Comparison(spec)
+    comparison = SpanComparison(spec)
     for event in events:
         if divergence := comparison.computed(told(event)):
             return divergence
@@ -65,13 +65,13 @@ def found(spec: Any, events: list[Any], ended: dict[str, Any] | None = None) -> 
 
 def test_what_came_out_as_recorded_has_no_divergence_and_counts_its_steps() -> None:
     assert found(span(), RECORDED) is None
-    comparison = Comparison(span())
+    comparison = SpanComparison(span())
     comparison.computed(told(window(0, 50)))
     assert comparison.steps == 50
 
 
 def test_a_process_cannot_tell_of_more_steps_than_its_span_has() -> None:
-    comparison = Comparison(span(whole=False))
+    comparison = SpanComparison(span(whole=False))
     comparison.computed(told(window(100, 5000)))
     assert comparison.steps == 100
 
@@ -143,7 +143,7 @@ def test_every_word_of_an_ending_counts(field: str) -> None:
 
 
 def test_a_window_that_is_not_at_its_end_begins_with_the_recorded_losses() -> None:
-    comparison = Comparison(span())
+    comparison = SpanComparison(span())
     assert comparison.begun_window(told(window(50, 60))) is None
     losses = np.ones(10, "<f4")
     losses[3] = 2
@@ -157,7 +157,7 @@ def test_a_window_that_is_not_at_its_end_begins_with_the_recorded_losses() -> No
 )
 def test_a_process_that_tells_what_no_computation_gives_is_named_as_the_users(raw: dict[str, Any]) -> None:
     with pytest.raises(UserCodeFailed, match="told something"):
-        Comparison(span()).computed(raw)
+        SpanComparison(span()).computed(raw)
 
 
 def test_a_process_that_computes_is_given_no_record() -> None:

@@ -27,7 +27,7 @@ from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.log.claimed import likely_machine
 from runtime.replay import comparable
-from runtime.replay.docket import Asked, drawn
+from runtime.replay.docket import AuditOptions, drawn
 from runtime.replay.jobs import seal_of
 from runtime.replay.judged import Repeated
 from runtime.replay.material import Material, machine_of
@@ -89,7 +89,7 @@ async def _proposed(made: Crew, session: str, **about: Any) -> None:
 
 async def test_an_eventful_session_passes_in_full(eventful: tuple[Home, str]) -> None:
     home, session = eventful
-    found = await audited(home, session, Asked("full", workers=2))
+    found = await audited(home, session, AuditOptions("full", workers=2))
     assert found.verdict == "pass", found.as_json()
     assert found.spans_checked == found.spans_total > 3
     assert found.exports_checked == 1
@@ -98,7 +98,7 @@ async def test_an_eventful_session_passes_in_full(eventful: tuple[Home, str]) ->
 
 async def test_an_eventful_session_passes_by_lot_and_says_the_chances(eventful: tuple[Home, str]) -> None:
     home, session = eventful
-    found = await audited(home, session, Asked("spot", segments=2, seed=5, workers=2))
+    found = await audited(home, session, AuditOptions("spot", segments=2, seed=5, workers=2))
     assert found.verdict == "pass"
     assert (found.spans_checked, found.seed) == (2, 5)
     assert found.detection["0.1"] == pytest.approx(1 - 0.9**2)
@@ -140,14 +140,14 @@ async def _judged(court: Court) -> None:
             lies = ["honest", *OF_CODE] if name == "hiding" else ["honest"]
             await court.hear(children, f"{name}_", lies, model=code)
         for lie in court.told:
-            court.found[lie] = await court.judge(lie, Asked("full", workers=2), children)
+            court.found[lie] = await court.judge(lie, AuditOptions("full", workers=2), children)
         for lie in ("other_losses", "weights_from_elsewhere"):
-            court.bisected[lie] = await court.judge(lie, Asked("bisect", workers=2), children)
+            court.bisected[lie] = await court.judge(lie, AuditOptions("bisect", workers=2), children)
         for seed in (court.lucky, court.unlucky):
-            asked = Asked("spot", segments=1, seed=seed)
+            asked = AuditOptions("spot", segments=1, seed=seed)
             court.found[f"seed {seed}"] = await court.judge("weights_from_elsewhere", asked, children)
         await court.with_code(children)
-        court.found["running"] = await audited(court.home, court.running, Asked("full", workers=2), children)
+        court.found["running"] = await audited(court.home, court.running, AuditOptions("full", workers=2), children)
     finally:
         await children.close()
 
@@ -260,9 +260,11 @@ async def test_what_is_provably_wrong_fails_on_any_machine(court: Court) -> None
     other = elsewhere.model_copy(update={"resolved": said[0].resolved | {"evaluation_batch": 7}})
     newer = court.again(court.told["honest"], [other, *said[1:]])
     for mode in ("spot", "full", "bisect"):
-        assert (await audited(court.home, honest, Asked(mode))).verdict == "not-comparable"
-        assert (await audited(court.home, newer, Asked(mode))).verdict == "not-comparable", "it may resolve otherwise"
-        assert (await audited(court.home, lying, Asked(mode))).verdict == "fail"
+        assert (await audited(court.home, honest, AuditOptions(mode))).verdict == "not-comparable"
+        assert (await audited(court.home, newer, AuditOptions(mode))).verdict == "not-comparable", (
+            "it may resolve otherwise"
+        )
+        assert (await audited(court.home, lying, AuditOptions(mode))).verdict == "fail"
 
 
 async def test_numbers_that_the_request_does_not_resolve_to_fail_in_every_mode_that_computes(court: Court) -> None:
@@ -270,7 +272,7 @@ async def test_numbers_that_the_request_does_not_resolve_to_fail_in_every_mode_t
     claim = said[0].model_copy(update={"resolved": said[0].resolved | {"evaluation_batch": 7}})
     session = court.again(court.told["honest"], [claim, *said[1:]])
     for mode in ("spot", "full", "bisect"):
-        found = await audited(court.home, session, Asked(mode, segments=1))
+        found = await audited(court.home, session, AuditOptions(mode, segments=1))
         assert found.verdict == "fail"
         assert "evaluation_batch is 7" in found.divergences[0].message
 
@@ -307,7 +309,7 @@ async def test_a_claim_with_a_key_that_nobody_knows_is_not_comparable_and_the_ke
     said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
     claim = said[0].model_copy(update={"resolved": said[0].resolved | {"invented": 7}})
     session = court.again(court.told["honest"], [claim, *said[1:]])
-    found = await audited(court.home, session, Asked("full"))
+    found = await audited(court.home, session, AuditOptions("full"))
     assert found.verdict == "not-comparable"
     assert "invented" in found.differing[0]
 
@@ -321,7 +323,7 @@ async def test_a_claim_of_any_number_of_threads_starts_no_more_than_an_audit_all
     session = court.again(court.told["honest"], [claim, *said[1:]])
     assert seal_of(machine_of(Archive(court.home).read(session).history.state))["threads"] == 1
     assert likely_machine(court.home.log(session))["threads"] == 1
-    found = await audited(court.home, session, Asked("full"))
+    found = await audited(court.home, session, AuditOptions("full"))
     assert found.verdict == "not-comparable"
     assert any(one.startswith(f"threads {threads!r}") for one in found.differing)
 
@@ -329,11 +331,11 @@ async def test_a_claim_of_any_number_of_threads_starts_no_more_than_an_audit_all
 async def test_where_nothing_was_trained_no_mode_that_computes_passes(court: Court) -> None:
     session = court.requested()
     for mode in ("spot", "full", "bisect"):
-        assert (await audited(court.home, session, Asked(mode))).verdict == "not-comparable"
+        assert (await audited(court.home, session, AuditOptions(mode))).verdict == "not-comparable"
 
 
 async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that_changed(court: Court) -> None:
-    asked, session = Asked("full", workers=1), court.told["honest"]
+    asked, session = AuditOptions("full", workers=1), court.told["honest"]
     log = audit.log(Archive(court.home), session, DirectoryBlobs(court.home.blobs))
     children, told = Children(), list[str]()
 

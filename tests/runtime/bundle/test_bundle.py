@@ -28,7 +28,7 @@ from runtime.audit import Verdict
 from runtime.audit.bundling import make
 from runtime.bundle import furniture, verify_bundle
 from runtime.bundle.container import Container, write
-from runtime.bundle.make import Made
+from runtime.bundle.make import BundleFile
 from runtime.cli.main import swarm
 from runtime.log.archive import Archive
 from tests.contracts.make_goldens import lines, schema_file
@@ -44,7 +44,7 @@ def recorded(tmp_path: Path) -> RecordedHome:
     return RecordedHome(tmp_path / "home")
 
 
-def bundled(recorded: RecordedHome, session: str, path: Path, *wanted: str) -> Made:
+def bundled(recorded: RecordedHome, session: str, path: Path, *wanted: str) -> BundleFile:
     return make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), path, wanted=wanted)
 
 

@@ -22,7 +22,7 @@ from runtime.cli.main import swarm
 from runtime.cli.outcome import conclude
 from runtime.cli.terminal import cell, plain, shown, style
 from runtime.host import logs
-from runtime.host.checkup import Finding
+from runtime.host.checkup import CheckResult
 from runtime.views.printable import one_line, printable
 from runtime.views.progress import Board, Drawn
 from runtime.views.sentences import sentence
@@ -60,7 +60,7 @@ def test_letters_of_every_script_stay():
 LETTER = ("failure", "session", "role", "handler", "error")
 VOID = ("reason", "subject", "detail")
 PAGES: list[Callable[[str], str]] = [
-    lambda text: doctor._line(Finding("fail", "logs", text)),
+    lambda text: doctor._line(CheckResult("fail", "logs", text)),
     lambda text: wording.pairs([("name", text)]),
     lambda text: wording.table(("head",), [[text]]),
     lambda text: wording.problem({"code": "x", "message": text, "frame": text, "cure": text}),

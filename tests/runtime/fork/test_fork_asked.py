@@ -23,7 +23,7 @@ from runtime.bundle import verify_bundle
 from runtime.cli.fork import rows as rows_given
 from runtime.cli.main import swarm
 from runtime.commands import asking
-from runtime.fork.genesis import Asked, Forked, forked
+from runtime.fork.genesis import ForkGenesis, ForkRequest, forked
 from runtime.fork.rows import joined
 from runtime.log import retention
 from runtime.log.archive import Archive
@@ -63,8 +63,8 @@ class Told(RecordedHome):
         self.say(session, "trainer", window(50, 100), evaluated(100, 0.25), *(more or (PAUSED,)))
         return session
 
-    def forked(self, session: str, step: int = 50, **about: Any) -> Forked:
-        return forked(Archive(self.home).read(session).history, Asked(step, **about), self.blobs)
+    def forked(self, session: str, step: int = 50, **about: Any) -> ForkGenesis:
+        return forked(Archive(self.home).read(session).history, ForkRequest(step, **about), self.blobs)
 
 
 PAUSED = TrainingPaused(by="person", segment=1, step=100)

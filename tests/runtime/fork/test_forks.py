@@ -24,10 +24,10 @@ from runtime.bundle.unpacked import unpacked
 from runtime.home.home import Home
 from runtime.host.crew import Crew
 from runtime.jobs.children import Children
-from runtime.log.archive import Archive, Kept
+from runtime.log.archive import Archive, StoredSession
 from runtime.log.history import History
 from runtime.replay import rules
-from runtime.replay.docket import Asked
+from runtime.replay.docket import AuditOptions
 from runtime.replay.judged import Repeated
 from runtime.views.diff import difference
 from runtime.views.trace import Trace
@@ -116,7 +116,7 @@ async def _watched(family: Family, made: Crew) -> None:
     await _reached(made, session, 300)
     children = Children()
     try:
-        family.live = await audited(family.home, session, Asked("full", workers=1), children)
+        family.live = await audited(family.home, session, AuditOptions("full", workers=1), children)
     finally:
         await children.close()
     assert made.tail.history(session).state.outcome is None
@@ -222,8 +222,10 @@ async def _judged(family: Family) -> dict[str, Repeated]:
     children, found = Children(), {}
     try:
         for name in FULL:
-            found[name] = await audited(family.home, family.sessions[name], Asked("full", workers=2), children)
-        found["by lot"] = await audited(family.home, family.sessions["slower"], Asked("spot", segments=1), children)
+            found[name] = await audited(family.home, family.sessions[name], AuditOptions("full", workers=2), children)
+        found["by lot"] = await audited(
+            family.home, family.sessions["slower"], AuditOptions("spot", segments=1), children
+        )
     finally:
         await children.close()
     return found
@@ -251,7 +253,7 @@ async def test_a_fork_passes_offline_as_a_bundle_and_says_that_its_parent_is_not
     assert any(f"its parent {parent.session} is not here" in told and parent.root in told for told in log.unchecked)
     children = Children()
     try:
-        found = await repeated.repeat(log, unpacked(path, archive.root, tmp_path), Asked("full"), children)
+        found = await repeated.repeat(log, unpacked(path, archive.root, tmp_path), AuditOptions("full"), children)
     finally:
         await children.close()
     assert found.verdict == "pass", found.as_json()
@@ -282,11 +284,11 @@ def test_a_genesis_that_does_not_follow_from_its_parents_log_fails(family: Famil
     assert "the request has schedule.type" in against(family, forged)[0].message
 
 
-def against(family: Family, kept: Kept) -> tuple[audit.Divergence, ...]:
+def against(family: Family, kept: StoredSession) -> tuple[audit.Divergence, ...]:
     return parentage.judged(kept, Archive(family.home), DirectoryBlobs(family.home.blobs)).divergences
 
 
-def told_otherwise(kept: Kept, fork: Fork, request: dict[str, Any] | None = None) -> Kept:
+def told_otherwise(kept: StoredSession, fork: Fork, request: dict[str, Any] | None = None) -> StoredSession:
     """The session as if its genesis had said something else."""
     genesis = kept.history.facts[0]
     changes = {"fork": fork} | ({"request": request} if request else {})

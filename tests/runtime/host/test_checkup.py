@@ -8,7 +8,7 @@ import pytest
 
 from runtime.home import settings
 from runtime.home.home import Home
-from runtime.host.checkup import Finding, checkup
+from runtime.host.checkup import CheckResult, checkup
 from tests.runtime.recorded_home import RecordedHome
 
 
@@ -17,15 +17,15 @@ def recorded(tmp_path: Path) -> RecordedHome:
     return RecordedHome(tmp_path / "home")
 
 
-def found(home: Home, **options: object) -> dict[str, list[Finding]]:
+def found(home: Home, **options: object) -> dict[str, list[CheckResult]]:
     """Findings by what was looked at."""
-    listed: dict[str, list[Finding]] = {}
+    listed: dict[str, list[CheckResult]] = {}
     for one in checkup(home, settings.load(home=home.root, **options)):
         listed.setdefault(one.what, []).append(one)
     return listed
 
 
-def bad(listed: dict[str, list[Finding]]) -> set[tuple[str, str]]:
+def bad(listed: dict[str, list[CheckResult]]) -> set[tuple[str, str]]:
     return {(one.level, one.what) for some in listed.values() for one in some if one.level != "ok"}
 
 

@@ -44,7 +44,7 @@ def test_a_session_is_read_at_once_as_it_is_record_by_record(recorded: RecordedH
         assert at_once.admission.lanes(session) == one_by_one.admission.lanes(session)
 
 
-def refused(lines: bulk.Lines, asked: bulk.Asked) -> bulk.Run:
+def refused(lines: bulk.FileLines, asked: bulk.AdmissionInputs) -> bulk.RecordRun:
     raise bulk.Unusual
 
 

@@ -20,7 +20,7 @@ from bus.memory import MemoryBus
 from bus.port import Record, Stored
 from contracts import ids
 from contracts.event import Unknown
-from runtime.log.tail import Lines, Tail
+from runtime.log.tail import LogLineLimit, Tail
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 from tests.runtime.recorded_session import FootprintEstimated
 
@@ -199,15 +199,15 @@ def test_a_host_writes_few_lines_about_what_strangers_store_however_much_it_is(r
     tail, told = following(recorded), list[int]()
     tail.look_on_voids(lambda void: told.append(void.seq))
     with capture_logs() as written:
-        for stored in noise(recorded, session, 3 * Lines.MOST):
+        for stored in noise(recorded, session, 3 * LogLineLimit.MOST):
             tail.take(stored)
     lines = [one["seq"] for one in written if one["event"] == "not admitted"]
-    assert lines == told[: Lines.MOST]
-    assert len(told) == tail.voids.total == 3 * Lines.MOST
+    assert lines == told[: LogLineLimit.MOST]
+    assert len(told) == tail.voids.total == 3 * LogLineLimit.MOST
 
 
 def test_so_many_lines_again_are_written_after_a_minute_and_none_before() -> None:
-    lines = Lines()
+    lines = LogLineLimit()
     for began in (0.0, 60.0, 200.0):
         assert [lines.take(began + n) for n in range(30)] == [True] * 20 + [False] * 10
         assert not lines.take(began + 59.9)
