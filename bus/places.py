@@ -30,24 +30,27 @@ _HEAD_FIELDS = 5
 class Places:
     """The records of one file by their number, from 0; eight bytes for each are all that it holds."""
 
-    def __init__(self, path: Path, session: str) -> None:
-        """Of a file that begins as the log of this session does, else `NotVerified`."""
+    def __init__(self, path: Path, session: str, upto: int | None = None) -> None:
+        """Of a file that begins as the log of this session does, else `NotVerified`; `upto` as for `grow`."""
         self.path, self._title = path, records.title(session)
         self._begins = array("Q", [len(self._title)])
         if self._bytes(0, len(self._title)) != self._title:
             raise self._changed(0)
         self.torn = 0
-        self.grow()
+        self.grow(upto)
 
     def __len__(self) -> int:
         return len(self._begins) - 1
 
-    def grow(self) -> None:
-        """Find the records that were written since; `torn` tells how many bytes behind the last whole one there are."""
+    def grow(self, upto: int | None = None) -> None:
+        """Find the records that were written since, or only somewhat more than the first `upto`.
+
+        `torn` tells how many bytes there are behind the last that was found.
+        """
         with self.path.open("rb") as file:
             begin = file.seek(self._begins[-1])
             size, odd = os.fstat(file.fileno()).st_size, False
-            while lines := file.readlines(_PIECE):
+            while (upto is None or len(self) < upto) and (lines := file.readlines(_PIECE)):
                 # A line that is not whole yet is no line.
                 ends = list(accumulate(map(len, lines if lines[-1].endswith(b"\n") else lines[:-1]), initial=begin))
                 # Every second line ends a record; its head may stand at the end of the piece before.

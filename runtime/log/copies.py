@@ -9,6 +9,7 @@ import structlog
 
 from bus.disk import room_for
 from bus.files import LogFile
+from bus.places import Places
 from bus.port import Stored
 from contracts.errors import Full, NotVerified, Refused, SwarmError
 from runtime.home.home import Home
@@ -59,6 +60,14 @@ class Copies:
             self.problem = None
         self._dirty.add(session)
         self._news.set()
+
+    def places(self, session: str) -> Places | None:
+        """Where the records of a session's file stand, found as far as they are wanted; None when it is in doubt."""
+        if session in self._doubtful:
+            return None
+        with contextlib.suppress(SwarmError, OSError):
+            return Places(self._home.log(session), session, upto=1)
+        return None
 
     def missing(self) -> int | None:
         """The first message that waits to be written: a restart must read it again. None when nothing waits."""

@@ -94,7 +94,7 @@ class History:
     Of a long session windows are kept by place alone: at once where it is given the places, else by `put_away`.
     """
 
-    NEWEST, BLOCK = 16_384, 1024
+    NEWEST, BLOCK = 16_384, 1024  # no append is as large as a block
     """Facts that are held in any case while a session grows, and those that are put away at once."""
 
     def __init__(self, session: str, places: Places | None = None) -> None:
@@ -163,7 +163,8 @@ class History:
     def put_away(self, places: Callable[[], Places | None]) -> None:
         """Keep of old windows only their places in the file, a block at a time, once there are many newer facts.
 
-        Only what is found there as it was admitted is put away; from where it is not, everything stays in memory.
+        Only what is found there as it was admitted is put away; from where it is not, everything stays in memory. What
+        is not written yet is looked for again when the session grows.
         """
         end = self._away + self.BLOCK
         if len(self.facts) < end + self.NEWEST:
@@ -171,8 +172,9 @@ class History:
         if isinstance(self.facts, list):
             found = places()
             self.facts = self.states.facts = PlacedFacts(found, self.facts) if found else self.facts
-        if isinstance(self.facts, list) or not self.facts.are_there(self._away, end):
-            self._away = sys.maxsize
+        there = isinstance(self.facts, PlacedFacts) and self.facts.are_there(self._away, end)
+        if isinstance(self.facts, list) or not there:
+            self._away = self._away if there is None else sys.maxsize
             return
         for number, fact in enumerate(self.facts.between(self._away, end), self._away):
             if is_window(fact):

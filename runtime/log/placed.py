@@ -73,14 +73,16 @@ class PlacedFacts(Sequence[Fact]):
         """Those that are in memory: all but the windows that were put away."""
         return (fact for fact in self._held if fact is not None)
 
-    def are_there(self, begin: int, end: int) -> bool:
-        """Whether the file has the facts from one number up to another as they were admitted."""
+    def are_there(self, begin: int, end: int) -> bool | None:
+        """Whether the file has the facts between two numbers as they were admitted; None while it ends before."""
         try:
-            self.places.grow()
+            self.places.grow(end)
+            if len(self.places) < end:
+                return None
             stored = self.places.stored(begin, end)
         except (NotVerified, OSError):
             return False
-        return len(stored) == end - begin and all(self._matches(begin + n, one) for n, one in enumerate(stored))
+        return all(self._matches(begin + n, one) for n, one in enumerate(stored))
 
     def _matches(self, number: int, stored: Stored) -> bool:
         return sha256(stored.body).digest() == self._digests[number * _DIGEST : (number + 1) * _DIGEST]

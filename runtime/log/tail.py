@@ -14,6 +14,7 @@ import structlog
 from bus import subjects
 from bus.admission import Admission
 from bus.hearing import Void, Voids, place
+from bus.places import Places
 from bus.port import Log, Stored
 from contracts.envelope import Fact
 from runtime.log.history import History
@@ -27,7 +28,16 @@ Copy = Callable[[str, list[Stored]], None]
 class Tail:
     """Follows one partition of the log and keeps the admitted history of every session that is open."""
 
-    def __init__(self, bus: Log, admission: Admission, *, copy: Copy | None = None, keep_sealed: int = 64) -> None:
+    def __init__(
+        self,
+        bus: Log,
+        admission: Admission,
+        *,
+        copy: Copy | None = None,
+        places: Callable[[str], Places | None] | None = None,
+        keep_sealed: int = 64,
+    ) -> None:
+        """Where copies are kept, `places` tells where those of a session stand: then old windows leave the memory."""
         self.admission = admission
         self.histories: dict[str, History] = {}
         self.seq = 0
@@ -35,6 +45,7 @@ class Tail:
         self.caught_up = asyncio.Event()
         self._bus = bus
         self._copy = copy
+        self._places = places
         self._keep_sealed = keep_sealed
         self._sealed: list[str] = []
         self._moved = asyncio.Event()
@@ -113,6 +124,8 @@ class Tail:
         if facts:
             self._fold(facts)
         self._keep(stored, facts, voids)
+        if facts:
+            self._put_away(facts[0].envelope.subject)
         self.seq = stored.seq
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
@@ -173,6 +186,12 @@ class Tail:
             oldest = self._sealed.pop(0)
             self.histories.pop(oldest, None)
             self.admission.forget(oldest)
+
+    def _put_away(self, session: str) -> None:
+        """Let go of old windows that the copy holds by now."""
+        history, places = self.histories.get(session), self._places
+        if history is not None and places is not None:
+            history.put_away(lambda: places(session))
 
     def _keep(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
         """Copy what was admitted; of the rest only what waits for the end of its append is remembered."""

@@ -61,7 +61,12 @@ class Node:
         self.home = home = Home(settings.home)
         # One process writes the files of a home; processes beside it only read the log.
         self.copies = Copies(home) if keep_copies else None
-        self.tail = Tail(bus, Admission(root=root), copy=self.copies.keep if self.copies else None)
+        self.tail = Tail(
+            bus,
+            Admission(root=root),
+            copy=self.copies.keep if self.copies else None,
+            places=self.copies.places if self.copies else None,
+        )
         self.keys = Keychain(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)
         self.children = children or Children(stall_after=settings.stall_after_seconds)
         self.supervisors: dict[str, Supervisor] = {}

@@ -44,7 +44,8 @@ class Supervisor:
         self._ground = ground
         self._scribe = scribe
         self._wakes = wakes
-        self._handled: dict[str, set[tuple[str, str]]] = {}
+        self._handled: dict[str, dict[str, _Positions]] = {}
+        """By session and handler: what it has been given."""
         self._orders: dict[str, asyncio.Lock] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._fresh: list[Fact] = []
@@ -101,8 +102,11 @@ class Supervisor:
             return
         for heard in history.telling(self.agent.hears()):
             if heard.id == fact.event.heard:
-                self._handled.get(history.id, set()).discard((fact.event.handler, heard.id))
+                self._handled_by(history, fact.event.handler).discard(heard.position)
                 self._dispatch(self._tasks, heard, history, again=True)
+
+    def _handled_by(self, history: History, handler: str) -> _Positions:
+        return self._handled.setdefault(history.id, {}).setdefault(handler, _Positions())
 
     def _scan(self, tasks: asyncio.TaskGroup) -> None:
         for history in self._ground.tail.open_sessions():
@@ -176,11 +180,11 @@ class Supervisor:
             is_seal = isinstance(fact.event, SessionSealed)
             if history.state.sealed and not is_seal:
                 continue
-            key = (handler.name, fact.id)
+            handled = self._handled_by(history, handler.name)
             answered = handler.says and not handler.course and history.answers(self.role, fact.id)
-            if key in self._handled.get(history.id, ()) or (answered and not again):
+            if fact.position in handled or (answered and not again):
                 continue
-            self._handled.setdefault(history.id, set()).add(key)
+            handled.add(fact.position)
             task = tasks.create_task(self._handle(handler, fact, history), name=f"{self.role}.{handler.name}")
             started.append(task)
             if is_seal:
@@ -285,6 +289,27 @@ class Supervisor:
             except Exception as error:
                 log.warning("rhythm raised", role=self.role, rhythm=name, error=str(error), exc_info=error)
             await asyncio.sleep(seconds)
+
+
+class _Positions:
+    """Positions in a session, a bit for each up to the last: an agent may hear every one of a million windows."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def __contains__(self, position: int) -> bool:
+        at = position >> 3
+        return at < len(self._bits) and bool(self._bits[at] >> (position & 7) & 1)
+
+    def add(self, position: int) -> None:
+        at = position >> 3
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at + 1 - len(self._bits)))
+        self._bits[at] |= 1 << (position & 7)
+
+    def discard(self, position: int) -> None:
+        if position in self:
+            self._bits[position >> 3] ^= 1 << (position & 7)
 
 
 def is_cancelled() -> bool:

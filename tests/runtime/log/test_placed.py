@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from bus.admission import Admission
+from bus.memory import MemoryBus
 from bus.places import Places
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.session import Session, advance
 from contracts.trainer import CheckpointWritten, WindowRecorded
+from runtime.home.home import Home
 from runtime.log import archive as module
 from runtime.log.archive import Archive
+from runtime.log.copies import Copies
 from runtime.log.history import History, States
 from runtime.log.placed import PlacedFacts
+from runtime.log.tail import Tail
 from tests.runtime.recorded_home import RecordedHome, claimed, evaluated, window
 from tests.runtime.recorded_session import full_session
 
@@ -141,6 +146,28 @@ def test_of_a_session_that_grows_old_windows_are_put_away(
     monkeypatch.setattr(History, "BLOCK", 100)
     doubtful = grown(recorded, facts, elsewhere)
     assert held(doubtful) == facts, "what the file does not hold as it was admitted stays in memory"
+
+
+def test_a_host_that_follows_a_long_session_holds_its_newest_windows_alone(
+    recorded: RecordedHome, long: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(History, "NEWEST", 500)
+    monkeypatch.setattr(History, "BLOCK", 900)
+    copies = Copies(Home(tmp_path))
+    tail = Tail(MemoryBus(), Admission(root=recorded.fingerprint), copy=copies.keep, places=copies.places)
+    for stored in recorded.stream:
+        tail.take(stored)
+    copies.close()
+    history = tail.history(long)
+    assert 500 <= sum(isinstance(fact.event, WindowRecorded) for fact in held(history)) < 500 + 900
+    assert history.facts == recorded.facts[long]
+    copies = Copies(Home(tmp_path))
+    again = Tail(MemoryBus(), Admission(root=recorded.fingerprint), copy=copies.keep, places=copies.places)
+    for stored in recorded.stream:
+        again.take(stored)
+    copies.close()
+    assert again.history(long).facts == recorded.facts[long]
+    assert len(held(again.history(long))) < 500 + 900
 
 
 def test_no_more_states_are_kept_of_a_session_however_long_it_is(
