@@ -73,7 +73,7 @@ class Voids:
         return self.counts.total()
 
     def add(self, void: Void) -> None:
-        """One more."""
+        """Count one more void message and keep it, shortened; the first and the newest ones stay."""
         if len(void.subject) > self.TEXT or len(void.detail) > self.TEXT:
             void = replace(void, subject=_shortened(void.subject), detail=_shortened(void.detail))
         self.counts[void.reason] += 1
@@ -106,7 +106,7 @@ def _shortened(text: str) -> str:
 
 
 class Refusal(Exception):
-    """The message at hand is void."""
+    """Raised when the message at hand is void; it carries the reason and a sentence."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)

@@ -25,7 +25,7 @@ class Closed(Unreachable):
 
 
 class Silent(Unreachable):
-    """No answer came in time."""
+    """No answer came in time; the request may have been carried out."""
 
 
 class NoResponder(Unreachable):

@@ -36,7 +36,7 @@ class UserKey:
 
 
 def mint(chance: Callable[[int], bytes] = os.urandom) -> UserKey:
-    """A new user."""
+    """A new user with a fresh key pair, drawn from `chance`."""
     raw = chance(32)
     return from_seed(_coat(bytes([_SEED | _USER >> 5, (_USER & 31) << 3]) + raw))
 

@@ -104,7 +104,7 @@ def api(identity: str) -> str:
 
 
 def rights(identity: str) -> Rights:
-    """What an identity may do."""
+    """The subjects that an identity may publish and subscribe to; everything else is denied."""
     if identity == "admin":
         return Rights((">",), (">",))
     if identity == CLIENT:
@@ -146,7 +146,7 @@ def _reads(identity: str) -> tuple[str, ...]:
 
 
 def at_edge(identity: str) -> bool:
-    """Whether an identity belongs to the account EDGE."""
+    """Whether an identity belongs to the account EDGE: clients and guests do, built-in roles do not."""
     return identity in (CLIENT, OWNER) or identity.startswith(subjects.GUEST)
 
 

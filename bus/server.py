@@ -41,7 +41,7 @@ class Left:
     port: int
 
     def alive(self) -> bool:
-        """Whether that very process still runs."""
+        """Whether that process still runs, and not another one under its number."""
         return started(self.pid) == self.started
 
 

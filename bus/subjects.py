@@ -56,7 +56,7 @@ def lane(session: str, lane: str) -> str:
 
 
 def session(session: str) -> str:
-    """The filter of one session."""
+    """The filter that matches all events of one session, of any lane."""
     return f"{_session(session)}.>"
 
 
@@ -76,7 +76,7 @@ def waking(name: str, lane: str | None = None) -> tuple[str, ...]:
 
 
 def command(verb: str) -> str:
-    """Where a command is asked."""
+    """The subject on which a command is asked."""
     return f"swarm.cmd.{_token(verb)}"
 
 

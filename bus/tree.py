@@ -35,7 +35,7 @@ def headers_digest(headers: Mapping[str, str]) -> str:
 
 
 def leaf_of(stored: Stored) -> bytes:
-    """The leaf of a stored message."""
+    """The leaf of a stored message: the bytes that its hash is made of."""
     return leaf(stored.seq, stored.subject, sha256(stored.body), headers_digest(stored.headers))
 
 

@@ -84,7 +84,7 @@ class NotRepeatable(UserCodeFailed):
 
 
 class InvalidInput(SwarmError):
-    """What was given cannot be meant."""
+    """The input is malformed or out of bounds; `path` names the place in it."""
 
     code = "invalid"
     exit_code = 2
@@ -123,14 +123,14 @@ class NotVerified(SwarmError):
 
 
 class NotFound(SwarmError):
-    """There is no such thing."""
+    """The thing that was named does not exist here."""
 
     code = "not-found"
     exit_code = 4
 
 
 class Unreachable(SwarmError):
-    """The bus does not answer."""
+    """The bus does not answer; what was asked may or may not have happened."""
 
     code = "unreachable"
     exit_code = 5
@@ -143,7 +143,7 @@ class Ambiguous(Unreachable):
 
 
 class Refused(SwarmError):
-    """Understood, and not allowed now."""
+    """The request was understood, and is not allowed in this state or for this caller."""
 
     code = "refused"
     exit_code = 6
@@ -180,7 +180,7 @@ class Fenced(Refused):
 
 
 class TimedOut(SwarmError):
-    """The time given was not enough."""
+    """The caller's time limit passed; what it waited for may still go on."""
 
     code = "timed-out"
     exit_code = 124

@@ -117,11 +117,11 @@ class Table(Collection[T], Generic[K, T]):
         return self._set(key, (value,))
 
     def without(self, key: K) -> Table[K, T]:
-        """Without this key; itself when the key is not in it."""
+        """A table without this key; the same table when the key is not in it."""
         return self if self._held(key) == () else self._set(key, ())
 
     def get(self, key: K) -> T | None:
-        """What the key holds."""
+        """The value of the key, or None."""
         held = self._held(key)
         return held[0] if held else None
 

@@ -109,7 +109,7 @@ class Keyring:
         return next((key for key in self.keys.values() if key.role == role and key.until is None), None)
 
     def guests(self) -> tuple[Key, ...]:
-        """The guests that are admitted now."""
+        """The keys of all guests that are admitted now."""
         return tuple(key for key in self.keys.values() if key.guest and key.until is None)
 
 

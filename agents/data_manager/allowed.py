@@ -38,7 +38,7 @@ def opened_binary(path: str, roots: Sequence[Path], *, suffix: str = "") -> Buff
 
 
 def folder(path: str, roots: Sequence[Path]) -> Path:
-    """A folder that is allowed."""
+    """The folder, resolved, when it lies in an allowed one; `InvalidRequest` otherwise."""
     return _named(path).folder(roots)
 
 

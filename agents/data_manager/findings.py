@@ -63,11 +63,11 @@ class Findings:
             self._list.close()
 
     def count(self, kind: str) -> int:
-        """How often this was noticed."""
+        """How often this kind of problem was noticed."""
         return int(self._found[kind]["count"]) if kind in self._found else 0
 
     def places(self, kind: str) -> list[str]:
-        """Where it was noticed first."""
+        """The first few places at which this kind of problem was noticed."""
         return list(self._found[kind]["where"]) if kind in self._found else []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

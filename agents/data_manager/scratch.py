@@ -68,7 +68,7 @@ class Growing:
         self.size += len(rows)
 
     def done(self) -> np.ndarray:
-        """All rows, mapped and read-only."""
+        """All rows that were appended, memory-mapped and read-only."""
         self._file.close()
         shape = (self.size, *self._shape)
         if 0 in shape:

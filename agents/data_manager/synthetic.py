@@ -68,7 +68,7 @@ class Range:
 
 
 def wanted(classes: np.ndarray, labels: int, asked: Synthetic) -> np.ndarray:
-    """How many rows each class lacks."""
+    """How many synthetic rows each class lacks to reach the balance that was asked for."""
     counts = np.bincount(classes, minlength=labels)
     goal = int(counts.max(initial=0) * asked.share)
     return np.where(counts > 0, np.maximum(goal - counts, 0), 0)

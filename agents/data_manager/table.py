@@ -48,7 +48,7 @@ class Table:
 
     @property
     def length(self) -> int:
-        """How many rows the columns have."""
+        """The number of rows, which all columns share."""
         held: list[Sized] = [*self.columns.values(), *self.ragged.values()]
         return len(held[0]) if held else 0
 

@@ -70,7 +70,7 @@ def written(
 def written_as_given(
     directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged]]
 ) -> dict[str, dict[str, Stored]]:
-    """Splits that their source has made."""
+    """Write splits that the source itself has made; returns what was written, by split and column."""
     found: dict[str, dict[str, Stored]] = {}
     for split, columns in splits.items():
         found[split] = {}

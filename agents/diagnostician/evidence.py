@@ -89,12 +89,12 @@ class Evidence:
 
     @property
     def latest(self) -> WindowEvidence | None:
-        """The newest window."""
+        """The newest recorded window; None before the first."""
         return self.windows[-1] if self.windows else None
 
     @property
     def total(self) -> int | None:
-        """How many steps the plan holds."""
+        """How many steps the plan has, from the newest claim."""
         return self.resolved.get("steps_total")
 
     @property

@@ -37,7 +37,7 @@ class Proving:
         self._asked = case.session.request
 
     async def run(self) -> None:
-        """Until the proof has ended."""
+        """Carry out the proof until its session has an outcome: begin both forks, wait for them, compare."""
         try:
             parent = self._parent()
             await self._until_sealed([parent])

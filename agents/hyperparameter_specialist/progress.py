@@ -27,7 +27,7 @@ class Past:
     value: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, the value exact."""
+        """Plain data for a job; the value as hex text, so that no bit is lost."""
         value = None if self.value is None else self.value.hex()
         return {"parameters": dict(self.parameters), "state": self.state, "value": value}
 
@@ -82,7 +82,7 @@ class Progress:
         return self.finished[min(valued)[1]] if valued else None
 
     def conclusion(self) -> SearchCompleted | SearchFailed:
-        """How the search ends."""
+        """The event that ends the search: completed with the best trial, or failed with the reason."""
         best = self.best()
         if best is None:
             states = sorted({one.state for one in self.finished.values()})

@@ -27,7 +27,7 @@ class Tuning:
         self._trials: dict[int, History] = {}
 
     async def run(self) -> None:
-        """Until the search has ended."""
+        """Start and follow trials until the search has an outcome."""
         bench = self._bench
         while bench.now.outcome is None:
             progress = Progress.of(bench.now, self._search)

@@ -35,7 +35,7 @@ class Ledger(Agent):
 
     @on
     async def keep(self, begun: SessionRequested, case: Case, say: Say[Sayings]) -> None:
-        """From genesis to seal."""
+        """Keep the books of one session: sign notes as it grows, waive what roles cannot answer, and seal it."""
         due, patience = self._next_note(), None
         while case.now.sealed is None:
             seen, wait = case.history.size, self._until_note(case, due)

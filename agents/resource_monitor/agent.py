@@ -46,7 +46,7 @@ class ResourceMonitor(Agent):
         self._beats = 0
 
     async def end(self) -> None:
-        """Let go of the GPUs' driver."""
+        """Close the driver of the GPUs."""
         if self._gpus is not None:
             self._gpus.close()
 

@@ -94,7 +94,7 @@ def limits(*, min_free_disk: int, store_bytes: int) -> tuple[Limit, ...]:
 
 
 def values(sample: Sample, store: int | None) -> Mapping[Resource, float | None]:
-    """What each limit is compared with."""
+    """The figures of a sample by the names of the limits; None where one is unknown."""
     memory, total = sample.memory_bytes, sample.memory_total_bytes
     full = [100 * one.memory_bytes / one.memory_total_bytes for one in sample.gpus if one.knows_memory]
     heat = [one.celsius for one in sample.gpus if one.celsius is not None]

@@ -41,11 +41,11 @@ class Gpus:
         return len(self._devices)
 
     def read(self) -> list[GpuReading]:
-        """What every GPU does now."""
+        """A reading of every GPU: load, memory, power and temperature as far as the driver tells them."""
         return [self._one(index, name, device) for index, name, device in self._devices]
 
     def close(self) -> None:
-        """Let go of the driver."""
+        """Shut the driver down; no reading may follow."""
         self._ask(self._nvml.nvmlShutdown)
 
     def _one(self, index: int, name: str, device: Any) -> GpuReading:

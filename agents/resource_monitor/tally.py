@@ -13,7 +13,7 @@ from contracts.resource_monitor import ResourcesSummarised
 
 @dataclass
 class Spread:
-    """Mean and largest of a figure."""
+    """Mean and largest value of a figure over the samples so far."""
 
     count: int = 0
     total: float = 0.0
@@ -39,7 +39,7 @@ class ChildTally:
     memory: Spread = field(default_factory=Spread)
 
     def summary(self) -> dict[str, Any]:
-        """As it stands in the event."""
+        """The tally in the form in which `resources.summarised` records it."""
         return {
             "processes": len(self.cpu),
             "cpu_seconds": round(sum(self.cpu.values()), 2),
@@ -67,7 +67,7 @@ class GpuTally:
         self.joules += (seen.watts or 0.0) * max(0.0, seconds)
 
     def summary(self) -> dict[str, Any]:
-        """As it stands in the event."""
+        """The tally in the form in which `resources.summarised` records it."""
         return {
             "name": self.name,
             "percent_mean": round(self.percent.mean, 2),
@@ -80,7 +80,7 @@ class GpuTally:
 
 @dataclass
 class Tally:
-    """One session's cost so far."""
+    """What one session has used so far: CPU and memory of the machine, its processes, the GPUs."""
 
     samples: int = 0
     cpu: Spread = field(default_factory=Spread)

@@ -121,7 +121,7 @@ class Container:
             raise
 
     def read(self, name: str) -> bytes:
-        """The bytes of a member."""
+        """The bytes of a member as they are in the file; `KeyError` when there is none of that name."""
         one = self.members[name]
         return self._data[one.offset : one.offset + one.size]
 
@@ -131,7 +131,7 @@ class Container:
         return memoryview(self._data)[one.offset : one.offset + one.size]
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file; members can no longer be read."""
         self._data.close()
 
     def __enter__(self) -> Self:

@@ -33,7 +33,7 @@ def diff(call: Call, *, one: str, other: str) -> None:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """All of it on one page."""
+    """The differences of two sessions as the text that `swarm diff` prints."""
     rows = [("session", *found["sessions"]), ("state", *map(state, found["states"]))]
     rows += [row for name in SECTIONS for row in _section(name, found[name])]
     rows += [*_metrics(found["metrics"]), ("weights", *(_short(digest) for digest in found["weights"]))]

@@ -122,7 +122,7 @@ def _finite(value: float | None) -> float | str | None:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """The proof on one page."""
+    """A proof as the text that `swarm prove` prints."""
     words = {"better": "green", "worse": "red"}
     verdict = style(found["verdict"].upper(), fg=words.get(found["verdict"], "yellow"), bold=True)
     head = pairs(

@@ -22,7 +22,7 @@ def status(call: Call) -> None:
 
 
 def described(call: Call, host: HostRecord) -> dict[str, Any]:
-    """The host as one object."""
+    """The host as one object: home, server, process, credentials, agents and children."""
     return {
         "home": str(call.home.root),
         "ready": host.ready,

@@ -11,7 +11,7 @@ from runtime.cli.call import Call, command
 
 
 def request_options(function: Any) -> Any:
-    """What `submit` and `run` both take."""
+    """Decorator: adds the argument and the options that `submit` and `run` share."""
     for option in (
         click.argument("request", metavar="REQUEST"),
         click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value; may be repeated."),

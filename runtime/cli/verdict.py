@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def page(found: Verdict) -> str:
-    """A verdict on a page."""
+    """A verdict as the text that `swarm audit` prints."""
     rows = [
         ("session", found.session),
         ("verdict", verdict(found.verdict)),

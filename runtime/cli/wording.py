@@ -23,7 +23,7 @@ def verdict(word: str) -> str:
 
 
 def summary(seen: Mapping[str, Any]) -> str:
-    """A session on a page."""
+    """A session's summary as the text that `swarm show` prints."""
     total = f"/{seen['steps_total']}" if seen.get("steps_total") else ""
     rows = [
         ("session", seen["session"]),
@@ -87,7 +87,7 @@ def _intervention(one: Mapping[str, Any]) -> str:
 
 
 def artifact(made: Mapping[str, Any]) -> str:
-    """One file that a session made."""
+    """One checkpoint or exported file as one line: what it is, its place and its size."""
     if made["kind"] == "checkpoint":
         return f"step {made['step']} (blob {made['digest'][:16]}, {made['bytes']} bytes)"
     form = made["format"] + (f"/{made['quantize']}" if made.get("quantize") else "")

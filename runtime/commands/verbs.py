@@ -39,12 +39,12 @@ def thing(
 
 
 def listed(items: Schema) -> Schema:
-    """Any number of such items."""
+    """The schema of a list of such items, of any length."""
     return {"type": "array", "items": items}
 
 
 def nullable(schema: Schema) -> Schema:
-    """This or null."""
+    """The schema of a value of this schema or null."""
     return {"oneOf": [schema, {"type": "null"}]}
 
 

@@ -36,7 +36,7 @@ class Average:
             self._swap()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The average as `ema.PARAMETER`."""
+        """The averaged weights as part of the state, under the names `ema.PARAMETER`."""
         return {f"ema.{name}": mean for name, mean in self._means.items()}
 
     def _swap(self) -> None:

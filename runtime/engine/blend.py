@@ -40,7 +40,7 @@ class Blend(nn.Module):
         return torch.stack([weight * loss for weight, loss in self._terms(losses).values()]).sum()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is learned about the losses."""
+        """What is learned about the losses, as part of the state by name."""
         return {f"loss.{name}": parameter for name, parameter in self.named_parameters()}
 
     def _terms(self, losses: Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:

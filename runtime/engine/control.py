@@ -26,7 +26,7 @@ class Control:
 
     @classmethod
     def of(cls, rules: EarlyStopping) -> Control:
-        """Before any evaluation."""
+        """The state of best, patience and early stop before any evaluation, under these rules."""
         return cls(rules.metric, rules.enabled, rules.patience, rules.min_delta)
 
     def after(self, step: int, value: float) -> Control:
@@ -59,5 +59,5 @@ class Control:
 
     @property
     def stop(self) -> bool:
-        """Whether training ends here."""
+        """Whether early stop ends the training at this point."""
         return self.enabled and self.waited >= self.patience

@@ -75,7 +75,7 @@ class Feed:
         return Feed.batch(self, Rows(torch.arange(first, min(last, self.rows), device=self._where), first))
 
     def all_columns(self) -> Mapping[str, Tensor]:
-        """Every row, on the CPU."""
+        """All columns of the split with every row, on the CPU."""
         found = {name: column.cpu() for name, column in self._columns.items()}
         for name, (values, offsets) in self._ragged.items():
             found |= {name: values.cpu(), name + SUFFIX: offsets.cpu()}

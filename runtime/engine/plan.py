@@ -101,7 +101,7 @@ class Plan:
         return max((number for number, one in enumerate(self.changes, 2) if one.step <= step), default=1)
 
     def after(self, change: Change) -> Plan:
-        """This plan with one more decision."""
+        """A plan with one more decision; the decisions before it stay as they are."""
         return replace(self, changes=(*self.changes, change))
 
     @cached_property

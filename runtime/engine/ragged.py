@@ -61,7 +61,7 @@ class Ragged:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def chosen(self, rows: np.ndarray) -> Ragged:
-        """Some rows, in their order."""
+        """A column of only these rows, in the given order."""
         starts = self.offsets[rows].astype(np.int64)
         lengths = self.offsets[rows + 1].astype(np.int64) - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])

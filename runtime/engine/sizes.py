@@ -88,7 +88,7 @@ class Sizes:
 
     @property
     def state(self) -> int:
-        """What a checkpoint holds."""
+        """Bytes of a checkpoint: weights, optimizer memory, average and filters."""
         return self.weights + self.optimizer + self.average + self.filters
 
     def least(self, *, device: str) -> int:

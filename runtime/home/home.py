@@ -67,7 +67,7 @@ class HostRecord:
 
     @property
     def alive(self) -> bool:
-        """Whether that very process still runs."""
+        """Whether that process still runs, and not another one under its number."""
         return process.alive(self.pid, self.start_time)
 
 
@@ -85,17 +85,17 @@ class Home:
 
     @property
     def seeds(self) -> Path:
-        """The bus identities' seeds."""
+        """The folder with the seeds by which identities connect to the bus."""
         return self.keys / "nats"
 
     @property
     def blobs(self) -> Path:
-        """The content-addressed store."""
+        """The folder of the blob store, which several homes may share."""
         return self.root / "blobs"
 
     @property
     def sessions(self) -> Path:
-        """One folder per session."""
+        """The folder with one folder per session."""
         return self.root / "sessions"
 
     @property

@@ -17,7 +17,7 @@ class Crew(Node):
 
     @cached_property
     def desk(self) -> Desk:
-        """Who carries out commands here."""
+        """The object that carries out commands in this process."""
         return Desk(self)
 
     async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:
@@ -27,7 +27,7 @@ class Crew(Node):
         return await self.desk.submit(request, cast(Kind, kind), **about)
 
     async def ask(self, verb: str, body: Mapping[str, Any]) -> str:
-        """The session that a command begins."""
+        """Carry out a command and return the id of the session that it begins."""
         if DESK not in self.keys:
             return await super().ask(verb, body)
         return str((await self.desk.verbs[verb](dict(body)))["session"])

@@ -34,7 +34,7 @@ class Reporter:
         tail.listen(self._heard)
 
     async def run(self) -> None:
-        """Write what is due, for ever."""
+        """Write the reports that are due, one after the other, until cancelled."""
         while True:
             session = await self._due.get()
             try:

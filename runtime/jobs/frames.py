@@ -21,7 +21,7 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One thing said between two processes."""
+    """One message between two processes: a kind and plain data."""
 
     kind: str
     data: dict[str, Any]

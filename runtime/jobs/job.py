@@ -112,7 +112,7 @@ class Job:
 
 
 class Function(Protocol):
-    """What "package.module:function" must name."""
+    """The protocol of a job function, which "package.module:function" names."""
 
     def __call__(self, job: Job, /) -> dict[str, Any] | None: ...
 

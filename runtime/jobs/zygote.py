@@ -35,7 +35,7 @@ _LEFT_TO_THE_HOST = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Zygote:
-    """The loop of the one thread."""
+    """The event loop of the zygote's only thread: orders in, forks and ended jobs out."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control

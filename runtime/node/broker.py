@@ -31,7 +31,7 @@ class Broker(Protocol):
 
     @property
     def url(self) -> str:
-        """Where the bus listens."""
+        """The address at which clients reach the server."""
         ...
 
     @property
@@ -48,12 +48,12 @@ class Broker(Protocol):
         ...
 
     async def keep(self) -> None:
-        """Look after the server for ever."""
+        """Look after the server until cancelled: restart it when it has ended."""
         ...
 
 
 class Own:
-    """The embedded server of this home."""
+    """The server that a host starts in its own home and restarts when it ends."""
 
     def __init__(self, home: Home, server: EmbeddedServer, room: int) -> None:
         self._home = home

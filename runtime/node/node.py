@@ -120,7 +120,7 @@ class Node:
             tasks.create_task(self._supervise(supervisor), name=lane)
 
     async def ready(self) -> None:
-        """Return when every agent is."""
+        """Return when every agent of the node is ready for wake-ups."""
         await asyncio.gather(*(one.ready.wait() for one in self.supervisors.values()))
 
     def agents(self) -> list[dict[str, Any]]:

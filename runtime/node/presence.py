@@ -67,7 +67,7 @@ class Presence:
         self._arrived.set()
 
     def gone(self, role: str) -> None:
-        """An agent of this process stopped."""
+        """Note that an agent of this process has stopped: it is silent from now on."""
         self._mine.discard(role)
 
     def silent_seconds(self, role: str) -> float:

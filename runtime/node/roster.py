@@ -41,7 +41,7 @@ def load(name: str) -> type[Agent]:
 
 
 def load_all(names: Iterable[str] = BUILT_IN) -> dict[str, type[Agent]]:
-    """Agent classes by role."""
+    """Load the agent classes of these roles, by role; this imports their packages."""
     return {name: load(name) for name in names}
 
 

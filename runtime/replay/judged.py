@@ -135,7 +135,7 @@ def detection(drawn: int, total: int) -> dict[str, float]:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """A divergence in words."""
+    """A divergence as one sentence: place, field, recorded and computed value."""
     where = f"steps {found['first']}..{found['last']}" if found["first"] != found["last"] else f"step {found['last']}"
     if found["field"] == "end":
         return str(found["recorded"])

@@ -13,7 +13,7 @@ Reason = Literal["planned", "best", "final", "drain", "timed"]
 
 
 def window(seen: Window) -> WindowRecorded:
-    """A window as an event."""
+    """The event `window.recorded` for a window that the engine reports."""
     layers = [Layer(one.name, one.gradient, one.weight, one.update, one.dead) for one in seen.layers]
     return WindowRecorded(
         segment=seen.segment,
@@ -31,7 +31,7 @@ def window(seen: Window) -> WindowRecorded:
 
 
 def evaluation(seen: Evaluation) -> ControlEvaluated:
-    """An evaluation as an event."""
+    """The event `control.evaluated` for an evaluation that the engine reports."""
     return ControlEvaluated(
         segment=seen.segment,
         step=seen.step,
@@ -47,7 +47,7 @@ def evaluation(seen: Evaluation) -> ControlEvaluated:
 
 
 def written(sealed: CheckpointContent, segment: int, reason: Reason, *, blob: str, size: int) -> CheckpointWritten:
-    """Kept state as an event."""
+    """The event `checkpoint.written` for state that was kept as a blob."""
     return CheckpointWritten(
         segment=segment,
         step=sealed.step,

@@ -72,7 +72,7 @@ class Span:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """How sentences call the span: its number and its steps."""
         return f"span {self.number} (steps {self.begins}..{self.ends}, segment {self.segments})"
 
     def as_json(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def nearest(spans: Sequence[Span], step: int, segments: Sequence[Segment], segme
 
 
 def claims(facts: Iterable[Fact]) -> list[tuple[Fact, TrainingClaimed]]:
-    """Every claim of the session."""
+    """Every claim of the session, with its place, in the order of the log."""
     return [(fact, fact.event) for fact in facts if isinstance(fact.event, TrainingClaimed)]
 
 

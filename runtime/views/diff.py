@@ -32,7 +32,7 @@ LOSS = 4
 
 
 def difference(one: History, other: History) -> dict[str, Any]:
-    """Everything in which two sessions differ."""
+    """Everything in which two sessions differ: request, machine, data, decisions, metrics, first differing window."""
     states = (one.state, other.state)
     found = {
         "sessions": [one.id, other.id],

@@ -36,7 +36,7 @@ class Progress(Protocol):
     """Takes event lines in order, inside a `with` block."""
 
     def take(self, line: Line) -> None:
-        """One more event."""
+        """Show one more event."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -149,7 +149,7 @@ class Board:
     stops_early: bool = True
 
     def take(self, line: Line) -> None:
-        """Fold one more event."""
+        """Fold one more event into what the board shows."""
         data, name = line["data"], line["name"]
         self.stops_early = stops_early(line, self.stops_early)
         if telling(line):

@@ -52,7 +52,7 @@ def size(count: float) -> str:
 
 
 def figures(values: Data) -> str:
-    """Named figures in a row."""
+    """Named figures as one text: `name=value`, with spaces between."""
     return " ".join(f"{name}={short(value)}" for name, value in values.items())
 
 

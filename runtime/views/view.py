@@ -170,7 +170,7 @@ def wall_seconds(session: Session) -> float:
 
 
 def problem(session: Session) -> dict[str, str] | None:
-    """Why a session did not complete."""
+    """Why a session did not complete, as code, message, cure and place; None when it did or still may."""
     outcome = session.outcome
     if isinstance(outcome, TrainingFailed):
         return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
@@ -189,7 +189,7 @@ def problem(session: Session) -> dict[str, str] | None:
 
 
 def ended(session: Session) -> bool:
-    """Whether nothing more will happen."""
+    """Whether the session's state is `completed`, `failed` or `cancelled`."""
     return session.state in ENDED
 
 

@@ -29,12 +29,12 @@ class Given(Protocol):
     shape: tuple[int, ...]
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Some rows."""
+        """The rows from `first` to before `last`."""
         ...
 
 
 class Opened(Protocol):
-    """An opened file of arrays."""
+    """An opened file of arrays: hands out arrays by name, and notices at the end whether the file has changed."""
 
     digest: str
 
@@ -174,7 +174,7 @@ class Flat:
         self.shape = given.shape[:1]
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Some rows."""
+        """The rows from `first` to before `last`, each flattened to one line of features."""
         found: np.ndarray = self._given.rows(first, last)[:, 0]
         return found
 

@@ -58,7 +58,7 @@ class CellCounts:
         return self.numbers >= self.words and self.numbers > 0
 
     def count(self, cells: Cells, reading: CellValues) -> None:
-        """Count some more cells."""
+        """Add some more cells of the column to the counts."""
         if finite(cells) is not None:
             self.numbers += len(cells)
             return

@@ -32,12 +32,12 @@ class CsvText:
         self.digest = digest_of(file, tell)
 
     def names(self) -> tuple[str, ...]:
-        """The cells of the first line."""
+        """The names of the columns: the cells of the first line."""
         first = next(self._lines(), "")
         return tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter_of(first)), []))
 
     def rows(self) -> int:
-        """It does not say."""
+        """0: a CSV file does not declare its number of rows."""
         return 0
 
     def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:

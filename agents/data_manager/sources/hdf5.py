@@ -17,7 +17,7 @@ from agents.data_manager.table import Tell, unusable
 
 
 class Hdf5File:
-    """An opened file."""
+    """An opened HDF5 file, whose data sets are read by name."""
 
     def __init__(self, file: BufferedReader, scratch: Scratch, tell: Tell) -> None:
         self._scratch = scratch

@@ -30,15 +30,15 @@ class JsonList:
         self.digest = digest_of(file, tell)
 
     def names(self) -> tuple[str, ...]:
-        """The keys of the first objects."""
+        """The names of the columns: the keys of the first objects."""
         return names_of(self._records(blake3()))
 
     def rows(self) -> int:
-        """It does not say."""
+        """0: a JSON list does not declare its number of rows."""
         return 0
 
     def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
-        """Every object of the list."""
+        """Every object of the list, in blocks of bounded size."""
         hasher = blake3()
         yield from blocks_of(self._records(hasher), self.names(), names)
         if hasher.hexdigest() != self.digest:

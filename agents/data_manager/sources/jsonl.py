@@ -29,15 +29,15 @@ class JsonLines:
         self.digest = digest_of(file, tell)
 
     def names(self) -> tuple[str, ...]:
-        """The keys of the first objects."""
+        """The names of the columns: the keys of the first objects."""
         return names_of(self._records(blake3()))
 
     def rows(self) -> int:
-        """It does not say."""
+        """0: a file of lines does not declare its number of rows."""
         return 0
 
     def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
-        """Every line that is not blank."""
+        """Every line that is not blank, in blocks of bounded size."""
         hasher = blake3()
         yield from blocks_of(self._records(hasher), self.names(), names)
         if hasher.hexdigest() != self.digest:

@@ -31,7 +31,7 @@ class NpzFile:
             raise unusable("data.path", f"this is no npz archive: {error}", "Write it with `numpy.savez`.") from None
 
     def array(self, name: str, place: str) -> Given:
-        """The array of that name."""
+        """The array of that name, unpacked to scratch disk; `place` is the option that named it."""
         names = [one.removesuffix(".npy") for one in self._archive.namelist()]
         if name not in names:
             raise unusable(place, f"there is no array {name!r}", f"Arrays: {', '.join(names[:20])}.")
@@ -77,7 +77,7 @@ class NpzFile:
 
 
 class Mapped:
-    """An array on the scratch disk."""
+    """An array that was unpacked to a file on scratch disk and is read from there."""
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array
@@ -85,7 +85,7 @@ class Mapped:
         self.shape: tuple[int, ...] = array.shape
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Some rows."""
+        """The rows from `first` to before `last`."""
         return self._array[first:last]
 
 

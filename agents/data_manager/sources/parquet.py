@@ -33,7 +33,7 @@ class ParquetFile:
             self._parquet = parquet.ParquetFile(file, pre_buffer=False, memory_map=False, buffer_size=buffer)
 
     def names(self) -> tuple[str, ...]:
-        """The columns of the schema."""
+        """The names of the columns, from the file's schema."""
         return tuple(self._parquet.schema_arrow.names)
 
     def rows(self) -> int:
@@ -41,7 +41,7 @@ class ParquetFile:
         return int(self._parquet.metadata.num_rows)
 
     def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
-        """All rows, portion by portion."""
+        """All rows with these columns, in blocks of bounded size."""
         rows = max(1, CELLS // len(names))
         first, total = 1, self._parquet.metadata.num_rows
         with unchanged(self._file), self._readable():

@@ -19,7 +19,7 @@ LONGEST = (1 << 31) - 1
 
 
 class RawFile:
-    """An opened file, mapped."""
+    """An opened file of records of one size, memory-mapped."""
 
     def __init__(self, data: Raw, file: BufferedReader, tell: Tell) -> None:
         self.digest = digest_of(file, tell)
@@ -50,7 +50,7 @@ class RawFile:
 
 
 class Field:
-    """One field of all records."""
+    """One field of all records, read as an array."""
 
     def __init__(self, records: np.ndarray, name: str) -> None:
         self._records, self._name = records, name
@@ -58,6 +58,6 @@ class Field:
         self.shape: tuple[int, ...] = (len(records), *records.dtype[name].shape)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Some rows."""
+        """The field in the records from `first` to before `last`."""
         found: np.ndarray = self._records[first:last][self._name]
         return found

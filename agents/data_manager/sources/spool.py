@@ -32,7 +32,7 @@ class Spool:
             yield passed
 
     def again(self) -> Iterator[RowBlock]:
-        """All blocks that were kept."""
+        """Read all blocks that were kept again, in their order."""
         self._file.flush()
         self._file.seek(0)
         while True:

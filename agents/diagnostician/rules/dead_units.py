@@ -18,7 +18,7 @@ class DeadUnits:
     share: float = 0.5
 
     def look(self, seen: Evidence) -> RuleFinding | None:
-        """Name the worst layer."""
+        """The layer with the largest share of dead units as a finding, when that share is above the limit."""
         recent = seen.windows[-self.windows :]
         if seen.newest != "window" or len(recent) < self.windows or not all(one.finite for one in recent):
             return None

@@ -31,7 +31,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
 
 
 def opened(path: Path, quantize: str) -> Answer:
-    """The loaded graph."""
+    """A function from columns to the answers of the exported program, loaded from the file alone."""
     extra = {_ABOUT: ""}
     model = torch.export.load(path, extra_files=extra).module()
     inputs = json.loads(extra[_ABOUT])["inputs"]

@@ -39,7 +39,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
 
 
 def opened(path: Path, quantize: str) -> Answer:
-    """The model rebuilt from nothing but the file."""
+    """A function from columns to the answers of the model, rebuilt from the file alone."""
     config = _config(path)
     request, facts = Request.model_validate(config["request"]), Facts.from_json(config["facts"])
     learner = Learner(request, facts)

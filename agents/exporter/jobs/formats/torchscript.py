@@ -18,7 +18,7 @@ _ABOUT = "stigmergy.json"
 
 
 def write(trained: Trained, quantize: str, path: Path) -> Written:
-    """The trace of one pass."""
+    """Trace one pass of the model and write the trace."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
@@ -31,7 +31,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
 
 
 def opened(path: Path, quantize: str) -> Answer:
-    """The loaded trace."""
+    """A function from columns to the answers of the trace, loaded from the file alone."""
     extra = {_ABOUT: ""}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
