@@ -48,7 +48,7 @@ from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.replay.docket import AuditOptions
-from runtime.replay.judged import Repeated
+from runtime.replay.judged import ReplayVerdict
 from runtime.replay.material import Material
 
 SWARM = [sys.executable, "-m", "runtime.cli.start"]
@@ -233,7 +233,7 @@ def bisected(home: Path, session: str) -> float:
     falsified(kept.history.facts)
     material = Material(kept, blobs, place.root / "work" / "bisect")
 
-    async def judged() -> Repeated:
+    async def judged() -> ReplayVerdict:
         children = Children()
         try:
             return await repeat(log, material, AuditOptions("bisect"), children)

@@ -34,7 +34,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from agents.trainer.jobs.spent import Spent
+from agents.trainer.jobs.spent import PhaseSeconds
 from agents.trainer.jobs.train import Keeper
 from benchmarks.report import filesystem, options, report
 from bus.blobs import DirectoryBlobs
@@ -133,7 +133,7 @@ def main() -> None:
     memory = Memory(size)
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWARM_BENCH_DIR", ".")) as name:
         folder = Path(name)
-        keeper = Keeper(job, DirectoryBlobs(folder / "blobs"), Spent())
+        keeper = Keeper(job, DirectoryBlobs(folder / "blobs"), PhaseSeconds())
         for turn in range(turns + 1):
             run.train()
             for key, seconds in zip(OURS, ours(keeper, run), strict=True):

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bus import notes
 from bus.chain import Draft, Head, compose, extended
 from bus.keys import Signer
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame
 from bus.tree import Tree, leaf_of
 from contracts.event import Event
@@ -35,7 +35,7 @@ APPEND, NOTED = 200, 10_000
 class _Lanes:
     """The lanes of one session, each behind what it has said; gives the records of its file."""
 
-    def __init__(self, session: str, signers: dict[str, Signer], begun: list[Stored]) -> None:
+    def __init__(self, session: str, signers: dict[str, Signer], begun: list[StoredRecord]) -> None:
         self.session, self._signers, self._heads = session, signers, {}
         self.tree, self.seq = Tree(), 0
         self._heads: dict[str, Head] = {}
@@ -52,7 +52,7 @@ class _Lanes:
         )
         for record in records:
             self.seq += 1
-            stored = Stored(self.seq, record.subject, record.body, record.headers)
+            stored = StoredRecord(self.seq, record.subject, record.body, record.headers)
             self.tree.append(leaf_of(stored))
             yield frame(stored)
         self._heads[lane] = extended(head, records, self.seq)

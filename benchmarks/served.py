@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator
 from bus.admission import Admission
 from bus.files import read
 from bus.hearing import Void
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame
 from contracts.errors import InvalidInput, NotVerified
 from runtime.home.home import Home
 from runtime.replay.verdict import Divergence
 
 
-def against_files(home: Home, served: Iterable[Stored], *, root: str = "") -> Iterator[Divergence]:
+def against_files(home: Home, served: Iterable[StoredRecord], *, root: str = "") -> Iterator[Divergence]:
     """Every way in which a whole stream, as served from its first message, is not the one that the files tell of.
 
     Messages that are no facts are void in any stream and named as such; a caller that expects some, a seal that was
     overtaken for instance, tells them by their reason.
     """
-    admission, seen, last = Admission(root=root), dict[int, Stored](), 0
+    admission, seen, last = Admission(root=root), dict[int, StoredRecord](), 0
     for stored in served:
         if stored.seq != last + 1:
             yield Divergence(0, stored.seq, "gap", f"message {stored.seq} is served after message {last}")
@@ -40,7 +40,7 @@ def _void(void: Void) -> Divergence:
     return Divergence(0, void.seq, str(void.reason), f"message {void.seq} is no fact: {void.detail}")
 
 
-def _against_file(home: Home, session: str, seen: dict[int, Stored], last: int) -> Iterator[Divergence]:
+def _against_file(home: Home, session: str, seen: dict[int, StoredRecord], last: int) -> Iterator[Divergence]:
     for position, kept in enumerate(read(home.log(session)), 1):
         found = seen.get(kept.seq)
         if found is None:
@@ -52,7 +52,7 @@ def _against_file(home: Home, session: str, seen: dict[int, Stored], last: int) 
             return
 
 
-def _framed(stored: Stored) -> bytes:
+def _framed(stored: StoredRecord) -> bytes:
     try:
         return frame(stored)
     except (InvalidInput, NotVerified, UnicodeEncodeError):

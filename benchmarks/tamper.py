@@ -31,7 +31,7 @@ from benchmarks.report import options, report
 from benchmarks.served import against_files
 from bus import nkeys, subjects
 from bus.jetstream import connect, connect_admin
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from bus.provision import Layout
 from bus.rights import Users, seed_file
 from bus.server import EmbeddedServer
@@ -103,7 +103,7 @@ async def stored(recorded: RecordedHome) -> None:
                 assert await bus.append(records, lane=lane, after=newest.seq if newest else 0) == append[-1].seq
 
 
-def _appends(stream: Sequence[Stored]) -> list[list[Stored]]:
+def _appends(stream: Sequence[StoredRecord]) -> list[list[StoredRecord]]:
     ends = [0]
     for one in stream:
         ends.append(ends[-1] + bool(one.headers))
@@ -112,7 +112,7 @@ def _appends(stream: Sequence[Stored]) -> list[list[Stored]]:
     ]
 
 
-async def read(home: Path) -> list[Stored]:
+async def read(home: Path) -> list[StoredRecord]:
     """The whole log as a reader is served it."""
     async with server(home) as made:
         host = nkeys.read(seed_file(home / "keys" / "nats", HOST))

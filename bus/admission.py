@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from bus import keys, subjects
 from bus.chain import MAX_BATCH, START, Head
 from bus.hearing import (
+    DecodedMessage,
     Reason,
     Refusal,
-    Said,
     Void,
     Voids,
     hear,
@@ -37,7 +37,7 @@ from bus.hearing import (
     rules_of,
 )
 from bus.identities import Identities
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts import keyring as rules
 from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
@@ -46,7 +46,7 @@ from contracts.ids import PARTITION, sha256
 from contracts.keyring import Keyring, KeyringOpened
 from contracts.lanes import DESK, GUEST, OPERATOR, ROOT
 
-__all__ = ["Admission", "Keyrings", "Reason", "Standing", "Void"]
+__all__ = ["Admission", "AdmissionState", "Keyrings", "Reason", "Void"]
 
 LEDGER = "ledger"
 SEALED = "session.sealed"
@@ -56,7 +56,7 @@ Keyrings = Callable[[str], Keyring]
 
 
 @dataclass(slots=True)
-class Standing:
+class AdmissionState:
     """What admission remembers of a session; `others` is the sequence of the last fact that the ledger did not say.
 
     A branch is the part of an append that waits for its signed end; `awaited` is what would extend it.
@@ -94,14 +94,14 @@ class Admission:
         """The partition that is meant where none is named."""
         self._source = keyrings
         self._rings: dict[str, Keyring] = {}
-        self._sessions: dict[str, Standing] = {}
-        self._unbegun: OrderedDict[str, Standing] = OrderedDict()
+        self._sessions: dict[str, AdmissionState] = {}
+        self._unbegun: OrderedDict[str, AdmissionState] = OrderedDict()
         """Sessions without a fact; strangers can make up any number of them, so only the newest are remembered."""
         self._branching: dict[str, str] = {}
         """By partition: the session of the newest branch."""
         self._newer: dict[str, NewerThanCode] = {}
 
-    def admit(self, stored: Stored) -> list[Fact]:
+    def admit(self, stored: StoredRecord) -> list[Fact]:
         """The facts that this message completes: none while its append is incomplete, or when it is void.
 
         Raises `NewerThanCode` for this and every later message of a session in which a properly signed event is
@@ -124,7 +124,7 @@ class Admission:
             self.voids.add(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
             return []
 
-    def _judge(self, session: Standing, where: subjects.FactSubject, stored: Stored) -> list[Fact]:
+    def _judge(self, session: AdmissionState, where: subjects.FactSubject, stored: StoredRecord) -> list[Fact]:
         self._enter(session, where, stored)
         if session.sealed:
             raise Refusal(Reason.LATE, f"the session was sealed at {session.sealed}")
@@ -133,26 +133,26 @@ class Admission:
         self._extend(session, said.envelope)
         return self._complete(session, stored, said)
 
-    def _standing(self, where: subjects.FactSubject) -> Standing | None:
+    def _standing(self, where: subjects.FactSubject) -> AdmissionState | None:
         """What is remembered of the session; None where no built-in role has begun it and the message is a guest's."""
         known = self._sessions.get(where.session) or self._unbegun.get(where.session)
         if known is None and not where.lane.startswith(GUEST):
-            known = self._unbegun[where.session] = Standing()
+            known = self._unbegun[where.session] = AdmissionState()
             if len(self._unbegun) > _MOST_UNBEGUN:
                 self._abandon(self._unbegun.popitem(last=False)[1])
         return known if known is None or known.position or not where.lane.startswith(GUEST) else None
 
-    def _break_off(self, session: str, stored: Stored) -> None:
+    def _break_off(self, session: str, stored: StoredRecord) -> None:
         """Give up another session's waiting append when this message takes the place of its next one."""
         branching = self._branching.get(subjects.partition(session), session)
         other = self._known(branching)
         if branching != session and other and other.branch and stored.seq == other.last + 1:
             self._abandon(other)
 
-    def _known(self, session: str) -> Standing | None:
+    def _known(self, session: str) -> AdmissionState | None:
         return self._sessions.get(session) or self._unbegun.get(session)
 
-    def resume(self, session: str, standing: Standing) -> None:
+    def resume(self, session: str, standing: AdmissionState) -> None:
         """Start behind facts that another admission has judged, instead of feeding them again."""
         self._sessions[session] = standing
 
@@ -199,12 +199,12 @@ class Admission:
         """Remember of a sealed session only its place and its seal, since nothing more can be admitted to it."""
         known = self._sessions.get(session)
         if known and known.sealed:
-            self._sessions[session] = Standing(known.last, known.position, sealed=known.sealed, rules=known.rules)
+            self._sessions[session] = AdmissionState(known.last, known.position, sealed=known.sealed, rules=known.rules)
 
     def _ring(self, session: str) -> Keyring:
         return self.keyring(subjects.partition(session))
 
-    def _enter(self, session: Standing, where: subjects.FactSubject, stored: Stored) -> None:
+    def _enter(self, session: AdmissionState, where: subjects.FactSubject, stored: StoredRecord) -> None:
         if stored.seq <= session.last:
             raise NotVerified(
                 f"message {stored.seq} of session {where.session} came after message {session.last}.",
@@ -220,7 +220,7 @@ class Admission:
         if newer is not None:
             raise newer
 
-    def _extend(self, session: Standing, envelope: Envelope) -> None:
+    def _extend(self, session: AdmissionState, envelope: Envelope) -> None:
         """Return if it extends the waiting branch or, once that is given up, the lane's last fact; else `Refusal`."""
         if session.branch:
             if (envelope.laneseq, envelope.prev) == session.awaited:
@@ -235,7 +235,7 @@ class Admission:
         if envelope.prev != head.digest:
             raise Refusal(Reason.CHAIN, f"prev {envelope.prev} where the lane ends in {head.digest}")
 
-    def _complete(self, session: Standing, stored: Stored, said: Said) -> list[Fact]:
+    def _complete(self, session: AdmissionState, stored: StoredRecord, said: DecodedMessage) -> list[Fact]:
         """The facts of an append whose last event is at hand; none yet when that is still to come."""
         envelope, event, newer = said
         rules = self._rules(session, event)
@@ -255,11 +255,11 @@ class Admission:
         session.speaking, session.awaited = envelope.lane, (envelope.laneseq + 1, fact.digest)
         return []
 
-    def _rules(self, session: Standing, event: Event) -> int:
+    def _rules(self, session: AdmissionState, event: Event) -> int:
         """The rules by which an event is judged: its own when it would be the first of the session."""
         return session.rules or rules_of(session.branch[0].event if session.branch else event)
 
-    def _close(self, session: Standing, facts: list[Fact]) -> list[Fact]:
+    def _close(self, session: AdmissionState, facts: list[Fact]) -> list[Fact]:
         """The facts of a whole and signed append, if nothing else speaks against them; else `Refusal`."""
         lane = facts[0].lane
         if not session.position and lane.startswith(GUEST):
@@ -320,7 +320,7 @@ class Admission:
             ring = rules.advance(ring, fact)
         return ring
 
-    def _abandon(self, session: Standing | None) -> None:
+    def _abandon(self, session: AdmissionState | None) -> None:
         if session is None:
             return
         detail = "the signed event that ends its append never came or was refused"
@@ -343,7 +343,7 @@ def remembered(lane: str, identity: str) -> str:
     return f"{lane}/{identity}" if lane.startswith(GUEST) else identity
 
 
-def _fresh(session: Standing, facts: Sequence[Fact]) -> set[str]:
+def _fresh(session: AdmissionState, facts: Sequence[Fact]) -> set[str]:
     """The ids of an append as they will be remembered, if none was said before; else `Refusal`."""
     ids, lane = {fact.envelope.id for fact in facts}, facts[0].lane
     kept = {remembered(lane, one) for one in ids} if lane.startswith(GUEST) else ids
@@ -352,7 +352,7 @@ def _fresh(session: Standing, facts: Sequence[Fact]) -> set[str]:
     return kept
 
 
-def _refuse_stale_seal(session: Standing, facts: Sequence[Fact]) -> None:
+def _refuse_stale_seal(session: AdmissionState, facts: Sequence[Fact]) -> None:
     """A seal that others have overtaken would turn facts into voids after they were folded; the ledger seals again."""
     for fact in facts:
         if fact.name == SEALED:
@@ -364,7 +364,7 @@ def _refuse_stale_seal(session: Standing, facts: Sequence[Fact]) -> None:
                 raise Refusal(Reason.STALE_SEAL, f"last_seq is {last!r}, and event {session.others} came after it")
 
 
-def _commit(session: Standing, facts: Sequence[Fact], ids: set[str]) -> None:
+def _commit(session: AdmissionState, facts: Sequence[Fact], ids: set[str]) -> None:
     last = facts[-1]
     session.rules = session.rules or rules_of(facts[0].event)
     session.branch, session.newer = [], None

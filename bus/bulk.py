@@ -23,14 +23,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from bus import notes, records
-from bus.admission import LEDGER, Standing, remembered
+from bus.admission import LEDGER, AdmissionState, remembered
 from bus.chain import MAX_BATCH, Head
 from bus.hearing import Refusal, hear, newer_rules, place, refuse_constants, refuse_large, rules_of
 from bus.identities import Identities
 from bus.keys import HEADER, verify
-from bus.places import Places
-from bus.port import Stored
-from bus.tree import Rows, headers_digest, leaf_hashes
+from bus.places import RecordPlaces
+from bus.port import StoredRecord
+from bus.tree import SubtreeRows, headers_digest, leaf_hashes
 from contracts import spelling
 from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, Fact
@@ -42,7 +42,7 @@ from contracts.lanes import DESK, GUEST, OPERATOR, ROOT
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
 
-RUN = Rows.RUN
+RUN = SubtreeRows.RUN
 """Records in a run."""
 
 _SIGNATURE = re.compile(r"[0-9a-f]{16}:[A-Za-z0-9_-]{85}[AQgw]")
@@ -79,7 +79,7 @@ class AdmissionInputs:
 class RecordRun:
     """The result of judging consecutive records; chains and appends may begin in the run before and end in the next."""
 
-    rows: Rows
+    rows: SubtreeRows
     seqs: array[int] = field(default_factory=lambda: array("Q"))
     lanes: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
@@ -101,7 +101,7 @@ class RecordRun:
         """By lane: the position of its last record."""
         return {lane: position for position, lane in enumerate(self.lanes, 1)}
 
-    def standing(self, ids: Identities | None = None) -> Standing:
+    def standing(self, ids: Identities | None = None) -> AdmissionState:
         """What an admission that was fed these records remembers; with `ids` when they were collected elsewhere."""
         lasts = {lane: self.seqs[position - 1] for lane, position in self.lasts().items()}
         heads = {lane: Head(*self.ends[lane], seq) for lane, seq in lasts.items()}
@@ -109,7 +109,9 @@ class RecordRun:
         sealed = self.seqs[-1] if self.kept and isinstance(self.kept[-1].event, SessionSealed) else 0
         first = self.kept[0] if self.kept else None
         rules = rules_of(first.event) if first and first.position == 1 else 1
-        return Standing(self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, ids or Identities(self.ids))
+        return AdmissionState(
+            self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, ids or Identities(self.ids)
+        )
 
 
 class FileLines:
@@ -129,10 +131,10 @@ class FileLines:
         """Heads and bodies of the records from one number, from 0, up to another."""
         return self.heads[begin:end], self.bodies[begin:end]
 
-    def stored(self, position: int) -> Stored:
+    def stored(self, position: int) -> StoredRecord:
         """The record at a position, from 1, if it was read before."""
         seq, subject, _, signature, _ = self.heads[position - 1].decode().split(" ")
-        return Stored(int(seq), subject, self.bodies[position - 1], _headers(signature))
+        return StoredRecord(int(seq), subject, self.bodies[position - 1], _headers(signature))
 
     def fact(self, position: int) -> Fact:
         """The event at a position, if it was heard before."""
@@ -142,7 +144,7 @@ class FileLines:
 class PlacedLines:
     """The same of a file that is read a run at a time."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RecordPlaces) -> None:
         """Raises `Unusual` when there is more than whole lines."""
         if places.torn:
             raise Unusual
@@ -155,12 +157,12 @@ class PlacedLines:
         """As of `FileLines`."""
         return self._places.lines(begin, end)
 
-    def stored(self, position: int) -> Stored:
+    def stored(self, position: int) -> StoredRecord:
         """As of `FileLines`."""
         return self._places.stored(position - 1, position)[0]
 
 
-def fact_of(position: int, stored: Stored) -> Fact:
+def fact_of(position: int, stored: StoredRecord) -> Fact:
     """The event of a record that was admitted at this position before."""
     where = place(stored.subject)
     if where is None:
@@ -180,13 +182,13 @@ def _rules(lines: FileLines | PlacedLines) -> int:
     return rules
 
 
-def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequence[Fact]], None]) -> Standing:
+def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequence[Fact]], None]) -> AdmissionState:
     """Hand over all events, a run at a time, of a session that is in order; what an admission remembers of it then.
 
     Raises `Unusual` where it is not in order, at the latest after the last run: what was handed over is then worth
     nothing. Never more than a run is held, and of the rest a few bytes an event.
     """
-    whole, tops = RecordRun(Rows(b"", 0)), list[Rows]()
+    whole, tops = RecordRun(SubtreeRows(b"", 0)), list[SubtreeRows]()
     said, bare = Identities(), set[str]()
     for run in _read(lines, asked):
         said.update(run.ids)
@@ -201,15 +203,17 @@ def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequenc
         raise Unusual
     _refuse_what_is_not_whole(whole)
     _refuse_seal_before_the_end(whole)
-    _verify(whole, lines, asked, lambda size: _root(lines, Rows.joined(tops), size))
+    _verify(whole, lines, asked, lambda size: _root(lines, SubtreeRows.joined(tops), size))
     return whole.standing(said)
 
 
-def _root(lines: PlacedLines, tops: Rows, size: int) -> bytes:
+def _root(lines: PlacedLines, tops: SubtreeRows, size: int) -> bytes:
     """The root over the first so many leaves, where of every whole run only its own root was kept."""
     begin = size - size % RUN
     heads, bodies = lines.run(begin, size)
-    return tops.root(size, Rows(_leaves(heads, bodies)[-1], Rows.RUN_HEIGHT)) if heads else tops.root(size)
+    return (
+        tops.root(size, SubtreeRows(_leaves(heads, bodies)[-1], SubtreeRows.RUN_HEIGHT)) if heads else tops.root(size)
+    )
 
 
 def admitted(lines: FileLines, asked: AdmissionInputs) -> RecordRun:
@@ -293,13 +297,15 @@ def _run(
     for subject in set(subjects) - kinds.keys():
         kinds[subject] = _LaneEvents(subject, asked, rules)
     spoken = [kinds[subject] for subject in subjects]
-    run = RecordRun(Rows(leaves, Rows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
+    run = RecordRun(SubtreeRows(leaves, SubtreeRows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
     links: list[Link] = []
     for at, (kind, body) in enumerate(zip(spoken, bodies, strict=True)):
         passed = kind.passed(body)
         if passed is None:
             links.append(
-                _closely(run, at, Stored(seqs[at], subjects[at], body, _headers(signatures[at])), kind, digests[at])
+                _closely(
+                    run, at, StoredRecord(seqs[at], subjects[at], body, _headers(signatures[at])), kind, digests[at]
+                )
             )
         else:
             run.ids.append(passed[0])
@@ -341,7 +347,7 @@ def _framed(heads: Sequence[bytes], bodies: Sequence[bytes]) -> tuple[list[int],
     return seqs, subjects, signatures
 
 
-def _closely(run: RecordRun, at: int, stored: Stored, kind: _LaneEvents, digest: str) -> Link:
+def _closely(run: RecordRun, at: int, stored: StoredRecord, kind: _LaneEvents, digest: str) -> Link:
     """What a record follows that is to be kept, or not spelled as we would; raises `Unusual`."""
     try:
         refuse_large(stored.body, kind.guest, kind.rules)
@@ -358,7 +364,7 @@ def _closely(run: RecordRun, at: int, stored: Stored, kind: _LaneEvents, digest:
     return envelope.laneseq, envelope.prev
 
 
-def _fact(position: int, stored: Stored, envelope: Envelope, event: Event, digest: str) -> Fact:
+def _fact(position: int, stored: StoredRecord, envelope: Envelope, event: Event, digest: str) -> Fact:
     return Fact(stored.seq, position, envelope, event, digest, stored.headers.get(HEADER, ""))
 
 
@@ -404,13 +410,13 @@ def _key(ring: Keyring, lane: str, named: str, first: int, last: int) -> Key:
 
 def _joined(runs: Iterable[RecordRun]) -> RecordRun:
     """The run of all of these, if it is a whole session; else `Unusual`."""
-    whole, rows = RecordRun(Rows(b"", 0)), list[Rows]()
+    whole, rows = RecordRun(SubtreeRows(b"", 0)), list[SubtreeRows]()
     for run in runs:
         whole.kept += _join(whole, run)
         whole.ids += run.ids
         whole.bare += run.bare
         rows.append(run.rows)
-    whole.rows = Rows.joined(rows)
+    whole.rows = SubtreeRows.joined(rows)
     _refuse_what_is_not_whole(whole)
     # A guest may say an id that others say later; this quick check is satisfied only when no event does.
     said: set[str] = set()

@@ -15,7 +15,7 @@ MAX_STORE = 10 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerPlace:
     """Where an embedded server listens and keeps its files."""
 
     folder: Path
@@ -23,7 +23,7 @@ class Place:
     max_store: int = MAX_STORE
 
 
-def embedded(users: Users, place: Place) -> str:
+def embedded(users: Users, place: ServerPlace) -> str:
     """The whole configuration of the server of a home: loopback only, keys only, every write synced."""
     return f"""\
 server_name: swarm

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Sequence
 import orjson
 
 from bus.frames import WireMessage, publication
-from bus.link import Closed, Link, Mailbox
-from bus.port import Stored
+from bus.link import ConnectionClosedError, Link, Mailbox
+from bus.port import StoredRecord
 from bus.rights import LIVE
 from bus.rights import api as prefix
 from contracts.errors import Failed, Unreachable
@@ -35,7 +35,7 @@ class DirectReader:
         self.after = after
         self._until = until
 
-    async def batches(self) -> AsyncGenerator[list[Stored]]:
+    async def batches(self) -> AsyncGenerator[list[StoredRecord]]:
         """The records, as many at once as have come; a generator that must be closed."""
         hints = Mailbox(keep=1)
         close = await self._link.listen(f"{LIVE}.{self._subjects}", hints.put) if self._until is None else None
@@ -47,7 +47,7 @@ class DirectReader:
                     async for batch in self.batch():
                         yield batch
                 except Unreachable as away:
-                    if self._until is not None or isinstance(away, Closed):
+                    if self._until is not None or isinstance(away, ConnectionClosedError):
                         raise
                 quiet = 0 if self.after > before else min(quiet + 1, len(_POLL) - 1)
                 if quiet and await hints.take(_POLL[quiet]):
@@ -56,7 +56,7 @@ class DirectReader:
             if close:
                 await close()
 
-    async def batch(self) -> AsyncGenerator[list[Stored]]:
+    async def batch(self) -> AsyncGenerator[list[StoredRecord]]:
         """What one answer holds, and `after` moved behind it; what is missing comes with the next."""
         await self._link.connected(None if self._until is None else 5.0)
         mailbox, inbox = Mailbox(), self._link.new_inbox()
@@ -79,9 +79,9 @@ class DirectReader:
             forget()
             await close()
 
-    def _following(self, frames: Sequence[WireMessage], previous: int) -> list[Stored]:
+    def _following(self, frames: Sequence[WireMessage], previous: int) -> list[StoredRecord]:
         """The records of these frames, up to the end of the answer or to one before which something is missing."""
-        batch: list[Stored] = []
+        batch: list[StoredRecord] = []
         for frame in frames:
             if frame.status in (_END, _NOTHING) or self.after == self._until:
                 break
@@ -92,9 +92,9 @@ class DirectReader:
             batch.append(stored)
         return batch
 
-    def _stored(self, frame: WireMessage) -> tuple[Stored, int]:
+    def _stored(self, frame: WireMessage) -> tuple[StoredRecord, int]:
         headers = frame.headers
         if frame.status or "Nats-Sequence" not in headers:
             raise Failed(f"The log refuses a direct get: {frame.head[:80]!r}.", cure="Has the bus been provisioned?")
-        stored = Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], frame.body, frame.stored_headers)
+        stored = StoredRecord(int(headers["Nats-Sequence"]), headers["Nats-Subject"], frame.body, frame.stored_headers)
         return stored, int(headers["Nats-Last-Sequence"])

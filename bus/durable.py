@@ -11,7 +11,7 @@ import orjson
 
 from bus.frames import WireMessage, publication
 from bus.link import Link, Mailbox
-from bus.port import Stored, Wake
+from bus.port import StoredRecord, Wake
 from bus.rights import api as prefix
 from contracts.errors import Unreachable
 
@@ -76,7 +76,7 @@ class DurableWakes:
 
     def _wake(self, frame: WireMessage) -> Wake:
         seq = int(frame.reply.split(".")[-4 if frame.reply.count(".") == 8 else -5])
-        stored = Stored(seq, frame.subject, frame.body, frame.stored_headers)
+        stored = StoredRecord(seq, frame.subject, frame.body, frame.stored_headers)
 
         async def done() -> None:
             await self._link.connected()

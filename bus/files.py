@@ -13,18 +13,18 @@ from threading import Lock
 from typing import Self
 
 from bus.disk import make_directory, room_for, write_all, write_once
-from bus.port import Stored
-from bus.records import Reading, Torn, frame, title
+from bus.port import StoredRecord
+from bus.records import RecordReader, Torn, frame, title
 from contracts.errors import InvalidInput, NotVerified, Refused
 
-__all__ = ["LogFile", "Reading", "Torn", "read"]
+__all__ = ["LogFile", "RecordReader", "Torn", "read"]
 
 _DIGEST = 32
 
 
-def read(path: Path) -> Reading:
+def read(path: Path) -> RecordReader:
     """The records of a session's file, each as it was appended."""
-    return Reading(path)
+    return RecordReader(path)
 
 
 class LogFile:
@@ -53,7 +53,7 @@ class LogFile:
             os.close(self._descriptor)
             raise
 
-    def append(self, *records: Stored) -> None:
+    def append(self, *records: StoredRecord) -> None:
         """Write the records that are not there yet, all or none.
 
         One that is there already must be equal, byte for byte, else `NotVerified`: the broker and the file
@@ -123,7 +123,7 @@ class LogFile:
             raise Refused(f"{self.path} is open already.", cure="Run one host per home.") from None
 
     def _resume(self, session: str) -> int:
-        reading = Reading(self.path)
+        reading = RecordReader(self.path)
         if reading.session != session:
             raise NotVerified(f"{self.path} is the log of {reading.session}, not of {session}.", path=str(self.path))
         for stored in reading:

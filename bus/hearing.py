@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import NamedTuple, overload
 
 from bus import subjects
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts import spelling
 from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, read, read_untyped
@@ -114,7 +114,7 @@ class Refusal(Exception):
         self.detail = detail
 
 
-class Said(NamedTuple):
+class DecodedMessage(NamedTuple):
     """A message whose envelope holds; `newer` is set when its event is newer than this code."""
 
     envelope: Envelope
@@ -139,7 +139,7 @@ def _place(subject: str) -> subjects.FactSubject | None:
         return None
 
 
-def hear(stored: Stored, where: subjects.FactSubject) -> Said:
+def hear(stored: StoredRecord, where: subjects.FactSubject) -> DecodedMessage:
     """The message as an event whose envelope says what its subject says; raises `Refusal`."""
     newer = None
     try:
@@ -157,7 +157,7 @@ def hear(stored: Stored, where: subjects.FactSubject) -> Said:
         raise Refusal(Reason.SUBJECT, f"the envelope says {name!r} in lane {envelope.lane!r} of {envelope.subject}")
     if not means(event, envelope.lane):
         envelope, event = read_untyped(stored.body)
-    return Said(envelope, event, newer)
+    return DecodedMessage(envelope, event, newer)
 
 
 def rules_of(first: Event) -> int:

@@ -26,7 +26,7 @@ from nats.protocol.parser import Parser
 from bus.core_wire import CoreWire
 from bus.durable import DurableWakes
 from bus.frames import WireMessage, delivered, publication
-from bus.link import Close, Closed, Handler, Link, Lost, NoResponder, Silent
+from bus.link import Close, ConnectionClosedError, Handler, Link, Lost, NoResponder, Silent
 from bus.nkeys import UserKey
 from bus.provision import Layout, StreamAdmin
 from bus.rights import at_edge, inbox
@@ -207,14 +207,14 @@ class NatsLink:
         if self._up.is_set() and self._client.deaf:
             self._lose()
         if self._closed:
-            raise Closed("The connection is closed.", cure="Open another.")
+            raise ConnectionClosedError("The connection is closed.", cure="Open another.")
         try:
             async with asyncio.timeout(patience):
                 await self._up.wait()
         except TimeoutError:
             raise self._unreachable() from None
         if self._closed:
-            raise Closed("The connection was closed.", cure="Open another.")
+            raise ConnectionClosedError("The connection was closed.", cure="Open another.")
 
     def new_inbox(self) -> str:
         """See `Link.new_inbox`."""

@@ -20,7 +20,7 @@ class Lost(Unreachable):
     """The connection broke while an answer was awaited: what was asked may or may not have happened."""
 
 
-class Closed(Unreachable):
+class ConnectionClosedError(Unreachable):
     """The connection was closed on this side: it will not come back."""
 
 
@@ -40,7 +40,7 @@ class Link(Protocol):
     """Bytes of headers and body that the server takes in one message."""
 
     async def connected(self, patience: float | None = 5.0) -> None:
-        """Wait for the connection; `Unreachable` after `patience` seconds, `Closed` when there will be none."""
+        """Wait for the connection; `Unreachable` after `patience` seconds, `ConnectionClosedError` if none comes."""
         ...
 
     async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> WireMessage:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from bus import limits
 from bus.core_wire import answered
-from bus.port import Answer, Record, Stored, Wake
+from bus.port import Answer, Record, StoredRecord, Wake
 from bus.subjects import matches, stream
 from contracts.errors import Ambiguous, Conflict, Full, InvalidInput, Unreachable
 
@@ -25,22 +25,22 @@ _KEPT = 65_536
 
 
 @dataclass(slots=True)
-class _Stream:
-    records: list[Stored] = field(default_factory=list)
-    last: dict[str, Stored] = field(default_factory=dict)
+class _MemoryStream:
+    records: list[StoredRecord] = field(default_factory=list)
+    last: dict[str, StoredRecord] = field(default_factory=dict)
     size: int = 0
     after: int = 0
 
-    def head(self, subjects: str) -> Stored | None:
+    def head(self, subjects: str) -> StoredRecord | None:
         found = (stored for subject, stored in self.last.items() if matches(subjects, subject))
         return max(found, key=lambda stored: stored.seq, default=None)
 
     def add(self, record: Record) -> int:
         seq = max(self.after, self.records[-1].seq if self.records else 0) + 1
-        self.keep(Stored(seq, record.subject, record.body, dict(record.headers)))
+        self.keep(StoredRecord(seq, record.subject, record.body, dict(record.headers)))
         return seq
 
-    def keep(self, stored: Stored) -> None:
+    def keep(self, stored: StoredRecord) -> None:
         self.records.append(stored)
         self.last[stored.subject] = stored
 
@@ -78,13 +78,13 @@ class MemoryBus:
         partition: str = "00",
         room: int | None = None,
         wake_again: float = 30.0,
-        kept: Iterable[Stored] = (),
+        kept: Iterable[StoredRecord] = (),
         after: int = 0,
     ) -> None:
         self._partition = partition
         self._room = room
         self._wake_again = wake_again
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _MemoryStream] = {}
         self._durables: dict[str, _Durable] = {}
         self._ears: dict[_Ear, None] = {}
         self._turns = itertools.count()
@@ -116,13 +116,13 @@ class MemoryBus:
         await asyncio.sleep(0)
         return seq
 
-    async def head(self, subjects: str) -> Stored | None:
+    async def head(self, subjects: str) -> StoredRecord | None:
         """See `Log.head`."""
         return self._stream(subjects).head(subjects)
 
     def read(
         self, subjects: str, *, after: int = 0, follow: bool = False
-    ) -> AbstractAsyncContextManager[AsyncIterator[Stored]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[StoredRecord]]:
         """See `Log.read`."""
         return contextlib.aclosing(self._records(subjects, after, follow=follow))
 
@@ -174,10 +174,10 @@ class MemoryBus:
         async with self._listening(_Ear(subjects, queue, reply)):
             yield
 
-    def _stream(self, subjects: str) -> _Stream:
-        return self._streams.setdefault(stream(subjects, self._partition), _Stream())
+    def _stream(self, subjects: str) -> _MemoryStream:
+        return self._streams.setdefault(stream(subjects, self._partition), _MemoryStream())
 
-    def _take(self, store: _Stream, size: int) -> None:
+    def _take(self, store: _MemoryStream, size: int) -> None:
         if self._room is not None and store.size + size > self._room:
             raise Full(f"The store has no room: {store.size + size} of {self._room} bytes.", cure="Free some.")
         store.size += size
@@ -191,7 +191,7 @@ class MemoryBus:
             async with asyncio.timeout_at(until):
                 await self._news.wait()
 
-    async def _records(self, subjects: str, after: int, *, follow: bool) -> AsyncGenerator[Stored]:
+    async def _records(self, subjects: str, after: int, *, follow: bool) -> AsyncGenerator[StoredRecord]:
         store = self._stream(subjects)
         records, at = store.records, store.behind(after)
         last = None if follow else len(records)
@@ -216,7 +216,7 @@ class MemoryBus:
             else:
                 await self._wait(min(durable.open.values(), default=None) if durable else None)
 
-    def _due(self, durable: _Durable, now: float) -> Stored | None:
+    def _due(self, durable: _Durable, now: float) -> StoredRecord | None:
         """What the role should hear next: what it did not retire in time, else what it has not heard."""
         store = self._stream(f"swarm.ev.{self._partition}.>")
         records = store.records
@@ -230,7 +230,7 @@ class MemoryBus:
                 return stored
         return None
 
-    def _wake(self, durable: _Durable, stored: Stored) -> Wake:
+    def _wake(self, durable: _Durable, stored: StoredRecord) -> Wake:
         clock = asyncio.get_running_loop().time
 
         async def done() -> None:

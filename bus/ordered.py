@@ -17,8 +17,8 @@ import orjson
 
 from bus.answers import NoMessage, api, parse
 from bus.frames import WireMessage, publication
-from bus.link import Closed, Link, Mailbox
-from bus.port import Stored
+from bus.link import ConnectionClosedError, Link, Mailbox
+from bus.port import StoredRecord
 from bus.rights import READER
 from contracts.errors import NotVerified, Unreachable
 
@@ -38,9 +38,9 @@ class OrderedReader:
         self._subjects = subjects
         self._after = after
         self._until = until
-        self._given: Stored | None = None
+        self._given: StoredRecord | None = None
 
-    async def batches(self) -> AsyncGenerator[list[Stored]]:
+    async def batches(self) -> AsyncGenerator[list[StoredRecord]]:
         """The records, as many at once as have come; a generator that must be closed."""
         while self._until is None or self._after < self._until:
             before = self._after
@@ -51,13 +51,13 @@ class OrderedReader:
                         if self._after == self._until:
                             return
             except Unreachable as away:
-                if self._until is not None or isinstance(away, Closed):
+                if self._until is not None or isinstance(away, ConnectionClosedError):
                     raise
             if self._after == before:
                 # Consumers that came to nothing live on in the server for a while: do not heap them up.
                 await asyncio.sleep(_PAUSE)
 
-    async def _deliveries(self, mailbox: Mailbox) -> AsyncGenerator[list[Stored]]:
+    async def _deliveries(self, mailbox: Mailbox) -> AsyncGenerator[list[StoredRecord]]:
         """What one consumer delivers, until something is missing."""
         position = 0
         while taken := await mailbox.take(HEARTBEAT * _MISSED):
@@ -74,15 +74,15 @@ class OrderedReader:
                 if len(batch) < len(frames):
                     return
 
-    def _following(self, frames: Sequence[WireMessage], position: int) -> list[Stored]:
+    def _following(self, frames: Sequence[WireMessage], position: int) -> list[StoredRecord]:
         """The records of these deliveries, up to one that does not continue what came before."""
-        batch: list[Stored] = []
+        batch: list[StoredRecord] = []
         for count, frame in enumerate(frames, position + 1):
             seq, delivered = _sequences(frame.reply)
             if delivered != count or seq <= self._after or self._after == self._until:
                 break
             self._after = seq
-            self._given = Stored(seq, frame.subject, frame.body, frame.stored_headers)
+            self._given = StoredRecord(seq, frame.subject, frame.body, frame.stored_headers)
             batch.append(self._given)
         return batch
 

@@ -15,7 +15,7 @@ from typing import overload
 
 from bus import records
 from bus.keys import HEADER
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts.errors import NotVerified
 
 _PIECE = 1 << 18
@@ -27,7 +27,7 @@ _BLOCK = 256
 _HEAD_FIELDS = 5
 
 
-class Places:
+class RecordPlaces:
     """The records of one file by their number, from 0; eight bytes for each are all that it holds."""
 
     def __init__(self, path: Path, session: str, upto: int | None = None) -> None:
@@ -69,16 +69,16 @@ class Places:
             raise self._changed(begin)
         return found[0:-1:2], found[1:-1:2]
 
-    def stored(self, begin: int, end: int) -> list[Stored]:
+    def stored(self, begin: int, end: int) -> list[StoredRecord]:
         """The records from one number up to another, their framing unchecked."""
         heads, bodies = self.lines(begin, end)
         return [self._stored(begin + n, head, body) for n, (head, body) in enumerate(zip(heads, bodies, strict=True))]
 
-    def _stored(self, number: int, head: bytes, body: bytes) -> Stored:
+    def _stored(self, number: int, head: bytes, body: bytes) -> StoredRecord:
         words = head.decode(errors="replace").split(" ")
         if len(words) != _HEAD_FIELDS or not words[0].isascii() or not words[0].isdigit():
             raise self._changed(number)
-        return Stored(int(words[0]), words[1], body, {} if words[3] == "-" else {HEADER: words[3]})
+        return StoredRecord(int(words[0]), words[1], body, {} if words[3] == "-" else {HEADER: words[3]})
 
     def _bytes(self, begin: int, end: int) -> bytes:
         with self.path.open("rb", buffering=0) as file:
@@ -96,27 +96,27 @@ class Places:
         )
 
 
-class StoredRecords(Sequence[Stored]):
+class StoredRecords(Sequence[StoredRecord]):
     """All records of a file as they were stored, read when they are wanted."""
 
-    def __init__(self, places: Places, size: int) -> None:
+    def __init__(self, places: RecordPlaces, size: int) -> None:
         """The first `size` of them."""
         self._places, self._size = places, size
 
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[Stored]:
+    def __iter__(self) -> Iterator[StoredRecord]:
         for begin in range(0, self._size, _BLOCK):
             yield from self._places.stored(begin, min(begin + _BLOCK, self._size))
 
     @overload
-    def __getitem__(self, at: int) -> Stored: ...
+    def __getitem__(self, at: int) -> StoredRecord: ...
 
     @overload
-    def __getitem__(self, at: slice) -> tuple[Stored, ...]: ...
+    def __getitem__(self, at: slice) -> tuple[StoredRecord, ...]: ...
 
-    def __getitem__(self, at: int | slice) -> Stored | tuple[Stored, ...]:
+    def __getitem__(self, at: int | slice) -> StoredRecord | tuple[StoredRecord, ...]:
         place = range(self._size)[at]
         if isinstance(place, int):
             return self._places.stored(place, place + 1)[0]

@@ -23,7 +23,7 @@ class Record:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Stored(NamedTuple):
+class StoredRecord(NamedTuple):
     """One message as the log serves it; `seq` is its position in the whole stream, from 1, without gaps."""
 
     seq: int
@@ -43,13 +43,13 @@ class Log(Protocol):
         """
         ...
 
-    async def head(self, subjects: str) -> Stored | None:
+    async def head(self, subjects: str) -> StoredRecord | None:
         """The last record stored under a subject filter, read from the leader; None when there is none."""
         ...
 
     def read(
         self, subjects: str, *, after: int = 0, follow: bool = False
-    ) -> AbstractAsyncContextManager[AsyncIterator[Stored]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[StoredRecord]]:
         """Records under a filter in stream order, each once, without gaps; ends at the present unless `follow`.
 
         With `follow` it survives reconnects and server restarts.
@@ -61,7 +61,7 @@ class Log(Protocol):
 class Wake:
     """A stored message as a wake-up of one role; `done()` retires it, `busy()` asks for more time."""
 
-    stored: Stored
+    stored: StoredRecord
     done: Callable[[], Awaitable[None]]
     busy: Callable[[], Awaitable[None]]
     again: Callable[[float], Awaitable[None]]

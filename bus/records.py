@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.keys import HEADER
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts.errors import InvalidInput, NotFound, NotVerified
 
 _HEAD = re.compile(rb"([1-9][0-9]{0,18}) ([!-~]+) (0|[1-9][0-9]{0,9}) ([!-~]+) ([0-9a-f]{64})\n")
@@ -34,7 +34,7 @@ def title(session: str) -> bytes:
     return f"stigmergy/log/1 {session}\n".encode()
 
 
-def frame(stored: Stored) -> bytes:
+def frame(stored: StoredRecord) -> bytes:
     """The bytes of one record in the file; of the headers only the signature is kept."""
     signature = stored.headers.get(HEADER, _NONE)
     head = f"{stored.seq} {stored.subject} {len(stored.body)} {signature}".encode()
@@ -48,7 +48,7 @@ def _check(head: bytes, body: bytes) -> bytes:
     return hashlib.sha256(b"%b\n%b" % (head, body)).hexdigest().encode()
 
 
-def _unframe(data: bytes, start: int) -> tuple[Stored, int] | None:
+def _unframe(data: bytes, start: int) -> tuple[StoredRecord, int] | None:
     """The record that begins here and where it ends; None when there is no whole and sound one."""
     match = _HEAD.match(data, start)
     if match is None:
@@ -60,10 +60,10 @@ def _unframe(data: bytes, start: int) -> tuple[Stored, int] | None:
     if data[end : end + 1] != b"\n" or _check(data[start : match.start(5) - 1], body) != check:
         return None
     headers = {} if signature == _NONE.encode() else {HEADER: signature.decode()}
-    return Stored(int(seq), subject.decode(), body, headers), end + 1
+    return StoredRecord(int(seq), subject.decode(), body, headers), end + 1
 
 
-def newest(path: Path) -> Stored | None:
+def newest(path: Path) -> StoredRecord | None:
     """The last sound record of a file, read from its end; None when there is none."""
     size = path.stat().st_size
     reach = _REACH
@@ -87,7 +87,7 @@ class Torn:
     size: int
 
 
-class Reading(Iterator[Stored]):
+class RecordReader(Iterator[StoredRecord]):
     """The records of a file in order; after the last, `torn` tells of an incomplete tail, None when there is none.
 
     `NotVerified` when the file is no log, its sequences do not rise, or a damaged place has a sound record behind it.
@@ -110,7 +110,7 @@ class Reading(Iterator[Stored]):
             raise self._damaged("this is not the beginning of a session's log")
         self.session = match[1].decode()
 
-    def __next__(self) -> Stored:
+    def __next__(self) -> StoredRecord:
         if self.torn or self.offset == len(self.data):
             raise StopIteration
         found = _unframe(self.data, self.offset)

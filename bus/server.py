@@ -1,7 +1,7 @@
 """The embedded NATS server of a home: found, configured, spawned, watched and ended; it speaks no NATS itself.
 
 One server per home. Spawn it from the thread that lives as long as the host does: on Linux the kernel ends the server
-when that thread ends. A server left over by a host that died otherwise is known by pid and start time (`Left`).
+when that thread ends. A server left over by a host that died otherwise is known by pid and start time (`ServerRecord`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bus.binary import find_binary
-from bus.conf import MAX_STORE, Place, embedded
+from bus.conf import MAX_STORE, ServerPlace, embedded
 from bus.rights import Users
 from contracts.errors import Failed, Refused, TimedOut, Unreachable
 
@@ -33,7 +33,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class ServerRecord:
     """Which process is, or was, the server of a home; the start time keeps a reused pid from being taken for it."""
 
     pid: int
@@ -86,7 +86,7 @@ class EmbeddedServer:
         """Start the process from the calling thread; it inherits `lock_fds` and nothing else."""
         binary = self._binary or find_binary()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._place = Place(self._folder, self._port or _same_port(self._folder) or _free_port(), self._max_store)
+        self._place = ServerPlace(self._folder, self._port or _same_port(self._folder) or _free_port(), self._max_store)
         if self._port and not _is_free(self._port):
             raise Refused(f"Port {self._port} is in use.", cure="Choose another, or leave it out to have one found.")
         self._configure()
@@ -103,7 +103,7 @@ class EmbeddedServer:
                 start_new_session=True,
                 preexec_fn=functools.partial(_die_with, os.getpid()),  # noqa: PLW1509 - one prctl, loaded beforehand
             )
-        left = Left(self._process.pid, started(self._process.pid) or "", self._place.port)
+        left = ServerRecord(self._process.pid, started(self._process.pid) or "", self._place.port)
         _write(self._folder / "port", str(self._place.port))
         _write(self._folder / "server.json", json.dumps(asdict(left)))
 
@@ -188,10 +188,10 @@ class EmbeddedServer:
         return f"See {self._folder / 'log'}."
 
 
-def left_by(home: Path) -> Left | None:
+def left_by(home: Path) -> ServerRecord | None:
     """The server that a host of this home recorded and did not stop, whether or not it still runs."""
     try:
-        return Left(**json.loads((home / "nats" / "server.json").read_text()))
+        return ServerRecord(**json.loads((home / "nats" / "server.json").read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
@@ -199,7 +199,7 @@ def left_by(home: Path) -> Left | None:
         raise Refused(f"{home / 'nats' / 'server.json'} is damaged.", cure="Delete it when no server runs.") from None
 
 
-async def end_orphan(left: Left, patience: float = 5.0) -> bool:
+async def end_orphan(left: ServerRecord, patience: float = 5.0) -> bool:
     """End a server whose host is dead; False when that process is gone already. Two servers would ruin one store."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not left.alive():

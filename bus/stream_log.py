@@ -17,7 +17,7 @@ from bus.direct import DirectReader
 from bus.frames import WireMessage
 from bus.link import Link, Lost, NoResponder, Silent
 from bus.ordered import OrderedReader
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from bus.subjects import stream
 from contracts.errors import Ambiguous, Unreachable
 
@@ -49,7 +49,7 @@ class StreamLog:
             raise Unreachable(f"No stream takes {lane!r} now: nothing was stored.", cure="Try again.") from None
         return int(parse(answer)["seq"])
 
-    async def head(self, subjects: str) -> Stored | None:
+    async def head(self, subjects: str) -> StoredRecord | None:
         """See `Log.head`."""
         verb = f"STREAM.MSG.GET.{stream(subjects, self._partition)}"
         try:
@@ -58,24 +58,24 @@ class StreamLog:
             return None
         block = base64.b64decode(message.get("hdrs", ""))
         body = base64.b64decode(message.get("data", ""))
-        return Stored(message["seq"], message["subject"], body, WireMessage("", "", b"", block).stored_headers)
+        return StoredRecord(message["seq"], message["subject"], body, WireMessage("", "", b"", block).stored_headers)
 
     def read(
         self, subjects: str, *, after: int = 0, follow: bool = False
-    ) -> AbstractAsyncContextManager[AsyncIterator[Stored]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[StoredRecord]]:
         """See `Log.read`."""
         return self._read(subjects, after, follow=follow)
 
     @contextlib.asynccontextmanager
-    async def _read(self, subjects: str, after: int, *, follow: bool) -> AsyncIterator[AsyncIterator[Stored]]:
+    async def _read(self, subjects: str, after: int, *, follow: bool) -> AsyncIterator[AsyncIterator[StoredRecord]]:
         batches = self._following(subjects, after) if follow else self._present(subjects, after)
         async with contextlib.aclosing(_each(batches)) as records:
             yield records
 
-    def _following(self, subjects: str, after: int) -> AsyncGenerator[list[Stored]]:
+    def _following(self, subjects: str, after: int) -> AsyncGenerator[list[StoredRecord]]:
         return self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=None).batches()
 
-    async def _present(self, subjects: str, after: int) -> AsyncGenerator[list[Stored]]:
+    async def _present(self, subjects: str, after: int) -> AsyncGenerator[list[StoredRecord]]:
         """Up to the leader's head, however far behind the replica is that serves the reader.
 
         Most reads are short: they are one direct get. A consumer is made only for what is left.
@@ -94,7 +94,7 @@ class StreamLog:
                 yield batch
 
 
-async def _each(batches: AsyncGenerator[list[Stored]]) -> AsyncGenerator[Stored]:
+async def _each(batches: AsyncGenerator[list[StoredRecord]]) -> AsyncGenerator[StoredRecord]:
     """The records one by one; closing it closes where they come from."""
     async with contextlib.aclosing(batches):
         async for batch in batches:

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from bus.keys import HEADER
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts.ids import sha256
 
 EMPTY = hashlib.sha256(b"").digest()
@@ -34,7 +34,7 @@ def headers_digest(headers: Mapping[str, str]) -> str:
     return sha256(f"{_HEADERS}{HEADER}:{headers[HEADER]}\n".encode()) if HEADER in headers else _NO_HEADERS
 
 
-def leaf_of(stored: Stored) -> bytes:
+def leaf_of(stored: StoredRecord) -> bytes:
     """The leaf of a stored message: the bytes that its hash is made of."""
     return leaf(stored.seq, stored.subject, sha256(stored.body), headers_digest(stored.headers))
 
@@ -102,7 +102,7 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
     return _join(peaks) if peaks else EMPTY
 
 
-class Rows:
+class SubtreeRows:
     """The perfect subtrees over many leaves, a row for each height, and so the root over any first of the leaves.
 
     Runs of leaves are hashed apart, each but the last a multiple of `RUN` long, and joined.
@@ -117,7 +117,7 @@ class Rows:
         self._climb(highest)
 
     @classmethod
-    def joined(cls, runs: Sequence[Rows]) -> Rows:
+    def joined(cls, runs: Sequence[SubtreeRows]) -> SubtreeRows:
         """The rows over all these runs, each made up to `RUN_HEIGHT`."""
         whole = cls(b"", 0)
         whole._rows = [b"".join(run.row(height) for run in runs) for height in range(cls.RUN_HEIGHT + 1)]
@@ -129,7 +129,7 @@ class Rows:
         """How many leaves there are."""
         return len(self._rows[0]) // _HASH
 
-    def root(self, size: int, last: Rows | None = None) -> bytes:
+    def root(self, size: int, last: SubtreeRows | None = None) -> bytes:
         """The root over the first `size` leaves; `last` has those of the run in which they end, if this has not."""
         peaks, at = [], 0
         for height in reversed(range(size.bit_length())):
@@ -139,9 +139,9 @@ class Rows:
                 at += 1 << height
         return _join(peaks) if peaks else EMPTY
 
-    def top(self) -> Rows:
+    def top(self) -> SubtreeRows:
         """The root of a whole run alone: all that is needed of it where its leaves can be had again."""
-        top = Rows(b"", 0)
+        top = SubtreeRows(b"", 0)
         top._rows = [*[b""] * self.RUN_HEIGHT, self.row(self.RUN_HEIGHT)]
         return top
 

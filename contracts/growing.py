@@ -15,7 +15,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class Trail(Sequence[T]):
+class GrowingTuple(Sequence[T]):
     """A tuple that `grown` makes longer without copying it."""
 
     __slots__ = ("_row", "_size")
@@ -25,11 +25,11 @@ class Trail(Sequence[T]):
         self._row = [] if row is None else row
         self._size = len(self._row)
 
-    def grown(self, one: T) -> Trail[T]:
+    def grown(self, one: T) -> GrowingTuple[T]:
         """One longer; this one stays as it is."""
         row = self._row if len(self._row) == self._size else self._row[: self._size]
         row.append(one)
-        return Trail(row)
+        return GrowingTuple(row)
 
     def __len__(self) -> int:
         return self._size
@@ -51,7 +51,7 @@ class Trail(Sequence[T]):
         return self._row[place] if isinstance(place, int) else tuple(self._row[one] for one in place)
 
     def __eq__(self, other: object) -> bool:
-        return tuple(self) == tuple(other) if isinstance(other, Trail | tuple) else NotImplemented
+        return tuple(self) == tuple(other) if isinstance(other, GrowingTuple | tuple) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # what is in it need not be hashable
 
@@ -59,7 +59,7 @@ class Trail(Sequence[T]):
         return f"Trail({list(self)!r})"
 
 
-class Marks(AbstractSet[str]):
+class GrowingSet(AbstractSet[str]):
     """A frozenset of words that `marked` makes larger without copying it."""
 
     __slots__ = ("_order", "_size")
@@ -78,13 +78,13 @@ class Marks(AbstractSet[str]):
     def _from_iterable(cls, it: Iterable[Any]) -> Any:
         return cls.of(it)
 
-    def marked(self, word: str) -> Marks:
+    def marked(self, word: str) -> GrowingSet:
         """With one more; itself when the word is in it."""
         if self._order.get(word, self._size) < self._size:
             return self
         order = self._order if len(self._order) == self._size else {one: at for at, one in enumerate(self)}
         order[word] = self._size
-        return Marks(order)
+        return GrowingSet(order)
 
     def __contains__(self, word: Any) -> bool:
         return self._order.get(word, self._size) < self._size
@@ -99,7 +99,7 @@ class Marks(AbstractSet[str]):
         return f"Marks({list(self)!r})"
 
 
-class Table(Collection[T], Generic[K, T]):
+class GrowingTable(Collection[T], Generic[K, T]):
     """Values in the order in which their keys came first; `having` sets one of them and `without` leaves one out.
 
     What a key held is kept beside what it holds, each with the version that set it, so that no version copies another.
@@ -109,14 +109,14 @@ class Table(Collection[T], Generic[K, T]):
 
     def __init__(self) -> None:
         """Empty."""
-        self._kept: _Kept[K, T] = _Kept()
+        self._kept: _VersionHistory[K, T] = _VersionHistory()
         self._size = self._version = 0
 
-    def having(self, key: K, value: T) -> Table[K, T]:
+    def having(self, key: K, value: T) -> GrowingTable[K, T]:
         """With this value for this key, in the place that the key has or else as the last."""
         return self._set(key, (value,))
 
-    def without(self, key: K) -> Table[K, T]:
+    def without(self, key: K) -> GrowingTable[K, T]:
         """A table without this key; the same table when the key is not in it."""
         return self if self._held(key) == () else self._set(key, ())
 
@@ -131,8 +131,8 @@ class Table(Collection[T], Generic[K, T]):
             for value in self._held(key):
                 yield key, value
 
-    def _set(self, key: K, held: tuple[T] | tuple[()]) -> Table[K, T]:
-        following = Table[K, T]()
+    def _set(self, key: K, held: tuple[T] | tuple[()]) -> GrowingTable[K, T]:
+        following = GrowingTable[K, T]()
         following._kept = self._kept if self._kept.version == self._version else self._copied()
         following._kept.version = following._version = self._version + 1
         following._kept.cells.setdefault(key, []).append((following._version, held))
@@ -143,8 +143,8 @@ class Table(Collection[T], Generic[K, T]):
         cells = self._kept.cells.get(key, ())
         return next((held for version, held in reversed(cells) if version <= self._version), ())
 
-    def _copied(self) -> _Kept[K, T]:
-        copied = _Kept[K, T]()
+    def _copied(self) -> _VersionHistory[K, T]:
+        copied = _VersionHistory[K, T]()
         copied.cells = {key: [(0, self._held(key))] for key in islice(self._kept.cells, self._size)}
         return copied
 
@@ -161,7 +161,7 @@ class Table(Collection[T], Generic[K, T]):
         return any(value == one for one in self)
 
     def __eq__(self, other: object) -> bool:
-        return tuple(self.items()) == tuple(other.items()) if isinstance(other, Table) else NotImplemented
+        return tuple(self.items()) == tuple(other.items()) if isinstance(other, GrowingTable) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # what is in it need not be hashable
 
@@ -169,7 +169,7 @@ class Table(Collection[T], Generic[K, T]):
         return f"Table({list(self.items())!r})"
 
 
-class _Kept(Generic[K, T]):
+class _VersionHistory(Generic[K, T]):
     """What the versions of a table share: of every key what it held since which version, and the newest version."""
 
     __slots__ = ("cells", "version")

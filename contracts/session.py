@@ -26,7 +26,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
 from contracts.fork import Fork
-from contracts.growing import Marks, Table, Trail
+from contracts.growing import GrowingSet, GrowingTable, GrowingTuple
 from contracts.hyperparameter_specialist import (
     LearningRateSuggested,
     SearchCancelled,
@@ -126,10 +126,10 @@ class Session:
     windows: int = 0
     last_window: WindowRecorded | None = None
     last_window_id: str = ""
-    evaluations: Trail[ControlEvaluated] = field(default_factory=Trail)
-    checkpoints: Table[str, Checkpoint] = field(default_factory=Table)
+    evaluations: GrowingTuple[ControlEvaluated] = field(default_factory=GrowingTuple)
+    checkpoints: GrowingTable[str, Checkpoint] = field(default_factory=GrowingTable)
     """By the events that wrote them, in their order."""
-    written_at: Table[tuple[int, int], tuple[str, ...]] = field(default_factory=Table)
+    written_at: GrowingTable[tuple[int, int], tuple[str, ...]] = field(default_factory=GrowingTable)
     """By segment and step, which checkpoints were written there."""
     diagnoses: tuple[tuple[str, ProblemDiagnosed], ...] = ()
     proposals: tuple[tuple[str, InterventionProposed], ...] = ()
@@ -155,12 +155,12 @@ class Session:
     pause: TrainingPaused | None = None
     incidents: tuple[DivergenceFound, ...] = ()
     births: tuple[BirthAudited, ...] = ()
-    failures: Table[str, HandlerFailed] = field(default_factory=Table)
+    failures: GrowingTable[str, HandlerFailed] = field(default_factory=GrowingTable)
     """By their events, the failures of roles; guests owe nothing, so theirs are not remembered."""
     outcome: Event | None = None
     outcome_id: str = ""
     waived: frozenset[str] = frozenset()
-    answered: Marks = field(default_factory=Marks)
+    answered: GrowingSet = field(default_factory=GrowingSet)
     sealed: SessionSealed | None = None
 
     @property
@@ -327,7 +327,7 @@ def _applied(session: Session, event: InterventionApplied, fact: Fact) -> Change
     if event.segment != session.segment.number:
         segments = (*segments, Segment(event.segment, event.step, event.changes, event.reproducible))
     moved = replace(session, segments=segments)
-    path = Trail([seen for seen in session.evaluations if moved.on_path(seen.segment, seen.step)])
+    path = GrowingTuple([seen for seen in session.evaluations if moved.on_path(seen.segment, seen.step)])
     applied = (*session.applied, (fact.id, event))
     return dict(applied=applied, segments=segments, step=event.step, evaluations=path)
 

@@ -24,7 +24,7 @@ from bus.admission import Admission, Reason
 from bus.blobs import DirectoryBlobs
 from bus.jetstream import connect
 from bus.keys import KeyStore
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.rights import seed_file
 from bus.subjects import EVERYTHING
 from contracts.common import HandlerFailed
@@ -257,7 +257,7 @@ class Arena:
                 path.append((event.wire, event.step, event.step, _said(event)))
         return Result(state.state, state.weights_digest, tuple(path))
 
-    async def stored(self) -> list[Stored]:
+    async def stored(self) -> list[StoredRecord]:
         """Everything that the server's stream holds, voids included."""
         host = self.home.host()
         if host is None or not host.alive:
@@ -276,7 +276,7 @@ class Arena:
         found += [f"left behind: {one}" for one in await self.strays()]
         return found
 
-    def _against_stream(self, session: str, stream: list[Stored]) -> list[str]:
+    def _against_stream(self, session: str, stream: list[StoredRecord]) -> list[str]:
         """What was acknowledged is there, once, in the stream and in the files."""
         found = []
         digests = {one.seq: sha256(one.body) for one in stream}

@@ -13,7 +13,7 @@ from bus import notes, subjects
 from bus.blobs import digest_of
 from bus.chain import Draft, Head, compose
 from bus.keys import HEADER, Signer, new_signer
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame, title
 from bus.tree import Tree, leaf_of
 from contracts.event import Event
@@ -47,8 +47,8 @@ class Story:
         self.signers["operator"] = self.signers["desk"]
         self.root = self.signers["root"].public
         self.ring_session, self.session = keyring_session(self.root), session_id(new_uuid())
-        self.ring: list[Stored] = []
-        self.log: list[Stored] = []
+        self.ring: list[StoredRecord] = []
+        self.log: list[StoredRecord] = []
         self.seq = 0
         self.heads: dict[tuple[str, str], Head] = {}
         self.keys(KeyringOpened(root=self.root, deployment="test"))
@@ -112,11 +112,11 @@ class Story:
         )
         for record in records:
             self.seq += 1 + (skip if record is records[-1] else 0)
-            self._stored(session).append(Stored(self.seq, record.subject, record.body, record.headers))
+            self._stored(session).append(StoredRecord(self.seq, record.subject, record.body, record.headers))
         laneseq = orjson.loads(body)["laneseq"] if edit else head.laneseq + len(records)
         self.heads[session, lane] = Head(laneseq, sha256(body))
 
-    def _stored(self, session: str) -> list[Stored]:
+    def _stored(self, session: str) -> list[StoredRecord]:
         return self.ring if session == self.ring_session else self.log
 
     def root_over(self, size: int) -> str:
@@ -184,7 +184,7 @@ class Story:
         return path
 
 
-def _root(records: list[Stored]) -> str:
+def _root(records: list[StoredRecord]) -> str:
     tree = Tree()
     for one in records:
         tree.append(leaf_of(one))

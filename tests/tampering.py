@@ -21,14 +21,14 @@ from bus.admission import Admission
 from bus.blobs import DirectoryBlobs, digest_of
 from bus.chain import Draft, compose
 from bus.keys import HEADER, Signer, new_signer
-from bus.port import Stored
-from bus.records import Reading, frame, title
+from bus.port import StoredRecord
+from bus.records import RecordReader, frame, title
 from contracts.ids import sha256
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.audit.bundling import make
 from runtime.bundle import contents, verify_bundle
-from runtime.bundle.container import Container, Member, write
+from runtime.bundle.container import BundleMember, Container, write
 from runtime.bundle.members import checkpoint_of
 from runtime.log.archive import Archive
 from runtime.log.history import History
@@ -60,11 +60,11 @@ class Target:
 
     path: Path
     data: bytes
-    members: dict[str, Member]
+    members: dict[str, BundleMember]
     parts: Parts
     session: str
-    log: list[Stored]
-    ring: list[Stored]
+    log: list[StoredRecord]
+    ring: list[StoredRecord]
     ring_session: str
     signers: dict[str, Signer]
     fingerprint: str
@@ -88,7 +88,7 @@ def target(folder: Path, *wanted: str) -> Target:
     ]
     with Container(paths[0]) as file:
         members, parts = dict(file.members), [(name, file.read(name)) for name in file.members]
-    log, ring = (list(Reading(Path(name), dict(parts)[name])) for name in (contents.LOG, contents.KEYRING))
+    log, ring = (list(RecordReader(Path(name), dict(parts)[name])) for name in (contents.LOG, contents.KEYRING))
     smaller = (ALL[:n] for n in range(len(ALL)))
     honest = {_bundled(recorded, session, folder / "less.zip", *less).read_bytes() for less in smaller}
     own, *others = (path.read_bytes() for path in paths)
@@ -313,7 +313,7 @@ class Tamperer:
         return self._in_ring(self._signed_otherwise)
 
     def record_subject(self) -> Mutation:
-        def change(records: list[Stored], k: int) -> list[Stored]:
+        def change(records: list[StoredRecord], k: int) -> list[StoredRecord]:
             other = self._rng.choice([self.target.log[0].subject, records[k].subject + "x", "swarm.ev.00.x.y.z_z"])
             return self._put(records, k, records[k]._replace(subject=other))
 
@@ -322,7 +322,7 @@ class Tamperer:
     def record_forged(self) -> Mutation:
         """An event that was never said, chained in its place, without a signature or with a stranger's."""
 
-        def change(records: list[Stored], k: int) -> list[Stored]:
+        def change(records: list[StoredRecord], k: int) -> list[StoredRecord]:
             body = orjson.loads(records[k].body)
             body |= {
                 "id": f"forged-{self._rng.random()}",
@@ -332,7 +332,7 @@ class Tamperer:
             said = orjson.dumps(body)
             headers = self._rng.choice([{}, {HEADER: new_signer("x").sign(said)}])
             later = [one._replace(seq=one.seq + 1) for one in records[k + 1 :]]
-            return [*records[: k + 1], Stored(records[k].seq + 1, records[k].subject, said, headers), *later]
+            return [*records[: k + 1], StoredRecord(records[k].seq + 1, records[k].subject, said, headers), *later]
 
         return self._in_log(change)
 
@@ -402,7 +402,7 @@ class Tamperer:
             time="2027-01-01T00:00:00.000000Z",
         )
         seq = max(records[-1].seq, self.target.ring[-1].seq) + 1
-        log = [*records, Stored(seq, record.subject, record.body, record.headers)]
+        log = [*records, StoredRecord(seq, record.subject, record.body, record.headers)]
         sections = [one for one in contents.possible(history.state) if one in ("manifest", "sources")]
         made = dict(self.target.parts) | {
             contents.MARKER: contents.marker(self.target.session, sections),
@@ -413,15 +413,15 @@ class Tamperer:
 
     # -- how records are changed
 
-    def _in_log(self, change: Callable[[list[Stored], int], list[Stored]]) -> Mutation | None:
+    def _in_log(self, change: Callable[[list[StoredRecord], int], list[StoredRecord]]) -> Mutation | None:
         k = self._rng.randrange(len(self.target.log))
         return self._records(contents.LOG, change(list(self.target.log), k), k)
 
-    def _in_ring(self, change: Callable[[list[Stored], int], list[Stored]]) -> Mutation | None:
+    def _in_ring(self, change: Callable[[list[StoredRecord], int], list[StoredRecord]]) -> Mutation | None:
         k = self._rng.randrange(len(self.target.ring))
         return self._records(contents.KEYRING, change(list(self.target.ring), k), k)
 
-    def _records(self, member: str, records: Sequence[Stored], k: int) -> Mutation | None:
+    def _records(self, member: str, records: Sequence[StoredRecord], k: int) -> Mutation | None:
         before = self.target.log if member == contents.LOG else self.target.ring
         if list(records) == before:
             return None
@@ -440,31 +440,31 @@ class Tamperer:
         end = notes[0] if notes else len(self.target.log)
         return lambda verdict: begin + 1 <= verdict.divergences[0].position <= end + 2
 
-    def _put(self, records: list[Stored], k: int, one: Stored) -> list[Stored]:
+    def _put(self, records: list[StoredRecord], k: int, one: StoredRecord) -> list[StoredRecord]:
         return [*records[:k], one, *records[k + 1 :]]
 
-    def _flipped(self, records: list[Stored], k: int) -> list[Stored]:
+    def _flipped(self, records: list[StoredRecord], k: int) -> list[StoredRecord]:
         body = bytearray(records[k].body)
         body[self._rng.randrange(len(body))] ^= 1 << self._rng.randrange(8)
         return self._put(records, k, records[k]._replace(body=bytes(body)))
 
-    def _duplicated(self, records: list[Stored], k: int) -> list[Stored]:
+    def _duplicated(self, records: list[StoredRecord], k: int) -> list[StoredRecord]:
         later = [one._replace(seq=one.seq + 1) for one in records[k + 1 :]]
         return [*records[: k + 1], records[k]._replace(seq=records[k].seq + 1), *later]
 
-    def _swapped(self, records: list[Stored], k: int) -> list[Stored]:
+    def _swapped(self, records: list[StoredRecord], k: int) -> list[StoredRecord]:
         other = self._rng.randrange(len(records))
         a, b = records[k], records[other]
         return self._put(self._put(records, k, b._replace(seq=a.seq)), other, a._replace(seq=b.seq))
 
-    def _renumbered(self, records: list[Stored], k: int) -> list[Stored]:
+    def _renumbered(self, records: list[StoredRecord], k: int) -> list[StoredRecord]:
         by = self._rng.choice([1, 2, 1000])
         if self._rng.random() < 0.5 or k == len(records) - 1:
             return [*records[:k], *(one._replace(seq=one.seq + by) for one in records[k:])]
         room = records[k + 1].seq - records[k].seq
         return self._put(records, k, records[k]._replace(seq=records[k].seq + min(by, room - 1)))
 
-    def _signed_otherwise(self, records: list[Stored], k: int) -> list[Stored]:
+    def _signed_otherwise(self, records: list[StoredRecord], k: int) -> list[StoredRecord]:
         signed = [n for n in range(len(records)) if records[n].headers]
         k = min(signed, key=lambda n: abs(n - k))
         own, other = (records[n].headers[HEADER] for n in (k, self._rng.choice(signed)))
@@ -481,7 +481,9 @@ class Tamperer:
         ])  # fmt: skip
         return self._put(records, k, records[k]._replace(headers=headers))
 
-    def _rechained(self, records: Sequence[Stored], k: int, signer: Callable[[str], Signer] | None) -> list[Stored]:
+    def _rechained(
+        self, records: Sequence[StoredRecord], k: int, signer: Callable[[str], Signer] | None
+    ) -> list[StoredRecord]:
         made, prev, lane = list(records[:k]), "", orjson.loads(records[k].body)["lane"]
         for n, one in enumerate(records[k:], k):
             body = orjson.loads(one.body)

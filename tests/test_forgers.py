@@ -14,8 +14,8 @@ import pytest
 
 from bus.admission import Admission
 from bus.keys import Signer, new_signer
-from bus.port import Stored
-from bus.tree import Rows
+from bus.port import StoredRecord
+from bus.tree import SubtreeRows
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated
 from contracts.operator import RULES, PauseRequested
@@ -84,8 +84,8 @@ def other_bits(header: str) -> str:
 
 def at_border(story: Story) -> None:
     """Fill the log up to the last record of the first run."""
-    while len(story.log) < Rows.RUN - 1:
-        story.say("trainer", *[so] * min(900, Rows.RUN - 1 - len(story.log)))
+    while len(story.log) < SubtreeRows.RUN - 1:
+        story.say("trainer", *[so] * min(900, SubtreeRows.RUN - 1 - len(story.log)))
 
 
 def stands_still(story: Story) -> None:
@@ -140,7 +140,7 @@ def said_before(lane: str, of: int) -> Callable[[Story], None]:
     return forge
 
 
-def orjson_id(stored: Stored) -> str:
+def orjson_id(stored: StoredRecord) -> str:
     found: str = verify_bundle.json.loads(stored.body)["id"]
     return found
 

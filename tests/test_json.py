@@ -10,7 +10,7 @@ import pytest
 
 from bus.chain import Draft, compose
 from bus.keys import HEADER
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts.trainer import CheckpointWritten
 from tests.runtime.recorded_home import DIGEST, RecordedHome
 from tests.runtime.recorded_session import FootprintEstimated
@@ -51,7 +51,7 @@ class Court:
         (record,) = compose(drafts, session=session, lane=lane, head=head, signer=signer, source="/s", time="t")
         body = record.body.replace(old, new, 1)
         genesis = next(one for one in self.home.stream if session in one.subject)
-        last = Stored(genesis.seq + 5, record.subject, body, {HEADER: signer.sign(body)})
+        last = StoredRecord(genesis.seq + 5, record.subject, body, {HEADER: signer.sign(body)})
         return self.programs.judge(session, [genesis, last])
 
 

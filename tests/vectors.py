@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bus import notes
 from bus.chain import START, Draft, Head, compose
 from bus.keys import HEADER, Signer
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame, title
 from bus.tree import Tree, headers_digest, leaf_hash, leaf_of
 from contracts.ids import session_id, sha256, uuid8
@@ -37,7 +37,7 @@ def signer(role: str, byte: int) -> Signer:
     return Signer(role, Ed25519PrivateKey.from_private_bytes(bytes([byte]) * 32))
 
 
-def keyring() -> tuple[str, list[Stored], dict[str, Signer]]:
+def keyring() -> tuple[str, list[StoredRecord], dict[str, Signer]]:
     """A keyring of two appends: the root opens it, then admits the ledger and the desk in one."""
     keys = {role: signer(role, n) for n, role in enumerate(("root", "ledger", "desk"), 1)}
     root = keys["root"]
@@ -45,12 +45,12 @@ def keyring() -> tuple[str, list[Stored], dict[str, Signer]]:
     admitted = [
         KeyAdmitted(role=role, public=keys[role].public, may_admit=role == "desk") for role in ("ledger", "desk")
     ]
-    stored: list[Stored] = []
+    stored: list[StoredRecord] = []
     head = START
     for events in ([KeyringOpened(root=root.public, deployment="example")], admitted):
         drafts = [Draft(event, str(uuid8("vector", len(stored) + n))) for n, event in enumerate(events)]
         made = compose(drafts, session=session, lane="root", head=head, signer=root, source="/example", time=TIME)
-        stored += [Stored(len(stored) + n, one.subject, one.body, one.headers) for n, one in enumerate(made, 1)]
+        stored += [StoredRecord(len(stored) + n, one.subject, one.body, one.headers) for n, one in enumerate(made, 1)]
         head = Head(len(stored), sha256(stored[-1].body))
     return session, stored, keys
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bus import bulk
 from bus.admission import Admission
-from bus.port import Stored
-from bus.records import Reading, frame, title
+from bus.port import StoredRecord
+from bus.records import RecordReader, frame, title
 from contracts.errors import SwarmError
 from runtime.bundle import furniture, verify_bundle
 from runtime.bundle.verify_bundle import Broken
@@ -43,7 +43,7 @@ class Programs:
     """The keyring of a deployment as its records have it, and the sessions that are judged by it."""
 
     ring_session: str
-    ring: Sequence[Stored]
+    ring: Sequence[StoredRecord]
     root: str = ""
     keys: Admission = field(init=False)
 
@@ -52,14 +52,14 @@ class Programs:
         for stored in self.ring:
             self.keys.admit(stored)
 
-    def judge(self, session: str, records: Sequence[Stored]) -> Verdicts:
+    def judge(self, session: str, records: Sequence[StoredRecord]) -> Verdicts:
         """The three verdicts on whether these records are admitted, every one."""
         data = title(session) + b"".join(map(frame, records))
         return Verdicts(self._one_by_one(session, data), self._at_once(session, data), self._alone(session, data))
 
     def _one_by_one(self, session: str, data: bytes) -> str:
         try:
-            kept = fold(Reading(Path("log"), data), session, Admission(self.keys.keyring))
+            kept = fold(RecordReader(Path("log"), data), session, Admission(self.keys.keyring))
         except SwarmError as error:
             return error.message
         return "; ".join(f"{void.reason}: {void.detail}" for void in kept.voids)

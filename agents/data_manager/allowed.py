@@ -7,7 +7,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from agents.data_manager.table import unusable
-from runtime.home.allowed import Named
+from runtime.home.allowed import RequestPath
 
 _PLACE = "data.path"
 _MAGIC = (
@@ -42,8 +42,10 @@ def folder(path: str, roots: Sequence[Path]) -> Path:
     return _named(path).folder(roots)
 
 
-def _named(path: str) -> Named:
-    return Named(path, _PLACE, _other_source(path) or "Save the table as CSV or Parquet, arrays with `numpy.savez`.")
+def _named(path: str) -> RequestPath:
+    return RequestPath(
+        path, _PLACE, _other_source(path) or "Save the table as CSV or Parquet, arrays with `numpy.savez`."
+    )
 
 
 def _other_source(path: str) -> str:

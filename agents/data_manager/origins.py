@@ -10,17 +10,17 @@ import orjson
 
 from agents.data_manager.quality import Places
 from agents.data_manager.scratch import Scratch
-from agents.data_manager.table import Table
+from agents.data_manager.table import DataTable
 from bus.blobs import DirectoryBlobs
 
 
-def kept(blobs: DirectoryBlobs, table: Table, places: Places, scratch: Scratch) -> dict[str, Any]:
+def kept(blobs: DirectoryBlobs, table: DataTable, places: Places, scratch: Scratch) -> dict[str, Any]:
     """The fields of `contracts.data_manager.Origins`, once everything that it names is in the store."""
     named = {split: blobs.put(_listed(table, chosen, scratch.file()), move=True) for split, chosen in places.items()}
     return {"called": "file" if table.names else "row", "blobs": named}
 
 
-def _listed(table: Table, chosen: np.ndarray, file: Path) -> Path:
+def _listed(table: DataTable, chosen: np.ndarray, file: Path) -> Path:
     if table.names:
         file.write_bytes(b"".join(orjson.dumps(table.names[place]) + b"\n" for place in chosen))
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from agents.data_manager import origins, quality
 from agents.data_manager.findings import Findings, leaking, too_many
 from agents.data_manager.splitting import Splits, assigned
-from agents.data_manager.table import Around, Source, Table, unusable
+from agents.data_manager.table import DataSource, DataTable, SourceContext, unusable
 from agents.data_manager.writing import beside, refuse_beyond_room, written, written_as_given
 from bus.blobs import DirectoryBlobs
 from bus.disk import write_file
@@ -24,7 +24,7 @@ MANY = 1000
 """With so many features or more their names are not kept."""
 
 
-class Prepared(NamedTuple):
+class PreparedDataset(NamedTuple):
     """A finished dataset, and what its source calls its rows, where it calls them anything."""
 
     manifest: Manifest
@@ -32,8 +32,8 @@ class Prepared(NamedTuple):
 
 
 def prepared(
-    data: Data, source: Source, around: Around, findings: Findings, directory: Path, blobs: DirectoryBlobs
-) -> Prepared:
+    data: Data, source: DataSource, around: SourceContext, findings: Findings, directory: Path, blobs: DirectoryBlobs
+) -> PreparedDataset:
     """The finished dataset; raises `InvalidRequest` with every reason why there is none."""
     table, named = source.read(findings), None
     if table.given:
@@ -54,13 +54,13 @@ def prepared(
     features = table.features if len(table.features) < MANY else ()
     extra = beside(directory, findings)
     facts = describe(splits, table.task, labels=table.labels, features=features, extra=extra, counted=True)
-    return Prepared(publish(directory, stored, facts, write_file), named)
+    return PreparedDataset(publish(directory, stored, facts, write_file), named)
 
 
-def _divided(data: Data, table: Table, findings: Findings) -> tuple[Table, Splits]:
+def _divided(data: Data, table: DataTable, findings: Findings) -> tuple[DataTable, Splits]:
     """The places of every split's rows, once those that cannot be used are set aside and are not too many."""
     keep = not table.foreign or (isinstance(data, File) and data.duplicates == "keep")
-    rows = quality.Rows(table)
+    rows = quality.TableView(table)
     table = rows.without_repeats(findings, keep=keep) if table.foreign else table
     rows.look(table, findings)
     split = _split(data, table, findings)
@@ -82,7 +82,7 @@ def _place(data: Data) -> str:
     return "data.path" if isinstance(data, File) else "data.workload" if isinstance(data, Foreign) else "data"
 
 
-def _split(data: Data, table: Table, findings: Findings) -> Splits:
+def _split(data: Data, table: DataTable, findings: Findings) -> Splits:
     split, places = data.split, table.places
     for name, column, found in (("group", split.group, table.groups), ("time", split.time, table.times)):
         if column and found is None:

@@ -10,7 +10,7 @@ import numpy as np
 from agents.data_manager.equality import firsts, keys_of, twins
 from agents.data_manager.findings import Findings, Severity
 from agents.data_manager.scratch import portions
-from agents.data_manager.table import Columns, Table, unusable
+from agents.data_manager.table import Columns, DataTable, unusable
 
 RARE = 5
 IMBALANCE = 20
@@ -19,14 +19,14 @@ Places = Mapping[str, np.ndarray]
 """For each split the places of its rows in the table's columns."""
 
 
-class Rows:
+class TableView:
     """A table looked at as a whole; the keys of its features are computed once."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: DataTable) -> None:
         self._table = table
         self._x = keys_of([table.columns["x"]]) if "x" in table.columns else None
 
-    def without_repeats(self, findings: Findings, *, keep: bool) -> Table:
+    def without_repeats(self, findings: Findings, *, keep: bool) -> DataTable:
         """The table without exact repeats; with `keep` they are only counted."""
         table = self._table
         if self._x is None:
@@ -47,7 +47,7 @@ class Rows:
             return table
         return dataclasses.replace(table, chosen=np.flatnonzero(first == np.arange(len(first))))
 
-    def look(self, table: Table, findings: Findings) -> None:
+    def look(self, table: DataTable, findings: Findings) -> None:
         """Notice contradictions, classes that are hardly there, and features that never change."""
         if table.task == "classification":
             if self._x is not None:
@@ -105,7 +105,7 @@ def look_at_classes(trained: np.ndarray, labels: tuple[str, ...], findings: Find
             findings.add("untrained-class", repr(label), severity="warning")
 
 
-def _contradictions(table: Table, keys: np.ndarray, findings: Findings) -> None:
+def _contradictions(table: DataTable, keys: np.ndarray, findings: Findings) -> None:
     first = firsts([table.columns["x"]], keys)
     y = table.columns["y"]
     for place in np.flatnonzero(y != y[first]):
@@ -113,7 +113,7 @@ def _contradictions(table: Table, keys: np.ndarray, findings: Findings) -> None:
         findings.add("contradiction", where, severity="warning")
 
 
-def _classes(table: Table, findings: Findings) -> None:
+def _classes(table: DataTable, findings: Findings) -> None:
     counts = np.bincount(table.columns["y"][table.places], minlength=len(table.labels))
     for label, count in zip(table.labels, counts, strict=False):
         if count < RARE:
@@ -123,7 +123,7 @@ def _classes(table: Table, findings: Findings) -> None:
         findings.add("imbalance", f"the largest class has {present.max()} rows, the smallest {present.min()}")
 
 
-def _constants(table: Table, findings: Findings) -> None:
+def _constants(table: DataTable, findings: Findings) -> None:
     x = table.columns["x"]
     same = np.ones(int(np.prod(x.shape[1:], dtype=np.int64)), bool)
     for part in portions(x):

@@ -23,7 +23,7 @@ Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Table:
+class DataTable:
     """Columns of equal length. `given` are splits that the source has made itself; then `columns` is empty.
 
     `ragged` are columns whose rows have any length; checks do not look into them.
@@ -67,7 +67,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Around:
+class SourceContext:
     """What a source is given: folders that may be read, those whose pickles may be, who closes files, scratch space."""
 
     roots: Sequence[Path]
@@ -77,13 +77,13 @@ class Around:
     tell: Tell
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """One opened source: what it is called, the digest of what it is made of, and its rows."""
 
     name: str
     digest: str
 
-    def read(self, findings: Findings) -> Table:
+    def read(self, findings: Findings) -> DataTable:
         """The sound rows; what was noticed goes to the findings. Raises `InvalidRequest` when they are unusable."""
         ...
 

@@ -16,9 +16,9 @@ from agents.data_manager.quality import Places
 from agents.data_manager.scratch import Scratch, portions
 from agents.data_manager.sources.whole import digest_of
 from agents.data_manager.synthetic import SyntheticRows, held_by, made, wanted
-from agents.data_manager.table import Table, Tell, unusable
+from agents.data_manager.table import DataTable, Tell, unusable
 from contracts.request.data import Synthetic
-from runtime.engine.column_file import ColumnFile, Stored
+from runtime.engine.column_file import ColumnFile, StoredColumn
 from runtime.engine.ragged import Ragged, apart
 
 PARENTS = "synthetic.jsonl"
@@ -27,7 +27,7 @@ _LINE = 50
 """Bytes of disk, at least, in which a synthetic row names its parents."""
 
 
-def refuse_beyond_room(scratch: Scratch, table: Table, places: Places, asked: Synthetic, place: str) -> None:
+def refuse_beyond_room(scratch: Scratch, table: DataTable, places: Places, asked: Synthetic, place: str) -> None:
     """Raise `InvalidRequest`, before a byte of it is written, when the dataset would not fit on the disk."""
     rows, row = sum(map(len, places.values())), sum(map(_bytes_of_a_row, table.columns.values()))
     ragged = sum(one.values.nbytes for one in table.ragged.values()) * rows // max(1, table.length)
@@ -44,8 +44,8 @@ def _bytes_of_a_row(column: np.ndarray) -> int:
 
 
 def written(
-    directory: Path, table: Table, places: Places, asked: Synthetic, findings: Findings, tell: Tell
-) -> dict[str, dict[str, Stored]]:
+    directory: Path, table: DataTable, places: Places, asked: Synthetic, findings: Findings, tell: Tell
+) -> dict[str, dict[str, StoredColumn]]:
     """The splits of a table as files."""
     with ExitStack() as files:
         writers = {
@@ -69,9 +69,9 @@ def written(
 
 def written_as_given(
     directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged]]
-) -> dict[str, dict[str, Stored]]:
+) -> dict[str, dict[str, StoredColumn]]:
     """Write splits that the source itself has made; returns what was written, by split and column."""
-    found: dict[str, dict[str, Stored]] = {}
+    found: dict[str, dict[str, StoredColumn]] = {}
     for split, columns in splits.items():
         found[split] = {}
         for name, column in apart(columns).items():
@@ -104,7 +104,7 @@ def _copy(column: np.ndarray, places: Places, writers: Mapping[str, ColumnFile])
 
 def _synthesise(
     directory: Path,
-    table: Table,
+    table: DataTable,
     train: np.ndarray,
     asked: Synthetic,
     findings: Findings,
@@ -125,7 +125,7 @@ def _synthesise(
         (directory / PARENTS).unlink()
 
 
-def _parents(table: Table, some: SyntheticRows, count: int) -> list[bytes]:
+def _parents(table: DataTable, some: SyntheticRows, count: int) -> list[bytes]:
     label = table.labels[some.label]
     return [
         orjson.dumps(

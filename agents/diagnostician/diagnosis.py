@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from agents.diagnostician.evidence import Evidence
 from agents.diagnostician.finding import RuleFinding
 from agents.diagnostician.rules import RULES
-from agents.diagnostician.watch import Watched, watch
+from agents.diagnostician.watch import InterventionWatch, watch
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
@@ -69,7 +69,7 @@ class DiagnosisState:
     rewinds: int = 0
     ended: int | None = None
     """The step at which this segment's plan ends, once that has been reached."""
-    watched: tuple[Watched, ...] = ()
+    watched: tuple[InterventionWatch, ...] = ()
 
     def advance(self, fact: Fact) -> Self:
         """The diagnosis after one more fact; of other lanes only the genesis and its own proposals change anything."""

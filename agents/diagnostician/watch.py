@@ -14,7 +14,7 @@ End = TrainingCompleted | TrainingFailed | TrainingCancelled
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class InterventionWatch:
     """An intervention that has not been judged; `until` is the step at which it can be."""
 
     id: str
@@ -60,12 +60,14 @@ class Watched:
         return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures, prove=prove)
 
 
-def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: RuleFinding | None) -> Watched:
+def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: RuleFinding | None) -> InterventionWatch:
     """What is to be watched from now on; `seen` is the evidence as of the beginning of the new segment."""
     window: int = seen.resolved.get("window") or 1
     shown = finding.last + 2 * window if finding else applied.step + 4 * window
     total = seen.total or shown
-    return Watched(id, finding.rule if finding else "", applied.segment, applied.step, min(shown, total), _loss(seen))
+    return InterventionWatch(
+        id, finding.rule if finding else "", applied.segment, applied.step, min(shown, total), _loss(seen)
+    )
 
 
 def _loss(seen: Evidence) -> float:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from agents.exporter.plan import Order, order_of, orders
+from agents.exporter.plan import ExportOrder, order_of, orders
 from contracts.errors import ChildDied, SwarmError
 from contracts.exporter import ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
 from contracts.operator import ExportRequested, SessionRequested
@@ -74,7 +74,7 @@ class Exporter(Agent):
             while due := orders(case.now):
                 await say(*await self._make(due[0], case))
 
-    async def _make(self, order: Order | ExportRefused, case: Case) -> list[Answer]:
+    async def _make(self, order: ExportOrder | ExportRefused, case: Case) -> list[Answer]:
         if isinstance(order, ExportRefused):
             return [order]
         try:
@@ -89,12 +89,12 @@ class Exporter(Agent):
             return [_refusal(order, **proven["refused"])]
         return _answer(order, made, proven)
 
-    async def _prove(self, order: Order, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def _prove(self, order: ExportOrder, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the two jobs answer: the one that makes the file, and the one that compares and publishes it."""
         made = await self._once(EXPORT, order, case)
         return made, made if "refused" in made else await self._once(VERIFY, order, case)
 
-    async def _once(self, function: str, order: Order, case: Case) -> dict[str, Any]:
+    async def _once(self, function: str, order: ExportOrder, case: Case) -> dict[str, Any]:
         ground, session = self.ground, case.history.id
         folder = ground.home.session(session)
         where = {
@@ -116,12 +116,12 @@ class Exporter(Agent):
             return answer
 
 
-def _refusal(order: Order, code: str, message: str, cure: str) -> ExportRefused:
+def _refusal(order: ExportOrder, code: str, message: str, cure: str) -> ExportRefused:
     about = {"format": order.format, "quantize": order.quantize, "checkpoint": order.wanted}
     return ExportRefused(**about, code=code, message=message[:4000], cure=cure)
 
 
-def _answer(order: Order, made: dict[str, Any], proven: dict[str, Any]) -> list[Answer]:
+def _answer(order: ExportOrder, made: dict[str, Any], proven: dict[str, Any]) -> list[Answer]:
     exported = ModelExported(
         format=order.format,
         quantize=order.quantize,

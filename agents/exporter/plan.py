@@ -22,7 +22,7 @@ _SUFFIX = {"torchscript": "pt"}
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ExportOrder:
     """One file to be made: everything a job needs to know of the log, as plain data."""
 
     format: str
@@ -42,16 +42,16 @@ class Order:
         return f"model{which}{quantize}.{_SUFFIX.get(self.format, self.format)}"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for a job; `Order(**data)` gives it back."""
+        """Plain data for a job; `ExportOrder(**data)` gives it back."""
         return asdict(self)
 
 
-def orders(session: Session) -> list[Order | ExportRefused]:
+def orders(session: Session) -> list[ExportOrder | ExportRefused]:
     """The exports that a trained session still owes, in the order asked; one that cannot be made is its refusal."""
     return [_order(session, form, quantize, which) for form, quantize, which, _ in wanted_exports(session)]
 
 
-def order_of(request: Mapping[str, Any]) -> Order | ExportRefused:
+def order_of(request: Mapping[str, Any]) -> ExportOrder | ExportRefused:
     """The one file that a session of the kind `export` is about; its genesis names everything."""
     form, quantize = str(request.get("format", "")), str(request.get("quantize") or "")
     which = str(request.get("checkpoint", "best"))
@@ -65,7 +65,7 @@ def order_of(request: Mapping[str, Any]) -> Order | ExportRefused:
         return ExportRefused(
             format=form, quantize=quantize, checkpoint=which, code="invalid", message=message, cure=cure
         )
-    return Order(
+    return ExportOrder(
         form,
         quantize,
         which,
@@ -85,7 +85,7 @@ def choose(session: Session, which: str) -> Checkpoint | None:
     return found or (session.checkpoint("last") if which == "best" else None)
 
 
-def _order(session: Session, form: str, quantize: str, which: str) -> Order | ExportRefused:
+def _order(session: Session, form: str, quantize: str, which: str) -> ExportOrder | ExportRefused:
     refusal = _unknown(form, quantize, which)
     if refusal:
         return refusal
@@ -101,7 +101,7 @@ def _order(session: Session, form: str, quantize: str, which: str) -> Order | Ex
         message = "the session has no dataset to compare answers on."
         return ExportRefused(format=form, quantize=quantize, checkpoint=which, code="no-dataset", message=message)
     written = kept.written
-    return Order(
+    return ExportOrder(
         form, quantize, which, written.step, written.blob, written.state_root, session.dataset.root, session.request
     )
 

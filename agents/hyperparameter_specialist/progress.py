@@ -33,7 +33,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SearchProgress:
     """The trials of one search so far, by number; numbers are given in order from 0."""
 
     search: Search
@@ -41,7 +41,7 @@ class Progress:
     finished: Mapping[int, TrialFinished]
 
     @classmethod
-    def of(cls, session: Session, search: Search) -> Progress:
+    def of(cls, session: Session, search: Search) -> SearchProgress:
         """As of one moment of the search's session."""
         started = {one.number: one for one in session.trials}
         return cls(search, started, {one.number: one for one in session.finished_trials})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.hyperparameter_specialist.bench import SearchContext, any_grown
-from agents.hyperparameter_specialist.progress import Progress, base_parameters, finished, sampler_of, value_at
+from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, finished, sampler_of, value_at
 from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, TrialStarted
 from contracts.request import read_request
@@ -30,7 +30,7 @@ class Tuning:
         """Start and follow trials until the search has an outcome."""
         bench = self._bench
         while bench.now.outcome is None:
-            progress = Progress.of(bench.now, self._search)
+            progress = SearchProgress.of(bench.now, self._search)
             watched = [bench.own, *(self._trial(number, one.session) for number, one in progress.running.items())]
             sizes = [one.size for one in watched]
             ended = [number for number in progress.running if self._trials[number].state.sealed]
@@ -53,7 +53,7 @@ class Tuning:
     def _finished(self, number: int) -> TrialFinished:
         return finished(number, self._trials[number].state, self._search.metric)
 
-    async def _begin(self, progress: Progress, number: int) -> None:
+    async def _begin(self, progress: SearchProgress, number: int) -> None:
         name, bench = f"trial-{number}", self._bench
         parameters = self._submitted(name) or await self._chosen(progress, number)
         try:
@@ -73,7 +73,7 @@ class Tuning:
         trial = self._bench.submitted(name)
         return {path: value_at(trial.request, path) for path in self._search.space} if trial else None
 
-    async def _chosen(self, progress: Progress, number: int) -> dict[str, Any]:
+    async def _chosen(self, progress: SearchProgress, number: int) -> dict[str, Any]:
         search, sampler = self._search, sampler_of(self._search)
         if sampler == "grid":
             return search.combination(number)
@@ -90,7 +90,7 @@ class Tuning:
         chosen: dict[str, Any] = answer["parameters"]
         return chosen
 
-    async def _cancel(self, progress: Progress) -> None:
+    async def _cancel(self, progress: SearchProgress) -> None:
         for trial in progress.running.values():
             await self._bench.cancel(trial.session, "its search was cancelled")
         best = progress.best()

@@ -12,7 +12,7 @@ from contracts.resource_monitor import ResourcesSummarised
 
 
 @dataclass
-class Spread:
+class LoadSummary:
     """Mean and largest value of a figure over the samples so far."""
 
     count: int = 0
@@ -36,7 +36,7 @@ class ChildTally:
     """What all processes of one purpose took together."""
 
     cpu: dict[int, float] = field(default_factory=dict)
-    memory: Spread = field(default_factory=Spread)
+    memory: LoadSummary = field(default_factory=LoadSummary)
 
     def summary(self) -> dict[str, Any]:
         """The tally in the form in which `resources.summarised` records it."""
@@ -52,10 +52,10 @@ class GpuTally:
     """What one GPU used during the session."""
 
     name: str
-    percent: Spread = field(default_factory=Spread)
-    memory: Spread = field(default_factory=Spread)
-    celsius: Spread = field(default_factory=Spread)
-    watts: Spread = field(default_factory=Spread)
+    percent: LoadSummary = field(default_factory=LoadSummary)
+    memory: LoadSummary = field(default_factory=LoadSummary)
+    celsius: LoadSummary = field(default_factory=LoadSummary)
+    watts: LoadSummary = field(default_factory=LoadSummary)
     joules: float = 0.0
 
     def add(self, seen: GpuReading, seconds: float) -> None:
@@ -83,8 +83,8 @@ class Tally:
     """What one session has used so far: CPU and memory of the machine, its processes, the GPUs."""
 
     samples: int = 0
-    cpu: Spread = field(default_factory=Spread)
-    memory: Spread = field(default_factory=Spread)
+    cpu: LoadSummary = field(default_factory=LoadSummary)
+    memory: LoadSummary = field(default_factory=LoadSummary)
     children: dict[str, ChildTally] = field(default_factory=dict)
     gpus: dict[int, GpuTally] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ import orjson
 from agents.trainer.births import Births, is_workload, owed
 from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision
 from agents.trainer.inbox import Inbox, frames_of
-from agents.trainer.path import Recorded, key_range
+from agents.trainer.path import RecordedPath, key_range
 from contracts.common import ChildEnded
 from contracts.errors import ChildDied, NotRepeatable
 from contracts.event import SPOKEN, Event
@@ -47,7 +47,7 @@ class Attempt:
         self._args, start = arguments
         case = course.case
         step = start.written.step if start else course.now.begins
-        self._recorded = Recorded.of(case.history.facts, course.now, step, course.unusable)
+        self._recorded = RecordedPath.of(case.history.facts, course.now, step, course.unusable)
         self._seconds: dict[str, float] = {}
         self._from = step
         self._holding = False

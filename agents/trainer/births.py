@@ -13,7 +13,7 @@ from typing import Any, Self
 from contracts.errors import ChildDied, SwarmError
 from contracts.session import Session
 from contracts.trainer import BirthAudited, TrainingFailed
-from runtime.engine.stretch import Difference, Stretch, compare
+from runtime.engine.stretch import Difference, StepTrace, compare
 from runtime.jobs.profiles import torch_profile
 from runtime.node.ground import Case
 
@@ -95,7 +95,7 @@ class Births:
     async def _compared(self, lived: Mapping[str, Any]) -> Difference | None:
         """What came out otherwise; compared here, where no code of the user's has ever run."""
         answer = await self._repeated(lived)
-        return compare(Stretch.from_json(lived["stretch"]), Stretch.from_json(answer.get("stretch") or {}))
+        return compare(StepTrace.from_json(lived["stretch"]), StepTrace.from_json(answer.get("stretch") or {}))
 
     async def _repeated(self, lived: Mapping[str, Any]) -> dict[str, Any]:
         """The job's answer; a death may be an accident, three in a row are none."""

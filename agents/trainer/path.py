@@ -27,14 +27,14 @@ _INCIDENTAL = {"reason"}
 
 
 @dataclass
-class Recorded:
+class RecordedPath:
     """The windows, evaluations and checkpoints on the path after the step from which an attempt starts."""
 
     known: dict[Key, Event] = field(default_factory=dict)
     reproduced: int = 0
 
     @classmethod
-    def of(cls, facts: Iterable[Fact], session: Session, step: int, unusable: Iterable[str] = ()) -> Recorded:
+    def of(cls, facts: Iterable[Fact], session: Session, step: int, unusable: Iterable[str] = ()) -> RecordedPath:
         """The records that an attempt from `step` will compute again; checkpoints whose blobs are lost count as new."""
         found: dict[Key, Event] = {}
         lost = {*unusable, *_corrupt(session)}

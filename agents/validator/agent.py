@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.validator.choosing import Task, is_gone, tasks
-from agents.validator.comparing import Compared, compared, differing
+from agents.validator.comparing import ControlComparison, compared, differing
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
@@ -39,7 +39,7 @@ class Validator(Agent):
         said = {"metrics": metrics, "control": found.control, "details": answer["details"] | {"control": found.about}}
         return CheckpointValidated.model_validate(about | said)
 
-    async def _compared(self, task: Task, values: Mapping[str, str], case: Case) -> Compared:
+    async def _compared(self, task: Task, values: Mapping[str, str], case: Case) -> ControlComparison:
         """The values beside the recorded ones; what bits this machine computes is measured only where they differ."""
         recorded = {name: value.hex() for name, value in task.recorded.items()}
         wrong, resolved = differing(recorded, values), task.claim.resolved

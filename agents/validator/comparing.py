@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 Control = Literal["reproduced", "differs", "not-comparable"]
 
 
-class Compared(NamedTuple):
+class ControlComparison(NamedTuple):
     """Whether the control metric came out the same, and what there is to say about it."""
 
     control: Control
@@ -25,23 +25,25 @@ def compared(
     wrong: Mapping[str, list[str]],
     claim: Mapping[str, Any],
     here: Mapping[str, Any],
-) -> Compared:
+) -> ControlComparison:
     """Equal bits are proof enough; only for what is `wrong` it counts whether this machine could have given the same.
 
     `here` is what `runtime.replay.reexecute.identity` answers; it is not looked at when nothing is wrong.
     """
     if not recorded:
-        return Compared("not-comparable", {"reason": "no control metric was recorded for this split and step"})
+        return ControlComparison("not-comparable", {"reason": "no control metric was recorded for this split and step"})
     if not wrong:
-        return Compared("reproduced", {"values": len(recorded)})
+        return ControlComparison("reproduced", {"values": len(recorded)})
     about: dict[str, Any] = {"recorded_and_computed": dict(wrong)}
     if claim["resolved"]["profile"] != "exact":
-        return Compared("not-comparable", about | {"reason": "the session is not deterministic"})
+        return ControlComparison("not-comparable", about | {"reason": "the session is not deterministic"})
     if claim["engine_bits"] != here["engine_bits"]:
         reason = f"engine bits {claim['engine_bits']}, here {here['engine_bits']}"
-        return Compared("not-comparable", about | {"reason": reason})
+        return ControlComparison("not-comparable", about | {"reason": reason})
     if claim["fingerprint"] != here["fingerprint"]:
         theirs, ours = claim["families"], here["families"]
         families = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        return Compared("not-comparable", about | {"reason": "another numeric fingerprint", "families": families})
-    return Compared("differs", about)
+        return ControlComparison(
+            "not-comparable", about | {"reason": "another numeric fingerprint", "families": families}
+        )
+    return ControlComparison("differs", about)

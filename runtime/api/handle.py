@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from runtime.log.history import History
-    from runtime.model.trained import Trained
+    from runtime.model.trained import TrainedModel
 
 Where = str | Path | None
 
@@ -35,7 +35,7 @@ class Session:
         archive = Archive(self._home)
         name = str(session)
         self.id = newest_training(archive.begun()) if name == "last" else self._home.find(name, archive.ids())
-        self._models: dict[str, Trained] = {}
+        self._models: dict[str, TrainedModel] = {}
 
     def __repr__(self) -> str:
         return f"Session({self.id!r}, state={self.state!r}, step={self._history.state.step})"
@@ -90,7 +90,7 @@ class Session:
         # Read again each time, because the session may still run while the handle is held.
         return Archive(self._home).read(self.id).history
 
-    def _trained(self, checkpoint: str | int) -> Trained:
+    def _trained(self, checkpoint: str | int) -> TrainedModel:
         from runtime.model.trained import load
 
         order = checkpoints.order(self._history.state, checkpoint, self._home)

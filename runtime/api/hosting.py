@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from contracts.errors import Failed, SwarmError, TimedOut
-from runtime.api.place import Place
+from runtime.api.place import HomeContext
 
 if TYPE_CHECKING:
     from runtime.home.home import HostRecord
@@ -25,7 +25,7 @@ PATIENCE = 60.0
 _PAUSE, _HELD_PAUSE = 0.02, 0.5
 
 
-class HostFailed(Failed):
+class HostStartError(Failed):
     """A background host ended before it was ready; it carries the host's own error and exit code."""
 
     def __init__(self, error: Mapping[str, str], exit_code: int) -> None:
@@ -39,14 +39,14 @@ class _GoneError(Exception):
 
 
 @dataclass(frozen=True)
-class _Start:
+class _HostStart:
     """A host that was started: its process, and where its words begin in the log."""
 
     process: subprocess.Popen[bytes]
     begins: int
 
 
-def ensure(place: Place, patience: float = PATIENCE) -> HostRecord:
+def ensure(place: HomeContext, patience: float = PATIENCE) -> HostRecord:
     """A ready host of this home: the one that runs or is just starting, or a new one in the background."""
     deadline = time.monotonic() + patience
     while True:
@@ -56,7 +56,7 @@ def ensure(place: Place, patience: float = PATIENCE) -> HostRecord:
             return _until_ready(place, start, deadline, patience)
         except _GoneError:
             continue  # the recorded host died while it was waited for; the next one clears away what it left
-        except HostFailed as error:
+        except HostStartError as error:
             # Held, and no record says by which process: a host is just starting, or one that died is not quite gone.
             if error.path != str(place.home.lock_file) or time.monotonic() > deadline:
                 raise
@@ -78,7 +78,7 @@ def greets(url: str, timeout: float = 1.0) -> bool:
         return False
 
 
-def _start(place: Place) -> _Start:
+def _start(place: HomeContext) -> _HostStart:
     """Start the host as a background process that shares neither terminal nor descriptors with this one."""
     place.home.prepare(place.settings.blobs)
     # -P keeps the folder it is started in out of the import path: a user's `agents/` must not shadow ours.
@@ -95,10 +95,10 @@ def _start(place: Place) -> _Start:
         process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
         )
-    return _Start(process, begins)
+    return _HostStart(process, begins)
 
 
-def _until_ready(place: Place, start: _Start | None, deadline: float, patience: float) -> HostRecord:
+def _until_ready(place: HomeContext, start: _HostStart | None, deadline: float, patience: float) -> HostRecord:
     while time.monotonic() < deadline:
         host = place.home.host()
         if host is not None and ready(host):
@@ -112,7 +112,7 @@ def _until_ready(place: Place, start: _Start | None, deadline: float, patience: 
     raise TimedOut(f"the host was not ready within {patience:.0f} s.", cure=f"See {place.home.host_log}.")
 
 
-def _what_went_wrong(place: Place, code: int, begins: int) -> SwarmError:
+def _what_went_wrong(place: HomeContext, code: int, begins: int) -> SwarmError:
     """The error that the host wrote last, or the end of its log."""
     with place.home.host_log.open("rb") as log:
         log.seek(begins)
@@ -120,7 +120,7 @@ def _what_went_wrong(place: Place, code: int, begins: int) -> SwarmError:
     for line in reversed(lines):
         error = _error_in(line)
         if error:
-            return HostFailed(error, max(code, 1))
+            return HostStartError(error, max(code, 1))
     said = "\n".join(lines[-5:]) or "it said nothing"
     ended = f"signal {-code}" if code < 0 else f"code {code}"
     return Failed(f"the host ended with {ended} before it was ready:\n{said}", cure=f"See {place.home.host_log}.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runtime.home.settings import Settings
 
 
-class Place:
+class HomeContext:
     """Settings and home, each read when it is first asked for: most commands need one of them at most."""
 
     def __init__(self, *, home: str | None = None, url: str | None = None, creds: str | None = None) -> None:

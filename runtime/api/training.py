@@ -14,7 +14,7 @@ import orjson
 from contracts.errors import Failed, SwarmError, TimedOut, error_of
 from runtime.api import hosting, request_file
 from runtime.api.handle import Session, Where
-from runtime.api.place import Place
+from runtime.api.place import HomeContext
 from runtime.jobs.in_thread import in_thread
 
 
@@ -47,7 +47,7 @@ class _Submission:
     """A request on its way into a swarm."""
 
     def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:
-        self._place = Place(home=str(home) if home is not None else None)
+        self._place = HomeContext(home=str(home) if home is not None else None)
         self._request, self._folder = _judged(request)
 
     def bring_up(self) -> None:
@@ -65,14 +65,14 @@ class _Submission:
             return await found.submit(self._request, folder=self._folder)
 
     async def followed(self, session: str, within: float | None, *, shown: bool) -> None:
-        from runtime.views.progress import Plain
+        from runtime.views.progress import PlainProgress
         from runtime.views.progress import progress as shows
 
         async with self._place.swarm() as found:
             if not shown:
                 await found.wait(session, within)
                 return
-            with shows(sys.stderr, live=True) if self._place.live else Plain(_line) as board:
+            with shows(sys.stderr, live=True) if self._place.live else PlainProgress(_line) as board:
                 try:
                     async with asyncio.timeout(within):
                         async for line in found.events(session, follow=True):

@@ -8,7 +8,7 @@ from functools import reduce
 
 from bus import bulk, subjects
 from bus.admission import LEDGER
-from bus.tree import Rows, leaf_hash, leaf_of
+from bus.tree import SubtreeRows, leaf_hash, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.event import Event, Unknown
@@ -45,7 +45,7 @@ class Account:
     lanes: Sequence[str]
     digest: Callable[[int], str]
     """Of the body at a position."""
-    tree: Rows
+    tree: SubtreeRows
     signatures: int
     strangers: int
     """Events of a type unknown here."""
@@ -147,10 +147,10 @@ def _curves(whole: bulk.RecordRun, lines: bulk.FileLines) -> Iterator[Fact]:
         yield last
 
 
-def tree(kept: StoredSession) -> Rows:
+def tree(kept: StoredSession) -> SubtreeRows:
     """The tree over the admitted records of a session, with the root over the first n for every n."""
     admitted = {fact.seq for fact in kept.history.facts}
-    return Rows(b"".join(leaf_hash(leaf_of(stored)) for stored in kept.stored if stored.seq in admitted))
+    return SubtreeRows(b"".join(leaf_hash(leaf_of(stored)) for stored in kept.stored if stored.seq in admitted))
 
 
 def _noted(facts: Sequence[Fact]) -> list[tuple[Fact, Noted]]:

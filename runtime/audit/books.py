@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from bus import notes
 from bus.admission import LEDGER
-from bus.tree import Rows
+from bus.tree import SubtreeRows
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.keyring import Key
@@ -25,7 +25,7 @@ class Books:
         self._told = told
         self._session = told.state.id
         self._ring = ring
-        self._ring_tree = tree(ring) if ring else Rows(b"")
+        self._ring_tree = tree(ring) if ring else SubtreeRows(b"")
         self._keys = [key for key in told.keys.keys.values() if key.role == LEDGER]
 
     def divergences(self) -> Iterator[Divergence]:

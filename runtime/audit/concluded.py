@@ -6,7 +6,7 @@ from contracts.audit import Audit
 from contracts.trainer import AuditCompleted, AuditPlanned
 from runtime.audit.exports import Remade, summed
 from runtime.replay.docket import Docket
-from runtime.replay.judged import Exports, Repeated, judged
+from runtime.replay.judged import Exports, ReplayVerdict, judged
 from runtime.replay.verdict import Divergence, Verdict
 
 OPENING = "runtime.audit.opening:main"
@@ -21,7 +21,7 @@ def concluded(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) ->
     return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found["verdict"], found=found)
 
 
-def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> Repeated:
+def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> ReplayVerdict:
     log, docket = Verdict.of_json(planned.log), _docket(planned, seed, events)
     results = {
         at: {"steps": one.steps, "divergence": one.divergence, "problem": one.problem}

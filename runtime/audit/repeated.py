@@ -15,7 +15,7 @@ from runtime.audit import exports, parentage
 from runtime.jobs.children import Children
 from runtime.replay.bench import AuditRunner, Tell
 from runtime.replay.docket import AuditOptions, laid_out
-from runtime.replay.judged import FAILS, UNTRAINED, Exports, Repeated, Result, judged, uncomputed
+from runtime.replay.judged import FAILS, UNTRAINED, Exports, ReplayVerdict, Result, judged, uncomputed
 from runtime.replay.material import Material
 from runtime.replay.spans import Span
 from runtime.replay.verdict import Verdict
@@ -23,7 +23,7 @@ from runtime.replay.verdict import Verdict
 
 async def repeat(
     log: Verdict, material: Material, asked: AuditOptions, children: Children, tell: Tell = lambda _: None
-) -> Repeated:
+) -> ReplayVerdict:
     """The verdict of a mode, after that of the mode `log`, which stands unless more is found."""
     if log.verdict != "pass":
         return uncomputed(log, asked.mode, FAILS)

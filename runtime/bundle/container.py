@@ -32,7 +32,7 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class BundleMember:
     """One member: where its header and its bytes begin in the file, and how many these are."""
 
     name: str
@@ -55,12 +55,12 @@ def write(path: Path, contents: Iterable[tuple[str, bytes | Path]]) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _put(file: BinaryIO, name: str, content: bytes | Path) -> Member:
+def _put(file: BinaryIO, name: str, content: bytes | Path) -> BundleMember:
     crc, size = 0, 0
     for piece in _pieces(content):
         crc, size = zlib.crc32(piece, crc), size + len(piece)
     header = _header(name, size, crc)
-    member = Member(name, file.tell(), file.tell() + len(header), size, crc)
+    member = BundleMember(name, file.tell(), file.tell() + len(header), size, crc)
     file.write(header)
     for piece in _pieces(content):
         file.write(piece)
@@ -85,7 +85,7 @@ def _header(name: str, size: int, crc: int) -> bytes:
     return _LOCAL.pack(*about) + encoded + sizes
 
 
-def _directory(members: Iterable[Member], start: int) -> bytes:
+def _directory(members: Iterable[BundleMember], start: int) -> bytes:
     """The bytes behind the last member: the central directory, which repeats all headers, and its place."""
     entries = [_entry(one) for one in members]
     size, count = sum(map(len, entries)), len(entries)
@@ -95,7 +95,7 @@ def _directory(members: Iterable[Member], start: int) -> bytes:
     return b"".join(entries) + end64 + locator + end
 
 
-def _entry(one: Member) -> bytes:
+def _entry(one: BundleMember) -> bytes:
     encoded = one.name.encode()
     sizes = _CENTRAL_SIZES.pack(1, 24, one.size, one.size, one.header)
     about = (b"PK\1\2", _MADE_BY, _NEEDS, _UTF8, 0, 0, _DATE, one.crc, _FAR, _FAR)
@@ -115,7 +115,7 @@ class Container:
         except (ValueError, OSError) as error:
             raise NotVerified(f"{path} is no bundle: {error}.", cure="Ask for the file again.") from None
         try:
-            self.members: Mapping[str, Member] = {one.name: one for one in self._scan()}
+            self.members: Mapping[str, BundleMember] = {one.name: one for one in self._scan()}
         except BaseException:
             self._data.close()
             raise
@@ -140,8 +140,8 @@ class Container:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _scan(self) -> list[Member]:
-        found: list[Member] = []
+    def _scan(self) -> list[BundleMember]:
+        found: list[BundleMember] = []
         place = 0
         while self._data[place : place + 4] == b"PK\3\4":
             found.append(self._member(place))
@@ -155,7 +155,7 @@ class Container:
             raise self._broken(place, "two members have one name")
         return found
 
-    def _member(self, place: int) -> Member:
+    def _member(self, place: int) -> BundleMember:
         fixed = self._data[place : place + _LOCAL.size]
         if len(fixed) < _LOCAL.size:
             raise self._broken(place, "the file ends inside a header")
@@ -168,7 +168,7 @@ class Container:
         offset = place + _LOCAL.size + len(raw)
         if offset + size > len(self._data):
             raise self._broken(place, f"member {name!r} is cut off")
-        one = Member(name, place, offset, size, self._crc(offset, size))
+        one = BundleMember(name, place, offset, size, self._crc(offset, size))
         self._compare(place, _header(name, size, one.crc), f"the header or the content of {name!r}")
         return one
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts.session import Session
 from runtime.bundle.members import FURNITURE, SCHEMAS, VERIFIER, origins
 
@@ -69,7 +69,7 @@ def data_files(manifest: bytes) -> list[str]:
         return []
 
 
-def numbered(records: Sequence[Stored], size: int, ring: Sequence[Stored]) -> Iterator[Stored]:
+def numbered(records: Sequence[StoredRecord], size: int, ring: Sequence[StoredRecord]) -> Iterator[StoredRecord]:
     """The records as a bundle numbers them.
 
     Those in the seal's tree keep their place in the stream. The seal itself gets its place after it was signed, so

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bus import subjects
 from bus.blobs import DirectoryBlobs, digest_of
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame, title
 from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
@@ -87,7 +87,7 @@ def _members(
             yield name, _data_file(_dataset(blobs, state), name.removeprefix(contents.DATASET))
 
 
-def _log(session: str, records: Iterator[Stored] | Sequence[Stored]) -> bytes:
+def _log(session: str, records: Iterator[StoredRecord] | Sequence[StoredRecord]) -> bytes:
     return title(session) + b"".join(map(frame, records))
 
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from bus.admission import Admission
 from bus.blobs import digest_of
-from bus.records import Reading, frame, title
+from bus.records import RecordReader, frame, title
 from contracts.errors import NotFound, NotVerified
 from runtime.bundle import contents
 from runtime.bundle.container import Container
@@ -109,7 +109,7 @@ class Bundle:
 
     def _read(self, name: str, admission: Admission, session: str = "") -> StoredSession:
         data = self._member(name)
-        reading = Reading(Path(name), data)
+        reading = RecordReader(Path(name), data)
         kept = fold(reading, session or reading.session, admission)
         if kept.torn_bytes == 0 and title(reading.session) + b"".join(map(frame, kept.stored)) != data:
             raise NotVerified(f"{name}: it is not in its canonical form.")

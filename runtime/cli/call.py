@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from runtime.api.place import Place
+from runtime.api.place import HomeContext
 from runtime.cli import interrupts
 from runtime.cli.terminal import say
 from runtime.views.printable import printable_json
@@ -17,7 +17,7 @@ from runtime.views.printable import printable_json
 T = TypeVar("T")
 
 
-class Call(Place):
+class Call(HomeContext):
     """The first argument of each command function: `result` prints data to stdout, `note` anything else to stderr."""
 
     def __init__(self, *, home: str | None, url: str | None, creds: str | None, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from runtime.model import PROBE
 from runtime.views.sentences import size
 
 if TYPE_CHECKING:
-    from runtime.home.workloads import Registered
+    from runtime.home.workloads import WorkloadEntry
     from runtime.jobs.child import Child
     from runtime.jobs.children import Children
     from runtime.jobs.profiles import Profile
@@ -88,7 +88,7 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
     return _described(asked, prepared, resolved, probed)
 
 
-async def _looked_at(children: Children, one: Registered, folder: Path) -> Registered:
+async def _looked_at(children: Children, one: WorkloadEntry, folder: Path) -> WorkloadEntry:
     """A workload with the options that it takes: as they were seen when it was added, or as a child sees them now."""
     from runtime.home.workloads import PROBE as LOOK
 
@@ -98,7 +98,7 @@ async def _looked_at(children: Children, one: Registered, folder: Path) -> Regis
     return replace(one, options=tuple(said["options"]))
 
 
-def _refuse_unknown_options(asked: Mapping[str, Any], known: Sequence[Registered]) -> None:
+def _refuse_unknown_options(asked: Mapping[str, Any], known: Sequence[WorkloadEntry]) -> None:
     from runtime.home.workload_options import unknown
 
     if problems := list(unknown(asked, known)):

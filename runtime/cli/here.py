@@ -22,7 +22,7 @@ from runtime.views.progress import progress
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
     from runtime.host.crew import Crew
-    from runtime.jobs.inline import InlineChildren
+    from runtime.jobs.inline import InlineJobs
 
 HANDED = "SWARM_HERE"
 """Set in a process that was started again: the session that it goes on with, or `-`."""
@@ -78,12 +78,12 @@ class _Carrying:
     async def whole(self) -> dict[str, Any] | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
         from runtime.host import here
-        from runtime.jobs.inline import InlineChildren
+        from runtime.jobs.inline import InlineJobs
 
         place, settings = self._place, self._place.call.settings
         if self._asked and (name := self._asked.get("request_id")):
             place.session = session_for(name, here.PARTITION)
-        children = InlineChildren(threads=place.threads, stall_after=settings.stall_after_seconds)
+        children = InlineJobs(threads=place.threads, stall_after=settings.stall_after_seconds)
         error: BaseException | None = None
         async with here.gathered(settings, children, place.session) as crew:
             try:
@@ -93,7 +93,7 @@ class _Carrying:
                 error = raised
         raise error
 
-    async def _watched(self, crew: Crew, children: InlineChildren) -> dict[str, Any] | int:
+    async def _watched(self, crew: Crew, children: InlineJobs) -> dict[str, Any] | int:
         from runtime.commands.client import Swarm
         from runtime.jobs.ending import asked_to_end
 
@@ -120,7 +120,7 @@ class _Carrying:
                 shown.take(line)
         return await swarm.session(self._place.session)
 
-    def _interrupted(self, children: InlineChildren, *, ended: bool) -> int:
+    def _interrupted(self, children: InlineJobs, *, ended: bool) -> int:
         if children.misfit.is_set() and children.wanted:
             return children.wanted
         session = self._place.session

@@ -51,7 +51,7 @@ async def _audited(
 
 def _page(own: str, found: dict[str, Any]) -> str:
     from runtime.audit import Verdict
-    from runtime.replay.judged import Repeated
+    from runtime.replay.judged import ReplayVerdict
 
-    kind = Repeated if "steps_checked" in found else Verdict
+    kind = ReplayVerdict if "steps_checked" in found else Verdict
     return f"{page(kind.of_json(found))}\nThe audit is session {own}."

@@ -16,7 +16,7 @@ from runtime.cli.reach import find
 from runtime.cli.terminal import style
 from runtime.cli.watch import followed
 from runtime.cli.wording import pairs, state, table
-from runtime.views.progress import Plain
+from runtime.views.progress import PlainProgress
 from runtime.views.sentences import number
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def _proven(
 
 async def _awaited(call: Call, found: Swarm, proof: str) -> dict[str, Any]:
     """The data of the event that ends the proof well, both forks shown on the way."""
-    shown, proven = Plain(call.note), None
+    shown, proven = PlainProgress(call.note), None
     async for line in found.events(proof, follow=True):
         shown.take(line)
         if line["name"] == "proof.forked":

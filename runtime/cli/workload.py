@@ -10,7 +10,7 @@ from runtime.cli.call import Call, command, remember, shared
 from runtime.cli.wording import table
 
 if TYPE_CHECKING:
-    from runtime.home.workloads import Registered
+    from runtime.home.workloads import WorkloadEntry
 
 
 @click.group("workload")
@@ -42,12 +42,12 @@ def added(call: Call, file: str, name: str = "") -> dict[str, Any]:
     return _described(made) | {"was": before.get(made.name)}
 
 
-async def _add(registry: Any, file: str, name: str) -> Registered:
+async def _add(registry: Any, file: str, name: str) -> WorkloadEntry:
     from runtime.jobs.children import Children
 
     children = Children()
     try:
-        made: Registered = await registry.add(file, children, name=name)
+        made: WorkloadEntry = await registry.add(file, children, name=name)
     finally:
         await children.close()
     return made
@@ -76,7 +76,7 @@ def remove(call: Call, *, name: str) -> None:
     call.result({"removed": name}, f"Workload {name!r} is forgotten.")
 
 
-def _described(one: Registered) -> dict[str, Any]:
+def _described(one: WorkloadEntry) -> dict[str, Any]:
     return {"name": one.name, "class": one.class_name, "path": one.path, "digest": one.digest}
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
-from bus.port import Log, Stored
+from bus.port import Log, StoredRecord
 from bus.subjects import GUEST, GUESTS, guest_of
 
 BURST_SECONDS = 100.0
@@ -42,7 +42,7 @@ class Allowance:
 
 
 @dataclass(frozen=True)
-class Counted:
+class GuestTotals:
     """How many bytes each guest has stored up to a message, as a host has counted them before."""
 
     seq: int = 0
@@ -64,7 +64,7 @@ class Doorkeeper:
         self._named: asyncio.Queue[str] = asyncio.Queue()
         self._known: set[str] = set()
 
-    def see(self, stored: Stored) -> None:
+    def see(self, stored: StoredRecord) -> None:
         """Count one message; it costs nothing unless it is a guest's."""
         lane = guest_of(stored.subject)
         if not lane:
@@ -88,7 +88,7 @@ class Doorkeeper:
         """By lane, the bytes that each guest has stored since it was admitted, as far as they are counted."""
         return dict(self._stored)
 
-    async def count(self, log: Log, admitted: Mapping[str, int], upto: int, before: Counted) -> None:
+    async def count(self, log: Log, admitted: Mapping[str, int], upto: int, before: GuestTotals) -> None:
         """Count what the log holds up to a message and `see` has not been shown, for it was stored in another life.
 
         `admitted` has the guests of today and where each was admitted last: what was stored before does not count.
@@ -126,5 +126,5 @@ class Doorkeeper:
             yield await self._named.get()
 
 
-def _size(stored: Stored) -> int:
+def _size(stored: StoredRecord) -> int:
     return len(stored.subject) + len(stored.body)

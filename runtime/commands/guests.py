@@ -19,7 +19,7 @@ from bus.rights import ROLES, seed_file
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 from contracts.keyring import KeyAdmitted, KeyRevoked
 from contracts.lanes import DESK, ROOT
-from runtime.commands.doorkeeper import SHARE, Counted, Doorkeeper
+from runtime.commands.doorkeeper import SHARE, Doorkeeper, GuestTotals
 from runtime.home.home import Home
 from runtime.log.scribe import Occasion
 
@@ -106,7 +106,7 @@ class Guests:
             for fact in self._crew.tail.history(ring.session).facts
             if isinstance(fact.event, KeyAdmitted) and fact.event.role in guests
         }
-        counted = Counted(*self._crew.home.guests_stored())
+        counted = GuestTotals(*self._crew.home.guests_stored())
         while True:
             try:
                 await self._doorkeeper.count(self._crew.bus, admitted, upto, counted)

@@ -27,7 +27,7 @@ ByRow = Callable[[dict[str, np.ndarray], Draw], dict[str, np.ndarray]]
 """How a workload changes one row."""
 
 
-class Named:
+class AugmentationChain:
     """The parts that a request names, one after another."""
 
     def __init__(self, options: Sequence[Augment], facts: Facts, seed: int) -> None:

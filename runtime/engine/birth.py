@@ -7,22 +7,22 @@ from collections.abc import Iterator, Sequence
 from runtime.engine import digest
 from runtime.engine.loop import Run
 from runtime.engine.report import Evaluation, Report, Window
-from runtime.engine.stretch import Stretch, Told
+from runtime.engine.stretch import StepRecord, StepTrace
 
 FLOAT = 8
 """Hexadecimal digits of one float32."""
 
 
-def stretch(first: int, reports: Sequence[Report], run: Run) -> Stretch:
+def stretch(first: int, reports: Sequence[Report], run: Run) -> StepTrace:
     """What these reports say of the steps after `first`, with the digests of all tensors as they are now."""
-    told: list[Told] = []
+    told: list[StepRecord] = []
     for report in reports:
         told += _of_window(report.window) if report.window is not None else ()
         told += _of_evaluation(report.evaluation) if report.evaluation is not None else ()
-    return Stretch(first, told, digest.leaves(run.tensors()), run.hidden())
+    return StepTrace(first, told, digest.leaves(run.tensors()), run.hidden())
 
 
-def repeated(run: Run, until: int) -> Stretch:
+def repeated(run: Run, until: int) -> StepTrace:
     """Advance a resumed run up to a step, and say what that gave."""
     first, reports = run.step, []
     while run.step < until:
@@ -30,14 +30,14 @@ def repeated(run: Run, until: int) -> Stretch:
     return stretch(first, reports, run)
 
 
-def _of_window(window: Window) -> Iterator[Told]:
-    yield Told(window.first, f"the order of rows after step {window.first}", window.index_digest)
+def _of_window(window: Window) -> Iterator[StepRecord]:
+    yield StepRecord(window.first, f"the order of rows after step {window.first}", window.index_digest)
     for what, packed in {"the loss": window.losses, **window.scalars}.items():
         digits = packed.hex()
         for step, at in enumerate(range(0, len(digits), FLOAT), window.first + 1):
-            yield Told(step, f"{what} of step {step}", digits[at : at + FLOAT])
+            yield StepRecord(step, f"{what} of step {step}", digits[at : at + FLOAT])
 
 
-def _of_evaluation(seen: Evaluation) -> Iterator[Told]:
+def _of_evaluation(seen: Evaluation) -> Iterator[StepRecord]:
     for name, value in seen.values.items():
-        yield Told(seen.step, f"{name} of the evaluation at step {seen.step}", value.hex())
+        yield StepRecord(seen.step, f"{name} of the evaluation at step {seen.step}", value.hex())

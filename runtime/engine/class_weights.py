@@ -8,21 +8,21 @@ from torch import Tensor
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.loss import ClassWeights
 from runtime.engine.facts import Facts
-from runtime.engine.placed import Placed
+from runtime.engine.placed import DeviceConstant
 
 PLACE = "loss.class_weights"
 
 
-def class_weights(chosen: ClassWeights, facts: Facts) -> Placed | None:
+def class_weights(chosen: ClassWeights, facts: Facts) -> DeviceConstant | None:
     """One weight per class; None when all are equal. Raises `InvalidRequest` when there are too few or too many."""
     if chosen == "equal":
         return None
     if chosen == "balanced":
-        return Placed(_balanced(facts))
+        return DeviceConstant(_balanced(facts))
     if len(chosen) != facts.outputs:
         message = f"there are {len(chosen)} weights, and {facts.outputs} classes"
         raise InvalidRequest([Problem(PLACE, message, "Give one weight per class, or `balanced`.")])
-    return Placed(torch.tensor(chosen, dtype=torch.float32))
+    return DeviceConstant(torch.tensor(chosen, dtype=torch.float32))
 
 
 def _balanced(facts: Facts) -> Tensor:

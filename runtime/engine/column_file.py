@@ -17,7 +17,7 @@ PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredColumn:
     """One column of one split as it lies on disk; `pieces` are the digests of its 4 MiB pieces, in order."""
 
     dtype: str
@@ -52,14 +52,14 @@ class ColumnFile:
             if self._hashed == PIECE:
                 self._next_piece()
 
-    def finished(self) -> Stored:
+    def finished(self) -> StoredColumn:
         """The column as it lies on disk, for good."""
         if self._hashed:
             self._next_piece()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return Stored(self._dtype.str, (self._rows, *self._shape), self._name, tuple(self._pieces))
+        return StoredColumn(self._dtype.str, (self._rows, *self._shape), self._name, tuple(self._pieces))
 
     def _next_piece(self) -> None:
         self._pieces.append(str(self._hasher.hexdigest()))

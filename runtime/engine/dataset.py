@@ -12,7 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from contracts.errors import NotFound, NotVerified
-from runtime.engine.column_file import PIECE, ColumnFile, Stored
+from runtime.engine.column_file import PIECE, ColumnFile, StoredColumn
 from runtime.engine.facts import Facts
 from runtime.engine.ragged import Ragged, apart, together
 
@@ -27,7 +27,7 @@ class Manifest:
     """What a dataset is: its facts, its columns and one root over all of them; the same rows have the same root."""
 
     facts: Facts
-    splits: Mapping[str, Mapping[str, Stored]]
+    splits: Mapping[str, Mapping[str, StoredColumn]]
     root: str
 
     def as_json(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Manifest:
         """A manifest from its JSON form; raises `NotVerified` when its root is not the root of the rest."""
         splits = {
             split: {
-                name: Stored(one["dtype"], tuple(one["shape"]), plain_name(one["file"]), tuple(one["pieces"]))
+                name: StoredColumn(one["dtype"], tuple(one["shape"]), plain_name(one["file"]), tuple(one["pieces"]))
                 for name, one in columns.items()
             }
             for split, columns in raw["splits"].items()
@@ -87,7 +87,7 @@ def write(directory: Path, splits: Mapping[str, Mapping[str, np.ndarray | Ragged
     return publish(directory, stored, facts, Path.write_bytes)
 
 
-def publish(directory: Path, splits: Mapping[str, Mapping[str, Stored]], facts: Facts, put: Put) -> Manifest:
+def publish(directory: Path, splits: Mapping[str, Mapping[str, StoredColumn]], facts: Facts, put: Put) -> Manifest:
     """Make columns that lie in a directory a dataset: their manifest is put there last."""
     stored = {split: dict(sorted(columns.items())) for split, columns in sorted(splits.items())}
     manifest = Manifest(facts, stored, _root(facts, stored))
@@ -141,7 +141,7 @@ class Dataset:
                     raise NotVerified(f"{one.file!r} is not what was prepared", cure="Prepare the dataset again.")
 
 
-def mapped(directory: Path, one: Stored, mode: Literal["c", "r"] = "c") -> np.ndarray:
+def mapped(directory: Path, one: StoredColumn, mode: Literal["c", "r"] = "c") -> np.ndarray:
     """A stored column as a memory map; writing to it does not reach the file, and with mode `r` is an error."""
     if 0 in one.shape:
         return np.empty(one.shape, np.dtype(one.dtype))
@@ -151,7 +151,7 @@ def mapped(directory: Path, one: Stored, mode: Literal["c", "r"] = "c") -> np.nd
         raise NotVerified(f"{one.file!r} is missing or too short", cure="Prepare the dataset again.") from error
 
 
-def _column(directory: Path, file: str, column: np.ndarray) -> Stored:
+def _column(directory: Path, file: str, column: np.ndarray) -> StoredColumn:
     with ColumnFile(directory, file, column.dtype, column.shape[1:]) as writing:
         writing.append(column)
         return writing.finished()
@@ -165,7 +165,7 @@ def _pieces(data: memoryview) -> Iterator[str]:
     return (str(blake3(data[first : first + PIECE]).hexdigest()) for first in range(0, len(data), PIECE))
 
 
-def _body(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> dict[str, Any]:
+def _body(facts: Facts, splits: Mapping[str, Mapping[str, StoredColumn]]) -> dict[str, Any]:
     stored = {
         split: {
             name: {"dtype": one.dtype, "shape": one.shape, "file": one.file, "pieces": one.pieces}
@@ -176,7 +176,7 @@ def _body(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> dict[str,
     return {"format": FORMAT, "facts": facts.as_json(), "splits": stored}
 
 
-def _root(facts: Facts, splits: Mapping[str, Mapping[str, Stored]]) -> str:
+def _root(facts: Facts, splits: Mapping[str, Mapping[str, StoredColumn]]) -> str:
     return str(blake3(canonical(_body(facts, splits))).hexdigest())
 
 

@@ -14,14 +14,14 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.exact import total
 from runtime.engine.feed import Feed
 from runtime.engine.learner import Learner
-from runtime.engine.plan import Resolved
+from runtime.engine.plan import ResolvedValues
 from runtime.engine.precision import computing
 
 
 class Judge:
     """Evaluates one split in fixed batches; sums are exact, so the values depend on the model's answers alone."""
 
-    def __init__(self, learner: Learner, resolved: Resolved, dataset: Dataset, split: str = "val") -> None:
+    def __init__(self, learner: Learner, resolved: ResolvedValues, dataset: Dataset, split: str = "val") -> None:
         if not dataset.facts.rows.get(split):
             raise NotFound(f"the split {split!r} has no rows", cure="Give it a share in `data.split`.")
         self._learner, self._resolved, self._split = learner, resolved, split

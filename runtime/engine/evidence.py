@@ -13,8 +13,8 @@ from runtime.engine.exact import total
 from runtime.engine.movement import Movement
 from runtime.engine.norms import norms as norms_of
 from runtime.engine.recompute import again
-from runtime.engine.report import Layer
-from runtime.engine.step import Felt
+from runtime.engine.report import LayerEvidence
+from runtime.engine.step import StepResult
 
 CAN_DIE = (nn.ReLU, nn.ReLU6)
 
@@ -55,7 +55,7 @@ class Watch:
         by_unit = answer.detach().transpose(0, unit).flatten(1) if answer.dim() > 1 else answer.detach()[None]
         self._dead[self._latest] = float((by_unit.amax(1) <= 0).float().mean())
 
-    def layers(self, felt: Felt) -> tuple[Layer, ...]:
+    def layers(self, felt: StepResult) -> tuple[LayerEvidence, ...]:
         """Evidence per layer, a layer being a module with trained parameters of its own; 0 where no gradient came."""
         after = [one.detach() for one in self._movement.parameters]
         if felt.norms is None:
@@ -69,7 +69,7 @@ class Watch:
         for place, norm in zip(felt.held, felt.norms.double().tolist(), strict=True):
             gradient[place] = norm
         return tuple(
-            Layer(name, _joined(gradient, at), _joined(weight, at), _joined(update, at), self._dead.get(name))
+            LayerEvidence(name, _joined(gradient, at), _joined(weight, at), _joined(update, at), self._dead.get(name))
             for name, at in found.items()
         )
 

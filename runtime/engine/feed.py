@@ -20,7 +20,7 @@ Change = Callable[[dict[str, Tensor], np.ndarray, Tensor], dict[str, Tensor]]
 Turns = Callable[[int, int], np.ndarray]
 
 
-class Rows(NamedTuple):
+class BatchRows(NamedTuple):
     """The rows of one batch, and where in the endless row of permutations the batch begins.
 
     Of a batch from which rows were left out `stand` says, for those that stay, how far behind its beginning they stand.
@@ -46,24 +46,24 @@ class Feed:
         self._where = self._device if resident else torch.device("cpu")
         self._moves = self._where != self._device
 
-    def batches(self, rows: np.ndarray, size: int, position: int, without: np.ndarray | None = None) -> list[Rows]:
+    def batches(self, rows: np.ndarray, size: int, position: int, without: np.ndarray | None = None) -> list[BatchRows]:
         """Consecutive batches of `size` rows; `position` is that of the first row of the first batch.
 
         `without` says of every row of the split whether it is left out of its batches, some of which may end up empty.
         """
         cut = torch.from_numpy(rows.reshape(-1, size)).to(self._where).unbind(0)
-        whole = [Rows(one, position + number * size) for number, one in enumerate(cut)]
+        whole = [BatchRows(one, position + number * size) for number, one in enumerate(cut)]
         if without is None or not without[rows].any():
             return whole
         return [self._thinned(*pair) for pair in zip(whole, ~without[rows].reshape(-1, size), strict=True)]
 
-    def _thinned(self, batch: Rows, stays: np.ndarray) -> Rows:
+    def _thinned(self, batch: BatchRows, stays: np.ndarray) -> BatchRows:
         if stays.all():
             return batch
         stand = np.flatnonzero(stays)
-        return Rows(batch.rows[torch.from_numpy(stand).to(self._where)], batch.position, stand)
+        return BatchRows(batch.rows[torch.from_numpy(stand).to(self._where)], batch.position, stand)
 
-    def batch(self, rows: Rows) -> dict[str, Tensor]:
+    def batch(self, rows: BatchRows) -> dict[str, Tensor]:
         """The columns of some rows, freshly gathered and aligned; of ragged ones values, with offsets beside them."""
         found = {name: column.index_select(0, rows.rows) for name, column in self._columns.items()}
         for name, column in self._ragged.items():
@@ -72,7 +72,7 @@ class Feed:
 
     def slice(self, first: int, last: int) -> dict[str, Tensor]:
         """The columns of rows in a row, as they are stored."""
-        return Feed.batch(self, Rows(torch.arange(first, min(last, self.rows), device=self._where), first))
+        return Feed.batch(self, BatchRows(torch.arange(first, min(last, self.rows), device=self._where), first))
 
     def all_columns(self) -> Mapping[str, Tensor]:
         """All columns of the split with every row, on the CPU."""
@@ -82,20 +82,20 @@ class Feed:
         return found
 
 
-class ChangedFeed(Feed):
+class AugmentedSplit(Feed):
     """A split whose rows are changed by chance, each by which of its comings it is."""
 
     def __init__(self, dataset: Dataset, split: str, device: str, changes: Sequence[Change], turns: Turns) -> None:
         super().__init__(dataset, split, device)
         self._changes, self._turns = changes, turns
 
-    def batch(self, rows: Rows) -> dict[str, Tensor]:
+    def batch(self, rows: BatchRows) -> dict[str, Tensor]:
         columns, turned = super().batch(rows), self._turned(rows)
         for change in self._changes:
             columns = change(columns, turned, rows.rows)
         return columns
 
-    def _turned(self, rows: Rows) -> np.ndarray:
+    def _turned(self, rows: BatchRows) -> np.ndarray:
         """Which coming of its row each one is, whoever is missing between them."""
         if rows.stand is None:
             return self._turns(rows.position, len(rows.rows))

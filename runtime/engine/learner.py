@@ -21,7 +21,7 @@ from runtime.engine.builtin import Standard
 from runtime.engine.chance import Stream
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
-from runtime.engine.feed import Change, ChangedFeed, Feed
+from runtime.engine.feed import AugmentedSplit, Change, Feed
 from runtime.engine.grouping import grouped
 from runtime.engine.initial import initialise
 from runtime.engine.kinds import Batch, Mover
@@ -108,11 +108,13 @@ class Learner:
         """The training split as batches; changed by chance as the request says, and then as the workload does."""
         seed, changes = self.request.reproducibility.seed, list[Change]()
         if self.request.augment:
-            changes.append(augment.Named(self.request.augment, self.facts, seed))
+            changes.append(augment.AugmentationChain(self.request.augment, self.facts, seed))
         if type(self.workload).augment is not Workload.augment:
             changes.append(augment.RowByRow(self.workload.augment, seed))
         return (
-            ChangedFeed(dataset, "train", device, changes, sampler.turns) if changes else Feed(dataset, "train", device)
+            AugmentedSplit(dataset, "train", device, changes, sampler.turns)
+            if changes
+            else Feed(dataset, "train", device)
         )
 
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -18,8 +18,8 @@ from runtime.engine.evaluate import Judge
 from runtime.engine.evidence import Watch
 from runtime.engine.hidden import hidden
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Evaluation, Layer, Report, Window
-from runtime.engine.step import Felt, Part, attempt, descend
+from runtime.engine.report import Evaluation, LayerEvidence, Report, Window
+from runtime.engine.step import Part, StepResult, attempt, descend
 from runtime.engine.transfer import initial_root
 from runtime.engine.works import Works
 
@@ -144,7 +144,9 @@ class Run:
         micro = list(zip(seeds, batches, strict=True))
         return [micro[at : at + resolved.accumulate] for at in range(0, len(micro), resolved.accumulate)]
 
-    def _window(self, first: int, rows: np.ndarray, felt: list[Felt], rate: float, layers: tuple[Layer, ...]) -> Window:
+    def _window(
+        self, first: int, rows: np.ndarray, felt: list[StepResult], rate: float, layers: tuple[LayerEvidence, ...]
+    ) -> Window:
         losses = _packed([one.loss for one in felt])
         norm = felt[-1].norm
         grad_norm = math.nan if norm is None else float(norm)
@@ -193,12 +195,12 @@ class Run:
         return "final" if self.finished else "best" if improved else "planned"
 
 
-def _named(felt: Sequence[Felt]) -> Sequence[str]:
+def _named(felt: Sequence[StepResult]) -> Sequence[str]:
     """The scalars that attempts recorded; those that saw no rows recorded none."""
     return list(next((one.scalars for one in felt if one.scalars), ()))
 
 
-def _scalar(felt: Felt, name: str) -> Tensor:
+def _scalar(felt: StepResult, name: str) -> Tensor:
     return felt.scalars[name] if felt.scalars else felt.loss
 
 

@@ -16,7 +16,7 @@ from runtime.engine.workload import Group
 
 
 @dataclass(frozen=True)
-class Moved:
+class OptimizerGroup:
     """One group: its parameters and their names, its options, its memory, its factor on the learning rate."""
 
     names: Sequence[str]
@@ -39,13 +39,13 @@ class Movement:
             cure = "Put every trained parameter into exactly one group."
             raise UserCodeFailed("the parameter groups are empty or share a parameter", cure=cure)
 
-    def _grouped(self, options: Section, group: Group, names: Mapping[int, str]) -> Moved:
+    def _grouped(self, options: Section, group: Group, names: Mapping[int, str]) -> OptimizerGroup:
         held = [one.detach() for one in group.parameters]
         own = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
         changed = options.model_copy(update=own)
         parameters: list[Tensor] = list(group.parameters)
         memory = self._mover.memory(changed, held)
-        return Moved([names[id(one)] for one in group.parameters], parameters, changed, memory, group.rate)
+        return OptimizerGroup([names[id(one)] for one in group.parameters], parameters, changed, memory, group.rate)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its memory as `optimizer.NAME.PARAMETER`, or `optimizer.NAME.GROUP` for what a group shares."""

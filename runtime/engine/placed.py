@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Placed:
+class DeviceConstant:
     """One constant, float32."""
 
     def __init__(self, values: Tensor) -> None:

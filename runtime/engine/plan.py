@@ -14,7 +14,7 @@ from runtime.engine.kinds import Costs
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedValues:
     """Every `auto` as a number, recorded by the first claim; all later attempts and audits take these.
 
     `initial` is the root over the tensors of `model.init`, where there are any.
@@ -37,7 +37,7 @@ class Resolved:
     initial: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; `Resolved(**data)` gives it back."""
+        """Plain data; `ResolvedValues(**data)` gives it back."""
         return asdict(self)
 
 
@@ -55,7 +55,7 @@ class Change:
         return asdict(self)
 
 
-class Settings(NamedTuple):
+class StepSettings(NamedTuple):
     """What is in force at one step."""
 
     learning_rate: float
@@ -72,7 +72,7 @@ class Plan:
     """
 
     request: Request
-    resolved: Resolved
+    resolved: ResolvedValues
     changes: tuple[Change, ...] = ()
     begins: int = 0
     without: tuple[tuple[int, int], ...] = ()
@@ -81,7 +81,7 @@ class Plan:
     def from_json(cls, raw: Mapping[str, Any]) -> Plan:
         """A plan from its JSON form."""
         changes = tuple(Change(**one) for one in raw["changes"])
-        request, resolved = Request.model_validate(raw["request"]), Resolved(**raw["resolved"])
+        request, resolved = Request.model_validate(raw["request"]), ResolvedValues(**raw["resolved"])
         without = tuple((first, last) for first, last in raw.get("without", ()))
         return cls(request, resolved, changes, raw.get("begins", 0), without)
 
@@ -109,22 +109,22 @@ class Plan:
         """Where training ends unless the control metric ends it sooner."""
         return min([self.resolved.steps_total, *(one.step for one in self.changes if one.stop)])
 
-    def course(self, costs: Costs = ()) -> Callable[[int], Settings]:
+    def course(self, costs: Costs = ()) -> Callable[[int], StepSettings]:
         """The settings of every attempt, as the evaluations so far have it; a step sees none after it."""
         scale = course(self.request.schedule, self.resolved.steps_total, costs)
         return lambda step: self._settings(step, scale(step))
 
-    def at(self, step: int, costs: Costs = ()) -> Settings:
+    def at(self, step: int, costs: Costs = ()) -> StepSettings:
         """Learning rate and clipping of the attempt that follows `step` finished ones."""
         return self.course(costs)(step)
 
-    def _settings(self, step: int, scale: float) -> Settings:
+    def _settings(self, step: int, scale: float) -> StepSettings:
         rate = self.request.optimizer.learning_rate * scale
         clip = self.request.training.grad_clip
         for change in self.changes[: self.segment_at(step) - 1]:
             rate *= change.learning_rate
             clip = clip if change.grad_clip is None else change.grad_clip
-        return Settings(rate, clip, self._averaging(step))
+        return StepSettings(rate, clip, self._averaging(step))
 
     def _averaging(self, step: int) -> float:
         """How much of the average of weights is new: a tenth at first, then less and less down to what is asked."""

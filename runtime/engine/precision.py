@@ -12,7 +12,7 @@ FIRST_SCALE = 65536.0
 GROWTH_STEPS = 2000
 
 
-class Plain:
+class UnscaledPrecision:
     """float32 throughout, or bfloat16 where autocast allows: gradients are what they are."""
 
     def __init__(self, precision: str, device: str) -> None:
@@ -35,7 +35,7 @@ class Plain:
         return {}
 
 
-class Half(Plain):
+class ScaledPrecision(UnscaledPrecision):
     """float16: losses are scaled up so that small gradients do not vanish; where they overflow the attempt is skipped.
 
     The scale doubles after 2000 attempts without overflow and halves at each one; it is part of the state.
@@ -59,9 +59,9 @@ class Half(Plain):
         return {"precision.scale": self._scale, "precision.grown": self._grown}
 
 
-def numbers(precision: str, device: str) -> Plain:
+def numbers(precision: str, device: str) -> UnscaledPrecision:
     """The number format of a training run."""
-    return (Half if precision == "fp16" else Plain)(precision, device)
+    return (ScaledPrecision if precision == "fp16" else UnscaledPrecision)(precision, device)
 
 
 def computing(precision: str, device: str) -> AbstractContextManager[object]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerEvidence:
     """Evidence of one layer at a window's last step: norms, and the share of its units that answered no row.
 
     `gradient` is before clipping; `dead` is None where units cannot be dead.
@@ -33,7 +33,7 @@ class Window:
     learning_rate: float
     index_digest: str
     weights_digest: str
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerEvidence, ...]
     finite: bool
     scalars: Mapping[str, bytes] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from contracts.request import Request
 from runtime.engine.augment import check_augment
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
-from runtime.engine.plan import Resolved
+from runtime.engine.plan import ResolvedValues
 from runtime.engine.sampling import check_sampler
 from runtime.engine.state import Tensors
 from runtime.engine.transfer import initial_root
@@ -38,7 +38,7 @@ def resolve(
     cuda: bool = False,
     initial: Tensors | None = None,
     inherited: Mapping[str, Any] | None = None,
-) -> Resolved:
+) -> ResolvedValues:
     """The numbers of a session; raises `InvalidRequest` when request, data and weights to begin with do not fit.
 
     `inherited` are those of the session in whose bits it begins.
@@ -55,7 +55,7 @@ def resolve(
     steps = -(-training.epochs * rows // taken)
     window = next((size for most, size in WINDOWS if parameters <= most), 5)
     every = request.checkpoints.every_steps
-    found = Resolved(
+    found = ResolvedValues(
         rows=rows,
         parameters=parameters,
         batch=training.batch_size,

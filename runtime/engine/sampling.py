@@ -16,7 +16,7 @@ from runtime.engine.registry import Registry
 SPLIT = "train"
 
 
-class Rows(Protocol):
+class SamplerRows(Protocol):
     """What a sampler knows of the training rows."""
 
     count: int
@@ -46,7 +46,7 @@ class Sampler(Protocol):
         ...
 
 
-samplers: Registry[Callable[[Any, int, Rows], Sampler]] = Registry("runtime.engine.parts.samplers")
+samplers: Registry[Callable[[Any, int, SamplerRows], Sampler]] = Registry("runtime.engine.parts.samplers")
 
 
 def sampler_of(request: Request, dataset: Dataset) -> Sampler:

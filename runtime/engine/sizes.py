@@ -20,7 +20,7 @@ from runtime.engine.facts import Facts
 from runtime.engine.filters import Filters
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
-from runtime.engine.plan import Resolved
+from runtime.engine.plan import ResolvedValues
 from runtime.engine.ragged import ANY_LENGTH
 
 SINGLE = 4
@@ -33,7 +33,7 @@ _NUMBER = 8
 """Bytes of a row's number."""
 
 
-class Unfilled(TorchFunctionMode):
+class UnfilledTensors(TorchFunctionMode):
     """Inside, tensors are made and not filled: to fill what has no bytes, torch imports an algebra system."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -64,7 +64,7 @@ class Sizes:
         learner = Learner(request, facts)
         if learner.foreign:
             return None
-        with Unfilled():
+        with UnfilledTensors():
             model = learner.ready(learner.shapes())
             trained = dict(model.named_parameters())
             movement = Movement(learner.mover(), request.optimizer, trained, learner.groups(model))
@@ -113,7 +113,7 @@ class Sizes:
 
 def _remembered(request: Request, parameters: int) -> int:
     """What the optimizer holds for a square matrix of about so many parameters."""
-    with Unfilled():
+    with UnfilledTensors():
         memory = kinds.optimizers.of(request.optimizer).memory(request.optimizer, _square(parameters))
     return _bytes(memory.named("optimizer", ["one"], 0).values())
 
@@ -126,11 +126,11 @@ def _square(parameters: int) -> list[Tensor]:
 def _filters(request: Request, parameters: Sequence[Tensor]) -> int:
     """What the gradient filters hold; each of a request may remember every parameter."""
     names = [str(number) for number in range(len(parameters))]
-    with Unfilled():
+    with UnfilledTensors():
         return _bytes(Filters(request.gradients, parameters, names).tensors().values())
 
 
-def refuse_rows_beyond(free: int, resolved: Resolved, facts: Facts) -> None:
+def refuse_rows_beyond(free: int, resolved: ResolvedValues, facts: Facts) -> None:
     """Raise `OutOfMemory`, with the figures, when one batch and the order of a window's rows are more than is free."""
     fixed = [one for one in facts.columns.values() if ANY_LENGTH not in one.shape]
     row = sum(np.dtype(one.dtype).itemsize * math.prod(one.shape) for one in fixed)
@@ -147,7 +147,7 @@ def refuse_rows_beyond(free: int, resolved: Resolved, facts: Facts) -> None:
         )
 
 
-def refuse_checkpoints_beyond(free: int, sizes: Sizes, request: Request, resolved: Resolved) -> None:
+def refuse_checkpoints_beyond(free: int, sizes: Sizes, request: Request, resolved: ResolvedValues) -> None:
     """Raise `InvalidRequest`, with the figures, when the checkpoints that are always kept do not fit on the disk.
 
     Those are the last, the best, and one that is being written; anchors are as many as fit into `budget_bytes`.

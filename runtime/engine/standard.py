@@ -36,7 +36,7 @@ def stored_as(path: str) -> Callable[[type[Body]], type[Body]]:
 
 
 @stored_as("runtime.engine.standard.Scaled")
-class Scaled(nn.Module):
+class InputScaling(nn.Module):
     """Inputs with the training split's mean taken away, in units of its deviation."""
 
     mean: Tensor
@@ -52,7 +52,7 @@ class Scaled(nn.Module):
 
 
 @stored_as("runtime.engine.standard.Unscaled")
-class Unscaled(nn.Module):
+class TargetUnits(nn.Module):
     """Answers brought from units of the target's deviation to the target's own units."""
 
     mean: Tensor
@@ -68,8 +68,8 @@ class Unscaled(nn.Module):
 
 
 @stored_as("runtime.engine.standard.Rebuilt")
-class Rebuilt(nn.Module):
-    """Answers brought from units of each feature's deviation to the units of `x`: what `Scaled` does, undone."""
+class FeatureUnits(nn.Module):
+    """Answers brought from units of each feature's deviation to the units of `x`: what `InputScaling` does, undone."""
 
     mean: Tensor
     scale: Tensor
@@ -84,7 +84,7 @@ class Rebuilt(nn.Module):
 
 
 @stored_as("runtime.engine.standard.Pooled")
-class Pooled(nn.Module):
+class PlaneMean(nn.Module):
     """The mean over the image's plane; adaptive pooling has no deterministic backward on CUDA."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,14 +92,14 @@ class Pooled(nn.Module):
 
 
 @stored_as("runtime.engine.standard.Framed")
-class Framed(nn.Module):
+class ScaledModel(nn.Module):
     """Scaling, body, and for numbers the way back to their own units."""
 
     def __init__(self, body: nn.Module, facts: Facts, *, standardize: bool, answers: nn.Module | None = None) -> None:
         super().__init__()
-        self.inputs = Scaled(facts) if standardize and facts.mean else nn.Identity()
+        self.inputs = InputScaling(facts) if standardize and facts.mean else nn.Identity()
         self.body = body
-        self.answers = answers or (Unscaled(facts) if facts.task == "regression" else nn.Identity())
+        self.answers = answers or (TargetUnits(facts) if facts.task == "regression" else nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         answer: Tensor = self.answers(self.body(self.inputs(x.float())))
@@ -121,7 +121,7 @@ class OfTokens(nn.Module):
 
 def framed(body: nn.Module, facts: Facts, *, standardize: bool, answers: nn.Module | None = None) -> nn.Module:
     """A built-in model around its body; `answers` is another way back to units than the task's."""
-    return Framed(body, facts, standardize=standardize, answers=answers)
+    return ScaledModel(body, facts, standardize=standardize, answers=answers)
 
 
 def per_feature(values: Sequence[float], facts: Facts) -> Tensor:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from contracts.errors import UserCodeFailed
-from runtime.engine.feed import Rows
+from runtime.engine.feed import BatchRows
 from runtime.engine.parts.gradients import clip, norms_of
-from runtime.engine.plan import Settings
+from runtime.engine.plan import StepSettings
 from runtime.engine.works import Works
 
-Part = tuple[int, Rows]
+Part = tuple[int, BatchRows]
 """The seed of one micro-step and its rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Felt:
+class StepResult:
     """What an attempt noticed; the norms of each gradient and of all are there when it looked.
 
     `held` are the places, among the trained parameters, of those that got a gradient.
@@ -32,7 +32,7 @@ class Felt:
     norm: Tensor | None
 
 
-def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -> Felt:
+def attempt(works: Works, now: StepSettings, parts: Sequence[Part], *, look: bool) -> StepResult:
     """Move the weights once, down the gradient of the mean loss over the rows of all parts.
 
     Parts without rows, of which all were left out, weigh nothing; when there are only such, nothing is moved.
@@ -57,13 +57,13 @@ def attempt(works: Works, now: Settings, parts: Sequence[Part], *, look: bool) -
         works.average.follow(now.averaging)
     for parameter in works.movement.parameters:
         parameter.grad = None
-    return Felt(loss, scalars, held, norms, norm)
+    return StepResult(loss, scalars, held, norms, norm)
 
 
-def idle(works: Works) -> Felt:
+def idle(works: Works) -> StepResult:
     """What an attempt without rows notices: nothing, and so a loss of 0."""
     nothing = torch.zeros((), device=works.movement.parameters[0].device)
-    return Felt(nothing, {}, (), nothing.new_zeros(0), nothing)
+    return StepResult(nothing, {}, (), nothing.new_zeros(0), nothing)
 
 
 def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -72,12 +72,12 @@ def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, T
     found = [_part(works, seed, rows, sum(sizes) / size) for (seed, rows), size in zip(parts, sizes, strict=True)]
     if len(found) == 1:
         return found[0]
-    mean = Mean(sizes)
+    mean = WeightedMean(sizes)
     scalars = {name: mean.of([one[name] for _, one in found]) for name in found[0][1]}
     return mean.of([loss for loss, _ in found]), scalars
 
 
-def _part(works: Works, seed: int, rows: Rows, parts: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _part(works: Works, seed: int, rows: BatchRows, parts: float) -> tuple[Tensor, Mapping[str, Tensor]]:
     """`parts` is how many parts of this size there would be: the share of its rows in all, turned round."""
     works.learner.reseed(seed)
     batch = works.feed.batch(rows)
@@ -87,7 +87,7 @@ def _part(works: Works, seed: int, rows: Rows, parts: float) -> tuple[Tensor, Ma
     return loss.detach(), scalars
 
 
-class Mean:
+class WeightedMean:
     """The mean over rows from means over parts of these sizes."""
 
     def __init__(self, sizes: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ MOVING = (GENERATOR, TENSOR)
 """Attributes that may have moved although they are described in the same words."""
 
 
-class Told(NamedTuple):
+class StepRecord(NamedTuple):
     """One thing that was told about a step, in words, and its exact value."""
 
     step: int
@@ -26,16 +26,16 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stretch:
+class StepTrace:
     """What some steps gave, in order; the digest of every tensor afterwards; attributes that are no state, in words."""
 
     first: int
-    told: Sequence[Told]
+    told: Sequence[StepRecord]
     leaves: Mapping[str, str]
     hidden: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; `Stretch.from_json` gives it back."""
+        """Plain data; `StepTrace.from_json` gives it back."""
         told = [list(one) for one in self.told]
         return {"first": self.first, "told": told, "leaves": dict(self.leaves), "hidden": dict(self.hidden)}
 
@@ -43,7 +43,7 @@ class Stretch:
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """A stretch from its JSON form; `UserCodeFailed` when the process that ran the code sent something else."""
         try:
-            told = [Told(int(step), str(what), str(value)) for step, what, value in raw["told"]]
+            told = [StepRecord(int(step), str(what), str(value)) for step, what, value in raw["told"]]
             leaves, hidden = ({str(name): str(one) for name, one in raw[of].items()} for of in ("leaves", "hidden"))
             return cls(int(raw["first"]), told, leaves, hidden)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -72,7 +72,7 @@ class Difference:
         return NotRepeatable(message, cure=found + NotRepeatable.RULES)
 
 
-def compare(lived: Stretch, again: Stretch) -> Difference | None:
+def compare(lived: StepTrace, again: StepTrace) -> Difference | None:
     """The first difference between steps as they were lived and the same steps repeated; None when there is none.
 
     What only one of the two tells of is a difference too.
@@ -95,5 +95,5 @@ def suspects(lived: Mapping[str, str], again: Mapping[str, str]) -> tuple[str, .
     return tuple(found)
 
 
-def _in_order(told: Sequence[Told]) -> list[Told]:
+def _in_order(told: Sequence[StepRecord]) -> list[StepRecord]:
     return sorted(told, key=lambda one: one.step)

@@ -16,7 +16,7 @@ from runtime.engine.filters import Filters
 from runtime.engine.learner import Learner
 from runtime.engine.movement import Movement
 from runtime.engine.plan import Plan
-from runtime.engine.precision import Plain, numbers
+from runtime.engine.precision import UnscaledPrecision, numbers
 from runtime.engine.sampling import Sampler, sampler_of
 
 
@@ -30,7 +30,7 @@ class Works:
     filters: Filters
     sampler: Sampler
     feed: Feed
-    numbers: Plain
+    numbers: UnscaledPrecision
     average: Average
     without: np.ndarray | None
     """Of every training row whether it is left out; None when none is."""

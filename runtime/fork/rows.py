@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from contracts.errors import InvalidInput, NotFound, Refused
 from runtime.engine.sampling import SPLIT
-from runtime.log.names import Names, Place
+from runtime.log.names import Names, RowPlace
 
 Runs = tuple[tuple[int, int], ...]
 _RANGE = re.compile(r"(?:(train):)?(\d+)-(\d+)")
@@ -54,7 +54,7 @@ def _runs(name: str, names: Names) -> Iterator[tuple[int, int]]:
 
 def _one(name: str, names: Names) -> tuple[int, int]:
     try:
-        place: Place = names.find(name)
+        place: RowPlace = names.find(name)
     except NotFound:
         aside = names.aside(name)
         if aside is None:

@@ -48,7 +48,7 @@ def is_closed(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Named:
+class RequestPath:
     """A path as a request names it, at a place in the request; `instead` is what to do about a pickle."""
 
     path: str

@@ -17,7 +17,7 @@ from contracts.request.reading import put
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from runtime.home.workloads import Registered, Workloads
+    from runtime.home.workloads import WorkloadEntry, Workloads
 
 ANYTHING = "*"
 """Stands among the options of a workload that takes any, or whose own code has a say before its model does."""
@@ -51,7 +51,7 @@ def refuse_unknown(request: Mapping[str, Any], workloads: Workloads) -> None:
         raise InvalidRequest([replace(one, path=f"{where}{one.path}") for one in problems])
 
 
-def unknown(request: Mapping[str, Any], workloads: Iterable[Registered]) -> Iterator[Problem]:
+def unknown(request: Mapping[str, Any], workloads: Iterable[WorkloadEntry]) -> Iterator[Problem]:
     """The options in a request that its workloads do not take."""
     known = {one.name: one.options for one in workloads if one.options is not None}
     for section in SECTIONS:

@@ -42,7 +42,7 @@ PROBE = "runtime.home.workloads:probe"
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class WorkloadEntry:
     """One workload; `module` is set when an installed package brings it.
 
     `options` are the names that requests may set, as they were when it was added; None when nobody has looked.
@@ -66,12 +66,12 @@ class Workloads:
     def __init__(self, home: Path) -> None:
         self._file = home / FILE
 
-    def list(self) -> list[Registered]:
+    def list(self) -> list[WorkloadEntry]:
         """Every workload by name; one that was added hides an installed one of the same name."""
         known = {one.name: one for one in _installed()} | self._added()
         return [known[name] for name in sorted(known)]
 
-    def resolve(self, name: str) -> Registered:
+    def resolve(self, name: str) -> WorkloadEntry:
         """The workload of that name; raises `NotFound`, or `NotVerified` when its file is not what was added."""
         found = next((one for one in self.list() if one.name == name), None)
         if found is None:
@@ -84,13 +84,15 @@ class Workloads:
             raise _changed(found.path, found.digest, now)
         return found
 
-    def needed(self, request: Mapping[str, Any]) -> Sequence[Registered]:
+    def needed(self, request: Mapping[str, Any]) -> Sequence[WorkloadEntry]:
         """The workloads that a request names for its model and its data, each once."""
         sections = (request.get("model"), request.get("data"))
         names = [one["workload"] for one in sections if isinstance(one, Mapping) and one.get("workload")]
         return [self.resolve(name) for name in dict.fromkeys(names)]
 
-    def claimed(self, name: str, digest: str, blobs: DirectoryBlobs, *, trusted: bool) -> tuple[Registered | None, str]:
+    def claimed(
+        self, name: str, digest: str, blobs: DirectoryBlobs, *, trusted: bool
+    ) -> tuple[WorkloadEntry | None, str]:
         """The workload that a claim names, or what stands in the way.
 
         One that was added here under its digest was trusted then; a source that came along is run only when it is now.
@@ -110,9 +112,9 @@ class Workloads:
         if len(classes) != 1:
             many = f"whose file has {len(classes)} workloads (add it: swarm workload add)"
             return None, f"code of workload {name!r}, {many}"
-        return Registered(name, str(place), classes[0], digest), ""
+        return WorkloadEntry(name, str(place), classes[0], digest), ""
 
-    async def add(self, path: str, children: Children, *, name: str = "") -> Registered:
+    async def add(self, path: str, children: Children, *, name: str = "") -> WorkloadEntry:
         """Register `FILE` or `FILE:CLASS` under a name (the file's own by default), once a child could import it."""
         # Jobs import this module too, and have no use for what runs them.
         from runtime.jobs.profiles import torch_profile
@@ -133,7 +135,7 @@ class Workloads:
                 raise NotFound(f"no workload {name!r} was added here.", cure=f"Added: {', '.join(added) or 'none'}.")
             self._write({key: one for key, one in added.items() if key != name})
 
-    def _added(self) -> dict[str, Registered]:
+    def _added(self) -> dict[str, WorkloadEntry]:
         try:
             raw = orjson.loads(self._file.read_bytes())
             return {name: _kept(name, one) for name, one in raw.items()}
@@ -142,7 +144,7 @@ class Workloads:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InvalidInput(f"{self._file} cannot be read.", cure="Remove it and add the workloads again.") from None
 
-    def _write(self, added: Mapping[str, Registered]) -> None:
+    def _write(self, added: Mapping[str, WorkloadEntry]) -> None:
         body = {
             one.name: {"path": one.path, "class": one.class_name, "digest": one.digest, "options": one.options}
             for one in added.values()
@@ -158,7 +160,7 @@ class Workloads:
             yield
 
 
-def inspected(path: str, *, name: str = "") -> Registered:
+def inspected(path: str, *, name: str = "") -> WorkloadEntry:
     """What `FILE` or `FILE:CLASS` would be registered as, from its text alone; nothing of it is run."""
     text, _, wanted = path.rpartition(":")
     if not text or not wanted.isidentifier():
@@ -176,15 +178,15 @@ def inspected(path: str, *, name: str = "") -> Registered:
     if not wanted and len(classes) > 1:
         cure = f"Say which: `swarm workload add {text}:{classes[0]}`."
         raise InvalidInput(f"{file} defines {len(classes)} workloads: {', '.join(classes)}.", cure=cure, path=str(file))
-    return Registered(name or file.stem, str(file), wanted or classes[0], digest_of(source))
+    return WorkloadEntry(name or file.stem, str(file), wanted or classes[0], digest_of(source))
 
 
 def enlist(entries: Iterable[Mapping[str, str]]) -> None:
-    """In a job: load workloads given as `Registered.as_json` and make the engine know them by name."""
+    """In a job: load workloads given as `WorkloadEntry.as_json` and make the engine know them by name."""
     from runtime.engine.workload import register
 
     for entry in entries:
-        one = Registered(entry["name"], entry["path"], entry["class_name"], entry["digest"], entry.get("module", ""))
+        one = WorkloadEntry(entry["name"], entry["path"], entry["class_name"], entry["digest"], entry.get("module", ""))
         register(one.name, load(one.path, one.class_name, one.digest, module=one.module))
 
 
@@ -207,19 +209,19 @@ def load(path: str, class_name: str, digest: str, *, module: str = "") -> type[W
 
 def probe(job: Job) -> dict[str, Any]:
     """A job: load one workload and say what it is; what its import raises is the user's to see."""
-    entry = Registered(**job.args)
+    entry = WorkloadEntry(**job.args)
     found = load(entry.path, entry.class_name, entry.digest, module=entry.module)
     return {"class": found.__qualname__, "about": inspect.getdoc(found) or "", "options": names_of(found.Options)}
 
 
-def _kept(name: str, entry: Mapping[str, Any]) -> Registered:
+def _kept(name: str, entry: Mapping[str, Any]) -> WorkloadEntry:
     options = entry.get("options")
-    return Registered(
+    return WorkloadEntry(
         name, entry["path"], entry["class"], entry["digest"], options=None if options is None else tuple(options)
     )
 
 
-class _Pinned(importlib.machinery.SourceFileLoader):
+class _VerifiedLoader(importlib.machinery.SourceFileLoader):
     """Runs the bytes that were verified, not what the file holds a moment later; keeps no bytecode."""
 
     def __init__(self, name: str, path: str, source: bytes) -> None:
@@ -235,7 +237,7 @@ def _imported(path: str, source: bytes, digest: str) -> ModuleType:
     name = f"workload_{digest[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    loader = _Pinned(name, path, source)
+    loader = _VerifiedLoader(name, path, source)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None:
         raise InvalidInput(f"{path} is no Python source.", cure="Name a file that ends in .py.", path=path)
@@ -261,12 +263,12 @@ def _changed(path: str, pinned: str, now: str) -> NotVerified:
     return NotVerified(f"{path} has changed: it was added as {pinned} and is now {now}.", cure=cure, path=path)
 
 
-def _installed() -> list[Registered]:
+def _installed() -> list[WorkloadEntry]:
     found = []
     for point in metadata.entry_points(group=GROUP):
         path = _module_file(point.module)
         if path is not None and point.attr:
-            found.append(Registered(point.name, str(path), point.attr, digest_of(read_source(path)), point.module))
+            found.append(WorkloadEntry(point.name, str(path), point.attr, digest_of(read_source(path)), point.module))
     return found
 
 

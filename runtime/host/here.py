@@ -25,7 +25,7 @@ from runtime.home.settings import Settings
 from runtime.host.crew import Crew
 from runtime.host.reporter import Reporter
 from runtime.jobs.children import Children
-from runtime.jobs.inline import InlineChildren
+from runtime.jobs.inline import InlineJobs
 from runtime.log.archive import Archive
 from runtime.node import deployment, roster
 from runtime.node.node import wake_subjects
@@ -38,7 +38,7 @@ _DRAIN_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def gathered(settings: Settings, children: InlineChildren, session: str = "") -> AsyncIterator[Crew]:
+async def gathered(settings: Settings, children: InlineJobs, session: str = "") -> AsyncIterator[Crew]:
     """Every agent at work here; a `session` that was interrupted goes on from its file."""
     home = Home(settings.home)
     os.umask(NOBODY_ELSE)

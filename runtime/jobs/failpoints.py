@@ -32,7 +32,7 @@ NAMES: dict[str, str] = {
 }
 
 
-class _Armed:
+class _ArmedFailpoint:
     """One place, how many passages of it are still survived, and the file by which one process is chosen."""
 
     def __init__(self, setting: str) -> None:
@@ -64,7 +64,7 @@ class _Armed:
         return True
 
 
-_armed = [_Armed(one) for one in os.environ.get("SWARM_FAILPOINT", "").split(",") if one]
+_armed = [_ArmedFailpoint(one) for one in os.environ.get("SWARM_FAILPOINT", "").split(",") if one]
 
 
 def failpoint(name: str) -> None:

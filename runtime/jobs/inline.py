@@ -26,7 +26,7 @@ from runtime.jobs.job import perform
 from runtime.jobs.profiles import Profile
 
 
-class InlineChildren(Children):
+class InlineJobs(Children):
     """Jobs of the purposes named run here, one at a time, because they share this process's random state; others fork.
 
     A job that runs here sees the loss of its host at its next word or look; leaving its context waits for that.

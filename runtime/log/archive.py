@@ -14,9 +14,9 @@ from bus import bulk, files, subjects
 from bus.admission import Admission, Reason, Void
 from bus.hearing import place
 from bus.keys import KeyStore
-from bus.places import Places, StoredRecords
-from bus.port import Stored
-from bus.records import Reading
+from bus.places import RecordPlaces, StoredRecords
+from bus.port import StoredRecord
+from bus.records import RecordReader
 from contracts.errors import NotFound, NotVerified, SwarmError
 from contracts.ids import PARTITION
 from contracts.keyring import Keyring
@@ -32,7 +32,7 @@ class StoredSession:
     """One session as its file holds it."""
 
     history: History
-    stored: Sequence[Stored]
+    stored: Sequence[StoredRecord]
     voids: tuple[Void, ...]
     admission: Admission
     torn_bytes: int
@@ -216,14 +216,14 @@ def _history(path: Path, session: str, admission: Admission) -> History:
     return history
 
 
-def _placed(path: Path, session: str, admission: Admission) -> tuple[History, Places] | None:
+def _placed(path: Path, session: str, admission: Admission) -> tuple[History, RecordPlaces] | None:
     """What `fold` gives of a long file, its windows kept by place; None for a short one and for an unusual one."""
     if path.stat().st_size < LONG_FILE:
         return None
     ring = admission.keyring(subjects.partition(session))
     with unswept():
         try:
-            places = Places(path, session)
+            places = RecordPlaces(path, session)
             history = History(session, places)
             standing = bulk.followed(bulk.PlacedLines(places), bulk.AdmissionInputs(session, ring), history.add)
         except (bulk.Unusual, NotVerified):
@@ -232,7 +232,7 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[History, Pl
     return history, places
 
 
-def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[History, bulk.FileLines] | None:
+def _at_once(reading: RecordReader, session: str, admission: Admission) -> tuple[History, bulk.FileLines] | None:
     """What `fold` gives, in a small part of the time; None when anything about the records is out of the ordinary."""
     ring = admission.keyring(subjects.partition(session))
     history = History(session)
@@ -250,7 +250,7 @@ def _at_once(reading: Reading, session: str, admission: Admission) -> tuple[Hist
     return history, lines
 
 
-def fold(reading: Reading, session: str, admission: Admission) -> StoredSession:
+def fold(reading: RecordReader, session: str, admission: Admission) -> StoredSession:
     """The session as its records have it; `NotVerified` when they are damaged or another session's."""
     if reading.session != session:
         message = f"{reading.path} is the log of {reading.session}, not of {session}."

@@ -9,8 +9,8 @@ import structlog
 
 from bus.disk import room_for
 from bus.files import LogFile
-from bus.places import Places
-from bus.port import Stored
+from bus.places import RecordPlaces
+from bus.port import StoredRecord
 from contracts.errors import Full, NotVerified, Refused, SwarmError
 from runtime.home.home import Home
 from runtime.jobs.failpoints import failpoint
@@ -30,11 +30,11 @@ class Copies:
         self._files: dict[str, LogFile] = {}
         self._dirty: set[str] = set()
         self._news = asyncio.Event()
-        self._waiting: dict[str, list[Stored]] = {}
+        self._waiting: dict[str, list[StoredRecord]] = {}
         self._doubtful: set[str] = set()
         self.problem: SwarmError | None = None
 
-    def keep(self, session: str, messages: list[Stored]) -> None:
+    def keep(self, session: str, messages: list[StoredRecord]) -> None:
         """Append admitted messages to the session's file; a full disk is said, the messages wait, nothing stops."""
         failpoint("between-event-and-host-log")
         if session in self._doubtful:
@@ -61,12 +61,12 @@ class Copies:
         self._dirty.add(session)
         self._news.set()
 
-    def places(self, session: str) -> Places | None:
+    def places(self, session: str) -> RecordPlaces | None:
         """Where the records of a session's file stand, found as far as they are wanted; None when it is in doubt."""
         if session in self._doubtful:
             return None
         with contextlib.suppress(SwarmError, OSError):
-            return Places(self._home.log(session), session, upto=1)
+            return RecordPlaces(self._home.log(session), session, upto=1)
         return None
 
     def missing(self) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Protocol, Self, TypeVar
 
-from bus.places import Places
+from bus.places import RecordPlaces
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.session import Session, advance
@@ -20,7 +20,7 @@ from contracts.trainer import WindowRecorded
 from runtime.log.placed import PlacedFacts, is_window
 
 
-class Derived(Protocol):
+class AgentFold(Protocol):
     """A pure fold of an agent's own over the facts of one session."""
 
     def advance(self, fact: Fact) -> Self:
@@ -28,7 +28,7 @@ class Derived(Protocol):
         ...
 
 
-D = TypeVar("D", bound=Derived)
+D = TypeVar("D", bound=AgentFold)
 
 
 Facts = list[Fact] | PlacedFacts
@@ -97,7 +97,7 @@ class History:
     NEWEST, BLOCK = 16_384, 1024  # no append is as large as a block
     """Facts that are held in any case while a session grows, and those that are put away at once."""
 
-    def __init__(self, session: str, places: Places | None = None) -> None:
+    def __init__(self, session: str, places: RecordPlaces | None = None) -> None:
         self.id = session
         self.facts: Facts = [] if places is None else PlacedFacts(places)
         self._reads = self.facts if isinstance(self.facts, PlacedFacts) else None
@@ -160,7 +160,7 @@ class History:
             first.add([*self.between(begin, min(begin + self.BLOCK, size))])
         return first
 
-    def put_away(self, places: Callable[[], Places | None]) -> None:
+    def put_away(self, places: Callable[[], RecordPlaces | None]) -> None:
         """Keep of old windows only their places in the file, a block at a time, once there are many newer facts.
 
         Only what is found there as it was admitted is put away; from where it is not, everything stays in memory. What

@@ -17,7 +17,7 @@ MADE = "synthetic.jsonl"
 ASIDE = "set-aside.jsonl"
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """A row by its split and its place there, from 1."""
 
     split: str
@@ -35,7 +35,7 @@ class Names:
         self._named = ready.origins.blobs if ready.origins else {}
         self._folder = blobs.root / "datasets" / ready.root
 
-    def of(self, place: Place) -> str | None:
+    def of(self, place: RowPlace) -> str | None:
         """What the source calls a row, if that is known: `row 17`, a file, or the rows that it was made of."""
         digest = self._named.get(place.split)
         if digest is None or not self._blobs.has(digest):
@@ -46,19 +46,19 @@ class Names:
         numbers = self._numbers(digest)
         return f"row {numbers[place.row - 1]}" if place.row <= len(numbers) else self._made_of(place)
 
-    def find(self, name: str) -> Place:
+    def find(self, name: str) -> RowPlace:
         """The row that a name means: `train:17`, a number that a row has in its source, or a file.
 
         Raises `NotFound` for a name that no row has, `InvalidInput` for a place that no split has.
         """
         split, _, row = name.rpartition(":")
         if split in self._ready.splits and row.isdigit():
-            return self._checked(Place(split, int(row)))
+            return self._checked(RowPlace(split, int(row)))
         wanted = name.removeprefix("row ").strip()
         for split, digest in self._named.items():
             at = self._sought(digest, wanted)
             if at is not None:
-                return Place(split, at)
+                return RowPlace(split, at)
         known = "a file" if self._are_files else "the number of a row"
         names = known if self._named else "nothing"
         raise NotFound(
@@ -91,7 +91,7 @@ class Names:
     def _are_files(self) -> bool:
         return self._ready.origins is not None and self._ready.origins.called == "file"
 
-    def _checked(self, place: Place) -> Place:
+    def _checked(self, place: RowPlace) -> RowPlace:
         rows = self._ready.splits[place.split]
         if not 1 <= place.row <= rows:
             message = f"there is no row {place}: the split {place.split!r} has {rows} rows."
@@ -123,7 +123,7 @@ class Names:
             at = 0 if text[: len(line)] == line else text.find(b"\n" + line) + 1
             return text[:at].count(b"\n") + 1 if at or text[: len(line)] == line else None
 
-    def _made_of(self, place: Place) -> str | None:
+    def _made_of(self, place: RowPlace) -> str | None:
         """The name of a synthetic row, made of its parents' names; parents are listed behind the source's rows."""
         listed = self._folder / MADE
         if not listed.is_file():

@@ -12,8 +12,8 @@ from typing import overload
 
 from bus.bulk import fact_of
 from bus.identities import Identities
-from bus.places import Places
-from bus.port import Stored
+from bus.places import RecordPlaces
+from bus.port import StoredRecord
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.lanes import TRAINER
@@ -31,7 +31,7 @@ class PlacedFacts(Sequence[Fact]):
     The file must hold the session's facts in their order and nothing else, which is what a host writes.
     """
 
-    def __init__(self, places: Places, facts: Sequence[Fact] = ()) -> None:
+    def __init__(self, places: RecordPlaces, facts: Sequence[Fact] = ()) -> None:
         self.places = places
         self._held: list[Fact | None] = list(facts)
         self._digests = bytearray().join(bytes.fromhex(fact.digest) for fact in facts)
@@ -84,7 +84,7 @@ class PlacedFacts(Sequence[Fact]):
             return False
         return all(self._matches(begin + n, one) for n, one in enumerate(stored))
 
-    def _matches(self, number: int, stored: Stored) -> bool:
+    def _matches(self, number: int, stored: StoredRecord) -> bool:
         return sha256(stored.body).digest() == self._digests[number * _DIGEST : (number + 1) * _DIGEST]
 
     def between(self, begin: int, end: int) -> Iterator[Fact]:
@@ -98,7 +98,7 @@ class PlacedFacts(Sequence[Fact]):
         for number, fact in enumerate(held):
             yield fact if fact is not None else self._read(begin + number, stored[number])
 
-    def _read(self, number: int, stored: Stored) -> Fact:
+    def _read(self, number: int, stored: StoredRecord) -> Fact:
         if not self._matches(number, stored):
             raise self.places.changed(number)
         return fact_of(number + 1, stored)

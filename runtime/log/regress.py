@@ -6,7 +6,7 @@ Sequences would be given a second time and lanes would fork, so nothing may be a
 from __future__ import annotations
 
 from bus import records, subjects
-from bus.port import Log, Stored
+from bus.port import Log, StoredRecord
 from contracts.errors import NotVerified
 from contracts.ids import PARTITION
 from runtime.home.home import Home
@@ -33,14 +33,14 @@ async def refuse_if_set_back(bus: Log, home: Home, url: str) -> None:
         )
 
 
-def newest(home: Home) -> tuple[str, Stored] | None:
+def newest(home: Home) -> tuple[str, StoredRecord] | None:
     """The record with the highest sequence in the files of this partition, and its session."""
     sessions = (one for one in home.session_ids() if subjects.partition(one) == PARTITION)
     last = ((session, records.newest(home.log(session))) for session in sessions)
     return max(((session, one) for session, one in last if one), key=lambda found: found[1].seq, default=None)
 
 
-async def _held(bus: Log, copied: Stored) -> Stored | None:
+async def _held(bus: Log, copied: StoredRecord) -> StoredRecord | None:
     async with bus.read(copied.subject, after=copied.seq - 1) as messages:
         async for stored in messages:
             return stored

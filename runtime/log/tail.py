@@ -14,14 +14,14 @@ import structlog
 from bus import subjects
 from bus.admission import Admission
 from bus.hearing import Void, Voids, place
-from bus.places import Places
-from bus.port import Log, Stored
+from bus.places import RecordPlaces
+from bus.port import Log, StoredRecord
 from contracts.envelope import Fact
 from runtime.log.history import History
 
 log = structlog.get_logger()
 
-Copy = Callable[[str, list[Stored]], None]
+Copy = Callable[[str, list[StoredRecord]], None]
 """Called with a session and the messages just admitted, to append them to the home's files."""
 
 
@@ -34,7 +34,7 @@ class Tail:
         admission: Admission,
         *,
         copy: Copy | None = None,
-        places: Callable[[str], Places | None] | None = None,
+        places: Callable[[str], RecordPlaces | None] | None = None,
         keep_sealed: int = 64,
     ) -> None:
         """Where copies are kept, `places` tells where those of a session stand: then old windows leave the memory."""
@@ -49,10 +49,10 @@ class Tail:
         self._keep_sealed = keep_sealed
         self._sealed: list[str] = []
         self._moved = asyncio.Event()
-        self._pending: dict[str, list[Stored]] = {}
+        self._pending: dict[str, list[StoredRecord]] = {}
         self._undecided: tuple[int, str] | None = None
         self._listeners: list[Callable[[list[Fact]], None]] = []
-        self._onlookers: list[Callable[[Stored], None]] = []
+        self._onlookers: list[Callable[[StoredRecord], None]] = []
         self._void_onlookers: list[Callable[[Void], None]] = []
         self._lines = LogLineLimit()
 
@@ -84,7 +84,7 @@ class Tail:
         """Call a function with every message that is not admitted from now on."""
         self._void_onlookers.append(onlooker)
 
-    def look_on(self, onlooker: Callable[[Stored], None]) -> None:
+    def look_on(self, onlooker: Callable[[StoredRecord], None]) -> None:
         """Call a function with every message that is stored from now on, fact or not."""
         self._onlookers.append(onlooker)
 
@@ -110,7 +110,7 @@ class Tail:
                     break
                 self.take(stored)
 
-    def take(self, stored: Stored) -> list[Fact]:
+    def take(self, stored: StoredRecord) -> list[Fact]:
         """Admit one message, fold and copy what it completes, and wake the tasks that wait for it."""
         if stored.seq <= self.seq:
             return []
@@ -161,7 +161,7 @@ class Tail:
         firsts = [one.facts[0].seq for one in unsealed if one.id != self.keyring]
         return min([self.seq + 1, *firsts]) - 1
 
-    def _decide(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
+    def _decide(self, stored: StoredRecord, facts: list[Fact], voids: list[Void]) -> None:
         """Note where an append begins whose signed end is to come; any other message shows that it never will."""
         if facts or any(void.seq == stored.seq for void in voids):
             self._undecided = None
@@ -193,7 +193,7 @@ class Tail:
         if history is not None and places is not None:
             history.put_away(lambda: places(session))
 
-    def _keep(self, stored: Stored, facts: list[Fact], voids: list[Void]) -> None:
+    def _keep(self, stored: StoredRecord, facts: list[Fact], voids: list[Void]) -> None:
         """Copy what was admitted; of the rest only what waits for the end of its append is remembered."""
         where = place(stored.subject)
         if self._copy is None or where is None:

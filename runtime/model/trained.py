@@ -28,7 +28,7 @@ TARGET = "y"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model in evaluation mode on the CPU, and what is needed to ask it about raw rows."""
 
     model: nn.Module
@@ -46,7 +46,7 @@ class Trained:
         if type(self.workload).predict is Workload.predict:
             return ("x",)
         known = tuple(name for name in self.facts.columns if name != TARGET)
-        batch = _Noted({name: torch.from_numpy(one) for name, one in apart(_zeros(self.facts, known)).items()})
+        batch = _ColumnRecorder({name: torch.from_numpy(one) for name, one in apart(_zeros(self.facts, known)).items()})
         try:
             with torch.no_grad():
                 self.workload.predict(self.model, batch)
@@ -79,7 +79,7 @@ class Trained:
         return [{"answer": one.tolist()} for one in answers]
 
 
-class _Noted(UserDict[str, Tensor]):
+class _ColumnRecorder(UserDict[str, Tensor]):
     """A batch that notes which of its columns are read."""
 
     def __init__(self, columns: Mapping[str, Tensor]) -> None:
@@ -102,14 +102,14 @@ def _zeros(facts: Facts, names: Sequence[str]) -> dict[str, np.ndarray | Ragged]
     return found
 
 
-def load(order: Mapping[str, Any]) -> Trained:
+def load(order: Mapping[str, Any]) -> TrainedModel:
     """The model of `runtime.model.checkpoints.order`; `NotVerified` and `NotFound` say which digest did not hold."""
     enlist(order["workloads"])
     data = DirectoryBlobs(Path(order["blobs"])).get(order["blob"])
     kept = unpack(data, state_root=order["state_root"])
     request, facts = Request.model_validate(order["request"]), Facts.from_json(order["facts"])
     model = load_model(request, facts, kept.tensors)
-    return Trained(model, Learner(request, facts).workload, facts, kept.step, kept.weights_digest)
+    return TrainedModel(model, Learner(request, facts).workload, facts, kept.step, kept.weights_digest)
 
 
 def _classes(logits: np.ndarray, facts: Facts) -> list[dict[str, Any]]:

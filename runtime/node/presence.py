@@ -29,7 +29,7 @@ _PASSED = 1000
 """How many events about which one role has nothing to say are kept in mind."""
 
 
-class Seen(NamedTuple):
+class InstancePresence(NamedTuple):
     """One instance that was heard: role, name, seconds since its last heartbeat, and its blob store's identity."""
 
     role: str
@@ -96,12 +96,12 @@ class Presence:
         """Seconds since this process connected, and so could have heard other instances."""
         return time.monotonic() - self.connected_at
 
-    def roster(self) -> list[Seen]:
+    def roster(self) -> list[InstancePresence]:
         """Every instance that was heard, those of this process included."""
         now = time.monotonic()
-        mine = [Seen(role, self.instance, 0.0, self.store) for role in sorted(self._mine)]
+        mine = [InstancePresence(role, self.instance, 0.0, self.store) for role in sorted(self._mine)]
         others = [
-            Seen(role, instance, now - sign.at, sign.store)
+            InstancePresence(role, instance, now - sign.at, sign.store)
             for role, instances in sorted(self._seen.items())
             for instance, sign in sorted(instances.items())
             if instance != self.instance

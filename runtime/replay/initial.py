@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidRequest, Problem
-from runtime.home.allowed import Named
+from runtime.home.allowed import RequestPath
 from runtime.jobs.profiles import torch_profile
 from runtime.jobs.room import refuse_beyond
 from runtime.log import references
@@ -43,7 +43,7 @@ def main(job: Job) -> dict[str, Any]:
     """The job: the digest of the blob in which the bytes of the file are kept from now on."""
     roots, blobs = [Path(one) for one in job.args["roots"]], DirectoryBlobs(Path(job.args["blobs"]))
     path = job.args["path"]
-    with Named(path, WHERE, INSTEAD).opened(roots) as file:
+    with RequestPath(path, WHERE, INSTEAD).opened(roots) as file:
         size = os.fstat(file.fileno()).st_size
         refuse_beyond(f"the file {path!r}", WHERE, blobs.root, disk=size, held=size)
         data = file.read()

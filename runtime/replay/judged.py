@@ -21,7 +21,7 @@ Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Located(Divergence):
+class LocatedDivergence(Divergence):
     """A divergence with everything that is known of its place."""
 
     about: dict[str, Any] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Located(Divergence):
 
 
 @dataclass(frozen=True)
-class Repeated(Verdict):
+class ReplayVerdict(Verdict):
     """What an audit found that computed spans again."""
 
     seed: int | None = None
@@ -89,7 +89,7 @@ def judged(
     differing: Sequence[str] = (),
     resumed: int = 0,
     located: dict[str, Any] | None = None,
-) -> Repeated:
+) -> ReplayVerdict:
     """The verdict, after that of the mode `log`, which has passed.
 
     What is wrong comes first. Then nothing passes where the bits cannot be computed, be it for what is `differing` or
@@ -103,7 +103,7 @@ def judged(
     differing += exports.differing
     idle = docket.mode != "log" and not computed
     spot = docket.mode == "spot"
-    return Repeated.of(
+    return ReplayVerdict.of(
         log,
         mode=docket.mode,
         spans_total=len(spans),
@@ -121,10 +121,10 @@ def judged(
     )
 
 
-def uncomputed(log: Verdict, mode: Mode, why: str) -> Repeated:
+def uncomputed(log: Verdict, mode: Mode, why: str) -> ReplayVerdict:
     """The verdict where nothing is computed again, with the reason: never `pass`, even if the log's own verdict is."""
     verdict = "not-comparable" if log.verdict == "pass" and mode != "log" else log.verdict
-    return Repeated.of(log, mode=mode, verdict=verdict, unchecked=(why,))
+    return ReplayVerdict.of(log, mode=mode, verdict=verdict, unchecked=(why,))
 
 
 def detection(drawn: int, total: int) -> dict[str, float]:
@@ -154,10 +154,10 @@ def _bad(result: Result) -> bool:
     return result["divergence"] is not None
 
 
-def _located(span: SpanPlanned, found: Mapping[str, Any]) -> Located:
+def _located(span: SpanPlanned, found: Mapping[str, Any]) -> LocatedDivergence:
     """A job's divergence with its place in the log."""
     about = {**found, "span": span.number, "line": span.segments}
-    return Located(found["place"], found["seq"], found["name"], sentence(found), about)
+    return LocatedDivergence(found["place"], found["seq"], found["name"], sentence(found), about)
 
 
 def _left(docket: Docket, results: Mapping[int, Result], computed: Mapping[int, Result]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from contracts.trainer import (
 
 
 @dataclass(frozen=True)
-class Record:
+class SpanRecord:
     """One thing that a re-execution must give again, and where the log says it."""
 
     event: Computed
@@ -60,7 +60,7 @@ class Span:
     ends: int
     start: Checkpoint | None
     """The checkpoint to begin from; None for a beginning from the request."""
-    records: tuple[Record, ...]
+    records: tuple[SpanRecord, ...]
     evaluations: tuple[tuple[int, float], ...]
     """The control metric on the line up to `begins`, on which best and patience depend there."""
     outcome: Fact | None
@@ -106,7 +106,7 @@ class SessionSpans:
     """A session's spans in order, and records that belong to no line: nothing could have computed them."""
 
     spans: tuple[Span, ...]
-    strays: tuple[Record, ...]
+    strays: tuple[SpanRecord, ...]
 
 
 def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> SessionSpans:
@@ -129,7 +129,7 @@ def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) 
     return SessionSpans(tuple(spans), tuple(one for one in records if one.position not in seen))
 
 
-def _parted(records: Sequence[Record], session: Session) -> tuple[list[Record], list[Record]]:
+def _parted(records: Sequence[SpanRecord], session: Session) -> tuple[list[SpanRecord], list[SpanRecord]]:
     """What a fork was given, and what it computed: the state in which it begins follows from its parent's log."""
     first = session.begins if session.fork else -1
     given = [one for one in records if isinstance(one.event, CheckpointWritten) and one.last == first]
@@ -156,14 +156,14 @@ def claims(facts: Iterable[Fact]) -> list[tuple[Fact, TrainingClaimed]]:
     return [(fact, fact.event) for fact in facts if isinstance(fact.event, TrainingClaimed)]
 
 
-def _records(facts: Iterable[Fact], number: int) -> list[Record]:
+def _records(facts: Iterable[Fact], number: int) -> list[SpanRecord]:
     found, era = [], 1
     for fact in facts:
         event = fact.event
         if isinstance(event, InterventionApplied) and event.segment != number:
             era, number = era + 1, event.segment
         elif isinstance(event, Computed):
-            found.append(Record(event, fact.position, fact.seq, era))
+            found.append(SpanRecord(event, fact.position, fact.seq, era))
     return found
 
 
@@ -173,7 +173,7 @@ def _completion(facts: Iterable[Fact], session: Session) -> Fact | None:
     return next(fact for fact in facts if fact.id == session.outcome_id)
 
 
-def _position(record: Record) -> int:
+def _position(record: SpanRecord) -> int:
     return record.position
 
 
@@ -181,11 +181,11 @@ def _ending(fact: Fact) -> dict[str, Any]:
     return {"place": fact.position, "seq": fact.seq, "data": fact.event.model_dump(mode="json")}
 
 
-def _on(record: Record, segments: Sequence[Segment]) -> bool:
+def _on(record: SpanRecord, segments: Sequence[Segment]) -> bool:
     return counts(record.event.segment, record.last, segments)
 
 
-def _lines(records: Sequence[Record], segments: Sequence[Segment]) -> list[int]:
+def _lines(records: Sequence[SpanRecord], segments: Sequence[Segment]) -> list[int]:
     """The eras whose line is no beginning of the next one's."""
     found = []
     for era in range(1, len(segments)):
@@ -209,8 +209,8 @@ class _PlanPath(NamedTuple):
     """Records that follow from each other, up to one era."""
 
     era: int
-    records: Sequence[Record]
-    fresh: Sequence[Record]
+    records: Sequence[SpanRecord]
+    fresh: Sequence[SpanRecord]
     """Those that lie on no line before."""
     places: Sequence[Checkpoint]
     """Where it can be cut."""
@@ -238,7 +238,7 @@ def _cut(line: _PlanPath, number: int, completed: Fact | None) -> list[Span]:
         closing = completed if line.whole and at == len(starts) - 1 else None
         known = tuple(sorted(values.items()))
         later = (one for one in line.records if one.last > ends)
-        behind: Record | Fact | None = min(later, key=_position, default=completed)
+        behind: SpanRecord | Fact | None = min(later, key=_position, default=completed)
         place = (behind.position, behind.seq) if behind else (0, 0)
         made.append(Span(number + at, line.era, begins, ends, start, inside, known, closing, place, line.whole))
     return made

@@ -59,10 +59,10 @@ def progress(stream: TextIO, *, live: bool, quiet: bool = False) -> Progress:
     """The progress that fits the stream; a quiet one tells of trouble alone."""
     if live and not quiet:
         return Live(stream)
-    return Plain(lambda text: print(text, file=stream, flush=True), quiet=quiet)
+    return PlainProgress(lambda text: print(text, file=stream, flush=True), quiet=quiet)
 
 
-class Plain:
+class PlainProgress:
     """One line per fact, to anything that takes text; what repeats with every checkpoint is counted and told once.
 
     Quiet, it tells of nothing but trouble.
@@ -234,7 +234,7 @@ class Live:
 
         self.board = Board()
         self._console = Console(file=stream)
-        self._screen = Screen(Drawn(self.board), console=self._console, refresh_per_second=8, transient=True)
+        self._screen = Screen(RichBoard(self.board), console=self._console, refresh_per_second=8, transient=True)
 
     def take(self, line: Line) -> None:
         """Fold the event; what went wrong stays on the terminal."""
@@ -275,7 +275,7 @@ def _is_trouble(line: Line) -> bool:
     return line["name"] in _LASTING and line.get("understood", True)
 
 
-class Drawn:
+class RichBoard:
     """The board as rich draws it."""
 
     def __init__(self, board: Board) -> None:

@@ -25,12 +25,12 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.sampling import SPLIT, Sampler, TrainingRows, samplers
 from runtime.log.archive import Archive
 from runtime.log.history import History
-from runtime.log.names import Names, Place
+from runtime.log.names import Names, RowPlace
 from runtime.replay.heritage import Heritage
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class SegmentSteps:
     """The steps after `first` up to `last` as one segment made them; off the path when a rewind superseded them."""
 
     segment: int
@@ -39,7 +39,7 @@ class Stretch:
     on_path: bool
 
 
-def stretches(session: Session, facts: Iterable[Fact], segments: Sequence[Segment] | None = None) -> list[Stretch]:
+def stretches(session: Session, facts: Iterable[Fact], segments: Sequence[Segment] | None = None) -> list[SegmentSteps]:
     """Every step that was made under these segments (or all), segment by segment, on their path first."""
     mine = session.segments if segments is None else segments
     reached: dict[int, int] = {}
@@ -49,18 +49,18 @@ def stretches(session: Session, facts: Iterable[Fact], segments: Sequence[Segmen
     return sorted(_cut(mine, reached), key=lambda one: (not one.on_path, one.segment))
 
 
-def _cut(segments: Sequence[Segment], reached: dict[int, int]) -> Iterator[Stretch]:
+def _cut(segments: Sequence[Segment], reached: dict[int, int]) -> Iterator[SegmentSteps]:
     for at, segment in enumerate(segments):
         begins, ends = segment.begins, reached.get(segment.number, segment.begins)
         cut = min([ends, *(later.begins for later in segments[at + 1 :])])
         if begins < cut:
-            yield Stretch(segment.number, begins, cut, on_path=True)
+            yield SegmentSteps(segment.number, begins, cut, on_path=True)
         if max(begins, cut) < ends:
-            yield Stretch(segment.number, max(begins, cut), ends, on_path=False)
+            yield SegmentSteps(segment.number, max(begins, cut), ends, on_path=False)
 
 
 @dataclass(frozen=True)
-class Seen:
+class RowVisits:
     """The steps of a path that saw a row, once for each time; those it was left out of; who knows of the rest."""
 
     steps: Sequence[int] = ()
@@ -116,19 +116,19 @@ class Trace:
         told |= {"left_out": _listed(seen.left_out, limit)} if seen.left_out else {}
         return told | ({"unknown": {"session": seen.unknown[0], "upto": seen.unknown[1]}} if seen.unknown else {})
 
-    def seen(self, row: int, upto: int | None = None, segment: int | None = None) -> Seen:
+    def seen(self, row: int, upto: int | None = None, segment: int | None = None) -> RowVisits:
         """What the path saw of a row, or a segment's line up to a step; steps before a fork as its ancestors tell."""
-        session, before = self._history.state, Seen()
+        session, before = self._history.state, RowVisits()
         if session.fork is not None:
-            unknown = Seen(unknown=(session.fork.session, session.fork.step))
+            unknown = RowVisits(unknown=(session.fork.session, session.fork.step))
             before = self._parent.seen(row, session.fork.step, session.fork.segment) if self._parent else unknown
         mine = session.segments if segment is None else [one for one in session.segments if one.number <= segment]
         made = [one for one in stretches(session, self._history.facts, mine) if one.on_path]
         comings = [step for step in self._comings(row, made) if upto is None or step <= upto]
         windows = [*before.windows, *self._held([*comings[:1], *comings[-1:]])]
         if self._is_left_out(row):
-            return Seen(before.steps, [*before.left_out, *comings], before.unknown, windows)
-        return Seen([*before.steps, *comings], before.left_out, before.unknown, windows)
+            return RowVisits(before.steps, [*before.left_out, *comings], before.unknown, windows)
+        return RowVisits([*before.steps, *comings], before.left_out, before.unknown, windows)
 
     def step(self, step: int) -> dict[str, Any]:
         """The rows that a step saw, in their order, and who made that step."""
@@ -155,10 +155,10 @@ class Trace:
         } | self._source
 
     def _in_a_step(self, row: int, coming: int) -> dict[str, Any]:
-        told = self._called(Place(SPLIT, row)) | {"coming": coming}
+        told = self._called(RowPlace(SPLIT, row)) | {"coming": coming}
         return told | ({"left_out": True} if self._is_left_out(row) else {})
 
-    def _comings(self, row: int, within: Sequence[Stretch]) -> list[int]:
+    def _comings(self, row: int, within: Sequence[SegmentSteps]) -> list[int]:
         """The steps of these stretches that see a row; a step that sees it twice is listed twice."""
         found = [
             self._sampler.comings(row - 1, one.first * self._taken, one.last * self._taken) // self._taken + 1
@@ -179,7 +179,7 @@ class Trace:
                 found.append(place | {"first": window.first, "last": window.last, "held": same})
         return found
 
-    def _called(self, place: Place) -> dict[str, Any]:
+    def _called(self, place: RowPlace) -> dict[str, Any]:
         return {"place": str(place), "name": self._names.of(place)}
 
     def _is_left_out(self, row: int) -> bool:
@@ -220,7 +220,7 @@ def _no_step(session: Session) -> InvalidInput:
     return InvalidInput(f"no step of {session.id} was made yet.", cure=f"Wait for it: swarm wait {session.id}")
 
 
-def _about(one: Stretch) -> dict[str, Any]:
+def _about(one: SegmentSteps) -> dict[str, Any]:
     return {"segment": one.segment, "first": one.first + 1, "last": one.last, "on_path": one.on_path}
 
 

@@ -11,7 +11,7 @@ import pytest
 from bus.blobs import DirectoryBlobs
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import InvalidInput, NotFound
-from runtime.log.names import Names, Place
+from runtime.log.names import Names, RowPlace
 from tests.agents.preparing import Bench, table
 
 LEFT_OUT = {"row7": "nothing,49,odd", "row9": "9.5,81,", "row20": "nothing,400,even"}
@@ -37,8 +37,8 @@ def test_every_row_of_every_split_is_called_by_its_number_in_the_source(bench: B
         lengths = bench.dataset(said).columns(split)["x"][:, 0]
         for row in range(1, rows + 1):
             number = int(lengths[row - 1] - 0.5)
-            assert called.of(Place(split, row)) == f"row {number}"
-            assert called.find(str(number)) == called.find(f"row {number}") == Place(split, row)
+            assert called.of(RowPlace(split, row)) == f"row {number}"
+            assert called.find(str(number)) == called.find(f"row {number}") == RowPlace(split, row)
             seen.append(number)
     assert sorted({*range(1, 41)} - {*seen}) == [7, 9, 20]
 
@@ -58,7 +58,7 @@ def test_a_row_that_was_set_aside_is_told_with_the_reason(bench: Bench) -> None:
 def test_a_place_that_no_split_has_is_refused_with_those_there_are(bench: Bench) -> None:
     said = broken(bench)
     called = names(bench, said)
-    assert called.find("val:1") == Place("val", 1)
+    assert called.find("val:1") == RowPlace("val", 1)
     with pytest.raises(InvalidInput) as refused:
         called.find("train:900")
     assert refused.value.cure == f"Choose from train:1 to train:{said.splits['train']}."
@@ -76,10 +76,10 @@ def test_images_are_called_by_their_files(bench: Bench) -> None:
     for split, rows in said.splits.items():
         labels = bench.dataset(said).columns(split)["y"]
         for row in range(1, rows + 1):
-            file = called.of(Place(split, row))
+            file = called.of(RowPlace(split, row))
             assert file is not None
             assert file.startswith(("cat/", "dog/")[labels[row - 1]])
-            assert called.find(file) == Place(split, row)
+            assert called.find(file) == RowPlace(split, row)
             found.add(file)
     assert len(found) == 24
     with pytest.raises(NotFound, match="knows rows by a file"):
@@ -93,14 +93,14 @@ def test_synthetic_rows_are_called_by_their_parents(bench: Bench) -> None:
     assert listed
     one = listed[-1]
     assert one["row"] == said.splits["train"]
-    assert names(bench, said).of(Place("train", one["row"])) == f"made from {' and '.join(one['parents'])}"
+    assert names(bench, said).of(RowPlace("train", one["row"])) == f"made from {' and '.join(one['parents'])}"
 
 
 def test_rows_of_splits_that_a_workload_made_have_places_only(bench: Bench) -> None:
     said = bench.prepared({"source": "iris"})
     placed = names(bench, said.model_copy(update={"origins": None}))
-    assert placed.of(Place("train", 1)) is None
-    assert placed.find("train:1") == Place("train", 1)
+    assert placed.of(RowPlace("train", 1)) is None
+    assert placed.find("train:1") == RowPlace("train", 1)
     with pytest.raises(NotFound, match="knows rows by nothing"):
         placed.find("17")
 

@@ -15,7 +15,7 @@ import pytest
 from agents.data_manager import scratch
 from agents.data_manager.scratch import Scratch
 from agents.data_manager.sources.parquet import ParquetFile
-from agents.data_manager.table import Table
+from agents.data_manager.table import DataTable
 from agents.data_manager.writing import refuse_beyond_room
 from contracts.errors import InvalidRequest
 from contracts.request.data import Synthetic
@@ -109,7 +109,7 @@ def test_a_chunk_that_unpacks_to_more_than_memory_is_refused_unread(bench: Bench
 
 def test_rows_that_a_workload_made_are_counted_before_they_are_written(tmp_path: Path, room: Room) -> None:
     columns = {"x": np.zeros((10, 3), np.float32), "y": np.zeros(10, np.int64)}
-    made = Table("classification", columns, ("a",), ragged={"text": Ragged.of([b"four"] * 10)})
+    made = DataTable("classification", columns, ("a",), ragged={"text": Ragged.of([b"four"] * 10)})
     places = {"train": np.arange(8), "val": np.array([8, 9])}
     with ExitStack() as files:
         kept = Scratch(tmp_path, files)

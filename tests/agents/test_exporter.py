@@ -17,7 +17,7 @@ import torch
 from agents.exporter import gates
 from agents.exporter.agent import Exporter
 from agents.exporter.jobs import parity
-from agents.exporter.plan import FORMATS, Order, order_of, orders
+from agents.exporter.plan import FORMATS, ExportOrder, order_of, orders
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts import envelope
@@ -307,8 +307,8 @@ async def test_two_formats_wanted_are_two_answers_and_a_restart_makes_only_what_
     assert [one.format for one in done if isinstance(one, ModelExported)] == ["safetensors", "onnx"]
     halfway = session_of(place.events("mlp", formats=["safetensors", "onnx"]))
     tell(halfway, "exporter", done[0])
-    assert isinstance(first, Order)
-    assert [one.format for one in orders(halfway.state) if isinstance(one, Order)] == ["onnx"]
+    assert isinstance(first, ExportOrder)
+    assert [one.format for one in orders(halfway.state) if isinstance(one, ExportOrder)] == ["onnx"]
 
 
 async def test_a_wish_made_while_training_runs_is_granted_at_its_end(exporter: Exporter, place: Place) -> None:
@@ -398,13 +398,13 @@ async def test_a_file_that_answers_differently_is_not_published(exporter: Export
     """The first job makes the file of one model; the proof is asked for another."""
     history = session_of(place.events("mlp", formats=["onnx"]))
     (order,) = orders(history.state)
-    assert isinstance(order, Order)
+    assert isinstance(order, ExportOrder)
     case = Case(history.facts[-1], history.state, history, exporter.ground, history.size)
     await exporter._once("agents.exporter.jobs.export:main", order, case)
     _, other, _ = place.trained["mlp"]
     tensors = {name: one + 0.001 if one.is_floating_point() else one for name, one in other.tensors.items()}
     blob = place.blobs.put(checkpoint.pack(checkpoint.seal(tensors, 60)))
-    changed = Order(**{**order.as_json(), "blob": blob, "state_root": None})
+    changed = ExportOrder(**{**order.as_json(), "blob": blob, "state_root": None})
     proven = await exporter._once("agents.exporter.jobs.verify:main", changed, case)
     assert proven["refused"]["code"] == "parity"
     assert "max_abs" in proven["refused"]["message"]
@@ -416,7 +416,7 @@ class Killer(Exporter):
 
     deaths = 0
 
-    async def _once(self, function: str, order: Order, case: Case) -> dict[str, Any]:
+    async def _once(self, function: str, order: ExportOrder, case: Case) -> dict[str, Any]:
         if self.deaths and function.endswith("verify:main"):
             type(self).deaths -= 1
             running = asyncio.create_task(super()._once(function, order, case))

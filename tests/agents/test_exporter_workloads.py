@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.exporter.agent import Exporter
-from agents.exporter.plan import Order
+from agents.exporter.plan import ExportOrder
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelExported
@@ -147,7 +147,9 @@ async def exported(home: Home, children: Children, name: str, form: str = "onnx"
     net = Learner(request, facts).build()
     kept = checkpoint.seal(state.copied(state.weights(net)), 1, state.aliases(net))
     blobs = DirectoryBlobs(home.blobs)
-    order = Order(form, "", "best", 1, blobs.put(checkpoint.pack(kept)), kept.state_root, root, request.resolved())
+    order = ExportOrder(
+        form, "", "best", 1, blobs.put(checkpoint.pack(kept)), kept.state_root, root, request.resolved()
+    )
     exporter = Exporter(SimpleNamespace(home=home, blobs=blobs, children=children))
     history = History(session_id(new_uuid()))
     first, *_ = await exporter._make(order, SimpleNamespace(history=history))  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agents.hyperparameter_specialist import curve
 from agents.hyperparameter_specialist.bench import SearchContext
 from agents.hyperparameter_specialist.jobs.ask import ask
-from agents.hyperparameter_specialist.progress import Progress, base_parameters, sampler_of
+from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, sampler_of
 from bus.memory import MemoryBus
 from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import (
@@ -81,7 +81,7 @@ def simulated(wanted: Search, chance: random.Random) -> list[dict[str, Any]]:
     started: dict[int, TrialStarted] = {}
     finished: dict[int, TrialFinished] = {}
     while True:
-        progress = Progress(wanted, started, finished)
+        progress = SearchProgress(wanted, started, finished)
         if progress.complete:
             return [started[number].parameters for number in sorted(started)]
         number, running = progress.next_number(), sorted(progress.running)
@@ -114,7 +114,7 @@ def test_an_answer_depends_on_the_trials_before_it_and_on_nothing_kept() -> None
     started = {n: TrialStarted(number=n, session="", parameters=one) for n, one in enumerate(trials)}
     finished = {n: told(n, one) for n, one in enumerate(trials)}
     for number in (19, 7, 12, 0):
-        past = Progress(wanted, started, finished).before(number)
+        past = SearchProgress(wanted, started, finished).before(number)
         assert ask(wanted, "tpe", number, [one.as_json() for one in past]) == trials[number]
 
 
@@ -126,7 +126,7 @@ def test_what_has_failed_is_told_as_failed_and_is_never_the_best() -> None:
         1: TrialFinished(number=1, session="1", state="completed", value=2.0),
         2: TrialFinished(number=2, session="2", state="cancelled"),
     }
-    progress = Progress(wanted, started, finished)
+    progress = SearchProgress(wanted, started, finished)
     assert [one.state for one in progress.before(3)] == ["failed", "complete", "failed"]
     assert ask(wanted, "tpe", 3, [one.as_json() for one in progress.before(3)])
     conclusion = progress.conclusion()
@@ -151,7 +151,7 @@ def test_the_best_is_the_largest_where_more_is_better_and_the_earliest_of_equals
     asked: dict[str, str], values: list[float | None], best: int | None
 ) -> None:
     ended = {n: TrialFinished(number=n, session="", state="completed", value=one) for n, one in enumerate(values)}
-    found = Progress(search(**asked), {}, dict(reversed(ended.items()))).best()
+    found = SearchProgress(search(**asked), {}, dict(reversed(ended.items()))).best()
     assert (None if found is None else found.number) == best
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agents.trainer import path
-from agents.trainer.path import Recorded, difference
+from agents.trainer.path import RecordedPath, difference
 from contracts.event import pack
 from contracts.trainer import CheckpointWritten, Computed, ControlEvaluated, WindowRecorded, evidence
 from tests.contracts.told import DIGEST, Told
@@ -111,9 +111,9 @@ def test_what_the_path_holds_from_the_step_on_is_compared_and_the_rest_is_new() 
         told.say("trainer", evaluated(step + 2))
         told.say("trainer", written(step + 2))
     told.applied(4, 2)
-    known = Recorded.of(told.facts, told.now, 4).known
+    known = RecordedPath.of(told.facts, told.now, 4).known
     assert set(known) == {("window.recorded", 2, 4), ("control.evaluated", 4, 4), ("checkpoint.written", 4, 4)}
-    recorded = Recorded(known)
+    recorded = RecordedPath(known)
     assert recorded.take(window(2, 4)) is None
     assert recorded.take(window(4, 6, segment=2)) is True
     divergence = recorded.take(evaluated(4).model_copy(update={"stop": True}))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from agents.trainer.jobs.spent import Spent
+from agents.trainer.jobs.spent import PhaseSeconds
 from agents.trainer.jobs.train import Keeper
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
@@ -309,7 +309,7 @@ async def test_state_is_kept_by_the_clock_at_grid_steps_and_the_bits_are_the_sam
 def test_what_is_not_finite_is_never_kept_whoever_wants_it(tmp_path: Path, reason: Any) -> None:
     told: list[str] = []
     job: Any = SimpleNamespace(tell=lambda kind, **_: told.append(kind))
-    keeper = Keeper(job, DirectoryBlobs(tmp_path), Spent())
+    keeper = Keeper(job, DirectoryBlobs(tmp_path), PhaseSeconds())
     for value in (float("nan"), 1.0):
         weights = {"model.weight": torch.full((2, 2), value)}
         plan = SimpleNamespace(segment_at=lambda step: 1)

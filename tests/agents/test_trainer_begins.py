@@ -172,7 +172,7 @@ async def test_it_passes_a_full_audit_as_a_bundle_with_its_checkpoints_and_rows(
     assert "weights to begin with" in lacking.differing[0]
 
 
-async def audited(material: Material, log: Any) -> repeated.Repeated:
+async def audited(material: Material, log: Any) -> repeated.ReplayVerdict:
     children = Children()
     try:
         return await repeated.repeat(log, material, AuditOptions("full", workers=2), children)

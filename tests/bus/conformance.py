@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from bus import limits, subjects
-from bus.port import Admin, Log, Record, Stored, Wake, Wakes, Wire
+from bus.port import Admin, Log, Record, StoredRecord, Wake, Wakes, Wire
 from contracts.errors import Ambiguous, Conflict, Full, InvalidInput, TooLarge, Unreachable
 
 S = "00-06b3xhv0000000000000000000"
@@ -42,7 +42,7 @@ def fact(n: int, lane: str = "trainer", session: str = S, name: str = "window.re
     return Record(subjects.fact(session, lane, name), b'{"n":%d}' % n, {"signature": f"sig{n}"})
 
 
-async def taken(bus: Log, pattern: str, after: int = 0) -> list[Stored]:
+async def taken(bus: Log, pattern: str, after: int = 0) -> list[StoredRecord]:
     async with bus.read(pattern, after=after) as records:
         return [stored async for stored in records]
 
@@ -59,7 +59,7 @@ async def settled(bus: Log, records: list[Record], *, lane: str, after: int) -> 
             assert (head.seq if head else 0) == after
 
 
-async def some(records: AsyncIterator[Stored], count: int) -> list[Stored]:
+async def some(records: AsyncIterator[StoredRecord], count: int) -> list[StoredRecord]:
     return [await asyncio.wait_for(anext(records), 20) for _ in range(count)]
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from bus import subjects
 from bus.answers import api
-from bus.conf import Place, accounts, embedded, variables
+from bus.conf import ServerPlace, accounts, embedded, variables
 from bus.frames import publication
 from bus.jetstream import JetStreamBus
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from bus.provision import Layout, StreamAdmin
 from bus.rights import CLIENT, ROLES, rights
 from contracts.errors import Failed, InvalidInput, Refused
@@ -33,7 +33,7 @@ async def world(tmp_path: Path) -> AsyncIterator[Served]:
         yield world
 
 
-async def stored(world: Served) -> list[Stored]:
+async def stored(world: Served) -> list[StoredRecord]:
     return await taken(world.admin, subjects.EVERYTHING)
 
 
@@ -315,7 +315,7 @@ async def test_a_push_consumer_cannot_be_aimed_at_the_log(world: Served) -> None
 
 
 def test_nobody_may_answer_where_the_asker_wants() -> None:
-    text = embedded(variables(), Place(Path("/x"), 1))
+    text = embedded(variables(), ServerPlace(Path("/x"), 1))
     assert "allow_responses" not in text
     assert "no_auth_user" not in text
     assert re.search(r"SYS \{\s+mappings", text)

@@ -15,7 +15,7 @@ from bus import subjects
 from bus.admission import Admission, Reason
 from bus.chain import MAX_BATCH, START, Draft, Head, compose
 from bus.keys import HEADER, Signer, new_signer
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
 from contracts.errors import NewerThanCode, NotVerified
@@ -49,7 +49,7 @@ class Deployment:
     def __init__(self) -> None:
         self.signers = {role: new_signer(role) for role in ("root", *ROLES, "guest_ant")}
         self.ring = keyring_session(self.root.public)
-        self.stream: list[Stored] = []
+        self.stream: list[StoredRecord] = []
         self.admission = Admission(root=fingerprint(self.root.public))
         self.facts: list[Fact] = []
         self.say("root", KeyringOpened(root=self.root.public, deployment="test"), session=self.ring)
@@ -77,7 +77,7 @@ class Deployment:
     def store(self, *records: Record) -> list[Fact]:
         new: list[Fact] = []
         for record in records:
-            stored = Stored(len(self.stream) + 1, record.subject, record.body, record.headers)
+            stored = StoredRecord(len(self.stream) + 1, record.subject, record.body, record.headers)
             self.stream.append(stored)
             new += self.admission.admit(stored)
         self.facts += new
@@ -247,7 +247,7 @@ def test_an_append_with_a_gap_inside_is_void_for_every_reader(swarm: Deployment)
     """Also for one that reads this session alone and never sees what stands in the gap."""
     first, second = swarm.records("trainer", said("a"), said("b"))
     swarm.store(first)
-    assert swarm.admission.admit(Stored(9, second.subject, second.body, second.headers)) == []
+    assert swarm.admission.admit(StoredRecord(9, second.subject, second.body, second.headers)) == []
     assert swarm.reasons == [Reason.UNSIGNED, Reason.LANESEQ]
 
 
@@ -637,7 +637,7 @@ def test_a_keyring_whose_session_does_not_derive_from_its_root_is_void(swarm: De
     opened = KeyringOpened(root=root.public, deployment="x")
     reader = Admission()
     (record,) = swarm.records("root", opened, session=SESSION, signer=root)
-    assert reader.admit(Stored(1, record.subject, record.body, record.headers)) == []
+    assert reader.admit(StoredRecord(1, record.subject, record.body, record.headers)) == []
     assert reader.voids[0].reason == Reason.KEYRING
 
 

@@ -13,12 +13,12 @@ import orjson
 import pytest
 
 from bus import bulk, notes
-from bus.admission import Admission, Standing
+from bus.admission import Admission, AdmissionState
 from bus.chain import MAX_BATCH, Draft, Head, compose, extended
 from bus.keys import HEADER, Signer, new_signer
-from bus.places import Places
-from bus.port import Stored
-from bus.records import Reading, frame, title
+from bus.places import RecordPlaces
+from bus.port import StoredRecord
+from bus.records import RecordReader, frame, title
 from bus.tree import Tree, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified, SwarmError
@@ -32,7 +32,7 @@ from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, eva
 from tests.runtime.recorded_session import FootprintEstimated, full_session
 
 PASSING = frozenset({WindowRecorded, ControlEvaluated})
-Records = list[Stored]
+Records = list[StoredRecord]
 
 
 class Told:
@@ -42,7 +42,7 @@ class Told:
         self.session = session
         self.signers: Mapping[str, Signer] = home.signers
         self.data = home.home.log(session).read_bytes()
-        self.records: Records = list(Reading(Path("log"), self.data))
+        self.records: Records = list(RecordReader(Path("log"), self.data))
         ring = Archive(home.home).ring("00")
         assert ring is not None
         self.ring = ring.admission
@@ -53,7 +53,7 @@ class Told:
     def one_by_one(self, data: bytes) -> StoredSession | None:
         """The session as the long way has it, if it finds nothing to say about any record."""
         try:
-            kept = fold(Reading(Path("log"), data), self.session, Admission(self.ring.keyring))
+            kept = fold(RecordReader(Path("log"), data), self.session, Admission(self.ring.keyring))
         except (NotVerified, SwarmError):
             return None
         return None if kept.voids or kept.torn_bytes else kept
@@ -65,14 +65,14 @@ class Told:
         except bulk.Unusual:
             return None
 
-    def followed(self, data: bytes) -> tuple[list[Fact], Standing] | None:
+    def followed(self, data: bytes) -> tuple[list[Fact], AdmissionState] | None:
         """The same in a file of which a run at a time is read."""
         facts: list[Fact] = []
         with tempfile.NamedTemporaryFile() as file:
             file.write(data)
             file.flush()
             try:
-                lines = bulk.PlacedLines(Places(Path(file.name), self.session))
+                lines = bulk.PlacedLines(RecordPlaces(Path(file.name), self.session))
                 return facts, bulk.followed(
                     lines, bulk.AdmissionInputs(self.session, self.ring.keyring("00")), facts.extend
                 )
@@ -115,7 +115,7 @@ class Told:
                 after = sha256(body)
         return again
 
-    def _signed(self, stored: Stored, body: bytes) -> Stored:
+    def _signed(self, stored: StoredRecord, body: bytes) -> StoredRecord:
         role = stored.subject.split(".")[4]
         signer = self.signers["desk" if role == "operator" else "guest_ant" if role == "guest" else role]
         return stored._replace(body=body, headers={HEADER: signer.sign(body)} if stored.headers else {})
@@ -198,7 +198,7 @@ def test_a_constant_in_data_that_need_not_be_kept_is_seen_too(home: RecordedHome
     body = re.sub(rb'"gradient_norm":"[^"]*"', b'"gradient_norm":' + said, record.body, count=1)
     assert body != record.body
     told = Told(home, session)
-    last = Stored(told.records[-1].seq + 1, record.subject, body, {HEADER: signer.sign(body)})
+    last = StoredRecord(told.records[-1].seq + 1, record.subject, body, {HEADER: signer.sign(body)})
     is_json = said in (b'"nan"', b"1e400")
     assert (told.at_once(told.written([*told.records, last]), PASSING) is not None) == (is_json or rules == 1)
 
@@ -379,7 +379,7 @@ def under_a_note(told: Told, records: Records) -> bytes:
     said = LedgerCheckpointed(size=tree.size, root=tree.root().hex(), last_seq=last, note=note)
     of = dict(session=told.session, lane="ledger", head=Head(), source="/swarm/test", time=TIME)
     (made,) = compose([Draft(said, "noted")], signer=ledger, **of)
-    return told.written([*records, Stored(last + 1, made.subject, made.body, made.headers)])
+    return told.written([*records, StoredRecord(last + 1, made.subject, made.body, made.headers)])
 
 
 class Forger(Signer):
@@ -420,7 +420,7 @@ def test_keys_count_until_they_are_replaced(home: RecordedHome, running: Told) -
     drafts = [Draft(exported(DIGEST, DIGEST), "one")]
     of = dict(session=told.session, lane="exporter", head=head, source="/swarm/test", time=TIME)
     for signer in (old, new):
-        said = [Stored(seq, one.subject, one.body, one.headers) for one in compose(drafts, signer=signer, **of)]
+        said = [StoredRecord(seq, one.subject, one.body, one.headers) for one in compose(drafts, signer=signer, **of)]
         again = Told(home, later)
         assert again.ring.keyring("00").keys[new.key_id].until is None
         told.ring = again.ring
@@ -439,6 +439,6 @@ def test_an_append_is_as_long_as_it_may_be_and_no_longer(home: RecordedHome, siz
             of = dict(session=told.session, lane="trainer", head=head, source="/swarm/test", time=TIME)
             records += compose(drafts, signer=home.signers["trainer"], **of)
             head = extended(head, records, 0)
-    stored = [Stored(seq + n, one.subject, one.body) for n, one in enumerate(records)]
+    stored = [StoredRecord(seq + n, one.subject, one.body) for n, one in enumerate(records)]
     stored[-1] = stored[-1]._replace(headers=records[-1].headers)
     assert told.compared(told.written([*told.records, *stored])) == (size == MAX_BATCH)

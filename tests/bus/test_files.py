@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bus.files import LogFile, read
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame, title
 from contracts.errors import Full, InvalidInput, NotFound, NotVerified, Refused
 
@@ -21,8 +21,8 @@ SESSION = "00-abc"
 SIGNED = {"Swarm-Sig": "0123456789abcdef:xyz"}
 
 
-def message(seq: int, body: bytes = b'{"a":1}') -> Stored:
-    return Stored(seq, f"swarm.ev.00.{SESSION}.trainer.thing_said", body, SIGNED if seq % 2 else {})
+def message(seq: int, body: bytes = b'{"a":1}') -> StoredRecord:
+    return StoredRecord(seq, f"swarm.ev.00.{SESSION}.trainer.thing_said", body, SIGNED if seq % 2 else {})
 
 
 MESSAGES = [message(3), message(4, b""), message(9, b"two\nlines\n\x00\xff"), message(10)]
@@ -52,13 +52,13 @@ def test_the_same_records_give_the_same_bytes(path: Path, tmp_path: Path) -> Non
 
 def test_of_the_headers_only_the_signature_is_kept(tmp_path: Path) -> None:
     with LogFile(tmp_path / "log", SESSION) as log:
-        log.append(Stored(1, "s", b"{}", {**SIGNED, "traceparent": "00-1", "Nats-Expected-Stream": "EV"}))
+        log.append(StoredRecord(1, "s", b"{}", {**SIGNED, "traceparent": "00-1", "Nats-Expected-Stream": "EV"}))
     assert next(read(tmp_path / "log")).headers == SIGNED
 
 
 def test_people_can_read_it(tmp_path: Path) -> None:
     with LogFile(tmp_path / "log", SESSION) as log:
-        log.append(Stored(1, "swarm.ev.x", b'{"said":"so"}', SIGNED))
+        log.append(StoredRecord(1, "swarm.ev.x", b'{"said":"so"}', SIGNED))
     first, head, body, rest = (tmp_path / "log").read_text().split("\n")
     assert first == "stigmergy/log/1 00-abc"
     assert head.split(" ")[:4] == ["1", "swarm.ev.x", "13", SIGNED["Swarm-Sig"]]
@@ -172,11 +172,11 @@ def test_one_log_is_open_once(path: Path) -> None:
 def test_what_cannot_be_framed_is_refused(path: Path) -> None:
     with LogFile(path, SESSION) as log:
         for bad in (
-            Stored(11, "two words", b""),
-            Stored(11, "s", b"", {"Swarm-Sig": "-"}),
-            Stored(11, "s", b"", {"Swarm-Sig": ""}),
-            Stored(11, "s\n", b""),
-            Stored(0, "s", b""),
+            StoredRecord(11, "two words", b""),
+            StoredRecord(11, "s", b"", {"Swarm-Sig": "-"}),
+            StoredRecord(11, "s", b"", {"Swarm-Sig": ""}),
+            StoredRecord(11, "s\n", b""),
+            StoredRecord(0, "s", b""),
         ):
             with pytest.raises((InvalidInput, NotVerified)):
                 log.append(bad)

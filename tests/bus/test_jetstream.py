@@ -12,7 +12,7 @@ import pytest
 from bus import limits, ordered
 from bus.frames import WireMessage, publication
 from bus.jetstream import JetStreamBus, connect
-from bus.link import Closed
+from bus.link import ConnectionClosedError
 from bus.port import Record
 from contracts.errors import Ambiguous, Conflict, InvalidInput, NotVerified, Unreachable
 from tests.bus.conformance import ROOM, TRAINER, Conformance, fact, some, taken
@@ -153,9 +153,9 @@ async def test_whoever_waits_on_a_closed_connection_is_told(world: Served) -> No
             assert (await waiting)[0].seq == 1
             waiting = asyncio.create_task(some(records, 1))
             await bus._link.close()
-            with pytest.raises(Closed):
+            with pytest.raises(ConnectionClosedError):
                 await waiting
-        with pytest.raises(Closed):
+        with pytest.raises(ConnectionClosedError):
             await bus.append([fact(1)], lane=TRAINER, after=1)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from bus import subjects
 from bus.memory import MemoryBus
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from tests.bus.conformance import ROOM, WAKE_AGAIN, Conformance
 
 
@@ -36,7 +36,7 @@ class TestMemory(Conformance):
 
 async def test_a_stream_goes_on_behind_the_records_that_it_was_given() -> None:
     subject = subjects.fact("00-a", "trainer", "window.recorded")
-    kept = [Stored(seq, subject, b"%d" % seq) for seq in (3, 7)]
+    kept = [StoredRecord(seq, subject, b"%d" % seq) for seq in (3, 7)]
     for after, following in ((0, 8), (20, 21)):
         bus = MemoryBus(kept=kept, after=after)
         await bus.consumer("validator", [subjects.EVERYTHING])

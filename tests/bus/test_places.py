@@ -8,16 +8,16 @@ import pytest
 
 from bus import places as module
 from bus.keys import HEADER
-from bus.places import Places, StoredRecords
-from bus.port import Stored
-from bus.records import Reading, frame, title
+from bus.places import RecordPlaces, StoredRecords
+from bus.port import StoredRecord
+from bus.records import RecordReader, frame, title
 from contracts.errors import NotVerified
 
 SESSION = "00-" + "a" * 26
 
 
-def record(n: int) -> Stored:
-    return Stored(n, "subject", b"x" * (7 * n % 50), {HEADER: f"s{n}"} if n % 3 else {})
+def record(n: int) -> StoredRecord:
+    return StoredRecord(n, "subject", b"x" * (7 * n % 50), {HEADER: f"s{n}"} if n % 3 else {})
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("piece", [1, 100, 1000, 1 << 18])
 def test_records_by_place_are_those_of_a_reading(path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     monkeypatch.setattr(module, "_PIECE", piece)
-    places, read = Places(path, SESSION), [*Reading(path)]
+    places, read = RecordPlaces(path, SESSION), [*RecordReader(path)]
     assert (len(places), places.torn) == (299, 0)
     assert places.stored(0, 400) == read
     records = StoredRecords(places, 290)
@@ -40,7 +40,7 @@ def test_records_by_place_are_those_of_a_reading(path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("piece", [1, 100, 1 << 18])
 def test_what_is_written_later_is_found_whole(path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     monkeypatch.setattr(module, "_PIECE", piece)
-    places, more = Places(path, SESSION), frame(record(300))
+    places, more = RecordPlaces(path, SESSION), frame(record(300))
     for end in range(1, len(more)):
         with path.open("ab") as file:
             file.write(more[end - 1 : end])
@@ -55,8 +55,8 @@ def test_what_is_written_later_is_found_whole(path: Path, monkeypatch: pytest.Mo
 
 def test_a_file_that_is_no_log_or_not_what_it_was_is_refused(path: Path) -> None:
     with pytest.raises(NotVerified):
-        Places(path, "00-" + "b" * 26)
-    places = Places(path, SESSION)
+        RecordPlaces(path, "00-" + "b" * 26)
+    places = RecordPlaces(path, SESSION)
     data = path.read_bytes()
     path.write_bytes(data.replace(b"\n", b"\n\n"))
     with pytest.raises(NotVerified, match="not what was read there"):

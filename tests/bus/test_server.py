@@ -19,7 +19,7 @@ from bus.binary import find_binary, version
 from bus.jetstream import connect
 from bus.port import Record
 from bus.rights import Users, seed_file
-from bus.server import EmbeddedServer, Left, end_orphan, left_by, started
+from bus.server import EmbeddedServer, ServerRecord, end_orphan, left_by, started
 from contracts.errors import Ambiguous, Failed, Full, InvalidInput, NotFound, Refused, Unreachable
 from tests.bus.conformance import TRAINER, fact, taken
 from tests.bus.served import Served, served
@@ -163,7 +163,7 @@ async def test_a_second_server_on_one_home_is_seen_before_it_can_ruin_the_store(
     assert left.alive()
     assert left.pid == world.server.pid
     assert world.server.url.endswith(str(left.port))
-    assert not Left(left.pid, "another time", left.port).alive()
+    assert not ServerRecord(left.pid, "another time", left.port).alive()
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_a_process_has_not_ended_before_its_last_thread_which_has_its_files() ->
 async def test_an_orphaned_server_is_ended_by_pid_and_start_time(world: Served) -> None:
     left = left_by(world.home)
     assert left is not None
-    assert await end_orphan(Left(left.pid, "another time", left.port)) is False
+    assert await end_orphan(ServerRecord(left.pid, "another time", left.port)) is False
     assert world.server.pid == left.pid
     assert await end_orphan(left) is True
     assert started(left.pid) is None

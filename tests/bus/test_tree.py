@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.tree import (
     EMPTY,
-    Rows,
+    SubtreeRows,
     Tree,
     headers_digest,
     leaf,
@@ -71,16 +71,18 @@ def test_a_growing_tree_agrees_with_one_built_at_once(size: int) -> None:
 @given(st.integers(0, 200))
 def test_rows_have_the_root_of_every_first_part(size: int) -> None:
     hashes = [leaf_hash(str(n).encode()) for n in range(size)]
-    rows = Rows(b"".join(hashes))
+    rows = SubtreeRows(b"".join(hashes))
     assert rows.size == size
     assert [rows.root(n) for n in range(size + 1)] == [root_of(hashes[:n]) for n in range(size + 1)]
 
 
-@pytest.mark.parametrize("sizes", [(0,), (7,), (Rows.RUN, 0), (Rows.RUN, 5), (2 * Rows.RUN, Rows.RUN, 700)])
+@pytest.mark.parametrize(
+    "sizes", [(0,), (7,), (SubtreeRows.RUN, 0), (SubtreeRows.RUN, 5), (2 * SubtreeRows.RUN, SubtreeRows.RUN, 700)]
+)
 def test_rows_of_runs_joined_are_those_over_all_leaves(sizes: tuple[int, ...]) -> None:
     hashes = [leaf_hash(str(n).encode()) for n in range(sum(sizes))]
     parts = [b"".join(hashes[sum(sizes[:n]) : sum(sizes[: n + 1])]) for n in range(len(sizes))]
-    rows = Rows.joined([Rows(part, Rows.RUN_HEIGHT) for part in parts])
+    rows = SubtreeRows.joined([SubtreeRows(part, SubtreeRows.RUN_HEIGHT) for part in parts])
     assert rows.size == len(hashes)
     for size in {0, len(hashes) // 3, len(hashes)}:
         assert rows.root(size) == root_of(hashes[:size])
@@ -96,7 +98,7 @@ def test_a_copy_grows_on_its_own() -> None:
 
 
 def test_a_leaf_is_its_canonical_lines() -> None:
-    stored = Stored(7, "swarm.ev.00.s.trainer.thing_said", b"{}", {"Swarm-Sig": "k:v", "traceparent": "00-1"})
+    stored = StoredRecord(7, "swarm.ev.00.s.trainer.thing_said", b"{}", {"Swarm-Sig": "k:v", "traceparent": "00-1"})
     digest = sha256(b"stigmergy/headers/1\nSwarm-Sig:k:v\n")
     body = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert leaf_of(stored) == f"stigmergy/leaf/1\n7\n{stored.subject}\n{body}\n{digest}\n".encode()

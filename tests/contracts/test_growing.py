@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.growing import Marks, Table, Trail
+from contracts.growing import GrowingSet, GrowingTable, GrowingTuple
 
 words = st.sampled_from("abcdef")
 
 
 @given(st.lists(st.integers()), st.lists(st.integers()), st.integers())
 def test_a_trail_is_a_tuple_to_everybody(begin: list[int], more: list[int], other: int) -> None:
-    trail, row = Trail(list(begin)), tuple(begin)
+    trail, row = GrowingTuple(list(begin)), tuple(begin)
     versions = [(trail, row)]
     for one in more:
         trail, row = trail.grown(one), (*row, one)
@@ -28,7 +28,7 @@ def test_a_trail_is_a_tuple_to_everybody(begin: list[int], more: list[int], othe
 
 @given(st.lists(words), st.lists(words), words)
 def test_marks_are_a_frozenset_to_everybody(begin: list[str], more: list[str], other: str) -> None:
-    marks, seen = Marks.of(begin), frozenset(begin)
+    marks, seen = GrowingSet.of(begin), frozenset(begin)
     versions = [(marks, seen)]
     for word in more:
         marks, seen = marks.marked(word), seen | {word}
@@ -42,7 +42,7 @@ def test_marks_are_a_frozenset_to_everybody(begin: list[str], more: list[str], o
 
 
 def test_ten_thousand_versions_of_a_trail_share_one_row() -> None:
-    versions = [Trail[int]()]
+    versions = [GrowingTuple[int]()]
     for n in range(10_000):
         versions.append(versions[-1].grown(n))
     assert all(version._row is versions[0]._row for version in versions)
@@ -54,7 +54,7 @@ changes = st.lists(st.tuples(words, st.none() | st.integers()))
 
 @given(changes, words, st.integers())
 def test_a_table_is_a_dict_to_everybody(told: list[tuple[str, int | None]], key: str, other: int) -> None:
-    table, places, seen = Table[str, int](), dict[str, int | None](), dict[str, int]()
+    table, places, seen = GrowingTable[str, int](), dict[str, int | None](), dict[str, int]()
     versions = [(table, seen)]
     for word, value in told:
         table = table.without(word) if value is None else table.having(word, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.common import HandlerFailed
-from contracts.growing import Table
+from contracts.growing import GrowingTable
 from contracts.operator import CancelRequested, PauseRequested, RedriveRequested, ResumeRequested
 from contracts.session import Checkpoint
 from contracts.trainer import TrainingPaused, TrainingResumed
@@ -99,15 +99,15 @@ def test_a_fold_costs_as_much_per_event_at_the_end_as_at_the_beginning(
     said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    held = Table._held
+    held = GrowingTable._held
 
-    def counted(table: Table[str, Checkpoint], key: str) -> object:
+    def counted(table: GrowingTable[str, Checkpoint], key: str) -> object:
         nonlocal looks
         looks += 1
         return held(table, key)
 
-    monkeypatch.setattr(Table, "_held", counted)
-    monkeypatch.setattr(Table, "_copied", None)
+    monkeypatch.setattr(GrowingTable, "_held", counted)
+    monkeypatch.setattr(GrowingTable, "_copied", None)
     told, costs = Told(), []
     for n in range(1, 401):
         if said == "checkpoints":

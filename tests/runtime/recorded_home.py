@@ -14,7 +14,7 @@ from bus.blobs import DirectoryBlobs
 from bus.chain import Draft, compose
 from bus.files import LogFile
 from bus.keys import KeyStore, Signer
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from bus.tree import Tree, leaf_of
 from contracts import ids
 from contracts.checkpoint_keeper import CheckpointStored
@@ -57,7 +57,7 @@ class RecordedHome:
         self.home = Home(root)
         self.home.prepare()
         self.blobs = DirectoryBlobs(self.home.blobs)
-        self.stream: list[Stored] = []
+        self.stream: list[StoredRecord] = []
         self.facts: dict[str, list[Fact]] = {}
         store = KeyStore(self.home.keys)
         self.signers: dict[str, Signer] = {role: store.ensure(role) for role in ("root", *ROLES)}
@@ -85,10 +85,10 @@ class RecordedHome:
 
     def store(self, session: str, *records: Record) -> list[Fact]:
         """Append records to the stream and, as far as they were admitted, to the file."""
-        arrived: list[Stored] = []
+        arrived: list[StoredRecord] = []
         facts: list[Fact] = []
         for record in records:
-            stored = Stored(len(self.stream) + 1, record.subject, record.body, record.headers)
+            stored = StoredRecord(len(self.stream) + 1, record.subject, record.body, record.headers)
             self.stream.append(stored)
             arrived.append(stored)
             facts += self.admission.admit(stored)

@@ -14,7 +14,7 @@ import pytest
 from bus import nkeys, subjects
 from bus.admission import Admission
 from bus.jetstream import JetStreamBus, connect
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Conflict, Refused, TooLarge
 from contracts.ids import new_uuid, sha256
@@ -160,7 +160,7 @@ class Read:
 
     def __init__(self, bus: JetStreamBus) -> None:
         self.bus = bus
-        self._admission, self._stream = Admission(), dict[int, Stored]()
+        self._admission, self._stream = Admission(), dict[int, StoredRecord]()
 
     async def on(self) -> None:
         """Read up to the present."""
@@ -169,7 +169,7 @@ class Read:
                 self._admission.admit(stored)
                 self._stream[stored.seq] = stored
 
-    def newest(self, session: str, lane: str) -> tuple[Stored, int]:
+    def newest(self, session: str, lane: str) -> tuple[StoredRecord, int]:
         """The last event of a lane that is a fact and signed, and the sequence of the last message of any kind."""
         head = self._admission.head(session, lane)
         return self._stream[head.admitted], head.stored

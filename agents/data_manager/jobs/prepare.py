@@ -16,7 +16,7 @@ from agents.data_manager.prepared import prepared
 from agents.data_manager.scratch import Scratch
 from agents.data_manager.sources.opening import source_of
 from agents.data_manager.store import DatasetStore, StoredDataset, key_of
-from agents.data_manager.table import Around, Source
+from agents.data_manager.table import DataSource, SourceContext
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.data import Data, File, Foreign, WorkloadData
 from runtime.engine.facts import Facts
@@ -47,7 +47,7 @@ def main(job: Job) -> dict[str, Any]:
         with memory.bounded(), store.room() as room, ExitStack() as files:
             roots, trusted = ([Path(one) for one in job.args.get(name, ())] for name in ("roots", "trusted"))
             scratch = Scratch(room, files)
-            around = Around(roots, trusted, files, scratch, partial(_progress, job, scratch))
+            around = SourceContext(roots, trusted, files, scratch, partial(_progress, job, scratch))
             source = source_of(data, around)
             key = key_of(source.digest, data.model_dump(mode="json"))
             kept = store.find(key)
@@ -60,7 +60,9 @@ def main(job: Job) -> dict[str, Any]:
         return {"source": _name(data), "problems": problems}
 
 
-def _made(data: Data, source: Source, around: Around, store: DatasetStore, key: str, fresh: Path) -> StoredDataset:
+def _made(
+    data: Data, source: DataSource, around: SourceContext, store: DatasetStore, key: str, fresh: Path
+) -> StoredDataset:
     findings = Findings(fresh, around.files)
     try:
         made = prepared(data, source, around, findings, fresh, store.blobs)
@@ -81,7 +83,7 @@ def _progress(job: Job, scratch: Scratch, done: int, total: int) -> None:
     job.tell("progress", done=done, total=total)
 
 
-def _said(kept: StoredDataset, source: Source) -> dict[str, Any]:
+def _said(kept: StoredDataset, source: DataSource) -> dict[str, Any]:
     manifest = kept.manifest
     return {
         "root": manifest.root,

@@ -13,7 +13,7 @@ from agents.data_manager.scratch import CHUNK, Growing, Scratch
 from agents.data_manager.sources.cells import CellValues as Readings
 from agents.data_manager.sources.cells import Said, group_of, label_of, time_of
 from agents.data_manager.sources.target import of_numbers, of_words
-from agents.data_manager.table import Table, Tell, unusable
+from agents.data_manager.table import DataTable, Tell, unusable
 from contracts.request.data import Arrays
 
 _BESIDE = 8
@@ -22,7 +22,7 @@ _BESIDE = 8
 _IMAGE_AXES = {"none": 0, "hw": 2, "hwc": 3, "chw": 3}
 
 
-class Given(Protocol):
+class RawArray(Protocol):
     """One array of a file: its dtype, its shape, and its rows from one place to another."""
 
     dtype: np.dtype
@@ -33,12 +33,12 @@ class Given(Protocol):
         ...
 
 
-class Opened(Protocol):
+class OpenArrayFile(Protocol):
     """An opened file of arrays: hands out arrays by name, and notices at the end whether the file has changed."""
 
     digest: str
 
-    def array(self, name: str, place: str) -> Given:
+    def array(self, name: str, place: str) -> RawArray:
         """The array of that name; raises `InvalidRequest` naming `place` in the request when there is none."""
         ...
 
@@ -50,12 +50,12 @@ class Opened(Protocol):
 class ArrayFile:
     """One opened file; its digest is that of its bytes."""
 
-    def __init__(self, data: Arrays, opened: Opened, scratch: Scratch, tell: Tell) -> None:
+    def __init__(self, data: Arrays, opened: OpenArrayFile, scratch: Scratch, tell: Tell) -> None:
         self.name = data.path
         self.digest = opened.digest
         self._data, self._opened, self._scratch, self._tell = data, opened, scratch, tell
 
-    def read(self, findings: Findings) -> Table:
+    def read(self, findings: Findings) -> DataTable:
         """The sound rows: those with finite numbers and a label."""
         arrays = self._arrays()
         self._refuse_beyond_room(arrays)
@@ -77,11 +77,11 @@ class ArrayFile:
         else:
             kind, y, named = of_numbers(np.asarray(done["y"]), name, task, "data.y", findings)
         columns = {"x": done["x"], "y": y}
-        return Table(
+        return DataTable(
             kind, columns, named, (), done["rows"], groups=done.get("group"), times=done.get("time"), foreign=True
         )
 
-    def _arrays(self) -> Mapping[str, Given]:
+    def _arrays(self) -> Mapping[str, RawArray]:
         data = self._data
         named = {"x": (data.x, "data.x"), "y": (data.y, "data.y")}
         named |= {"group": (data.split.group, "data.split.group")} if data.split.group else {}
@@ -99,7 +99,7 @@ class ArrayFile:
         self._check_features(found["x"])
         return found
 
-    def _check_features(self, x: Given) -> None:
+    def _check_features(self, x: RawArray) -> None:
         if x.dtype.kind not in "fiub":
             cure = "Save features as numbers."
             raise unusable("data.x", f"{self._data.x!r} has the dtype {x.dtype.str!r}", cure)
@@ -108,7 +108,7 @@ class ArrayFile:
             cure = "Give one entry per row, with one axis for features or those that `pixels` names."
             raise unusable("data.x", f"{self._data.x!r} has the shape {x.shape}", cure)
 
-    def _refuse_beyond_room(self, arrays: Mapping[str, Given]) -> None:
+    def _refuse_beyond_room(self, arrays: Mapping[str, RawArray]) -> None:
         """A few bytes of a file can declare any shape: all rows go to the disk, one at a time is held."""
         x = arrays["x"]
         row = math.prod(x.shape[1:])
@@ -116,7 +116,7 @@ class ArrayFile:
         shown = f"{self._data.x!r} with the shape {x.shape}"
         self._scratch.refuse_beyond(shown, "data.x", disk=kept, held=row * x.dtype.itemsize)
 
-    def _growing(self, arrays: Mapping[str, Given]) -> dict[str, Growing]:
+    def _growing(self, arrays: Mapping[str, RawArray]) -> dict[str, Growing]:
         x = arrays["x"]
         shape = self._framed(np.empty((0, *x.shape[1:]), np.bool_)).shape[1:]
         kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
@@ -168,7 +168,7 @@ class ArrayFile:
 class Flat:
     """An array of single values in rows, without the axis that has one entry."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: RawArray) -> None:
         self._given = given
         self.dtype = given.dtype
         self.shape = given.shape[:1]

@@ -12,7 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings
-from agents.data_manager.table import Columns, Table, unusable
+from agents.data_manager.table import Columns, DataTable, unusable
 from contracts.request.data import BreastCancer, Diabetes, Digits, Iris, Wine
 
 Bundle = Digits | BreastCancer | Wine | Iris | Diabetes
@@ -32,7 +32,7 @@ _BREAST_CANCER = (*(f"mean {one}" for one in _TUMOUR), *(f"{one} error" for one 
 _BREAST_CANCER += tuple(f"worst {one}" for one in _TUMOUR)
 
 
-class Bundled:
+class BundledSource:
     """One bundled set; its digest is that of the files it is read from."""
 
     def __init__(self, data: Bundle) -> None:
@@ -41,7 +41,7 @@ class Bundled:
         self._files = [_file(name) for name in names]
         self.digest = str(blake3(b"\0".join(self._files)).hexdigest())
 
-    def read(self, findings: Findings) -> Table:
+    def read(self, findings: Findings) -> DataTable:
         """All rows; they are known to be sound."""
         return self._build(self._files)
 
@@ -57,27 +57,27 @@ def _file(name: str) -> bytes:
     return gzip.decompress(packed) if name.endswith(".gz") else packed
 
 
-def _digits(files: Files) -> Table:
+def _digits(files: Files) -> DataTable:
     rows = _numbers(files[0], ",")
     x = rows[:, :64].reshape(-1, 1, 8, 8).astype(np.float32)
-    return Table("classification", {"x": x, "y": rows[:, 64].astype(np.int64)}, tuple("0123456789"))
+    return DataTable("classification", {"x": x, "y": rows[:, 64].astype(np.int64)}, tuple("0123456789"))
 
 
-def _diabetes(files: Files) -> Table:
+def _diabetes(files: Files) -> DataTable:
     x, y = _numbers(files[0], None).astype(np.float32), _numbers(files[1], None).astype(np.float32)
     columns = {"x": x, "y": y.reshape(-1)}
-    return Table("regression", columns, (), _DIABETES)
+    return DataTable("regression", columns, (), _DIABETES)
 
 
-def _labelled(features: tuple[str, ...]) -> Callable[[Files], Table]:
+def _labelled(features: tuple[str, ...]) -> Callable[[Files], DataTable]:
     """A reader of files whose first line has the number of rows and of features, then the labels."""
 
-    def build(files: Files) -> Table:
+    def build(files: Files) -> DataTable:
         header, _, body = files[0].partition(b"\n")
         _, _, *labels = header.decode().strip().split(",")
         rows = _numbers(body, ",")
         columns: Columns = {"x": rows[:, :-1].astype(np.float32), "y": rows[:, -1].astype(np.int64)}
-        return Table("classification", columns, tuple(labels), features)
+        return DataTable("classification", columns, tuple(labels), features)
 
     return build
 
@@ -86,7 +86,7 @@ def _numbers(text: bytes, delimiter: str | None) -> np.ndarray:
     return np.loadtxt(io.BytesIO(text), delimiter=delimiter, dtype=np.float64, ndmin=2)
 
 
-_SETS: dict[type[Bundle], tuple[tuple[str, ...], Callable[[Files], Table]]] = {
+_SETS: dict[type[Bundle], tuple[tuple[str, ...], Callable[[Files], DataTable]]] = {
     Digits: (("digits.csv.gz",), _digits),
     Iris: (("iris.csv",), _labelled(_IRIS)),
     Wine: (("wine_data.csv",), _labelled(_WINE)),

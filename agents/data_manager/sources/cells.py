@@ -22,7 +22,7 @@ Said = float | str | None
 
 
 @dataclass(frozen=True)
-class Nested:
+class NestedCell:
     """A cell that holds more than one value."""
 
     what: str
@@ -122,7 +122,7 @@ def time_of(said: float | str) -> float | None:
 
 
 def _said(cell: Any) -> Said:
-    text = str(cell).strip() if isinstance(cell, str | Nested) else ""
+    text = str(cell).strip() if isinstance(cell, str | NestedCell) else ""
     if cell is None or (isinstance(cell, str) and text.lower() in MISSING):
         return None
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Growing, Scratch, portions
 from agents.data_manager.sources.blocks import RowBlock
-from agents.data_manager.sources.cells import CellValues, Nested, finite, group_of, label_of, time_of
+from agents.data_manager.sources.cells import CellValues, NestedCell, finite, group_of, label_of, time_of
 from agents.data_manager.sources.target import MOST_CLASSES
 from agents.data_manager.table import unusable
 
@@ -23,7 +23,7 @@ Breaks = dict[int, tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ColumnPlan:
     """Which columns of a block are numbers, words, target, group and time; `names` are those of all columns."""
 
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class Plan:
 class Filling:
     """The values of all sound rows so far."""
 
-    def __init__(self, plan: Plan, scratch: Scratch) -> None:
+    def __init__(self, plan: ColumnPlan, scratch: Scratch) -> None:
         self._plan, self._scratch = plan, scratch
         self._numbers = scratch.column(np.float32, (len(plan.numeric),))
         self._categories = scratch.column(np.int32, (len(plan.worded),))
@@ -146,7 +146,7 @@ class Filling:
             said = reading[cell]
             if said is None:
                 breaks.setdefault(row, ("unlabelled", f"no value in {name!r}"))
-            elif isinstance(cell, Nested):
+            elif isinstance(cell, NestedCell):
                 breaks.setdefault(row, ("corrupt", f"{cell} in {name!r} is no label"))
             elif row not in breaks:
                 found[row] = self.labels.setdefault(label_of(said), len(self.labels))
@@ -162,7 +162,7 @@ class Filling:
             said = reading[cell]
             if said is None:
                 breaks.setdefault(row, ("missing", f"no value in {name!r}"))
-            elif isinstance(cell, Nested):
+            elif isinstance(cell, NestedCell):
                 breaks.setdefault(row, ("corrupt", f"{cell} in {name!r} is neither a number nor a word"))
             elif row not in breaks:
                 word = label_of(said)
@@ -201,4 +201,4 @@ class Filling:
 
 
 def _shown(cell: object) -> str:
-    return str(cell) if isinstance(cell, Nested) else repr(cell[:40] if isinstance(cell, str) else cell)
+    return str(cell) if isinstance(cell, NestedCell) else repr(cell[:40] if isinstance(cell, str) else cell)

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
-from agents.data_manager.table import Table
+from agents.data_manager.table import DataTable
 from contracts.request.data import Blobs, Circles, Images, Tokens
 from contracts.request.data import Generated as Options
 from runtime.engine.chance import mix, spread, uniform
@@ -31,7 +31,7 @@ _TOKENS_HELD, _FEATURES_HELD = 8, 20
 """Bytes of memory per value, at least, while rows are made: two arrays of tokens; of features two exact, one stored."""
 
 
-class Generated:
+class GeneratedSource:
     """One generated set; its digest is that of its arguments."""
 
     def __init__(self, data: Options, scratch: Scratch) -> None:
@@ -40,16 +40,18 @@ class Generated:
         about = data.model_dump(mode="json", exclude={"split"}) | {"generation": GENERATION}
         self.digest = str(blake3(json.dumps(about, sort_keys=True).encode()).hexdigest())
 
-    def read(self, findings: Findings) -> Table:
+    def read(self, findings: Findings) -> DataTable:
         """All rows; the classes, where there are any, take turns. Raises `InvalidRequest` when they do not fit here."""
         stored = self._data.rows * _values(self._data) * _STORED
         self._scratch.refuse_beyond("the generated rows", "data.rows", disk=stored, held=held_by(self._data))
         if isinstance(self._data, Tokens):
-            return Table("sequences", {"x": _tokens(self._data)})
+            return DataTable("sequences", {"x": _tokens(self._data)})
         classes = 2 if isinstance(self._data, Circles) else self._data.classes
         y = np.arange(self._data.rows, dtype=np.int64) % classes
         x = _features(self._data, y)
-        return Table("classification", {"x": x.astype(np.float32), "y": y}, tuple(map(str, range(int(y.max()) + 1))))
+        return DataTable(
+            "classification", {"x": x.astype(np.float32), "y": y}, tuple(map(str, range(int(y.max()) + 1)))
+        )
 
 
 def _values(data: Options) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from agents.data_manager.extras import extra
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
-from agents.data_manager.sources.array_file import Given
+from agents.data_manager.sources.array_file import RawArray
 from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
 
@@ -30,7 +30,7 @@ class Hdf5File:
         except OSError as error:
             raise unusable("data.path", f"this is no HDF5 file that can be read: {error}", "Write it again.") from None
 
-    def array(self, name: str, place: str) -> Given:
+    def array(self, name: str, place: str) -> RawArray:
         """The data set at that path in the file."""
         here: Any = self._file
         for step in name.strip("/").split("/"):

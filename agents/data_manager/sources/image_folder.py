@@ -15,7 +15,7 @@ from blake3 import blake3
 from agents.data_manager.extras import extra
 from agents.data_manager.findings import Findings
 from agents.data_manager.sources.image_looks import Looks
-from agents.data_manager.table import Around, Table, unusable
+from agents.data_manager.table import DataTable, SourceContext, unusable
 from contracts.request.data import ImageFolder
 from runtime.home.allowed import is_closed
 from runtime.model.images import ENDINGS, BrokenImage, decoded, pixels
@@ -28,7 +28,7 @@ _HELD = 13
 class ImageFiles:
     """The images below a folder; their digest is that of their names and bytes. Links are not followed."""
 
-    def __init__(self, data: ImageFolder, folder: Path, around: Around) -> None:
+    def __init__(self, data: ImageFolder, folder: Path, around: SourceContext) -> None:
         extra("PIL.Image", "images")
         self.name = data.path
         self._data, self._folder, self._around = data, folder, around
@@ -41,7 +41,7 @@ class ImageFiles:
         named = (f"{name}\0{digest}\n" for name, digest in zip(self._files, self._digests, strict=True))
         self.digest = str(blake3("".join(named).encode()).hexdigest())
 
-    def read(self, findings: Findings) -> Table:
+    def read(self, findings: Findings) -> DataTable:
         """One row per sound image: its pixels from 0 to 255, channels first."""
         data = self._data
         shape = (1 if data.colours == "grey" else 3, data.height, data.width)
@@ -65,7 +65,7 @@ class ImageFiles:
             cure = "Give each category a folder of its own."
             raise unusable("data.path", f"{len(labels)} folder(s) of images are no categories", cure)
         columns = {"x": x.done(), "y": np.array(y, np.int64)}
-        return Table("classification", columns, tuple(labels), names=names, foreign=True)
+        return DataTable("classification", columns, tuple(labels), names=names, foreign=True)
 
     def _row(self, file: str, digest: str, findings: Findings) -> np.ndarray | None:
         """An image as it is trained with, or None once it is set aside."""

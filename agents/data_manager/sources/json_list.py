@@ -12,7 +12,7 @@ from typing import Any
 from blake3 import blake3
 
 from agents.data_manager.sources.blocks import RowBlock
-from agents.data_manager.sources.records import Record, blocks_of, names_of
+from agents.data_manager.sources.records import SourceRow, blocks_of, names_of
 from agents.data_manager.sources.whole import changed, digest_of
 from agents.data_manager.table import Tell, unusable
 
@@ -44,7 +44,7 @@ class JsonList:
         if hasher.hexdigest() != self.digest:
             raise changed()
 
-    def _records(self, hasher: blake3) -> Iterator[Record]:
+    def _records(self, hasher: blake3) -> Iterator[SourceRow]:
         text = _Text(self._pieces(hasher))
         if text.next() != "[":
             cure = "Save it as a list of objects (pandas: `orient='records'`), or name `source: jsonl`."
@@ -55,7 +55,7 @@ class JsonList:
                 raise text.broken("a comma or the end of the list should be here")
             text.next()
             value, weight = text.value()
-            yield Record(value if isinstance(value, dict) else f"{type(value).__name__} is not an object", 0, weight)
+            yield SourceRow(value if isinstance(value, dict) else f"{type(value).__name__} is not an object", 0, weight)
             text.next()
             sign = text.take()
         if sign == "[":

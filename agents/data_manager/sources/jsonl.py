@@ -12,7 +12,7 @@ import orjson
 from blake3 import blake3
 
 from agents.data_manager.sources.blocks import RowBlock
-from agents.data_manager.sources.records import Record, blocks_of, names_of
+from agents.data_manager.sources.records import SourceRow, blocks_of, names_of
 from agents.data_manager.sources.whole import changed, digest_of
 from agents.data_manager.table import Tell, unusable
 
@@ -43,7 +43,7 @@ class JsonLines:
         if hasher.hexdigest() != self.digest:
             raise changed()
 
-    def _records(self, hasher: blake3) -> Iterator[Record]:
+    def _records(self, hasher: blake3) -> Iterator[SourceRow]:
         self._file.seek(0)
         read, told, line = 0, 0, 0
         while lines := self._file.readlines(1 << 20):
@@ -55,7 +55,7 @@ class JsonLines:
                     message = f"line {line} has more than {LONGEST} bytes"
                     raise unusable("data.path", message, "Save the table with one object per line.")
                 if not raw.isspace():
-                    yield Record(_object(raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw), line, len(raw))
+                    yield SourceRow(_object(raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw), line, len(raw))
             if read - told > _PIECE:
                 told = read
                 self._tell(read, self._size)

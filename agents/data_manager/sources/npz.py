@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import CHUNK, Scratch
-from agents.data_manager.sources.array_file import Given
+from agents.data_manager.sources.array_file import RawArray
 from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
 
@@ -30,14 +30,14 @@ class NpzFile:
         except zipfile.BadZipFile as error:
             raise unusable("data.path", f"this is no npz archive: {error}", "Write it with `numpy.savez`.") from None
 
-    def array(self, name: str, place: str) -> Given:
+    def array(self, name: str, place: str) -> RawArray:
         """The array of that name, unpacked to scratch disk; `place` is the option that named it."""
         names = [one.removesuffix(".npy") for one in self._archive.namelist()]
         if name not in names:
             raise unusable(place, f"there is no array {name!r}", f"Arrays: {', '.join(names[:20])}.")
         try:
             with self._archive.open(f"{name}.npy") as member:
-                return Mapped(self._unpacked(name, place, member))
+                return MappedArray(self._unpacked(name, place, member))
         except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError) as error:
             cure = "Write the archive again."
             raise unusable(place, f"the array {name!r} cannot be read: {str(error)[:200]}", cure) from None
@@ -76,7 +76,7 @@ class NpzFile:
         return np.array(values)
 
 
-class Mapped:
+class MappedArray:
     """An array that was unpacked to a file on scratch disk and is read from there."""
 
     def __init__(self, array: np.ndarray) -> None:

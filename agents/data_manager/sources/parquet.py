@@ -11,7 +11,7 @@ import numpy as np
 from agents.data_manager.extras import extra
 from agents.data_manager.scratch import CHUNK
 from agents.data_manager.sources.blocks import CELLS, Cells, RowBlock
-from agents.data_manager.sources.cells import Nested
+from agents.data_manager.sources.cells import NestedCell
 from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
 
@@ -59,9 +59,9 @@ class ParquetFile:
             found: np.ndarray = column.to_numpy(zero_copy_only=False).astype(np.float64)
             return found
         if arrow.types.is_nested(kind):
-            return [Nested(f"a {kind}"[:60]) if valid else None for valid in column.is_valid().to_pylist()]
+            return [NestedCell(f"a {kind}"[:60]) if valid else None for valid in column.is_valid().to_pylist()]
         if arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind):
-            return [None if cell is None else Nested("bytes") for cell in column.to_pylist()]
+            return [None if cell is None else NestedCell("bytes") for cell in column.to_pylist()]
         if arrow.types.is_decimal(kind):
             return [None if cell is None else float(cell) for cell in column.to_pylist()]
         return [cell if cell is None or isinstance(cell, _PLAIN) else str(cell) for cell in column.to_pylist()]

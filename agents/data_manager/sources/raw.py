@@ -9,7 +9,7 @@ from io import BufferedReader
 import numpy as np
 
 from agents.data_manager.findings import Findings
-from agents.data_manager.sources.array_file import Given
+from agents.data_manager.sources.array_file import RawArray
 from agents.data_manager.sources.whole import digest_of, unchanged
 from agents.data_manager.table import Tell, unusable
 from contracts.request.data import Raw
@@ -36,7 +36,7 @@ class RawFile:
         count, self._left = divmod(size, length)
         self._records = np.memmap(file, record, "r", offset=data.header_bytes, shape=(count,))
 
-    def array(self, name: str, place: str) -> Given:
+    def array(self, name: str, place: str) -> RawArray:
         """The field of that name in every record."""
         return Field(self._records, name)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from agents.data_manager.scratch import CHUNK
 from agents.data_manager.sources.blocks import CELLS, Cells, RowBlock
-from agents.data_manager.sources.cells import Nested
+from agents.data_manager.sources.cells import NestedCell
 
 FIRST = 1000
 """So many rows say what the columns are: the keys that at least half of them have."""
@@ -16,7 +16,7 @@ FIRST = 1000
 _NESTED = (list, dict)
 
 
-class Record(NamedTuple):
+class SourceRow(NamedTuple):
     """One row: the object (or why there is none), the line it ends in, and about how many bytes it took."""
 
     value: Mapping[str, Any] | str
@@ -24,7 +24,7 @@ class Record(NamedTuple):
     weight: int
 
 
-def names_of(records: Iterable[Record]) -> tuple[str, ...]:
+def names_of(records: Iterable[SourceRow]) -> tuple[str, ...]:
     """The columns, in the order in which they first appear."""
     counts: Counter[str] = Counter()
     rows = 0
@@ -35,10 +35,10 @@ def names_of(records: Iterable[Record]) -> tuple[str, ...]:
     return tuple(name for name, count in counts.items() if 2 * count >= rows)
 
 
-def blocks_of(records: Iterable[Record], known: Sequence[str], names: Sequence[str]) -> Iterator[RowBlock]:
+def blocks_of(records: Iterable[SourceRow], known: Sequence[str], names: Sequence[str]) -> Iterator[RowBlock]:
     """The chosen columns `names` of all rows; a key that is not `known` makes a row corrupt."""
     first, weight = 1, 0
-    rows: list[Record] = []
+    rows: list[SourceRow] = []
     for record in records:
         rows.append(record)
         weight += record.weight
@@ -49,7 +49,7 @@ def blocks_of(records: Iterable[Record], known: Sequence[str], names: Sequence[s
         yield _block(first, rows, known, names)
 
 
-def _block(first: int, rows: list[Record], known: Sequence[str], names: Sequence[str]) -> RowBlock:
+def _block(first: int, rows: list[SourceRow], known: Sequence[str], names: Sequence[str]) -> RowBlock:
     allowed, broken, objects = set(known), {}, []
     for at, row in enumerate(rows):
         value: Mapping[str, Any] = {}
@@ -69,4 +69,4 @@ def _block(first: int, rows: list[Record], known: Sequence[str], names: Sequence
 def _flat(cells: list[Any]) -> Cells:
     if not set(map(type, cells)) & set(_NESTED):
         return cells
-    return [Nested(f"a {type(one).__name__}") if isinstance(one, _NESTED) else one for one in cells]
+    return [NestedCell(f"a {type(one).__name__}") if isinstance(one, _NESTED) else one for one in cells]

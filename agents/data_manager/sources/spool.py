@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from agents.data_manager.sources.blocks import Cells, RowBlock
-from agents.data_manager.sources.cells import Nested, finite
+from agents.data_manager.sources.cells import NestedCell, finite
 
 
 class Spool:
@@ -51,10 +51,10 @@ def _numbers(cells: Cells) -> Cells:
 def _packed(cells: Cells) -> Any:
     if isinstance(cells, np.ndarray):
         return cells.astype(np.float64).tobytes()
-    return [(cell.what,) if isinstance(cell, Nested) else cell for cell in cells]
+    return [(cell.what,) if isinstance(cell, NestedCell) else cell for cell in cells]
 
 
 def _unpacked(packed: Any) -> Cells:
     if isinstance(packed, bytes):
         return np.frombuffer(packed, np.float64)
-    return [Nested(*cell) if isinstance(cell, tuple) else cell for cell in packed]
+    return [NestedCell(*cell) if isinstance(cell, tuple) else cell for cell in packed]

@@ -8,10 +8,10 @@ from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
 from agents.data_manager.sources.blocks import Tabular, problems_of
 from agents.data_manager.sources.cells import profiled
-from agents.data_manager.sources.filling import KEPT, Filling, Plan
+from agents.data_manager.sources.filling import KEPT, ColumnPlan, Filling
 from agents.data_manager.sources.spool import Spool
 from agents.data_manager.sources.target import of_numbers, of_words
-from agents.data_manager.table import Table, unusable
+from agents.data_manager.table import DataTable, unusable
 from contracts.errors import InvalidRequest
 from contracts.request.data import Tables
 
@@ -25,7 +25,7 @@ class TableFile:
         self._data, self._tabular, self._scratch = data, tabular, scratch
         self._spool = Spool(scratch.opened())
 
-    def read(self, findings: Findings) -> Table:
+    def read(self, findings: Findings) -> DataTable:
         """The sound rows, words as one column per category."""
         names, plan = self._planned()
         self._refuse_beyond_room(self._spool.rows, len(plan.numeric) + len(plan.worded))
@@ -41,7 +41,7 @@ class TableFile:
         else:
             kind, y, labels = of_numbers(np.asarray(values), name, task, "data.target", findings)
         x, features = filling.features(names)
-        return Table(
+        return DataTable(
             kind,
             {"x": x, "y": y},
             labels,
@@ -52,7 +52,7 @@ class TableFile:
             foreign=True,
         )
 
-    def _planned(self) -> tuple[tuple[str, ...], Plan]:
+    def _planned(self) -> tuple[tuple[str, ...], ColumnPlan]:
         """The columns that are read, and what each of them is for."""
         data, split = self._data, self._data.split
         found = self._tabular.names()
@@ -70,7 +70,7 @@ class TableFile:
         kinds = profiled(self._spool.kept(self._tabular.blocks(names)), names)
         features = [at for at, name in enumerate(names) if name not in apart]
         target = names.index(data.target)
-        return names, Plan(
+        return names, ColumnPlan(
             names,
             tuple(at for at in features if kinds[at].numeric),
             tuple(at for at in features if not kinds[at].numeric),

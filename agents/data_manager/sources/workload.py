@@ -12,7 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings
-from agents.data_manager.table import Kind, Table, unusable
+from agents.data_manager.table import DataTable, Kind, unusable
 from contracts.errors import InvalidInput
 from contracts.request.data import WorkloadData
 from runtime.engine.ragged import Ragged, apart
@@ -35,7 +35,7 @@ class OwnRows:
         self._splits = _shaped(data.workload, given)
         self.digest = _digest(self._splits)
 
-    def read(self, findings: Findings) -> Table:
+    def read(self, findings: Findings) -> DataTable:
         """The rows, or the splits that the workload made; rows with numbers that are not finite are left out."""
         if "" in self._splits:
             table = _table(self._splits[""])
@@ -48,7 +48,7 @@ class OwnRows:
         findings.add("workload-splits", ", ".join(self._splits))
         train = _table(self._splits["train"])
         labels = _labels(self._splits) if train.task == "classification" else ()
-        return Table(train.task, {}, labels, given=self._splits)
+        return DataTable(train.task, {}, labels, given=self._splits)
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def _digest(splits: Mapping[str, Given]) -> str:
     return str(hasher.hexdigest())
 
 
-def _table(columns: Given) -> Table:
+def _table(columns: Given) -> DataTable:
     fixed = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
     ragged = {name: one for name, one in columns.items() if isinstance(one, Ragged)}
     task: Kind = "other"
@@ -140,7 +140,7 @@ def _table(columns: Given) -> Table:
     elif y is not None and y.ndim == 1 and y.min(initial=0) >= 0:
         task = "classification"
     labels = _labels({"": columns}) if task == "classification" else ()
-    return Table(task, fixed, labels, ragged=ragged)
+    return DataTable(task, fixed, labels, ragged=ragged)
 
 
 def _labels(splits: Mapping[str, Given]) -> tuple[str, ...]:
@@ -159,7 +159,7 @@ def _sound(columns: Given) -> np.ndarray:
     return sound
 
 
-def _finite(table: Table, findings: Findings) -> Table:
+def _finite(table: DataTable, findings: Findings) -> DataTable:
     sound = _sound({**table.columns, **table.ragged})
     for place in np.flatnonzero(~sound):
         findings.set_aside("non-finite", table.where(int(place)))

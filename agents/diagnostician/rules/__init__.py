@@ -6,7 +6,7 @@ from agents.diagnostician.rules.dead_units import DeadUnits
 from agents.diagnostician.rules.exploding import Exploding
 from agents.diagnostician.rules.non_finite import NonFinite
 from agents.diagnostician.rules.overfitting import Overfitting
-from agents.diagnostician.rules.plateau import Plateau
+from agents.diagnostician.rules.plateau import PlateauRule
 from agents.diagnostician.rules.vanishing import Vanishing
 
 RULES: tuple[Rule, ...] = (
@@ -16,7 +16,7 @@ RULES: tuple[Rule, ...] = (
     DeadUnits(),
     Vanishing(),
     Overfitting(),
-    Plateau(),
+    PlateauRule(),
 )
 
 __all__ = ["RULES"]

@@ -10,7 +10,7 @@ from contracts.request.validation import less_is_better
 
 
 @dataclass(frozen=True)
-class Plateau:
+class PlateauRule:
     """Fires when the last `evaluations` differ by less than `band` of their size and none of them is a new best."""
 
     name: str = "plateau"

@@ -8,7 +8,7 @@ from typing import Any
 from agents.exporter.jobs.formats import named
 from agents.exporter.jobs.refusal import refusing
 from agents.exporter.jobs.trained import load
-from agents.exporter.plan import Order
+from agents.exporter.plan import ExportOrder
 from bus.blobs import digest_of
 from contracts.errors import InvalidInput
 from contracts.request.export import FORMATS, QUANTIZATIONS
@@ -22,7 +22,7 @@ def main(job: Job) -> dict[str, Any]:
     It is written under the name that its order gives it, which some formats keep inside; a name from a log
     must be replaced by the caller's own before it comes here.
     """
-    order, made = Order(**job.args["order"]), Path(job.args["work"]) / job.args["filename"]
+    order, made = ExportOrder(**job.args["order"]), Path(job.args["work"]) / job.args["filename"]
     if order.format not in FORMATS:
         raise InvalidInput(f"{order.format!r} is no format.", cure=f"Known: {', '.join(FORMATS)}.")
     if order.quantize not in ("", *QUANTIZATIONS):

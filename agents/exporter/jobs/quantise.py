@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from agents.exporter.jobs.refusal import Unexportable
-from agents.exporter.jobs.trained import Trained, some_rows
+from agents.exporter.jobs.trained import ExportModel, some_rows
 from runtime.engine.ragged import apart
 
 CALIBRATION_ROWS = 256
@@ -20,7 +20,7 @@ _HEAVY = ("MatMul", "Gemm")
 _INTEGER = ("MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QLinearConv", "QGemm")
 
 
-def quantised(how: str, plain: Path, trained: Trained) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def quantised(how: str, plain: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The graph in `plain` with smaller numbers, and what was done to it; refused when nothing could be."""
     with tempfile.TemporaryDirectory(dir=plain.parent) as folder:
         proto, details = _WAYS[how](plain, Path(folder), trained)
@@ -30,7 +30,7 @@ def quantised(how: str, plain: Path, trained: Trained) -> tuple[onnx.ModelProto,
     return proto, details
 
 
-def _int8(plain: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _int8(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Unsigned weights beside unsigned activations: processors without VNNI add products of unsigned and signed bytes
     in 16 bits, which overflows silently and spoils a file that answers well elsewhere."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -43,7 +43,7 @@ def _int8(plain: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelProto,
     return (_static if convolves else _dynamic)(ready, folder, trained)
 
 
-def _dynamic(ready: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _dynamic(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     made = folder / "made.onnx"
@@ -53,7 +53,7 @@ def _dynamic(ready: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelPro
     return proto, {"method": "dynamic", "converted_nodes": converted}
 
 
-def _static(ready: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _static(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     made = folder / "made.onnx"
@@ -85,7 +85,7 @@ def _fed_by_integers(proto: onnx.ModelProto) -> int:
 class _Calibration:
     """Evenly spaced training rows in a fixed order, batch by batch: the same dataset gives the same file."""
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: ExportModel) -> None:
         columns = apart(some_rows(trained.dataset, "train", CALIBRATION_ROWS))
         self._columns = {name: columns[name] for name in trained.inputs}
         self.rows = len(columns[trained.inputs[0]])
@@ -100,7 +100,7 @@ class _Calibration:
         return batch
 
 
-def _fp16(plain: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _fp16(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -114,7 +114,7 @@ def _fp16(plain: Path, folder: Path, trained: Trained) -> tuple[onnx.ModelProto,
     return proto, {"method": "fp16", "converted_nodes": converted, "advice": advice}
 
 
-_WAYS: Mapping[str, Callable[[Path, Path, Trained], tuple[onnx.ModelProto, dict[str, Any]]]] = {
+_WAYS: Mapping[str, Callable[[Path, Path, ExportModel], tuple[onnx.ModelProto, dict[str, Any]]]] = {
     "int8": _int8,
     "fp16": _fp16,
 }

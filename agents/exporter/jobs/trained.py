@@ -46,7 +46,7 @@ class Answering(nn.Module):
 
 
 @dataclass(frozen=True)
-class Trained:
+class ExportModel:
     """A trained model in evaluation mode on the CPU, with what is known about it."""
 
     model: nn.Module
@@ -103,7 +103,7 @@ def asking(module: Callable[..., Tensor], inputs: Sequence[str]) -> Callable[[Co
     return ask
 
 
-def load(args: Mapping[str, Any]) -> Trained:
+def load(args: Mapping[str, Any]) -> ExportModel:
     """The model of an order; `NotVerified` and `NotFound` say which digest did not hold."""
     order, blobs = args["order"], DirectoryBlobs(Path(args["blobs"]))
     enlist(args["workloads"])
@@ -117,7 +117,7 @@ def load(args: Mapping[str, Any]) -> Trained:
     learner = Learner(request, dataset.facts)
     inputs = input_columns(learner.workload, dataset.facts)
     answering = Answering(model, learner.workload, inputs).eval()
-    return Trained(model, answering, inputs, request, dataset.facts, dataset, checkpoint, learner.task)
+    return ExportModel(model, answering, inputs, request, dataset.facts, dataset, checkpoint, learner.task)
 
 
 def input_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from agents.exporter import gates
 from agents.exporter.jobs import parity, timing
 from agents.exporter.jobs.formats import Answer, Format, named, plain_of
 from agents.exporter.jobs.refusal import Unexportable, refusing
-from agents.exporter.jobs.trained import TARGET, Trained, load, questions, some_rows
+from agents.exporter.jobs.trained import TARGET, ExportModel, load, questions, some_rows
 from bus.blobs import DirectoryBlobs
 from runtime.engine.ragged import Ragged, apart, some
 from runtime.jobs.job import Job
@@ -58,7 +58,7 @@ def main(job: Job) -> dict[str, Any]:
     }
 
 
-def _judged(trained: Trained, answer: Answer, figures: dict[str, float]) -> tuple[dict[str, float], int]:
+def _judged(trained: ExportModel, answer: Answer, figures: dict[str, float]) -> tuple[dict[str, float], int]:
     """The figures of parity, with those of the task where there are classes, and their number of validation rows."""
     columns = some_rows(trained.dataset, "val", _JUDGED_ROWS)
     rows = len(next(iter(columns.values())))

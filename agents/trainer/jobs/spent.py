@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 
-class Spent:
+class PhaseSeconds:
     """Seconds by what they were spent on; what is measured inside something else is not counted twice."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from runtime.engine.state import Tensors
 from runtime.jobs.job import Job
 
 
-class _Staged(NamedTuple):
+class _WindowState(NamedTuple):
     """Everything about a run before a window; its state is written by a thread while training goes on."""
 
     path: Path
@@ -32,7 +32,7 @@ class Staging:
         self._job = job
         self._owed = set(job.args.get("birth", {}).get("owed", ()))
         self._evaluations: list[list[Any]] = list(job.args["evaluations"])
-        self._staged: _Staged | None = None
+        self._staged: _WindowState | None = None
         self._begun = False
 
     def before(self, run: Run) -> None:
@@ -41,7 +41,7 @@ class Staging:
         if begun and self._owed and not run.finished and self._owed & _worth(run.plan, run.step):
             path = Path(self._job.args["birth"]["folder"]) / f"{self._job.args['birth']['name']}-{run.step}"
             written = ThreadPoolExecutor(1).submit(_write, path, run.tensors(), run.step)
-            self._staged = _Staged(path, run.step, run.plan, list(self._evaluations), written)
+            self._staged = _WindowState(path, run.step, run.plan, list(self._evaluations), written)
 
     def after(self, run: Run, report: Report) -> None:
         """After each window: tell the trainer (`lived`) what a staged one gave, once its state is on disk."""

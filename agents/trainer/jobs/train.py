@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from agents.trainer.jobs.spent import Spent
+from agents.trainer.jobs.spent import PhaseSeconds
 from agents.trainer.jobs.staging import Staging
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event
@@ -39,7 +39,7 @@ def main(job: Job) -> dict[str, Any]:
     seal.apply(**job.args["seal"])
     enlist(job.args["workloads"])
     blobs = DirectoryBlobs(Path(job.args["blobs"]), before_rename=lambda: failpoint("during-rename"))
-    spent = Spent()
+    spent = PhaseSeconds()
     with spent.on("setup"), memory.bounded() if _is_counted_by_nobody(job) else nullcontext():
         run = _begin(job)
         seal.recheck(**job.args["seal"])
@@ -63,7 +63,7 @@ def main(job: Job) -> dict[str, Any]:
         ended = False
 
 
-def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: Spent) -> bool:
+def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: PhaseSeconds) -> bool:
     """Go to the next grid step and tell what happened; whether that was the last."""
     with spent.on("birth audit"):
         staging.before(run)
@@ -111,7 +111,7 @@ def _asked_to_hold(job: Job) -> bool:
     return order is not None and order.kind == "hold"
 
 
-def _obey(job: Job, run: Run, keeper: Keeper, spent: Spent) -> bool:
+def _obey(job: Job, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
     """Report that the job holds, wait for an order and obey it; False when the job must leave."""
     keeper.finish()
     job.tell("held", step=run.step, seconds=spent.as_json())
@@ -152,7 +152,7 @@ JUDGED = ("planned", "best", "final")
 class Keeper:
     """Writes staged state as blobs in a thread of its own, one at a time, and tells when a blob is safe on disk."""
 
-    def __init__(self, job: Job, blobs: DirectoryBlobs, spent: Spent) -> None:
+    def __init__(self, job: Job, blobs: DirectoryBlobs, spent: PhaseSeconds) -> None:
         self._job = job
         self._blobs = blobs
         self._spent = spent

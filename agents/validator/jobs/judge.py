@@ -17,7 +17,7 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
 from runtime.engine.fingerprint import present
 from runtime.engine.learner import Learner
-from runtime.engine.plan import Resolved
+from runtime.engine.plan import ResolvedValues
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
 
@@ -25,7 +25,7 @@ from runtime.jobs.job import Job
 def main(job: Job) -> dict[str, Any]:
     """How many rows there were, the `values` of the metrics as hex, and `details` about the answers."""
     args = job.args
-    resolved = _here(Resolved(**args["claim"]["resolved"]))
+    resolved = _here(ResolvedValues(**args["claim"]["resolved"]))
     seal.apply(threads=resolved.threads, profile=resolved.profile)
     enlist(args["workloads"])
     blobs, request = DirectoryBlobs(Path(args["blobs"])), Request.model_validate(args["request"])
@@ -39,7 +39,7 @@ def main(job: Job) -> dict[str, Any]:
     return {"rows": dataset.facts.rows[args["split"]], "values": values, "details": details}
 
 
-def _here(claimed: Resolved) -> Resolved:
+def _here(claimed: ResolvedValues) -> ResolvedValues:
     """The claim's numbers; where its device is absent the CPU judges, which is worth knowing and not comparable."""
     return claimed if present(claimed.device) else replace(claimed, device="cpu")
 

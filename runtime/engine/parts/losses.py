@@ -11,7 +11,7 @@ from runtime.engine.class_weights import class_weights
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch, Loss, losses
 from runtime.engine.pairs import pairs
-from runtime.engine.placed import Placed
+from runtime.engine.placed import DeviceConstant
 
 
 @losses.part(CrossEntropy)
@@ -60,7 +60,7 @@ def bce(options: Bce, facts: Facts) -> Loss:
 
     The mean over rows and classes; a row should be of its own class and of no other.
     """
-    classes = Placed(torch.arange(facts.outputs))
+    classes = DeviceConstant(torch.arange(facts.outputs))
 
     def loss(answers: Tensor, batch: Batch) -> Tensor:
         truth = batch["y"][:, None] == classes.beside(answers)

@@ -11,7 +11,16 @@ from torch.nn import functional
 from contracts.request.model import Autoencoder, Cnn, Linear, Mlp, ResNet, Transformer
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import models
-from runtime.engine.standard import ACTIVATIONS, OfTokens, Pooled, Rebuilt, flat_width, framed, image_shape, stored_as
+from runtime.engine.standard import (
+    ACTIVATIONS,
+    FeatureUnits,
+    OfTokens,
+    PlaneMean,
+    flat_width,
+    framed,
+    image_shape,
+    stored_as,
+)
 
 
 @models.part(Linear)
@@ -48,7 +57,7 @@ def autoencoder(options: Autoencoder, facts: Facts) -> nn.Module:
         layers.pop()
     body = nn.Sequential(*layers, nn.Unflatten(1, facts.shape))
     scaled = options.standardize and bool(facts.mean)
-    answers = Rebuilt(facts) if scaled else nn.Identity()
+    answers = FeatureUnits(facts) if scaled else nn.Identity()
     return framed(body, facts, standardize=options.standardize, answers=answers)
 
 
@@ -66,7 +75,7 @@ def cnn(options: Cnn, facts: Facts) -> nn.Module:
             layers.append(nn.MaxPool2d(2))
             plane = [side // 2 for side in plane]
         channels = wanted
-    layers += [Pooled(), nn.Linear(channels, channels), nn.ReLU()]
+    layers += [PlaneMean(), nn.Linear(channels, channels), nn.ReLU()]
     layers += [nn.Dropout(options.dropout)] if options.dropout else []
     return framed(nn.Sequential(*layers, nn.Linear(channels, facts.outputs)), facts, standardize=options.standardize)
 
@@ -110,7 +119,7 @@ def resnet(options: ResNet, facts: Facts) -> nn.Module:
         stride = 2 if stage and side >= 4 else 1
         layers += [ResidualBlock(width, wanted, stride), *(ResidualBlock(wanted, wanted, 1) for _ in range(blocks - 1))]
         width, side = wanted, side // stride
-    layers.append(Pooled())
+    layers.append(PlaneMean())
     layers += [nn.Dropout(options.dropout)] if options.dropout else []
     return framed(nn.Sequential(*layers, nn.Linear(width, facts.outputs)), facts, standardize=options.standardize)
 
@@ -123,7 +132,7 @@ WIDER = 4
 
 
 @stored_as("runtime.engine.parts.models.transformer.Tokens")
-class Tokens(nn.Module):
+class TokenEmbedding(nn.Module):
     """A vector for each token, and one for its place."""
 
     def __init__(self, vocabulary: int, length: int, options: Transformer) -> None:
@@ -186,7 +195,7 @@ class AttentionBlock(nn.Module):
 
 
 @stored_as("runtime.engine.parts.models.transformer.Mean")
-class Mean(nn.Module):
+class MeanOverPlaces(nn.Module):
     """The mean over all places."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -203,8 +212,8 @@ def transformer(options: Transformer, facts: Facts) -> nn.Module:
     blocks = [AttentionBlock(options, causal=causal) for _ in range(options.layers)]
     last = [nn.LayerNorm(options.width), nn.Linear(options.width, facts.outputs)]
     if causal:
-        return OfTokens(nn.Sequential(Tokens(facts.outputs, facts.shape[0], options), *blocks, *last))
-    body = nn.Sequential(Pieces(facts.shape, options), *blocks, Mean(), *last)
+        return OfTokens(nn.Sequential(TokenEmbedding(facts.outputs, facts.shape[0], options), *blocks, *last))
+    body = nn.Sequential(Pieces(facts.shape, options), *blocks, MeanOverPlaces(), *last)
     return framed(body, facts, standardize=options.standardize)
 
 

@@ -10,11 +10,11 @@ from contracts.errors import InvalidRequest, Problem
 from contracts.request.sampler import Balanced, Grouped, Uniform, Weighted
 from runtime.engine.chance import Stream, extended, mix, spread
 from runtime.engine.order import BLOCK, Order, Permutations, between
-from runtime.engine.sampling import Rows, Sampler, samplers
+from runtime.engine.sampling import Sampler, SamplerRows, samplers
 
 
 @samplers.part(Uniform)
-def uniform(options: Uniform, seed: int, rows: Rows) -> Sampler:
+def uniform(options: Uniform, seed: int, rows: SamplerRows) -> Sampler:
     """Every row once per epoch. The order itself."""
     return Order(seed, rows.count)
 
@@ -23,15 +23,15 @@ MOST = 1 << 40
 
 
 @samplers.part(Weighted)
-def weighted(options: Weighted, seed: int, rows: Rows) -> Sampler:
+def weighted(options: Weighted, seed: int, rows: SamplerRows) -> Sampler:
     """Rows as often as they are worth.
 
     The order of as many places as all rows take together, each row having some in a row.
     """
-    return Repeated(seed, _repeats(options, rows.column(options.column)))
+    return RowRepeats(seed, _repeats(options, rows.column(options.column)))
 
 
-class Repeated:
+class RowRepeats:
     """Row r takes the places from `first[r]` to before `first[r + 1]` of a longer order."""
 
     def __init__(self, seed: int, repeats: np.ndarray) -> None:
@@ -78,7 +78,7 @@ def _repeats(options: Weighted, values: np.ndarray) -> np.ndarray:
 
 
 @samplers.part(Balanced)
-def balanced(options: Balanced, seed: int, rows: Rows) -> Sampler:
+def balanced(options: Balanced, seed: int, rows: SamplerRows) -> Sampler:
     """Classes take turns. In rounds: each holds every value of the column once, in an order of its own."""
     return Rounds(seed, rows.column(options.column))
 
@@ -138,7 +138,7 @@ class Rounds:
 
 
 @samplers.part(Grouped)
-def grouped(options: Grouped, seed: int, rows: Rows) -> Sampler:
+def grouped(options: Grouped, seed: int, rows: SamplerRows) -> Sampler:
     """Rows of a group one after another.
 
     Each epoch has all groups in an order of its own, and each group's rows too.

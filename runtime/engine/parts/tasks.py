@@ -16,7 +16,7 @@ from contracts.request.section import Section
 from runtime.engine.aim import Aim, tasks
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch
-from runtime.engine.placed import Placed
+from runtime.engine.placed import DeviceConstant
 from runtime.engine.standard import per_feature
 
 
@@ -71,7 +71,7 @@ class Reconstruction(Aim):
     def __init__(self, facts: Facts, loss: Section) -> None:
         super().__init__(facts, loss)
         self.facts = replace(facts, task="other", outputs=math.prod(facts.shape), target_mean=0.0, target_scale=1.0)
-        self._inverse = Placed(per_feature([1 / one for one in facts.scale], facts))
+        self._inverse = DeviceConstant(per_feature([1 / one for one in facts.scale], facts))
 
     def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """Both sides in units of the features' deviations."""

@@ -24,7 +24,7 @@ from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import Archive
 from runtime.replay.docket import AuditOptions, drawn
-from runtime.replay.judged import Repeated
+from runtime.replay.judged import ReplayVerdict
 from runtime.replay.material import Material
 from runtime.replay.spans import Span, course
 from tests.runtime.audit.liars import AT
@@ -109,8 +109,8 @@ class Court(RecordedHome):
         super().__init__(root)
         self.told: dict[str, str] = {}
         self.running = ""
-        self.found: dict[str, Repeated] = {}
-        self.bisected: dict[str, Repeated] = {}
+        self.found: dict[str, ReplayVerdict] = {}
+        self.bisected: dict[str, ReplayVerdict] = {}
         self.code = {name: root / f"{name}.py" for name in CODE}
         for name, path in self.code.items():
             path.write_text(CODE[name].replace("PLACE", str(root)))
@@ -225,7 +225,7 @@ class Court(RecordedHome):
             asked = AuditOptions("full", workers=2, trust_code=True)
             self.found[name] = await self.judge(f"{name}_honest", asked, children)
 
-    async def judge(self, lie: str, asked: AuditOptions, children: Children) -> Repeated:
+    async def judge(self, lie: str, asked: AuditOptions, children: Children) -> ReplayVerdict:
         """The verdict on one of the sessions."""
         return await audited(self.home, self.told[lie], asked, children)
 
@@ -234,7 +234,7 @@ def material(home: Home, session: str) -> Material:
     return Material(Archive(home).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
-async def audited(home: Home, session: str, asked: AuditOptions, children: Children | None = None) -> Repeated:
+async def audited(home: Home, session: str, asked: AuditOptions, children: Children | None = None) -> ReplayVerdict:
     log = audit.log(Archive(home), session, DirectoryBlobs(home.blobs))
     own = children or Children()
     try:

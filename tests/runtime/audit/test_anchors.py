@@ -18,7 +18,7 @@ from bus import notes
 from bus.blobs import DirectoryBlobs
 from bus.files import read
 from bus.keys import HEADER, Signer, new_signer
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame, title
 from contracts.errors import Failed, NotFound, NotVerified
 from contracts.ids import sha256
@@ -64,7 +64,7 @@ def alone(recorded: RecordedHome, session: str, anchors: list[str]) -> str:
     return ""
 
 
-def rewrite(recorded: RecordedHome, session: str, change: Callable[[list[Stored]], list[Stored]]) -> None:
+def rewrite(recorded: RecordedHome, session: str, change: Callable[[list[StoredRecord]], list[StoredRecord]]) -> None:
     path = recorded.home.log(session)
     path.write_bytes(title(session) + b"".join(frame(one) for one in change(list(read(path)))))
 
@@ -123,7 +123,7 @@ def test_what_the_thief_of_one_roles_key_rewrites_is_caught_by_the_ledger(record
     assert "the root over" in found.divergences[0].message
 
 
-def forged(records: list[Stored], role: str, thief: Signer) -> list[Stored]:
+def forged(records: list[StoredRecord], role: str, thief: Signer) -> list[StoredRecord]:
     """The role's lane with another first event, every later one chained to it and signed again."""
     made, prev = [], ""
     for one in records:
@@ -132,7 +132,7 @@ def forged(records: list[Stored], role: str, thief: Signer) -> list[Stored]:
             body |= {"prev": prev} if prev else {"source": "/somewhere/else"}
             said = orjson.dumps(body)
             prev = sha256(said)
-            one = Stored(one.seq, one.subject, said, {HEADER: thief.sign(said)} if one.headers else {})
+            one = StoredRecord(one.seq, one.subject, said, {HEADER: thief.sign(said)} if one.headers else {})
         made.append(one)
     return made
 
@@ -142,7 +142,7 @@ def test_the_thief_of_a_key_cannot_add_to_what_is_sealed(recorded: RecordedHome)
     path = recorded.home.log(session)
     last = list(read(path))[-1]
     body = next(one for one in read(path) if ".trainer." in one.subject)
-    path.write_bytes(path.read_bytes() + frame(Stored(last.seq + 1, body.subject, body.body, body.headers)))
+    path.write_bytes(path.read_bytes() + frame(StoredRecord(last.seq + 1, body.subject, body.body, body.headers)))
     assert audited(recorded, session).divergences[0].what == "late"
 
 

@@ -14,7 +14,7 @@ from bus import bulk
 from bus.blobs import DirectoryBlobs
 from bus.files import read
 from bus.keys import HEADER, new_signer
-from bus.port import Stored
+from bus.port import StoredRecord
 from bus.records import frame, title
 from contracts import ids
 from contracts.diagnostician import InterventionProposed
@@ -35,7 +35,7 @@ from runtime.replay.material import Material
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, completed, evaluated, window
 from tests.runtime.recorded_session import full_session, prepared, written
 
-Change = Callable[[list[Stored]], list[Stored]]
+Change = Callable[[list[StoredRecord]], list[StoredRecord]]
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_record_that_is_left_out_is_missed(recorded: RecordedHome):
 
 
 def test_a_body_that_is_changed_breaks_its_chain_or_signature(recorded: RecordedHome):
-    def change(records: list[Stored]) -> list[Stored]:
+    def change(records: list[StoredRecord]) -> list[StoredRecord]:
         body = records[2].body.replace(b'"first":0', b'"first":1')
         assert body != records[2].body
         return [*records[:2], records[2]._replace(body=body), *records[3:]]
@@ -128,7 +128,7 @@ def test_a_body_that_is_changed_breaks_its_chain_or_signature(recorded: Recorded
 
 
 def test_records_that_change_places_are_noticed(recorded: RecordedHome):
-    def change(records: list[Stored]) -> list[Stored]:
+    def change(records: list[StoredRecord]) -> list[StoredRecord]:
         a, b = records[-4], records[-3]
         return [*records[:-4], b._replace(seq=a.seq), a._replace(seq=b.seq), *records[-2:]]
 
@@ -138,7 +138,7 @@ def test_records_that_change_places_are_noticed(recorded: RecordedHome):
 def test_a_forged_signature_is_no_signature(recorded: RecordedHome):
     forger = new_signer("trainer")
 
-    def change(records: list[Stored]) -> list[Stored]:
+    def change(records: list[StoredRecord]) -> list[StoredRecord]:
         forged = {HEADER: forger.sign(records[1].body)}
         return [records[0], records[1]._replace(headers=forged), *records[2:]]
 

@@ -16,7 +16,7 @@ from runtime.replay.bisected import bisected
 from runtime.replay.compared import SpanComparison
 from runtime.replay.docket import Docket
 from runtime.replay.judged import judged
-from runtime.replay.spans import Record, task_of
+from runtime.replay.spans import SpanRecord, task_of
 from runtime.replay.verdict import Divergence, Verdict
 from tests.runtime.recorded_home import DIGEST, completed, evaluated, window
 
@@ -41,7 +41,7 @@ RECORDED = [window(0, 50), evaluated(50, 0.5), window(50, 100), evaluated(100, 0
 
 def span(events: list[Any] = RECORDED, *, whole: bool = True, outcome: TrainingCompleted | None = None) -> Any:
     """A span of a hundred steps with these records, as `Material.spec` gives it."""
-    records = [Record(event, at, at, 1).as_json() for at, event in enumerate(events, 5)]
+    records = [SpanRecord(event, at, at, 1).as_json() for at, event in enumerate(events, 5)]
     end = {"place": 90, "seq": 90, "data": outcome.model_dump(mode="json")} if outcome else None
     about = {"plan": {}, "begins": 0, "ends": 100, "start": None, "evaluations": [], "segments": 1}
     return about | {"records": records, "outcome": end, "after": {"place": 80, "seq": 80}, "whole": whole}

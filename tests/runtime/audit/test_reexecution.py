@@ -29,7 +29,7 @@ from runtime.log.claimed import likely_machine
 from runtime.replay import comparable
 from runtime.replay.docket import AuditOptions, drawn
 from runtime.replay.jobs import seal_of
-from runtime.replay.judged import Repeated
+from runtime.replay.judged import ReplayVerdict
 from runtime.replay.material import Material, machine_of
 from runtime.replay.rebuilt import rebuilt
 from runtime.replay.spans import course
@@ -344,7 +344,7 @@ async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that
         if len(told) == 2:
             raise InterruptedError
 
-    async def again(source: Material) -> Repeated:
+    async def again(source: Material) -> ReplayVerdict:
         return await repeated.repeat(log, source, asked, children)
 
     source = material(court.home, session)

@@ -24,7 +24,7 @@ from runtime.cli.terminal import cell, plain, shown, style
 from runtime.host import logs
 from runtime.host.checkup import CheckResult
 from runtime.views.printable import one_line, printable
-from runtime.views.progress import Board, Drawn
+from runtime.views.progress import Board, RichBoard
 from runtime.views.sentences import sentence
 from tests.runtime.recorded_home import RecordedHome
 
@@ -114,7 +114,7 @@ def test_a_name_of_a_session_is_harmless_in_sentences_and_on_the_live_board():
     assert harmless(sentence(line))
     board, screen = Board(), io.StringIO()
     board.take(line)
-    Console(file=screen, width=200, color_system=None).print(Drawn(board))
+    Console(file=screen, width=200, color_system=None).print(RichBoard(board))
     assert harmless(screen.getvalue())
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from bus import records
 from bus.chain import START, Draft, Head, compose, extended
-from bus.port import Stored
+from bus.port import StoredRecord
 from contracts import ids
 from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
@@ -62,7 +62,9 @@ def write(made: Crew, session: str, appends: Sequence[tuple[str, Sequence[Event]
         drafts = [Draft(event, str(ids.new_uuid())) for event in events]
         key, head = made.keys["desk" if lane == "operator" else lane], heads.get(lane, START)
         said = compose(drafts, session=session, lane=lane, head=head, signer=key, source="/swarm/test", time=TIME)
-        parts += [records.frame(Stored(seq + n, one.subject, one.body, one.headers)) for n, one in enumerate(said)]
+        parts += [
+            records.frame(StoredRecord(seq + n, one.subject, one.body, one.headers)) for n, one in enumerate(said)
+        ]
         seq += len(said)
         heads[lane] = extended(head, said, seq - 1)
     made.home.session(session)

@@ -10,11 +10,11 @@ import pytest
 
 from bus import subjects
 from bus.memory import MemoryBus
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted
 from contracts.lanes import DESK
-from runtime.commands.doorkeeper import BESIDE, BURST_SECONDS, SHARE, VOID, Counted, Doorkeeper
+from runtime.commands.doorkeeper import BESIDE, BURST_SECONDS, SHARE, VOID, Doorkeeper, GuestTotals
 from runtime.commands.guests import Guests
 from runtime.host.crew import Crew
 from runtime.log.scribe import Occasion
@@ -31,8 +31,8 @@ class Clock:
         return self.now
 
 
-def told(lane: str = "guest_ant", size: int = 0, subject: str = "") -> Stored:
-    return Stored(1, subject or subjects.fact(SESSION, lane, "thing.said"), b"x" * size)
+def told(lane: str = "guest_ant", size: int = 0, subject: str = "") -> StoredRecord:
+    return StoredRecord(1, subject or subjects.fact(SESSION, lane, "thing.said"), b"x" * size)
 
 
 async def named(keeper: Doorkeeper) -> list[str]:
@@ -145,9 +145,11 @@ async def say(bus: MemoryBus, lane: str, size: int, count: int = 1) -> int:
     return last
 
 
-async def counted(bus: MemoryBus, admitted: dict[str, int], upto: int, before: Counted | None = None) -> dict[str, int]:
+async def counted(
+    bus: MemoryBus, admitted: dict[str, int], upto: int, before: GuestTotals | None = None
+) -> dict[str, int]:
     keeper = Doorkeeper(RATE, Clock())
-    await keeper.count(bus, admitted, upto, before or Counted())
+    await keeper.count(bus, admitted, upto, before or GuestTotals())
     return keeper.stored
 
 
@@ -160,16 +162,18 @@ async def test_what_guests_stored_in_another_life_of_the_host_is_counted_in_the_
     await say(bus, "guest_cat", 300)  # whose key counts no more
     whole = {"guest_ant": 3000, "guest_bee": 200}
     assert await counted(bus, admitted, upto) == whole
-    read = Counted(before + 1, {"guest_ant": 1000, "guest_cat": 9})
+    read = GuestTotals(before + 1, {"guest_ant": 1000, "guest_cat": 9})
     assert await counted(bus, admitted, upto, read) == whole, "of what was counted before nothing is read again"
-    assert await counted(bus, {"guest_ant": upto}, upto, Counted(before, {"guest_ant": 10**9})) == {}, "admitted anew"
+    assert await counted(bus, {"guest_ant": upto}, upto, GuestTotals(before, {"guest_ant": 10**9})) == {}, (
+        "admitted anew"
+    )
 
 
 async def test_who_has_filled_its_share_over_several_lives_of_the_host_is_named() -> None:
     bus = MemoryBus()
     upto = await say(bus, "guest_ant", 11_000, 9)
     keeper = Doorkeeper(RATE, Clock(), budget=100_000)
-    await keeper.count(bus, {"guest_ant": 0}, upto, Counted())
+    await keeper.count(bus, {"guest_ant": 0}, upto, GuestTotals())
     assert await named(keeper) == []
     keeper.see(told(size=11_000))
     assert await named(keeper) == ["guest_ant"]

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from contracts.errors import InvalidRequest
 from contracts.request.augment import Augment
-from runtime.engine.augment import Named, check_augment
+from runtime.engine.augment import AugmentationChain, check_augment
 from runtime.engine.draws import Draws
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
@@ -40,7 +40,7 @@ def changed(x, *raw, seed=1, turns=None, rows=None):
     facts = describe({"train": {"x": np.asarray(x), "y": np.zeros(len(x), np.int64)}}, "classification")
     turns = np.zeros(len(x), np.int64) if turns is None else turns
     rows = torch.arange(len(x)) if rows is None else rows
-    return Named(options(*raw), facts, seed)({"x": torch.as_tensor(x)}, turns, rows)["x"].numpy()
+    return AugmentationChain(options(*raw), facts, seed)({"x": torch.as_tensor(x)}, turns, rows)["x"].numpy()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from torch import nn
 from contracts.errors import UserCodeFailed
 from runtime.engine import birth, workload
 from runtime.engine.loop import Run
-from runtime.engine.stretch import Stretch, Told, compare
+from runtime.engine.stretch import StepRecord, StepTrace, compare
 from runtime.engine.workload import Memory, Mover, Workload
 from tests.runtime.engine.plans import planned
 
@@ -116,8 +116,8 @@ def audited(kind, images, **sections):
     lived = birth.stretch(first, reports, run)
     again = birth.repeated(Run.resume(plan, images, staged, first, control=control), run.step)
     raw = json.loads(json.dumps(lived.as_json()))
-    assert Stretch.from_json(raw) == lived
-    return compare(Stretch.from_json(raw), again)
+    assert StepTrace.from_json(raw) == lived
+    return compare(StepTrace.from_json(raw), again)
 
 
 def test_sound_code_repeats_itself(images):
@@ -191,8 +191,8 @@ def test_attributes_are_the_same_words_in_every_process():
 
 
 def test_what_only_one_of_two_processes_tells_of_is_a_difference():
-    told = [Told(1, "the loss of step 1", "3f800000"), Told(2, "the loss of step 2", "3f000000")]
-    whole, short = Stretch(0, told, {"model.w": "0"}, {}), Stretch(0, told[:1], {"model.w": "0"}, {})
+    told = [StepRecord(1, "the loss of step 1", "3f800000"), StepRecord(2, "the loss of step 2", "3f000000")]
+    whole, short = StepTrace(0, told, {"model.w": "0"}, {}), StepTrace(0, told[:1], {"model.w": "0"}, {})
     assert compare(whole, whole) is None
     for found in (compare(whole, short), compare(short, whole)):
         assert found is not None
@@ -202,4 +202,4 @@ def test_what_only_one_of_two_processes_tells_of_is_a_difference():
 @pytest.mark.parametrize("raw", [{}, {"first": 0}, {"first": 0, "told": [[1]], "leaves": {}, "hidden": {}}])
 def test_a_process_that_tells_something_else_than_a_stretch_is_named_as_the_users(raw):
     with pytest.raises(UserCodeFailed, match="did not tell"):
-        Stretch.from_json(raw)
+        StepTrace.from_json(raw)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from runtime.engine.facts import Column, Facts
-from runtime.engine.plan import Change, Plan, Resolved
+from runtime.engine.plan import Change, Plan, ResolvedValues
 from runtime.engine.resolve import resolve
 
 RAW = {"data": {"source": "digits"}, "model": {"architecture": "mlp", "hidden": [8]}}
@@ -32,7 +32,7 @@ def test_every_auto_becomes_a_number():
     resolved = plan().resolved
     assert resolved.steps_total == math.ceil(20 * 1437 / 64)
     assert (resolved.window, resolved.threads, resolved.device, resolved.profile) == (50, 1, "cpu", "exact")
-    assert Resolved(**resolved.as_json()) == resolved
+    assert ResolvedValues(**resolved.as_json()) == resolved
 
 
 def test_a_large_model_takes_the_cores_and_shorter_windows():

@@ -8,7 +8,7 @@ import torch
 
 from runtime.engine import step
 from runtime.engine.loop import Run
-from runtime.engine.precision import FIRST_SCALE, Half
+from runtime.engine.precision import FIRST_SCALE, ScaledPrecision
 from runtime.engine.state import copied
 from runtime.engine.works import Works
 from tests.runtime.engine.plans import finished, planned
@@ -36,7 +36,7 @@ def test_half_precision_resumes_to_the_same_bits(images):
 
 
 def test_an_overflow_skips_the_attempt_and_halves_the_scale():
-    half = Half("fp16", "cpu")
+    half = ScaledPrecision("fp16", "cpu")
     gradient = torch.tensor([1.0, float("inf")])
     assert not half.settle([gradient])
     assert half.tensors()["precision.scale"] == FIRST_SCALE / 2
@@ -44,7 +44,7 @@ def test_an_overflow_skips_the_attempt_and_halves_the_scale():
 
 
 def test_gradients_come_back_in_their_own_size():
-    half = Half("fp16", "cpu")
+    half = ScaledPrecision("fp16", "cpu")
     weight = torch.nn.Parameter(torch.tensor(3.0))
     half.backward(weight * 2)
     gradients = [weight.grad]

@@ -28,7 +28,7 @@ from runtime.log.archive import Archive, StoredSession
 from runtime.log.history import History
 from runtime.replay import rules
 from runtime.replay.docket import AuditOptions
-from runtime.replay.judged import Repeated
+from runtime.replay.judged import ReplayVerdict
 from runtime.views.diff import difference
 from runtime.views.trace import Trace
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
@@ -50,7 +50,7 @@ class Family:
 
     home: Home
     sessions: dict[str, str] = field(default_factory=dict)
-    live: Repeated | None = None
+    live: ReplayVerdict | None = None
     """What an audit found of a fork that was being trained meanwhile."""
 
     def state(self, name: str) -> Session:
@@ -210,7 +210,7 @@ def test_a_fork_that_was_killed_and_resumed_ends_in_the_bits_of_one_that_was_not
 
 
 @pytest.fixture(scope="module")
-def verdicts(family: Family) -> dict[str, Repeated]:
+def verdicts(family: Family) -> dict[str, ReplayVerdict]:
     """Full audits of the forks that tell something of their own, with their parents at hand."""
     return asyncio.run(_judged(family))
 
@@ -218,7 +218,7 @@ def verdicts(family: Family) -> dict[str, Repeated]:
 FULL = ("off the checkpoints", "superseded", "fork of a fork", "without more", "killed")
 
 
-async def _judged(family: Family) -> dict[str, Repeated]:
+async def _judged(family: Family) -> dict[str, ReplayVerdict]:
     children, found = Children(), {}
     try:
         for name in FULL:
@@ -232,7 +232,7 @@ async def _judged(family: Family) -> dict[str, Repeated]:
 
 
 @pytest.mark.parametrize("name", [*FULL, "by lot"])
-def test_a_fork_passes_an_audit_that_computes_it_again(verdicts: dict[str, Repeated], name: str) -> None:
+def test_a_fork_passes_an_audit_that_computes_it_again(verdicts: dict[str, ReplayVerdict], name: str) -> None:
     found = verdicts[name]
     assert found.verdict == "pass", found.as_json()
     assert found.spans_checked > 0

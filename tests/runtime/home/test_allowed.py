@@ -16,7 +16,7 @@ from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from runtime.home import allowed, settings
-from runtime.home.allowed import Named
+from runtime.home.allowed import RequestPath
 from runtime.home.home import Home
 from runtime.host.crew import Crew
 from tests.harness import crew, small_request, until_said
@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Home:
 
 def refused(path: Path, *roots: Path) -> str:
     with pytest.raises(InvalidRequest) as told:
-        Named(str(path), "data.path", "").allowed(roots)
+        RequestPath(str(path), "data.path", "").allowed(roots)
     return told.value.problems[0].message
 
 
@@ -58,7 +58,7 @@ def test_a_link_into_a_home_and_one_out_of_it_lie_in_it(home: Home) -> None:
     out.symlink_to(data)
     for link in (into, out):
         assert "lies in the home of a swarm" in refused(link, home.root.parent)
-    assert Named(str(data), "data.path", "").allowed([home.root.parent]) == data.resolve()
+    assert RequestPath(str(data), "data.path", "").allowed([home.root.parent]) == data.resolve()
 
 
 @pytest.mark.parametrize(

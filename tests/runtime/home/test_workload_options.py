@@ -14,7 +14,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, mode
 from contracts.errors import InvalidRequest
 from runtime.cli.main import swarm
 from runtime.home.workload_options import ANYTHING, names_of, refuse_unknown
-from runtime.home.workloads import Registered, Workloads, inspected
+from runtime.home.workloads import WorkloadEntry, Workloads, inspected
 from runtime.jobs.children import Children
 from tests.harness import crew, small_request
 
@@ -75,7 +75,7 @@ def request(data: dict[str, Any] | None = None, model: dict[str, Any] | None = N
 def knowing(home: Path, options: tuple[str, ...] | None) -> Workloads:
     known = Workloads(home)
     with known._locked():
-        known._write({"mine": Registered("mine", "mine.py", "Mine", "0" * 64, options=options)})
+        known._write({"mine": WorkloadEntry("mine", "mine.py", "Mine", "0" * 64, options=options)})
     return known
 
 

@@ -16,7 +16,7 @@ from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerif
 from runtime.jobs import process, zygote_link
 from runtime.jobs.child import Child
 from runtime.jobs.children import MOST_IDLE, Children, sealed_environment
-from runtime.jobs.inline import InlineChildren
+from runtime.jobs.inline import InlineJobs
 from runtime.jobs.profiles import Profile
 from tests.zygotes import BEGUN
 
@@ -36,7 +36,7 @@ async def children() -> AsyncIterator[Children]:
     await children.close()
 
 
-@pytest.fixture(params=[Children, lambda: InlineChildren({"train"})], ids=["forked", "inline"])
+@pytest.fixture(params=[Children, lambda: InlineJobs({"train"})], ids=["forked", "inline"])
 async def either(request: pytest.FixtureRequest) -> AsyncIterator[Children]:
     children = request.param()
     yield children
@@ -516,7 +516,7 @@ async def test_torch_is_there_when_the_job_begins_and_computes(children: Childre
 
 
 async def test_jobs_that_run_here_run_one_after_the_other_and_others_are_forked() -> None:
-    children = InlineChildren({"train"})
+    children = InlineJobs({"train"})
     async with (
         start(children, "hold") as training,
         start(children, "double", {"value": 1}, purpose="evaluate") as other,
@@ -533,7 +533,7 @@ async def test_jobs_that_run_here_run_one_after_the_other_and_others_are_forked(
 
 
 async def test_a_job_that_wants_other_threads_than_this_process_has_is_not_begun_here() -> None:
-    children = InlineChildren({"train"}, threads=1)
+    children = InlineJobs({"train"}, threads=1)
     fitting, wanting = ({"value": 1, "seal": {"threads": threads}} for threads in (1, 2))
     assert await outcome(children, "double", fitting) == {"doubled": 2}
     waiting = asyncio.create_task(outcome(children, "double", wanting))

@@ -184,13 +184,13 @@ def test_of_all_processes_that_pass_one_dies_when_a_file_chooses_it(tmp_path: Pa
 @pytest.mark.parametrize("setting", ["nowhere", "before-append:0", "before-append:x"])
 def test_a_failpoint_that_does_not_exist_is_refused_with_the_names(setting: str) -> None:
     with pytest.raises(InvalidInput, match=setting) as refused:
-        failpoints._Armed(setting)
+        failpoints._ArmedFailpoint(setting)
     assert "before-append" in refused.value.cure
 
 
 def test_an_undeclared_failpoint_is_noticed_by_every_crash_test() -> None:
     with pytest.raises(InvalidInput, match="'elsewhere'"):
-        failpoints._Armed("before-append").pass_by("elsewhere")
+        failpoints._ArmedFailpoint("before-append").pass_by("elsewhere")
 
 
 async def test_a_process_that_waits_by_right_does_not_stand_still_and_does_once_it_is_not_excused():

@@ -10,7 +10,7 @@ import pytest
 from bus import files, records, subjects
 from bus.memory import MemoryBus
 from bus.nkeys import UserKey
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from contracts.errors import Full, NotVerified, Refused
 from contracts.operator import PauseRequested
 from runtime.commands.guests import Guests
@@ -33,12 +33,12 @@ async def told(home: Path, bus: MemoryBus) -> list[str]:
     return begun
 
 
-async def stored(bus: MemoryBus) -> list[Stored]:
+async def stored(bus: MemoryBus) -> list[StoredRecord]:
     async with bus.read(subjects.EVERYTHING) as found:
         return [one async for one in found]
 
 
-async def holding(kept: list[Stored]) -> MemoryBus:
+async def holding(kept: list[StoredRecord]) -> MemoryBus:
     """A store that holds these messages and no others."""
     bus = MemoryBus()
     for one in kept:
@@ -90,7 +90,7 @@ async def test_a_store_that_went_on_after_it_was_set_back_is_refused_too(tmp_pat
     bus = MemoryBus()
     await told(tmp_path, bus)
     *before, last = await stored(bus)
-    for other in (Stored(last.seq, last.subject, last.body + b" ", {}), before[0]):
+    for other in (StoredRecord(last.seq, last.subject, last.body + b" ", {}), before[0]):
         with pytest.raises(NotVerified):
             await refuse_if_set_back(await holding([*before, other]), Home(tmp_path), "here")
 
@@ -143,7 +143,7 @@ async def test_what_waited_for_room_is_written_first_and_the_problem_stays_until
     home.prepare()
     kept, append, full = Copies(home), files.LogFile.append, set(sessions)
 
-    def crowded(file: files.LogFile, *messages: Stored) -> None:
+    def crowded(file: files.LogFile, *messages: StoredRecord) -> None:
         if file.path.parent.name in full:
             raise Full("no room", cure="Free some.")
         append(file, *messages)

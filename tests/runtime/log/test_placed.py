@@ -9,7 +9,7 @@ import pytest
 
 from bus.admission import Admission
 from bus.memory import MemoryBus
-from bus.places import Places
+from bus.places import RecordPlaces
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.session import Session, advance
@@ -93,7 +93,7 @@ def test_windows_are_read_back_only_for_who_asks_for_them(
     def refused(*_: object) -> None:
         raise AssertionError("the file is read")
 
-    monkeypatch.setattr(Places, "stored", refused)
+    monkeypatch.setattr(RecordPlaces, "stored", refused)
     assert {fact.name for fact in history.telling((type(claimed()), type(evaluated(1, 1))))} == {
         "training.claimed",
         "control.evaluated",
@@ -119,7 +119,7 @@ def grown(recorded: RecordedHome, facts: list[Fact], path: Path) -> History:
     history = History(facts[0].envelope.subject)
     for begin in range(0, len(facts), 7):
         history.add(facts[begin : begin + 7])
-        history.put_away(lambda: Places(path, history.id))
+        history.put_away(lambda: RecordPlaces(path, history.id))
     return history
 
 

@@ -17,7 +17,7 @@ from bus.chain import Draft, compose
 from bus.hearing import Voids
 from bus.keys import HEADER
 from bus.memory import MemoryBus
-from bus.port import Record, Stored
+from bus.port import Record, StoredRecord
 from contracts import ids
 from contracts.event import Unknown
 from runtime.log.tail import LogLineLimit, Tail
@@ -37,7 +37,7 @@ def following(recorded: RecordedHome) -> Tail:
     return tail
 
 
-def an_append(recorded: RecordedHome, session: str) -> list[Stored]:
+def an_append(recorded: RecordedHome, session: str) -> list[StoredRecord]:
     before = len(recorded.stream)
     recorded.say(session, "trainer", window(0, 50), evaluated(50, 0.5))
     return recorded.stream[before:]
@@ -69,7 +69,7 @@ async def test_an_append_that_never_ends_is_decided_by_whatever_comes_next(recor
     first, last = an_append(recorded, session)
     tail.take(first)
     assert not await is_decided(tail, first.seq)
-    tail.take(Stored(last.seq, "swarm.ev.00.00-elsewhere.trainer.window_recorded", b"no event"))
+    tail.take(StoredRecord(last.seq, "swarm.ev.00.00-elsewhere.trainer.window_recorded", b"no event"))
     assert await is_decided(tail, first.seq)
 
 
@@ -78,7 +78,7 @@ async def test_a_second_beginning_in_the_lane_ends_the_first(recorded: RecordedH
     tail = following(recorded)
     first, _ = an_append(recorded, session)
     tail.take(first)
-    again = Stored(first.seq + 1, first.subject, first.body, first.headers)
+    again = StoredRecord(first.seq + 1, first.subject, first.body, first.headers)
     tail.take(again)
     assert await is_decided(tail, first.seq)
     assert not await is_decided(tail, again.seq)
@@ -87,7 +87,7 @@ async def test_a_second_beginning_in_the_lane_ends_the_first(recorded: RecordedH
 async def test_what_is_no_event_is_decided_at_once(recorded: RecordedHome) -> None:
     tail = following(recorded)
     seq = len(recorded.stream) + 1
-    tail.take(Stored(seq, "swarm.ev.00.00-elsewhere.trainer.window_recorded", b"no event"))
+    tail.take(StoredRecord(seq, "swarm.ev.00.00-elsewhere.trainer.window_recorded", b"no event"))
     assert await is_decided(tail, seq)
     assert [void.seq for void in tail.voids] == [seq]
 
@@ -98,12 +98,12 @@ def compose_footprint(recorded: RecordedHome, session: str) -> list[Record]:
     return compose(drafts, session=session, lane="guest_ant", head=head, signer=signer, source="/s", time="never")
 
 
-def large(recorded: RecordedHome, session: str) -> Stored:
+def large(recorded: RecordedHome, session: str) -> StoredRecord:
     """A guest's event of a mebibyte that is many times as much in objects."""
     (record,) = compose_footprint(recorded, session)
     body = record.body.replace(b"12.5", b"[" + b",".join([b"{}"] * 349_000) + b"]")
     header = {HEADER: recorded.signers["guest_ant"].sign(body)}
-    return Stored(len(recorded.stream) + 1, record.subject, body, header)
+    return StoredRecord(len(recorded.stream) + 1, record.subject, body, header)
 
 
 def test_what_strangers_say_stays_bytes_and_is_read_when_somebody_asks(recorded: RecordedHome) -> None:
@@ -113,7 +113,7 @@ def test_what_strangers_say_stays_bytes_and_is_read_when_somebody_asks(recorded:
     before = sys.getallocatedblocks()
     for _ in range(8):
         stored = large(recorded, session)
-        recorded.stream.append(Stored(stored.seq, "dropped", b""))
+        recorded.stream.append(StoredRecord(stored.seq, "dropped", b""))
         (fact,) = tail.take(stored)
     assert isinstance(fact.event, Unknown)
     assert len(fact.event.data["grams"]) == 349_000
@@ -126,13 +126,13 @@ def test_a_guests_event_over_64_kib_is_void_where_rules_2_hold(recorded: Recorde
     assert [void.reason for void in recorded.admission.voids] == [Reason.SIZE]
 
 
-def noise(recorded: RecordedHome, session: str, count: int) -> Iterator[Stored]:
+def noise(recorded: RecordedHome, session: str, count: int) -> Iterator[StoredRecord]:
     """What a guest can store that is no event, in turn in a session and in one that nobody has begun."""
     seq = len(recorded.stream)
     for n in range(count):
         where = ids.session_id(ids.new_uuid()) if n % 2 else session
         subject = f"swarm.ev.00.{where}.guest.ant.footprint_estimated"
-        yield Stored(seq + n + 1, subject, b"nothing that is an event " * 400)
+        yield StoredRecord(seq + n + 1, subject, b"nothing that is an event " * 400)
 
 
 @pytest.mark.usefixtures("traced")
@@ -152,7 +152,7 @@ def test_voids_and_made_up_sessions_cost_nothing_that_grows(recorded: RecordedHo
 def test_a_built_in_roles_made_up_sessions_are_remembered_up_to_a_number(recorded: RecordedHome) -> None:
     for n in range(600):
         subject = f"swarm.ev.00.{ids.session_id(ids.new_uuid())}.trainer.window_recorded"
-        recorded.admission.admit(Stored(len(recorded.stream) + n + 1, subject, b"nothing"))
+        recorded.admission.admit(StoredRecord(len(recorded.stream) + n + 1, subject, b"nothing"))
     assert len(recorded.admission._unbegun) == 256
     assert len(recorded.trained()) > 0
 
@@ -162,15 +162,15 @@ def test_a_void_holds_no_long_text(recorded: RecordedHome) -> None:
     body = record.body.replace(b'"grams"', b'"' + b"x" * 100_000 + b'":1,"grams"').replace(
         b"}}", b'},"' + b"y" * 100_000 + b'":1}'
     )
-    recorded.admission.admit(Stored(99, record.subject, body))
-    recorded.admission.admit(Stored(100, "x" * 4000, body))
+    recorded.admission.admit(StoredRecord(99, record.subject, body))
+    recorded.admission.admit(StoredRecord(100, "x" * 4000, body))
     assert all(len(void.detail) <= Voids.TEXT >= len(void.subject) for void in recorded.admission.voids)
 
 
 def test_what_is_void_is_not_kept_for_the_files(recorded: RecordedHome) -> None:
     session = recorded.requested()
     tail = following(recorded)
-    kept: list[Stored] = []
+    kept: list[StoredRecord] = []
     tail._copy = lambda _session, stored: kept.extend(stored)
     for stored in noise(recorded, session, 20):
         tail.take(stored)

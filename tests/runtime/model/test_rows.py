@@ -15,7 +15,7 @@ from runtime.engine.ragged import Ragged
 from runtime.engine.workload import Batch, Workload
 from runtime.model.cells import DELIMITERS
 from runtime.model.rows import columns_of, parse, text_of
-from runtime.model.trained import BATCH, Trained
+from runtime.model.trained import BATCH, TrainedModel
 
 TABLE = Facts(
     "regression", {"train": 3}, {"x": Column("<f4", (3,)), "y": Column("<f4", ())}, features=("age", "hue=red", "size")
@@ -129,7 +129,7 @@ class Sums(Workload):
 
 def test_a_model_answers_rows_of_any_length_batch_by_batch() -> None:
     facts = Facts("other", {"train": 3}, {"ids": Column("<i8", (-1,))})
-    model = Trained(nn.Identity(), Sums(), facts, 1, "")
+    model = TrainedModel(nn.Identity(), Sums(), facts, 1, "")
     rows = [list(range(at % 9)) for at in range(BATCH + 44)]
     found = model.predictions(columns_of({"ids": rows}, facts, model.inputs))
     assert [one["answer"] for one in found] == [float(sum(row)) for row in rows]
@@ -223,7 +223,7 @@ def test_a_workload_is_asked_with_the_columns_that_its_predict_reads(
     columns = {"num": Column("<f4", (2,)), "ids": Column("<i8", (-1,))}
     columns |= {name: Column("<f4", ()) for name in ("target", "weight", "y")}
     facts = Facts("other", {"train": 3}, columns)
-    model = Trained(workload.build(None, facts), workload, facts, 1, "")
+    model = TrainedModel(workload.build(None, facts), workload, facts, 1, "")
     assert model.inputs == inputs
     row: dict[str, Any] = {"num": [1, 2], "ids": [7, 8, 9], "target": 0, "weight": 0}
     rows = columns_of([{name: row[name] for name in inputs}], facts, model.inputs)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from contracts.exporter import ExportRefused
-from contracts.growing import Trail
+from contracts.growing import GrowingTuple
 from contracts.operator import RULES, SessionRequested
 from contracts.session import Session
 from contracts.trainer import ControlEvaluated, InterventionApplied
@@ -29,14 +29,14 @@ def shown(session: Session) -> str:
 
 
 def test_the_best_and_the_last_figures_are_told_apart() -> None:
-    seen = Trail([evaluated(10, 0.1, improved=True), evaluated(20, 0.4, improved=False)])
+    seen = GrowingTuple([evaluated(10, 0.1, improved=True), evaluated(20, 0.4, improved=False)])
     text = shown(replace(Session(SESSION), evaluations=seen))
     assert "val_loss=0.1  (best, at step 10)" in text
     assert "val_loss=0.4  (at step 20)" in text
 
 
 def test_a_session_whose_last_step_is_its_best_says_it_once() -> None:
-    text = shown(replace(Session(SESSION), evaluations=Trail([evaluated(20, 0.1, improved=True)])))
+    text = shown(replace(Session(SESSION), evaluations=GrowingTuple([evaluated(20, 0.1, improved=True)])))
     assert "(best, at step 20)" in text
     assert text.count("val_loss") == 1
 

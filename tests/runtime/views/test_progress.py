@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runtime.views.progress import Board, Drawn, Live, Plain, progress
+from runtime.views.progress import Board, Live, PlainProgress, RichBoard, progress
 from runtime.views.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 
@@ -22,7 +22,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def drawn(board: Board, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(Drawn(board))
+    console.print(RichBoard(board))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -39,7 +39,7 @@ def test_a_pipe_gets_one_line_per_fact_and_no_escape_codes(lines: list[dict[str,
         for line in lines:
             shown.take(line)
     text = stream.getvalue()
-    assert isinstance(shown, Plain)
+    assert isinstance(shown, PlainProgress)
     assert "\x1b" not in text
     assert "trainer: epoch 1 step 50: val_loss=0.5" in text
     assert "steps 1..50" not in text
@@ -50,7 +50,7 @@ def test_what_is_said_of_every_checkpoint_is_counted_and_told_before_the_seal():
         return {"name": name, "lane": lane, "time": "2026-01-01T12:10:15Z", "data": {"step": 5, **data}}
 
     told: list[str] = []
-    shown = Plain(told.append)
+    shown = PlainProgress(told.append)
     for kept in (["best"], ["last"], []):
         shown.take(said("checkpoint.stored", "checkpoint_keeper", kept_as=kept))
     shown.take(said("checkpoint.pruned", "checkpoint_keeper", freed_bytes=9))
@@ -94,7 +94,7 @@ def test_patience_is_told_of_a_session_that_may_stop_early(enabled: bool, left: 
     }
     request = {"name": "s", "early_stopping": {"enabled": enabled}}
     told: list[str] = []
-    board, plain = Board(), Plain(told.append)
+    board, plain = Board(), PlainProgress(told.append)
     for name, data in (
         ("session.requested", {"kind": "training", "request": request, "asked_by": "me"}),
         ("control.evaluated", values),

@@ -10,14 +10,14 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from agents.exporter.jobs.trained import Trained
+from agents.exporter.jobs.trained import ExportModel
 
 Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """Asks a file: columns in, answers out."""
 
 
 @dataclass(frozen=True)
-class Written:
+class FileDetails:
     """What is to be told about a file besides its bytes; `beside` are readable companions by suffix."""
 
     opset: int | None = None
@@ -31,7 +31,7 @@ class Format(Protocol):
     executable: bool
     """Whether other software runs the file, so that its speed is worth telling."""
 
-    def write(self, trained: Trained, quantize: str, path: Path) -> Written:
+    def write(self, trained: ExportModel, quantize: str, path: Path) -> FileDetails:
         """Make the file, or raise `Unexportable`."""
         ...
 

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import torch
 
-from agents.exporter.jobs.formats import Answer, Written, plain_of
+from agents.exporter.jobs.formats import Answer, FileDetails, plain_of
 from agents.exporter.jobs.quantise import quantised
 from agents.exporter.jobs.refusal import Unexportable
-from agents.exporter.jobs.trained import Trained, canonical
+from agents.exporter.jobs.trained import ExportModel, canonical
 
 executable = True
 
@@ -22,7 +22,7 @@ _LARGEST = 1_900_000_000
 _ABOUT = "stigmergy"
 
 
-def write(trained: Trained, quantize: str, path: Path) -> Written:
+def write(trained: ExportModel, quantize: str, path: Path) -> FileDetails:
     """Write the graph, quantised if asked; the full-precision file is then beside it as PATH.plain."""
     proto = _exported(trained)
     details: dict[str, Any] = {"nodes": len(proto.graph.node)}
@@ -37,7 +37,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
     _check(proto, trained)
     _save(proto, path)
     emitted = _opset(proto)
-    return Written(emitted, details | {"ir_version": proto.ir_version, "opset": emitted})
+    return FileDetails(emitted, details | {"ir_version": proto.ir_version, "opset": emitted})
 
 
 def opened(path: Path, quantize: str) -> Answer:
@@ -59,7 +59,7 @@ def opened(path: Path, quantize: str) -> Answer:
     return ask
 
 
-def _exported(trained: Trained) -> onnx.ModelProto:
+def _exported(trained: ExportModel) -> onnx.ModelProto:
     batch = torch.export.Dim("batch")
     try:
         program = torch.onnx.export(
@@ -104,7 +104,7 @@ def _strip_nodes(nodes: Any) -> None:
                 _strip_nodes(graph.node)
 
 
-def _check(proto: onnx.ModelProto, trained: Trained) -> None:
+def _check(proto: onnx.ModelProto, trained: ExportModel) -> None:
     """What torch and the quantiser made is what was asked for."""
     if proto.ByteSize() > _LARGEST:
         message = f"the model has {proto.ByteSize()} bytes, and one ONNX file holds {_LARGEST}."

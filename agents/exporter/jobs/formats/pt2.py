@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from agents.exporter.jobs.formats import Answer, Written
-from agents.exporter.jobs.trained import Trained, asking, canonical
+from agents.exporter.jobs.formats import Answer, FileDetails
+from agents.exporter.jobs.trained import ExportModel, asking, canonical
 
 executable = False
 
 _ABOUT = "stigmergy.json"
 
 
-def write(trained: Trained, quantize: str, path: Path) -> Written:
+def write(trained: ExportModel, quantize: str, path: Path) -> FileDetails:
     """The graph with a free batch dimension; no source lines, no paths and no rows of the data stay in it."""
     batch = torch.export.Dim("batch")
     shapes = (tuple({0: batch} for _ in trained.inputs),)
@@ -27,7 +27,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
                     node.meta.pop(told, None)
     program.example_inputs = None
     torch.export.save(program, path, extra_files={_ABOUT: canonical(trained.about() | {"inputs": trained.inputs})})
-    return Written(details={"torch": torch.__version__, "nodes": len(program.graph.nodes)})
+    return FileDetails(details={"torch": torch.__version__, "nodes": len(program.graph.nodes)})
 
 
 def opened(path: Path, quantize: str) -> Answer:

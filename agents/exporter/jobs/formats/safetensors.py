@@ -9,8 +9,8 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from agents.exporter.jobs.formats import Answer, Written
-from agents.exporter.jobs.trained import Answering, Trained, asking, canonical, input_columns
+from agents.exporter.jobs.formats import Answer, FileDetails
+from agents.exporter.jobs.trained import Answering, ExportModel, asking, canonical, input_columns
 from contracts.request import Request
 from runtime.engine import state
 from runtime.engine.checkpoint import judged_weights
@@ -22,7 +22,7 @@ executable = False
 _PREFIX = "model."
 
 
-def write(trained: Trained, quantize: str, path: Path) -> Written:
+def write(trained: ExportModel, quantize: str, path: Path) -> FileDetails:
     """The weights that the checkpoint is judged by, byte for byte; tied tensors are stored once, their names listed."""
     judged = judged_weights(trained.request, trained.checkpoint.tensors)
     weights = {name.removeprefix(_PREFIX): one for name, one in judged.items()}
@@ -35,7 +35,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
     # One key only: the order in which the library writes several is a matter of chance.
     path.write_bytes(save(weights, {"stigmergy": canonical(config)}))
     readable = json.dumps(config, sort_keys=True, indent=2, ensure_ascii=False).encode() + b"\n"
-    return Written(details={"tensors": len(weights)}, beside={"config.json": readable})
+    return FileDetails(details={"tensors": len(weights)}, beside={"config.json": readable})
 
 
 def opened(path: Path, quantize: str) -> Answer:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from agents.exporter.jobs.formats import Answer, Written
-from agents.exporter.jobs.trained import Trained, asking, canonical
+from agents.exporter.jobs.formats import Answer, FileDetails
+from agents.exporter.jobs.trained import ExportModel, asking, canonical
 
 executable = False
 
 _ABOUT = "stigmergy.json"
 
 
-def write(trained: Trained, quantize: str, path: Path) -> Written:
+def write(trained: ExportModel, quantize: str, path: Path) -> FileDetails:
     """Trace one pass of the model and write the trace."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -27,7 +27,7 @@ def write(trained: Trained, quantize: str, path: Path) -> Written:
         about = canonical(trained.about() | {"inputs": trained.inputs})
         torch.jit.save(traced, path, _extra_files={_ABOUT: about})
     _without_source_lines(path)
-    return Written(details={"deprecated": "torch removes TorchScript in time; prefer onnx or pt2"})
+    return FileDetails(details={"deprecated": "torch removes TorchScript in time; prefer onnx or pt2"})
 
 
 def opened(path: Path, quantize: str) -> Answer:
