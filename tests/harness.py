@@ -22,6 +22,7 @@ from runtime.home import settings
 from runtime.home.home import Home
 from runtime.host import here
 from runtime.host.crew import Crew
+from runtime.log.history import History
 from runtime.node import deployment, roster
 from runtime.node.agent import Agent
 
@@ -71,12 +72,16 @@ async def beside(
         await own.close()
 
 
+QUIET = 20.0
+"""Seconds without an event and without a child at work after which what is waited for will not come."""
+
+
 async def until_ended(made: Crew, session: str, seconds: float = 60.0) -> Session:
     """The session once it is sealed."""
     history = made.tail.history(session)
     async with asyncio.timeout(seconds):
         while history.state.state not in ENDED:
-            await history.grown(history.size)
+            await _something_more(made, history)
     return history.state
 
 
@@ -88,7 +93,20 @@ async def until_said(made: Crew, session: str, name: str, seconds: float = 60.0)
             for fact in history.facts:
                 if fact.name == name:
                     return fact
-            await history.grown(history.size)
+            await _something_more(made, history)
+
+
+async def _something_more(made: Crew, history: History) -> None:
+    """Return with the next event; fail at once when nobody is left who would say it."""
+    while True:
+        try:
+            async with asyncio.timeout(QUIET):
+                return await history.grown(history.size)
+        except TimeoutError:
+            if not any(one.session for one in made.children.running()):
+                told = [fact.name for fact in history.facts][-5:]
+                message = f"{history.id} is {history.state.state}, idle for {QUIET:g} s, and ends with {told}"
+                raise AssertionError(message) from None
 
 
 async def kill_child(made: Crew, purpose: str, seconds: float = 30.0) -> None:
