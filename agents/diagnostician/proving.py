@@ -5,23 +5,18 @@ Restarted, it goes on: everything that it knows is in its session, and the forks
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
-
-import orjson
 
 from agents.diagnostician.proof import proven
-from bus import subjects
 from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
-from contracts.operator import CancelRequested
 from contracts.session import Session
 from contracts.trainer import InterventionApplied
 from runtime.log.archive import known
 from runtime.log.history import History
 from runtime.node.agent import Say
 from runtime.node.ground import Case
+from runtime.node.heeding import first_done, why_cancelled
 
 Sayings = ProofForked | InterventionProven | ProofFailed
 
@@ -43,7 +38,7 @@ class Proving:
             await self._until_sealed([parent])
             applied = self._applied(parent.state)
             forked = self._own.state.proof or await self._forked(parent, applied)
-            forks = [self._history(one) for one in (forked.with_it, forked.without_it)]
+            forks = [self._ground.history(one) for one in (forked.with_it, forked.without_it)]
             await self._until_sealed(forks)
             forks = [known(one.id, self._ground.tail.histories, self._ground.home) or one for one in forks]
             outcome: Sayings = proven(parent, applied, forked, *forks)
@@ -56,12 +51,7 @@ class Proving:
         await self._say(outcome)
 
     def _parent(self) -> History:
-        return self._history(str(self._asked["session"]))
-
-    def _history(self, session: str) -> History:
-        """A session as it is followed, or read from its file when it was sealed long ago."""
-        found = known(session, self._ground.tail.histories, self._ground.home)
-        return found or self._ground.tail.history(session)
+        return self._ground.history(str(self._asked["session"]))
 
     def _applied(self, parent: Session) -> InterventionApplied:
         found = dict(parent.applied).get(self._asked["intervention"])
@@ -94,29 +84,17 @@ class Proving:
     async def _until_sealed(self, histories: Sequence[History]) -> None:
         """Return once all of them are; raises `_Cancelled` when a person wants the proof to end before."""
         while not all(self._is_sealed(one) for one in histories):
-            self._refuse_when_cancelled()
-            waiting = [asyncio.ensure_future(one.grown(one.size)) for one in (self._own, *histories)]
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in waiting:
-                    one.cancel()
+            if why := why_cancelled(self._own.state):
+                raise _Cancelled(why)
+            await first_done(*(one.grown(one.size) for one in (self._own, *histories)))
 
     def _is_sealed(self, history: History) -> bool:
         found = known(history.id, self._ground.tail.histories, self._ground.home)
         return found is not None and found.state.sealed is not None
 
-    def _refuse_when_cancelled(self) -> None:
-        wishes = [wish for _, wish in self._own.state.wishes if isinstance(wish, CancelRequested)]
-        if wishes:
-            raise _Cancelled(wishes[0].reason or f"{wishes[0].asked_by} wanted it")
-
     async def _cancel(self, *forks: str) -> None:
         for session in forks:
-            # The desk may be away, or refuse because the fork has ended: then it ends by itself.
-            with suppress(SwarmError):
-                body = {"session": session, "reason": "its proof has ended"}
-                await self._ground.wire.ask(subjects.command("cancel"), orjson.dumps(body))
+            await self._ground.cancel(session, "its proof has ended")
 
 
 class _Cancelled(Exception):

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
-from bus import subjects
-from contracts.errors import SwarmError
 from contracts.hyperparameter_specialist import (
     LearningRateSuggested,
     SearchCancelled,
@@ -20,13 +14,11 @@ from contracts.hyperparameter_specialist import (
     TrialStarted,
 )
 from contracts.ids import session_for
-from contracts.operator import CancelRequested
 from contracts.session import Session
 from runtime.jobs.profiles import Profile
-from runtime.log.archive import known
-from runtime.log.history import History
 from runtime.node.agent import Say
 from runtime.node.ground import Case
+from runtime.node.heeding import why_cancelled
 
 Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchCancelled | SearchFailed
 
@@ -48,8 +40,7 @@ class SearchContext:
     @property
     def cancelled(self) -> str:
         """The reason that a person gave for cancelling the search; empty while none was asked."""
-        wishes = [wish for _, wish in self.now.wishes if isinstance(wish, CancelRequested)]
-        return (wishes[0].reason or f"{wishes[0].asked_by} wanted it") if wishes else ""
+        return why_cancelled(self.now)
 
     async def submit(self, request: Mapping[str, Any], name: str) -> str:
         """Have a session trained as a trial called `name`; the same name is the same session."""
@@ -62,17 +53,6 @@ class SearchContext:
         history = self.ground.tail.histories.get(session_for(self._request_id(name)))
         return history.state if history is not None and history.state.genesis else None
 
-    def history(self, session: str) -> History:
-        """A trial's session; one that ended long ago is no longer in memory, and is read from its file."""
-        return known(session, self.ground.tail.histories, self.ground.home) or self.ground.tail.history(session)
-
-    async def cancel(self, session: str, reason: str) -> None:
-        """Ask for a trial's end."""
-        # The desk may be away, or refuse because the trial has ended: then it ends by itself.
-        with suppress(SwarmError):
-            body = orjson.dumps({"session": session, "reason": reason})
-            await self.ground.wire.ask(subjects.command("cancel"), body)
-
     async def ask(self, job: str, args: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
         """The answer of a job in a child."""
         log = self.ground.home.session(self.own.id) / "search.log"
@@ -82,13 +62,3 @@ class SearchContext:
 
     def _request_id(self, name: str) -> str:
         return f"{self.own.id}-{name}"
-
-
-async def any_grown(histories: Iterable[History], sizes: Iterable[int]) -> None:
-    """Return once one of the sessions holds more events than it did."""
-    waiting = [asyncio.ensure_future(one.grown(size)) for one, size in zip(histories, sizes, strict=True)]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.hyperparameter_specialist import curve
-from agents.hyperparameter_specialist.bench import Sayings, SearchContext, any_grown
+from agents.hyperparameter_specialist.bench import Sayings, SearchContext
 from contracts.data_manager import DatasetRejected
 from contracts.hyperparameter_specialist import (
     LearningRateSuggested,
@@ -20,6 +20,7 @@ from contracts.session import Session
 from runtime.home import allowed
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
+from runtime.node.heeding import first_done
 from runtime.replay import initial
 
 JOB = "agents.hyperparameter_specialist.jobs.range_test:main"
@@ -72,11 +73,11 @@ async def _prepared(request: dict[str, Any], bench: SearchContext) -> Session:
     session = await bench.submit(read_request(short).resolved(), "data")
     if not bench.now.trials:
         await bench.say(TrialStarted(number=0, session=session, parameters={}))
-    trial = bench.history(session)
+    trial = bench.ground.history(session)
     while not (trial.state.dataset or trial.state.outcome or bench.cancelled):
-        await any_grown((trial, bench.own), (trial.size, bench.own.size))
+        await first_done(trial.grown(trial.size), bench.own.grown(bench.own.size))
     if trial.state.outcome is None:
-        await bench.cancel(session, "its data are prepared, which was all that was wanted")
+        await bench.ground.cancel(session, "its data are prepared, which was all that was wanted")
     return trial.state
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.hyperparameter_specialist.bench import SearchContext, any_grown
+from agents.hyperparameter_specialist.bench import SearchContext
 from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, finished, sampler_of, value_at
 from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, TrialStarted
@@ -12,6 +12,7 @@ from contracts.request import read_request
 from contracts.request.search import Search
 from runtime.jobs.profiles import Profile
 from runtime.log.history import History
+from runtime.node.heeding import first_done
 
 PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
 WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))
@@ -43,11 +44,11 @@ class Tuning:
             elif (number := progress.next_number()) is not None:
                 await self._begin(progress, number)
             else:
-                await any_grown(watched, sizes)
+                await first_done(*(one.grown(size) for one, size in zip(watched, sizes, strict=True)))
 
     def _trial(self, number: int, session: str) -> History:
         if number not in self._trials:
-            self._trials[number] = self._bench.history(session)
+            self._trials[number] = self._bench.ground.history(session)
         return self._trials[number]
 
     def _finished(self, number: int) -> TrialFinished:
@@ -92,7 +93,7 @@ class Tuning:
 
     async def _cancel(self, progress: SearchProgress) -> None:
         for trial in progress.running.values():
-            await self._bench.cancel(trial.session, "its search was cancelled")
+            await self._bench.ground.cancel(trial.session, "its search was cancelled")
         best = progress.best()
         await self._bench.say(
             SearchCancelled(

@@ -16,7 +16,6 @@ import orjson
 from agents.trainer.verdicts import Verdicts
 from contracts.audit import Audit, Holder
 from contracts.errors import ChildDied, NotFound, NotVerified, OutOfMemory, SwarmError
-from contracts.operator import CancelRequested
 from contracts.trainer import (
     AuditCompleted,
     AuditDeclined,
@@ -29,6 +28,7 @@ from contracts.trainer import (
 from runtime.audit.concluded import OPENING, concluded
 from runtime.node.agent import Say
 from runtime.node.ground import Case
+from runtime.node.heeding import first_done, wish_to_cancel
 from runtime.replay.bench import places, unable
 from runtime.replay.bisected import bisected
 from runtime.replay.jobs import Jobs
@@ -78,17 +78,12 @@ class Auditing:
 
     @property
     def _unwanted(self) -> bool:
-        return any(isinstance(wish, CancelRequested) for _, wish in self._case.now.wishes)
+        return wish_to_cancel(self._case.now) is not None
 
     async def _over(self) -> None:
-        draining = asyncio.create_task(self._ground.draining.wait())
-        try:
-            while not (self._case.now.outcome or self._unwanted or draining.done()):
-                news = asyncio.create_task(self._case.history.grown(self._case.history.size))
-                await asyncio.wait({news, draining}, return_when=asyncio.FIRST_COMPLETED)
-                news.cancel()
-        finally:
-            draining.cancel()
+        history, draining = self._case.history, self._ground.draining
+        while not (self._case.now.outcome or self._unwanted or draining.is_set()):
+            await first_done(history.grown(history.size), draining.wait())
 
     async def _take_part(self) -> None:
         opened = await self._opened()

@@ -48,7 +48,7 @@ from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
 from runtime.node.ground import Case
-from runtime.node.heeding import CancelledError, unless_cancelled, wish_to_cancel
+from runtime.node.heeding import CancelledError, first_done, unless_cancelled, wish_to_cancel
 from runtime.replay.heritage import Heritage, plan_of
 
 T = TypeVar("T")
@@ -139,13 +139,7 @@ class SessionRun:
         await asyncio.sleep(0)
         if not self._ground.draining.is_set() and turns.take(history.id):
             return True
-        waits = [asyncio.create_task(one) for one in (turns.changed(), history.grown(history.size))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waits:
-                one.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        await first_done(turns.changed(), history.grown(history.size))
         return False
 
     def rest(self) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from bus import subjects
 from bus.blobs import DirectoryBlobs
 from bus.notes import SignedTreeHead
 from bus.port import Wire
 from contracts.envelope import Fact
+from contracts.errors import SwarmError
 from contracts.event import Event
 from contracts.session import Session
+from runtime.log.archive import known
 from runtime.log.history import D, History
 
 if TYPE_CHECKING:
@@ -46,6 +52,16 @@ class Ground:
     """Have the front desk begin a session by a command, and wait until it was read: (verb, body) -> session id."""
     speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]
     """Say one event in a role's lane outside any handler: (role, session, event, cause)."""
+
+    def history(self, session: str) -> History:
+        """A session as it is followed, or read from its file when it ended long ago and is in memory no longer."""
+        return known(session, self.tail.histories, self.home) or self.tail.history(session)
+
+    async def cancel(self, session: str, reason: str) -> None:
+        """Ask for a session's end."""
+        # The desk may be away, or refuse because the session has ended: then it ends by itself.
+        with suppress(SwarmError):
+            await self.wire.ask(subjects.command("cancel"), orjson.dumps({"session": session, "reason": reason}))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,23 @@ def wish_to_cancel(session: Session) -> CancelRequested | None:
     return next((wish for _, wish in session.wishes if isinstance(wish, CancelRequested)), None)
 
 
+def why_cancelled(session: Session) -> str:
+    """The reason that was given for the first cancel, or who asked for it; empty while none was asked."""
+    wish = wish_to_cancel(session)
+    return (wish.reason or f"{wish.asked_by} wanted it") if wish else ""
+
+
+async def first_done(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return once one of them has; the others are cancelled and have ended by then."""
+    tasks = [asyncio.create_task(one) for one in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def unless_cancelled(history: History, work: Coroutine[Any, Any, T]) -> T:
     """The result of the work; `CancelledError`, with the work stopped, when a cancel comes before it.
 

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.hyperparameter_specialist import curve
-from agents.hyperparameter_specialist.bench import SearchContext
 from agents.hyperparameter_specialist.jobs.ask import ask
 from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, sampler_of
 from bus.memory import MemoryBus
@@ -335,9 +334,7 @@ async def test_a_trial_that_ended_long_ago_is_read_from_its_file(tmp_path: Path)
         trial = (await harness.until_ended(made, session)).trials[0].session
         sealed = await harness.until_ended(made, trial)
         del made.tail.histories[trial]
-        history = made.tail.history(session)
-        case = Case(history.facts[0], history.states[1], history, made.ground, 1)
-        found = SearchContext("hyperparameter_specialist", case, None).history(trial)  # type: ignore[arg-type]
+        found = made.ground.history(trial)
     assert found.state == sealed
 
 
