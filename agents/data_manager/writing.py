@@ -18,7 +18,7 @@ from agents.data_manager.sources.whole import digest_of
 from agents.data_manager.synthetic import SyntheticRows, held_by, made, wanted
 from agents.data_manager.table import DataTable, Tell, unusable
 from contracts.request.data import Synthetic
-from runtime.engine.column_file import ColumnFile, StoredColumn
+from runtime.engine.dataset import ColumnFile, StoredColumn
 from runtime.engine.ragged import Ragged, apart
 
 PARENTS = "synthetic.jsonl"

@@ -14,8 +14,7 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
 from contracts.session import Session
 from runtime.bundle.members import FURNITURE, origins
-from runtime.engine.column_file import PIECE
-from runtime.engine.dataset import MANIFEST, Manifest, canonical
+from runtime.engine.dataset import MANIFEST, PIECE, Manifest, canonical
 from runtime.replay.verdict import Divergence
 
 CHECKPOINT = "checkpoint of step "

@@ -13,7 +13,7 @@ from bus.records import RecordReader, frame, title
 from contracts.errors import NotFound, NotVerified
 from runtime.bundle import contents
 from runtime.bundle.container import Container
-from runtime.engine.column_file import PIECE
+from runtime.engine.dataset import PIECE
 from runtime.log.archive import StoredSession, fold
 from runtime.replay.verdict import Divergence
 

@@ -1,6 +1,6 @@
 """Every draw is a pure function of keys: a 64-bit mixer, counter draws, and the seeds of each step. No hidden state.
 
-Nothing here needs torch; the generators that are set by these seeds are in `generators`.
+Nothing here needs torch; what torch draws by these keys is in `draws`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,34 @@
-"""Draws for many rows at once, each keyed by its row: exact multiples of powers of two, the same on every machine."""
+"""Chance as torch needs it: seeds of its generators, draws for many rows at once, the weights that models begin with.
+
+Every draw is keyed, and an exact multiple of a power of two: the same on every machine.
+"""
 
 from __future__ import annotations
 
+import math
+import random
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from runtime.engine.chance import extended
+from runtime.engine import chance
+from runtime.engine.chance import Stream, extended
+
+
+def reseed(seed: int) -> None:
+    """Set torch's generators; what drew from them before leaves no trace."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
+
+
+def reseed_all(seed: int) -> None:
+    """As `reseed`, and also Python's and numpy's generators, which code of a user's may draw from."""
+    reseed(seed)
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - user code draws from the legacy global generator
+
 
 _SPREAD = np.float32(np.sqrt(3.0)) * np.float32(2**-16)
 """Four 16-bit numbers, added up, have this share of 1 as the inverse of their deviation."""
@@ -42,3 +64,18 @@ class Draws:
 
     def _placed(self, found: np.ndarray) -> Tensor:
         return torch.from_numpy(found).to(self._device)
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Overwrite the weights with uniform draws of torch's usual width."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            for part, tensor in module.named_parameters(recurse=False):
+                _draw(tensor, chance.mix(seed, Stream.WEIGHTS, *f"{name}.{part}".encode()), bound)
+
+
+def _draw(tensor: Tensor, key: int, bound: float) -> None:
+    draws = torch.from_numpy(chance.uniform(key, tensor.numel())).reshape(tensor.shape)
+    with torch.no_grad():
+        tensor.copy_((draws * 2 - 1) * bound)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from contracts.errors import NotFound
 from runtime.engine.chance import Stream, mix
 from runtime.engine.dataset import Dataset
-from runtime.engine.exact import total
 from runtime.engine.feed import Feed
 from runtime.engine.learner import Learner
+from runtime.engine.parts.metrics import total
 from runtime.engine.plan import ResolvedValues
 from runtime.engine.precision import computing
 

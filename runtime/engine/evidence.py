@@ -1,20 +1,25 @@
-"""Looks closely at one attempt: norms per layer, and units that answer nobody. Looking changes no bit."""
+"""Looks at a run and changes no bit of it: norms per layer, units that answer no row, attributes that are no state."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-from runtime.engine.exact import total
-from runtime.engine.movement import Movement
-from runtime.engine.norms import norms as norms_of
+from runtime.engine import digest
+from runtime.engine.parts.gradients import norms as norms_of
+from runtime.engine.parts.metrics import total
 from runtime.engine.recompute import again
 from runtime.engine.report import LayerEvidence
 from runtime.engine.step import StepResult
+from runtime.engine.stretch import GENERATOR, TENSOR
+from runtime.engine.update import Movement
 
 CAN_DIE = (nn.ReLU, nn.ReLU6)
 
@@ -80,3 +85,38 @@ def _has_matrix(module: nn.Module) -> bool:
 
 def _joined(norms: Sequence[float], at: Sequence[int]) -> float:
     return math.sqrt(total(norms[index] ** 2 for index in at))
+
+
+SIMPLE = (bool, int, float, complex, str, bytes, type(None))
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+USUAL = frozenset(vars(nn.Module()))
+LONGEST = 80
+
+
+def hidden(workload: object, model: nn.Module) -> dict[str, str]:
+    """Attributes that a restart does not bring back, by path; the same value is the same words in every process."""
+    owners = {"workload": workload} | {f"model.{name}".rstrip("."): module for name, module in model.named_modules()}
+    return {
+        f"{path}.{name}": said
+        for path, owner in owners.items()
+        for name, value in vars(owner).items()
+        if name not in USUAL and (said := _said(value))
+    }
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, GENERATORS):
+        return GENERATOR
+    if isinstance(value, Tensor):
+        return f"{TENSOR}: {digest.leaf('', value).hex()[:16]}"
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return f"an array {digest.digest(np.ascontiguousarray(value).tobytes())[:16]}"
+    return repr(value)[:LONGEST] if _is_simple(value) else ""
+
+
+def _is_simple(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_simple(key) and _is_simple(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_simple(one) for one in value)
+    return isinstance(value, SIMPLE)

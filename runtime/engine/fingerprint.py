@@ -18,7 +18,7 @@ from torch.nn import functional as f
 
 from runtime.engine.chance import uniform
 from runtime.engine.digest import root
-from runtime.engine.generators import reseed
+from runtime.engine.draws import reseed
 from runtime.engine.precision import computing
 
 UNABLE = "unable"

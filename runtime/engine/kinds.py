@@ -1,13 +1,16 @@
-"""The kinds of parts and what each kind must do. The parts themselves are files under `parts/`."""
+"""The kinds of parts and what each kind must do. The parts themselves are under `parts/`, a file for each kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from contracts.errors import InvalidRequest, Problem
+from contracts.request.section import Section
 from runtime.engine.draws import Draws
 from runtime.engine.facts import Facts
 from runtime.engine.registry import Registry
@@ -75,3 +78,47 @@ filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
 augmentations: Registry[Callable[[Any, Tensor, Draws, Spread], Tensor]] = Registry("runtime.engine.parts.augment")
 schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
 metrics: Registry[Callable[[Tensor, Batch], float]] = Registry("runtime.engine.parts.metrics")
+
+
+class Aim:
+    """The facts that model and loss are made from, and what answers are held against; this one takes both as they are.
+
+    `loss` is the one that an `auto` stands for; `needs` are the columns that there must be.
+    """
+
+    loss: ClassVar[Section]
+    needs: ClassVar[tuple[str, ...]] = ("x", "y")
+
+    def __init__(self, facts: Facts, loss: Section) -> None:
+        if missing := [name for name in self.needs if name not in facts.columns]:
+            message = f"a built-in model needs the column {missing[0]!r}, and there are {', '.join(facts.columns)}"
+            raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
+        if -1 in facts.shape:
+            message = "a built-in model needs rows of one shape, and those of `x` have any length"
+            raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
+        self.facts = facts
+
+    def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+        """Answers and a batch whose `y` is what they should be, as losses take them."""
+        return answers, batch
+
+    def kept(self, answers: Tensor, batch: Batch) -> Tensor:
+        """What metrics need to know of answers, one line per row; for large answers much less than all of them."""
+        return answers
+
+
+tasks: Registry[type[Aim]] = Registry("runtime.engine.parts.tasks")
+
+
+class DeviceConstant:
+    """A float32 constant, copied once to each device that asks for it. It is no state: facts and options give it."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._on = {torch.device("cpu"): values}
+
+    def beside(self, tensor: Tensor) -> Tensor:
+        """The constant on the device of a tensor."""
+        found = self._on.get(tensor.device)
+        if found is None:
+            found = self._on[tensor.device] = next(iter(self._on.values())).to(tensor.device)
+        return found

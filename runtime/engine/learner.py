@@ -15,19 +15,18 @@ from contracts.request.loss import MultiTask
 from contracts.request.model import WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.validation import TASK_OF
-from runtime.engine import augment, chance, generators, kinds
-from runtime.engine.blend import Blend
-from runtime.engine.builtin import Standard
+from runtime.engine import augment, chance, draws, kinds
+from runtime.engine.builtin import Blend, Standard
 from runtime.engine.chance import Stream
 from runtime.engine.dataset import Dataset
+from runtime.engine.draws import initialise
 from runtime.engine.facts import Facts
 from runtime.engine.feed import AugmentedSplit, Change, Feed
-from runtime.engine.grouping import grouped
-from runtime.engine.initial import initialise
 from runtime.engine.kinds import Batch, Mover
 from runtime.engine.recompute import recompute
 from runtime.engine.sampling import Sampler
 from runtime.engine.transfer import adopt, freeze
+from runtime.engine.update import grouped
 from runtime.engine.workload import Group, Metric, Workload, find, options_of
 
 
@@ -50,7 +49,7 @@ class Learner:
 
     def reseed(self, seed: int) -> None:
         """Set the generators that this learner's code may draw from."""
-        (generators.reseed_all if self.foreign else generators.reseed)(seed)
+        (draws.reseed_all if self.foreign else draws.reseed)(seed)
 
     def build(self) -> nn.Module:
         """The initial model, a function of request and facts; built-in weights come from exact integer draws."""

@@ -12,16 +12,13 @@ from torch import Tensor
 
 from contracts.errors import NotVerified
 from runtime.engine import chance, digest, state
-from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
-from runtime.engine.evidence import Watch
-from runtime.engine.hidden import hidden
+from runtime.engine.evidence import Watch, hidden
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Evaluation, LayerEvidence, Report, Window
-from runtime.engine.step import Part, StepResult, attempt, descend
+from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, Window
+from runtime.engine.step import Part, StepResult, Works, attempt, descend
 from runtime.engine.transfer import initial_root
-from runtime.engine.works import Works
 
 ENGINE_BITS = 1
 """Raised by every change of arithmetic, draws or order: a session is continued only under the number it began with."""

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from contracts.request import Request
-from runtime.engine.course import course
 from runtime.engine.kinds import Costs
+from runtime.engine.parts.schedules import course
 
 
 @dataclass(frozen=True)

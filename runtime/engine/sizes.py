@@ -17,11 +17,10 @@ from contracts.request import Request
 from contracts.request.optimizer import OwnOptimizer
 from runtime.engine import kinds, state
 from runtime.engine.facts import Facts
-from runtime.engine.filters import Filters
 from runtime.engine.learner import Learner
-from runtime.engine.movement import Movement
 from runtime.engine.plan import ResolvedValues
 from runtime.engine.ragged import ANY_LENGTH
+from runtime.engine.update import Filters, Movement
 
 SINGLE = 4
 """Bytes of one parameter."""

@@ -1,14 +1,16 @@
-"""Every tensor with memory, by name. It reads from and copies into what is alive; it keeps nothing."""
+"""Every tensor with memory, by name; names are picked by patterns. It copies what is alive, and keeps nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from contracts.errors import NotVerified
+from contracts.errors import InvalidRequest, NotVerified, Problem
 
 Tensors = Mapping[str, Tensor]
 
@@ -94,3 +96,22 @@ def _copy(tensor: Tensor, into: Tensor | None) -> Tensor:
 def _named(model: nn.Module) -> chain[tuple[str, Tensor]]:
     parameters = model.named_parameters(remove_duplicate=False)
     return chain(parameters, model.named_buffers(remove_duplicate=False))
+
+
+def picked(patterns: Sequence[str], names: Iterable[str], path: str) -> set[str]:
+    """The names that any pattern fits; raises `InvalidRequest` at `path` for each pattern that fits none."""
+    known = list(names)
+    found = {pattern: {name for name in known if fnmatchcase(name, pattern)} for pattern in patterns}
+    problems = [
+        Problem(f"{path}.{index}", f"{pattern!r} fits no tensor of the model", _cure(pattern, known))
+        for index, pattern in enumerate(patterns)
+        if not found[pattern]
+    ]
+    if problems:
+        raise InvalidRequest(problems)
+    return set().union(*found.values())
+
+
+def _cure(pattern: str, known: Sequence[str]) -> str:
+    near = get_close_matches(pattern, known, 1, 0.0)
+    return f"Write names such as {near[0]!r}, with `*` for any characters." if near else "Leave it out."

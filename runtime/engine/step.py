@@ -1,18 +1,80 @@
-"""One update attempt. What leads to it (rows, seeds, settings) and what follows (windows) is in the loop."""
+"""One update attempt, and what it works with. Rows, seeds and settings come from the loop, which also makes windows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from contracts.errors import UserCodeFailed
-from runtime.engine.feed import BatchRows
+from runtime.engine import state
+from runtime.engine.dataset import Dataset
+from runtime.engine.feed import BatchRows, Feed
+from runtime.engine.learner import Learner
 from runtime.engine.parts.gradients import clip, norms_of
-from runtime.engine.plan import StepSettings
-from runtime.engine.works import Works
+from runtime.engine.plan import Plan, StepSettings
+from runtime.engine.precision import UnscaledPrecision, numbers
+from runtime.engine.sampling import Sampler, sampler_of
+from runtime.engine.update import Average, Filters, Movement
+
+
+@dataclass(frozen=True)
+class Works:
+    """Model, rows, and everything that has memory from step to step."""
+
+    learner: Learner
+    model: nn.Module
+    movement: Movement
+    filters: Filters
+    sampler: Sampler
+    feed: Feed
+    numbers: UnscaledPrecision
+    average: Average
+    without: np.ndarray | None
+    """Of every training row whether it is left out; None when none is."""
+
+    @classmethod
+    def of(cls, plan: Plan, dataset: Dataset, initial: state.Tensors | None = None) -> Self:
+        """As they are before the first step; `initial` are weights to begin with."""
+        request, resolved = plan.request, plan.resolved
+        learner = Learner(request, dataset.facts)
+        model = learner.ready(learner.build(), initial).to(resolved.device)
+        learner.to(resolved.device)
+        trained = {**dict(model.named_parameters()), **learner.learned}
+        movement = Movement(learner.mover(), request.optimizer, trained, learner.groups(model))
+        sampler = sampler_of(request, dataset)
+        return cls(
+            learner,
+            model,
+            movement,
+            Filters(request.gradients, movement.parameters, movement.names),
+            sampler,
+            learner.training_feed(dataset, resolved.device, sampler),
+            numbers(resolved.precision, resolved.device),
+            Average(model, request.training.ema),
+            _without(plan),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor with memory, alive, by name."""
+        found = state.weights(self.model) | self.learner.learned
+        for part in (self.movement, self.filters, self.numbers, self.average):
+            found |= part.tensors()
+        return found
+
+
+def _without(plan: Plan) -> np.ndarray | None:
+    if not plan.without:
+        return None
+    left_out = np.zeros(plan.resolved.rows, bool)
+    for first, last in plan.without:
+        left_out[first - 1 : last] = True
+    return left_out
+
 
 Part = tuple[int, BatchRows]
 """The seed of one micro-step and its rows."""

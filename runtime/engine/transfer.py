@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from contracts.errors import InvalidRequest, Problem
 from runtime.engine import digest, state
-from runtime.engine.patterns import picked
+from runtime.engine.state import picked
 
 PREFIX = "model."
 

@@ -13,7 +13,7 @@ from contracts.request import Request, read_request
 from contracts.request.reading import put
 from contracts.session import Session
 from contracts.trainer import TrainingClaimed
-from runtime.engine.control import Control
+from runtime.engine.report import Control
 from runtime.fork import changes
 from runtime.fork.line import SegmentPath, StepWeights
 from runtime.fork.rows import Runs, joined

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engine import birth, checkpoint, seal
-from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
+from runtime.engine.report import Control
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
 

@@ -20,11 +20,10 @@ from agents.trainer.jobs.staging import Staging
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event
 from runtime.engine import checkpoint, seal, state
-from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Report
+from runtime.engine.report import Control, Report
 from runtime.engine.sizes import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
 from runtime.jobs import memory

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from contracts.request.gradients import Centralise, ClipValue, Grokfast
 from runtime.engine.kinds import Filter, Memory, filters
-from runtime.engine.norms import norms
+
+
+def norms(tensors: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of each tensor, stacked."""
+    return torch.stack(torch._foreach_norm(list(tensors)))  # noqa: SLF001 - torch clips gradients by the same kernel
 
 
 def norms_of(gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from contracts.request.loss import Bce, Contrastive, CrossEntropy, Focal, Huber, Mse, Triplet
-from runtime.engine.class_weights import class_weights
+from contracts.errors import InvalidRequest, Problem
+from contracts.request.loss import Bce, ClassWeights, Contrastive, CrossEntropy, Focal, Huber, Mse, Triplet
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Batch, Loss, losses
-from runtime.engine.pairs import pairs
-from runtime.engine.placed import DeviceConstant
+from runtime.engine.kinds import Batch, DeviceConstant, Loss, losses
+
+PLACE = "loss.class_weights"
+
+
+def class_weights(chosen: ClassWeights, facts: Facts) -> DeviceConstant | None:
+    """One weight per class; None when all are equal. Raises `InvalidRequest` when there are too few or too many."""
+    if chosen == "equal":
+        return None
+    if chosen == "balanced":
+        return DeviceConstant(_balanced(facts))
+    if len(chosen) != facts.outputs:
+        message = f"there are {len(chosen)} weights, and {facts.outputs} classes"
+        raise InvalidRequest([Problem(PLACE, message, "Give one weight per class, or `balanced`.")])
+    return DeviceConstant(torch.tensor(chosen, dtype=torch.float32))
+
+
+def _balanced(facts: Facts) -> Tensor:
+    """Rows over classes over rows of the class; a class without rows counts nothing."""
+    if len(facts.counts) != facts.outputs:
+        message = "how often each class occurs was not counted when this data was prepared"
+        raise InvalidRequest([Problem(PLACE, message, "Give the weights as a list.")])
+    present = sum(count > 0 for count in facts.counts)
+    total = sum(facts.counts)
+    return torch.tensor([total / (present * count) if count else 0.0 for count in facts.counts], dtype=torch.float32)
+
+
+class Pairs(NamedTuple):
+    """For each row and each other: the cosine between their answers, whether they are fellows, whether it is itself."""
+
+    alike: Tensor
+    fellows: Tensor
+    itself: Tensor
+
+
+def pairs(answers: Tensor, classes: Tensor) -> Pairs:
+    """Fellows are other rows of the same class."""
+    directions = functional.normalize(answers.float(), dim=1)
+    itself = torch.eye(len(answers), dtype=torch.bool, device=answers.device)
+    fellows = (classes[:, None] == classes[None, :]) & ~itself
+    return Pairs(directions @ directions.T, fellows, itself)
 
 
 @losses.part(CrossEntropy)

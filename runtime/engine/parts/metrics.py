@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from runtime.engine.exact import total
 from runtime.engine.kinds import Batch, metrics
+
+
+def total(terms: Iterable[float]) -> float:
+    """The correctly rounded sum; NaN when infinities or NaN are among the terms or it is too large."""
+    try:
+        return math.fsum(terms)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 @metrics.part("accuracy")

@@ -13,10 +13,8 @@ from torch.nn import functional
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.loss import Contrastive, CrossEntropy, Embedding, Mse
 from contracts.request.section import Section
-from runtime.engine.aim import Aim, tasks
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Batch
-from runtime.engine.placed import DeviceConstant
+from runtime.engine.kinds import Aim, Batch, DeviceConstant, tasks
 from runtime.engine.standard import per_feature
 
 

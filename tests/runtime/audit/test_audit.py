@@ -28,7 +28,7 @@ from runtime.audit import UNANCHORED, Verdict, entries
 from runtime.audit.account import at_once
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
-from runtime.engine.column_file import PIECE
+from runtime.engine.dataset import PIECE
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay.docket import AuditOptions, laid_out
 from runtime.replay.material import Material

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from contracts.request.training import Ema
-from runtime.engine.average import Average
 from runtime.engine.checkpoint import load_model
 from runtime.engine.evaluate import Judge
 from runtime.engine.learner import Learner
 from runtime.engine.loop import Run
+from runtime.engine.update import Average
 from tests.runtime.engine.plans import finished, planned
 
 CNN = {"architecture": "cnn", "channels": [4, 8], "dropout": 0.2}

@@ -172,7 +172,7 @@ def test_attributes_are_the_same_words_in_every_process():
     code = (
         "import torch, numpy as np;"
         "from torch import nn;"
-        "from runtime.engine.hidden import hidden;"
+        "from runtime.engine.evidence import hidden;"
         "model = nn.Linear(1, 1); model.note = {'a': [1, 2.5]}; model.kept = np.arange(3); model.other = torch.ones(2);"
         "model.odd = object(); model.rng = torch.Generator();"
         "print(sorted(hidden(object.__new__(type('W', (), {})), model).items()))"

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine import chance, generators
+from runtime.engine import chance, draws
 from runtime.engine.chance import Draw, Stream, mix
 
 words = st.integers(0, 2**64 - 1)
@@ -58,10 +58,10 @@ def test_reseeding_wipes_out_what_was_drawn_before():
     def drawn():
         return torch.rand(3).tolist(), random.random(), np.random.rand()  # noqa: NPY002
 
-    generators.reseed_all(77)
+    draws.reseed_all(77)
     first = drawn()
     drawn()
-    generators.reseed_all(77)
+    draws.reseed_all(77)
     assert drawn() == first
 
 

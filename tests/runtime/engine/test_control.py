@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.request.early_stopping import EarlyStopping
-from runtime.engine.control import Control
+from runtime.engine.report import Control
 
 
 def control(**rules):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.request.gradients import Centralise, ClipValue, Grokfast
-from runtime.engine.filters import Filters
 from runtime.engine.loop import Run
 from runtime.engine.parts.gradients import clip, norms_of
+from runtime.engine.update import Filters
 from tests.runtime.engine.plans import finished, planned
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from runtime.engine import chance
-from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change
+from runtime.engine.report import Control
 from tests.runtime.engine.plans import finished, planned
 
 CNN = {"architecture": "cnn", "channels": [4, 8], "dropout": 0.2}

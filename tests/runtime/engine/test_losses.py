@@ -15,7 +15,7 @@ from contracts.errors import InvalidRequest, UserCodeFailed
 from contracts.request import read_request
 from contracts.request.loss import Loss, MultiTask
 from runtime.engine import kinds, workload
-from runtime.engine.blend import Blend
+from runtime.engine.builtin import Blend
 from runtime.engine.checkpoint import load_model
 from runtime.engine.evaluate import Judge
 from runtime.engine.facts import Column, Facts

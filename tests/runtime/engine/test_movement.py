@@ -9,9 +9,8 @@ from contracts.errors import InvalidRequest, UserCodeFailed
 from contracts.request import read_request
 from contracts.request.optimizer import Adafactor, Adam, AdamW, Lion, ParameterGroup, Sgd
 from runtime.engine import kinds, workload
-from runtime.engine.grouping import grouped
 from runtime.engine.loop import Run
-from runtime.engine.movement import Movement
+from runtime.engine.update import Movement, grouped
 from runtime.engine.workload import Group, Memory, Mover, Workload
 from tests.runtime.engine.plans import finished, planned
 

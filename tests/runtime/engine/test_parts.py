@@ -20,7 +20,7 @@ from contracts.request.sampler import Sampler
 from contracts.request.schedule import Schedule
 from contracts.request.task import Task
 from contracts.request.validation import TASK_OF, Metric
-from runtime.engine import aim, kinds, sampling
+from runtime.engine import kinds, sampling
 
 
 def options(union):
@@ -32,7 +32,7 @@ def options(union):
     [
         (kinds.models, options(Model) - {WorkloadModel}),
         (kinds.losses, options(Loss) - {AutoLoss, MultiTask}),
-        (aim.tasks, set(get_args(Task))),
+        (kinds.tasks, set(get_args(Task))),
         (kinds.optimizers, options(Optimizer) - {OwnOptimizer}),
         (kinds.filters, options(Gradient)),
         (kinds.schedules, options(Schedule)),

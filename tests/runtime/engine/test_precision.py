@@ -10,7 +10,7 @@ from runtime.engine import step
 from runtime.engine.loop import Run
 from runtime.engine.precision import FIRST_SCALE, ScaledPrecision
 from runtime.engine.state import copied
-from runtime.engine.works import Works
+from runtime.engine.step import Works
 from tests.runtime.engine.plans import finished, planned
 
 

@@ -12,12 +12,12 @@ import pytest
 from runtime.engine import digest
 from runtime.engine.chance import uniform
 from runtime.engine.checkpoint import load_model
-from runtime.engine.control import Control
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.evaluate import Judge
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.engine.loop import Run
+from runtime.engine.report import Control
 from tests.runtime.engine.plans import columns, planned
 
 ROWS = {"train": 64, "val": 16}

@@ -14,9 +14,9 @@ from torch.optim import lr_scheduler as theirs
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.request.schedule import Schedule
-from runtime.engine.control import Control
-from runtime.engine.course import course
 from runtime.engine.loop import Run
+from runtime.engine.parts.schedules import course
+from runtime.engine.report import Control
 from tests.runtime.engine.plans import finished, planned
 
 TOTAL = 40

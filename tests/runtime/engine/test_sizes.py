@@ -13,7 +13,7 @@ from contracts.errors import InvalidRequest, OutOfMemory, Refused
 from contracts.request import read_request
 from runtime.engine.dataset import Dataset
 from runtime.engine.sizes import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
-from runtime.engine.works import Works
+from runtime.engine.step import Works
 from runtime.jobs import memory, process
 from runtime.jobs.profiles import MOST_THREADS, most_threads, torch_profile
 from tests.runtime.engine.plans import planned

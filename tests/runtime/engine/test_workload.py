@@ -13,8 +13,8 @@ from torch import nn
 
 from contracts.errors import InvalidRequest, NotFound, UserCodeFailed
 from runtime.engine import workload
-from runtime.engine.control import Control
 from runtime.engine.loop import Run
+from runtime.engine.report import Control
 from runtime.engine.workload import Group, Workload
 from tests.runtime.engine.plans import finished, planned
 
