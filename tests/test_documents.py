@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +24,10 @@ PATH = re.compile(rf"(?<![\w./<>~-])(?:{'|'.join(TOPS)})/[\w./*-]*")
 PYTHON = re.compile(r"(?<![\w./*<>-])[\w/]+\.py\b")
 MODULE = re.compile(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
 
+QUALIFIED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:(?:\.\w+)+|(?:/\w+)+(?:\.\w+|/)?)")
+CLASS = re.compile(r"`([A-Z][a-z]\w*)(?:\.\w+)?`")
+OF_OTHERS = frozenset({"OneCycleLR", "DequantizeLinear", "NaN", "Infinity"})
+"""Names of torch, ONNX and JSON."""
 IMPORT = re.compile(r"^\s*(?:from|import) runtime\.(\w+)", flags=re.MULTILINE)
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
@@ -57,6 +64,51 @@ def is_python_name(dotted: str) -> bool:
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if name not in HISTORY])
 def test_every_file_and_module_that_a_document_names_exists(document: str) -> None:
     assert missing((ROOT / document).read_text(encoding="utf-8")) == set()
+
+
+def names_of(tree: ast.Module) -> set[str]:
+    """The names that a module defines or imports, at any depth."""
+    found = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    found |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    return found | {(one.asname or one.name).rpartition(".")[2] for node in imports for one in node.names}
+
+
+def docstrings_of(tree: ast.Module) -> Iterator[str]:
+    """The texts that stand alone as statements: docstrings of modules, classes, functions and values."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+
+
+@cache
+def product() -> Mapping[str, ast.Module]:
+    """Every module of the product by its path, but the one whose bytes old bundles have."""
+    paths = (path for top in PACKAGES for path in (ROOT / top).rglob("*.py") if path.name != "verify_bundle.py")
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """The names of the product and of Python, and those of libraries that the texts name."""
+    return OF_OTHERS.union(dir(builtins), *map(names_of, product().values()))
+
+
+def unknown_classes(text: str) -> set[str]:
+    """Names in backticks that look like classes and are not known."""
+    return set(CLASS.findall(text)) - known_names()
+
+
+def test_every_name_that_a_docstring_gives_in_backticks_exists() -> None:
+    text = "\n\n".join(text for tree in product().values() for text in docstrings_of(tree))
+    references = " ".join(name for name in re.findall(r"`([^`\n]+)`", text) if QUALIFIED.fullmatch(name))
+    assert missing(references) == set()
+    assert unknown_classes(text) == set()
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name not in HISTORY])
+def test_every_class_that_a_document_names_exists(document: str) -> None:
+    assert unknown_classes((ROOT / document).read_text(encoding="utf-8")) == set()
 
 
 def floors() -> list[list[str]]:
@@ -107,6 +159,7 @@ def test_every_word_of_the_glossary_stands_once_with_a_meaning_and_a_place() -> 
 def test_a_name_that_the_tree_does_not_have_is_found() -> None:
     text = "`runtime/scribe.py`, `runtime/log/`, `nowhere.py`, `contracts.session.advance`, `contracts.session.retreat`"
     assert missing(text) == {"runtime/scribe.py", "nowhere.py", "contracts.session.retreat"}
+    assert unknown_classes("`WindowRecorded`, `WindowForgotten`, `KeyError`") == {"WindowForgotten"}
 
 
 if __name__ == "__main__":
