@@ -40,7 +40,7 @@ def _is_ours(place: str | None, folder: str) -> bool:
 
 
 def refuse_foreign() -> None:
-    """Raise `ImportError` with the cure when a package of ours is somebody else's here."""
+    """Raise `ImportError` with the cure when a package of ours was replaced by another distribution's."""
     for name, place in foreign().items():
         raise ImportError(
             f"the package {name!r} here is not Stigmergy's: it would be loaded from {place}. Another distribution"

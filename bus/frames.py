@@ -46,9 +46,9 @@ class WireMessage(NamedTuple):
 
 
 def delivered(data: bytes, at: int, handlers: Mapping[int, Callable[[WireMessage], None]]) -> tuple[int, bool]:
-    """Hand every whole message that stands at a place of what came off the wire to the handler of its subscription.
+    """Hand every whole message in what came off the wire, from a place on, to the handler of its subscription.
 
-    The place of whatever is next, and whether that is something else than the beginning of a message or a line.
+    Returns the place behind them, and whether something other than a message or an unfinished line begins there.
     """
     while (end := data.find(b"\r\n", at)) >= 0:
         words = data[at:end].decode("utf-8", "replace").split(" ")

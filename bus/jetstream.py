@@ -87,7 +87,7 @@ class _Client(Client):
 
     @property
     def deaf(self) -> bool:
-        """Whether the server has hung up and nobody has noticed yet: what is written now goes nowhere."""
+        """Whether the server has closed the connection and the client has not noticed: what is written now is lost."""
         return bool(self._transport) and bool(self._transport.at_eof())  # type: ignore[union-attr]
 
     @property

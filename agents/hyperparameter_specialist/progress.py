@@ -69,7 +69,7 @@ class SearchProgress:
         return number if number < self.total and ready and not self.complete else None
 
     def before(self, number: int) -> list[Past]:
-        """What a trial is chosen by. Those in its window count as running even when they have ended by chance."""
+        """The trials that the sampler may see when it chooses a trial; those in its window count as running."""
         return [
             self._past(one) if one <= number - self.search.parallel else Past(self.started[one].parameters, "running")
             for one in range(number)

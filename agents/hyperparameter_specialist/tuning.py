@@ -20,7 +20,7 @@ WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "sc
 
 
 class Tuning:
-    """The course of one search; everything that it must know after a crash is in the session."""
+    """Runs one search by trials; everything that it must know after a crash is in its session."""
 
     def __init__(self, search: Search, bench: SearchContext) -> None:
         self._search = search

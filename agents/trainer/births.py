@@ -63,7 +63,7 @@ class Births:
         return bool(self._running)
 
     def begin(self, lived: Mapping[str, Any]) -> None:
-        """Have a stretch repeated that the training child has told of."""
+        """Repeat in a child what the training child reported of one window, and compare."""
         task = asyncio.create_task(self._judged(lived))
         task.add_done_callback(lambda _: self._arrived())
         self._running.append(task)

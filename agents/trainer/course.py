@@ -135,7 +135,7 @@ class SessionRun:
         """Whether this session may train now; if not, wait until a turn is free or the session has changed."""
         turns, history = self._machine.turns, self.case.history
         turns.ask(history.id, place(self.now, history.facts[0].seq))
-        # After a restart everybody asks before anybody is answered.
+        # After a restart all sessions ask before any is answered.
         await asyncio.sleep(0)
         if not self._ground.draining.is_set() and turns.take(history.id):
             return True

@@ -166,7 +166,7 @@ def _companions(made: ModelExported) -> dict[str, Any]:
 
 
 def _order(made: ModelExported, session: Session) -> dict[str, Any]:
-    """As the exporter was ordered; see `agents.exporter.plan.Order`. Without a step there was no such checkpoint.
+    """As the exporter was ordered; see `agents.exporter.plan.ExportOrder`. Without a step there was no such checkpoint.
 
     The dataset is one that a fact names by its root: what a request says is any text, and a folder has this name.
     """

@@ -24,7 +24,7 @@ from runtime.replay.verdict import Verdict
 async def repeat(
     log: Verdict, material: Material, asked: AuditOptions, children: Children, tell: Tell = lambda _: None
 ) -> ReplayVerdict:
-    """The verdict of a mode, after that of the mode `log`, which stands unless more is found."""
+    """The verdict of a mode that computes: that of mode `log`, unless more is found."""
     if log.verdict != "pass":
         return uncomputed(log, asked.mode, FAILS)
     material.work.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 Stored, never compressed; fixed date and attributes; ZIP64 fields always, so that size changes nothing; no comments, no
 gaps. Reading goes through the file from its first byte to its last and compares every byte that is no member's with
-the only one that may stand there.
+the only one that is allowed there.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _hears(kind: type[Agent]) -> list[str]:
 
 
 def _admitted_here(call: Call, name: str) -> bool:
-    """Whether the swarm of this home runs and knows the guest: then it is told anew what the guest hears."""
+    """Whether the swarm of this home runs and knows the guest; if so, it is told again what the guest hears."""
     from runtime.commands.guests import credentials
 
     elsewhere = call.settings.url or call.settings.creds

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM from the first line of the program to its last: each ends it with 130 and a sentence.
 
-While modules are imported nothing is owed to anybody, so the process ends at once: an exception there may vanish in an
+While modules are imported no work has begun, so the process ends at once: an exception there may vanish in an
 import hook or come out as another. A command is interrupted by `KeyboardInterrupt`, so that it clears away what it
 made; asynchronous work is cancelled, again and again until it has ended, because libraries swallow a cancellation.
 """

@@ -12,7 +12,7 @@ COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "traini
 
 
 def state(name: str) -> str:
-    """A session's state, coloured; the word alone says it where there are no colours."""
+    """The name of a session's state, coloured on a terminal."""
     return style(name, fg=COLOURS.get(name), bold=True)
 
 

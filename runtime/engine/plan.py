@@ -51,7 +51,7 @@ class Change:
     stop: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; `Change(**data)` gives it back."""
+        """The decision as plain data for jobs and logs; `Change(**data)` gives it back."""
         return asdict(self)
 
 

@@ -17,7 +17,7 @@ NEAREST = 2
 
 @dataclass(frozen=True)
 class StepWeights:
-    """The weights at a step of a line, and the checkpoint that was written of it, whatever became of that."""
+    """The weights' digest at a step of a path, and the checkpoint that was written there, also if it is gone."""
 
     step: int
     segment: int

@@ -59,7 +59,7 @@ class RequestPath:
         """The file, once it is known to be allowed; `suffix` is one that pickles have and this format shares."""
         real = self.allowed(roots, suffix=suffix)
         # A pipe would block for ever when opened, so what it is comes first; the link-free path cannot be swapped for
-        # one outside by somebody who may not write in the allowed folders.
+        # one outside by a user who may not write in the allowed folders.
         try:
             if not stat.S_ISREG(real.stat().st_mode):
                 raise self._unusable(f"{str(real)!r} is not a regular file", "Name a file.")

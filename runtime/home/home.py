@@ -158,7 +158,7 @@ class Home:
             )
 
     def _refuse_what_is_other(self) -> None:
-        """A folder that holds files, none of which a home has, is somebody's: nothing is put among them."""
+        """Raise `Refused` for a folder that has files and none of a home's: it belongs to the user."""
         held = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
         if held and not held & _OURS:
             some = ", ".join(map(repr, sorted(held)[:3]))

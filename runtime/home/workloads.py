@@ -45,7 +45,7 @@ PROBE = "runtime.home.workloads:probe"
 class WorkloadEntry:
     """One workload; `module` is set when an installed package brings it.
 
-    `options` are the names that requests may set, as they were when it was added; None when nobody has looked.
+    `options` are the names that requests may set, as they were when it was added; None when they were not looked for.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Workloads:
     def claimed(
         self, name: str, digest: str, blobs: DirectoryBlobs, *, trusted: bool
     ) -> tuple[WorkloadEntry | None, str]:
-        """The workload that a claim names, or what stands in the way.
+        """The workload that a claim names, or the reason why it cannot be run here.
 
         One that was added here under its digest was trusted then; a source that came along is run only when it is now.
         """

@@ -1,6 +1,6 @@
 """A whole swarm in one process: every agent, a desk and the in-memory bus, in a home whose files outlive it.
 
-What is told here stands in a partition of its own, with a keyring under the home's root. Its stream lives no longer
+Its events are in a partition of its own, with a keyring under the home's root. Its stream lives no longer
 than the process; its sessions are in the files of the home like any other, and one that was interrupted goes on there.
 """
 

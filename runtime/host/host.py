@@ -73,7 +73,7 @@ def _refuse_second_host(home: Home) -> None:
 async def _locked(home: Home) -> int:
     """The home's lock; a server that outlived its host holds it too, and is ended for it.
 
-    What a killed host held is free when its last thread has ended, a moment after nobody counts it as alive.
+    What a killed host held is free when its last thread has ended, a moment after it no longer counts as alive.
     """
     try:
         return home.lock()

@@ -248,7 +248,7 @@ class Child:
 
 
 def failure(raised: dict[str, Any], log: str = "") -> SwarmError:
-    """The error that a `raised` frame stands for: our own come back as they were, all others are the user's code's.
+    """The error that a `raised` frame describes: our own come back as they were, all others are the user's code's.
 
     `log` is the file in the session's folder that has the whole traceback, if there is one.
     """

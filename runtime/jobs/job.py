@@ -129,7 +129,7 @@ def find(name: str) -> Function:
 def perform(channel: socket.socket, settle: Callable[[Job], None] | None = None) -> int:
     """Do the one job whose host is at the other end of `channel`; the exit code of its process is returned.
 
-    `settle` runs before the job function is imported. Whatever is raised is told to the host, none of it leaves here.
+    `settle` runs before the job function is imported. Every exception is told to the host and ends here.
     """
     try:
         job = Job(channel)

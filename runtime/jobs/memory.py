@@ -26,7 +26,7 @@ def free_bytes() -> int | None:
 def bounded() -> Iterator[None]:
     """Inside, this process takes no more than is free now: what asks for more hears `MemoryError`.
 
-    For code whose needs nobody can count beforehand. Without it the kernel chooses a process to end. No bound where
+    For code whose needs cannot be counted beforehand. Without it the kernel chooses a process to end. No bound where
     the system does not say what is free, nor in a process that has other work besides, since a limit is the whole
     process's; no wall either, since code that wants to may raise it again.
     """

@@ -83,7 +83,7 @@ def cpu_seconds(pid: int) -> float | None:
 def set_pdeathsig(number: int = signal.SIGKILL) -> None:
     """Have the kernel send `number` to this process when the thread that started it ends; does nothing on macOS.
 
-    Whoever calls this compares `os.getppid()` afterwards: the parent may have died before the call.
+    The caller must compare `os.getppid()` afterwards: the parent may have died before the call.
     """
     if _LIBC is not None and _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")

@@ -66,9 +66,9 @@ class _FileHead(NamedTuple):
 
 
 def newest_training(begun: Iterable[SessionStart]) -> str:
-    """The session that `last` names: of those that a server's stream holds the last one in it, whatever clocks said.
+    """The session that `last` names: of those in a server's stream, the last one in it; clocks do not count.
 
-    A session that was trained here without a server stands in no stream that goes on; it is compared by its time.
+    A session that was trained without a server is in no lasting stream; it is compared by its time.
     """
     trained = [one for one in begun if one.kind == "training"]
     if not trained:
@@ -163,7 +163,7 @@ class Archive:
 
 
 class Once(Archive):
-    """An archive for one look at a session: whatever is read of it is read once, however often it is asked for."""
+    """An archive for one look at a session: what is read of it is read once, however often it is asked for."""
 
     def __init__(self, home: Home, root: str = "") -> None:
         super().__init__(home, root)

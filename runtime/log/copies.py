@@ -62,7 +62,7 @@ class Copies:
         self._news.set()
 
     def places(self, session: str) -> RecordPlaces | None:
-        """Where the records of a session's file stand, found as far as they are wanted; None when it is in doubt."""
+        """The places of the records in a session's file, found as far as they are wanted; None where in doubt."""
         if session in self._doubtful:
             return None
         with contextlib.suppress(SwarmError, OSError):

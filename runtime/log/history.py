@@ -192,7 +192,7 @@ class History:
             await self._grown.wait()
 
     def parts(self) -> list[Any]:
-        """Everything in it of which there is one per event, so that somebody else may hold it too."""
+        """All objects of which there is one per event, so that `release` can give them back piece by piece."""
         facts = self.facts.held() if isinstance(self.facts, PlacedFacts) else self.facts
         return [*facts, *self.said, *self._answers, *self.states.kept]
 

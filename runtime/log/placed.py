@@ -61,7 +61,7 @@ class PlacedFacts(Sequence[Fact]):
     def find(self, lane: str, id: str) -> Fact | None:
         """The window with this id, if it was put away."""
         if lane == TRAINER and self._unnamed:
-            # Nobody asks this of a session that is only looked at, so its ids are collected when somebody does.
+            # A session that is only looked at never needs this, so its ids are collected at the first call.
             end, self._unnamed = self._unnamed, 0
             for number, fact in enumerate(self.between(0, end)):
                 if self._held[number] is None and fact.id not in self._windows:

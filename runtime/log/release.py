@@ -15,21 +15,21 @@ _PIECE = 1000
 
 
 def release(*held: list[Any]) -> None:
-    """Empty these lists; nobody else may use them."""
+    """Empty these lists; no other code may use them any more."""
     for one in held:
         while one:
             del one[-_PIECE:]
 
 
 class Remains:
-    """All that a history held when this was made, to be given back once nobody uses the history."""
+    """All that a history held when this was made, to be given back once the history is no longer used."""
 
     def __init__(self, history: History) -> None:
         self._history = ref(history)
         self._parts = history.parts()
 
     def release(self) -> bool:
-        """Whether it is given back now; False while somebody has the history."""
+        """Give back the objects and return True, unless the history is still used."""
         if self._history() is not None:
             return False
         release(self._parts)

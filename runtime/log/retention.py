@@ -62,7 +62,7 @@ def given(session: Session) -> set[int]:
 
 
 def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:
-    """Usable checkpoints that have been read back (`handled` just now), are kept as nothing and named by nobody."""
+    """Usable checkpoints that were read back (`handled` just now), have no role, and are not waited for by any role."""
     final = any(kept.id == handled and kept.written.reason == "final" for kept in session.checkpoints)
     kept_as, needed = roles(session), obligations(session, over=final or session.outcome is not None)
     found: dict[Place, Checkpoint] = {}

@@ -73,7 +73,7 @@ class Scribe:
         self._tail = tail
         self._signer = signer
         self._source = source
-        # Of sessions in which nobody is about to speak, nothing is remembered.
+        # Locks exist only while a caller uses them, so ended sessions take no memory here.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def say(self, session: str, events: Sequence[Saying], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:

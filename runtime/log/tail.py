@@ -136,7 +136,7 @@ class Tail:
         found = self.histories.get(session)
         if found is None:
             found = History(session)
-            # Nothing will ever be added to one that is sealed, so nobody waits for it here.
+            # Nothing will be added to one that is sealed, so no caller waits for it here.
             if not self.admission.sealed(session):
                 self.histories[session] = found
         return found

@@ -152,7 +152,7 @@ class Presence:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """What a heartbeat says besides that somebody is there; nothing when that is no JSON object."""
+    """The members of a heartbeat's body; empty when it is no JSON object."""
     with contextlib.suppress(orjson.JSONDecodeError):
         said = orjson.loads(body)
         return said if isinstance(said, dict) else {}

@@ -1,4 +1,4 @@
-"""Which agents there are, as names: packages are loaded only when an agent is to run. Nobody imports an agent."""
+"""Which agents there are, as names. Their packages are loaded only when an agent is to run; no module imports them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_all(names: Iterable[str] = BUILT_IN) -> dict[str, type[Agent]]:
 
 
 def job(role: str, name: str) -> str:
-    """The function that a built-in agent declares under this name, for whoever has it run in a child."""
+    """The job that a built-in agent declares under this name, as MODULE:FUNCTION, to be run in a child."""
     return load(role).jobs[name]
 
 

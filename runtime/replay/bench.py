@@ -92,9 +92,9 @@ class AuditRunner:
 
 
 def unable(error: SwarmError, number: int, *, gone: bool) -> dict[str, Any]:
-    """What came out of a span that could not be computed: its bytes are gone meanwhile, or its code ended otherwise.
+    """The result for a span that could not be computed: its bytes are gone by now, or its code ended otherwise.
 
-    Code says by what it raises whatever it likes; that bytes are gone is believed only to be seen here.
+    User code may raise any error, so that bytes are gone is believed only when they are missing here too.
     """
     problem = error.message[:500]
     differing = "" if gone else f"the outcome of span {number} (computing it ended with: {problem})"

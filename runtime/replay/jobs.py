@@ -41,7 +41,7 @@ class Jobs:
             return await child.wait()
 
     async def opened(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """As `run`, of a job that opens an audit; what it asks about this machine, another job is asked meanwhile."""
+        """As `run`, for a job that opens an audit; its question about this machine is answered by another job."""
         async with self._job(function, args) as child:
             async for frame in child:
                 if frame.kind == "identify":

@@ -81,7 +81,7 @@ def _another_beginning(event: CheckpointWritten, fork: Fork) -> str:
 
 
 def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
-    """The first thing computed, if nobody had claimed the session by then: nothing says with which numbers."""
+    """The first computed thing that was recorded before any claim: the log does not say with which plan."""
     for fact in facts:
         if isinstance(fact.event, TrainingClaimed):
             return

@@ -131,7 +131,7 @@ def _completed(data: Data) -> str:
     ended = f"training completed{early} after {data['step']} steps"
     if data["best_step"] in (None, data["step"]):
         return f"{ended}, best at {data['best_step']}: {figures(data['values'])}"
-    # The event has the figures of the end; those of the best step stand in that step's evaluation.
+    # The event has the figures of the end; those of the best step are in that step's evaluation.
     return f"{ended}: {figures(data['values'])}; the best was at step {data['best_step']}"
 
 

@@ -97,7 +97,7 @@ class Trace:
         return cls(history, blobs, parent)
 
     def row(self, name: str, limit: int) -> dict[str, Any]:
-        """Every step that saw a row: on the path, and in what was superseded; of each at most `limit` are listed."""
+        """Every step that saw a row, on the path and off it; of each at most `limit` are listed."""
         aside = None
         try:
             place = self._names.find(name)
