@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from runtime.api.handle import Session, load, metrics
     from runtime.api.training import train
     from runtime.commands.client import Swarm
-    from runtime.engine.workload import Group, Memory, Mover, Ragged, Workload
+    from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, Workload
     from runtime.node.agent import Agent, Say, every, on
-    from runtime.node.ground import Case
+    from runtime.node.ground import Case, Wakeup
 
 PACKAGES = ("agents", "bus", "contracts", "runtime")
 """What is installed beside this module. The names are common, and another distribution may bring one of them."""
@@ -59,10 +59,12 @@ _HOMES = {
     "Group": "runtime.engine.workload",
     "Memory": "runtime.engine.workload",
     "Mover": "runtime.engine.workload",
+    "OptimizerPart": "runtime.engine.workload",
     "Ragged": "runtime.engine.workload",
     "Say": "runtime.node.agent",
     "Session": "runtime.api.handle",
     "Swarm": "runtime.commands.client",
+    "Wakeup": "runtime.node.ground",
     "Workload": "runtime.engine.workload",
     "every": "runtime.node.agent",
     "load": "runtime.api.handle",
@@ -79,10 +81,12 @@ __all__ = [
     "Group",
     "Memory",
     "Mover",
+    "OptimizerPart",
     "Ragged",
     "Say",
     "Session",
     "Swarm",
+    "Wakeup",
     "Workload",
     "every",
     "load",

@@ -49,7 +49,7 @@ from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.replay.docket import AuditOptions
 from runtime.replay.judged import ReplayVerdict
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 
 SWARM = [sys.executable, "-m", "runtime.cli.start"]
 PROBED = 400
@@ -231,7 +231,7 @@ def bisected(home: Path, session: str) -> float:
     kept, blobs = Archive(place).read(session), DirectoryBlobs(place.blobs)
     log = audit.log(Archive(place), session, blobs)
     falsified(kept.history.facts)
-    material = Material(kept, blobs, place.root / "work" / "bisect")
+    material = AuditSubject(kept, blobs, place.root / "work" / "bisect")
 
     async def judged() -> ReplayVerdict:
         children = Children()

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import filesystem, options, report
 from bus import subjects
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs import cycles
 from tests.harness import crew
 from tests.runtime.commands.crowded import fill, watched
@@ -46,13 +46,13 @@ IDLE_SECONDS = 1.0
 Command = Callable[[], Awaitable[object]]
 
 
-def asking(made: Crew, verb: str, body: Any) -> Command:
+def asking(made: SwarmNode, verb: str, body: Any) -> Command:
     """The command, which must be answered."""
     data = orjson.dumps(body)
     return lambda: made.desk.answer(subjects.command(verb), data)
 
 
-async def pages(made: Crew, verb: str, body: dict[str, Any], last: Callable[[dict[str, Any]], bool]) -> None:
+async def pages(made: SwarmNode, verb: str, body: dict[str, Any], last: Callable[[dict[str, Any]], bool]) -> None:
     """Every page of an answer."""
     page: dict[str, Any] = {"next": body.get("after", "")}
     while True:
@@ -75,7 +75,7 @@ def wrong(items: int) -> dict[str, Any]:
     return {"loss": {"type": "cross_entropy", "class_weights": ["x"] * items}}
 
 
-async def turn(made: Crew, long: str, events: int) -> dict[str, float]:
+async def turn(made: SwarmNode, long: str, events: int) -> dict[str, float]:
     """Every command once, as a host that has just begun answers it."""
     some = {f"key{n}": n for n in range(900)}
     later: dict[str, Any] = {"session": long, "after": 0, "limit": PAGE}

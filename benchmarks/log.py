@@ -43,7 +43,7 @@ from bus.server import EmbeddedServer
 from contracts.event import pack
 from contracts.ids import new_uuid, session_id, uuid8
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
-from contracts.session import Session, advance
+from contracts.session import SessionState, advance
 from contracts.trainer import Layer, WindowRecorded, evidence
 from runtime.jobs import cycles
 
@@ -135,7 +135,7 @@ async def bare(client: Client, signer: Signer, batches: int) -> float:
 async def folded(bus: JetStreamBus, root: str, count: int) -> float:
     """Events per second, from the server to the folded state of every session."""
     admission = Admission(root=fingerprint(root))
-    sessions: dict[str, Session] = {}
+    sessions: dict[str, SessionState] = {}
     facts = 0
     begun = time.perf_counter()
     async with bus.read(subjects.EVERYTHING) as messages:
@@ -143,7 +143,7 @@ async def folded(bus: JetStreamBus, root: str, count: int) -> float:
             for fact in admission.admit(stored):
                 facts += 1
                 name = fact.envelope.subject
-                sessions[name] = advance(sessions.get(name) or Session(name), fact)
+                sessions[name] = advance(sessions.get(name) or SessionState(name), fact)
     took = time.perf_counter() - begun
     assert facts == count, (facts, count, admission.voids[:3])
     return count / took

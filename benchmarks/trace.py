@@ -31,7 +31,7 @@ from contracts.trainer import TrainingClaimed
 from runtime.engine import dataset
 from runtime.engine.facts import describe
 from runtime.engine.order import Order
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.views.trace import Trace
 from tests.agents.cases import tell
 from tests.runtime.recorded_home import DIGEST, claimed, window
@@ -63,7 +63,7 @@ def traced(blobs: DirectoryBlobs, rows: int, steps: int, **sampler: Any) -> Trac
     resolved = read_request(request | ({"sampler": sampler} if sampler else {})).resolved()
     classes = (np.arange(rows) % 10).astype("<i8")
     root = prepared(blobs, {"train": {"y": classes}, "val": {"y": classes[:10]}}) if sampler else DIGEST
-    history = History("00-aaaaaaaaaaaaaaaaaaaaaaaaaa")
+    history = SessionLog("00-aaaaaaaaaaaaaaaaaaaaaaaaaa")
     tell(
         history,
         "operator",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import TrainingCompleted
 
 
@@ -22,7 +22,7 @@ class Duty:
         return f"{self.what}:{self.cause}"
 
 
-def owed(session: Session) -> tuple[Duty, ...]:
+def owed(session: SessionState) -> tuple[Duty, ...]:
     """The answers that roles still owe to an ended session; empty while it runs, once it is sealed, or when all came.
 
     A duty that was waived, or whose role has recorded a failure for it, is not owed.
@@ -35,7 +35,7 @@ def owed(session: Session) -> tuple[Duty, ...]:
     return tuple(duty for duty in duties if duty.name not in session.waived and (duty.role, duty.cause) not in failed)
 
 
-def _owed_by_keeper(session: Session) -> list[Duty]:
+def _owed_by_keeper(session: SessionState) -> list[Duty]:
     return [
         Duty("checkpoint_keeper", "store", kept.id)
         for kept in session.checkpoints
@@ -43,7 +43,7 @@ def _owed_by_keeper(session: Session) -> list[Duty]:
     ]
 
 
-def _owed_by_validator(session: Session) -> list[Duty]:
+def _owed_by_validator(session: SessionState) -> list[Duty]:
     if not isinstance(session.outcome, TrainingCompleted):
         return []
     wanted = {kept.id: kept for name in ("best", "last") if (kept := session.checkpoint(name))}
@@ -54,13 +54,13 @@ def _owed_by_validator(session: Session) -> list[Duty]:
     ]
 
 
-def _owed_by_diagnostician(session: Session) -> list[Duty]:
+def _owed_by_diagnostician(session: SessionState) -> list[Duty]:
     judged = [Duty("diagnostician", "judge", id) for id, _ in session.applied if id not in session.judged]
     asked = [id for id in session.to_prove if not session.answers("diagnostician", id)]
     return [*judged, *(Duty("diagnostician", "prove", id) for id in asked)]
 
 
-def wanted_exports(session: Session) -> list[tuple[str, str, str, str]]:
+def wanted_exports(session: SessionState) -> list[tuple[str, str, str, str]]:
     """Every export asked for and not answered, as (format, quantize, checkpoint, cause)."""
     if not isinstance(session.outcome, TrainingCompleted):
         return []
@@ -76,14 +76,14 @@ def wanted_exports(session: Session) -> list[tuple[str, str, str, str]]:
     return [one for one in wanted if one[:3] not in done]
 
 
-def _owed_by_exporter(session: Session) -> list[Duty]:
+def _owed_by_exporter(session: SessionState) -> list[Duty]:
     return [
         Duty("exporter", f"export.{form}.{quantize or 'plain'}", cause)
         for form, quantize, _, cause in wanted_exports(session)
     ]
 
 
-def _owed_by_monitor(session: Session) -> list[Duty]:
+def _owed_by_monitor(session: SessionState) -> list[Duty]:
     if session.kind not in ("training", "trial") or session.answers("resource_monitor", session.outcome_id):
         return []
     return [Duty("resource_monitor", "summarise", session.outcome_id)]

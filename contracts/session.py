@@ -105,7 +105,7 @@ def counts(segment: int, step: int, segments: Iterable[Segment]) -> bool:
 
 
 @dataclass(frozen=True)
-class Session:
+class SessionState:
     """A session as of one event. Immutable; `advance` gives the next, quickly, which is why there are no slots."""
 
     id: str
@@ -241,11 +241,11 @@ class Session:
         return tuple((id, seen) for id, seen in self.proposals if id not in closed)
 
 
-def advance(session: Session, fact: Fact) -> Session:
+def advance(session: SessionState, fact: Fact) -> SessionState:
     """The session after one more admitted event; the given one stays as it is. Unknown events only count."""
     envelope = fact.envelope
     # As dataclasses.replace, which would call the constructor with every field: ten times slower, once per event.
-    following = object.__new__(Session)
+    following = object.__new__(SessionState)
     state = following.__dict__
     state |= session.__dict__
     state["events"] = session.events + 1
@@ -265,11 +265,11 @@ def advance(session: Session, fact: Fact) -> Session:
 
 
 Changes = dict[str, Any]
-Fold = Callable[[Session, Any, Fact], Changes]
+Fold = Callable[[SessionState, Any, Fact], Changes]
 """Takes the session, the event and its fact, and returns the fields of the session that it changes."""
 
 
-def _requested(session: Session, event: SessionRequested, fact: Fact) -> Changes:
+def _requested(session: SessionState, event: SessionRequested, fact: Fact) -> Changes:
     state: State = "preparing" if event.kind in ("training", "trial") else "training"
     begun: Changes = {}
     if event.fork:
@@ -277,28 +277,28 @@ def _requested(session: Session, event: SessionRequested, fact: Fact) -> Changes
     return dict(genesis=event, genesis_id=fact.id, state=state) | begun
 
 
-def _claimed(session: Session, event: TrainingClaimed, fact: Fact) -> Changes:
+def _claimed(session: SessionState, event: TrainingClaimed, fact: Fact) -> Changes:
     return dict(claim=event, claim_id=fact.id, state="training", pause=None)
 
 
-def _windowed(session: Session, event: WindowRecorded, fact: Fact) -> Changes:
+def _windowed(session: SessionState, event: WindowRecorded, fact: Fact) -> Changes:
     if event.segment != session.segments[-1].number:
         return {}
     return dict(windows=session.windows + 1, step=event.last, last_window=event, last_window_id=fact.id)
 
 
-def _evaluated(session: Session, event: ControlEvaluated, fact: Fact) -> Changes:
+def _evaluated(session: SessionState, event: ControlEvaluated, fact: Fact) -> Changes:
     return dict(evaluations=session.evaluations.grown(event))
 
 
-def _written(session: Session, event: CheckpointWritten, fact: Fact) -> Changes:
+def _written(session: SessionState, event: CheckpointWritten, fact: Fact) -> Changes:
     here = event.segment, event.step
     there = (*(session.written_at.get(here) or ()), fact.id)
     checkpoints = session.checkpoints.having(fact.id, Checkpoint(fact.id, event))
     return dict(checkpoints=checkpoints, written_at=session.written_at.having(here, there))
 
 
-def _with_checkpoint(session: Session, segment: int, step: int, **changes: Any) -> Changes:
+def _with_checkpoint(session: SessionState, segment: int, step: int, **changes: Any) -> Changes:
     checkpoints = session.checkpoints
     for id in session.written_at.get((segment, step)) or ():
         if kept := checkpoints.get(id):
@@ -306,23 +306,23 @@ def _with_checkpoint(session: Session, segment: int, step: int, **changes: Any) 
     return dict(checkpoints=checkpoints)
 
 
-def _stored(session: Session, event: CheckpointStored, fact: Fact) -> Changes:
+def _stored(session: SessionState, event: CheckpointStored, fact: Fact) -> Changes:
     return _with_checkpoint(session, event.segment, event.step, stored=event, stored_id=fact.id)
 
 
-def _pruned(session: Session, event: CheckpointPruned, fact: Fact) -> Changes:
+def _pruned(session: SessionState, event: CheckpointPruned, fact: Fact) -> Changes:
     return _with_checkpoint(session, event.segment, event.step, gone="pruned")
 
 
-def _corrupt(session: Session, event: CheckpointCorrupt, fact: Fact) -> Changes:
+def _corrupt(session: SessionState, event: CheckpointCorrupt, fact: Fact) -> Changes:
     return _with_checkpoint(session, event.segment, event.step, gone="corrupt")
 
 
-def _validated(session: Session, event: CheckpointValidated, fact: Fact) -> Changes:
+def _validated(session: SessionState, event: CheckpointValidated, fact: Fact) -> Changes:
     return _with_checkpoint(session, event.segment, event.step, validated=event)
 
 
-def _applied(session: Session, event: InterventionApplied, fact: Fact) -> Changes:
+def _applied(session: SessionState, event: InterventionApplied, fact: Fact) -> Changes:
     segments = session.segments
     if event.segment != session.segment.number:
         segments = (*segments, Segment(event.segment, event.step, event.changes, event.reproducible))
@@ -332,55 +332,55 @@ def _applied(session: Session, event: InterventionApplied, fact: Fact) -> Change
     return dict(applied=applied, segments=segments, step=event.step, evaluations=path)
 
 
-def _judged(session: Session, event: OutcomeJudged, fact: Fact) -> Changes:
+def _judged(session: SessionState, event: OutcomeJudged, fact: Fact) -> Changes:
     to_prove = (*session.to_prove, fact.id) if event.prove else session.to_prove
     return dict(judged=session.judged | {event.proposal}, to_prove=to_prove)
 
 
-def _paused(session: Session, event: TrainingPaused, fact: Fact) -> Changes:
+def _paused(session: SessionState, event: TrainingPaused, fact: Fact) -> Changes:
     return dict(state="paused", pause=event, wishes=_without(session, PauseRequested))
 
 
-def _resumed(session: Session, event: TrainingResumed, fact: Fact) -> Changes:
+def _resumed(session: SessionState, event: TrainingResumed, fact: Fact) -> Changes:
     return dict(state="training", pause=None, wishes=_without(session, ResumeRequested))
 
 
-def _without(session: Session, kind: type[Event]) -> tuple[tuple[str, Event], ...]:
+def _without(session: SessionState, kind: type[Event]) -> tuple[tuple[str, Event], ...]:
     return tuple((id, wish) for id, wish in session.wishes if not isinstance(wish, kind))
 
 
-def _wished(session: Session, event: Event, fact: Fact) -> Changes:
+def _wished(session: SessionState, event: Event, fact: Fact) -> Changes:
     return dict(wishes=(*session.wishes, (fact.id, event)))
 
 
-def _ended(session: Session, event: Event, fact: Fact) -> Changes:
+def _ended(session: SessionState, event: Event, fact: Fact) -> Changes:
     if session.outcome is not None:
         return {}
     return dict(outcome=event, outcome_id=fact.id, state="finishing")
 
 
-def _exported(session: Session, event: ModelExported, fact: Fact) -> Changes:
+def _exported(session: SessionState, event: ModelExported, fact: Fact) -> Changes:
     ends = _ended(session, event, fact) if session.kind == "export" else {}
     return ends | dict(exports=(*session.exports, (fact.id, event)))
 
 
-def _refused(session: Session, event: ExportRefused, fact: Fact) -> Changes:
+def _refused(session: SessionState, event: ExportRefused, fact: Fact) -> Changes:
     ends = _ended(session, event, fact) if session.kind == "export" else {}
     return ends | dict(refusals=(*session.refusals, event))
 
 
-def _searched(session: Session, event: SearchCompleted, fact: Fact) -> Changes:
+def _searched(session: SessionState, event: SearchCompleted, fact: Fact) -> Changes:
     return _ended(session, event, fact) | dict(search=event)
 
 
-def _handler_failed(session: Session, event: HandlerFailed, fact: Fact) -> Changes:
+def _handler_failed(session: SessionState, event: HandlerFailed, fact: Fact) -> Changes:
     if fact.lane.startswith(GUEST):
         return {}
     ends = _ended(session, event, fact) if event.heard == _carrier(session).get(event.role) else {}
     return ends | dict(failures=session.failures.having(fact.id, event))
 
 
-def _carrier(session: Session) -> dict[str, str]:
+def _carrier(session: SessionState) -> dict[str, str]:
     """The roles without whose answer the session cannot go on, and the event each has to answer."""
     if session.kind == "search":
         return {"hyperparameter_specialist": session.genesis_id}
@@ -393,7 +393,7 @@ def _carrier(session: Session) -> dict[str, str]:
     return {"data_manager": session.genesis_id, "trainer": session.dataset_id}
 
 
-def _redriven(session: Session, event: RedriveRequested, fact: Fact) -> Changes:
+def _redriven(session: SessionState, event: RedriveRequested, fact: Fact) -> Changes:
     seen = session.failures.get(event.failure)
     if seen is None:
         return {}
@@ -401,11 +401,11 @@ def _redriven(session: Session, event: RedriveRequested, fact: Fact) -> Changes:
     return dict(failures=session.failures.without(event.failure), answered=answered)
 
 
-def _sealed(session: Session, event: SessionSealed, fact: Fact) -> Changes:
+def _sealed(session: SessionState, event: SessionSealed, fact: Fact) -> Changes:
     return dict(sealed=event, state=_final_state(session), ended_at=fact.envelope.time)
 
 
-def _final_state(session: Session) -> State:
+def _final_state(session: SessionState) -> State:
     if isinstance(
         session.outcome, TrainingCompleted | SearchCompleted | ModelExported | InterventionProven | AuditCompleted
     ):
@@ -471,3 +471,7 @@ _FOLDS: dict[type[Event], Fold] = {
     DutyWaived: lambda s, e, f: dict(waived=s.waived | {e.duty}),
     SessionSealed: _sealed,
 }
+
+
+Session = SessionState
+"""The name under which guests and readers of logs have imported it."""

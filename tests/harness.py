@@ -16,13 +16,13 @@ from bus.memory import MemoryBus
 from contracts.common import ChildEnded
 from contracts.envelope import Fact
 from contracts.ids import PARTITION
-from contracts.session import ENDED, Session
+from contracts.session import ENDED, SessionState
 from contracts.trainer import TrainingClaimed
 from runtime.home import settings
 from runtime.home.home import Home
 from runtime.host import here
-from runtime.host.crew import Crew
-from runtime.log.history import History
+from runtime.host.crew import SwarmNode
+from runtime.log.history import SessionLog
 from runtime.node import deployment, roster
 from runtime.node.agent import Agent
 
@@ -36,7 +36,7 @@ class _OverError(Exception):
 @asynccontextmanager
 async def crew(
     home: Path, roles: Iterable[str] = roster.BUILT_IN, *, bus: MemoryBus | None = None, **given: Any
-) -> AsyncIterator[Crew]:
+) -> AsyncIterator[SwarmNode]:
     """Agents of these roles at work on a memory bus, in a home of their own."""
     place = Home(home)
     options = settings.load(home=str(home), **(FAST | given))
@@ -46,18 +46,18 @@ async def crew(
         yield made
 
 
-async def _opening(made: Crew) -> str:
+async def _opening(made: SwarmNode) -> str:
     return await deployment.open_keyring(made.bus, made.tail, made.keys, KeyStore(made.home.keys), made.source)
 
 
 @asynccontextmanager
 async def beside(
-    made: Crew, roles: Iterable[str] | Mapping[str, type[Agent]], name: str, home: Path | None = None
-) -> AsyncIterator[Crew]:
+    made: SwarmNode, roles: Iterable[str] | Mapping[str, type[Agent]], name: str, home: Path | None = None
+) -> AsyncIterator[SwarmNode]:
     """Agents of these roles in what might be a process of its own, with the keys of the same deployment."""
     agents = roles if isinstance(roles, Mapping) else roster.load_all(roles)
     options = replace(made.settings, home=home or made.settings.home)
-    own = Crew(made.bus, options, made.keys, instance=name, root=made.tail.admission.root, keep_copies=False)
+    own = SwarmNode(made.bus, options, made.keys, instance=name, root=made.tail.admission.root, keep_copies=False)
     own.tail.keyring = made.tail.keyring
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -76,7 +76,7 @@ QUIET = 20.0
 """Seconds without an event and without a child at work after which what is waited for will not come."""
 
 
-async def until_ended(made: Crew, session: str, seconds: float = 60.0) -> Session:
+async def until_ended(made: SwarmNode, session: str, seconds: float = 60.0) -> SessionState:
     """The session once it is sealed."""
     history = made.tail.history(session)
     async with asyncio.timeout(seconds):
@@ -85,7 +85,7 @@ async def until_ended(made: Crew, session: str, seconds: float = 60.0) -> Sessio
     return history.state
 
 
-async def until_said(made: Crew, session: str, name: str, seconds: float = 60.0) -> Fact:
+async def until_said(made: SwarmNode, session: str, name: str, seconds: float = 60.0) -> Fact:
     """The first event of that name in the session."""
     history = made.tail.history(session)
     async with asyncio.timeout(seconds):
@@ -96,7 +96,7 @@ async def until_said(made: Crew, session: str, name: str, seconds: float = 60.0)
             await _something_more(made, history)
 
 
-async def _something_more(made: Crew, history: History) -> None:
+async def _something_more(made: SwarmNode, history: SessionLog) -> None:
     """Return with the next event; fail at once when nobody is left who would say it."""
     while True:
         try:
@@ -109,7 +109,7 @@ async def _something_more(made: Crew, history: History) -> None:
                 raise AssertionError(message) from None
 
 
-async def kill_child(made: Crew, purpose: str, seconds: float = 30.0) -> None:
+async def kill_child(made: SwarmNode, purpose: str, seconds: float = 30.0) -> None:
     """Kill a child at this work as soon as there is one; without one this fails, for then nothing was tried."""
     async with asyncio.timeout(seconds):
         while not (struck := [one.pid for one in made.children.running() if one.purpose == purpose and one.pid]):
@@ -118,7 +118,7 @@ async def kill_child(made: Crew, purpose: str, seconds: float = 30.0) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def killed(made: Crew, session: str) -> int:
+def killed(made: SwarmNode, session: str) -> int:
     """How many children's deaths by a kill the session tells of."""
     ends = [fact.event for fact in made.tail.history(session).facts if isinstance(fact.event, ChildEnded)]
     return sum(one.signal == signal.SIGKILL for one in ends)

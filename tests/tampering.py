@@ -31,7 +31,7 @@ from runtime.bundle import contents, verify_bundle
 from runtime.bundle.container import BundleMember, Container, write
 from runtime.bundle.members import checkpoint_of
 from runtime.log.archive import Archive
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 
@@ -379,7 +379,7 @@ class Tamperer:
         ends = [n for n, one in enumerate(self.target.log[:-2]) if n > 4 and one.headers]
         records = self.target.log[: self._rng.choice(ends) + 1]
         rings = Admission()
-        ring_book, book, history = Book(), Book(), History(self.target.session)
+        ring_book, book, history = Book(), Book(), SessionLog(self.target.session)
         for stored in self.target.ring:
             for fact in rings.admit(stored):
                 ring_book = ring_book.advance(fact)

@@ -21,7 +21,7 @@ from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated
 from contracts.operator import RULES, PauseRequested
 from runtime import audit
 from runtime.audit.account import at_once
-from runtime.audit.books import Books
+from runtime.audit.books import LedgerCheck
 from runtime.bundle import verify_bundle
 from runtime.home.home import Home
 from runtime.log.archive import Archive
@@ -356,7 +356,7 @@ class Audited:
         self.at_once = (
             "unusual"
             if fast is None
-            else "; ".join(one.message for one in Books(fast, archive.ring("00")).divergences())
+            else "; ".join(one.message for one in LedgerCheck(fast, archive.ring("00")).divergences())
         )
         self.alone = verify_bundle.findings(path, story.fingerprint)["divergence"] or ""
 

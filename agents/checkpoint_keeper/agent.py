@@ -6,14 +6,14 @@ from datetime import datetime
 
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
 from contracts.errors import NotFound, NotVerified
-from contracts.session import Checkpoint, Session
+from contracts.session import Checkpoint, SessionState
 from contracts.trainer import CheckpointRefused, CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.jobs.failpoints import failpoint
 from runtime.jobs.profiles import torch_profile
 from runtime.log import references, retention
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 _TICK = 0.02
 """File systems stamp with the kernel's clock, up to this much behind; reading a checkpoint back takes longer."""
@@ -25,7 +25,7 @@ class CheckpointKeeper(Agent):
     """Keeps best, last and anchors of every session within the request's limits."""
 
     @on
-    async def keep(self, written: CheckpointWritten, case: Case) -> list[Kept]:
+    async def keep(self, written: CheckpointWritten, case: Wakeup) -> list[Kept]:
         """Record a sound checkpoint as stored, with its roles by the rules, and prune what they no longer keep."""
         try:
             size = await self._verified(written, case)
@@ -46,7 +46,7 @@ class CheckpointKeeper(Agent):
         return [stored, *_promoted(written, now), *let_go]
 
     @on
-    async def doubt(self, refused: CheckpointRefused, case: Case) -> CheckpointCorrupt | None:
+    async def doubt(self, refused: CheckpointRefused, case: Wakeup) -> CheckpointCorrupt | None:
         """A trainer could not begin from it: read it back once more, and say so when it is broken."""
         found = [one for one in _holding(refused.blob, case.now) if one.usable]
         if not found:
@@ -62,14 +62,14 @@ class CheckpointKeeper(Agent):
         return None
 
     @on
-    async def tidy(self, judged: CheckpointValidated | ValidationFailed, case: Case) -> list[CheckpointPruned]:
+    async def tidy(self, judged: CheckpointValidated | ValidationFailed, case: Wakeup) -> list[CheckpointPruned]:
         """What only waited to be judged may go; an ended session is left as it is."""
         if case.now.outcome is not None:
             return []
         return [_pruned(kept) for kept in retention.prunable(case.now)]
 
     @on
-    async def let_go(self, gone: CheckpointPruned, case: Case) -> None:
+    async def let_go(self, gone: CheckpointPruned, case: Wakeup) -> None:
         """Delete the bytes of what was said to be pruned, unless another checkpoint or session has the same."""
         failpoint("between-ack-and-effect")
         blobs, session = self.ground.blobs, case.history.id
@@ -81,7 +81,7 @@ class CheckpointKeeper(Agent):
             return
         blobs.remove(gone.blob)
 
-    async def _verified(self, written: CheckpointWritten, case: Case) -> int:
+    async def _verified(self, written: CheckpointWritten, case: Wakeup) -> int:
         args = {
             "blobs": str(self.ground.blobs.root),
             "session": case.history.id,
@@ -93,7 +93,7 @@ class CheckpointKeeper(Agent):
             answer = await child.wait()
         return int(answer["bytes"])
 
-    def _is_elsewhere(self, blob: str, case: Case) -> bool:
+    def _is_elsewhere(self, blob: str, case: Wakeup) -> bool:
         """Whether another session has this very blob, or may be about to: a trainer stores it before it says so."""
         if references.holders(self.ground.blobs.root, blob):
             return True
@@ -105,7 +105,7 @@ class CheckpointKeeper(Agent):
             for other in others
         )
 
-    def _is_newer(self, blob: str, case: Case) -> bool:
+    def _is_newer(self, blob: str, case: Wakeup) -> bool:
         """Whether the blob was written again after it was pruned: this handler runs again at every start."""
         try:
             written = self.ground.blobs.path(blob).stat().st_mtime
@@ -115,11 +115,11 @@ class CheckpointKeeper(Agent):
         return bool(written > pruned - _TICK)
 
 
-def _holding(blob: str, session: Session) -> list[Checkpoint]:
+def _holding(blob: str, session: SessionState) -> list[Checkpoint]:
     return [one for one in session.checkpoints if one.written.blob == blob]
 
 
-def _promoted(written: CheckpointWritten, now: Session) -> list[CheckpointPromoted]:
+def _promoted(written: CheckpointWritten, now: SessionState) -> list[CheckpointPromoted]:
     """The news that this is the best on the path, said once."""
     segment, step = written.segment, written.step
     said = any(kept.stored and retention.place(kept) == (segment, step) for kept in now.checkpoints)

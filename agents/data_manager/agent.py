@@ -22,7 +22,7 @@ from runtime.jobs.frames import Frame
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import known
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.node.heeding import CancelledError, unless_cancelled
 
 PREPARE = "agents.data_manager.jobs.prepare:main"
@@ -40,7 +40,7 @@ class DataManager(Agent):
         self._places = asyncio.Semaphore(max(2, process.cores()))
 
     @on
-    async def prepare(self, asked: SessionRequested, case: Case) -> DatasetPrepared | DatasetRejected | None:
+    async def prepare(self, asked: SessionRequested, case: Wakeup) -> DatasetPrepared | DatasetRejected | None:
         """Prepare the data of a training or a trial; other kinds of session need none."""
         if asked.kind not in ("training", "trial"):
             return None

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from contracts.diagnostician import ProblemDiagnosed
-from contracts.session import Session
+from contracts.session import SessionState
 
 DEADLINE_SECONDS = 30.0
 MOST_TOKENS = 600
@@ -82,7 +82,7 @@ class Advisor:
             return openai.AsyncOpenAI(**options, api_key="none")
 
 
-def question(found: ProblemDiagnosed, session: Session) -> dict[str, Any]:
+def question(found: ProblemDiagnosed, session: SessionState) -> dict[str, Any]:
     """What the model is told: figures and settings, no rows of data, no paths and no names of people."""
     shown = ("model", "loss", "optimizer", "schedule", "training", "early_stopping")
     return {

@@ -23,7 +23,7 @@ from contracts.trainer import (
     WindowRecorded,
 )
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 Heard = (
     WindowRecorded
@@ -44,7 +44,7 @@ class Diagnostician(Agent):
     """Finds problems by rules, proposes what cures them, judges whether it helped."""
 
     @on
-    async def judge(self, heard: Heard, case: Case) -> list[Answer]:
+    async def judge(self, heard: Heard, case: Wakeup) -> list[Answer]:
         """Say what the rules find in the trainer's lane up to this fact: problems, proposals, judgements."""
         # Up to the fact itself, not to the end of its batch: so the answer does not depend on how facts were grouped.
         found = case.history.derived(DiagnosisState(), case.fact.position)
@@ -56,7 +56,7 @@ class Diagnostician(Agent):
         return [*found.said, *found.verdicts]
 
     @on
-    async def ask(self, judged: OutcomeJudged, case: Case) -> ProofRequested | None:
+    async def ask(self, judged: OutcomeJudged, case: Wakeup) -> ProofRequested | None:
         """Request the proof of an intervention where its judgement asks for one; once, also after restarts."""
         if not judged.prove:
             return None
@@ -64,13 +64,13 @@ class Diagnostician(Agent):
         return ProofRequested(intervention=judged.proposal, session=await self.ground.ask("prove", wish))
 
     @on
-    async def settle(self, asked: SessionRequested, case: Case, say: Say[Sayings]) -> None:
+    async def settle(self, asked: SessionRequested, case: Wakeup, say: Say[Sayings]) -> None:
         """Carry out a proof to its end; after a restart, continue where its log ends."""
         if is_open(case.now):
             await Proving(self.role, case, say).run()
 
     @on
-    async def advise(self, found: ProblemDiagnosed, case: Case, say: Say[ProblemDiagnosed]) -> None:
+    async def advise(self, found: ProblemDiagnosed, case: Wakeup, say: Say[ProblemDiagnosed]) -> None:
         """Ask the advisor what it makes of a problem; training never waits for the answer and never follows it."""
         settings = self.ground.settings
         if not settings.llm_model or found.rule == "llm" or case.session.kind != "training":

@@ -9,9 +9,9 @@ from typing import Literal
 from contracts.diagnostician import InterventionProven, ProofForked
 from contracts.request.early_stopping import EarlyStopping
 from contracts.request.validation import less_is_better
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.views.diff import windows
 
 Verdict = Literal["better", "worse", "no difference"]
@@ -19,7 +19,7 @@ Key = tuple[int, int, int]
 
 
 def proven(
-    parent: History, applied: InterventionApplied, forked: ProofForked, with_it: History, without_it: History
+    parent: SessionLog, applied: InterventionApplied, forked: ProofForked, with_it: SessionLog, without_it: SessionLog
 ) -> InterventionProven:
     """Everything that the logs of the three say."""
     rules = EarlyStopping.model_validate(parent.state.request["early_stopping"])
@@ -44,7 +44,7 @@ def proven(
     )
 
 
-def best(session: Session, metric: str) -> float | None:
+def best(session: SessionState, metric: str) -> float | None:
     """The best value of the control metric on a path; None when none was finite."""
     values = [seen.values[metric] for seen in session.evaluations if math.isfinite(seen.values[metric])]
     if not values:
@@ -65,7 +65,7 @@ def _verdict(completed: list[bool], values: list[float | None], rules: EarlyStop
     return "better" if gain > 0 else "worse"
 
 
-def _held(parent: History, forks: Iterable[History]) -> tuple[list[Key], list[Key]]:
+def _held(parent: SessionLog, forks: Iterable[SessionLog]) -> tuple[list[Key], list[Key]]:
     """The windows of the parent that a fork computed again, and those that came out otherwise, each once."""
     recorded = {_key(one): one for one in _windows(parent)}
     pairs = [(key, recorded[key], one) for fork in forks for one in _windows(fork) if (key := _key(one)) in recorded]
@@ -74,7 +74,7 @@ def _held(parent: History, forks: Iterable[History]) -> tuple[list[Key], list[Ke
     return sorted({key for key, _, _ in pairs} - differing), sorted(differing)
 
 
-def _windows(history: History) -> list[WindowRecorded]:
+def _windows(history: SessionLog) -> list[WindowRecorded]:
     return [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
 
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from agents.diagnostician.proof import proven
 from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import InterventionApplied
 from runtime.log.archive import known
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.node.agent import Say
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.node.heeding import first_done, why_cancelled
 
 Sayings = ProofForked | InterventionProven | ProofFailed
@@ -27,7 +27,7 @@ QUIET = {"diagnosis.auto_fix": False, "diagnosis.prove": False, "export.formats"
 class Proving:
     """The course of one proof; everything that it must know after a crash is in its session."""
 
-    def __init__(self, role: str, case: Case, say: Say[Sayings]) -> None:
+    def __init__(self, role: str, case: Wakeup, say: Say[Sayings]) -> None:
         self._role, self._own, self._ground, self._say = role, case.history, case.ground, say
         self._asked = case.session.request
 
@@ -50,17 +50,17 @@ class Proving:
             outcome = ProofFailed(message=error.message, cure=error.cure)
         await self._say(outcome)
 
-    def _parent(self) -> History:
+    def _parent(self) -> SessionLog:
         return self._ground.history(str(self._asked["session"]))
 
-    def _applied(self, parent: Session) -> InterventionApplied:
+    def _applied(self, parent: SessionState) -> InterventionApplied:
         found = dict(parent.applied).get(self._asked["intervention"])
         if found is None:
             message = f"{parent.id} has no intervention {self._asked['intervention']!r} any more."
             raise _Hopeless(message, cure=f"See: swarm show {parent.id}")
         return found
 
-    async def _forked(self, parent: History, applied: InterventionApplied) -> ProofForked:
+    async def _forked(self, parent: SessionLog, applied: InterventionApplied) -> ProofForked:
         """Both forks, once: their ids follow from the proof's."""
         with_it = await self._fork(parent.id, applied.step, applied.segment, "with")
         try:
@@ -81,14 +81,14 @@ class Proving:
         except (InvalidInput, NotFound, NotVerified, Refused) as error:
             raise _Hopeless(error.message, cure=error.cure) from error
 
-    async def _until_sealed(self, histories: Sequence[History]) -> None:
+    async def _until_sealed(self, histories: Sequence[SessionLog]) -> None:
         """Return once all of them are; raises `_Cancelled` when a person wants the proof to end before."""
         while not all(self._is_sealed(one) for one in histories):
             if why := why_cancelled(self._own.state):
                 raise _Cancelled(why)
             await first_done(*(one.grown(one.size) for one in (self._own, *histories)))
 
-    def _is_sealed(self, history: History) -> bool:
+    def _is_sealed(self, history: SessionLog) -> bool:
         found = known(history.id, self._ground.tail.histories, self._ground.home)
         return found is not None and found.state.sealed is not None
 
@@ -105,6 +105,6 @@ class _Hopeless(SwarmError):
     """There is no such fork, and trying again would not make one."""
 
 
-def is_open(session: Session) -> bool:
+def is_open(session: SessionState) -> bool:
     """Whether a session is a proof that goes on."""
     return session.kind == "proof" and session.outcome is None

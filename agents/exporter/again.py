@@ -10,14 +10,14 @@ from contracts.errors import NotVerified, SwarmError
 from contracts.exporter import ExportRepeated
 from runtime.audit.exports import Remade, made_again
 from runtime.home.workloads import Workloads
-from runtime.node.ground import Ground
+from runtime.node.ground import AgentContext
 from runtime.replay.jobs import IDENTITY, Jobs
 
 
 class Again:
     """One audit's exports."""
 
-    def __init__(self, ground: Ground, session: str, machine: Mapping[str, Any]) -> None:
+    def __init__(self, ground: AgentContext, session: str, machine: Mapping[str, Any]) -> None:
         self._ground = ground
         self._session = session
         self._machine = machine

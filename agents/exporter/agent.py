@@ -14,7 +14,7 @@ from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import export_profile
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 Answer = ModelExported | ModelBenchmarked | ExportRefused
 
@@ -32,7 +32,7 @@ class Exporter(Agent):
         self._one_at_a_time = asyncio.Lock()
 
     @on
-    async def get_ready(self, claimed: TrainingClaimed, case: Case) -> None:
+    async def get_ready(self, claimed: TrainingClaimed, case: Wakeup) -> None:
         """Import the libraries that the files of this training will need while it runs."""
         for form in (case.now.request.get("export") or {}).get("formats", ()):
             # What fails here fails again, and is told, when the file is made.
@@ -40,17 +40,17 @@ class Exporter(Agent):
                 await self.ground.children.warm(export_profile(form))
 
     @on
-    async def leave(self, done: TrainingCompleted, case: Case, say: Say[Answer]) -> None:
+    async def leave(self, done: TrainingCompleted, case: Wakeup, say: Say[Answer]) -> None:
         """A model is trained: everything that its request and people asked for so far is due."""
         await self._settle(case, say)
 
     @on
-    async def oblige(self, wish: ExportRequested, case: Case, say: Say[Answer]) -> None:
+    async def oblige(self, wish: ExportRequested, case: Wakeup, say: Say[Answer]) -> None:
         """One more file is wanted: made now if the model is trained, else when it is."""
         await self._settle(case, say)
 
     @on
-    async def cite(self, asked: SessionRequested, case: Case) -> list[Answer]:
+    async def cite(self, asked: SessionRequested, case: Wakeup) -> list[Answer]:
         """A session of its own about a model that was sealed before."""
         if asked.kind != "export":
             return []
@@ -58,7 +58,7 @@ class Exporter(Agent):
             return await self._make(order_of(asked.request), case)
 
     @on
-    async def repeat(self, planned: AuditPlanned, case: Case) -> list[ExportRepeated]:
+    async def repeat(self, planned: AuditPlanned, case: Wakeup) -> list[ExportRepeated]:
         """An audit wants to know whether every file of a session comes out again as it was."""
         if not planned.exports:
             return []
@@ -68,13 +68,13 @@ class Exporter(Agent):
         async with self._one_at_a_time:
             return await Again(self.ground, case.history.id, planned.machine).all(planned.exports)
 
-    async def _settle(self, case: Case, say: Say[Answer]) -> None:
+    async def _settle(self, case: Wakeup, say: Say[Answer]) -> None:
         async with self._one_at_a_time:
             # What is due is read again each time: another handler, or this one before a restart, may have answered.
             while due := orders(case.now):
                 await say(*await self._make(due[0], case))
 
-    async def _make(self, order: ExportOrder | ExportRefused, case: Case) -> list[Answer]:
+    async def _make(self, order: ExportOrder | ExportRefused, case: Wakeup) -> list[Answer]:
         if isinstance(order, ExportRefused):
             return [order]
         try:
@@ -89,12 +89,12 @@ class Exporter(Agent):
             return [_refusal(order, **proven["refused"])]
         return _answer(order, made, proven)
 
-    async def _prove(self, order: ExportOrder, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def _prove(self, order: ExportOrder, case: Wakeup) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the two jobs answer: the one that makes the file, and the one that compares and publishes it."""
         made = await self._once(EXPORT, order, case)
         return made, made if "refused" in made else await self._once(VERIFY, order, case)
 
-    async def _once(self, function: str, order: ExportOrder, case: Case) -> dict[str, Any]:
+    async def _once(self, function: str, order: ExportOrder, case: Wakeup) -> dict[str, Any]:
         ground, session = self.ground, case.history.id
         folder = ground.home.session(session)
         where = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.duties import wanted_exports
 from contracts.exporter import ExportRefused
-from contracts.session import Checkpoint, Session
+from contracts.session import Checkpoint, SessionState
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("int8", "fp16"),
@@ -46,7 +46,7 @@ class ExportOrder:
         return asdict(self)
 
 
-def orders(session: Session) -> list[ExportOrder | ExportRefused]:
+def orders(session: SessionState) -> list[ExportOrder | ExportRefused]:
     """The exports that a trained session still owes, in the order asked; one that cannot be made is its refusal."""
     return [_order(session, form, quantize, which) for form, quantize, which, _ in wanted_exports(session)]
 
@@ -77,7 +77,7 @@ def order_of(request: Mapping[str, Any]) -> ExportOrder | ExportRefused:
     )
 
 
-def choose(session: Session, which: str) -> Checkpoint | None:
+def choose(session: SessionState, which: str) -> Checkpoint | None:
     """The usable checkpoint called best, last, final or by its step, or None; the last when there is no best one."""
     if which not in ("best", "last", "final") and not which.isdecimal():
         return None
@@ -85,7 +85,7 @@ def choose(session: Session, which: str) -> Checkpoint | None:
     return found or (session.checkpoint("last") if which == "best" else None)
 
 
-def _order(session: Session, form: str, quantize: str, which: str) -> ExportOrder | ExportRefused:
+def _order(session: SessionState, form: str, quantize: str, which: str) -> ExportOrder | ExportRefused:
     refusal = _unknown(form, quantize, which)
     if refusal:
         return refusal

@@ -8,14 +8,14 @@ from agents.hyperparameter_specialist.tuning import Tuning
 from contracts.operator import SessionRequested
 from contracts.request.search import RangeTest, read_search
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 
 class HyperparameterSpecialist(Agent):
     """Chooses trials in children and has them trained as sessions of their own."""
 
     @on
-    async def seek(self, asked: SessionRequested, case: Case, say: Say[Sayings]) -> None:
+    async def seek(self, asked: SessionRequested, case: Wakeup, say: Say[Sayings]) -> None:
         """Carry out a search to its end; after a restart, continue where its log ends."""
         if asked.kind != "search" or case.now.outcome is not None:
             return

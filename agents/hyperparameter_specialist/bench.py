@@ -14,10 +14,10 @@ from contracts.hyperparameter_specialist import (
     TrialStarted,
 )
 from contracts.ids import session_for
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.jobs.profiles import Profile
 from runtime.node.agent import Say
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.node.heeding import why_cancelled
 
 Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchCancelled | SearchFailed
@@ -26,14 +26,14 @@ Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted
 class SearchContext:
     """One search's session and the means to work on it."""
 
-    def __init__(self, role: str, case: Case, say: Say[Sayings]) -> None:
+    def __init__(self, role: str, case: Wakeup, say: Say[Sayings]) -> None:
         self.role = role
         self.say = say
         self.own = case.history
         self.ground = case.ground
 
     @property
-    def now(self) -> Session:
+    def now(self) -> SessionState:
         """The search's session at this moment."""
         return self.own.state
 
@@ -48,7 +48,7 @@ class SearchContext:
             request, "trial", asked_by=self.role, parent=self.own.id, request_id=self._request_id(name)
         )
 
-    def submitted(self, name: str) -> Session | None:
+    def submitted(self, name: str) -> SessionState | None:
         """The trial called `name` when it has been requested already."""
         history = self.ground.tail.histories.get(session_for(self._request_id(name)))
         return history.state if history is not None and history.state.genesis else None

@@ -16,7 +16,7 @@ from contracts.hyperparameter_specialist import (
 )
 from contracts.request import read_request
 from contracts.request.search import RangeTest
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
@@ -57,7 +57,7 @@ async def test_range(test: RangeTest, bench: SearchContext) -> None:
     await bench.say(*_suggested(tried, losses, len(bench.now.trials)))
 
 
-def _with_dataset(request: dict[str, Any], bench: SearchContext) -> Session | None:
+def _with_dataset(request: dict[str, Any], bench: SearchContext) -> SessionState | None:
     """A session whose data are those of the request and are in the store of this machine."""
     place = bench.ground.blobs.root / "datasets"
     for history in reversed(bench.ground.tail.histories.values()):
@@ -67,7 +67,7 @@ def _with_dataset(request: dict[str, Any], bench: SearchContext) -> Session | No
     return None
 
 
-async def _prepared(request: dict[str, Any], bench: SearchContext) -> Session:
+async def _prepared(request: dict[str, Any], bench: SearchContext) -> SessionState:
     """Have the data prepared by a trial of one epoch, and wait for no more than that."""
     short = {**request, "name": "data for a range test", "export": {}, "training": {**request["training"], "epochs": 1}}
     session = await bench.submit(read_request(short).resolved(), "data")
@@ -81,7 +81,7 @@ async def _prepared(request: dict[str, Any], bench: SearchContext) -> Session:
     return trial.state
 
 
-def _no_data(source: Session) -> SearchFailed:
+def _no_data(source: SessionState) -> SearchFailed:
     problems = source.outcome.problems if isinstance(source.outcome, DatasetRejected) else []
     why = "; ".join(one.get("message", "") for one in problems) or f"{source.id} has ended"
     cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"

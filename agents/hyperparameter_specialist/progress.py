@@ -12,7 +12,7 @@ from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
 from contracts.request import read_request
 from contracts.request.search import Choice, Interval, Search, Wholes
-from contracts.session import Session
+from contracts.session import SessionState
 
 LARGEST_GP = 200
 """Trials up to which a Gaussian process is worth its time, which grows with their cube."""
@@ -41,7 +41,7 @@ class SearchProgress:
     finished: Mapping[int, TrialFinished]
 
     @classmethod
-    def of(cls, session: Session, search: Search) -> SearchProgress:
+    def of(cls, session: SessionState, search: Search) -> SearchProgress:
         """As of one moment of the search's session."""
         started = {one.number: one for one in session.trials}
         return cls(search, started, {one.number: one for one in session.finished_trials})
@@ -113,7 +113,7 @@ def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
     return "gp" if search.trials <= LARGEST_GP else "tpe"
 
 
-def finished(number: int, trial: Session, metric: str) -> TrialFinished:
+def finished(number: int, trial: SessionState, metric: str) -> TrialFinished:
     """The event for a trial whose session has ended: its best finite value of the metric, if it completed."""
     state = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
     best = trial.best.values.get(metric) if trial.best and state == "completed" else None

@@ -11,7 +11,7 @@ from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, 
 from contracts.request import read_request
 from contracts.request.search import Search
 from runtime.jobs.profiles import Profile
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.node.heeding import first_done
 
 PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
@@ -25,7 +25,7 @@ class Tuning:
     def __init__(self, search: Search, bench: SearchContext) -> None:
         self._search = search
         self._bench = bench
-        self._trials: dict[int, History] = {}
+        self._trials: dict[int, SessionLog] = {}
 
     async def run(self) -> None:
         """Start and follow trials until the search has an outcome."""
@@ -46,7 +46,7 @@ class Tuning:
             else:
                 await first_done(*(one.grown(size) for one, size in zip(watched, sizes, strict=True)))
 
-    def _trial(self, number: int, session: str) -> History:
+    def _trial(self, number: int, session: str) -> SessionLog:
         if number not in self._trials:
             self._trials[number] = self._bench.ground.history(session)
         return self._trials[number]

@@ -16,7 +16,7 @@ from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 Sayings = LedgerCheckpointed | DutyWaived | SessionSealed
 
@@ -34,7 +34,7 @@ class Ledger(Agent):
     """Keeps the books of every session until it is sealed."""
 
     @on
-    async def keep(self, begun: SessionRequested, case: Case, say: Say[Sayings]) -> None:
+    async def keep(self, begun: SessionRequested, case: Wakeup, say: Say[Sayings]) -> None:
         """Keep the books of one session: sign notes as it grows, waive what roles cannot answer, and seal it."""
         due, patience = self._next_note(), None
         while case.now.sealed is None:
@@ -54,14 +54,14 @@ class Ledger(Agent):
                 due = self._next_note()
             await self._until_news(case, seen, wait)
 
-    async def _owing(self, case: Case, say: Say[Sayings]) -> bool:
+    async def _owing(self, case: Wakeup, say: Say[Sayings]) -> bool:
         """Whether a role still owes an answer; what a silent role owes is waived."""
         waived = [duty for duty in owed(case.now) if self._silent(duty)]
         if waived:
             await say(*(self._waiver(duty, self.ground.presence.silent_seconds(duty.role)) for duty in waived))
         return bool(owed(case.now))
 
-    async def _awaiting_guests(self, case: Case, say: Say[Sayings], until: float) -> bool:
+    async def _awaiting_guests(self, case: Wakeup, say: Say[Sayings], until: float) -> bool:
         """Whether a guest that is there may still answer; once patience is at an end, its answer is waived."""
         presence, guests = self.ground.presence, self.ground.tail.admission.keyring().guests()
         there = [guest for guest in guests if presence.heard(guest.role)]
@@ -74,7 +74,7 @@ class Ledger(Agent):
             await say(*(self._waiver(duty, seconds) for duty in missing))
         return False
 
-    async def _seal(self, case: Case, say: Say[Sayings]) -> bool:
+    async def _seal(self, case: Wakeup, say: Say[Sayings]) -> bool:
         """Append the seal; False when another role appended first, so that the seal is void and must be made again."""
         failpoint("before-seal")
         furniture = await asyncio.to_thread(placed, self.ground.blobs)
@@ -86,32 +86,32 @@ class Ledger(Agent):
         failpoint("after-seal")
         return True
 
-    def _sealed(self, case: Case, furniture: Mapping[str, str]) -> SessionSealed:
+    def _sealed(self, case: Wakeup, furniture: Mapping[str, str]) -> SessionSealed:
         ring = self.ground.tail.history(self.ground.tail.keyring).derived(Book())
         seal = case.history.derived(Book()).sealed(case.now, ring, furniture)
         return seal.model_copy(update={"note": self.ground.sign_note(checkpoint_of(case.history.id, seal))})
 
-    async def _note(self, case: Case, say: Say[Sayings]) -> None:
+    async def _note(self, case: Wakeup, say: Say[Sayings]) -> None:
         await say(lambda: self._checkpointed(case))
 
-    def _checkpointed(self, case: Case) -> LedgerCheckpointed:
+    def _checkpointed(self, case: Wakeup) -> LedgerCheckpointed:
         book = case.history.derived(Book())
         return book.checkpointed(self.ground.sign_note(book.checkpoint(case.history.id)))
 
-    def _noteworthy(self, case: Case, due: float) -> bool:
+    def _noteworthy(self, case: Wakeup, due: float) -> bool:
         unnoted = case.history.derived(Book()).unnoted
         return bool(unnoted >= self.ground.settings.ledger_every_events or (unnoted > 0 and _now() >= due))
 
     def _next_note(self) -> float:
         return _now() + float(self.ground.settings.ledger_every_seconds)
 
-    def _until_note(self, case: Case, due: float) -> float | None:
+    def _until_note(self, case: Wakeup, due: float) -> float | None:
         return max(_AT_LEAST, due - _now()) if case.history.derived(Book()).unnoted else None
 
     def _silent(self, duty: Duty) -> bool:
         return bool(self.ground.presence.silent_seconds(duty.role) >= self.ground.settings.waive_after_seconds)
 
-    def _until_silent(self, case: Case) -> float:
+    def _until_silent(self, case: Wakeup) -> float:
         """Seconds until the first role that owes something will have been silent for too long, if it stays silent."""
         longest = max((self.ground.presence.silent_seconds(duty.role) for duty in owed(case.now)), default=0.0)
         return max(_AT_LEAST, float(self.ground.settings.waive_after_seconds) - longest)
@@ -119,7 +119,7 @@ class Ledger(Agent):
     def _waiver(self, duty: Duty, seconds: float) -> DutyWaived:
         return DutyWaived(role=duty.role, duty=duty.name, silent_seconds=round(seconds, 1))
 
-    async def _until_news(self, case: Case, seen: int, wait: float | None) -> None:
+    async def _until_news(self, case: Wakeup, seen: int, wait: float | None) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await case.history.grown(seen)

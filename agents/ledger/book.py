@@ -11,7 +11,7 @@ from bus.keys import HEADER
 from bus.tree import Tree, headers_digest, leaf
 from contracts.envelope import Fact
 from contracts.ledger import LedgerCheckpointed, SessionSealed
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.bundle import members
 
 LANE = "ledger"
@@ -53,7 +53,7 @@ class Book:
         """The event for a signed checkpoint of this book."""
         return LedgerCheckpointed(size=self.tree.size, root=self.tree.root().hex(), last_seq=self.last_seq, note=note)
 
-    def sealed(self, session: Session, ring: Book, furniture: Mapping[str, str]) -> SessionSealed:
+    def sealed(self, session: SessionState, ring: Book, furniture: Mapping[str, str]) -> SessionSealed:
         """The last word about the session, its note still to be signed; `ring` is the book of the keyring."""
         return SessionSealed(
             size=self.tree.size,

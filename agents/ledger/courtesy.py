@@ -8,12 +8,12 @@ from contracts.duties import Duty
 from contracts.envelope import Fact
 from contracts.event import SPOKEN, Unknown
 from contracts.keyring import Key
-from contracts.session import Session
+from contracts.session import SessionState
 
 WHAT = "hear"
 
 
-def unanswered(session: Session, facts: Sequence[Fact], guests: Iterable[Key]) -> tuple[Duty, ...]:
+def unanswered(session: SessionState, facts: Sequence[Fact], guests: Iterable[Key]) -> tuple[Duty, ...]:
     """What guests may still say: of each one answer, to the last event of the session that it hears.
 
     A role answers one session in the order of its events, so that answer comes after all others.

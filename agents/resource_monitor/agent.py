@@ -18,9 +18,9 @@ from contracts.data_manager import DatasetRejected
 from contracts.errors import Unreachable
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.node.agent import Agent, every, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 IDLE_BEATS = 5
 """With no training session open, only every fifth beat reads the machine."""
@@ -51,7 +51,7 @@ class ResourceMonitor(Agent):
             self._gpus.close()
 
     @on
-    async def summarise(self, ended: End, case: Case) -> ResourcesSummarised | None:
+    async def summarise(self, ended: End, case: Wakeup) -> ResourcesSummarised | None:
         """Say what the session cost, from the samples that this process took."""
         if case.session.kind not in ("training", "trial"):
             return None
@@ -102,7 +102,7 @@ class ResourceMonitor(Agent):
         if self._running() and store.is_dir():
             self._store = await asyncio.to_thread(size_of, store)
 
-    def _running(self) -> list[History]:
+    def _running(self) -> list[SessionLog]:
         return [
             history
             for history in self.ground.tail.open_sessions()
@@ -125,7 +125,7 @@ class ResourceMonitor(Agent):
             return None
         return sample(before[0], now, before[1], members, self._gpus.read() if self._gpus else ())
 
-    async def _publish(self, history: History, seen: Sample) -> None:
+    async def _publish(self, history: SessionLog, seen: Sample) -> None:
         if history.state.state != "training":
             return
         body = seen.telemetry(history.id) | {"step": history.state.step}
@@ -139,6 +139,6 @@ class ResourceMonitor(Agent):
                 del memory[session]
 
 
-def _told_before(history: History) -> dict[str, Level]:
+def _told_before(history: SessionLog) -> dict[str, Level]:
     """What the session was told by an earlier process: the last level of each resource."""
     return {alert.resource: alert.level for alert in history.state.alerts}

@@ -14,7 +14,7 @@ from contracts.operator import CancelRequested, SessionRequested
 from contracts.trainer import TrainingCancelled
 from runtime.jobs import process
 from runtime.node.agent import Agent, Say, on, together
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 
 class Trainer(Agent):
@@ -34,7 +34,7 @@ class Trainer(Agent):
         self.machine.cool()
 
     @on
-    async def train(self, ready: DatasetPrepared, case: Case, say: Say[Sayings]) -> None:
+    async def train(self, ready: DatasetPrepared, case: Wakeup, say: Say[Sayings]) -> None:
         """Train the session whose dataset is ready until it ends; after a restart, continue where its log ends."""
         while True:
             course = SessionRun(case, ready, say, self.machine)
@@ -50,7 +50,7 @@ class Trainer(Agent):
                 course.rest()
 
     @on
-    async def cancel(self, asked: CancelRequested, case: Case) -> TrainingCancelled | None:
+    async def cancel(self, asked: CancelRequested, case: Wakeup) -> TrainingCancelled | None:
         """Cancel a training that has no dataset yet; one that has its dataset is cancelled by `train`."""
         now = case.now
         if now.kind not in ("training", "trial") or now.dataset is not None or now.outcome is not None:
@@ -59,7 +59,7 @@ class Trainer(Agent):
 
     @on
     @together
-    async def audit(self, asked: SessionRequested, case: Case, say: Say[Verdicts]) -> None:
+    async def audit(self, asked: SessionRequested, case: Wakeup, say: Say[Verdicts]) -> None:
         """Take part in an audit: compute spans that no other trainer computes, then record the verdict."""
         if asked.kind != "audit" or case.now.outcome is not None:
             return

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from agents.trainer.births import Births, is_workload, owed
+from agents.trainer.births import RepeatabilityCheck, is_workload, owed
 from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision
 from agents.trainer.inbox import Inbox, frames_of
 from agents.trainer.path import RecordedPath, key_range
 from contracts.common import ChildEnded
 from contracts.errors import ChildDied, NotRepeatable
 from contracts.event import SPOKEN, Event
-from contracts.session import Checkpoint, Session
+from contracts.session import Checkpoint, SessionState
 from contracts.trainer import (
     AttemptEnded,
     CheckpointWritten,
@@ -71,7 +71,7 @@ class Attempt:
                 log=log,
             ) as child,
             Inbox(child, case) as inbox,
-            Births(case, self._args, inbox.look) as self._births,
+            RepeatabilityCheck(case, self._args, inbox.look) as self._births,
         ):
             try:
                 return await self._follow(child, inbox)
@@ -285,7 +285,7 @@ class Attempt:
         )
 
 
-def _not_finite(session: Session, step: int) -> tuple[str, str]:
+def _not_finite(session: SessionState, step: int) -> tuple[str, str]:
     """Message and cure for a session whose final weights are not finite."""
     message = f"the weights at step {step} are not finite, so there is nothing to keep."
     cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."

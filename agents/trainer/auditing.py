@@ -27,7 +27,7 @@ from contracts.trainer import (
 )
 from runtime.audit.concluded import OPENING, concluded
 from runtime.node.agent import Say
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.node.heeding import first_done, wish_to_cancel
 from runtime.replay.bench import places, unable
 from runtime.replay.bisected import bisected
@@ -44,7 +44,7 @@ _LOOK_AGAIN = 1.0
 class Auditing:
     """A trainer's work on one audit; `turns` bounds how many spans its process computes at a time, of all audits."""
 
-    def __init__(self, case: Case, say: Say[Verdicts], turns: asyncio.Semaphore) -> None:
+    def __init__(self, case: Wakeup, say: Say[Verdicts], turns: asyncio.Semaphore) -> None:
         self._case = case
         self._say = say
         self._turns = turns

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from contracts.errors import ChildDied, SwarmError
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import BirthAudited, TrainingFailed
 from runtime.engine.stretch import Difference, StepTrace, compare
 from runtime.jobs.profiles import torch_profile
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 JOB = "agents.trainer.jobs.birth:main"
 TRIES = 3
@@ -27,12 +27,12 @@ _TASK, _PLACE = ("plan", "staged", "evaluations", "last"), ("seal", "dataset", "
 Verdict = tuple[BirthAudited | TrainingFailed, ...]
 
 
-def is_workload(session: Session) -> bool:
+def is_workload(session: SessionState) -> bool:
     """Whether it trains code of the user's."""
     return bool(session.request["model"]["architecture"] == "workload")
 
 
-def owed(session: Session) -> set[str]:
+def owed(session: SessionState) -> set[str]:
     """The repetitions that the log still lacks: "window" and "evaluation" for user code, none for built-in models."""
     if not is_workload(session):
         return set()
@@ -40,10 +40,10 @@ def owed(session: Session) -> set[str]:
     return {"window", "evaluation"} - done - {"evaluation" for one in session.births if one.evaluated}
 
 
-class Births:
+class RepeatabilityCheck:
     """The repetitions of one attempt; those that run end with it. `arrived` is called when one has its verdict."""
 
-    def __init__(self, case: Case, arguments: Mapping[str, Any], arrived: Callable[[], None]) -> None:
+    def __init__(self, case: Wakeup, arguments: Mapping[str, Any], arrived: Callable[[], None]) -> None:
         self._case = case
         self._args = arguments
         self._arrived = arrived

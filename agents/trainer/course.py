@@ -22,7 +22,7 @@ from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotFound, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
 from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
-from contracts.session import Checkpoint, Session
+from contracts.session import Checkpoint, SessionState
 from contracts.trainer import (
     AttemptEnded,
     BirthAudited,
@@ -47,9 +47,9 @@ from runtime.home.workload_source import read_source
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.node.heeding import CancelledError, first_done, unless_cancelled, wish_to_cancel
-from runtime.replay.heritage import Heritage, plan_of
+from runtime.replay.heritage import InheritedPlan, plan_of
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ _LOOK_AGAIN = 0.5
 class SessionRun:
     """Trains one session: `due` waits until this trainer may, `attempt` trains until something ends it."""
 
-    def __init__(self, case: Case, ready: DatasetPrepared, say: Say[Sayings], machine: MachineProbe) -> None:
+    def __init__(self, case: Wakeup, ready: DatasetPrepared, say: Say[Sayings], machine: MachineProbe) -> None:
         self.case = case
         self.epoch: int | None = None
         self.unfit = False
@@ -104,7 +104,7 @@ class SessionRun:
         self._before: int | None = None
 
     @property
-    def now(self) -> Session:
+    def now(self) -> SessionState:
         """The fold of the session as of now; it changes with every admitted event."""
         return self.case.now
 
@@ -369,7 +369,7 @@ class SessionRun:
         resolved = session.claim.resolved
         upto = start.written.step if start else session.begins
         path = [seen for seen in session.evaluations if seen.step <= upto]
-        heritage = Heritage.of(session, self._ground.blobs)
+        heritage = InheritedPlan.of(session, self._ground.blobs)
         seen = [*heritage.evaluations, *((one.step, one.values[one.metric]) for one in path)]
         args = {
             "plan": plan_of(session, heritage),

@@ -8,7 +8,7 @@ from typing import Literal
 from contracts.common import HandlerFailed
 from contracts.diagnostician import InterventionProposed
 from contracts.operator import CancelRequested, PauseRequested
-from contracts.session import Session
+from contracts.session import SessionState
 
 Kind = Literal["cancel", "pause", "drain", "intervene"]
 
@@ -23,7 +23,7 @@ class Decision:
     proposal: InterventionProposed | None = None
 
 
-def next_decision(session: Session, *, draining: bool = False) -> Decision | None:
+def next_decision(session: SessionState, *, draining: bool = False) -> Decision | None:
     """Cancel, then pause, then rewind, stop or change; None when training simply goes on."""
     for id, wish in session.wishes:
         if isinstance(wish, CancelRequested):
@@ -40,13 +40,13 @@ def next_decision(session: Session, *, draining: bool = False) -> Decision | Non
     return None
 
 
-def hopeless_proposals(session: Session) -> list[tuple[str, str]]:
+def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
     """Proposals that cannot be followed any more, or never could, each with the reason why it is declined."""
     found = [(id, _against(seen, session)) for id, seen in session.open_proposals()]
     return [(id, reason) for id, reason in found if reason]
 
 
-def _against(proposal: InterventionProposed, session: Session) -> str:
+def _against(proposal: InterventionProposed, session: SessionState) -> str:
     if proposal.segment != session.segment.number:
         return "the segment it was made for is over"
     if proposal.rewind_to is not None and proposal.rewind_to < session.begins:
@@ -60,7 +60,7 @@ def _urgency(proposal: InterventionProposed) -> int:
     return 1 if proposal.changes.get("stop") else 2
 
 
-def judged(session: Session, step: int) -> bool:
+def judged(session: SessionState, step: int) -> bool:
     """Whether the diagnostician has seen the plan's last window, or has been recorded as unable to."""
     segment = session.segment
     if session.waived_judgement or segment.changes.get("stop"):

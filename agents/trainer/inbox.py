@@ -7,7 +7,7 @@ from typing import Self
 
 from runtime.jobs.child import Child
 from runtime.jobs.frames import Frame
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 
 class _Grown:
@@ -31,7 +31,7 @@ def frames_of(news: list[News]) -> list[Frame]:
 class Inbox:
     """Collects news while its context is open; `take` raises the child's error after its last frame was taken."""
 
-    def __init__(self, child: Child, case: Case) -> None:
+    def __init__(self, child: Child, case: Wakeup) -> None:
         self._child = child
         self._case = case
         self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(MOST_FRAMES)

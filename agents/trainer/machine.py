@@ -8,10 +8,10 @@ from typing import Any
 
 from agents.trainer.turns import Turns
 from contracts.errors import SwarmError
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.jobs.profiles import torch_profile
-from runtime.node.ground import Ground
+from runtime.node.ground import AgentContext
 from runtime.replay import initial
 
 RESOLVE = "agents.trainer.jobs.plan:main"
@@ -23,7 +23,7 @@ _MOST_IDENTITIES = 64
 class MachineProbe:
     """Asks children what this machine computes, and keeps answers that cannot change while the zygote lives."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: AgentContext) -> None:
         self._ground = ground
         self._identities: dict[tuple[int, str, str, str], dict[str, Any]] = {}
         self.turns = Turns(ground.settings.trainings)
@@ -57,14 +57,14 @@ class MachineProbe:
                 self._identities[key] = await self._ask("agents.trainer.jobs.plan:identify", args, threads, device)
             return self._identities[key]
 
-    async def bring(self, session: Session) -> str | None:
+    async def bring(self, session: SessionState) -> str | None:
         """The blob of the weights that the session's request names, read from their file now; None when it has none."""
         ground = self._ground
         roots = allowed.roots(ground.home, ground.settings, session.id)
         return await initial.bring(session.request, roots, ground.blobs, session.id, ground.children)
 
     async def resolve(
-        self, session: Session, dataset: str, named: list[dict[str, str]], begun: str | None
+        self, session: SessionState, dataset: str, named: list[dict[str, str]], begun: str | None
     ) -> dict[str, Any]:
         """Every `auto` of the session's request as a number."""
         device = session.request["training"]["device"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from contracts.envelope import Fact
 from contracts.event import Event
-from contracts.session import Checkpoint, Session
+from contracts.session import Checkpoint, SessionState
 from contracts.trainer import (
     CheckpointWritten,
     Computed,
@@ -34,7 +34,7 @@ class RecordedPath:
     reproduced: int = 0
 
     @classmethod
-    def of(cls, facts: Iterable[Fact], session: Session, step: int, unusable: Iterable[str] = ()) -> RecordedPath:
+    def of(cls, facts: Iterable[Fact], session: SessionState, step: int, unusable: Iterable[str] = ()) -> RecordedPath:
         """The records that an attempt from `step` will compute again; checkpoints whose blobs are lost count as new."""
         found: dict[Key, Event] = {}
         lost = {*unusable, *_corrupt(session)}
@@ -82,7 +82,7 @@ def difference(recorded: Event, computed: Event) -> DivergenceFound | None:
     return None
 
 
-def _corrupt(session: Session) -> set[str]:
+def _corrupt(session: SessionState) -> set[str]:
     """Blobs of checkpoints that were found broken and have not been written again since."""
     usable = {one.written.blob for one in session.checkpoints if one.usable}
     return {one.written.blob for one in session.checkpoints if one.gone == "corrupt"} - usable
@@ -96,7 +96,7 @@ def key_range(event: Event) -> tuple[int, int]:
     return step, step
 
 
-def starting_point(session: Session, unusable: Iterable[str] = (), before: int | None = None) -> Checkpoint | None:
+def starting_point(session: SessionState, unusable: Iterable[str] = (), before: int | None = None) -> Checkpoint | None:
     """The newest checkpoint on the path, `before` a step if one is given, whose bytes may be there; None for step 0."""
     bad = set(unusable)
     usable = [one for one in session.path_checkpoints() if one.usable and one.written.blob not in bad]

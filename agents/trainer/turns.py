@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.jobs import memory, process
 
 _RESERVE = 512 << 20
@@ -22,7 +22,7 @@ Place = tuple[bool, int, str]
 """The sort key of a session in the queue: begun sessions first, then by the place of the request in the log."""
 
 
-def place(session: Session, requested: int) -> Place:
+def place(session: SessionState, requested: int) -> Place:
     """A session's place in the queue."""
     return (session.claim is None, requested, session.id)
 

@@ -14,7 +14,7 @@ from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.replay.jobs import IDENTITY, Jobs
 
 
@@ -22,12 +22,12 @@ class Validator(Agent):
     """Every best and every final checkpoint is judged on the validation split; the best one also on the test split."""
 
     @on
-    async def judge(self, kept: CheckpointStored, case: Case) -> list[CheckpointValidated | ValidationFailed] | None:
+    async def judge(self, kept: CheckpointStored, case: Wakeup) -> list[CheckpointValidated | ValidationFailed] | None:
         """One verdict per split; None for checkpoints that are kept for other reasons."""
         asked = tasks(kept, case.session, case.history.facts[: case.position])
         return [await self._verdict(task, case) for task in asked if not is_gone(task.written, case.now)] or None
 
-    async def _verdict(self, task: Task, case: Case) -> CheckpointValidated | ValidationFailed:
+    async def _verdict(self, task: Task, case: Wakeup) -> CheckpointValidated | ValidationFailed:
         segment, step, blob = task.written.segment, task.written.step, task.written.blob
         try:
             answer = await self._judged(task, case)
@@ -39,7 +39,7 @@ class Validator(Agent):
         said = {"metrics": metrics, "control": found.control, "details": answer["details"] | {"control": found.about}}
         return CheckpointValidated.model_validate(about | said)
 
-    async def _compared(self, task: Task, values: Mapping[str, str], case: Case) -> ControlComparison:
+    async def _compared(self, task: Task, values: Mapping[str, str], case: Wakeup) -> ControlComparison:
         """The values beside the recorded ones; what bits this machine computes is measured only where they differ."""
         recorded = {name: value.hex() for name, value in task.recorded.items()}
         wrong, resolved = differing(recorded, values), task.claim.resolved
@@ -49,11 +49,11 @@ class Validator(Agent):
             here = await Jobs(self.ground.children, resolved, case.session.id, self._log(case), []).run(IDENTITY, about)
         return compared(recorded, wrong, task.as_json()["claim"], here)
 
-    def _log(self, case: Case) -> Path:
+    def _log(self, case: Wakeup) -> Path:
         folder: Path = self.ground.home.session(case.session.id)
         return folder / "validation.log"
 
-    async def _judged(self, task: Task, case: Case) -> dict[str, Any]:
+    async def _judged(self, task: Task, case: Wakeup) -> dict[str, Any]:
         session = case.session
         args = task.as_json() | {
             "blobs": str(self.ground.blobs.root),

@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.envelope import Fact
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
 
 JUDGED = ("best", "final")
@@ -37,7 +37,7 @@ class Task:
         }
 
 
-def tasks(kept: CheckpointStored, session: Session, facts: Iterable[Fact]) -> list[Task]:
+def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) -> list[Task]:
     """What there is to judge because this checkpoint was stored."""
     written = _worth_judging(kept, session)
     if written is None or session.claim is None or session.dataset is None:
@@ -51,13 +51,13 @@ def tasks(kept: CheckpointStored, session: Session, facts: Iterable[Fact]) -> li
     return found
 
 
-def is_gone(written: CheckpointWritten, session: Session) -> bool:
+def is_gone(written: CheckpointWritten, session: SessionState) -> bool:
     """Whether the checkpoint was deleted since: after the training a former best needs no verdict."""
     here = [one for one in session.checkpoints if one.written == written]
     return bool(here) and all(one.gone for one in here)
 
 
-def _worth_judging(kept: CheckpointStored, session: Session) -> CheckpointWritten | None:
+def _worth_judging(kept: CheckpointStored, session: SessionState) -> CheckpointWritten | None:
     """The checkpoint as it was written, when it was written for being best or final."""
     here = (kept.segment, kept.step)
     same = [one.written for one in session.checkpoints if (one.written.segment, one.written.step) == here]
@@ -65,12 +65,12 @@ def _worth_judging(kept: CheckpointStored, session: Session) -> CheckpointWritte
     return max(reasons, key=lambda one: JUDGED.index(one.reason), default=None)
 
 
-def _wants_test(session: Session) -> bool:
+def _wants_test(session: SessionState) -> bool:
     asked = session.request.get("validation", {}).get("test_set", False)
     return bool(asked and session.dataset and session.dataset.splits.get("test"))
 
 
-def _recorded(written: CheckpointWritten, session: Session, facts: Iterable[Fact]) -> dict[str, float]:
+def _recorded(written: CheckpointWritten, session: SessionState, facts: Iterable[Fact]) -> dict[str, float]:
     """The control values of that step: of its own segment, else of the one that the path was on."""
     seen = [
         fact.event for fact in facts if isinstance(fact.event, ControlEvaluated) and fact.event.step == written.step

@@ -21,7 +21,7 @@ from runtime.views import curves, view
 if TYPE_CHECKING:
     from torch import nn
 
-    from runtime.log.history import History
+    from runtime.log.history import SessionLog
     from runtime.model.trained import TrainedModel
 
 Where = str | Path | None
@@ -86,7 +86,7 @@ class Session:
         return model.predictions(columns_of(rows, model.facts, model.inputs))
 
     @property
-    def _history(self) -> History:
+    def _history(self) -> SessionLog:
         # Read again each time, because the session may still run while the handle is held.
         return Archive(self._home).read(self.id).history
 

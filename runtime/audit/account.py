@@ -15,7 +15,7 @@ from contracts.event import Event, Unknown
 from contracts.ids import sha256
 from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
-from contracts.session import Session, advance
+from contracts.session import SessionState, advance
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime.jobs.cycles import unswept
 from runtime.log.archive import Archive, StoredSession
@@ -30,13 +30,13 @@ CURVES: frozenset[type[Event]] = frozenset({WindowRecorded, ControlEvaluated})
 
 
 @dataclass(frozen=True)
-class Account:
+class LogDigest:
     """The admitted events of one session: of each its place, of some what they say; positions count from 1."""
 
     keys: Keyring
-    state: Session
+    state: SessionState
     """The session as it is now; its curves may have been left out."""
-    before: Session
+    before: SessionState
     """The same before its seal, if it is sealed."""
     first: Fact | None
     noted: Sequence[tuple[Fact, Noted]]
@@ -63,7 +63,7 @@ class Account:
         return {lane: self.digest(lasts[lane]) for lane in sorted(lasts)}
 
     @classmethod
-    def of(cls, kept: StoredSession) -> Account:
+    def of(cls, kept: StoredSession) -> LogDigest:
         """The account of a session whose log was read whole, from its facts and its fold."""
         history = kept.history
         noted = _noted(history.facts)
@@ -87,7 +87,7 @@ class Account:
         )
 
     @classmethod
-    def of_lines(cls, whole: bulk.RecordRun, lines: bulk.FileLines, asked: bulk.AdmissionInputs) -> Account:
+    def of_lines(cls, whole: bulk.RecordRun, lines: bulk.FileLines, asked: bulk.AdmissionInputs) -> LogDigest:
         """That of a session that was admitted at once, all but its curves kept.
 
         Raises `Unusual` where decisions make it matter which path a curve lies on.
@@ -97,7 +97,7 @@ class Account:
             raise bulk.Unusual
         facts = sorted([*whole.kept, *_curves(whole, lines)], key=lambda fact: fact.position)
         sealed = bool(noted) and isinstance(noted[-1][1], SessionSealed)
-        before = reduce(advance, facts[: -1 if sealed else None], Session(asked.session))
+        before = reduce(advance, facts[: -1 if sealed else None], SessionState(asked.session))
         state = advance(before, facts[-1]) if sealed else before
         return cls(
             asked.ring,
@@ -115,7 +115,7 @@ class Account:
         )
 
 
-def at_once(archive: Archive, session: str) -> Account | None:
+def at_once(archive: Archive, session: str) -> LogDigest | None:
     """The account of a session all of whose records are in order, in a small part of the time that reading it takes.
 
     None where anything takes a closer look; what is looked at, and what a signed root stands for, `bus.bulk` tells.
@@ -128,7 +128,7 @@ def at_once(archive: Archive, session: str) -> Account | None:
                 return None
             asked = bulk.AdmissionInputs(session, ring.admission.keyring(partition), CURVES)
             lines = bulk.FileLines(archive.data(session), session)
-            return Account.of_lines(bulk.admitted(lines, asked), lines, asked)
+            return LogDigest.of_lines(bulk.admitted(lines, asked), lines, asked)
     except (bulk.Unusual, NotVerified):
         return None
 

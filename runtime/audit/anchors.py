@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bus import notes
 from contracts.errors import Failed, InvalidInput, NotFound, NotVerified
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.log.roots import newest_root
 
 GIT = "git:"
@@ -21,7 +21,7 @@ FILE = "stigmergy-anchors"
 _NOTE = re.compile(r"(?:[^\n]+\n)+\n— [^\n]+\n")
 
 
-def newest_note(history: History) -> str:
+def newest_note(history: SessionLog) -> str:
     """The last note that the ledger signed in a session: that of the seal, when there is one."""
     return newest_root(history).note
 

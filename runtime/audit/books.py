@@ -12,16 +12,16 @@ from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.keyring import Key
 from contracts.ledger import SessionSealed
-from runtime.audit.account import Account, Noted, tree
+from runtime.audit.account import LogDigest, Noted, tree
 from runtime.bundle import members
 from runtime.log.archive import StoredSession
 from runtime.replay.verdict import Divergence
 
 
-class Books:
+class LedgerCheck:
     """The trees over a session's admitted records and over those of its keyring."""
 
-    def __init__(self, told: Account, ring: StoredSession | None) -> None:
+    def __init__(self, told: LogDigest, ring: StoredSession | None) -> None:
         self._told = told
         self._session = told.state.id
         self._ring = ring

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts.audit import Audit
 from contracts.trainer import AuditCompleted, AuditPlanned
 from runtime.audit.exports import Remade, summed
-from runtime.replay.docket import Docket
+from runtime.replay.docket import AuditPlan
 from runtime.replay.judged import Exports, ReplayVerdict, judged
 from runtime.replay.verdict import Divergence, Verdict
 
@@ -34,10 +34,10 @@ def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> Repl
     return judged(log, docket, results, _exports(audit, planned), located=located)
 
 
-def _docket(planned: AuditPlanned, seed: int, events: int) -> Docket:
+def _docket(planned: AuditPlanned, seed: int, events: int) -> AuditPlan:
     broken = tuple(Divergence(**one) for one in planned.broken)
     spans, chosen = tuple(planned.spans), tuple(planned.chosen)
-    return Docket(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
+    return AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
 
 
 def _exports(audit: Audit, planned: AuditPlanned) -> Exports:

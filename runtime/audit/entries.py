@@ -21,8 +21,8 @@ from contracts.keyring import fingerprint
 from contracts.lanes import GUEST
 from contracts.operator import SessionRequested
 from runtime.audit import parentage
-from runtime.audit.account import Account, at_once
-from runtime.audit.books import Books
+from runtime.audit.account import LogDigest, at_once
+from runtime.audit.books import LedgerCheck
 from runtime.audit.holdings import Holdings, HomeBlobs, Inventory
 from runtime.bundle.opened import Bundle
 from runtime.log.archive import Archive, StoredSession
@@ -40,7 +40,7 @@ def log(
     told = at_once(archive, session)
     if told is not None and told.size >= at_least and told.state.fork is None:
         ring = archive.ring(subjects.partition(session))
-        books = Books(told, ring)
+        books = LedgerCheck(told, ring)
         if not any(
             (*told.broken, *_unread(ring), *_origin(told.first, ring), *books.divergences(), *books.anchored(anchors))
         ):
@@ -106,8 +106,8 @@ def _judged(
     against: Sequence[Divergence],
     unchecked: Sequence[str],
 ) -> Verdict:
-    told = Account.of(kept)
-    books = Books(told, ring)
+    told = LogDigest.of(kept)
+    books = LedgerCheck(told, ring)
     origin = _origin(told.first, ring) if kept is not ring else ()
     inside = [
         *_unread(kept),
@@ -124,7 +124,7 @@ def _judged(
 
 
 def _verdict(
-    told: Account, ring: StoredSession | None, holdings: Holdings, asked: _CheckOptions, found: _LogFindings
+    told: LogDigest, ring: StoredSession | None, holdings: Holdings, asked: _CheckOptions, found: _LogFindings
 ) -> Verdict:
     state, inventory = told.state, Inventory(told.state, holdings)
     divergences = (*found.inside, *inventory.divergences(), *found.anchored)
@@ -206,7 +206,7 @@ def _schemas(kept: StoredSession) -> Iterator[Divergence]:
             yield Divergence(fact.position, fact.seq, "schema", message)
 
 
-def _open_ends(told: Account, ring: StoredSession | None, signed: int, root: str) -> Iterator[str]:
+def _open_ends(told: LogDigest, ring: StoredSession | None, signed: int, root: str) -> Iterator[str]:
     if told.state.sealed is None:
         yield (
             f"not sealed yet: nothing signed says that event {told.state.events} is the last; "

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import SwarmError
 from contracts.exporter import ModelExported
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.jobs.profiles import export_profile
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.node import roster
 from runtime.replay.comparable import has_rows
 from runtime.replay.jobs import Jobs
 from runtime.replay.judged import Exports
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Remade(NamedTuple):
     missing: str = ""
 
 
-def orders(history: History) -> list[dict[str, Any]]:
+def orders(history: SessionLog) -> list[dict[str, Any]]:
     """Every exported file of a session, as it has to be made again, and where the log tells of it."""
     return [
         {
@@ -89,7 +89,7 @@ def summed(remade: Iterable[tuple[Order, Remade]]) -> Exports:
     )
 
 
-async def again(material: Material, jobs: Jobs, folder: Path) -> Exports:
+async def again(material: AuditSubject, jobs: Jobs, folder: Path) -> Exports:
     """Make every exported file of a session again, one after the other."""
     found: list[tuple[Order, Remade]] = []
     for number, order in enumerate(orders(material.kept.history)):
@@ -165,7 +165,7 @@ def _companions(made: ModelExported) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _order(made: ModelExported, session: Session) -> dict[str, Any]:
+def _order(made: ModelExported, session: SessionState) -> dict[str, Any]:
     """As the exporter was ordered; see `agents.exporter.plan.ExportOrder`. Without a step there was no such checkpoint.
 
     The dataset is one that a fact names by its root: what a request says is any text, and a folder has this name.

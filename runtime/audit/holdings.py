@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.bundle.members import FURNITURE, origins
 from runtime.engine.dataset import MANIFEST, PIECE, Manifest, canonical
 from runtime.replay.verdict import Divergence
@@ -61,7 +61,7 @@ def _read(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def named(state: Session) -> Iterator[tuple[str, str]]:
+def named(state: SessionState) -> Iterator[tuple[str, str]]:
     """Every blob that a session names and has not deleted, with a word on what it is."""
     for kept in state.checkpoints:
         if kept.usable:
@@ -83,7 +83,7 @@ def named(state: Session) -> Iterator[tuple[str, str]]:
 class Inventory:
     """What a session names, looked up where it is kept."""
 
-    def __init__(self, state: Session, holdings: Holdings) -> None:
+    def __init__(self, state: SessionState, holdings: Holdings) -> None:
         self._state = state
         self._holdings = holdings
         self.checked = 0

@@ -21,11 +21,11 @@ from runtime.audit import exports, parentage
 from runtime.audit.running import steadily
 from runtime.home.home import Home
 from runtime.jobs.job import Job
-from runtime.log.archive import Archive, Once, StoredSession
+from runtime.log.archive import Archive, CachedArchive, StoredSession
 from runtime.replay import comparable
-from runtime.replay.docket import AuditOptions, Docket, laid_out
+from runtime.replay.docket import AuditOptions, AuditPlan, laid_out
 from runtime.replay.judged import FAILS, UNTRAINED, judged, uncomputed
-from runtime.replay.material import Material, recorded
+from runtime.replay.material import AuditSubject, recorded
 from runtime.replay.verdict import Divergence, Verdict
 
 Data = dict[str, Any]
@@ -41,14 +41,14 @@ def main(job: Job) -> Data:
     blobs, session = DirectoryBlobs(home.blobs), cited["session"]
 
     def look() -> tuple[Verdict, Archive]:
-        archive = Once(home, job.args["root"])
+        archive = CachedArchive(home, job.args["root"])
         return audit.log(archive, session, blobs), archive
 
     log, archive = steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
     if log is not None and log.verdict != "pass":
         return {"log": uncomputed(log, cited["mode"], FAILS).as_json()}
     kept = archive.read(session)
-    material = Material(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
+    material = AuditSubject(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
     if log is not None:
         told = parentage.in_a_swarm(material.session, cited["mode"])
         trusted = material.trusted() if cited["mode"] != "log" else ()
@@ -59,8 +59,8 @@ def main(job: Job) -> Data:
 
 
 def _opened(
-    job: Job, material: Material, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
-) -> tuple[Data, Docket]:
+    job: Job, material: AuditSubject, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
+) -> tuple[Data, AuditPlan]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
     asked = AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
     workloads, missing = material.missing(trusted=False)
@@ -85,7 +85,7 @@ def _opened(
 
 
 def _compared(
-    job: Job, material: Material, workloads: list[dict[str, str]], missing: list[str]
+    job: Job, material: AuditSubject, workloads: list[dict[str, str]], missing: list[str]
 ) -> tuple[Data, list[str]]:
     """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
     if not material.machine:
@@ -96,7 +96,7 @@ def _compared(
     return found, comparable.differences(material.kept.history.facts, found) + missing + unread
 
 
-def _without_computing(log: Verdict, docket: Docket, *, trained: bool) -> Verdict | None:
+def _without_computing(log: Verdict, docket: AuditPlan, *, trained: bool) -> Verdict | None:
     """The verdict where nothing is to be computed; None where something is."""
     if docket.mode != "log" and trained:
         return None

@@ -15,18 +15,18 @@ from bus.blobs import DirectoryBlobs, digest_of
 from contracts.envelope import Fact
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
 from contracts.fork import Fork
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten
 from runtime.audit.account import tree
 from runtime.fork.genesis import ForkRequest, forked
 from runtime.log.archive import Archive, StoredSession
 from runtime.log.flat import flat
-from runtime.replay.heritage import Heritage
+from runtime.replay.heritage import InheritedPlan
 from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
-    from runtime.replay.material import Material
+    from runtime.replay.material import AuditSubject
 
 SIGNED = {"root", "size", "sealed"}
 """What the ledger had signed by then is compared with its tree, not with what it has signed since."""
@@ -61,7 +61,7 @@ def judged(kept: StoredSession, archive: Archive | None, blobs: DirectoryBlobs |
     return ForkFindings(tuple(Divergence(1, first.seq, first.name, one) for one in against), (told,))
 
 
-def in_a_swarm(session: Session, mode: str) -> tuple[str, ...]:
+def in_a_swarm(session: SessionState, mode: str) -> tuple[str, ...]:
     """What an audit of this mode in a swarm does not look at, and one beside it does."""
     fork = session.fork
     if fork is None or fork.state_root is not None or mode in ("log", "spot"):
@@ -70,7 +70,7 @@ def in_a_swarm(session: Session, mode: str) -> tuple[str, ...]:
     return (told,)
 
 
-async def again(material: Material, children: Children, *, trust_code: bool) -> ForkFindings:
+async def again(material: AuditSubject, children: Children, *, trust_code: bool) -> ForkFindings:
     """The state in which a fork begins, computed from its parent where no record of the parent vouches for it."""
     fork = material.session.fork
     if fork is None or fork.state_root is not None:
@@ -95,12 +95,12 @@ async def again(material: Material, children: Children, *, trust_code: bool) -> 
 
 
 async def _restaged(
-    material: Material, parent: StoredSession, fork: Fork, children: Children, *, trust_code: bool
+    material: AuditSubject, parent: StoredSession, fork: Fork, children: Children, *, trust_code: bool
 ) -> dict[str, Any]:
     from runtime.fork.origin import restaged
-    from runtime.replay.material import Material
+    from runtime.replay.material import AuditSubject
 
-    of_parent = Material(parent, material.blobs, material.work, material.home)
+    of_parent = AuditSubject(parent, material.blobs, material.work, material.home)
     with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:
         return await restaged(of_parent, fork, children, Path(folder), trust_code=trust_code)
 
@@ -115,10 +115,10 @@ def _against_tree(fork: Fork, parent: StoredSession) -> Iterator[str]:
         yield f"the root over {fork.size} events of its parent is {known.root(fork.size).hex()}, not {fork.root}"
 
 
-def _against_log(state: Session, fork: Fork, parent: StoredSession, blobs: DirectoryBlobs) -> Iterator[str]:
+def _against_log(state: SessionState, fork: Fork, parent: StoredSession, blobs: DirectoryBlobs) -> Iterator[str]:
     reading = _ReadOnlyBlobs(blobs)
     try:
-        heritage = Heritage.of(state, blobs)
+        heritage = InheritedPlan.of(state, blobs)
         asked = ForkRequest(fork.step, fork.segment, fork.set, heritage.without)
         made = forked(parent.history, asked, reading)
     except NotFound:
@@ -156,7 +156,7 @@ def _parent(fork: Fork, archive: Archive | None) -> StoredSession | None:
         return None
 
 
-def _beginning(material: Material, fork: Fork) -> Fact | None:
+def _beginning(material: AuditSubject, fork: Fork) -> Fact | None:
     facts = material.kept.history.facts
     written = (one for one in facts if isinstance(one.event, CheckpointWritten) and one.event.step == fork.step)
     return next(written, None)
@@ -166,7 +166,7 @@ def _diverges(fact: Fact, message: str) -> Divergence:
     return Divergence(fact.position, fact.seq, fact.name, message)
 
 
-def _home(material: Material) -> Any:
+def _home(material: AuditSubject) -> Any:
     from runtime.home.home import Home
 
     return Home(material.home) if material.home else None

@@ -16,13 +16,13 @@ from runtime.jobs.children import Children
 from runtime.replay.bench import AuditRunner, Tell
 from runtime.replay.docket import AuditOptions, laid_out
 from runtime.replay.judged import FAILS, UNTRAINED, Exports, ReplayVerdict, Result, judged, uncomputed
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from runtime.replay.spans import Span
 from runtime.replay.verdict import Verdict
 
 
 async def repeat(
-    log: Verdict, material: Material, asked: AuditOptions, children: Children, tell: Tell = lambda _: None
+    log: Verdict, material: AuditSubject, asked: AuditOptions, children: Children, tell: Tell = lambda _: None
 ) -> ReplayVerdict:
     """The verdict of a mode that computes: that of mode `log`, unless more is found."""
     if log.verdict != "pass":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from bus.port import StoredRecord
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.bundle.members import FURNITURE, SCHEMAS, VERIFIER, origins
 
 __all__ = ["BLOBS", "DATASET", "FURNITURE", "KEYRING", "LOG", "MANIFEST_FILE", "MARKER", "SECTIONS"]
@@ -25,7 +25,7 @@ def marker(session: str, sections: Iterable[str]) -> bytes:
     return " ".join(["stigmergy/bundle/1", session, *(one for one in SECTIONS if one in chosen)]).encode() + b"\n"
 
 
-def names(state: Session, sections: Iterable[str], manifest: bytes | None) -> list[str]:
+def names(state: SessionState, sections: Iterable[str], manifest: bytes | None) -> list[str]:
     """Every member of the bundle in order."""
     digests = {digest for section in sections for digest in blobs(state, section)}
     more = [f"{BLOBS}{digest}" for digest in digests]
@@ -36,13 +36,13 @@ def names(state: Session, sections: Iterable[str], manifest: bytes | None) -> li
     return [MARKER, LOG, KEYRING, SCHEMAS, VERIFIER, *sorted(set(more), key=str.encode)]
 
 
-def possible(state: Session) -> list[str]:
+def possible(state: SessionState) -> list[str]:
     """The sections that would not be empty."""
     data = ["manifest", "dataset"] if state.dataset else []
     return [one for one in SECTIONS if one in data or blobs(state, one)]
 
 
-def blobs(state: Session, section: str) -> list[str]:
+def blobs(state: SessionState, section: str) -> list[str]:
     """The digests that the session names in one section."""
     match section:
         case "sources":

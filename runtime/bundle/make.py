@@ -13,7 +13,7 @@ from bus.port import StoredRecord
 from bus.records import frame, title
 from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.bundle import container, contents, furniture
 from runtime.bundle.members import VERIFIER
 from runtime.engine.dataset import MANIFEST
@@ -53,7 +53,7 @@ def write(
     return BundleFile(session, path, _sha256(path), path.stat().st_size, sections, older)
 
 
-def _sections(state: Session, blobs: DirectoryBlobs, wanted: Sequence[str]) -> tuple[str, ...]:
+def _sections(state: SessionState, blobs: DirectoryBlobs, wanted: Sequence[str]) -> tuple[str, ...]:
     """What was asked for, and of manifest and sources what the store still has."""
     chosen = set(wanted)
     if state.dataset and (_dataset(blobs, state) / MANIFEST).is_file():
@@ -97,7 +97,7 @@ def _furniture(name: str, digest: str, blobs: DirectoryBlobs) -> bytes:
     return own if digest_of(own) == digest else blobs.get(digest)
 
 
-def _dataset(blobs: DirectoryBlobs, state: Session) -> Path:
+def _dataset(blobs: DirectoryBlobs, state: SessionState) -> Path:
     return blobs.root / "datasets" / (state.dataset.root if state.dataset else "")
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from bus import notes
 from contracts.ids import sha256
 from contracts.ledger import SessionSealed
-from contracts.session import Session
+from contracts.session import SessionState
 
 SCHEMAS, VERIFIER = "schemas.json", "verify_bundle.py"
 FURNITURE = (SCHEMAS, VERIFIER)
 """Members that every session has and no event names: the seal alone says which they were."""
 
 
-def of(session: Session) -> dict[str, str]:
+def of(session: SessionState) -> dict[str, str]:
     """The digest of every member that the session's own events name."""
     found = {"inherited": session.fork.more} if session.fork and session.fork.more else {}
     if session.dataset:
@@ -31,7 +31,7 @@ def of(session: Session) -> dict[str, str]:
     return found
 
 
-def origins(session: Session) -> Mapping[str, str]:
+def origins(session: SessionState) -> Mapping[str, str]:
     """The blobs with what the source calls the rows of each split; none for datasets that were prepared before."""
     named = session.dataset.origins if session.dataset else None
     return named.blobs if named else {}

@@ -10,10 +10,10 @@ from runtime.bundle import contents
 from runtime.bundle.container import Container
 from runtime.bundle.opened import Bundle
 from runtime.engine.dataset import plain_name
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 
 
-def unpacked(path: Path, root: str, folder: Path) -> Material:
+def unpacked(path: Path, root: str, folder: Path) -> AuditSubject:
     """What an audit needs of a bundle; what lies in it is named by digests that `log` has compared."""
     blobs = DirectoryBlobs(folder / "blobs")
     with Bundle(path, root) as opened:
@@ -27,7 +27,7 @@ def unpacked(path: Path, root: str, folder: Path) -> Material:
             elif name.startswith(contents.DATASET):
                 rows.mkdir(parents=True, exist_ok=True)
                 (rows / plain_name(name.removeprefix(contents.DATASET))).write_bytes(file.read(name))
-    return Material(kept, blobs, _beside(path, folder))
+    return AuditSubject(kept, blobs, _beside(path, folder))
 
 
 def _beside(path: Path, folder: Path) -> Path:

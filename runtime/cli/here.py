@@ -21,14 +21,14 @@ from runtime.views.progress import progress
 
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
-    from runtime.host.crew import Crew
+    from runtime.host.crew import SwarmNode
     from runtime.jobs.inline import InlineJobs
 
 HANDED = "SWARM_HERE"
 """Set in a process that was started again: the session that it goes on with, or `-`."""
 
 
-class Here:
+class LocalSwarm:
     """This process as the place of one session: which one, and for how many threads it is sealed."""
 
     def __init__(self, call: Call, threads: int = 1, *, quiet: bool = False) -> None:
@@ -69,7 +69,9 @@ class Here:
 class _Carrying:
     """One session on its way, watched until it has ended, or until something else ends this."""
 
-    def __init__(self, place: Here, asked: dict[str, Any] | None, within: float | None, folder: Path | None) -> None:
+    def __init__(
+        self, place: LocalSwarm, asked: dict[str, Any] | None, within: float | None, folder: Path | None
+    ) -> None:
         self._place = place
         self._asked = asked
         self._within = within
@@ -93,7 +95,7 @@ class _Carrying:
                 error = raised
         raise error
 
-    async def _watched(self, crew: Crew, children: InlineJobs) -> dict[str, Any] | int:
+    async def _watched(self, crew: SwarmNode, children: InlineJobs) -> dict[str, Any] | int:
         from runtime.commands.client import Swarm
         from runtime.jobs.ending import asked_to_end
 

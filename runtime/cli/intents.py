@@ -32,7 +32,7 @@ def resume(call: Call, *, session: str, here: bool) -> int:
 
 
 def _here(call: Call, name: str) -> int:
-    from runtime.cli.here import Here
+    from runtime.cli.here import LocalSwarm
     from runtime.host.here import PARTITION
     from runtime.views.summaries import Summaries
     from runtime.views.view import ended
@@ -45,7 +45,7 @@ def _here(call: Call, name: str) -> int:
     if ended(state):
         seen = archive.session(session)
     else:
-        place = Here(call, state.claim.resolved["threads"] if state.claim else 1)
+        place = LocalSwarm(call, state.claim.resolved["threads"] if state.claim else 1)
         place.session = session
         seen = place.carry(None, None)
     call.result(seen, lambda: wording.summary(seen))

@@ -14,9 +14,9 @@ from runtime.cli.reach import chosen, reader
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
-    from runtime.replay.material import Material
+    from runtime.replay.material import AuditSubject
 
-Look = Callable[[], "tuple[Verdict, Material | None]"]
+Look = Callable[[], "tuple[Verdict, AuditSubject | None]"]
 """Verifies the log; gives what can be computed again as well, if that is wanted and there is anything to be read."""
 
 Notes = Sequence[str] | None
@@ -57,9 +57,9 @@ def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[
     from runtime import audit as audits
     from runtime.bundle.unpacked import unpacked
 
-    opened: list[Material] = []
+    opened: list[AuditSubject] = []
 
-    def look() -> tuple[Verdict, Material | None]:
+    def look() -> tuple[Verdict, AuditSubject | None]:
         found = audits.bundle(path, root=root, anchors=notes)
         opened.extend([unpacked(path, root, Path(folder))] if again and found.verdict == "pass" else [])
         return found, opened[0] if opened else None
@@ -73,26 +73,26 @@ def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[
 
 def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> tuple[Look, Mapping[str, Any]]:
     from bus.blobs import DirectoryBlobs
-    from runtime.log.archive import Archive, Once
+    from runtime.log.archive import Archive, CachedArchive
     from runtime.log.claimed import likely_machine
 
     home = call.home
     session = chosen(call, name, Archive(home))
     blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and call.up
 
-    def look() -> tuple[Verdict, Material | None]:
+    def look() -> tuple[Verdict, AuditSubject | None]:
         # Imported only now, so that the children are prepared without waiting for these modules.
         from runtime import audit as audits
-        from runtime.replay.material import Material
+        from runtime.replay.material import AuditSubject
 
-        archive = Once(home, root)
+        archive = CachedArchive(home, root)
         at_least = call.wait(_held(call, session)) if running else 0
         found = audits.log(archive, session, blobs, at_least=at_least, anchors=notes)
         if found.verdict != "pass" or not again:
             return found, None
-        return found, Material(archive.read(session), blobs, home.root / "work" / "audits", home.root)
+        return found, AuditSubject(archive.read(session), blobs, home.root / "work" / "audits", home.root)
 
-    def steady() -> tuple[Verdict, Material | None]:
+    def steady() -> tuple[Verdict, AuditSubject | None]:
         from runtime.audit.running import steadily
 
         return steadily(look) if running else look()

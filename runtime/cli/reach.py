@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runtime.commands.client import Swarm
     from runtime.home.home import Home
     from runtime.log.archive import Archive, StoredSession
-    from runtime.replay.material import Material
+    from runtime.replay.material import AuditSubject
     from runtime.views.summaries import Summaries
 
 HERE = "me"
@@ -105,20 +105,20 @@ def chosen(call: Call, name: str, archive: Archive) -> str:
 
 
 @contextmanager
-def opened(call: Call, name: str) -> Iterator[Material]:
+def opened(call: Call, name: str) -> Iterator[AuditSubject]:
     """A session and all bytes that belong to it: of the home, or out of the bundle at an existing path."""
     from tempfile import TemporaryDirectory
 
     from bus.blobs import DirectoryBlobs
     from runtime.bundle.unpacked import unpacked
-    from runtime.replay.material import Material
+    from runtime.replay.material import AuditSubject
 
     if Path(name).is_file():
         with TemporaryDirectory(prefix="swarm-") as folder:
             yield unpacked(Path(name).absolute(), "", Path(folder))
     else:
         home = call.home
-        yield Material(kept(call, name), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
+        yield AuditSubject(kept(call, name), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
 def kept(call: Call, name: str) -> StoredSession:

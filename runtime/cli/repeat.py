@@ -17,7 +17,7 @@ from runtime.jobs.profiles import torch_profile
 if TYPE_CHECKING:
     from runtime.audit import Verdict
     from runtime.cli.looking import Look
-    from runtime.replay.material import Material
+    from runtime.replay.material import AuditSubject
 
 OPTIONS = (
     click.option(
@@ -84,7 +84,7 @@ def rebuilt(call: Call, session: str, step: int, out: str, *, trust: bool) -> di
         return call.wait(_rebuilt(material, step, place(out), trust=trust))
 
 
-async def _rebuilt(material: Material, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
+async def _rebuilt(material: AuditSubject, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
     from runtime.jobs.children import Children
     from runtime.replay.rebuilt import rebuilt as weights
 

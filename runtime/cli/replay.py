@@ -14,7 +14,7 @@ from runtime.cli.reach import chosen
 from runtime.views import sentences
 
 if TYPE_CHECKING:
-    from runtime.log.history import History
+    from runtime.log.history import SessionLog
 
 
 @command("replay")
@@ -63,7 +63,7 @@ def folded(call: Call, name: str, to: int | None = None, step: int | None = None
     return seen | {"at": at, "of": history.size, "voids": len(kept.voids), "event": last}
 
 
-def _reached(history: History, step: int) -> int:
+def _reached(history: SessionLog, step: int) -> int:
     """The position of the event by which training, on the path it took in the end, had reached a step."""
     from contracts.trainer import TrainingClaimed, WindowRecorded
 

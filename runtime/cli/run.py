@@ -56,12 +56,12 @@ def _here(
     quiet: bool,
 ) -> int:
     from runtime.api.request_file import STDIN, folder, judged
-    from runtime.cli.here import Here
+    from runtime.cli.here import LocalSwarm
 
     # A pipe is read only once the process is sealed, for then it is empty.
     asked = None if request == STDIN else judged(request, overrides, request_id)
     # What is `auto`, or no number of threads to begin with, is found out, or told, once the process is up.
-    place = Here(call, claimed_threads(asked["training"]["threads"] if asked else "auto"), quiet=quiet)
+    place = LocalSwarm(call, claimed_threads(asked["training"]["threads"] if asked else "auto"), quiet=quiet)
     # What was started again goes on with its session.
     seen = place.carry(
         None if place.session else asked or judged(request, overrides, request_id), timeout, folder(request)

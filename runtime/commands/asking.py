@@ -7,7 +7,7 @@ from typing import Any
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.fork.genesis import ForkRequest
 from runtime.fork.rows import Runs, meant
 from runtime.log.names import Names
@@ -15,7 +15,7 @@ from runtime.log.names import Names
 STEP = "Give the grid step at which it begins."
 
 
-def read(body: Mapping[str, Any], parent: Session, blobs: DirectoryBlobs) -> ForkRequest:
+def read(body: Mapping[str, Any], parent: SessionState, blobs: DirectoryBlobs) -> ForkRequest:
     """`step`, `segment`, `set` and `without`; `InvalidInput` names the first of these that cannot be meant."""
     step, segment, changes = body.get("step"), body.get("segment"), body.get("set") or {}
     for name, value in (("step", step), ("segment", 1 if segment is None else segment)):
@@ -26,7 +26,7 @@ def read(body: Mapping[str, Any], parent: Session, blobs: DirectoryBlobs) -> For
     return ForkRequest(int(step or 0), segment, dict(changes), _without(body.get("without") or (), parent, blobs))
 
 
-def _without(named: Any, parent: Session, blobs: DirectoryBlobs) -> Runs:
+def _without(named: Any, parent: SessionState, blobs: DirectoryBlobs) -> Runs:
     if isinstance(named, Mapping):
         named = [one for one in blobs.get(str(named.get("blob"))).decode().splitlines() if one.strip()]
     if not named or parent.dataset is None:

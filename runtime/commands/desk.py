@@ -28,13 +28,13 @@ from contracts.request import read_request
 from contracts.request.problems import shown
 from runtime.commands import requests as forks
 from runtime.commands.bodies import refuse_crowded, refuse_misfits
-from runtime.commands.locksmith import Locksmith
-from runtime.commands.shelf import Shelf
+from runtime.commands.locksmith import KeyCommands
+from runtime.commands.shelf import SessionIndex
 from runtime.home.workload_options import refuse_unknown
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
-from runtime.log.history import History
-from runtime.log.scribe import Occasion
+from runtime.log.history import SessionLog
+from runtime.log.scribe import Provenance
 from runtime.model.checkpoints import chosen, named
 from runtime.views.view import ended, event_line, summary
 
@@ -65,13 +65,13 @@ _FULL_AT = 0.9
 """Of the log's budget; what is left is for the sessions that have begun."""
 
 
-class Desk:
+class Commands:
     """Verbs by name; each takes the body of a command and gives the body of the reply."""
 
     def __init__(self, crew: Node) -> None:
         self.crew = crew
-        self._shelf = Shelf(crew.home, crew.tail)
-        self.locksmith = Locksmith(crew)
+        self._shelf = SessionIndex(crew.home, crew.tail)
+        self.locksmith = KeyCommands(crew)
         self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
         self.verbs: dict[str, Verb] = {
@@ -172,7 +172,7 @@ class Desk:
             rules=operator.RULES,
         )
         try:
-            await self._say(session, genesis, Occasion(first=True))
+            await self._say(session, genesis, Provenance(first=True))
         except Conflict:
             # The same request came twice at once, here or at another host.
             await self._is_begun(session, request, request_id, fork)
@@ -199,8 +199,8 @@ class Desk:
         asked = (await self.history({"session": parent})).state.request
         return folders if _files(request) == _files(asked.get("base", asked)) else []
 
-    async def _say(self, session: str, event: Event, occasion: Occasion | None = None) -> str:
-        facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], occasion or Occasion())
+    async def _say(self, session: str, event: Event, occasion: Provenance | None = None) -> str:
+        facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], occasion or Provenance())
         return facts[0].id
 
     async def _train(self, body: Body, folder: Path | None = None) -> Body:
@@ -303,7 +303,7 @@ class Desk:
             await self._until_ended(history, wait)
         return summary(history.state, self.crew.home.blobs)
 
-    async def _until_ended(self, history: History, wait: float) -> None:
+    async def _until_ended(self, history: SessionLog, wait: float) -> None:
         try:
             async with asyncio.timeout(wait):
                 while not ended(history.state):
@@ -364,7 +364,7 @@ class Desk:
                 return {"session": history.id, "event": await self._say(history.id, wish)}
         raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")
 
-    async def history(self, body: Mapping[str, Any]) -> History:
+    async def history(self, body: Mapping[str, Any]) -> SessionLog:
         """The session that a command names."""
         return await self._shelf.find(str(body.get("session") or ""))
 
@@ -386,7 +386,7 @@ class Desk:
             )
 
 
-def _genesis_of_audits() -> Callable[[Body, History], Body]:
+def _genesis_of_audits() -> Callable[[Body, SessionLog], Body]:
     """Import in a thread what few commands need, at its first use: that takes as long as many answers."""
     from runtime.commands.requested import genesis
 

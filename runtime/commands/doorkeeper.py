@@ -49,7 +49,7 @@ class GuestTotals:
     stored: Mapping[str, int] = field(default_factory=dict)
 
 
-class Doorkeeper:
+class RateLimit:
     """Sees every message that guests have stored, admitted or not: a message costs one, and one more per KiB."""
 
     def __init__(

@@ -19,9 +19,9 @@ from bus.rights import ROLES, seed_file
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 from contracts.keyring import KeyAdmitted, KeyRevoked
 from contracts.lanes import DESK, ROOT
-from runtime.commands.doorkeeper import SHARE, Doorkeeper, GuestTotals
+from runtime.commands.doorkeeper import SHARE, GuestTotals, RateLimit
 from runtime.home.home import Home
-from runtime.log.scribe import Occasion
+from runtime.log.scribe import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ class Guests:
         self._one_at_a_time = asyncio.Lock()
         self._is_counted = False
         self._remembered: dict[str, int] = {}
-        self._doorkeeper = Doorkeeper(crew.settings.guest_events_per_second, budget=SHARE * crew.settings.store_bytes)
+        self._doorkeeper = RateLimit(crew.settings.guest_events_per_second, budget=SHARE * crew.settings.store_bytes)
 
     async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
         """{"name": ..., "hears": [event names]} -> where its keys are; doing it again changes what it hears."""
@@ -142,7 +142,7 @@ class Guests:
                 path.unlink(missing_ok=True)
             self._keys.forget(lane)
             if key is not None:
-                await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Occasion())
+                await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Provenance())
 
     def follow_the_server(self) -> None:
         """Write the credentials of all guests again when the server's address has changed."""
@@ -162,7 +162,7 @@ class Guests:
         current = ring.current(lane)
         if current is None or current.public != public or current.hears != tuple(hears):
             admitted = KeyAdmitted(role=lane, public=public, guest=True, hears=hears)
-            await self._crew.scribe(DESK).say(ring.session, [admitted], Occasion())
+            await self._crew.scribe(DESK).say(ring.session, [admitted], Provenance())
 
     def _write_credentials(self, name: str, lane: str, seed: str) -> Path:
         path = credentials(self._crew.home, name)

@@ -10,7 +10,7 @@ from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.event import Event
 from contracts.keyring import Key, KeyRevoked, Keyring, KeyRotated
 from contracts.lanes import GUEST, ROOT
-from runtime.log.scribe import Occasion
+from runtime.log.scribe import Provenance
 from runtime.node.deployment import admission
 from runtime.views.view import key_lines
 
@@ -32,7 +32,7 @@ class Door(Protocol):
         ...
 
 
-class Locksmith:
+class KeyCommands:
     """Rotates and revokes, one request after the other. A key is on disk before the log names it."""
 
     def __init__(self, crew: Node) -> None:
@@ -89,7 +89,7 @@ class Locksmith:
             raise Refused("this host does not hold the root key.", cure="Ask the host whose home has keys/root.key.")
 
     async def _say(self, *events: Event) -> None:
-        await self._crew.scribe(ROOT).say(self._ring.session, events, Occasion())
+        await self._crew.scribe(ROOT).say(self._ring.session, events, Provenance())
 
 
 def in_force(ring: Keyring, name: str) -> Key:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
 from contracts.trainer import Mode
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.log.roots import newest_root
 from runtime.replay.material import machine_of
 
@@ -18,7 +18,7 @@ LARGEST = 2**53
 """Numbers up to here are the same in every language's JSON."""
 
 
-def genesis(body: Mapping[str, Any], history: History) -> dict[str, Any]:
+def genesis(body: Mapping[str, Any], history: SessionLog) -> dict[str, Any]:
     """The request of an audit of this session: the size and root that it cites, and on what machine it belongs."""
     mode = body.get("mode", "full")
     if mode not in MODES:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from contracts import operator
 from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.fork import Fork
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import InterventionApplied
 from runtime.model.checkpoints import code_of
 
 if TYPE_CHECKING:
     from bus.blobs import DirectoryBlobs
-    from runtime.commands.desk import Desk
+    from runtime.commands.desk import Commands
     from runtime.fork.genesis import ForkGenesis, ForkRequest
-    from runtime.log.history import History
+    from runtime.log.history import SessionLog
 
 Body = dict[str, Any]
 
@@ -25,7 +25,7 @@ RECORDED = {"root": None, "size": 0, "sealed": False, "state_root": None, "blob"
 """What a parent may have recorded between two wishes for the same fork."""
 
 
-async def fork(desk: Desk, body: Body) -> Body:
+async def fork(desk: Commands, body: Body) -> Body:
     """Begin a session in the bits of another; `under` names a proof that goes on, whose trial it then is."""
     parent, blobs = await desk.history(body), desk.crew.ground.blobs
     under = await desk.history({"session": body["under"]}) if body.get("under") else None
@@ -47,7 +47,7 @@ async def fork(desk: Desk, body: Body) -> Body:
 
 
 def _makers() -> tuple[
-    Callable[[History, ForkRequest, DirectoryBlobs], ForkGenesis], Callable[[Body, Session, Any], ForkRequest]
+    Callable[[SessionLog, ForkRequest, DirectoryBlobs], ForkGenesis], Callable[[Body, SessionState, Any], ForkRequest]
 ]:
     """Import what forks need at the first such request: it takes a while, and a host without forks does not need it."""
     from runtime.commands.asking import read
@@ -56,7 +56,7 @@ def _makers() -> tuple[
     return forked, read
 
 
-async def prove(desk: Desk, body: Body) -> Body:
+async def prove(desk: Commands, body: Body) -> Body:
     """Begin the proof of an intervention, named by its event's id or its number from 1; else of the last one."""
     parent = await desk.history(body)
     id, applied = _intervention(parent.state, body.get("intervention"))
@@ -77,7 +77,7 @@ def same(one: Fork | None, other: Fork | None) -> bool:
     return (one and one.model_copy(update=RECORDED)) == (other and other.model_copy(update=RECORDED))
 
 
-def _intervention(state: Session, which: Any) -> tuple[str, InterventionApplied]:
+def _intervention(state: SessionState, which: Any) -> tuple[str, InterventionApplied]:
     applied = state.applied
     if not applied:
         raise Refused(f"no intervention took effect in {state.id}.", cure=f"See: swarm show {state.id}")

@@ -17,9 +17,9 @@ from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from runtime.home.home import Home
 from runtime.log.archive import SessionStart, newest_training
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.log.release import Remains
-from runtime.log.tail import Tail
+from runtime.log.tail import LogFollower
 from runtime.views import view
 from runtime.views.summaries import Summaries
 
@@ -40,21 +40,21 @@ _Stamp = tuple[int, int]
 PAGE = 100
 
 
-class Shelf:
+class SessionIndex:
     """Finds sessions by name and lists them. Files are read in threads and one at a time, for the host has other things
     to do meanwhile; what has not changed is read once."""
 
-    def __init__(self, home: Home, tail: Tail) -> None:
+    def __init__(self, home: Home, tail: LogFollower) -> None:
         self._home = home
         self._tail = tail
         self._archive = Summaries(home)
         self._at_files = asyncio.Lock()
-        self._kept: OrderedDict[str, tuple[_Stamp, History]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[_Stamp, SessionLog]] = OrderedDict()
         self._remains: list[Remains] = []
         """Of what is at hand no longer, as long as a command still uses it."""
         self._told: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
-    async def find(self, name: str) -> History:
+    async def find(self, name: str) -> SessionLog:
         """The session that an id, a unique beginning of one, or `last` names."""
         if not name:
             raise InvalidInput("no session is named.", cure='Send {"session": "..."}.', path="session")
@@ -106,10 +106,10 @@ class Shelf:
             except Exception as error:
                 log.error("the summary of a session was not kept", session=session, exc_info=error)
 
-    def _live(self) -> dict[str, History]:
+    def _live(self) -> dict[str, SessionLog]:
         return {one.id: one for one in self._tail.histories.values() if one.state.genesis}
 
-    def _begun(self, live: dict[str, History]) -> Iterator[SessionStart]:
+    def _begun(self, live: dict[str, SessionLog]) -> Iterator[SessionStart]:
         return (
             SessionStart(one.state.requested_at, one.id, one.state.kind, one.facts[0].seq)
             for one in live.values()
@@ -146,11 +146,11 @@ class Shelf:
                 self._told.popitem(last=False)
         return told
 
-    async def _read(self, session: str) -> History:
+    async def _read(self, session: str) -> SessionLog:
         async with self._at_files:
             return await asyncio.to_thread(self._read_at_once, session)
 
-    def _read_at_once(self, session: str) -> History:
+    def _read_at_once(self, session: str) -> SessionLog:
         stamp = self._stamp(session)
         known = self._kept.pop(session, None)
         if known is None or known[0] != stamp:
@@ -162,7 +162,7 @@ class Shelf:
         self._remains = [one for one in self._remains if not one.release()]
         return known[1]
 
-    def _put_away(self, known: tuple[_Stamp, History] | None) -> None:
+    def _put_away(self, known: tuple[_Stamp, SessionLog] | None) -> None:
         if known is not None:
             self._remains.append(Remains(known[1]))
 

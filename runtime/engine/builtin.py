@@ -62,7 +62,7 @@ class Blend(nn.Module):
 Found = Tensor | Mapping[str, Tensor]
 
 
-class Standard(Workload):
+class BuiltinWorkload(Workload):
     """What a request without code trains; raises `InvalidRequest` when model, loss and data do not fit."""
 
     ours: ClassVar[bool] = True
@@ -91,7 +91,7 @@ class Standard(Workload):
         return {name: loss(answers, batch) for name, loss in self._losses.items()}
 
 
-def _chosen(loss: Aimed, of: kinds.Aim) -> Mapping[str, Section]:
+def _chosen(loss: Aimed, of: kinds.TrainingTask) -> Mapping[str, Section]:
     """The loss, or several by name: each is what it is alone, the learner weighs them."""
     if isinstance(loss, MultiTask):
         return {term.name: term.loss for term in loss.terms if term.loss is not None}

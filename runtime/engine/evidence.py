@@ -19,7 +19,7 @@ from runtime.engine.recompute import again
 from runtime.engine.report import LayerEvidence
 from runtime.engine.step import StepResult
 from runtime.engine.stretch import GENERATOR, TENSOR
-from runtime.engine.update import Movement
+from runtime.engine.update import OptimizerState
 
 CAN_DIE = (nn.ReLU, nn.ReLU6)
 
@@ -27,7 +27,7 @@ CAN_DIE = (nn.ReLU, nn.ReLU6)
 class Watch:
     """A context around one attempt; `layers` says afterwards what was seen."""
 
-    def __init__(self, model: nn.Module, movement: Movement) -> None:
+    def __init__(self, model: nn.Module, movement: OptimizerState) -> None:
         self._movement = movement
         self._before = [one.detach().clone() for one in movement.parameters]
         self._dead: dict[str, float] = {}

@@ -49,7 +49,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Mover:
+class OptimizerPart:
     """An optimizer as two functions: the memory it starts with, and one move of parameters and memory in place."""
 
     memory: Callable[[Any, Sequence[Tensor]], Memory]
@@ -73,14 +73,14 @@ class Spread(NamedTuple):
 
 models: Registry[Callable[[Any, Facts], nn.Module]] = Registry("runtime.engine.parts.models")
 losses: Registry[Callable[[Any, Facts], Loss]] = Registry("runtime.engine.parts.losses")
-optimizers: Registry[Mover] = Registry("runtime.engine.parts.optimizers")
+optimizers: Registry[OptimizerPart] = Registry("runtime.engine.parts.optimizers")
 filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
 augmentations: Registry[Callable[[Any, Tensor, Draws, Spread], Tensor]] = Registry("runtime.engine.parts.augment")
 schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
 metrics: Registry[Callable[[Tensor, Batch], float]] = Registry("runtime.engine.parts.metrics")
 
 
-class Aim:
+class TrainingTask:
     """The facts that model and loss are made from, and what answers are held against; this one takes both as they are.
 
     `loss` is the one that an `auto` stands for; `needs` are the columns that there must be.
@@ -107,7 +107,7 @@ class Aim:
         return answers
 
 
-tasks: Registry[type[Aim]] = Registry("runtime.engine.parts.tasks")
+tasks: Registry[type[TrainingTask]] = Registry("runtime.engine.parts.tasks")
 
 
 class DeviceConstant:

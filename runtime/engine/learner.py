@@ -16,13 +16,13 @@ from contracts.request.model import WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.validation import TASK_OF
 from runtime.engine import augment, chance, draws, kinds
-from runtime.engine.builtin import Blend, Standard
+from runtime.engine.builtin import Blend, BuiltinWorkload
 from runtime.engine.chance import Stream
 from runtime.engine.dataset import Dataset
 from runtime.engine.draws import initialise
 from runtime.engine.facts import Facts
 from runtime.engine.feed import AugmentedSplit, Change, Feed
-from runtime.engine.kinds import Batch, Mover
+from runtime.engine.kinds import Batch, OptimizerPart
 from runtime.engine.recompute import recompute
 from runtime.engine.sampling import Sampler
 from runtime.engine.transfer import adopt, freeze
@@ -40,9 +40,9 @@ class Learner:
             self.workload = find(request.model.workload)()
             self._options: Any = options_of(type(self.workload), request.model.options)
         else:
-            self.workload = Standard(request, facts)
+            self.workload = BuiltinWorkload(request, facts)
             self._options = request.model
-        self.task: str = self.workload.task if isinstance(self.workload, Standard) else facts.task
+        self.task: str = self.workload.task if isinstance(self.workload, BuiltinWorkload) else facts.task
         self.blend = Blend(request.loss) if isinstance(request.loss, MultiTask) else None
         self.metrics = _metrics(request, self.task, self.workload)
         self.foreign = not self.workload.ours
@@ -75,7 +75,7 @@ class Learner:
             recompute(model)
         return model
 
-    def mover(self) -> Mover:
+    def mover(self) -> OptimizerPart:
         """The optimizer asked for; raises `InvalidRequest` when it is the workload's own and there is none."""
         chosen = self.request.optimizer
         mover = (
@@ -126,7 +126,7 @@ class Learner:
 
     def judged(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Loss, comparable between models, and what metrics judge by; None when there are none."""
-        if isinstance(self.workload, Standard):
+        if isinstance(self.workload, BuiltinWorkload):
             found, kept = self.workload.judged(model, batch)
             return self._comparable(found), kept
         loss = self._comparable(self._returned(model, batch))

@@ -17,7 +17,7 @@ from runtime.engine.evaluate import Judge
 from runtime.engine.evidence import Watch, hidden
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, Window
-from runtime.engine.step import Part, StepResult, Works, attempt, descend
+from runtime.engine.step import Part, StepResult, TrainingSetup, attempt, descend
 from runtime.engine.transfer import initial_root
 
 ENGINE_BITS = 1
@@ -41,7 +41,7 @@ class Run:
     ) -> None:
         self.plan, self.step = plan, step
         self.control = control or Control.of(plan.request.early_stopping)
-        self._works = Works.of(plan, dataset, initial)
+        self._works = TrainingSetup.of(plan, dataset, initial)
         self._judge = Judge(self._works.learner, plan.resolved, dataset)
         self._mirror = state.Mirror()
         self._concluded = step > 0 and self.finished

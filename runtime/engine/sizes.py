@@ -20,7 +20,7 @@ from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 from runtime.engine.plan import ResolvedValues
 from runtime.engine.ragged import ANY_LENGTH
-from runtime.engine.update import Filters, Movement
+from runtime.engine.update import Filters, OptimizerState
 
 SINGLE = 4
 """Bytes of one parameter."""
@@ -66,7 +66,7 @@ class Sizes:
         with UnfilledTensors():
             model = learner.ready(learner.shapes())
             trained = dict(model.named_parameters())
-            movement = Movement(learner.mover(), request.optimizer, trained, learner.groups(model))
+            movement = OptimizerState(learner.mover(), request.optimizer, trained, learner.groups(model))
         return cls(
             parameters=sum(one.numel() for one in trained.values()),
             weights=_bytes(state.weights(model).values()),

@@ -19,16 +19,16 @@ from runtime.engine.parts.gradients import clip, norms_of
 from runtime.engine.plan import Plan, StepSettings
 from runtime.engine.precision import UnscaledPrecision, numbers
 from runtime.engine.sampling import Sampler, sampler_of
-from runtime.engine.update import Average, Filters, Movement
+from runtime.engine.update import Average, Filters, OptimizerState
 
 
 @dataclass(frozen=True)
-class Works:
+class TrainingSetup:
     """Model, rows, and everything that has memory from step to step."""
 
     learner: Learner
     model: nn.Module
-    movement: Movement
+    movement: OptimizerState
     filters: Filters
     sampler: Sampler
     feed: Feed
@@ -45,7 +45,7 @@ class Works:
         model = learner.ready(learner.build(), initial).to(resolved.device)
         learner.to(resolved.device)
         trained = {**dict(model.named_parameters()), **learner.learned}
-        movement = Movement(learner.mover(), request.optimizer, trained, learner.groups(model))
+        movement = OptimizerState(learner.mover(), request.optimizer, trained, learner.groups(model))
         sampler = sampler_of(request, dataset)
         return cls(
             learner,
@@ -94,7 +94,7 @@ class StepResult:
     norm: Tensor | None
 
 
-def attempt(works: Works, now: StepSettings, parts: Sequence[Part], *, look: bool) -> StepResult:
+def attempt(works: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, look: bool) -> StepResult:
     """Move the weights once, down the gradient of the mean loss over the rows of all parts.
 
     Parts without rows, of which all were left out, weigh nothing; when there are only such, nothing is moved.
@@ -122,13 +122,13 @@ def attempt(works: Works, now: StepSettings, parts: Sequence[Part], *, look: boo
     return StepResult(loss, scalars, held, norms, norm)
 
 
-def idle(works: Works) -> StepResult:
+def idle(works: TrainingSetup) -> StepResult:
     """What an attempt without rows notices: nothing, and so a loss of 0."""
     nothing = torch.zeros((), device=works.movement.parameters[0].device)
     return StepResult(nothing, {}, (), nothing.new_zeros(0), nothing)
 
 
-def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
+def descend(works: TrainingSetup, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Leave the gradient of the mean loss over the rows of all parts in the parameters; every part has rows."""
     sizes = [len(rows.rows) for _, rows in parts]
     found = [_part(works, seed, rows, sum(sizes) / size) for (seed, rows), size in zip(parts, sizes, strict=True)]
@@ -139,7 +139,7 @@ def descend(works: Works, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, T
     return mean.of([loss for loss, _ in found]), scalars
 
 
-def _part(works: Works, seed: int, rows: BatchRows, parts: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _part(works: TrainingSetup, seed: int, rows: BatchRows, parts: float) -> tuple[Tensor, Mapping[str, Tensor]]:
     """`parts` is how many parts of this size there would be: the share of its rows in all, turned round."""
     works.learner.reseed(seed)
     batch = works.feed.batch(rows)

@@ -18,7 +18,7 @@ from contracts.request.optimizer import ParameterGroup
 from contracts.request.section import Section
 from contracts.request.training import Ema
 from runtime.engine import kinds
-from runtime.engine.kinds import Memory, Mover
+from runtime.engine.kinds import Memory, OptimizerPart
 from runtime.engine.state import picked
 from runtime.engine.workload import Group
 
@@ -57,10 +57,12 @@ class OptimizerGroup:
     rate: float
 
 
-class Movement:
+class OptimizerState:
     """Moves every group once per attempt; `tensors` is all it remembers."""
 
-    def __init__(self, mover: Mover, options: Section, named: Mapping[str, Tensor], groups: Sequence[Group]) -> None:
+    def __init__(
+        self, mover: OptimizerPart, options: Section, named: Mapping[str, Tensor], groups: Sequence[Group]
+    ) -> None:
         names = {id(one): name for name, one in named.items()}
         self._mover = mover
         self._groups = [self._grouped(options, group, names) for group in groups if group.parameters]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from contracts.errors import InvalidRequest, NotFound, Problem
 from runtime.engine.chance import Draw
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Batch, Memory, Mover
+from runtime.engine.kinds import Batch, Memory, OptimizerPart
 from runtime.engine.ragged import Ragged
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Memory",
     "Metric",
     "Mover",
+    "OptimizerPart",
     "Ragged",
     "Workload",
     "find",
@@ -32,6 +33,8 @@ __all__ = [
     "register",
 ]
 
+Mover = OptimizerPart
+"""The name under which workloads have imported it."""
 Metric = Callable[[Tensor, Batch], float]
 Rows = Mapping[str, np.ndarray | Ragged | Sequence[np.ndarray] | Sequence[bytes]]
 
@@ -86,7 +89,7 @@ class Workload(ABC):
         """Metrics of all answers of a split and its columns, by name."""
         return {}
 
-    def optimizer(self, o: Any) -> Mover | None:
+    def optimizer(self, o: Any) -> OptimizerPart | None:
         """An optimizer of one's own, all its memory declared by name; requests ask for it as `optimizer: {type: own}`.
 
         Its functions are handed the request's section `optimizer`, with the weight decay of the group they move.

@@ -11,14 +11,14 @@ from contracts.fork import Fork
 from contracts.ledger import LedgerCheckpointed
 from contracts.request import Request, read_request
 from contracts.request.reading import put
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed
 from runtime.engine.report import Control
 from runtime.fork import changes
 from runtime.fork.line import SegmentPath, StepWeights
 from runtime.fork.rows import Runs, joined
-from runtime.log.history import History
-from runtime.replay.heritage import Heritage, Lists
+from runtime.log.history import SessionLog
+from runtime.replay.heritage import InheritedPlan, Lists
 
 TRAINED = ("training", "trial")
 
@@ -41,7 +41,7 @@ class ForkGenesis:
     fork: Fork
 
 
-def forked(parent: History, asked: ForkRequest, blobs: Lists) -> ForkGenesis:
+def forked(parent: SessionLog, asked: ForkRequest, blobs: Lists) -> ForkGenesis:
     """The fork that was asked for; `InvalidInput`, `InvalidRequest` and `Refused` say why there is none."""
     state = parent.state
     if state.kind not in TRAINED or state.claim is None or state.dataset is None:
@@ -52,9 +52,9 @@ def forked(parent: History, asked: ForkRequest, blobs: Lists) -> ForkGenesis:
     line = SegmentPath.of(parent, asked.segment)
     standing = line.at(asked.step)
     request = _request(state, asked)
-    inherited = Heritage.of(state, blobs)
+    inherited = InheritedPlan.of(state, blobs)
     seen = [*inherited.evaluations, *_evaluations(line, asked.step, request, state)]
-    heritage = Heritage(tuple(seen), joined([*inherited.without, *asked.without]))
+    heritage = InheritedPlan(tuple(seen), joined([*inherited.without, *asked.without]))
     plan = state.changes(line.changes(asked.step))
     _refuse_the_end(parent, standing, request, state.claim, heritage, plan)
     resolved = request.resolved()
@@ -81,7 +81,7 @@ def forked(parent: History, asked: ForkRequest, blobs: Lists) -> ForkGenesis:
     )
 
 
-def signed(history: History) -> tuple[int, str | None, bool]:
+def signed(history: SessionLog) -> tuple[int, str | None, bool]:
     """How many events the ledger's newest note covers, their root, and whether that is the seal."""
     seal = history.state.sealed
     if seal is not None:
@@ -91,7 +91,7 @@ def signed(history: History) -> tuple[int, str | None, bool]:
     return (newest.size, newest.root, False) if newest else (0, None, False)
 
 
-def _request(parent: Session, asked: ForkRequest) -> Request:
+def _request(parent: SessionState, asked: ForkRequest) -> Request:
     before = read_request(parent.request)
     raw: Any = parent.request
     for path, value in asked.set.items():
@@ -104,7 +104,7 @@ def _request(parent: Session, asked: ForkRequest) -> Request:
     return after.model_copy(update={"model": model})
 
 
-def _evaluations(line: SegmentPath, step: int, request: Request, parent: Session) -> Sequence[tuple[int, float]]:
+def _evaluations(line: SegmentPath, step: int, request: Request, parent: SessionState) -> Sequence[tuple[int, float]]:
     metric, seen = request.early_stopping.metric, line.evaluations(step)
     followed = parent.request["early_stopping"]["metric"]
     if any(metric not in one.values for one in seen) or (parent.fork and followed != metric):
@@ -115,7 +115,12 @@ def _evaluations(line: SegmentPath, step: int, request: Request, parent: Session
 
 
 def _refuse_the_end(
-    parent: History, at: StepWeights, request: Request, claim: TrainingClaimed, heritage: Heritage, plan: Sequence[Any]
+    parent: SessionLog,
+    at: StepWeights,
+    request: Request,
+    claim: TrainingClaimed,
+    heritage: InheritedPlan,
+    plan: Sequence[Any],
 ) -> None:
     """A fork has something left to do, in numbers."""
     resolved = claim.resolved

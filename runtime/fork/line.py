@@ -10,7 +10,7 @@ from typing import Self
 from contracts.errors import InvalidInput, Refused
 from contracts.session import Segment, counts
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 
 NEAREST = 2
 
@@ -29,12 +29,12 @@ class StepWeights:
 class SegmentPath:
     """The path of a session up to one of its segments."""
 
-    def __init__(self, history: History, segments: Sequence[Segment]) -> None:
+    def __init__(self, history: SessionLog, segments: Sequence[Segment]) -> None:
         self._history = history
         self._segments = segments
 
     @classmethod
-    def of(cls, history: History, segment: int | None = None) -> Self:
+    def of(cls, history: SessionLog, segment: int | None = None) -> Self:
         """The line of a segment, else the path; `InvalidInput` when there is no such segment."""
         segments = history.state.segments
         if segment is None:

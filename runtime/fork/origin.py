@@ -11,38 +11,38 @@ from contracts.fork import Fork
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from runtime.replay.rebuilt import RESTAGE, computed
 
 
-class Origin(NamedTuple):
+class StartState(NamedTuple):
     """A state in the blob store."""
 
     blob: str
     state_root: str
 
 
-async def found(fork: Fork, blobs: DirectoryBlobs, home: Home, children: Children) -> Origin:
+async def found(fork: Fork, blobs: DirectoryBlobs, home: Home, children: Children) -> StartState:
     """The state that a fork's genesis names, its bytes sound; computing it compares every window on the way.
 
     `NotFound` without checkpoint and log of the parent, `NotVerified` when they lead to another state, `Refused` when
     this machine computes other bits than the parent's.
     """
     if fork.blob is not None and fork.state_root is not None and _is_sound(fork.blob, blobs):
-        return Origin(fork.blob, fork.state_root)
+        return StartState(fork.blob, fork.state_root)
     try:
         kept = Archive(home).read(fork.session)
     except NotFound:
         message = f"the state of {fork.session} at step {fork.step} is not here, and neither is its log."
         raise NotFound(message, cure="Fork in the home that holds the parent.") from None
-    material = Material(kept, blobs, home.root / "work" / "audits", home.root)
+    material = AuditSubject(kept, blobs, home.root / "work" / "audits", home.root)
     made = await restaged(material, fork, children, blobs.root)
     _compare(fork, made)
-    return Origin(made["blob"], made["state_root"])
+    return StartState(made["blob"], made["state_root"])
 
 
 async def restaged(
-    material: Material, fork: Fork, children: Children, store: Path, *, trust_code: bool = False
+    material: AuditSubject, fork: Fork, children: Children, store: Path, *, trust_code: bool = False
 ) -> dict[str, Any]:
     """Compute the parent's state again, and keep it in a store of blobs as the checkpoint that it would have been."""
     about = {"step": fork.step, "store": str(store)}

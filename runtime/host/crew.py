@@ -8,20 +8,20 @@ from typing import Any, cast
 
 from contracts.lanes import DESK
 from contracts.operator import Kind
-from runtime.commands.desk import Desk
+from runtime.commands.desk import Commands
 from runtime.node.node import Node
 
 
-class Crew(Node):
+class SwarmNode(Node):
     """Agents, and who answers commands; without the desk's key it asks a desk elsewhere, as any node."""
 
     @cached_property
-    def desk(self) -> Desk:
+    def desk(self) -> Commands:
         """The object that carries out commands in this process."""
-        return Desk(self)
+        return Commands(self)
 
     async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:
-        """See `Desk.submit`."""
+        """See `Commands.submit`."""
         if DESK not in self.keys:
             return await super().submit(request, kind, **about)
         return await self.desk.submit(request, cast(Kind, kind), **about)

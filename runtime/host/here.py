@@ -22,7 +22,7 @@ from contracts.keyring import keyring_session
 from contracts.lanes import ROOT
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.host.reporter import Reporter
 from runtime.jobs.children import Children
 from runtime.jobs.inline import InlineJobs
@@ -38,7 +38,7 @@ _DRAIN_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def gathered(settings: Settings, children: InlineJobs, session: str = "") -> AsyncIterator[Crew]:
+async def gathered(settings: Settings, children: InlineJobs, session: str = "") -> AsyncIterator[SwarmNode]:
     """Every agent at work here; a `session` that was interrupted goes on from its file."""
     home = Home(settings.home)
     os.umask(NOBODY_ELSE)
@@ -57,18 +57,18 @@ async def gathered(settings: Settings, children: InlineJobs, session: str = "") 
 
 def crew_of(
     bus: MemoryBus, settings: Settings, keys: Mapping[str, Signer], partition: str, children: Children | None = None
-) -> Crew:
+) -> SwarmNode:
     """A crew with every key of a home on a bus in memory."""
     home = Home(settings.home)
     pinned = KeyStore(home.keys).pinned()
-    crew = Crew(bus, settings, keys, instance=home.instance(), root=pinned, children=children)
+    crew = SwarmNode(bus, settings, keys, instance=home.instance(), root=pinned, children=children)
     crew.tail.keyring = keyring_session(keys[ROOT].public, partition)
     return crew
 
 
 @asynccontextmanager
 async def at_work(
-    crew: Crew, roles: Iterable[str], opening: Callable[[Crew], Awaitable[str]]
+    crew: SwarmNode, roles: Iterable[str], opening: Callable[[SwarmNode], Awaitable[str]]
 ) -> AsyncIterator[asyncio.TaskGroup]:
     """Agents of these roles at work on a bus in memory until the context is left; `opening` sees to the keyring."""
     agents, bus = roster.load_all(roles), crew.bus
@@ -90,7 +90,7 @@ async def at_work(
         await crew.close()
 
 
-async def _opening(crew: Crew) -> str:
+async def _opening(crew: SwarmNode) -> str:
     return await deployment.open_passing_keyring(crew.bus, crew.tail, crew.keys, crew.source)
 
 
@@ -127,7 +127,7 @@ def held(home: Home) -> Iterator[None]:
         yield
 
 
-async def _drained(crew: Crew) -> None:
+async def _drained(crew: SwarmNode) -> None:
     """Let training reach a place from which it can be taken up again."""
     crew.draining.set()
     with suppress(TimeoutError):

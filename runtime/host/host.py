@@ -27,7 +27,7 @@ from contracts.lanes import ROOT
 from runtime.commands.guests import Guests
 from runtime.home.home import NOBODY_ELSE, Home, HostRecord
 from runtime.home.settings import Settings
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.host.reporter import Reporter
 from runtime.jobs import cycles, process
 from runtime.log import leftovers, regress
@@ -113,12 +113,12 @@ class _Host:
         ):
             await admin.provision()
             root = KeyStore(self._home.keys).pinned()
-            crew = Crew(bus, self._settings, keys, instance=self._home.instance(), root=root)
+            crew = SwarmNode(bus, self._settings, keys, instance=self._home.instance(), root=root)
             crew.tail.keyring = keyring_session(keys[ROOT].public)
             with _signals(self._end):
                 await self._work(crew, admin, ready)
 
-    async def _work(self, crew: Crew, admin: JetStreamAdmin, ready: Ready) -> None:
+    async def _work(self, crew: SwarmNode, admin: JetStreamAdmin, ready: Ready) -> None:
         agents, here = roster.load_all(), roster.here(self._settings.without)
         guests = Guests(crew, admin, self._broker)
         guests.follow_the_server()
@@ -149,7 +149,7 @@ class _Host:
         finally:
             await crew.close()
 
-    async def _compare(self, crew: Crew) -> None:
+    async def _compare(self, crew: SwarmNode) -> None:
         """Before anything is said: whether the store still holds what this home has copied from it."""
         try:
             await regress.refuse_if_set_back(crew.bus, self._home, self._broker.url)
@@ -158,7 +158,7 @@ class _Host:
             raise
         self._home.forget_incident()
 
-    async def _drain(self, crew: Crew) -> None:
+    async def _drain(self, crew: SwarmNode) -> None:
         """Let long work reach a place from which it can be taken up again."""
         crew.draining.set()
         busy = {one.session for one in crew.children.running() if one.purpose == "train"}
@@ -179,7 +179,7 @@ class _Host:
             os._exit(130)
         self._ending.set()
 
-    async def _keep_record(self, crew: Crew, guests: Guests, ready: Ready) -> None:
+    async def _keep_record(self, crew: SwarmNode, guests: Guests, ready: Ready) -> None:
         first = True
         while True:
             if not self._home.holds():
@@ -197,7 +197,7 @@ class _Host:
                 first = False
             await asyncio.sleep(_RECORD_PAUSE)
 
-    def _write_down(self, record: HostRecord, crew: Crew) -> None:
+    def _write_down(self, record: HostRecord, crew: SwarmNode) -> None:
         if record != self._record:
             self._home.record(record)
             self._record = record
@@ -205,7 +205,7 @@ class _Host:
         after = crew.tail.resume_after()
         self._home.remember_tail(after if missing is None else min(after, missing - 1))
 
-    def _describe(self, crew: Crew) -> HostRecord:
+    def _describe(self, crew: SwarmNode) -> HostRecord:
         pid = os.getpid()
         return HostRecord(
             pid=pid,

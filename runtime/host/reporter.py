@@ -13,7 +13,7 @@ from contracts.ledger import SessionSealed
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
-from runtime.log.tail import Tail
+from runtime.log.tail import LogFollower
 from runtime.views.report import JOB
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ KINDS = ("training", "search")
 class Reporter:
     """Hears seals; a report that is missing at a start is written as well."""
 
-    def __init__(self, tail: Tail, home: Home, children: Children, *, root: str = "") -> None:
+    def __init__(self, tail: LogFollower, home: Home, children: Children, *, root: str = "") -> None:
         self._tail = tail
         self._home = home
         self._children = children

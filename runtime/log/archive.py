@@ -23,7 +23,7 @@ from contracts.keyring import Keyring
 from contracts.lanes import ROOT
 from runtime.home.home import Home
 from runtime.jobs.cycles import unswept
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.log.release import release
 
 
@@ -31,7 +31,7 @@ from runtime.log.release import release
 class StoredSession:
     """One session as its file holds it."""
 
-    history: History
+    history: SessionLog
     stored: Sequence[StoredRecord]
     voids: tuple[Void, ...]
     admission: Admission
@@ -110,7 +110,7 @@ class Archive:
             return ring
         return _read(path, session, Admission(self._keyring, root=self.root))
 
-    def history(self, session: str) -> History:
+    def history(self, session: str) -> SessionLog:
         """As `read`, without the records that it was made of."""
         path = self._path(session)
         ring = self.ring(subjects.partition(session))
@@ -162,7 +162,7 @@ class Archive:
         return found
 
 
-class Once(Archive):
+class CachedArchive(Archive):
     """An archive for one look at a session: what is read of it is read once, however often it is asked for."""
 
     def __init__(self, home: Home, root: str = "") -> None:
@@ -176,7 +176,7 @@ class Once(Archive):
         return self._known[session]
 
 
-def known(session: str, histories: Mapping[str, History], home: Home) -> History | None:
+def known(session: str, histories: Mapping[str, SessionLog], home: Home) -> SessionLog | None:
     """A session as it is in memory, else as its file has it: those that ended long ago are only there."""
     found = histories.get(session)
     if (found is None or not found.size) and home.log(session).exists():
@@ -198,7 +198,7 @@ def _read(path: Path, session: str, admission: Admission) -> StoredSession:
     return StoredSession(history, stored, (), admission, 0)
 
 
-def _history(path: Path, session: str, admission: Admission) -> History:
+def _history(path: Path, session: str, admission: Admission) -> SessionLog:
     """The same without what it was read from, which is given back in pieces."""
     placed = _placed(path, session, admission)
     if placed is not None:
@@ -216,7 +216,7 @@ def _history(path: Path, session: str, admission: Admission) -> History:
     return history
 
 
-def _placed(path: Path, session: str, admission: Admission) -> tuple[History, RecordPlaces] | None:
+def _placed(path: Path, session: str, admission: Admission) -> tuple[SessionLog, RecordPlaces] | None:
     """What `fold` gives of a long file, its windows kept by place; None for a short one and for an unusual one."""
     if path.stat().st_size < LONG_FILE:
         return None
@@ -224,7 +224,7 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[History, Re
     with unswept():
         try:
             places = RecordPlaces(path, session)
-            history = History(session, places)
+            history = SessionLog(session, places)
             standing = bulk.followed(bulk.PlacedLines(places), bulk.AdmissionInputs(session, ring), history.add)
         except (bulk.Unusual, NotVerified):
             return None
@@ -232,10 +232,10 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[History, Re
     return history, places
 
 
-def _at_once(reading: RecordReader, session: str, admission: Admission) -> tuple[History, bulk.FileLines] | None:
+def _at_once(reading: RecordReader, session: str, admission: Admission) -> tuple[SessionLog, bulk.FileLines] | None:
     """What `fold` gives, in a small part of the time; None when anything about the records is out of the ordinary."""
     ring = admission.keyring(subjects.partition(session))
-    history = History(session)
+    history = SessionLog(session)
     with unswept():
         try:
             lines = bulk.FileLines(reading.data, session)
@@ -255,7 +255,7 @@ def fold(reading: RecordReader, session: str, admission: Admission) -> StoredSes
     if reading.session != session:
         message = f"{reading.path} is the log of {reading.session}, not of {session}."
         raise NotVerified(message, cure="Move it to where it belongs.", path=str(reading.path))
-    history, stored = History(session), []
+    history, stored = SessionLog(session), []
     for one in reading:
         stored.append(one)
         where = place(one.subject)

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar
 from bus.places import RecordPlaces
 from contracts.envelope import Fact
 from contracts.event import Event
-from contracts.session import Session, advance
+from contracts.session import SessionState, advance
 from contracts.trainer import WindowRecorded
 from runtime.log.placed import PlacedFacts, is_window
 
@@ -44,7 +44,7 @@ class States:
 
     def __init__(self, session: str, facts: Facts) -> None:
         self.facts = facts
-        self._kept = {0: Session(session)}
+        self._kept = {0: SessionState(session)}
         self._apart = self.EVERY
         self._size = 1
         self.last = self._kept[0]
@@ -59,7 +59,7 @@ class States:
         self._size += 1
 
     @property
-    def kept(self) -> list[Session]:
+    def kept(self) -> list[SessionState]:
         """Those that need not be folded again."""
         return [*self._kept.values()]
 
@@ -71,7 +71,7 @@ class States:
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, n: int) -> Session:
+    def __getitem__(self, n: int) -> SessionState:
         place = range(self._size)[n]
         if place == self._size - 1:
             return self.last
@@ -88,7 +88,7 @@ def between(facts: Facts, begin: int, end: int) -> Iterator[Fact]:
     return (facts[number] for number in range(begin, end))
 
 
-class History:
+class SessionLog:
     """Facts of one session in order; `states[n]` is the session after its first n events.
 
     Of a long session windows are kept by place alone: at once where it is given the places, else by `put_away`.
@@ -112,7 +112,7 @@ class History:
         self._grown = asyncio.Event()
 
     @property
-    def state(self) -> Session:
+    def state(self) -> SessionState:
         """The fold after the newest fact."""
         return self.states.last
 
@@ -152,10 +152,10 @@ class History:
         """The facts from one number, from 0, up to another."""
         return between(self.facts, begin, end)
 
-    def beginning(self, size: int) -> History:
+    def beginning(self, size: int) -> SessionLog:
         """The history as it was after the first so many events."""
         places = self.facts.places if isinstance(self.facts, PlacedFacts) else None
-        first = History(self.id, places)
+        first = SessionLog(self.id, places)
         for begin in range(0, size, self.BLOCK):
             first.add([*self.between(begin, min(begin + self.BLOCK, size))])
         return first

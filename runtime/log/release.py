@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 from weakref import ref
 
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 
 _PIECE = 1000
 
@@ -24,7 +24,7 @@ def release(*held: list[Any]) -> None:
 class Remains:
     """All that a history held when this was made, to be given back once the history is no longer used."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: SessionLog) -> None:
         self._history = ref(history)
         self._parts = history.parts()
 

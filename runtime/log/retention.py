@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contracts.checkpoint_keeper import Role
 from contracts.duties import wanted_exports
 from contracts.request.checkpoints import Checkpoints
-from contracts.session import Checkpoint, Session
+from contracts.session import Checkpoint, SessionState
 from contracts.trainer import TrainingCompleted
 
 Place = tuple[int, int]
@@ -22,7 +22,7 @@ def place(kept: Checkpoint) -> Place:
     return kept.written.segment, kept.written.step
 
 
-def roles(session: Session) -> dict[Place, list[Role]]:
+def roles(session: SessionState) -> dict[Place, list[Role]]:
     """What every usable checkpoint on the path is kept as; those that are kept as nothing are left out."""
     limits = Checkpoints.model_validate(session.request.get("checkpoints", {}))
     path = {place(kept): kept for kept in session.path_checkpoints() if kept.usable}
@@ -56,12 +56,12 @@ def anchors(steps: Iterable[int], every: int, most: int) -> set[int]:
     return {step for step in planned if step % spacing == 0}
 
 
-def given(session: Session) -> set[int]:
+def given(session: SessionState) -> set[int]:
     """The step in whose bits a fork began: nothing of it can be computed again without that state."""
     return {session.begins} if session.fork else set()
 
 
-def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:
+def prunable(session: SessionState, *, handled: str = "") -> list[Checkpoint]:
     """Usable checkpoints that were read back (`handled` just now), have no role, and are not waited for by any role."""
     final = any(kept.id == handled and kept.written.reason == "final" for kept in session.checkpoints)
     kept_as, needed = roles(session), obligations(session, over=final or session.outcome is not None)
@@ -74,7 +74,7 @@ def prunable(session: Session, *, handled: str = "") -> list[Checkpoint]:
     return list(found.values())
 
 
-def obligations(session: Session, *, over: bool = False) -> set[Place]:
+def obligations(session: SessionState, *, over: bool = False) -> set[Place]:
     """Checkpoints that still have to be read: to judge, to export, to rewind to, to resume from.
 
     When training is over only the best and the last are waited for by judges, and those are kept anyway.
@@ -92,18 +92,18 @@ def obligations(session: Session, *, over: bool = False) -> set[Place]:
     return needed
 
 
-def same_trajectory(ours: Session, theirs: Session) -> bool:
+def same_trajectory(ours: SessionState, theirs: SessionState) -> bool:
     """Whether two sessions may write the very same checkpoints: equal in all that bits depend on."""
     return all(ours.request.get(section) == theirs.request.get(section) for section in _TRAJECTORY)
 
 
-def _awaits_judgement(kept: Checkpoint, session: Session) -> bool:
+def _awaits_judgement(kept: Checkpoint, session: SessionState) -> bool:
     failed = any((seen.role, seen.heard) == ("validator", kept.stored_id) for seen in session.failures)
     judged = kept.validated or failed or session.answers("validator", kept.stored_id)
     return kept.written.reason in JUDGED and not judged
 
 
-def _named(session: Session, which: str) -> Checkpoint | None:
+def _named(session: SessionState, which: str) -> Checkpoint | None:
     if which in ("best", "last", "final") or which.isdigit():
         return session.checkpoint(which)
     return None
@@ -119,6 +119,6 @@ def _affordable(limits: Checkpoints, size: int) -> int:
     return min(limits.anchors, limits.budget_bytes // size - limits.keep_best - limits.keep_last - 1)
 
 
-def _every_steps(session: Session) -> int:
+def _every_steps(session: SessionState) -> int:
     """The planned spacing; before a claim has resolved it every checkpoint is its own anchor."""
     return int(session.claim.resolved.get("every_steps", 1)) if session.claim else 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contracts.errors import NotFound
 from contracts.ledger import LedgerCheckpointed, SessionSealed
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 
 
-def newest_root(history: History) -> LedgerCheckpointed | SessionSealed:
+def newest_root(history: SessionLog) -> LedgerCheckpointed | SessionSealed:
     """What the ledger signed last in a session: its seal, when there is one."""
     for fact in reversed(history.facts):
         if isinstance(fact.event, LedgerCheckpointed | SessionSealed):

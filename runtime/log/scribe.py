@@ -23,8 +23,8 @@ from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Ref
 from contracts.event import Event
 from contracts.trainer import TrainingClaimed
 from runtime.jobs.failpoints import failpoint
-from runtime.log.history import History
-from runtime.log.tail import Tail
+from runtime.log.history import SessionLog
+from runtime.log.tail import LogFollower
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ Saying = Event | Callable[[], Event]
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class Provenance:
     """Why an event is said (`cause`, `correlation`) and under which claim (`epoch`)."""
 
     cause: str | None = None
@@ -64,10 +64,10 @@ class _Batch:
     key: str
 
 
-class Scribe:
+class LaneWriter:
     """Appends to one lane of any session; `signer` returns the lane's present key, which may be rotated at any time."""
 
-    def __init__(self, bus: Log, tail: Tail, lane: str, signer: Callable[[], Signer], source: str) -> None:
+    def __init__(self, bus: Log, tail: LogFollower, lane: str, signer: Callable[[], Signer], source: str) -> None:
         self.lane = lane
         self._bus = bus
         self._tail = tail
@@ -76,7 +76,9 @@ class Scribe:
         # Locks exist only while a caller uses them, so ended sessions take no memory here.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def say(self, session: str, events: Sequence[Saying], occasion: Occasion = Occasion()) -> tuple[Fact, ...]:
+    async def say(
+        self, session: str, events: Sequence[Saying], occasion: Provenance = Provenance()
+    ) -> tuple[Fact, ...]:
         """Append the events as one batch behind the lane's head, and return them as admitted facts.
 
         Returns only when the outcome is known. Raises `Fenced` under an older claim, `Refused` in a sealed session,
@@ -107,14 +109,14 @@ class Scribe:
             cure = f"Key {known.id} has ended (swarm keys); start the agent again where the new key of its role is."
         return NotVerified(f"{count} events of {self.lane!r} in {session} were stored and not admitted.", cure=cure)
 
-    def _drafts(self, events: Sequence[Saying], names: Sequence[str], occasion: Occasion) -> tuple[Draft, ...]:
+    def _drafts(self, events: Sequence[Saying], names: Sequence[str], occasion: Provenance) -> tuple[Draft, ...]:
         made = (event if isinstance(event, Event) else event() for event in events)
         return tuple(
             Draft(event, name, occasion.cause, occasion.correlation, occasion.epoch)
             for event, name in zip(made, names, strict=True)
         )
 
-    def _identity(self, history: History, occasion: Occasion, n: int) -> str:
+    def _identity(self, history: SessionLog, occasion: Provenance, n: int) -> str:
         cause = occasion.cause
         if cause is None:
             return str(ids.new_uuid())
@@ -122,7 +124,7 @@ class Scribe:
             return ids.event_id(history.id, self.lane, cause, f"{occasion.answer} {n}")
         return ids.event_id(history.id, self.lane, cause, history.answers(self.lane, cause) + n)
 
-    def _compose(self, history: History, drafts: tuple[Draft, ...], occasion: Occasion) -> _Batch:
+    def _compose(self, history: SessionLog, drafts: tuple[Draft, ...], occasion: Provenance) -> _Batch:
         self._refuse_if_fenced(history, occasion)
         self._refuse_if_claimed(history, drafts)
         head, signer = self._tail.admission.head(history.id, self.lane), self._signer()
@@ -139,7 +141,7 @@ class Scribe:
         )
         return _Batch(drafts, tuple(records), head, signer.key_id)
 
-    async def _settle(self, history: History, batch: _Batch, occasion: Occasion) -> None:
+    async def _settle(self, history: SessionLog, batch: _Batch, occasion: Provenance) -> None:
         """Append until the batch is known to be stored, or raise. Under a key that has ended it is stored and void."""
         lane = subjects.lane(history.id, self.lane)
         after, wait = batch.head.stored, _FIRST_WAIT
@@ -162,7 +164,7 @@ class Scribe:
                 # The same bytes go out again; what may have been stored meanwhile is in the fold by then.
                 await self._caught_up(lane)
 
-    def _said(self, history: History, batch: _Batch) -> bool:
+    def _said(self, history: SessionLog, batch: _Batch) -> bool:
         return history.find(self.lane, batch.drafts[-1].id) is not None
 
     async def _without_room(self, error: Full, wait: float) -> float:
@@ -172,7 +174,7 @@ class Scribe:
         await asyncio.sleep(wait)
         return min(2 * wait, _LONGEST_WAIT)
 
-    def _again(self, history: History, batch: _Batch, occasion: Occasion) -> _Batch:
+    def _again(self, history: SessionLog, batch: _Batch, occasion: Provenance) -> _Batch:
         """What to send after a conflict: the same bytes when only voids came between, else a new body or `Fenced`."""
         if self._said(history, batch):
             return batch
@@ -200,7 +202,7 @@ class Scribe:
                 await self._tail.reached(seq)
                 return seq
 
-    def _refuse_if_fenced(self, history: History, occasion: Occasion) -> None:
+    def _refuse_if_fenced(self, history: SessionLog, occasion: Provenance) -> None:
         claim = history.state.claim
         if self.lane in EXCLUSIVE and claim and occasion.epoch is not None and claim.epoch > occasion.epoch:
             raise Fenced(
@@ -208,7 +210,7 @@ class Scribe:
                 cure="Another trainer owns the session.",
             )
 
-    def _refuse_if_claimed(self, history: History, drafts: Sequence[Draft]) -> None:
+    def _refuse_if_claimed(self, history: SessionLog, drafts: Sequence[Draft]) -> None:
         """Raise `Fenced` for a claim whose epoch is taken: two trainers would both believe that it is theirs."""
         claim = history.state.claim
         for draft in drafts:

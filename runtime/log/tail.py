@@ -17,7 +17,7 @@ from bus.hearing import Void, Voids, place
 from bus.places import RecordPlaces
 from bus.port import Log, StoredRecord
 from contracts.envelope import Fact
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ Copy = Callable[[str, list[StoredRecord]], None]
 """Called with a session and the messages just admitted, to append them to the home's files."""
 
 
-class Tail:
+class LogFollower:
     """Follows one partition of the log and keeps the admitted history of every session that is open."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Tail:
     ) -> None:
         """Where copies are kept, `places` tells where those of a session stand: then old windows leave the memory."""
         self.admission = admission
-        self.histories: dict[str, History] = {}
+        self.histories: dict[str, SessionLog] = {}
         self.seq = 0
         self._keyring = ""
         self.caught_up = asyncio.Event()
@@ -131,11 +131,11 @@ class Tail:
         moved.set()
         return facts
 
-    def history(self, session: str) -> History:
+    def history(self, session: str) -> SessionLog:
         """The history of a session; an empty one when nothing was admitted, or when the session is only in its file."""
         found = self.histories.get(session)
         if found is None:
-            found = History(session)
+            found = SessionLog(session)
             # Nothing will be added to one that is sealed, so no caller waits for it here.
             if not self.admission.sealed(session):
                 self.histories[session] = found
@@ -151,7 +151,7 @@ class Tail:
         while (self._undecided[0] - 1 if self._undecided else self.seq) < seq:
             await self._moved.wait()
 
-    def open_sessions(self) -> list[History]:
+    def open_sessions(self) -> list[SessionLog]:
         """Sessions that have begun and are not sealed."""
         return [one for one in self.histories.values() if one.state.genesis and not one.state.sealed]
 

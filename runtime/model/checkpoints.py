@@ -12,7 +12,7 @@ from typing import Any
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
-from contracts.session import Checkpoint, Session
+from contracts.session import Checkpoint, SessionState
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads
 from runtime.log import retention
@@ -21,7 +21,7 @@ NAMES = ("best", "last", "final")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def listed(session: Session, blobs: Path) -> list[dict[str, Any]]:
+def listed(session: SessionState, blobs: Path) -> list[dict[str, Any]]:
     """Every checkpoint ever written, in the order of steps, with what became of it."""
     roles = retention.roles(session)
     kept = sorted(session.checkpoints, key=lambda one: (one.written.step, one.written.segment))
@@ -36,7 +36,7 @@ def chosen(which: str | int) -> str:
     return text
 
 
-def named(session: Session, which: str | int) -> Checkpoint:
+def named(session: SessionState, which: str | int) -> Checkpoint:
     """The usable checkpoint called best, last or final, or that of a step; `NotFound` says which there are."""
     text = chosen(which)
     found = session.checkpoint(text)
@@ -46,7 +46,7 @@ def named(session: Session, which: str | int) -> Checkpoint:
     return found
 
 
-def order(session: Session, which: str | int, home: Home) -> dict[str, Any]:
+def order(session: SessionState, which: str | int, home: Home) -> dict[str, Any]:
     """What a child needs to rebuild the model of a checkpoint, as plain data."""
     kept = named(session, which)
     if session.dataset is None:
@@ -82,7 +82,7 @@ def totals(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {"states": dict(Counter(one["state"] for one in lines)), "bytes": sum(kept.values())}
 
 
-def _line(one: Checkpoint, session: Session, roles: list[Any], blobs: Path) -> dict[str, Any]:
+def _line(one: Checkpoint, session: SessionState, roles: list[Any], blobs: Path) -> dict[str, Any]:
     written = one.written
     state = one.gone or ("kept" if one.stored else "written")
     place = DirectoryBlobs(blobs).path(written.blob)
@@ -102,7 +102,7 @@ def _line(one: Checkpoint, session: Session, roles: list[Any], blobs: Path) -> d
     }
 
 
-def code_of(session: Session, home: Home) -> list[dict[str, str]]:
+def code_of(session: SessionState, home: Home) -> list[dict[str, str]]:
     """The user's code that the request names; weights without the code that trained them mean nothing."""
     found = [one.as_json() for one in Workloads(home.root).needed(session.request)]
     claimed = session.claim.sources if session.claim else {}

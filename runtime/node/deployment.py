@@ -10,8 +10,8 @@ from bus.port import Log
 from contracts.errors import Refused
 from contracts.keyring import KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
 from contracts.lanes import DESK, ROOT
-from runtime.log.scribe import Scribe
-from runtime.log.tail import Tail
+from runtime.log.scribe import LaneWriter
+from runtime.log.tail import LogFollower
 from runtime.node.roster import BUILT_IN
 
 SIGNING = (*BUILT_IN, DESK)
@@ -25,7 +25,7 @@ def signers(store: KeyStore) -> dict[str, Signer]:
     return found
 
 
-async def open_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer], store: KeyStore, source: str) -> str:
+async def open_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, Signer], store: KeyStore, source: str) -> str:
     """Open the keyring, admit every role that has no key in it, and carry out rotations that were only prepared.
 
     Returns the keyring's session; `Refused` when a key of the store is not the one that the keyring names.
@@ -49,7 +49,7 @@ async def open_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer], store: 
     return session
 
 
-async def open_passing_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer], source: str) -> str:
+async def open_passing_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, Signer], source: str) -> str:
     """The same for a generation that ends with this process: it names the keys that the home has now."""
     scribe, session = await _opened(bus, tail, keys[ROOT], source)
     said: list[KeyAdmitted | KeyRotated] = []
@@ -63,10 +63,10 @@ async def open_passing_keyring(bus: Log, tail: Tail, keys: Mapping[str, Signer],
     return session
 
 
-async def _opened(bus: Log, tail: Tail, root: Signer, source: str) -> tuple[Scribe, str]:
+async def _opened(bus: Log, tail: LogFollower, root: Signer, source: str) -> tuple[LaneWriter, str]:
     """The root's scribe and the session of the keyring, opened now if it was not."""
     session = keyring_session(root.public, tail.partition)
-    scribe = Scribe(bus, tail, ROOT, lambda: root, source)
+    scribe = LaneWriter(bus, tail, ROOT, lambda: root, source)
     if not tail.admission.keyring().root:
         await scribe.say(session, [KeyringOpened(root=root.public, deployment=socket.gethostname())])
     return scribe, session
@@ -77,7 +77,7 @@ def admission(role: str, key: Signer) -> KeyAdmitted:
     return KeyAdmitted(role=role, public=key.public, may_admit=role == DESK)
 
 
-def _refuse_strangers(tail: Tail, keys: Mapping[str, Signer]) -> None:
+def _refuse_strangers(tail: LogFollower, keys: Mapping[str, Signer]) -> None:
     ring = tail.admission.keyring()
     for role in SIGNING:
         current = ring.current(role)

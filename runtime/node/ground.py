@@ -17,25 +17,25 @@ from bus.port import Wire
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
 from contracts.event import Event
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.log.archive import known
-from runtime.log.history import D, History
+from runtime.log.history import D, SessionLog
 
 if TYPE_CHECKING:
     from runtime.home.home import Home
     from runtime.home.settings import Settings
     from runtime.jobs.children import Children
-    from runtime.log.tail import Tail
+    from runtime.log.tail import LogFollower
     from runtime.node.presence import Presence
 
 
 @dataclass(frozen=True)
-class Ground:
+class AgentContext:
     """The services that a process gives its agents: home, settings, blobs, children, presence, and ways to ask."""
 
     home: Home
     settings: Settings
-    tail: Tail
+    tail: LogFollower
     wire: Wire
     blobs: DirectoryBlobs
     children: Children
@@ -53,7 +53,7 @@ class Ground:
     speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]
     """Say one event in a role's lane outside any handler: (role, session, event, cause)."""
 
-    def history(self, session: str) -> History:
+    def history(self, session: str) -> SessionLog:
         """A session as it is followed, or read from its file when it ended long ago and is in memory no longer."""
         return known(session, self.tail.histories, self.home) or self.tail.history(session)
 
@@ -65,21 +65,25 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Case:
+class Wakeup:
     """One call of a handler: the event that it heard, and the session it belongs to."""
 
     fact: Fact
-    session: Session
+    session: SessionState
     """The fold after the batch that woke the handler: the same at every retry and after restarts."""
-    history: History
-    ground: Ground
+    history: SessionLog
+    ground: AgentContext
     position: int
 
     @property
-    def now(self) -> Session:
+    def now(self) -> SessionState:
         """The fold after the newest fact: a retry may see more than the first call did."""
         return self.history.state
 
     def derived(self, start: D) -> D:
         """The agent's own fold over the facts up to the end of the waking batch, from its first value `start`."""
         return self.history.derived(start, self.position)
+
+
+Case = Wakeup
+"""The name under which guest agents have imported it."""

@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from contracts.operator import CancelRequested
-from contracts.session import Session
-from runtime.log.history import History
+from contracts.session import SessionState
+from runtime.log.history import SessionLog
 
 T = TypeVar("T")
 
@@ -20,12 +20,12 @@ class CancelledError(Exception):
     """A person has cancelled the session that was worked for."""
 
 
-def wish_to_cancel(session: Session) -> CancelRequested | None:
+def wish_to_cancel(session: SessionState) -> CancelRequested | None:
     """The first cancel that was asked for and not obeyed yet."""
     return next((wish for _, wish in session.wishes if isinstance(wish, CancelRequested)), None)
 
 
-def why_cancelled(session: Session) -> str:
+def why_cancelled(session: SessionState) -> str:
     """The reason that was given for the first cancel, or who asked for it; empty while none was asked."""
     wish = wish_to_cancel(session)
     return (wish.reason or f"{wish.asked_by} wanted it") if wish else ""
@@ -42,7 +42,7 @@ async def first_done(*waits: Coroutine[Any, Any, object]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def unless_cancelled(history: History, work: Coroutine[Any, Any, T]) -> T:
+async def unless_cancelled(history: SessionLog, work: Coroutine[Any, Any, T]) -> T:
     """The result of the work; `CancelledError`, with the work stopped, when a cancel comes before it.
 
     The work says nothing to the log: what is stopped in the middle of an append leaves its outcome in doubt.
@@ -60,7 +60,7 @@ async def unless_cancelled(history: History, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(doing, cancelled, return_exceptions=True)
 
 
-async def _cancelled(history: History) -> None:
+async def _cancelled(history: SessionLog) -> None:
     """Return some time after a person has cancelled the session."""
     while wish_to_cancel(history.state) is None:
         await history.grown(history.size)

@@ -27,10 +27,10 @@ from runtime.home.settings import Settings
 from runtime.jobs.children import Children
 from runtime.log.copies import Copies
 from runtime.log.keychain import Find, Keychain
-from runtime.log.scribe import Occasion, Scribe
-from runtime.log.tail import Tail
+from runtime.log.scribe import LaneWriter, Provenance
+from runtime.log.tail import LogFollower
 from runtime.node.agent import Agent
-from runtime.node.ground import Ground
+from runtime.node.ground import AgentContext
 from runtime.node.presence import BEAT, Presence
 from runtime.node.supervisor import Supervisor, is_cancelled
 
@@ -61,7 +61,7 @@ class Node:
         self.home = home = Home(settings.home)
         # One process writes the files of a home; processes beside it only read the log.
         self.copies = Copies(home) if keep_copies else None
-        self.tail = Tail(
+        self.tail = LogFollower(
             bus,
             Admission(root=root),
             copy=self.copies.keep if self.copies else None,
@@ -75,8 +75,8 @@ class Node:
         self.presence = Presence(bus, instance, store.identity() if home.blobs.is_dir() else "", beat)
         self.source = f"/swarm/{instance}"
         self.draining = asyncio.Event()
-        self._scribes: dict[str, Scribe] = {}
-        self.ground = Ground(
+        self._scribes: dict[str, LaneWriter] = {}
+        self.ground = AgentContext(
             home=home,
             settings=settings,
             tail=self.tail,
@@ -93,11 +93,11 @@ class Node:
             speak=self._speak,
         )
 
-    def scribe(self, lane: str, role: str | None = None) -> Scribe:
+    def scribe(self, lane: str, role: str | None = None) -> LaneWriter:
         """The one writer of a lane in this process, signing with the key of `role`."""
         if lane not in self._scribes:
             signer = partial(self.keys.__getitem__, role or lane)
-            self._scribes[lane] = Scribe(self.bus, self.tail, lane, signer, f"{self.source}/{lane}")
+            self._scribes[lane] = LaneWriter(self.bus, self.tail, lane, signer, f"{self.source}/{lane}")
         return self._scribes[lane]
 
     async def follow(self, tasks: asyncio.TaskGroup, *, after: int = 0) -> None:
@@ -183,7 +183,7 @@ class Node:
         return str(reply["session"])
 
     async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
-        return await self.scribe(role).say(session, [event], Occasion(cause, cause))
+        return await self.scribe(role).say(session, [event], Provenance(cause, cause))
 
 
 def wake_subjects(kind: type[Agent]) -> list[str]:

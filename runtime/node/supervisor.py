@@ -23,10 +23,10 @@ from contracts.errors import Fenced, Full, SwarmError, Unreachable
 from contracts.event import Event
 from contracts.ledger import SessionSealed
 from runtime.jobs.failpoints import failpoint
-from runtime.log.history import History
-from runtime.log.scribe import Occasion, Saying, Scribe
+from runtime.log.history import SessionLog
+from runtime.log.scribe import LaneWriter, Provenance, Saying
 from runtime.node.agent import Agent, Handler
-from runtime.node.ground import Case, Ground
+from runtime.node.ground import AgentContext, Wakeup
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 class Supervisor:
     """Runs one agent of this process: `run` returns only when it is cancelled; handlers run as its tasks."""
 
-    def __init__(self, agent: Agent, ground: Ground, scribe: Scribe, wakes: Wakes) -> None:
+    def __init__(self, agent: Agent, ground: AgentContext, scribe: LaneWriter, wakes: Wakes) -> None:
         self.agent = agent
         self.ready = asyncio.Event()
         self.lag = 0
@@ -95,7 +95,7 @@ class Supervisor:
             for fact in facts:
                 self._dispatch(self._tasks, fact, self._ground.tail.history(fact.envelope.subject), together=True)
 
-    def redrive(self, history: History, failure: str) -> None:
+    def redrive(self, history: SessionLog, failure: str) -> None:
         """Handle again the event whose handling ended in this recorded `handler.failed` of the agent."""
         fact = history.find(self.role, failure)
         if self._tasks is None or fact is None or not isinstance(fact.event, HandlerFailed):
@@ -105,7 +105,7 @@ class Supervisor:
                 self._handled_by(history, fact.event.handler).discard(heard.position)
                 self._dispatch(self._tasks, heard, history, again=True)
 
-    def _handled_by(self, history: History, handler: str) -> _Positions:
+    def _handled_by(self, history: SessionLog, handler: str) -> _Positions:
         return self._handled.setdefault(history.id, {}).setdefault(handler, _Positions())
 
     def _scan(self, tasks: asyncio.TaskGroup) -> None:
@@ -147,13 +147,13 @@ class Supervisor:
             # It will be delivered again, and found answered.
             log.debug("a wake-up could not be retired", role=self.role, seq=wake.stored.seq)
 
-    async def _let_pass(self, found: Sequence[tuple[History, Fact]]) -> None:
+    async def _let_pass(self, found: Sequence[tuple[SessionLog, Fact]]) -> None:
         """For a guest without an answer, announce that beside the log, because a seal waits for present guests."""
         for history, fact in found:
             if self.role.startswith(subjects.GUEST) and not history.answers(self.role, fact.id):
                 await self._ground.presence.let_pass(self.role, fact.id)
 
-    def _find(self, seq: int, subject: str) -> list[tuple[History, Fact]]:
+    def _find(self, seq: int, subject: str) -> list[tuple[SessionLog, Fact]]:
         try:
             session = subjects.parse(subject).session
         except SwarmError:
@@ -170,7 +170,7 @@ class Supervisor:
         return []
 
     def _dispatch(
-        self, tasks: asyncio.TaskGroup, fact: Fact, history: History, *, again: bool = False, together: bool = False
+        self, tasks: asyncio.TaskGroup, fact: Fact, history: SessionLog, *, again: bool = False, together: bool = False
     ) -> list[asyncio.Task[None]]:
         started = []
         for handler in self.agent.handlers:
@@ -191,7 +191,7 @@ class Supervisor:
                 task.add_done_callback(lambda _: self._forget(history.id))
         return started
 
-    async def _handle(self, handler: Handler, fact: Fact, history: History) -> None:
+    async def _handle(self, handler: Handler, fact: Fact, history: SessionLog) -> None:
         case = self._case(fact, history)
         if handler.course:
             await self._attempt(handler, case)
@@ -200,14 +200,14 @@ class Supervisor:
         async with self._orders.setdefault(history.id, asyncio.Lock()):
             await self._attempt(handler, case)
 
-    def _case(self, fact: Fact, history: History) -> Case:
+    def _case(self, fact: Fact, history: SessionLog) -> Wakeup:
         position = fact.position
         # Answers must not depend on how much of a batch was read first, so the case reaches to the batch's end.
         while not history.facts[position - 1].closes and position < history.size:
             position += 1
-        return Case(fact, history.states[position], history, self._ground, position)
+        return Wakeup(fact, history.states[position], history, self._ground, position)
 
-    async def _attempt(self, handler: Handler, case: Case) -> None:
+    async def _attempt(self, handler: Handler, case: Wakeup) -> None:
         wait, attempt = _FIRST_WAIT, 1
         while True:
             try:
@@ -233,7 +233,7 @@ class Supervisor:
             else:
                 return
 
-    async def _call(self, handler: Handler, case: Case) -> None:
+    async def _call(self, handler: Handler, case: Wakeup) -> None:
         method = getattr(self.agent, handler.name)
         arguments: dict[str, Any] = {handler.case: case} if handler.case else {}
         if handler.course:
@@ -245,7 +245,7 @@ class Supervisor:
         if answer:
             await self._say(case, answer, answer=handler.name)
 
-    def _voice(self, case: Case) -> Any:
+    def _voice(self, case: Wakeup) -> Any:
         async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:
             return await self._say(case, events, epoch, cause=cause)
 
@@ -253,7 +253,7 @@ class Supervisor:
 
     def _say(
         self,
-        case: Case,
+        case: Wakeup,
         events: Sequence[Saying],
         epoch: int | None = None,
         *,
@@ -261,10 +261,10 @@ class Supervisor:
         cause: str | None = None,
     ) -> Awaitable[tuple[Fact, ...]]:
         correlation = case.fact.envelope.correlationid or case.session.genesis_id
-        occasion = Occasion(cause or case.fact.id, correlation, epoch, answer)
+        occasion = Provenance(cause or case.fact.id, correlation, epoch, answer)
         return self._scribe.say(case.history.id, events, occasion)
 
-    async def _give_up(self, handler: Handler, case: Case, error: Exception) -> None:
+    async def _give_up(self, handler: Handler, case: Wakeup, error: Exception) -> None:
         cure = error.cure if isinstance(error, SwarmError) else ""
         place = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} (in {place.name}, line {place.lineno})"

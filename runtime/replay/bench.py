@@ -14,8 +14,8 @@ from runtime.jobs.profiles import claimed_threads
 from runtime.replay import comparable
 from runtime.replay.docket import AuditOptions
 from runtime.replay.jobs import Jobs
-from runtime.replay.material import Material, missing_bytes
-from runtime.replay.notebook import Notebook, key_of
+from runtime.replay.material import AuditSubject, missing_bytes
+from runtime.replay.notebook import AuditResults, key_of
 from runtime.replay.spans import Span
 
 Tell = Callable[[str], None]
@@ -24,9 +24,11 @@ Tell = Callable[[str], None]
 class AuditRunner:
     """Computes spans, and remembers in a notebook what an interrupted audit had found."""
 
-    def __init__(self, material: Material, asked: AuditOptions, children: Children, folder: Path, tell: Tell) -> None:
+    def __init__(
+        self, material: AuditSubject, asked: AuditOptions, children: Children, folder: Path, tell: Tell
+    ) -> None:
         self.material, self.asked, self.folder = material, asked, folder
-        self.notebook = Notebook(material.work / f"{material.session.id}.json")
+        self.notebook = AuditResults(material.work / f"{material.session.id}.json")
         self.resolved: dict[str, Any] | None = None
         self.resumed = 0
         workloads, self._missing = material.missing(trusted=asked.trust_code)
@@ -35,7 +37,7 @@ class AuditRunner:
         self._here: dict[str, Any] = {}
         if asked.fresh:
             self.notebook.close()
-            self.notebook = Notebook(material.work / f"{material.session.id}.json")
+            self.notebook = AuditResults(material.work / f"{material.session.id}.json")
 
     async def compare(self) -> list[str]:
         """What differs between the claims and this machine, code or data; nothing when all are the same."""

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime import engine
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import MOST_THREADS, claimed_threads
@@ -45,7 +45,7 @@ def differences(facts: Iterable[Fact], here: Mapping[str, Any]) -> list[str]:
 
 
 def code(
-    session: Session, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
+    session: SessionState, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
 ) -> tuple[list[dict[str, str]], list[str]]:
     """The workloads to run, as jobs take them, and the reasons why others cannot be run here."""
     entries, missing = [], []
@@ -61,7 +61,7 @@ def code(
     return entries, missing
 
 
-def dataset(session: Session, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
+def dataset(session: SessionState, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
     """The folder of the rows, which mode `log` has compared with their root; or what is missing."""
     root = session.claim.dataset if session.claim else ""
     place = blobs.root / "datasets" / root
@@ -80,13 +80,13 @@ def has_rows(place: Path) -> bool:
         return False
 
 
-def initial(session: Session, blobs: DirectoryBlobs) -> str:
+def initial(session: SessionState, blobs: DirectoryBlobs) -> str:
     """What is missing of the weights that the session begins with."""
     digest = session.claim.initial if session.claim else None
     return f"weights to begin with, blob {digest}, which is not here" if digest and not blobs.has(digest) else ""
 
 
-def heritage(session: Session, blobs: DirectoryBlobs) -> Iterator[str]:
+def heritage(session: SessionState, blobs: DirectoryBlobs) -> Iterator[str]:
     """What is missing of that in which a fork begins."""
     fork = session.fork
     if fork is None or session.last_window is None:

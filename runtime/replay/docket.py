@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import Mode, SpanPlanned
 from runtime.replay import rules
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from runtime.replay.spans import Span, course
 from runtime.replay.verdict import Divergence
 
@@ -32,7 +32,7 @@ class AuditOptions:
 
 
 @dataclass(frozen=True)
-class Docket:
+class AuditPlan:
     """Every span of a session, the numbers of those that are to be computed, and what is wrong without computing."""
 
     mode: Mode
@@ -57,14 +57,14 @@ class Docket:
 
 
 def laid_out(
-    material: Material, asked: AuditOptions, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
-) -> tuple[Docket, dict[int, Span]]:
+    material: AuditSubject, asked: AuditOptions, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
+) -> tuple[AuditPlan, dict[int, Span]]:
     """The docket of an audit, and its spans by number; a span may begin at any blob that `has` is true of."""
     facts, session = material.kept.history.facts, material.session
     found = course(facts, session, has)
     spans = {one.number: one for one in found.spans}
     broken = (*rules.strays(found), *rules.broken_rules(facts, session, resolved))
-    docket = Docket(
+    docket = AuditPlan(
         asked.mode,
         asked.seed,
         tuple(planned(one) for one in found.spans),
@@ -91,7 +91,7 @@ def drawn(spans: Sequence[T], count: int, seed: int, session: str) -> tuple[T, .
     return tuple(sorted(sorted(spans, key=lot)[:count], key=lambda one: one.number))
 
 
-def _chosen(spans: Sequence[Span], asked: AuditOptions, session: Session) -> tuple[int, ...]:
+def _chosen(spans: Sequence[Span], asked: AuditOptions, session: SessionState) -> tuple[int, ...]:
     if asked.mode == "log":
         return ()
     chosen = drawn(spans, asked.segments, asked.seed, session.id) if asked.mode == "spot" else spans

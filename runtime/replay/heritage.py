@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import orjson
 
 from contracts.fork import Evaluated, Fork, Rows
-from contracts.session import Session
+from contracts.session import SessionState
 
 LONGEST = 2000
 """Evaluations and runs of rows that a genesis holds by itself."""
@@ -28,14 +28,14 @@ class Lists(Protocol):
 
 
 @dataclass(frozen=True)
-class Heritage:
+class InheritedPlan:
     """The control metric up to the fork, and the training rows without which it goes on."""
 
     evaluations: tuple[tuple[int, float], ...] = ()
     without: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, session: Session, blobs: Lists) -> Self:
+    def of(cls, session: SessionState, blobs: Lists) -> Self:
         """As the genesis says; `NotFound` or `NotVerified` when what it had no room for is not in the store."""
         fork = session.fork
         if fork is None:
@@ -58,7 +58,7 @@ class Heritage:
         return found | {"evaluations": [], "without": [], "more": digest}
 
 
-def plan_of(session: Session, heritage: Heritage, segments: int | None = None) -> dict[str, Any]:
+def plan_of(session: SessionState, heritage: InheritedPlan, segments: int | None = None) -> dict[str, Any]:
     """The plan with so many segments (or all), in the form of `runtime.engine.plan.Plan.from_json`."""
     return {
         "request": session.request,

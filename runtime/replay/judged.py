@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from contracts.trainer import Mode, SpanPlanned
-from runtime.replay.docket import Docket
+from runtime.replay.docket import AuditPlan
 from runtime.replay.verdict import Divergence, Verdict
 
 RATES = (0.01, 0.05, 0.1, 0.25, 0.5)
@@ -81,7 +81,7 @@ class Exports:
 
 def judged(
     log: Verdict,
-    docket: Docket,
+    docket: AuditPlan,
     results: Mapping[int, Result],
     exports: Exports = Exports(),
     *,
@@ -160,7 +160,7 @@ def _located(span: SpanPlanned, found: Mapping[str, Any]) -> LocatedDivergence:
     return LocatedDivergence(found["place"], found["seq"], found["name"], sentence(found), about)
 
 
-def _left(docket: Docket, results: Mapping[int, Result], computed: Mapping[int, Result]) -> Iterator[str]:
+def _left(docket: AuditPlan, results: Mapping[int, Result], computed: Mapping[int, Result]) -> Iterator[str]:
     for at, one in results.items():
         if at not in computed:
             yield f"span {at} could not be computed: {one['problem']}"

@@ -12,17 +12,17 @@ import orjson
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound, NotVerified
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.log.archive import StoredSession
 from runtime.replay import comparable
-from runtime.replay.heritage import Heritage, plan_of
+from runtime.replay.heritage import InheritedPlan, plan_of
 from runtime.replay.spans import Span, task_of
 
 _SEALED = ("threads", "device", "precision", "profile")
 
 
 @dataclass(frozen=True)
-class Material:
+class AuditSubject:
     """A session, and where its bytes are."""
 
     kept: StoredSession
@@ -31,7 +31,7 @@ class Material:
     home: Path | None = None
 
     @property
-    def session(self) -> Session:
+    def session(self) -> SessionState:
         """The session as it is recorded."""
         return self.kept.history.state
 
@@ -59,9 +59,9 @@ class Material:
         return spec | {"evaluations": [*inherited, *spec["evaluations"]]}
 
     @cached_property
-    def heritage(self) -> Heritage:
+    def heritage(self) -> InheritedPlan:
         """What the session takes from the one in whose bits it began."""
-        return Heritage.of(self.session, self.blobs)
+        return InheritedPlan.of(self.session, self.blobs)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def recorded(folder: Path, number: int) -> Path:
 
 
 def missing_bytes(data: Mapping[str, Any], blob: str | None) -> bool:
-    """Whether what a span needs of `Material.data` is not here any more, or not what it was: state, weights, rows."""
+    """Whether what a span needs of `AuditSubject.data` is gone, or not what it was: state, weights, rows."""
     blobs = DirectoryBlobs(Path(data["blobs"]))
     try:
         for digest in filter(None, (blob, data["initial"])):
@@ -105,7 +105,7 @@ def missing_bytes(data: Mapping[str, Any], blob: str | None) -> bool:
     return not comparable.has_rows(Path(data["dataset"]))
 
 
-def machine_of(session: Session) -> dict[str, Any]:
+def machine_of(session: SessionState) -> dict[str, Any]:
     """Whose bits a session holds: what a child is sealed with, and the fingerprint of the first claim."""
     claim = session.claim
     if claim is None:

@@ -15,7 +15,7 @@ from blake3 import blake3
 from bus.disk import make_directory, write_file
 
 
-class Notebook:
+class AuditResults:
     """Results by what was checked; a file that is not whole counts as none."""
 
     def __init__(self, path: Path) -> None:

@@ -12,14 +12,16 @@ from runtime.jobs.children import Children
 from runtime.replay.bench import AuditRunner
 from runtime.replay.docket import AuditOptions
 from runtime.replay.judged import sentence
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from runtime.replay.spans import course, nearest
 
 RESTAGE = "runtime.replay.stepwise:restage"
 REBUILD = "runtime.replay.stepwise:rebuild"
 
 
-async def rebuilt(material: Material, step: int, out: Path, children: Children, *, trust_code: bool) -> dict[str, Any]:
+async def rebuilt(
+    material: AuditSubject, step: int, out: Path, children: Children, *, trust_code: bool
+) -> dict[str, Any]:
     """Write the weights after `step` attempts on the path to a safetensors file; `NotVerified` at a divergence.
 
     `out` is absolute. `Refused` when machine, code or data are not those of the claim: then the bits would be others.
@@ -31,7 +33,7 @@ async def rebuilt(material: Material, step: int, out: Path, children: Children, 
 
 
 async def computed(
-    material: Material,
+    material: AuditSubject,
     function: str,
     about: Mapping[str, Any],
     children: Children,

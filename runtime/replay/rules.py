@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts.envelope import Fact
 from contracts.fork import Fork
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import (
     CheckpointWritten,
     Computed,
@@ -24,7 +24,7 @@ from runtime.replay.verdict import Divergence
 
 
 def broken_rules(
-    facts: Iterable[Fact], session: Session, resolved: Mapping[str, Any] | None = None
+    facts: Iterable[Fact], session: SessionState, resolved: Mapping[str, Any] | None = None
 ) -> Iterator[Divergence]:
     """Everything in a session that does not follow from what others said in it, or from itself.
 
@@ -51,7 +51,7 @@ def broken_rules(
             yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
 
 
-def off_the_paths(facts: Iterable[Fact], session: Session) -> Iterator[Divergence]:
+def off_the_paths(facts: Iterable[Fact], session: SessionState) -> Iterator[Divergence]:
     """What was recorded of steps that no path of the session had: nothing could have computed it."""
     if len(session.segments) > 1:
         yield from strays(course(facts, session, lambda _: False))
@@ -95,7 +95,7 @@ def _bits(values: Mapping[str, float]) -> dict[str, str]:
     return {name: value.hex() for name, value in values.items()}
 
 
-def _claims(facts: list[Fact], session: Session, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
+def _claims(facts: list[Fact], session: SessionState, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
     known = claims(facts)
     for fact, claim in known:
         if session.dataset and claim.dataset != session.dataset.root:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from contracts.envelope import Fact
-from contracts.session import Checkpoint, Segment, Session, counts
+from contracts.session import Checkpoint, Segment, SessionState, counts
 from contracts.trainer import (
     CheckpointWritten,
     Computed,
@@ -109,7 +109,7 @@ class SessionSpans:
     strays: tuple[SpanRecord, ...]
 
 
-def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) -> SessionSpans:
+def course(facts: Iterable[Fact], session: SessionState, has: Callable[[str], bool]) -> SessionSpans:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
     facts = list(facts)
     records, completed = _records(facts, session.segments[0].number), _completion(facts, session)
@@ -129,7 +129,7 @@ def course(facts: Iterable[Fact], session: Session, has: Callable[[str], bool]) 
     return SessionSpans(tuple(spans), tuple(one for one in records if one.position not in seen))
 
 
-def _parted(records: Sequence[SpanRecord], session: Session) -> tuple[list[SpanRecord], list[SpanRecord]]:
+def _parted(records: Sequence[SpanRecord], session: SessionState) -> tuple[list[SpanRecord], list[SpanRecord]]:
     """What a fork was given, and what it computed: the state in which it begins follows from its parent's log."""
     first = session.begins if session.fork else -1
     given = [one for one in records if isinstance(one.event, CheckpointWritten) and one.last == first]
@@ -167,7 +167,7 @@ def _records(facts: Iterable[Fact], number: int) -> list[SpanRecord]:
     return found
 
 
-def _completion(facts: Iterable[Fact], session: Session) -> Fact | None:
+def _completion(facts: Iterable[Fact], session: SessionState) -> Fact | None:
     if not isinstance(session.outcome, TrainingCompleted):
         return None
     return next(fact for fact in facts if fact.id == session.outcome_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.envelope import Fact
 from contracts.event import unpack
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import AttemptEnded, ControlEvaluated, WindowRecorded
 from contracts.validator import CheckpointValidated
 
@@ -19,7 +19,7 @@ ORDER = ("step", "epoch", "segment", "loss", "loss_last", "learning_rate", "grad
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def rows(session: Session, facts: Iterable[Fact]) -> list[Row]:
+def rows(session: SessionState, facts: Iterable[Fact]) -> list[Row]:
     """One row per grid step, in order: the window that ended there, and what was evaluated and validated there."""
     found: dict[int, Row] = {}
     for fact in facts:
@@ -109,7 +109,7 @@ def _window(event: WindowRecorded) -> Row:
     return row
 
 
-def _epochs_per_step(session: Session) -> float:
+def _epochs_per_step(session: SessionState) -> float:
     resolved = session.claim.resolved if session.claim else {}
     rows_seen = resolved.get("batch", 0) * resolved.get("accumulate", 1)
     return float(rows_seen / resolved["rows"]) if resolved.get("rows") else 0.0

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.flat import flat
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.replay.compared import first_field
 from runtime.views import view
 
@@ -31,7 +31,7 @@ LOSS = 4
 """Bytes of one recorded loss."""
 
 
-def difference(one: History, other: History) -> dict[str, Any]:
+def difference(one: SessionLog, other: SessionLog) -> dict[str, Any]:
     """Everything in which two sessions differ: request, machine, data, decisions, metrics, first differing window."""
     states = (one.state, other.state)
     found = {
@@ -64,7 +64,7 @@ def both(sides: Iterable[Mapping[str, Any]]) -> Pairs:
     return {name: [one.get(name), other.get(name)] for name in dict.fromkeys([*one, *other])}
 
 
-def windows(one: History, other: History) -> dict[str, Any]:
+def windows(one: SessionLog, other: SessionLog) -> dict[str, Any]:
     """How many windows of two paths are the same, up to the first that is not; and how far each path goes."""
     ours, theirs = _Path.of(one), _Path.of(other)
     same = 0
@@ -76,7 +76,7 @@ def windows(one: History, other: History) -> dict[str, Any]:
     return {"same": same, "parted": None, "reached": [ours.ends, theirs.ends]}
 
 
-def evaluations(one: History, other: History) -> dict[str, Any]:
+def evaluations(one: SessionLog, other: SessionLog) -> dict[str, Any]:
     """How many evaluations of two paths are the same, and the first step at which one is not."""
     ours, theirs = ({seen.step: seen for seen in history.state.evaluations} for history in (one, other))
     same = 0
@@ -104,7 +104,7 @@ class _Path:
     losses: bytes
 
     @classmethod
-    def of(cls, history: History) -> Self:
+    def of(cls, history: SessionLog) -> Self:
         seen = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
         path = sorted((one for one in seen if history.state.on_path(one.segment, one.last)), key=lambda one: one.first)
         losses = b"".join(base64.b64decode(window.losses) for window in path)
@@ -144,29 +144,29 @@ def _exact(seen: ControlEvaluated) -> dict[str, str]:
     return values
 
 
-def _resolved(session: Session) -> Mapping[str, Any]:
+def _resolved(session: SessionState) -> Mapping[str, Any]:
     return session.claim.resolved if session.claim else {}
 
 
-def _environment(session: Session) -> Mapping[str, Any]:
+def _environment(session: SessionState) -> Mapping[str, Any]:
     return session.claim.environment if session.claim else {}
 
 
-def _code(session: Session) -> dict[str, Any]:
+def _code(session: SessionState) -> dict[str, Any]:
     """What computed: the engine's own arithmetic, and workloads by their digests."""
     if session.claim is None:
         return {}
     return {"engine_bits": session.claim.engine_bits} | session.claim.sources
 
 
-def _fingerprint(one: Session, other: Session) -> dict[str, Any]:
+def _fingerprint(one: SessionState, other: SessionState) -> dict[str, Any]:
     """Whether both were computed with the same numeric fingerprint; if not, in which families of operators."""
     digests = [state.claim.fingerprint if state.claim else None for state in (one, other)]
     families = pairs(state.claim.families if state.claim else {} for state in (one, other))
     return {"digests": digests, "families": list(families) if None not in digests else []}
 
 
-def _data(session: Session) -> dict[str, Any]:
+def _data(session: SessionState) -> dict[str, Any]:
     ready = session.dataset
     if ready is None:
         return {}
@@ -175,12 +175,12 @@ def _data(session: Session) -> dict[str, Any]:
     return about | flat(ready.splits, "splits") | findings
 
 
-def _decisions(one: Session, other: Session) -> dict[str, Any]:
+def _decisions(one: SessionState, other: SessionState) -> dict[str, Any]:
     """Every change of plan of both, those that a fork inherits first, and whether the plans are the same."""
     return {"same": one.changes() == other.changes(), "applied": [_applied(state) for state in (one, other)]}
 
 
-def _applied(session: Session) -> list[dict[str, Any]]:
+def _applied(session: SessionState) -> list[dict[str, Any]]:
     inherited = session.fork.changes if session.fork else []
     about = ((number, dict(one)) for number, one in enumerate(inherited, 2))
     made = [{"segment": n, "step": one.pop("step"), "by": INHERITED, "changes": one} for n, one in about]

@@ -21,7 +21,7 @@ from bus.disk import fresh_name
 from contracts.errors import SwarmError
 from runtime.home.home import Home
 from runtime.log.archive import Archive
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.log.release import Remains
 from runtime.version import VERSION
 from runtime.views import view
@@ -98,7 +98,7 @@ class Summaries(Archive):
         try:
             found = self.session(session)
         except SwarmError as error:
-            blank = view.summary(History(session).state)
+            blank = view.summary(SessionLog(session).state)
             problem = {"code": error.code, "message": error.message, "cure": error.cure}
             return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
         self._kept.keep(session, basis, found)

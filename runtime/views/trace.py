@@ -18,15 +18,15 @@ from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
 from contracts.errors import InvalidInput, NotFound
 from contracts.request import Request
-from contracts.session import Segment, Session
+from contracts.session import Segment, SessionState
 from contracts.trainer import TrainingClaimed, WindowRecorded
 from contracts.validator import CheckpointValidated
 from runtime.engine.dataset import Dataset
 from runtime.engine.sampling import SPLIT, Sampler, TrainingRows, samplers
 from runtime.log.archive import Archive
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.log.names import Names, RowPlace
-from runtime.replay.heritage import Heritage
+from runtime.replay.heritage import InheritedPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class SegmentSteps:
     on_path: bool
 
 
-def stretches(session: Session, facts: Iterable[Fact], segments: Sequence[Segment] | None = None) -> list[SegmentSteps]:
+def stretches(
+    session: SessionState, facts: Iterable[Fact], segments: Sequence[Segment] | None = None
+) -> list[SegmentSteps]:
     """Every step that was made under these segments (or all), segment by segment, on their path first."""
     mine = session.segments if segments is None else segments
     reached: dict[int, int] = {}
@@ -75,7 +77,7 @@ class Trace:
     A fork's first steps were made by its parent, and are asked of that, where it is at hand.
     """
 
-    def __init__(self, history: History, blobs: DirectoryBlobs, parent: Trace | None = None) -> None:
+    def __init__(self, history: SessionLog, blobs: DirectoryBlobs, parent: Trace | None = None) -> None:
         session = history.state
         if session.claim is None or session.dataset is None:
             raise _no_step(session)
@@ -87,7 +89,7 @@ class Trace:
         self.stretches = stretches(session, history.facts)
 
     @classmethod
-    def of(cls, history: History, blobs: DirectoryBlobs, archive: Archive | None) -> Self:
+    def of(cls, history: SessionLog, blobs: DirectoryBlobs, archive: Archive | None) -> Self:
         """With all ancestors that the archive has."""
         fork = history.state.fork
         try:
@@ -197,8 +199,8 @@ class Trace:
         return sorted(steps | ({one.step for one in session.evaluations} if split == "val" else set()))
 
     @cached_property
-    def _heritage(self) -> Heritage:
-        return Heritage.of(self._history.state, self._blobs)
+    def _heritage(self) -> InheritedPlan:
+        return InheritedPlan.of(self._history.state, self._blobs)
 
     @cached_property
     def _sampler(self) -> Sampler:
@@ -210,7 +212,7 @@ class Trace:
         return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
 
 
-def _no_step(session: Session) -> InvalidInput:
+def _no_step(session: SessionState) -> InvalidInput:
     if session.kind not in ("training", "trial"):
         message = f"{session.id} is of the kind {session.kind!r}, which trains nothing itself."
         return InvalidInput(message, cure="Name a training, or a trial of a search: swarm show SEARCH")

@@ -17,11 +17,11 @@ from contracts.envelope import Fact
 from contracts.event import Event, Unknown
 from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
-from contracts.session import ENDED, Session
+from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
 
 
-def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
+def summary(session: SessionState, blobs: Path | None = None) -> dict[str, Any]:
     """What `run`, `wait` and `show` print: one flat object."""
     return {
         "session": session.id,
@@ -54,21 +54,21 @@ def summary(session: Session, blobs: Path | None = None) -> dict[str, Any]:
     }
 
 
-def waits(session: Session) -> str:
+def waits(session: SessionState) -> str:
     """What a prepared session waits for while it does not train yet; empty for any other."""
     if session.state == "preparing" and session.dataset is not None and session.outcome is None:
         return "for its turn to train; so many train at once as there are cores (setting `trainings`)"
     return ""
 
 
-def fork(session: Session) -> dict[str, Any] | None:
+def fork(session: SessionState) -> dict[str, Any] | None:
     """In whose bits it began, and with which change."""
     if session.fork is None:
         return None
     return session.fork.model_dump(mode="json", include={"session", "step", "segment", "set", "rows_without"})
 
 
-def last(session: Session) -> dict[str, Any] | None:
+def last(session: SessionState) -> dict[str, Any] | None:
     """The newest evaluation, unless it is the best."""
     if not session.evaluations or session.evaluations[-1] is session.best:
         return None
@@ -76,7 +76,7 @@ def last(session: Session) -> dict[str, Any] | None:
     return {"step": newest.step, "metrics": dict(newest.values)}
 
 
-def best_trial(session: Session) -> dict[str, Any] | None:
+def best_trial(session: SessionState) -> dict[str, Any] | None:
     """The best trial of a search that has ended: its session, its value and the parameters that it was trained with."""
     ended = session.outcome if isinstance(session.outcome, SearchCompleted | SearchCancelled) else None
     finished = next((one for one in session.finished_trials if ended and one.session == ended.best_session), None)
@@ -91,7 +91,7 @@ def best_trial(session: Session) -> dict[str, Any] | None:
     }
 
 
-def range_test(session: Session) -> dict[str, Any] | None:
+def range_test(session: SessionState) -> dict[str, Any] | None:
     """What a range test shows: the rate that it suggests, and the losses at the rates that it tried, in their order."""
     seen = session.suggested
     if seen is None:
@@ -105,7 +105,7 @@ def range_test(session: Session) -> dict[str, Any] | None:
     }
 
 
-def interventions(session: Session) -> list[dict[str, Any]]:
+def interventions(session: SessionState) -> list[dict[str, Any]]:
     """The applied interventions as plain data, numbered from 1; `swarm prove --intervention` takes these numbers."""
     return [
         {"number": number, "id": id, "by": one.by, "step": one.step, "segment": one.segment, "changes": one.changes}
@@ -113,7 +113,7 @@ def interventions(session: Session) -> list[dict[str, Any]]:
     ]
 
 
-def refused(session: Session) -> list[dict[str, Any]]:
+def refused(session: SessionState) -> list[dict[str, Any]]:
     """The files that were wanted of the model and could not be made; `asked` says whether the request wanted them."""
     wanted = (session.request.get("export") or {}).get("formats") or ()
     return [
@@ -122,7 +122,7 @@ def refused(session: Session) -> list[dict[str, Any]]:
     ]
 
 
-def metrics(session: Session) -> dict[str, float]:
+def metrics(session: SessionState) -> dict[str, float]:
     """The control metric and the validator's figures for the best checkpoint, flat."""
     found: dict[str, float] = {}
     best = session.best or (session.evaluations[-1] if session.evaluations else None)
@@ -140,7 +140,7 @@ def metrics(session: Session) -> dict[str, float]:
     return found
 
 
-def artifacts(session: Session, blobs: Path | None = None) -> list[dict[str, Any]]:
+def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str, Any]]:
     """Every file that a session produced and may be fetched."""
     found: list[dict[str, Any]] = []
     for _, made in session.exports:
@@ -162,14 +162,14 @@ def artifacts(session: Session, blobs: Path | None = None) -> list[dict[str, Any
     return found
 
 
-def wall_seconds(session: Session) -> float:
+def wall_seconds(session: SessionState) -> float:
     """Seconds between the first event and the last, by the writers' clocks."""
     if not session.requested_at or not session.updated_at:
         return 0.0
     return round((_moment(session.ended_at or session.updated_at) - _moment(session.requested_at)).total_seconds(), 3)
 
 
-def problem(session: Session) -> dict[str, str] | None:
+def problem(session: SessionState) -> dict[str, str] | None:
     """Why a session did not complete, as code, message, cure and place; None when it did or still may."""
     outcome = session.outcome
     if isinstance(outcome, TrainingFailed):
@@ -188,7 +188,7 @@ def problem(session: Session) -> dict[str, str] | None:
     return None
 
 
-def ended(session: Session) -> bool:
+def ended(session: SessionState) -> bool:
     """Whether the session's state is `completed`, `failed` or `cancelled`."""
     return session.state in ENDED
 

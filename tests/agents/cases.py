@@ -18,9 +18,9 @@ from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from runtime.home.home import Home
 from runtime.jobs.children import Children
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.node.agent import Agent
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 
 
 class Place:
@@ -29,7 +29,7 @@ class Place:
     def __init__(self, root: Path, children: Children, *, data_roots: Sequence[str] = ()) -> None:
         home = Home(root / ".swarm")
         home.prepare()
-        self.histories: dict[str, History] = {}
+        self.histories: dict[str, SessionLog] = {}
         self.blobs = DirectoryBlobs(home.blobs)
         self.ground: Any = SimpleNamespace(
             home=home,
@@ -40,28 +40,28 @@ class Place:
             tail=SimpleNamespace(histories=self.histories),
         )
 
-    def session(self, request: dict[str, Any], *, kind: str = "training", fork: Fork | None = None) -> History:
+    def session(self, request: dict[str, Any], *, kind: str = "training", fork: Fork | None = None) -> SessionLog:
         """A session that begins with this request, resolved."""
-        history = History(session_id(new_uuid()))
+        history = SessionLog(session_id(new_uuid()))
         self.histories[history.id] = history
         resolved = read_request(request).resolved() if kind in ("training", "trial") else request
         genesis = SessionRequested(kind=kind, request=resolved, keyring="", asked_by="test", rules=RULES, fork=fork)
         tell(history, "operator", genesis)
         return history
 
-    async def react(self, agent: Agent, handler: str, history: History, fact: Fact) -> list[Any]:
+    async def react(self, agent: Agent, handler: str, history: SessionLog, fact: Fact) -> list[Any]:
         """Wake a handler with a fact and append its answer in its lane; gives the events of the answer."""
         position = fact.position
         while not history.facts[position - 1].closes:
             position += 1
-        case = Case(fact, history.states[position], history, self.ground, position)
+        case = Wakeup(fact, history.states[position], history, self.ground, position)
         answer = await getattr(agent, handler)(fact.event, case)
         events = [answer] if isinstance(answer, Event) else list(answer or ())
         tell(history, type(agent).role, *events, cause=fact.id)
         return events
 
 
-def tell(history: History, lane: str, *events: Event, cause: str | None = None, time: str = "") -> list[Fact]:
+def tell(history: SessionLog, lane: str, *events: Event, cause: str | None = None, time: str = "") -> list[Fact]:
     """Admit events as one batch."""
     facts = []
     for number, event in enumerate(events):
@@ -83,7 +83,7 @@ def tell(history: History, lane: str, *events: Event, cause: str | None = None, 
     return facts
 
 
-def fork_of(parent: History, step: int, **about: Any) -> Fork:
+def fork_of(parent: SessionLog, step: int, **about: Any) -> Fork:
     """A fork of a session that only has a beginning."""
     unchanged = {"root": None, "size": 0, "sealed": False, "segment": 1, "resolved": {}, "changes": [], "set": {}}
     state = {"weights_digest": ZERO, "state_root": None, "blob": None, "dataset": ZERO}

@@ -25,7 +25,7 @@ from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.engine import checkpoint
 from runtime.jobs.children import Children
 from runtime.log import references, retention
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from tests.agents.cases import Place, fork_of, of, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -43,7 +43,7 @@ def keeper(place: Place) -> CheckpointKeeper:
     return CheckpointKeeper(place.ground)
 
 
-def session(place: Place, seed: int = 1, initial: str | None = None, **limits: int) -> History:
+def session(place: Place, seed: int = 1, initial: str | None = None, **limits: int) -> SessionLog:
     kept = {"keep_last": 1, "keep_best": 1, "anchors": 2} | limits
     request = {
         "data": {"source": "digits"},
@@ -77,7 +77,7 @@ def state_of(step: int, salt: int = 0) -> bytes:
     return checkpoint.pack(checkpoint.seal(tensors, step))
 
 
-def write(place: Place, history: History, at: int, reason: Any = "planned", **wrong: Any) -> Fact:
+def write(place: Place, history: SessionLog, at: int, reason: Any = "planned", **wrong: Any) -> Fact:
     """What a trainer does at a checkpoint: the bytes, then the event."""
     data = state_of(at)
     sealed = checkpoint.unpack(data)
@@ -94,7 +94,7 @@ def write(place: Place, history: History, at: int, reason: Any = "planned", **wr
     return fact
 
 
-def evaluate(history: History, step: int, *, improved: bool = True) -> None:
+def evaluate(history: SessionLog, step: int, *, improved: bool = True) -> None:
     seen = ControlEvaluated(
         segment=history.state.segment.number,
         step=step,
@@ -110,7 +110,7 @@ def evaluate(history: History, step: int, *, improved: bool = True) -> None:
     tell(history, "trainer", seen)
 
 
-def judged(history: History, stored: CheckpointStored) -> Fact:
+def judged(history: SessionLog, stored: CheckpointStored) -> Fact:
     verdict = CheckpointValidated(
         segment=stored.segment,
         step=stored.step,
@@ -129,7 +129,7 @@ def steps_of(events: list[Any]) -> list[int]:
     return [event.step for event in events]
 
 
-async def keep(place: Place, keeper: CheckpointKeeper, history: History, *steps: int) -> list[Any]:
+async def keep(place: Place, keeper: CheckpointKeeper, history: SessionLog, *steps: int) -> list[Any]:
     said = []
     for step in steps:
         said += await place.react(keeper, "keep", history, write(place, history, step))
@@ -265,7 +265,7 @@ async def test_an_ended_session_is_left_as_it_is(place: Place, keeper: Checkpoin
     assert await place.react(keeper, "tidy", history, judged(history, stored)) == []
 
 
-def end(history: History, step: int) -> None:
+def end(history: SessionLog, step: int) -> None:
     done = TrainingCompleted(
         segment=1,
         step=step,
@@ -314,7 +314,7 @@ async def test_anchors_are_pruned_as_training_goes_on(place: Place, keeper: Chec
     assert history.state.checkpoint(0) is not None
 
 
-def kept_steps(history: History) -> set[int]:
+def kept_steps(history: SessionLog) -> set[int]:
     return {one.written.step for one in history.state.checkpoints if one.usable}
 
 
@@ -395,7 +395,7 @@ async def test_a_checkpoint_that_a_trainer_resumes_from_stays(place: Place, keep
 # Doubts.
 
 
-def refuse(history: History, written: CheckpointWritten) -> Fact:
+def refuse(history: SessionLog, written: CheckpointWritten) -> Fact:
     """What a trainer says that could not begin from a checkpoint."""
     about = {name: getattr(written, name) for name in ("segment", "step", "blob")}
     (fact,) = tell(history, "trainer", CheckpointRefused(**about, reason="damaged", instead=0))
@@ -427,7 +427,7 @@ async def test_a_doubt_about_what_was_pruned_meanwhile_says_nothing(place: Place
 # Deleting.
 
 
-async def pruned_fact(place: Place, keeper: CheckpointKeeper, history: History) -> Fact:
+async def pruned_fact(place: Place, keeper: CheckpointKeeper, history: SessionLog) -> Fact:
     await keep(place, keeper, history, 110, 120)
     return next(fact for fact in history.facts if isinstance(fact.event, CheckpointPruned))
 

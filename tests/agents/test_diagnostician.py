@@ -23,7 +23,7 @@ from contracts.envelope import Fact
 from contracts.event import Event, pack
 from contracts.operator import RULES, SessionRequested
 from contracts.resource_monitor import ResourcesAlerted
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import (
     ControlEvaluated,
     InterventionApplied,
@@ -35,8 +35,8 @@ from contracts.trainer import (
     WindowRecorded,
     evidence,
 )
-from runtime.log.history import History
-from runtime.node.ground import Case
+from runtime.log.history import SessionLog
+from runtime.node.ground import Wakeup
 from tests.agents.cases import tell
 from tests.agents.completions import completion, served
 
@@ -49,7 +49,7 @@ class Log:
     """A session's facts, said one after the other."""
 
     def __init__(self, *, auto_fix: bool = True, total: int = 1000, every: int = 100) -> None:
-        self.history = History(SESSION)
+        self.history = SessionLog(SESSION)
         self.segment, self.step, self.total = 1, 0, total
         request = {"diagnosis": {"auto_fix": auto_fix}, "optimizer": {"learning_rate": 0.1}}
         self.say("operator", SessionRequested(kind="training", request=request, keyring="", asked_by="me", rules=RULES))
@@ -551,7 +551,7 @@ def test_an_answer_is_the_same_whenever_and_in_whatever_order_it_is_asked_for(
     expected = {fact.id: log.answer(fact) for fact in log.history.facts}
     # Another process reads the same facts in batches of its own and is woken in any order, some wake-ups twice.
     other = Log.__new__(Log)
-    other.history = History(SESSION)
+    other.history = SessionLog(SESSION)
     left = list(log.history.facts)
     while left:
         size = chance.randint(1, 7)
@@ -608,8 +608,8 @@ def test_a_segment_is_never_proposed_for_twice_and_a_problem_is_told_once(story:
 # The agent
 
 
-def case_of(log: Log, fact: Fact) -> Case:
-    return Case(fact, log.history.states[fact.position], log.history, None, fact.position)  # type: ignore[arg-type]
+def case_of(log: Log, fact: Fact) -> Wakeup:
+    return Wakeup(fact, log.history.states[fact.position], log.history, None, fact.position)  # type: ignore[arg-type]
 
 
 async def test_once_a_session_has_ended_only_what_it_is_owed_is_said() -> None:
@@ -653,7 +653,7 @@ PROBLEM = ProblemDiagnosed(
 async def test_advice_comes_from_an_endpoint_that_speaks_chat_completions() -> None:
     text = '```json\n{"message": "The rate is too high.", "cure": "optimizer.learning_rate: 1e-3"}\n```'
     with served(completion(text)) as (url, asked):
-        advice = await Advisor(url, "m").ask(question(PROBLEM, Session(SESSION)))
+        advice = await Advisor(url, "m").ask(question(PROBLEM, SessionState(SESSION)))
     assert advice == Advice("The rate is too high.", "optimizer.learning_rate: 1e-3", 15)
     assert asked[0]["model"] == "m"
     assert '"non_finite"' in asked[0]["messages"][1]["content"]

@@ -10,8 +10,8 @@ import orjson
 from bus.memory import MemoryBus
 from contracts.diagnostician import ProblemDiagnosed
 from contracts.request import read_request
-from contracts.session import Session
-from runtime.host.crew import Crew
+from contracts.session import SessionState
+from runtime.host.crew import SwarmNode
 from tests import harness
 from tests.agents.completions import completion, served
 
@@ -21,12 +21,12 @@ DIVERGING: dict[str, Any] = {
 }
 
 
-async def requested(made: Crew, **changes: Any) -> str:
+async def requested(made: SwarmNode, **changes: Any) -> str:
     request = read_request(harness.small_request(**(DIVERGING | changes))).resolved()
     return await made.ground.submit(request, "training", asked_by="me")
 
 
-def plan_of(session: Session) -> list[tuple[int, int | None, str]]:
+def plan_of(session: SessionState) -> list[tuple[int, int | None, str]]:
     return [(one.segment, one.rewind_to, one.rule) for _, one in session.proposals if one.automatic]
 
 

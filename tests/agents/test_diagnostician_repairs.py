@@ -24,7 +24,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.engine.resolve import resolve
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from tests.agents.cases import tell
 
 SESSION = ids.session_for("repaired")
@@ -55,7 +55,7 @@ class Session:
                 "early_stopping": {"enabled": False},
             }
         )
-        self.history, self.digits, self.lag = History(SESSION), digits, lag
+        self.history, self.digits, self.lag = SessionLog(SESSION), digits, lag
         self.plan = Plan(request, resolve(request, digits.facts, cores=1))
         self.say(
             "operator",

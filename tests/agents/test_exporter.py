@@ -35,9 +35,9 @@ from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.home.home import Home
 from runtime.jobs.children import Children
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.node import roster
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from tests import harness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,15 +49,15 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def session_of(events: list[tuple[str, Event]], kind: str = "training") -> History:
+def session_of(events: list[tuple[str, Event]], kind: str = "training") -> SessionLog:
     """A history as the log would tell it: every event in its lane, each caused by the one before."""
-    history = History(session_id(new_uuid()))
+    history = SessionLog(session_id(new_uuid()))
     for lane, event in events:
         tell(history, lane, event)
     return history
 
 
-def tell(history: History, lane: str, *events: Event) -> tuple[Fact, ...]:
+def tell(history: SessionLog, lane: str, *events: Event) -> tuple[Fact, ...]:
     facts = []
     for event in events:
         seq = history.size + len(facts) + 1
@@ -171,7 +171,7 @@ def exporter(place: Place, children: Children) -> Exporter:
     return Exporter(SimpleNamespace(home=place.home, blobs=place.blobs, children=children))
 
 
-async def answers(exporter: Exporter, history: History) -> list[Event]:
+async def answers(exporter: Exporter, history: SessionLog) -> list[Event]:
     """What the exporter says to the last event of a history."""
     said: list[Event] = []
 
@@ -179,7 +179,7 @@ async def answers(exporter: Exporter, history: History) -> list[Event]:
         said.extend(events)
         return tell(history, "exporter", *events)
 
-    case = Case(history.facts[-1], history.state, history, exporter.ground, history.size)
+    case = Wakeup(history.facts[-1], history.state, history, exporter.ground, history.size)
     heard = history.facts[-1].event
     if isinstance(heard, SessionRequested):
         said += await exporter.cite(heard, case)
@@ -215,7 +215,7 @@ def unzipped(path: Path) -> bytes:
         return b"".join(archive.read(name) for name in archive.namelist())
 
 
-def shown(place: Place, history: History, made: ModelExported) -> Path:
+def shown(place: Place, history: SessionLog, made: ModelExported) -> Path:
     return place.home.sessions / history.id / "exports" / made.filename
 
 
@@ -399,7 +399,7 @@ async def test_a_file_that_answers_differently_is_not_published(exporter: Export
     history = session_of(place.events("mlp", formats=["onnx"]))
     (order,) = orders(history.state)
     assert isinstance(order, ExportOrder)
-    case = Case(history.facts[-1], history.state, history, exporter.ground, history.size)
+    case = Wakeup(history.facts[-1], history.state, history, exporter.ground, history.size)
     await exporter._once("agents.exporter.jobs.export:main", order, case)
     _, other, _ = place.trained["mlp"]
     tensors = {name: one + 0.001 if one.is_floating_point() else one for name, one in other.tensors.items()}
@@ -416,7 +416,7 @@ class Killer(Exporter):
 
     deaths = 0
 
-    async def _once(self, function: str, order: ExportOrder, case: Case) -> dict[str, Any]:
+    async def _once(self, function: str, order: ExportOrder, case: Wakeup) -> dict[str, Any]:
         if self.deaths and function.endswith("verify:main"):
             type(self).deaths -= 1
             running = asyncio.create_task(super()._once(function, order, case))

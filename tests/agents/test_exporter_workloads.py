@@ -24,7 +24,7 @@ from runtime.home.home import Home
 from runtime.home.workloads import Workloads
 from runtime.home.workloads import load as load_workload
 from runtime.jobs.children import Children
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -151,7 +151,7 @@ async def exported(home: Home, children: Children, name: str, form: str = "onnx"
         form, "", "best", 1, blobs.put(checkpoint.pack(kept)), kept.state_root, root, request.resolved()
     )
     exporter = Exporter(SimpleNamespace(home=home, blobs=blobs, children=children))
-    history = History(session_id(new_uuid()))
+    history = SessionLog(session_id(new_uuid()))
     first, *_ = await exporter._make(order, SimpleNamespace(history=history))  # type: ignore[arg-type]
     return first
 

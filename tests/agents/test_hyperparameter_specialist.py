@@ -30,12 +30,12 @@ from contracts.hyperparameter_specialist import (
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from contracts.request.search import Search, read_search
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.node.node import wake_subjects
 from runtime.views.view import problem
 from tests import harness
@@ -210,7 +210,7 @@ class Oracle(Agent):
 
     @on
     async def foresee(
-        self, asked: SessionRequested, case: Case
+        self, asked: SessionRequested, case: Wakeup
     ) -> list[ControlEvaluated | TrainingCompleted | TrainingFailed]:
         if asked.kind != "trial":
             return []
@@ -251,7 +251,7 @@ class _Over(Exception):
 
 
 @asynccontextmanager
-async def swarm(home: Path, *, bus: MemoryBus | None = None, **oracle: Any) -> AsyncIterator[Crew]:
+async def swarm(home: Path, *, bus: MemoryBus | None = None, **oracle: Any) -> AsyncIterator[SwarmNode]:
     """The specialist, the ledger, the monitor, and an oracle for a trainer."""
     kind = type("Oracle", (Oracle,), {"role": "trainer", **oracle})
     roles = ("hyperparameter_specialist", "resource_monitor", "ledger")
@@ -267,15 +267,15 @@ async def swarm(home: Path, *, bus: MemoryBus | None = None, **oracle: Any) -> A
             pass
 
 
-async def requested(made: Crew, raw: dict[str, Any], request_id: str | None = None) -> str:
+async def requested(made: SwarmNode, raw: dict[str, Any], request_id: str | None = None) -> str:
     return await made.ground.submit(raw, "search", asked_by="me", request_id=request_id)
 
 
-def trials_of(session: Session) -> list[dict[str, Any]]:
+def trials_of(session: SessionState) -> list[dict[str, Any]]:
     return [one.parameters for one in session.trials]
 
 
-async def undisturbed(home: Path, raw: dict[str, Any]) -> Session:
+async def undisturbed(home: Path, raw: dict[str, Any]) -> SessionState:
     async with swarm(home) as made:
         return await harness.until_ended(made, await requested(made, raw))
 

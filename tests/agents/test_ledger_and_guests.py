@@ -23,8 +23,8 @@ from contracts.lanes import DESK
 from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingFailed
-from runtime.host.crew import Crew
-from runtime.log.scribe import Occasion
+from runtime.host.crew import SwarmNode
+from runtime.log.scribe import Provenance
 from runtime.node.agent import Agent, on
 from runtime.node.node import wake_subjects
 from tests.harness import FAST, crew, small_request, until_ended, until_said
@@ -75,7 +75,7 @@ class _DoneError(Exception):
 
 
 @asynccontextmanager
-async def guest(host: Crew, kind: type[Agent], *, at_work: bool = True) -> AsyncIterator[str]:
+async def guest(host: SwarmNode, kind: type[Agent], *, at_work: bool = True) -> AsyncIterator[str]:
     """A guest that the host's desk has admitted, with a tail and a key of its own on the same bus."""
     lane, bus = f"{subjects.GUEST}{kind.role}", host.bus
     signer, hears = new_signer(lane), [event.wire for event in kind.hears()]
@@ -86,7 +86,7 @@ async def guest(host: Crew, kind: type[Agent], *, at_work: bool = True) -> Async
         yield lane
         return
     nowhere = replace(host.settings, home=Path("/nonexistent"))
-    own = Crew(bus, nowhere, {lane: signer}, instance="g", root=host.tail.admission.root, keep_copies=False)
+    own = SwarmNode(bus, nowhere, {lane: signer}, instance="g", root=host.tail.admission.root, keep_copies=False)
     try:
         async with asyncio.TaskGroup() as tasks:
             await own.follow(tasks)
@@ -101,30 +101,30 @@ async def guest(host: Crew, kind: type[Agent], *, at_work: bool = True) -> Async
         await own.close()
 
 
-def ledger(home: Path, patience: float = FOR_EVER) -> AbstractAsyncContextManager[Crew]:
+def ledger(home: Path, patience: float = FOR_EVER) -> AbstractAsyncContextManager[SwarmNode]:
     return crew(home, ("ledger",), guest_patience_seconds=patience)
 
 
-async def finish(host: Crew) -> str:
+async def finish(host: SwarmNode) -> str:
     """A session whose last word but the guests' and the ledger's has been said."""
     session, ended = await failed(host)
     summary = ResourcesSummarised(
         seconds=1.0, cpu_percent_mean=1.0, cpu_percent_max=1.0, memory_bytes_max=1, memory_total_bytes=1,
         disk_free_bytes=1, samples=1, children={}, gpus=[],
     )  # fmt: skip
-    await host.scribe("resource_monitor").say(session, [summary], Occasion(ended, ended))
+    await host.scribe("resource_monitor").say(session, [summary], Provenance(ended, ended))
     return session
 
 
-async def failed(host: Crew) -> tuple[str, str]:
+async def failed(host: SwarmNode) -> tuple[str, str]:
     """A session that has failed, and the event that says so; nobody has summed up what it used."""
     session = await host.desk.submit(small_request())
     end = TrainingFailed(segment=1, step=0, code="failed", message="no")
-    (said,) = await host.scribe("trainer").say(session, [end], Occasion())
+    (said,) = await host.scribe("trainer").say(session, [end], Provenance())
     return session, said.id
 
 
-def said(host: Crew, session: str, lane: str) -> list[Any]:
+def said(host: SwarmNode, session: str, lane: str) -> list[Any]:
     return [fact.event for fact in host.tail.history(session).facts if fact.lane == lane]
 
 

@@ -22,13 +22,13 @@ from contracts.diagnostician import (
 )
 from contracts.errors import Refused, SwarmError
 from contracts.request import read_request
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.home.home import Home
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.views.summaries import Summaries
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -48,10 +48,10 @@ class Proofs:
     sessions: dict[str, str] = field(default_factory=dict)
     errors: dict[str, SwarmError] = field(default_factory=dict)
 
-    def history(self, name: str) -> History:
+    def history(self, name: str) -> SessionLog:
         return Archive(self.home).read(self.sessions[name]).history
 
-    def state(self, name: str) -> Session:
+    def state(self, name: str) -> SessionState:
         return self.history(name).state
 
     def said(self, name: str, kind: type[Any]) -> list[Any]:
@@ -83,7 +83,7 @@ async def _shown(proofs: Proofs) -> None:
         await _refused(proofs, made)
 
 
-async def _refused(proofs: Proofs, made: Crew) -> None:
+async def _refused(proofs: Proofs, made: SwarmNode) -> None:
     """Wishes for proofs that there are none of."""
     for name, body in {
         "nothing applied": {"session": proofs.sessions["with"]},
@@ -159,11 +159,11 @@ def test_proofs_of_nothing_are_refused(proofs: Proofs) -> None:
     assert isinstance(proofs.errors["under a session that is no proof"], Refused)
 
 
-def changed(history: History, outcome: str = "", **values: list[float]) -> History:
+def changed(history: SessionLog, outcome: str = "", **values: list[float]) -> SessionLog:
     """A history whose evaluations have other values, or that did not complete."""
     kept = [fact for fact in history.facts if not (outcome and isinstance(fact.event, TrainingCompleted))]
     numbers = iter(values.get("val_loss", []))
-    made = History(history.id)
+    made = SessionLog(history.id)
     made.add(
         [
             fact._replace(event=fact.event.model_copy(update={"values": {"val_loss": next(numbers, 9.0)}}))
@@ -201,7 +201,7 @@ def test_who_failed_has_lost_against_who_completed(proofs: Proofs) -> None:
 
 
 def test_a_window_that_does_not_come_out_again_is_told(proofs: Proofs) -> None:
-    other = History(proofs.sessions["without"])
+    other = SessionLog(proofs.sessions["without"])
     for fact in proofs.history("without").facts:
         lie = (
             fact.event.model_copy(update={"finite": not fact.event.finite}) if fact.name == "window.recorded" else None
@@ -212,7 +212,7 @@ def test_a_window_that_does_not_come_out_again_is_told(proofs: Proofs) -> None:
     assert found.superseded == 0
 
 
-def judged(proofs: Proofs, with_it: History, without_it: History) -> InterventionProven:
+def judged(proofs: Proofs, with_it: SessionLog, without_it: SessionLog) -> InterventionProven:
     (_, applied) = proofs.state("repaired").applied[0]
     (forked,) = proofs.said("proof", ProofForked)
     return proven(proofs.history("repaired"), applied, forked, with_it, without_it)

@@ -23,8 +23,8 @@ from agents.resource_monitor.tally import Tally, seconds_between
 from bus import subjects
 from contracts.request import read_request
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
-from contracts.session import Session
-from runtime.host.crew import Crew
+from contracts.session import SessionState
+from runtime.host.crew import SwarmNode
 from runtime.jobs import memory
 from tests import harness
 
@@ -265,7 +265,7 @@ def test_without_a_driver_a_library_or_a_device_there_are_no_gpus(monkeypatch: p
 # The agent in a swarm
 
 
-async def trained(made: Crew, **changes: Any) -> Session:
+async def trained(made: SwarmNode, **changes: Any) -> SessionState:
     session = await made.ground.submit(request_for(**changes), "training", asked_by="me")
     return await harness.until_ended(made, session)
 
@@ -277,7 +277,7 @@ def request_for(**changes: Any) -> dict[str, Any]:
 async def test_a_session_is_sampled_while_it_trains_and_summed_up_when_it_ends(tmp_path: Path) -> None:
     heard: list[dict[str, Any]] = []
 
-    async def listen(made: Crew) -> None:
+    async def listen(made: SwarmNode) -> None:
         async with made.bus.hear(subjects.TELEMETRY) as samples:
             async for subject, body in samples:
                 if subject.endswith(".resources"):

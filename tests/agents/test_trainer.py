@@ -19,17 +19,17 @@ from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from tests.harness import crew, kill_child, killed, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician")
 
 
-async def submitted(made: Crew, **changes: Any) -> str:
+async def submitted(made: SwarmNode, **changes: Any) -> str:
     return await made.desk.submit(read_request(small_request(**changes)).resolved(), request_id="r1")
 
 
-def windows(made: Crew, session: str) -> list[tuple[int, int, str]]:
+def windows(made: SwarmNode, session: str) -> list[tuple[int, int, str]]:
     history = made.tail.history(session)
     found = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
     on_path = [one for one in found if history.state.on_path(one.segment, one.last)]
@@ -164,7 +164,7 @@ async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_take
         assert (names.count("training.claimed"), names.count("training.resumed")) == (2, 1)
 
 
-async def cancelled_at_rest(made: Crew, session: str) -> int:
+async def cancelled_at_rest(made: SwarmNode, session: str) -> int:
     """Cancel a session that rests, which trains no more; how often it was claimed."""
     await made.desk.verbs["cancel"]({"session": session})
     state = await until_ended(made, session)
@@ -233,7 +233,7 @@ RARE = {"training": {"epochs": 20, "batch_size": 64}, "checkpoints": {"every_ste
 """Few checkpoints but those of pauses: what is lost is not written anew."""
 
 
-async def paused(made: Crew, session: str, beyond: int) -> CheckpointWritten:
+async def paused(made: SwarmNode, session: str, beyond: int) -> CheckpointWritten:
     """Pause a session beyond a step; the checkpoint of the pause, once its keeper has read it back."""
     history = made.tail.history(session)
     async with asyncio.timeout(30):

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingFailed
 from runtime import audit
 from runtime.api.handle import load
@@ -26,13 +26,13 @@ from runtime.bundle import verify_bundle
 from runtime.bundle.unpacked import unpacked
 from runtime.engine.checkpoint import unpack
 from runtime.home.home import Home
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log import references
 from runtime.log.archive import Archive
 from runtime.replay import initial
 from runtime.replay.docket import AuditOptions
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "validator", "diagnostician", "exporter", "ledger")
@@ -44,10 +44,10 @@ class Taught:
     """A home in which one session was taught and others began with what it had learnt."""
 
     home: Home
-    taught: Session
-    begun: Session
+    taught: SessionState
+    begun: SessionState
     """From the taught one's best checkpoint; its first layer stays."""
-    orphan: Session
+    orphan: SessionState
     """From a file that was gone after the claim, killed before it had anything else to begin from."""
     file: bytes
 
@@ -55,19 +55,19 @@ class Taught:
     def blobs(self) -> DirectoryBlobs:
         return DirectoryBlobs(self.home.blobs)
 
-    def claims(self, session: Session) -> list[TrainingClaimed]:
+    def claims(self, session: SessionState) -> list[TrainingClaimed]:
         facts = Archive(self.home).read(session.id).history.facts
         return [fact.event for fact in facts if isinstance(fact.event, TrainingClaimed)]
 
-    def weights(self, session: Session, which: str | int) -> dict[str, torch.Tensor]:
+    def weights(self, session: SessionState, which: str | int) -> dict[str, torch.Tensor]:
         """The model's own tensors in a checkpoint, by its own names."""
         kept = session.checkpoint(which)
         assert kept is not None
         tensors = unpack(self.blobs.get(kept.written.blob)).tensors
         return {name.removeprefix("model."): one for name, one in tensors.items() if name.startswith("model.")}
 
-    def material(self, session: Session) -> Material:
-        return Material(Archive(self.home).read(session.id), self.blobs, self.home.root / "work", self.home.root)
+    def material(self, session: SessionState) -> AuditSubject:
+        return AuditSubject(Archive(self.home).read(session.id), self.blobs, self.home.root / "work", self.home.root)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def _named(file: Path) -> dict[str, Any]:
 
 
 async def trained(
-    made: Crew, name: str, *, during: Callable[[], Awaitable[None]] | None = None, **changes: Any
-) -> Session:
+    made: SwarmNode, name: str, *, during: Callable[[], Awaitable[None]] | None = None, **changes: Any
+) -> SessionState:
     """A session carried to its end; `during` is called once it is claimed."""
     session = await made.desk.submit(read_request(small_request(name=name, **changes)).resolved())
     if during is not None:
@@ -110,7 +110,7 @@ async def trained(
     return state
 
 
-async def _orphaned(made: Crew, file: Path) -> None:
+async def _orphaned(made: SwarmNode, file: Path) -> None:
     """The file goes, and the child dies before it has written anything."""
     file.unlink()
     await kill_child(made, "train")
@@ -172,7 +172,7 @@ async def test_it_passes_a_full_audit_as_a_bundle_with_its_checkpoints_and_rows(
     assert "weights to begin with" in lacking.differing[0]
 
 
-async def audited(material: Material, log: Any) -> repeated.ReplayVerdict:
+async def audited(material: AuditSubject, log: Any) -> repeated.ReplayVerdict:
     children = Children()
     try:
         return await repeated.repeat(log, material, AuditOptions("full", workers=2), children)

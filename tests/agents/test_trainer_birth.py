@@ -12,11 +12,11 @@ import pytest
 
 from bus.memory import MemoryBus
 from contracts.request import read_request
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")
@@ -119,7 +119,7 @@ def added(home: Path, kind: str) -> None:
     known._write(known._added() | {kind: inspected(str(file))})
 
 
-async def asked(made: Crew, kind: str, **changes: Any) -> str:
+async def asked(made: SwarmNode, kind: str, **changes: Any) -> str:
     changes = {"training": {"epochs": 3, "batch_size": 64}, "diagnosis": {"auto_fix": False}} | changes
     request = small_request(name=kind, model={"architecture": "workload", "workload": kind}, **changes)
     del request["loss"]
@@ -127,12 +127,12 @@ async def asked(made: Crew, kind: str, **changes: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SessionState]:
     """How a session of each kind of user code ended."""
     return asyncio.run(_ended(tmp_path_factory.mktemp("place") / "home"))
 
 
-async def _ended(home: Path) -> dict[str, Session]:
+async def _ended(home: Path) -> dict[str, SessionState]:
     for kind in KINDS:
         added(home, kind)
     async with crew(home, TRAINING) as made:
@@ -145,7 +145,7 @@ async def _ended(home: Path) -> dict[str, Session]:
     return found
 
 
-def test_sound_code_completes_and_the_log_says_that_it_was_repeated(ended: dict[str, Session]) -> None:
+def test_sound_code_completes_and_the_log_says_that_it_was_repeated(ended: dict[str, SessionState]) -> None:
     assert isinstance(ended["sound"].outcome, TrainingCompleted), ended["sound"].outcome
     (said,) = ended["sound"].births
     assert (said.difference, said.tensor, said.suspects) == ("", "", [])
@@ -157,7 +157,7 @@ def test_sound_code_completes_and_the_log_says_that_it_was_repeated(ended: dict[
     ("kind", "suspect"), [("generator", "workload.rng (a generator"), ("counter", "model.seen ("), ("transform", "")]
 )
 def test_code_that_hangs_on_more_than_the_state_is_stopped_with_the_tensor_and_the_cure(
-    ended: dict[str, Session], kind: str, suspect: str
+    ended: dict[str, SessionState], kind: str, suspect: str
 ) -> None:
     outcome, (said,) = ended[kind].outcome, ended[kind].births
     assert isinstance(outcome, TrainingFailed), outcome
@@ -170,7 +170,7 @@ def test_code_that_hangs_on_more_than_the_state_is_stopped_with_the_tensor_and_t
     assert "register_buffer" in outcome.cure
 
 
-def test_code_that_changes_the_comparing_functions_is_compared_all_the_same(ended: dict[str, Session]) -> None:
+def test_code_that_changes_the_comparing_functions_is_compared_all_the_same(ended: dict[str, SessionState]) -> None:
     outcome = ended["cheat"].outcome
     assert isinstance(outcome, TrainingFailed), outcome
     assert outcome.code == "not-repeatable"
@@ -178,7 +178,7 @@ def test_code_that_changes_the_comparing_functions_is_compared_all_the_same(ende
 
 @pytest.mark.parametrize("kind", ["early", "late"])
 def test_code_that_changes_torchs_settings_is_stopped_before_an_evaluation_is_told(
-    ended: dict[str, Session], kind: str
+    ended: dict[str, SessionState], kind: str
 ) -> None:
     outcome = ended[kind].outcome
     assert isinstance(outcome, TrainingFailed), outcome
@@ -187,7 +187,7 @@ def test_code_that_changes_torchs_settings_is_stopped_before_an_evaluation_is_to
     assert not ended["early"].checkpoints, "it is stopped before anything was computed"
 
 
-def test_an_evaluation_that_comes_out_otherwise_is_named(ended: dict[str, Session]) -> None:
+def test_an_evaluation_that_comes_out_otherwise_is_named(ended: dict[str, SessionState]) -> None:
     outcome = ended["judge"].outcome
     assert isinstance(outcome, TrainingFailed), outcome
     assert "val_mood of the evaluation at step" in outcome.message
@@ -256,7 +256,7 @@ async def test_code_that_is_changed_and_added_again_changes_no_session_that_has_
         assert len({one.sources["sound"] for one in claims}) == 1
 
 
-async def stopped(made: Crew) -> int:
+async def stopped(made: SwarmNode) -> int:
     """Stop the first process that repeats something; its pid."""
     async with asyncio.timeout(60):
         while True:

@@ -10,11 +10,11 @@ import pytest
 
 from contracts.operator import CancelRequested, PauseRequested
 from contracts.request import read_request
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import TrainingCancelled
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Running
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -65,7 +65,7 @@ def request(home: Path, **hangs: str) -> dict[str, object]:
     return read_request(asked).resolved()
 
 
-async def until_runs(made: Crew, purpose: str) -> Running:
+async def until_runs(made: SwarmNode, purpose: str) -> Running:
     """The first child of that purpose, once it is there."""
     async with asyncio.timeout(60):
         while True:
@@ -75,7 +75,7 @@ async def until_runs(made: Crew, purpose: str) -> Running:
             await asyncio.sleep(0.02)
 
 
-async def cancelled(made: Crew, session: str) -> tuple[Session, float]:
+async def cancelled(made: SwarmNode, session: str) -> tuple[SessionState, float]:
     """The session once it has ended, and how long after the wish training was said to be over."""
     begun = time.monotonic()
     await made.ground.speak("operator", session, CancelRequested(asked_by="client", reason="enough"), "")

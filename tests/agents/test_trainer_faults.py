@@ -18,7 +18,7 @@ from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs import process
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -52,7 +52,7 @@ GREEDY = {"fails": "Mine.rows > 100", "how": "torch.empty(1 << 50)"}
 LETHAL = {"fails": "Mine.rows > 100", "how": "import os; os.abort()"}
 
 
-async def submitted(made: Crew, **changes: Any) -> str:
+async def submitted(made: SwarmNode, **changes: Any) -> str:
     request = {key: one for key, one in small_request(**PLAIN | changes).items() if one is not None}
     return await made.desk.submit(read_request(request).resolved())
 
@@ -155,7 +155,7 @@ async def test_training_goes_on_while_the_log_is_away_then_stalls_and_nothing_is
         assert again.weights_digest == state.weights_digest
 
 
-async def stalled(made: Crew) -> None:
+async def stalled(made: SwarmNode) -> None:
     """Return once the training child uses no processor any more, for nobody reads what it has to tell."""
     used, still = -1.0, 0
     async with asyncio.timeout(60):

@@ -9,7 +9,7 @@ from bus.memory import MemoryBus
 from contracts.operator import CancelRequested
 from contracts.request import read_request
 from contracts.trainer import TrainingCancelled, TrainingCompleted
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.views.view import summary
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -59,7 +59,7 @@ def test_the_first_needs_no_memory_that_is_free_and_the_next_one_does() -> None:
     assert turns(4, None, 1).take("s1")
 
 
-async def requested(made: Crew, name: str, **changes: object) -> str:
+async def requested(made: SwarmNode, name: str, **changes: object) -> str:
     request = small_request(name=name, diagnosis={"auto_fix": False}, **changes)
     return await made.desk.submit(read_request(request).resolved())
 

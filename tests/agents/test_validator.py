@@ -23,7 +23,7 @@ from runtime.engine.dataset import Dataset
 from runtime.home.workloads import Workloads, inspected
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from tests.agents.cases import Place, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,7 +47,7 @@ MINE = {
 class Trained:
     """A session that was prepared by the data manager, trained by the engine, and told as a trainer tells it."""
 
-    def __init__(self, place: Place, history: History, told: dict[str, Any]) -> None:
+    def __init__(self, place: Place, history: SessionLog, told: dict[str, Any]) -> None:
         self.place, self.history, self.told = place, history, told
         self.claim(told["claim"])
         for seen in told["evaluations"]:

@@ -12,7 +12,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.ids import ZERO, sha256
 from contracts.operator import RULES, SessionRequested
-from contracts.session import Session, advance
+from contracts.session import SessionState, advance
 from contracts.trainer import (
     CheckpointWritten,
     ControlEvaluated,
@@ -47,7 +47,7 @@ class Told:
     """A session and what it amounts to after each event that is said in it; an event's identity is its number."""
 
     def __init__(self, request: dict[str, Any] | None = None) -> None:
-        self.now = Session(NAME)
+        self.now = SessionState(NAME)
         self.facts: list[Fact] = []
         self.say(
             "operator",

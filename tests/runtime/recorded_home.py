@@ -35,7 +35,7 @@ from contracts.trainer import (
 from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of
 from runtime.home.home import Home
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.node.roster import BUILT_IN
 
 TIME = "2026-01-02T03:04:05.000000Z"
@@ -137,7 +137,7 @@ class RecordedHome:
 
     def seal(self, session: str) -> SessionSealed:
         """The ledger's last word about everything said so far, as the ledger itself composes it."""
-        book, ring, history = Book(), Book(), History(session)
+        book, ring, history = Book(), Book(), SessionLog(session)
         history.add(self.facts[session])
         for fact in self.facts[session]:
             book = book.advance(fact)

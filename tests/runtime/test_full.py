@@ -16,7 +16,7 @@ import yaml
 
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from tests import chaos
 from tests.chaos import Arena, Ended, Result
 from tests.harness import crew, small_request, until_ended, until_said
@@ -154,7 +154,7 @@ def most_files(disk: Path, more: int) -> None:
     subprocess.run(["mount", "-o", most, disk], check=True)
 
 
-async def tried(made: Crew, session: str, times: int) -> list[float]:
+async def tried(made: SwarmNode, session: str, times: int) -> list[float]:
     """When the session's children ended for want of room, once so many have."""
     history = made.tail.history(session)
     while True:
@@ -164,7 +164,7 @@ async def tried(made: Crew, session: str, times: int) -> list[float]:
         await history.grown(history.size)
 
 
-async def without_room(made: Crew, disk: Path) -> tuple[str, Path]:
+async def without_room(made: SwarmNode, disk: Path) -> tuple[str, Path]:
     """A session that has a checkpoint and no room for the next, and what takes the room."""
     session = await made.desk.submit(QUICK.resolved())
     await until_said(made, session, "checkpoint.written")

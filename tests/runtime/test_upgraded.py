@@ -20,9 +20,9 @@ from runtime import audit
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
 from runtime.home.home import Home
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
-from runtime.log.scribe import Occasion
+from runtime.log.scribe import Provenance
 from runtime.node import roster
 from tests.fixtures.make_homes import OddTold, guest
 from tests.harness import crew, small_request, until_ended, until_said
@@ -53,7 +53,7 @@ async def test_a_session_that_is_open_during_an_upgrade_goes_on_ends_and_passes_
     assert verdicts[0]["sealed"] == verdicts[1]["sealed"] == found.sealed
 
 
-async def begun_before(made: Crew) -> str:
+async def begun_before(made: SwarmNode) -> str:
     """A training whose genesis is what software said that knew no version of the rules."""
     session, signer = session_id(new_uuid()), made.keys[DESK]
     request = read_request(small_request(training={"epochs": 2, "batch_size": 64})).resolved()
@@ -70,10 +70,10 @@ async def begun_before(made: Crew) -> str:
     return session
 
 
-async def said_before(made: Crew, session: str) -> None:
+async def said_before(made: SwarmNode, session: str) -> None:
     """A guest's word that rules 1 admit and rules 2 do not."""
     genesis = await until_said(made, session, SessionRequested.wire)
     async with guest(made, "guest_ant") as speaker:
         await speaker.tail.reached(genesis.seq)
         told = [OddTold(value=float("nan"))]
-        await speaker.scribe("guest_ant").say(session, told, Occasion(genesis.id, genesis.id))
+        await speaker.scribe("guest_ant").say(session, told, Provenance(genesis.id, genesis.id))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contracts.request.optimizer import Adafactor, Adam, AdamW, Lion, Sgd
-from runtime.engine.kinds import Memory, Mover, optimizers
+from runtime.engine.kinds import Memory, OptimizerPart, optimizers
 
 
 def _sgd_memory(options: Sgd, parameters: Sequence[Tensor]) -> Memory:
@@ -36,7 +36,7 @@ def _sgd_update(options: Sgd, parameters: list[Tensor], gradients: list[Tensor],
     )
 
 
-optimizers.part(Sgd)(Mover(_sgd_memory, _sgd_update))
+optimizers.part(Sgd)(OptimizerPart(_sgd_memory, _sgd_update))
 
 
 def _adam_memory(options: Adam, parameters: Sequence[Tensor]) -> Memory:
@@ -66,7 +66,7 @@ def _adam_update(options: Adam, parameters: list[Tensor], gradients: list[Tensor
     )
 
 
-optimizers.part(Adam)(Mover(_adam_memory, _adam_update))
+optimizers.part(Adam)(OptimizerPart(_adam_memory, _adam_update))
 
 
 def _adamw_memory(options: AdamW, parameters: Sequence[Tensor]) -> Memory:
@@ -101,7 +101,7 @@ def _adamw_update(
     )
 
 
-optimizers.part(AdamW)(Mover(_adamw_memory, _adamw_update))
+optimizers.part(AdamW)(OptimizerPart(_adamw_memory, _adamw_update))
 
 
 def _lion_memory(options: Lion, parameters: Sequence[Tensor]) -> Memory:
@@ -122,7 +122,7 @@ def _lion_update(options: Lion, parameters: list[Tensor], gradients: list[Tensor
     torch._foreach_lerp_(momentum, gradients, 1 - keep)
 
 
-optimizers.part(Lion)(Mover(_lion_memory, _lion_update))
+optimizers.part(Lion)(OptimizerPart(_lion_memory, _lion_update))
 
 
 TINY = torch.finfo(torch.float32).eps
@@ -168,4 +168,4 @@ def _rms(tensor: Tensor) -> Tensor:
     return norm / math.sqrt(tensor.numel())
 
 
-optimizers.part(Adafactor)(Mover(_adafactor_memory, _adafactor_update))
+optimizers.part(Adafactor)(OptimizerPart(_adafactor_memory, _adafactor_update))

@@ -14,26 +14,26 @@ from contracts.errors import InvalidRequest, Problem
 from contracts.request.loss import Contrastive, CrossEntropy, Embedding, Mse
 from contracts.request.section import Section
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Aim, Batch, DeviceConstant, tasks
+from runtime.engine.kinds import Batch, DeviceConstant, TrainingTask, tasks
 from runtime.engine.standard import per_feature
 
 
 @tasks.part("classification")
-class Classification(Aim):
+class Classification(TrainingTask):
     """A class for each row. One number per class; the largest is the answer."""
 
     loss: ClassVar[Section] = CrossEntropy(type="cross_entropy")
 
 
 @tasks.part("regression")
-class Regression(Aim):
+class Regression(TrainingTask):
     """A number for each row. One number, in the target's own units."""
 
     loss: ClassVar[Section] = Mse(type="mse")
 
 
 @tasks.part("sequences")
-class Sequences(Aim):
+class Sequences(TrainingTask):
     """The next token, at every place of a row of tokens.
 
     One number per token of the vocabulary at each place; the last place has nothing to be held against.
@@ -57,7 +57,7 @@ class Sequences(Aim):
 
 
 @tasks.part("reconstruction")
-class Reconstruction(Aim):
+class Reconstruction(TrainingTask):
     """The row itself, through something narrower than it.
 
     Answers have the shape and the units of `x`; errors count in units of each feature's deviation.
@@ -83,7 +83,7 @@ class Reconstruction(Aim):
 
 
 @tasks.part("embedding")
-class Places(Aim):
+class Places(TrainingTask):
     """A place for each row, near rows of its class.
 
     As many numbers as the loss is wide; only their direction counts.

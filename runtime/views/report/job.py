@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import yaml
 
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.home.home import Home
 from runtime.jobs.job import Job
 from runtime.log.archive import Archive
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.views import curves, view
 from runtime.views.report import text
 
@@ -38,7 +38,7 @@ def main(job: Job) -> dict[str, Any]:
     return {"path": str(folder / "report.md"), "plots": drawn, "problem": problem}
 
 
-def _metrics(history: History, table: list[curves.Row], seconds: Mapping[str, float]) -> dict[str, Any]:
+def _metrics(history: SessionLog, table: list[curves.Row], seconds: Mapping[str, float]) -> dict[str, Any]:
     seen = view.summary(history.state)
     kept = ("session", "name", "kind", "state", "step", "steps_total", "epoch", "weights_digest", "sealed", "wall_s")
     about = {name: seen[name] for name in kept} | {"metrics": seen["metrics"], "seconds": dict(seconds)}
@@ -47,7 +47,9 @@ def _metrics(history: History, table: list[curves.Row], seconds: Mapping[str, fl
     return figures
 
 
-def _draw(folder: Path, state: Session, table: list[curves.Row], seconds: Mapping[str, float]) -> tuple[list[str], str]:
+def _draw(
+    folder: Path, state: SessionState, table: list[curves.Row], seconds: Mapping[str, float]
+) -> tuple[list[str], str]:
     """The plots that could be drawn, and why the others could not: words are worth having without pictures."""
     drawn: list[str] = []
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from contracts.envelope import Fact
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.log import retention
 from runtime.views import curves, view
 from runtime.views.sentences import forked, number, sentence, short, size, suggestion, unfolded
@@ -58,7 +58,7 @@ RATES = 25
 """Rates of a range test that are listed, of as many as were tried."""
 
 
-def page(session: Session, facts: Sequence[Fact], plots: Iterable[str]) -> str:
+def page(session: SessionState, facts: Sequence[Fact], plots: Iterable[str]) -> str:
     """The whole report; only the plots named are linked."""
     seen = view.summary(session)
     parts = [
@@ -80,7 +80,7 @@ def page(session: Session, facts: Sequence[Fact], plots: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _facts(session: Session, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(session: SessionState, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
     claim, best = session.claim, session.best
     environment = ", ".join(f"{name} {value}" for name, value in claim.environment.items() if value) if claim else ""
     problem = seen["problem"]
@@ -102,7 +102,7 @@ def _facts(session: Session, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _evaluations(session: Session) -> str:
+def _evaluations(session: SessionState) -> str:
     seen = [one for one in session.evaluations if one is session.best] + list(session.evaluations[-EVALUATIONS:])
     found = {one.step: one for one in seen}
     names = list(dict.fromkeys(name for one in found.values() for name in one.values))
@@ -124,7 +124,7 @@ def _time(seconds: Mapping[str, float]) -> str:
     return _table(("in", "time", "share"), rows)
 
 
-def _data(session: Session) -> str:
+def _data(session: SessionState) -> str:
     ready = session.dataset
     if ready is None:
         return ""
@@ -134,7 +134,7 @@ def _data(session: Session) -> str:
     return _table(("", ""), [*rows, *found])
 
 
-def _none_needed(session: Session) -> str:
+def _none_needed(session: SessionState) -> str:
     return "Nothing was diagnosed and nobody intervened." if session.claim else ""
 
 
@@ -144,7 +144,7 @@ def _told(facts: Iterable[Fact], names: Sequence[str]) -> str:
     return "\n".join(told)
 
 
-def _trials(session: Session) -> str:
+def _trials(session: SessionState) -> str:
     parameters = {one.number: unfolded(one.parameters) for one in session.trials}
     rows = [
         (
@@ -169,7 +169,7 @@ def _range_test(found: Mapping[str, Any] | None) -> str:
     return f"Suggests a learning rate of {suggestion(found)}.\n\n" + _table(("learning rate", "loss"), rows)
 
 
-def _checkpoints(session: Session) -> str:
+def _checkpoints(session: SessionState) -> str:
     kept_as = retention.roles(session)
     kept = {retention.place(one): one.written for one in session.path_checkpoints() if one.usable}
     rows = [
@@ -179,7 +179,7 @@ def _checkpoints(session: Session) -> str:
     return _table(("step", "kept as", "size", "blob"), rows)
 
 
-def _artifacts(session: Session) -> str:
+def _artifacts(session: SessionState) -> str:
     rows = []
     for _, made in session.exports:
         form = made.format + (f"/{made.quantize}" if made.quantize else "")
@@ -188,7 +188,7 @@ def _artifacts(session: Session) -> str:
     return _table(("format", "file", "size", "largest difference", "blob"), rows)
 
 
-def _audit(session: Session) -> str:
+def _audit(session: SessionState) -> str:
     lines = [
         f"    swarm audit {session.id}      every event signed, chained and in the sealed tree",
         f"    swarm replay {session.id}     the state at any event, folded from the log",

@@ -25,7 +25,7 @@ from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import Archive
 from runtime.replay.docket import AuditOptions, drawn
 from runtime.replay.judged import ReplayVerdict
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from runtime.replay.spans import Span, course
 from tests.runtime.audit.liars import AT
 from tests.runtime.recorded_home import RecordedHome
@@ -230,8 +230,10 @@ class Court(RecordedHome):
         return await audited(self.home, self.told[lie], asked, children)
 
 
-def material(home: Home, session: str) -> Material:
-    return Material(Archive(home).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
+def material(home: Home, session: str) -> AuditSubject:
+    return AuditSubject(
+        Archive(home).read(session), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root
+    )
 
 
 async def audited(home: Home, session: str, asked: AuditOptions, children: Children | None = None) -> ReplayVerdict:

@@ -31,7 +31,7 @@ from runtime.bundle import verify_bundle
 from runtime.engine.dataset import PIECE
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay.docket import AuditOptions, laid_out
-from runtime.replay.material import Material
+from runtime.replay.material import AuditSubject
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, completed, evaluated, window
 from tests.runtime.recorded_session import full_session, prepared, written
 
@@ -335,7 +335,7 @@ def test_what_a_log_says_against_itself_is_found_before_anything_is_computed_in_
     recorded: RecordedHome, story: Callable[[RecordedHome], str], mode: Mode, tmp_path: Path
 ):
     session = story(recorded)
-    material = Material(Archive(recorded.home).read(session), DirectoryBlobs(recorded.home.blobs), tmp_path)
+    material = AuditSubject(Archive(recorded.home).read(session), DirectoryBlobs(recorded.home.blobs), tmp_path)
     docket, _ = laid_out(material, AuditOptions(mode), None, lambda blob: False)
     assert CONTRADICTIONS[story][1] in "; ".join(one.message for one in docket.broken)
 

@@ -15,14 +15,14 @@ from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.request import read_request
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
 from runtime import audit
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
 from runtime.cli.wait import outcome
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.node import presence
@@ -72,7 +72,7 @@ def bus(told: Court) -> MemoryBus:
 
 
 @pytest.fixture
-async def swarm(told: Court, bus: MemoryBus, tmp_path: Path) -> AsyncIterator[Crew]:
+async def swarm(told: Court, bus: MemoryBus, tmp_path: Path) -> AsyncIterator[SwarmNode]:
     """One host of the home that the court has written, or rather of a copy."""
     async with crew(_copy(told, tmp_path), AUDITORS, bus=bus, takeover_after_seconds=SILENCE) as made:
         yield made
@@ -82,33 +82,33 @@ def _copy(told: Court, folder: Path) -> Path:
     return Path(shutil.copytree(told.home.root, folder / "home"))
 
 
-async def asked(made: Crew, session: str, mode: str = "full", **more: Any) -> str:
+async def asked(made: SwarmNode, session: str, mode: str = "full", **more: Any) -> str:
     return str((await made.desk.verbs["audit"]({"session": session, "mode": mode, **more}))["session"])
 
 
-async def judged(made: Crew, own: str) -> tuple[AuditCompleted, Session]:
+async def judged(made: SwarmNode, own: str) -> tuple[AuditCompleted, SessionState]:
     state = await until_ended(made, own)
     assert isinstance(state.outcome, AuditCompleted), state.outcome
     return state.outcome, state
 
 
-def said(made: Crew, own: str, kind: type[Any]) -> list[Any]:
+def said(made: SwarmNode, own: str, kind: type[Any]) -> list[Any]:
     return [fact.event for fact in made.tail.history(own).facts if isinstance(fact.event, kind)]
 
 
-def counted(made: Crew, own: str, kind: type[Any]) -> set[int]:
+def counted(made: SwarmNode, own: str, kind: type[Any]) -> set[int]:
     """How often each span stands under events of this kind."""
     return set(Counter(one.span for one in said(made, own, kind)).values())
 
 
-def held_back(made: Crew) -> asyncio.Semaphore:
+def held_back(made: SwarmNode) -> asyncio.Semaphore:
     """Let the trainer of this process compute nothing until it is released, and then one span at a time."""
     turns = made.supervisors["trainer"].agent.turns = asyncio.Semaphore(0)  # type: ignore[attr-defined]
     return turns
 
 
 async def test_two_trainers_compute_every_span_once_and_find_what_an_audit_without_a_swarm_finds(
-    swarm: Crew, told: Court
+    swarm: SwarmNode, told: Court
 ) -> None:
     session = told.told["a honest"]
     async with beside(swarm, ("trainer",), "other"):
@@ -127,7 +127,7 @@ async def test_two_trainers_compute_every_span_once_and_find_what_an_audit_witho
     assert not (swarm.home.root / "work" / own).exists()
 
 
-async def test_what_was_audited_in_a_swarm_can_itself_be_audited(swarm: Crew, told: Court) -> None:
+async def test_what_was_audited_in_a_swarm_can_itself_be_audited(swarm: SwarmNode, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"], "spot", segments=1, seed=3)
     verdict, _ = await judged(swarm, own)
     assert (verdict.found["seed"], verdict.found["spans_checked"]) == (3, 1)
@@ -140,7 +140,7 @@ async def test_what_was_audited_in_a_swarm_can_itself_be_audited(swarm: Crew, to
     assert "spans_checked" in again.found
 
 
-async def test_a_lie_is_found_and_located_wherever_it_is_computed(swarm: Crew, told: Court) -> None:
+async def test_a_lie_is_found_and_located_wherever_it_is_computed(swarm: SwarmNode, told: Court) -> None:
     own = await asked(swarm, told.told["a other_losses"], "bisect")
     verdict, state = await judged(swarm, own)
     assert (verdict.verdict, state.state) == ("fail", "completed")
@@ -149,7 +149,9 @@ async def test_a_lie_is_found_and_located_wherever_it_is_computed(swarm: Crew, t
     assert verdict.found["located"]["operator"] is None
 
 
-async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_comparable(swarm: Crew, told: Court) -> None:
+async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_comparable(
+    swarm: SwarmNode, told: Court
+) -> None:
     async with beside(swarm, ("trainer",), "other"):
         own = await asked(swarm, told.told["elsewhere"])
         verdict, state = await judged(swarm, own)
@@ -159,7 +161,9 @@ async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_compar
     assert not said(swarm, own, SpanTaken)
 
 
-async def test_code_that_says_its_bytes_are_gone_is_left_to_others_and_never_passes(swarm: Crew, told: Court) -> None:
+async def test_code_that_says_its_bytes_are_gone_is_left_to_others_and_never_passes(
+    swarm: SwarmNode, told: Court
+) -> None:
     always = told.home.root / "always"
     always.touch()
     try:
@@ -172,7 +176,7 @@ async def test_code_that_says_its_bytes_are_gone_is_left_to_others_and_never_pas
     assert any("code of workload 'hiding'" in one for one in verdict.found["unchecked"])
 
 
-async def test_a_span_whose_code_failed_at_one_trainer_is_computed_by_another(swarm: Crew, told: Court) -> None:
+async def test_a_span_whose_code_failed_at_one_trainer_is_computed_by_another(swarm: SwarmNode, told: Court) -> None:
     (told.home.root / "once").touch()
     async with beside(swarm, ("trainer",), "other"):
         own = await asked(swarm, told.told["hiding honest"], "spot", segments=1, seed=1)
@@ -183,7 +187,7 @@ async def test_a_span_whose_code_failed_at_one_trainer_is_computed_by_another(sw
 
 
 async def test_a_trainer_that_has_not_the_log_leaves_the_audit_to_others(
-    swarm: Crew, told: Court, tmp_path: Path
+    swarm: SwarmNode, told: Court, tmp_path: Path
 ) -> None:
     turns = held_back(swarm)
     async with beside(swarm, ("trainer",), "other", tmp_path / "elsewhere"):
@@ -210,7 +214,7 @@ async def test_an_audit_goes_on_after_its_host_and_no_span_is_computed_twice(
     assert verdict.verdict == "pass"
 
 
-async def test_a_span_of_a_trainer_that_fell_silent_is_taken_over(swarm: Crew, told: Court) -> None:
+async def test_a_span_of_a_trainer_that_fell_silent_is_taken_over(swarm: SwarmNode, told: Court) -> None:
     turns = held_back(swarm)
     async with beside(swarm, ("trainer",), "other"):
         own = await asked(swarm, told.told["a honest"])
@@ -223,7 +227,7 @@ async def test_a_span_of_a_trainer_that_fell_silent_is_taken_over(swarm: Crew, t
     assert counted(swarm, own, SpanRepeated) == {1}
 
 
-async def test_a_child_that_is_killed_is_replaced(swarm: Crew, told: Court) -> None:
+async def test_a_child_that_is_killed_is_replaced(swarm: SwarmNode, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"])
     await until_said(swarm, own, "span.taken")
     await kill_child(swarm, "audit")
@@ -232,7 +236,7 @@ async def test_a_child_that_is_killed_is_replaced(swarm: Crew, told: Court) -> N
     assert counted(swarm, own, SpanRepeated) == {1}
 
 
-async def test_a_cancelled_audit_ends_without_a_verdict(swarm: Crew, told: Court) -> None:
+async def test_a_cancelled_audit_ends_without_a_verdict(swarm: SwarmNode, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"])
     with pytest.raises(Refused, match="which heeds no pause"):
         await swarm.desk.verbs["pause"]({"session": own})
@@ -242,7 +246,7 @@ async def test_a_cancelled_audit_ends_without_a_verdict(swarm: Crew, told: Court
     assert (state.state, summary(state)["verdict"]) == ("cancelled", None)
 
 
-async def test_what_cannot_be_audited_is_refused_with_the_reason(swarm: Crew, told: Court) -> None:
+async def test_what_cannot_be_audited_is_refused_with_the_reason(swarm: SwarmNode, told: Court) -> None:
     session = told.told["a honest"]
     for wrong in ({"mode": "loud"}, {"segments": 0}, {"seed": -1}, {"seed": "x"}):
         with pytest.raises(InvalidInput) as refused:

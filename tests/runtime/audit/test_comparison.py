@@ -14,7 +14,7 @@ from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted,
 from runtime.replay.bench import unable
 from runtime.replay.bisected import bisected
 from runtime.replay.compared import SpanComparison
-from runtime.replay.docket import Docket
+from runtime.replay.docket import AuditPlan
 from runtime.replay.judged import judged
 from runtime.replay.spans import SpanRecord, task_of
 from runtime.replay.verdict import Divergence, Verdict
@@ -168,14 +168,14 @@ def test_a_process_that_computes_is_given_no_record() -> None:
 
 def test_where_all_bytes_are_gone_nothing_passes_and_where_some_are_the_rest_does() -> None:
     spans = tuple(SpanPlanned(number=at, segments=1, begins=50 * at, ends=50 * at + 50) for at in (0, 1))
-    docket = Docket("full", 0, spans, (0, 1), (), ended=True, reached=100, events=9)
+    docket = AuditPlan("full", 0, spans, (0, 1), (), ended=True, reached=100, events=9)
     log, error = Verdict("s", "pass"), NotFound("blob x is not here.")
     gone, fine = unable(error, 0, gone=True), {"steps": 50, "divergence": None}
     assert judged(log, docket, {0: gone, 1: gone}).verdict == "not-comparable"
     assert judged(log, docket, {0: gone, 1: fine}).verdict == "pass"
     code = judged(log, docket, {0: unable(error, 0, gone=False), 1: fine})
     assert (code.verdict, len(code.differing)) == ("not-comparable", 1)
-    wrong = Docket("full", 0, spans, (0, 1), (Divergence(3, 3, "x", "y"),), ended=True, reached=100, events=9)
+    wrong = AuditPlan("full", 0, spans, (0, 1), (Divergence(3, 3, "x", "y"),), ended=True, reached=100, events=9)
     assert judged(log, wrong, {}, differing=["family gelu"]).verdict == "fail"
 
 

@@ -21,7 +21,7 @@ from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
-from runtime.replay.docket import Docket
+from runtime.replay.docket import AuditPlan
 from runtime.replay.jobs import Jobs
 from runtime.replay.judged import Exports, judged
 from runtime.replay.verdict import Verdict
@@ -129,7 +129,7 @@ def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tm
 LOG = Verdict("s", "pass")
 SPAN = SpanPlanned(number=1, segments=1, begins=0, ends=20)
 COMPUTED = {1: {"steps": 20, "divergence": None}}
-DOCKET = Docket("full", 0, (SPAN,), (1,), (), True, 20, 30)
+DOCKET = AuditPlan("full", 0, (SPAN,), (1,), (), True, 20, 30)
 ORDER = {"export": "e", "place": 3, "seq": 3, "filename": "model.onnx"}
 CAUSES = {
     Remade(): "pass",

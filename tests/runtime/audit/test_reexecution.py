@@ -22,7 +22,7 @@ from runtime.audit.bundling import make
 from runtime.cli import repeat
 from runtime.cli.main import swarm
 from runtime.home.home import Home
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.log.claimed import likely_machine
@@ -30,7 +30,7 @@ from runtime.replay import comparable
 from runtime.replay.docket import AuditOptions, drawn
 from runtime.replay.jobs import seal_of
 from runtime.replay.judged import ReplayVerdict
-from runtime.replay.material import Material, machine_of
+from runtime.replay.material import AuditSubject, machine_of
 from runtime.replay.rebuilt import rebuilt
 from runtime.replay.spans import course
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
@@ -70,14 +70,14 @@ async def _eventful(home: Path) -> str:
     return session
 
 
-async def _reached(made: Crew, session: str, step: int) -> None:
+async def _reached(made: SwarmNode, session: str, step: int) -> None:
     history = made.tail.history(session)
     async with asyncio.timeout(30):
         while history.state.step < step:
             await history.grown(history.size)
 
 
-async def _proposed(made: Crew, session: str, **about: Any) -> None:
+async def _proposed(made: SwarmNode, session: str, **about: Any) -> None:
     history = made.tail.history(session)
     proposal = InterventionProposed(rule="person", reason="test", automatic=False, **about)
     before = len(history.state.applied)
@@ -344,7 +344,7 @@ async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that
         if len(told) == 2:
             raise InterruptedError
 
-    async def again(source: Material) -> ReplayVerdict:
+    async def again(source: AuditSubject) -> ReplayVerdict:
         return await repeated.repeat(log, source, asked, children)
 
     source = material(court.home, session)

@@ -13,7 +13,7 @@ from bus.port import StoredRecord
 from contracts import ids
 from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from tests.runtime.recorded_home import REQUEST, TIME, claimed, window
 
 
@@ -55,7 +55,7 @@ async def watched() -> AsyncIterator[Clock]:
         task.cancel()
 
 
-def write(made: Crew, session: str, appends: Sequence[tuple[str, Sequence[Event]]], seq: int) -> None:
+def write(made: SwarmNode, session: str, appends: Sequence[tuple[str, Sequence[Event]]], seq: int) -> None:
     """A session's file as a host would write it, without its care for power cuts."""
     parts, heads = [records.title(session)], dict[str, Head]()
     for lane, events in appends:
@@ -71,7 +71,7 @@ def write(made: Crew, session: str, appends: Sequence[tuple[str, Sequence[Event]
     made.home.log(session).write_bytes(b"".join(parts))
 
 
-def fill(made: Crew, sessions: int, events: int) -> tuple[str, list[str]]:
+def fill(made: SwarmNode, sessions: int, events: int) -> tuple[str, list[str]]:
     """So many sessions that are in the home's files only, and one of so many windows, which is given first."""
     head = made.tail.admission.keyring().head
     genesis = SessionRequested(kind="training", keyring=head, request=REQUEST, asked_by="test", rules=RULES)

@@ -17,7 +17,7 @@ from contracts.event import SPOKEN, Event
 from contracts.trainer import TrainingCompleted
 from contracts.vocabulary import events
 from runtime.commands.asyncapi import document
-from runtime.commands.desk import Desk
+from runtime.commands.desk import Commands
 from runtime.home.home import Home
 from runtime.node import roster
 from runtime.node.agent import Agent, on
@@ -81,7 +81,7 @@ def test_facts_stand_in_the_lanes_in_which_they_are_believed(told: dict[str, Any
 
 
 def test_every_command_of_the_desk_is_described_and_no_other(told: dict[str, Any], tmp_path: Path) -> None:
-    desk = Desk(SimpleNamespace(home=Home(tmp_path), tail=None))  # type: ignore[arg-type]
+    desk = Commands(SimpleNamespace(home=Home(tmp_path), tail=None))  # type: ignore[arg-type]
     asked = {name.removesuffix(".command") for name in told["channels"] if name.endswith(".command")}
     assert asked == set(desk.verbs)
     for verb in asked:

@@ -15,21 +15,21 @@ from bus.admission import Admission
 from bus.memory import MemoryBus
 from runtime.commands import desk, shelf
 from runtime.commands.client import Swarm
-from runtime.commands.shelf import Shelf
-from runtime.host.crew import Crew
+from runtime.commands.shelf import SessionIndex
+from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
-from runtime.log.tail import Tail
+from runtime.log.tail import LogFollower
 from tests.harness import crew, small_request
 from tests.runtime.recorded_home import RecordedHome
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[Crew]:
+async def made(tmp_path: Path) -> AsyncIterator[SwarmNode]:
     async with crew(tmp_path, ()) as made:
         yield made
 
 
-async def asked(made: Crew, verb: str, body: Any) -> dict[str, Any]:
+async def asked(made: SwarmNode, verb: str, body: Any) -> dict[str, Any]:
     answer: dict[str, Any] = orjson.loads(await made.bus.ask(subjects.owner_command(verb), orjson.dumps(body)))
     return answer
 
@@ -52,7 +52,7 @@ async def asked(made: Crew, verb: str, body: Any) -> dict[str, Any]:
     ],
 )
 async def test_a_body_that_does_not_fit_is_answered_with_every_misfit(
-    made: Crew, verb: str, body: Any, paths: list[str]
+    made: SwarmNode, verb: str, body: Any, paths: list[str]
 ) -> None:
     error = (await asked(made, verb, body))["error"]
     assert error["code"] == "invalid-request"
@@ -60,25 +60,25 @@ async def test_a_body_that_does_not_fit_is_answered_with_every_misfit(
     assert all(one["message"] and one["cure"] for one in error["problems"])
 
 
-async def test_what_is_null_was_not_given(made: Crew) -> None:
+async def test_what_is_null_was_not_given(made: SwarmNode) -> None:
     assert "no session is named" in (await asked(made, "session", {"session": None}))["error"]["message"]
 
 
-async def test_a_checkpoint_that_nobody_can_mean_is_no_crash(made: Crew) -> None:
+async def test_a_checkpoint_that_nobody_can_mean_is_no_crash(made: SwarmNode) -> None:
     session = await made.desk.submit(small_request())
     error = (await asked(made, "export", {"session": session, "checkpoint": "nope"}))["error"]
     assert error["code"] == "invalid"
     assert "best, last, or a step" in error["cure"]
 
 
-async def test_the_same_request_at_once_is_one_session_with_one_beginning(made: Crew) -> None:
+async def test_the_same_request_at_once_is_one_session_with_one_beginning(made: SwarmNode) -> None:
     body = small_request() | {"request_id": "once"}
     answers = await asyncio.gather(*(asked(made, "train", body) for _ in range(4)))
     (session,) = {one["session"] for one in answers}
     assert [fact.name for fact in made.tail.history(session).facts] == ["session.requested"]
 
 
-async def test_of_two_requests_at_once_under_one_id_the_later_is_refused(made: Crew) -> None:
+async def test_of_two_requests_at_once_under_one_id_the_later_is_refused(made: SwarmNode) -> None:
     bodies = [small_request(name=name) | {"request_id": "mine"} for name in ("one", "two")]
     answers = await asyncio.gather(*(asked(made, "train", body) for body in bodies))
     assert sorted([*one] for one in answers) == [["error"], ["session"]]
@@ -90,7 +90,9 @@ async def test_of_two_requests_at_once_under_one_id_the_later_is_refused(made: C
 @pytest.mark.parametrize(
     ("kind", "verb"), [("export", "cancel"), ("export", "pause"), ("search", "pause"), ("search", "export")]
 )
-async def test_nobody_is_told_that_a_session_will_do_what_its_kind_never_does(made: Crew, kind: Any, verb: str) -> None:
+async def test_nobody_is_told_that_a_session_will_do_what_its_kind_never_does(
+    made: SwarmNode, kind: Any, verb: str
+) -> None:
     session = await made.desk.submit({"name": "x"}, kind)
     error = (await asked(made, verb, {"session": session}))["error"]
     assert error["code"] == "refused"
@@ -101,12 +103,12 @@ async def test_nobody_is_told_that_a_session_will_do_what_its_kind_never_does(ma
 async def test_sessions_are_listed_page_by_page_those_in_memory_and_those_in_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded, tail = RecordedHome(tmp_path), Tail(MemoryBus(), Admission())
+    recorded, tail = RecordedHome(tmp_path), LogFollower(MemoryBus(), Admission())
     months = [f"2026-0{month}-01T00:00:00.000000Z" for month in (3, 1, 2)]
     march, january, february = (recorded.requested(time=month) for month in months)
     tail.histories[march] = Archive(recorded.home).read(march).history
     monkeypatch.setattr(shelf, "PAGE", 2)
-    stock = Shelf(recorded.home, tail)
+    stock = SessionIndex(recorded.home, tail)
     first, is_all = await stock.page("", 10**6)
     assert ([one["session"] for one in first], is_all) == ([january, february], False)
     second, is_all = await stock.page(february, 10**6)
@@ -116,7 +118,7 @@ async def test_sessions_are_listed_page_by_page_those_in_memory_and_those_in_fil
 
 async def test_what_is_sealed_is_read_from_its_file_once(tmp_path: Path) -> None:
     recorded = RecordedHome(tmp_path)
-    stock, session = Shelf(recorded.home, Tail(MemoryBus(), Admission())), recorded.trained()
+    stock, session = SessionIndex(recorded.home, LogFollower(MemoryBus(), Admission())), recorded.trained()
     before = await stock.find(session)
     assert await stock.find("last") is before
     assert await stock.genesis(session) == before.state.genesis
@@ -124,7 +126,7 @@ async def test_what_is_sealed_is_read_from_its_file_once(tmp_path: Path) -> None
 
 
 async def test_a_client_lists_every_session_whatever_fits_into_one_answer(
-    made: Crew, monkeypatch: pytest.MonkeyPatch
+    made: SwarmNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [await made.desk.submit(small_request(name=f"{number}")) for number in range(5)]
     monkeypatch.setattr(desk, "_MOST_BYTES", 900)
@@ -133,7 +135,9 @@ async def test_a_client_lists_every_session_whatever_fits_into_one_answer(
 
 
 @pytest.mark.parametrize(("share", "begins"), [(0.89, True), (0.91, False), (1.2, False)])
-async def test_no_session_begins_above_nine_tenths_of_the_logs_budget(made: Crew, share: float, begins: bool) -> None:
+async def test_no_session_begins_above_nine_tenths_of_the_logs_budget(
+    made: SwarmNode, share: float, begins: bool
+) -> None:
     async def stored_bytes() -> int:
         return int(share * made.settings.store_bytes)
 

@@ -14,10 +14,10 @@ from bus.port import Record, StoredRecord
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted
 from contracts.lanes import DESK
-from runtime.commands.doorkeeper import BESIDE, BURST_SECONDS, SHARE, VOID, Doorkeeper, GuestTotals
+from runtime.commands.doorkeeper import BESIDE, BURST_SECONDS, SHARE, VOID, GuestTotals, RateLimit
 from runtime.commands.guests import Guests
-from runtime.host.crew import Crew
-from runtime.log.scribe import Occasion
+from runtime.host.crew import SwarmNode
+from runtime.log.scribe import Provenance
 from tests.harness import crew
 
 SESSION = session_id(new_uuid())
@@ -35,7 +35,7 @@ def told(lane: str = "guest_ant", size: int = 0, subject: str = "") -> StoredRec
     return StoredRecord(1, subject or subjects.fact(SESSION, lane, "thing.said"), b"x" * size)
 
 
-async def named(keeper: Doorkeeper) -> list[str]:
+async def named(keeper: RateLimit) -> list[str]:
     found = []
     floods = keeper.floods()
     try:
@@ -47,7 +47,7 @@ async def named(keeper: Doorkeeper) -> list[str]:
 
 
 async def test_a_guest_may_answer_a_backlog_at_once_and_no_more() -> None:
-    keeper = Doorkeeper(RATE, Clock())
+    keeper = RateLimit(RATE, Clock())
     for _ in range(int(RATE * BURST_SECONDS)):
         keeper.see(told())
     assert await named(keeper) == []
@@ -57,7 +57,7 @@ async def test_a_guest_may_answer_a_backlog_at_once_and_no_more() -> None:
 
 async def test_whoever_keeps_to_the_rate_is_never_named() -> None:
     clock = Clock()
-    keeper = Doorkeeper(RATE, clock)
+    keeper = RateLimit(RATE, clock)
     for n in range(5000):
         clock.now = n / RATE
         keeper.see(told())
@@ -65,7 +65,7 @@ async def test_whoever_keeps_to_the_rate_is_never_named() -> None:
 
 
 async def test_a_flood_is_named_once_and_anew_after_it_was_forgotten() -> None:
-    keeper = Doorkeeper(RATE, Clock())
+    keeper = RateLimit(RATE, Clock())
     for _ in range(2):
         for _ in range(3 * int(RATE * BURST_SECONDS)):
             keeper.see(told())
@@ -74,14 +74,14 @@ async def test_a_flood_is_named_once_and_anew_after_it_was_forgotten() -> None:
 
 
 async def test_few_and_large_messages_are_a_flood_too() -> None:
-    keeper = Doorkeeper(RATE, Clock())
+    keeper = RateLimit(RATE, Clock())
     for _ in range(3):
         keeper.see(told(size=512 * 1024))
     assert await named(keeper) == ["guest_ant"]
 
 
 async def test_what_is_no_event_counts_and_what_built_in_roles_say_does_not() -> None:
-    keeper = Doorkeeper(RATE, Clock())
+    keeper = RateLimit(RATE, Clock())
     for _ in range(2 * int(RATE * BURST_SECONDS)):
         keeper.see(told("trainer"))
         keeper.see(told(subject="swarm.ev.00.junk.guest.bee.x.y.z"))
@@ -90,7 +90,7 @@ async def test_what_is_no_event_counts_and_what_built_in_roles_say_does_not() ->
 
 async def test_a_guest_that_was_silent_for_long_may_say_no_more_at_once_than_any_other() -> None:
     clock = Clock()
-    keeper = Doorkeeper(RATE, clock)
+    keeper = RateLimit(RATE, clock)
     keeper.see(told())
     clock.now = 1e6
     for _ in range(int(RATE * BURST_SECONDS)):
@@ -101,7 +101,7 @@ async def test_a_guest_that_was_silent_for_long_may_say_no_more_at_once_than_any
 
 
 async def test_what_is_not_admitted_costs_a_guest_a_hundred_times_as_much() -> None:
-    keeper = Doorkeeper(RATE, Clock())
+    keeper = RateLimit(RATE, Clock())
     subject = subjects.fact(SESSION, "guest_ant", "thing.said")
     for _ in range(int(RATE * BURST_SECONDS / VOID)):
         keeper.see_void(subject)
@@ -113,7 +113,7 @@ async def test_what_is_not_admitted_costs_a_guest_a_hundred_times_as_much() -> N
 
 async def test_a_guest_that_keeps_to_the_rate_fills_no_more_than_its_share_of_the_log() -> None:
     clock = Clock()
-    keeper = Doorkeeper(RATE, clock, budget=100_000)
+    keeper = RateLimit(RATE, clock, budget=100_000)
     for n in range(9):
         clock.now = 10.0 * n
         keeper.see(told(size=11_000))
@@ -125,7 +125,7 @@ async def test_a_guest_that_keeps_to_the_rate_fills_no_more_than_its_share_of_th
 
 @pytest.mark.parametrize("subject", [subjects.heartbeat("guest_ant", "here"), subjects.dead_letter("guest_ant")])
 async def test_what_a_guest_says_beside_the_log_is_counted_and_lets_it_pass_everything(subject: str) -> None:
-    keeper = Doorkeeper(RATE, Clock())
+    keeper = RateLimit(RATE, Clock())
     for _ in range(int(RATE * BURST_SECONDS / BESIDE) - 1):
         keeper.see_beside(subject, b"")
     keeper.see_beside(subject.replace("guest_ant", "trainer"), b"x" * (32 << 20))
@@ -148,7 +148,7 @@ async def say(bus: MemoryBus, lane: str, size: int, count: int = 1) -> int:
 async def counted(
     bus: MemoryBus, admitted: dict[str, int], upto: int, before: GuestTotals | None = None
 ) -> dict[str, int]:
-    keeper = Doorkeeper(RATE, Clock())
+    keeper = RateLimit(RATE, Clock())
     await keeper.count(bus, admitted, upto, before or GuestTotals())
     return keeper.stored
 
@@ -172,14 +172,14 @@ async def test_what_guests_stored_in_another_life_of_the_host_is_counted_in_the_
 async def test_who_has_filled_its_share_over_several_lives_of_the_host_is_named() -> None:
     bus = MemoryBus()
     upto = await say(bus, "guest_ant", 11_000, 9)
-    keeper = Doorkeeper(RATE, Clock(), budget=100_000)
+    keeper = RateLimit(RATE, Clock(), budget=100_000)
     await keeper.count(bus, {"guest_ant": 0}, upto, GuestTotals())
     assert await named(keeper) == []
     keeper.see(told(size=11_000))
     assert await named(keeper) == ["guest_ant"]
 
 
-async def life(made: Crew, monkeypatch: pytest.MonkeyPatch, size: int) -> list[str]:
+async def life(made: SwarmNode, monkeypatch: pytest.MonkeyPatch, size: int) -> list[str]:
     """The guests that are turned out while one host lives and `guest_ant` stores so much."""
     turned_out = list[str]()
 
@@ -209,7 +209,7 @@ async def life(made: Crew, monkeypatch: pytest.MonkeyPatch, size: int) -> list[s
 async def test_a_guests_share_of_the_log_outlives_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with crew(tmp_path, (), store_bytes=16 * 100_000, guest_events_per_second=1e6) as made:
         ant = KeyAdmitted(role="guest_ant", public="0" * 64, guest=True, hears=[])
-        await made.scribe(DESK).say(made.tail.keyring, [ant], Occasion())
+        await made.scribe(DESK).say(made.tail.keyring, [ant], Provenance())
         assert SHARE * made.settings.store_bytes == 100_000
         assert await life(made, monkeypatch, 60_000) == []
         assert made.home.guests_stored() == (made.tail.seq, {"guest_ant": 60_000})

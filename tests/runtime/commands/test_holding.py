@@ -14,8 +14,8 @@ from contracts import ids
 from contracts.operator import RULES, SessionRequested
 from contracts.request.problems import MOST_PROBLEMS
 from runtime.commands.bodies import MOST_KEYS, MOST_VALUES
-from runtime.commands.shelf import Shelf
-from runtime.host.crew import Crew
+from runtime.commands.shelf import SessionIndex
+from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
 from tests.harness import crew
 from tests.runtime.commands.crowded import fill, watched, write
@@ -30,12 +30,12 @@ TRIES = 3
 SESSIONS, EVENTS = 1000, 40_000
 
 
-async def asked(made: Crew, verb: str, body: Any) -> dict[str, Any]:
+async def asked(made: SwarmNode, verb: str, body: Any) -> dict[str, Any]:
     answer: dict[str, Any] = orjson.loads(await made.desk.answer(subjects.command(verb), orjson.dumps(body)))
     return answer
 
 
-async def every_page(made: Crew) -> int:
+async def every_page(made: SwarmNode) -> int:
     after, count, ended = "", 0, False
     while not ended:
         page = await asked(made, "sessions", {"after": after})
@@ -47,12 +47,12 @@ def wrong(items: int) -> dict[str, Any]:
     return {"loss": {"type": "cross_entropy", "class_weights": ["x"] * items}}
 
 
-async def held(made: Crew, command: Callable[[], Awaitable[Any]], *, fresh: bool = True) -> tuple[float, Any]:
+async def held(made: SwarmNode, command: Callable[[], Awaitable[Any]], *, fresh: bool = True) -> tuple[float, Any]:
     """For how long a command kept the host from everything else, and what it answered."""
     least = 1.0
     for _ in range(TRIES):
         if fresh:  # nothing has been read before
-            made.desk._shelf = Shelf(made.home, made.tail)
+            made.desk._shelf = SessionIndex(made.home, made.tail)
         async with watched() as clock:
             answer = await command()
         least = min(least, clock.computed)

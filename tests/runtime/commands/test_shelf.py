@@ -9,8 +9,8 @@ import pytest
 from bus.admission import Admission
 from bus.memory import MemoryBus
 from runtime.commands import shelf
-from runtime.commands.shelf import Shelf
-from runtime.log.tail import Tail
+from runtime.commands.shelf import SessionIndex
+from runtime.log.tail import LogFollower
 from runtime.views.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 
@@ -23,7 +23,7 @@ async def test_of_sealed_sessions_a_bounded_number_of_summaries_stays_at_hand(
     within = Summaries.summary
     monkeypatch.setattr(Summaries, "summary", lambda self, session: read.append(session) or within(self, session))
     monkeypatch.setattr(shelf, "_MOST_TOLD", 2)
-    found = Shelf(recorded.home, Tail(MemoryBus(), Admission(root=recorded.fingerprint)))
+    found = SessionIndex(recorded.home, LogFollower(MemoryBus(), Admission(root=recorded.fingerprint)))
     for _ in range(2):
         page, ended = await found.page("", 1 << 20)
         assert ended

@@ -16,7 +16,7 @@ from contracts.errors import UserCodeFailed
 from runtime.engine import birth, workload
 from runtime.engine.loop import Run
 from runtime.engine.stretch import StepRecord, StepTrace, compare
-from runtime.engine.workload import Memory, Mover, Workload
+from runtime.engine.workload import Memory, OptimizerPart, Workload
 from tests.runtime.engine.plans import planned
 
 
@@ -83,7 +83,7 @@ class ForgetfulOptimizer(Sound):
         self.sums = {}
 
     def optimizer(self, o):
-        return Mover(lambda options, parameters: Memory(), self._move)
+        return OptimizerPart(lambda options, parameters: Memory(), self._move)
 
     def _move(self, options, parameters, gradients, memory, rate):
         for at, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):

@@ -10,8 +10,8 @@ from contracts.request import read_request
 from contracts.request.optimizer import Adafactor, Adam, AdamW, Lion, ParameterGroup, Sgd
 from runtime.engine import kinds, workload
 from runtime.engine.loop import Run
-from runtime.engine.update import Movement, grouped
-from runtime.engine.workload import Group, Memory, Mover, Workload
+from runtime.engine.update import OptimizerState, grouped
+from runtime.engine.workload import Group, Memory, OptimizerPart, Workload
 from tests.runtime.engine.plans import finished, planned
 
 FUSED = {
@@ -27,7 +27,7 @@ FUSED = {
 
 
 def movement_of(chosen, model, groups=None):
-    return Movement(
+    return OptimizerState(
         kinds.optimizers.of(chosen), chosen, dict(model.named_parameters()), groups or [Group(list(model.parameters()))]
     )
 
@@ -148,7 +148,7 @@ class Signs(Workload):
         return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"])
 
     def optimizer(self, o):
-        return Mover(self._memory, self._update)
+        return OptimizerPart(self._memory, self._update)
 
     def _memory(self, options, parameters):
         return Memory({"sum": [torch.zeros_like(one) for one in parameters]}, {"moves": torch.zeros(())})

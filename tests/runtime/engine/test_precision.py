@@ -10,7 +10,7 @@ from runtime.engine import step
 from runtime.engine.loop import Run
 from runtime.engine.precision import FIRST_SCALE, ScaledPrecision
 from runtime.engine.state import copied
-from runtime.engine.step import Works
+from runtime.engine.step import TrainingSetup
 from tests.runtime.engine.plans import finished, planned
 
 
@@ -57,7 +57,7 @@ def test_an_attempt_that_overflows_moves_nothing_but_the_scale(images):
     training = {"epochs": 4, "batch_size": 16, "ema": {"decay": 0.9}}
     plan = planned(images, training=training, gradients=[{"type": "grokfast"}])
     plan = replace(plan, resolved=replace(plan.resolved, precision="fp16"))
-    works = Works.of(plan, images)
+    works = TrainingSetup.of(plan, images)
 
     def attempted(number):
         batches = works.feed.batches(works.sampler.take(16 * number, 16), 16, 16 * number)

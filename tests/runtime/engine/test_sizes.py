@@ -13,7 +13,7 @@ from contracts.errors import InvalidRequest, OutOfMemory, Refused
 from contracts.request import read_request
 from runtime.engine.dataset import Dataset
 from runtime.engine.sizes import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
-from runtime.engine.step import Works
+from runtime.engine.step import TrainingSetup
 from runtime.jobs import memory, process
 from runtime.jobs.profiles import MOST_THREADS, most_threads, torch_profile
 from tests.runtime.engine.plans import planned
@@ -31,7 +31,7 @@ def test_sizes_counted_from_shapes_are_those_of_the_real_thing(
     average = {"epochs": 1, "batch_size": 16, "ema": {"decay": 0.9}}
     model, filters = {"architecture": architecture}, [{"type": "grokfast"}, {"type": "centralise"}]
     plan = planned(images, model=model, optimizer={"type": optimizer}, training=average, gradients=filters)
-    held = {name: one.numel() * one.element_size() for name, one in Works.of(plan, images).tensors().items()}
+    held = {name: one.numel() * one.element_size() for name, one in TrainingSetup.of(plan, images).tensors().items()}
     found = Sizes.of(plan.request, images.facts)
     assert found is not None
     optimizers = sum(size for name, size in held.items() if name.startswith("optimizer."))

@@ -27,7 +27,7 @@ from runtime.fork.genesis import ForkGenesis, ForkRequest, forked
 from runtime.fork.rows import joined
 from runtime.log import retention
 from runtime.log.archive import Archive
-from runtime.replay.heritage import LONGEST, Heritage
+from runtime.replay.heritage import LONGEST, InheritedPlan
 from tests.agents.preparing import Bench
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, evaluated, window
 
@@ -274,12 +274,12 @@ def test_runs_of_rows_are_joined_where_they_touch() -> None:
 
 def test_lists_too_long_for_an_event_are_a_blob_that_the_bundle_has(told: Told, parent: str, tmp_path: Path) -> None:
     many = tuple((row, row) for row in range(1, 2 * LONGEST, 2))
-    fields = Heritage(((50, float("nan")),), many).placed(told.blobs)
+    fields = InheritedPlan(((50, float("nan")),), many).placed(told.blobs)
     assert (fields["evaluations"], fields["without"]) == ([], [])
     fork = told.forked(parent).fork.model_copy(update=fields)
     session = told.requested(fork=fork, **REQUEST)
     history = Archive(told.home).read(session).history
-    found = Heritage.of(history.state, told.blobs)
+    found = InheritedPlan.of(history.state, told.blobs)
     assert found.without == many
     assert [step for step, _ in found.evaluations] == [50]
     told.say(session, "data_manager", told.ready)

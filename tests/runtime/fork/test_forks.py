@@ -14,7 +14,7 @@ from contracts.diagnostician import InterventionProposed
 from contracts.errors import NotFound
 from contracts.fork import Fork
 from contracts.request import read_request
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.audit import parentage, repeated
@@ -22,10 +22,10 @@ from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
 from runtime.bundle.unpacked import unpacked
 from runtime.home.home import Home
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive, StoredSession
-from runtime.log.history import History
+from runtime.log.history import SessionLog
 from runtime.replay import rules
 from runtime.replay.docket import AuditOptions
 from runtime.replay.judged import ReplayVerdict
@@ -53,7 +53,7 @@ class Family:
     live: ReplayVerdict | None = None
     """What an audit found of a fork that was being trained meanwhile."""
 
-    def state(self, name: str) -> Session:
+    def state(self, name: str) -> SessionState:
         return Archive(self.home).read(self.sessions[name]).history.state
 
     def digest(self, name: str) -> str:
@@ -109,7 +109,7 @@ async def _raise(family: Family) -> None:
         await _watched(family, made)
 
 
-async def _watched(family: Family, made: Crew) -> None:
+async def _watched(family: Family, made: SwarmNode) -> None:
     """Audit a fork while it is trained."""
     endless = {"step": 150, "set": {"training.epochs": 100_000, "early_stopping.enabled": False}}
     session = (await made.desk.verbs["fork"]({"session": family.sessions["parent"]} | endless))["session"]
@@ -124,14 +124,14 @@ async def _watched(family: Family, made: Crew) -> None:
     await until_ended(made, session)
 
 
-async def _reached(made: Crew, session: str, step: int) -> None:
+async def _reached(made: SwarmNode, session: str, step: int) -> None:
     history = made.tail.history(session)
     async with asyncio.timeout(60):
         while history.state.step < step:
             await history.grown(history.size)
 
 
-async def _rewound(made: Crew, session: str) -> None:
+async def _rewound(made: SwarmNode, session: str) -> None:
     history = made.tail.history(session)
     proposal = InterventionProposed(
         rule="person", segment=1, rewind_to=REWOUND, changes={"learning_rate": 0.5}, reason="test", automatic=False
@@ -140,7 +140,7 @@ async def _rewound(made: Crew, session: str) -> None:
     await until_said(made, session, "intervention.applied")
 
 
-async def _complete(made: Crew, session: str) -> None:
+async def _complete(made: SwarmNode, session: str) -> None:
     state = await until_ended(made, session)
     assert isinstance(state.outcome, TrainingCompleted), state.outcome
 
@@ -292,7 +292,7 @@ def told_otherwise(kept: StoredSession, fork: Fork, request: dict[str, Any] | No
     """The session as if its genesis had said something else."""
     genesis = kept.history.facts[0]
     changes = {"fork": fork} | ({"request": request} if request else {})
-    history = History(kept.history.id)
+    history = SessionLog(kept.history.id)
     history.add([genesis._replace(event=genesis.event.model_copy(update=changes)), *kept.history.facts[1:]])
     return replace(kept, history=history)
 

@@ -18,7 +18,7 @@ from contracts.request import read_request
 from runtime.home import allowed, settings
 from runtime.home.allowed import RequestPath
 from runtime.home.home import Home
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from tests.harness import crew, small_request, until_said
 
 TABLE = "a,b,y\n" + "".join(f"{n},{n * n % 7},{n % 2}\n" for n in range(60))
@@ -134,12 +134,12 @@ def table_request(folder: Path) -> dict[str, Any]:
 SPACE = {"optimizer.learning_rate": {"type": "float", "low": 0.01, "high": 0.1}}
 
 
-async def asked(made: Crew, subject: str, body: dict[str, Any]) -> dict[str, Any]:
+async def asked(made: SwarmNode, subject: str, body: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = orjson.loads(await made.bus.ask(subject, orjson.dumps(body), timeout=10))
     return answer
 
 
-async def prepared(made: Crew, session: str) -> DatasetPrepared | DatasetRejected:
+async def prepared(made: SwarmNode, session: str) -> DatasetPrepared | DatasetRejected:
     history = made.tail.history(session)
     while True:
         for fact in history.facts:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.session import Session, advance
+from contracts.session import SessionState, advance
 from runtime.log.archive import Archive
-from runtime.log.history import History, States
+from runtime.log.history import SessionLog, States
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 
 
@@ -20,14 +20,14 @@ def test_the_state_after_any_event_is_the_fold_up_to_it(tmp_path: Path):
     recorded.say(session, "trainer", *said)
     history = Archive(recorded.home).read(session).history
     assert history.size > 2 * States.EVERY
-    folded = list(accumulate(history.facts, advance, initial=Session(session)))
+    folded = list(accumulate(history.facts, advance, initial=SessionState(session)))
     assert [history.states[n] for n in range(len(history.states))] == folded
     assert history.states[-2] == folded[-2]
     assert history.state is history.states[history.size]
 
 
 def test_there_is_no_state_beyond_the_last_event():
-    history = History("00-" + "a" * 26)
-    assert history.states[0] == Session(history.id)
+    history = SessionLog("00-" + "a" * 26)
+    assert history.states[0] == SessionState(history.id)
     with pytest.raises(IndexError):
         history.states[1]

@@ -23,7 +23,7 @@ from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime import audit
 from runtime.home.home import Home
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
 from runtime.node.deployment import SIGNING
 from runtime.replay.verdict import Verdict
@@ -46,7 +46,7 @@ class Overtaken(MemoryBus):
         return await super().append(records, lane=lane, after=after)
 
 
-def keys_of(made: Crew) -> dict[str, str]:
+def keys_of(made: SwarmNode) -> dict[str, str]:
     ring = made.tail.admission.keyring()
     return {role: key.id for role in SIGNING if (key := ring.current(role))}
 

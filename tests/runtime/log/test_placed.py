@@ -12,15 +12,15 @@ from bus.memory import MemoryBus
 from bus.places import RecordPlaces
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
-from contracts.session import Session, advance
+from contracts.session import SessionState, advance
 from contracts.trainer import CheckpointWritten, WindowRecorded
 from runtime.home.home import Home
 from runtime.log import archive as module
 from runtime.log.archive import Archive
 from runtime.log.copies import Copies
-from runtime.log.history import History, States
+from runtime.log.history import SessionLog, States
 from runtime.log.placed import PlacedFacts
-from runtime.log.tail import Tail
+from runtime.log.tail import LogFollower
 from tests.runtime.recorded_home import RecordedHome, claimed, evaluated, window
 from tests.runtime.recorded_session import full_session
 
@@ -43,7 +43,7 @@ def long(recorded: RecordedHome) -> str:
     return session
 
 
-def held(history: History) -> list[Fact]:
+def held(history: SessionLog) -> list[Fact]:
     assert isinstance(history.facts, PlacedFacts)
     return [*history.facts.held()]
 
@@ -114,9 +114,9 @@ def test_a_file_that_was_changed_after_it_was_read_is_not_believed(tmp_path: Pat
         list(history.facts)
 
 
-def grown(recorded: RecordedHome, facts: list[Fact], path: Path) -> History:
+def grown(recorded: RecordedHome, facts: list[Fact], path: Path) -> SessionLog:
     """The history of a host that has heard these facts, a few at a time, while its copies are in a file."""
-    history = History(facts[0].envelope.subject)
+    history = SessionLog(facts[0].envelope.subject)
     for begin in range(0, len(facts), 7):
         history.add(facts[begin : begin + 7])
         history.put_away(lambda: RecordPlaces(path, history.id))
@@ -126,8 +126,8 @@ def grown(recorded: RecordedHome, facts: list[Fact], path: Path) -> History:
 def test_of_a_session_that_grows_old_windows_are_put_away(
     recorded: RecordedHome, long: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(History, "NEWEST", 500)
-    monkeypatch.setattr(History, "BLOCK", 100)
+    monkeypatch.setattr(SessionLog, "NEWEST", 500)
+    monkeypatch.setattr(SessionLog, "BLOCK", 100)
     facts = Archive(recorded.home).history(long).facts
     assert isinstance(facts, list)
     history = grown(recorded, facts, recorded.home.log(long))
@@ -136,14 +136,14 @@ def test_of_a_session_that_grows_old_windows_are_put_away(
     assert kept[-1] == facts[-1]
     assert history.facts == facts
     assert all(history.find(fact.lane, fact.id) == fact for fact in facts)
-    assert history.states[700] == [*accumulate(facts[:700], advance, initial=Session(long))][-1]
+    assert history.states[700] == [*accumulate(facts[:700], advance, initial=SessionState(long))][-1]
     assert len(history.said) < 650
     monkeypatch.undo()
     assert not isinstance(grown(recorded, facts, recorded.home.log(long)).facts, PlacedFacts), "short ones are held"
     elsewhere = tmp_path / "log"
     elsewhere.write_bytes(recorded.home.log(long).read_bytes().replace(b'"last":5', b'"last":6'))
-    monkeypatch.setattr(History, "NEWEST", 500)
-    monkeypatch.setattr(History, "BLOCK", 100)
+    monkeypatch.setattr(SessionLog, "NEWEST", 500)
+    monkeypatch.setattr(SessionLog, "BLOCK", 100)
     doubtful = grown(recorded, facts, elsewhere)
     assert held(doubtful) == facts, "what the file does not hold as it was admitted stays in memory"
 
@@ -151,10 +151,10 @@ def test_of_a_session_that_grows_old_windows_are_put_away(
 def test_a_host_that_follows_a_long_session_holds_its_newest_windows_alone(
     recorded: RecordedHome, long: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(History, "NEWEST", 500)
-    monkeypatch.setattr(History, "BLOCK", 900)
+    monkeypatch.setattr(SessionLog, "NEWEST", 500)
+    monkeypatch.setattr(SessionLog, "BLOCK", 900)
     copies = Copies(Home(tmp_path))
-    tail = Tail(MemoryBus(), Admission(root=recorded.fingerprint), copy=copies.keep, places=copies.places)
+    tail = LogFollower(MemoryBus(), Admission(root=recorded.fingerprint), copy=copies.keep, places=copies.places)
     for stored in recorded.stream:
         tail.take(stored)
     copies.close()
@@ -162,7 +162,7 @@ def test_a_host_that_follows_a_long_session_holds_its_newest_windows_alone(
     assert 500 <= sum(isinstance(fact.event, WindowRecorded) for fact in held(history)) < 500 + 900
     assert history.facts == recorded.facts[long]
     copies = Copies(Home(tmp_path))
-    again = Tail(MemoryBus(), Admission(root=recorded.fingerprint), copy=copies.keep, places=copies.places)
+    again = LogFollower(MemoryBus(), Admission(root=recorded.fingerprint), copy=copies.keep, places=copies.places)
     for stored in recorded.stream:
         again.take(stored)
     copies.close()
@@ -178,7 +178,7 @@ def test_no_more_states_are_kept_of_a_session_however_long_it_is(
     monkeypatch.setattr(States, "NEAR", 16)
     history = Archive(recorded.home).history(long)
     assert 16 < len(history.states.kept) <= 64
-    folded = [*accumulate(history.facts, advance, initial=Session(long))]
+    folded = [*accumulate(history.facts, advance, initial=SessionState(long))]
     assert all(
         history.states[n] == folded[n] for n in [*range(0, history.size, 89), *range(history.size - 30, history.size)]
     )

@@ -15,20 +15,20 @@ from contracts.errors import Fenced, NotVerified
 from contracts.ids import new_uuid, session_id
 from contracts.operator import CancelRequested, SessionRequested
 from contracts.trainer import TrainingPaused
-from runtime.host.crew import Crew
-from runtime.log.scribe import Occasion, Scribe
+from runtime.host.crew import SwarmNode
+from runtime.log.scribe import LaneWriter, Provenance
 from tests.harness import claim, crew
 
 
 @asynccontextmanager
-async def swarm(home: Path, bus: MemoryBus | None = None) -> AsyncIterator[tuple[Crew, str]]:
+async def swarm(home: Path, bus: MemoryBus | None = None) -> AsyncIterator[tuple[SwarmNode, str]]:
     async with crew(home, (), bus=bus) as made:
         session = await made.desk.submit({"name": "said"}, request_id="one")
         yield made, session
 
 
-def rival(made: Crew, lane: str) -> Scribe:
-    return Scribe(made.bus, made.tail, lane, lambda: made.keys[lane], "/swarm/rival")
+def rival(made: SwarmNode, lane: str) -> LaneWriter:
+    return LaneWriter(made.bus, made.tail, lane, lambda: made.keys[lane], "/swarm/rival")
 
 
 async def test_an_event_is_a_fact_when_say_returns(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ async def test_a_lost_acknowledgement_leaves_the_event_in_the_log_once(tmp_path:
     bus = MemoryBus()
     async with swarm(tmp_path, bus) as (made, session):
         bus.cut(stored=stored)
-        await made.scribe("diagnostician").say(session, [DiagnosisReached(segment=1, step=5)], Occasion("why"))
+        await made.scribe("diagnostician").say(session, [DiagnosisReached(segment=1, step=5)], Provenance("why"))
         said = [fact for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
         assert len(said) == 1
         assert not made.tail.voids
@@ -60,7 +60,7 @@ async def test_two_instances_of_a_role_answer_a_cause_once_between_them(tmp_path
     async with swarm(tmp_path) as (made, session):
         answer = [DiagnosisReached(segment=1, step=5)]
         mine, theirs = made.scribe("diagnostician"), rival(made, "diagnostician")
-        await asyncio.gather(*(one.say(session, answer, Occasion("why", answer="judge")) for one in (mine, theirs)))
+        await asyncio.gather(*(one.say(session, answer, Provenance("why", answer="judge")) for one in (mine, theirs)))
         said = [fact for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
         assert len(said) == 1
 
@@ -69,7 +69,8 @@ async def test_two_instances_of_a_role_chain_behind_each_other(tmp_path: Path) -
     async with swarm(tmp_path) as (made, session):
         scribes = [made.scribe("diagnostician"), rival(made, "diagnostician")]
         turns = [
-            scribes[n % 2].say(session, [DiagnosisReached(segment=1, step=n)], Occasion(f"why {n}")) for n in range(20)
+            scribes[n % 2].say(session, [DiagnosisReached(segment=1, step=n)], Provenance(f"why {n}"))
+            for n in range(20)
         ]
         await asyncio.gather(*turns)
         said = [fact for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
@@ -80,22 +81,22 @@ async def test_two_instances_of_a_role_chain_behind_each_other(tmp_path: Path) -
 async def test_a_fenced_trainer_cannot_append(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
         old, new = made.scribe("trainer"), rival(made, "trainer")
-        await old.say(session, [claim(1)], Occasion("ready", epoch=1))
-        await new.say(session, [claim(2)], Occasion("ready", epoch=2))
+        await old.say(session, [claim(1)], Provenance("ready", epoch=1))
+        await new.say(session, [claim(2)], Provenance("ready", epoch=2))
         paused = TrainingPaused(by="drain", segment=1, step=0)
         with pytest.raises(Fenced, match="epoch 1"):
-            await old.say(session, [paused], Occasion("ready", epoch=1))
-        await new.say(session, [paused], Occasion("ready", epoch=2))
+            await old.say(session, [paused], Provenance("ready", epoch=1))
+        await new.say(session, [paused], Provenance("ready", epoch=2))
 
 
 async def test_a_trainer_whose_lane_moved_on_without_a_claim_is_fenced_too(tmp_path: Path) -> None:
     """Somebody else speaks in its name: to compose anew behind that would make two writers of one lane."""
     async with swarm(tmp_path) as (made, session):
         mine, other = made.scribe("trainer"), rival(made, "trainer")
-        await mine.say(session, [claim(1)], Occasion("ready", epoch=1))
+        await mine.say(session, [claim(1)], Provenance("ready", epoch=1))
         paused = TrainingPaused(by="drain", segment=1, step=0)
         outcomes = await asyncio.gather(
-            *(one.say(session, [paused], Occasion(why, epoch=1)) for why, one in (("a", mine), ("b", other))),
+            *(one.say(session, [paused], Provenance(why, epoch=1)) for why, one in (("a", mine), ("b", other))),
             return_exceptions=True,
         )
         assert sorted(isinstance(one, Fenced) for one in outcomes) == [False, True]
@@ -113,7 +114,7 @@ async def test_of_two_trainers_that_claim_at_once_one_is_fenced(tmp_path: Path) 
     async with swarm(tmp_path) as (made, session):
         rivals = [made.scribe("trainer"), rival(made, "trainer")]
         outcomes = await asyncio.gather(
-            *(one.say(session, [claim(1)], Occasion(f"ready {n}", epoch=1)) for n, one in enumerate(rivals)),
+            *(one.say(session, [claim(1)], Provenance(f"ready {n}", epoch=1)) for n, one in enumerate(rivals)),
             return_exceptions=True,
         )
         assert sorted(isinstance(one, Fenced) for one in outcomes) == [False, True]
@@ -122,10 +123,10 @@ async def test_of_two_trainers_that_claim_at_once_one_is_fenced(tmp_path: Path) 
 async def test_an_epoch_that_is_known_to_be_another_one_s_cannot_be_claimed(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
         owner, late = made.scribe("trainer"), rival(made, "trainer")
-        await owner.say(session, [claim(1)], Occasion("ready", epoch=1))
+        await owner.say(session, [claim(1)], Provenance("ready", epoch=1))
         with pytest.raises(Fenced, match="w1 holds 1"):
-            await late.say(session, [claim(1)], Occasion("ready", epoch=1))
-        await owner.say(session, [TrainingPaused(by="drain", segment=1, step=0)], Occasion("ready", epoch=1))
+            await late.say(session, [claim(1)], Provenance("ready", epoch=1))
+        await owner.say(session, [TrainingPaused(by="drain", segment=1, step=0)], Provenance("ready", epoch=1))
 
 
 async def test_an_event_under_a_key_that_nobody_admitted_is_no_fact_and_says_so(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ async def test_an_event_under_a_key_that_nobody_admitted_is_no_fact_and_says_so(
 
     async with swarm(tmp_path) as (made, session):
         key = new_signer("validator")
-        stranger = Scribe(made.bus, made.tail, "validator", lambda: key, "/swarm/stranger")
+        stranger = LaneWriter(made.bus, made.tail, "validator", lambda: key, "/swarm/stranger")
         with pytest.raises(NotVerified, match="not admitted"):
             await stranger.say(session, [DiagnosisReached(segment=1, step=1)])
         assert [str(void.reason) for void in made.tail.voids] == ["key"]

@@ -20,7 +20,7 @@ from bus.memory import MemoryBus
 from bus.port import Record, StoredRecord
 from contracts import ids
 from contracts.event import Unknown
-from runtime.log.tail import LogLineLimit, Tail
+from runtime.log.tail import LogFollower, LogLineLimit
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 from tests.runtime.recorded_session import FootprintEstimated
 
@@ -30,8 +30,8 @@ def recorded(tmp_path: Path) -> RecordedHome:
     return RecordedHome(tmp_path / "home")
 
 
-def following(recorded: RecordedHome) -> Tail:
-    tail = Tail(MemoryBus(), Admission(root=recorded.fingerprint))
+def following(recorded: RecordedHome) -> LogFollower:
+    tail = LogFollower(MemoryBus(), Admission(root=recorded.fingerprint))
     for stored in recorded.stream:
         tail.take(stored)
     return tail
@@ -43,7 +43,7 @@ def an_append(recorded: RecordedHome, session: str) -> list[StoredRecord]:
     return recorded.stream[before:]
 
 
-async def is_decided(tail: Tail, seq: int) -> bool:
+async def is_decided(tail: LogFollower, seq: int) -> bool:
     waiting = asyncio.ensure_future(tail.decided(seq))
     await asyncio.sleep(0)
     decided = waiting.done()
@@ -109,7 +109,7 @@ def large(recorded: RecordedHome, session: str) -> StoredRecord:
 def test_what_strangers_say_stays_bytes_and_is_read_when_somebody_asks(recorded: RecordedHome) -> None:
     """Eight admitted events of a mebibyte were 200 MB of objects for as long as their session was open."""
     session = recorded.requested(rules=1)
-    tail = Tail(MemoryBus(), recorded.admission, copy=lambda _session, _stored: None)
+    tail = LogFollower(MemoryBus(), recorded.admission, copy=lambda _session, _stored: None)
     before = sys.getallocatedblocks()
     for _ in range(8):
         stored = large(recorded, session)
@@ -227,7 +227,7 @@ def traced() -> Iterator[None]:
 
 def test_of_a_session_sealed_long_ago_a_follower_remembers_its_place_and_its_seal(recorded: RecordedHome) -> None:
     sealed = [recorded.trained() for _ in range(3)]
-    tail = Tail(MemoryBus(), Admission(root=recorded.fingerprint), keep_sealed=1)
+    tail = LogFollower(MemoryBus(), Admission(root=recorded.fingerprint), keep_sealed=1)
     for stored in recorded.stream:
         tail.take(stored)
     assert not {*sealed[:2]} & tail.histories.keys()

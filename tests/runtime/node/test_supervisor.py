@@ -18,10 +18,10 @@ from contracts.ids import ZERO
 from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from contracts.trainer import TrainingClaimed
-from runtime.host.crew import Crew
+from runtime.host.crew import SwarmNode
 from runtime.node import supervisor
 from runtime.node.agent import Agent, Say, WiringError, every, on, together
-from runtime.node.ground import Case
+from runtime.node.ground import Wakeup
 from runtime.node.node import wake_subjects
 from tests.harness import beside, claim, crew, until_said
 
@@ -52,7 +52,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def swarm(home: Path, *agents: type[Agent], bus: MemoryBus | None = None) -> AsyncIterator[Crew]:
+async def swarm(home: Path, *agents: type[Agent], bus: MemoryBus | None = None) -> AsyncIterator[SwarmNode]:
     async with crew(home, (), bus=bus) as made, asyncio.TaskGroup() as tasks:
         for kind in agents:
             await made.bus.consumer(kind.role, wake_subjects(kind))
@@ -275,7 +275,7 @@ def test_a_handler_that_is_no_coroutine_is_refused_when_its_class_is_made() -> N
 def test_what_an_agent_hears_and_says_is_read_from_its_signatures() -> None:
     class Both(Agent):
         @on
-        async def one(self, asked: SessionRequested, case: Case) -> DiagnosisReached | None: ...
+        async def one(self, asked: SessionRequested, case: Wakeup) -> DiagnosisReached | None: ...
 
         @on
         async def two(self, reached: DiagnosisReached, say: Say[ProblemDiagnosed]) -> None: ...
@@ -292,11 +292,11 @@ class CheckpointKeeper(Agent):
     told: ClassVar[list[str]] = []
 
     @on
-    async def tell(self, sealed: SessionSealed, case: Case) -> None:
+    async def tell(self, sealed: SessionSealed, case: Wakeup) -> None:
         type(self).told.append(case.session.id)
 
 
-async def seal(made: Crew, session: str) -> None:
+async def seal(made: SwarmNode, session: str) -> None:
     """A seal as far as admission looks at it."""
     ring, last = made.tail.admission.keyring(), made.tail.history(session).facts[-1].seq
     sealed = SessionSealed(

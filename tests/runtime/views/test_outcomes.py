@@ -10,7 +10,7 @@ import pytest
 from contracts.exporter import ExportRefused
 from contracts.growing import GrowingTuple
 from contracts.operator import RULES, SessionRequested
-from contracts.session import Session
+from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, InterventionApplied
 from runtime.cli import wording
 from runtime.cli.wait import outcome
@@ -24,19 +24,19 @@ def evaluated(step: int, loss: float, *, improved: bool) -> ControlEvaluated:
     return ControlEvaluated(step=step, values={"val_loss": loss}, improved=improved, stop=False, **about)
 
 
-def shown(session: Session) -> str:
+def shown(session: SessionState) -> str:
     return wording.summary(view.summary(session))
 
 
 def test_the_best_and_the_last_figures_are_told_apart() -> None:
     seen = GrowingTuple([evaluated(10, 0.1, improved=True), evaluated(20, 0.4, improved=False)])
-    text = shown(replace(Session(SESSION), evaluations=seen))
+    text = shown(replace(SessionState(SESSION), evaluations=seen))
     assert "val_loss=0.1  (best, at step 10)" in text
     assert "val_loss=0.4  (at step 20)" in text
 
 
 def test_a_session_whose_last_step_is_its_best_says_it_once() -> None:
-    text = shown(replace(Session(SESSION), evaluations=GrowingTuple([evaluated(20, 0.1, improved=True)])))
+    text = shown(replace(SessionState(SESSION), evaluations=GrowingTuple([evaluated(20, 0.1, improved=True)])))
     assert "(best, at step 20)" in text
     assert text.count("val_loss") == 1
 
@@ -53,7 +53,7 @@ def test_interventions_are_listed_by_the_numbers_that_a_proof_asks_for() -> None
     one = InterventionApplied(
         proposal="p", by="non_finite", segment=2, step=50, changes={"learning_rate": 0.1}, reproducible=True
     )
-    text = shown(replace(Session(SESSION), applied=(("an-id", one),)))
+    text = shown(replace(SessionState(SESSION), applied=(("an-id", one),)))
     assert "intervention 1" in text
     assert "by non_finite, from step 50: learning_rate 0.1" in text
 
@@ -67,6 +67,6 @@ def test_a_file_that_could_not_be_made_is_told_and_is_no_success_when_it_was_ask
     no = ExportRefused(
         format="onnx", quantize="", checkpoint="best", code="x", message="No such operator.", cure="Try."
     )
-    session = replace(Session(SESSION), genesis=asked, refusals=(no,))
+    session = replace(SessionState(SESSION), genesis=asked, refusals=(no,))
     assert "onnx: No such operator. Try." in shown(session)
     assert outcome({**view.summary(session), "state": "completed"}) == code

@@ -17,7 +17,7 @@ from contracts.hyperparameter_specialist import (
     TrialFinished,
     TrialStarted,
 )
-from contracts.session import Session
+from contracts.session import SessionState
 from runtime.cli import wording
 from runtime.log.archive import Archive
 from runtime.views import curves, view
@@ -46,8 +46,8 @@ LOSSES = [2.0] * 30 + [1.0] * 20 + [1e30] * 8 + [math.inf, math.nan]
 SUGGESTED = LearningRateSuggested(rates=RATES, losses=LOSSES, suggestion=0.01, steepest=0.02, diverged_at=0.1)
 
 
-def searched(outcome: SearchCompleted | SearchCancelled | None) -> Session:
-    return replace(Session(SESSION), trials=TRIALS, finished_trials=FINISHED, outcome=outcome)
+def searched(outcome: SearchCompleted | SearchCancelled | None) -> SessionState:
+    return replace(SessionState(SESSION), trials=TRIALS, finished_trials=FINISHED, outcome=outcome)
 
 
 @pytest.mark.parametrize("outcome", [COMPLETED, CANCELLED])
@@ -104,7 +104,7 @@ def test_a_range_test_shows_its_suggestion_and_its_curve(tmp_path: Path) -> None
 
 
 def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers(tmp_path: Path) -> None:
-    tried = view.range_test(replace(Session(SESSION), suggested=SUGGESTED))
+    tried = view.range_test(replace(SessionState(SESSION), suggested=SUGGESTED))
     drawn = plots.plots((), {}, (), tried)
     assert list(drawn) == ["range_test"]
     plots.save(drawn["range_test"], "range_test", tmp_path / "plot.png")

@@ -12,9 +12,9 @@ import pytest
 
 from bus.admission import Admission
 from bus.memory import MemoryBus
-from runtime.commands.shelf import Shelf
+from runtime.commands.shelf import SessionIndex
 from runtime.log.archive import Archive
-from runtime.log.tail import Tail
+from runtime.log.tail import LogFollower
 from runtime.views import summaries
 from runtime.views.summaries import FILE, Summaries
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
@@ -115,8 +115,8 @@ async def test_the_front_desk_keeps_the_summary_of_every_session_that_is_sealed(
     broken, running, sealed = recorded.trained(), recorded.requested(), recorded.trained()
     within = Summaries.summary
     monkeypatch.setattr(Summaries, "summary", lambda self, one: 1 / 0 if one == broken else within(self, one))
-    tail = Tail(MemoryBus(), Admission(root=recorded.fingerprint))
-    keeping = asyncio.create_task(Shelf(recorded.home, tail).summarise())
+    tail = LogFollower(MemoryBus(), Admission(root=recorded.fingerprint))
+    keeping = asyncio.create_task(SessionIndex(recorded.home, tail).summarise())
     await asyncio.sleep(0)
     for stored in recorded.stream:
         tail.take(stored)
