@@ -163,7 +163,7 @@ class Node:
         return notes.sign(checkpoint, self.keys["ledger"])
 
     async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:
-        """Request a trial from a process that cannot sign for the desk; `about` as `Desk.submit` takes it."""
+        """Request a trial from a process that cannot sign for the desk; `about` as `Commands.submit` takes it."""
         if kind != "trial":
             raise Refused(f"an agent alone requests trials, no session of kind {kind!r}.", cure="Use a client.")
         return await self.ask("trial", {"request": dict(request), **about})

@@ -58,7 +58,7 @@ class SpanComparison:
     """The records of a span, beside what a process tells as it computes the span again."""
 
     def __init__(self, span: Mapping[str, Any]) -> None:
-        """`span` is what `Material.spec` gives."""
+        """`span` is what `AuditSubject.spec` gives."""
         self._span = span
         self._records = by_place(span["records"])
         self._open = set(self._records)
