@@ -142,13 +142,14 @@ class FileLines:
 
 
 class PlacedLines:
-    """The same of a file that is read a run at a time."""
+    """The same of a file that is read a run at a time; what is read of it again must be what was read first."""
 
     def __init__(self, places: RecordPlaces) -> None:
         """Raises `Unusual` when there is more than whole lines."""
         if places.torn:
             raise Unusual
         self._places = places
+        self._block: tuple[int, list[StoredRecord]] = (0, [])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -157,9 +158,27 @@ class PlacedLines:
         """As of `FileLines`."""
         return self._places.lines(begin, end)
 
+    def believe(self, run: RecordRun) -> None:
+        """This is what was read of the next run."""
+        self._places.believe(run.rows.row(0))
+        self._block = (0, [])
+
+    def leaves(self, begin: int, end: int) -> bytes:
+        """The leaves of the records from one number, from 0, up to another, as they were read."""
+        return self._places.leaves(begin, end)
+
     def stored(self, position: int) -> StoredRecord:
+        """As of `FileLines`; raises `NotVerified` where the file has changed."""
+        begin, block = self._block
+        if not begin < position <= begin + len(block):
+            begin = (position - 1) // RUN * RUN
+            block = self._places.stored(begin, min(begin + RUN, len(self)))
+            self._block = begin, block
+        return block[position - 1 - begin]
+
+    def fact(self, position: int) -> Fact:
         """As of `FileLines`."""
-        return self._places.stored(position - 1, position)[0]
+        return fact_of(position, self.stored(position))
 
 
 def fact_of(position: int, stored: StoredRecord) -> Fact:
@@ -210,13 +229,14 @@ def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequenc
 def _root(lines: PlacedLines, tops: SubtreeRows, size: int) -> bytes:
     """The root over the first so many leaves, where of every whole run only its own root was kept."""
     begin = size - size % RUN
-    heads, bodies = lines.run(begin, size)
     return (
-        tops.root(size, SubtreeRows(_leaves(heads, bodies)[-1], SubtreeRows.RUN_HEIGHT)) if heads else tops.root(size)
+        tops.root(size, SubtreeRows(lines.leaves(begin, size), SubtreeRows.RUN_HEIGHT))
+        if begin < size
+        else tops.root(size)
     )
 
 
-def admitted(lines: FileLines, asked: AdmissionInputs) -> RecordRun:
+def admitted(lines: FileLines | PlacedLines, asked: AdmissionInputs) -> RecordRun:
     """The whole session, if all of it is in order; else `Unusual`."""
     whole = _joined(_read(lines, asked))
     _verify(whole, lines, asked, whole.rows.root)
@@ -227,7 +247,13 @@ def _read(lines: FileLines | PlacedLines, asked: AdmissionInputs) -> Iterator[Re
     rules = _rules(lines)
     kinds: dict[str, _LaneEvents] = {}
     for begin in range(0, len(lines), RUN):
-        yield _run(*lines.run(begin, begin + RUN), asked, kinds, rules)
+        run = _run(*lines.run(begin, begin + RUN), asked, kinds, rules)
+        if isinstance(lines, PlacedLines):
+            lines.believe(run)
+        yield run
+    # Of a file by place the first record may have been another one when it was looked at before the runs.
+    if _rules(lines) != rules:
+        raise Unusual
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
@@ -293,9 +319,12 @@ def _run(
     heads: Sequence[bytes], bodies: Sequence[bytes], asked: AdmissionInputs, kinds: dict[str, _LaneEvents], rules: int
 ) -> RecordRun:
     """One run, a column after the other."""
-    seqs, subjects, signatures, digests, leaves = _leaves(heads, bodies)
+    seqs, subjects, signatures = _framed(heads, bodies)
     for subject in set(subjects) - kinds.keys():
         kinds[subject] = _LaneEvents(subject, asked, rules)
+    digests = [sha256(body).hexdigest() for body in bodies]
+    headers = [_UNSIGNED if one == _NONE else headers_digest(_headers(one)) for one in signatures]
+    leaves = leaf_hashes(seqs, subjects, digests, headers)
     spoken = [kinds[subject] for subject in subjects]
     run = RecordRun(SubtreeRows(leaves, SubtreeRows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
     links: list[Link] = []
@@ -313,16 +342,6 @@ def _run(
     _chain(run, links, digests)
     _append(run, signatures, asked.ring)
     return run
-
-
-def _leaves(
-    heads: Sequence[bytes], bodies: Sequence[bytes]
-) -> tuple[list[int], list[str], list[str], list[str], bytes]:
-    """Sequences, subjects, signatures and bodies' digests of records that are framed as they must be; their leaves."""
-    seqs, subjects, signatures = _framed(heads, bodies)
-    digests = [sha256(body).hexdigest() for body in bodies]
-    headers = [_UNSIGNED if one == _NONE else headers_digest(_headers(one)) for one in signatures]
-    return seqs, subjects, signatures, digests, leaf_hashes(seqs, subjects, digests, headers)
 
 
 def _headers(signature: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Where the records of a session's file begin, so that each can be read when it is wanted and none need be kept.
 
-The file may grow meanwhile, and whoever holds its home may change it: a reader that has admitted a record keeps the
-digest of its body and compares it (`runtime.log.placed`). Format: `bus.records`.
+The file may grow meanwhile, and whoever holds its home may change it. So who has read a record and judged it leaves its
+leaf in the session's tree here, and what is read again must have that leaf. Format: `bus.records`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import overload
 from bus import records
 from bus.keys import HEADER
 from bus.port import StoredRecord
+from bus.tree import leaf_hash, leaf_of
 from contracts.errors import NotVerified
 
 _PIECE = 1 << 18
@@ -26,9 +27,12 @@ _BLOCK = 256
 
 _HEAD_FIELDS = 5
 
+LEAF = 32
+"""Bytes of a leaf's hash."""
+
 
 class RecordPlaces:
-    """The records of one file by their number, from 0; eight bytes for each are all that it holds."""
+    """The records of one file by their number, from 0; forty bytes for each are all that it holds."""
 
     def __init__(self, path: Path, session: str, upto: int | None = None) -> None:
         """Of a file that begins as the log of this session does, else `NotVerified`; `upto` as for `grow`."""
@@ -36,6 +40,7 @@ class RecordPlaces:
         self._begins = array("Q", [len(self._title)])
         if self._bytes(0, len(self._title)) != self._title:
             raise self._changed(0)
+        self._leaves = bytearray()
         self.torn = 0
         self.grow(upto)
 
@@ -59,8 +64,16 @@ class RecordPlaces:
                 begin = ends[-1]
         self.torn = size - self._begins[-1]
 
+    def believe(self, leaves: bytes) -> None:
+        """The next records were read and judged, and these are their leaves: from now on nothing else is read there."""
+        self._leaves += leaves
+
+    def leaves(self, begin: int, end: int) -> bytes:
+        """Those of the records from one number up to another, as they were left here."""
+        return bytes(self._leaves[begin * LEAF : end * LEAF])
+
     def lines(self, begin: int, end: int) -> tuple[list[bytes], list[bytes]]:
-        """Heads and bodies of the records from one number up to another."""
+        """Heads and bodies of the records from one number up to another, as the file has them now."""
         end = min(end, len(self))
         if begin >= end:
             return [], []
@@ -70,7 +83,7 @@ class RecordPlaces:
         return found[0:-1:2], found[1:-1:2]
 
     def stored(self, begin: int, end: int) -> list[StoredRecord]:
-        """The records from one number up to another, their framing unchecked."""
+        """The records from one number up to another; `NotVerified` where one has not the leaf that was left here."""
         heads, bodies = self.lines(begin, end)
         return [self._stored(begin + n, head, body) for n, (head, body) in enumerate(zip(heads, bodies, strict=True))]
 
@@ -78,15 +91,15 @@ class RecordPlaces:
         words = head.decode(errors="replace").split(" ")
         if len(words) != _HEAD_FIELDS or not words[0].isascii() or not words[0].isdigit():
             raise self._changed(number)
-        return StoredRecord(int(words[0]), words[1], body, {} if words[3] == "-" else {HEADER: words[3]})
+        stored = StoredRecord(int(words[0]), words[1], body, {} if words[3] == "-" else {HEADER: words[3]})
+        known = self._leaves[number * LEAF : (number + 1) * LEAF]
+        if known and leaf_hash(leaf_of(stored)) != known:
+            raise self._changed(number)
+        return stored
 
     def _bytes(self, begin: int, end: int) -> bytes:
         with self.path.open("rb", buffering=0) as file:
             return os.pread(file.fileno(), end - begin, begin)
-
-    def changed(self, number: int) -> NotVerified:
-        """That a record is not what was read there before."""
-        return self._changed(number)
 
     def _changed(self, number: int) -> NotVerified:
         return NotVerified(

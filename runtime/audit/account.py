@@ -22,6 +22,7 @@ from runtime.log.archive import Archive, StoredSession
 from runtime.replay import rules
 from runtime.replay.verdict import Divergence
 
+Lines = bulk.FileLines | bulk.PlacedLines
 Noted = LedgerCheckpointed | SessionSealed
 
 TRAINER = "trainer"
@@ -87,7 +88,7 @@ class LogDigest:
         )
 
     @classmethod
-    def of_lines(cls, whole: bulk.RecordRun, lines: bulk.FileLines, asked: bulk.AdmissionInputs) -> LogDigest:
+    def of_lines(cls, whole: bulk.RecordRun, lines: Lines, asked: bulk.AdmissionInputs) -> LogDigest:
         """That of a session that was admitted at once, all but its curves kept.
 
         Raises `Unusual` where decisions make it matter which path a curve lies on.
@@ -107,7 +108,7 @@ class LogDigest:
             noted,
             whole.seqs,
             whole.lanes,
-            lambda position: sha256(lines.bodies[position - 1]),
+            lambda position: sha256(lines.stored(position).body),
             whole.rows,
             whole.signatures,
             sum(isinstance(fact.event, Unknown) for fact in whole.kept),
@@ -127,13 +128,13 @@ def at_once(archive: Archive, session: str) -> LogDigest | None:
             if ring is None or ring.history.id == session:
                 return None
             asked = bulk.AdmissionInputs(session, ring.admission.keyring(partition), CURVES)
-            lines = bulk.FileLines(archive.data(session), session)
+            lines = archive.lines(session)
             return LogDigest.of_lines(bulk.admitted(lines, asked), lines, asked)
     except (bulk.Unusual, NotVerified):
         return None
 
 
-def _curves(whole: bulk.RecordRun, lines: bulk.FileLines) -> Iterator[Fact]:
+def _curves(whole: bulk.RecordRun, lines: Lines) -> Iterator[Fact]:
     """The curve points that rules judge: the first one when the session was unclaimed then, and the last evaluation."""
     kept = {fact.position for fact in whole.kept}
     left = [at for at, lane in enumerate(whole.lanes, 1) if lane == TRAINER and at not in kept]

@@ -91,9 +91,12 @@ class Archive:
         """The sessions that are not keyrings, oldest first."""
         return [one for one in self._home.session_ids() if not self._start(one).opens_keyring]
 
-    def data(self, session: str) -> bytes:
-        """The bytes of the session's file; `NotFound` without one."""
-        return self._path(session).read_bytes()
+    def lines(self, session: str) -> bulk.FileLines | bulk.PlacedLines:
+        """The lines of the session's file, of a long one by place; raises `NotFound`, and `Unusual` for other lines."""
+        path = self._path(session)
+        if path.stat().st_size < LONG_FILE:
+            return bulk.FileLines(path.read_bytes(), session)
+        return bulk.PlacedLines(RecordPlaces(path, session))
 
     def _path(self, session: str) -> Path:
         path = self._home.log(session)

@@ -126,7 +126,7 @@ class SessionLog:
         for fact in facts:
             envelope = fact.envelope
             if self._reads is not None and is_window(fact):
-                self._reads.append_away(fact)
+                self._reads.append_away()
             else:
                 self.facts.append(fact)
                 self.said[envelope.lane, envelope.id] = fact

@@ -1,28 +1,29 @@
 """The facts of a long session: windows are kept by their place in the session's file and read when they are wanted.
 
-Most of a long session is windows, and a typed window takes thousands of bytes; its digest takes thirty-two, and with
-it whatever is read back is known to be what was admitted.
+Most of a long session is windows, and a typed window takes thousands of bytes. Its leaf in the session's tree takes
+thirty-two, and with it whatever is read back is known to be what was admitted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from typing import overload
 
+from bus import subjects
 from bus.bulk import fact_of
 from bus.identities import Identities
+from bus.keys import HEADER
 from bus.places import RecordPlaces
 from bus.port import StoredRecord
+from bus.tree import leaf_hash, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
+from contracts.ids import sha256
 from contracts.lanes import TRAINER
 from contracts.trainer import WindowRecorded
 
 _BLOCK = 256
 """Records that are read at once where one fact after the other is wanted."""
-
-_DIGEST = 32
 
 
 class PlacedFacts(Sequence[Fact]):
@@ -34,7 +35,6 @@ class PlacedFacts(Sequence[Fact]):
     def __init__(self, places: RecordPlaces, facts: Sequence[Fact] = ()) -> None:
         self.places = places
         self._held: list[Fact | None] = list(facts)
-        self._digests = bytearray().join(bytes.fromhex(fact.digest) for fact in facts)
         self._windows = Identities()
         """By id: the number, from 0, of a window that was put away."""
         self._unnamed = 0
@@ -43,16 +43,14 @@ class PlacedFacts(Sequence[Fact]):
     def append(self, fact: Fact) -> None:
         """One more, held as it is."""
         self._held.append(fact)
-        self._digests += bytes.fromhex(fact.digest)
 
-    def append_away(self, fact: Fact) -> None:
-        """One more, of which the place and the digest are kept."""
+    def append_away(self) -> None:
+        """One more, whose leaf is known to the places."""
         self._held.append(None)
-        self._digests += bytes.fromhex(fact.digest)
         self._unnamed = len(self._held)
 
     def put_away(self, number: int) -> None:
-        """Keep of a fact that is held only its place, its digest and its id."""
+        """Keep of a fact that was found to be there only its place and its id."""
         fact = self._held[number]
         if fact is not None:
             self._windows.set(fact.id, number)
@@ -82,10 +80,10 @@ class PlacedFacts(Sequence[Fact]):
             stored = self.places.stored(begin, end)
         except (NotVerified, OSError):
             return False
-        return all(self._matches(begin + n, one) for n, one in enumerate(stored))
-
-    def _matches(self, number: int, stored: StoredRecord) -> bool:
-        return sha256(stored.body).digest() == self._digests[number * _DIGEST : (number + 1) * _DIGEST]
+        if [*map(_said, stored)] != [*map(_as_stored, self.between(begin, end))]:
+            return False
+        self.places.believe(b"".join(leaf_hash(leaf_of(one)) for one in stored))
+        return True
 
     def between(self, begin: int, end: int) -> Iterator[Fact]:
         """The facts from one number up to another, never many of them at once."""
@@ -96,12 +94,7 @@ class PlacedFacts(Sequence[Fact]):
         held = self._held[begin:end]
         stored = self.places.stored(begin, end) if None in held else []
         for number, fact in enumerate(held):
-            yield fact if fact is not None else self._read(begin + number, stored[number])
-
-    def _read(self, number: int, stored: StoredRecord) -> Fact:
-        if not self._matches(number, stored):
-            raise self.places.changed(number)
-        return fact_of(number + 1, stored)
+            yield fact if fact is not None else fact_of(begin + number + 1, stored[number])
 
     def __len__(self) -> int:
         return len(self._held)
@@ -123,7 +116,7 @@ class PlacedFacts(Sequence[Fact]):
         place = range(len(self._held))[at]
         if isinstance(place, int):
             fact = self._held[place]
-            return fact if fact is not None else self._read(place, *self.places.stored(place, place + 1))
+            return fact if fact is not None else fact_of(place + 1, *self.places.stored(place, place + 1))
         if place.step == 1:
             return [*self.between(place.start, place.stop)]
         return [self[number] for number in place]
@@ -138,6 +131,14 @@ class PlacedFacts(Sequence[Fact]):
         return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]  # it grows
+
+
+def _said(stored: StoredRecord) -> tuple[int, str, str, str]:
+    return stored.seq, stored.subject, sha256(stored.body), stored.headers.get(HEADER, "")
+
+
+def _as_stored(fact: Fact) -> tuple[int, str, str, str]:
+    return fact.seq, subjects.fact(fact.envelope.subject, fact.lane, fact.name), fact.digest, fact.signature
 
 
 def is_window(fact: Fact) -> bool:

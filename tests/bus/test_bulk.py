@@ -442,3 +442,18 @@ def test_an_append_is_as_long_as_it_may_be_and_no_longer(home: RecordedHome, siz
     stored = [StoredRecord(seq + n, one.subject, one.body) for n, one in enumerate(records)]
     stored[-1] = stored[-1]._replace(headers=records[-1].headers)
     assert told.compared(told.written([*told.records, *stored])) == (size == MAX_BATCH)
+
+
+def test_a_file_that_is_exchanged_while_it_is_read_is_not_admitted(running: Told, tmp_path: Path) -> None:
+    path, asked = tmp_path / "log", bulk.AdmissionInputs(running.session, running.ring.keyring("00"))
+    *others, last = running.records
+    stolen = next(one.headers for one in others if ".trainer." in one.subject and one.headers)
+    forged = running.written([*others, last._replace(headers=stolen)])
+    assert len(forged) == len(running.data)
+    for first, then in ((forged, running.data), (running.data, forged)):
+        path.write_bytes(first)
+        lines = bulk.PlacedLines(RecordPlaces(path, running.session))
+        with pytest.raises((bulk.Unusual, NotVerified)):
+            bulk.followed(lines, asked, lambda _, then=then: path.write_bytes(then))  # type: ignore[misc]
+    path.write_bytes(running.data)
+    bulk.followed(bulk.PlacedLines(RecordPlaces(path, running.session)), asked, lambda _: None)

@@ -11,6 +11,7 @@ from bus.keys import HEADER
 from bus.places import RecordPlaces, StoredRecords
 from bus.port import StoredRecord
 from bus.records import RecordReader, frame, title
+from bus.tree import leaf_hash, leaf_of
 from contracts.errors import NotVerified
 
 SESSION = "00-" + "a" * 26
@@ -64,3 +65,21 @@ def test_a_file_that_is_no_log_or_not_what_it_was_is_refused(path: Path) -> None
     path.write_bytes(b"")
     with pytest.raises(NotVerified):
         places.stored(250, 251)
+
+
+def test_what_was_judged_is_read_again_or_refused(path: Path) -> None:
+    places = RecordPlaces(path, SESSION)
+    places.believe(b"".join(leaf_hash(leaf_of(stored)) for stored in places.stored(0, 250)))
+    assert places.stored(0, 299) == [*RecordReader(path)]
+    data = path.read_bytes()
+    for old, new in (
+        (b"\n7 subject", b"\n8 subject"),
+        (b" s7 ", b" s8 "),
+        (b"\n" + b"x" * 49, b"\n" + b"y" + b"x" * 48),
+    ):
+        assert old in data
+        path.write_bytes(data.replace(old, new, 1))
+        with pytest.raises(NotVerified, match="not what was read there before"):
+            places.stored(0, 100)
+    path.write_bytes(data.replace(b"\n260 subject", b"\n261 subject"))
+    assert places.stored(255, 262)[4].seq == 261, "nobody has judged that one"
