@@ -40,7 +40,7 @@ RECORDED = [window(0, 50), evaluated(50, 0.5), window(50, 100), evaluated(100, 0
 
 
 def span(events: list[Any] = RECORDED, *, whole: bool = True, outcome: TrainingCompleted | None = None) -> Any:
-    """A span of a hundred steps with these records, as `Material.spec` gives it."""
+    """A span of a hundred steps with these records, as `AuditSubject.spec` gives it."""
     records = [SpanRecord(event, at, at, 1).as_json() for at, event in enumerate(events, 5)]
     end = {"place": 90, "seq": 90, "data": outcome.model_dump(mode="json")} if outcome else None
     about = {"plan": {}, "begins": 0, "ends": 100, "start": None, "evaluations": [], "segments": 1}
