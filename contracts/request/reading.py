@@ -54,7 +54,7 @@ def with_overrides(given: dict[str, Any], overrides: Sequence[str]) -> dict[str,
 
 
 def assigned(overrides: Sequence[str]) -> dict[str, Any]:
-    """The value of each `a.b=value` by its path, the last one where there are several; `InvalidRequest` likewise."""
+    """The values of `a.b=value` by path, the last one of each; `InvalidRequest` names every wrong override."""
     found, problems = {}, []
     for override in overrides:
         path, equals, text = override.partition("=")

@@ -33,7 +33,7 @@ _WEIGHTS: Mapping[str, tuple[tuple[type, ...], float]] = {
 
 
 def refuse_crowded(body: Mapping[str, Any]) -> None:
-    """`InvalidInput` for a request with so many keys or values that judging them would hold up everybody else."""
+    """Raise `InvalidInput` for a request with so many keys or values that judging them would block the host."""
     values, rest = 0, list[tuple[str, Any]]([("", body)])
     while rest:
         name, value = rest.pop()

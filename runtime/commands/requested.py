@@ -19,7 +19,7 @@ LARGEST = 2**53
 
 
 def genesis(body: Mapping[str, Any], history: SessionLog) -> dict[str, Any]:
-    """The request of an audit of this session: the size and root that it cites, and on what machine it belongs."""
+    """The request of an audit of this session: the signed size and root that it cites, and the claimed machine."""
     mode = body.get("mode", "full")
     if mode not in MODES:
         raise InvalidInput(f"{mode!r} is no mode of an audit.", cure=f"Choose from {', '.join(MODES)}.", path="mode")

@@ -153,7 +153,7 @@ _BEGUN = thing({"session": TEXT})
 
 
 def verbs(request: Schema, search: Schema) -> dict[str, Verb]:
-    """Every command by name; `request` and `search` are the schemas of what may be asked for."""
+    """Every command by name, with the bodies asked and answered; `request` and `search` are those of two commands."""
     return {
         "train": Verb(
             "Request a training session; the same request_id names the same session for ever.", request, _BEGUN

@@ -43,7 +43,7 @@ def mix(*words: int) -> int:
 
 
 def finalised(words: np.ndarray) -> np.ndarray:
-    """`finalise` for an array of uint64."""
+    """`finalise` for every element of an array of uint64, by the same arithmetic."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(words ^ (words >> np.uint64(31)))

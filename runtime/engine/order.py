@@ -67,7 +67,7 @@ class Permutations:
 
 
 class Order:
-    """The endless row: epoch 0's permutation, then epoch 1's, and so on; steps cut batches from it."""
+    """The endless order of rows: epoch 0's permutation, then epoch 1's, and so on; steps cut batches from it."""
 
     def __init__(self, seed: int, rows: int, block: int = BLOCK) -> None:
         self.rows = rows

@@ -42,7 +42,7 @@ class SegmentSteps:
 def stretches(
     session: SessionState, facts: Iterable[Fact], segments: Sequence[Segment] | None = None
 ) -> list[SegmentSteps]:
-    """Every step that was made under these segments (or all), segment by segment, on their path first."""
+    """The recorded stretches of steps under these segments (or under all), those on the path first."""
     mine = session.segments if segments is None else segments
     reached: dict[int, int] = {}
     for fact in facts:

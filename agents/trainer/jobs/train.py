@@ -140,7 +140,7 @@ def _tell(job: Job, report: Report) -> None:
 
 
 def tell_event(job: Job, event: Event) -> None:
-    """Send an event's data to the trainer, exact floats as text."""
+    """Report an event to the trainer as a frame; exact floats travel as hex text, so no bit is lost."""
     job.tell(event.wire, data=orjson.loads(event.model_dump_json()))
 
 
