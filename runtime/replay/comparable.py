@@ -107,9 +107,14 @@ def _named(request: Mapping[str, Any]) -> list[str]:
 
 @cache
 def engine_digest() -> str:
-    """One digest over the engine's sources: results of other code are no results of this one."""
-    root = Path(engine.__path__[0])
-    hasher = blake3()
-    for path in sorted([*root.rglob("*.py"), *root.parent.joinpath("audit").glob("*.py")]):
-        hasher.update(f"{path.relative_to(root.parent)}\0".encode() + blake3(path.read_bytes()).digest())
+    """One digest over all files that a span's result follows from: results of other code are no results of this one."""
+    root, hasher = Path(engine.__path__[0]).parent, blake3()
+    for path in span_sources():
+        hasher.update(f"{path.relative_to(root)}\0".encode() + blake3(path.read_bytes()).digest())
     return hasher.hexdigest()
+
+
+def span_sources() -> list[Path]:
+    """The files of the engine, and of what computes spans with it and compares them, in order."""
+    root = Path(engine.__path__[0]).parent
+    return sorted(path for room in ("engine", "replay") for path in (root / room).rglob("*.py"))

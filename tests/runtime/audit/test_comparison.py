@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from contracts.errors import NotFound, UserCodeFailed
 from contracts.event import Event, pack
 from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted, WindowRecorded
+from runtime.engine import loop
+from runtime.replay import comparable, compared, reexecute, stepwise
 from runtime.replay.bench import unable
 from runtime.replay.bisected import bisected
 from runtime.replay.compared import SpanComparison
@@ -195,3 +198,9 @@ async def test_code_that_fails_when_a_divergence_is_located_does_not_make_it_go_
     located = await bisected(Refusing(), {}, span(), 3, divergence)  # type: ignore[arg-type]
     assert (located["span"], located["window"]) == (3, [0, 50])
     assert "not in here" in located["sentences"][0]
+
+
+def test_results_of_spans_are_kept_only_for_the_code_that_computed_and_compared_them() -> None:
+    """A notebook of an interrupted audit is read by the engine's digest, which goes over all of these files."""
+    needed = {Path(module.__file__) for module in (loop, compared, reexecute, stepwise)}
+    assert needed <= set(comparable.span_sources())
