@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,10 @@ MADE = "made"
 
 MODULES = ("onnx", "onnxscript", "onnxruntime")
 """What formats need besides. That one is missing is believed only to be seen here: jobs may run code of the user's."""
+
+NUMBER = re.compile(rb"[0-9]{1,64}")
+"""torch numbers each TorchScript file by a hash over all that it wrote, tables of source lines with their paths among
+them. The exporter takes those tables out; the number stays, and differs wherever the software lies elsewhere."""
 
 Order = Mapping[str, Any]
 """Plain data about one exported file: `export` is the event that tells of it, `order` what its maker is given."""
@@ -126,7 +132,7 @@ async def made_again(
     except SwarmError as error:
         gone = _gone(order, blobs)
         return Remade(missing=gone) if gone else Remade(differing=error.message[:500])
-    return _refused(order, answer["refused"]) if "refused" in answer else _against(order, answer, work)
+    return _refused(order, answer["refused"]) if "refused" in answer else _against(order, answer, work, blobs)
 
 
 def _gone(order: Order, blobs: DirectoryBlobs) -> str:
@@ -148,15 +154,49 @@ def _refused(order: Order, refusal: Mapping[str, Any]) -> Remade:
     return Remade(differing=message)
 
 
-def _against(order: Order, answer: Mapping[str, Any], work: Path) -> Remade:
+def _against(order: Order, answer: Mapping[str, Any], work: Path, blobs: DirectoryBlobs) -> Remade:
     name, beside = order["filename"], order["beside"]
     if not (work / MADE).is_file():
         return Remade(differing="no file")
     found = digest_of(work / MADE)
+    if found != order["blob"] and order["order"]["format"] == "torchscript" and blobs.has(order["blob"]):
+        found = renumbered(work / MADE, blobs.path(order["blob"]), work / "renumbered") or found
     if found != order["blob"]:
         return Remade(f"{name} made again has digest {found}, recorded is {order['blob']}")
     wrong = [one for one, digest in answer["details"].get("beside", {}).items() if beside.get(one) != digest]
     return Remade(f"{name}.{wrong[0]} made again is not what was recorded" if wrong else "")
+
+
+def renumbered(made: Path, recorded: Path, into: Path) -> str:
+    """The digest of a made TorchScript file with the recorded file's number in place of its own; empty if it has none.
+
+    All other bytes count as they are made. Neither file is trusted: what they say of sizes is held against the files.
+    """
+    try:
+        with zipfile.ZipFile(recorded) as archive:
+            number = archive.read(_numbered(archive, recorded))
+        with zipfile.ZipFile(made) as archive:
+            own = _numbered(archive, made).filename
+            records = [
+                (one.filename, number if one.filename == own else archive.read(one)) for one in archive.infolist()
+            ]
+    except (zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError, OSError):
+        return ""
+    if NUMBER.fullmatch(number) is None:
+        return ""
+    with zipfile.ZipFile(into, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in records:
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return digest_of(into)
+
+
+def _numbered(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """The record of the number; `ValueError` when there is no such one, or records claim more than the file holds."""
+    records = archive.infolist()
+    if any(one.compress_type for one in records) or sum(one.file_size for one in records) > path.stat().st_size:
+        raise ValueError(f"{path.name!r} is no archive of plain records")
+    (record,) = (one for one in records if one.filename.endswith("/.data/serialization_id"))
+    return record
 
 
 def _companions(made: ModelExported) -> dict[str, Any]:

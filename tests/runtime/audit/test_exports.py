@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from agents.exporter.again import Again
-from bus.blobs import DirectoryBlobs
+from bus.blobs import DirectoryBlobs, digest_of
 from contracts.audit import Audit
 from contracts.errors import NotVerified
 from contracts.exporter import ExportRepeated, ModelExported
@@ -161,3 +163,32 @@ def in_a_swarm(audit: Audit) -> str:
     planned = AuditPlanned.model_validate(plan | {"cuts": [], "exports": [ORDER], "machine": {"threads": 1}})
     same = SpanRepeated(span=1, steps=20, divergence=None, located=None, fingerprint="0" * 64)
     return concluded(replace(audit, planned=planned, repeated={1: same}), planned, seed=0, events=30).verdict
+
+
+def traced(path: Path, number: bytes, code: bytes = b"return x", compression: int = zipfile.ZIP_STORED) -> Path:
+    """A file as the exporter leaves torch's: plain records, among them torch's number."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in (("made/code/model.py", code), ("made/.data/serialization_id", number)):
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
+    return path
+
+
+def test_a_trace_made_where_the_software_lies_elsewhere_is_the_recorded_one(tmp_path: Path) -> None:
+    recorded, made = traced(tmp_path / "recorded", b"0086861"), traced(tmp_path / "made", b"0086862")
+    assert digest_of(made) != digest_of(recorded)
+    assert exports.renumbered(made, recorded, tmp_path / "out") == digest_of(recorded)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"number": b"12", "code": b"return y"},
+        {"number": b"rows of somebody's data"},
+        {"number": b"12", "compression": zipfile.ZIP_DEFLATED},
+    ],
+)
+def test_a_trace_that_differs_in_anything_else_is_not_the_recorded_one(tmp_path: Path, hostile: dict[str, Any]) -> None:
+    recorded, made = traced(tmp_path / "recorded", **hostile), traced(tmp_path / "made", b"7")
+    assert exports.renumbered(made, recorded, tmp_path / "out") != digest_of(recorded)
+    (tmp_path / "no-archive").write_bytes(b"PK")
+    assert exports.renumbered(made, tmp_path / "no-archive", tmp_path / "out") == ""
