@@ -8,7 +8,8 @@ from typing import Any
 
 from contracts.duties import wanted_exports
 from contracts.exporter import ExportRefused
-from contracts.session import Checkpoint, SessionState
+from contracts.session import SessionState
+from runtime.log import retention
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("int8", "fp16"),
@@ -77,19 +78,11 @@ def order_of(request: Mapping[str, Any]) -> ExportOrder | ExportRefused:
     )
 
 
-def choose(session: SessionState, which: str) -> Checkpoint | None:
-    """The usable checkpoint called best, last, final or by its step, or None; the last when there is no best one."""
-    if which not in ("best", "last", "final") and not which.isdecimal():
-        return None
-    found = session.checkpoint(int(which) if which.isdecimal() else which)
-    return found or (session.checkpoint("last") if which == "best" else None)
-
-
 def _order(session: SessionState, form: str, quantize: str, which: str) -> ExportOrder | ExportRefused:
     refusal = _unknown(form, quantize, which)
     if refusal:
         return refusal
-    kept = choose(session, which)
+    kept = retention.exported(session, which)
     if kept is None:
         steps = ", ".join(str(one.written.step) for one in session.path_checkpoints() if one.usable)
         message = f"there is no usable checkpoint {which!r}."

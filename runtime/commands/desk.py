@@ -34,6 +34,7 @@ from runtime.home.workload_options import refuse_unknown
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.log.history import SessionLog
+from runtime.log.retention import exported
 from runtime.log.scribe import Provenance
 from runtime.model.checkpoints import chosen, named
 from runtime.views.view import ended, event_line, summary
@@ -241,8 +242,7 @@ class Commands:
             return {"session": history.id, "event": await self._say(history.id, wish)}
         if state.dataset is None:
             raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
-        best_is_last = checkpoint == "best" and state.checkpoint("best") is None
-        kept = named(state, "last" if best_is_last else checkpoint)
+        kept = exported(state, checkpoint) or named(state, checkpoint)
         request = {
             "session": history.id,
             "sealed_root": state.sealed.root if state.sealed else "",

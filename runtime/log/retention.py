@@ -13,6 +13,9 @@ from contracts.trainer import TrainingCompleted
 Place = tuple[int, int]
 """A checkpoint's segment and step: what was written twice there is one checkpoint."""
 
+NAMES = ("best", "last", "final")
+"""What a checkpoint can be called, besides its step."""
+
 JUDGED = ("best", "final")
 _TRAJECTORY = ("data", "model", "loss", "optimizer", "schedule", "training", "reproducibility")
 
@@ -80,9 +83,9 @@ def obligations(session: SessionState, *, over: bool = False) -> set[Place]:
     When training is over only the best and the last are waited for by judges, and those are kept anyway.
     """
     needed = set() if over else {place(kept) for kept in session.checkpoints if _awaits_judgement(kept, session)}
-    named = [wish.checkpoint for _, wish in session.export_wishes]
-    named += [which for _, _, which, _ in wanted_exports(session)]
-    found = (_named(session, which) for which in named)
+    names = [wish.checkpoint for _, wish in session.export_wishes]
+    names += [which for _, _, which, _ in wanted_exports(session)]
+    found = (exported(session, which) for which in names)
     needed |= {place(kept) for kept in found if kept}
     steps = [seen.rewind_to for _, seen in session.open_proposals() if seen.rewind_to is not None]
     steps += [session.claim.resumed_from] if session.claim and not over else []
@@ -103,10 +106,14 @@ def _awaits_judgement(kept: Checkpoint, session: SessionState) -> bool:
     return kept.written.reason in JUDGED and not judged
 
 
-def _named(session: SessionState, which: str) -> Checkpoint | None:
-    if which in ("best", "last", "final") or which.isdigit():
-        return session.checkpoint(which)
-    return None
+def named(session: SessionState, which: str) -> Checkpoint | None:
+    """The usable checkpoint of a name: best, last, final, or a step in digits; None where the name has none."""
+    return session.checkpoint(which) if which in NAMES or which.isdecimal() else None
+
+
+def exported(session: SessionState, which: str) -> Checkpoint | None:
+    """The one that an export of this name is made from: the last where there is no best one."""
+    return named(session, which) or (session.checkpoint("last") if which == "best" else None)
 
 
 def _affordable(limits: Checkpoints, size: int) -> int:

@@ -17,7 +17,6 @@ from runtime.home.home import Home
 from runtime.home.workloads import Workloads
 from runtime.log import retention
 
-NAMES = ("best", "last", "final")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,7 +30,7 @@ def listed(session: SessionState, blobs: Path) -> list[dict[str, Any]]:
 def chosen(which: str | int) -> str:
     """A name that a checkpoint can have: best, last, final, or a step."""
     text = str(which)
-    if text not in NAMES and not text.isdecimal():
+    if text not in retention.NAMES and not text.isdecimal():
         raise InvalidInput(f"{text!r} names no checkpoint.", cure="Write best, last, or a step.")
     return text
 
@@ -39,7 +38,7 @@ def chosen(which: str | int) -> str:
 def named(session: SessionState, which: str | int) -> Checkpoint:
     """The usable checkpoint called best, last or final, or that of a step; `NotFound` says which there are."""
     text = chosen(which)
-    found = session.checkpoint(text)
+    found = retention.named(session, text)
     if found is None:
         steps = ", ".join(str(one.written.step) for one in session.path_checkpoints() if one.usable)
         raise NotFound(f"{session.id} keeps no checkpoint {text!r}.", cure=f"Kept steps: {steps or 'none'}.")
