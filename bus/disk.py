@@ -33,7 +33,7 @@ def sync_file(path: Path) -> None:
 def make_directory(path: Path, mode: int = 0o700) -> None:
     """Create a directory and its parents so that they survive a power cut; it may exist already.
 
-    The file has exactly this mode; the umask of the process does not count.
+    What is created has exactly this mode; the umask of the process does not count.
     """
     if path.is_dir():
         return

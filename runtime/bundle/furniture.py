@@ -1,7 +1,7 @@
 """The members that every bundle has: the schemas of all events, and the program that verifies the bundle.
 
-They are kept as blobs before a seal names them, so that a session is bundled with what it was sealed with, by any
-version of this software does it.
+They are kept as blobs before a seal names them, so that a session is always bundled with what it was sealed with, also
+by a later version of this software.
 """
 
 from __future__ import annotations
