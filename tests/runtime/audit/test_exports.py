@@ -103,7 +103,7 @@ def test_bytes_that_are_gone_meanwhile_are_missing_only_to_be_seen_here(court: C
 
 def test_a_file_that_was_not_made_is_not_compared(tmp_path: Path) -> None:
     order = {"filename": "model.onnx", "blob": "0" * 64, "beside": {}}
-    assert exports._against(order, {"details": {}}, tmp_path) == Remade(differing="no file")
+    assert exports._against(order, {"details": {}}, tmp_path, DirectoryBlobs(tmp_path)) == Remade(differing="no file")
 
 
 def test_the_dataset_of_a_file_is_one_that_a_fact_names_whatever_the_request_says(court: Court) -> None:
