@@ -69,7 +69,7 @@ class RepeatabilityCheck:
         self._running.append(task)
 
     def verdicts(self) -> Verdict:
-        """What is to be said of those that have been judged since this was last asked."""
+        """The events for repetitions that were compared since the last call; each is returned once."""
         done = [task for task in self._running if task.done()]
         self._running = [task for task in self._running if task not in done]
         return tuple(event for task in done for event in task.result())

@@ -85,7 +85,7 @@ class Summaries(Archive):
         return told
 
     def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
-        """The event lines of one session behind a position."""
+        """The event lines of one session after a position, as plain data, read from its file."""
         return (view.event_line(fact) for fact in self.read(session).history.since(after))
 
     def summary(self, session: str) -> dict[str, Any]:
