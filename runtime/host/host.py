@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 import structlog
@@ -30,6 +28,7 @@ from runtime.home.settings import Settings
 from runtime.host.crew import SwarmNode
 from runtime.host.reporter import Reporter
 from runtime.jobs import cycles, process
+from runtime.jobs.ending import asked_to_end
 from runtime.log import leftovers, regress
 from runtime.node import deployment, roster
 from runtime.node.broker import Broker, broker, end_orphan_of
@@ -98,7 +97,6 @@ class _Host:
         self._home = home
         self._settings = settings
         self._broker = broker
-        self._ending = asyncio.Event()
         self._record: HostRecord | None = None
 
     async def run(self, ready: Ready) -> None:
@@ -115,10 +113,10 @@ class _Host:
             root = KeyStore(self._home.keys).pinned()
             crew = SwarmNode(bus, self._settings, keys, instance=self._home.instance(), root=root)
             crew.tail.keyring = keyring_session(keys[ROOT].public)
-            with _signals(self._end):
-                await self._work(crew, admin, ready)
+            async with asked_to_end(log.warning) as ending:
+                await self._work(crew, admin, ready, ending)
 
-    async def _work(self, crew: SwarmNode, admin: JetStreamAdmin, ready: Ready) -> None:
+    async def _work(self, crew: SwarmNode, admin: JetStreamAdmin, ready: Ready, ending: asyncio.Event) -> None:
         agents, here = roster.load_all(), roster.here(self._settings.without)
         guests = Guests(crew, admin, self._broker)
         guests.follow_the_server()
@@ -140,7 +138,7 @@ class _Host:
                 await crew.ready()
                 tasks.create_task(self._keep_record(crew, guests, ready), name="record")
                 tasks.create_task(reporter.run(), name="reports")
-                await self._ending.wait()
+                await ending.wait()
                 await self._drain(crew)
                 await reporter.settle(_REPORT_SECONDS)
                 raise _HostEndedError  # noqa: TRY301 - the only way to end a task group from inside
@@ -172,12 +170,6 @@ class _Host:
                     history = crew.tail.history(session)
                     while not (history.state.pause or history.state.outcome):
                         await history.grown(history.size)
-
-    def _end(self) -> None:
-        if self._ending.is_set():
-            log.warning("asked twice: ending at once")
-            os._exit(130)
-        self._ending.set()
 
     async def _keep_record(self, crew: SwarmNode, guests: Guests, ready: Ready) -> None:
         first = True
@@ -232,15 +224,3 @@ class _Host:
 
 class _HostEndedError(Exception):
     """The way out of the task group in good order."""
-
-
-@contextlib.contextmanager
-def _signals(end: Callable[[], None]) -> Any:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 
 @contextlib.asynccontextmanager
-async def asked_to_end() -> AsyncIterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
+async def asked_to_end(tell: Callable[[str], object] = str) -> AsyncIterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second is told, and ends the process at once."""
     loop, ending = asyncio.get_running_loop(), asyncio.Event()
 
     def end() -> None:
         if ending.is_set():
+            tell("asked twice: ending at once")
             os._exit(130)
         ending.set()
 
