@@ -457,3 +457,20 @@ def test_a_file_that_is_exchanged_while_it_is_read_is_not_admitted(running: Told
             bulk.followed(lines, asked, lambda _, then=then: path.write_bytes(then))  # type: ignore[misc]
     path.write_bytes(running.data)
     bulk.followed(bulk.PlacedLines(RecordPlaces(path, running.session)), asked, lambda _: None)
+
+
+@pytest.mark.parametrize("later", [1, 1500])
+def test_an_id_that_was_said_before_is_seen_whatever_is_kept_of_ids(home: RecordedHome, later: int) -> None:
+    session, signer = home.requested(), home.signers["trainer"]
+    head = home.admission.head(session, "trainer")
+    told = Told(home, session)
+    names = ["00000000-0000-8000-8000-0000000000ab", *(f"{n:08x}-0000-8000-8000-000000000000" for n in range(later))]
+    records = list(told.records)
+    for name in [*names, names[0]]:
+        drafts = [Draft(evaluated(50, 0.5), name)]
+        (record,) = compose(drafts, session=session, lane="trainer", head=head, signer=signer, source="/s", time="t")
+        records.append(StoredRecord(records[-1].seq + 1, record.subject, record.body, record.headers))
+        head = extended(head, [record], records[-1].seq)
+    whole, repeated = told.written(records[:-1]), told.written(records)
+    assert told.followed(whole) is not None
+    assert (told.at_once(repeated), told.followed(repeated)) == (None, None)

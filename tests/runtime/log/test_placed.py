@@ -178,6 +178,11 @@ def test_no_more_states_are_kept_of_a_session_however_long_it_is(
     monkeypatch.setattr(States, "NEAR", 16)
     history = Archive(recorded.home).history(long)
     assert 16 < len(history.states.kept) <= 64
+    states = States(long, [])
+    for fact in history.facts:
+        states.advance(fact)
+        near = [state.events for state in states.kept[-16:]]
+        assert near[-1] - near[0] == 4 * (len(near) - 1), "near the end of a session its states are at hand"
     folded = [*accumulate(history.facts, advance, initial=SessionState(long))]
     assert all(
         history.states[n] == folded[n] for n in [*range(0, history.size, 89), *range(history.size - 30, history.size)]
