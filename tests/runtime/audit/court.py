@@ -51,14 +51,14 @@ CHEAT = """
 import os
 
 from runtime.replay import compared
-from runtime.engine import birth, stretch
+from runtime.engine import stretch
 from torch import nn
 from stigmergy import Workload
 
-birth.compare = stretch.compare = lambda *_: None
+stretch.compare = lambda *_: None
 compared.difference = lambda *_: None
 compared.ending = lambda *_, **__: ""
-compared.Comparison.computed = compared.Comparison.left = lambda *_: None
+compared.SpanComparison.computed = compared.SpanComparison.left = lambda *_: None
 
 
 class Cheat(Workload):
