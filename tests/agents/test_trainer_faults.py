@@ -88,7 +88,9 @@ async def test_a_reader_that_raises_no_memory_a_loss_that_is_not_finite_and_deat
         assert state.outcome.frame.startswith(f"{file}:")
         log = (Home(home).session(state.id) / "training.log").read_text()
         assert all(part in log for part in ("Traceback", "runtime/engine/", str(file), "in augment"))
-    assert [("crashed with SIGABRT" in one.message) for one in deaths] == [True] * (3 if code == "child-died" else 0)
+    # A slow machine may record a window before the first death, after which deaths in a row are counted anew.
+    assert len(deaths) >= 3 if code == "child-died" else not deaths
+    assert all("crashed with SIGABRT" in one.message for one in deaths)
 
 
 BUILT = "return nn.Sequential("

@@ -149,7 +149,7 @@ async def test_training_goes_on_while_the_server_is_away_and_nothing_is_lost_or_
     assert await arena.judge(session, undisturbed) == []
 
 
-@pytest.mark.parametrize("kind", ["child", "zygote"])
+@pytest.mark.parametrize("kind", ["child", pytest.param("zygote", marks=pytest.mark.long)])
 async def test_a_process_that_was_stopped_is_noticed_and_replaced(arena: Arena, undisturbed: Result, kind: str) -> None:
     arena.settings = {"SWARM_STALL_AFTER_SECONDS": "3"}
     session = await trains(arena)

@@ -73,6 +73,7 @@ def refused(ended: Ended, *words: str) -> None:
     assert all(word in ended.error["message"] + ended.error["cure"] for word in words), ended.error
 
 
+@pytest.mark.long
 async def test_near_a_full_disk_no_session_begins_and_those_that_have_begun_finish(
     cramped: Arena, undisturbed: Result
 ) -> None:
