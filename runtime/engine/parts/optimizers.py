@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,69 +40,42 @@ def _sgd_update(options: Sgd, parameters: list[Tensor], gradients: list[Tensor],
 optimizers.part(Sgd)(OptimizerPart(_sgd_memory, _sgd_update))
 
 
-def _adam_memory(options: Adam, parameters: Sequence[Tensor]) -> Memory:
+def _moments(options: Adam | AdamW, parameters: Sequence[Tensor]) -> Memory:
     """Two moments per parameter and one step counter for the group."""
     moments = ("first_moment", "second_moment")
     each = {name: [torch.zeros_like(one) for one in parameters] for name in moments}
     return Memory(each, {"step": torch.zeros((), dtype=torch.float32, device=parameters[0].device)})
 
 
-def _adam_update(options: Adam, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, rate: float) -> None:
-    """Adam, by torch's fused kernel. The same bits as `torch.optim.Adam(fused=True)`."""
-    step = memory.shared["step"].add_(1)
-    torch._fused_adam_(
-        parameters,
-        gradients,
-        memory.each["first_moment"],
-        memory.each["second_moment"],
-        [],
-        [step] * len(parameters),
-        lr=rate,
-        beta1=options.betas[0],
-        beta2=options.betas[1],
-        weight_decay=options.weight_decay,
-        eps=options.epsilon,
-        amsgrad=False,
-        maximize=False,
-    )
+def _fused(kernel: Callable[..., Any]) -> Callable[[Any, list[Tensor], list[Tensor], Memory, float], None]:
+    """The update by one of torch's fused kernels, which take the same arguments and give the bits of torch's own."""
+
+    def update(
+        options: Adam | AdamW, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, rate: float
+    ) -> None:
+        step = memory.shared["step"].add_(1)
+        kernel(
+            parameters,
+            gradients,
+            memory.each["first_moment"],
+            memory.each["second_moment"],
+            [],
+            [step] * len(parameters),
+            lr=rate,
+            beta1=options.betas[0],
+            beta2=options.betas[1],
+            weight_decay=options.weight_decay,
+            eps=options.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    return update
 
 
-optimizers.part(Adam)(OptimizerPart(_adam_memory, _adam_update))
-
-
-def _adamw_memory(options: AdamW, parameters: Sequence[Tensor]) -> Memory:
-    """Two moments per parameter and one step counter for the group."""
-    moments = ("first_moment", "second_moment")
-    each = {name: [torch.zeros_like(one) for one in parameters] for name in moments}
-    return Memory(each, {"step": torch.zeros((), dtype=torch.float32, device=parameters[0].device)})
-
-
-def _adamw_update(
-    options: AdamW, parameters: list[Tensor], gradients: list[Tensor], memory: Memory, rate: float
-) -> None:
-    """Adam with decoupled weight decay, by torch's fused kernel.
-
-    The same bits as `torch.optim.AdamW(fused=True)`.
-    """
-    step = memory.shared["step"].add_(1)
-    torch._fused_adamw_(
-        parameters,
-        gradients,
-        memory.each["first_moment"],
-        memory.each["second_moment"],
-        [],
-        [step] * len(parameters),
-        lr=rate,
-        beta1=options.betas[0],
-        beta2=options.betas[1],
-        weight_decay=options.weight_decay,
-        eps=options.epsilon,
-        amsgrad=False,
-        maximize=False,
-    )
-
-
-optimizers.part(AdamW)(OptimizerPart(_adamw_memory, _adamw_update))
+# The same bits as `torch.optim.Adam(fused=True)` and `torch.optim.AdamW(fused=True)`.
+optimizers.part(Adam)(OptimizerPart(_moments, _fused(torch._fused_adam_)))
+optimizers.part(AdamW)(OptimizerPart(_moments, _fused(torch._fused_adamw_)))
 
 
 def _lion_memory(options: Lion, parameters: Sequence[Tensor]) -> Memory:
