@@ -13,21 +13,9 @@ from pathlib import Path
 
 from bus import nkeys, subjects
 from contracts.errors import InvalidInput
+from contracts.lanes import BUILT_IN
 
-ROLES = (
-    "host",
-    "data_manager",
-    "trainer",
-    "checkpoint_keeper",
-    "validator",
-    "resource_monitor",
-    "diagnostician",
-    "hyperparameter_specialist",
-    "exporter",
-    "ledger",
-    "desk",
-    "admin",
-)
+ROLES = ("host", *BUILT_IN, "desk", "admin")
 """The built-in identities of the account LOG."""
 
 CLIENT = "client"

@@ -13,6 +13,19 @@ RESOURCE_MONITOR = "resource_monitor"
 TRAINER = "trainer"
 VALIDATOR = "validator"
 
+BUILT_IN = (
+    DATA_MANAGER,
+    TRAINER,
+    CHECKPOINT_KEEPER,
+    VALIDATOR,
+    RESOURCE_MONITOR,
+    DIAGNOSTICIAN,
+    HYPERPARAMETER_SPECIALIST,
+    EXPORTER,
+    LEDGER,
+)
+"""The roles of `agents/`; the ledger keeps the books of the other eight."""
+
 OPERATOR = "operator"
 """What people want, written down by the desk that they asked."""
 DESK = "desk"

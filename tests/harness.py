@@ -16,6 +16,7 @@ from bus.memory import MemoryBus
 from contracts.common import ChildEnded
 from contracts.envelope import Fact
 from contracts.ids import PARTITION
+from contracts.lanes import BUILT_IN
 from contracts.session import ENDED, SessionState
 from contracts.trainer import TrainingClaimed
 from runtime.home import settings
@@ -35,7 +36,7 @@ class _OverError(Exception):
 
 @asynccontextmanager
 async def crew(
-    home: Path, roles: Iterable[str] = roster.BUILT_IN, *, bus: MemoryBus | None = None, **given: Any
+    home: Path, roles: Iterable[str] = BUILT_IN, *, bus: MemoryBus | None = None, **given: Any
 ) -> AsyncIterator[SwarmNode]:
     """Agents of these roles at work on a memory bus, in a home of their own."""
     place = Home(home)

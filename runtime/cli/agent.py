@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from contracts.lanes import BUILT_IN
 from runtime.cli.call import Call, command, remember, shared
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run(call: Call, *, which: str, name: str | None) -> None:
 
     kind = roster.load(which)
     own = name or kind.role
-    if own not in roster.BUILT_IN and _admitted_here(call, own):
+    if own not in BUILT_IN and _admitted_here(call, own):
         call.wait(_admitted(call, own, _hears(kind)))
     call.wait(lone.run(call.settings, own, kind, ready=lambda found: _tell(call, found, kind)))
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contracts.errors import NotFound, SwarmError
+from contracts.lanes import BUILT_IN
 from runtime.home.home import LAYOUT, Home
 from runtime.home.settings import FIELDS, Settings
 from runtime.log.archive import Archive
-from runtime.node.roster import BUILT_IN
 
 PACKAGES = ("agents", "contracts", "bus", "runtime")
 MEMORY_FILES = frozenset({"tmpfs", "ramfs"})

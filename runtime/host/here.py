@@ -19,7 +19,7 @@ from bus.keys import KeyStore, Signer
 from bus.memory import MemoryBus
 from contracts.errors import Refused
 from contracts.keyring import keyring_session
-from contracts.lanes import ROOT
+from contracts.lanes import BUILT_IN, ROOT
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings
 from runtime.host.crew import SwarmNode
@@ -47,7 +47,7 @@ async def gathered(settings: Settings, children: InlineJobs, session: str = "") 
         keys = deployment.signers(KeyStore(home.keys))
         crew = crew_of(_bus(home, keys, session), settings, keys, PARTITION, children)
         reporter = Reporter(crew.tail, home, children, root=KeyStore(home.keys).pinned())
-        async with at_work(crew, roster.BUILT_IN, _opening) as tasks:
+        async with at_work(crew, BUILT_IN, _opening) as tasks:
             tasks.create_task(reporter.run(), name="reports")
             yield crew
             if not children.misfit.is_set():

@@ -21,6 +21,7 @@ from bus.nkeys import UserKey
 from bus.rights import seed_file
 from contracts.errors import InvalidInput, NotFound, Unreachable
 from contracts.keyring import keyring_of
+from contracts.lanes import BUILT_IN
 from runtime.commands.guests import credentials
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings
@@ -29,7 +30,6 @@ from runtime.jobs.ending import asked_to_end
 from runtime.log.keychain import Find
 from runtime.node.agent import Agent
 from runtime.node.node import Node
-from runtime.node.roster import BUILT_IN
 
 log = structlog.get_logger()
 

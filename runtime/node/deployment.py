@@ -9,10 +9,9 @@ from bus.keys import KeyStore, Signer
 from bus.port import Log
 from contracts.errors import Refused
 from contracts.keyring import KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
-from contracts.lanes import DESK, ROOT
+from contracts.lanes import BUILT_IN, DESK, ROOT
 from runtime.log.scribe import LaneWriter
 from runtime.log.tail import LogFollower
-from runtime.node.roster import BUILT_IN
 
 SIGNING = (*BUILT_IN, DESK)
 """The roles that sign; the desk signs the operator's lane."""

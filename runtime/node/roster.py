@@ -11,20 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from contracts.errors import InvalidInput, NotFound, UserCodeFailed
+from contracts.lanes import BUILT_IN
 from runtime.node.agent import Agent
-
-BUILT_IN = (
-    "data_manager",
-    "trainer",
-    "checkpoint_keeper",
-    "validator",
-    "resource_monitor",
-    "diagnostician",
-    "hyperparameter_specialist",
-    "exporter",
-    "ledger",
-)
-"""The roles of `agents/`; the ledger keeps the books of the other eight."""
 
 
 def load(name: str) -> type[Agent]:

@@ -27,6 +27,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
 from contracts.ids import ZERO, new_uuid, session_id
+from contracts.lanes import BUILT_IN
 from contracts.operator import RULES, ExportRequested, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted
@@ -36,7 +37,6 @@ from runtime.engine.learner import Learner
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.history import SessionLog
-from runtime.node import roster
 from runtime.node.ground import Wakeup
 from tests import harness
 
@@ -506,7 +506,7 @@ async def test_an_export_session_that_names_no_checkpoint_is_refused() -> None:
     assert "checkpoint_blob" in refused.message
 
 
-EVERYBODY_ELSE = tuple(role for role in roster.BUILT_IN if role != "exporter")
+EVERYBODY_ELSE = tuple(role for role in BUILT_IN if role != "exporter")
 
 
 async def test_in_a_whole_crew_the_seal_waits_for_every_file_that_was_asked_for(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from agents.diagnostician.diagnosis import MOST_REWINDS
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.lanes import BUILT_IN
 from contracts.request import read_request
 from contracts.trainer import InterventionApplied, TrainingFailed
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
-from runtime.node import roster
 from tests.harness import crew, small_request, until_ended
 
 POISONED = """
@@ -48,7 +48,7 @@ async def test_a_row_that_no_repair_helps_ends_the_session_after_a_few_tries(tmp
         checkpoints={"every_steps": 10},
     )
     del request["loss"]
-    async with crew(home, roster.BUILT_IN) as made:
+    async with crew(home, BUILT_IN) as made:
         session = await made.desk.submit(read_request(request).resolved())
         ended = await until_ended(made, session, 90)
         events = [fact.event for fact in made.tail.history(session).facts]

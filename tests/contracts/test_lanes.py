@@ -18,7 +18,10 @@ class StormForecast(Event, wire="storm.forecast"):
     """What a guest says."""
 
 
-LANES = {one for name, one in vars(lanes).items() if name.isupper()} - {lanes.GUEST, lanes.ANYBODY}
+LANES = {one for name, one in vars(lanes).items() if name.isupper() and isinstance(one, str)} - {
+    lanes.GUEST,
+    lanes.ANYBODY,
+}
 
 
 @pytest.mark.parametrize("event", vocabulary.events().values(), ids=vocabulary.events().keys())

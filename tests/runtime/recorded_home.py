@@ -23,6 +23,7 @@ from contracts.event import Event, pack
 from contracts.exporter import ModelExported
 from contracts.fork import Fork
 from contracts.keyring import KeyAdmitted, KeyringOpened, keyring_session
+from contracts.lanes import BUILT_IN
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import RULES, Kind, SessionRequested
 from contracts.trainer import (
@@ -36,7 +37,6 @@ from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of
 from runtime.home.home import Home
 from runtime.log.history import SessionLog
-from runtime.node.roster import BUILT_IN
 
 TIME = "2026-01-02T03:04:05.000000Z"
 ROLES = (*BUILT_IN, "desk", "guest_ant")

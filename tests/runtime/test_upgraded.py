@@ -14,6 +14,7 @@ from bus.memory import MemoryBus
 from bus.port import Record
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import DESK
+from contracts.lanes import BUILT_IN
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from runtime import audit
@@ -23,7 +24,6 @@ from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
 from runtime.log.scribe import Provenance
-from runtime.node import roster
 from tests.fixtures.make_homes import OddTold, guest
 from tests.harness import crew, small_request, until_ended, until_said
 from tests.runtime.recorded_home import TIME
@@ -36,7 +36,7 @@ async def test_a_session_that_is_open_during_an_upgrade_goes_on_ends_and_passes_
     async with crew(home.root, ("data_manager",), bus=bus) as before:
         session = await begun_before(before)
         await until_said(before, session, "dataset.prepared")
-    async with crew(home.root, roster.BUILT_IN, bus=bus) as made:
+    async with crew(home.root, BUILT_IN, bus=bus) as made:
         await said_before(made, session)
         state = await until_ended(made, session)
         assert (state.state, made.tail.admission.rules(session)) == ("completed", 1)

@@ -14,6 +14,7 @@ import pytest
 
 from bus import hearing, subjects
 from contracts.event import SPOKEN, Event
+from contracts.lanes import BUILT_IN
 from contracts.trainer import TrainingCompleted
 from contracts.vocabulary import events
 from runtime.commands.asyncapi import document
@@ -73,7 +74,7 @@ def test_every_event_is_a_message_with_its_version_and_its_channel(told: dict[st
 def test_facts_stand_in_the_lanes_in_which_they_are_believed(told: dict[str, Any]) -> None:
     addresses = [channel["address"] or "" for channel in told["channels"].values()]
     facts = [one for one in addresses if one.startswith("swarm.ev.") and "{lane}" not in one and "{agent}" not in one]
-    assert len(facts) >= len(roster.BUILT_IN)
+    assert len(facts) >= len(BUILT_IN)
     for address in facts:
         where = subjects.parse(address.replace("{pp}.{session}", "00.00-session"))
         kind = SPOKEN[where.name]
@@ -92,7 +93,7 @@ def test_every_command_of_the_desk_is_described_and_no_other(told: dict[str, Any
 
 def test_who_hears_and_says_what_is_read_from_the_agents(told: dict[str, Any]) -> None:
     agents = roster.load_all()
-    assert agents.keys() == set(roster.BUILT_IN)
+    assert agents.keys() == set(BUILT_IN)
     for role, agent in agents.items():
         assert agent.says()
         assert agent.hears()
