@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from contracts.diagnostician import InterventionProven, ProofForked
-from contracts.request.early_stopping import EarlyStopping
-from contracts.request.validation import less_is_better
+from contracts.request.training import EarlyStopping, less_is_better
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
 from runtime.log.history import SessionLog

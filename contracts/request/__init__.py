@@ -1,4 +1,4 @@
-"""The training request: one file per section, one reader. Every option here is a part of the engine or of an agent."""
+"""The training request: its sections and one reader. Every option here is a part of the engine or of an agent."""
 
 from contracts.request.reading import read_request
 from contracts.request.request import MODES, Request

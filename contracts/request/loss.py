@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from contracts.request.section import Real, Section, Whole, refused
-from contracts.request.task import Task
+from contracts.request.section import Real, Section, Task, Whole, refused
 
 Weight = Annotated[Real, Field(ge=0, le=1e9)]
 

@@ -6,8 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from contracts.request.section import Name, Options, Patterns, Real, Section, Whole, refused
-from contracts.request.task import Task
+from contracts.request.section import Name, Options, Patterns, Real, Section, Task, Whole, refused
 
 Width = Annotated[Whole, Field(ge=1, le=65_536)]
 Activation = Literal["relu", "gelu", "tanh", "silu"]

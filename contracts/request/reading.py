@@ -1,17 +1,198 @@
-"""Reads a request from JSON or already parsed data, and answers with all that is wrong with it. It opens no files."""
+"""Reads a request from JSON or parsed data; every problem in it is told, each with a cure. It opens no files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic_core import ErrorDetails
 
 from contracts.errors import InvalidRequest, Problem
-from contracts.request.agreement import disagreements
-from contracts.request.problems import problems_of
-from contracts.request.request import Request
+from contracts.request.request import Request, disagreements
+
+Saying = Callable[[object, Mapping[str, Any]], tuple[str, str]]
+"""From the value and the schema's context: what is wrong, and the cure."""
+
+
+def _bound(key: str, words: str) -> Saying:
+    return lambda value, context: (f"{shown(value)} is out of bounds", f"Write {words} {context[key]}.")
+
+
+def _kind(name: str) -> Saying:
+    return lambda value, _: (f"{shown(value)} is not {name}", f"Write {name}.")
+
+
+def _list(value: object, _: Mapping[str, Any]) -> tuple[str, str]:
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text.startswith("[") and text.endswith("]")):
+        return f"{shown(value)} is not a list", "Write a list."
+    items = ", ".join(_as_json(item.strip()) for item in text[1:-1].split(",") if item.strip())
+    return f"{shown(value)} is text and not a list", f"Write it as JSON, words in double quotes: [{items}]."
+
+
+def _as_json(word: str) -> str:
+    """A word of a list as JSON has it; people write lists of YAML where JSON is read."""
+    try:
+        float(word)
+    except ValueError:
+        word = word.strip("'\"")
+        return f'"{word}"'
+    return word
+
+
+def _mapping(value: object, _: Mapping[str, Any]) -> tuple[str, str]:
+    if isinstance(value, str) and value.strip().startswith("{"):
+        return f"{shown(value)} is text and not a mapping", "Write it as JSON, keys and words in double quotes."
+    return f"{shown(value)} is not a mapping of keys to values", "Write a mapping of keys to values."
+
+
+def _length(key: str, fault: str, words: str) -> Saying:
+    return lambda value, context: (f"{shown(value)} is too {fault}", f"Write text of {words} {context[key]} letters.")
+
+
+_SAYINGS: Mapping[str, Saying] = {
+    "refused": lambda _, context: (context["message"], context["cure"]),
+    "literal_error": lambda value, context: (f"{shown(value)} is not known", did_you_mean(value, _allowed(context))),
+    "finite_number": lambda value, _: (f"{shown(value)} is not finite", "Write a finite number."),
+    "too_short": lambda _, context: (f"has {context['actual_length']} items", f"Give {context['min_length']} or more."),
+    "too_long": lambda _, context: (f"has {context['actual_length']} items", f"Give {context['max_length']} or fewer."),
+    "greater_than_equal": _bound("ge", "at least"),
+    "greater_than": _bound("gt", "more than"),
+    "less_than_equal": _bound("le", "at most"),
+    "less_than": _bound("lt", "less than"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), _kind("a whole number")),
+    **dict.fromkeys(("float_parsing", "float_type"), _kind("a number")),
+    **dict.fromkeys(("bool_parsing", "bool_type"), _kind("true or false")),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _mapping),
+    "string_type": _kind("text"),
+    "string_too_short": _length("min_length", "short", "at least"),
+    "string_too_long": _length("max_length", "long", "at most"),
+    "string_pattern_mismatch": lambda value, context: (f"{shown(value)} does not fit", f"Fit {context['pattern']}."),
+    "tuple_type": _list,
+}
+
+
+MOST_PROBLEMS = 100
+"""The most problems that one answer lists: each costs a search for what was meant, and people read no more."""
+
+_LONGEST_WORD = 100
+
+
+def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
+    """The errors of a validation, in the order of the schema, each once; of very many the first and how many more."""
+    found: dict[tuple[str, str], Problem] = {}
+    details = error.errors(include_url=False)
+    more = len(details) - MOST_PROBLEMS
+    details = details[:MOST_PROBLEMS]
+    for detail in details:
+        if detail["type"] == "too_short" and any(_inside(other["loc"], detail["loc"]) for other in details):
+            continue  # what is wrong with an item says more than that a sound item is missing
+        problem = _problem(detail, schema)
+        found.setdefault((problem.path, problem.message), problem)
+    rest = [Problem("", f"and {more} problems more", "Mend these first.")] if more > 0 else []
+    return [*found.values(), *rest]
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """A cure for a word that is not known: the nearest one, or all of them."""
+    names = sorted(known)
+    near = get_close_matches(str(word)[:_LONGEST_WORD], names, 1, 0.6)
+    return f"Did you mean {near[0]!r}?" if near else "Known: " + ", ".join(names) + "."
+
+
+def _inside(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> Problem:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    path, section = _place(detail["loc"], schema)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _unknown_tag(path, section, context, value)
+    if kind == "extra_forbidden":
+        message, cure = f"unknown key {shown(path[-1])}", did_you_mean(path[-1], section.model_fields)
+    elif kind == "missing":
+        message, cure = "is required", f"Add `{path[-1]}`."
+    elif kind in _SAYINGS:
+        message, cure = _SAYINGS[kind](value, context)
+    else:
+        message, cure = f"{shown(value)}: {detail['msg'][0].lower()}{detail['msg'][1:]}", ""
+    return Problem(".".join(path), message, cure)
+
+
+def _unknown_tag(path: list[str], section: Any, context: Mapping[str, Any], value: object) -> Problem:
+    field = str(context["discriminator"]).strip("'")
+    tags = _allowed({"expected": context["expected_tags"]}) if "expected_tags" in context else list(tags_of(section))
+    at = ".".join([*path, field])
+    if isinstance(value, Mapping) and field in value:
+        return Problem(at, f"{shown(value[field])} is not known", did_you_mean(value[field], tags))
+    if isinstance(value, Mapping):
+        return Problem(at, "is required", "Choose one of " + ", ".join(sorted(tags)) + ".")
+    return Problem(".".join(path), f"{shown(value)} is not a mapping", f"Write `{{{field}: ...}}`.")
+
+
+def _allowed(context: Mapping[str, Any]) -> list[str]:
+    return [word.strip().strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
+
+
+def shown(value: object) -> str:
+    """A value as a sentence can hold it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[str], Any]:
+    """The path as the request's author sees it (without the tags of unions), and the section it ends in."""
+    path: list[str] = []
+    here: Any = schema
+    section: Any = schema
+    for item in loc:
+        tags = tags_of(here)
+        if tags:
+            here = tags.get(str(item), None)
+            section = here or section
+            continue
+        path.append(str(item))
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            section = here
+            here = _annotation(here, str(item))
+        else:
+            # The last argument is what a tuple or a mapping holds; a mapping's first is its key.
+            here = next((part for part in reversed(get_args(_bare(here))) if part is not Ellipsis), None)
+    if tags := tags_of(here):
+        section = here
+    return path, section
+
+
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    field = model.model_fields.get(name)
+    return field.annotation if field else None
+
+
+def tags_of(annotation: Any) -> dict[str, Any]:
+    """The members of a tagged union by tag, in its order; empty for everything else."""
+    found: dict[str, Any] = {}
+    for member in get_args(_bare(annotation)) if not isinstance(annotation, type) else ():
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            found |= dict.fromkeys(_literals(member), member)
+        elif get_origin(member) is Annotated:
+            found |= {part.tag: get_args(member)[0] for part in member.__metadata__ if isinstance(part, Tag)}
+    return found
+
+
+def _literals(model: type[BaseModel]) -> list[str]:
+    fields = (
+        model.model_fields[name].annotation for name in ("source", "architecture", "type") if name in model.model_fields
+    )
+    return [str(value) for one in fields if get_origin(one) is Literal for value in get_args(one)]
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
 
 LIMIT = 1 << 20
 """A request larger than this is refused unread; its options are small, its data lives elsewhere."""

@@ -1,28 +1,30 @@
-"""A training request: everything a session is asked to do, as one frozen value. It carries no code."""
+"""A training request as one frozen value, and what its sections must agree on. It carries no code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from contracts.request.augment import Augment
-from contracts.request.checkpoints import Checkpoints
+from contracts.errors import Problem
 from contracts.request.data import Data
-from contracts.request.diagnosis import Diagnosis
-from contracts.request.early_stopping import EarlyStopping
-from contracts.request.export import Export
-from contracts.request.gradients import Gradient
-from contracts.request.loss import AutoLoss, Loss
-from contracts.request.model import Model
-from contracts.request.optimizer import AdamW, Optimizer
-from contracts.request.reproducibility import Reproducibility
-from contracts.request.sampler import Sampler, Uniform
-from contracts.request.schedule import Constant, Schedule
-from contracts.request.section import Name, Section, with_default_kind
-from contracts.request.training import Training
-from contracts.request.validation import Validation
+from contracts.request.loss import LOSSES, AutoLoss, Loss, MultiTask
+from contracts.request.model import BUILT_IN, BuiltIn, Model, WorkloadModel
+from contracts.request.optimizer import AdamW, Constant, Gradient, Optimizer, OwnOptimizer, Schedule
+from contracts.request.sampler import Augment, Sampler, Uniform
+from contracts.request.section import Name, Section, Task, with_default_kind
+from contracts.request.training import (
+    TASK_OF,
+    Checkpoints,
+    Diagnosis,
+    EarlyStopping,
+    Export,
+    Reproducibility,
+    Training,
+    Validation,
+)
 
 MODES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "baseline": {"training": {"epochs": 20}, "early_stopping": {"patience": 10}},
@@ -74,3 +76,106 @@ class Request(Section):
     def resolved(self) -> dict[str, Any]:
         """The JSON form with defaults written out and every `auto` kept; reading it gives this request again."""
         return self.model_dump(mode="json")
+
+
+def task_of(model: Model, loss: Loss, data: Task | None) -> Task | None:
+    """The task of a session on data of a kind; None where only the rows can tell."""
+    return model.learns or loss.learns or data
+
+
+def disagreements(request: Request) -> Iterator[Problem]:
+    """Every contradiction between sections that shows without looking at data or machine."""
+    yield from _precision(request)
+    yield from _loss(request)
+    yield from _optimizer(request)
+    yield from _metrics(request)
+    yield from _shape(request)
+    yield from _quantization(request)
+
+
+def _precision(request: Request) -> Iterator[Problem]:
+    if request.training.precision == "fp16" and request.training.device == "cpu":
+        yield Problem(
+            "training.precision",
+            "fp16 needs a CUDA device, on a CPU it is many times slower than fp32",
+            "Write `precision: bf16`, or `device: cuda`.",
+        )
+
+
+def _loss(request: Request) -> Iterator[Problem]:
+    loss, task = request.loss, _task(request)
+    terms = loss.terms if isinstance(loss, MultiTask) else ()
+    if isinstance(request.model, WorkloadModel):
+        if not isinstance(loss, AutoLoss) and not (terms and all(term.loss is None for term in terms)):
+            cure = "Leave the section `loss` out; of `multi_task` only names and weights are used."
+            yield Problem("loss.type", "a workload brings its own losses", cure)
+        return
+    for index, term in enumerate(terms):
+        if term.loss is None:
+            yield Problem(f"loss.terms.{index}.loss", "is required", "Only a workload returns losses by name.")
+    data = request.data.known_task
+    if loss.learns and data and data != "classification":
+        message = f"{loss.type!r} needs classes, and {request.data.source!r} is {data}"
+        yield Problem("loss.type", message, "Leave the section `loss` out.")
+    elif task and not loss.suits(task):
+        message = f"{loss.type!r} does not suit {task}, which is what this data and model are for"
+        yield Problem("loss.type", message, f"Choose {_suiting(task)}, or leave the section `loss` out.")
+
+
+def _task(request: Request) -> Task | None:
+    return task_of(request.model, request.loss, request.data.known_task)
+
+
+def _suiting(task: Task) -> str:
+    return ", ".join(str(get_args(one.model_fields["type"].annotation)[0]) for one in LOSSES if task in one.fits)
+
+
+def _optimizer(request: Request) -> Iterator[Problem]:
+    if isinstance(request.optimizer, OwnOptimizer) and not isinstance(request.model, WorkloadModel):
+        yield Problem("optimizer.type", "only a workload brings an optimizer of its own", "Choose adamw or another.")
+
+
+def _metrics(request: Request) -> Iterator[Problem]:
+    task = _task(request)
+    named = [] if request.validation.metrics == "auto" else list(request.validation.metrics)
+    for index, metric in enumerate(named):
+        if task and TASK_OF[metric] != task:
+            yield Problem(f"validation.metrics.{index}", f"{metric!r} judges {TASK_OF[metric]}", _fitting(task))
+    control = request.early_stopping.metric.removeprefix("val_")
+    if control == "loss" or isinstance(request.model, WorkloadModel):
+        return
+    if control not in TASK_OF:
+        near = get_close_matches(control, ["loss", *TASK_OF], 1)
+        cure = f"Did you mean 'val_{near[0]}'?" if near else "Write val_loss, or val_ and a metric's name."
+        yield Problem("early_stopping.metric", f"no metric is called {request.early_stopping.metric!r}", cure)
+    elif task and TASK_OF[control] != task:
+        yield Problem("early_stopping.metric", f"{control!r} judges {TASK_OF[control]}", _fitting(task))
+
+
+def _fitting(task: str) -> str:
+    return "Choose from " + ", ".join(name for name, of in TASK_OF.items() if of == task) + "."
+
+
+def _shape(request: Request) -> Iterator[Problem]:
+    model, data, task = request.model, request.data, _task(request)
+    if not isinstance(model, BuiltIn):
+        return
+    if model.needs_images and data.known_task and not data.images:
+        yield Problem(
+            "model.architecture",
+            f"{model.architecture!r} needs images, and {data.source!r} has plain features",
+            "Choose `architecture: mlp`, or a source of images such as digits.",
+        )
+    elif task and task not in model.does:
+        able = " or ".join(str(get_args(one.model_fields["architecture"].annotation)[0]) for one in _able(task))
+        message = f"{model.architecture!r} does not do {task}, which is what this data and loss are for"
+        yield Problem("model.architecture", message, f"Choose `architecture: {able}`.")
+
+
+def _able(task: Task) -> list[type[BuiltIn]]:
+    return [one for one in BUILT_IN if task in one.does]
+
+
+def _quantization(request: Request) -> Iterator[Problem]:
+    if request.export.quantize and "onnx" not in request.export.formats:
+        yield Problem("export.quantize", "only the format onnx can be quantised", "Add onnx to `export.formats`.")

@@ -10,11 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from contracts.errors import InvalidRequest, Problem
-from contracts.request.problems import did_you_mean, problems_of
-from contracts.request.reading import parsed, put, read_request, with_overrides
+from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, with_overrides
 from contracts.request.request import Request
 from contracts.request.section import Name, Real, Section, Whole, refused
-from contracts.request.validation import less_is_better
+from contracts.request.training import less_is_better
 
 CONTROL = "early_stopping.metric"
 

@@ -1,4 +1,4 @@
-"""What every section of a request shares: frozen, closed, finite numbers. No section is defined here."""
+"""What every section of a request shares: frozen, closed, finite numbers, and what rows can be for."""
 
 from __future__ import annotations
 
@@ -102,3 +102,10 @@ Options = dict[str, Any]
 
 Patterns = tuple[Annotated[str, Field(min_length=1, max_length=500)], ...]
 """Names of tensors as `swarm show` has them; `*` matches any characters."""
+
+
+DataTask = Literal["classification", "regression", "sequences"]
+"""What rows are for by themselves: a class each, a number each, or tokens one after another."""
+
+Task = Literal["classification", "regression", "sequences", "reconstruction", "embedding"]
+"""As `DataTask`; or to answer with the row itself, or with a place near rows of the same class."""

@@ -1,12 +1,12 @@
-"""How long, how large and on what training runs."""
+"""How long and on what training runs, by what it is judged and ended, and what is kept of it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from contracts.request.section import AutoWhole, Real, Section, Whole
+from contracts.request.section import AutoWhole, Real, Section, Task, Whole, refused
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -37,3 +37,112 @@ class Training(Section):
     threads: AutoWhole = "auto"
     ema: Ema = Ema()
     recompute: bool = False
+
+
+class Reproducibility(Section):
+    """`deterministic: false` chooses the profile `fast`, of which audits say not-comparable."""
+
+    seed: Whole = Field(42, ge=0, lt=2**63)
+    deterministic: bool = True
+
+
+Metric = Literal[
+    "accuracy",
+    "f1_macro",
+    "rmse",
+    "mae",
+    "r2",
+    "perplexity",
+    "next_token_accuracy",
+    "reconstruction_error",
+    "neighbour_accuracy",
+]
+
+TASK_OF: dict[str, Task] = {
+    "accuracy": "classification",
+    "f1_macro": "classification",
+    "rmse": "regression",
+    "mae": "regression",
+    "r2": "regression",
+    "perplexity": "sequences",
+    "next_token_accuracy": "sequences",
+    "reconstruction_error": "reconstruction",
+    "neighbour_accuracy": "embedding",
+}
+
+LESS_IS_BETTER = ("loss", "rmse", "mae", "perplexity", "error")
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a metric is a loss or an error, and not a score; a workload's own are told by how their names end."""
+    return metric.endswith(LESS_IS_BETTER)
+
+
+Metrics = Annotated[
+    Annotated[tuple[Metric, ...], Field(min_length=1, max_length=32), Tag("given")]
+    | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if value == "auto" else "given"),
+]
+
+
+class Validation(Section):
+    """`auto` metrics are those of the task; `test_set` also judges the final model on the test split."""
+
+    every_epochs: Whole = Field(1, ge=1, le=1_000_000)
+    metrics: Metrics = "auto"
+    test_set: bool = False
+
+
+class EarlyStopping(Section):
+    """Stop after `patience` evaluations in which `metric` did not get better by more than `min_delta`."""
+
+    enabled: bool = True
+    patience: Whole = Field(10, ge=1, le=1_000_000)
+    metric: str = Field("val_loss", max_length=64)
+    min_delta: Real = Field(0.0, ge=0, le=1e9)
+
+    @field_validator("metric")
+    @classmethod
+    def _is_control_metric(cls, metric: str) -> str:
+        if not metric.startswith("val_") or not metric[4:].isidentifier():
+            cure = f"Write 'val_{metric}'." if metric.isidentifier() else "Write val_loss, or val_ and a metric's name."
+            raise refused(f"{metric!r} is not a control metric", cure)
+        return metric
+
+
+class Checkpoints(Section):
+    """`every_steps` rounds up to the window grid; `auto` aims at spans of about a minute.
+
+    With `every_seconds` state is also kept at the next grid step after so long: a place to resume from, nothing more.
+    Within `budget_bytes` the best and the last come first, and there are as many anchors as fit beside them.
+    """
+
+    every_steps: AutoWhole = "auto"
+    every_seconds: Real | None = Field(None, gt=0)
+    keep_last: Whole = Field(2, ge=1, le=1000)
+    keep_best: Whole = Field(1, ge=1, le=1000)
+    anchors: Whole = Field(16, ge=1, le=1000)
+    budget_bytes: Whole | None = Field(None, ge=1)
+
+
+class Diagnosis(Section):
+    """With `auto_fix` the rules' proposals take effect, each at a step that follows from its evidence.
+
+    With `prove` every intervention is tried against going on without it, by two forks from the same bits.
+    """
+
+    auto_fix: bool = True
+    prove: bool = False
+
+
+Format = Literal["onnx", "safetensors", "pt2", "torchscript"]
+Quantization = Literal["int8", "fp16"]
+FORMATS: tuple[str, ...] = get_args(Format)
+QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
+
+
+class Export(Section):
+    """Each format is exported once, and once more for each quantisation that it allows."""
+
+    formats: tuple[Format, ...] = Field((), max_length=8)
+    quantize: tuple[Quantization, ...] = Field((), max_length=8)

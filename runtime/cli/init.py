@@ -125,11 +125,10 @@ def _filled(file: str, name: str, mode: str, data: str, model: str) -> str:
     """The text of a request, which lists in its comments what there is to choose from."""
     from contracts.request import MODES as DEFAULTS
     from contracts.request.data import Data
-    from contracts.request.export import FORMATS, QUANTIZATIONS
     from contracts.request.model import Model
-    from contracts.request.optimizer import Optimizer
-    from contracts.request.problems import tags_of
-    from contracts.request.schedule import Schedule
+    from contracts.request.optimizer import Optimizer, Schedule
+    from contracts.request.reading import tags_of
+    from contracts.request.training import FORMATS, QUANTIZATIONS
 
     unions = {"sources": Data, "architectures": Model, "optimizers": Optimizer, "schedules": Schedule}
     choices = {what: ", ".join(tags_of(union)) for what, union in unions.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from contracts.errors import InvalidInput, InvalidRequest, Problem
-from contracts.request.problems import did_you_mean, shown
+from contracts.request.reading import did_you_mean, shown
 from runtime.commands.verbs import VERBS, Schema
 
 

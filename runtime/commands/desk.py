@@ -25,7 +25,7 @@ from contracts.event import Event
 from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
-from contracts.request.problems import shown
+from contracts.request.reading import shown
 from runtime.commands import requests as forks
 from runtime.commands.bodies import refuse_crowded, refuse_misfits
 from runtime.commands.locksmith import KeyCommands

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from contracts.request.export import FORMATS, QUANTIZATIONS
+from contracts.request.training import FORMATS, QUANTIZATIONS
 from contracts.session import ENDED
 from contracts.trainer import Mode
 

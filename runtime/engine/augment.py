@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from contracts.errors import InvalidRequest, Problem
-from contracts.request.augment import OF_IMAGES, Augment
+from contracts.request.sampler import OF_IMAGES, Augment
 from runtime.engine import kinds
 from runtime.engine.chance import Draw, Stream, extended, mix
 from runtime.engine.draws import Draws

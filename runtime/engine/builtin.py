@@ -12,8 +12,8 @@ from contracts.errors import InvalidRequest, Problem, UserCodeFailed
 from contracts.request import Request
 from contracts.request.loss import Aimed, AutoLoss, MultiTask
 from contracts.request.model import BuiltIn
-from contracts.request.section import Section
-from contracts.request.task import Task, task_of
+from contracts.request.request import task_of
+from contracts.request.section import Section, Task
 from runtime.engine import kinds
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch, Loss

@@ -14,7 +14,7 @@ from contracts.request import Request
 from contracts.request.loss import MultiTask
 from contracts.request.model import WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
-from contracts.request.validation import TASK_OF
+from contracts.request.training import TASK_OF
 from runtime.engine import augment, chance, draws, kinds
 from runtime.engine.builtin import Blend, BuiltinWorkload
 from runtime.engine.chance import Stream

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from contracts.request.early_stopping import EarlyStopping
-from contracts.request.validation import less_is_better
+from contracts.request.training import EarlyStopping, less_is_better
 
 
 @dataclass(frozen=True)

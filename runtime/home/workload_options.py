@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidRequest, Problem
-from contracts.request.problems import did_you_mean
-from contracts.request.reading import put
+from contracts.request.reading import did_you_mean, put
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

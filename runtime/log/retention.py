@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from contracts.checkpoint_keeper import Role
 from contracts.duties import wanted_exports
-from contracts.request.checkpoints import Checkpoints
+from contracts.request.training import Checkpoints
 from contracts.session import Checkpoint, SessionState
 from contracts.trainer import TrainingCompleted
 

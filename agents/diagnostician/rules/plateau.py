@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agents.diagnostician.evidence import EvaluationEvidence, Evidence
 from agents.diagnostician.finding import RuleFinding
-from contracts.request.validation import less_is_better
+from contracts.request.training import less_is_better
 
 
 @dataclass(frozen=True)

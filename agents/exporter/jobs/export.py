@@ -11,7 +11,7 @@ from agents.exporter.jobs.trained import load
 from agents.exporter.plan import ExportOrder
 from bus.blobs import digest_of
 from contracts.errors import InvalidInput
-from contracts.request.export import FORMATS, QUANTIZATIONS
+from contracts.request.training import FORMATS, QUANTIZATIONS
 from runtime.jobs.job import Job
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contracts.request.augment import Drop, Erase, Flip, Jitter, Noise, Shift
+from contracts.request.sampler import Drop, Erase, Flip, Jitter, Noise, Shift
 from runtime.engine.draws import Draws
 from runtime.engine.kinds import Spread, augmentations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from contracts.request.gradients import Centralise, ClipValue, Grokfast
+from contracts.request.optimizer import Centralise, ClipValue, Grokfast
 from runtime.engine.kinds import Filter, Memory, filters
 
 

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from contracts.request.schedule import (
+from contracts.request.optimizer import (
     Composite,
     Constant,
     Cosine,

@@ -14,9 +14,8 @@ from contracts.errors import ChildDied
 from contracts.request import read_request
 from contracts.request.data import Data
 from contracts.request.model import Model
-from contracts.request.optimizer import Optimizer
-from contracts.request.problems import tags_of
-from contracts.request.schedule import Schedule
+from contracts.request.optimizer import Optimizer, Schedule
+from contracts.request.reading import tags_of
 from runtime.api.request_file import read
 from runtime.cli.child import ask
 from runtime.cli.main import swarm

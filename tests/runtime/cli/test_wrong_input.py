@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from bus import disk
 from contracts.errors import of_system
 from contracts.operator import Kind
-from contracts.request import export as exports
+from contracts.request import training as exports
 from contracts.session import State
 from runtime.cli import export, sessions
 from runtime.cli.agent import misheard

@@ -12,7 +12,7 @@ import pytest
 from bus import subjects
 from contracts import ids
 from contracts.operator import RULES, SessionRequested
-from contracts.request.problems import MOST_PROBLEMS
+from contracts.request.reading import MOST_PROBLEMS
 from runtime.commands.bodies import MOST_KEYS, MOST_VALUES
 from runtime.commands.shelf import SessionIndex
 from runtime.host.crew import SwarmNode

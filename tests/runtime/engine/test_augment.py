@@ -10,7 +10,7 @@ import torch
 from pydantic import TypeAdapter
 
 from contracts.errors import InvalidRequest
-from contracts.request.augment import Augment
+from contracts.request.sampler import Augment
 from runtime.engine.augment import AugmentationChain, check_augment
 from runtime.engine.draws import Draws
 from runtime.engine.facts import describe

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.request.early_stopping import EarlyStopping
+from contracts.request.training import EarlyStopping
 from runtime.engine.report import Control
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.request.gradients import Centralise, ClipValue, Grokfast
+from contracts.request.optimizer import Centralise, ClipValue, Grokfast
 from runtime.engine.loop import Run
 from runtime.engine.parts.gradients import clip, norms_of
 from runtime.engine.update import Filters

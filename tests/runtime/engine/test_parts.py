@@ -12,14 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from contracts.request.gradients import Gradient
 from contracts.request.loss import LOSSES, AutoLoss, Loss, Mse, MultiTask
 from contracts.request.model import BUILT_IN, Model, WorkloadModel
-from contracts.request.optimizer import Optimizer, OwnOptimizer
+from contracts.request.optimizer import Gradient, Optimizer, OwnOptimizer, Schedule
 from contracts.request.sampler import Sampler
-from contracts.request.schedule import Schedule
-from contracts.request.task import Task
-from contracts.request.validation import TASK_OF, Metric
+from contracts.request.section import Task
+from contracts.request.training import TASK_OF, Metric
 from runtime.engine import kinds, sampling
 
 

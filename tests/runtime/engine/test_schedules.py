@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler as theirs
 
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
-from contracts.request.schedule import Schedule
+from contracts.request.optimizer import Schedule
 from runtime.engine.loop import Run
 from runtime.engine.parts.schedules import course
 from runtime.engine.report import Control
