@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bus import process_facts
 from bus.binary import find_binary
 from bus.conf import MAX_STORE, ServerPlace, embedded
 from bus.rights import Users
@@ -218,14 +219,9 @@ def started(pid: int) -> str | None:
     A zombie of which threads are still ending counts as running: its files are open, and its locks held, until then.
     """
     if sys.platform == "linux":
-        try:
-            # The name in parentheses may hold anything; what follows it does not.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        return None if fields[0] in "ZX" and int(fields[17]) <= 1 else fields[19]
-    told = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None
+        facts = process_facts.read(pid)
+        return None if facts is None or (facts.has_ended and facts.threads <= 1) else str(facts.started)
+    return process_facts.ps(pid, "lstart") or None
 
 
 def _die_with(parent: int) -> None:

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus import process_facts
+from bus.process_facts import PAGE_BYTES, TICKS_PER_SECOND
 from runtime.jobs import memory as memory_of
 
 LINUX = sys.platform == "linux"
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 _NO_DEVICES = ("lo", "docker", "veth", "br-", "virbr")
 
 
@@ -65,7 +65,7 @@ class MachineReader:
     def _elsewhere(self) -> MachineReading:
         """The load average stands in for the CPU's use; the memory of other processes is unknown."""
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
-        total = os.sysconf("SC_PHYS_PAGES") * PAGE
+        total = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
         return MachineReading(0.0, min(load, cores), float(cores), 0, total, _free(self._folder), 0, 0)
 
 
@@ -74,9 +74,9 @@ def processes(pids: Iterable[int]) -> list[ProcessReading]:
     found = []
     for pid in pids:
         with suppress(OSError, ValueError, IndexError):
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-            seconds = (int(fields[11]) + int(fields[12])) / TICKS
-            found.append(ProcessReading(pid, seconds, int(fields[21]) * PAGE))
+            facts = process_facts.read(pid)
+            if facts is not None:
+                found.append(ProcessReading(pid, facts.own_ticks / TICKS_PER_SECOND, facts.memory_bytes))
     return found
 
 
@@ -94,7 +94,7 @@ def _cpu(text: bytes) -> tuple[float, float]:
     # user nice system idle iowait irq softirq steal; guests are counted in user already.
     ticks = [int(word) for word in text[: text.index(b"\n")].split()[1:9]]
     idle = ticks[3] + (ticks[4] if len(ticks) > 4 else 0)
-    return (sum(ticks) - idle) / TICKS, sum(ticks) / TICKS
+    return (sum(ticks) - idle) / TICKS_PER_SECOND, sum(ticks) / TICKS_PER_SECOND
 
 
 def _network(text: str) -> tuple[int, int]:

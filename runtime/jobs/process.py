@@ -10,12 +10,13 @@ import ctypes
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+
+from bus import process_facts
 
 LINUX = sys.platform == "linux"
 RSS_UNIT = 1024 if LINUX else 1  # what one ru_maxrss is, in bytes
@@ -26,18 +27,18 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 def start_time(pid: int) -> int | None:
     """When the process began: clock ticks since boot (Linux) or seconds since the epoch (macOS); None when gone."""
     if LINUX:
-        fields = _stat(pid)
-        return None if fields is None else int(fields[19])
-    shown = _ps(pid, "lstart")
+        facts = process_facts.read(pid)
+        return None if facts is None else facts.started
+    shown = process_facts.ps(pid, "lstart")
     return int(time.mktime(time.strptime(shown))) if shown else None
 
 
 def alive(pid: int, started: int) -> bool:
     """Whether that very process still runs; one that ended and waits to be reaped does not."""
     if LINUX:
-        fields = _stat(pid)
-        return fields is not None and int(fields[19]) == started and fields[0] not in ("Z", "X")
-    return start_time(pid) == started and not _ps(pid, "stat").startswith("Z")
+        facts = process_facts.read(pid)
+        return facts is not None and facts.started == started and not facts.has_ended
+    return start_time(pid) == started and not process_facts.ps(pid, "stat").startswith("Z")
 
 
 def end(pid: int, started: int, grace: float = 5.0) -> bool:
@@ -67,9 +68,9 @@ def end(pid: int, started: int, grace: float = 5.0) -> bool:
 def cpu_seconds(pid: int) -> float | None:
     """Processor time that the process and its ended children have used; None when it is gone."""
     if LINUX:
-        fields = _stat(pid)
-        return None if fields is None else sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    shown = _ps(pid, "time")
+        facts = process_facts.read(pid)
+        return None if facts is None else (facts.own_ticks + facts.children_ticks) / process_facts.TICKS_PER_SECOND
+    shown = process_facts.ps(pid, "time")
     if not shown:
         return None
     days, _, clock = shown.rpartition("-")
@@ -112,26 +113,6 @@ def give_way_when_memory_runs_out() -> None:
     """Let the kernel take this process before its ancestors when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on; the name before them may hold spaces and parentheses."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return text.rpartition(")")[2].split()
-
-
-def _ps(pid: int, column: str) -> str:
-    shown = subprocess.run(
-        ["/bin/ps", "-o", f"{column}=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"LC_ALL": "C"},
-    )
-    return shown.stdout.strip()
 
 
 def _end_by_pid(pid: int, started: int, grace: float) -> bool:
