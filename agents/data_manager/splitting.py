@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.data_manager.table import unusable
+from agents.data_manager.source import unusable
 from contracts.request.data import Split
 from runtime.engine.chance import mix, spread
 

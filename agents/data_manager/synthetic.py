@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.data_manager.scratch import CHUNK, portions
-from agents.data_manager.table import unusable
+from agents.data_manager.source import unusable
 from contracts.request.data import Synthetic
 from runtime.engine.chance import mix, spread
 

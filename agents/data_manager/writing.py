@@ -1,4 +1,7 @@
-"""Writes the rows of a table into the canonical files of its splits, portion by portion, and synthetic ones behind."""
+"""Writes the rows of a table into the canonical files of its splits, portion by portion, synthetic ones after them.
+
+What the source calls the rows of each split is kept as blobs: the rows themselves do not know where they came from.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ import orjson
 from agents.data_manager.findings import Findings
 from agents.data_manager.quality import Places
 from agents.data_manager.scratch import Scratch, portions
-from agents.data_manager.sources.whole import digest_of
+from agents.data_manager.source import DataTable, Tell, digest_of, unusable
 from agents.data_manager.synthetic import SyntheticRows, held_by, made, wanted
-from agents.data_manager.table import DataTable, Tell, unusable
+from bus.blobs import DirectoryBlobs
 from contracts.request.data import Synthetic
 from runtime.engine.dataset import ColumnFile, StoredColumn
 from runtime.engine.ragged import Ragged, apart
@@ -139,3 +142,18 @@ def _parents(table: DataTable, some: SyntheticRows, count: int) -> list[bytes]:
         )
         for at in range(len(some.x))
     ]
+
+
+def keep_origins(blobs: DirectoryBlobs, table: DataTable, places: Places, scratch: Scratch) -> dict[str, Any]:
+    """The fields of `contracts.data_manager.Origins`, once everything that it names is in the store."""
+    named = {split: blobs.put(_listed(table, chosen, scratch.file()), move=True) for split, chosen in places.items()}
+    return {"called": "file" if table.names else "row", "blobs": named}
+
+
+def _listed(table: DataTable, chosen: np.ndarray, file: Path) -> Path:
+    if table.names:
+        file.write_bytes(b"".join(orjson.dumps(table.names[place]) + b"\n" for place in chosen))
+    else:
+        numbers = table.rows[chosen] if len(table.rows) else chosen + 1
+        numbers.astype("<i8").tofile(file)
+    return file

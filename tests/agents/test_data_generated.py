@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.data_manager.sources.generated import held_by
+from agents.data_manager.sources.builtin_sets import held_by
 from contracts.request.data import Blobs
 from tests.agents.preparing import Bench
 

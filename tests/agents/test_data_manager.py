@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from agents.data_manager.agent import DataManager
-from agents.data_manager.allowed import opened
-from agents.data_manager.equality import firsts
-from agents.data_manager.sources.csv_text import CsvText
+from agents.data_manager.quality import firsts
+from agents.data_manager.sources.opening import opened
+from agents.data_manager.sources.text_tables import CsvText
 from agents.data_manager.splitting import assigned
 from agents.data_manager.store import DatasetStore
 from bus import subjects

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from agents.data_manager import equality
-from agents.data_manager.equality import firsts, keys_of, twins
+from agents.data_manager import quality
+from agents.data_manager.quality import firsts, keys_of, twins
 from agents.data_manager.scratch import portions
-from agents.data_manager.sources.image_looks import Looks
+from agents.data_manager.sources.image_folder import ImageMeasures
 from contracts.request.data import ImageQuality
 from tests.agents.preparing import Bench, finding, table
 
@@ -81,7 +81,7 @@ def test_narrow_and_wide_rows_find_their_first(width: int, dtype: Any) -> None:
 def test_keys_do_not_depend_on_how_rows_are_portioned(monkeypatch: pytest.MonkeyPatch) -> None:
     x = wide(100, 5)
     whole = keys_of([x])
-    monkeypatch.setattr(equality, "portions", lambda column: portions(column, 64))
+    monkeypatch.setattr(quality, "portions", lambda column: portions(column, 64))
     assert np.array_equal(keys_of([x]), whole)
 
 
@@ -98,28 +98,28 @@ def test_a_twin_is_found_only_among_the_others() -> None:
     assert twins(x, keys_of([x]), np.array([0]), np.array([], np.int64)).tolist() == [-1]
 
 
-# Looks of images.
+# Measures of images.
 
 
 def test_a_sharp_image_is_sharper_than_its_blur() -> None:
     sharp = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
     blurred = (sharp[:-1] // 4 + sharp[1:] // 4 + np.roll(sharp, 1, axis=1)[:-1] // 2).astype(np.uint8)
-    assert Looks.of(sharp).sharpness > 2 * Looks.of(blurred).sharpness
+    assert ImageMeasures.of(sharp).sharpness > 2 * ImageMeasures.of(blurred).sharpness
 
 
 def test_the_measures_are_what_they_say() -> None:
     halves = np.zeros((4, 6), np.uint8)
     halves[:, 3:] = 100
-    found = Looks.of(halves)
+    found = ImageMeasures.of(halves)
     assert (found.side, found.contrast, found.complexity) == (4, 50.0, 1.0)
     assert found.sharpness == np.var([[0, 100, -100, 0]] * 2)
-    assert Looks.of(np.full((5, 5), 7, np.uint8)) == Looks(5, 0.0, 0.0, 0.0)
+    assert ImageMeasures.of(np.full((5, 5), 7, np.uint8)) == ImageMeasures(5, 0.0, 0.0, 0.0)
 
 
 def test_what_falls_short_first_is_named_with_its_measure() -> None:
-    lack = Looks(30, 12.5, 3.0, 1.0).lacks(ImageQuality(min_sharpness=20, min_contrast=50))
+    lack = ImageMeasures(30, 12.5, 3.0, 1.0).lacks(ImageQuality(min_sharpness=20, min_contrast=50))
     assert lack == ("blurred", "the sharpness is 12.5, wanted 20")
-    assert Looks(30, 12.5, 3.0, 1.0).lacks(ImageQuality()) is None
+    assert ImageMeasures(30, 12.5, 3.0, 1.0).lacks(ImageQuality()) is None
 
 
 # Sources larger than memory.

@@ -14,8 +14,8 @@ import pytest
 
 from agents.data_manager import scratch
 from agents.data_manager.scratch import Scratch
+from agents.data_manager.source import DataTable
 from agents.data_manager.sources.parquet import ParquetFile
-from agents.data_manager.table import DataTable
 from agents.data_manager.writing import refuse_beyond_room
 from contracts.errors import InvalidRequest
 from contracts.request.data import Synthetic

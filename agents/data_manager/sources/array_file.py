@@ -10,10 +10,9 @@ import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import CHUNK, Growing, Scratch
+from agents.data_manager.source import DataTable, Tell, unusable
 from agents.data_manager.sources.cells import CellValues as Readings
-from agents.data_manager.sources.cells import Said, group_of, label_of, time_of
-from agents.data_manager.sources.target import of_numbers, of_words
-from agents.data_manager.table import DataTable, Tell, unusable
+from agents.data_manager.sources.cells import Said, group_of, label_of, of_numbers, of_words, time_of
 from contracts.request.data import Arrays
 
 _BESIDE = 8

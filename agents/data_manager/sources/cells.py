@@ -1,18 +1,83 @@
-"""What a cell says: a number, a word, or that there is nothing. It keeps no rows."""
+"""A table of a file as blocks of cells, column by column; what a cell says, and what a target column asks for."""
 
 from __future__ import annotations
 
+import difflib
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from blake3 import blake3
 
-from agents.data_manager.sources.blocks import Cells, RowBlock
-from agents.data_manager.table import unusable
+from agents.data_manager.findings import Findings
+from agents.data_manager.source import unusable
+from contracts.errors import Problem
 from runtime.model.cells import shortest
+
+CELLS = 1 << 15
+"""About how many cells a block has."""
+
+Cells = Sequence[Any] | np.ndarray
+"""The cells of one column: texts and numbers as they were read, None where there is nothing; or finite numbers."""
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Consecutive rows. `broken` are those without cells, and why; `lines` say where in the file each row ends."""
+
+    first: int
+    size: int
+    columns: Sequence[Cells]
+    broken: Mapping[int, str] = field(default_factory=dict)
+    lines: Sequence[int] = ()
+
+    def where(self, at: int) -> str:
+        """What a row of the block is called in findings."""
+        line = f" (line {self.lines[at]})" if self.lines else ""
+        return f"row {self.first + at}{line}"
+
+
+class Tabular(Protocol):
+    """An opened file of named columns, read as often as needed."""
+
+    digest: str
+
+    def names(self) -> tuple[str, ...]:
+        """The columns; raises `InvalidRequest` when the file has none."""
+        ...
+
+    def rows(self) -> int:
+        """How many rows the file says that it has; 0 where it does not say."""
+        ...
+
+    def blocks(self, names: tuple[str, ...]) -> Iterator[RowBlock]:
+        """All rows, with these columns in this order; raises when the file is no longer that of the digest."""
+        ...
+
+
+def problems_of(names: Sequence[str], named: Mapping[str, str]) -> Iterator[Problem]:
+    """All that is wrong with a table's columns; `named` are those that the request names, by the place that does."""
+    if len(names) < 2:
+        cure = "Give it a first line with the columns' names, and at least two columns."
+        yield Problem("data.path", f"the table has {len(names)} columns", cure)
+        return
+    for at, name in enumerate(names, 1):
+        if not name:
+            cure = "Name it or remove it (pandas writes such a column without `index=False`)."
+            yield Problem("data.path", f"column {at} has no name", cure)
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            yield Problem("data.path", f"{count} columns are called {name!r}", "Give each column a name of its own.")
+    for place, name in named.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            cure = f"Did you mean {near[0]!r}?" if near else f"Columns: {', '.join(names[:20])}."
+            yield Problem(place, f"there is no column {name!r}", cure)
+
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
 _REMEMBERED, _LONG = 1 << 14, 200
@@ -139,3 +204,55 @@ def _underscored(cells: Any) -> bool:
         return "_" in "".join(cells)
     except TypeError:
         return any("_" in cell for cell in cells if isinstance(cell, str))
+
+
+FEW = 20
+"""Whole numbers with at most so many different values are taken for classes, unless the request says otherwise."""
+
+MOST_CLASSES = 10_000
+
+Target = tuple[Literal["classification", "regression"], np.ndarray, tuple[str, ...]]
+
+
+def of_words(codes: np.ndarray, labels: Mapping[str, int], name: str, task: str, place: str) -> Target:
+    """Classes out of words: `codes` says for each row which of the `labels` it has."""
+    found = sorted(labels, key=_by_value)
+    if task == "regression":
+        cure = "Choose `task: classification`, or a target of numbers."
+        raise unusable("data.task", f"the target {name!r} holds words such as {found[0]!r}", cure)
+    _refuse_odd_classes(found, len(codes), name, place)
+    order = np.empty(len(found), np.int64)
+    order[[labels[label] for label in found]] = np.arange(len(found))
+    return "classification", order[codes], tuple(found)
+
+
+def of_numbers(values: np.ndarray, name: str, task: str, place: str, findings: Findings) -> Target:
+    """Numbers as they are; few whole numbers, or any when classes are asked for, as classes."""
+    different = np.unique(values)
+    few = len(different) <= FEW and np.array_equal(different, np.round(different))
+    if task == "auto" and few:
+        what = f"{name!r} has {len(different)} different whole numbers: classes (`task: regression` for numbers)"
+        findings.add("task-inferred", what)
+    if task == "classification" or (task == "auto" and few):
+        labels = [str(int(one)) if float(one).is_integer() else repr(float(one)) for one in different]
+        _refuse_odd_classes(labels, len(values), name, place)
+        return "classification", np.searchsorted(different, values).astype(np.int64), tuple(labels)
+    if len(different) == 1:
+        raise unusable(place, f"the target {name!r} never varies", "Choose another target.")
+    return "regression", values.astype(np.float32), ()
+
+
+def _refuse_odd_classes(labels: list[str], rows: int, name: str, place: str) -> None:
+    if len(labels) == 1:
+        raise unusable(place, f"all rows are of the class {labels[0]!r}", "Choose another target.")
+    if len(labels) > min(MOST_CLASSES, max(2, rows // 2)):
+        cure = "Choose another target, or `task: regression` when it is a number."
+        raise unusable(place, f"the target {name!r} has {len(labels)} different values in {rows} rows", cure)
+
+
+def _by_value(label: str) -> tuple[int, float, str]:
+    """Numbers by size, then words by letters."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label

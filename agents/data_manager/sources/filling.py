@@ -8,10 +8,17 @@ import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Growing, Scratch, portions
-from agents.data_manager.sources.blocks import RowBlock
-from agents.data_manager.sources.cells import CellValues, NestedCell, finite, group_of, label_of, time_of
-from agents.data_manager.sources.target import MOST_CLASSES
-from agents.data_manager.table import unusable
+from agents.data_manager.source import unusable
+from agents.data_manager.sources.cells import (
+    MOST_CLASSES,
+    CellValues,
+    NestedCell,
+    RowBlock,
+    finite,
+    group_of,
+    label_of,
+    time_of,
+)
 
 CATEGORIES = 100
 

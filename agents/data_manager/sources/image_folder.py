@@ -6,19 +6,67 @@ import math
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from agents.data_manager.extras import extra
 from agents.data_manager.findings import Findings
-from agents.data_manager.sources.image_looks import Looks
-from agents.data_manager.table import DataTable, SourceContext, unusable
-from contracts.request.data import ImageFolder
+from agents.data_manager.source import DataTable, SourceContext, extra, unusable
+from contracts.request.data import ImageFolder, ImageQuality
 from runtime.home.allowed import is_closed
 from runtime.model.images import ENDINGS, BrokenImage, decoded, pixels
+
+
+@dataclass(frozen=True)
+class ImageMeasures:
+    """An image's measures; the units are those of `ImageQuality`."""
+
+    side: int
+    sharpness: float
+    contrast: float
+    complexity: float
+
+    @classmethod
+    def of(cls, grey: np.ndarray) -> ImageMeasures:
+        """The measures of grey values from 0 to 255, in exact sums until the last division."""
+        values = grey.astype(np.int32)
+        counts = np.bincount(grey.reshape(-1), minlength=256)
+        shares = counts[counts > 0] / grey.size
+        return cls(
+            min(grey.shape),
+            _variance(_laplacian(values)) if min(grey.shape) > 2 else 0.0,
+            float(np.sqrt(_variance(values))),
+            float(-(shares * np.log2(shares)).sum()),
+        )
+
+    def lacks(self, wanted: ImageQuality) -> tuple[str, str] | None:
+        """The first thing that an image lacks: the kind of finding, and how much there is of it."""
+        measures = (
+            ("too-small", "the shorter side", self.side, wanted.min_side),
+            ("blurred", "the sharpness", self.sharpness, wanted.min_sharpness),
+            ("flat", "the contrast", self.contrast, wanted.min_contrast),
+            ("plain", "the complexity", self.complexity, wanted.min_complexity),
+        )
+        for kind, what, found, least in measures:
+            if found < least:
+                return kind, f"{what} is {found:.4g}, wanted {least:g}"
+        return None
+
+
+def _laplacian(values: np.ndarray) -> np.ndarray:
+    inner = values[1:-1, 1:-1]
+    around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
+    found: np.ndarray = around - 4 * inner
+    return found
+
+
+def _variance(values: np.ndarray) -> float:
+    total, squares = int(values.sum(dtype=np.int64)), int(np.square(values, dtype=np.int64).sum())
+    return (squares * values.size - total * total) / values.size**2
+
 
 _TOLD = 256
 _HELD = 13
@@ -77,7 +125,7 @@ class ImageFiles:
         except BrokenImage as broken:
             findings.set_aside("corrupt", f"{file}: {broken}")
             return None
-        lack = Looks.of(np.asarray(image.convert("L"))).lacks(self._data.quality)
+        lack = ImageMeasures.of(np.asarray(image.convert("L"))).lacks(self._data.quality)
         if lack is not None:
             findings.set_aside(lack[0], f"{file}: {lack[1]}")
             return None

@@ -1,29 +1,24 @@
-"""From a data section to the opened source that it names."""
+"""From a data section to the opened source that it names, as far as this machine's owner lets requests read files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from agents.data_manager.allowed import folder, opened, opened_binary
+from agents.data_manager.source import DataSource, SourceContext, unusable
 from agents.data_manager.sources.array_file import ArrayFile
-from agents.data_manager.sources.bundled import BundledSource
-from agents.data_manager.sources.csv_text import CsvText
-from agents.data_manager.sources.generated import GeneratedSource
-from agents.data_manager.sources.hdf5 import Hdf5File
+from agents.data_manager.sources.array_formats import Hdf5File, NpzFile, RawFile
+from agents.data_manager.sources.builtin_sets import BundledSource, GeneratedSource
 from agents.data_manager.sources.image_folder import ImageFiles
-from agents.data_manager.sources.json_list import JsonList
-from agents.data_manager.sources.jsonl import JsonLines
-from agents.data_manager.sources.npz import NpzFile
 from agents.data_manager.sources.parquet import ParquetFile
-from agents.data_manager.sources.raw import RawFile
 from agents.data_manager.sources.table_file import TableFile
+from agents.data_manager.sources.text_tables import CsvText, JsonLines, JsonList
 from agents.data_manager.sources.workload import OwnRows
-from agents.data_manager.table import DataSource, SourceContext
 from contracts.request import data as sections
-from runtime.home.allowed import within
+from runtime.home.allowed import RequestPath, within
 
 
 @singledispatch
@@ -98,3 +93,47 @@ def _text(data: sections.Tables, around: SourceContext) -> BufferedReader:
 
 def _binary(data: sections.File, around: SourceContext, *, suffix: str = "") -> BufferedReader:
     return around.files.enter_context(opened_binary(data.path, around.roots, suffix=suffix))
+
+
+_PLACE = "data.path"
+_MAGIC = (
+    (b"\x80", "a pickle"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "compressed"),
+    (b"PAR1", "Parquet"),
+    (b"\x89HDF", "HDF5"),
+)
+_SOURCES = {".npz": "npz", ".parquet": "parquet", ".h5": "hdf5", ".hdf5": "hdf5", ".jsonl": "jsonl", ".json": "json"}
+
+
+def opened(path: str, roots: Sequence[Path]) -> BufferedReader:
+    """A text file, opened, once it is known to be allowed; raises `InvalidRequest` with the reason and the cure."""
+    file = opened_binary(path, roots)
+    start = file.peek(4096)[:4096]
+    what = next((name for magic, name in _MAGIC if start.startswith(magic)), "binary" if b"\0" in start else "")
+    if what:
+        file.close()
+        cure = _other_source(path) or "Save the table as CSV in UTF-8."
+        raise unusable(_PLACE, f"{file.name!r} is {what}, not a text table", cure)
+    return file
+
+
+def opened_binary(path: str, roots: Sequence[Path], *, suffix: str = "") -> BufferedReader:
+    """Any file that is allowed, opened; `suffix` is one that pickles have and this format shares."""
+    return _named(path).opened(roots, suffix=suffix)
+
+
+def folder(path: str, roots: Sequence[Path]) -> Path:
+    """The folder, resolved, when it lies in an allowed one; `InvalidRequest` otherwise."""
+    return _named(path).folder(roots)
+
+
+def _named(path: str) -> RequestPath:
+    return RequestPath(
+        path, _PLACE, _other_source(path) or "Save the table as CSV or Parquet, arrays with `numpy.savez`."
+    )
+
+
+def _other_source(path: str) -> str:
+    source = _SOURCES.get(Path(path).suffix.lower())
+    return f"Write `source: {source}`." if source else ""

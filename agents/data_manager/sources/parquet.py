@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.data_manager.extras import extra
 from agents.data_manager.scratch import CHUNK
-from agents.data_manager.sources.blocks import CELLS, Cells, RowBlock
-from agents.data_manager.sources.cells import NestedCell
-from agents.data_manager.sources.whole import digest_of, unchanged
-from agents.data_manager.table import Tell, unusable
+from agents.data_manager.source import Tell, digest_of, extra, unchanged, unusable
+from agents.data_manager.sources.cells import CELLS, Cells, NestedCell, RowBlock
 
 _PLAIN = (str, int, float)
 

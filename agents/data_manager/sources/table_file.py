@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import marshal
+from collections.abc import Iterator
+from typing import IO, Any
+
 import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
-from agents.data_manager.sources.blocks import Tabular, problems_of
-from agents.data_manager.sources.cells import profiled
+from agents.data_manager.source import DataTable, unusable
+from agents.data_manager.sources.cells import (
+    Cells,
+    NestedCell,
+    RowBlock,
+    Tabular,
+    finite,
+    of_numbers,
+    of_words,
+    problems_of,
+    profiled,
+)
 from agents.data_manager.sources.filling import KEPT, ColumnPlan, Filling
-from agents.data_manager.sources.spool import Spool
-from agents.data_manager.sources.target import of_numbers, of_words
-from agents.data_manager.table import DataTable, unusable
 from contracts.errors import InvalidRequest
 from contracts.request.data import Tables
 
@@ -84,3 +95,51 @@ class TableFile:
         """Features are kept here, and again in the dataset; what is found to be words takes more, counted later."""
         what = f"{rows} rows of {features} features"
         self._scratch.refuse_beyond(what, "data.path", disk=KEPT * rows * features, held=0)
+
+
+class Spool:
+    """Blocks that are written once and read once, and counted; columns of nothing but finite numbers stay numbers."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.rows = 0
+
+    def kept(self, blocks: Iterator[RowBlock]) -> Iterator[RowBlock]:
+        """The same blocks, written as they pass; what was found to be numbers is passed on as such."""
+        for block in blocks:
+            passed = RowBlock(
+                block.first, block.size, [_numbers(one) for one in block.columns], block.broken, block.lines
+            )
+            columns = [_packed(one) for one in passed.columns]
+            # Only this process reads what it wrote here itself.
+            marshal.dump((block.first, block.size, columns, dict(block.broken), list(block.lines)), self._file)
+            self.rows += block.size
+            yield passed
+
+    def again(self) -> Iterator[RowBlock]:
+        """Read all blocks that were kept again, in their order."""
+        self._file.flush()
+        self._file.seek(0)
+        while True:
+            try:
+                first, size, columns, broken, lines = marshal.load(self._file)  # noqa: S302 - our own file
+            except EOFError:
+                return
+            yield RowBlock(first, size, [_unpacked(one) for one in columns], broken, lines)
+
+
+def _numbers(cells: Cells) -> Cells:
+    found = finite(cells)
+    return cells if found is None else found
+
+
+def _packed(cells: Cells) -> Any:
+    if isinstance(cells, np.ndarray):
+        return cells.astype(np.float64).tobytes()
+    return [(cell.what,) if isinstance(cell, NestedCell) else cell for cell in cells]
+
+
+def _unpacked(packed: Any) -> Cells:
+    if isinstance(packed, bytes):
+        return np.frombuffer(packed, np.float64)
+    return [NestedCell(*cell) if isinstance(cell, tuple) else cell for cell in packed]

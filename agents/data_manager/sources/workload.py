@@ -12,7 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings
-from agents.data_manager.table import DataTable, Kind, unusable
+from agents.data_manager.source import DataTable, Kind, unusable
 from contracts.errors import InvalidInput
 from contracts.request.data import WorkloadData
 from runtime.engine.ragged import Ragged, apart

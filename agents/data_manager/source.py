@@ -1,14 +1,17 @@
-"""Rows as they come out of a source, before they are split: in arrays, or in scratch files mapped as arrays."""
+"""What every source of rows is given and gives; and of its file: the digest, whether it has changed, its library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
-from contextlib import ExitStack
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
+from blake3 import blake3
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import Scratch
@@ -91,3 +94,48 @@ class DataSource(Protocol):
 def unusable(path: str, message: str, cure: str) -> InvalidRequest:
     """The error of a source with one problem."""
     return InvalidRequest([Problem(path, message, cure)])
+
+
+_PIECE = 1 << 22
+
+
+def digest_of(file: IO[bytes], tell: Tell) -> str:
+    """BLAKE3 of all bytes; the file's position is its beginning afterwards."""
+    hasher, read, size = blake3(), 0, os.fstat(file.fileno()).st_size
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        hasher.update(piece)
+        read += len(piece)
+        if read < size:
+            tell(read, size)
+    file.seek(0)
+    return str(hasher.hexdigest())
+
+
+@contextmanager
+def unchanged(file: IO[bytes]) -> Iterator[None]:
+    """Raise when the file was written to while a library read it, judged by its size and time."""
+    before = _size_and_time(file)
+    yield
+    if _size_and_time(file) != before:
+        raise changed()
+
+
+def changed() -> Exception:
+    """The error of a file that is no longer that of its digest."""
+    return unusable("data.path", "the file changed while it was read", "Finish writing it, then ask again.")
+
+
+def _size_and_time(file: IO[bytes]) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def extra(module: str, what: str) -> Any:
+    """The module; raises `InvalidRequest` with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        cure = "Install it: pip install 'stigmergy-swarm[data]'"
+        message = f"reading {what} needs the package {module.partition('.')[0]!r}, which is not here ({error})"
+        raise unusable("data.source", message, cure) from None
