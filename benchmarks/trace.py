@@ -31,7 +31,7 @@ from contracts.trainer import TrainingClaimed
 from runtime.engine import dataset
 from runtime.engine.facts import describe
 from runtime.engine.order import Order
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.views.trace import Trace
 from tests.agents.cases import tell
 from tests.runtime.recorded_home import DIGEST, claimed, window

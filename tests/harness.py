@@ -23,7 +23,7 @@ from runtime.home import settings
 from runtime.home.home import Home
 from runtime.host import here
 from runtime.host.crew import SwarmNode
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node import deployment, roster
 from runtime.node.agent import Agent
 

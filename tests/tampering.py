@@ -31,7 +31,7 @@ from runtime.bundle import contents, verify_bundle
 from runtime.bundle.container import BundleMember, Container, write
 from runtime.bundle.members import checkpoint_of
 from runtime.log.archive import Archive
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from tests.runtime.recorded_home import RecordedHome
 from tests.runtime.recorded_session import full_session
 

@@ -157,8 +157,8 @@ def test_every_word_of_the_glossary_stands_once_with_a_meaning_and_a_place() -> 
 
 
 def test_a_name_that_the_tree_does_not_have_is_found() -> None:
-    text = "`runtime/scribe.py`, `runtime/log/`, `nowhere.py`, `contracts.session.advance`, `contracts.session.retreat`"
-    assert missing(text) == {"runtime/scribe.py", "nowhere.py", "contracts.session.retreat"}
+    text = "`runtime/writer.py`, `runtime/log/`, `nowhere.py`, `contracts.session.advance`, `contracts.session.retreat`"
+    assert missing(text) == {"runtime/writer.py", "nowhere.py", "contracts.session.retreat"}
     assert unknown_classes("`WindowRecorded`, `WindowForgotten`, `KeyError`") == {"WindowForgotten"}
 
 

@@ -11,7 +11,7 @@ from contracts.trainer import CheckpointRefused, CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.jobs.failpoints import failpoint
 from runtime.jobs.profiles import torch_profile
-from runtime.log import references, retention
+from runtime.log import retention
 from runtime.node.agent import Agent, on
 from runtime.node.ground import Wakeup
 
@@ -76,7 +76,7 @@ class CheckpointKeeper(Agent):
         begun = case.now.claim.initial if case.now.claim else None
         if gone.blob == begun or any(one.usable and one.written.blob == gone.blob for one in case.now.checkpoints):
             return
-        references.release(blobs.root, gone.blob, session)
+        retention.release_blob(blobs.root, gone.blob, session)
         if self._is_elsewhere(gone.blob, case) or self._is_newer(gone.blob, case):
             return
         blobs.remove(gone.blob)
@@ -95,7 +95,7 @@ class CheckpointKeeper(Agent):
 
     def _is_elsewhere(self, blob: str, case: Wakeup) -> bool:
         """Whether another session has this very blob, or may be about to: a trainer stores it before it says so."""
-        if references.holders(self.ground.blobs.root, blob):
+        if retention.holders(self.ground.blobs.root, blob):
             return True
         others = (one for one in self.ground.tail.histories.values() if one.id != case.history.id)
         return any(

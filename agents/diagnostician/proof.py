@@ -10,7 +10,7 @@ from contracts.diagnostician import InterventionProven, ProofForked
 from contracts.request.training import EarlyStopping, less_is_better
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.views.diff import windows
 
 Verdict = Literal["better", "worse", "no difference"]

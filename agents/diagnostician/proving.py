@@ -13,7 +13,7 @@ from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, Swarm
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied
 from runtime.log.archive import known
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node.agent import Say
 from runtime.node.ground import Wakeup
 from runtime.node.heeding import first_done, why_cancelled

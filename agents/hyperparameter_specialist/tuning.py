@@ -11,7 +11,7 @@ from contracts.hyperparameter_specialist import SearchCancelled, TrialFinished, 
 from contracts.request import read_request
 from contracts.request.search import Search
 from runtime.jobs.profiles import Profile
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node.heeding import first_done
 
 PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))

@@ -18,7 +18,7 @@ from contracts.data_manager import DatasetRejected
 from contracts.errors import Unreachable
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, every, on
 from runtime.node.ground import Wakeup
 

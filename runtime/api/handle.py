@@ -21,7 +21,7 @@ from runtime.views import curves, view
 if TYPE_CHECKING:
     from torch import nn
 
-    from runtime.log.history import SessionLog
+    from runtime.log.session_log import SessionLog
     from runtime.model.trained import TrainedModel
 
 Where = str | Path | None

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from bus import notes
 from contracts.errors import Failed, InvalidInput, NotFound, NotVerified
-from runtime.log.history import SessionLog
-from runtime.log.roots import newest_root
+from runtime.log.session_log import SessionLog, newest_root
 
 GIT = "git:"
 FILE = "stigmergy-anchors"

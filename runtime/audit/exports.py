@@ -14,7 +14,7 @@ from contracts.errors import SwarmError
 from contracts.exporter import ModelExported
 from contracts.session import SessionState
 from runtime.jobs.profiles import export_profile
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node import roster
 from runtime.replay.comparable import has_rows
 from runtime.replay.jobs import Jobs

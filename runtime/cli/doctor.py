@@ -33,7 +33,7 @@ def doctor(call: Call, *, repair: bool) -> int:
 
 
 def _repaired(call: Call) -> list[str]:
-    from runtime.log.repair import repair
+    from runtime.log.recovery import repair
 
     moved = [str(path) for path in repair(call.home)]
     for path in moved:

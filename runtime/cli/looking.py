@@ -73,8 +73,7 @@ def _at_bundle(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[
 
 def _at_home(call: Call, name: str, root: str, notes: Notes, *, again: bool) -> tuple[Look, Mapping[str, Any]]:
     from bus.blobs import DirectoryBlobs
-    from runtime.log.archive import Archive, CachedArchive
-    from runtime.log.claimed import likely_machine
+    from runtime.log.archive import Archive, CachedArchive, likely_machine
 
     home = call.home
     session = chosen(call, name, Archive(home))

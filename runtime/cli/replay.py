@@ -14,7 +14,7 @@ from runtime.cli.reach import chosen
 from runtime.views import sentences
 
 if TYPE_CHECKING:
-    from runtime.log.history import SessionLog
+    from runtime.log.session_log import SessionLog
 
 
 @command("replay")

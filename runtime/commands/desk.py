@@ -33,9 +33,9 @@ from runtime.commands.shelf import SessionIndex
 from runtime.home.workload_options import refuse_unknown
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
-from runtime.log.history import SessionLog
+from runtime.log.lane_writer import Provenance
 from runtime.log.retention import exported
-from runtime.log.scribe import Provenance
+from runtime.log.session_log import SessionLog
 from runtime.model.checkpoints import chosen, named
 from runtime.views.view import ended, event_line, summary
 
@@ -201,7 +201,7 @@ class Commands:
         return folders if _files(request) == _files(asked.get("base", asked)) else []
 
     async def _say(self, session: str, event: Event, occasion: Provenance | None = None) -> str:
-        facts = await self.crew.scribe(OPERATOR, DESK).say(session, [event], occasion or Provenance())
+        facts = await self.crew.writer(OPERATOR, DESK).say(session, [event], occasion or Provenance())
         return facts[0].id
 
     async def _train(self, body: Body, folder: Path | None = None) -> Body:

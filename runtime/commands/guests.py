@@ -21,7 +21,7 @@ from contracts.keyring import KeyAdmitted, KeyRevoked
 from contracts.lanes import DESK, ROOT
 from runtime.commands.doorkeeper import SHARE, GuestTotals, RateLimit
 from runtime.home.home import Home
-from runtime.log.scribe import Provenance
+from runtime.log.lane_writer import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +142,7 @@ class Guests:
                 path.unlink(missing_ok=True)
             self._keys.forget(lane)
             if key is not None:
-                await self._crew.scribe(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Provenance())
+                await self._crew.writer(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Provenance())
 
     def follow_the_server(self) -> None:
         """Write the credentials of all guests again when the server's address has changed."""
@@ -162,7 +162,7 @@ class Guests:
         current = ring.current(lane)
         if current is None or current.public != public or current.hears != tuple(hears):
             admitted = KeyAdmitted(role=lane, public=public, guest=True, hears=hears)
-            await self._crew.scribe(DESK).say(ring.session, [admitted], Provenance())
+            await self._crew.writer(DESK).say(ring.session, [admitted], Provenance())
 
     def _write_credentials(self, name: str, lane: str, seed: str) -> Path:
         path = credentials(self._crew.home, name)

@@ -10,7 +10,7 @@ from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.event import Event
 from contracts.keyring import Key, KeyRevoked, Keyring, KeyRotated
 from contracts.lanes import GUEST, ROOT
-from runtime.log.scribe import Provenance
+from runtime.log.lane_writer import Provenance
 from runtime.node.deployment import admission
 from runtime.views.view import key_lines
 
@@ -89,7 +89,7 @@ class KeyCommands:
             raise Refused("this host does not hold the root key.", cure="Ask the host whose home has keys/root.key.")
 
     async def _say(self, *events: Event) -> None:
-        await self._crew.scribe(ROOT).say(self._ring.session, events, Provenance())
+        await self._crew.writer(ROOT).say(self._ring.session, events, Provenance())
 
 
 def in_force(ring: Keyring, name: str) -> Key:

@@ -9,8 +9,7 @@ from typing import Any, get_args
 from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
 from contracts.trainer import Mode
-from runtime.log.history import SessionLog
-from runtime.log.roots import newest_root
+from runtime.log.session_log import SessionLog, newest_root
 from runtime.replay.material import machine_of
 
 MODES: tuple[str, ...] = get_args(Mode)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bus.blobs import DirectoryBlobs
     from runtime.commands.desk import Commands
     from runtime.fork.genesis import ForkGenesis, ForkRequest
-    from runtime.log.history import SessionLog
+    from runtime.log.session_log import SessionLog
 
 Body = dict[str, Any]
 

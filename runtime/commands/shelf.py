@@ -17,9 +17,8 @@ from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from runtime.home.home import Home
 from runtime.log.archive import SessionStart, newest_training
-from runtime.log.history import SessionLog
-from runtime.log.release import Remains
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
+from runtime.log.session_log import DetachedLog, SessionLog
 from runtime.views import view
 from runtime.views.summaries import Summaries
 
@@ -50,7 +49,7 @@ class SessionIndex:
         self._archive = Summaries(home)
         self._at_files = asyncio.Lock()
         self._kept: OrderedDict[str, tuple[_Stamp, SessionLog]] = OrderedDict()
-        self._remains: list[Remains] = []
+        self._remains: list[DetachedLog] = []
         """Of what is at hand no longer, as long as a command still uses it."""
         self._told: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
@@ -164,7 +163,7 @@ class SessionIndex:
 
     def _put_away(self, known: tuple[_Stamp, SessionLog] | None) -> None:
         if known is not None:
-            self._remains.append(Remains(known[1]))
+            self._remains.append(DetachedLog(known[1]))
 
     def _stamp(self, session: str) -> _Stamp:
         with suppress(FileNotFoundError):

@@ -9,7 +9,7 @@ from contracts.errors import Problem
 from contracts.request import Request
 from contracts.request.loss import Embedding, MultiTask
 from contracts.request.optimizer import Sgd
-from runtime.log.flat import flat
+from contracts.request.reading import flat
 
 ROWS, STATE, GRID, WORDS = (
     "the rows are those of the parent",

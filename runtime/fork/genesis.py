@@ -17,7 +17,7 @@ from runtime.engine.report import Control
 from runtime.fork import changes
 from runtime.fork.line import SegmentPath, StepWeights
 from runtime.fork.rows import Runs, joined
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.replay.heritage import InheritedPlan, Lists
 
 TRAINED = ("training", "trial")

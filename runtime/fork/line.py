@@ -10,7 +10,7 @@ from typing import Self
 from contracts.errors import InvalidInput, Refused
 from contracts.session import Segment, counts
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 
 NEAREST = 2
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 
 from contracts.errors import InvalidInput, NotFound, Refused
 from runtime.engine.sampling import SPLIT
-from runtime.log.names import Names, RowPlace
+from runtime.log.row_names import RowNames, RowPlace
 
 Runs = tuple[tuple[int, int], ...]
 _RANGE = re.compile(r"(?:(train):)?(\d+)-(\d+)")
 
 
-def meant(named: Iterable[str], names: Names, rows: int) -> Runs:
+def meant(named: Iterable[str], names: RowNames, rows: int) -> Runs:
     """The places in the training split, from 1, as runs in order; at least one row must be left.
 
     `NotFound` for a name that no row has, `InvalidInput` for one that is not trained on.
@@ -35,7 +35,7 @@ def joined(runs: Iterable[tuple[int, int]]) -> Runs:
     return tuple(found)
 
 
-def _runs(name: str, names: Names) -> Iterator[tuple[int, int]]:
+def _runs(name: str, names: RowNames) -> Iterator[tuple[int, int]]:
     span = _RANGE.fullmatch(name)
     if span is None:
         yield _one(name, names)
@@ -52,7 +52,7 @@ def _runs(name: str, names: Names) -> Iterator[tuple[int, int]]:
     yield run
 
 
-def _one(name: str, names: Names) -> tuple[int, int]:
+def _one(name: str, names: RowNames) -> tuple[int, int]:
     try:
         place: RowPlace = names.find(name)
     except NotFound:

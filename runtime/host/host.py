@@ -29,7 +29,7 @@ from runtime.host.crew import SwarmNode
 from runtime.host.reporter import Reporter
 from runtime.jobs import cycles, process
 from runtime.jobs.ending import asked_to_end
-from runtime.log import leftovers, regress
+from runtime.log import recovery
 from runtime.node import deployment, roster
 from runtime.node.broker import Broker, broker, end_orphan_of
 from runtime.node.node import wake_subjects
@@ -126,7 +126,7 @@ class _Host:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._broker.keep(), name="server")
-                tasks.create_task(asyncio.to_thread(leftovers.remove, crew.home), name="leftovers")
+                tasks.create_task(asyncio.to_thread(recovery.remove_leftovers, crew.home), name="leftovers")
                 await self._compare(crew)
                 await crew.follow(tasks, after=crew.home.tail_after())
                 await deployment.open_keyring(crew.bus, crew.tail, crew.keys, KeyStore(crew.home.keys), crew.source)
@@ -150,7 +150,7 @@ class _Host:
     async def _compare(self, crew: SwarmNode) -> None:
         """Before anything is said: whether the store still holds what this home has copied from it."""
         try:
-            await regress.refuse_if_set_back(crew.bus, self._home, self._broker.url)
+            await recovery.refuse_if_set_back(crew.bus, self._home, self._broker.url)
         except NotVerified as error:
             self._home.note_incident(error)
             raise

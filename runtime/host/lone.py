@@ -27,7 +27,7 @@ from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings
 from runtime.host import logs
 from runtime.jobs.ending import asked_to_end
-from runtime.log.keychain import Find
+from runtime.log.lane_writer import Find
 from runtime.node.agent import Agent
 from runtime.node.node import Node
 

@@ -13,7 +13,7 @@ from contracts.ledger import SessionSealed
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
 from runtime.views.report import JOB
 
 log = structlog.get_logger()

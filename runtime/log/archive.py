@@ -1,12 +1,16 @@
-"""Sessions read from the files of a home, with no swarm up: admitted and folded exactly as a running host does it."""
+"""Sessions read from the files of a home, with no swarm up: admitted and folded exactly as a running host does it.
+
+What a file says before anything in it is verified is here too: when the session began, on which machine it likely was.
+"""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,10 +25,11 @@ from contracts.errors import NotFound, NotVerified, SwarmError
 from contracts.ids import PARTITION
 from contracts.keyring import Keyring
 from contracts.lanes import ROOT
+from contracts.trainer import TrainingClaimed
 from runtime.home.home import Home
 from runtime.jobs.cycles import unswept
-from runtime.log.history import SessionLog
-from runtime.log.release import release
+from runtime.jobs.profiles import claimed_threads
+from runtime.log.session_log import SessionLog, release
 
 
 @dataclass(frozen=True)
@@ -301,3 +306,16 @@ def _first(path: Path) -> tuple[str, bytes, int] | None:
         if len(head) < _FIELDS or not (head[0].isdigit() and head[2].isdigit()):
             return None
         return head[1].decode(errors="replace"), file.read(int(head[2])), int(head[0])
+
+
+_CLAIM = subjects.fact("00-session", "trainer", TrainingClaimed.wire).rpartition("00-session")[2]
+
+
+def likely_machine(log: Path) -> dict[str, Any]:
+    """The threads and the device that the session was likely trained with; nothing where that makes no sense."""
+    with suppress(SwarmError, ValueError, KeyError, TypeError, AttributeError):
+        for stored in files.read(log):
+            if stored.subject.endswith(_CLAIM):
+                resolved = orjson.loads(stored.body)["data"]["resolved"]
+                return {"threads": claimed_threads(resolved["threads"]), "device": str(resolved["device"])}
+    return {}

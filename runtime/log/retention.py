@@ -1,9 +1,15 @@
-"""Which checkpoints are kept, as what, and which may go: pure rules over the fold. Nothing is deleted here."""
+"""Which checkpoints are kept, as what, and which may go: pure rules over the fold; and the marks that keep a blob.
+
+Nothing is deleted here. The marks lie beside the blobs: a sealed session needs its own long after it left memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
+from bus.disk import make_directory, mode_of, room_for, sync_directory
 from contracts.checkpoint_keeper import Role
 from contracts.duties import wanted_exports
 from contracts.request.training import Checkpoints
@@ -129,3 +135,34 @@ def _affordable(limits: Checkpoints, size: int) -> int:
 def _every_steps(session: SessionState) -> int:
     """The planned spacing; before a claim has resolved it every checkpoint is its own anchor."""
     return int(session.claim.resolved.get("every_steps", 1)) if session.claim else 1
+
+
+FOLDER = "kept"
+
+
+def hold_blob(root: Path, blob: str, session: str) -> None:
+    """Mark that a session keeps a blob; durable when it returns."""
+    marks = root / FOLDER / blob
+    with room_for(marks):
+        while not (marks / session).exists():
+            # The last holder may be taking the folder away at this very moment.
+            with suppress(FileNotFoundError):
+                make_directory(marks, mode_of(root))
+                (marks / session).touch()
+    # Another process may have made the folder and not yet brought it to disk.
+    for folder in (marks, marks.parent, root):
+        sync_directory(folder)
+
+
+def release_blob(root: Path, blob: str, session: str) -> None:
+    """Take the mark away; there may be none."""
+    marks = root / FOLDER / blob
+    (marks / session).unlink(missing_ok=True)
+    with suppress(OSError):
+        marks.rmdir()
+
+
+def holders(root: Path, blob: str) -> list[str]:
+    """The sessions that keep a blob."""
+    marks = root / FOLDER / blob
+    return sorted(mark.name for mark in marks.iterdir()) if marks.is_dir() else []

@@ -10,8 +10,8 @@ from bus.port import Log
 from contracts.errors import Refused
 from contracts.keyring import KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
 from contracts.lanes import BUILT_IN, DESK, ROOT
-from runtime.log.scribe import LaneWriter
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
+from runtime.log.lane_writer import LaneWriter
 
 SIGNING = (*BUILT_IN, DESK)
 """The roles that sign; the desk signs the operator's lane."""
@@ -29,7 +29,7 @@ async def open_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, Signer], 
 
     Returns the keyring's session; `Refused` when a key of the store is not the one that the keyring names.
     """
-    scribe, session = await _opened(bus, tail, keys[ROOT], source)
+    writer, session = await _opened(bus, tail, keys[ROOT], source)
     ring = tail.admission.keyring()
     said: list[KeyAdmitted | KeyRotated] = []
     for role in SIGNING:
@@ -41,7 +41,7 @@ async def open_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, Signer], 
         before, after = ring.current(role), store.prepare(role)
         if before is not None and before.public != after.public:
             said.append(KeyRotated(role=role, old=before.id, public=after.public))
-    await scribe.say(session, said)
+    await writer.say(session, said)
     for role in store.awaiting():
         store.promote(role)
     _refuse_strangers(tail, keys)
@@ -50,7 +50,7 @@ async def open_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, Signer], 
 
 async def open_passing_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, Signer], source: str) -> str:
     """The same for a generation that ends with this process: it names the keys that the home has now."""
-    scribe, session = await _opened(bus, tail, keys[ROOT], source)
+    writer, session = await _opened(bus, tail, keys[ROOT], source)
     said: list[KeyAdmitted | KeyRotated] = []
     for role in SIGNING:
         before = tail.admission.keyring().current(role)
@@ -58,17 +58,17 @@ async def open_passing_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, S
             said.append(admission(role, keys[role]))
         elif before.public != keys[role].public:
             said.append(KeyRotated(role=role, old=before.id, public=keys[role].public))
-    await scribe.say(session, said)
+    await writer.say(session, said)
     return session
 
 
 async def _opened(bus: Log, tail: LogFollower, root: Signer, source: str) -> tuple[LaneWriter, str]:
-    """The root's scribe and the session of the keyring, opened now if it was not."""
+    """The root's writer and the session of the keyring, opened now if it was not."""
     session = keyring_session(root.public, tail.partition)
-    scribe = LaneWriter(bus, tail, ROOT, lambda: root, source)
+    writer = LaneWriter(bus, tail, ROOT, lambda: root, source)
     if not tail.admission.keyring().root:
-        await scribe.say(session, [KeyringOpened(root=root.public, deployment=socket.gethostname())])
-    return scribe, session
+        await writer.say(session, [KeyringOpened(root=root.public, deployment=socket.gethostname())])
+    return writer, session
 
 
 def admission(role: str, key: Signer) -> KeyAdmitted:

@@ -19,13 +19,13 @@ from contracts.errors import SwarmError
 from contracts.event import Event
 from contracts.session import SessionState
 from runtime.log.archive import known
-from runtime.log.history import D, SessionLog
+from runtime.log.session_log import D, SessionLog
 
 if TYPE_CHECKING:
     from runtime.home.home import Home
     from runtime.home.settings import Settings
     from runtime.jobs.children import Children
-    from runtime.log.tail import LogFollower
+    from runtime.log.follower import LogFollower
     from runtime.node.presence import Presence
 
 

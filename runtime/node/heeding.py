@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from contracts.operator import CancelRequested
 from contracts.session import SessionState
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Agents at work on one connection: a tail, scribes and supervisors; what they ask for is asked of a desk elsewhere."""
+"""Agents at work on one connection: a tail, writers and supervisors; what they ask for is asked of a desk elsewhere."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from runtime.home.home import Home
 from runtime.home.settings import Settings
 from runtime.jobs.children import Children
 from runtime.log.copies import Copies
-from runtime.log.keychain import Find, Keychain
-from runtime.log.scribe import LaneWriter, Provenance
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
+from runtime.log.lane_writer import Find, LaneWriter, Provenance, SigningKeys
 from runtime.node.agent import Agent
 from runtime.node.ground import AgentContext
 from runtime.node.presence import BEAT, Presence
@@ -67,7 +66,7 @@ class Node:
             copy=self.copies.keep if self.copies else None,
             places=self.copies.places if self.copies else None,
         )
-        self.keys = Keychain(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)
+        self.keys = SigningKeys(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)
         self.children = children or Children(stall_after=settings.stall_after_seconds)
         self.supervisors: dict[str, Supervisor] = {}
         self.instance = instance
@@ -93,7 +92,7 @@ class Node:
             speak=self._speak,
         )
 
-    def scribe(self, lane: str, role: str | None = None) -> LaneWriter:
+    def writer(self, lane: str, role: str | None = None) -> LaneWriter:
         """The one writer of a lane in this process, signing with the key of `role`."""
         if lane not in self._scribes:
             signer = partial(self.keys.__getitem__, role or lane)
@@ -115,7 +114,7 @@ class Node:
         tasks.create_task(self.presence.hear(), name="presence")
         tasks.create_task(self.presence.beat(), name="heartbeats")
         for lane, kind in agents.items():
-            supervisor = Supervisor(kind(self.ground), self.ground, self.scribe(lane), self.bus)
+            supervisor = Supervisor(kind(self.ground), self.ground, self.writer(lane), self.bus)
             self.supervisors[lane] = supervisor
             tasks.create_task(self._supervise(supervisor), name=lane)
 
@@ -183,7 +182,7 @@ class Node:
         return str(reply["session"])
 
     async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
-        return await self.scribe(role).say(session, [event], Provenance(cause, cause))
+        return await self.writer(role).say(session, [event], Provenance(cause, cause))
 
 
 def wake_subjects(kind: type[Agent]) -> list[str]:

@@ -23,8 +23,8 @@ from contracts.errors import Fenced, Full, SwarmError, Unreachable
 from contracts.event import Event
 from contracts.ledger import SessionSealed
 from runtime.jobs.failpoints import failpoint
-from runtime.log.history import SessionLog
-from runtime.log.scribe import LaneWriter, Provenance, Saying
+from runtime.log.lane_writer import LaneWriter, Provenance, Saying
+from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, Handler
 from runtime.node.ground import AgentContext, Wakeup
 
@@ -37,12 +37,12 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 class Supervisor:
     """Runs one agent of this process: `run` returns only when it is cancelled; handlers run as its tasks."""
 
-    def __init__(self, agent: Agent, ground: AgentContext, scribe: LaneWriter, wakes: Wakes) -> None:
+    def __init__(self, agent: Agent, ground: AgentContext, writer: LaneWriter, wakes: Wakes) -> None:
         self.agent = agent
         self.ready = asyncio.Event()
         self.lag = 0
         self._ground = ground
-        self._scribe = scribe
+        self._writer = writer
         self._wakes = wakes
         self._handled: dict[str, dict[str, _Positions]] = {}
         """By session and handler: what it has been given."""
@@ -57,7 +57,7 @@ class Supervisor:
     @property
     def role(self) -> str:
         """The agent's role, which is also the name of its lane."""
-        return self._scribe.lane
+        return self._writer.lane
 
     async def run(self) -> None:
         """Work until cancelled. Unanswered triggers of open sessions come first, those of an earlier run included."""
@@ -262,7 +262,7 @@ class Supervisor:
     ) -> Awaitable[tuple[Fact, ...]]:
         correlation = case.fact.envelope.correlationid or case.session.genesis_id
         occasion = Provenance(cause or case.fact.id, correlation, epoch, answer)
-        return self._scribe.say(case.history.id, events, occasion)
+        return self._writer.say(case.history.id, events, occasion)
 
     async def _give_up(self, handler: Handler, case: Wakeup, error: Exception) -> None:
         cure = error.cure if isinstance(error, SwarmError) else ""

@@ -12,7 +12,7 @@ from contracts.errors import InvalidRequest, Problem
 from runtime.home.allowed import RequestPath
 from runtime.jobs.profiles import torch_profile
 from runtime.jobs.room import refuse_beyond
-from runtime.log import references
+from runtime.log import retention
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def main(job: Job) -> dict[str, Any]:
         data = file.read()
     _refuse_unless_tensors(data, path)
     # Marked as used first: a session that deletes the same bytes then leaves them in place.
-    references.hold(blobs.root, digest_of(data), job.args["session"])
+    retention.hold_blob(blobs.root, digest_of(data), job.args["session"])
     return {"digest": blobs.put(data)}
 
 

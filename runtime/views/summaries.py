@@ -21,8 +21,7 @@ from bus.disk import fresh_name
 from contracts.errors import SwarmError
 from runtime.home.home import Home
 from runtime.log.archive import Archive
-from runtime.log.history import SessionLog
-from runtime.log.release import Remains
+from runtime.log.session_log import DetachedLog, SessionLog
 from runtime.version import VERSION
 from runtime.views import view
 
@@ -79,7 +78,7 @@ class Summaries(Archive):
     def session(self, session: str) -> dict[str, Any]:
         """The summary of one session."""
         history = self.history(session)
-        told, remains = view.summary(history.state, self._home.blobs), Remains(history)
+        told, remains = view.summary(history.state, self._home.blobs), DetachedLog(history)
         del history
         remains.release()
         return told

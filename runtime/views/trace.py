@@ -24,8 +24,8 @@ from contracts.validator import CheckpointValidated
 from runtime.engine.dataset import Dataset
 from runtime.engine.sampling import SPLIT, Sampler, TrainingRows, samplers
 from runtime.log.archive import Archive
-from runtime.log.history import SessionLog
-from runtime.log.names import Names, RowPlace
+from runtime.log.row_names import RowNames, RowPlace
+from runtime.log.session_log import SessionLog
 from runtime.replay.heritage import InheritedPlan
 
 
@@ -84,7 +84,7 @@ class Trace:
         self._history, self._blobs, self._parent = history, blobs, parent
         self._claim: TrainingClaimed = session.claim
         self._ready: DatasetPrepared = session.dataset
-        self._names = Names(session.dataset, blobs)
+        self._names = RowNames(session.dataset, blobs)
         self._taken = int(self._claim.resolved["batch"]) * int(self._claim.resolved["accumulate"])
         self.stretches = stretches(session, history.facts)
 

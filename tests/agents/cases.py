@@ -18,7 +18,7 @@ from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from runtime.home.home import Home
 from runtime.jobs.children import Children
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent
 from runtime.node.ground import Wakeup
 

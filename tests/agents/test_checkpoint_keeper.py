@@ -24,8 +24,8 @@ from contracts.trainer import (
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.engine import checkpoint
 from runtime.jobs.children import Children
-from runtime.log import references, retention
-from runtime.log.history import SessionLog
+from runtime.log import retention
+from runtime.log.session_log import SessionLog
 from tests.agents.cases import Place, fork_of, of, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -146,7 +146,7 @@ async def test_a_sound_checkpoint_is_stored_with_its_size_and_roles(place: Place
     assert isinstance(stored, CheckpointStored)
     assert (stored.step, stored.kept_as, stored.bytes) == (0, ["last", "anchor"], len(state_of(0)))
     assert stored.state_root == fact.event.state_root  # type: ignore[attr-defined]
-    assert references.holders(place.blobs.root, stored.blob) == [history.id]
+    assert retention.holders(place.blobs.root, stored.blob) == [history.id]
 
 
 async def test_a_flipped_bit_is_corrupt_and_says_which_digest(place: Place, keeper: CheckpointKeeper) -> None:
@@ -160,7 +160,7 @@ async def test_a_flipped_bit_is_corrupt_and_says_which_digest(place: Place, keep
     (corrupt,) = await place.react(keeper, "keep", history, fact)
     assert isinstance(corrupt, CheckpointCorrupt)
     assert digest_of(bytes(damaged)) in corrupt.reason
-    assert references.holders(place.blobs.root, corrupt.blob) == []
+    assert retention.holders(place.blobs.root, corrupt.blob) == []
     assert history.state.checkpoint("last") is None
 
 
@@ -440,7 +440,7 @@ async def test_pruned_bytes_are_deleted_and_deleting_again_does_nothing(place: P
     for _ in range(2):
         await place.react(keeper, "let_go", history, fact)
         assert not place.blobs.has(blob)
-        assert references.holders(place.blobs.root, blob) == []
+        assert retention.holders(place.blobs.root, blob) == []
     assert place.blobs.has(digest_of(state_of(120)))
 
 
@@ -453,7 +453,7 @@ async def test_bytes_that_another_session_keeps_stay(place: Place, keeper: Check
     fact = await pruned_fact(place, keeper, history)
     await place.react(keeper, "let_go", history, fact)
     assert place.blobs.has(digest_of(state_of(110)))
-    assert references.holders(place.blobs.root, digest_of(state_of(110))) == [theirs.id]
+    assert retention.holders(place.blobs.root, digest_of(state_of(110))) == [theirs.id]
 
 
 async def test_bytes_that_an_equal_session_may_be_about_to_name_stay(place: Place, keeper: CheckpointKeeper) -> None:

@@ -11,7 +11,7 @@ import pytest
 from bus.blobs import DirectoryBlobs
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import InvalidInput, NotFound
-from runtime.log.names import Names, RowPlace
+from runtime.log.row_names import RowNames, RowPlace
 from tests.agents.preparing import Bench, table
 
 LEFT_OUT = {"row7": "nothing,49,odd", "row9": "9.5,81,", "row20": "nothing,400,even"}
@@ -22,8 +22,8 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def names(bench: Bench, said: DatasetPrepared) -> Names:
-    return Names(said, DirectoryBlobs(bench.store.parent))
+def names(bench: Bench, said: DatasetPrepared) -> RowNames:
+    return RowNames(said, DirectoryBlobs(bench.store.parent))
 
 
 def broken(bench: Bench, **changes: object) -> DatasetPrepared:

@@ -35,7 +35,7 @@ from contracts.trainer import (
     WindowRecorded,
     evidence,
 )
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node.ground import Wakeup
 from tests.agents.cases import tell
 from tests.agents.completions import completion, served

@@ -24,7 +24,7 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.engine.resolve import resolve
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from tests.agents.cases import tell
 
 SESSION = ids.session_for("repaired")

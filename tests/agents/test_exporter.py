@@ -36,7 +36,7 @@ from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.home.home import Home
 from runtime.jobs.children import Children
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.node.ground import Wakeup
 from tests import harness
 

@@ -24,7 +24,7 @@ from runtime.home.home import Home
 from runtime.home.workloads import Workloads
 from runtime.home.workloads import load as load_workload
 from runtime.jobs.children import Children
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

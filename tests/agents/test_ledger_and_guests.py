@@ -24,7 +24,7 @@ from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingFailed
 from runtime.host.crew import SwarmNode
-from runtime.log.scribe import Provenance
+from runtime.log.lane_writer import Provenance
 from runtime.node.agent import Agent, on
 from runtime.node.node import wake_subjects
 from tests.harness import FAST, crew, small_request, until_ended, until_said
@@ -81,7 +81,7 @@ async def guest(host: SwarmNode, kind: type[Agent], *, at_work: bool = True) -> 
     signer, hears = new_signer(lane), [event.wire for event in kind.hears()]
     await bus.consumer(lane, wake_subjects(kind))  # type: ignore[attr-defined]
     ring = host.tail.admission.keyring().session
-    await host.scribe(DESK).say(ring, [KeyAdmitted(role=lane, public=signer.public, guest=True, hears=hears)])
+    await host.writer(DESK).say(ring, [KeyAdmitted(role=lane, public=signer.public, guest=True, hears=hears)])
     if not at_work:
         yield lane
         return
@@ -112,7 +112,7 @@ async def finish(host: SwarmNode) -> str:
         seconds=1.0, cpu_percent_mean=1.0, cpu_percent_max=1.0, memory_bytes_max=1, memory_total_bytes=1,
         disk_free_bytes=1, samples=1, children={}, gpus=[],
     )  # fmt: skip
-    await host.scribe("resource_monitor").say(session, [summary], Provenance(ended, ended))
+    await host.writer("resource_monitor").say(session, [summary], Provenance(ended, ended))
     return session
 
 
@@ -120,7 +120,7 @@ async def failed(host: SwarmNode) -> tuple[str, str]:
     """A session that has failed, and the event that says so; nobody has summed up what it used."""
     session = await host.desk.submit(small_request())
     end = TrainingFailed(segment=1, step=0, code="failed", message="no")
-    (said,) = await host.scribe("trainer").say(session, [end], Provenance())
+    (said,) = await host.writer("trainer").say(session, [end], Provenance())
     return session, said.id
 
 

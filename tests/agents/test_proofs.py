@@ -28,7 +28,7 @@ from runtime import audit
 from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.views.summaries import Summaries
 from tests.harness import crew, small_request, until_ended, until_said
 

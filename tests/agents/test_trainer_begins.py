@@ -28,7 +28,7 @@ from runtime.engine.checkpoint import unpack
 from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
-from runtime.log import references
+from runtime.log import retention
 from runtime.log.archive import Archive
 from runtime.replay import initial
 from runtime.replay.docket import AuditOptions
@@ -133,7 +133,7 @@ def test_the_claim_names_the_bytes_and_they_are_held_for_the_session(home: Taugh
     best = home.taught.checkpoint("best")
     assert best is not None
     assert {one.initial for one in home.claims(home.begun)} == {best.written.blob}
-    assert {home.taught.id, home.begun.id} <= set(references.holders(home.blobs.root, best.written.blob))
+    assert {home.taught.id, home.begun.id} <= set(retention.holders(home.blobs.root, best.written.blob))
 
 
 def test_a_file_that_is_gone_after_the_claim_is_not_missed(home: Taught) -> None:

@@ -23,7 +23,7 @@ from runtime.engine.dataset import Dataset
 from runtime.home.workloads import Workloads, inspected
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from tests.agents.cases import Place, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -14,7 +14,7 @@ from bus.blobs import DirectoryBlobs
 from bus.files import LogFile
 from bus.keys import KeyStore
 from runtime.home.home import Home
-from runtime.log import references
+from runtime.log import retention
 from tests.agents.preparing import Bench
 
 Calls = list[tuple[str, str]]
@@ -137,9 +137,9 @@ def test_a_secret_is_on_disk_before_it_has_its_name_and_its_folder_after(
 
 
 def test_a_mark_that_keeps_a_blob_is_on_disk_with_the_folders_it_lies_in(tmp_path: Path, calls: Calls) -> None:
-    references.hold(tmp_path, "b" * 64, "00-abc")
-    marks = tmp_path / references.FOLDER / ("b" * 64)
-    assert references.holders(tmp_path, "b" * 64) == ["00-abc"]
+    retention.hold_blob(tmp_path, "b" * 64, "00-abc")
+    marks = tmp_path / retention.FOLDER / ("b" * 64)
+    assert retention.holders(tmp_path, "b" * 64) == ["00-abc"]
     made = calls.index(("mkdir", str(marks)))
     assert {("fsync", str(one)) for one in (marks, marks.parent, tmp_path)} <= set(calls[made:])
 

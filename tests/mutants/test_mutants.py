@@ -23,7 +23,7 @@ ROOMS = {
     "runtime/engine/",
     "runtime/jobs/",
     "runtime/log/",
-    "runtime/log/scribe.py",
+    "runtime/log/lane_writer.py",
 }
 
 

@@ -36,7 +36,7 @@ from contracts.trainer import (
 from runtime.bundle.furniture import placed
 from runtime.bundle.members import checkpoint_of
 from runtime.home.home import Home
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 
 TIME = "2026-01-02T03:04:05.000000Z"
 ROLES = (*BUILT_IN, "desk", "guest_ant")

@@ -23,7 +23,7 @@ from runtime.bundle import verify_bundle
 from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
-from runtime.log.scribe import Provenance
+from runtime.log.lane_writer import Provenance
 from tests.fixtures.make_homes import OddTold, guest
 from tests.harness import crew, small_request, until_ended, until_said
 from tests.runtime.recorded_home import TIME
@@ -76,4 +76,4 @@ async def said_before(made: SwarmNode, session: str) -> None:
     async with guest(made, "guest_ant") as speaker:
         await speaker.tail.reached(genesis.seq)
         told = [OddTold(value=float("nan"))]
-        await speaker.scribe("guest_ant").say(session, told, Provenance(genesis.id, genesis.id))
+        await speaker.writer("guest_ant").say(session, told, Provenance(genesis.id, genesis.id))

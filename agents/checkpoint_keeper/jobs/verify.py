@@ -10,18 +10,18 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
 from runtime.engine import checkpoint
 from runtime.jobs.job import Job
-from runtime.log import references
+from runtime.log import retention
 
 
 def main(job: Job) -> dict[str, Any]:
     """The size of the blob; raises `NotFound` or `NotVerified` with what is wrong with it."""
     blobs, blob = DirectoryBlobs(Path(job.args["blobs"])), job.args["blob"]
     # Marked as used first: a session that deletes the same bytes then leaves them in place.
-    references.hold(blobs.root, blob, job.args["session"])
+    retention.hold_blob(blobs.root, blob, job.args["session"])
     try:
         return {"bytes": _read_back(blobs, job.args)}
     except BaseException:
-        references.release(blobs.root, blob, job.args["session"])
+        retention.release_blob(blobs.root, blob, job.args["session"])
         raise
 
 

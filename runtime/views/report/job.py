@@ -15,7 +15,7 @@ from contracts.session import SessionState
 from runtime.home.home import Home
 from runtime.jobs.job import Job
 from runtime.log.archive import Archive
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.views import curves, view
 from runtime.views.report import text
 

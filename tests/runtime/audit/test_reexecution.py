@@ -24,8 +24,7 @@ from runtime.cli.main import swarm
 from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
-from runtime.log.archive import Archive
-from runtime.log.claimed import likely_machine
+from runtime.log.archive import Archive, likely_machine
 from runtime.replay import comparable
 from runtime.replay.docket import AuditOptions, drawn
 from runtime.replay.jobs import seal_of

@@ -18,7 +18,7 @@ from runtime.commands.client import Swarm
 from runtime.commands.shelf import SessionIndex
 from runtime.host.crew import SwarmNode
 from runtime.log.archive import Archive
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
 from tests.harness import crew, small_request
 from tests.runtime.recorded_home import RecordedHome
 

@@ -17,7 +17,7 @@ from contracts.lanes import DESK
 from runtime.commands.doorkeeper import BESIDE, BURST_SECONDS, SHARE, VOID, GuestTotals, RateLimit
 from runtime.commands.guests import Guests
 from runtime.host.crew import SwarmNode
-from runtime.log.scribe import Provenance
+from runtime.log.lane_writer import Provenance
 from tests.harness import crew
 
 SESSION = session_id(new_uuid())
@@ -209,7 +209,7 @@ async def life(made: SwarmNode, monkeypatch: pytest.MonkeyPatch, size: int) -> l
 async def test_a_guests_share_of_the_log_outlives_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with crew(tmp_path, (), store_bytes=16 * 100_000, guest_events_per_second=1e6) as made:
         ant = KeyAdmitted(role="guest_ant", public="0" * 64, guest=True, hears=[])
-        await made.scribe(DESK).say(made.tail.keyring, [ant], Provenance())
+        await made.writer(DESK).say(made.tail.keyring, [ant], Provenance())
         assert SHARE * made.settings.store_bytes == 100_000
         assert await life(made, monkeypatch, 60_000) == []
         assert made.home.guests_stored() == (made.tail.seq, {"guest_ant": 60_000})

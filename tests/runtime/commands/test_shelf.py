@@ -10,7 +10,7 @@ from bus.admission import Admission
 from bus.memory import MemoryBus
 from runtime.commands import shelf
 from runtime.commands.shelf import SessionIndex
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
 from runtime.views.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 

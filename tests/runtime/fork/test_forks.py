@@ -25,7 +25,7 @@ from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive, StoredSession
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 from runtime.replay import rules
 from runtime.replay.docket import AuditOptions
 from runtime.replay.judged import ReplayVerdict

@@ -19,8 +19,7 @@ from runtime.home.settings import load
 from runtime.host.checkup import checkup
 from runtime.log.archive import Archive
 from runtime.log.copies import Copies
-from runtime.log.regress import newest, refuse_if_set_back
-from runtime.log.repair import repair
+from runtime.log.recovery import newest, refuse_if_set_back, repair
 from tests.harness import crew
 
 
@@ -29,7 +28,7 @@ async def told(home: Path, bus: MemoryBus) -> list[str]:
     async with crew(home, (), bus=bus) as made:
         begun = [await made.desk.submit({"name": name}, request_id=name) for name in ("one", "two")]
         for session in begun:
-            await made.scribe("operator", "desk").say(session, [PauseRequested(asked_by="me")])
+            await made.writer("operator", "desk").say(session, [PauseRequested(asked_by="me")])
     return begun
 
 
@@ -102,7 +101,7 @@ async def test_a_damaged_copy_stops_neither_its_session_nor_another_and_is_kept_
     damaged = Home(tmp_path).log(first).read_bytes()
     async with crew(tmp_path, (), bus=bus) as made:
         for session in (first, second):
-            await made.scribe("operator", "desk").say(session, [PauseRequested(asked_by="me")])
+            await made.writer("operator", "desk").say(session, [PauseRequested(asked_by="me")])
             assert made.tail.history(session).size == 3
     assert Home(tmp_path).log(first).read_bytes() == damaged
     assert Archive(Home(tmp_path)).read(second).history.size == 3

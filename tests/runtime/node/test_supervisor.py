@@ -136,7 +136,7 @@ async def test_what_finds_no_room_in_a_session_that_is_trained_is_tried_until_th
         session = await made.desk.submit({"name": "said"})
         await until_said(made, session, "diagnosis.reached", 10)
         cramped.calls, cramped.troubles = 0, 3 * supervisor.ATTEMPTS
-        (claimed,) = await made.scribe("trainer").say(session, [claim(1)])
+        (claimed,) = await made.writer("trainer").say(session, [claim(1)])
         async with asyncio.timeout(10):
             while not made.tail.history(session).answers("diagnostician", claimed.id):
                 await asyncio.sleep(0.001)
@@ -303,7 +303,7 @@ async def seal(made: SwarmNode, session: str) -> None:
         size=1, root=ZERO, last_seq=last, lanes={}, keyring=ring.head, keyring_size=1, keyring_root=ZERO,
         members={}, note="-",
     )  # fmt: skip
-    await made.scribe("ledger").say(session, [sealed])
+    await made.writer("ledger").say(session, [sealed])
 
 
 async def test_an_agent_that_hears_the_seal_is_told_of_it_once_also_after_it_was_away(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from bus.admission import Admission
 from bus.memory import MemoryBus
 from runtime.commands.shelf import SessionIndex
 from runtime.log.archive import Archive
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
 from runtime.views import summaries
 from runtime.views.summaries import FILE, Summaries
 from tests.runtime.recorded_home import RecordedHome, evaluated, window

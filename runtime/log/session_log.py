@@ -1,6 +1,6 @@
 """The memory of one session as it has been admitted so far: its facts, its fold after each, and folds derived from it.
 
-It is filled by `runtime.log.tail` alone; everybody else reads it and may wait for it to grow.
+It is filled by `runtime.log.follower` alone; everybody else reads it and may wait for it to grow.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Protocol, Self, TypeVar
+from weakref import ref
 
 from bus.places import RecordPlaces
 from contracts.envelope import Fact
+from contracts.errors import NotFound
 from contracts.event import Event
+from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import SessionState, advance
 from contracts.trainer import WindowRecorded
-from runtime.log.placed import PlacedFacts, is_window
+from runtime.log.placed_facts import PlacedFacts, is_window
 
 
 class AgentFold(Protocol):
@@ -211,3 +214,40 @@ class SessionLog:
         self._derived[type(start)] = (upto, value)
         found: D = value
         return found
+
+
+def newest_root(history: SessionLog) -> LedgerCheckpointed | SessionSealed:
+    """What the ledger signed last in a session: its seal, when there is one."""
+    for fact in reversed(history.facts):
+        if isinstance(fact.event, LedgerCheckpointed | SessionSealed):
+            return fact.event
+    raise NotFound(
+        f"the ledger has signed nothing in {history.id} yet.",
+        cure=f"Wait for the first note, or: swarm wait {history.id}",
+    )
+
+
+_PIECE = 1000
+"""Objects that are given back at a time: while they are, no other thread of the process gets on."""
+
+
+def release(*held: list[Any]) -> None:
+    """Empty these lists piece by piece; no other code may use them any more."""
+    for one in held:
+        while one:
+            del one[-_PIECE:]
+
+
+class DetachedLog:
+    """All that a session log held when this was made, to be given back piece by piece once the log is not used."""
+
+    def __init__(self, history: SessionLog) -> None:
+        self._history = ref(history)
+        self._parts = history.parts()
+
+    def release(self) -> bool:
+        """Give back the objects and return True, unless the history is still used."""
+        if self._history() is not None:
+            return False
+        release(self._parts)
+        return True

@@ -17,7 +17,7 @@ from bus.hearing import Void, Voids, place
 from bus.places import RecordPlaces
 from bus.port import Log, StoredRecord
 from contracts.envelope import Fact
-from runtime.log.history import SessionLog
+from runtime.log.session_log import SessionLog
 
 log = structlog.get_logger()
 

@@ -7,24 +7,26 @@ a shared lane permits a new body; on the trainer's lane a conflict under an olde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import structlog
 
 from bus import subjects
+from bus.admission import Admission
 from bus.chain import Draft, Head, compose
 from bus.keys import Signer
 from bus.port import Log, Record
 from contracts import ids
 from contracts.envelope import Fact, timestamp
-from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Refused, Unreachable
+from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Refused, SwarmError, Unreachable
 from contracts.event import Event
+from contracts.keyring import KeyAdmitted, Keyring, KeyRotated
 from contracts.trainer import TrainingClaimed
 from runtime.jobs.failpoints import failpoint
-from runtime.log.history import SessionLog
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
+from runtime.log.session_log import SessionLog
 
 log = structlog.get_logger()
 
@@ -67,10 +69,10 @@ class _Batch:
 class LaneWriter:
     """Appends to one lane of any session; `signer` returns the lane's present key, which may be rotated at any time."""
 
-    def __init__(self, bus: Log, tail: LogFollower, lane: str, signer: Callable[[], Signer], source: str) -> None:
+    def __init__(self, bus: Log, follower: LogFollower, lane: str, signer: Callable[[], Signer], source: str) -> None:
         self.lane = lane
         self._bus = bus
-        self._tail = tail
+        self._follower = follower
         self._signer = signer
         self._source = source
         # Locks exist only while a caller uses them, so ended sessions take no memory here.
@@ -87,8 +89,8 @@ class LaneWriter:
         if not events:
             return ()
         async with self._locks.setdefault(session, asyncio.Lock()):
-            history = self._tail.history(session)
-            if history.state.sealed or self._tail.admission.sealed(session):
+            history = self._follower.history(session)
+            if history.state.sealed or self._follower.admission.sealed(session):
                 raise Refused(f"{session} is sealed.", cure="Closed is closed: ask for a session of its own.")
             names = [self._identity(history, occasion, n) for n in range(len(events))]
             while True:
@@ -103,7 +105,7 @@ class LaneWriter:
         return tuple(fact for fact in facts if fact)
 
     def _unheard(self, session: str, count: int) -> NotVerified:
-        known = self._tail.admission.keyring().keys.get(self._signer().key_id)
+        known = self._follower.admission.keyring().keys.get(self._signer().key_id)
         cure = "Check that the role's key is admitted in the keyring: swarm keys"
         if known is not None and known.until is not None:
             cure = f"Key {known.id} has ended (swarm keys); start the agent again where the new key of its role is."
@@ -127,7 +129,7 @@ class LaneWriter:
     def _compose(self, history: SessionLog, drafts: tuple[Draft, ...], occasion: Provenance) -> _Batch:
         self._refuse_if_fenced(history, occasion)
         self._refuse_if_claimed(history, drafts)
-        head, signer = self._tail.admission.head(history.id, self.lane), self._signer()
+        head, signer = self._follower.admission.head(history.id, self.lane), self._signer()
         if occasion.first and head.laneseq:
             raise Conflict(f"{self.lane!r} has spoken in {history.id} already.", cure="Read what it said.")
         records = compose(
@@ -149,7 +151,7 @@ class LaneWriter:
             try:
                 seq = await self._bus.append(batch.records, lane=lane, after=after)
                 failpoint("between-append-and-ack")
-                await self._tail.reached(seq)
+                await self._follower.reached(seq)
                 return
             except Conflict:
                 after = await self._caught_up(lane)
@@ -179,7 +181,7 @@ class LaneWriter:
         if self._said(history, batch):
             return batch
         self._refuse_if_fenced(history, occasion)
-        if self._tail.admission.head(history.id, self.lane).digest == batch.head.digest:
+        if self._follower.admission.head(history.id, self.lane).digest == batch.head.digest:
             return batch
         if self.lane in EXCLUSIVE and occasion.epoch is not None:
             raise Fenced(
@@ -199,7 +201,7 @@ class LaneWriter:
                 wait = min(2 * wait, _LONGEST_WAIT)
             else:
                 seq = newest.seq if newest else 0
-                await self._tail.reached(seq)
+                await self._follower.reached(seq)
                 return seq
 
     def _refuse_if_fenced(self, history: SessionLog, occasion: Provenance) -> None:
@@ -219,3 +221,52 @@ class LaneWriter:
                     f"epoch {draft.event.epoch} of {history.id} is not to be had: {claim.worker} holds {claim.epoch}.",
                     cure="Another trainer owns the session.",
                 )
+
+
+Find = Callable[[str, str], Signer | None]
+"""Given a role and a public key, the secret one, when it is here."""
+
+
+class SigningKeys(Mapping[str, Signer]):
+    """Signers by role. A successor that is not here is said once; what its role says until then counts for nothing."""
+
+    def __init__(self, held: Mapping[str, Signer], find: Find, admission: Admission) -> None:
+        self._held = dict(held)
+        self._find = find
+        self._admission = admission
+
+    def __getitem__(self, role: str) -> Signer:
+        return self._held[role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hear(self, facts: Sequence[Fact]) -> None:
+        """Exchange the keys that these facts end."""
+        for fact in facts:
+            if isinstance(fact.event, KeyRotated | KeyAdmitted) and fact.event.role in self._held:
+                self._exchange(self._admission.keyring(), fact.event.role)
+
+    def catch_up(self) -> None:
+        """Exchange every key that has ended before this process began to listen."""
+        for role in self._held:
+            self._exchange(self._admission.keyring(), role)
+
+    def _exchange(self, ring: Keyring, role: str) -> None:
+        current = ring.current(role)
+        if current is None or current.public == self._held[role].public:
+            return
+        try:
+            found = self._find(role, current.public)
+        except SwarmError as error:
+            log.error("the new key of a role cannot be read", role=role, key=current.id, reason=error.message)
+            return
+        if found is None:
+            cure = "start the agent again where the new key is"
+            log.error("the new key of a role is not here", role=role, key=current.id, cure=cure)
+            return
+        self._held[role] = found
+        log.info("a role goes on with a new key", role=role, key=found.key_id)

@@ -27,7 +27,7 @@ class RowPlace(NamedTuple):
         return f"{self.split}:{self.row}"
 
 
-class Names:
+class RowNames:
     """The rows of one prepared dataset by name."""
 
     def __init__(self, ready: DatasetPrepared, blobs: DirectoryBlobs) -> None:

@@ -7,8 +7,8 @@ from weakref import ref
 
 import pytest
 
-from runtime.log import release
-from runtime.log.release import Remains
+from runtime.log import session_log
+from runtime.log.session_log import DetachedLog
 from runtime.views.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
 
@@ -21,7 +21,7 @@ def recorded(tmp_path: Path) -> RecordedHome:
 def test_what_a_history_held_is_given_back_once_nobody_has_it(recorded: RecordedHome) -> None:
     history = Summaries(recorded.home).history(recorded.trained())
     events, facts, states = [ref(fact.event) for fact in history.facts], len(history.facts), list(history.states)
-    remains = Remains(history)
+    remains = DetachedLog(history)
     assert not remains.release(), "somebody has it"
     assert (len(history.facts), list(history.states)) == (facts, states)
     del states, history
@@ -31,9 +31,9 @@ def test_what_a_history_held_is_given_back_once_nobody_has_it(recorded: Recorded
 
 
 def test_every_list_is_emptied_whatever_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "_PIECE", 3)
+    monkeypatch.setattr(session_log, "_PIECE", 3)
     lists = [list(range(n)) for n in (0, 1, 3, 10)]
-    release.release(*lists)
+    session_log.release(*lists)
     assert lists == [[], [], [], []]
 
 

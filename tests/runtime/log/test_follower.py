@@ -20,7 +20,7 @@ from bus.memory import MemoryBus
 from bus.port import Record, StoredRecord
 from contracts import ids
 from contracts.event import Unknown
-from runtime.log.tail import LogFollower, LogLineLimit
+from runtime.log.follower import LogFollower, LogLineLimit
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 from tests.runtime.recorded_session import FootprintEstimated
 

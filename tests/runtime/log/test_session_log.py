@@ -9,7 +9,7 @@ import pytest
 
 from contracts.session import SessionState, advance
 from runtime.log.archive import Archive
-from runtime.log.history import SessionLog, States
+from runtime.log.session_log import SessionLog, States
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 
 

@@ -1,4 +1,4 @@
-"""What a scribe promises: every event it was given is in the log once, whatever became of the acknowledgement."""
+"""What a writer promises: every event it was given is in the log once, whatever became of the acknowledgement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contracts.ids import new_uuid, session_id
 from contracts.operator import CancelRequested, SessionRequested
 from contracts.trainer import TrainingPaused
 from runtime.host.crew import SwarmNode
-from runtime.log.scribe import LaneWriter, Provenance
+from runtime.log.lane_writer import LaneWriter, Provenance
 from tests.harness import claim, crew
 
 
@@ -33,14 +33,14 @@ def rival(made: SwarmNode, lane: str) -> LaneWriter:
 
 async def test_an_event_is_a_fact_when_say_returns(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
-        (fact,) = await made.scribe("diagnostician").say(session, [DiagnosisReached(segment=1, step=5)])
+        (fact,) = await made.writer("diagnostician").say(session, [DiagnosisReached(segment=1, step=5)])
         assert made.tail.history(session).said["diagnostician", fact.id] is fact
 
 
 async def test_a_batch_is_one_append_with_one_signature_on_its_last_event(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
         events = [DiagnosisReached(segment=1, step=step) for step in range(5)]
-        facts = await made.scribe("diagnostician").say(session, events)
+        facts = await made.writer("diagnostician").say(session, events)
         assert [fact.closes for fact in facts] == [False] * 4 + [True]
         assert [fact.envelope.laneseq for fact in facts] == [1, 2, 3, 4, 5]
 
@@ -50,7 +50,7 @@ async def test_a_lost_acknowledgement_leaves_the_event_in_the_log_once(tmp_path:
     bus = MemoryBus()
     async with swarm(tmp_path, bus) as (made, session):
         bus.cut(stored=stored)
-        await made.scribe("diagnostician").say(session, [DiagnosisReached(segment=1, step=5)], Provenance("why"))
+        await made.writer("diagnostician").say(session, [DiagnosisReached(segment=1, step=5)], Provenance("why"))
         said = [fact for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
         assert len(said) == 1
         assert not made.tail.voids
@@ -59,7 +59,7 @@ async def test_a_lost_acknowledgement_leaves_the_event_in_the_log_once(tmp_path:
 async def test_two_instances_of_a_role_answer_a_cause_once_between_them(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
         answer = [DiagnosisReached(segment=1, step=5)]
-        mine, theirs = made.scribe("diagnostician"), rival(made, "diagnostician")
+        mine, theirs = made.writer("diagnostician"), rival(made, "diagnostician")
         await asyncio.gather(*(one.say(session, answer, Provenance("why", answer="judge")) for one in (mine, theirs)))
         said = [fact for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
         assert len(said) == 1
@@ -67,9 +67,9 @@ async def test_two_instances_of_a_role_answer_a_cause_once_between_them(tmp_path
 
 async def test_two_instances_of_a_role_chain_behind_each_other(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
-        scribes = [made.scribe("diagnostician"), rival(made, "diagnostician")]
+        writers = [made.writer("diagnostician"), rival(made, "diagnostician")]
         turns = [
-            scribes[n % 2].say(session, [DiagnosisReached(segment=1, step=n)], Provenance(f"why {n}"))
+            writers[n % 2].say(session, [DiagnosisReached(segment=1, step=n)], Provenance(f"why {n}"))
             for n in range(20)
         ]
         await asyncio.gather(*turns)
@@ -80,7 +80,7 @@ async def test_two_instances_of_a_role_chain_behind_each_other(tmp_path: Path) -
 
 async def test_a_fenced_trainer_cannot_append(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
-        old, new = made.scribe("trainer"), rival(made, "trainer")
+        old, new = made.writer("trainer"), rival(made, "trainer")
         await old.say(session, [claim(1)], Provenance("ready", epoch=1))
         await new.say(session, [claim(2)], Provenance("ready", epoch=2))
         paused = TrainingPaused(by="drain", segment=1, step=0)
@@ -92,7 +92,7 @@ async def test_a_fenced_trainer_cannot_append(tmp_path: Path) -> None:
 async def test_a_trainer_whose_lane_moved_on_without_a_claim_is_fenced_too(tmp_path: Path) -> None:
     """Somebody else speaks in its name: to compose anew behind that would make two writers of one lane."""
     async with swarm(tmp_path) as (made, session):
-        mine, other = made.scribe("trainer"), rival(made, "trainer")
+        mine, other = made.writer("trainer"), rival(made, "trainer")
         await mine.say(session, [claim(1)], Provenance("ready", epoch=1))
         paused = TrainingPaused(by="drain", segment=1, step=0)
         outcomes = await asyncio.gather(
@@ -105,14 +105,14 @@ async def test_a_trainer_whose_lane_moved_on_without_a_claim_is_fenced_too(tmp_p
 
 async def test_a_scribe_remembers_nothing_of_sessions_in_which_it_is_silent(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
-        speaker = made.scribe("diagnostician")
+        speaker = made.writer("diagnostician")
         await speaker.say(session, [DiagnosisReached(segment=1, step=5)])
         assert len(speaker._locks) == 0
 
 
 async def test_of_two_trainers_that_claim_at_once_one_is_fenced(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
-        rivals = [made.scribe("trainer"), rival(made, "trainer")]
+        rivals = [made.writer("trainer"), rival(made, "trainer")]
         outcomes = await asyncio.gather(
             *(one.say(session, [claim(1)], Provenance(f"ready {n}", epoch=1)) for n, one in enumerate(rivals)),
             return_exceptions=True,
@@ -122,7 +122,7 @@ async def test_of_two_trainers_that_claim_at_once_one_is_fenced(tmp_path: Path) 
 
 async def test_an_epoch_that_is_known_to_be_another_one_s_cannot_be_claimed(tmp_path: Path) -> None:
     async with swarm(tmp_path) as (made, session):
-        owner, late = made.scribe("trainer"), rival(made, "trainer")
+        owner, late = made.writer("trainer"), rival(made, "trainer")
         await owner.say(session, [claim(1)], Provenance("ready", epoch=1))
         with pytest.raises(Fenced, match="w1 holds 1"):
             await late.say(session, [claim(1)], Provenance("ready", epoch=1))

@@ -18,9 +18,9 @@ from runtime.home.home import Home
 from runtime.log import archive as module
 from runtime.log.archive import Archive
 from runtime.log.copies import Copies
-from runtime.log.history import SessionLog, States
-from runtime.log.placed import PlacedFacts
-from runtime.log.tail import LogFollower
+from runtime.log.follower import LogFollower
+from runtime.log.placed_facts import PlacedFacts
+from runtime.log.session_log import SessionLog, States
 from tests.runtime.recorded_home import RecordedHome, claimed, evaluated, window
 from tests.runtime.recorded_session import full_session
 

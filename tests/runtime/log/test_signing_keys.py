@@ -86,8 +86,8 @@ async def test_what_is_in_flight_when_its_key_ends_is_said_again_under_the_new_o
         session = await made.desk.submit({"name": "said"})
         bus.before[word] = lambda: made.desk.locksmith.rotate({"role": lane})
         reached = DiagnosisReached(segment=1, step=5)
-        await made.scribe("diagnostician").say(session, [reached])
-        await made.scribe("trainer").say(session, [TrainingFailed(segment=1, step=0, code="failed", message="no")])
+        await made.writer("diagnostician").say(session, [reached])
+        await made.writer("trainer").say(session, [TrainingFailed(segment=1, step=0, code="failed", message="no")])
         await until_ended(made, session, 20)
         assert [void.reason for void in made.tail.voids] == [Reason.KEY]
         assert [fact.name for fact in made.tail.history(session).facts if fact.lane == lane].count(word) == 1
@@ -98,8 +98,8 @@ async def test_what_is_in_flight_when_its_key_ends_is_said_again_under_the_new_o
 async def test_a_revoked_key_signs_nothing_more_what_it_signed_stays_and_its_role_goes_on(tmp_path: Path) -> None:
     async with crew(tmp_path, ()) as made:
         session = await made.desk.submit({"name": "said"})
-        stolen, scribe = made.keys["diagnostician"], made.scribe("diagnostician")
-        await scribe.say(session, [DiagnosisReached(segment=1, step=5)])
+        stolen, writer = made.keys["diagnostician"], made.writer("diagnostician")
+        await writer.say(session, [DiagnosisReached(segment=1, step=5)])
         await made.desk.verbs["revoke"]({"key": stolen.key_id[:8], "reason": "it was stolen"})
         head = made.tail.admission.head(session, "diagnostician")
         forged = compose(
@@ -109,7 +109,7 @@ async def test_a_revoked_key_signs_nothing_more_what_it_signed_stays_and_its_rol
         seq = await made.bus.append(forged, lane=subjects.lane(session, "diagnostician"), after=head.stored)
         await made.tail.reached(seq)
         assert [(void.seq, void.reason) for void in made.tail.voids] == [(seq, Reason.KEY)]
-        await scribe.say(session, [DiagnosisReached(segment=1, step=7)])
+        await writer.say(session, [DiagnosisReached(segment=1, step=7)])
         steps = [fact.event.step for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
         assert steps == [5, 7]
         (ended,) = [one for one in (await made.desk.verbs["keys"]({}))["keys"] if one["key"] == stolen.key_id]
@@ -122,7 +122,7 @@ async def test_a_process_that_has_not_the_new_key_is_told_so_in_a_sentence(tmp_p
         made.keys._find = lambda role, public: None
         await made.desk.locksmith.rotate({"role": "validator"})
         with pytest.raises(NotVerified, match="stored and not admitted") as refused:
-            await made.scribe("validator").say(session, [DiagnosisReached(segment=1, step=5)])
+            await made.writer("validator").say(session, [DiagnosisReached(segment=1, step=5)])
         assert "start the agent again where the new key of its role is" in refused.value.cure
 
 
@@ -139,7 +139,7 @@ async def test_a_rotation_that_was_interrupted_is_carried_out_at_the_next_start(
         async with crew(tmp_path, (), bus=bus) as made:
             assert made.keys["validator"].key_id == keys_of(made)["validator"] == new != old
             session = await made.desk.submit({"name": "said"})
-            await made.scribe("validator").say(session, [DiagnosisReached(segment=1, step=5)])
+            await made.writer("validator").say(session, [DiagnosisReached(segment=1, step=5)])
             assert not made.tail.voids
             assert KeyStore(tmp_path / "keys").awaiting() == ()
 

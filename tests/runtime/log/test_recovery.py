@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bus.blobs import DirectoryBlobs
 from runtime.home.home import Home
-from runtime.log import leftovers
+from runtime.log import recovery
 
 
 def dead_pid() -> int:
@@ -26,7 +26,7 @@ def test_drafts_of_dead_processes_go_and_those_of_the_living_stay(tmp_path: Path
     kept = [home.root / f".tail.{os.getpid()}", session / "log", home.root / ".hidden", home.root / "host.json"]
     for path in (*gone, *kept):
         path.write_text("half")
-    assert leftovers.remove(home) == len(gone)
+    assert recovery.remove_leftovers(home) == len(gone)
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in kept)
 
@@ -39,8 +39,8 @@ def test_drafts_of_blobs_go_when_they_are_old_and_blobs_never(tmp_path: Path) ->
     old, fresh = (place.with_name(f".{place.name}.{letter * 16}") for letter in "ab")
     for path in (old, fresh):
         path.write_bytes(b"ha")
-    ages = fresh.stat().st_mtime - leftovers.OLD - 1
+    ages = fresh.stat().st_mtime - recovery.OLD - 1
     for path in (old, place):
         os.utime(path, (ages, ages))
-    assert leftovers.remove(home) == 1
+    assert recovery.remove_leftovers(home) == 1
     assert [path.exists() for path in (old, fresh, place)] == [False, True, True]
