@@ -1,1 +1,1 @@
-"""The command line, one file per command; nothing here is imported by the rest of the runtime."""
+"""The command line: related commands share a file; nothing here is imported by the rest of the runtime."""

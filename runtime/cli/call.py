@@ -1,17 +1,20 @@
-"""One call of a command: the options that every command takes, the settings, and where output goes."""
+"""One call of a command: the options and arguments that commands share, the settings, and where output goes."""
 
 from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from contracts.errors import InvalidInput, NotFound, Refused
 from runtime.api.place import HomeContext
 from runtime.cli import interrupts
-from runtime.cli.terminal import say
+from runtime.cli.output import say
 from runtime.views.printable import printable_json
 
 T = TypeVar("T")
@@ -114,3 +117,29 @@ def remember(own: dict[str, Any]) -> None:
 
 def _given(key: str) -> Any:
     return click.get_current_context().meta.get(f"swarm.{key}")
+
+
+def complete_session(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Sessions in the home's files, newest first; no log is read."""
+    home = ctx.params.get("home") or ctx.meta.get("swarm.home") or os.environ.get("SWARM_HOME") or ".swarm"
+    folder = Path(home) / "sessions"
+    names = sorted((one.name for one in folder.iterdir()), reverse=True) if folder.is_dir() else []
+    return [name for name in ("last", *names) if name.startswith(incomplete)]
+
+
+session_argument = click.argument("session", metavar="S", shell_complete=complete_session)
+
+
+def output_path(name: str | Path, *, force: bool = True) -> Path:
+    """The absolute path, if a file can be written there; without `force` none may be there yet."""
+    path = Path(name).absolute()
+    if path.is_dir():
+        raise InvalidInput(f"{str(path)!r} is a folder.", cure="Name a file in it.", path=str(path))
+    if path.exists() and not force:
+        cure = "Overwrite it with --force, or choose another with -o."
+        raise Refused(f"{str(path)!r} exists.", cure=cure, path=str(path))
+    if not path.parent.is_dir():
+        raise NotFound(f"there is no folder {str(path.parent)!r}.", cure="Make it first.", path=str(path))
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise Refused(f"{str(path)!r} cannot be written.", cure="Choose a folder of yours with -o.", path=str(path))
+    return path

@@ -13,9 +13,8 @@ import click
 
 from contracts.errors import Failed, InvalidRequest, Problem
 from runtime.cli.call import Call, command
-from runtime.cli.child import answer
-from runtime.cli.terminal import style
-from runtime.cli.wording import pairs
+from runtime.cli.children import child_answer
+from runtime.cli.output import pairs, style
 from runtime.jobs.profiles import torch_profile
 from runtime.model import PROBE
 from runtime.views.sentences import size
@@ -111,7 +110,7 @@ async def _ask(
     child: Child
     log = folder / "log"
     async with children.job(job, args, profile=profile, purpose=purpose, log=log) as child:
-        return await answer(child, log, cure="Correct it where it stopped, or: swarm run REQUEST --here")
+        return await child_answer(child, log, cure="Correct it where it stopped, or: swarm run REQUEST --here")
 
 
 def _refuse(problems: Sequence[Mapping[str, str]]) -> None:

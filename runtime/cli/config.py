@@ -1,14 +1,16 @@
-"""`swarm config`: settings with their origin, requests with their defaults, and the schemas of both."""
+"""`swarm config`, `asyncapi`, `completion`: settings and schemas for people, programs and shells."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import orjson
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from runtime.cli.call import Call, command, remember, shared
-from runtime.cli.wording import table
+from runtime.cli.call import Call, command, output_path, remember, shared
+from runtime.cli.output import table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -35,7 +37,7 @@ def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None
 
     settings = call.settings
     found = {name: {"value": _plain(getattr(settings, name)), "origin": settings.origins[name]} for name in FIELDS}
-    rows = [[name, _shown(one["value"]), one["origin"]] for name, one in found.items()]
+    rows = [[name, _setting_text(one["value"]), one["origin"]] for name, one in found.items()]
     call.result(found, table(("setting", "value", "from"), rows))
 
 
@@ -86,9 +88,44 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _shown(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 config.add_command(show)
 config.add_command(schema)
+
+
+@command("asyncapi")
+@click.option("-o", "--output", metavar="FILE", help="Write it there.")
+def asyncapi(call: Call, *, output: str | None) -> None:
+    """Print the AsyncAPI 3 document of every subject, with a JSON Schema for every message."""
+    from runtime.commands.asyncapi import document
+
+    host = call.home.host()
+    path = output_path(output) if output is not None else None
+    found = document(host=urlsplit(host.url).netloc) if host is not None and host.alive else document()
+    text = orjson.dumps(found, option=orjson.OPT_INDENT_2)
+    if path is None:
+        call.result(found, text.decode())
+    else:
+        path.write_bytes(text)
+        call.result({"path": str(path)}, f"Wrote {path}")
+
+
+KINDS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+WHERE = {
+    "bash": 'eval "$(swarm completion bash)" in ~/.bashrc',
+    "zsh": 'eval "$(swarm completion zsh)" in ~/.zshrc',
+    "fish": "swarm completion fish > ~/.config/fish/completions/swarm.fish",
+}
+
+
+@command("completion")
+@click.argument("shell", type=click.Choice(list(KINDS)))
+def completion(call: Call, *, shell: str) -> None:
+    """Print the completion script for SHELL."""
+    root = click.get_current_context().find_root().command
+    script = KINDS[shell](root, {}, "swarm", "_SWARM_COMPLETE").source()
+    call.note(f"To have it always: {WHERE[shell]}")
+    call.result({"shell": shell, "script": script}, script)

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from runtime.cli.call import Call, command
-from runtime.cli.named import complete
-from runtime.cli.reach import kept
-from runtime.cli.wording import state, table
+from runtime.cli.call import Call, command, complete_session
+from runtime.cli.output import state_text, table
+from runtime.cli.session_source import read_session
 from runtime.views.sentences import forked, unfolded
 
 SECTIONS = ("request", "resolved", "environment", "code", "data")
@@ -18,8 +17,8 @@ ABSENT = "-"
 
 
 @command("diff")
-@click.argument("one", metavar="A", shell_complete=complete)
-@click.argument("other", metavar="B", shell_complete=complete)
+@click.argument("one", metavar="A", shell_complete=complete_session)
+@click.argument("other", metavar="B", shell_complete=complete_session)
 def diff(call: Call, *, one: str, other: str) -> None:
     """Show in what sessions A and B differ: request, machine, data, decisions, the first window, the outcome.
 
@@ -28,13 +27,13 @@ def diff(call: Call, *, one: str, other: str) -> None:
     """
     from runtime.views.diff import difference
 
-    found = difference(kept(call, one).history, kept(call, other).history)
+    found = difference(read_session(call, one).history, read_session(call, other).history)
     call.result(found, lambda: page(found))
 
 
 def page(found: Mapping[str, Any]) -> str:
     """The differences of two sessions as the text that `swarm diff` prints."""
-    rows = [("session", *found["sessions"]), ("state", *map(state, found["states"]))]
+    rows = [("session", *found["sessions"]), ("state", *map(state_text, found["states"]))]
     rows += [row for name in SECTIONS for row in _section(name, found[name])]
     rows += [*_metrics(found["metrics"]), ("weights", *(_short(digest) for digest in found["weights"]))]
     told = [f"{name:<12}{what}" for name, what in _sentences(found)]

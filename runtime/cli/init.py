@@ -1,18 +1,21 @@
-"""`swarm init`: a request with its choices in comments, and on demand a workload of one's own, to start from."""
+"""`swarm init`, `workload`: a request to start from, and models and data of the user's own, pinned by their digest."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from contracts.errors import InvalidInput, NotFound
-from runtime.cli.call import Call, command
-from runtime.cli.output import place
-from runtime.cli.workload import added
+from runtime.cli.call import Call, command, output_path, remember, shared
+from runtime.cli.output import table
+
+if TYPE_CHECKING:
+    from runtime.home.workloads import WorkloadEntry
+
 
 MODES = ("baseline", "optimization", "production")
 
@@ -103,7 +106,7 @@ def init(
     """Write a request to start from, and with --from also a workload, registered under its file's name."""
     if Path(output).suffix.lower() not in (".yaml", ".yml"):
         raise InvalidInput(f"{output} is not a .yaml file.", cure="Name it so: -o request.yaml", path="--output")
-    place_of = place(output, force=force)
+    place_of = output_path(output, force=force)
     data, model, name = OWN_DATA, OWN_MODEL, "my-training"
     if target is not None and rows is None:
         raise InvalidInput("a target is a column of your rows.", cure="Name them too: --data PATH", path="--target")
@@ -163,7 +166,7 @@ def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
     if skeleton:
         title = "".join(part.capitalize() for part in path.stem.replace("-", "_").split("_")) or "Mine"
         path.write_text(WORKLOAD.format(file=path.name, name=path.stem, title=title), encoding="utf-8")
-    return added(call, str(path)), [str(path)] if skeleton else []
+    return add_workload(call, str(path)), [str(path)] if skeleton else []
 
 
 def _sections(made: dict[str, Any], given: str | None) -> tuple[str, str]:
@@ -172,3 +175,74 @@ def _sections(made: dict[str, Any], given: str | None) -> tuple[str, str]:
     has_data = "def data(" in Path(made["path"]).read_text(encoding="utf-8")
     data = given or (f"data: {own}" if has_data else OWN_DATA)
     return data, f"model: {{architecture: workload, workload: {made['name']}, options: {{}}}}"
+
+
+@click.group("workload")
+@shared
+def workload(**options: Any) -> None:
+    """Register workloads, which requests then name; a request never carries code."""
+    remember(options)
+
+
+@command("add", short_help="Pin a file as it is now, under a name.")
+@click.argument("file", metavar="FILE[:CLASS]")
+@click.option("--name", default="", help="What requests call it (default: the file's name).")
+def workload_add(call: Call, *, file: str, name: str) -> None:
+    """Pin FILE as it is now. A process of its own imports it once, to show what would go wrong later."""
+    made = add_workload(call, file, name)
+    was = f" (was {made['was'][:16]})" if made["was"] not in (None, made["digest"]) else ""
+    what = f"{made['class']} in {made['path']}, digest {made['digest'][:16]}{was}"
+    use = f"Use it: model: {{architecture: workload, workload: {made['name']}}}"
+    call.result(made, f"Workload {made['name']!r} is {what}.\n{use}")
+
+
+def add_workload(call: Call, file: str, name: str = "") -> dict[str, Any]:
+    """Register a workload; what it is now, and under `was` the digest that its name had before."""
+    from runtime.home.workloads import Workloads
+
+    registry = Workloads(call.home.root)
+    before = {one.name: one.digest for one in registry.list()}
+    made = call.wait(_register(registry, file, name))
+    return _describe_workload(made) | {"was": before.get(made.name)}
+
+
+async def _register(registry: Any, file: str, name: str) -> WorkloadEntry:
+    from runtime.jobs.children import Children
+
+    children = Children()
+    try:
+        made: WorkloadEntry = await registry.add(file, children, name=name)
+    finally:
+        await children.close()
+    return made
+
+
+@command("list")
+def workload_list(call: Call) -> None:
+    """List the workloads of this home and of installed packages."""
+    from runtime.home.workloads import Workloads
+
+    found = Workloads(call.home.root).list()
+    rows = [[one.name, one.class_name, one.digest[:16], one.module or one.path] for one in found]
+    text = (
+        table(("workload", "class", "digest", "from"), rows) if rows else "None yet. Add one: swarm workload add FILE"
+    )
+    call.result({"workloads": [_describe_workload(one) for one in found]}, text)
+
+
+@command("remove")
+@click.argument("name", metavar="NAME")
+def workload_remove(call: Call, *, name: str) -> None:
+    """Forget a workload that was added; its file stays."""
+    from runtime.home.workloads import Workloads
+
+    Workloads(call.home.root).remove(name)
+    call.result({"removed": name}, f"Workload {name!r} is forgotten.")
+
+
+def _describe_workload(one: WorkloadEntry) -> dict[str, Any]:
+    return {"name": one.name, "class": one.class_name, "path": one.path, "digest": one.digest}
+
+
+for _command in (workload_add, workload_list, workload_remove):
+    workload.add_command(_command)

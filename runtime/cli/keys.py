@@ -9,7 +9,7 @@ import click
 from contracts.errors import NotFound
 from contracts.ids import PARTITION
 from runtime.cli.call import Call, calling, command, remember, shared
-from runtime.cli.wording import table
+from runtime.cli.output import table
 
 
 @click.group("keys", invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""`swarm run`: from a request to its outcome in one command; the swarm stays up."""
+"""`swarm run`, `submit`, `tune`: a request or a search is handed to the swarm, and shown until it has ended."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from typing import Any
 
 import click
 
-from runtime.cli import wording
+from runtime.cli import output
 from runtime.cli.call import SECONDS, Call, command
-from runtime.cli.submit import request_options
-from runtime.cli.wait import outcome
-from runtime.cli.watch import followed, quiet_option
+from runtime.cli.exit_codes import session_exit_code
+from runtime.cli.host import bring_up
+from runtime.cli.watch import follow, quiet_option
 from runtime.jobs.profiles import claimed_threads
+
+
+def request_options(function: Any) -> Any:
+    """Decorator: adds the argument and the options that `submit` and `run` share."""
+    for option in (
+        click.argument("request", metavar="REQUEST"),
+        click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value; may be repeated."),
+        click.option("--request-id", metavar="ID", help="Repeatable: the same id names the same session for ever."),
+    ):
+        function = option(function)
+    return function
 
 
 @command("run")
@@ -42,8 +53,8 @@ def run(
     asked = judged(request, overrides, request_id)
     bring_up(call)
     seen = call.wait(_run(call, asked, folder(request), timeout, quiet=quiet))
-    call.result(seen, lambda: wording.summary(seen))
-    return outcome(seen)
+    call.result(seen, lambda: output.summary_text(seen))
+    return session_exit_code(seen)
 
 
 def _here(
@@ -66,17 +77,8 @@ def _here(
     seen = place.carry(
         None if place.session else asked or judged(request, overrides, request_id), timeout, folder(request)
     )
-    call.result(seen, lambda: wording.summary(seen))
-    return outcome(seen)
-
-
-def bring_up(call: Call) -> None:
-    """Start the swarm of this home unless it is up, or another was named."""
-    from runtime.api import hosting
-
-    if not (call.settings.url or call.settings.creds) and not hosting.ready(call.home.host()):
-        call.note(f"Starting the swarm of {call.home.root} ...")
-        hosting.ensure(call)
+    call.result(seen, lambda: output.summary_text(seen))
+    return session_exit_code(seen)
 
 
 async def _run(call: Call, asked: dict[str, Any], folder: Path, within: float | None, *, quiet: bool) -> dict[str, Any]:
@@ -84,4 +86,74 @@ async def _run(call: Call, asked: dict[str, Any], folder: Path, within: float | 
         session = await found.submit(asked, folder=folder)
         if not quiet:
             call.note(f"Session {session}")
-        return await followed(call, found, session, within, quiet=quiet)
+        return await follow(call, found, session, within, quiet=quiet)
+
+
+@command("submit")
+@request_options
+def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None) -> None:
+    """Submit REQUEST (a YAML, TOML or JSON file, or - for stdin) and return at once."""
+    from runtime.api import request_file
+
+    session = call.wait(
+        _submit(call, request_file.judged(request, overrides, request_id), request_file.folder(request))
+    )
+    call.result({"session": session}, session)
+
+
+async def _submit(call: Call, asked: dict[str, Any], folder: Path) -> str:
+    async with call.swarm() as found:
+        return await found.submit(asked, folder=folder)
+
+
+@command("tune")
+@click.argument("search", metavar="SEARCH")
+@click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value; may be repeated.")
+@click.option("--request-id", metavar="ID", help="Repeatable: the same id names the same search for ever.")
+@click.option("-d", "--detach", is_flag=True, help="Return as soon as the search is submitted.")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
+def tune(
+    call: Call,
+    *,
+    search: str,
+    overrides: tuple[str, ...],
+    request_id: str | None,
+    detach: bool,
+    timeout: float | None,
+) -> int:
+    """Submit SEARCH (a YAML, TOML or JSON file, or -) and follow it until its trials are done."""
+    from runtime.api.request_file import folder
+    from runtime.cli.host import bring_up
+
+    asked = _read_search(search, overrides)
+    if not detach:
+        bring_up(call)
+    seen = call.wait(_tune(call, asked, folder(search), request_id, timeout, detach=detach))
+    if detach:
+        call.result({"session": seen["session"]}, seen["session"])
+        return 0
+    call.result(seen, lambda: output.summary_text(seen))
+    return session_exit_code(seen)
+
+
+def _read_search(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The search in the file with defaults written out; its `base` may be a request or the name of a request's file."""
+    from contracts.request.search import read_search
+    from runtime.api import request_file
+
+    raw = request_file.read(name)
+    base, folder = raw.get("base"), Path(name).parent.absolute() if name != request_file.STDIN else Path.cwd()
+    if isinstance(base, str):
+        raw["base"] = request_file.read(str(folder / base))
+    elif isinstance(base, dict):
+        raw["base"] = request_file.absolute(base, folder)
+    return read_search(raw, overrides=overrides).resolved()
+
+
+async def _tune(
+    call: Call, asked: dict[str, Any], folder: Path, request_id: str | None, within: float | None, *, detach: bool
+) -> dict[str, Any]:
+    async with call.swarm() as found:
+        session = await found.submit(asked, request_id=request_id, kind="search", folder=folder)
+        call.note(f"Search {session}")
+        return {"session": session} if detach else await follow(call, found, session, within)

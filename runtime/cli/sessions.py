@@ -1,4 +1,4 @@
-"""`swarm sessions`: what was and is trained here."""
+"""`swarm sessions`, `pause`, `resume`, `cancel`: what was and is trained here, and wishes about it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 
-from runtime.cli.call import Call, command
-from runtime.cli.reach import reader
-from runtime.cli.terminal import plain
-from runtime.cli.wording import state, table
+from bus import subjects
+from contracts.errors import Refused
+from runtime.cli import output
+from runtime.cli.call import Call, command, session_argument
+from runtime.cli.exit_codes import session_exit_code
+from runtime.cli.output import plain, state_text, table
+from runtime.cli.session_source import reader, resolve_session, send_command
 
 KINDS = ("training", "search", "trial", "export", "audit", "proof")
 STATES = ("requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled")
@@ -88,7 +91,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _state(one: dict[str, Any]) -> str:
-    return state(one["state"]) + (" (waits)" if one.get("waits") else "")
+    return state_text(one["state"]) + (" (waits)" if one.get("waits") else "")
 
 
 def _name(one: dict[str, Any]) -> str:
@@ -104,3 +107,55 @@ def _best(one: dict[str, Any]) -> str:
     """The best validation loss, or of a search its best value."""
     best = one["metrics"].get("val_loss", one["metrics"].get("best_value"))
     return "" if best is None else f"{best:.4g}"
+
+
+@command("pause")
+@session_argument
+def pause(call: Call, *, session: str) -> None:
+    """Ask session S to wait at its next grid step, with its state kept."""
+    _wish(call, session, "pause", "will pause")
+
+
+@command("resume")
+@session_argument
+@click.option("--here", is_flag=True, help="Carry it to its end in this process, as `run --here` began it.")
+def resume(call: Call, *, session: str, here: bool) -> int:
+    """Let session S, paused by a person, go on."""
+    if here:
+        return _resume_here(call, session)
+    _wish(call, session, "resume", "will go on")
+    return 0
+
+
+def _resume_here(call: Call, name: str) -> int:
+    from runtime.cli.here import LocalSwarm
+    from runtime.host.here import PARTITION
+    from runtime.views.summaries import Summaries
+    from runtime.views.view import ended
+
+    archive = Summaries(call.home)
+    session = resolve_session(call, name, archive)
+    if subjects.partition(session) != PARTITION:
+        raise Refused(f"{session} was begun in a swarm.", cure="Let it go on there: swarm up -d")
+    state = archive.read(session).history.state
+    if ended(state):
+        seen = archive.session(session)
+    else:
+        place = LocalSwarm(call, state.claim.resolved["threads"] if state.claim else 1)
+        place.session = session
+        seen = place.carry(None, None)
+    call.result(seen, lambda: output.summary_text(seen))
+    return session_exit_code(seen)
+
+
+@command("cancel")
+@session_argument
+@click.option("--reason", default="", help="Why; it stands in the log.")
+def cancel(call: Call, *, session: str, reason: str) -> None:
+    """Ask session S to end now; what it has recorded stays."""
+    _wish(call, session, "cancel", "will end", reason=reason)
+
+
+def _wish(call: Call, name: str, verb: str, will: str, **body: str) -> None:
+    session, answer = call.wait(send_command(call, name, verb, **body))
+    call.result({"session": session} | answer, f"Session {session} {will}.")

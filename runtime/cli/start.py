@@ -15,9 +15,9 @@ def main() -> None:
         import stigmergy  # noqa: F401
     except ImportError as error:
         sys.exit(f"error: {error}")
-    from runtime.cli import main as command
+    from runtime.cli import main
 
-    command.main()
+    main.main()
 
 
 if __name__ == "__main__":

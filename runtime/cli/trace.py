@@ -8,16 +8,15 @@ from typing import Any
 import click
 
 from contracts.errors import NotVerified
-from runtime.cli.call import Call, command
-from runtime.cli.named import complete
-from runtime.cli.reach import opened
-from runtime.cli.wording import pairs
+from runtime.cli.call import Call, command, complete_session
+from runtime.cli.output import pairs
+from runtime.cli.session_source import open_subject
 
 SHOWN = 12
 
 
 @command("trace")
-@click.argument("session", metavar="S|BUNDLE", shell_complete=complete)
+@click.argument("session", metavar="S|BUNDLE", shell_complete=complete_session)
 @click.option("--row", metavar="ID", help="A row: its number in the source, its file, or its place, such as train:17.")
 @click.option("--step", metavar="N", type=click.IntRange(min=1), help="The step that led from N - 1 attempts to N.")
 @click.option(
@@ -31,7 +30,7 @@ def trace(call: Call, *, session: str, row: str | None, step: int | None, limit:
     """
     if (row is None) == (step is None):
         raise click.UsageError("Give --row or --step, and not both.")
-    with opened(call, session) as source:
+    with open_subject(call, session) as source:
         from runtime.log.archive import Archive
         from runtime.views.trace import Trace
 

@@ -1,4 +1,4 @@
-"""`swarm watch`: a session live until it has ended; watching changes nothing."""
+"""`swarm watch`, `wait`: a session until it has ended; watching changes nothing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import TimedOut
-from runtime.cli import wording
-from runtime.cli.call import SECONDS, Call, command
-from runtime.cli.named import session_argument
-from runtime.cli.reach import find, reader
-from runtime.cli.wait import outcome
+from runtime.cli import output
+from runtime.cli.call import SECONDS, Call, command, session_argument
+from runtime.cli.exit_codes import session_exit_code
+from runtime.cli.session_source import find, reader
 from runtime.views.progress import progress
 
 if TYPE_CHECKING:
-    from runtime.cli.reach import Files
+    from runtime.cli.session_source import HomeFiles
     from runtime.commands.client import Swarm
 
 
@@ -31,18 +30,18 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Tell nothing bu
 @quiet_option
 def watch(call: Call, *, session: str, timeout: float | None, quiet: bool) -> int:
     """Follow session S live until it has ended; Ctrl-C stops watching and nothing else."""
-    seen = call.wait(_watched(call, session, timeout, quiet=quiet))
-    call.result(seen, lambda: wording.summary(seen))
-    return outcome(seen)
+    seen = call.wait(_watch(call, session, timeout, quiet=quiet))
+    call.result(seen, lambda: output.summary_text(seen))
+    return session_exit_code(seen)
 
 
-async def _watched(call: Call, name: str, within: float | None, *, quiet: bool) -> dict[str, Any]:
+async def _watch(call: Call, name: str, within: float | None, *, quiet: bool) -> dict[str, Any]:
     async with reader(call) as found:
-        return await followed(call, found, await find(found, name), within, quiet=quiet)
+        return await follow(call, found, await find(found, name), within, quiet=quiet)
 
 
 @asynccontextmanager
-async def _telling_what_it_waits_for(call: Call, found: Swarm | Files, session: str) -> AsyncIterator[None]:
+async def _telling_what_it_waits_for(call: Call, found: Swarm | HomeFiles, session: str) -> AsyncIterator[None]:
     """Say once, beside the events, that a session waits: no event tells of what does not happen."""
     import asyncio
 
@@ -63,8 +62,8 @@ async def _telling_what_it_waits_for(call: Call, found: Swarm | Files, session: 
         await asyncio.gather(looking, return_exceptions=True)
 
 
-async def followed(
-    call: Call, found: Swarm | Files, session: str, within: float | None, *, quiet: bool = False
+async def follow(
+    call: Call, found: Swarm | HomeFiles, session: str, within: float | None, *, quiet: bool = False
 ) -> dict[str, Any]:
     """Show the session on stderr until it has ended; its summary. `TimedOut` when that takes too long."""
     import asyncio
@@ -84,3 +83,21 @@ async def followed(
             f"session {session} has not ended within {within:g} s; it goes on.",
             cure=f"Wait longer: swarm wait {session}; or end it: swarm cancel {session}",
         ) from None
+
+
+@command("wait")
+@session_argument
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Give up after this long (exit code 124).")
+def wait(call: Call, *, session: str, timeout: float | None) -> int:
+    """Wait until session S has ended: exit code 0 when it completed, 1 when it failed or was cancelled.
+
+    Of an audit: 0 when its verdict is pass, 3 when it is another.
+    """
+    seen = call.wait(_ended(call, session, timeout))
+    call.result(seen, lambda: output.summary_text(seen))
+    return session_exit_code(seen)
+
+
+async def _ended(call: Call, name: str, within: float | None) -> dict[str, Any]:
+    async with reader(call) as found:
+        return await found.wait(await find(found, name), within)

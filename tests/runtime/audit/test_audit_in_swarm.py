@@ -20,7 +20,7 @@ from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, SpanRe
 from runtime import audit
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
-from runtime.cli.wait import outcome
+from runtime.cli.exit_codes import session_exit_code
 from runtime.home.workloads import Workloads, inspected
 from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
@@ -157,7 +157,7 @@ async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_compar
         verdict, state = await judged(swarm, own)
     assert verdict.verdict == "not-comparable"
     assert "family gelu" in verdict.found["differing"]
-    assert outcome(summary(state)) == 3
+    assert session_exit_code(summary(state)) == 3
     assert not said(swarm, own, SpanTaken)
 
 

@@ -19,7 +19,7 @@ from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.audit import repeated
 from runtime.audit.bundling import make
-from runtime.cli import repeat
+from runtime.cli.audit import span_rows
 from runtime.cli.main import swarm
 from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
@@ -299,7 +299,7 @@ def test_a_bundle_without_rows_is_not_comparable_and_says_how_to_make_one_with_t
 
 
 def test_the_chances_of_a_lot_are_told_in_words(court: Court) -> None:
-    told = dict.fromkeys(value for name, value in repeat.rows(court.found[f"seed {court.unlucky}"]) if name == "chance")
+    told = dict.fromkeys(value for name, value in span_rows(court.found[f"seed {court.unlucky}"]) if name == "chance")
     assert "if 10% of all spans were wrong, one of these would be with a chance of 10.0%" in told
     assert any(one.startswith("if a single span were wrong, it would be one of these") for one in told)
 

@@ -17,7 +17,7 @@ from contracts.request.model import Model
 from contracts.request.optimizer import Optimizer, Schedule
 from contracts.request.reading import tags_of
 from runtime.api.request_file import read
-from runtime.cli.child import ask
+from runtime.cli.children import ask_child
 from runtime.cli.main import swarm
 
 
@@ -206,7 +206,7 @@ def test_what_a_child_printed_before_it_died_is_told_and_no_file_that_is_gone(fo
 def test_what_a_child_of_any_command_printed_before_it_died_is_told(folder: Path):
     job = "tests.runtime.jobs.jobs_for_tests:crash"
     with pytest.raises(ChildDied, match=r"SIGSEGV[^\0]*\n  before the crash\n") as died:
-        asyncio.run(ask(job, {}, purpose="probe", log=folder / "log"))
+        asyncio.run(ask_child(job, {}, purpose="probe", log=folder / "log"))
     assert str(folder) not in died.value.cure
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cli import interrupts
-from runtime.cli.outcome import conclude
+from runtime.cli.exit_codes import conclude
 
 INTERRUPTED_AT = """
 import os, signal, sys
@@ -42,7 +42,7 @@ def interrupted(module: str, number: str, words: list[str]) -> subprocess.Comple
     [
         ("click", "watch"),
         ("runtime.cli.call", "run"),
-        ("runtime.cli.wait", "wait"),
+        ("runtime.cli.watch", "wait"),
         ("runtime.home.settings", "watch"),
         ("runtime.log.archive", "wait"),
     ],

@@ -12,9 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from contracts.errors import SwarmError
-from runtime.cli.main import swarm
-from runtime.cli.outcome import conclude
-from runtime.cli.table import COMMANDS
+from runtime.cli.exit_codes import conclude
+from runtime.cli.main import COMMANDS, swarm
 
 HEAVY = {"torch", "pydantic", "rich", "anyio", "nats", "numpy", "structlog", "yaml"}
 EVERY_HELP = f"""

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from bus.keys import KeyStore
 from runtime.cli import sessions
 from runtime.cli.main import swarm
-from runtime.cli.reach import trained_here
-from runtime.cli.terminal import plain
+from runtime.cli.output import plain
+from runtime.cli.session_source import trained_here
 from runtime.host.here import held
 from tests.runtime.recorded_home import RecordedHome, claimed, window
 

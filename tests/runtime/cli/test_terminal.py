@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from contracts.errors import Failed
 from runtime.bundle.container import Container, write
-from runtime.cli import dlq, doctor, wording
+from runtime.cli import agents, host, output
 from runtime.cli.call import command
+from runtime.cli.exit_codes import conclude
 from runtime.cli.main import swarm
-from runtime.cli.outcome import conclude
-from runtime.cli.terminal import cell, plain, shown, style
+from runtime.cli.output import cell, plain, render, style
 from runtime.host import logs
 from runtime.host.checkup import CheckResult
 from runtime.views.printable import one_line, printable
@@ -39,12 +39,12 @@ def harmless(text: str) -> bool:
 
 @pytest.mark.parametrize("letter", OBEYED, ids=ascii)
 def test_no_character_that_a_terminal_obeys_is_written(letter: str):
-    assert shown(f"a{letter}b") == printable(f"a{letter}b") == "a\ufffdb"
+    assert render(f"a{letter}b") == printable(f"a{letter}b") == "a\ufffdb"
 
 
 def test_our_styles_are_written_and_those_of_strangers_within_them_are_not():
-    assert shown(style("done", fg="green")) == click.style("done", fg="green")
-    assert shown(style(HOSTILE, fg="green")).count("\x1b") == 2
+    assert render(style("done", fg="green")) == click.style("done", fg="green")
+    assert render(style(HOSTILE, fg="green")).count("\x1b") == 2
     assert harmless(plain(style(HOSTILE)))
 
 
@@ -54,17 +54,17 @@ def test_a_style_in_a_cell_stays_and_a_new_line_in_it_does_not():
 
 def test_letters_of_every_script_stay():
     told = "Grüße, 学習, ok, ✓ ±0"
-    assert shown(told) == one_line(told) == told
+    assert render(told) == one_line(told) == told
 
 
 LETTER = ("failure", "session", "role", "handler", "error")
 VOID = ("reason", "subject", "detail")
 PAGES: list[Callable[[str], str]] = [
-    lambda text: doctor._line(CheckResult("fail", "logs", text)),
-    lambda text: wording.pairs([("name", text)]),
-    lambda text: wording.table(("head",), [[text]]),
-    lambda text: wording.problem({"code": "x", "message": text, "frame": text, "cure": text}),
-    lambda text: dlq._page(
+    lambda text: host._finding_line(CheckResult("fail", "logs", text)),
+    lambda text: output.pairs([("name", text)]),
+    lambda text: output.table(("head",), [[text]]),
+    lambda text: output.problem_text({"code": "x", "message": text, "frame": text, "cure": text}),
+    lambda text: agents._dlq_page(
         {"letters": [dict.fromkeys(LETTER, text)], "voids": [{"seq": 1, **dict.fromkeys(VOID, text)}]}
     ),
 ]
@@ -73,7 +73,7 @@ PAGES: list[Callable[[str], str]] = [
 @pytest.mark.parametrize("page", PAGES)
 def test_a_subject_and_an_error_of_a_guest_stand_on_one_harmless_line(page: Callable[[str], str]):
     assert harmless(plain(page(HOSTILE)))
-    assert "\nverdict" not in shown(page(FORGED))
+    assert "\nverdict" not in render(page(FORGED))
 
 
 def test_every_text_of_a_command_and_its_notes_are_harmless_and_json_holds_the_same_value():

@@ -18,10 +18,10 @@ from contracts.errors import of_system
 from contracts.operator import Kind
 from contracts.request import training as exports
 from contracts.session import State
-from runtime.cli import export, sessions
-from runtime.cli.agent import misheard
+from runtime.cli import session_files, sessions
+from runtime.cli.agents import misheard
+from runtime.cli.exit_codes import conclude
 from runtime.cli.main import swarm
-from runtime.cli.outcome import conclude
 from runtime.home.home import LAYOUT, Home
 from tests.runtime.recorded_home import RecordedHome
 
@@ -66,7 +66,7 @@ def test_sessions_are_chosen_by_kinds_and_states_that_there_are(recorded: Record
 def test_the_words_that_options_take_are_those_of_the_contracts():
     assert get_args(Kind) == sessions.KINDS
     assert get_args(State) == sessions.STATES
-    assert (exports.FORMATS, exports.QUANTIZATIONS) == (export.FORMATS, export.QUANTIZATIONS)
+    assert (exports.FORMATS, exports.QUANTIZATIONS) == (session_files.FORMATS, session_files.QUANTIZATIONS)
 
 
 OUTPUTS = (

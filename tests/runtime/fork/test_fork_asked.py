@@ -20,7 +20,7 @@ from contracts.trainer import CheckpointWritten, InterventionApplied, TrainingPa
 from runtime import audit
 from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
-from runtime.cli.fork import rows as rows_given
+from runtime.cli.forks import row_names as rows_given
 from runtime.cli.main import swarm
 from runtime.commands import asking
 from runtime.fork.genesis import ForkGenesis, ForkRequest, forked

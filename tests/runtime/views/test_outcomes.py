@@ -12,8 +12,8 @@ from contracts.growing import GrowingTuple
 from contracts.operator import RULES, SessionRequested
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, InterventionApplied
-from runtime.cli import wording
-from runtime.cli.wait import outcome
+from runtime.cli import output
+from runtime.cli.exit_codes import session_exit_code
 from runtime.views import sentences, view
 
 SESSION = "00-agq7rxjuhn2hhptp3cs3bhofwa"
@@ -25,7 +25,7 @@ def evaluated(step: int, loss: float, *, improved: bool) -> ControlEvaluated:
 
 
 def shown(session: SessionState) -> str:
-    return wording.summary(view.summary(session))
+    return output.summary_text(view.summary(session))
 
 
 def test_the_best_and_the_last_figures_are_told_apart() -> None:
@@ -69,4 +69,4 @@ def test_a_file_that_could_not_be_made_is_told_and_is_no_success_when_it_was_ask
     )
     session = replace(SessionState(SESSION), genesis=asked, refusals=(no,))
     assert "onnx: No such operator. Try." in shown(session)
-    assert outcome({**view.summary(session), "state": "completed"}) == code
+    assert session_exit_code({**view.summary(session), "state": "completed"}) == code

@@ -1,4 +1,4 @@
-"""One job in a child of a command: what computes must not take the command down with it."""
+"""Jobs of commands in child processes: what computes must not take the command down with it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from runtime.jobs.profiles import torch_profile
 if TYPE_CHECKING:
     from runtime.jobs.child import Child
 
+
 _SHOWN = 40
 """Lines told of what a child printed before it died."""
 
 
-async def ask(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
+async def ask_child(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
     """The answer of a job in a sealed child with torch; its prints go to `log`."""
     from runtime.jobs.children import Children
 
     children = Children()
     try:
         async with children.job(function, args, profile=torch_profile(), purpose=purpose, log=log) as child:
-            return await answer(child, log, cure="Ask again; when memory ran out, free some first.")
+            return await child_answer(child, log, cure="Ask again; when memory ran out, free some first.")
     finally:
         await children.close()
 
 
-async def answer(child: Child, log: Path, *, cure: str) -> dict[str, Any]:
+async def child_answer(child: Child, log: Path, *, cure: str) -> dict[str, Any]:
     """What the child answers; `ChildDied` tells what it printed, because the log goes with its folder."""
     try:
         return await child.wait()

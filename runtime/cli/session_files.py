@@ -1,4 +1,4 @@
-"""`swarm export`: a session's model as a file of another format, with the proof that it computes the same."""
+"""`swarm export`, `report`, `bundle`, `anchor`: files that are made of a session."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 import click
 
 from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut, error_of
-from runtime.cli.call import SECONDS, Call, command
-from runtime.cli.named import session_argument
-from runtime.cli.output import place
-from runtime.cli.reach import find
+from runtime.cli.call import SECONDS, Call, command, output_path, session_argument
+from runtime.cli.output import pairs, style
+from runtime.cli.session_source import find, resolve_session
 from runtime.views.sentences import figures, number
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
@@ -35,8 +34,8 @@ def export(
 ) -> None:
     """Export the model of session S and wait for the file."""
     wish = {"format": form, "quantize": quantize or "", "checkpoint": checkpoint}
-    wanted = place(output) if output is not None else None
-    made, path = call.wait(_exported(call, session, wish, timeout))
+    wanted = output_path(output) if output is not None else None
+    made, path = call.wait(_export(call, session, wish, timeout))
     if wanted is not None:
         path = shutil.copyfile(path, wanted)
     found = {"session": made["session"], "path": str(path), "format": made["format"], "quantize": made["quantize"]}
@@ -44,7 +43,7 @@ def export(
     call.result(found, lambda: f"{path}\n{made['bytes']} bytes, digest {made['blob']}\n{figures(made['parity'])}")
 
 
-async def _exported(call: Call, name: str, wish: dict[str, Any], within: float) -> tuple[dict[str, Any], Path]:
+async def _export(call: Call, name: str, wish: dict[str, Any], within: float) -> tuple[dict[str, Any], Path]:
     import asyncio
 
     async with call.swarm() as found:
@@ -109,3 +108,97 @@ def _numbers(exact: dict[str, Any]) -> dict[str, Any]:
     """Exact figures as JSON numbers; one that is not finite stays the word it is."""
     found = {name: number(value) for name, value in exact.items()}
     return {name: value if math.isfinite(value) else str(value) for name, value in found.items()}
+
+
+@command("report")
+@session_argument
+def report(call: Call, *, session: str) -> None:
+    """Write request.yaml, metrics.json, report.md and plots of session S into its folder, and show the report."""
+    from runtime.log.archive import Archive
+
+    archive = Archive(call.home)
+    wanted = resolve_session(call, session, archive)
+    made = call.wait(_write_report(call, wanted, archive.root))
+    folder = Path(made["path"]).parent
+    found = {
+        "session": wanted,
+        "path": made["path"],
+        "metrics": str(folder / "metrics.json"),
+        "request": str(folder / "request.yaml"),
+        "plots": [str(folder / "plots" / f"{name}.png") for name in made["plots"]],
+    }
+    if made["problem"]:
+        call.note(f"Some plots could not be drawn: {made['problem']}")
+    call.result(found, lambda: Path(made["path"]).read_text() + "\n" + style(made["path"], dim=True))
+
+
+async def _write_report(call: Call, session: str, root: str) -> dict[str, Any]:
+    from runtime.host.reporter import write
+    from runtime.jobs.children import Children
+
+    children = Children()
+    try:
+        return dict(await write(session, call.home, children, root=root))
+    finally:
+        await children.close()
+
+
+@command("bundle")
+@session_argument
+@click.option("-o", "--output", "out", metavar="FILE", required=True, help="Where to write.")
+@click.option("--checkpoints", is_flag=True, help="Put in every checkpoint that is kept.")
+@click.option("--dataset", is_flag=True, help="Put in the prepared rows.")
+@click.option("--exports", is_flag=True, help="Put in the exported models.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bool, exports: bool, force: bool) -> None:
+    """Write session S as one file: its log and keyring, the ledger's notes, schemas, manifest, sources, verifier.
+
+    The same session and the same choice give the same bytes. `swarm audit FILE` verifies it, and so does
+    `python verify_bundle.py FILE` with the program that lies inside.
+    """
+    from bus.blobs import DirectoryBlobs
+    from runtime.audit.bundling import make
+    from runtime.log.archive import Archive
+
+    path = output_path(out, force=force)
+    archive = Archive(call.home)
+    asked = {"checkpoints": checkpoints, "dataset": dataset, "exports": exports}
+    wanted = [name for name, given in asked.items() if given]
+    made = make(archive, resolve_session(call, session, archive), DirectoryBlobs(call.home.blobs), path, wanted=wanted)
+    shown = {
+        "session": made.session,
+        "path": str(made.path),
+        "digest": made.digest,
+        "bytes": made.bytes,
+        "sections": list(made.sections),
+    }
+    if made.older:
+        call.note("The program inside is older than this software; what it does not know, `swarm audit FILE` does.")
+    rows = [("bundle", str(path)), ("session", made.session), ("bytes", str(made.bytes)), ("sha256", made.digest)]
+    call.result(shown, lambda: pairs([*rows, ("holds", " ".join(made.sections) or "no sections")]))
+
+
+@command("anchor")
+@session_argument
+@click.option("--to", "where", metavar="FILE|git:DIR", required=True, help="A file to append to, or a git repository.")
+def anchor(call: Call, *, session: str, where: str) -> None:
+    """Keep the signed root of session S elsewhere, so that a log rewritten with every key still betrays itself.
+
+    Later: swarm audit S --anchor FILE
+    """
+    from bus import notes
+    from runtime.audit.anchors import keep, newest_note
+    from runtime.log.archive import Archive
+
+    archive = Archive(call.home)
+    history = archive.read(resolve_session(call, session, archive)).history
+    note = newest_note(history)
+    path, said = keep(note, where), notes.parse(note)
+    shown = {
+        "session": history.id,
+        "path": str(path),
+        "events": said.size,
+        "root": said.root.hex(),
+        "sealed": history.state.sealed is not None,
+    }
+    call.result(shown, lambda: pairs([("session", history.id), ("anchored", f"{said.size} events"), ("in", str(path))]))

@@ -1,17 +1,17 @@
-"""How a command ends: every error becomes one exit code and one clear message, as text or as JSON."""
+"""How a command ends: every error and every session becomes one exit code and one clear message, as text or as JSON."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from contracts.errors import InvalidRequest, SwarmError, of_system
 from runtime.cli import interrupts
-from runtime.cli.terminal import cell, say, style
+from runtime.cli.output import cell, say, style
 from runtime.views.printable import printable_json
 
 
@@ -124,3 +124,14 @@ def _defect(error: BaseException, *, as_json: bool) -> int:
     cure = "Set SWARM_LOG_LEVEL=debug to see where it came from, and report it."
     text = f"{_label()} {_indented(message)}\n  {_hint(cure)}"
     return _tell(_plain("defect", message, cure, where), text, 1, as_json=as_json)
+
+
+NEGATIVE = 3
+"""The exit code of a verification that did not hold."""
+
+
+def session_exit_code(seen: Mapping[str, Any]) -> int:
+    """The exit code that says how a session ended."""
+    if seen["state"] != "completed" or any(one["asked"] for one in seen.get("refused", ())):
+        return 1
+    return NEGATIVE if seen.get("verdict") not in (None, "pass") else 0

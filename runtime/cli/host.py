@@ -1,0 +1,186 @@
+"""`swarm up`, `down`, `status`, `doctor`: the host of this home and what is around it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from contracts.errors import Refused, Unreachable
+from runtime.cli.call import SECONDS, Call, command
+from runtime.cli.output import cell, pairs, style, table
+
+if TYPE_CHECKING:
+    from runtime.home.home import HostRecord
+    from runtime.host.checkup import CheckResult
+
+
+@command("up")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; return when everything is ready.")
+@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds to wait with --detach.")
+@click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
+@click.option("--without", metavar="ROLE", multiple=True, help="An agent that runs elsewhere: swarm agent run ROLE.")
+def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], without: tuple[str, ...]) -> None:
+    """Start the swarm of this home: a server, the agents, and whatever was left unfinished.
+
+    In the foreground it runs until Ctrl-C (once: in good order; twice: at once).
+    """
+    call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None, without=without or None)
+    if detach:
+        from runtime.api import hosting
+
+        host = call.home.host()
+        if (roots or without) and host is not None and host.alive:
+            call.note("The swarm is up already; --data-root and --without count from its next start.")
+        tell_up(call, hosting.ensure(call, timeout))
+        return
+    _refuse_a_second(call)
+    from runtime.host import logs
+    from runtime.host.host import serve
+
+    logs.configure(call.settings.log_level, as_json=call.settings.log_json)
+    call.wait(serve(call.settings, ready=lambda host: tell_up(call, host)))
+
+
+def tell_up(call: Call, host: HostRecord) -> None:
+    """Say that the swarm is up, in the form of `status`."""
+    who = f"pid {host.pid}, {len(host.agents)} agents"
+    call.result(describe_host(call, host), f"The swarm is up: {host.url} ({who}). End it: swarm down")
+
+
+def _refuse_a_second(call: Call) -> None:
+    host = call.home.host()
+    if host is not None and host.alive:
+        raise Refused(
+            f"the swarm of {str(call.home.root)!r} is up already (pid {host.pid}).",
+            cure="Use it: swarm status; or end it: swarm down",
+        )
+
+
+@command("down")
+@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds until it is ended by force.")
+def down(call: Call, *, timeout: float) -> None:
+    """End the swarm of this home. What trains is checkpointed first and resumed by the next `up`."""
+    from runtime.jobs import process
+
+    running = _running(call)
+    ended = running is not None and process.end(*running, timeout)
+    orphan = _end_orphan(call)
+    host = call.home.host()
+    if host is not None and not host.alive:
+        call.home.forget()
+    pid = running[0] if ended and running is not None else None
+    text = f"The swarm is down (pid {pid})." if ended else "No swarm was up."
+    call.result({"was_up": ended, "pid": pid, "orphan": orphan}, text + _orphan_text(orphan))
+
+
+def _running(call: Call) -> tuple[int, int] | None:
+    """Pid and start time of the host, also of one that holds the home and has not said yet that it is ready."""
+    from runtime.jobs import process
+
+    host = call.home.host()
+    if host is not None and host.alive:
+        return host.pid, host.start_time
+    holder = call.home.holder()
+    return holder if holder is not None and process.alive(*holder) else None
+
+
+def _end_orphan(call: Call) -> int | None:
+    """A server that outlived its host is ended too; its pid, or None when there is none."""
+    from bus.server import end_orphan, left_by
+
+    left = left_by(call.home.root)
+    if left is None or not left.alive():
+        return None
+    return left.pid if call.wait(end_orphan(left)) else None
+
+
+def _orphan_text(orphan: int | None) -> str:
+    return f" A server that its host had left over was ended (pid {orphan})." if orphan else ""
+
+
+@command("status")
+def status(call: Call) -> None:
+    """Show the processes of this home's swarm: server, host, agents, children."""
+    host = call.home.host()
+    if host is None or not host.alive:
+        raise Unreachable(f"no swarm runs in {str(call.home.root)!r}.", cure="Start it: swarm up -d")
+    call.result(describe_host(call, host), lambda: _status_page(describe_host(call, host)))
+
+
+def describe_host(call: Call, host: HostRecord) -> dict[str, Any]:
+    """The host as one object: home, server, process, credentials, agents and children."""
+    return {
+        "home": str(call.home.root),
+        "ready": host.ready,
+        "server": {"url": host.url, "pid": host.server_pid},
+        "host": {"pid": host.pid},
+        "creds": host.creds,
+        "agents": host.agents,
+        "children": host.children,
+    }
+
+
+def _status_page(seen: dict[str, Any]) -> str:
+    server = seen["server"]
+    top = pairs(
+        [
+            ("home", seen["home"]),
+            ("host", f"pid {seen['host']['pid']}, {'ready' if seen['ready'] else 'not ready yet'}"),
+            ("server", server["url"] + (f" (pid {server['pid']})" if server["pid"] else " (not ours)")),
+            ("creds", seen["creds"]),
+        ]
+    )
+    agents = [[one["name"], "yes" if one["ready"] else "no", str(one["lag"])] for one in seen["agents"]]
+    children = [[str(one["pid"]), one["purpose"], one["session"]] for one in seen["children"]]
+    blocks = [top, table(("agent", "ready", "lag"), agents) if agents else ""]
+    blocks += [table(("child", "purpose", "session"), children) if children else ""]
+    return "\n\n".join(block for block in blocks if block)
+
+
+MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+@command("doctor")
+@click.option("--repair", is_flag=True, help="Set damaged copies of the log aside; the next start writes them anew.")
+def doctor(call: Call, *, repair: bool) -> int:
+    """Check Python, torch, the server, the home, its keys, logs and blobs. Exit code 1 when something fails."""
+    from runtime.home.home import Home
+    from runtime.host.checkup import checkup
+
+    moved = _repair(call) if repair else []
+    # Not the call's own home, which is refused when something is wrong with it.
+    findings = list(checkup(Home(call.settings.home), call.settings))
+    counts = Counter(one.level for one in findings)
+    value = {"ok": not counts["fail"], "findings": [one.as_json() for one in findings]}
+    call.result(
+        value | ({"set_aside": moved} if repair else {}), lambda: "\n".join(_finding_line(one) for one in findings)
+    )
+    return 1 if counts["fail"] else 0
+
+
+def _repair(call: Call) -> list[str]:
+    from runtime.log.recovery import repair
+
+    moved = [str(path) for path in repair(call.home)]
+    for path in moved:
+        call.note(f"Set aside: {path}")
+    call.note("The next start reads the whole log and completes the files: swarm up -d")
+    return moved
+
+
+def _finding_line(found: CheckResult) -> str:
+    mark, colour = MARKS[found.level]
+    cure = f"\n    {style('hint:', fg='cyan')} {found.cure}" if found.cure else ""
+    return f"{style(mark, fg=colour)} {found.level:4} {found.what}: {cell(found.message)}{cure}"
+
+
+def bring_up(call: Call) -> None:
+    """Start the swarm of this home unless it is up, or another was named."""
+    from runtime.api import hosting
+
+    if not (call.settings.url or call.settings.creds) and not hosting.ready(call.home.host()):
+        call.note(f"Starting the swarm of {call.home.root} ...")
+        hosting.ensure(call)
