@@ -47,9 +47,9 @@ from runtime.audit.repeated import repeat
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
-from runtime.replay.docket import AuditOptions
-from runtime.replay.judged import ReplayVerdict
-from runtime.replay.material import AuditSubject
+from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.verdict import ReplayVerdict
 
 SWARM = [sys.executable, "-m", "runtime.cli.start"]
 PROBED = 400

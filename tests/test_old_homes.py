@@ -21,7 +21,7 @@ from runtime.bundle import verify_bundle
 from runtime.engine.environment import sealed
 from runtime.home.home import Home
 from runtime.log.archive import Archive
-from runtime.replay.docket import AuditOptions
+from runtime.replay.audit_plan import AuditOptions
 from runtime.views.view import summary
 from tests.runtime.audit.court import audited
 

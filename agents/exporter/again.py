@@ -11,7 +11,7 @@ from contracts.exporter import ExportRepeated
 from runtime.audit.exports import Remade, made_again
 from runtime.home.workloads import Workloads
 from runtime.node.ground import AgentContext
-from runtime.replay.jobs import IDENTITY, Jobs
+from runtime.replay.audit_runner import IDENTITY, AuditJobs
 
 
 class Again:
@@ -56,7 +56,7 @@ class Again:
 
     async def _stands_in_the_way(self) -> str:
         """That this machine computes other bits than the one that trained."""
-        jobs = Jobs(self._ground.children, self._machine, self._session, self._folder / "identity.log", [])
+        jobs = AuditJobs(self._ground.children, self._machine, self._session, self._folder / "identity.log", [])
         args = {"device": self._machine["device"], "precision": self._machine["precision"], "plan": None}
         found = await jobs.run(IDENTITY, args)
         same = found["fingerprint"] == self._machine["fingerprint"]

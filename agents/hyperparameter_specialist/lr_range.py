@@ -21,7 +21,7 @@ from runtime.home import allowed
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
 from runtime.node.heeding import first_done
-from runtime.replay import initial
+from runtime.replay import initial_state
 
 JOB = "agents.hyperparameter_specialist.jobs.range_test:main"
 
@@ -44,7 +44,7 @@ async def test_range(test: RangeTest, bench: SearchContext) -> None:
         "request": request,
         "dataset": str(ground.blobs.root / "datasets" / dataset.root),
         "blobs": str(ground.blobs.root),
-        "initial": await initial.bring(request, roots, ground.blobs, bench.own.id, ground.children),
+        "initial": await initial_state.bring_weights(request, roots, ground.blobs, bench.own.id, ground.children),
         "low": test.low,
         "high": test.high,
         "steps": test.steps,

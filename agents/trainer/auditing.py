@@ -29,10 +29,9 @@ from runtime.audit.concluded import OPENING, concluded
 from runtime.node.agent import Say
 from runtime.node.ground import Wakeup
 from runtime.node.heeding import first_done, wish_to_cancel
-from runtime.replay.bench import places, unable
-from runtime.replay.bisected import bisected
-from runtime.replay.jobs import Jobs
-from runtime.replay.material import missing_bytes, recorded
+from runtime.replay.audit_runner import AuditJobs, spans_at_once, uncomputable_span
+from runtime.replay.audit_subject import missing_bytes, recorded_path
+from runtime.replay.steps import locate_divergence
 
 MOST_DEATHS = 3
 """Children that may die over one span before the audit fails."""
@@ -132,16 +131,16 @@ class Auditing:
         }
         return await self._jobs(cited["machine"], []).opened(OPENING, args)
 
-    def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> Jobs:
+    def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> AuditJobs:
         log = self._folder / "audit.log"
-        return Jobs(self._ground.children, machine, self._case.history.id, log, workloads)
+        return AuditJobs(self._ground.children, machine, self._case.history.id, log, workloads)
 
     async def _compute(self, planned: AuditPlanned, opened: dict[str, Any]) -> None:
         """Compute spans until every span has a result, from any trainer, and the exporter has answered."""
         bench = _SpanWorker(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(places(planned.machine)):
+                for _ in range(spans_at_once(planned.machine)):
                     tasks.create_task(self._work(bench))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
@@ -243,7 +242,7 @@ class _Unable(Exception):
 class _SpanWorker:
     """Where this trainer computes spans: its jobs, and what they are given."""
 
-    def __init__(self, jobs: Jobs, folder: Path, opened: dict[str, Any], mode: str) -> None:
+    def __init__(self, jobs: AuditJobs, folder: Path, opened: dict[str, Any], mode: str) -> None:
         self._jobs = jobs
         self._folder = folder
         self._data = opened["data"]
@@ -253,17 +252,17 @@ class _SpanWorker:
     async def account(self, span: SpanPlanned) -> SpanRepeated:
         """The result of a span, or that its bytes are gone by now; `_Unable` when its code gave no result."""
         args = self._data | {"span": str(self._folder / f"span-{span.number}.json")}
-        spec = orjson.loads(await asyncio.to_thread(recorded(self._folder, span.number).read_bytes))
+        spec = orjson.loads(await asyncio.to_thread(recorded_path(self._folder, span.number).read_bytes))
         located = None
         try:
             found = await self._jobs.span(args, spec)
             if self._locates and found["divergence"]:
-                located = await bisected(self._jobs, args, spec, span.number, found["divergence"])
+                located = await locate_divergence(self._jobs, args, spec, span.number, found["divergence"])
         except (ChildDied, OutOfMemory):
             raise  # of the machine: another child, or a person, may have more luck
         except SwarmError as error:
             blob = spec["start"]["blob"] if spec["start"] else None
-            found = unable(error, span.number, gone=await asyncio.to_thread(missing_bytes, self._data, blob))
+            found = uncomputable_span(error, span.number, gone=await asyncio.to_thread(missing_bytes, self._data, blob))
             if found["differing"]:
                 raise _Unable(found["differing"]) from error
         return SpanRepeated(

@@ -49,7 +49,7 @@ from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
 from runtime.node.ground import Wakeup
 from runtime.node.heeding import CancelledError, first_done, unless_cancelled, wish_to_cancel
-from runtime.replay.heritage import InheritedPlan, plan_of
+from runtime.replay.initial_state import InheritedPlan, plan_of
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.jobs.profiles import torch_profile
 from runtime.node.ground import AgentContext
-from runtime.replay import initial
+from runtime.replay import initial_state
 
 RESOLVE = "agents.trainer.jobs.plan:main"
 
@@ -61,7 +61,7 @@ class MachineProbe:
         """The blob of the weights that the session's request names, read from their file now; None when it has none."""
         ground = self._ground
         roots = allowed.roots(ground.home, ground.settings, session.id)
-        return await initial.bring(session.request, roots, ground.blobs, session.id, ground.children)
+        return await initial_state.bring_weights(session.request, roots, ground.blobs, session.id, ground.children)
 
     async def resolve(
         self, session: SessionState, dataset: str, named: list[dict[str, str]], begun: str | None

@@ -15,7 +15,7 @@ from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Agent, on
 from runtime.node.ground import Wakeup
-from runtime.replay.jobs import IDENTITY, Jobs
+from runtime.replay.audit_runner import IDENTITY, AuditJobs
 
 
 class Validator(Agent):
@@ -46,7 +46,9 @@ class Validator(Agent):
         here: dict[str, Any] = {}
         if wrong:
             about = {"device": resolved["device"], "precision": resolved["precision"], "plan": None}
-            here = await Jobs(self.ground.children, resolved, case.session.id, self._log(case), []).run(IDENTITY, about)
+            here = await AuditJobs(self.ground.children, resolved, case.session.id, self._log(case), []).run(
+                IDENTITY, about
+            )
         return compared(recorded, wrong, task.as_json()["claim"], here)
 
     def _log(self, case: Wakeup) -> Path:

@@ -19,7 +19,7 @@ from contracts.session import SessionState, advance
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime.jobs.cycles import unswept
 from runtime.log.archive import Archive, StoredSession
-from runtime.replay import rules
+from runtime.replay import audit_plan
 from runtime.replay.verdict import Divergence
 
 Lines = bulk.FileLines | bulk.PlacedLines
@@ -82,8 +82,8 @@ class LogDigest:
             sum(fact.closes for fact in history.facts),
             sum(isinstance(fact.event, Unknown) for fact in history.facts),
             [
-                *rules.off_the_paths(history.facts, history.state),
-                *rules.broken_rules(history.facts, history.state),
+                *audit_plan.off_the_paths(history.facts, history.state),
+                *audit_plan.broken_rules(history.facts, history.state),
             ],
         )
 
@@ -112,7 +112,7 @@ class LogDigest:
             whole.rows,
             whole.signatures,
             sum(isinstance(fact.event, Unknown) for fact in whole.kept),
-            list(rules.broken_rules(facts, state)),
+            list(audit_plan.broken_rules(facts, state)),
         )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contracts.audit import Audit
 from contracts.trainer import AuditCompleted, AuditPlanned
 from runtime.audit.exports import Remade, summed
-from runtime.replay.docket import AuditPlan
-from runtime.replay.judged import Exports, ReplayVerdict, judged
-from runtime.replay.verdict import Divergence, Verdict
+from runtime.replay.audit_plan import AuditPlan
+from runtime.replay.verdict import Divergence, ExportFindings, ReplayVerdict, Verdict, replay_verdict
 
 OPENING = "runtime.audit.opening:main"
 """What opens an audit in a child, before anything of it can be concluded."""
@@ -29,9 +28,9 @@ def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> Repl
     }
     if audit.waiting() and not any(one.divergence for one in audit.repeated.values()):
         differing = list(dict.fromkeys(one for said in audit.declined.values() for one in said.differing))
-        return judged(log, docket, results, differing=differing)
+        return replay_verdict(log, docket, results, differing=differing)
     located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
-    return judged(log, docket, results, _exports(audit, planned), located=located)
+    return replay_verdict(log, docket, results, _exports(audit, planned), located=located)
 
 
 def _docket(planned: AuditPlanned, seed: int, events: int) -> AuditPlan:
@@ -40,7 +39,7 @@ def _docket(planned: AuditPlanned, seed: int, events: int) -> AuditPlan:
     return AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
 
 
-def _exports(audit: Audit, planned: AuditPlanned) -> Exports:
+def _exports(audit: Audit, planned: AuditPlanned) -> ExportFindings:
     """What the exporter has told; where it has failed at telling it, nothing can be said of the files."""
     silent = Remade(differing="a failure of the exporter") if audit.exporter_failed else Remade(missing=SILENT)
     said = {at: Remade(one.divergence, one.differing, one.problem) for at, one in audit.exports.items()}

@@ -16,11 +16,9 @@ from contracts.session import SessionState
 from runtime.jobs.profiles import export_profile
 from runtime.log.session_log import SessionLog
 from runtime.node import roster
-from runtime.replay.comparable import has_rows
-from runtime.replay.jobs import Jobs
-from runtime.replay.judged import Exports
-from runtime.replay.material import AuditSubject
-from runtime.replay.verdict import Divergence
+from runtime.replay.audit_runner import AuditJobs
+from runtime.replay.audit_subject import AuditSubject, has_rows
+from runtime.replay.verdict import Divergence, ExportFindings
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
@@ -84,10 +82,10 @@ def not_compared(order: Order, ended: str) -> str:
     return f"the outcome of export {order['filename']} (making it again ended with: {ended})"
 
 
-def summed(remade: Iterable[tuple[Order, Remade]]) -> Exports:
+def summed(remade: Iterable[tuple[Order, Remade]]) -> ExportFindings:
     """What came of all of a session's files."""
     found = list(remade)
-    return Exports(
+    return ExportFindings(
         sum(not (one.missing or one.differing) for _, one in found),
         tuple(found_wrong(order, one.divergence) for order, one in found if one.divergence),
         tuple(not_made(order, one.missing) for order, one in found if one.missing),
@@ -95,7 +93,7 @@ def summed(remade: Iterable[tuple[Order, Remade]]) -> Exports:
     )
 
 
-async def again(material: AuditSubject, jobs: Jobs, folder: Path) -> Exports:
+async def again(material: AuditSubject, jobs: AuditJobs, folder: Path) -> ExportFindings:
     """Make every exported file of a session again, one after the other."""
     found: list[tuple[Order, Remade]] = []
     for number, order in enumerate(orders(material.kept.history)):

@@ -22,11 +22,10 @@ from runtime.audit.running import steadily
 from runtime.home.home import Home
 from runtime.jobs.job import Job
 from runtime.log.archive import Archive, CachedArchive, StoredSession
-from runtime.replay import comparable
-from runtime.replay.docket import AuditOptions, AuditPlan, laid_out
-from runtime.replay.judged import FAILS, UNTRAINED, judged, uncomputed
-from runtime.replay.material import AuditSubject, recorded
-from runtime.replay.verdict import Divergence, Verdict
+from runtime.replay import audit_subject
+from runtime.replay.audit_plan import AuditOptions, AuditPlan, lay_out
+from runtime.replay.audit_subject import AuditSubject, recorded_path
+from runtime.replay.verdict import FAILS, UNTRAINED, Divergence, Verdict, replay_verdict, verdict_without_replay
 
 Data = dict[str, Any]
 
@@ -46,7 +45,7 @@ def main(job: Job) -> Data:
 
     log, archive = steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
     if log is not None and log.verdict != "pass":
-        return {"log": uncomputed(log, cited["mode"], FAILS).as_json()}
+        return {"log": verdict_without_replay(log, cited["mode"], FAILS).as_json()}
     kept = archive.read(session)
     material = AuditSubject(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
     if log is not None:
@@ -67,11 +66,11 @@ def _opened(
     machine, differing = _compared(job, material, workloads, missing)
     begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
     # What the request resolves to is another machine's business where this one is not comparable.
-    docket, spans = laid_out(material, asked, None if differing else machine["resolved"], begins)
+    docket, spans = lay_out(material, asked, None if differing else machine["resolved"], begins)
     docket = replace(docket, broken=(*unsigned, *docket.broken))
     for span in spans.values():
         material.arguments(span, material.work)
-        recorded(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
+        recorded_path(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
     opened = docket.as_json() | {
         "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
         "exports": exports.orders(material.kept.history) if asked.mode == "full" else [],
@@ -93,7 +92,7 @@ def _compared(
     job.tell("identify", about=material.identity(whole=not missing), workloads=workloads)
     order = job.order(wait=True)
     found, unread = (order.data["found"], order.data["unread"]) if order else ({}, [])
-    return found, comparable.differences(material.kept.history.facts, found) + missing + unread
+    return found, audit_subject.machine_differences(material.kept.history.facts, found) + missing + unread
 
 
 def _without_computing(log: Verdict, docket: AuditPlan, *, trained: bool) -> Verdict | None:
@@ -101,8 +100,8 @@ def _without_computing(log: Verdict, docket: AuditPlan, *, trained: bool) -> Ver
     if docket.mode != "log" and trained:
         return None
     if docket.broken:
-        return judged(log, docket, {})
-    return log if docket.mode == "log" else uncomputed(log, docket.mode, UNTRAINED)
+        return replay_verdict(log, docket, {})
+    return log if docket.mode == "log" else verdict_without_replay(log, docket.mode, UNTRAINED)
 
 
 def _cited(kept: StoredSession, size: int) -> StoredSession:

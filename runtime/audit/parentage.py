@@ -21,12 +21,12 @@ from contracts.trainer import CheckpointWritten
 from runtime.audit.account import tree
 from runtime.fork.genesis import ForkRequest, forked
 from runtime.log.archive import Archive, StoredSession
-from runtime.replay.heritage import InheritedPlan
+from runtime.replay.initial_state import InheritedPlan
 from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
-    from runtime.replay.material import AuditSubject
+    from runtime.replay.audit_subject import AuditSubject
 
 SIGNED = {"root", "size", "sealed"}
 """What the ledger had signed by then is compared with its tree, not with what it has signed since."""
@@ -98,7 +98,7 @@ async def _restaged(
     material: AuditSubject, parent: StoredSession, fork: Fork, children: Children, *, trust_code: bool
 ) -> dict[str, Any]:
     from runtime.fork.origin import restaged
-    from runtime.replay.material import AuditSubject
+    from runtime.replay.audit_subject import AuditSubject
 
     of_parent = AuditSubject(parent, material.blobs, material.work, material.home)
     with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:

@@ -13,12 +13,20 @@ from typing import Any
 
 from runtime.audit import exports, parentage
 from runtime.jobs.children import Children
-from runtime.replay.bench import AuditRunner, Tell
-from runtime.replay.docket import AuditOptions, laid_out
-from runtime.replay.judged import FAILS, UNTRAINED, Exports, ReplayVerdict, Result, judged, uncomputed
-from runtime.replay.material import AuditSubject
+from runtime.replay.audit_plan import AuditOptions, lay_out
+from runtime.replay.audit_runner import AuditRunner, Tell
+from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.spans import Span
-from runtime.replay.verdict import Verdict
+from runtime.replay.verdict import (
+    FAILS,
+    UNTRAINED,
+    ExportFindings,
+    ReplayVerdict,
+    Result,
+    Verdict,
+    replay_verdict,
+    verdict_without_replay,
+)
 
 
 async def repeat(
@@ -26,21 +34,21 @@ async def repeat(
 ) -> ReplayVerdict:
     """The verdict of a mode that computes: that of mode `log`, unless more is found."""
     if log.verdict != "pass":
-        return uncomputed(log, asked.mode, FAILS)
+        return verdict_without_replay(log, asked.mode, FAILS)
     material.work.mkdir(parents=True, exist_ok=True)
     if material.session.claim is None:
-        docket, _ = laid_out(material, asked, None, material.blobs.has)
-        return judged(log, docket, {}) if docket.broken else uncomputed(log, asked.mode, UNTRAINED)
+        docket, _ = lay_out(material, asked, None, material.blobs.has)
+        return replay_verdict(log, docket, {}) if docket.broken else verdict_without_replay(log, asked.mode, UNTRAINED)
     with TemporaryDirectory(prefix="audit-", dir=material.work) as folder:
         bench = AuditRunner(material, asked, children, Path(folder), tell)
         differing = await bench.compare()
         # What the request resolves to is another machine's business where this one is not comparable.
-        docket, spans = laid_out(material, asked, None if differing else bench.resolved, material.blobs.has)
+        docket, spans = lay_out(material, asked, None if differing else bench.resolved, material.blobs.has)
         if differing or docket.broken:
-            return judged(log, docket, {}, unchecked=material.trusted(), differing=differing)
+            return replay_verdict(log, docket, {}, unchecked=material.trusted(), differing=differing)
         chosen = [spans[number] for number in docket.chosen]
         results = await bench.spans(chosen, until_divergence=asked.mode == "bisect")
-        again = await exports.again(material, bench.jobs, bench.folder) if asked.mode == "full" else Exports()
+        again = await exports.again(material, bench.jobs, bench.folder) if asked.mode == "full" else ExportFindings()
         begun = parentage.ForkFindings()
         if asked.mode != "spot":
             begun = await parentage.again(material, children, trust_code=asked.trust_code)
@@ -48,14 +56,14 @@ async def repeat(
         place = await _bisected(bench, chosen, results) if asked.mode == "bisect" else None
         bench.notebook.close()
         told = (*material.trusted(), *begun.unchecked)
-        return judged(log, docket, results, again, unchecked=told, resumed=bench.resumed, located=place)
+        return replay_verdict(log, docket, results, again, unchecked=told, resumed=bench.resumed, located=place)
 
 
 async def _bisected(bench: AuditRunner, chosen: list[Span], results: Mapping[int, Result]) -> dict[str, Any] | None:
-    from runtime.replay.bisected import bisected
+    from runtime.replay.steps import locate_divergence
 
     first = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
     if first is None:
         return None
     args, spec = bench.material.arguments(first, bench.folder), bench.material.spec(first)
-    return await bisected(bench.jobs, args, spec, first.number, results[first.number]["divergence"])
+    return await locate_divergence(bench.jobs, args, spec, first.number, results[first.number]["divergence"])

@@ -10,7 +10,7 @@ from runtime.bundle import contents
 from runtime.bundle.container import Container
 from runtime.bundle.opened import Bundle
 from runtime.engine.dataset import plain_name
-from runtime.replay.material import AuditSubject
+from runtime.replay.audit_subject import AuditSubject
 
 
 def unpacked(path: Path, root: str, folder: Path) -> AuditSubject:

@@ -113,8 +113,8 @@ async def recompute(call: Call, look: Verification, likely: Mapping[str, Any], m
     try:
         log, material = await asyncio.to_thread(look)
         from runtime.audit.repeated import repeat
-        from runtime.replay.docket import AuditOptions
-        from runtime.replay.judged import FAILS, uncomputed
+        from runtime.replay.audit_plan import AuditOptions
+        from runtime.replay.verdict import FAILS, verdict_without_replay
 
         seed = given.pop("seed")
         workers = given.pop("workers") or 0
@@ -122,7 +122,7 @@ async def recompute(call: Call, look: Verification, likely: Mapping[str, Any], m
         if mode == "spot":
             call.note(f"Spans are drawn by seed {asked.seed}.")
         if material is None:
-            return uncomputed(log, asked.mode, FAILS) if log.session else log
+            return verdict_without_replay(log, asked.mode, FAILS) if log.session else log
         return await repeat(log, material, asked, children, call.note)
     finally:
         warming.cancel()
@@ -195,7 +195,7 @@ async def _ask_for_audit(
 
 def _page_in_swarm(own: str, found: dict[str, Any]) -> str:
     from runtime.audit import Verdict
-    from runtime.replay.judged import ReplayVerdict
+    from runtime.replay.verdict import ReplayVerdict
 
     kind = ReplayVerdict if "steps_checked" in found else Verdict
     return f"{verdict_page(kind.of_json(found))}\nThe audit is session {own}."

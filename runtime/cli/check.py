@@ -54,7 +54,7 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
     from runtime.home.workloads import Workloads
     from runtime.jobs.children import Children
     from runtime.node import roster
-    from runtime.replay import initial
+    from runtime.replay import initial_state
 
     prepare, resolve = roster.job("data_manager", "prepare"), roster.job("trainer", "resolve")
     needed = Workloads(call.home.root).needed(asked)
@@ -71,7 +71,7 @@ async def _checked(call: Call, asked: dict[str, Any], folder: Path) -> dict[str,
             prepared = await _ask(children, prepare, args, torch_profile(), "prepare", store)
             _refuse(prepared.get("problems", ()))
             dataset = str(store / prepared["root"])
-            begun = await initial.bring(asked, roots, DirectoryBlobs(store), "check", children)
+            begun = await initial_state.bring_weights(asked, roots, DirectoryBlobs(store), "check", children)
             about = {"dataset": dataset, "workloads": named, "blobs": scratch, "initial": begun}
             room = next(one for one in (call.home.root, *call.home.root.parents) if one.is_dir())
             args = about | {"request": asked, "device": asked["training"]["device"], "inherited": None}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runtime.commands.client import Swarm
     from runtime.home.home import Home
     from runtime.log.archive import Archive, StoredSession
-    from runtime.replay.material import AuditSubject
+    from runtime.replay.audit_subject import AuditSubject
     from runtime.views.summaries import Summaries
 
 
@@ -114,7 +114,7 @@ def open_subject(call: Call, name: str) -> Iterator[AuditSubject]:
 
     from bus.blobs import DirectoryBlobs
     from runtime.bundle.unpacked import unpacked
-    from runtime.replay.material import AuditSubject
+    from runtime.replay.audit_subject import AuditSubject
 
     if Path(name).is_file():
         with TemporaryDirectory(prefix="swarm-") as folder:
@@ -221,7 +221,7 @@ def _home_source(
     def look() -> tuple[Verdict, AuditSubject | None]:
         # Imported only now, so that the children are prepared without waiting for these modules.
         from runtime import audit as audits
-        from runtime.replay.material import AuditSubject
+        from runtime.replay.audit_subject import AuditSubject
 
         archive = CachedArchive(home, root)
         at_least = call.wait(_events_in_swarm(call, session)) if running else 0

@@ -16,7 +16,7 @@ from runtime.views import sentences
 
 if TYPE_CHECKING:
     from runtime.log.session_log import SessionLog
-    from runtime.replay.material import AuditSubject
+    from runtime.replay.audit_subject import AuditSubject
 
 
 @command("show")
@@ -152,7 +152,7 @@ def rebuild_weights(call: Call, session: str, step: int, out: str, *, trust: boo
 
 async def _rebuild(material: AuditSubject, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
     from runtime.jobs.children import Children
-    from runtime.replay.rebuilt import rebuilt as weights
+    from runtime.replay.steps import rebuild_weights as weights
 
     children = Children()
     try:

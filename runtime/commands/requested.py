@@ -10,7 +10,7 @@ from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
 from contracts.trainer import Mode
 from runtime.log.session_log import SessionLog, newest_root
-from runtime.replay.material import machine_of
+from runtime.replay.audit_subject import machine_of
 
 MODES: tuple[str, ...] = get_args(Mode)
 LARGEST = 2**53

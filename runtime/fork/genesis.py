@@ -18,7 +18,7 @@ from runtime.fork import changes
 from runtime.fork.line import SegmentPath, StepWeights
 from runtime.fork.rows import Runs, joined
 from runtime.log.session_log import SessionLog
-from runtime.replay.heritage import InheritedPlan, Lists
+from runtime.replay.initial_state import InheritedPlan, ListStore
 
 TRAINED = ("training", "trial")
 
@@ -41,7 +41,7 @@ class ForkGenesis:
     fork: Fork
 
 
-def forked(parent: SessionLog, asked: ForkRequest, blobs: Lists) -> ForkGenesis:
+def forked(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> ForkGenesis:
     """The fork that was asked for; `InvalidInput`, `InvalidRequest` and `Refused` say why there is none."""
     state = parent.state
     if state.kind not in TRAINED or state.claim is None or state.dataset is None:

@@ -11,8 +11,8 @@ from contracts.fork import Fork
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
-from runtime.replay.material import AuditSubject
-from runtime.replay.rebuilt import RESTAGE, computed
+from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.steps import RESTAGE, compute_at_step
 
 
 class StartState(NamedTuple):
@@ -46,7 +46,7 @@ async def restaged(
 ) -> dict[str, Any]:
     """Compute the parent's state again, and keep it in a store of blobs as the checkpoint that it would have been."""
     about = {"step": fork.step, "store": str(store)}
-    return await computed(
+    return await compute_at_step(
         material, RESTAGE, about, children, step=fork.step, segment=fork.segment, trust_code=trust_code
     )
 

@@ -14,7 +14,7 @@ from runtime.engine.plan import Plan
 from runtime.home.workloads import enlist
 from runtime.jobs import process
 from runtime.jobs.job import Job
-from runtime.replay import initial
+from runtime.replay import initial_state
 
 TRIES = 5
 
@@ -26,7 +26,7 @@ def main(job: Job) -> dict[str, Any]:
     plan = Plan.from_json(job.args["plan"])
     dataset = Dataset.open(Path(job.args["dataset"]), verify=False)
     before = peak_bytes()
-    run = Run.start(plan, dataset, initial=initial.tensors(job.args))
+    run = Run.start(plan, dataset, initial=initial_state.initial_tensors(job.args))
     state = sum(tensor.numel() * tensor.element_size() for tensor in run.tensors().values())
     loss = run.rehearse()
     seconds = min(_timed(run) for _ in range(TRIES))

@@ -1,7 +1,7 @@
 """Jobs that compute a span again and tell what came out. They read files and write none.
 
 They run code of the user's, so they judge nothing: what was recorded is not among what they are given, and whoever
-gave them the job compares, with `runtime.replay.compared`.
+gave them the job compares, with `runtime.replay.comparison`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
-from runtime.replay import initial, reported
+from runtime.replay import comparison, initial_state
 
 R = TypeVar("R", bound=Run)
 
@@ -46,7 +46,7 @@ def here(args: Mapping[str, Any]) -> dict[str, Any]:
         return about | {"resolved": None}
     enlist(args["workloads"])
     plan, dataset = Plan.from_json(args["plan"]), Dataset.open(Path(args["dataset"]), verify=False)
-    return about | {"resolved": _resolved(plan, dataset, initial.tensors(args), args["inherited"])}
+    return about | {"resolved": _resolved(plan, dataset, initial_state.initial_tensors(args), args["inherited"])}
 
 
 def _resolved(
@@ -63,13 +63,13 @@ def _resolved(
 
 def main(job: Job) -> dict[str, Any]:
     """Compute one span again; everything is told as it comes, and nothing is answered."""
-    told = opened(job, Run)[1]
+    told = open_span(job, Run)[1]
     told.whole()
     seal.recheck(**job.args["seal"])
     return {}
 
 
-def opened(job: Job, kind: type[R]) -> tuple[R, Telling]:
+def open_span(job: Job, kind: type[R]) -> tuple[R, SpanReporter]:
     """The run of the span at its beginning, and what tells of it. State is verified before code of the user's runs."""
     seal.apply(**job.args["seal"])
     task = orjson.loads(Path(job.args["span"]).read_bytes())
@@ -77,7 +77,7 @@ def opened(job: Job, kind: type[R]) -> tuple[R, Telling]:
     enlist(job.args["workloads"])
     run = _begun(job.args, task, start, kind)
     seal.recheck(**job.args["seal"])
-    return run, Telling(job, run, task)
+    return run, SpanReporter(job, run, task)
 
 
 def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> CheckpointContent | None:
@@ -92,13 +92,13 @@ def _begun(args: Mapping[str, Any], task: Mapping[str, Any], start: CheckpointCo
     plan = Plan.from_json(task["plan"])
     dataset = Dataset.open(Path(args["dataset"]), verify=False)
     if start is None:
-        return kind.start(plan, dataset, initial=initial.tensors(args))
+        return kind.start(plan, dataset, initial=initial_state.initial_tensors(args))
     seen = [(step, float.fromhex(value)) for step, value in task["evaluations"]]
     control = Control.of(plan.request.early_stopping).after_all(seen)
     return kind.resume(plan, dataset, start.tensors, task["begins"], control=control)
 
 
-class Telling:
+class SpanReporter:
     """Moves the run of a span along and tells everything that is computed on the way."""
 
     def __init__(self, job: Job, run: Run, task: Mapping[str, Any]) -> None:
@@ -128,14 +128,14 @@ class Telling:
 
     def begun_window(self, seen: Window) -> None:
         """Tell of a window that is not at its end yet."""
-        self._tell("begun_window", reported.window(seen))
+        self._tell("begun_window", comparison.window_event(seen))
 
     def _advance(self) -> None:
         report = self._run.advance()
         if report.window is not None:
-            self._tell("computed", reported.window(report.window))
+            self._tell("computed", comparison.window_event(report.window))
         if report.evaluation is not None:
-            self._tell("computed", reported.evaluation(report.evaluation))
+            self._tell("computed", comparison.evaluation_event(report.evaluation))
         if report.checkpoint or report.step in self._kept:
             self._checkpoint(report.step)
 
@@ -143,7 +143,9 @@ class Telling:
         sealed = checkpoint.seal(self._run.tensors(), step, self._run.aliases)
         data = checkpoint.pack(sealed)
         segment = self._run.plan.segment_at(step - 1)
-        self._tell("computed", reported.written(sealed, segment, "planned", blob=digest(data), size=len(data)))
+        self._tell(
+            "computed", comparison.checkpoint_event(sealed, segment, "planned", blob=digest(data), size=len(data))
+        )
 
     def _tell(self, kind: str, event: Computed) -> None:
         self._job.tell(kind, name=event.wire, data=orjson.loads(event.model_dump_json()))

@@ -109,7 +109,7 @@ class SessionSpans:
     strays: tuple[SpanRecord, ...]
 
 
-def course(facts: Iterable[Fact], session: SessionState, has: Callable[[str], bool]) -> SessionSpans:
+def session_spans(facts: Iterable[Fact], session: SessionState, has: Callable[[str], bool]) -> SessionSpans:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
     facts = list(facts)
     records, completed = _records(facts, session.segments[0].number), _completion(facts, session)
@@ -136,7 +136,9 @@ def _parted(records: Sequence[SpanRecord], session: SessionState) -> tuple[list[
     return given, [one for one in records if one not in given]
 
 
-def nearest(spans: Sequence[Span], step: int, segments: Sequence[Segment], segment: int | None = None) -> Span | None:
+def nearest_span(
+    spans: Sequence[Span], step: int, segments: Sequence[Segment], segment: int | None = None
+) -> Span | None:
     """The span in which a step lies: on the last line, or on the first that holds the line of a segment up to there."""
     upto = len(segments) if segment is None else 1 + segment - segments[0].number
     found = [one for one in spans if one.begins <= step <= one.ends]

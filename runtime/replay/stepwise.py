@@ -19,7 +19,7 @@ from runtime.engine import checkpoint, digest
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
 from runtime.jobs.job import Job
-from runtime.replay.reexecute import Telling, opened
+from runtime.replay.reexecute import SpanReporter, open_span
 
 UNWRITTEN = "empty"
 """Operators whose results are uninitialised memory."""
@@ -76,7 +76,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def rebuild(job: Job) -> dict[str, Any]:
     """The weights at a step, as safetensors at OUT, once every window on the way came out as recorded."""
-    run, told = opened(job, Stepwise)
+    run, told = open_span(job, Stepwise)
     step = int(job.args["step"])
     told.upto(step)
     if run.step < step:
@@ -91,7 +91,7 @@ def rebuild(job: Job) -> dict[str, Any]:
 
 def restage(job: Job) -> dict[str, Any]:
     """The state at a grid step, kept in STORE as the checkpoint that is or would have been written there."""
-    run, told = opened(job, Stepwise)
+    run, told = open_span(job, Stepwise)
     step = int(job.args["step"])
     told.upto(step)
     told.settle()
@@ -102,7 +102,7 @@ def restage(job: Job) -> dict[str, Any]:
     return {"state_root": sealed.state_root, "weights_digest": sealed.weights_digest, "blob": blob}
 
 
-def _inside(run: Stepwise, step: int, told: Telling) -> None:
+def _inside(run: Stepwise, step: int, told: SpanReporter) -> None:
     """Go on into a window; the losses up to there are those that its record begins with."""
     if run.finished or run.plan.next_grid(run.step) < step:
         raise NotFound(f"training ended at step {run.step}.", cure=f"Choose a step up to {run.step}.")
@@ -111,7 +111,7 @@ def _inside(run: Stepwise, step: int, told: Telling) -> None:
 
 def steps(job: Job) -> dict[str, Any]:
     """Every step of the window that begins at FIRST: its loss and the digest of the weights after it."""
-    run, told = opened(job, Stepwise)
+    run, told = open_span(job, Stepwise)
     first, last = int(job.args["first"]), int(job.args["last"])
     told.upto(first)
     if run.step != first:
@@ -126,7 +126,7 @@ def steps(job: Job) -> dict[str, Any]:
 
 def operators(job: Job) -> dict[str, Any]:
     """Every operator of one attempt in order: [module, operator, digest of its output]."""
-    run, told = opened(job, Stepwise)
+    run, told = open_span(job, Stepwise)
     step = int(job.args["step"])
     told.upto(step)
     told.settle()
@@ -139,7 +139,7 @@ def operators(job: Job) -> dict[str, Any]:
 
 def tensors(job: Job) -> dict[str, Any]:
     """The first tensor, by name, in which the state computed for a step is not that of the checkpoint at PATH."""
-    run, told = opened(job, Stepwise)
+    run, told = open_span(job, Stepwise)
     told.upto(int(job.args["step"]))
     kept = checkpoint.unpack(Path(job.args["path"]).read_bytes())
     return {"tensor": digest.first_difference(run.tensors(), kept.tensors)}

@@ -1,10 +1,16 @@
-"""What an audit finds, in any mode: values, and their form for programs."""
+"""What an audit finds, in any mode: verdicts, their form for programs, and how results of spans become one. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from contracts.trainer import Mode, SpanPlanned
+
+if TYPE_CHECKING:
+    from runtime.replay.audit_plan import AuditPlan
+
 
 UNANCHORED = "unanchored"
 
@@ -79,3 +85,172 @@ class Verdict:
             "first_divergence": self.divergences[0].as_json() if self.divergences else None,
             "divergences": len(self.divergences),
         }
+
+
+RATES = (0.01, 0.05, 0.1, 0.25, 0.5)
+"""Shares of bad spans for which the chance of finding one is said."""
+
+UNTRAINED = "nothing was trained in this session, so there is nothing to compute again; its log passes"
+FAILS = "nothing was computed again: the log itself fails"
+
+Result = Mapping[str, Any]
+"""What came out of a span: `steps`, `divergence` (as plain data, or None), and `problem` where nothing was computed."""
+
+
+@dataclass(frozen=True)
+class LocatedDivergence(Divergence):
+    """A divergence with everything that is known of its place."""
+
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        left_out = ("name", "place", "seq")
+        return super().as_json() | {name: value for name, value in self.about.items() if name not in left_out}
+
+
+@dataclass(frozen=True)
+class ReplayVerdict(Verdict):
+    """What an audit found that computed spans again."""
+
+    seed: int | None = None
+    detection: dict[str, float] = field(default_factory=dict)
+    differing: tuple[str, ...] = ()
+    steps_checked: int = 0
+    spans_resumed: int = 0
+    exports_checked: int = 0
+    located: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, with the keys that programs rely on."""
+        return super().as_json() | {
+            "seed": self.seed,
+            "detection": self.detection,
+            "differing": list(self.differing),
+            "steps_checked": self.steps_checked,
+            "spans_resumed": self.spans_resumed,
+            "exports_checked": self.exports_checked,
+            "located": self.located,
+        }
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> Self:
+        """The verdict that says this; of several divergences the first alone is known then."""
+        return replace(super().of_json(data), differing=tuple(data["differing"]))
+
+    @classmethod
+    def of(cls, log: Verdict, *, unchecked: Sequence[str] = (), **changes: Any) -> Self:
+        """The verdict on the log with these changes; what it says to be unchecked besides the computation stays so."""
+        told = [one for one in log.unchecked if not one.startswith("the computation itself")]
+        return cls(**vars(log) | changes | {"unchecked": (*told, *unchecked)})
+
+
+@dataclass(frozen=True)
+class ExportFindings:
+    """What came of making exported files again."""
+
+    checked: int = 0
+    divergences: tuple[Divergence, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
+    """Files that something else came of than a file, so that they cannot be compared."""
+
+
+def replay_verdict(
+    log: Verdict,
+    docket: AuditPlan,
+    results: Mapping[int, Result],
+    exports: ExportFindings = ExportFindings(),
+    *,
+    unchecked: Sequence[str] = (),
+    differing: Sequence[str] = (),
+    resumed: int = 0,
+    located: dict[str, Any] | None = None,
+) -> ReplayVerdict:
+    """The verdict, after that of the mode `log`, which has passed.
+
+    What is wrong comes first. Then nothing passes where the bits cannot be computed, be it for what is `differing` or
+    for what code gave in place of a result, nor where nothing of what was to be computed was computed.
+    """
+    spans = {one.number: one for one in docket.spans}
+    wrong = [*docket.broken, *(_located(spans[at], one["divergence"]) for at, one in results.items() if _bad(one))]
+    wrong = sorted([*wrong, *exports.divergences], key=lambda one: one.position or 1 << 60)
+    computed = {at: one for at, one in results.items() if not one.get("problem")}
+    differing = [*differing, *(one["differing"] for one in results.values() if one.get("differing"))]
+    differing += exports.differing
+    idle = docket.mode != "log" and not computed
+    spot = docket.mode == "spot"
+    return ReplayVerdict.of(
+        log,
+        mode=docket.mode,
+        spans_total=len(spans),
+        verdict="fail" if wrong else "not-comparable" if differing or idle else "pass",
+        divergences=tuple(wrong),
+        unchecked=(
+            *map(_differs, differing[:20]),
+            *unchecked,
+            *exports.unchecked,
+            *_unchecked(docket, results, computed),
+        ),
+        differing=tuple(differing),
+        spans_checked=len(computed),
+        steps_checked=sum(one["steps"] for one in computed.values()),
+        spans_resumed=resumed,
+        exports_checked=exports.checked,
+        seed=docket.seed if spot else None,
+        detection=detection(len(computed), len(spans)) if spot else {},
+        located=located,
+    )
+
+
+def verdict_without_replay(log: Verdict, mode: Mode, why: str) -> ReplayVerdict:
+    """The verdict where nothing is computed again, with the reason: never `pass`, even if the log's own verdict is."""
+    verdict = "not-comparable" if log.verdict == "pass" and mode != "log" else log.verdict
+    return ReplayVerdict.of(log, mode=mode, verdict=verdict, unchecked=(why,))
+
+
+def detection(drawn: int, total: int) -> dict[str, float]:
+    """The least chance of finding a share `f` of bad spans: 1-(1-f)^k; and that of finding a single bad one."""
+    if drawn >= total:
+        return {f"{rate:g}": 1.0 for rate in RATES} | {"one": 1.0}
+    return {f"{rate:g}": round(1 - (1 - rate) ** drawn, 6) for rate in RATES} | {"one": round(drawn / total, 6)}
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """A divergence as one sentence: place, field, recorded and computed value."""
+    where = f"steps {found['first']}..{found['last']}" if found["first"] != found["last"] else f"step {found['last']}"
+    if found["field"] == "end":
+        return str(found["recorded"])
+    if not found["field"]:
+        return f"{where}: recorded {found['recorded']}, computed {found['computed']}"
+    step = f", first at step {found['step']}" if found.get("step", -1) >= 0 else ""
+    said, came = found["recorded"][:80], found["computed"][:80]
+    return f"{where}: {found['field']} is recorded as {said} and computed as {came}{step}"
+
+
+def _differs(one: str) -> str:
+    return f"not comparable: {one} differs"
+
+
+def _bad(result: Result) -> bool:
+    return result["divergence"] is not None
+
+
+def _located(span: SpanPlanned, found: Mapping[str, Any]) -> LocatedDivergence:
+    """A job's divergence with its place in the log."""
+    about = {**found, "span": span.number, "line": span.segments}
+    return LocatedDivergence(found["place"], found["seq"], found["name"], sentence(found), about)
+
+
+def _unchecked(docket: AuditPlan, results: Mapping[int, Result], computed: Mapping[int, Result]) -> Iterator[str]:
+    for at, one in results.items():
+        if at not in computed:
+            yield f"span {at} could not be computed: {one['problem']}"
+    left = len(docket.spans) - len(results)
+    if not docket.spans and docket.mode != "log":
+        yield UNTRAINED
+    if left:
+        yield f"{left} of {len(docket.spans)} spans were not computed again"
+    if not docket.ended:
+        upto = f"up to step {docket.reached}, event {docket.events}"
+        yield f"training has not ended: what was recorded {upto}, was looked at"

@@ -15,7 +15,7 @@ from contracts.request.reading import flat
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.session_log import SessionLog
-from runtime.replay.compared import first_field
+from runtime.replay.comparison import first_field
 from runtime.views import view
 
 Pair = list[Any]

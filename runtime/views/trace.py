@@ -26,7 +26,7 @@ from runtime.engine.sampling import SPLIT, Sampler, TrainingRows, samplers
 from runtime.log.archive import Archive
 from runtime.log.row_names import RowNames, RowPlace
 from runtime.log.session_log import SessionLog
-from runtime.replay.heritage import InheritedPlan
+from runtime.replay.initial_state import InheritedPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,9 @@ from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log import retention
 from runtime.log.archive import Archive
-from runtime.replay import initial
-from runtime.replay.docket import AuditOptions
-from runtime.replay.material import AuditSubject
+from runtime.replay import initial_state
+from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.audit_subject import AuditSubject
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "validator", "diagnostician", "exporter", "ledger")
@@ -185,8 +185,8 @@ async def test_what_is_no_such_file_lies_elsewhere_or_does_not_fit_is_refused_wi
     (tmp_path / "w.safetensors").write_bytes((tmp_path / "w.pt").read_bytes())
     save_file({"head": torch.zeros(1)}, tmp_path / "other.safetensors")
     said = {
-        tmp_path / "w.pt": ("pickle", initial.INSTEAD),
-        tmp_path / "w.safetensors": ("no safetensors file", initial.INSTEAD),
+        tmp_path / "w.pt": ("pickle", initial_state.INSTEAD),
+        tmp_path / "w.safetensors": ("no safetensors file", initial_state.INSTEAD),
         tmp_path / "nowhere.safetensors": ("No such file", "Correct the path."),
         tmp_path / "other.safetensors": ("'head' is not in the model", "model.fresh"),
         Path(__file__): ("outside the folders", f"--data-root {Path(__file__).parent}"),
@@ -208,7 +208,7 @@ def test_a_file_of_weights_that_is_larger_than_memory_is_refused_unread(tmp_path
     (tmp_path / "blobs").mkdir()
     about = {"path": str(tmp_path / "holes.safetensors"), "roots": [str(tmp_path)], "blobs": str(tmp_path / "blobs")}
     with pytest.raises(InvalidRequest, match=r"would take 8192 GiB of disk, and .* GiB are free") as caught:
-        initial.main(SimpleNamespace(args=about | {"session": "00-abc"}))  # type: ignore[arg-type]
+        initial_state.keep_weights(SimpleNamespace(args=about | {"session": "00-abc"}))  # type: ignore[arg-type]
     assert caught.value.problems[0].path == "model.init"
 
 

@@ -17,7 +17,7 @@ from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
-from runtime.replay import initial
+from runtime.replay import initial_state
 
 WINDOW = 20
 NEVER = 10**9
@@ -30,7 +30,7 @@ def main(job: Job) -> dict[str, Any]:
     dataset = Dataset.open(Path(job.args["dataset"]))
     request = Request.model_validate(job.args["request"])
     low, high, steps = (job.args[name] for name in ("low", "high", "steps"))
-    tried, losses = sweep(request, dataset, low, high, steps, initial.tensors(job.args))
+    tried, losses = sweep(request, dataset, low, high, steps, initial_state.initial_tensors(job.args))
     return {"rates": [one.hex() for one in tried], "losses": [float(one).hex() for one in losses]}
 
 

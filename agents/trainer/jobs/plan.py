@@ -24,7 +24,7 @@ from runtime.home.workloads import enlist
 from runtime.jobs import memory, process
 from runtime.jobs.job import Job
 from runtime.jobs.profiles import most_threads
-from runtime.replay import initial
+from runtime.replay import initial_state
 
 
 def main(job: Job) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def main(job: Job) -> dict[str, Any]:
     cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
     sized = _sized(request, dataset.facts)
     _refuse_without_room(sized, cuda=cuda)
-    begun, given = initial.tensors(job.args), job.args["inherited"]
+    begun, given = initial_state.initial_tensors(job.args), job.args["inherited"]
     # A driver of a GPU takes memory in ways of its own, which are not to be judged here.
     with memory.bounded() if sized is None and not cuda else nullcontext():
         found = resolve(request, dataset.facts, cores=process.cores(), cuda=cuda, initial=begun, inherited=given)

@@ -29,8 +29,8 @@ from runtime.home.workloads import enlist
 from runtime.jobs import memory
 from runtime.jobs.failpoints import failpoint
 from runtime.jobs.job import Job
-from runtime.replay import initial, reported
-from runtime.replay.reported import Reason
+from runtime.replay import comparison, initial_state
+from runtime.replay.comparison import Reason
 
 
 def main(job: Job) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _begin(job: Job) -> Run:
         refuse_rows_beyond(free, plan.resolved, dataset.facts)
     resume = job.args["resume"]
     if resume is None:
-        return Run.start(plan, dataset, initial=initial.tensors(job.args))
+        return Run.start(plan, dataset, initial=initial_state.initial_tensors(job.args))
     kept = checkpoint.unpack(Path(resume["path"]).read_bytes(), state_root=resume["state_root"])
     evaluations = [(step, float.fromhex(value)) for step, value in job.args["evaluations"]]
     control = Control.of(plan.request.early_stopping).after_all(evaluations)
@@ -134,9 +134,9 @@ def _obey(job: Job, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
 def _tell(job: Job, report: Report) -> None:
     if report.window is not None:
         failpoint("before-window")
-        tell_event(job, reported.window(report.window))
+        tell_event(job, comparison.window_event(report.window))
     if report.evaluation is not None:
-        tell_event(job, reported.evaluation(report.evaluation))
+        tell_event(job, comparison.evaluation_event(report.evaluation))
 
 
 def tell_event(job: Job, event: Event) -> None:
@@ -206,4 +206,4 @@ class Keeper:
         data = checkpoint.pack(sealed)
         blob = self._blobs.put(data)
         failpoint("between-blob-and-event")
-        tell_event(self._job, reported.written(sealed, segment, reason, blob=blob, size=len(data)))
+        tell_event(self._job, comparison.checkpoint_event(sealed, segment, reason, blob=blob, size=len(data)))

@@ -23,10 +23,10 @@ from runtime.home.workloads import inspected
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import Archive
-from runtime.replay.docket import AuditOptions, drawn
-from runtime.replay.judged import ReplayVerdict
-from runtime.replay.material import AuditSubject
-from runtime.replay.spans import Span, course
+from runtime.replay.audit_plan import AuditOptions, draw_spans
+from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.spans import Span, session_spans
+from runtime.replay.verdict import ReplayVerdict
 from tests.runtime.audit.liars import AT
 from tests.runtime.recorded_home import RecordedHome
 
@@ -193,7 +193,7 @@ class Court(RecordedHome):
     def spans(self, lie: str) -> tuple[Span, ...]:
         """The spans of one of the sessions."""
         history = Archive(self.home).read(self.told[lie]).history
-        return course(history.facts, history.state, self.blobs.has).spans
+        return session_spans(history.facts, history.state, self.blobs.has).spans
 
     @property
     def lucky(self) -> int:
@@ -207,7 +207,7 @@ class Court(RecordedHome):
 
     def _drawn(self, seed: int) -> Span:
         lie = "weights_from_elsewhere"
-        return drawn(self.spans(lie), 1, seed, self.told[lie])[0]
+        return draw_spans(self.spans(lie), 1, seed, self.told[lie])[0]
 
     async def with_code(self, children: Children) -> None:
         """The sessions of workloads that are not known here, once more with their code at hand and trusted."""

@@ -29,7 +29,7 @@ from runtime.engine.plan import Plan
 from runtime.engine.resolve import resolve
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
-from runtime.replay import reported
+from runtime.replay import comparison
 
 Said = list[Event]
 AT = 60
@@ -85,8 +85,8 @@ def honest(plan: Plan, dataset: Dataset, blobs: DirectoryBlobs, *, meddle: Calla
         if meddle:
             meddle(run)
         report = run.advance()
-        said += [reported.window(report.window)] if report.window else []
-        said += [reported.evaluation(report.evaluation)] if report.evaluation else []
+        said += [comparison.window_event(report.window)] if report.window else []
+        said += [comparison.evaluation_event(report.evaluation)] if report.evaluation else []
         said += [_kept(run, blobs, report.checkpoint)] if report.checkpoint else []
     return [*said, _completed(run, said, early=run.step < plan.last_step)]
 
@@ -94,7 +94,7 @@ def honest(plan: Plan, dataset: Dataset, blobs: DirectoryBlobs, *, meddle: Calla
 def _kept(run: Run, blobs: DirectoryBlobs, reason: Any) -> CheckpointWritten:
     sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
     data = checkpoint.pack(sealed)
-    return reported.written(sealed, 1, reason, blob=blobs.put(data), size=len(data))
+    return comparison.checkpoint_event(sealed, 1, reason, blob=blobs.put(data), size=len(data))
 
 
 def _completed(run: Run, said: Said, *, early: bool) -> TrainingCompleted:
@@ -211,8 +211,8 @@ def stopped_at_will(plan: Plan, dataset: Dataset, blobs: DirectoryBlobs) -> Said
     said: Said = [_kept(run, blobs, "planned")]
     while run.step < AT + 20:
         report = run.advance()
-        said += [reported.window(report.window)] if report.window else []
-        said += [reported.evaluation(report.evaluation)] if report.evaluation else []
+        said += [comparison.window_event(report.window)] if report.window else []
+        said += [comparison.evaluation_event(report.evaluation)] if report.evaluation else []
         said += [_kept(run, blobs, report.checkpoint)] if report.checkpoint else []
     last = [one for one in said if isinstance(one, ControlEvaluated)][-1]
     said = [one.model_copy(update={"stop": True, "patience_left": 0}) if one is last else one for one in said]

@@ -30,8 +30,8 @@ from runtime.audit.bundling import make
 from runtime.bundle import verify_bundle
 from runtime.engine.dataset import PIECE
 from runtime.log.archive import Archive, StoredSession
-from runtime.replay.docket import AuditOptions, laid_out
-from runtime.replay.material import AuditSubject
+from runtime.replay.audit_plan import AuditOptions, lay_out
+from runtime.replay.audit_subject import AuditSubject
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, completed, evaluated, window
 from tests.runtime.recorded_session import full_session, prepared, written
 
@@ -336,7 +336,7 @@ def test_what_a_log_says_against_itself_is_found_before_anything_is_computed_in_
 ):
     session = story(recorded)
     material = AuditSubject(Archive(recorded.home).read(session), DirectoryBlobs(recorded.home.blobs), tmp_path)
-    docket, _ = laid_out(material, AuditOptions(mode), None, lambda blob: False)
+    docket, _ = lay_out(material, AuditOptions(mode), None, lambda blob: False)
     assert CONTRADICTIONS[story][1] in "; ".join(one.message for one in docket.broken)
 
 

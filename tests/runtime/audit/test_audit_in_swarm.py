@@ -26,7 +26,7 @@ from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.node import presence
-from runtime.replay.docket import AuditOptions
+from runtime.replay.audit_plan import AuditOptions
 from runtime.views.view import summary
 from tests.harness import beside, crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import Court, audited

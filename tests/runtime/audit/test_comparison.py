@@ -13,14 +13,13 @@ from contracts.errors import NotFound, UserCodeFailed
 from contracts.event import Event, pack
 from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted, WindowRecorded
 from runtime.engine import loop
-from runtime.replay import comparable, compared, reexecute, stepwise
-from runtime.replay.bench import unable
-from runtime.replay.bisected import bisected
-from runtime.replay.compared import SpanComparison
-from runtime.replay.docket import AuditPlan
-from runtime.replay.judged import judged
+from runtime.replay import audit_subject, comparison, reexecute, stepwise
+from runtime.replay.audit_plan import AuditPlan
+from runtime.replay.audit_runner import uncomputable_span
+from runtime.replay.comparison import SpanComparison
 from runtime.replay.spans import SpanRecord, task_of
-from runtime.replay.verdict import Divergence, Verdict
+from runtime.replay.steps import locate_divergence
+from runtime.replay.verdict import Divergence, Verdict, replay_verdict
 from tests.runtime.recorded_home import DIGEST, completed, evaluated, window
 
 ENDED = {
@@ -173,13 +172,13 @@ def test_where_all_bytes_are_gone_nothing_passes_and_where_some_are_the_rest_doe
     spans = tuple(SpanPlanned(number=at, segments=1, begins=50 * at, ends=50 * at + 50) for at in (0, 1))
     docket = AuditPlan("full", 0, spans, (0, 1), (), ended=True, reached=100, events=9)
     log, error = Verdict("s", "pass"), NotFound("blob x is not here.")
-    gone, fine = unable(error, 0, gone=True), {"steps": 50, "divergence": None}
-    assert judged(log, docket, {0: gone, 1: gone}).verdict == "not-comparable"
-    assert judged(log, docket, {0: gone, 1: fine}).verdict == "pass"
-    code = judged(log, docket, {0: unable(error, 0, gone=False), 1: fine})
+    gone, fine = uncomputable_span(error, 0, gone=True), {"steps": 50, "divergence": None}
+    assert replay_verdict(log, docket, {0: gone, 1: gone}).verdict == "not-comparable"
+    assert replay_verdict(log, docket, {0: gone, 1: fine}).verdict == "pass"
+    code = replay_verdict(log, docket, {0: uncomputable_span(error, 0, gone=False), 1: fine})
     assert (code.verdict, len(code.differing)) == ("not-comparable", 1)
     wrong = AuditPlan("full", 0, spans, (0, 1), (Divergence(3, 3, "x", "y"),), ended=True, reached=100, events=9)
-    assert judged(log, wrong, {}, differing=["family gelu"]).verdict == "fail"
+    assert replay_verdict(log, wrong, {}, differing=["family gelu"]).verdict == "fail"
 
 
 class Refusing:
@@ -195,12 +194,12 @@ async def test_code_that_fails_when_a_divergence_is_located_does_not_make_it_go_
     changed = window(0, 50).model_copy(update={"losses": pack(b"\0\0\0\0" * 50)})
     divergence = found(span(), [changed])
     assert divergence is not None
-    located = await bisected(Refusing(), {}, span(), 3, divergence)  # type: ignore[arg-type]
+    located = await locate_divergence(Refusing(), {}, span(), 3, divergence)  # type: ignore[arg-type]
     assert (located["span"], located["window"]) == (3, [0, 50])
     assert "not in here" in located["sentences"][0]
 
 
 def test_results_of_spans_are_kept_only_for_the_code_that_computed_and_compared_them() -> None:
     """A notebook of an interrupted audit is read by the engine's digest, which goes over all of these files."""
-    needed = {Path(module.__file__) for module in (loop, compared, reexecute, stepwise)}
-    assert needed <= set(comparable.span_sources())
+    needed = {Path(module.__file__) for module in (loop, comparison, reexecute, stepwise)}
+    assert needed <= set(audit_subject.span_sources())

@@ -23,10 +23,9 @@ from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
-from runtime.replay.docket import AuditPlan
-from runtime.replay.jobs import Jobs
-from runtime.replay.judged import Exports, judged
-from runtime.replay.verdict import Verdict
+from runtime.replay.audit_plan import AuditPlan
+from runtime.replay.audit_runner import AuditJobs
+from runtime.replay.verdict import ExportFindings, Verdict, replay_verdict
 from tests.runtime.audit.conftest import SHORT
 from tests.runtime.audit.court import Court, material
 from tests.runtime.recorded_home import claimed
@@ -41,11 +40,11 @@ def exported(court: Court, **said: object) -> ModelExported:
     return court.file_of(court.told[SHORT], **said)
 
 
-async def remade(court: Court, children: Children, folder: Path, *made: ModelExported) -> Exports:
+async def remade(court: Court, children: Children, folder: Path, *made: ModelExported) -> ExportFindings:
     """What comes of the files of a session of which somebody says that these were made."""
     session = court.exporting(court.told[SHORT], *made)
     of = material(court.home, session)
-    return await exports.again(of, Jobs(children, of.machine, session, folder / "log", []), folder)
+    return await exports.again(of, AuditJobs(children, of.machine, session, folder / "log", []), folder)
 
 
 UNMADE = {
@@ -143,7 +142,7 @@ CAUSES = {
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_only_what_is_missing_leaves_the_verdict_as_it_is(cause: Remade) -> None:
-    found = judged(LOG, DOCKET, COMPUTED, exports.summed([(ORDER, cause)]))
+    found = replay_verdict(LOG, DOCKET, COMPUTED, exports.summed([(ORDER, cause)]))
     assert found.verdict == CAUSES[cause]
     assert any("model.onnx" in one for one in found.unchecked) == bool(cause.missing or cause.differing)
     said = ExportRepeated(

@@ -25,13 +25,13 @@ from runtime.home.home import Home
 from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive, likely_machine
-from runtime.replay import comparable
-from runtime.replay.docket import AuditOptions, drawn
-from runtime.replay.jobs import seal_of
-from runtime.replay.judged import ReplayVerdict
-from runtime.replay.material import AuditSubject, machine_of
-from runtime.replay.rebuilt import rebuilt
-from runtime.replay.spans import course
+from runtime.replay import audit_subject
+from runtime.replay.audit_plan import AuditOptions, draw_spans
+from runtime.replay.audit_runner import seal_of
+from runtime.replay.audit_subject import AuditSubject, machine_of
+from runtime.replay.spans import session_spans
+from runtime.replay.steps import rebuild_weights
+from runtime.replay.verdict import ReplayVerdict
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
 from tests.runtime.audit.liars import AT, LIES, OF_CODE
@@ -107,7 +107,7 @@ async def test_an_eventful_session_passes_by_lot_and_says_the_chances(eventful: 
 def test_spans_cover_every_record_also_those_that_a_rewind_superseded(eventful: tuple[Home, str]) -> None:
     home, session = eventful
     history = Archive(home).read(session).history
-    found = course(history.facts, history.state, lambda _: True)
+    found = session_spans(history.facts, history.state, lambda _: True)
     told = {one.position for span in found.spans for one in span.records}
     names = ("window.recorded", "control.evaluated", "checkpoint.written")
     assert told == {fact.position for fact in history.facts if fact.name in names}
@@ -117,7 +117,7 @@ def test_spans_cover_every_record_also_those_that_a_rewind_superseded(eventful: 
 def test_spans_whose_checkpoints_are_gone_begin_earlier(eventful: tuple[Home, str]) -> None:
     home, session = eventful
     history = Archive(home).read(session).history
-    found = course(history.facts, history.state, lambda _: False)
+    found = session_spans(history.facts, history.state, lambda _: False)
     assert {span.begins for span in found.spans} == {0}
     assert len(found.spans) == 2, "the path that was superseded, and the one that was taken"
 
@@ -199,7 +199,7 @@ def test_a_lot_finds_a_lie_when_it_falls_on_its_span_and_says_how_likely_that_is
 
 def test_lots_fall_on_every_span_equally_often(court: Court) -> None:
     spans = court.spans("honest")
-    hits = [sum(one in drawn(spans, 2, seed, "s") for seed in range(2000)) for one in spans]
+    hits = [sum(one in draw_spans(spans, 2, seed, "s") for seed in range(2000)) for one in spans]
     assert all(abs(hit / 2000 - 2 / len(spans)) < 0.05 for hit in hits), hits
 
 
@@ -247,7 +247,7 @@ async def test_another_machine_is_not_comparable_and_its_families_are_named(cour
     facts = Archive(court.home).read(session).history.facts
     claim = next(fact.event for fact in facts if isinstance(fact.event, TrainingClaimed))
     here = {"fingerprint": "f" * 64, "families": claim.families | {"gelu": "0"}, "engine_bits": claim.engine_bits + 1}
-    named = comparable.differences(facts, here)
+    named = audit_subject.machine_differences(facts, here)
     assert named == ["family gelu", f"engine_bits {claim.engine_bits}, here {claim.engine_bits + 1}"]
 
 
@@ -368,16 +368,16 @@ async def test_weights_are_rebuilt_inside_a_window_and_a_lie_on_the_way_is_told(
     children = Children()
     try:
         source, out = material(court.home, court.told["honest"]), tmp_path / "w.safetensors"
-        made = await rebuilt(source, 20, out, children, trust_code=False)
+        made = await rebuild_weights(source, 20, out, children, trust_code=False)
         history = source.kept.history
         seen = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
         assert made["weights_digest"] == next(one.weights_digest for one in seen if one.last == 20)
-        inside = await rebuilt(source, AT + 9, out, children, trust_code=False)
+        inside = await rebuild_weights(source, AT + 9, out, children, trust_code=False)
         assert inside["from_step"] == AT
         assert safe_open(out, "pt").metadata()["weights_digest"] == inside["weights_digest"]
         lie = material(court.home, court.told["other_losses"])
-        await rebuilt(lie, AT + 5, out, children, trust_code=False)
+        await rebuild_weights(lie, AT + 5, out, children, trust_code=False)
         with pytest.raises(NotVerified, match="does not lead to step"):
-            await rebuilt(lie, AT + 9, out, children, trust_code=False)
+            await rebuild_weights(lie, AT + 9, out, children, trust_code=False)
     finally:
         await children.close()

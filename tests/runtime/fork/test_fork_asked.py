@@ -27,7 +27,7 @@ from runtime.fork.genesis import ForkGenesis, ForkRequest, forked
 from runtime.fork.rows import joined
 from runtime.log import retention
 from runtime.log.archive import Archive
-from runtime.replay.heritage import LONGEST, InheritedPlan
+from runtime.replay.initial_state import LONGEST_LIST, InheritedPlan
 from tests.agents.preparing import Bench
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, evaluated, window
 
@@ -273,7 +273,7 @@ def test_runs_of_rows_are_joined_where_they_touch() -> None:
 
 
 def test_lists_too_long_for_an_event_are_a_blob_that_the_bundle_has(told: Told, parent: str, tmp_path: Path) -> None:
-    many = tuple((row, row) for row in range(1, 2 * LONGEST, 2))
+    many = tuple((row, row) for row in range(1, 2 * LONGEST_LIST, 2))
     fields = InheritedPlan(((50, float("nan")),), many).placed(told.blobs)
     assert (fields["evaluations"], fields["without"]) == ([], [])
     fork = told.forked(parent).fork.model_copy(update=fields)

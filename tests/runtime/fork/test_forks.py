@@ -26,9 +26,9 @@ from runtime.host.crew import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive, StoredSession
 from runtime.log.session_log import SessionLog
-from runtime.replay import rules
-from runtime.replay.docket import AuditOptions
-from runtime.replay.judged import ReplayVerdict
+from runtime.replay import audit_plan
+from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.verdict import ReplayVerdict
 from runtime.views.diff import difference
 from runtime.views.trace import Trace
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
@@ -302,7 +302,7 @@ def test_a_beginning_that_is_not_the_one_named_is_a_broken_rule(family: Family) 
     fork = kept.history.state.fork
     assert fork is not None
     other = told_otherwise(kept, fork.model_copy(update={"state_root": "f" * 64})).history
-    (told,) = rules.broken_rules(other.facts, other.state)
+    (told,) = audit_plan.broken_rules(other.facts, other.state)
     assert "it begins with state_root" in told.message
 
 

@@ -1,25 +1,31 @@
-"""From the first divergent record to the step, and to the operator as far as that can be known from one log.
+"""Single steps of a span: where in it a divergence lies, and the state of a session at any step.
 
 The log holds a digest for each window and a loss for each step, and nothing of operators. So the window is found by
 digest and the step by the bits of its loss; an operator is named when it does not give the same output twice here,
-or when another machine's trace of the same step is at hand to compare with.
+or when another machine's trace of the same step is at hand to compare with. The jobs are in `runtime.replay.stepwise`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bus.blobs import DirectoryBlobs
-from contracts.errors import SwarmError
-from runtime.replay.jobs import Jobs
+from contracts.errors import InvalidInput, NotVerified, Refused, SwarmError
+from runtime.jobs.children import Children
+from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.audit_runner import AuditJobs, AuditRunner
+from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.spans import nearest_span, session_spans
+from runtime.replay.verdict import sentence
 
 Trace = list[list[str]]
 
 
-async def bisected(
-    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], span: int, found: Mapping[str, Any]
+async def locate_divergence(
+    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], span: int, found: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Window, step and operator of a divergence, with sentences that say how far each can be known.
 
@@ -34,7 +40,7 @@ async def bisected(
 
 
 async def _located(
-    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
 ) -> dict[str, Any]:
     if found["name"] != "window.recorded" or not found["field"]:
         return await _elsewhere(jobs, args, found, about)
@@ -50,7 +56,7 @@ async def _located(
 
 
 async def _steps(
-    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], first: int, last: int
+    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], first: int, last: int
 ) -> list[dict[str, Any]]:
     given = {**args, "first": first, "last": last}
     told = await jobs.compared("runtime.replay.stepwise:steps", given, spec)
@@ -58,7 +64,7 @@ async def _steps(
 
 
 async def _operator(
-    jobs: Jobs, args: Mapping[str, Any], spec: Mapping[str, Any], attempts: list[int]
+    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], attempts: list[int]
 ) -> tuple[dict[str, Any] | None, int]:
     """The first operator that gives another output in another process, and how many were compared."""
     counted = 0
@@ -123,7 +129,7 @@ def _of_operator(shaky: int | None, operator: dict[str, Any] | None, counted: in
 
 
 async def _elsewhere(
-    jobs: Jobs, args: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+    jobs: AuditJobs, args: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
 ) -> dict[str, Any]:
     """What is no window was computed at one step; of a checkpoint that is at hand the tensor can be named."""
     about |= {"step": found["last"]}
@@ -137,3 +143,61 @@ async def _elsewhere(
             f"the first tensor of that checkpoint that differs is {tensor}" if tensor else "its tensors are the same"
         )
     return about | {"sentences": told}
+
+
+RESTAGE = "runtime.replay.stepwise:restage"
+REBUILD = "runtime.replay.stepwise:rebuild"
+
+
+async def rebuild_weights(
+    material: AuditSubject, step: int, out: Path, children: Children, *, trust_code: bool
+) -> dict[str, Any]:
+    """Write the weights after `step` attempts on the path to a safetensors file; `NotVerified` at a divergence.
+
+    `out` is absolute. `Refused` when machine, code or data are not those of the claim: then the bits would be others.
+    """
+    about = {"step": step, "out": str(out), "session": material.session.id}
+    found = await compute_at_step(material, REBUILD, about, children, step=step, trust_code=trust_code)
+    told = {"weights": str(out), "weights_digest": found["weights_digest"], "tensors": found["tensors"]}
+    return told | {"from_step": found["from_step"]}
+
+
+async def compute_at_step(
+    material: AuditSubject,
+    function: str,
+    about: Mapping[str, Any],
+    children: Children,
+    *,
+    step: int,
+    segment: int | None = None,
+    trust_code: bool = False,
+) -> dict[str, Any]:
+    """The answer of a job about a step of the path, or of a segment's line, on the span that leads there; as above."""
+    history = material.kept.history
+    spans = session_spans(history.facts, history.state, material.blobs.has).spans
+    span = nearest_span(spans, step, history.state.segments, segment)
+    if span is None:
+        raise InvalidInput(
+            f"session {history.id} did not reach step {step}; it stands at {history.state.step}.",
+            cure=f"Choose a step from {history.state.begins} to {history.state.step}.",
+            path="--step",
+        )
+    material.work.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="replay-", dir=material.work) as folder:
+        bench = AuditRunner(
+            material, AuditOptions("full", trust_code=trust_code), children, Path(folder), lambda _: None
+        )
+        if differing := await bench.compare():
+            raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
+        args = material.arguments(span, bench.folder) | dict(about)
+        found = await bench.jobs.compared(function, args, material.spec(span))
+    if found["divergence"]:
+        message = f"the log does not lead to step {step}: {sentence(found['divergence'])}."
+        raise NotVerified(message, cure=f"Find the place: swarm audit {history.id} --mode bisect")
+    return found | {"from_step": span.begins}
+
+
+def _cure(differing: list[str]) -> str:
+    if any("trust-code" in one for one in differing):
+        return "Give --trust-code if you trust the workload that came with the session."
+    return "Do it where the session was trained."

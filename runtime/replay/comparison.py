@@ -1,29 +1,37 @@
-"""What was computed again beside what was recorded, and the first field in which they differ. Pure.
+"""The events that are recorded of a computation, and the first field in which a computed one differs. Pure.
 
-A process that computes may run code of the user's, so it only tells; what it tells is compared in one that never does.
+The same code makes the events of a training and of an audit. A process that computes may run code of the user's, so it
+only tells; what it tells is compared in one that never does.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from pydantic import ValidationError
 
 from contracts.errors import UserCodeFailed
-from contracts.event import Event
+from contracts.event import Event, pack
 from contracts.trainer import (
     CheckpointWritten,
     Computed,
     ControlEvaluated,
+    Layer,
     TrainingCompleted,
     WindowRecorded,
     computed_at,
+    evidence,
 )
 
-Divergence = dict[str, Any]
+if TYPE_CHECKING:
+    from runtime.engine.checkpoint import CheckpointContent
+    from runtime.engine.report import Evaluation, Window
+
+
+DivergenceData = dict[str, Any]
 COMPUTED: Mapping[str, type[Computed]] = {
     one.wire: one for one in (WindowRecorded, ControlEvaluated, CheckpointWritten)
 }
@@ -70,36 +78,36 @@ class SpanComparison:
         """How many steps were computed again so far."""
         return self._reached - int(self._span["begins"])
 
-    def computed(self, told: Mapping[str, Any]) -> Divergence | None:
+    def computed(self, told: Mapping[str, Any]) -> DivergenceData | None:
         """Where what was computed, {"name", "data"}, is not as recorded; `UserCodeFailed` when it is nothing such."""
         computed = _read(told)
         if isinstance(computed, WindowRecorded):
             self._reached = min(max(self._reached, computed.last), self._span["ends"])
-        place = key(computed)
+        place = place_of(computed)
         self._open.discard(place)
         records = self._records.get(place, [])
         if not records:
             return self._missing(computed)
         return next((found for one in records if (found := difference(one, computed))), None)
 
-    def begun_window(self, told: Mapping[str, Any]) -> Divergence | None:
+    def begun_window(self, told: Mapping[str, Any]) -> DivergenceData | None:
         """As `computed`, of a window that is not at its end yet: its record begins with the same losses."""
         seen = _read(told)
-        recorded = next(iter(self._records.get(key(seen), ())), None)
+        recorded = next(iter(self._records.get(place_of(seen), ())), None)
         if not isinstance(seen, WindowRecorded) or recorded is None:
             return None
         at = differing_step(seen.first, recorded["data"]["losses"], seen.losses)
-        return diverged(recorded, "losses", "", "") | {"step": at} if 0 <= at < seen.last else None
+        return divergence_at(recorded, "losses", "", "") | {"step": at} if 0 <= at < seen.last else None
 
     def ended(self, told: Mapping[str, Any]) -> None:
         """Hear where and how the computation ended: `step`, `finished` and the fields of the completion."""
         self._ended = told
 
-    def left(self) -> Divergence | None:
+    def left(self) -> DivergenceData | None:
         """At the end of the span: what was recorded and did not come again, or another end than the session says."""
         return self._unmatched() or self._ending()
 
-    def _missing(self, computed: Computed) -> Divergence | None:
+    def _missing(self, computed: Computed) -> DivergenceData | None:
         """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
         step = computed_at(computed)
         if step >= self._span["ends"] and not self._span["whole"]:
@@ -108,7 +116,7 @@ class SpanComparison:
             return None
         first = computed.first if isinstance(computed, WindowRecorded) else step
         place = {"name": computed.wire, "first": first, "last": step, "data": computed.model_dump(mode="json")}
-        return diverged(place | self._next_place(step), "", "nothing", "an event that the log lacks")
+        return divergence_at(place | self._next_place(step), "", "nothing", "an event that the log lacks")
 
     def _next_place(self, step: int) -> dict[str, int]:
         """The place of the first record that comes after a step."""
@@ -116,15 +124,15 @@ class SpanComparison:
         first = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
         return {"place": first["place"], "seq": first["seq"]}
 
-    def _unmatched(self) -> Divergence | None:
+    def _unmatched(self) -> DivergenceData | None:
         """Records that nothing gave again: of steps off the grid, or beyond where the rules end the training."""
         left = [one for place in self._open for one in self._records[place] if one["last"] <= self._span["ends"]]
         if not left:
             return None
         first = min(left, key=lambda one: (one["last"], one["place"]))
-        return diverged(first, "", "this event", "none at this place by the rules of the plan")
+        return divergence_at(first, "", "this event", "none at this place by the rules of the plan")
 
-    def _ending(self) -> Divergence | None:
+    def _ending(self) -> DivergenceData | None:
         told = self._span["outcome"]
         if told is None:
             return None
@@ -134,7 +142,7 @@ class SpanComparison:
         against = ending(said, step, finished=finished, found={name: seen.get(name) for name in ENDING})
         about = {"name": said.wire, "first": step, "last": said.step, "data": {"segment": said.segment}}
         place = about | {"place": told["place"], "seq": told["seq"]}
-        return diverged(place, "end", against, "") if against else None
+        return divergence_at(place, "end", against, "") if against else None
 
 
 def _read(told: Mapping[str, Any]) -> Computed:
@@ -151,7 +159,7 @@ def difference(recorded: Mapping[str, Any], computed: Event) -> dict[str, Any] |
     field = first_field(said, found)
     if field is None:
         return None
-    return diverged(recorded, field, said.get(field), found.get(field)) | _detail(
+    return divergence_at(recorded, field, said.get(field), found.get(field)) | _detail(
         recorded, field, said.get(field), found.get(field)
     )
 
@@ -162,7 +170,7 @@ def first_field(said: Mapping[str, Any], found: Mapping[str, Any], besides: Cont
     return min(differing, key=_rank, default=None)
 
 
-def diverged(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> dict[str, Any]:
+def divergence_at(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> dict[str, Any]:
     """A divergence as plain data."""
     about = {name: recorded[name] for name in ("name", "first", "last", "place", "seq")}
     about |= {name: recorded["data"][name] for name in ("blob",) if name in recorded["data"]}
@@ -197,7 +205,7 @@ def by_place(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list
     return found
 
 
-def key(event: Computed) -> tuple[str, int]:
+def place_of(event: Computed) -> tuple[str, int]:
     """The place of what was computed, as in `by_place`."""
     return event.wire, event.first if isinstance(event, WindowRecorded) else event.step
 
@@ -218,3 +226,55 @@ def _detail(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> d
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+Reason = Literal["planned", "best", "final", "drain", "timed"]
+
+
+def window_event(seen: Window) -> WindowRecorded:
+    """The event `window.recorded` for a window that the engine reports."""
+    layers = [Layer(one.name, one.gradient, one.weight, one.update, one.dead) for one in seen.layers]
+    return WindowRecorded(
+        segment=seen.segment,
+        first=seen.first,
+        last=seen.last,
+        losses=pack(seen.losses),
+        gradient_norm=seen.grad_norm,
+        learning_rate=seen.learning_rate,
+        index_digest=seen.index_digest,
+        weights_digest=seen.weights_digest,
+        finite=seen.finite,
+        **evidence(layers),
+        scalars={name: pack(values) for name, values in seen.scalars.items()},
+    )
+
+
+def evaluation_event(seen: Evaluation) -> ControlEvaluated:
+    """The event `control.evaluated` for an evaluation that the engine reports."""
+    return ControlEvaluated(
+        segment=seen.segment,
+        step=seen.step,
+        epoch=seen.epoch,
+        values=dict(seen.values),
+        metric=seen.metric,
+        improved=seen.improved,
+        best=seen.best,
+        best_step=seen.best_step,
+        patience_left=seen.patience_left,
+        stop=seen.stop,
+    )
+
+
+def checkpoint_event(
+    sealed: CheckpointContent, segment: int, reason: Reason, *, blob: str, size: int
+) -> CheckpointWritten:
+    """The event `checkpoint.written` for state that was kept as a blob."""
+    return CheckpointWritten(
+        segment=segment,
+        step=sealed.step,
+        reason=reason,
+        state_root=sealed.state_root,
+        weights_digest=sealed.weights_digest,
+        blob=blob,
+        bytes=size,
+    )

@@ -1,0 +1,253 @@
+"""The jobs of an audit, and where an audit without a swarm runs them: in children of its own, several at a time.
+
+Children that compute may run code of the user's. They tell; what they tell is compared here, outside of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from blake3 import blake3
+
+from bus.disk import make_directory, write_file
+from contracts.errors import ChildDied, OutOfMemory, SwarmError
+from runtime.jobs import process
+from runtime.jobs.children import Children
+from runtime.jobs.profiles import claimed_threads, torch_profile
+from runtime.replay import audit_subject
+from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.audit_subject import AuditSubject, missing_bytes
+from runtime.replay.comparison import DivergenceData, SpanComparison
+from runtime.replay.spans import Span
+
+if TYPE_CHECKING:
+    from runtime.jobs.child import Child
+    from runtime.jobs.frames import Frame
+
+
+IDENTITY = "runtime.replay.reexecute:identity"
+SPAN = "runtime.replay.reexecute:main"
+
+
+class AuditJobs:
+    """Runs one job after the other, or several at once; `machine` is what `material.machine_of` gives."""
+
+    def __init__(
+        self, children: Children, machine: Mapping[str, Any], session: str, log: Path, workloads: list[dict[str, str]]
+    ) -> None:
+        self.children = children
+        self.workloads = workloads
+        self._machine = machine
+        self._session = session
+        self._log = log
+
+    async def run(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """One job to its end, and what it answers."""
+        async with self._job(function, args) as child:
+            return await child.wait()
+
+    async def opened(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """As `run`, for a job that opens an audit; its question about this machine is answered by another job."""
+        async with self._job(function, args) as child:
+            async for frame in child:
+                if frame.kind == "identify":
+                    child.resting = True
+                    jobs = AuditJobs(self.children, self._machine, self._session, self._log, frame.data["workloads"])
+                    found, unread = await jobs.identified(frame.data["about"])
+                    await child.order("identified", found=found, unread=unread)
+                    child.resting = False
+            return child.result or {}
+
+    async def identified(self, about: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """This machine beside a claim; and what of the claim cannot be read here, or does not load."""
+        try:
+            return await self.run(IDENTITY, about), []
+        except (ChildDied, OutOfMemory):
+            raise  # of the machine: nothing is known of the claim
+        except SwarmError as error:
+            if about["plan"] is None:
+                raise
+            unread = f"what the claim resolves the request to (here that ends with: {error.message[:500]})"
+            return await self.run(IDENTITY, {**about, "plan": None}), [unread]
+
+    async def span(self, args: Mapping[str, Any], span: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole span computed again: `steps`, and the first `divergence`, which may be that something is missing."""
+        return await self.compared(SPAN, args, span)
+
+    async def compared(self, function: str, args: Mapping[str, Any], span: Mapping[str, Any]) -> dict[str, Any]:
+        """As `run`, of a job that computes steps of a span; what it tells of them is held here against the records.
+
+        In the answer `divergence` is the first, or None, and `steps` says how many were computed. The job is ended at
+        a divergence, and gives no other answer then.
+        """
+        comparison = SpanComparison(span)
+        async with self._job(function, args) as child:
+            async for frame in child:
+                if frame.kind == "settled":
+                    await child.order("go")
+                elif found := _heard(comparison, frame):
+                    return {"divergence": found, "steps": comparison.steps}
+            answer = child.result or {}
+        left = comparison.left() if function == SPAN else None
+        return answer | {"divergence": left, "steps": comparison.steps}
+
+    def _job(self, function: str, args: Mapping[str, Any]) -> AbstractAsyncContextManager[Child]:
+        given = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
+        # As it was where the session was trained.
+        profile = torch_profile(claimed_threads(self._machine.get("threads")), self._machine.get("device", "cpu"))
+        return self.children.job(
+            function, given, profile=profile, purpose="audit", session=self._session, log=self._log
+        )
+
+
+def _heard(comparison: SpanComparison, frame: Frame) -> DivergenceData | None:
+    match frame.kind:
+        case "computed":
+            return comparison.computed(frame.data)
+        case "begun_window":
+            return comparison.begun_window(frame.data)
+        case "ended":
+            comparison.ended(frame.data)
+    return None
+
+
+def seal_of(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `runtime.engine.seal.apply` for bits of this machine."""
+    return {"threads": claimed_threads(machine.get("threads")), "profile": "exact"}
+
+
+Tell = Callable[[str], None]
+
+
+class AuditRunner:
+    """Computes spans, and remembers in a notebook what an interrupted audit had found."""
+
+    def __init__(
+        self, material: AuditSubject, asked: AuditOptions, children: Children, folder: Path, tell: Tell
+    ) -> None:
+        self.material, self.asked, self.folder = material, asked, folder
+        self.notebook = AuditResults(material.work / f"{material.session.id}.json")
+        self.resolved: dict[str, Any] | None = None
+        self.resumed = 0
+        workloads, self._missing = material.missing(trusted=asked.trust_code)
+        self.jobs = AuditJobs(children, material.machine, material.session.id, folder / "audit.log", workloads)
+        self._tell = tell
+        self._here: dict[str, Any] = {}
+        if asked.fresh:
+            self.notebook.close()
+            self.notebook = AuditResults(material.work / f"{material.session.id}.json")
+
+    async def compare(self) -> list[str]:
+        """What differs between the claims and this machine, code or data; nothing when all are the same."""
+        self._here, unread = await self.jobs.identified(self.material.identity(whole=not self._missing))
+        self.resolved = self._here.pop("resolved")
+        return audit_subject.machine_differences(self.material.kept.history.facts, self._here) + self._missing + unread
+
+    async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, dict[str, Any]]:
+        """The result of every span by its number; with `until_divergence` none behind the first one that diverges."""
+        results: dict[int, dict[str, Any]] = {}
+        waiting = sorted(
+            chosen, key=lambda one: one.number if until_divergence else (one.begins - one.ends, one.number)
+        )
+        bad: list[int] = []
+
+        async def work() -> None:
+            while waiting:
+                span = waiting.pop(0)
+                if bad and span.number > min(bad):
+                    continue
+                results[span.number] = found = await self._one(span)
+                if found["divergence"] and until_divergence:
+                    bad.append(span.number)
+                self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {_in_words(found)}")
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(self.asked.workers or spans_at_once(self.material.machine), len(waiting))):
+                tasks.create_task(work())
+        return results
+
+    async def _one(self, span: Span) -> dict[str, Any]:
+        session = self.material.session
+        spec = self.material.spec(span)
+        about = {
+            "span": spec,
+            "here": self._here,
+            "workloads": [one["digest"] for one in self.jobs.workloads],
+            "engine": audit_subject.engine_digest(),
+            "dataset": session.claim.dataset if session.claim else "",
+        }
+        key = result_key(about)
+        if known := self.notebook.get(key):
+            self.resumed += 1
+            return known
+        try:
+            found = await self.jobs.span(self.material.arguments(span, self.folder), spec)
+        except (ChildDied, OutOfMemory):
+            raise  # of the machine: nothing is known of the code
+        except SwarmError as error:
+            blob = span.start.written.blob if span.start else None
+            return uncomputable_span(error, span.number, gone=missing_bytes(self.material.data, blob))
+        self.notebook.put(key, found)
+        return found
+
+
+def uncomputable_span(error: SwarmError, number: int, *, gone: bool) -> dict[str, Any]:
+    """The result for a span that could not be computed: its bytes are gone by now, or its code ended otherwise.
+
+    User code may raise any error, so that bytes are gone is believed only when they are missing here too.
+    """
+    problem = error.message[:500]
+    differing = "" if gone else f"the outcome of span {number} (computing it ended with: {problem})"
+    return {"steps": 0, "divergence": None, "problem": problem, "differing": differing}
+
+
+def _in_words(found: Mapping[str, Any]) -> str:
+    if found["divergence"]:
+        return "DIFFERS"
+    return "could not be computed" if found.get("problem") else "same bits"
+
+
+def spans_at_once(machine: Mapping[str, Any]) -> int:
+    """How many spans of such a session this machine computes at a time."""
+    return max(1, process.cores() // claimed_threads(machine.get("threads")))
+
+
+class AuditResults:
+    """Results by what was checked; a file that is not whole counts as none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found = _read_results(path)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """What was found, if it was this that was looked at."""
+        found = self._found.get(key)
+        return found if isinstance(found, dict) else None
+
+    def put(self, key: str, found: Mapping[str, Any]) -> None:
+        """Keep a result before anything else is done."""
+        self._found[key] = dict(found)
+        make_directory(self._path.parent)
+        write_file(self._path, orjson.dumps(self._found))
+
+    def close(self) -> None:
+        """The audit has come to its end; the next one computes everything itself."""
+        self._path.unlink(missing_ok=True)
+
+
+def result_key(what: Mapping[str, Any]) -> str:
+    """The digest of all that a result depends on."""
+    return str(blake3(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,148 @@
+"""What a session begins with: weights that a request names, kept once in the store, and what a fork inherits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import orjson
+
+from bus.blobs import DirectoryBlobs, digest_of
+from contracts.errors import InvalidRequest, Problem
+from contracts.fork import Evaluated, Fork, Rows
+from contracts.session import SessionState
+from runtime.home.allowed import RequestPath
+from runtime.jobs.profiles import torch_profile
+from runtime.jobs.room import refuse_beyond
+from runtime.log import retention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from runtime.jobs.children import Children
+    from runtime.jobs.job import Job
+
+
+LONGEST_LIST = 2000
+"""Evaluations and runs of rows that a genesis holds by itself."""
+
+
+class ListStore(Protocol):
+    """Where lists are kept that are too long for an event: a store of blobs, or something that only reads one."""
+
+    def get(self, digest: str) -> bytes:
+        """The bytes under a digest."""
+        ...
+
+    def put(self, content: bytes) -> str:
+        """The digest of the bytes, which are kept."""
+        ...
+
+
+@dataclass(frozen=True)
+class InheritedPlan:
+    """The control metric up to the fork, and the training rows without which it goes on."""
+
+    evaluations: tuple[tuple[int, float], ...] = ()
+    without: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, session: SessionState, blobs: ListStore) -> Self:
+        """As the genesis says; `NotFound` or `NotVerified` when what it had no room for is not in the store."""
+        fork = session.fork
+        if fork is None:
+            return cls()
+        evaluations, without = _unfolded(fork, blobs)
+        return cls(tuple((one.step, one.value) for one in evaluations), tuple((one.first, one.last) for one in without))
+
+    def placed(self, blobs: ListStore) -> dict[str, Any]:
+        """The fields of `Fork` that hold it, once what is too long for an event is in the store."""
+        evaluations = [Evaluated(step=step, value=value) for step, value in self.evaluations]
+        without = [Rows(first=first, last=last) for first, last in self.without]
+        found: dict[str, Any] = {"rows_without": sum(one.last - one.first + 1 for one in without), "more": None}
+        if len(evaluations) + len(without) <= LONGEST_LIST:
+            return found | {"evaluations": evaluations, "without": without}
+        listed = {
+            "evaluations": [one.model_dump(mode="json") for one in evaluations],
+            "without": [one.model_dump(mode="json") for one in without],
+        }
+        digest = blobs.put(orjson.dumps(listed, option=orjson.OPT_SORT_KEYS))
+        return found | {"evaluations": [], "without": [], "more": digest}
+
+
+def plan_of(session: SessionState, heritage: InheritedPlan, segments: int | None = None) -> dict[str, Any]:
+    """The plan with so many segments (or all), in the form of `runtime.engine.plan.Plan.from_json`."""
+    return {
+        "request": session.request,
+        "resolved": session.claim.resolved if session.claim else {},
+        "changes": session.changes(segments),
+        "begins": session.begins,
+        "without": heritage.without,
+    }
+
+
+def _unfolded(fork: Fork, blobs: ListStore) -> tuple[Sequence[Evaluated], Sequence[Rows]]:
+    if fork.more is None:
+        return fork.evaluations, fork.without
+    listed = orjson.loads(blobs.get(fork.more))
+    evaluations = [Evaluated.model_validate(one) for one in listed["evaluations"]]
+    return evaluations, [Rows.model_validate(one) for one in listed["without"]]
+
+
+WHERE = "model.init"
+INSTEAD = "Save the tensors alone: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
+
+
+async def bring_weights(
+    request: Mapping[str, Any], roots: Sequence[Path], blobs: DirectoryBlobs, session: str, children: Children
+) -> str | None:
+    """Have a child keep what a request's `model.init` names, for a session; the blob's digest, None when it has none.
+
+    `InvalidRequest` when requests may not read the file, or it holds no tensors.
+    """
+    path = request["model"].get("init")
+    if path is None:
+        return None
+    args = {"path": path, "roots": [str(one) for one in roots], "blobs": str(blobs.root), "session": session}
+    async with children.job(
+        "runtime.replay.initial_state:keep_weights", args, profile=torch_profile(), purpose="prepare"
+    ) as child:
+        return str((await child.wait())["digest"])
+
+
+def keep_weights(job: Job) -> dict[str, Any]:
+    """The job: the digest of the blob in which the bytes of the file are kept from now on."""
+    roots, blobs = [Path(one) for one in job.args["roots"]], DirectoryBlobs(Path(job.args["blobs"]))
+    path = job.args["path"]
+    with RequestPath(path, WHERE, INSTEAD).opened(roots) as file:
+        size = os.fstat(file.fileno()).st_size
+        refuse_beyond(f"the file {path!r}", WHERE, blobs.root, disk=size, held=size)
+        data = file.read()
+    _refuse_unless_tensors(data, path)
+    # Marked as used first: a session that deletes the same bytes then leaves them in place.
+    retention.hold_blob(blobs.root, digest_of(data), job.args["session"])
+    return {"digest": blobs.put(data)}
+
+
+def initial_tensors(args: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """In a job that is told `blobs` and `initial`: these tensors, verified; None where a session draws its own."""
+    if args["initial"] is None:
+        return None
+    import safetensors.torch
+
+    data = DirectoryBlobs(Path(args["blobs"])).get(args["initial"])
+    # In memory of their own: safetensors gives them out unaligned, and bits may depend on that.
+    return {name: one.clone() for name, one in safetensors.torch.load(data).items()}
+
+
+def _refuse_unless_tensors(data: bytes, path: str) -> None:
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    try:
+        safetensors.torch.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InvalidRequest([Problem(WHERE, f"{path!r} is no safetensors file ({error})", INSTEAD)]) from None
