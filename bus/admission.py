@@ -41,10 +41,9 @@ from bus.port import StoredRecord
 from contracts import keyring as rules
 from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
-from contracts.event import Event, Unknown
+from contracts.event import DESK, GUEST, OPERATOR, ROOT, Event, Unknown
 from contracts.ids import PARTITION, sha256
 from contracts.keyring import Keyring, KeyringOpened
-from contracts.lanes import DESK, GUEST, OPERATOR, ROOT
 
 __all__ = ["Admission", "AdmissionState", "Keyrings", "Reason", "Void"]
 

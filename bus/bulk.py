@@ -31,14 +31,12 @@ from bus.keys import HEADER, verify
 from bus.places import RecordPlaces
 from bus.port import StoredRecord
 from bus.tree import SubtreeRows, headers_digest, leaf_hashes
-from contracts import spelling
 from contracts.common import HandlerFailed
-from contracts.envelope import Envelope, Fact
+from contracts.envelope import HEAD, Envelope, Fact, head_fields
 from contracts.errors import NotVerified
-from contracts.event import SPOKEN, Event, Unknown
+from contracts.event import DESK, GUEST, OPERATOR, ROOT, SPOKEN, Event, Unknown
 from contracts.ids import ZERO
 from contracts.keyring import Key, Keyring
-from contracts.lanes import DESK, GUEST, OPERATOR, ROOT
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
 
@@ -287,7 +285,7 @@ class _LaneEvents:
             return None
         try:
             text = body.decode()
-            head = spelling.HEAD.match(text)
+            head = HEAD.match(text)
             if head is None or text[-1] != "}":
                 return None
             id, who, _, what, laneseq, prev, why = head.groups()
@@ -305,7 +303,7 @@ class _LaneEvents:
 
     def _reader(self, who: str, what: str, why: str) -> Callable[[str], Event | None]:
         """What reads the data of events with these stretches; the same ones come again and again."""
-        said = spelling.stretches(who, what, why)
+        said = head_fields(who, what, why)
         if said is None or (said.session, said.lane, said.known) != (*self.where[:2], self._known):
             return _read_nothing
         return said.read

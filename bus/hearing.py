@@ -12,12 +12,10 @@ from typing import NamedTuple, overload
 
 from bus import subjects
 from bus.port import StoredRecord
-from contracts import spelling
 from contracts.common import HandlerFailed
-from contracts.envelope import Envelope, read, read_untyped
+from contracts.envelope import Envelope, has_constant, read, read_untyped
 from contracts.errors import InvalidInput, NewerThanCode
-from contracts.event import SPOKEN, Event, Unknown
-from contracts.lanes import GUEST
+from contracts.event import GUEST, SPOKEN, Event, Unknown
 from contracts.operator import RULES, SessionRequested
 
 
@@ -183,7 +181,7 @@ def refuse_large(body: bytes, guest: bool, rules: int) -> None:  # noqa: FBT001 
 
 def refuse_constants(body: bytes, rules: int) -> None:
     """Raise `Refusal` for a body that was read as an envelope and has values that JSON does not have."""
-    if rules >= 2 and spelling.has_constant(body):
+    if rules >= 2 and has_constant(body):
         raise Refusal(Reason.ENVELOPE, "not an event: NaN and Infinity are no JSON")
 
 

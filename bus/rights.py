@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bus import nkeys, subjects
 from contracts.errors import InvalidInput
-from contracts.lanes import BUILT_IN
+from contracts.event import BUILT_IN
 
 ROLES = ("host", *BUILT_IN, "desk", "admin")
 """The built-in identities of the account LOG."""

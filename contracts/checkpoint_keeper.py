@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from contracts.event import Event, Hex64
-from contracts.lanes import CHECKPOINT_KEEPER
+from contracts.event import CHECKPOINT_KEEPER, Event, Hex64
 
 Role = Literal["best", "last", "anchor", "final"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal as signals
 from typing import Literal
 
-from contracts.event import Event
-from contracts.lanes import ANYBODY
+from contracts.event import ANYBODY, Event
 
 
 class HandlerFailed(Event, lane=ANYBODY, wire="handler.failed"):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from contracts.event import Event, Hex64, Payload, Value
-from contracts.lanes import DATA_MANAGER
+from contracts.event import DATA_MANAGER, Event, Hex64, Payload, Value
 
 
 class Finding(Value):

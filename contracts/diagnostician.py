@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from contracts.event import Event, Exact, Payload
-from contracts.lanes import DIAGNOSTICIAN
+from contracts.event import DIAGNOSTICIAN, Event, Exact, Payload
 
 
 class ProblemDiagnosed(Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed"):

@@ -1,31 +1,65 @@
-"""The base of every event: a frozen fact with a stable wire name and a version that only grows.
+"""The base of every event: a frozen fact with a stable wire name and a version that only grows, said in lanes.
 
 The version is one more than the number of upcasters, so a new version without a way from the old one cannot be
 written. Stored bytes are never changed: an old body is lifted to the present when it is read. Floats on which a
 re-execution depends are `Exact` (hex text) or `Packed` (little-endian bytes), because JSON has no NaN.
+
+Lanes are those of the built-in roles, of people, and of the two roles that admit keys. A guest's lane is `guest_` and
+its name.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
+import importlib
+import inspect
 import math
+import pkgutil
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
-from pydantic import (
-    AllowInfNan,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PlainSerializer,
-    StringConstraints,
-)
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints
 from pydantic_core import from_json
 
+import contracts
 from contracts.errors import InvalidInput, NewerThanCode
-from contracts.lanes import ANYBODY, GUEST
+
+CHECKPOINT_KEEPER = "checkpoint_keeper"
+DATA_MANAGER = "data_manager"
+DIAGNOSTICIAN = "diagnostician"
+EXPORTER = "exporter"
+HYPERPARAMETER_SPECIALIST = "hyperparameter_specialist"
+LEDGER = "ledger"
+RESOURCE_MONITOR = "resource_monitor"
+TRAINER = "trainer"
+VALIDATOR = "validator"
+
+BUILT_IN = (
+    DATA_MANAGER,
+    TRAINER,
+    CHECKPOINT_KEEPER,
+    VALIDATOR,
+    RESOURCE_MONITOR,
+    DIAGNOSTICIAN,
+    HYPERPARAMETER_SPECIALIST,
+    EXPORTER,
+    LEDGER,
+)
+"""The roles of `agents/`; the ledger keeps the books of the other eight."""
+
+OPERATOR = "operator"
+"""What people want, written down by the desk that they asked."""
+DESK = "desk"
+ROOT = "root"
+GUEST = "guest_"
+"""How the lanes of guests begin."""
+
+ANYBODY = "*"
+"""In place of lanes: every role may say it, guests included."""
+
 
 Payload = dict[str, Any]
 Upcast = Callable[[Payload], Payload]
@@ -170,3 +204,14 @@ def split_schema(schema: str) -> tuple[str, int]:
     if not name or not (version.isascii() and version.isdigit()) or int(version) < 1:
         raise InvalidInput(f"dataschema {schema!r} is not NAME/VERSION.", path="dataschema")
     return name, int(version)
+
+
+@functools.cache
+def events() -> dict[str, type[Event]]:
+    """The events that files of `contracts` define, by wire name; those of guests are not among them."""
+    events = dict[str, type[Event]]()
+    for module in pkgutil.iter_modules(contracts.__path__, "contracts."):
+        if not module.ispkg:
+            classes = [value for _, value in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)]
+            events |= {kind.wire: kind for kind in classes if issubclass(kind, Event) and kind not in (Event, Unknown)}
+    return dict(sorted(events.items()))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from contracts.event import Event, Exact, Hex64, Payload
-from contracts.lanes import EXPORTER
+from contracts.event import EXPORTER, Event, Exact, Hex64, Payload
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts.event import Event, Exact
-from contracts.lanes import HYPERPARAMETER_SPECIALIST
+from contracts.event import HYPERPARAMETER_SPECIALIST, Event, Exact
 
 
 class LearningRateSuggested(Event, lane=HYPERPARAMETER_SPECIALIST, wire="learning_rate.suggested"):

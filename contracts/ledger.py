@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.event import Event, Hex64
-from contracts.lanes import LEDGER
+from contracts.event import LEDGER, Event, Hex64
 
 
 class LedgerCheckpointed(Event, lane=LEDGER, wire="ledger.checkpointed"):

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from contracts.event import Event, Payload
+from contracts.event import OPERATOR, Event, Payload
 from contracts.fork import Fork
-from contracts.lanes import OPERATOR
 
 Kind = Literal["training", "search", "trial", "export", "audit", "proof"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from contracts.event import Event
-from contracts.lanes import RESOURCE_MONITOR
+from contracts.event import RESOURCE_MONITOR, Event
 
 
 class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summarised"):

@@ -23,7 +23,7 @@ from contracts.diagnostician import (
     ProofForked,
 )
 from contracts.envelope import Fact
-from contracts.event import Event
+from contracts.event import GUEST, Event
 from contracts.exporter import ExportRefused, ModelExported
 from contracts.fork import Fork
 from contracts.growing import GrowingSet, GrowingTable, GrowingTuple
@@ -35,7 +35,6 @@ from contracts.hyperparameter_specialist import (
     TrialFinished,
     TrialStarted,
 )
-from contracts.lanes import GUEST
 from contracts.ledger import DutyWaived, SessionSealed
 from contracts.operator import (
     CancelRequested,

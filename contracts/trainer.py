@@ -13,8 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from contracts.event import Event, Exact, Hex64, Packed, Payload, Value, pack64, unpack64
-from contracts.lanes import TRAINER
+from contracts.event import TRAINER, Event, Exact, Hex64, Packed, Payload, Value, pack64, unpack64
 
 Mode = Literal["log", "spot", "full", "bisect"]
 """How an audit looks at a session: at its log alone, at some spans, at all, or for the first that differs."""

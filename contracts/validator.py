@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from contracts.event import Event, Exact, Hex64
-from contracts.lanes import VALIDATOR
+from contracts.event import VALIDATOR, Event, Exact, Hex64
 
 
 class CheckpointValidated(Event, lane=VALIDATOR, wire="checkpoint.validated"):

@@ -16,10 +16,9 @@ from bus.keys import HEADER, Signer, new_signer
 from bus.port import StoredRecord
 from bus.records import frame, title
 from bus.tree import Tree, leaf_of
-from contracts.event import Event
+from contracts.event import ANYBODY, Event
 from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
-from contracts.lanes import ANYBODY
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import RULES, SessionRequested
 from runtime.bundle import contents, furniture

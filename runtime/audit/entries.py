@@ -16,9 +16,8 @@ from bus import subjects
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
-from contracts.event import SPOKEN, Unknown
+from contracts.event import GUEST, SPOKEN, Unknown
 from contracts.keyring import fingerprint
-from contracts.lanes import GUEST
 from contracts.operator import SessionRequested
 from runtime.audit import parentage
 from runtime.audit.account import LogDigest, at_once

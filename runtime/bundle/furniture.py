@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bus.blobs import DirectoryBlobs
-from contracts import vocabulary
 from contracts.common import HandlerFailed
-from contracts.event import Event
+from contracts.event import Event, events
 from runtime.bundle.members import SCHEMAS, VERIFIER
 
 OLDER = Path(__file__).parent / "older_schemas.json"
@@ -40,7 +39,7 @@ def schemas() -> bytes:
 
     A session may have been begun by older software than the one that seals it.
     """
-    ours = vocabulary.events().values()
+    ours = events().values()
     present = {one.schema_id: {"said_by": _speakers(one), "schema": _schema(one)} for one in ours}
     speakers = {one.wire: _speakers(one) for one in ours}
     past = {name: {"said_by": speakers[name.rpartition("/")[0]], "schema": schema} for name, schema in older().items()}

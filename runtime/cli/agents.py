@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import SwarmError
+from contracts.event import BUILT_IN
 from contracts.ids import PARTITION
-from contracts.lanes import BUILT_IN
 from runtime.cli.call import Call, calling, command, remember, shared
 from runtime.cli.output import style, table
 

@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bus import keys, subjects
-from contracts import vocabulary
-from contracts.event import Event
+from contracts.envelope import PREFIX
+from contracts.event import ANYBODY, DESK, ROOT, Event, events
 from contracts.keyring import KeyAdmitted
-from contracts.lanes import ANYBODY, DESK, ROOT
-from contracts.spelling import PREFIX
 from runtime.commands import verbs
 from runtime.commands.asyncapi_schemas import Json, Schemas, data_of
 from runtime.node import roster as agents
@@ -86,7 +84,7 @@ def _info() -> Json:
 
 def _speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:
     """Every event with the lanes in which it means what it says; none where that is any lane."""
-    found = {event: _lanes(event) for event in vocabulary.events().values()}
+    found = {event: _lanes(event) for event in events().values()}
     for role, agent in roster.items():
         strange = (event for event in agent.says() if not event.said_in)
         found |= {event: (*found.get(event, ()), role) for event in strange}

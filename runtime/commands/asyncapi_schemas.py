@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from contracts.envelope import Spelling
+from contracts.envelope import EnvelopeSchema
 from contracts.event import Event
 from contracts.request import Request
 from contracts.request.search import RangeTest, Search
@@ -23,11 +23,11 @@ class Schemas:
 
     def __init__(self, events: Iterable[type[Event]]) -> None:
         kept = tuple(events)
-        models: list[type[BaseModel]] = [*kept, Spelling, *_ASKED]
+        models: list[type[BaseModel]] = [*kept, EnvelopeSchema, *_ASKED]
         asked: Sequence[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
         found, defined = models_json_schema(asked, ref_template="#/components/schemas/{model}")
         names = {model: one["$ref"].rpartition("/")[2] for (model, _), one in found.items()}
-        renamed = {names[event]: data_of(event) for event in kept} | {names[Spelling]: "Envelope"}
+        renamed = {names[event]: data_of(event) for event in kept} | {names[EnvelopeSchema]: "Envelope"}
         self.definitions: Json = {
             renamed.get(name, name): _plain(one, renamed) for name, one in defined["$defs"].items()
         }

@@ -17,8 +17,8 @@ from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.rights import ROLES, seed_file
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
+from contracts.event import DESK, ROOT
 from contracts.keyring import KeyAdmitted, KeyRevoked
-from contracts.lanes import DESK, ROOT
 from runtime.commands.doorkeeper import SHARE, GuestTotals, RateLimit
 from runtime.home.home import Home
 from runtime.log.lane_writer import Provenance

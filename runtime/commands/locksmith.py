@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bus.keys import KeyStore
 from contracts.errors import InvalidInput, NotFound, Refused
-from contracts.event import Event
+from contracts.event import GUEST, ROOT, Event
 from contracts.keyring import Key, KeyRevoked, Keyring, KeyRotated
-from contracts.lanes import GUEST, ROOT
 from runtime.log.lane_writer import Provenance
 from runtime.node.deployment import admission
 from runtime.views.view import key_lines

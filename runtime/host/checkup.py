@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contracts.errors import NotFound, SwarmError
-from contracts.lanes import BUILT_IN
+from contracts.event import BUILT_IN
 from runtime.home.home import LAYOUT, Home
 from runtime.home.settings import FIELDS, Settings
 from runtime.log.archive import Archive

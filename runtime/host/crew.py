@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, cast
 
-from contracts.lanes import DESK
+from contracts.event import DESK
 from contracts.operator import Kind
 from runtime.commands.desk import Commands
 from runtime.node.node import Node

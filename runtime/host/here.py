@@ -18,8 +18,8 @@ from bus.files import read
 from bus.keys import KeyStore, Signer
 from bus.memory import MemoryBus
 from contracts.errors import Refused
+from contracts.event import BUILT_IN, ROOT
 from contracts.keyring import keyring_session
-from contracts.lanes import BUILT_IN, ROOT
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings
 from runtime.host.crew import SwarmNode

@@ -20,8 +20,8 @@ from bus.keys import KeyStore
 from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Failed, NotVerified, Refused
+from contracts.event import ROOT
 from contracts.keyring import keyring_session
-from contracts.lanes import ROOT
 from runtime.commands.guests import Guests
 from runtime.home.home import NOBODY_ELSE, Home, HostRecord
 from runtime.home.settings import Settings

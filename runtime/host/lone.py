@@ -20,8 +20,8 @@ from bus.keys import KeyStore, Signer, read_private, signer_of
 from bus.nkeys import UserKey
 from bus.rights import seed_file
 from contracts.errors import InvalidInput, NotFound, Unreachable
+from contracts.event import BUILT_IN
 from contracts.keyring import keyring_of
-from contracts.lanes import BUILT_IN
 from runtime.commands.guests import credentials
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings

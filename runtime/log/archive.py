@@ -22,9 +22,9 @@ from bus.places import RecordPlaces, StoredRecords
 from bus.port import StoredRecord
 from bus.records import RecordReader
 from contracts.errors import NotFound, NotVerified, SwarmError
+from contracts.event import ROOT
 from contracts.ids import PARTITION
 from contracts.keyring import Keyring
-from contracts.lanes import ROOT
 from contracts.trainer import TrainingClaimed
 from runtime.home.home import Home
 from runtime.jobs.cycles import unswept

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from bus.keys import KeyStore, Signer
 from bus.port import Log
 from contracts.errors import Refused
+from contracts.event import BUILT_IN, DESK, ROOT
 from contracts.keyring import KeyAdmitted, KeyringOpened, KeyRotated, keyring_session
-from contracts.lanes import BUILT_IN, DESK, ROOT
 from runtime.log.follower import LogFollower
 from runtime.log.lane_writer import LaneWriter
 

@@ -19,8 +19,7 @@ from bus.keys import KeyStore, Signer
 from bus.port import Log, Wakes, Wire
 from contracts.envelope import Fact
 from contracts.errors import Refused, SwarmError, Unreachable, error_of
-from contracts.event import Event
-from contracts.lanes import ANYBODY
+from contracts.event import ANYBODY, Event
 from contracts.operator import RedriveRequested
 from runtime.home.home import Home
 from runtime.home.settings import Settings

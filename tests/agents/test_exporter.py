@@ -24,10 +24,9 @@ from contracts import envelope
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
-from contracts.event import Event
+from contracts.event import BUILT_IN, Event
 from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
 from contracts.ids import ZERO, new_uuid, session_id
-from contracts.lanes import BUILT_IN
 from contracts.operator import RULES, ExportRequested, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted

@@ -17,9 +17,8 @@ from bus import subjects
 from bus.keys import new_signer
 from contracts.common import HandlerFailed
 from contracts.duties import Duty
-from contracts.event import Event
+from contracts.event import DESK, Event
 from contracts.keyring import KeyAdmitted
-from contracts.lanes import DESK
 from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingFailed

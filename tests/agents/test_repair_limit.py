@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agents.diagnostician.diagnosis import MOST_REWINDS
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
-from contracts.lanes import BUILT_IN
+from contracts.event import BUILT_IN
 from contracts.request import read_request
 from contracts.trainer import InterventionApplied, TrainingFailed
 from runtime.home.home import Home

@@ -25,10 +25,16 @@ import annotated_types  # noqa: E402
 from pydantic import BaseModel, StringConstraints  # noqa: E402
 
 from contracts import envelope  # noqa: E402
-from contracts.event import Event, Exact, Packed, pack  # noqa: E402
+from contracts.event import (  # noqa: E402  # noqa: E402
+    ANYBODY,
+    TRAINER,
+    Event,
+    Exact,
+    Packed,
+    events,
+    pack,
+)
 from contracts.ids import ZERO, session_id, uuid8  # noqa: E402
-from contracts.lanes import ANYBODY, TRAINER  # noqa: E402
-from contracts.vocabulary import events  # noqa: E402
 from runtime.bundle import furniture  # noqa: E402
 
 GOLDENS = HERE / "goldens"

@@ -11,10 +11,9 @@ import pytest
 
 from contracts import envelope
 from contracts.errors import SwarmError
-from contracts.event import pack
+from contracts.event import events, pack
 from contracts.ids import ZERO
 from contracts.trainer import WindowRecorded
-from contracts.vocabulary import events
 from tests.contracts.make_goldens import GOLDENS, lines
 from tests.spellings import ENVELOPES, HOSTILE, ODD, PLAIN
 
@@ -31,7 +30,7 @@ def verdict(read: Callable[[bytes], Any], body: bytes) -> str:
 
 def the_long_way(body: bytes) -> Any:
     """Without the short way for what is spelled as we spell it."""
-    return envelope._read_known(body) or envelope._read_slowly(body)
+    return envelope._read_present(body) or envelope._read_slowly(body)
 
 
 def window(**more: Any) -> bytes:
@@ -162,7 +161,7 @@ def test_every_spelling_of_a_value_is_read_or_refused_the_same_both_ways() -> No
 
 
 def test_what_we_write_takes_the_short_way() -> None:
-    assert envelope._read_written(window()) is not None
+    assert envelope._read_canonical(window()) is not None
     read, event = envelope.read(window())
     assert (read.id, read.laneseq, read.epoch, read.step) == ("one", 1, 1, None)
     assert read.data is event

@@ -7,8 +7,7 @@ import pytest
 
 from contracts import envelope
 from contracts.errors import NewerThanCode
-from contracts.event import SPOKEN, Event, Unknown
-from contracts.vocabulary import events
+from contracts.event import SPOKEN, Event, Unknown, events
 from tests.contracts.make_goldens import GOLDENS, SCHEMAS, body, lines, schema, schema_file
 
 EVENTS = events()

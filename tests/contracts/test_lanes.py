@@ -8,7 +8,7 @@ import pytest
 
 import contracts
 from bus.hearing import means
-from contracts import lanes, vocabulary
+from contracts import event as lanes
 from contracts.event import Event
 from contracts.keyring import KeyAdmitted
 from contracts.trainer import TrainingPaused
@@ -24,7 +24,7 @@ LANES = {one for name, one in vars(lanes).items() if name.isupper() and isinstan
 }
 
 
-@pytest.mark.parametrize("event", vocabulary.events().values(), ids=vocabulary.events().keys())
+@pytest.mark.parametrize("event", lanes.events().values(), ids=lanes.events().keys())
 def test_every_event_of_ours_names_lanes_that_there_are(event: type[Event]) -> None:
     assert event.said_in
     assert set(event.said_in) <= LANES | {lanes.ANYBODY}

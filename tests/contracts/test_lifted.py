@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts import envelope
-from contracts.vocabulary import events
+from contracts.event import events
 from tests.contracts.make_goldens import GOLDENS, lines
 
 GOLDEN = Path(__file__).with_name("lifted.json")

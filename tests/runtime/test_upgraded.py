@@ -12,9 +12,9 @@ from bus.chain import Draft, Head, compose
 from bus.keys import HEADER
 from bus.memory import MemoryBus
 from bus.port import Record
+from contracts.event import BUILT_IN
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import DESK
-from contracts.lanes import BUILT_IN
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from runtime import audit

@@ -17,12 +17,11 @@ from bus.chain import Draft, compose
 from bus.keys import HEADER
 from bus.port import Record
 from contracts.errors import NotFound, NotVerified, Refused
-from contracts.event import Event
+from contracts.event import Event, events
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRotated, key_id
 from contracts.operator import SessionRequested
 from contracts.validator import CheckpointValidated
-from contracts.vocabulary import events
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.audit.bundling import make

@@ -13,10 +13,8 @@ from typing import Any
 import pytest
 
 from bus import hearing, subjects
-from contracts.event import SPOKEN, Event
-from contracts.lanes import BUILT_IN
+from contracts.event import BUILT_IN, SPOKEN, Event, events
 from contracts.trainer import TrainingCompleted
-from contracts.vocabulary import events
 from runtime.commands.asyncapi import document
 from runtime.commands.desk import Commands
 from runtime.home.home import Home

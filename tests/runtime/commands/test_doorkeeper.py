@@ -11,9 +11,9 @@ import pytest
 from bus import subjects
 from bus.memory import MemoryBus
 from bus.port import Record, StoredRecord
+from contracts.event import DESK
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted
-from contracts.lanes import DESK
 from runtime.commands.doorkeeper import BESIDE, BURST_SECONDS, SHARE, VOID, GuestTotals, RateLimit
 from runtime.commands.guests import Guests
 from runtime.host.crew import SwarmNode

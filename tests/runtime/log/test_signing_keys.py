@@ -17,8 +17,8 @@ from bus.port import Record
 from contracts.diagnostician import DiagnosisReached
 from contracts.envelope import timestamp
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
+from contracts.event import ROOT
 from contracts.ids import new_uuid
-from contracts.lanes import ROOT
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime import audit

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from contracts import vocabulary
+from contracts.event import events
 from runtime.views.sentences import figures, last_loss, number, plain, sentence, short, size
 
-OURS = vocabulary.events()
+OURS = events()
 
 
 PLAIN = {"integer": 3, "number": 0.5, "boolean": True}
