@@ -82,13 +82,14 @@ class Advisor:
             return openai.AsyncOpenAI(**options, api_key="none")
 
 
-def question(found: ProblemDiagnosed, session: SessionState) -> dict[str, Any]:
+def question(problem: ProblemDiagnosed, session: SessionState) -> dict[str, Any]:
     """What the model is told: figures and settings, no rows of data, no paths and no names of people."""
     shown = ("model", "loss", "optimizer", "schedule", "training", "early_stopping")
     return {
-        "problem": found.model_dump(mode="json", exclude={"evidence", "figures"}) | {"figures": _plain(found.figures)},
+        "problem": problem.model_dump(mode="json", exclude={"evidence", "figures"})
+        | {"figures": _plain(problem.figures)},
         "request": {section: session.request[section] for section in shown if section in session.request},
-        "evaluations": [{"step": one.step, **_plain(one.values)} for one in session.evaluations[-8:]],
+        "evaluations": [{"step": seen.step, **_plain(seen.values)} for seen in session.evaluations[-8:]],
     }
 
 

@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from agents.diagnostician.advisor import Advisor, question
-from agents.diagnostician.diagnosis import DiagnosisState
-from agents.diagnostician.proving import Proving, Sayings, is_open
-from contracts.diagnostician import (
-    DiagnosisReached,
-    InterventionProposed,
-    OutcomeJudged,
-    ProblemDiagnosed,
-    ProofRequested,
-)
+from agents.diagnostician.diagnosis import DiagnosisState, End, Said
+from agents.diagnostician.proof import Proof, Sayings
+from contracts import trainer
+from contracts.diagnostician import OutcomeJudged, ProblemDiagnosed, ProofRequested
 from contracts.operator import SessionRequested
-from contracts.trainer import (
-    ControlEvaluated,
-    InterventionApplied,
-    InterventionDeclined,
-    TrainingCancelled,
-    TrainingCompleted,
-    TrainingFailed,
-    WindowRecorded,
-)
 from runtime.node.agent import Agent, Say, on
 from runtime.node.ground import Wakeup
 
 Heard = (
-    WindowRecorded
-    | ControlEvaluated
-    | InterventionApplied
-    | InterventionDeclined
-    | TrainingCompleted
-    | TrainingFailed
-    | TrainingCancelled
+    trainer.WindowRecorded | trainer.ControlEvaluated | trainer.InterventionApplied | trainer.InterventionDeclined | End
 )
-Answer = ProblemDiagnosed | InterventionProposed | OutcomeJudged | DiagnosisReached
 
 MOST_ADVICE = 4
 """Questions to the advisor per session."""
@@ -44,16 +23,14 @@ class Diagnostician(Agent):
     """Finds problems by rules, proposes what cures them, judges whether it helped."""
 
     @on
-    async def judge(self, heard: Heard, case: Wakeup) -> list[Answer]:
+    async def judge(self, heard: Heard, case: Wakeup) -> list[Said | OutcomeJudged]:
         """Say what the rules find in the trainer's lane up to this fact: problems, proposals, judgements."""
         # Up to the fact itself, not to the end of its batch: so the answer does not depend on how facts were grouped.
-        found = case.history.derived(DiagnosisState(), case.fact.position)
-        if found.at != case.fact.id:
+        state = case.history.derived(DiagnosisState(), case.fact.position)
+        if state.at != case.fact.id:
             return []
-        if case.now.outcome is not None:
-            # Once a session has ended only what it is owed is said.
-            return list(found.verdicts)
-        return [*found.said, *found.verdicts]
+        # Once a session has ended only what it is owed is said.
+        return [*(state.said if case.now.outcome is None else ()), *state.verdicts]
 
     @on
     async def ask(self, judged: OutcomeJudged, case: Wakeup) -> ProofRequested | None:
@@ -66,26 +43,26 @@ class Diagnostician(Agent):
     @on
     async def settle(self, asked: SessionRequested, case: Wakeup, say: Say[Sayings]) -> None:
         """Carry out a proof to its end; after a restart, continue where its log ends."""
-        if is_open(case.now):
-            await Proving(self.role, case, say).run()
+        if case.now.kind == "proof" and case.now.outcome is None:
+            await Proof(self.role, case, say).run()
 
     @on
-    async def advise(self, found: ProblemDiagnosed, case: Wakeup, say: Say[ProblemDiagnosed]) -> None:
+    async def advise(self, problem: ProblemDiagnosed, case: Wakeup, say: Say[ProblemDiagnosed]) -> None:
         """Ask the advisor what it makes of a problem; training never waits for the answer and never follows it."""
         settings = self.ground.settings
-        if not settings.llm_model or found.rule == "llm" or case.session.kind != "training":
+        if not settings.llm_model or problem.rule == "llm" or case.session.kind != "training":
             return
-        asked = sum(one.rule == "llm" for _, one in case.now.diagnoses)
+        asked = sum(told.rule == "llm" for _, told in case.now.diagnoses)
         if asked >= MOST_ADVICE or case.now.outcome is not None or case.history.answers(self.role, case.fact.id):
             return
-        advice = await Advisor(settings.llm_url, settings.llm_model).ask(question(found, case.session))
+        advice = await Advisor(settings.llm_url, settings.llm_model).ask(question(problem, case.session))
         if advice is not None and case.now.outcome is None:
             await say(
                 ProblemDiagnosed(
                     rule="llm",
-                    segment=found.segment,
-                    first=found.first,
-                    last=found.last,
+                    segment=problem.segment,
+                    first=problem.first,
+                    last=problem.last,
                     severity="note",
                     message=advice.message,
                     cure=advice.cure,

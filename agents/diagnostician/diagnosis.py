@@ -5,37 +5,30 @@ or restarts. Of its own lane it takes one thing: the identity of a proposal, whi
 read from the log and never computed here, because how identities are made is the writer's to change.
 
 The first rule with a remedy to fire in a segment makes its only automatic proposal; what the trainer records between
-that and the next segment will be superseded, and is passed over.
+that and the next segment will be superseded, and is passed over. An intervention that took effect is watched until it
+can be said whether the problem stayed away, and what the loss did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
-from agents.diagnostician.evidence import Evidence
-from agents.diagnostician.finding import RuleFinding
+from agents.diagnostician.evidence import Evidence, RuleFinding
 from agents.diagnostician.rules import RULES
-from agents.diagnostician.watch import InterventionWatch, watch
+from contracts import trainer
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
-from contracts.trainer import (
-    ControlEvaluated,
-    InterventionApplied,
-    InterventionDeclined,
-    TrainingCancelled,
-    TrainingCompleted,
-    TrainingFailed,
-    WindowRecorded,
-)
+from contracts.trainer import InterventionApplied, InterventionDeclined
 
 ROLE = "diagnostician"
 MOST_REWINDS = 3
 """Automatic rewinds of one session; what still diverges after that needs a person."""
 
 Said = ProblemDiagnosed | InterventionProposed | DiagnosisReached
+End = trainer.TrainingCompleted | trainer.TrainingFailed | trainer.TrainingCancelled
 D = TypeVar("D", bound="DiagnosisState")
 
 
@@ -53,6 +46,69 @@ class Pending:
     def answered_by(self, answer: InterventionApplied | InterventionDeclined) -> bool:
         """Whether the trainer's answer is about this proposal."""
         return bool(self.id) and answer.proposal == self.id
+
+
+@dataclass(frozen=True, slots=True)
+class InterventionWatch:
+    """An intervention that has not been judged; `until` is the step at which it can be."""
+
+    id: str
+    rule: str
+    """The rule whose problem it was to cure; empty when no rule proposed it."""
+    segment: int
+    begins: int
+    until: int
+    loss: float
+
+    def verdict(self, seen: Evidence, problem: str) -> OutcomeJudged | None:
+        """What can be said at the newest fact: a grave problem again, or the steps that showed it were passed."""
+        if problem and self.rule:
+            what = "came back" if problem == self.rule else f"was followed by {problem}"
+            return self._said(seen, helped=False, message=f"{self.rule} {what} in segment {seen.segment}.")
+        if seen.newest != "window" or seen.step < self.until:
+            return None
+        return self._by_figures(seen)
+
+    def _by_figures(self, seen: Evidence) -> OutcomeJudged:
+        now = _loss(seen)
+        if self.rule:
+            message = f"{self.rule} stayed away: the loss is {now:.4g} at step {seen.step}."
+            return self._said(seen, helped=math.isfinite(now), message=message)
+        better = now < self.loss
+        words = "better" if better else "no better"
+        message = f"The training loss is {words}: {self.loss:.4g} before, {now:.4g} at step {seen.step}."
+        return self._said(seen, helped=better, message=message)
+
+    def at_end(self, seen: Evidence, end: End) -> OutcomeJudged:
+        """The last word: the session is over."""
+        if isinstance(end, trainer.TrainingCompleted) and seen.step > self.begins:
+            return self._by_figures(seen)
+        ended = "was cancelled" if isinstance(end, trainer.TrainingCancelled) else "ended"
+        message = f"The session {ended} at step {end.step} before it showed."
+        if isinstance(end, trainer.TrainingFailed):
+            message = f"The session failed at step {end.step}: {end.message}"[:500]
+        return self._said(seen, helped=False, message=message)
+
+    def _said(self, seen: Evidence, *, helped: bool, message: str) -> OutcomeJudged:
+        figures = {"loss_before": self.loss, "loss_after": _loss(seen), "step": float(seen.step)}
+        prove = bool((seen.request.get("diagnosis") or {}).get("prove"))
+        return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures, prove=prove)
+
+
+def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: RuleFinding | None) -> InterventionWatch:
+    """What is to be watched from now on; `seen` is the evidence as of the beginning of the new segment."""
+    window: int = seen.resolved.get("window") or 1
+    shown = finding.last + 2 * window if finding else applied.step + 4 * window
+    total = seen.total or shown
+    return InterventionWatch(
+        id, finding.rule if finding else "", applied.segment, applied.step, min(shown, total), _loss(seen)
+    )
+
+
+def _loss(seen: Evidence) -> float:
+    if seen.latest is not None:
+        return seen.latest.median
+    return math.nan if seen.initial is None else seen.initial
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +131,26 @@ class DiagnosisState:
         """The diagnosis after one more fact; of other lanes only the genesis and its own proposals change anything."""
         if fact.lane != "trainer" and not isinstance(fact.event, SessionRequested):
             return _named(self, fact)
-        here = replace(self, at=fact.id, said=(), verdicts=())
+        state = replace(self, at=fact.id, said=(), verdicts=())
         match fact.event:
-            case WindowRecorded() | ControlEvaluated() as event if self.pending:
-                return _passed_over(here, event)
+            case trainer.WindowRecorded() if self.pending:
+                pass
+            case trainer.ControlEvaluated() as seen if self.pending:
+                # Only the end of the plan is noticed, in case that the trainer declines what is pending.
+                if seen.segment == self.evidence.segment and (seen.stop or seen.step == self.evidence.total):
+                    state = replace(state, ended=seen.step)
             case InterventionApplied() as applied:
-                return _applied(here, applied, fact)
+                state = _applied(state, applied, fact)
             case InterventionDeclined() as declined:
-                return _declined(here, declined)
-            case TrainingCompleted() | TrainingFailed() | TrainingCancelled() as end:
-                verdicts = tuple(one.at_end(self.evidence, end) for one in self.watched)
-                return replace(here, verdicts=verdicts, watched=())
-        here = replace(here, evidence=self.evidence.advance(fact))
-        return _looked(here, fact) if here.evidence.newest else here
+                if self.pending is not None and self.pending.answered_by(declined):
+                    state = _reached(replace(state, pending=None))
+            case trainer.TrainingCompleted() | trainer.TrainingFailed() | trainer.TrainingCancelled() as end:
+                verdicts = tuple(watched.at_end(self.evidence, end) for watched in self.watched)
+                state = replace(state, verdicts=verdicts, watched=())
+            case _:
+                state = replace(state, evidence=self.evidence.advance(fact))
+                state = _examined(state, fact) if state.evidence.newest else state
+        return state
 
     @property
     def may_fix(self) -> bool:
@@ -96,93 +159,68 @@ class DiagnosisState:
         return bool(wanted) and not self.proposed and self.rewinds < MOST_REWINDS
 
 
-def _looked(here: D, fact: Fact) -> D:
-    """The rules have seen one more window or evaluation."""
-    unsaid = [rule for rule in RULES if (rule.name, here.evidence.segment) not in here.fired]
-    findings = [found for rule in unsaid if (found := rule.look(here.evidence))]
-    return _with_end(_with_verdicts(_with_findings(here, findings, fact), findings))
-
-
-def _with_findings(here: D, findings: Sequence[RuleFinding], fact: Fact) -> D:
-    segment = here.evidence.segment
-    said: list[Said] = [_explained(here, one).diagnosed(segment) for one in findings]
-    pending = here.pending
-    automatic = next((one for one in findings if one.remedy), None) if here.may_fix else None
-    if automatic is not None and (proposal := automatic.proposed(segment)) is not None:
-        pending = Pending(fact.id, automatic)
+def _examined(state: D, fact: Fact) -> D:
+    """The state after the rules have seen one more window or evaluation."""
+    evidence, segment = state.evidence, state.evidence.segment
+    rules = [rule for rule in RULES if (rule.name, segment) not in state.fired]
+    findings = [finding for rule in rules if (finding := rule.look(evidence))]
+    curable = next((finding for finding in findings if finding.remedy), None)
+    said: list[Said] = [finding.diagnosed(segment) for finding in findings]
+    if curable is not None and state.rewinds >= MOST_REWINDS:
+        advice = f"{MOST_REWINDS} automatic rewinds did not help: look at the data and the model."
+        told = [replace(each, cure=f"{advice} {each.cure}") if each.remedy else each for each in findings]
+        said = [finding.diagnosed(segment) for finding in told]
+    pending = None
+    if curable is not None and state.may_fix and (proposal := curable.proposed(segment)) is not None:
+        pending = Pending(fact.id, curable)
         said.append(proposal)
-    fired = here.fired | {(one.rule, segment) for one in findings}
-    proposed = here.proposed or pending is not None
-    return replace(here, said=tuple(said), fired=fired, pending=pending, proposed=proposed)
+    judged = [(watched, watched.verdict(evidence, curable.rule if curable else "")) for watched in state.watched]
+    state = replace(
+        state,
+        said=tuple(said),
+        verdicts=tuple(verdict for _, verdict in judged if verdict is not None),
+        fired=state.fired | {(finding.rule, segment) for finding in findings},
+        pending=pending,
+        proposed=state.proposed or pending is not None,
+        watched=tuple(watched for watched, verdict in judged if verdict is None),
+    )
+    last = evidence.evaluations[-1] if evidence.evaluations else None
+    ends = last is not None and last.step == evidence.step and (last.stop or last.step == evidence.total)
+    if last is None or not ends or state.ended == last.step:
+        return state
+    # The last window and its evaluation are both in, so every rule has seen the segment.
+    state = replace(state, ended=last.step)
+    return state if pending else _reached(state)
 
 
-def _explained(here: DiagnosisState, finding: RuleFinding) -> RuleFinding:
-    if finding.remedy is None or here.rewinds < MOST_REWINDS:
-        return finding
-    cure = f"{MOST_REWINDS} automatic rewinds did not help: look at the data and the model. {finding.cure}"
-    return replace(finding, cure=cure)
+def _reached(state: D) -> D:
+    if state.ended is None:
+        return state
+    return replace(state, said=(*state.said, DiagnosisReached(segment=state.evidence.segment, step=state.ended)))
 
 
-def _with_verdicts(here: D, findings: Sequence[RuleFinding]) -> D:
-    problem = next((one.rule for one in findings if one.remedy), "")
-    found = [(one, one.verdict(here.evidence, problem)) for one in here.watched]
-    watched = tuple(one for one, verdict in found if verdict is None)
-    return replace(here, watched=watched, verdicts=tuple(verdict for _, verdict in found if verdict is not None))
-
-
-def _with_end(here: D) -> D:
-    """The last window and its evaluation are both in, so every rule has seen the segment."""
-    seen = here.evidence
-    judged = seen.evaluations[-1] if seen.evaluations else None
-    if judged is None or judged.step != seen.step or not (judged.stop or judged.step == seen.total):
-        return here
-    if here.ended == judged.step:
-        return here
-    here = replace(here, ended=judged.step)
-    return here if here.pending else _reached(here)
-
-
-def _reached(here: D) -> D:
-    if here.ended is None:
-        return here
-    return replace(here, said=(*here.said, DiagnosisReached(segment=here.evidence.segment, step=here.ended)))
-
-
-def _passed_over(here: D, event: WindowRecorded | ControlEvaluated) -> D:
-    """Only the end of the plan is noticed, in case that the trainer declines what is pending."""
-    if not isinstance(event, ControlEvaluated) or event.segment != here.evidence.segment:
-        return here
-    return replace(here, ended=event.step) if event.stop or event.step == here.evidence.total else here
-
-
-def _named(here: D, fact: Fact) -> D:
+def _named(state: D, fact: Fact) -> D:
     """What is pending has been said, and is known from now on by its event's identity."""
-    pending, event = here.pending, fact.event
+    pending, event = state.pending, fact.event
     if pending is None or fact.lane != ROLE or not isinstance(event, InterventionProposed):
-        return here
+        return state
     if (fact.envelope.causationid, event.rule) != (pending.cause, pending.finding.rule):
-        return here
-    return replace(here, pending=replace(pending, id=fact.id))
+        return state
+    return replace(state, pending=replace(pending, id=fact.id))
 
 
-def _applied(here: D, applied: InterventionApplied, fact: Fact) -> D:
-    evidence = here.evidence.advance(fact)
-    if evidence.segment == here.evidence.segment:
-        return here
-    finding = here.pending.finding if here.pending and here.pending.answered_by(applied) else None
+def _applied(state: D, applied: InterventionApplied, fact: Fact) -> D:
+    evidence = state.evidence.advance(fact)
+    if evidence.segment == state.evidence.segment:
+        return state
+    finding = state.pending.finding if state.pending and state.pending.answered_by(applied) else None
     begun = replace(
-        here,
+        state,
         evidence=evidence,
         pending=None,
         proposed=False,
-        rewinds=here.rewinds + (finding is not None),
-        watched=(*here.watched, watch(fact.id, applied, evidence, finding)),
-        ended=here.ended if here.ended == applied.step else None,
+        rewinds=state.rewinds + (finding is not None),
+        watched=(*state.watched, watch(fact.id, applied, evidence, finding)),
+        ended=state.ended if state.ended == applied.step else None,
     )
     return _reached(begun)
-
-
-def _declined(here: D, declined: InterventionDeclined) -> D:
-    if here.pending is None or not here.pending.answered_by(declined):
-        return here
-    return _reached(replace(here, pending=None))

@@ -1,15 +1,18 @@
-"""What rules look at: the recent windows and evaluations on the path, folded from the trainer's lane in lane order.
+"""What rules look at and what they say: recent windows and evaluations on the path, and the finding of a rule.
 
-Bounded, so that a long session costs no more than a short one. It judges nothing.
+The evidence is folded from the trainer's lane in lane order. It is bounded, so that a long session costs no more than a
+short one, and judges nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
+from contracts.diagnostician import InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.event import unpack
 from contracts.operator import SessionRequested
@@ -17,6 +20,10 @@ from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, Trai
 
 RECENT = 32
 RECENT_EVALUATIONS = 64
+MOST_EVIDENCE = 32
+"""Events that a diagnosis names."""
+
+GENTLER_RATE, GENTLER_CLIP = 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +81,29 @@ class Evidence:
 
     def advance(self, fact: Fact) -> Self:
         """The evidence after one more fact."""
+        last = self.evaluations[-1].step if self.evaluations else -1
         match fact.event:
             case SessionRequested() as asked:
-                return self._begun(asked)
+                begun, fork = replace(self, request=asked.request, newest=""), asked.fork
+                return replace(begun, segment=fork.segment, begins=fork.step, origin=fork.step) if fork else begun
             case TrainingClaimed() as claimed if not self.resolved:
                 return replace(self, resolved=claimed.resolved, newest="")
-            case WindowRecorded() as window if self._continues(window):
+            case WindowRecorded() as window if window.segment == self.segment and window.last > self.step:
                 return self._with_window(window, fact.id)
-            case ControlEvaluated() as seen if self._is_new(seen):
+            case ControlEvaluated() as seen if seen.step > last and (
+                seen.segment == self.segment or seen.step > self.begins
+            ):
                 return self._with_evaluation(seen, fact.id)
             case InterventionApplied() as applied if applied.segment > self.segment:
-                return self._cut(applied)
+                # A segment begins: what was recorded after its first step is superseded.
+                return replace(
+                    self,
+                    segment=applied.segment,
+                    begins=applied.step,
+                    windows=tuple(window for window in self.windows if window.last <= applied.step),
+                    evaluations=tuple(seen for seen in self.evaluations if seen.step <= applied.step),
+                    newest="",
+                )
         return replace(self, newest="") if self.newest else self
 
     @property
@@ -107,25 +126,28 @@ class Evidence:
         every: int = self.resolved.get("every_steps") or 1
         return max(self.origin, step // every * every)
 
-    def _begun(self, asked: SessionRequested) -> Self:
-        fork = asked.fork
-        if fork is None:
-            return replace(self, request=asked.request, newest="")
-        return replace(self, request=asked.request, segment=fork.segment, begins=fork.step, origin=fork.step, newest="")
+    def finite_windows(self, count: int) -> tuple[WindowEvidence, ...]:
+        """The last `count` windows when the newest fact was one, and all of them are finite; none else."""
+        recent = self.windows[-count:]
+        judged = self.newest == "window" and len(recent) == count and all(window.finite for window in recent)
+        return recent if judged else ()
 
-    def _continues(self, window: WindowRecorded) -> bool:
-        return window.segment == self.segment and window.last > self.step
+    def recent_evaluations(self, count: int) -> tuple[EvaluationEvidence, ...]:
+        """The last `count` evaluations when the newest fact was one, and there are so many; none else."""
+        recent = self.evaluations[-count:]
+        return recent if self.newest == "evaluation" and len(recent) == count else ()
 
-    def _is_new(self, seen: ControlEvaluated) -> bool:
-        after = not self.evaluations or seen.step > self.evaluations[-1].step
-        return after and (seen.segment == self.segment or seen.step > self.begins)
+    def has_learned(self, share: float) -> bool:
+        """Whether the newest window's loss is below `share` of that of the untrained model."""
+        initial = self.initial or 0.0
+        return self.latest is not None and self.latest.median < initial - (1 - share) * abs(initial)
 
     def _with_window(self, window: WindowRecorded, id: str) -> Self:
         losses = unpack(window.losses)
         sound = [loss for loss in losses if math.isfinite(loss)]
         middle = median(sound) if len(sound) == len(losses) and sound else math.inf
         lowest = min(middle, self.windows[-1].lowest if self.windows else math.inf)
-        stretch = WindowEvidence(
+        recorded = WindowEvidence(
             id,
             window.first,
             window.last,
@@ -138,7 +160,7 @@ class Evidence:
             tuple(window.layers),
         )
         initial = losses[0] if window.first == 0 and losses else self.initial
-        return replace(self, windows=(*self.windows[1 - RECENT :], stretch), initial=initial, newest="window")
+        return replace(self, windows=(*self.windows[1 - RECENT :], recorded), initial=initial, newest="window")
 
     def _with_evaluation(self, seen: ControlEvaluated, id: str) -> Self:
         loss = seen.values.get("val_loss", math.nan)
@@ -151,13 +173,75 @@ class Evidence:
         judged = EvaluationEvidence(id, seen.step, seen.metric, value, loss, trained, seen.improved, seen.stop, *best)
         return replace(self, evaluations=(*self.evaluations[1 - RECENT_EVALUATIONS :], judged), newest="evaluation")
 
-    def _cut(self, applied: InterventionApplied) -> Self:
-        """A segment begins: what was recorded after its first step is superseded."""
-        return replace(
-            self,
-            segment=applied.segment,
-            begins=applied.step,
-            windows=tuple(one for one in self.windows if one.last <= applied.step),
-            evaluations=tuple(one for one in self.evaluations if one.step <= applied.step),
-            newest="",
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A change of plan from the planned checkpoint `rewind_to` on."""
+
+    rewind_to: int
+    changes: Mapping[str, Any]
+    reason: str
+
+    @classmethod
+    def gentler(cls, why: str, step: int) -> Remedy:
+        """From the planned `step` again, with a smaller learning rate and clipped gradients."""
+        reason = (
+            f"{why}; from step {step} again with {GENTLER_RATE:g} of the learning rate and gradients clipped at"
+            f" {GENTLER_CLIP:g}."
         )
+        return cls(step, {"learning_rate": GENTLER_RATE, "grad_clip": GENTLER_CLIP}, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFinding:
+    """One problem in the steps [first, last]; `remedy` is there only when it can be put right without a person."""
+
+    rule: str
+    severity: Literal["note", "warning", "critical"]
+    first: int
+    last: int
+    message: str
+    cure: str
+    evidence: tuple[str, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
+    remedy: Remedy | None = None
+
+    def diagnosed(self, segment: int) -> ProblemDiagnosed:
+        """The event that tells it."""
+        return ProblemDiagnosed(
+            rule=self.rule,
+            segment=segment,
+            first=self.first,
+            last=self.last,
+            severity=self.severity,
+            message=self.message,
+            cure=self.cure,
+            evidence=list(self.evidence[-MOST_EVIDENCE:]),
+            figures=dict(self.figures),
+        )
+
+    def proposed(self, segment: int) -> InterventionProposed | None:
+        """The event that proposes its remedy."""
+        if self.remedy is None:
+            return None
+        return InterventionProposed(
+            rule=self.rule,
+            segment=segment,
+            rewind_to=self.remedy.rewind_to,
+            changes=dict(self.remedy.changes),
+            reason=self.remedy.reason,
+            automatic=True,
+        )
+
+
+class Rule(Protocol):
+    """One way of being wrong. `look` is pure and is called after every window and every evaluation on the path."""
+
+    @property
+    def name(self) -> str:
+        """What the rule is called in events."""
+        ...
+
+    def look(self, seen: Evidence) -> RuleFinding | None:
+        """What is wrong as of the newest fact, or None."""
+        ...

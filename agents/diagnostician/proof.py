@@ -1,20 +1,113 @@
-"""What two forks show about an intervention: who did better, where they part, what came out again. Pure."""
+"""One proof: two forks from the bits in which an intervention took effect, waited for and compared.
+
+The comparison says who did better, where the two part, and what came out again. Restarted, a proof goes on: everything
+that it knows is in its session, and the forks' ids follow from its own.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from contracts.diagnostician import InterventionProven, ProofForked
+from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked
+from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
 from contracts.request.training import EarlyStopping, less_is_better
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
+from runtime.log.archive import known
 from runtime.log.session_log import SessionLog
+from runtime.node.agent import Say
+from runtime.node.ground import Wakeup
+from runtime.node.heeding import first_done, why_cancelled
 from runtime.views.diff import windows
+
+Sayings = ProofForked | InterventionProven | ProofFailed
+
+QUIET = {"diagnosis.auto_fix": False, "diagnosis.prove": False, "export.formats": [], "export.quantize": []}
+"""What a fork of a proof changes besides the intervention: no automatic repair and no export."""
+
+
+class Proof:
+    """Carries out one proof."""
+
+    def __init__(self, role: str, case: Wakeup, say: Say[Sayings]) -> None:
+        self._role, self._own, self._ground, self._say = role, case.history, case.ground, say
+        self._asked = case.session.request
+
+    async def run(self) -> None:
+        """Carry out the proof until its session has an outcome: begin both forks, wait for them, compare."""
+        try:
+            parent = self._ground.history(str(self._asked["session"]))
+            await self._until_sealed([parent])
+            applied = self._applied(parent.state)
+            forked = self._own.state.proof or await self._forked(parent, applied)
+            forks = [self._ground.history(fork) for fork in (forked.with_it, forked.without_it)]
+            await self._until_sealed(forks)
+            forks = [self._known(fork) or fork for fork in forks]
+            outcome: Sayings = proven(parent, applied, forked, *forks)
+        except _Cancelled as wish:
+            begun = self._own.state.proof
+            await self._cancel(*((begun.with_it, begun.without_it) if begun else ()))
+            outcome = ProofFailed(message=f"cancelled: {wish}.", cure="Ask for the proof again to go on.")
+        except _Hopeless as error:
+            outcome = ProofFailed(message=error.message, cure=error.cure)
+        await self._say(outcome)
+
+    def _applied(self, parent: SessionState) -> InterventionApplied:
+        applied = dict(parent.applied).get(self._asked["intervention"])
+        if applied is None:
+            message = f"{parent.id} has no intervention {self._asked['intervention']!r} any more."
+            raise _Hopeless(message, cure=f"See: swarm show {parent.id}")
+        return applied
+
+    async def _forked(self, parent: SessionLog, applied: InterventionApplied) -> ProofForked:
+        """Both forks, once: their ids follow from the proof's."""
+        with_it = await self._fork(parent.id, applied.step, applied.segment, "with")
+        try:
+            without_it = await self._fork(parent.id, applied.step, applied.segment - 1, "without")
+        except _Hopeless:
+            await self._cancel(with_it)
+            raise
+        about = {"intervention": self._asked["intervention"], "step": applied.step}
+        forked = ProofForked(**about, with_it=with_it, without_it=without_it)
+        await self._say(forked)
+        return forked
+
+    async def _fork(self, parent: str, step: int, segment: int, name: str) -> str:
+        wish = {"session": parent, "step": step, "segment": segment, "set": QUIET, "under": self._own.id}
+        wish |= {"asked_by": self._role, "request_id": f"{self._own.id}-{name}"}
+        try:
+            return await self._ground.ask("fork", wish)
+        except (InvalidInput, NotFound, NotVerified, Refused) as error:
+            raise _Hopeless(error.message, cure=error.cure) from error
+
+    async def _until_sealed(self, histories: Sequence[SessionLog]) -> None:
+        """Return once all of them are; raises `_Cancelled` when a person wants the proof to end before."""
+        while not all((log := self._known(history)) and log.state.sealed for history in histories):
+            if why := why_cancelled(self._own.state):
+                raise _Cancelled(why)
+            await first_done(*(log.grown(log.size) for log in (self._own, *histories)))
+
+    def _known(self, history: SessionLog) -> SessionLog | None:
+        return known(history.id, self._ground.tail.histories, self._ground.home)
+
+    async def _cancel(self, *forks: str) -> None:
+        for session in forks:
+            await self._ground.cancel(session, "its proof has ended")
+
+
+class _Cancelled(Exception):
+    """A person wants the proof to end."""
+
+
+class _Hopeless(SwarmError):
+    """There is no such fork, and trying again would not make one."""
+
 
 Verdict = Literal["better", "worse", "no difference"]
 Key = tuple[int, int, int]
+"""A window: its segment, its first and its last step."""
 
 
 def proven(
@@ -22,11 +115,12 @@ def proven(
 ) -> InterventionProven:
     """Everything that the logs of the three say."""
     rules = EarlyStopping.model_validate(parent.state.request["early_stopping"])
-    values = [best(one.state, rules.metric) for one in (with_it, without_it)]
-    completed = [isinstance(one.state.outcome, TrainingCompleted) for one in (with_it, without_it)]
+    forks = (with_it, without_it)
+    values = [best(fork.state, rules.metric) for fork in forks]
+    completed = [isinstance(fork.state.outcome, TrainingCompleted) for fork in forks]
     parted = windows(with_it, without_it)["parted"]
-    again, differing = _held(parent, (with_it, without_it))
-    superseded = [one for one in again if not parent.state.on_path(one[0], one[2])]
+    again, differing = _reproduced(parent, forks)
+    superseded = [key for key in again if not parent.state.on_path(key[0], key[2])]
     return InterventionProven(
         intervention=forked.intervention,
         step=applied.step,
@@ -64,18 +158,15 @@ def _verdict(completed: list[bool], values: list[float | None], rules: EarlyStop
     return "better" if gain > 0 else "worse"
 
 
-def _held(parent: SessionLog, forks: Iterable[SessionLog]) -> tuple[list[Key], list[Key]]:
-    """The windows of the parent that a fork computed again, and those that came out otherwise, each once."""
-    recorded = {_key(one): one for one in _windows(parent)}
-    pairs = [(key, recorded[key], one) for fork in forks for one in _windows(fork) if (key := _key(one)) in recorded]
+def _reproduced(parent: SessionLog, forks: Iterable[SessionLog]) -> tuple[set[Key], set[Key]]:
+    """The windows of the parent that a fork computed again with the same bits, and those that came out otherwise."""
+    recorded = dict(_windows(parent))
+    pairs = [(key, recorded[key], window) for fork in forks for key, window in _windows(fork) if key in recorded]
     # JSON text compares exact floats by their bits, NaN included.
-    differing = {key for key, said, found in pairs if said.model_dump_json() != found.model_dump_json()}
-    return sorted({key for key, _, _ in pairs} - differing), sorted(differing)
+    differing = {key for key, theirs, ours in pairs if theirs.model_dump_json() != ours.model_dump_json()}
+    return {key for key, _, _ in pairs} - differing, differing
 
 
-def _windows(history: SessionLog) -> list[WindowRecorded]:
-    return [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
-
-
-def _key(window: WindowRecorded) -> Key:
-    return window.segment, window.first, window.last
+def _windows(history: SessionLog) -> list[tuple[Key, WindowRecorded]]:
+    windows = (fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded))
+    return [((window.segment, window.first, window.last), window) for window in windows]
