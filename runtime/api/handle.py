@@ -61,17 +61,27 @@ class Session:
     def metrics(self) -> Any:
         """One row per step at which something was recorded: a pandas DataFrame when pandas is there, else dicts."""
         history = self._history
-        found = curves.rows(history.state, history.facts)
+        rows = curves.rows(history.state, history.facts)
         try:
             import pandas as pd  # type: ignore[import-untyped,unused-ignore]
         except ImportError:
-            return found
-        return pd.DataFrame(found, columns=curves.columns(found))
+            return rows
+        return pd.DataFrame(rows, columns=curves.columns(rows))
 
     def wait(self, timeout: float | None = None) -> Session:
         """Return once the session has ended; `TimedOut` after so many seconds, `Unreachable` when no swarm runs."""
         if self.state not in ENDED:
-            in_thread(lambda: _waited(self.id, self._home, timeout))
+            host = self._home.host()
+            if host is None or not host.alive:
+                where = str(self._home.root)
+                raise Unreachable(f"{self.id} has not ended, and no swarm runs in {where!r}.", cure="swarm up -d")
+            from runtime.commands.client import Swarm
+
+            async def wait() -> None:
+                async with Swarm.connect(settings.load(home=str(self._home.root))) as swarm:
+                    await swarm.wait(self.id, timeout)
+
+            in_thread(wait)
         return self
 
     def load(self, checkpoint: str | int = "best") -> nn.Module:
@@ -107,16 +117,6 @@ def load(session: Session | str = "last", checkpoint: str | int = "best", *, hom
 def metrics(session: Session | str = "last", *, home: Where = None) -> Any:
     """A session's figures over its steps as a table; see `Session.metrics`."""
     return _handle(session, home).metrics()
-
-
-async def _waited(session: str, home: Home, timeout: float | None) -> None:
-    from runtime.commands.client import Swarm
-
-    host = home.host()
-    if host is None or not host.alive:
-        raise Unreachable(f"{session} has not ended, and no swarm runs in {str(home.root)!r}.", cure="swarm up -d")
-    async with Swarm.connect(settings.load(home=str(home.root))) as found:
-        await found.wait(session, timeout)
 
 
 def _handle(session: Session | str, home: Where) -> Session:

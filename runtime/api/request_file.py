@@ -33,7 +33,7 @@ def read(name: str) -> dict[str, Any]:
     return absolute(dict(raw), folder)
 
 
-def judged(name: str, overrides: tuple[str, ...], request_id: str | None = None) -> dict[str, Any]:
+def read_resolved(name: str, overrides: tuple[str, ...], request_id: str | None = None) -> dict[str, Any]:
     """The request in the file with every default written out; `InvalidRequest` lists all that is wrong with it."""
     from contracts.request import read_request
 
@@ -51,7 +51,10 @@ def folder(name: str) -> Path:
 def parse(text: str, name: str, suffix: str) -> Any:
     """The text parsed as plain data, by the format that its file name says."""
     if suffix == ".toml":
-        return _toml(text, name)
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidInput(f"{name}: {error}.", cure="Mend the TOML there.", path=name) from None
     if suffix == ".json":
         return _json(text, name)
     if suffix in (".yaml", ".yml") or name == STDIN:
@@ -103,23 +106,16 @@ def _json(text: str, name: str) -> Any:
     import json
 
     # The second reader sees keys that are given twice; the first has already refused NaN and bad escapes.
-    return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, name))
+    return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, name))
 
 
-def _once(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _unique_keys(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in mapping:
             raise InvalidInput(f"{name}: the key {key!r} is given twice.", cure="Remove one of them.", path=key)
-        found[key] = value
-    return found
-
-
-def _toml(text: str, name: str) -> Any:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"{name}: {error}.", cure="Mend the TOML there.", path=name) from None
+        mapping[key] = value
+    return mapping
 
 
 def _yaml(text: str, name: str) -> Any:
@@ -128,7 +124,7 @@ def _yaml(text: str, name: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             raise InvalidInput(f"{name} is empty.", cure="Write one: swarm init", path=name)
-        _inspect(node, name)
+        _refuse_anchors(node, name)
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -141,7 +137,7 @@ def _yaml(text: str, name: str) -> Any:
         raise InvalidInput(f"{name} is nested too deeply.", cure="A request has few levels.", path=name) from None
 
 
-def _inspect(root: yaml.Node, name: str) -> None:
+def _refuse_anchors(root: yaml.Node, name: str) -> None:
     """Refuse a key given twice, and what anchors would blow up or turn into a circle."""
     sizes: dict[int, int] = {}
 
@@ -151,8 +147,8 @@ def _inspect(root: yaml.Node, name: str) -> None:
             if isinstance(node, yaml.MappingNode):
                 _refuse_twice(node)
             parts = node.value if isinstance(node, yaml.CollectionNode) else []
-            flat = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
-            sizes[id(node)] = 1 + sum(weight(one) for one in flat)
+            children = [child for part in parts for child in (part if isinstance(part, tuple) else (part,))]
+            sizes[id(node)] = 1 + sum(map(weight, children))
         return sizes[id(node)]
 
     if weight(root) >= NODES:

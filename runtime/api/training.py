@@ -14,7 +14,7 @@ import orjson
 from contracts.errors import Failed, SwarmError, TimedOut, error_of
 from runtime.api import hosting, request_file
 from runtime.api.handle import Session, Where
-from runtime.api.place import HomeContext
+from runtime.api.home_context import HomeContext
 from runtime.jobs.in_thread import in_thread
 
 
@@ -32,14 +32,16 @@ def train(
     Progress goes to stderr. With `check` a session that does not complete raises `Failed` with the reason and the
     cure; `wait=False` returns as soon as the session is requested.
     """
-    asked = _Submission(request, home)
-    asked.bring_up()
-    session = in_thread(asked.submitted)
+    submission = _Submission(request, home)
+    submission.bring_up()
+    session = in_thread(submission.submit)
     handle = Session(session, home=home)
     if wait:
-        in_thread(lambda: asked.followed(session, timeout, shown=progress))
-        if check:
-            _refuse_failure(handle)
+        in_thread(lambda: submission.follow(session, timeout, shown=progress))
+        if check and (seen := handle.summary())["state"] != "completed":
+            problem = seen["problem"] or {"message": f"it is {seen['state']}", "cure": "", "frame": ""}
+            where = f" (at {problem['frame']})" if problem.get("frame") else ""
+            raise Failed(f"session {session} {seen['state']}: {problem['message']}{where}", cure=problem["cure"])
     return handle
 
 
@@ -47,35 +49,35 @@ class _Submission:
     """A request on its way into a swarm."""
 
     def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:
-        self._place = HomeContext(home=str(home) if home is not None else None)
-        self._request, self._folder = _judged(request)
+        self._context = HomeContext(home=str(home) if home is not None else None)
+        self._request, self._folder = _read_request(request)
 
     def bring_up(self) -> None:
         """Start the swarm unless one is ready; by a process that ends, so that the host is no child of ours."""
-        if (self._place.settings.url or self._place.settings.creds) or hosting.ready(self._place.home.host()):
+        if (self._context.settings.url or self._context.settings.creds) or hosting.ready(self._context.home.host()):
             return
         command = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "-d", "--json"]
-        command += ["--home", str(self._place.home.root)]
+        command += ["--home", str(self._context.home.root)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise _told(done.stdout, done.stderr)
+            raise _start_error(done.stdout, done.stderr)
 
-    async def submitted(self) -> str:
-        async with self._place.swarm() as found:
-            return await found.submit(self._request, folder=self._folder)
+    async def submit(self) -> str:
+        async with self._context.swarm() as swarm:
+            return await swarm.submit(self._request, folder=self._folder)
 
-    async def followed(self, session: str, within: float | None, *, shown: bool) -> None:
+    async def follow(self, session: str, within: float | None, *, shown: bool) -> None:
         from runtime.views.progress import PlainProgress
         from runtime.views.progress import progress as shows
 
-        async with self._place.swarm() as found:
+        async with self._context.swarm() as swarm:
             if not shown:
-                await found.wait(session, within)
+                await swarm.wait(session, within)
                 return
-            with shows(sys.stderr, live=True) if self._place.live else PlainProgress(_line) as board:
+            with shows(sys.stderr, live=True) if self._context.live else PlainProgress(_print_line) as board:
                 try:
                     async with asyncio.timeout(within):
-                        async for line in found.events(session, follow=True):
+                        async for line in swarm.events(session, follow=True):
                             board.take(line)
                 except TimeoutError:
                     raise TimedOut(
@@ -83,33 +85,24 @@ class _Submission:
                     ) from None
 
 
-def _told(said: str, more: str) -> SwarmError:
+def _start_error(answer: str, log: str) -> SwarmError:
     """The error that a command answered with."""
     try:
-        return error_of(orjson.loads(said.strip().splitlines()[-1])["error"])
+        return error_of(orjson.loads(answer.strip().splitlines()[-1])["error"])
     except (orjson.JSONDecodeError, IndexError, KeyError, TypeError):
-        return Failed(f"the swarm could not be started: {more.strip()[-500:]}", cure="Look: swarm up")
+        return Failed(f"the swarm could not be started: {log.strip()[-500:]}", cure="Look: swarm up")
 
 
-def _line(text: str) -> None:
+def _print_line(text: str) -> None:
     # Looked up at each line: a notebook replaces stderr.
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
 
 
-def _judged(request: Mapping[str, Any] | str | Path) -> tuple[dict[str, Any], Path]:
+def _read_request(request: Mapping[str, Any] | str | Path) -> tuple[dict[str, Any], Path]:
     """The resolved request, and the folder in which it may name files."""
     from contracts.request import read_request
 
     if isinstance(request, str | Path):
-        return request_file.judged(str(request), ()), request_file.folder(str(request))
+        return request_file.read_resolved(str(request), ()), request_file.folder(str(request))
     resolved: dict[str, Any] = read_request(dict(request)).resolved()
     return request_file.absolute(resolved, Path.cwd()), Path.cwd()
-
-
-def _refuse_failure(session: Session) -> None:
-    seen = session.summary()
-    if seen["state"] == "completed":
-        return
-    problem = seen["problem"] or {"message": f"it is {seen['state']}", "cure": "", "frame": ""}
-    where = f" (at {problem['frame']})" if problem.get("frame") else ""
-    raise Failed(f"session {session.id} {seen['state']}: {problem['message']}{where}", cure=problem["cure"])

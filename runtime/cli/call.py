@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import click
 
 from contracts.errors import InvalidInput, NotFound, Refused
-from runtime.api.place import HomeContext
+from runtime.api.home_context import HomeContext
 from runtime.cli import interrupts
 from runtime.cli.output import say
-from runtime.views.printable import printable_json
+from runtime.views.formatting import printable_json
 
 T = TypeVar("T")
 

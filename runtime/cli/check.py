@@ -17,7 +17,7 @@ from runtime.cli.children import child_answer
 from runtime.cli.output import pairs, style
 from runtime.jobs.profiles import torch_profile
 from runtime.model import PROBE
-from runtime.views.sentences import size
+from runtime.views.formatting import size
 
 if TYPE_CHECKING:
     from runtime.home.workloads import WorkloadEntry
@@ -35,10 +35,10 @@ EVALUATION = 1 / 3
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
 def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[str, ...]) -> None:
     """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept."""
-    from runtime.api.request_file import folder, judged
+    from runtime.api.request_file import folder, read_resolved
 
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
-    asked = judged(request, overrides)
+    asked = read_resolved(request, overrides)
     found = call.wait(_checked(call, asked, folder(request)))
     if not math.isfinite(found["loss"]):
         message = f"the first batch's loss is {found['loss']}."

@@ -17,7 +17,7 @@ from runtime.cli.children import ask_child
 from runtime.cli.output import style
 from runtime.cli.session_source import resolve_session
 from runtime.model import INSPECT, PREDICT
-from runtime.views.sentences import size
+from runtime.views.formatting import size
 
 HEAD = ("step", "state", "kept as", "why", "size", "blob", "")
 

@@ -28,9 +28,9 @@ def config(**options: Any) -> None:
 def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None:
     """Show every setting and where it came from; with REQUEST, that request with every default written out."""
     if request is not None:
-        from runtime.api.request_file import judged
+        from runtime.api.request_file import read_resolved
 
-        resolved = judged(request, overrides)
+        resolved = read_resolved(request, overrides)
         call.result(resolved, lambda: orjson.dumps(resolved, option=orjson.OPT_INDENT_2).decode())
         return
     from runtime.home.settings import FIELDS

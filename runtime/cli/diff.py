@@ -10,7 +10,7 @@ import click
 from runtime.cli.call import Call, command, complete_session
 from runtime.cli.output import state_text, table
 from runtime.cli.session_source import read_session
-from runtime.views.sentences import forked, unfolded
+from runtime.views.formatting import forked, unfolded
 
 SECTIONS = ("request", "resolved", "environment", "code", "data")
 ABSENT = "-"

@@ -12,7 +12,7 @@ import click
 from contracts.errors import InvalidRequest, SwarmError, of_system
 from runtime.cli import interrupts
 from runtime.cli.output import cell, say, style
-from runtime.views.printable import printable_json
+from runtime.views.formatting import printable_json
 
 
 def conclude(work: Callable[[], Any], *, as_json: bool) -> int:

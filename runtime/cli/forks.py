@@ -16,8 +16,8 @@ from runtime.cli.exit_codes import NEGATIVE, session_exit_code
 from runtime.cli.output import pairs, state_text, style, table
 from runtime.cli.session_source import find
 from runtime.cli.watch import follow
+from runtime.views.formatting import number
 from runtime.views.progress import PlainProgress
-from runtime.views.sentences import number
 
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm

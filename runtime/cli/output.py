@@ -12,8 +12,7 @@ from typing import Any
 
 import click
 
-from runtime.views.printable import one_line, printable
-from runtime.views.sentences import forked, suggestion, unfolded
+from runtime.views.formatting import forked, one_line, printable, suggestion, unfolded
 
 _ESCAPE = f"\x1b{os.urandom(8).hex()}"
 """How our own styles are marked until they are written: no text from elsewhere can hold a mark of this process."""

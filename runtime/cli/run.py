@@ -48,9 +48,9 @@ def run(
     """
     if here:
         return _here(call, request, overrides, request_id, timeout, quiet=quiet)
-    from runtime.api.request_file import folder, judged
+    from runtime.api.request_file import folder, read_resolved
 
-    asked = judged(request, overrides, request_id)
+    asked = read_resolved(request, overrides, request_id)
     bring_up(call)
     seen = call.wait(_run(call, asked, folder(request), timeout, quiet=quiet))
     call.result(seen, lambda: output.summary_text(seen))
@@ -66,16 +66,16 @@ def _here(
     *,
     quiet: bool,
 ) -> int:
-    from runtime.api.request_file import STDIN, folder, judged
+    from runtime.api.request_file import STDIN, folder, read_resolved
     from runtime.cli.here import LocalSwarm
 
     # A pipe is read only once the process is sealed, for then it is empty.
-    asked = None if request == STDIN else judged(request, overrides, request_id)
+    asked = None if request == STDIN else read_resolved(request, overrides, request_id)
     # What is `auto`, or no number of threads to begin with, is found out, or told, once the process is up.
     place = LocalSwarm(call, claimed_threads(asked["training"]["threads"] if asked else "auto"), quiet=quiet)
     # What was started again goes on with its session.
     seen = place.carry(
-        None if place.session else asked or judged(request, overrides, request_id), timeout, folder(request)
+        None if place.session else asked or read_resolved(request, overrides, request_id), timeout, folder(request)
     )
     call.result(seen, lambda: output.summary_text(seen))
     return session_exit_code(seen)
@@ -96,7 +96,7 @@ def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: 
     from runtime.api import request_file
 
     session = call.wait(
-        _submit(call, request_file.judged(request, overrides, request_id), request_file.folder(request))
+        _submit(call, request_file.read_resolved(request, overrides, request_id), request_file.folder(request))
     )
     call.result({"session": session}, session)
 

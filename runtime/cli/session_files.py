@@ -13,7 +13,7 @@ from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOu
 from runtime.cli.call import SECONDS, Call, command, output_path, session_argument
 from runtime.cli.output import pairs, style
 from runtime.cli.session_source import find, resolve_session
-from runtime.views.sentences import figures, number
+from runtime.views.formatting import figures, number
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
 QUANTIZATIONS = ("int8", "fp16")

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from runtime.views.printable import one_line, printable
+from runtime.views.formatting import one_line, printable
 
 
 def configure(level: str = "info", *, as_json: bool = False) -> None:

@@ -32,7 +32,9 @@ def rows(session: SessionState, facts: Iterable[Fact]) -> list[Row]:
             prefix = "test_" if event.split == "test" else "val_"
             row = _row(found, event.step, event.segment)
             row.update({f"{prefix}{name}": value for name, value in event.metrics.items() if prefix + name not in row})
-    per_step = _epochs_per_step(session)
+    resolved = session.claim.resolved if session.claim else {}
+    rows_per_step = resolved.get("batch", 0) * resolved.get("accumulate", 1)
+    per_step = float(rows_per_step / resolved["rows"]) if resolved.get("rows") else 0.0
     for step, row in found.items():
         row["epoch"] = round(step * per_step, 4)
     return [found[step] for step in sorted(found)]
@@ -54,7 +56,8 @@ def sketch(values: Sequence[float | None], width: int = 50) -> str:
     """Values as a row of blocks, several in one where there are many; what is not finite is a gap."""
     per = max(1, math.ceil(len(values) / width))
     groups = (values[at : at + per] for at in range(0, len(values), per))
-    points = [_median([one for one in group if one is not None and math.isfinite(one)]) for group in groups]
+    finite_groups = (sorted(x for x in group if x is not None and math.isfinite(x)) for group in groups)
+    points = [group[len(group) // 2] if group else None for group in finite_groups]
     finite = [point for point in points if point is not None]
     if not finite:
         return ""
@@ -69,10 +72,6 @@ def bounds(values: Sequence[float]) -> tuple[float, float]:
     """
     low, high = min(values, default=0.0), max(values, default=0.0)
     return low, (min(high, 2 * values[0] - low) if values and values[0] > low else high)
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None
 
 
 def _block(value: float, low: float, high: float) -> str:
@@ -107,9 +106,3 @@ def _window(event: WindowRecorded) -> Row:
         values = unpack(packed)
         row[name] = sum(values) / len(values) if values else None
     return row
-
-
-def _epochs_per_step(session: SessionState) -> float:
-    resolved = session.claim.resolved if session.claim else {}
-    rows_seen = resolved.get("batch", 0) * resolved.get("accumulate", 1)
-    return float(rows_seen / resolved["rows"]) if resolved.get("rows") else 0.0

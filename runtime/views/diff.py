@@ -34,17 +34,22 @@ LOSS = 4
 def difference(one: SessionLog, other: SessionLog) -> dict[str, Any]:
     """Everything in which two sessions differ: request, machine, data, decisions, metrics, first differing window."""
     states = (one.state, other.state)
+    claims = [state.claim for state in states]
     found = {
         "sessions": [one.id, other.id],
         "states": [state.state for state in states],
         "forks": [view.fork(state) for state in states],
         "request": pairs(flat(state.request) for state in states),
-        "resolved": pairs(_resolved(state) for state in states),
-        "environment": pairs(_environment(state) for state in states),
-        "code": pairs(_code(state) for state in states),
+        "resolved": pairs(claim.resolved if claim else {} for claim in claims),
+        "environment": pairs(claim.environment if claim else {} for claim in claims),
+        # What computed: the engine's own arithmetic, and workloads by their digests.
+        "code": pairs({"engine_bits": claim.engine_bits} | claim.sources if claim else {} for claim in claims),
         "fingerprint": _fingerprint(*states),
         "data": pairs(_data(state) for state in states),
-        "decisions": _decisions(*states),
+        "decisions": {
+            "same": one.state.changes() == other.state.changes(),
+            "applied": [_applied(state) for state in states],
+        },
         "windows": windows(one, other),
         "evaluations": evaluations(one, other),
         "metrics": both(view.metrics(state) for state in states),
@@ -124,39 +129,20 @@ def _parted(window: WindowRecorded, ours: _Path, theirs: _Path) -> dict[str, Any
     """How a window differs from the same steps of another path; None when it does not, or they are not there."""
     other = theirs.windows.get((window.first, window.last))
     field = first_field(window.model_dump(mode="json"), other.model_dump(mode="json"), INCIDENTAL) if other else None
-    step = _first_step(window, ours, theirs)
+    # The first step whose loss differs by its bits, counted from 1, however windows are cut.
+    first, last = max(window.first, theirs.begins), min(window.last, theirs.ends)
+    mine, its = ours.between(first, last), theirs.between(first, last)
+    offsets = (at for at in range(0, len(mine), LOSS) if mine[at : at + LOSS] != its[at : at + LOSS])
+    offset = next(offsets, None) if mine != its else None
+    step = None if offset is None else first + offset // LOSS + 1
     if field is None and step is None:
         return None
     return {"first": window.first, "last": window.last, "field": field or "losses", "step": step}
 
 
-def _first_step(window: WindowRecorded, ours: _Path, theirs: _Path) -> int | None:
-    """The first step of a window, counted from 1, whose loss differs by its bits, however windows are cut."""
-    first, last = max(window.first, theirs.begins), min(window.last, theirs.ends)
-    mine, its = ours.between(first, last), theirs.between(first, last)
-    differing = (at for at in range(0, len(mine), LOSS) if mine[at : at + LOSS] != its[at : at + LOSS])
-    at = next(differing, None) if mine != its else None
-    return None if at is None else first + at // LOSS + 1
-
-
 def _exact(seen: ControlEvaluated) -> dict[str, str]:
     values: dict[str, str] = seen.model_dump(mode="json")["values"]
     return values
-
-
-def _resolved(session: SessionState) -> Mapping[str, Any]:
-    return session.claim.resolved if session.claim else {}
-
-
-def _environment(session: SessionState) -> Mapping[str, Any]:
-    return session.claim.environment if session.claim else {}
-
-
-def _code(session: SessionState) -> dict[str, Any]:
-    """What computed: the engine's own arithmetic, and workloads by their digests."""
-    if session.claim is None:
-        return {}
-    return {"engine_bits": session.claim.engine_bits} | session.claim.sources
 
 
 def _fingerprint(one: SessionState, other: SessionState) -> dict[str, Any]:
@@ -175,12 +161,8 @@ def _data(session: SessionState) -> dict[str, Any]:
     return about | flat(ready.splits, "splits") | findings
 
 
-def _decisions(one: SessionState, other: SessionState) -> dict[str, Any]:
-    """Every change of plan of both, those that a fork inherits first, and whether the plans are the same."""
-    return {"same": one.changes() == other.changes(), "applied": [_applied(state) for state in (one, other)]}
-
-
 def _applied(session: SessionState) -> list[dict[str, Any]]:
+    """Every change of plan, those that a fork inherits first."""
     inherited = session.fork.changes if session.fork else []
     about = ((number, dict(one)) for number, one in enumerate(inherited, 2))
     made = [{"segment": n, "step": one.pop("step"), "by": INHERITED, "changes": one} for n, one in about]

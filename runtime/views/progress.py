@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
-from runtime.views.printable import one_line
-from runtime.views.sentences import figures, last_loss, plain, sentence
+from runtime.views.formatting import figures, last_loss, one_line
+from runtime.views.sentences import plain, sentence
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -78,7 +78,10 @@ class PlainProgress:
         """Write the event, unless it only moves a bar or is counted; what was counted is told before the seal."""
         self._stops_early = stops_early(line, self._stops_early)
         if line["name"] == "session.sealed" and line.get("understood", True):
-            self._tell_counted(str(line["time"]))
+            for lane, counts in self._counted.items():
+                told = ", ".join(f"{count} {what}" for what, count in counts.items())
+                self._write(one_line(f"{str(line['time'])[11:19]} {lane}: checkpoints: {told}"))
+            self._counted.clear()
         if self._quiet:
             if _is_trouble(line):
                 self._write(plain(line))
@@ -87,12 +90,6 @@ class PlainProgress:
             counts[what] = counts.get(what, 0) + 1
         elif telling(line):
             self._write(plain(with_patience(line, self._stops_early)))
-
-    def _tell_counted(self, time: str) -> None:
-        for lane, counts in self._counted.items():
-            told = ", ".join(f"{count} {what}" for what, count in counts.items())
-            self._write(one_line(f"{time[11:19]} {lane}: checkpoints: {told}"))
-        self._counted.clear()
 
     def __enter__(self) -> Self:
         return self

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runtime.views.printable import one_line
+from runtime.views.formatting import figures, forked, last_loss, number, one_line, short, size, suggestion, unfolded
 
 Data = Mapping[str, Any]
 
 
-def sentence(line: Mapping[str, Any]) -> str:
+def sentence(line: Data) -> str:
     """The event in words, without who and when; one not understood is named and nothing is made up about it."""
     teller = _TELLERS.get(line["name"]) if line.get("understood", True) else None
     if teller is None:
@@ -20,49 +18,10 @@ def sentence(line: Mapping[str, Any]) -> str:
     return one_line(teller(line["data"]))
 
 
-def plain(line: Mapping[str, Any]) -> str:
+def plain(line: Data) -> str:
     """One line for pipes and files: time, who, what."""
     clock = str(line["time"])[11:19]
     return one_line(f"{clock} {line['lane']}: {sentence(line)}")
-
-
-def number(value: Any) -> float:
-    """A figure of an event's data, whether it was written as a number or as exact hex text."""
-    return float.fromhex(value) if isinstance(value, str) else float(value)
-
-
-def short(value: Any) -> str:
-    """A figure with four significant digits."""
-    return f"{number(value):.4g}"
-
-
-def last_loss(data: Data) -> float | None:
-    """The loss of a window's last step."""
-    raw = base64.b64decode(data["losses"])
-    return float(struct.unpack("<f", raw[-4:])[0]) if len(raw) >= 4 else None
-
-
-def size(count: float) -> str:
-    """A number of bytes as people read it."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def figures(values: Data) -> str:
-    """Named figures as one text: `name=value`, with spaces between."""
-    return " ".join(f"{name}={short(value)}" for name, value in values.items())
-
-
-def forked(fork: Data | None) -> str:
-    """In whose bits a session began, and what it changes; nothing for one that is no fork."""
-    if not fork:
-        return ""
-    changes = [f"{path}={value}" for path, value in fork["set"].items()]
-    changes += [f"without {fork['rows_without']} rows"] if fork["rows_without"] else []
-    return f"{fork['session']} at step {fork['step']}, {', '.join(changes) or 'nothing changed'}"
 
 
 def _unknown(name: str, data: Any) -> str:
@@ -111,19 +70,14 @@ def _evaluated(data: Data) -> str:
 
 def _alert(data: Data) -> str:
     resource = data["resource"]
-    value, threshold = (_amount(resource, data[name]) for name in ("value", "threshold"))
+    in_bytes, unit = resource in ("disk", "store"), "°C" if resource == "gpu_temperature" else "%"
+    figures = (number(data["value"]), number(data["threshold"]))
+    value, threshold = (size(figure) if in_bytes else f"{figure:.4g} {unit}" for figure in figures)
     side = "below" if resource == "disk" else "above"
     return f"{data['level']}: {_RESOURCES.get(resource, resource)} at {value}, {side} {threshold}. {data['advice']}"
 
 
 _RESOURCES = {"disk": "free disk space", "gpu_memory": "GPU memory", "gpu_temperature": "GPU temperature"}
-
-
-def _amount(resource: str, value: Any) -> str:
-    """How much of a resource, in its unit."""
-    if resource in ("disk", "store"):
-        return size(number(value))
-    return f"{short(value)} {'°C' if resource == 'gpu_temperature' else '%'}"
 
 
 def _completed(data: Data) -> str:
@@ -144,12 +98,6 @@ def _exported(data: Data) -> str:
     error = data["parity"].get("max_abs")
     parity = f", largest difference {short(error)} over {data['rows_compared']} rows" if error is not None else ""
     return f"model exported as {_model(data)}: {data['filename']} ({size(data['bytes'])}){parity}"
-
-
-def suggestion(data: Data) -> str:
-    """What a range test points to: a learning rate, and where it came from."""
-    broke = f", training broke at {short(data['diverged_at'])}" if data["diverged_at"] is not None else ""
-    return f"{short(data['suggestion'])} (the loss fell fastest at {short(data['steepest'])}{broke})"
 
 
 def _trial(data: Data) -> str:
@@ -215,12 +163,6 @@ def _proven(data: Data) -> str:
 def _proposed(data: Data) -> str:
     back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
     return f"proposes: {back}{unfolded(data['changes'])} ({data['reason']})"
-
-
-def unfolded(changes: Data) -> str:
-    """Changes of a plan, or parameters, in a row."""
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
-    return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
 
 
 def _attempt(data: Data) -> str:

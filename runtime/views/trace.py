@@ -152,13 +152,14 @@ class Trace:
             "session": self._history.id,
             "step": step,
             "made": [_about(one) for one in made],
-            "rows": [self._in_a_step(row + 1, turn + 1) for row, turn in zip(rows, turns, strict=True)],
+            "rows": [
+                self._called(RowPlace(SPLIT, row + 1))
+                | {"coming": turn + 1}
+                | ({"left_out": True} if self._is_left_out(row + 1) else {})
+                for row, turn in zip(rows, turns, strict=True)
+            ],
             "windows": self._held([step]),
         } | self._source
-
-    def _in_a_step(self, row: int, coming: int) -> dict[str, Any]:
-        told = self._called(RowPlace(SPLIT, row)) | {"coming": coming}
-        return told | ({"left_out": True} if self._is_left_out(row) else {})
 
     def _comings(self, row: int, within: Sequence[SegmentSteps]) -> list[int]:
         """The steps of these stretches that see a row; a step that sees it twice is listed twice."""

@@ -23,7 +23,7 @@ from runtime.cli.main import swarm
 from runtime.cli.output import cell, plain, render, style
 from runtime.host import logs
 from runtime.host.checkup import CheckResult
-from runtime.views.printable import one_line, printable
+from runtime.views.formatting import one_line, printable
 from runtime.views.progress import Board, RichBoard
 from runtime.views.sentences import sentence
 from tests.runtime.recorded_home import RecordedHome

@@ -9,8 +9,7 @@ import pytest
 from contracts.diagnostician import ProblemDiagnosed
 from contracts.trainer import AttemptEnded, InterventionApplied
 from runtime.log.archive import Archive
-from runtime.views import curves
-from runtime.views.report import text
+from runtime.views import curves, report
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 
 
@@ -66,7 +65,7 @@ def test_a_page_says_what_happened_and_how_to_check_it(recorded: RecordedHome) -
     recorded.say(session, "diagnostician", wrong)
     recorded.say(session, "trainer", spent)
     history = folded(recorded, session)
-    page = text.page(history.state, history.facts, ["loss"])
+    page = report.page(history.state, history.facts, ["loss"])
     for said in (
         "# digits",
         "| val_loss | 0.25 |",
@@ -81,6 +80,6 @@ def test_a_page_says_what_happened_and_how_to_check_it(recorded: RecordedHome) -
 
 def test_a_page_of_a_session_that_has_only_begun_is_short_and_whole(recorded: RecordedHome) -> None:
     history = folded(recorded, recorded.requested())
-    page = text.page(history.state, history.facts, [])
+    page = report.page(history.state, history.facts, [])
     assert "preparing" in page
     assert "## Plots" not in page

@@ -20,8 +20,7 @@ from contracts.hyperparameter_specialist import (
 from contracts.session import SessionState
 from runtime.cli import output
 from runtime.log.archive import Archive
-from runtime.views import curves, view
-from runtime.views.report import plots, text
+from runtime.views import curves, plots, report, view
 from runtime.views.sentences import sentence
 from tests.runtime.recorded_home import RecordedHome
 
@@ -68,7 +67,7 @@ def test_a_search_without_a_best_trial_names_none(outcome: SearchCancelled | Non
 
 
 def test_a_report_lists_the_parameters_and_the_session_of_every_trial() -> None:
-    page = text.page(searched(COMPLETED), (), ())
+    page = report.page(searched(COMPLETED), (), ())
     assert "| trial | state | value | parameters | session |" in page
     assert f"| 1 | completed | 0.25 | {RATE} 0.01235, model.hidden [8, 8] | `{SECOND}` |" in page
     assert f"| 2 | refused |  | {RATE} 0.5, model.hidden [8] |  |" in page
@@ -97,10 +96,10 @@ def test_a_range_test_shows_its_suggestion_and_its_curve(tmp_path: Path) -> None
     page = output.summary_text(seen)
     assert "0.01 (the loss fell fastest at 0.02, training broke at 0.1)" in page
     assert "▅" * 15 + "▁" * 10 + "█" * 4 + "   losses at rates from 1e-05 to 7.943" in page
-    report = text.page(history.state, history.facts, ["range_test"])
-    assert "Suggests a learning rate of 0.01 (the loss fell fastest at 0.02, training broke at 0.1)." in report
-    assert "| 1e-05 | 2 |" in report
-    assert "plots/range_test.png" in report
+    text = report.page(history.state, history.facts, ["range_test"])
+    assert "Suggests a learning rate of 0.01 (the loss fell fastest at 0.02, training broke at 0.1)." in text
+    assert "| 1e-05 | 2 |" in text
+    assert "plots/range_test.png" in text
 
 
 def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from contracts.event import events
-from runtime.views.sentences import figures, last_loss, number, plain, sentence, short, size
+from runtime.views.formatting import figures, last_loss, number, short, size
+from runtime.views.sentences import plain, sentence
 
 OURS = events()
 

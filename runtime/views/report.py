@@ -1,16 +1,96 @@
-"""A session as a page of Markdown: a pure function of its facts. It draws nothing and writes nothing."""
+"""What a session leaves for people to read: derived from its log, written beside it, made again whenever it is lost.
+
+The page of Markdown is a pure function of the session's facts; `main` writes it with its files in a niced child.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import orjson
+import yaml
 
 from contracts.envelope import Fact
 from contracts.session import SessionState
+from runtime.home.home import Home
+from runtime.jobs.job import Job
 from runtime.log import retention
+from runtime.log.archive import Archive
+from runtime.log.session_log import SessionLog
 from runtime.views import curves, view
-from runtime.views.sentences import forked, number, sentence, short, size, suggestion, unfolded
+from runtime.views.formatting import forked, number, short, size, suggestion, unfolded
+from runtime.views.sentences import sentence
+
+JOB = "runtime.views.report:main"
+"""What writes the files of one session, in a child."""
+NICE = 15
+
+
+def main(job: Job) -> dict[str, Any]:
+    """The path of the report. The text is written first; a plot that cannot be drawn is left out and named."""
+    os.nice(NICE)
+    home = Home(Path(job.args["home"]))
+    history = Archive(home, job.args["root"]).read(job.args["session"]).history
+    folder = home.session(history.id)
+    state, facts = history.state, history.facts
+    table, seconds = curves.rows(state, facts), curves.seconds(facts)
+    _write(folder / "request.yaml", yaml.safe_dump(state.request, sort_keys=False, allow_unicode=True).encode())
+    _write(folder / "metrics.json", orjson.dumps(_metrics(history, table, seconds), option=orjson.OPT_INDENT_2))
+    _write(folder / "report.md", page(state, facts, ()).encode())
+    drawn, problem = _draw(folder / "plots", state, table, seconds)
+    _write(folder / "report.md", page(state, facts, drawn).encode())
+    return {"path": str(folder / "report.md"), "plots": drawn, "problem": problem}
+
+
+def _metrics(history: SessionLog, table: list[curves.Row], seconds: Mapping[str, float]) -> dict[str, Any]:
+    seen = view.summary(history.state)
+    kept = ("session", "name", "kind", "state", "step", "steps_total", "epoch", "weights_digest", "sealed", "wall_s")
+    about = {name: seen[name] for name in kept} | {"metrics": seen["metrics"], "seconds": dict(seconds)}
+    about |= {name: seen[name] for name in ("best_trial", "range_test") if seen[name] is not None}
+    figures: dict[str, Any] = _plain(about | {"columns": curves.columns(table), "rows": table})
+    return figures
+
+
+def _draw(
+    folder: Path, state: SessionState, table: list[curves.Row], seconds: Mapping[str, float]
+) -> tuple[list[str], str]:
+    """The plots that could be drawn, and why the others could not: words are worth having without pictures."""
+    drawn: list[str] = []
+    try:
+        from runtime.views import plots
+
+        begins, tried = [one.begins for one in state.segments[1:]], view.range_test(state)
+        for name, draw in plots.plots(table, seconds, begins, tried).items():
+            folder.mkdir(exist_ok=True)
+            fresh = folder / f".{name}.{os.getpid()}.png"
+            plots.save(draw, name, fresh)
+            fresh.replace(folder / f"{name}.png")
+            drawn.append(name)
+    except Exception as error:  # noqa: BLE001 - whatever a plotting library raises, the report stands
+        return drawn, f"{type(error).__name__}: {error}"
+    return drawn, ""
+
+
+def _write(path: Path, content: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_bytes(content)
+    fresh.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no numbers that are not finite: they are null, as the log has their bits."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
 
 PLOTS = {
     "loss": "Loss",
@@ -51,6 +131,8 @@ TROUBLE = (
     "search.cancelled",
     "search.failed",
 )
+NO_DECISION = "Nothing was diagnosed and nobody intervened."
+
 EVALUATIONS = 12
 """Evaluations that are listed: the last ones, and the best."""
 
@@ -69,7 +151,7 @@ def page(session: SessionState, facts: Sequence[Fact], plots: Iterable[str]) -> 
         _section("Evaluations", _evaluations(session)),
         _section("Where the time of training went", _time(curves.seconds(facts))),
         _section("Data", _data(session)),
-        _section("Decisions and diagnoses", _told(facts, DECISIONS) or _none_needed(session)),
+        _section("Decisions and diagnoses", _told(facts, DECISIONS) or (NO_DECISION if session.claim else "")),
         _section("Trouble", _told(facts, TROUBLE)),
         _section("Range test", _range_test(seen["range_test"])),
         _section("Trials", _trials(session)),
@@ -132,10 +214,6 @@ def _data(session: SessionState) -> str:
     rows = [("source", ready.source), ("rows", f"{ready.rows} ({splits})"), ("root", f"`{ready.root}`")]
     found = [(f"{one.severity}: {one.kind}", f"{one.count} ({', '.join(one.where[:3])})") for one in ready.findings]
     return _table(("", ""), [*rows, *found])
-
-
-def _none_needed(session: SessionState) -> str:
-    return "Nothing was diagnosed and nobody intervened." if session.claim else ""
 
 
 def _told(facts: Iterable[Fact], names: Sequence[str]) -> str:

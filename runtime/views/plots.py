@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from runtime.views.curves import bounds, series
-from runtime.views.report.text import PLOTS
+from runtime.views.report import PLOTS
 
 Table = Sequence[Mapping[str, Any]]
 Draw = Callable[[Axes], None]

@@ -1,0 +1,88 @@
+"""Numbers, sizes, changes and text of strangers as people read them.
+
+Strangers choose names of files, errors and subjects. A terminal would obey some of the characters in them: nothing in
+printable text moves the cursor, sets colours, hides or turns letters.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+_STEERING = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
+    "\u2028\u2029\ud800-\udfff\ufeff"  # separators that are not seen, halves of letters
+)
+# Compiled when first used, which no help page does.
+_STEERS = f"[{_STEERING}]"
+_BREAKS = "[ \t]*[\n\r\x0b\x0c\x85\u2028\u2029]+[ \t]*"
+
+
+def printable(text: str) -> str:
+    """The text with a replacement character for each that would steer a terminal; lines and tabs stay."""
+    return re.sub(_STEERS, "\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_line(text: str) -> str:
+    """The same on one line: a line break becomes a space, so that no stranger writes a line that looks like ours."""
+    return printable(re.sub(_BREAKS, " ", text).replace("\t", " "))
+
+
+def printable_json(text: str) -> str:
+    """JSON of the same value in which what would steer a terminal is escaped."""
+    return re.sub(_STEERS, lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def number(value: Any) -> float:
+    """A figure of an event's data, whether it was written as a number or as exact hex text."""
+    return float.fromhex(value) if isinstance(value, str) else float(value)
+
+
+def short(value: Any) -> str:
+    """A figure with four significant digits."""
+    return f"{number(value):.4g}"
+
+
+def last_loss(data: Mapping[str, Any]) -> float | None:
+    """The loss of a window's last step."""
+    raw = base64.b64decode(data["losses"])
+    return float(struct.unpack("<f", raw[-4:])[0]) if len(raw) >= 4 else None
+
+
+def size(count: float) -> str:
+    """A number of bytes as people read it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def figures(values: Mapping[str, Any]) -> str:
+    """Named figures as one text: `name=value`, with spaces between."""
+    return " ".join(f"{name}={short(value)}" for name, value in values.items())
+
+
+def forked(fork: Mapping[str, Any] | None) -> str:
+    """In whose bits a session began, and what it changes; nothing for one that is no fork."""
+    if not fork:
+        return ""
+    changes = [f"{path}={value}" for path, value in fork["set"].items()]
+    changes += [f"without {fork['rows_without']} rows"] if fork["rows_without"] else []
+    return f"{fork['session']} at step {fork['step']}, {', '.join(changes) or 'nothing changed'}"
+
+
+def suggestion(data: Mapping[str, Any]) -> str:
+    """What a range test points to: a learning rate, and where it came from."""
+    broke = f", training broke at {short(data['diverged_at'])}" if data["diverged_at"] is not None else ""
+    return f"{short(data['suggestion'])} (the loss fell fastest at {short(data['steepest'])}{broke})"
+
+
+def unfolded(changes: Mapping[str, Any]) -> str:
+    """Changes of a plan, or parameters, in a row."""
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
