@@ -33,13 +33,12 @@ from benchmarks.long_session import empty_mb, read_cold, written
 from benchmarks.report import filesystem, options, report
 from bus import nkeys, subjects
 from bus.admission import Admission
-from bus.binary import find_binary, version
 from bus.chain import Draft, Head, compose, extended
 from bus.jetstream import JetStreamBus, connect, connect_admin
 from bus.keys import Signer, new_signer
 from bus.port import Record
 from bus.rights import Users, seed_file
-from bus.server import EmbeddedServer
+from bus.server import EmbeddedServer, find_binary, version
 from contracts.event import pack
 from contracts.ids import new_uuid, session_id, uuid8
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session

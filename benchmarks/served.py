@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bus.admission import Admission
+from bus.decode import Void
 from bus.files import read
-from bus.hearing import Void
 from bus.port import StoredRecord
 from bus.records import frame
 from contracts.errors import InvalidInput, NotVerified

@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.report import options, report
 from benchmarks.served import against_files
 from bus import nkeys, subjects
+from bus.durables import Layout
 from bus.jetstream import connect, connect_admin
 from bus.port import Record, StoredRecord
-from bus.provision import Layout
 from bus.rights import Users, seed_file
 from bus.server import EmbeddedServer
 from contracts.errors import SwarmError
@@ -93,7 +93,7 @@ async def stored(recorded: RecordedHome) -> None:
     async with server(home) as made:
         admin, host = (nkeys.read(seed_file(home / "keys" / "nats", who)) for who in ("admin", HOST))
         async with connect_admin(made.url, admin, layout=Layout()) as bus:
-            await bus.provision()
+            await bus.durables()
         async with connect(made.url, HOST, host) as bus:
             for append in _appends(recorded.stream):
                 where = subjects.parse(append[0].subject)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from bus import keys, subjects
 from bus.chain import MAX_BATCH, START, Head
-from bus.hearing import (
+from bus.decode import (
     DecodedMessage,
     Reason,
     Refusal,

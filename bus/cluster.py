@@ -18,8 +18,8 @@ from pathlib import Path
 from bus import nkeys
 from bus.conf import accounts, environment, variables
 from bus.disk import make_directory, write_file
+from bus.durables import Layout
 from bus.jetstream import connect_admin
-from bus.provision import Layout
 from bus.rights import Users, seed_file
 from contracts.errors import InvalidInput, SwarmError, Unreachable
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus.limits import MAX_PAYLOAD
+from bus.frames import MAX_PAYLOAD
 from bus.rights import CLIENT, CROSSINGS, LIVE, MAPPINGS, OWNER, ROLES, Crossing, Users, rights
 from bus.subjects import GUEST
 

@@ -9,8 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import orjson
 
-from bus.frames import WireMessage, publication
-from bus.limits import MAX_PAYLOAD
+from bus.frames import MAX_PAYLOAD, WireMessage, publication
 from bus.link import Link, Mailbox
 from bus.port import Answer
 from contracts.errors import Failed, SwarmError, TooLarge

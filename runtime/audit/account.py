@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from bus import bulk, subjects
+from bus import fast_admission, subjects
 from bus.admission import LEDGER
 from bus.tree import SubtreeRows, leaf_hash, leaf_of
 from contracts.envelope import Fact
@@ -22,7 +22,7 @@ from runtime.log.archive import Archive, StoredSession
 from runtime.replay import audit_plan
 from runtime.replay.verdict import Divergence
 
-Lines = bulk.FileLines | bulk.PlacedLines
+Lines = fast_admission.FileLines | fast_admission.PlacedLines
 Noted = LedgerCheckpointed | SessionSealed
 
 TRAINER = "trainer"
@@ -88,14 +88,16 @@ class LogDigest:
         )
 
     @classmethod
-    def of_lines(cls, whole: bulk.RecordRun, lines: Lines, asked: bulk.AdmissionInputs) -> LogDigest:
+    def of_lines(
+        cls, whole: fast_admission.RecordRun, lines: Lines, asked: fast_admission.AdmissionInputs
+    ) -> LogDigest:
         """That of a session that was admitted at once, all but its curves kept.
 
         Raises `Unusual` where decisions make it matter which path a curve lies on.
         """
         noted = _noted(whole.kept)
         if any(isinstance(fact.event, InterventionApplied) for fact in whole.kept):
-            raise bulk.Unusual
+            raise fast_admission.Unusual
         facts = sorted([*whole.kept, *_curves(whole, lines)], key=lambda fact: fact.position)
         sealed = bool(noted) and isinstance(noted[-1][1], SessionSealed)
         before = reduce(advance, facts[: -1 if sealed else None], SessionState(asked.session))
@@ -119,7 +121,8 @@ class LogDigest:
 def at_once(archive: Archive, session: str) -> LogDigest | None:
     """The account of a session all of whose records are in order, in a small part of the time that reading it takes.
 
-    None where anything takes a closer look; what is looked at, and what a signed root stands for, `bus.bulk` tells.
+    None where anything takes a closer look; `bus.fast_admission` tells what is looked at, and what a signed root
+    stands for.
     """
     partition = subjects.partition(session)
     try:
@@ -127,14 +130,14 @@ def at_once(archive: Archive, session: str) -> LogDigest | None:
             ring = archive.ring(partition)
             if ring is None or ring.history.id == session:
                 return None
-            asked = bulk.AdmissionInputs(session, ring.admission.keyring(partition), CURVES)
+            asked = fast_admission.AdmissionInputs(session, ring.admission.keyring(partition), CURVES)
             lines = archive.lines(session)
-            return LogDigest.of_lines(bulk.admitted(lines, asked), lines, asked)
-    except (bulk.Unusual, NotVerified):
+            return LogDigest.of_lines(fast_admission.admitted(lines, asked), lines, asked)
+    except (fast_admission.Unusual, NotVerified):
         return None
 
 
-def _curves(whole: bulk.RecordRun, lines: Lines) -> Iterator[Fact]:
+def _curves(whole: fast_admission.RecordRun, lines: Lines) -> Iterator[Fact]:
     """The curve points that rules judge: the first one when the session was unclaimed then, and the last evaluation."""
     kept = {fact.position for fact in whole.kept}
     left = [at for at, lane in enumerate(whole.lanes, 1) if lane == TRAINER and at not in kept]

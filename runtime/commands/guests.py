@@ -11,8 +11,8 @@ import orjson
 import structlog
 
 from bus import nkeys, subjects
+from bus.decode import Reason, Void
 from bus.disk import make_directory, write_file
-from bus.hearing import Reason, Void
 from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.rights import ROLES, seed_file

@@ -74,7 +74,7 @@ def _torch(home: Home, settings: Settings) -> Iterator[CheckResult]:
 
 
 def _server(home: Home, settings: Settings) -> Iterator[CheckResult]:
-    from bus.binary import find_binary, version
+    from bus.server import find_binary, version
 
     if settings.url:
         yield CheckResult("ok", "server", f"uses {settings.url}")

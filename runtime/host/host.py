@@ -15,9 +15,9 @@ import orjson
 import structlog
 
 from bus import nkeys
+from bus.durables import Layout
 from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore
-from bus.provision import Layout
 from bus.rights import CLIENT, seed_file
 from contracts.errors import Failed, NotVerified, Refused
 from contracts.event import ROOT

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from bus import bulk, files, subjects
+from bus import fast_admission, files, subjects
 from bus.admission import Admission, Reason, Void
-from bus.hearing import place
+from bus.decode import place
 from bus.keys import KeyStore
-from bus.places import RecordPlaces, StoredRecords
 from bus.port import StoredRecord
-from bus.records import RecordReader
+from bus.records import RecordPlaces, RecordReader, StoredRecords
 from contracts.errors import NotFound, NotVerified, SwarmError
 from contracts.event import ROOT
 from contracts.ids import PARTITION
@@ -96,12 +95,12 @@ class Archive:
         """The sessions that are not keyrings, oldest first."""
         return [one for one in self._home.session_ids() if not self._start(one).opens_keyring]
 
-    def lines(self, session: str) -> bulk.FileLines | bulk.PlacedLines:
+    def lines(self, session: str) -> fast_admission.FileLines | fast_admission.PlacedLines:
         """The lines of the session's file, of a long one by place; raises `NotFound`, and `Unusual` for other lines."""
         path = self._path(session)
         if path.stat().st_size < LONG_FILE:
-            return bulk.FileLines(path.read_bytes(), session)
-        return bulk.PlacedLines(RecordPlaces(path, session))
+            return fast_admission.FileLines(path.read_bytes(), session)
+        return fast_admission.PlacedLines(RecordPlaces(path, session))
 
     def _path(self, session: str) -> Path:
         path = self._home.log(session)
@@ -233,22 +232,26 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[SessionLog,
         try:
             places = RecordPlaces(path, session)
             history = SessionLog(session, places)
-            standing = bulk.followed(bulk.PlacedLines(places), bulk.AdmissionInputs(session, ring), history.add)
-        except (bulk.Unusual, NotVerified):
+            standing = fast_admission.followed(
+                fast_admission.PlacedLines(places), fast_admission.AdmissionInputs(session, ring), history.add
+            )
+        except (fast_admission.Unusual, NotVerified):
             return None
     admission.resume(session, standing)
     return history, places
 
 
-def _at_once(reading: RecordReader, session: str, admission: Admission) -> tuple[SessionLog, bulk.FileLines] | None:
+def _at_once(
+    reading: RecordReader, session: str, admission: Admission
+) -> tuple[SessionLog, fast_admission.FileLines] | None:
     """What `fold` gives, in a small part of the time; None when anything about the records is out of the ordinary."""
     ring = admission.keyring(subjects.partition(session))
     history = SessionLog(session)
     with unswept():
         try:
-            lines = bulk.FileLines(reading.data, session)
-            whole = bulk.admitted(lines, bulk.AdmissionInputs(session, ring))
-        except bulk.Unusual:
+            lines = fast_admission.FileLines(reading.data, session)
+            whole = fast_admission.admitted(lines, fast_admission.AdmissionInputs(session, ring))
+        except fast_admission.Unusual:
             return None
         history.add(whole.kept)
         if history.size > _LONG:

@@ -9,8 +9,8 @@ import structlog
 
 from bus.disk import room_for
 from bus.files import LogFile
-from bus.places import RecordPlaces
 from bus.port import StoredRecord
+from bus.records import RecordPlaces
 from contracts.errors import Full, NotVerified, Refused, SwarmError
 from runtime.home.home import Home
 from runtime.jobs.failpoints import failpoint

@@ -13,9 +13,9 @@ import structlog
 
 from bus import subjects
 from bus.admission import Admission
-from bus.hearing import Void, Voids, place
-from bus.places import RecordPlaces
+from bus.decode import Void, Voids, place
 from bus.port import Log, StoredRecord
+from bus.records import RecordPlaces
 from contracts.envelope import Fact
 from runtime.log.session_log import SessionLog
 

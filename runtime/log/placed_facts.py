@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from bus import subjects
-from bus.bulk import fact_of
+from bus.fast_admission import fact_of
 from bus.identities import Identities
 from bus.keys import HEADER
-from bus.places import RecordPlaces
 from bus.port import StoredRecord
+from bus.records import RecordPlaces
 from bus.tree import leaf_hash, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified

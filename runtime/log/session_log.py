@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any, Protocol, Self, TypeVar
 from weakref import ref
 
-from bus.places import RecordPlaces
+from bus.records import RecordPlaces
 from contracts.envelope import Fact
 from contracts.errors import NotFound
 from contracts.event import Event

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from bus import limits, subjects
+from bus import frames, subjects
 from bus.port import Admin, Log, Record, StoredRecord, Wake, Wakes, Wire
 from contracts.errors import Ambiguous, Conflict, Full, InvalidInput, TooLarge, Unreachable
 
@@ -120,14 +120,14 @@ class Conformance:
             assert last == len(await taken(trainer, subjects.EVERYTHING)) == 4
 
     async def test_a_batch_is_stored_whole_or_not_at_all(self, world: World) -> None:
-        large = Record(fact(0).subject, bytes(limits.MAX_PAYLOAD))
+        large = Record(fact(0).subject, bytes(frames.MAX_PAYLOAD))
         async with world.bus() as bus:
             with pytest.raises(TooLarge):
                 await bus.append([fact(0), large, fact(1)], lane=TRAINER, after=0)
             with pytest.raises(InvalidInput):
                 await bus.append([fact(0), fact(1, "validator")], lane=TRAINER, after=0)
             assert await bus.head(subjects.EVERYTHING) is None
-            many = [fact(n) for n in range(limits.LARGEST_BATCH)]
+            many = [fact(n) for n in range(frames.LARGEST_BATCH)]
             assert await bus.append(many, lane=TRAINER, after=0) == len(many)
             with pytest.raises(TooLarge):
                 await bus.append([*many, fact(0)], lane=TRAINER, after=len(many))
@@ -183,9 +183,9 @@ class Conformance:
 
     async def test_an_oversized_record_is_refused_and_the_client_goes_on(self, world: World) -> None:
         frame = len(b"NATS/1.0\r\nsignature: x\r\n\r\n")
-        room = limits.MAX_PAYLOAD - limits.MARGIN - frame
+        room = frames.MAX_PAYLOAD - frames.MARGIN - frame
         async with world.bus() as bus:
-            for size in (room + 1, limits.MAX_PAYLOAD, 2 * limits.MAX_PAYLOAD):
+            for size in (room + 1, frames.MAX_PAYLOAD, 2 * frames.MAX_PAYLOAD):
                 with pytest.raises(TooLarge, match="blob"):
                     await bus.append([Record(fact(0).subject, bytes(size), {"signature": "x"})], lane=TRAINER, after=0)
             fitting = Record(fact(0).subject, bytes(room), {"signature": "x"})
@@ -376,7 +376,7 @@ class Conformance:
             if body == b"large":
                 raise TooLarge("too much", cure="less")
             if body == b"talkative":
-                return b"." * (limits.MAX_PAYLOAD + 1)
+                return b"." * (frames.MAX_PAYLOAD + 1)
             raise ZeroDivisionError("of all things")
 
         async with world.bus("host") as host, world.bus("desk") as desk, desk.answer(subjects.COMMANDS, reply):

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bus import nkeys
+from bus.durables import Layout
 from bus.jetstream import JetStreamAdmin, JetStreamBus, connect, connect_admin
-from bus.provision import Layout
 from bus.rights import Users, seed_file
 from bus.server import EmbeddedServer
 from tests.bus.conformance import WAKE_AGAIN

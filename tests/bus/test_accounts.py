@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from bus import subjects
-from bus.answers import api
 from bus.conf import ServerPlace, accounts, embedded, variables
+from bus.durables import Layout, StreamAdmin
 from bus.frames import publication
 from bus.jetstream import JetStreamBus
+from bus.link import api
 from bus.port import Record, StoredRecord
-from bus.provision import Layout, StreamAdmin
 from bus.rights import CLIENT, ROLES, rights
 from contracts.errors import Failed, InvalidInput, Refused
 from tests.bus.conformance import TRAINER, WAKE_AGAIN, S, fact, some, taken, woken

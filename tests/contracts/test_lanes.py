@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import contracts
-from bus.hearing import means
+from bus.decode import means
 from contracts import event as lanes
 from contracts.event import Event
 from contracts.keyring import KeyAdmitted

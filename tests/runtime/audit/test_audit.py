@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bus import bulk
+from bus import fast_admission
 from bus.blobs import DirectoryBlobs
 from bus.files import read
 from bus.keys import HEADER, new_signer
@@ -474,7 +474,7 @@ def test_whatever_was_changed_both_ways_come_to_the_same_verdict(
         path.write_bytes(content)
         found = audited(recorded, session)
         with monkeypatch.context() as closely:
-            closely.setattr(bulk, "FileLines", _unusual)
+            closely.setattr(fast_admission, "FileLines", _unusual)
             assert found == audited(recorded, session)
 
 
@@ -482,8 +482,8 @@ def _flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
-def _unusual(data: bytes, session: str) -> bulk.FileLines:
-    raise bulk.Unusual
+def _unusual(data: bytes, session: str) -> fast_admission.FileLines:
+    raise fast_admission.Unusual
 
 
 @pytest.mark.parametrize("left", [0, PIECE], ids=["to nothing", "to whole pieces"])

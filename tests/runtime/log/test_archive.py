@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import bulk
+from bus import fast_admission
 from bus.admission import Reason
 from bus.files import read
 from bus.keys import HEADER
@@ -36,7 +36,7 @@ def test_a_session_is_read_at_once_as_it_is_record_by_record(recorded: RecordedH
     for session in (full_session(recorded), full_session(recorded, seal=False), recorded.trained()):
         at_once = Archive(recorded.home).read(session)
         with monkeypatch.context() as patched:
-            patched.setattr(bulk, "admitted", refused)
+            patched.setattr(fast_admission, "admitted", refused)
             one_by_one = Archive(recorded.home).read(session)
         assert at_once.history.facts == one_by_one.history.facts
         assert list(at_once.history.states) == list(one_by_one.history.states)
@@ -44,8 +44,8 @@ def test_a_session_is_read_at_once_as_it_is_record_by_record(recorded: RecordedH
         assert at_once.admission.lanes(session) == one_by_one.admission.lanes(session)
 
 
-def refused(lines: bulk.FileLines, asked: bulk.AdmissionInputs) -> bulk.RecordRun:
-    raise bulk.Unusual
+def refused(lines: fast_admission.FileLines, asked: fast_admission.AdmissionInputs) -> fast_admission.RecordRun:
+    raise fast_admission.Unusual
 
 
 def test_a_signature_that_was_changed_under_a_note_is_void(recorded: RecordedHome):

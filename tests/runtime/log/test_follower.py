@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from bus.admission import Admission, Reason
 from bus.chain import Draft, compose
-from bus.hearing import Voids
+from bus.decode import Voids
 from bus.keys import HEADER
 from bus.memory import MemoryBus
 from bus.port import Record, StoredRecord

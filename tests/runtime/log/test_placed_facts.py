@@ -9,7 +9,7 @@ import pytest
 
 from bus.admission import Admission
 from bus.memory import MemoryBus
-from bus.places import RecordPlaces
+from bus.records import RecordPlaces
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.session import SessionState, advance

@@ -10,7 +10,7 @@ import pytest
 from bus import subjects
 from bus.blobs import DirectoryBlobs
 from bus.chain import Draft, compose
-from bus.hearing import Reason
+from bus.decode import Reason
 from bus.keys import KeyStore
 from bus.memory import MemoryBus
 from bus.port import Record

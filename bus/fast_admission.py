@@ -25,11 +25,11 @@ from pydantic import ValidationError
 from bus import notes, records
 from bus.admission import LEDGER, AdmissionState, remembered
 from bus.chain import MAX_BATCH, Head
-from bus.hearing import Refusal, hear, newer_rules, place, refuse_constants, refuse_large, rules_of
+from bus.decode import Refusal, hear, newer_rules, place, refuse_constants, refuse_large, rules_of
 from bus.identities import Identities
 from bus.keys import HEADER, verify
-from bus.places import RecordPlaces
 from bus.port import StoredRecord
+from bus.records import RecordPlaces
 from bus.tree import SubtreeRows, headers_digest, leaf_hashes
 from contracts.common import HandlerFailed
 from contracts.envelope import HEAD, Envelope, Fact, head_fields
