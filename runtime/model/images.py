@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contracts.errors import InvalidInput
+from contracts.request import Request
 from contracts.request.data import ImageFolder
 
 if TYPE_CHECKING:
@@ -63,3 +65,18 @@ def pixels(image: Image, data: ImageFolder) -> np.ndarray:
         image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
     values = np.asarray(image)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def row_of(content: bytes, name: str, order: Mapping[str, Any]) -> list[np.ndarray]:
+    """An image as the one row that the model is asked about, made as those that it was trained with."""
+    data = Request.model_validate(order["request"]).data
+    if not isinstance(data, ImageFolder):
+        message = f"{name} is an image, and this session was trained with rows of {data.source!r}."
+        raise InvalidInput(message, cure="Give the rows as numbers: CSV, JSON or JSON Lines.")
+    try:
+        return [pixels(decoded(content), data)]
+    except BrokenImage as broken:
+        raise InvalidInput(f"{name} cannot be read as an image: {broken}.", cure="Save it again.") from None
+    except ModuleNotFoundError:
+        cure = "Install it: pip install 'stigmergy-swarm[data]'"
+        raise InvalidInput("reading images needs the package 'PIL', which is not here.", cure=cure) from None

@@ -1,4 +1,7 @@
-"""Rows that a person hands to a model, as the columns it was trained on; what does not fit is named by row."""
+"""Rows that a person hands to a model, as the columns it was trained on; what does not fit is named by row.
+
+What the text of a table means is the same here as where a model is trained: both ask `delimiter_of` and `shortest`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,6 @@ import orjson
 from contracts.errors import InvalidInput
 from runtime.engine.facts import Column, Facts
 from runtime.engine.ragged import ANY_LENGTH, Ragged
-from runtime.model.cells import delimiter_of, shortest
 
 Columns = dict[str, np.ndarray | Ragged]
 
@@ -26,6 +28,19 @@ TOLD = 10
 
 LONGEST_WORD = 100
 """Letters by which the nearest category is looked for."""
+
+DELIMITERS = ",;\t|"
+
+
+def delimiter_of(header: str) -> str:
+    """What separates the cells of a CSV file, by its first line."""
+    counts = {mark: header.count(mark) for mark in DELIMITERS}
+    return max(DELIMITERS, key=lambda mark: counts[mark])
+
+
+def shortest(value: float) -> str:
+    """`1`, `1.0` and `01` are one label."""
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def parse(text: str, form: str) -> Any:
@@ -63,7 +78,14 @@ def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
     if hasattr(given, "to_dict"):
         given = given.to_dict("records")
     if isinstance(given, Mapping):
-        return _by_column(given, facts, inputs)
+        if not all(name in given for name in inputs):
+            return _by_name([given], facts, inputs)
+        columns = {name: _stacked(list(given[name]), name, facts.columns[name]) for name in inputs}
+        counts = {name: len(column) for name, column in columns.items()}
+        if len(set(counts.values())) != 1:
+            message = f"the columns have different lengths: {counts}."
+            raise InvalidInput(message, cure="Give one value per row in each.")
+        return columns
     rows = list(given)
     if not rows:
         raise InvalidInput("there are no rows.", cure="Give one row or more.")
@@ -72,16 +94,6 @@ def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
     if tuple(inputs) != ("x",):
         raise InvalidInput("this model takes several columns.", cure=f"Give objects with {', '.join(inputs)}.")
     return {"x": _stacked(rows, "x", facts.columns["x"])}
-
-
-def _by_column(given: Mapping[str, Any], facts: Facts, inputs: Sequence[str]) -> Columns:
-    if not all(name in given for name in inputs):
-        return _by_name([given], facts, inputs)
-    found = {name: _stacked(list(given[name]), name, facts.columns[name]) for name in inputs}
-    counts = {name: len(one) for name, one in found.items()}
-    if len(set(counts.values())) != 1:
-        raise InvalidInput(f"the columns have different lengths: {counts}.", cure="Give one value per row in each.")
-    return found
 
 
 def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Columns:
@@ -94,94 +106,96 @@ def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Column
     return {"x": _stacked(features, "x", facts.columns["x"])}
 
 
-def _words(features: Sequence[str]) -> dict[str, frozenset[str]]:
+def _words(features: Sequence[str]) -> dict[str, set[str]]:
     """The categories that training has seen in each column of words, which is a feature for each of them."""
-    found: dict[str, set[str]] = {}
+    words: dict[str, set[str]] = {}
     for name in features:
         base, equals, word = name.partition("=")
         if equals:
-            found.setdefault(base, set()).add(word)
-    return {base: frozenset(words) for base, words in found.items()}
+            words.setdefault(base, set()).add(word)
+    return words
 
 
-def _features(row: Any, at: int, features: Sequence[str], words: Mapping[str, frozenset[str]]) -> list[float]:
+def _features(row: Any, at: int, features: Sequence[str], words: Mapping[str, set[str]]) -> list[float]:
     """The features of a row; `colour=red` is whether its column `colour` says red."""
-    found, said = list[float](), dict[str, str]()
+    values, said = list[float](), dict[str, str]()
     for name in features:
         base, _, word = name.partition("=")
         if isinstance(row, Mapping) and name in row:
-            found.append(_number(row[name], at, name))
+            values.append(_number(row[name], at, name))
         elif isinstance(row, Mapping) and word and base in row:
             if base not in said:
                 said[base] = _category(row[base], at, base, words[base])
-            found.append(float(said[base] == word))
+            values.append(float(said[base] == word))
         else:
             raise InvalidInput(f"row {at} has no {base if word else name!r}.", cure="Name the columns as in training.")
-    return found
+    return values
 
 
-def _category(cell: Any, at: int, name: str, words: frozenset[str]) -> str:
+def _category(cell: Any, at: int, name: str, words: set[str]) -> str:
     """What a cell is called as a category, as in training: `1`, `1.0` and `01` are one."""
     said = str(cell).strip()
     with suppress(TypeError, ValueError, OverflowError):
         said = said if "_" in said else shortest(float(said if isinstance(cell, str) else cell))
     if said not in words:
-        raise InvalidInput(f"row {at}: {name} is {cell!r}, which training has never seen.", cure=_seen(said, words))
+        # Some of the categories that there are, the nearest before all others.
+        near = difflib.get_close_matches(said[:LONGEST_WORD], sorted(words), 1)
+        some = list(dict.fromkeys([*near, *sorted(words)]))
+        more = f" and {len(some) - TOLD} more" if len(some) > TOLD else ""
+        cure = f"It has seen {', '.join(map(repr, some[:TOLD]))}{more}."
+        raise InvalidInput(f"row {at}: {name} is {cell!r}, which training has never seen.", cure=cure)
     return said
 
 
-def _seen(word: str, words: frozenset[str]) -> str:
-    """Some of the categories that there are, the nearest before all others."""
-    near = difflib.get_close_matches(word[:LONGEST_WORD], sorted(words), 1)
-    some = list(dict.fromkeys([*near, *sorted(words)]))
-    more = f" and {len(some) - TOLD} more" if len(some) > TOLD else ""
-    return f"It has seen {', '.join(map(repr, some[:TOLD]))}{more}."
-
-
 def _number(value: Any, at: int, name: str) -> float:
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
+    number = _float(value)
+    if number is None or not math.isfinite(number):
         raise InvalidInput(f"row {at}: {name} is {value!r}.", cure="Give a finite number.")
-    return found
+    return number
+
+
+def _float(value: Any) -> float | None:
+    """The value as a number; None when it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def is_ragged(column: Column) -> bool:
+    """Whether the rows of a column have any length."""
+    return column.shape[:1] == (ANY_LENGTH,)
 
 
 def _stacked(rows: Sequence[Any], name: str, column: Column) -> np.ndarray | Ragged:
-    if column.shape[:1] == (ANY_LENGTH,):
+    if is_ragged(column):
         return _of_any_length(rows, name, column)
     wanted, width = np.dtype(column.dtype), math.prod(column.shape)
-    found = np.empty((len(rows), *column.shape), wanted)
+    stacked = np.empty((len(rows), *column.shape), wanted)
     for at, row in enumerate(rows, 1):
         values = _numbers(row, at, name, wanted).reshape(-1)
         if values.size != width:
             message = f"row {at}: {name} has {values.size} values, the model takes {width}."
             raise InvalidInput(message, cure=f"Give rows of the shape {list(column.shape)}.")
-        found[at - 1] = values.reshape(column.shape)
-    return found
+        stacked[at - 1] = values.reshape(column.shape)
+    return stacked
 
 
 def _of_any_length(rows: Sequence[Any], name: str, column: Column) -> Ragged:
     """Rows of any lengths as one ragged column; text is read as its bytes where the model reads bytes."""
     wanted, behind = np.dtype(column.dtype), column.shape[1:]
-    found = []
+    ragged = []
+    each = f"values of the shape {list(behind)}" if behind else "values"
     for at, row in enumerate(rows, 1):
         is_text = isinstance(row, str) and wanted == np.uint8 and not behind
         values = _numbers(list(row.encode()) if is_text else row, at, name, wanted)
         if values.size == 0:
             values = values.reshape(0, *behind)
         if values.ndim == 0 or values.shape[1:] != behind:
-            message = (
-                f"row {at}: {name} has the shape {list(values.shape)}, the model takes any number of {_each(behind)}."
-            )
+            message = f"row {at}: {name} has the shape {list(values.shape)}, the model takes any number of {each}."
             raise InvalidInput(message, cure="Give a list for each row, as in training.")
-        found.append(values.astype(wanted))
-    return Ragged.of(found)
-
-
-def _each(behind: tuple[int, ...]) -> str:
-    return f"values of the shape {list(behind)}" if behind else "values"
+        ragged.append(values.astype(wanted))
+    return Ragged.of(ragged)
 
 
 def _numbers(row: Any, at: int, name: str, wanted: np.dtype[Any]) -> np.ndarray:
@@ -202,7 +216,7 @@ def _csv(text: str) -> list[Any]:
         lines = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
     except csv.Error as error:
         raise InvalidInput(f"the rows are no CSV: {error}.", cure="Check the quotes and the ends of lines.") from None
-    if lines and not all(_is_number(cell) for cell in lines[0]):
+    if lines and any(_float(cell) is None for cell in lines[0]):
         head = [cell.strip() for cell in lines[0]]
         for at, row in enumerate(lines[1:], 1):
             if len(row) != len(head):
@@ -212,19 +226,11 @@ def _csv(text: str) -> list[Any]:
 
 
 def _lines(text: str) -> list[Any]:
-    found = []
+    rows = []
     for at, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                found.append(orjson.loads(line))
+                rows.append(orjson.loads(line))
             except orjson.JSONDecodeError as error:
                 raise InvalidInput(f"line {at} is not JSON: {error}.", cure="Write one row per line.") from None
-    return found
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from bus.blobs import DirectoryBlobs
 from contracts.errors import UserCodeFailed
 from contracts.request import Request
-from runtime.engine.checkpoint import load_model, unpack
+from runtime.engine.checkpoint import CheckpointContent, load_model, unpack
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
-from runtime.engine.ragged import ANY_LENGTH, SUFFIX, Ragged, apart, some
+from runtime.engine.ragged import SUFFIX, Ragged, apart, some
 from runtime.engine.workload import Workload
 from runtime.home.workloads import enlist
+from runtime.model.rows import is_ragged
 
 BATCH = 256
 TARGET = "y"
@@ -43,10 +44,11 @@ class TrainedModel:
 
         Then those that it reads when it is asked about two rows of zeros; all but the target when that cannot be seen.
         """
-        if type(self.workload).predict is Workload.predict:
+        if not predicts_itself(self.workload):
             return ("x",)
-        known = tuple(name for name in self.facts.columns if name != TARGET)
-        batch = _ColumnRecorder({name: torch.from_numpy(one) for name, one in apart(_zeros(self.facts, known)).items()})
+        known = asked_columns(self.workload, self.facts)
+        zero_rows = apart(zeros(self.facts, known))
+        batch = _ColumnRecorder({name: torch.from_numpy(values) for name, values in zero_rows.items()})
         try:
             with torch.no_grad():
                 self.workload.predict(self.model, batch)
@@ -57,13 +59,13 @@ class TrainedModel:
     def answers(self, columns: Mapping[str, np.ndarray | Ragged]) -> np.ndarray:
         """What the model answers for rows, as float32."""
         count = len(next(iter(columns.values())))
-        found = []
+        parts = []
         with torch.no_grad():
             for first in range(0, count, BATCH):
                 rows = apart(some(columns, np.arange(first, min(first + BATCH, count))))
-                batch = {name: torch.from_numpy(one) for name, one in rows.items()}
-                found.append(self.workload.predict(self.model, batch).float().cpu().numpy())
-        answers = np.concatenate(found)
+                batch = {name: torch.from_numpy(values) for name, values in rows.items()}
+                parts.append(self.workload.predict(self.model, batch).float().cpu().numpy())
+        answers = np.concatenate(parts)
         if len(answers) != count:
             message = f"`predict` answered {len(answers)} rows and was asked about {count}."
             raise UserCodeFailed(message, cure="Answer once per row of the batch.")
@@ -75,8 +77,8 @@ class TrainedModel:
         if self.facts.task == "classification" and answers.ndim == 2:
             return _classes(answers, self.facts)
         if self.facts.task == "regression" and answers.size == len(answers):
-            return [{"value": float(one)} for one in answers.reshape(-1)]
-        return [{"answer": one.tolist()} for one in answers]
+            return [{"value": float(value)} for value in answers.reshape(-1)]
+        return [{"answer": answer.tolist()} for answer in answers]
 
 
 class _ColumnRecorder(UserDict[str, Tensor]):
@@ -91,25 +93,43 @@ class _ColumnRecorder(UserDict[str, Tensor]):
         return super().__getitem__(name)
 
 
-def _zeros(facts: Facts, names: Sequence[str]) -> dict[str, np.ndarray | Ragged]:
+def predicts_itself(workload: Workload) -> bool:
+    """Whether the workload says how it predicts, instead of asking the model about the column `x`."""
+    return type(workload).predict is not Workload.predict
+
+
+def asked_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:
+    """The columns that answers may depend on: `x`, or all but the target where a workload predicts for itself."""
+    return tuple(name for name in facts.columns if name != TARGET) if predicts_itself(workload) else ("x",)
+
+
+def zeros(facts: Facts, names: Iterable[str]) -> dict[str, np.ndarray | Ragged]:
     """Two rows of zeros; where rows have any length, of one value each."""
-    found: dict[str, np.ndarray | Ragged] = {}
+    rows: dict[str, np.ndarray | Ragged] = {}
     for name in names:
         column = facts.columns[name]
-        any_length = column.shape[:1] == (ANY_LENGTH,)
-        values = np.zeros((2, *(column.shape[1:] if any_length else column.shape)), np.dtype(column.dtype))
-        found[name] = Ragged(values, np.arange(3)) if any_length else values
-    return found
+        shape = column.shape[1:] if is_ragged(column) else column.shape
+        values = np.zeros((2, *shape), np.dtype(column.dtype))
+        rows[name] = Ragged(values, np.arange(3)) if is_ragged(column) else values
+    return rows
+
+
+def read_checkpoint(order: Mapping[str, Any], blobs: Path) -> CheckpointContent:
+    """The state in an order's blob; `NotVerified` and `NotFound` say which digest did not hold."""
+    return unpack(DirectoryBlobs(blobs).get(order["blob"]), state_root=order["state_root"])
+
+
+def rebuild(request: Request, facts: Facts, checkpoint: CheckpointContent) -> TrainedModel:
+    """The model that a request describes, with the weights of a checkpoint; the workload's code must be known."""
+    model, workload = load_model(request, facts, checkpoint.tensors), Learner(request, facts).workload
+    return TrainedModel(model, workload, facts, checkpoint.step, checkpoint.weights_digest)
 
 
 def load(order: Mapping[str, Any]) -> TrainedModel:
     """The model of `runtime.model.checkpoints.order`; `NotVerified` and `NotFound` say which digest did not hold."""
     enlist(order["workloads"])
-    data = DirectoryBlobs(Path(order["blobs"])).get(order["blob"])
-    kept = unpack(data, state_root=order["state_root"])
-    request, facts = Request.model_validate(order["request"]), Facts.from_json(order["facts"])
-    model = load_model(request, facts, kept.tensors)
-    return TrainedModel(model, Learner(request, facts).workload, facts, kept.step, kept.weights_digest)
+    checkpoint = read_checkpoint(order, Path(order["blobs"]))
+    return rebuild(Request.model_validate(order["request"]), Facts.from_json(order["facts"]), checkpoint)
 
 
 def _classes(logits: np.ndarray, facts: Facts) -> list[dict[str, Any]]:
@@ -121,7 +141,7 @@ def _classes(logits: np.ndarray, facts: Facts) -> list[dict[str, Any]]:
         {
             "label": labels[at],
             "probability": round(float(row[at]), 6),
-            "probabilities": {label: round(float(one), 6) for label, one in zip(labels, row, strict=True)},
+            "probabilities": {label: round(float(share), 6) for label, share in zip(labels, row, strict=True)},
         }
         for at, row in zip(best, shares, strict=True)
     ]

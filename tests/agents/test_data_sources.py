@@ -11,8 +11,7 @@ import pytest
 
 from contracts.errors import InvalidInput
 from contracts.request import read_request
-from runtime.model import reading
-from runtime.model.images import is_image
+from runtime.model.images import is_image, row_of
 from tests.agents.preparing import Bench, finding
 
 h5py = pytest.importorskip("h5py")
@@ -302,14 +301,14 @@ def test_an_image_is_asked_about_as_the_row_that_it_is_trained_as(bench: Bench) 
     trained = {row.tobytes() for name in said.splits for row in bench.dataset(said).columns(name)["x"]}
     order = {"request": read_request({"data": data, "model": {"architecture": "cnn"}}).resolved()}
     files = sorted((bench.root / "pictures").rglob("*.png"))
-    asked = [row for file in files for row in reading.pixels_of(file.read_bytes(), file.name, order)]
+    asked = [row for file in files for row in row_of(file.read_bytes(), file.name, order)]
     assert {row.shape for row in asked} == {(1, 8, 6)}
     assert {row.tobytes() for row in asked} == trained
     with pytest.raises(InvalidInput, match=r"cat\.png cannot be read as an image: it is none of PNG"):
-        reading.pixels_of(b"no image", "cat.png", order)
+        row_of(b"no image", "cat.png", order)
     order["request"]["data"] = read_request({**order["request"], "data": {"source": "digits"}}).resolved()["data"]
     with pytest.raises(InvalidInput, match=r"cat\.png is an image, and this session was trained with rows of 'digits'"):
-        reading.pixels_of(files[0].read_bytes(), "cat.png", order)
+        row_of(files[0].read_bytes(), "cat.png", order)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from blake3 import blake3
 from agents.data_manager.findings import Findings
 from agents.data_manager.source import unusable
 from contracts.errors import Problem
-from runtime.model.cells import shortest
+from runtime.model.rows import shortest
 
 CELLS = 1 << 15
 """About how many cells a block has."""

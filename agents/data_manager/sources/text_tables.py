@@ -18,7 +18,7 @@ from blake3 import blake3
 from agents.data_manager.scratch import CHUNK
 from agents.data_manager.source import Tell, changed, digest_of, unusable
 from agents.data_manager.sources.cells import CELLS, Cells, NestedCell, RowBlock
-from runtime.model.cells import delimiter_of
+from runtime.model.rows import delimiter_of
 
 LONGEST = 16 << 20
 """Bytes of the longest line or JSON value that is read."""

@@ -13,8 +13,7 @@ from contracts.errors import InvalidInput
 from runtime.engine.facts import Column, Facts
 from runtime.engine.ragged import Ragged
 from runtime.engine.workload import Batch, Workload
-from runtime.model.cells import DELIMITERS
-from runtime.model.rows import columns_of, parse, text_of
+from runtime.model.rows import DELIMITERS, columns_of, parse, text_of
 from runtime.model.trained import BATCH, TrainedModel
 
 TABLE = Facts(
