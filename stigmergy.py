@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.commands.client import Swarm
     from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, Workload
     from runtime.node.agent import Agent, Say, every, on
-    from runtime.node.ground import Case, Wakeup
+    from runtime.node.agent_context import Case, Wakeup
 
 PACKAGES = ("agents", "bus", "contracts", "runtime")
 """What is installed beside this module. The names are common, and another distribution may bring one of them."""
@@ -53,7 +53,7 @@ refuse_foreign()
 
 _HOMES = {
     "Agent": "runtime.node.agent",
-    "Case": "runtime.node.ground",
+    "Case": "runtime.node.agent_context",
     "Event": "contracts.event",
     "Exact": "contracts.event",
     "Group": "runtime.engine.workload",
@@ -64,7 +64,7 @@ _HOMES = {
     "Say": "runtime.node.agent",
     "Session": "runtime.api.handle",
     "Swarm": "runtime.commands.client",
-    "Wakeup": "runtime.node.ground",
+    "Wakeup": "runtime.node.agent_context",
     "Workload": "runtime.engine.workload",
     "every": "runtime.node.agent",
     "load": "runtime.api.handle",

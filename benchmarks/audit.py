@@ -43,7 +43,7 @@ from contracts.envelope import Fact
 from contracts.event import pack, unpack
 from contracts.trainer import WindowRecorded
 from runtime import audit
-from runtime.audit.repeated import repeat
+from runtime.audit.recomputation import recompute
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
@@ -207,7 +207,7 @@ def verification(home: Path, session: str, blobs: Path) -> tuple[int, float]:
     place, took = Home(home), []
     for _ in range(5):
         began = time.perf_counter()
-        found = audit.log(Archive(place), session, DirectoryBlobs(blobs))
+        found = audit.check_log(Archive(place), session, DirectoryBlobs(blobs))
         took.append(time.perf_counter() - began)
         if found.verdict != "pass":
             raise SystemExit(f"the log does not hold: {found.divergences[:3]}")
@@ -229,14 +229,14 @@ def bisected(home: Path, session: str) -> float:
     """Seconds to find a false loss in the middle; the record is falsified in memory, after the log was verified."""
     place = Home(home)
     kept, blobs = Archive(place).read(session), DirectoryBlobs(place.blobs)
-    log = audit.log(Archive(place), session, blobs)
+    log = audit.check_log(Archive(place), session, blobs)
     falsified(kept.history.facts)
     material = AuditSubject(kept, blobs, place.root / "work" / "bisect")
 
     async def judged() -> ReplayVerdict:
         children = Children()
         try:
-            return await repeat(log, material, AuditOptions("bisect"), children)
+            return await recompute(log, material, AuditOptions("bisect"), children)
         finally:
             await children.close()
 

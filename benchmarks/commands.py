@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import filesystem, options, report
 from bus import subjects
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import cycles
 from tests.harness import crew
 from tests.runtime.commands.crowded import fill, watched

@@ -70,7 +70,7 @@ def bundles(count: int, folder: Path) -> tuple[Tally, int]:
             judge(mutation, folder / "changed.zip", tally)
         for data in (*honest.honest, *honest.others):
             (folder / "changed.zip").write_bytes(data)
-            alarms += audit.bundle(folder / "changed.zip").verdict != "pass"
+            alarms += audit.check_bundle(folder / "changed.zip").verdict != "pass"
             alarms += verify_bundle.findings(folder / "changed.zip")["verdict"] != "pass"
     return tally, alarms
 

@@ -268,7 +268,7 @@ class Arena:
     async def judge(self, session: str, undisturbed: Result) -> list[str]:
         """Everything that is not as it must be; the host runs, and the session has ended."""
         found = [*self.problems, *_differences(self.result(session), undisturbed)]
-        verdict = audit.log(Archive(self.home), session, DirectoryBlobs(self.home.blobs))
+        verdict = audit.check_log(Archive(self.home), session, DirectoryBlobs(self.home.blobs))
         if verdict.verdict != "pass" or verdict.root == audit.UNANCHORED or not verdict.sealed:
             first = verdict.divergences[0].message if verdict.divergences else f"sealed: {verdict.sealed}"
             found.append(f"audit: {verdict.verdict}, root {verdict.root}, {first}")

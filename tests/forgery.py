@@ -21,9 +21,9 @@ from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import RULES, SessionRequested
-from runtime.bundle import contents, furniture
-from runtime.bundle.container import write
-from runtime.bundle.members import checkpoint_of
+from runtime.bundle import bundle_members
+from runtime.bundle.bundle_members import sealed_tree_head
+from runtime.bundle.container import write_container
 
 TIME = "2026-01-02T03:04:05.000000Z"
 ROLES = ("desk", "trainer", "validator", "ledger")
@@ -151,7 +151,7 @@ class Story:
             keyring=orjson.loads(self.log[0].body)["data"]["keyring"],
             keyring_size=len(self.ring),
             keyring_root=_root(self.ring),
-            members={name: digest_of(content) for name, content in furniture.texts().items()},
+            members={name: digest_of(content) for name, content in bundle_members.fixed_members().items()},
             note="",
         )
 
@@ -161,7 +161,7 @@ class Story:
 
     def noted(self, said: SessionSealed, signer: Signer | None = None) -> SessionSealed:
         """The seal with the note that belongs to it."""
-        note = notes.sign(checkpoint_of(self.session, said), signer or self.signers["ledger"])
+        note = notes.sign(sealed_tree_head(self.session, said), signer or self.signers["ledger"])
         return said.model_copy(update={"note": note})
 
     def file(self) -> bytes:
@@ -174,11 +174,15 @@ class Story:
 
     def bundle(self, path: Path) -> Path:
         """Write what would be its bundle, whatever is in it."""
-        texts = furniture.texts()
-        fixed = [(contents.MARKER, contents.marker(self.session, ())), (contents.LOG, self.file())]
-        write(
+        texts = bundle_members.fixed_members()
+        fixed = [(bundle_members.MARKER, bundle_members.marker(self.session, ())), (bundle_members.LOG, self.file())]
+        write_container(
             path,
-            [*fixed, (contents.KEYRING, self.keyring_file()), *((name, texts[name]) for name in contents.FURNITURE)],
+            [
+                *fixed,
+                (bundle_members.KEYRING, self.keyring_file()),
+                *((name, texts[name]) for name in bundle_members.FIXED_MEMBERS),
+            ],
         )
         return path
 

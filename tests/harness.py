@@ -19,12 +19,13 @@ from contracts.event import BUILT_IN
 from contracts.ids import PARTITION
 from contracts.session import ENDED, SessionState
 from contracts.trainer import TrainingClaimed
+from runtime.commands import deployment_keys
 from runtime.home import settings
 from runtime.home.home import Home
-from runtime.host import here
-from runtime.host.crew import SwarmNode
+from runtime.host import local_swarm
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.session_log import SessionLog
-from runtime.node import deployment, roster
+from runtime.node import roster
 from runtime.node.agent import Agent
 
 FAST = {"waive_after_seconds": 2.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
@@ -42,13 +43,13 @@ async def crew(
     place = Home(home)
     options = settings.load(home=str(home), **(FAST | given))
     place.prepare(options.blobs)
-    made = here.crew_of(bus or MemoryBus(), options, deployment.signers(KeyStore(place.keys)), PARTITION)
-    async with here.at_work(made, roles, _opening):
+    made = local_swarm.make_node(bus or MemoryBus(), options, deployment_keys.signers(KeyStore(place.keys)), PARTITION)
+    async with local_swarm.run_agents(made, roles, _opening):
         yield made
 
 
 async def _opening(made: SwarmNode) -> str:
-    return await deployment.open_keyring(made.bus, made.tail, made.keys, KeyStore(made.home.keys), made.source)
+    return await deployment_keys.open_keyring(made.bus, made.tail, made.keys, KeyStore(made.home.keys), made.source)
 
 
 @asynccontextmanager

@@ -26,10 +26,10 @@ from bus.records import RecordReader, frame, title
 from contracts.ids import sha256
 from runtime import audit
 from runtime.audit import Verdict
-from runtime.audit.bundling import make
-from runtime.bundle import contents, verify_bundle
-from runtime.bundle.container import BundleMember, Container, write
-from runtime.bundle.members import checkpoint_of
+from runtime.audit.log_check import make_bundle
+from runtime.bundle import bundle_members, verify_bundle
+from runtime.bundle.bundle_members import sealed_tree_head
+from runtime.bundle.container import BundleMember, Container, write_container
 from runtime.log.archive import Archive
 from runtime.log.session_log import SessionLog
 from tests.runtime.recorded_home import RecordedHome
@@ -88,7 +88,9 @@ def target(folder: Path, *wanted: str) -> Target:
     ]
     with Container(paths[0]) as file:
         members, parts = dict(file.members), [(name, file.read(name)) for name in file.members]
-    log, ring = (list(RecordReader(Path(name), dict(parts)[name])) for name in (contents.LOG, contents.KEYRING))
+    log, ring = (
+        list(RecordReader(Path(name), dict(parts)[name])) for name in (bundle_members.LOG, bundle_members.KEYRING)
+    )
     smaller = (ALL[:n] for n in range(len(ALL)))
     honest = {_bundled(recorded, session, folder / "less.zip", *less).read_bytes() for less in smaller}
     own, *others = (path.read_bytes() for path in paths)
@@ -101,7 +103,7 @@ def target(folder: Path, *wanted: str) -> Target:
 
 
 def _bundled(recorded: RecordedHome, session: str, path: Path, *wanted: str) -> Path:
-    return make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), path, wanted=wanted).path
+    return make_bundle(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), path, wanted=wanted).path
 
 
 class Tamperer:
@@ -245,9 +247,9 @@ class Tamperer:
 
     def member_marker(self) -> Mutation | None:
         """Sections said to be there that are not, or the other way round."""
-        sections = [one for one in contents.SECTIONS if self._rng.random() < 0.5]
+        sections = [one for one in bundle_members.SECTIONS if self._rng.random() < 0.5]
         return self._with_member(
-            contents.MARKER, contents.marker(self.target.session, sections), "section", "lacks", "names"
+            bundle_members.MARKER, bundle_members.marker(self.target.session, sections), "section", "lacks", "names"
         )
 
     def _any_member(self) -> str:
@@ -255,7 +257,7 @@ class Tamperer:
 
     def _with_member(self, name: str, content: bytes, *more: str) -> Mutation:
         parts = [(one, content if one == name else old) for one, old in self.target.parts]
-        about = ("key ",) if name == contents.KEYRING else ()
+        about = ("key ",) if name == bundle_members.KEYRING else ()
         return self._container(parts, self._names(name, *about, *more))
 
     def _names(self, *words: str) -> Located:
@@ -264,7 +266,7 @@ class Tamperer:
         def located(verdict: Verdict) -> bool:
             told = [f"{one.what} {one.message}" for one in verdict.divergences]
             return any(word.removeprefix("dataset/") in text for text in told for word in words) or (
-                contents.LOG in words and verdict.divergences[0].position > 0
+                bundle_members.LOG in words and verdict.divergences[0].position > 0
             )
 
         return located
@@ -353,7 +355,7 @@ class Tamperer:
             if ".ledger." not in one.subject and ".operator." not in one.subject
         ]
         k = self._rng.choice(stolen)
-        return self._records(contents.LOG, self._rechained(self.target.log, k, self._key_of), k)
+        return self._records(bundle_members.LOG, self._rechained(self.target.log, k, self._key_of), k)
 
     def record_keys_rewritten_by_a_stranger(self) -> Mutation:
         stranger = new_signer("stranger")
@@ -388,10 +390,10 @@ class Tamperer:
             history.add(admission.admit(stored))
         for fact in history.facts:
             book = book.advance(fact)
-        furniture = {name: digest_of(self.target.without(name)) for name in contents.FURNITURE}
+        furniture = {name: digest_of(self.target.without(name)) for name in bundle_members.FIXED_MEMBERS}
         said = book.sealed(history.state, ring_book, furniture)
         ledger = self.target.signers["ledger"]
-        said = said.model_copy(update={"note": notes.sign(checkpoint_of(self.target.session, said), ledger)})
+        said = said.model_copy(update={"note": notes.sign(sealed_tree_head(self.target.session, said), ledger)})
         (record,) = compose(
             [Draft(said, "sealed-again")],
             session=self.target.session,
@@ -403,33 +405,33 @@ class Tamperer:
         )
         seq = max(records[-1].seq, self.target.ring[-1].seq) + 1
         log = [*records, StoredRecord(seq, record.subject, record.body, record.headers)]
-        sections = [one for one in contents.possible(history.state) if one in ("manifest", "sources")]
+        sections = [one for one in bundle_members.possible_sections(history.state) if one in ("manifest", "sources")]
         made = dict(self.target.parts) | {
-            contents.MARKER: contents.marker(self.target.session, sections),
-            contents.LOG: title(self.target.session) + b"".join(map(frame, log)),
+            bundle_members.MARKER: bundle_members.marker(self.target.session, sections),
+            bundle_members.LOG: title(self.target.session) + b"".join(map(frame, log)),
         }
-        names = contents.names(history.state, sections, made.get(contents.MANIFEST_FILE))
+        names = bundle_members.member_names(history.state, sections, made.get(bundle_members.MANIFEST_FILE))
         return self._container([(name, made[name]) for name in names], self._names()).data
 
     # -- how records are changed
 
     def _in_log(self, change: Callable[[list[StoredRecord], int], list[StoredRecord]]) -> Mutation | None:
         k = self._rng.randrange(len(self.target.log))
-        return self._records(contents.LOG, change(list(self.target.log), k), k)
+        return self._records(bundle_members.LOG, change(list(self.target.log), k), k)
 
     def _in_ring(self, change: Callable[[list[StoredRecord], int], list[StoredRecord]]) -> Mutation | None:
         k = self._rng.randrange(len(self.target.ring))
-        return self._records(contents.KEYRING, change(list(self.target.ring), k), k)
+        return self._records(bundle_members.KEYRING, change(list(self.target.ring), k), k)
 
     def _records(self, member: str, records: Sequence[StoredRecord], k: int) -> Mutation | None:
-        before = self.target.log if member == contents.LOG else self.target.ring
+        before = self.target.log if member == bundle_members.LOG else self.target.ring
         if list(records) == before:
             return None
-        session = self.target.session if member == contents.LOG else self.target.ring_session
+        session = self.target.session if member == bundle_members.LOG else self.target.ring_session
         content = title(session) + b"".join(map(frame, records))
         # A swap or a signature may touch another record than the one drawn.
         touched = next((n for n, pair in enumerate(zip(before, records, strict=False)) if pair[0] != pair[1]), k)
-        located = self._at(touched) if member == contents.LOG else self._names("keyring", "key ")
+        located = self._at(touched) if member == bundle_members.LOG else self._names("keyring", "key ")
         parts = [(one, content if one == member else old) for one, old in self.target.parts]
         return self._container(parts, located)
 
@@ -501,7 +503,7 @@ class Tamperer:
         return self.target.signers["desk" if lane == "operator" else lane]
 
     def _container(self, parts: Parts, located: Located) -> Mutation:
-        write(self._scratch, parts)
+        write_container(self._scratch, parts)
         return Mutation("", self._scratch.read_bytes(), located)
 
 
@@ -525,7 +527,7 @@ def judge(mutation: Mutation, scratch: Path, tally: Tally) -> None:
     tally.mutations += 1
     try:
         anchors = None if mutation.anchor is None else [mutation.anchor]
-        found = audit.bundle(scratch, root=mutation.root, anchors=anchors)
+        found = audit.check_bundle(scratch, root=mutation.root, anchors=anchors)
         other = verify_bundle.findings(scratch, mutation.root, mutation.anchor)
     except Exception as error:
         tally.broke.append(f"{mutation.kind}: {error!r}")

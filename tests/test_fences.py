@@ -23,7 +23,7 @@ EXCEPTIONS = {
     ("runtime/jobs/profiles.py", "runtime.engine.evaluate"): "as above",
     ("runtime/jobs/profiles.py", "runtime.engine.fingerprint"): "as above",
     ("runtime/jobs/profiles.py", "runtime.engine.checkpoint"): "as above",
-    ("runtime/jobs/profiles.py", "runtime.audit.opening"): "as above",
+    ("runtime/jobs/profiles.py", "runtime.audit.recomputation"): "as above",
     ("runtime/jobs/profiles.py", "runtime.replay.stepwise"): "as above",
     ("runtime/jobs/profiles.py", "agents.exporter.jobs.libraries"): "as above",
     ("runtime/api/hosting.py", "runtime.cli.start"): "the entry point: a host that a program starts is `swarm up`",
@@ -67,7 +67,9 @@ def test_no_string_names_a_module_of_another_room() -> None:
     assert {pair for path in product() for pair in names_elsewhere(path)} == set(EXCEPTIONS)
 
 
-@pytest.mark.parametrize("text", ["agents.trainer.jobs.plan:main", "runtime.audit.opening", "agents.", "bus.memory"])
+@pytest.mark.parametrize(
+    "text", ["agents.trainer.jobs.plan:main", "runtime.audit.recomputation", "agents.", "bus.memory"]
+)
 def test_such_a_string_would_be_found(text: str) -> None:
     assert NAME.fullmatch(text)
     assert room_of(text) != "runtime.cli"

@@ -20,8 +20,8 @@ from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated
 from contracts.operator import RULES, PauseRequested
 from runtime import audit
-from runtime.audit.account import at_once
-from runtime.audit.books import LedgerCheck
+from runtime.audit.ledger_check import LedgerCheck
+from runtime.audit.log_digest import fast_digest
 from runtime.bundle import verify_bundle
 from runtime.home.home import Home
 from runtime.log.archive import Archive
@@ -349,9 +349,9 @@ class Audited:
             home.log(session).parent.mkdir(parents=True)
             home.log(session).write_bytes(data)
         path = story.bundle(folder / "b.zip")
-        verdict = audit.bundle(path, root=story.fingerprint)
+        verdict = audit.check_bundle(path, root=story.fingerprint)
         archive = Archive(home, story.fingerprint)
-        fast = at_once(archive, story.session)
+        fast = fast_digest(archive, story.session)
         self.one_by_one = "; ".join(one.message for one in verdict.divergences)
         self.at_once = (
             "unusual"

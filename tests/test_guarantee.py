@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.event import SPOKEN
-from runtime.bundle import furniture
+from runtime.bundle import bundle_members
 from tests.citations import Written
 
 HERE = Path(__file__).parent
@@ -69,7 +69,7 @@ async def test_in_itself():
 
 
 def test_every_event_that_the_page_names_is_said_by_somebody():
-    assert furniture.schemas()
+    assert bundle_members.event_schemas()
     named = set(re.findall(r"`([a-z_]+\.[a-z]+)`", PAGE)) - {"verify_bundle.py", "root.key"}
     assert len(named) > 15
     assert named - SPOKEN.keys() == set()

@@ -16,7 +16,7 @@ import pytest
 
 from bus.blobs import DirectoryBlobs
 from runtime import audit
-from runtime.audit.bundling import make
+from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
 from runtime.engine.environment import sealed
 from runtime.home.home import Home
@@ -90,7 +90,7 @@ def test_an_old_session_is_shown_and_replayed(old: Old, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_log_of_an_old_session_has_the_verdict_that_it_had(old: Old, name: str) -> None:
     told = old.sessions[name]
-    found = audit.log(old.archive, told["session"], old.blobs)
+    found = audit.check_log(old.archive, told["session"], old.blobs)
     assert found.divergences == ()
     assert (found.verdict, found.events, found.root, found.sealed) == (
         told["verdict"],
@@ -103,8 +103,8 @@ def test_the_log_of_an_old_session_has_the_verdict_that_it_had(old: Old, name: s
 @pytest.mark.parametrize("name", NAMES)
 def test_an_old_session_is_bundled_to_the_bytes_to_which_it_was_bundled(old: Old, name: str, tmp_path: Path) -> None:
     told, path = old.sessions[name], tmp_path / "bundle.zip"
-    assert make(old.archive, told["session"], old.blobs, path).digest == told["bundle"]
-    assert audit.bundle(path, root=old.archive.root).verdict == told["verdict"]
+    assert make_bundle(old.archive, told["session"], old.blobs, path).digest == told["bundle"]
+    assert audit.check_bundle(path, root=old.archive.root).verdict == told["verdict"]
     assert verify_bundle.findings(path)["verdict"] == told["verdict"]
 
 

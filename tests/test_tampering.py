@@ -35,7 +35,7 @@ def test_an_honest_bundle_is_never_accused(honest: Target, tmp_path: Path):
     for n, data in enumerate([*honest.honest, *honest.others]):
         path = tmp_path / f"{n}.zip"
         path.write_bytes(data)
-        assert audit.bundle(path).divergences == ()
+        assert audit.check_bundle(path).divergences == ()
         assert verify_bundle.findings(path)["divergence"] is None
 
 
@@ -43,9 +43,9 @@ def test_what_was_sealed_again_with_every_key_passes_without_an_anchor(honest: T
     """Otherwise the mutation would show something else than it says."""
     path = tmp_path / "again.zip"
     path.write_bytes(Tamperer(honest, 2, tmp_path / "made.zip").resealed())
-    assert audit.bundle(path, root=honest.fingerprint).divergences == ()
+    assert audit.check_bundle(path, root=honest.fingerprint).divergences == ()
     assert verify_bundle.findings(path, honest.fingerprint)["divergence"] is None
-    assert audit.bundle(path, anchors=[honest.anchor]).divergences[0].what == "anchor"
+    assert audit.check_bundle(path, anchors=[honest.anchor]).divergences[0].what == "anchor"
 
 
 def test_the_command_ends_with_0_2_or_3(honest: Target, tmp_path: Path):

@@ -25,7 +25,7 @@ from bus.records import frame, title
 from bus.tree import Tree, headers_digest, leaf_hash, leaf_of
 from contracts.ids import session_id, sha256, uuid8
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
-from runtime.bundle import container, members
+from runtime.bundle import bundle_members, container
 
 PAGE = Path(__file__).parents[1] / "docs" / "log-format.md"
 BEGIN, END = "<!-- vectors: python tests/vectors.py -->\n", "<!-- end of vectors -->\n"
@@ -58,7 +58,7 @@ def keyring() -> tuple[str, list[StoredRecord], dict[str, Signer]]:
 def container_hex() -> str:
     """A container of two members."""
     with tempfile.TemporaryDirectory() as folder:
-        container.write(Path(folder) / "c", [("a", b"hello\n"), ("b", b"")])
+        container.write_container(Path(folder) / "c", [("a", b"hello\n"), ("b", b"")])
         return (Path(folder) / "c").read_bytes().hex()
 
 
@@ -91,7 +91,7 @@ def rows() -> list[tuple[str, str]]:
         ("first line of the log", title(session).decode().rstrip("\n")),
         ("record 2", frame(stored[1]).decode().rstrip("\n")),
         ("SHA-256 of the log", sha256(title(session) + b"".join(map(frame, stored)))),
-        ("members digest of {a: 00..00, b: 11..11}", members.digest({"b": "1" * 64, "a": "0" * 64})),
+        ("members digest of {a: 00..00, b: 11..11}", bundle_members.members_digest({"b": "1" * 64, "a": "0" * 64})),
         ("BLAKE3 of 3000 zero bytes", blake3(bytes(3000)).hexdigest()),
         ("container of a = hello and a line feed, b = nothing, in hex", container_hex()),
     ]

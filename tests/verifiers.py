@@ -12,11 +12,11 @@ from bus.admission import Admission
 from bus.port import StoredRecord
 from bus.records import RecordReader, frame, title
 from contracts.errors import SwarmError
-from runtime.bundle import furniture, verify_bundle
+from runtime.bundle import bundle_members, verify_bundle
 from runtime.bundle.verify_bundle import Broken
 from runtime.log.archive import fold
 
-SCHEMAS = json.loads(furniture.schemas())
+SCHEMAS = json.loads(bundle_members.event_schemas())
 
 
 @dataclass(frozen=True)

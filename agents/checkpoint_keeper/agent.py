@@ -13,7 +13,7 @@ from runtime.jobs.failpoints import failpoint
 from runtime.jobs.profiles import torch_profile
 from runtime.log import retention
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 _TICK = 0.02
 """File systems stamp with the kernel's clock, up to this much behind; reading a checkpoint back takes longer."""

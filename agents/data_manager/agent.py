@@ -22,8 +22,7 @@ from runtime.jobs.frames import Frame
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import known
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Wakeup
-from runtime.node.heeding import CancelledError, unless_cancelled
+from runtime.node.agent_context import CancelledError, Wakeup, unless_cancelled
 
 PREPARE = "agents.data_manager.jobs.prepare:main"
 

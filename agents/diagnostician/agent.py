@@ -9,7 +9,7 @@ from contracts import trainer
 from contracts.diagnostician import OutcomeJudged, ProblemDiagnosed, ProofRequested
 from contracts.operator import SessionRequested
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 Heard = (
     trainer.WindowRecorded | trainer.ControlEvaluated | trainer.InterventionApplied | trainer.InterventionDeclined | End

@@ -18,8 +18,7 @@ from contracts.trainer import InterventionApplied, TrainingCompleted, WindowReco
 from runtime.log.archive import known
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Say
-from runtime.node.ground import Wakeup
-from runtime.node.heeding import first_done, why_cancelled
+from runtime.node.agent_context import Wakeup, first_done, why_cancelled
 from runtime.views.diff import windows
 
 Sayings = ProofForked | InterventionProven | ProofFailed

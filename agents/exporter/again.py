@@ -8,9 +8,9 @@ from typing import Any
 
 from contracts.errors import NotVerified, SwarmError
 from contracts.exporter import ExportRepeated
-from runtime.audit.exports import Remade, made_again
+from runtime.audit.exports import Remade, remake
 from runtime.home.workloads import Workloads
-from runtime.node.ground import AgentContext
+from runtime.node.agent_context import AgentContext
 from runtime.replay.audit_runner import IDENTITY, AuditJobs
 
 
@@ -42,7 +42,7 @@ class Again:
         if not problem:
             work.mkdir()
             blobs, children = self._ground.blobs, self._ground.children
-            remade = await made_again(order, blobs, workloads, children, work, self._session)
+            remade = await remake(order, blobs, workloads, children, work, self._session)
         said = {"divergence": remade.divergence, "problem": remade.missing, "differing": remade.differing}
         return ExportRepeated(export=order["export"], filename=order["filename"], **said)
 

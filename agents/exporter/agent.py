@@ -14,7 +14,7 @@ from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import export_profile
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 Answer = ModelExported | ModelBenchmarked | ExportRefused
 

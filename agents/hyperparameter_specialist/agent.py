@@ -8,7 +8,7 @@ from agents.hyperparameter_specialist.tuning import Tuning
 from contracts.operator import SessionRequested
 from contracts.request.search import RangeTest, read_search
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 
 class HyperparameterSpecialist(Agent):

@@ -17,8 +17,7 @@ from contracts.ids import session_for
 from contracts.session import SessionState
 from runtime.jobs.profiles import Profile
 from runtime.node.agent import Say
-from runtime.node.ground import Wakeup
-from runtime.node.heeding import why_cancelled
+from runtime.node.agent_context import Wakeup, why_cancelled
 
 Sayings = LearningRateSuggested | TrialStarted | TrialFinished | SearchCompleted | SearchCancelled | SearchFailed
 

@@ -20,7 +20,7 @@ from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
-from runtime.node.heeding import first_done
+from runtime.node.agent_context import first_done
 from runtime.replay import initial_state
 
 JOB = "agents.hyperparameter_specialist.jobs.range_test:main"

@@ -12,7 +12,7 @@ from contracts.request import read_request
 from contracts.request.search import Search
 from runtime.jobs.profiles import Profile
 from runtime.log.session_log import SessionLog
-from runtime.node.heeding import first_done
+from runtime.node.agent_context import first_done
 
 PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
 WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))

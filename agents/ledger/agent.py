@@ -12,11 +12,10 @@ from contracts.duties import Duty, owed
 from contracts.errors import NotVerified
 from contracts.ledger import DutyWaived, LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
-from runtime.bundle.furniture import placed
-from runtime.bundle.members import checkpoint_of
+from runtime.bundle.bundle_members import keep_fixed_members, sealed_tree_head
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Agent, Say, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 Sayings = LedgerCheckpointed | DutyWaived | SessionSealed
 
@@ -77,7 +76,7 @@ class Ledger(Agent):
     async def _seal(self, case: Wakeup, say: Say[Sayings]) -> bool:
         """Append the seal; False when another role appended first, so that the seal is void and must be made again."""
         failpoint("before-seal")
-        furniture = await asyncio.to_thread(placed, self.ground.blobs)
+        furniture = await asyncio.to_thread(keep_fixed_members, self.ground.blobs)
         try:
             await say(lambda: self._sealed(case, furniture))
         except NotVerified:
@@ -89,7 +88,7 @@ class Ledger(Agent):
     def _sealed(self, case: Wakeup, furniture: Mapping[str, str]) -> SessionSealed:
         ring = self.ground.tail.history(self.ground.tail.keyring).derived(Book())
         seal = case.history.derived(Book()).sealed(case.now, ring, furniture)
-        return seal.model_copy(update={"note": self.ground.sign_note(checkpoint_of(case.history.id, seal))})
+        return seal.model_copy(update={"note": self.ground.sign_note(sealed_tree_head(case.history.id, seal))})
 
     async def _note(self, case: Wakeup, say: Say[Sayings]) -> None:
         await say(lambda: self._checkpointed(case))

@@ -12,7 +12,7 @@ from bus.tree import Tree, headers_digest, leaf
 from contracts.envelope import Fact
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import SessionState
-from runtime.bundle import members
+from runtime.bundle import bundle_members
 
 LANE = "ledger"
 
@@ -63,7 +63,7 @@ class Book:
             keyring=session.genesis.keyring if session.genesis else "",
             keyring_size=ring.tree.size,
             keyring_root=ring.tree.root().hex(),
-            members=members.of(session) | dict(furniture),
+            members=bundle_members.sealed_members(session) | dict(furniture),
             note="",
         )
 

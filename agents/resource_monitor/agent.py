@@ -20,7 +20,7 @@ from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, every, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 IDLE_BEATS = 5
 """With no training session open, only every fifth beat reads the machine."""

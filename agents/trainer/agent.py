@@ -14,7 +14,7 @@ from contracts.operator import CancelRequested, SessionRequested
 from contracts.trainer import TrainingCancelled
 from runtime.jobs import process
 from runtime.node.agent import Agent, Say, on, together
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 
 class Trainer(Agent):

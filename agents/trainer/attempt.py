@@ -33,7 +33,7 @@ from runtime.jobs.child import Child
 from runtime.jobs.failpoints import failpoint
 from runtime.jobs.frames import Frame
 from runtime.jobs.profiles import torch_profile
-from runtime.node.heeding import PATIENCE, CancelledError
+from runtime.node.agent_context import PATIENCE, CancelledError
 
 if TYPE_CHECKING:
     from agents.trainer.course import SessionRun

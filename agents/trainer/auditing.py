@@ -25,10 +25,9 @@ from contracts.trainer import (
     SpanRepeated,
     SpanTaken,
 )
-from runtime.audit.concluded import OPENING, concluded
+from runtime.audit.recomputation import OPENING, conclude
 from runtime.node.agent import Say
-from runtime.node.ground import Wakeup
-from runtime.node.heeding import first_done, wish_to_cancel
+from runtime.node.agent_context import Wakeup, first_done, wish_to_cancel
 from runtime.replay.audit_runner import AuditJobs, spans_at_once, uncomputable_span
 from runtime.replay.audit_subject import missing_bytes, recorded_path
 from runtime.replay.steps import locate_divergence
@@ -132,7 +131,7 @@ class Auditing:
         return await self._jobs(cited["machine"], []).opened(OPENING, args)
 
     def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> AuditJobs:
-        log = self._folder / "audit.log"
+        log = self._folder / "audit.check_log"
         return AuditJobs(self._ground.children, machine, self._case.history.id, log, workloads)
 
     async def _compute(self, planned: AuditPlanned, opened: dict[str, Any]) -> None:
@@ -225,7 +224,7 @@ class Auditing:
             reasons = dict.fromkeys(one for said in audit.declined.values() for one in said.differing)
             verdict = AuditFailed(message=" ".join(reasons), cure="Audit it where its log is kept: swarm audit")
         else:
-            verdict = concluded(audit, audit.planned, seed=cited["seed"], events=cited["size"])
+            verdict = conclude(audit, audit.planned, seed=cited["seed"], events=cited["size"])
         while self._case.now.outcome is None:
             await self._say(verdict)
 

@@ -15,7 +15,7 @@ from contracts.session import SessionState
 from contracts.trainer import BirthAudited, TrainingFailed
 from runtime.engine.stretch import Difference, StepTrace, compare
 from runtime.jobs.profiles import torch_profile
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 JOB = "agents.trainer.jobs.birth:main"
 TRIES = 3

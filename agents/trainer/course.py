@@ -47,8 +47,7 @@ from runtime.home.workload_source import read_source
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
-from runtime.node.ground import Wakeup
-from runtime.node.heeding import CancelledError, first_done, unless_cancelled, wish_to_cancel
+from runtime.node.agent_context import CancelledError, Wakeup, first_done, unless_cancelled, wish_to_cancel
 from runtime.replay.initial_state import InheritedPlan, plan_of
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Self
 
 from runtime.jobs.child import Child
 from runtime.jobs.frames import Frame
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 
 class _Grown:

@@ -11,7 +11,7 @@ from contracts.errors import SwarmError
 from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.jobs.profiles import torch_profile
-from runtime.node.ground import AgentContext
+from runtime.node.agent_context import AgentContext
 from runtime.replay import initial_state
 
 RESOLVE = "agents.trainer.jobs.plan:main"

@@ -14,7 +14,7 @@ from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 from runtime.replay.audit_runner import IDENTITY, AuditJobs
 
 

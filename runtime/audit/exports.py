@@ -82,7 +82,7 @@ def not_compared(order: Order, ended: str) -> str:
     return f"the outcome of export {order['filename']} (making it again ended with: {ended})"
 
 
-def summed(remade: Iterable[tuple[Order, Remade]]) -> ExportFindings:
+def export_findings(remade: Iterable[tuple[Order, Remade]]) -> ExportFindings:
     """What came of all of a session's files."""
     found = list(remade)
     return ExportFindings(
@@ -93,17 +93,17 @@ def summed(remade: Iterable[tuple[Order, Remade]]) -> ExportFindings:
     )
 
 
-async def again(material: AuditSubject, jobs: AuditJobs, folder: Path) -> ExportFindings:
+async def remake_all(material: AuditSubject, jobs: AuditJobs, folder: Path) -> ExportFindings:
     """Make every exported file of a session again, one after the other."""
     found: list[tuple[Order, Remade]] = []
     for number, order in enumerate(orders(material.kept.history)):
         work = folder / f"export-{number}"
         work.mkdir()
-        found.append((order, await made_again(order, material.blobs, jobs.workloads, jobs.children, work)))
-    return summed(found)
+        found.append((order, await remake(order, material.blobs, jobs.workloads, jobs.children, work)))
+    return export_findings(found)
 
 
-async def made_again(
+async def remake(
     order: Order,
     blobs: DirectoryBlobs,
     workloads: list[dict[str, str]],

@@ -42,7 +42,7 @@ class BundleMember:
     crc: int
 
 
-def write(path: Path, contents: Iterable[tuple[str, bytes | Path]]) -> None:
+def write_container(path: Path, contents: Iterable[tuple[str, bytes | Path]]) -> None:
     """Write the members in the order given; the file has its name only when it is whole."""
     fresh = path.with_name(f".{path.name}.new")
     try:

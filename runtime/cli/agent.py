@@ -12,7 +12,7 @@ from contracts.event import BUILT_IN
 from runtime.cli.call import Call, command, remember, shared
 
 if TYPE_CHECKING:
-    from runtime.host.lone import Pass
+    from runtime.host.single_agent import AgentIdentity
     from runtime.node.agent import Agent
 
 
@@ -51,14 +51,14 @@ def run(call: Call, *, which: str, name: str | None) -> None:
 
     A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
     """
-    from runtime.host import lone
+    from runtime.host import single_agent
     from runtime.node import roster
 
     kind = roster.load(which)
     own = name or kind.role
     if own not in BUILT_IN and _admitted_here(call, own):
         call.wait(_admitted(call, own, _hears(kind)))
-    call.wait(lone.run(call.settings, own, kind, ready=lambda found: _tell(call, found, kind)))
+    call.wait(single_agent.run_agent(call.settings, own, kind, ready=lambda found: _tell(call, found, kind)))
 
 
 def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -89,7 +89,7 @@ async def _admitted(call: Call, name: str, hears: Iterable[str]) -> dict[str, An
         return await found.command("admit", name=name, hears=list(hears))
 
 
-def _tell(call: Call, found: Pass, kind: type[Agent]) -> None:
+def _tell(call: Call, found: AgentIdentity, kind: type[Agent]) -> None:
     value = {"lane": found.lane, "url": found.url, "hears": _hears(kind), "says": [one.wire for one in kind.says()]}
     call.result(value, f"{kind.__name__} listens at {found.url} and speaks in lane {found.lane}. Ctrl-C ends it.")
 

@@ -16,7 +16,7 @@ from runtime.cli.output import style, table
 
 if TYPE_CHECKING:
     from contracts.keyring import Key
-    from runtime.host.lone import Pass
+    from runtime.host.single_agent import AgentIdentity
     from runtime.node.agent import Agent
 
 
@@ -127,14 +127,14 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
 
     A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
     """
-    from runtime.host import lone
+    from runtime.host import single_agent
     from runtime.node import roster
 
     kind = roster.load(which)
     own = name or kind.role
     if own not in BUILT_IN and _admitted_here(call, own):
         call.wait(_admit(call, own, _hears(kind)))
-    call.wait(lone.run(call.settings, own, kind, ready=lambda found: _tell_agent(call, found, kind)))
+    call.wait(single_agent.run_agent(call.settings, own, kind, ready=lambda found: _tell_agent(call, found, kind)))
 
 
 def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -165,7 +165,7 @@ async def _admit(call: Call, name: str, hears: Iterable[str]) -> dict[str, Any]:
         return await found.command("admit", name=name, hears=list(hears))
 
 
-def _tell_agent(call: Call, found: Pass, kind: type[Agent]) -> None:
+def _tell_agent(call: Call, found: AgentIdentity, kind: type[Agent]) -> None:
     value = {"lane": found.lane, "url": found.url, "hears": _hears(kind), "says": [one.wire for one in kind.says()]}
     call.result(value, f"{kind.__name__} listens at {found.url} and speaks in lane {found.lane}. Ctrl-C ends it.")
 

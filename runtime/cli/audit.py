@@ -93,7 +93,7 @@ def audit(
     if in_swarm:
         _refuse_own_options(root, anchors, again)
         return _audit_in_swarm(call, session, mode, again["segments"], again["seed"])
-    from runtime.audit.anchors import read_anchors
+    from runtime.audit.ledger_check import read_anchors
 
     notes = read_anchors(map(Path, anchors)) if anchors else None
     with audit_source(call, session, root, notes, again=mode != "log") as (look, likely):
@@ -112,7 +112,7 @@ async def recompute(call: Call, look: Verification, likely: Mapping[str, Any], m
     warming = asyncio.create_task(children.warm(torch_profile(**likely)))
     try:
         log, material = await asyncio.to_thread(look)
-        from runtime.audit.repeated import repeat
+        from runtime.audit.recomputation import recompute
         from runtime.replay.audit_plan import AuditOptions
         from runtime.replay.verdict import FAILS, verdict_without_replay
 
@@ -123,7 +123,7 @@ async def recompute(call: Call, look: Verification, likely: Mapping[str, Any], m
             call.note(f"Spans are drawn by seed {asked.seed}.")
         if material is None:
             return verdict_without_replay(log, asked.mode, FAILS) if log.session else log
-        return await repeat(log, material, asked, children, call.note)
+        return await recompute(log, material, asked, children, call.note)
     finally:
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)

@@ -21,7 +21,7 @@ from runtime.views.progress import progress
 
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
-    from runtime.host.crew import SwarmNode
+    from runtime.host.swarm_node import SwarmNode
     from runtime.jobs.inline import InlineJobs
 
 HANDED = "SWARM_HERE"
@@ -79,15 +79,15 @@ class _Carrying:
 
     async def whole(self) -> dict[str, Any] | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
-        from runtime.host import here
+        from runtime.host import local_swarm
         from runtime.jobs.inline import InlineJobs
 
         place, settings = self._place, self._place.call.settings
         if self._asked and (name := self._asked.get("request_id")):
-            place.session = session_for(name, here.PARTITION)
+            place.session = session_for(name, local_swarm.PARTITION)
         children = InlineJobs(threads=place.threads, stall_after=settings.stall_after_seconds)
         error: BaseException | None = None
-        async with here.gathered(settings, children, place.session) as crew:
+        async with local_swarm.run_local_swarm(settings, children, place.session) as crew:
             try:
                 return await self._watched(crew, children)
             except (SwarmError, KeyboardInterrupt) as raised:

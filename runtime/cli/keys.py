@@ -71,7 +71,7 @@ def rotate(call: Call, *, role: str) -> None:
 
 def _prepared(call: Call, role: str) -> dict[str, Any]:
     from bus.keys import KeyStore
-    from runtime.commands.locksmith import in_force
+    from runtime.commands.deployment_keys import in_force
 
     old = in_force(_ring(call).admission.keyring(PARTITION), role)
     return {"role": old.role, "old": old.id, "key": KeyStore(call.home.keys).prepare(old.role).key_id}

@@ -133,12 +133,12 @@ def report(call: Call, *, session: str) -> None:
 
 
 async def _write_report(call: Call, session: str, root: str) -> dict[str, Any]:
-    from runtime.host.reporter import write
+    from runtime.host.swarm_node import write_report
     from runtime.jobs.children import Children
 
     children = Children()
     try:
-        return dict(await write(session, call.home, children, root=root))
+        return dict(await write_report(session, call.home, children, root=root))
     finally:
         await children.close()
 
@@ -157,14 +157,16 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
     `python verify_bundle.py FILE` with the program that lies inside.
     """
     from bus.blobs import DirectoryBlobs
-    from runtime.audit.bundling import make
+    from runtime.audit.log_check import make_bundle
     from runtime.log.archive import Archive
 
     path = output_path(out, force=force)
     archive = Archive(call.home)
     asked = {"checkpoints": checkpoints, "dataset": dataset, "exports": exports}
     wanted = [name for name, given in asked.items() if given]
-    made = make(archive, resolve_session(call, session, archive), DirectoryBlobs(call.home.blobs), path, wanted=wanted)
+    made = make_bundle(
+        archive, resolve_session(call, session, archive), DirectoryBlobs(call.home.blobs), path, wanted=wanted
+    )
     shown = {
         "session": made.session,
         "path": str(made.path),
@@ -187,13 +189,13 @@ def anchor(call: Call, *, session: str, where: str) -> None:
     Later: swarm audit S --anchor FILE
     """
     from bus import notes
-    from runtime.audit.anchors import keep, newest_note
+    from runtime.audit.ledger_check import keep_anchor, newest_note
     from runtime.log.archive import Archive
 
     archive = Archive(call.home)
     history = archive.read(resolve_session(call, session, archive)).history
     note = newest_note(history)
-    path, said = keep(note, where), notes.parse(note)
+    path, said = keep_anchor(note, where), notes.parse(note)
     shown = {
         "session": history.id,
         "path": str(path),

@@ -113,12 +113,12 @@ def open_subject(call: Call, name: str) -> Iterator[AuditSubject]:
     from tempfile import TemporaryDirectory
 
     from bus.blobs import DirectoryBlobs
-    from runtime.bundle.unpacked import unpacked
+    from runtime.bundle.reader import unpack_bundle
     from runtime.replay.audit_subject import AuditSubject
 
     if Path(name).is_file():
         with TemporaryDirectory(prefix="swarm-") as folder:
-            yield unpacked(Path(name).absolute(), "", Path(folder))
+            yield unpack_bundle(Path(name).absolute(), "", Path(folder))
     else:
         home = call.home
         yield AuditSubject(
@@ -132,7 +132,7 @@ def read_session(call: Call, name: str) -> StoredSession:
 
     path = Path(name)
     if path.is_file():
-        from runtime.bundle.opened import Bundle
+        from runtime.bundle.reader import Bundle
 
         with Bundle(path.absolute()) as open_subject:
             found = open_subject.kept
@@ -192,13 +192,13 @@ def _bundle_source(path: Path, root: str, notes: Notes, *, again: bool) -> Itera
     from tempfile import TemporaryDirectory
 
     from runtime import audit as audits
-    from runtime.bundle.unpacked import unpacked
+    from runtime.bundle.reader import unpack_bundle
 
     opened: list[AuditSubject] = []
 
     def look() -> tuple[Verdict, AuditSubject | None]:
-        found = audits.bundle(path, root=root, anchors=notes)
-        opened.extend([unpacked(path, root, Path(folder))] if again and found.verdict == "pass" else [])
+        found = audits.check_bundle(path, root=root, anchors=notes)
+        opened.extend([unpack_bundle(path, root, Path(folder))] if again and found.verdict == "pass" else [])
         return found, opened[0] if opened else None
 
     with TemporaryDirectory(prefix="swarm-audit-") as folder:
@@ -225,15 +225,15 @@ def _home_source(
 
         archive = CachedArchive(home, root)
         at_least = call.wait(_events_in_swarm(call, session)) if running else 0
-        found = audits.log(archive, session, blobs, at_least=at_least, anchors=notes)
+        found = audits.check_log(archive, session, blobs, at_least=at_least, anchors=notes)
         if found.verdict != "pass" or not again:
             return found, None
         return found, AuditSubject(archive.read(session), blobs, home.root / "work" / "audits", home.root)
 
     def steady() -> tuple[Verdict, AuditSubject | None]:
-        from runtime.audit.running import steadily
+        from runtime.audit.log_check import read_steadily
 
-        return steadily(look) if running else look()
+        return read_steadily(look) if running else look()
 
     return steady, likely_machine(home.log(session))
 

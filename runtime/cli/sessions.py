@@ -129,7 +129,7 @@ def resume(call: Call, *, session: str, here: bool) -> int:
 
 def _resume_here(call: Call, name: str) -> int:
     from runtime.cli.here import LocalSwarm
-    from runtime.host.here import PARTITION
+    from runtime.host.local_swarm import PARTITION
     from runtime.views.summaries import Summaries
     from runtime.views.view import ended
 

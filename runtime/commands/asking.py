@@ -15,7 +15,7 @@ from runtime.log.row_names import RowNames
 STEP = "Give the grid step at which it begins."
 
 
-def read(body: Mapping[str, Any], parent: SessionState, blobs: DirectoryBlobs) -> ForkRequest:
+def read_fork(body: Mapping[str, Any], parent: SessionState, blobs: DirectoryBlobs) -> ForkRequest:
     """`step`, `segment`, `set` and `without`; `InvalidInput` names the first of these that cannot be meant."""
     step, segment, changes = body.get("step"), body.get("segment"), body.get("set") or {}
     for name, value in (("step", step), ("segment", 1 if segment is None else segment)):

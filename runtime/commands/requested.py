@@ -17,7 +17,7 @@ LARGEST = 2**53
 """Numbers up to here are the same in every language's JSON."""
 
 
-def genesis(body: Mapping[str, Any], history: SessionLog) -> dict[str, Any]:
+def audit_request(body: Mapping[str, Any], history: SessionLog) -> dict[str, Any]:
     """The request of an audit of this session: the signed size and root that it cites, and the claimed machine."""
     mode = body.get("mode", "full")
     if mode not in MODES:

@@ -1,4 +1,4 @@
-"""The front desk's answers to wishes for forks and proofs. The rest of the desk is in `runtime.commands.desk`."""
+"""The front desk's answers to wishes for forks and proofs. The rest of the desk is in `runtime.commands.commands`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.model.checkpoints import code_of
 
 if TYPE_CHECKING:
     from bus.blobs import DirectoryBlobs
-    from runtime.commands.desk import Commands
+    from runtime.commands.commands import Commands
     from runtime.fork.genesis import ForkGenesis, ForkRequest
     from runtime.log.session_log import SessionLog
 
@@ -32,8 +32,8 @@ async def fork(desk: Commands, body: Body) -> Body:
     if under is not None and (under.state.kind != "proof" or under.state.outcome is not None):
         raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
     code_of(parent.state, desk.crew.home)
-    forked, read = await asyncio.to_thread(_makers)
-    made = forked(parent, await asyncio.to_thread(read, body, parent.state, blobs), blobs)
+    forked, read_fork = await asyncio.to_thread(_makers)
+    made = forked(parent, await asyncio.to_thread(read_fork, body, parent.state, blobs), blobs)
     kind: operator.Kind = "training" if under is None else "trial"
     session = await desk.submit(
         made.request,
@@ -50,10 +50,10 @@ def _makers() -> tuple[
     Callable[[SessionLog, ForkRequest, DirectoryBlobs], ForkGenesis], Callable[[Body, SessionState, Any], ForkRequest]
 ]:
     """Import what forks need at the first such request: it takes a while, and a host without forks does not need it."""
-    from runtime.commands.asking import read
+    from runtime.commands.asking import read_fork
     from runtime.fork.genesis import forked
 
-    return forked, read
+    return forked, read_fork
 
 
 async def prove(desk: Commands, body: Body) -> Body:
@@ -72,7 +72,7 @@ async def prove(desk: Commands, body: Body) -> Body:
     return {"session": session, "seq": desk.crew.tail.seq}
 
 
-def same(one: Fork | None, other: Fork | None) -> bool:
+def same_fork(one: Fork | None, other: Fork | None) -> bool:
     """Whether both begin in the same bits with the same change."""
     return (one and one.model_copy(update=RECORDED)) == (other and other.model_copy(update=RECORDED))
 

@@ -22,15 +22,15 @@ from bus.rights import CLIENT, seed_file
 from contracts.errors import Failed, NotVerified, Refused
 from contracts.event import ROOT
 from contracts.keyring import keyring_session
+from runtime.commands import deployment_keys
 from runtime.commands.guests import Guests
 from runtime.home.home import NOBODY_ELSE, Home, HostRecord
 from runtime.home.settings import Settings
-from runtime.host.crew import SwarmNode
-from runtime.host.reporter import Reporter
+from runtime.host.swarm_node import Reporter, SwarmNode
 from runtime.jobs import cycles, process
 from runtime.jobs.ending import asked_to_end
 from runtime.log import recovery
-from runtime.node import deployment, roster
+from runtime.node import roster
 from runtime.node.broker import Broker, broker, end_orphan_of
 from runtime.node.node import wake_subjects
 
@@ -47,7 +47,7 @@ Ready = Callable[[HostRecord], None]
 
 async def serve(settings: Settings, *, ready: Ready) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once server and agents are."""
-    roster.here(settings.without)
+    roster.hosted_roles(settings.without)
     home = Home(settings.home)
     os.umask(NOBODY_ELSE)
     home.prepare(settings.blobs)
@@ -101,7 +101,7 @@ class _Host:
 
     async def run(self, ready: Ready) -> None:
         """Everything, until asked to end."""
-        keys = deployment.signers(KeyStore(self._home.keys))
+        keys = deployment_keys.signers(KeyStore(self._home.keys))
         self._write_creds()
         layout = Layout(replicas=self._settings.replicas, facts_bytes=self._settings.store_bytes)
         admin_key, host_key = (nkeys.keep(seed_file(self._home.seeds, who)) for who in ("admin", HOST))
@@ -117,7 +117,7 @@ class _Host:
                 await self._work(crew, admin, ready, ending)
 
     async def _work(self, crew: SwarmNode, admin: JetStreamAdmin, ready: Ready, ending: asyncio.Event) -> None:
-        agents, here = roster.load_all(), roster.here(self._settings.without)
+        agents, here = roster.load_all(), roster.hosted_roles(self._settings.without)
         guests = Guests(crew, admin, self._broker)
         guests.follow_the_server()
         crew.desk.admit_guest, crew.desk.stored_bytes = guests.admit, admin.stored_bytes
@@ -129,7 +129,9 @@ class _Host:
                 tasks.create_task(asyncio.to_thread(recovery.remove_leftovers, crew.home), name="leftovers")
                 await self._compare(crew)
                 await crew.follow(tasks, after=crew.home.tail_after())
-                await deployment.open_keyring(crew.bus, crew.tail, crew.keys, KeyStore(crew.home.keys), crew.source)
+                await deployment_keys.open_keyring(
+                    crew.bus, crew.tail, crew.keys, KeyStore(crew.home.keys), crew.source
+                )
                 for role, kind in agents.items():
                     await admin.consumer(role, wake_subjects(kind))
                 tasks.create_task(crew.desk.run(), name="desk")

@@ -40,7 +40,7 @@ def claimed_threads(said: object) -> int:
 
 
 ENGINE = ("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fingerprint", "runtime.engine.checkpoint")
-AUDIT = ("runtime.audit.opening", "runtime.replay.stepwise")
+AUDIT = ("runtime.audit.recomputation", "runtime.replay.stepwise")
 """What every fork of an audit would import for itself, and with it most of what training does."""
 
 GRAPHS = ("agents.exporter.jobs.libraries",)

@@ -52,7 +52,7 @@ class Broker(Protocol):
         ...
 
 
-class Own:
+class OwnServer:
     """The server that a host starts in its own home and restarts when it ends."""
 
     def __init__(self, home: Home, server: EmbeddedServer, room: int) -> None:
@@ -115,7 +115,7 @@ class Own:
                 return
 
 
-class Elsewhere:
+class OthersServer:
     """A server or cluster that others run; they make its users and streams with `bus.cluster`."""
 
     def __init__(self, url: str) -> None:
@@ -145,7 +145,7 @@ class Elsewhere:
 async def broker(home: Home, settings: Settings, lock: int) -> AsyncIterator[Broker]:
     """The server that the settings ask for, ready."""
     if settings.url:
-        yield Elsewhere(settings.url)
+        yield OthersServer(settings.url)
         return
     await end_orphan_of(home)
     users, room = Users.of(home.seeds), settings.store_bytes + (2 << 30)
@@ -153,7 +153,7 @@ async def broker(home: Home, settings: Settings, lock: int) -> AsyncIterator[Bro
     server.spawn()
     try:
         await server.ready()
-        yield Own(home, server, settings.min_free_disk_bytes)
+        yield OwnServer(home, server, settings.min_free_disk_bytes)
     finally:
         await server.stop()
 

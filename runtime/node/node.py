@@ -28,7 +28,7 @@ from runtime.log.copies import Copies
 from runtime.log.follower import LogFollower
 from runtime.log.lane_writer import Find, LaneWriter, Provenance, SigningKeys
 from runtime.node.agent import Agent
-from runtime.node.ground import AgentContext
+from runtime.node.agent_context import AgentContext
 from runtime.node.presence import BEAT, Presence
 from runtime.node.supervisor import Supervisor, is_cancelled
 

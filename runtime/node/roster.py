@@ -38,7 +38,7 @@ def job(role: str, name: str) -> str:
     return load(role).jobs[name]
 
 
-def here(without: Collection[str]) -> tuple[str, ...]:
+def hosted_roles(without: Collection[str]) -> tuple[str, ...]:
     """The built-in roles that a host employs itself when these run elsewhere."""
     strangers = sorted(set(without) - set(BUILT_IN))
     if strangers:

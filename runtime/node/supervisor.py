@@ -26,7 +26,7 @@ from runtime.jobs.failpoints import failpoint
 from runtime.log.lane_writer import LaneWriter, Provenance, Saying
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, Handler
-from runtime.node.ground import AgentContext, Wakeup
+from runtime.node.agent_context import AgentContext, Wakeup
 
 log = structlog.get_logger()
 

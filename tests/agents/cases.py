@@ -20,7 +20,7 @@ from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 
 
 class Place:

@@ -36,7 +36,7 @@ from contracts.trainer import (
     evidence,
 )
 from runtime.log.session_log import SessionLog
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 from tests.agents.cases import tell
 from tests.agents.completions import completion, served
 

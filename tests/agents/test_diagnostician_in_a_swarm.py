@@ -11,7 +11,7 @@ from bus.memory import MemoryBus
 from contracts.diagnostician import ProblemDiagnosed
 from contracts.request import read_request
 from contracts.session import SessionState
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from tests import harness
 from tests.agents.completions import completion, served
 

@@ -36,7 +36,7 @@ from runtime.engine.learner import Learner
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.session_log import SessionLog
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 from tests import harness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -32,10 +32,10 @@ from contracts.request import read_request
 from contracts.request.search import Search, read_search
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Children
 from runtime.node.agent import Agent, on
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 from runtime.node.node import wake_subjects
 from runtime.views.view import problem
 from tests import harness

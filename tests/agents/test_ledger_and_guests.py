@@ -22,7 +22,7 @@ from contracts.keyring import KeyAdmitted
 from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.trainer import TrainingFailed
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.lane_writer import Provenance
 from runtime.node.agent import Agent, on
 from runtime.node.node import wake_subjects

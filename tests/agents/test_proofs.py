@@ -26,7 +26,7 @@ from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.home.home import Home
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
 from runtime.log.session_log import SessionLog
 from runtime.views.summaries import Summaries
@@ -150,7 +150,7 @@ def test_proof_and_forks_are_sealed_and_their_logs_hold(proofs: Proofs) -> None:
     blobs = DirectoryBlobs(proofs.home.blobs)
     for name in ("repaired", "proof", "with", "without"):
         assert proofs.state(name).sealed is not None
-        assert audit.log(Archive(proofs.home), proofs.sessions[name], blobs).divergences == ()
+        assert audit.check_log(Archive(proofs.home), proofs.sessions[name], blobs).divergences == ()
 
 
 def test_proofs_of_nothing_are_refused(proofs: Proofs) -> None:

@@ -24,7 +24,7 @@ from bus import subjects
 from contracts.request import read_request
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.session import SessionState
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import memory
 from tests import harness
 

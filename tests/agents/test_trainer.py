@@ -19,7 +19,7 @@ from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from tests.harness import crew, kill_child, killed, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician")

@@ -20,13 +20,13 @@ from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingFailed
 from runtime import audit
 from runtime.api.handle import load
-from runtime.audit import repeated
-from runtime.audit.bundling import make
+from runtime.audit import recomputation
+from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
-from runtime.bundle.unpacked import unpacked
+from runtime.bundle.reader import unpack_bundle
 from runtime.engine.checkpoint import unpack
 from runtime.home.home import Home
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log import retention
 from runtime.log.archive import Archive
@@ -152,7 +152,7 @@ def test_it_can_be_loaded_and_exported(home: Taught) -> None:
 
 
 async def test_it_passes_a_full_audit_in_its_home(home: Taught) -> None:
-    found = await audited(home.material(home.begun), audit.log(Archive(home.home), home.begun.id, home.blobs))
+    found = await audited(home.material(home.begun), audit.check_log(Archive(home.home), home.begun.id, home.blobs))
     assert found.verdict == "pass", found.as_json()
     assert found.spans_checked == found.spans_total
 
@@ -160,10 +160,10 @@ async def test_it_passes_a_full_audit_in_its_home(home: Taught) -> None:
 async def test_it_passes_a_full_audit_as_a_bundle_with_its_checkpoints_and_rows(home: Taught, tmp_path: Path) -> None:
     wanted = ("checkpoints", "dataset")
     archive = Archive(home.home)
-    path = make(archive, home.orphan.id, home.blobs, tmp_path / "b.zip", wanted=wanted).path
+    path = make_bundle(archive, home.orphan.id, home.blobs, tmp_path / "b.zip", wanted=wanted).path
     assert verify_bundle.findings(path, archive.root)["divergence"] is None
-    material = unpacked(path, archive.root, tmp_path / "opened")
-    log = audit.bundle(path, root=archive.root)
+    material = unpack_bundle(path, archive.root, tmp_path / "opened")
+    log = audit.check_bundle(path, root=archive.root)
     found = await audited(material, log)
     assert found.verdict == "pass", found.as_json()
     material.blobs.remove(digest_of(home.file))
@@ -172,10 +172,10 @@ async def test_it_passes_a_full_audit_as_a_bundle_with_its_checkpoints_and_rows(
     assert "weights to begin with" in lacking.differing[0]
 
 
-async def audited(material: AuditSubject, log: Any) -> repeated.ReplayVerdict:
+async def audited(material: AuditSubject, log: Any) -> recomputation.ReplayVerdict:
     children = Children()
     try:
-        return await repeated.repeat(log, material, AuditOptions("full", workers=2), children)
+        return await recomputation.recompute(log, material, AuditOptions("full", workers=2), children)
     finally:
         await children.close()
 

@@ -16,7 +16,7 @@ from contracts.session import SessionState
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from tests.harness import crew, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")

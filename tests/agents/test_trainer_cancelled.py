@@ -14,7 +14,7 @@ from contracts.session import SessionState
 from contracts.trainer import TrainingCancelled
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Running
 from tests.harness import crew, small_request, until_ended, until_said
 

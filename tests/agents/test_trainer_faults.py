@@ -18,7 +18,7 @@ from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import process
 from tests.harness import crew, small_request, until_ended, until_said
 

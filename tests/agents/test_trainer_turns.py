@@ -9,7 +9,7 @@ from bus.memory import MemoryBus
 from contracts.operator import CancelRequested
 from contracts.request import read_request
 from contracts.trainer import TrainingCancelled, TrainingCompleted
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.views.view import summary
 from tests.harness import crew, small_request, until_ended, until_said
 

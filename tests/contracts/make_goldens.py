@@ -35,7 +35,7 @@ from contracts.event import (  # noqa: E402  # noqa: E402
     pack,
 )
 from contracts.ids import ZERO, session_id, uuid8  # noqa: E402
-from runtime.bundle import furniture  # noqa: E402
+from runtime.bundle import bundle_members  # noqa: E402
 
 GOLDENS = HERE / "goldens"
 SCHEMAS = HERE / "schemas"
@@ -156,7 +156,9 @@ def main() -> None:
         if not path.exists():
             path.write_text(json.dumps(schema(kind), indent=2, sort_keys=True) + "\n")
             print(f"schema {kind.schema_id}")
-    furniture.OLDER.write_text(json.dumps(older() | furniture.older(), indent=1, sort_keys=True) + "\n")
+    bundle_members.OLDER.write_text(
+        json.dumps(older() | bundle_members.older_schemas(), indent=1, sort_keys=True) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ from contracts.trainer import (
     TrainingCompleted,
     WindowRecorded,
 )
-from runtime.bundle.furniture import placed
-from runtime.bundle.members import checkpoint_of
+from runtime.bundle.bundle_members import keep_fixed_members, sealed_tree_head
 from runtime.home.home import Home
 from runtime.log.session_log import SessionLog
 
@@ -142,12 +141,12 @@ class RecordedHome:
             book = book.advance(fact)
         for fact in self.facts[self.ring]:
             ring = ring.advance(fact)
-        said = book.sealed(history.state, ring, placed(self.blobs))
+        said = book.sealed(history.state, ring, keep_fixed_members(self.blobs))
         return self.signed(session, said)
 
     def signed(self, session: str, said: SessionSealed) -> SessionSealed:
         """The seal with the ledger's note on what it says."""
-        return said.model_copy(update={"note": notes.sign(checkpoint_of(session, said), self.signers["ledger"])})
+        return said.model_copy(update={"note": notes.sign(sealed_tree_head(session, said), self.signers["ledger"])})
 
     def _book(self, session: str) -> tuple[int, str, int, str]:
         tree, seqs = Tree(), [fact.seq for fact in self.facts[session]]

@@ -16,7 +16,7 @@ import yaml
 
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from tests import chaos
 from tests.chaos import Arena, Ended, Result
 from tests.harness import crew, small_request, until_ended, until_said

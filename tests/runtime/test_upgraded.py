@@ -18,10 +18,10 @@ from contracts.keyring import DESK
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from runtime import audit
-from runtime.audit.bundling import make
+from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
 from runtime.home.home import Home
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
 from runtime.log.lane_writer import Provenance
 from tests.fixtures.make_homes import OddTold, guest
@@ -45,10 +45,10 @@ async def test_a_session_that_is_open_during_an_upgrade_goes_on_ends_and_passes_
     told = [(fact.lane, fact.envelope.dataschema) for fact in archive.read(session).history.facts]
     assert told[0] == ("operator", "session.requested/2")
     assert ("guest_ant", OddTold.schema_id) in told
-    found = audit.log(archive, session, blobs)
+    found = audit.check_log(archive, session, blobs)
     assert (found.verdict, found.events, found.sealed is not None) == ("pass", len(told), True)
-    path = make(archive, session, blobs, tmp_path / "b.zip", wanted=("checkpoints", "dataset")).path
-    verdicts = [audit.bundle(path, root=root).as_json(), verify_bundle.findings(path, root)]
+    path = make_bundle(archive, session, blobs, tmp_path / "b.zip", wanted=("checkpoints", "dataset")).path
+    verdicts = [audit.check_bundle(path, root=root).as_json(), verify_bundle.findings(path, root)]
     assert [one["verdict"] for one in verdicts] == ["pass", "pass"]
     assert verdicts[0]["sealed"] == verdicts[1]["sealed"] == found.sealed
 

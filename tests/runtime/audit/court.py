@@ -17,7 +17,7 @@ from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten
 from runtime import audit
-from runtime.audit import repeated
+from runtime.audit import recomputation
 from runtime.home.home import Home
 from runtime.home.workloads import inspected
 from runtime.jobs.children import Children
@@ -237,10 +237,10 @@ def material(home: Home, session: str) -> AuditSubject:
 
 
 async def audited(home: Home, session: str, asked: AuditOptions, children: Children | None = None) -> ReplayVerdict:
-    log = audit.log(Archive(home), session, DirectoryBlobs(home.blobs))
+    log = audit.check_log(Archive(home), session, DirectoryBlobs(home.blobs))
     own = children or Children()
     try:
-        return await repeated.repeat(log, material(home, session), asked, own)
+        return await recomputation.recompute(log, material(home, session), asked, own)
     finally:
         if children is None:
             await own.close()

@@ -25,7 +25,7 @@ from contracts.ids import sha256
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from runtime import audit
 from runtime.audit import Verdict
-from runtime.audit.anchors import keep, newest_note, read_anchors
+from runtime.audit.ledger_check import keep_anchor, newest_note, read_anchors
 from runtime.bundle import verify_bundle
 from runtime.cli.main import swarm
 from runtime.log.archive import Archive
@@ -44,7 +44,7 @@ def anchored(recorded: RecordedHome, session: str) -> list[str]:
 
 
 def audited(recorded: RecordedHome, session: str, anchors: list[str] | None = None, root: str = "") -> Verdict:
-    found = audit.log(Archive(recorded.home, root), session, DirectoryBlobs(recorded.home.blobs), anchors=anchors)
+    found = audit.check_log(Archive(recorded.home, root), session, DirectoryBlobs(recorded.home.blobs), anchors=anchors)
     if anchors is not None:
         refused = any(one.what == "anchor" for one in found.divergences)
         assert refused == bool(alone(recorded, session, anchors)), "the stand-alone program says something else"
@@ -163,12 +163,12 @@ def test_a_running_session_says_up_to_where_it_is_signed(recorded: RecordedHome)
 def test_a_file_of_anchors_holds_each_note_once(recorded: RecordedHome, tmp_path: Path):
     first, second = full_session(recorded), full_session(recorded)
     for session in (first, second, first):
-        path = keep(anchored(recorded, session)[0], str(tmp_path / "anchors"))
+        path = keep_anchor(anchored(recorded, session)[0], str(tmp_path / "anchors"))
     assert read_anchors([path]) == [*anchored(recorded, first), *anchored(recorded, second)]
 
 
 def test_a_file_of_anchors_that_was_changed_is_refused(recorded: RecordedHome, tmp_path: Path):
-    path = keep(anchored(recorded, full_session(recorded))[0], str(tmp_path / "anchors"))
+    path = keep_anchor(anchored(recorded, full_session(recorded))[0], str(tmp_path / "anchors"))
     path.write_text(path.read_text() + "\n")
     with pytest.raises(NotVerified):
         read_anchors([path])
@@ -211,7 +211,7 @@ def test_notes_are_committed_into_a_repository(recorded: RecordedHome, tmp_path:
     session, folder = full_session(recorded), tmp_path / "repository"
     folder.mkdir()
     with pytest.raises(Failed, match="git"):
-        keep(anchored(recorded, session)[0], f"git:{folder}")
+        keep_anchor(anchored(recorded, session)[0], f"git:{folder}")
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     done = CliRunner().invoke(
         swarm, ["anchor", session, "--to", f"git:{folder}", "--home", str(recorded.home.root), "--json"]

@@ -24,9 +24,9 @@ from contracts.ledger import LedgerCheckpointed
 from contracts.trainer import InterventionApplied, Mode
 from contracts.validator import CheckpointValidated
 from runtime import audit
-from runtime.audit import UNANCHORED, Verdict, entries
-from runtime.audit.account import at_once
-from runtime.audit.bundling import make
+from runtime.audit import UNANCHORED, Verdict, log_check
+from runtime.audit.log_check import make_bundle
+from runtime.audit.log_digest import fast_digest
 from runtime.bundle import verify_bundle
 from runtime.engine.dataset import PIECE
 from runtime.log.archive import Archive, StoredSession
@@ -47,7 +47,7 @@ def audited(
     recorded: RecordedHome, session: str, *, root: str = "", at_least: int = 0, anchors: list[str] | None = None
 ) -> Verdict:
     archive = Archive(recorded.home, root)
-    return audit.log(archive, session, DirectoryBlobs(recorded.home.blobs), at_least=at_least, anchors=anchors)
+    return audit.check_log(archive, session, DirectoryBlobs(recorded.home.blobs), at_least=at_least, anchors=anchors)
 
 
 def rewritten(recorded: RecordedHome, session: str, change: Change) -> Verdict:
@@ -86,8 +86,8 @@ def test_without_a_pinned_root_the_verdict_says_unanchored(recorded: RecordedHom
 
 def test_a_foreign_root_fails_and_both_roots_are_named(recorded: RecordedHome, tmp_path: Path):
     session = recorded.trained()
-    made = make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip")
-    for found in (audited(recorded, session, root="0" * 64), audit.bundle(made.path, root="0" * 64)):
+    made = make_bundle(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip")
+    for found in (audited(recorded, session, root="0" * 64), audit.check_bundle(made.path, root="0" * 64)):
         (told,) = found.divergences
         assert (found.verdict, found.session, told.what) == ("fail", session, "keyring")
         assert (
@@ -322,7 +322,7 @@ def test_what_a_log_says_against_itself_fails_in_the_mode_that_computes_nothing(
     position, message = CONTRADICTIONS[story]
     session = story(recorded)
     swiftly = audited(recorded, session)
-    monkeypatch.setattr(entries, "at_once", lambda archive, session: None)
+    monkeypatch.setattr(log_check, "fast_digest", lambda archive, session: None)
     assert swiftly == audited(recorded, session)
     assert swiftly.verdict == "fail"
     assert message in swiftly.divergences[0].message
@@ -348,8 +348,8 @@ def test_what_a_log_says_against_itself_fails_in_the_program_of_its_bundle(
     session = story(recorded)
     position = position or len(recorded.facts[session])
     recorded.say(session, "ledger", recorded.seal(session))
-    path = make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip").path
-    assert audit.bundle(path).divergences[0].position == position
+    path = make_bundle(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip").path
+    assert audit.check_bundle(path).divergences[0].position == position
     found = verify_bundle.findings(path)
     assert (found["verdict"], found["divergence"].split(":")[1]) == ("fail", f" event {position}")
     assert verify_bundle.findings(path, contradictions=False)["verdict"] == "pass"
@@ -364,8 +364,8 @@ def test_an_end_with_values_that_are_no_numbers_contradicts_nothing(recorded: Re
 def test_a_session_that_contradicts_itself_is_bundled_and_fails_as_a_bundle(recorded: RecordedHome, tmp_path: Path):
     session = _with_dissent(recorded)
     recorded.say(session, "ledger", recorded.seal(session))
-    made = make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip")
-    assert "another control metric" in audit.bundle(made.path).divergences[0].message
+    made = make_bundle(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), tmp_path / "b.zip")
+    assert "another control metric" in audit.check_bundle(made.path).divergences[0].message
 
 
 def test_a_file_shorter_than_what_the_swarm_holds_fails(recorded: RecordedHome):
@@ -419,7 +419,7 @@ def test_a_log_in_order_is_judged_swiftly_as_it_is_closely(recorded: RecordedHom
         unread.setattr(Archive, "read", unwanted)
         swiftly = [audited(recorded, session) for session in sessions]
         anchored = audited(recorded, sessions[1], anchors=[note])
-    monkeypatch.setattr(entries, "at_once", lambda archive, session: None)
+    monkeypatch.setattr(log_check, "fast_digest", lambda archive, session: None)
     assert swiftly == [audited(recorded, session) for session in sessions]
     assert anchored == audited(recorded, sessions[1], anchors=[note])
     assert {one.verdict for one in (*swiftly, anchored)} == {"pass"}
@@ -445,7 +445,7 @@ def test_a_long_log_is_judged_at_once_and_a_change_anywhere_takes_a_closer_look(
     for n in range(5):
         recorded.say(session, "trainer", *(window(n * 900 + at, n * 900 + at + 1) for at in range(900)))
         recorded.say(session, "ledger", recorded.noted(session))
-    told = at_once(Archive(recorded.home), session)
+    told = fast_digest(Archive(recorded.home), session)
     assert told is not None
     assert told.size == 4507
     path = recorded.home.log(session)
@@ -454,7 +454,7 @@ def test_a_long_log_is_judged_at_once_and_a_change_anywhere_takes_a_closer_look(
         body = records[place].body.replace(b'"segment":1', b'"segment":2')
         changed = [*records[:place], records[place]._replace(body=body), *records[place + 1 :]]
         path.write_bytes(title(session) + b"".join(frame(one) for one in changed))
-        assert at_once(Archive(recorded.home), session) is None
+        assert fast_digest(Archive(recorded.home), session) is None
 
 
 def test_whatever_was_changed_both_ways_come_to_the_same_verdict(

@@ -18,11 +18,11 @@ from contracts.request import read_request
 from contracts.session import SessionState
 from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, SpanRepeated, SpanTaken, TrainingCompleted
 from runtime import audit
-from runtime.audit.bundling import make
+from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
 from runtime.cli.exit_codes import session_exit_code
 from runtime.home.workloads import Workloads, inspected
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.node import presence
@@ -132,8 +132,8 @@ async def test_what_was_audited_in_a_swarm_can_itself_be_audited(swarm: SwarmNod
     verdict, _ = await judged(swarm, own)
     assert (verdict.found["seed"], verdict.found["spans_checked"]) == (3, 1)
     archive, blobs = Archive(swarm.home), DirectoryBlobs(swarm.home.blobs)
-    assert audit.log(archive, own, blobs).verdict == "pass"
-    made = make(archive, own, blobs, swarm.home.root / "audit.zip")
+    assert audit.check_log(archive, own, blobs).verdict == "pass"
+    made = make_bundle(archive, own, blobs, swarm.home.root / "audit.zip")
     assert verify_bundle.findings(made.path, swarm.tail.admission.root)["verdict"] == "pass"
     again, _ = await judged(swarm, await asked(swarm, own, "log"))
     assert again.verdict == "pass"

@@ -17,8 +17,8 @@ from contracts.errors import NotVerified
 from contracts.exporter import ExportRepeated, ModelExported
 from contracts.trainer import AuditPlanned, SpanPlanned, SpanRepeated
 from runtime.audit import exports
-from runtime.audit.concluded import concluded
 from runtime.audit.exports import Remade
+from runtime.audit.recomputation import conclude
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspected
 from runtime.jobs.children import Children
@@ -44,7 +44,7 @@ async def remade(court: Court, children: Children, folder: Path, *made: ModelExp
     """What comes of the files of a session of which somebody says that these were made."""
     session = court.exporting(court.told[SHORT], *made)
     of = material(court.home, session)
-    return await exports.again(of, AuditJobs(children, of.machine, session, folder / "log", []), folder)
+    return await exports.remake_all(of, AuditJobs(children, of.machine, session, folder / "log", []), folder)
 
 
 UNMADE = {
@@ -142,7 +142,7 @@ CAUSES = {
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_only_what_is_missing_leaves_the_verdict_as_it_is(cause: Remade) -> None:
-    found = replay_verdict(LOG, DOCKET, COMPUTED, exports.summed([(ORDER, cause)]))
+    found = replay_verdict(LOG, DOCKET, COMPUTED, exports.export_findings([(ORDER, cause)]))
     assert found.verdict == CAUSES[cause]
     assert any("model.onnx" in one for one in found.unchecked) == bool(cause.missing or cause.differing)
     said = ExportRepeated(
@@ -161,7 +161,7 @@ def in_a_swarm(audit: Audit) -> str:
     plan = DOCKET.as_json() | {"session": "s", "mode": "full", "size": 30, "root": "0" * 64, "log": LOG.as_json()}
     planned = AuditPlanned.model_validate(plan | {"cuts": [], "exports": [ORDER], "machine": {"threads": 1}})
     same = SpanRepeated(span=1, steps=20, divergence=None, located=None, fingerprint="0" * 64)
-    return concluded(replace(audit, planned=planned, repeated={1: same}), planned, seed=0, events=30).verdict
+    return conclude(replace(audit, planned=planned, repeated={1: same}), planned, seed=0, events=30).verdict
 
 
 def traced(path: Path, number: bytes, code: bytes = b"return x", compression: int = zipfile.ZIP_STORED) -> Path:

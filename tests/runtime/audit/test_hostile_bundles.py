@@ -31,8 +31,8 @@ from contracts.data_manager import DatasetPrepared
 from contracts.event import Event
 from contracts.trainer import CheckpointWritten
 from runtime import audit
-from runtime.bundle import contents, furniture, verify_bundle
-from runtime.bundle.container import write
+from runtime.bundle import bundle_members, verify_bundle
+from runtime.bundle.container import write_container
 from runtime.cli.main import swarm
 from runtime.engine.dataset import MANIFEST, canonical
 from runtime.engine.facts import describe
@@ -77,7 +77,7 @@ class Ground:
     def judged(self) -> tuple[str, str]:
         """What both programs find in the log of the bundle: their reasons, empty where it passes."""
         with self.untouched():
-            found, alone = audit.bundle(self.bundle), verify_bundle.findings(self.bundle)
+            found, alone = audit.check_bundle(self.bundle), verify_bundle.findings(self.bundle)
         assert found.verdict == alone["verdict"], (found.divergences[:1], alone["divergence"])
         assert not str(alone["divergence"]).startswith("the bundle cannot be read:"), alone
         return (found.divergences[0].message if found.divergences else ""), alone["divergence"] or ""
@@ -128,17 +128,19 @@ def bundle(
     seal = kept.history.state.sealed
     assert ring is not None
     assert seal is not None
-    before, texts = ring.stored[: seal.keyring_size], furniture.texts()
-    records = contents.numbered(kept.stored, seal.size, before)
-    digests = {digest for section in sections for digest in contents.blobs(kept.history.state, section)}
+    before, texts = ring.stored[: seal.keyring_size], bundle_members.fixed_members()
+    records = bundle_members.number_records(kept.stored, seal.size, before)
+    digests = {digest for section in sections for digest in bundle_members.section_blobs(kept.history.state, section)}
     members = {f"blobs/{one}": court.blobs.get(one) for one in digests if f"blobs/{one}" not in (more or {})}
     fixed = {
-        contents.MARKER: contents.marker(session, sections),
-        contents.LOG: title(session) + b"".join(map(frame, records)),
-        contents.KEYRING: title(ring.history.id) + b"".join(map(frame, before)),
-        **{name: texts[name] for name in contents.FURNITURE},
+        bundle_members.MARKER: bundle_members.marker(session, sections),
+        bundle_members.LOG: title(session) + b"".join(map(frame, records)),
+        bundle_members.KEYRING: title(ring.history.id) + b"".join(map(frame, before)),
+        **{name: texts[name] for name in bundle_members.FIXED_MEMBERS},
     }
-    write(path, [*fixed.items(), *sorted((members | dict(more or {})).items(), key=lambda one: one[0].encode())])
+    write_container(
+        path, [*fixed.items(), *sorted((members | dict(more or {})).items(), key=lambda one: one[0].encode())]
+    )
 
 
 def sealed(court: Court, *said: tuple[str, Event]) -> str:
@@ -329,5 +331,5 @@ def test_a_source_under_what_is_no_digest_is_told_in_a_sentence(short_court: Cou
         session = short_court.requested()
         short_court.say(session, "trainer", claimed().model_copy(update={"sources": {"own": name}}))
         with ground.untouched():
-            found = audit.log(Archive(short_court.home), session, short_court.blobs)
+            found = audit.check_log(Archive(short_court.home), session, short_court.blobs)
         assert (found.verdict, found.divergences[0].message) == ("fail", f"source own: {name!r} is no BLAKE3 digest.")

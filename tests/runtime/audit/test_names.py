@@ -57,7 +57,7 @@ async def test_a_file_is_made_again_under_a_name_of_ours(tmp_path: Path, name: s
         "order": {"step": 1, "format": "onnx"},
     }
     blobs = DirectoryBlobs(tmp_path)
-    remade = await exports.made_again(order, blobs, [], Children(), work)  # type: ignore[arg-type]
+    remade = await exports.remake(order, blobs, [], Children(), work)  # type: ignore[arg-type]
     assert (remade.missing, remade.differing) == ("", "")
     assert "made again has digest" in remade.divergence
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [work / exports.MADE]

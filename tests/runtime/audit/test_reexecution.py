@@ -17,12 +17,12 @@ from contracts.errors import NotVerified
 from contracts.request import read_request
 from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
-from runtime.audit import repeated
-from runtime.audit.bundling import make
+from runtime.audit import recomputation
+from runtime.audit.log_check import make_bundle
 from runtime.cli.audit import span_rows
 from runtime.cli.main import swarm
 from runtime.home.home import Home
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive, likely_machine
 from runtime.replay import audit_subject
@@ -291,7 +291,9 @@ def test_a_bundle_without_rows_is_not_comparable_and_says_how_to_make_one_with_t
 ) -> None:
     blobs, root = DirectoryBlobs(court.home.blobs), court.fingerprint
     for wanted, code in (((), 3), (("dataset",), 0)):
-        made = make(Archive(court.home), court.told["honest"], blobs, tmp_path / f"{len(wanted)}.zip", wanted=wanted)
+        made = make_bundle(
+            Archive(court.home), court.told["honest"], blobs, tmp_path / f"{len(wanted)}.zip", wanted=wanted
+        )
         done = CliRunner().invoke(swarm, ["audit", str(made.path), "--mode", "bisect", "--root", root])
         assert done.exit_code == code, done.stdout
         told = "no step differs" if wanted else "swarm bundle S --dataset"
@@ -335,7 +337,7 @@ async def test_where_nothing_was_trained_no_mode_that_computes_passes(court: Cou
 
 async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that_changed(court: Court) -> None:
     asked, session = AuditOptions("full", workers=1), court.told["honest"]
-    log = audit.log(Archive(court.home), session, DirectoryBlobs(court.home.blobs))
+    log = audit.check_log(Archive(court.home), session, DirectoryBlobs(court.home.blobs))
     children, told = Children(), list[str]()
 
     def interrupted(line: str) -> None:
@@ -344,13 +346,13 @@ async def test_an_interrupted_audit_goes_on_where_it_was_and_trusts_nothing_that
             raise InterruptedError
 
     async def again(source: AuditSubject) -> ReplayVerdict:
-        return await repeated.repeat(log, source, asked, children)
+        return await recomputation.recompute(log, source, asked, children)
 
     source = material(court.home, session)
     notes = source.work / f"{session}.json"
     try:
         with pytest.raises(ExceptionGroup):
-            await repeated.repeat(log, source, asked, children, interrupted)
+            await recomputation.recompute(log, source, asked, children, interrupted)
         kept = notes.read_bytes()
         assert (await again(source)).spans_resumed == 2
         assert not notes.exists()

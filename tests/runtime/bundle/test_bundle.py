@@ -24,10 +24,10 @@ from contracts.operator import SessionRequested
 from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import Verdict
-from runtime.audit.bundling import make
-from runtime.bundle import furniture, verify_bundle
-from runtime.bundle.container import Container, write
-from runtime.bundle.make import BundleFile
+from runtime.audit.log_check import make_bundle
+from runtime.bundle import bundle_members, verify_bundle
+from runtime.bundle.container import Container, write_container
+from runtime.bundle.writer import BundleFile
 from runtime.cli.main import swarm
 from runtime.log.archive import Archive
 from tests.contracts.make_goldens import lines, schema_file
@@ -44,12 +44,12 @@ def recorded(tmp_path: Path) -> RecordedHome:
 
 
 def bundled(recorded: RecordedHome, session: str, path: Path, *wanted: str) -> BundleFile:
-    return make(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), path, wanted=wanted)
+    return make_bundle(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs), path, wanted=wanted)
 
 
 def judged(path: Path, root: str = "") -> Verdict:
     """The verdict of both verifiers, which must be the same."""
-    found, other = audit.bundle(path, root=root), verify_bundle.findings(path, root)
+    found, other = audit.check_bundle(path, root=root), verify_bundle.findings(path, root)
     assert found.verdict == other["verdict"], (found.divergences[:1], other["divergence"])
     if found.verdict == "pass":
         told = ("session", "events", "signatures", "sealed", "root")
@@ -162,14 +162,14 @@ def test_without_a_library_for_signatures_the_program_inside_says_so_and_ends_wi
 def test_both_programs_say_the_same_of_another_root(recorded: RecordedHome, tmp_path: Path):
     path, _ = extracted(recorded, tmp_path)
     said = f"its keys are those of root {recorded.fingerprint}, and root {'0' * 64} is to be trusted"
-    assert said in audit.bundle(path, root="0" * 64).divergences[0].message
+    assert said in audit.check_bundle(path, root="0" * 64).divergences[0].message
     assert said in verify_bundle.findings(path, "0" * 64)["divergence"]
 
 
 def test_what_it_was_sealed_with_goes_into_it(recorded: RecordedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session = full_session(recorded)
-    newer = {name: text + b"\n" for name, text in furniture.texts().items()}
-    monkeypatch.setattr(furniture, "texts", lambda: newer)
+    newer = {name: text + b"\n" for name, text in bundle_members.fixed_members().items()}
+    monkeypatch.setattr(bundle_members, "fixed_members", lambda: newer)
     made = bundled(recorded, session, tmp_path / "b.zip")
     with Container(made.path) as file:
         assert file.read("verify_bundle.py") == Path(verify_bundle.__file__).read_bytes()
@@ -233,12 +233,12 @@ def test_what_is_no_bundle_fails(tmp_path: Path, content: bytes):
 
 
 def test_a_container_of_something_else_fails(tmp_path: Path):
-    write(tmp_path / "b.zip", [("bundle", b"stigmergy/bundle/2 00-a\n"), ("log", b"")])
+    write_container(tmp_path / "b.zip", [("bundle", b"stigmergy/bundle/2 00-a\n"), ("log", b"")])
     assert judged(tmp_path / "b.zip").verdict == "fail"
 
 
 def test_a_bundle_describes_every_version_that_was_ever_shipped():
-    described = json.loads(furniture.schemas())
+    described = json.loads(bundle_members.event_schemas())
     shipped = {(wire, version) for wire in events() for version, _ in lines(wire)}
     assert {f"{wire}/{version}" for wire, version in shipped} == set(described)
     for wire, version in shipped:

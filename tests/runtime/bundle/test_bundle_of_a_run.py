@@ -7,7 +7,7 @@ from pathlib import Path
 from bus.blobs import DirectoryBlobs
 from contracts.request import read_request
 from runtime import audit
-from runtime.audit.bundling import make
+from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
 from runtime.home.home import Home
 from runtime.log.archive import Archive
@@ -21,8 +21,8 @@ async def test_a_trained_session_passes_as_a_bundle_in_both_verifiers(tmp_path: 
         root = made.tail.admission.root
     home = Home(tmp_path / "home")
     blobs = DirectoryBlobs(home.blobs)
-    assert audit.log(Archive(home), session, blobs).divergences == ()
+    assert audit.check_log(Archive(home), session, blobs).divergences == ()
     for wanted in ((), ("checkpoints", "dataset")):
-        path = make(Archive(home), session, blobs, tmp_path / "b.zip", wanted=wanted).path
-        assert audit.bundle(path, root=root).divergences == ()
+        path = make_bundle(Archive(home), session, blobs, tmp_path / "b.zip", wanted=wanted).path
+        assert audit.check_bundle(path, root=root).divergences == ()
         assert verify_bundle.findings(path, root)["divergence"] is None

@@ -15,7 +15,7 @@ import yaml
 
 from contracts.trainer import TrainingClaimed
 from runtime.home.home import Home
-from runtime.host.here import held
+from runtime.host.local_swarm import home_lock
 from runtime.log.archive import Archive
 from tests.harness import small_request
 from tests.runtime.strangers import Place, environment, place, program
@@ -125,7 +125,7 @@ def test_a_session_is_interrupted_at_a_breakpoint_and_goes_on_from_its_file_to_t
     (session,) = Archive(Home(home.home)).ids()
     assert f"swarm resume {session} --here" in said
     assert Archive(Home(home.home)).read(session).history.state.pause
-    with held(Home(home.home)):
+    with home_lock(Home(home.home)):
         second = home.command("run", str(request), "--here", code=6)
         assert "another process trains with --here" in second["error"]["message"]
     with debugged(home, "resume", session) as process:

@@ -15,7 +15,7 @@ from runtime.cli import sessions
 from runtime.cli.main import swarm
 from runtime.cli.output import plain
 from runtime.cli.session_source import trained_here
-from runtime.host.here import held
+from runtime.host.local_swarm import home_lock
 from tests.runtime.recorded_home import RecordedHome, claimed, window
 
 STATE_KEYS = {"session", "kind", "state", "step", "epoch", "weights_digest", "metrics", "artifacts", "wall_s"}
@@ -327,6 +327,6 @@ def test_with_no_swarm_up_a_session_that_has_not_ended_says_that_nobody_has_it_a
 
 
 def test_a_session_that_is_trained_here_is_somebodys(recorded: RecordedHome):
-    with held(recorded.home):
+    with home_lock(recorded.home):
         assert trained_here(recorded.home)
     assert not trained_here(recorded.home)

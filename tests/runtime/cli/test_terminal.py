@@ -15,7 +15,7 @@ import structlog
 from click.testing import CliRunner
 
 from contracts.errors import Failed
-from runtime.bundle.container import Container, write
+from runtime.bundle.container import Container, write_container
 from runtime.cli import agents, host, output
 from runtime.cli.call import command
 from runtime.cli.exit_codes import conclude
@@ -124,7 +124,7 @@ def test_the_names_in_a_hostile_bundle_repaint_no_verdict(tmp_path: Path):
     made = CliRunner().invoke(swarm, ["bundle", recorded.trained(), "-o", str(out), *options])
     assert made.exit_code == 0, made.output
     honest = Container(out)
-    write(evil, [*((name, bytes(honest.read(name))) for name in honest.members), (f"{HOSTILE}{FORGED}", b"")])
+    write_container(evil, [*((name, bytes(honest.read(name))) for name in honest.members), (f"{HOSTILE}{FORGED}", b"")])
     told = CliRunner().invoke(swarm, ["audit", str(evil), *options], color=True)
     assert told.exit_code == 3
     assert "verdict" in told.output

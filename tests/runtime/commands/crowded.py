@@ -13,7 +13,7 @@ from bus.port import StoredRecord
 from contracts import ids
 from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from tests.runtime.recorded_home import REQUEST, TIME, claimed, window
 
 

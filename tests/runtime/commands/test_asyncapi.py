@@ -16,7 +16,7 @@ from bus import decode, subjects
 from contracts.event import BUILT_IN, SPOKEN, Event, events
 from contracts.trainer import TrainingCompleted
 from runtime.commands.asyncapi import document
-from runtime.commands.desk import Commands
+from runtime.commands.commands import Commands
 from runtime.home.home import Home
 from runtime.node import roster
 from runtime.node.agent import Agent, on

@@ -13,10 +13,10 @@ import pytest
 from bus import subjects
 from bus.admission import Admission
 from bus.memory import MemoryBus
-from runtime.commands import desk, shelf
+from runtime.commands import commands, session_index
 from runtime.commands.client import Swarm
-from runtime.commands.shelf import SessionIndex
-from runtime.host.crew import SwarmNode
+from runtime.commands.session_index import SessionIndex
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
 from runtime.log.follower import LogFollower
 from tests.harness import crew, small_request
@@ -107,7 +107,7 @@ async def test_sessions_are_listed_page_by_page_those_in_memory_and_those_in_fil
     months = [f"2026-0{month}-01T00:00:00.000000Z" for month in (3, 1, 2)]
     march, january, february = (recorded.requested(time=month) for month in months)
     tail.histories[march] = Archive(recorded.home).read(march).history
-    monkeypatch.setattr(shelf, "PAGE", 2)
+    monkeypatch.setattr(session_index, "PAGE", 2)
     stock = SessionIndex(recorded.home, tail)
     first, is_all = await stock.page("", 10**6)
     assert ([one["session"] for one in first], is_all) == ([january, february], False)
@@ -129,7 +129,7 @@ async def test_a_client_lists_every_session_whatever_fits_into_one_answer(
     made: SwarmNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [await made.desk.submit(small_request(name=f"{number}")) for number in range(5)]
-    monkeypatch.setattr(desk, "_MOST_BYTES", 900)
+    monkeypatch.setattr(commands, "_MOST_BYTES", 900)
     assert len((await asked(made, "sessions", {}))["sessions"]) < 5
     assert [one["session"] for one in await Swarm(made.bus).sessions()] == wanted
 

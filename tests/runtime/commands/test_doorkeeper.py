@@ -14,9 +14,8 @@ from bus.port import Record, StoredRecord
 from contracts.event import DESK
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted
-from runtime.commands.doorkeeper import BESIDE, BURST_SECONDS, SHARE, VOID, GuestTotals, RateLimit
-from runtime.commands.guests import Guests
-from runtime.host.crew import SwarmNode
+from runtime.commands.guests import BESIDE, BURST_SECONDS, SHARE, VOID, Guests, GuestTotals, RateLimit
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.lane_writer import Provenance
 from tests.harness import crew
 

@@ -13,9 +13,9 @@ from bus import subjects
 from contracts import ids
 from contracts.operator import RULES, SessionRequested
 from contracts.request.reading import MOST_PROBLEMS
-from runtime.commands.bodies import MOST_KEYS, MOST_VALUES
-from runtime.commands.shelf import SessionIndex
-from runtime.host.crew import SwarmNode
+from runtime.commands.session_index import SessionIndex
+from runtime.commands.verbs import MOST_KEYS, MOST_VALUES
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
 from tests.harness import crew
 from tests.runtime.commands.crowded import fill, watched, write

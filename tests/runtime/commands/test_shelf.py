@@ -8,8 +8,8 @@ import pytest
 
 from bus.admission import Admission
 from bus.memory import MemoryBus
-from runtime.commands import shelf
-from runtime.commands.shelf import SessionIndex
+from runtime.commands import session_index
+from runtime.commands.session_index import SessionIndex
 from runtime.log.follower import LogFollower
 from runtime.views.summaries import Summaries
 from tests.runtime.recorded_home import RecordedHome
@@ -22,7 +22,7 @@ async def test_of_sealed_sessions_a_bounded_number_of_summaries_stays_at_hand(
     sessions = [recorded.trained() for _ in range(4)]
     within = Summaries.summary
     monkeypatch.setattr(Summaries, "summary", lambda self, session: read.append(session) or within(self, session))
-    monkeypatch.setattr(shelf, "_MOST_TOLD", 2)
+    monkeypatch.setattr(session_index, "_MOST_TOLD", 2)
     found = SessionIndex(recorded.home, LogFollower(MemoryBus(), Admission(root=recorded.fingerprint)))
     for _ in range(2):
         page, ended = await found.page("", 1 << 20)

@@ -18,7 +18,7 @@ from contracts.errors import InvalidInput, InvalidRequest, Refused, SwarmError
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, InterventionApplied, TrainingPaused
 from runtime import audit
-from runtime.audit.bundling import make
+from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
 from runtime.cli.forks import row_names as rows_given
 from runtime.cli.main import swarm
@@ -232,7 +232,7 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
     numbers = np.fromfile(told.blobs.path(told.ready.origins.blobs["train"]), "<i8")
 
     def meant(*named: str) -> tuple[tuple[int, int], ...]:
-        return asking.read({"step": 50, "without": list(named)}, state, told.blobs).without
+        return asking.read_fork({"step": 50, "without": list(named)}, state, told.blobs).without
 
     assert meant("train:3") == meant(str(numbers[2])) == meant(f"row {numbers[2]}") == ((3, 3),)
     assert meant("train:3-7", "train:5-9", "train:11") == ((3, 9), (11, 11))
@@ -241,7 +241,7 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
     listed.write_text(f"train:3\n\n{numbers[4]}\n")
     assert meant(*rows_given([str(listed), "train:4,train:9"])) == ((3, 5), (9, 9))
     blob = {"blob": told.blobs.put(listed.read_bytes())}
-    assert asking.read({"step": 50, "without": blob}, state, told.blobs).without == ((3, 3), (5, 5))
+    assert asking.read_fork({"step": 50, "without": blob}, state, told.blobs).without == ((3, 3), (5, 5))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
 def test_rows_that_cannot_be_left_out_are_refused(told: Told, parent: str, named: str, told_so: str) -> None:
     state = Archive(told.home).read(parent).history.state
     with pytest.raises(SwarmError, match=told_so):
-        asking.read({"step": 50, "without": [named]}, state, told.blobs)
+        asking.read_fork({"step": 50, "without": [named]}, state, told.blobs)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_rows_that_cannot_be_left_out_are_refused(told: Told, parent: str, named
 )
 def test_a_wish_that_cannot_be_meant_is_refused(told: Told, parent: str, body: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        asking.read(body, Archive(told.home).read(parent).history.state, told.blobs)
+        asking.read_fork(body, Archive(told.home).read(parent).history.state, told.blobs)
 
 
 def test_runs_of_rows_are_joined_where_they_touch() -> None:
@@ -287,11 +287,11 @@ def test_lists_too_long_for_an_event_are_a_blob_that_the_bundle_has(told: Told, 
     pruned = CheckpointPruned(segment=1, step=50, blob="b" * 64, freed_bytes=12)
     told.say(session, "checkpoint_keeper", pruned)
     told.say(session, "ledger", told.seal(session))
-    path = make(Archive(told.home), session, told.blobs, tmp_path / "b.zip", wanted=("checkpoints",)).path
-    assert audit.bundle(path).divergences == ()
+    path = make_bundle(Archive(told.home), session, told.blobs, tmp_path / "b.zip", wanted=("checkpoints",)).path
+    assert audit.check_bundle(path).divergences == ()
     assert verify_bundle.findings(path, "")["divergence"] is None
-    bare = make(Archive(told.home), session, told.blobs, tmp_path / "bare.zip").path
-    assert any("what the fork inherits" in line for line in audit.bundle(bare).unchecked)
+    bare = make_bundle(Archive(told.home), session, told.blobs, tmp_path / "bare.zip").path
+    assert any("what the fork inherits" in line for line in audit.check_bundle(bare).unchecked)
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +344,7 @@ def test_a_fork_whose_parent_is_nowhere_is_audited_as_far_as_that_goes(told: Tol
     aside = log.with_name("aside")
     log.rename(aside)
     try:
-        found = audit.log(Archive(told.home), child, told.blobs)
+        found = audit.check_log(Archive(told.home), child, told.blobs)
         assert found.divergences == ()
         assert any(f"its parent {parent} is not here" in line for line in found.unchecked)
     finally:

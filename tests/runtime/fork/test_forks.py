@@ -17,12 +17,12 @@ from contracts.request import read_request
 from contracts.session import SessionState
 from contracts.trainer import TrainingCompleted, WindowRecorded
 from runtime import audit
-from runtime.audit import parentage, repeated
-from runtime.audit.bundling import make
+from runtime.audit import fork_check, recomputation
+from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
-from runtime.bundle.unpacked import unpacked
+from runtime.bundle.reader import unpack_bundle
 from runtime.home.home import Home
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive, StoredSession
 from runtime.log.session_log import SessionLog
@@ -245,15 +245,17 @@ async def test_a_fork_passes_offline_as_a_bundle_and_says_that_its_parent_is_not
 ) -> None:
     archive, blobs = Archive(family.home), DirectoryBlobs(family.home.blobs)
     session = family.sessions["off the checkpoints"]
-    path = make(archive, session, blobs, tmp_path / "b.zip", wanted=("checkpoints", "dataset")).path
-    log = audit.bundle(path, root=archive.root)
+    path = make_bundle(archive, session, blobs, tmp_path / "b.zip", wanted=("checkpoints", "dataset")).path
+    log = audit.check_bundle(path, root=archive.root)
     assert log.divergences == ()
     assert verify_bundle.findings(path, archive.root)["divergence"] is None
     parent = family.state("off the checkpoints").fork
     assert any(f"its parent {parent.session} is not here" in told and parent.root in told for told in log.unchecked)
     children = Children()
     try:
-        found = await repeated.repeat(log, unpacked(path, archive.root, tmp_path), AuditOptions("full"), children)
+        found = await recomputation.recompute(
+            log, unpack_bundle(path, archive.root, tmp_path), AuditOptions("full"), children
+        )
     finally:
         await children.close()
     assert found.verdict == "pass", found.as_json()
@@ -285,7 +287,7 @@ def test_a_genesis_that_does_not_follow_from_its_parents_log_fails(family: Famil
 
 
 def against(family: Family, kept: StoredSession) -> tuple[audit.Divergence, ...]:
-    return parentage.judged(kept, Archive(family.home), DirectoryBlobs(family.home.blobs)).divergences
+    return fork_check.check_genesis(kept, Archive(family.home), DirectoryBlobs(family.home.blobs)).divergences
 
 
 def told_otherwise(kept: StoredSession, fork: Fork, request: dict[str, Any] | None = None) -> StoredSession:

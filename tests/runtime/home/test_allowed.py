@@ -18,7 +18,7 @@ from contracts.request import read_request
 from runtime.home import allowed, settings
 from runtime.home.allowed import RequestPath
 from runtime.home.home import Home
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from tests.harness import crew, small_request, until_said
 
 TABLE = "a,b,y\n" + "".join(f"{n},{n * n % 7},{n % 2}\n" for n in range(60))

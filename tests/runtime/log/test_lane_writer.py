@@ -15,7 +15,7 @@ from contracts.errors import Fenced, NotVerified
 from contracts.ids import new_uuid, session_id
 from contracts.operator import CancelRequested, SessionRequested
 from contracts.trainer import TrainingPaused
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.lane_writer import LaneWriter, Provenance
 from tests.harness import claim, crew
 

@@ -22,10 +22,10 @@ from contracts.ids import new_uuid
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime import audit
+from runtime.commands.deployment_keys import SIGNING
 from runtime.home.home import Home
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
-from runtime.node.deployment import SIGNING
 from runtime.replay.verdict import Verdict
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -53,7 +53,7 @@ def keys_of(made: SwarmNode) -> dict[str, str]:
 
 def judged(home: Path, session: str) -> Verdict:
     place = Home(home)
-    return audit.log(Archive(place), session, DirectoryBlobs(place.blobs))
+    return audit.check_log(Archive(place), session, DirectoryBlobs(place.blobs))
 
 
 async def test_every_role_goes_on_with_a_new_key_in_the_middle_of_a_session_and_it_audits(tmp_path: Path) -> None:

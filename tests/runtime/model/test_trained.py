@@ -21,7 +21,7 @@ from contracts.request import read_request
 from runtime.cli.main import swarm
 from runtime.engine.dataset import Dataset
 from runtime.home.home import Home
-from runtime.host.reporter import Reporter
+from runtime.host.swarm_node import Reporter
 from runtime.log.archive import Archive
 from tests.harness import crew, small_request, until_ended
 

@@ -18,10 +18,10 @@ from contracts.ids import ZERO
 from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from contracts.trainer import TrainingClaimed
-from runtime.host.crew import SwarmNode
+from runtime.host.swarm_node import SwarmNode
 from runtime.node import supervisor
 from runtime.node.agent import Agent, Say, WiringError, every, on, together
-from runtime.node.ground import Wakeup
+from runtime.node.agent_context import Wakeup
 from runtime.node.node import wake_subjects
 from tests.harness import beside, claim, crew, until_said
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from contracts.event import pack
 from contracts.trainer import InterventionApplied, WindowRecorded
-from runtime.audit.bundling import make
+from runtime.audit.log_check import make_bundle
 from runtime.cli.main import swarm
 from runtime.log.archive import Archive
 from runtime.views.diff import difference
@@ -124,7 +124,7 @@ def run(recorded: RecordedHome, *arguments: str) -> Result:
 
 def test_diff_reads_files_and_bundles_with_no_swarm_up(recorded: RecordedHome, tmp_path: Path):
     one, other = recorded.trained(), told(recorded, window(0, 50), request={"name": "another"})
-    path = make(Archive(recorded.home), one, recorded.blobs, tmp_path / "one.zip").path
+    path = make_bundle(Archive(recorded.home), one, recorded.blobs, tmp_path / "one.zip").path
     found = json.loads(run(recorded, str(path), other[:20], "--json").stdout)
     assert found["sessions"] == [one, other]
     assert found["request"] == {"name": ["digits", "another"]}

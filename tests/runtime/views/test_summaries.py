@@ -12,7 +12,7 @@ import pytest
 
 from bus.admission import Admission
 from bus.memory import MemoryBus
-from runtime.commands.shelf import SessionIndex
+from runtime.commands.session_index import SessionIndex
 from runtime.log.archive import Archive
 from runtime.log.follower import LogFollower
 from runtime.views import summaries

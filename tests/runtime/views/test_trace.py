@@ -17,7 +17,7 @@ from contracts.errors import InvalidInput, NotFound
 from contracts.request import read_request
 from contracts.request.sampler import Sampler
 from contracts.trainer import InterventionApplied, WindowRecorded
-from runtime.audit.bundling import make
+from runtime.audit.log_check import make_bundle
 from runtime.cli.main import swarm
 from runtime.engine.sampling import TrainingRows, samplers
 from runtime.log.archive import Archive
@@ -164,7 +164,7 @@ def run(told: Told, *arguments: str) -> Result:
 def test_trace_answers_from_files_and_from_bundles(told: Told, tmp_path: Path) -> None:
     session = told.session(told.window(0, 40))
     told.say(session, "ledger", told.seal(session))
-    path = make(Archive(told.home), session, told.blobs, tmp_path / "b.zip", wanted=("dataset",)).path
+    path = make_bundle(Archive(told.home), session, told.blobs, tmp_path / "b.zip", wanted=("dataset",)).path
     for where in (session, str(path)):
         found = json.loads(run(told, where, "--row", "train:77", "--json").stdout)
         assert found == told.trace(session).row("train:77", 1000)

@@ -1,20 +1,48 @@
-"""Has children write the report of every sealed session, one at a time. It may be late or fail: nothing waits."""
+"""A node with everything that a deployment needs: the handlers of commands, and reports of sealed sessions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, cast
 
 import structlog
 
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
+from contracts.event import DESK
 from contracts.ledger import SessionSealed
+from contracts.operator import Kind
+from runtime.commands.commands import Commands
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
 from runtime.log.follower import LogFollower
+from runtime.node.node import Node
 from runtime.views.report import JOB
+
+
+class SwarmNode(Node):
+    """Agents, and who answers commands; without the desk's key it asks a desk elsewhere, as any node."""
+
+    @cached_property
+    def desk(self) -> Commands:
+        """The object that carries out commands in this process."""
+        return Commands(self)
+
+    async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:
+        """See `Commands.submit`."""
+        if DESK not in self.keys:
+            return await super().submit(request, kind, **about)
+        return await self.desk.submit(request, cast(Kind, kind), **about)
+
+    async def ask(self, verb: str, body: Mapping[str, Any]) -> str:
+        """Carry out a command and return the id of the session that it begins."""
+        if DESK not in self.keys:
+            return await super().ask(verb, body)
+        return str((await self.desk.verbs[verb](dict(body)))["session"])
+
 
 log = structlog.get_logger()
 
@@ -38,7 +66,7 @@ class Reporter:
         while True:
             session = await self._due.get()
             try:
-                await write(session, self._home, self._children, root=self._root)
+                await write_report(session, self._home, self._children, root=self._root)
             except SwarmError as error:
                 log.warning("the report was not written", session=session, reason=error.message)
             finally:
@@ -61,7 +89,7 @@ class Reporter:
             self._due.put_nowait(session)
 
 
-async def write(session: str, home: Home, children: Children, *, root: str = "") -> dict[str, object]:
+async def write_report(session: str, home: Home, children: Children, *, root: str = "") -> dict[str, object]:
     """Write a session's files from its log; says where they are."""
     args = {"session": session, "home": str(home.root), "root": root}
     log_file = home.session(session) / "report.log"

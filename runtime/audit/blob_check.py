@@ -13,14 +13,14 @@ from blake3 import blake3
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
 from contracts.session import SessionState
-from runtime.bundle.members import FURNITURE, origins
+from runtime.bundle.bundle_members import FIXED_MEMBERS, row_names
 from runtime.engine.dataset import MANIFEST, PIECE, Manifest, canonical
 from runtime.replay.verdict import Divergence
 
 CHECKPOINT = "checkpoint of step "
 
 
-class Holdings(Protocol):
+class BlobSource(Protocol):
     """Where the bytes are: the store of a home, or a bundle."""
 
     place: str
@@ -61,7 +61,7 @@ def _read(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def named(state: SessionState) -> Iterator[tuple[str, str]]:
+def named_blobs(state: SessionState) -> Iterator[tuple[str, str]]:
     """Every blob that a session names and has not deleted, with a word on what it is."""
     for kept in state.checkpoints:
         if kept.usable:
@@ -74,16 +74,16 @@ def named(state: SessionState) -> Iterator[tuple[str, str]]:
         yield "weights to begin with", state.claim.initial
     if state.fork and state.fork.more:
         yield "what the fork inherits", state.fork.more
-    for split, digest in origins(state).items():
+    for split, digest in row_names(state).items():
         yield f"names of {split} rows", digest
     if state.sealed:
-        yield from ((name, state.sealed.members[name]) for name in FURNITURE if name in state.sealed.members)
+        yield from ((name, state.sealed.members[name]) for name in FIXED_MEMBERS if name in state.sealed.members)
 
 
-class Inventory:
+class BlobCheck:
     """What a session names, looked up where it is kept."""
 
-    def __init__(self, state: SessionState, holdings: Holdings) -> None:
+    def __init__(self, state: SessionState, holdings: BlobSource) -> None:
         self._state = state
         self._holdings = holdings
         self.checked = 0
@@ -92,7 +92,7 @@ class Inventory:
     def divergences(self) -> Iterator[Divergence]:
         """Every blob whose bytes are not those that its name says; what is not there is listed in `missing`."""
         absent = 0
-        for what, digest in named(self._state):
+        for what, digest in named_blobs(self._state):
             try:
                 self._holdings.check(digest)
                 self.checked += 1

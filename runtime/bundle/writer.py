@@ -14,8 +14,8 @@ from bus.records import frame, title
 from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
 from contracts.session import SessionState
-from runtime.bundle import container, contents, furniture
-from runtime.bundle.members import VERIFIER
+from runtime.bundle import bundle_members, container
+from runtime.bundle.bundle_members import VERIFIER
 from runtime.engine.dataset import MANIFEST
 from runtime.log.archive import Archive, StoredSession
 
@@ -35,7 +35,7 @@ class BundleFile:
     older: bool = False
 
 
-def write(
+def write_bundle(
     archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()
 ) -> BundleFile:
     """Write the bundle; `wanted` are the sections beyond manifest and sources, which are there when they can be.
@@ -48,8 +48,8 @@ def write(
         message = f"session {session} is not sealed: nothing signed says what belongs to it."
         raise Refused(message, cure=f"Wait for its end: swarm wait {session}")
     sections = _sections(kept.history.state, blobs, wanted)
-    container.write(path, _members(kept, ring, seal, blobs, sections))
-    older = seal.members[VERIFIER] != digest_of(furniture.texts()[VERIFIER])
+    container.write_container(path, _members(kept, ring, seal, blobs, sections))
+    older = seal.members[VERIFIER] != digest_of(bundle_members.fixed_members()[VERIFIER])
     return BundleFile(session, path, _sha256(path), path.stat().st_size, sections, older)
 
 
@@ -58,11 +58,11 @@ def _sections(state: SessionState, blobs: DirectoryBlobs, wanted: Sequence[str])
     chosen = set(wanted)
     if state.dataset and (_dataset(blobs, state) / MANIFEST).is_file():
         chosen.add("manifest")
-    if all(blobs.has(digest) for digest in contents.blobs(state, "sources")):
+    if all(blobs.has(digest) for digest in bundle_members.section_blobs(state, "sources")):
         chosen.add("sources")
     if "dataset" in chosen:
         chosen.add("manifest")
-    return tuple(one for one in contents.possible(state) if one in chosen)
+    return tuple(one for one in bundle_members.possible_sections(state) if one in chosen)
 
 
 def _members(
@@ -72,19 +72,19 @@ def _members(
     before = ring.stored[: seal.keyring_size]
     manifest = _data_file(_dataset(blobs, state), MANIFEST).read_bytes() if "manifest" in sections else None
     text = {
-        contents.MARKER: contents.marker(state.id, sections),
-        contents.LOG: _log(state.id, contents.numbered(kept.stored, seal.size, before)),
-        contents.KEYRING: _log(ring.history.id, before),
+        bundle_members.MARKER: bundle_members.marker(state.id, sections),
+        bundle_members.LOG: _log(state.id, bundle_members.number_records(kept.stored, seal.size, before)),
+        bundle_members.KEYRING: _log(ring.history.id, before),
     }
-    for name in contents.names(state, sections, manifest):
+    for name in bundle_members.member_names(state, sections, manifest):
         if name in text:
             yield name, text[name]
-        elif name in contents.FURNITURE:
+        elif name in bundle_members.FIXED_MEMBERS:
             yield name, _furniture(name, seal.members[name], blobs)
-        elif name.startswith(contents.BLOBS):
-            yield name, blobs.check(name.removeprefix(contents.BLOBS))
+        elif name.startswith(bundle_members.BLOBS):
+            yield name, blobs.check(name.removeprefix(bundle_members.BLOBS))
         else:
-            yield name, _data_file(_dataset(blobs, state), name.removeprefix(contents.DATASET))
+            yield name, _data_file(_dataset(blobs, state), name.removeprefix(bundle_members.DATASET))
 
 
 def _log(session: str, records: Iterator[StoredRecord] | Sequence[StoredRecord]) -> bytes:
@@ -93,7 +93,7 @@ def _log(session: str, records: Iterator[StoredRecord] | Sequence[StoredRecord])
 
 def _furniture(name: str, digest: str, blobs: DirectoryBlobs) -> bytes:
     """As the seal names it; our own when it is the same and the store has lost it."""
-    own = furniture.texts()[name]
+    own = bundle_members.fixed_members()[name]
     return own if digest_of(own) == digest else blobs.get(digest)
 
 

@@ -1,14 +1,16 @@
 """The mode `log`: admission of every record, schemas, the ledger's roots, the seal, anchors, and every named blob.
 
-It trusts the root key's fingerprint and nothing else, computes no training again, and changes nothing.
+It trusts the root key's fingerprint and nothing else, and computes no training again. A bundle is handed out only after
+it has passed here and in the verifier that it holds.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import orjson
 
@@ -19,16 +21,18 @@ from contracts.errors import NotVerified
 from contracts.event import GUEST, SPOKEN, Unknown
 from contracts.keyring import fingerprint
 from contracts.operator import SessionRequested
-from runtime.audit import parentage
-from runtime.audit.account import LogDigest, at_once
-from runtime.audit.books import LedgerCheck
-from runtime.audit.holdings import Holdings, HomeBlobs, Inventory
-from runtime.bundle.opened import Bundle
+from runtime.audit import fork_check
+from runtime.audit.blob_check import BlobCheck, BlobSource, HomeBlobs
+from runtime.audit.ledger_check import LedgerCheck
+from runtime.audit.log_digest import LogDigest, fast_digest
+from runtime.bundle import verify_bundle
+from runtime.bundle.reader import Bundle
+from runtime.bundle.writer import BundleFile, write_bundle
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay.verdict import UNANCHORED, Divergence, Verdict
 
 
-def log(
+def check_log(
     archive: Archive, session: str, blobs: DirectoryBlobs, *, at_least: int = 0, anchors: Sequence[str] | None = None
 ) -> Verdict:
     """The verdict on a session's log. `at_least` is how many events a running swarm says there are.
@@ -36,7 +40,7 @@ def log(
     Raises `NotFound` for a session without a file, and `NewerThanCode` for one that this code cannot judge.
     """
     asked = _CheckOptions(archive.root, anchors)
-    told = at_once(archive, session)
+    told = fast_digest(archive, session)
     if told is not None and told.size >= at_least and told.state.fork is None:
         ring = archive.ring(subjects.partition(session))
         books = LedgerCheck(told, ring)
@@ -47,19 +51,21 @@ def log(
     return _closely(archive, session, blobs, at_least, asked)
 
 
-def bundle(path: Path, *, root: str = "", anchors: Sequence[str] | None = None, contradictions: bool = True) -> Verdict:
+def check_bundle(
+    path: Path, *, root: str = "", anchors: Sequence[str] | None = None, contradictions: bool = True
+) -> Verdict:
     """The verdict on a bundle, from its bytes alone. `NotFound` without a file; what is no bundle fails.
 
     Without `contradictions` it says only whether the bundle is whole, not whether its log contradicts itself.
     """
     try:
         with Bundle(path, root) as opened:
-            begun = parentage.judged(opened.kept, None, None)
+            begun = fork_check.check_genesis(opened.kept, None, None)
             against = list(opened.divergences())
             asked = _CheckOptions(root, anchors, contradictions)
             if other := _other_root(opened.ring.stored[0].body if opened.ring.stored else b"", root):
                 return Verdict(opened.session, "fail", bundle=str(path), divergences=(other,), root=root)
-            found = _judged(opened.kept, opened.ring, opened, asked, against, begun.unchecked)
+            found = _check_closely(opened.kept, opened.ring, opened, asked, against, begun.unchecked)
     except NotVerified as error:
         damage = Divergence(0, 0, "bundle", error.message)
         return Verdict("", "fail", bundle=str(path), divergences=(damage,), root=root or UNANCHORED)
@@ -92,15 +98,15 @@ def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: in
     partition = subjects.partition(session)
     if other := _other_root(archive.ring_opening(partition), asked.root):
         return Verdict(session, "fail", divergences=(other,), root=asked.root)
-    ring, begun = archive.ring(partition), parentage.judged(kept, archive, blobs)
+    ring, begun = archive.ring(partition), fork_check.check_genesis(kept, archive, blobs)
     against = [*_short(kept, at_least), *begun.divergences]
-    return _judged(kept, ring, HomeBlobs(blobs), asked, against, begun.unchecked)
+    return _check_closely(kept, ring, HomeBlobs(blobs), asked, against, begun.unchecked)
 
 
-def _judged(
+def _check_closely(
     kept: StoredSession,
     ring: StoredSession | None,
-    holdings: Holdings,
+    holdings: BlobSource,
     asked: _CheckOptions,
     against: Sequence[Divergence],
     unchecked: Sequence[str],
@@ -123,9 +129,9 @@ def _judged(
 
 
 def _verdict(
-    told: LogDigest, ring: StoredSession | None, holdings: Holdings, asked: _CheckOptions, found: _LogFindings
+    told: LogDigest, ring: StoredSession | None, holdings: BlobSource, asked: _CheckOptions, found: _LogFindings
 ) -> Verdict:
-    state, inventory = told.state, Inventory(told.state, holdings)
+    state, inventory = told.state, BlobCheck(told.state, holdings)
     divergences = (*found.inside, *inventory.divergences(), *found.anchored)
     signed = told.noted[-1][1].size if told.noted else 0
     return Verdict(
@@ -216,3 +222,36 @@ def _open_ends(told: LogDigest, ring: StoredSession | None, signed: int, root: s
         yield f"root: unanchored; the keyring is that of root {opened}, which nobody was asked about"
     if told.strangers:
         yield f"{told.strangers} events of a type unknown here: their place is verified, their data are not"
+
+
+T = TypeVar("T")
+
+_TRIES, _PAUSE = 5, 0.1
+
+
+def read_steadily(look: Callable[[], tuple[Verdict, T]]) -> tuple[Verdict, T]:
+    """What a look gives, taken again while the file ends in half a record, which a host leaves there for a moment."""
+    for _ in range(_TRIES - 1):
+        found = look()
+        if not any(one.what == "torn" for one in found[0].divergences):
+            return found
+        time.sleep(_PAUSE)
+    return look()
+
+
+def make_bundle(
+    archive: Archive, session: str, blobs: DirectoryBlobs, path: Path, *, wanted: Sequence[str] = ()
+) -> BundleFile:
+    """As `runtime.bundle.writer.write_bundle`; `NotVerified`, and no file, when the session does not pass.
+
+    One whose log contradicts itself is bundled: others are to see that.
+    """
+    made = write_bundle(archive, session, blobs, path, wanted=wanted)
+    found = check_bundle(path, root=archive.root, contradictions=False)
+    # A seal may name any program, so only our own is run; it is the one inside unless older software sealed.
+    alone = verify_bundle.findings(path, archive.root, contradictions=False)
+    wrong = found.divergences[0].message if found.divergences else alone["divergence"]
+    if wrong:
+        path.unlink()
+        raise NotVerified(f"session {session} does not pass: {wrong}", cure=f"See: swarm audit {session}")
+    return made

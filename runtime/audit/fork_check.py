@@ -18,7 +18,7 @@ from contracts.fork import Fork
 from contracts.request.reading import flat
 from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten
-from runtime.audit.account import tree
+from runtime.audit.log_digest import tree
 from runtime.fork.genesis import ForkRequest, forked
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay.initial_state import InheritedPlan
@@ -27,6 +27,7 @@ from runtime.replay.verdict import Divergence
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
     from runtime.replay.audit_subject import AuditSubject
+
 
 SIGNED = {"root", "size", "sealed"}
 """What the ledger had signed by then is compared with its tree, not with what it has signed since."""
@@ -42,7 +43,7 @@ class ForkFindings(NamedTuple):
     unchecked: tuple[str, ...] = ()
 
 
-def judged(kept: StoredSession, archive: Archive | None, blobs: DirectoryBlobs | None) -> ForkFindings:
+def check_genesis(kept: StoredSession, archive: Archive | None, blobs: DirectoryBlobs | None) -> ForkFindings:
     """The genesis of a fork against its parent's log; without an archive there is no parent at hand."""
     state = kept.history.state
     fork = state.fork
@@ -61,7 +62,7 @@ def judged(kept: StoredSession, archive: Archive | None, blobs: DirectoryBlobs |
     return ForkFindings(tuple(Divergence(1, first.seq, first.name, one) for one in against), (told,))
 
 
-def in_a_swarm(session: SessionState, mode: str) -> tuple[str, ...]:
+def unchecked_in_swarm(session: SessionState, mode: str) -> tuple[str, ...]:
     """What an audit of this mode in a swarm does not look at, and one beside it does."""
     fork = session.fork
     if fork is None or fork.state_root is not None or mode in ("log", "spot"):
@@ -70,7 +71,7 @@ def in_a_swarm(session: SessionState, mode: str) -> tuple[str, ...]:
     return (told,)
 
 
-async def again(material: AuditSubject, children: Children, *, trust_code: bool) -> ForkFindings:
+async def check_start(material: AuditSubject, children: Children, *, trust_code: bool) -> ForkFindings:
     """The state in which a fork begins, computed from its parent where no record of the parent vouches for it."""
     fork = material.session.fork
     if fork is None or fork.state_root is not None:

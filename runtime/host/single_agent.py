@@ -37,7 +37,7 @@ _DRAIN_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Pass:
+class AgentIdentity:
     """What lets an agent speak: its lane, where the bus is, its identity there, its signing key, and whom it trusts."""
 
     lane: str
@@ -50,7 +50,7 @@ class Pass:
     """Where the key that follows its own would be."""
 
 
-def pass_of(settings: Settings, name: str) -> Pass:
+def identity_of(settings: Settings, name: str) -> AgentIdentity:
     """The pass of a built-in role, from the keys of the home, or of a guest, from its credentials file alone."""
     home = Home(settings.home)
     if name not in BUILT_IN:
@@ -58,15 +58,17 @@ def pass_of(settings: Settings, name: str) -> Pass:
         return _guest_pass(path, name, settings.url)
     url, store = settings.url or _host_url(home), KeyStore(home.keys)
     user = nkeys.read(seed_file(home.seeds, name))
-    return Pass(name, url, user, store.load(name), store.pinned(), store.holding)
+    return AgentIdentity(name, url, user, store.load(name), store.pinned(), store.holding)
 
 
-def _guest_pass(path: Path, name: str, url: str) -> Pass:
+def _guest_pass(path: Path, name: str, url: str) -> AgentIdentity:
     try:
         found = orjson.loads(read_private(path))
         lane = f"{subjects.GUEST}{found['name']}"
         user, signer = nkeys.from_seed(found["seed"]), signer_of(lane, found["key"].encode(), path)
-        return Pass(lane, url or str(found["url"]), user, signer, str(found["root"]), partial(_guest_key, path))
+        return AgentIdentity(
+            lane, url or str(found["url"]), user, signer, str(found["root"]), partial(_guest_key, path)
+        )
     except FileNotFoundError:
         raise NotFound(
             f"there are no credentials of an agent {name!r} at {str(path)!r}.", cure=f"Admit it: swarm agent new {name}"
@@ -87,10 +89,12 @@ def _guest_key(path: Path, lane: str, public: str) -> Signer | None:
     return next((one for one in held if one.public == public), None)
 
 
-async def run(settings: Settings, name: str, kind: type[Agent], *, ready: Callable[[Pass], None]) -> None:
+async def run_agent(
+    settings: Settings, name: str, kind: type[Agent], *, ready: Callable[[AgentIdentity], None]
+) -> None:
     """Run the agent until SIGTERM or SIGINT; `ready` is called once it hears."""
     logs.configure(settings.log_level, as_json=settings.log_json)
-    own, home = pass_of(settings, name), Home(settings.home)
+    own, home = identity_of(settings, name), Home(settings.home)
     if name in BUILT_IN:
         os.umask(NOBODY_ELSE)
         home.prepare(settings.blobs)

@@ -20,14 +20,14 @@ from bus.memory import MemoryBus
 from contracts.errors import Refused
 from contracts.event import BUILT_IN, ROOT
 from contracts.keyring import keyring_session
+from runtime.commands import deployment_keys
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings
-from runtime.host.crew import SwarmNode
-from runtime.host.reporter import Reporter
+from runtime.host.swarm_node import Reporter, SwarmNode
 from runtime.jobs.children import Children
 from runtime.jobs.inline import InlineJobs
 from runtime.log.archive import Archive
-from runtime.node import deployment, roster
+from runtime.node import roster
 from runtime.node.node import wake_subjects
 
 PARTITION = "me"
@@ -38,16 +38,16 @@ _DRAIN_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def gathered(settings: Settings, children: InlineJobs, session: str = "") -> AsyncIterator[SwarmNode]:
+async def run_local_swarm(settings: Settings, children: InlineJobs, session: str = "") -> AsyncIterator[SwarmNode]:
     """Every agent at work here; a `session` that was interrupted goes on from its file."""
     home = Home(settings.home)
     os.umask(NOBODY_ELSE)
     home.prepare(settings.blobs)
-    with held(home):
-        keys = deployment.signers(KeyStore(home.keys))
-        crew = crew_of(_bus(home, keys, session), settings, keys, PARTITION, children)
+    with home_lock(home):
+        keys = deployment_keys.signers(KeyStore(home.keys))
+        crew = make_node(_bus(home, keys, session), settings, keys, PARTITION, children)
         reporter = Reporter(crew.tail, home, children, root=KeyStore(home.keys).pinned())
-        async with at_work(crew, BUILT_IN, _opening) as tasks:
+        async with run_agents(crew, BUILT_IN, _opening) as tasks:
             tasks.create_task(reporter.run(), name="reports")
             yield crew
             if not children.misfit.is_set():
@@ -55,7 +55,7 @@ async def gathered(settings: Settings, children: InlineJobs, session: str = "") 
             await reporter.settle(_REPORT_SECONDS)
 
 
-def crew_of(
+def make_node(
     bus: MemoryBus, settings: Settings, keys: Mapping[str, Signer], partition: str, children: Children | None = None
 ) -> SwarmNode:
     """A crew with every key of a home on a bus in memory."""
@@ -67,7 +67,7 @@ def crew_of(
 
 
 @asynccontextmanager
-async def at_work(
+async def run_agents(
     crew: SwarmNode, roles: Iterable[str], opening: Callable[[SwarmNode], Awaitable[str]]
 ) -> AsyncIterator[asyncio.TaskGroup]:
     """Agents of these roles at work on a bus in memory until the context is left; `opening` sees to the keyring."""
@@ -91,7 +91,7 @@ async def at_work(
 
 
 async def _opening(crew: SwarmNode) -> str:
-    return await deployment.open_passing_keyring(crew.bus, crew.tail, crew.keys, crew.source)
+    return await deployment_keys.open_passing_keyring(crew.bus, crew.tail, crew.keys, crew.source)
 
 
 def _bus(home: Home, keys: Mapping[str, Signer], session: str) -> MemoryBus:
@@ -115,7 +115,7 @@ def _last(home: Home, session: str) -> int:
 
 
 @contextmanager
-def held(home: Home) -> Iterator[None]:
+def home_lock(home: Home) -> Iterator[None]:
     """One process at a time tells sessions here, because they share a keyring's file."""
     with (home.root / "here.lock").open("w") as lock:
         try:

@@ -118,7 +118,7 @@ class LogDigest:
         )
 
 
-def at_once(archive: Archive, session: str) -> LogDigest | None:
+def fast_digest(archive: Archive, session: str) -> LogDigest | None:
     """The account of a session all of whose records are in order, in a small part of the time that reading it takes.
 
     None where anything takes a closer look; `bus.fast_admission` tells what is looked at, and what a signed root

@@ -27,9 +27,9 @@ from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from contracts.request.reading import shown
 from runtime.commands import requests as forks
-from runtime.commands.bodies import refuse_crowded, refuse_misfits
-from runtime.commands.locksmith import KeyCommands
-from runtime.commands.shelf import SessionIndex
+from runtime.commands.deployment_keys import KeyCommands
+from runtime.commands.session_index import SessionIndex
+from runtime.commands.verbs import refuse_crowded, refuse_misfits
 from runtime.home.workload_options import refuse_unknown
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
@@ -41,6 +41,7 @@ from runtime.views.view import ended, event_line, summary
 
 if TYPE_CHECKING:
     from runtime.node.node import Node
+
 
 log = structlog.get_logger()
 
@@ -162,7 +163,7 @@ class Commands:
         folders = [folder] if folder else await self._inherited(parent, request)
         if folders:
             self.crew.home.open_to(session, folders)
-        genesis = operator.SessionRequested(
+        audit_request = operator.SessionRequested(
             kind=kind,
             request=dict(request),
             keyring=self.crew.tail.admission.keyring().head,
@@ -173,7 +174,7 @@ class Commands:
             rules=operator.RULES,
         )
         try:
-            await self._say(session, genesis, Provenance(first=True))
+            await self._say(session, audit_request, Provenance(first=True))
         except Conflict:
             # The same request came twice at once, here or at another host.
             await self._is_begun(session, request, request_id, fork)
@@ -185,7 +186,7 @@ class Commands:
     ) -> bool:
         """Whether this very request has been made a session; `Refused` when another one has."""
         before = await self._shelf.genesis(session)
-        if before is not None and (before.request != dict(request) or not forks.same(before.fork, fork)):
+        if before is not None and (before.request != dict(request) or not forks.same_fork(before.fork, fork)):
             raise Refused(
                 f"request_id {request_id!r} belongs to another request (session {session}).",
                 cure="Use a new request_id.",
@@ -259,8 +260,8 @@ class Commands:
 
     async def _audit(self, body: Body) -> Body:
         history = await self.history(body)
-        genesis = await asyncio.to_thread(_genesis_of_audits)
-        asked, asked_by = genesis(body, history), str(body.get("asked_by") or "client")
+        audit_request = await asyncio.to_thread(_genesis_of_audits)
+        asked, asked_by = audit_request(body, history), str(body.get("asked_by") or "client")
         session = await self.submit(asked, "audit", asked_by=asked_by, parent=history.id)
         return {"session": session, "of": history.id, "seed": asked["seed"]}
 
@@ -388,9 +389,9 @@ class Commands:
 
 def _genesis_of_audits() -> Callable[[Body, SessionLog], Body]:
     """Import in a thread what few commands need, at its first use: that takes as long as many answers."""
-    from runtime.commands.requested import genesis
+    from runtime.commands.requested import audit_request
 
-    return genesis
+    return audit_request
 
 
 def _reader_of_searches() -> Callable[[Body], Any]:

@@ -1,20 +1,25 @@
-"""A bundle open for an audit: its sessions admitted as from files, its blobs at hand. It judges only its own shape."""
+"""A bundle open for an audit: its sessions admitted as from files, its blobs at hand or unpacked into a folder.
+
+It judges only its own shape.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from bus.admission import Admission
-from bus.blobs import digest_of
+from bus.blobs import DirectoryBlobs, digest_of
 from bus.records import RecordReader, frame, title
 from contracts.errors import NotFound, NotVerified
-from runtime.bundle import contents
+from runtime.bundle import bundle_members
 from runtime.bundle.container import Container
-from runtime.engine.dataset import PIECE
+from runtime.engine.dataset import PIECE, plain_name
 from runtime.log.archive import StoredSession, fold
+from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.verdict import Divergence
 
 _MARKER = re.compile(r"stigmergy/bundle/1 ([a-z0-9-]+)((?: [a-z]+)*)\n")
@@ -30,8 +35,8 @@ class Bundle:
         self._file = Container(path)
         try:
             self.session, self.sections = self._marker()
-            self.ring = self._read(contents.KEYRING, Admission(root=root))
-            self.kept = self._read(contents.LOG, Admission(self.ring.admission.keyring, root=root), self.session)
+            self.ring = self._read(bundle_members.KEYRING, Admission(root=root))
+            self.kept = self._read(bundle_members.LOG, Admission(self.ring.admission.keyring, root=root), self.session)
         except BaseException:
             self._file.close()
             raise
@@ -53,7 +58,7 @@ class Bundle:
 
     def pieces(self, root: str, file: str) -> Iterator[bytes]:
         """A file of the dataset, in pieces."""
-        name = f"{contents.DATASET}{file}"
+        name = f"{bundle_members.DATASET}{file}"
         if name not in self._file.members:
             raise NotFound(f"{name} is not in the bundle.")
         content = self._file.read(name)
@@ -62,12 +67,14 @@ class Bundle:
     def divergences(self) -> Iterator[Divergence]:
         """Where the bundle is not the only one that could be written of its own content."""
         yield from self._against_records()
-        empty = set(self.sections) - set(contents.possible(self.kept.history.state))
+        empty = set(self.sections) - set(bundle_members.possible_sections(self.kept.history.state))
         if empty:
-            yield Divergence(0, 0, "sections", f"{contents.MARKER}: nothing in the log belongs to {', '.join(empty)}")
+            yield Divergence(
+                0, 0, "sections", f"{bundle_members.MARKER}: nothing in the log belongs to {', '.join(empty)}"
+            )
         if "dataset" in self.sections and "manifest" not in self.sections:
-            yield Divergence(0, 0, "sections", f"{contents.MARKER}: rows without their manifest")
-        wanted = contents.names(self.kept.history.state, self.sections, self._manifest())
+            yield Divergence(0, 0, "sections", f"{bundle_members.MARKER}: rows without their manifest")
+        wanted = bundle_members.member_names(self.kept.history.state, self.sections, self._manifest())
         found = list(self._file.members)
         missing, extra = [one for one in wanted if one not in found], [one for one in found if one not in wanted]
         if missing:
@@ -80,31 +87,41 @@ class Bundle:
     def _against_records(self) -> Iterator[Divergence]:
         seal = self.kept.history.state.sealed
         if seal is None:
-            yield Divergence(self.kept.history.size + 1, 0, "unsealed", f"{contents.LOG}: it does not end with a seal")
+            yield Divergence(
+                self.kept.history.size + 1, 0, "unsealed", f"{bundle_members.LOG}: it does not end with a seal"
+            )
             return
         if len(self.ring.stored) != seal.keyring_size:
-            message = f"{contents.KEYRING}: {len(self.ring.stored)} records, and the seal covers {seal.keyring_size}"
+            message = (
+                f"{bundle_members.KEYRING}: {len(self.ring.stored)} records, and the seal covers {seal.keyring_size}"
+            )
             yield Divergence(0, 0, "keyring", message)
-        wanted = contents.numbered(self.kept.stored, seal.size, self.ring.stored)
+        wanted = bundle_members.number_records(self.kept.stored, seal.size, self.ring.stored)
         for position, (one, other) in enumerate(zip(self.kept.stored, wanted, strict=True), 1):
             if one.seq != other.seq:
-                message = f"{contents.LOG}: record {one.seq} behind the seal's tree must be numbered {other.seq}"
+                message = f"{bundle_members.LOG}: record {one.seq} behind the seal's tree must be numbered {other.seq}"
                 yield Divergence(position, one.seq, "sequence", message)
 
     def _manifest(self) -> bytes | None:
-        return self._file.read(contents.MANIFEST_FILE) if contents.MANIFEST_FILE in self._file.members else None
+        return (
+            self._file.read(bundle_members.MANIFEST_FILE)
+            if bundle_members.MANIFEST_FILE in self._file.members
+            else None
+        )
 
     def _names(self, digest: str) -> Iterator[str]:
-        yield f"{contents.BLOBS}{digest}"
+        yield f"{bundle_members.BLOBS}{digest}"
         seal = self.kept.history.state.sealed
-        yield from (name for name in contents.FURNITURE if seal and seal.members.get(name) == digest)
+        yield from (name for name in bundle_members.FIXED_MEMBERS if seal and seal.members.get(name) == digest)
 
     def _marker(self) -> tuple[str, tuple[str, ...]]:
-        text = self._member(contents.MARKER).decode("ascii", errors="replace")
+        text = self._member(bundle_members.MARKER).decode("ascii", errors="replace")
         match = _MARKER.fullmatch(text)
         sections = tuple(match[2].split()) if match else ()
-        if match is None or contents.marker(match[1], sections).decode() != text:
-            raise NotVerified(f"{contents.MARKER}: {text[:80]!r} does not begin a bundle that this software knows.")
+        if match is None or bundle_members.marker(match[1], sections).decode() != text:
+            raise NotVerified(
+                f"{bundle_members.MARKER}: {text[:80]!r} does not begin a bundle that this software knows."
+            )
         return match[1], sections
 
     def _read(self, name: str, admission: Admission, session: str = "") -> StoredSession:
@@ -119,3 +136,25 @@ class Bundle:
         if name not in self._file.members:
             raise NotVerified(f"the bundle has no member {name!r}.", cure="Ask for the file again.")
         return self._file.read(name)
+
+
+def unpack_bundle(path: Path, root: str, folder: Path) -> AuditSubject:
+    """What an audit needs of a bundle; what lies in it is named by digests that `log` has compared."""
+    blobs = DirectoryBlobs(folder / "blobs")
+    with Bundle(path, root) as opened:
+        kept = opened.kept
+    claim = kept.history.state.claim
+    rows = blobs.root / "datasets" / (claim.dataset if claim else "none")
+    with Container(path) as file:
+        for name in file.members:
+            if name.startswith(bundle_members.BLOBS):
+                blobs.put(file.read(name))
+            elif name.startswith(bundle_members.DATASET):
+                rows.mkdir(parents=True, exist_ok=True)
+                (rows / plain_name(name.removeprefix(bundle_members.DATASET))).write_bytes(file.read(name))
+    return AuditSubject(kept, blobs, _beside(path, folder))
+
+
+def _beside(path: Path, folder: Path) -> Path:
+    """Where what was found so far is kept: next to the bundle, if something can be written there."""
+    return path.with_name(f"{path.name}.audit") if os.access(path.parent, os.W_OK) else folder / "audit"

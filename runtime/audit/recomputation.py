@@ -1,0 +1,221 @@
+"""Audits that compute spans again and hold them against the log: without a swarm in this process, or in a swarm.
+
+Without a swarm nothing is written into any log. In a swarm a job opens the audit: it verifies the log, looks at this
+machine and lays out what is to be done; the verdict is a pure look at what trainers and exporter have said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import orjson
+
+from bus.blobs import DirectoryBlobs
+from contracts.audit import Audit
+from contracts.errors import NotFound
+from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.trainer import AuditCompleted, AuditPlanned
+from runtime import audit
+from runtime.audit import exports, fork_check
+from runtime.audit.exports import Remade, export_findings
+from runtime.audit.log_check import read_steadily
+from runtime.home.home import Home
+from runtime.jobs.children import Children
+from runtime.jobs.job import Job
+from runtime.log.archive import Archive, CachedArchive, StoredSession
+from runtime.replay import audit_subject
+from runtime.replay.audit_plan import AuditOptions, AuditPlan, lay_out
+from runtime.replay.audit_runner import AuditRunner, Tell
+from runtime.replay.audit_subject import AuditSubject, recorded_path
+from runtime.replay.spans import Span
+from runtime.replay.verdict import (
+    FAILS,
+    UNTRAINED,
+    Divergence,
+    ExportFindings,
+    ReplayVerdict,
+    Result,
+    Verdict,
+    replay_verdict,
+    verdict_without_replay,
+)
+
+
+async def recompute(
+    log: Verdict, material: AuditSubject, asked: AuditOptions, children: Children, tell: Tell = lambda _: None
+) -> ReplayVerdict:
+    """The verdict of a mode that computes: that of mode `log`, unless more is found."""
+    if log.verdict != "pass":
+        return verdict_without_replay(log, asked.mode, FAILS)
+    material.work.mkdir(parents=True, exist_ok=True)
+    if material.session.claim is None:
+        docket, _ = lay_out(material, asked, None, material.blobs.has)
+        return replay_verdict(log, docket, {}) if docket.broken else verdict_without_replay(log, asked.mode, UNTRAINED)
+    with TemporaryDirectory(prefix="audit-", dir=material.work) as folder:
+        bench = AuditRunner(material, asked, children, Path(folder), tell)
+        differing = await bench.compare()
+        # What the request resolves to is another machine's business where this one is not comparable.
+        docket, spans = lay_out(material, asked, None if differing else bench.resolved, material.blobs.has)
+        if differing or docket.broken:
+            return replay_verdict(log, docket, {}, unchecked=material.trusted(), differing=differing)
+        chosen = [spans[number] for number in docket.chosen]
+        results = await bench.spans(chosen, until_divergence=asked.mode == "bisect")
+        again = (
+            await exports.remake_all(material, bench.jobs, bench.folder) if asked.mode == "full" else ExportFindings()
+        )
+        begun = fork_check.ForkFindings()
+        if asked.mode != "spot":
+            begun = await fork_check.check_start(material, children, trust_code=asked.trust_code)
+            docket = replace(docket, broken=(*docket.broken, *begun.divergences))
+        place = await _bisected(bench, chosen, results) if asked.mode == "bisect" else None
+        bench.notebook.close()
+        told = (*material.trusted(), *begun.unchecked)
+        return replay_verdict(log, docket, results, again, unchecked=told, resumed=bench.resumed, located=place)
+
+
+async def _bisected(bench: AuditRunner, chosen: list[Span], results: Mapping[int, Result]) -> dict[str, Any] | None:
+    from runtime.replay.steps import locate_divergence
+
+    first = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
+    if first is None:
+        return None
+    args, spec = bench.material.arguments(first, bench.folder), bench.material.spec(first)
+    return await locate_divergence(bench.jobs, args, spec, first.number, results[first.number]["divergence"])
+
+
+Data = dict[str, Any]
+
+
+def open_audit(job: Job) -> Data:
+    """What there is to do: `log`, the verdict on the log, and unless that is all, what `_opened` says.
+
+    With `cuts` (blobs at which spans begin) an audit is gone on with whose log was verified before: `log` is None then.
+    Without, spans begin at every checkpoint that is here.
+    """
+    home, cited, cuts = Home(Path(job.args["home"])), job.args["cited"], job.args["cuts"]
+    blobs, session = DirectoryBlobs(home.blobs), cited["session"]
+
+    def look() -> tuple[Verdict, Archive]:
+        archive = CachedArchive(home, job.args["root"])
+        return audit.check_log(archive, session, blobs), archive
+
+    log, archive = read_steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
+    if log is not None and log.verdict != "pass":
+        return {"log": verdict_without_replay(log, cited["mode"], FAILS).as_json()}
+    kept = archive.read(session)
+    material = AuditSubject(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
+    if log is not None:
+        told = fork_check.unchecked_in_swarm(material.session, cited["mode"])
+        trusted = material.trusted() if cited["mode"] != "log" else ()
+        log = replace(log, unchecked=(*log.unchecked, *trusted, *told))
+    opened, docket = _opened(job, material, cited, cuts, _unsigned(kept, cited))
+    alone = _without_computing(log, docket, trained=material.session.claim is not None) if log else None
+    return {"log": alone.as_json()} if alone else opened | {"log": log.as_json() if log else None}
+
+
+def _opened(
+    job: Job, material: AuditSubject, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
+) -> tuple[Data, AuditPlan]:
+    """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
+    asked = AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
+    workloads, missing = material.missing(trusted=False)
+    machine, differing = _compared(job, material, workloads, missing)
+    begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
+    # What the request resolves to is another machine's business where this one is not comparable.
+    docket, spans = lay_out(material, asked, None if differing else machine["resolved"], begins)
+    docket = replace(docket, broken=(*unsigned, *docket.broken))
+    for span in spans.values():
+        material.arguments(span, material.work)
+        recorded_path(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
+    opened = docket.as_json() | {
+        "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
+        "exports": exports.orders(material.kept.history) if asked.mode == "full" else [],
+        "machine": material.machine,
+        "fingerprint": machine["fingerprint"],
+        "differing": differing,
+        "data": material.data,
+        "workloads": workloads,
+    }
+    return opened, docket
+
+
+def _compared(
+    job: Job, material: AuditSubject, workloads: list[dict[str, str]], missing: list[str]
+) -> tuple[Data, list[str]]:
+    """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
+    if not material.machine:
+        return {"resolved": None, "fingerprint": ""}, []
+    job.tell("identify", about=material.identity(whole=not missing), workloads=workloads)
+    order = job.order(wait=True)
+    found, unread = (order.data["found"], order.data["unread"]) if order else ({}, [])
+    return found, audit_subject.machine_differences(material.kept.history.facts, found) + missing + unread
+
+
+def _without_computing(log: Verdict, docket: AuditPlan, *, trained: bool) -> Verdict | None:
+    """The verdict where nothing is to be computed; None where something is."""
+    if docket.mode != "log" and trained:
+        return None
+    if docket.broken:
+        return replay_verdict(log, docket, {})
+    return log if docket.mode == "log" else verdict_without_replay(log, docket.mode, UNTRAINED)
+
+
+def _cited(kept: StoredSession, size: int) -> StoredSession:
+    """The session up to what the audit cites: what came later is no part of it."""
+    if kept.history.size < size:
+        message = f"the file of {kept.history.id} holds {kept.history.size} events here, and {size} are cited."
+        raise NotFound(message, cure="Audit it where its log is kept.")
+    return replace(kept, history=kept.history.beginning(size))
+
+
+def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[Divergence]:
+    """What is cited, when the ledger has signed no such root; every root that it has signed was computed again."""
+    for fact in kept.history.facts:
+        match fact.event:
+            case LedgerCheckpointed(size=size, root=root) | SessionSealed(size=size, root=root):
+                if (size, root) == (cited["size"], cited["root"]):
+                    return
+    message = f"the ledger never signed root {cited['root']} over {cited['size']} events"
+    yield Divergence(cited["size"], 0, "root", message)
+
+
+OPENING = "runtime.audit.recomputation:open_audit"
+"""What opens an audit in a child, before anything of it can be concluded."""
+
+SILENT = "the exporter did not answer"
+
+
+def conclude(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
+    """The verdict as of now, from the audit's own log; `events` is the number of events of the audited session."""
+    found = planned.log if not planned.machine else _judged(audit, planned, seed, events).as_json()
+    return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found["verdict"], found=found)
+
+
+def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> ReplayVerdict:
+    log, docket = Verdict.of_json(planned.log), _docket(planned, seed, events)
+    results = {
+        at: {"steps": one.steps, "divergence": one.divergence, "problem": one.problem}
+        for at, one in sorted(audit.repeated.items())
+    }
+    if audit.waiting() and not any(one.divergence for one in audit.repeated.values()):
+        differing = list(dict.fromkeys(one for said in audit.declined.values() for one in said.differing))
+        return replay_verdict(log, docket, results, differing=differing)
+    located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
+    return replay_verdict(log, docket, results, _exports(audit, planned), located=located)
+
+
+def _docket(planned: AuditPlanned, seed: int, events: int) -> AuditPlan:
+    broken = tuple(Divergence(**one) for one in planned.broken)
+    spans, chosen = tuple(planned.spans), tuple(planned.chosen)
+    return AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
+
+
+def _exports(audit: Audit, planned: AuditPlanned) -> ExportFindings:
+    """What the exporter has told; where it has failed at telling it, nothing can be said of the files."""
+    silent = Remade(differing="a failure of the exporter") if audit.exporter_failed else Remade(missing=SILENT)
+    said = {at: Remade(one.divergence, one.differing, one.problem) for at, one in audit.exports.items()}
+    return export_findings((one, said.get(one["export"], silent)) for one in planned.exports)
