@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.report import filesystem, options, report
 from bus import subjects
 from runtime.host.swarm_node import SwarmNode
-from runtime.jobs import cycles
+from runtime.jobs import garbage
 from tests.harness import crew
 from tests.runtime.commands.crowded import fill, watched
 
@@ -102,7 +102,7 @@ async def turn(made: SwarmNode, long: str, events: int) -> dict[str, float]:
 async def main() -> None:
     """Measure and report."""
     asked_for = options(__doc__ or "")
-    cycles.seldom()  # as the host does
+    garbage.collect_seldom()  # as the host does
     sessions, events, turns = (200, 20_000, 1) if asked_for.quick else (1000, 100_000, 3)
     taken, load = list[dict[str, float]](), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWARM_BENCH_DIR", ".")) as folder:

@@ -44,7 +44,7 @@ from contracts.ids import new_uuid, session_id, uuid8
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
 from contracts.session import SessionState, advance
 from contracts.trainer import Layer, WindowRecorded, evidence
-from runtime.jobs import cycles
+from runtime.jobs import garbage
 
 BATCH = 200
 TIME = "2026-01-02T03:04:05.000000Z"
@@ -227,7 +227,7 @@ async def open_keyring(bus: JetStreamBus, root: Signer, trainer: Signer) -> int:
 async def main() -> None:
     """Measure and report."""
     asked = options(__doc__ or "")
-    cycles.seldom()  # as the host and the command do
+    garbage.collect_seldom()  # as the host and the command do
     batches, turns = (25, 2) if asked.quick else (100, 4)
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWARM_BENCH_DIR", ".")) as folder:
         home = Path(folder)

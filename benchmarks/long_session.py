@@ -109,10 +109,10 @@ def largest():
 
 def _main() -> None:
     """Read a session from its file, as a command does that is given no swarm; runs in a process of its own."""
-    from runtime.jobs import cycles
+    from runtime.jobs import garbage
     from runtime.log.archive import Archive
 
-    cycles.seldom()  # as the host and the command do
+    garbage.collect_seldom()  # as the host and the command do
     root, session = Path(sys.argv[1]), sys.argv[2]
     begun, before = time.perf_counter(), time.process_time()
     history = Archive(Home(root)).history(session)

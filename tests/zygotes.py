@@ -23,7 +23,7 @@ from runtime.jobs import zygote_link
 from tests import durations
 
 _ROOT = str(Path(__file__).parents[1])
-BEGUN = zygote_link.begun
+BEGUN = zygote_link.start_process
 
 
 class Nursling:
@@ -63,7 +63,7 @@ class Nurseries:
     async def begun(
         self, modules: tuple[str, ...], environment: Mapping[str, str], control: socket.socket, output: IO[bytes]
     ) -> zygote_link.Process:
-        """What `zygote_link.begun` is, but faster from the second time on."""
+        """What `zygote_link.start_process` is, but faster from the second time on."""
         durations.starts.count += 1
         key = (modules, tuple(sorted(environment.items())), Path.cwd())
         if key not in self._known:
@@ -98,11 +98,11 @@ def nurseries() -> Iterator[None]:
         yield
         return
     made = Nurseries()
-    zygote_link.begun = made.begun
+    zygote_link.start_process = made.begun
     try:
         yield
     finally:
-        zygote_link.begun = BEGUN
+        zygote_link.start_process = BEGUN
         made.close()
 
 

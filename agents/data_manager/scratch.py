@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
-from runtime.jobs import room
+from runtime.jobs import resources
 
 CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""
@@ -39,14 +39,16 @@ class Scratch:
 
     def refuse_beyond(self, what: str, place: str, *, disk: int, held: int) -> None:
         """Raise `InvalidRequest`, naming `place` in the request, when so many bytes do not fit: see `room`."""
-        room.refuse_beyond(what, place, self._directory, disk=disk, held=held)
+        resources.refuse_beyond(what, place, self._directory, disk=disk, held=held)
 
     def leave_room(self, done: int, total: int) -> None:
         """Raise `InvalidRequest` when what was kept so far leaves others no room: not every file says its rows."""
         free = shutil.disk_usage(self._directory).free
         if free >= LEFT or (kept := sum(one.stat().st_size for one in self._directory.iterdir())) <= LEFT:
             return
-        message = f"{done} of {total} are read and take {room.gib(kept)} of disk, and {room.gib(free)} are left"
+        message = (
+            f"{done} of {total} are read and take {resources.gib(kept)} of disk, and {resources.gib(free)} are left"
+        )
         raise InvalidRequest([Problem("data", message, "Ask for less, or free some disk.")])
 
     def file(self) -> Path:

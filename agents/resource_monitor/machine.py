@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bus import process_facts
 from bus.process_facts import PAGE_BYTES, TICKS_PER_SECOND
-from runtime.jobs import memory as memory_of
+from runtime.jobs import resources as memory_of
 
 LINUX = sys.platform == "linux"
 _NO_DEVICES = ("lo", "docker", "veth", "br-", "virbr")

@@ -42,8 +42,8 @@ from contracts.trainer import (
     WindowRecorded,
     WindowsReproduced,
 )
-from runtime.fork import origin
-from runtime.home.workload_source import read_source
+from runtime.fork.start import start_state
+from runtime.home.workload_file import read_source
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
@@ -397,7 +397,7 @@ class SessionRun:
             blob, root = start.written.blob, start.written.state_root
         elif self.now.fork is not None:
             ground = self._ground
-            blob, root = await self._heeding(origin.found(self.now.fork, ground.blobs, ground.home, ground.children))
+            blob, root = await self._heeding(start_state(self.now.fork, ground.blobs, ground.home, ground.children))
         else:
             return None
         return {"path": str(self._ground.blobs.path(blob)), "state_root": root}

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from contracts.session import SessionState
-from runtime.jobs import memory, process
+from runtime.jobs import process, resources
 
 _RESERVE = 512 << 20
 """Bytes of memory that must be free before another training child starts beside a running one."""
@@ -30,7 +30,7 @@ def place(session: SessionState, requested: int) -> Place:
 class Turns:
     """The turns of one process: at most `most` sessions train at once; 0 means one per core."""
 
-    def __init__(self, most: int, *, free: Callable[[], int | None] = memory.free_bytes) -> None:
+    def __init__(self, most: int, *, free: Callable[[], int | None] = resources.free_bytes) -> None:
         self._most = most or process.cores()
         self._free = free
         self._training: set[str] = set()

@@ -13,7 +13,7 @@ from contracts.errors import Unreachable
 from contracts.session import ENDED
 from runtime.home import settings
 from runtime.home.home import Home
-from runtime.jobs.in_thread import in_thread
+from runtime.jobs.event_loop import in_thread
 from runtime.log.archive import Archive, newest_training
 from runtime.model import checkpoints
 from runtime.views import curves, view

@@ -15,7 +15,7 @@ from contracts.errors import Failed, SwarmError, TimedOut, error_of
 from runtime.api import hosting, request_file
 from runtime.api.handle import Session, Where
 from runtime.api.home_context import HomeContext
-from runtime.jobs.in_thread import in_thread
+from runtime.jobs.event_loop import in_thread
 
 
 def train(

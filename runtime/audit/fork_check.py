@@ -19,7 +19,7 @@ from contracts.request.reading import flat
 from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten
 from runtime.audit.log_digest import tree
-from runtime.fork.genesis import ForkRequest, forked
+from runtime.fork.genesis import ForkRequest, fork_genesis
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay.initial_state import InheritedPlan
 from runtime.replay.verdict import Divergence
@@ -98,12 +98,12 @@ async def check_start(material: AuditSubject, children: Children, *, trust_code:
 async def _restaged(
     material: AuditSubject, parent: StoredSession, fork: Fork, children: Children, *, trust_code: bool
 ) -> dict[str, Any]:
-    from runtime.fork.origin import restaged
+    from runtime.fork.start import recompute_state
     from runtime.replay.audit_subject import AuditSubject
 
     of_parent = AuditSubject(parent, material.blobs, material.work, material.home)
     with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:
-        return await restaged(of_parent, fork, children, Path(folder), trust_code=trust_code)
+        return await recompute_state(of_parent, fork, children, Path(folder), trust_code=trust_code)
 
 
 def _against_tree(fork: Fork, parent: StoredSession) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _against_log(state: SessionState, fork: Fork, parent: StoredSession, blobs: 
     try:
         heritage = InheritedPlan.of(state, blobs)
         asked = ForkRequest(fork.step, fork.segment, fork.set, heritage.without)
-        made = forked(parent.history, asked, reading)
+        made = fork_genesis(parent.history, asked, reading)
     except NotFound:
         return  # what it inherits is not here, which the inventory tells
     except SwarmError as error:

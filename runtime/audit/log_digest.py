@@ -17,7 +17,7 @@ from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import SessionState, advance
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
-from runtime.jobs.cycles import unswept
+from runtime.jobs.garbage import collection_paused
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay import audit_plan
 from runtime.replay.verdict import Divergence
@@ -126,7 +126,7 @@ def fast_digest(archive: Archive, session: str) -> LogDigest | None:
     """
     partition = subjects.partition(session)
     try:
-        with unswept():
+        with collection_paused():
             ring = archive.ring(partition)
             if ring is None or ring.history.id == session:
                 return None

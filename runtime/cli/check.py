@@ -98,9 +98,9 @@ async def _looked_at(children: Children, one: WorkloadEntry, folder: Path) -> Wo
 
 
 def _refuse_unknown_options(asked: Mapping[str, Any], known: Sequence[WorkloadEntry]) -> None:
-    from runtime.home.workload_options import unknown
+    from runtime.home.workload_file import unknown_options
 
-    if problems := list(unknown(asked, known)):
+    if problems := list(unknown_options(asked, known)):
         raise InvalidRequest(problems)
 
 

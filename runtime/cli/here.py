@@ -97,14 +97,14 @@ class _Carrying:
 
     async def _watched(self, crew: SwarmNode, children: InlineJobs) -> dict[str, Any] | int:
         from runtime.commands.client import Swarm
-        from runtime.jobs.ending import asked_to_end
+        from runtime.jobs.event_loop import end_requested
 
         place, swarm = self._place, Swarm(crew.bus, owner=True)
         if self._asked is not None:
             place.session = await swarm.submit(self._asked, folder=self._folder)
         if not place.quiet:
             place.call.note(f"Session {place.session}")
-        async with asked_to_end() as ending:
+        async with end_requested() as ending:
             done = asyncio.create_task(self._followed(swarm))
             others = [asyncio.create_task(one.wait()) for one in (ending, children.misfit)]
             await asyncio.wait([done, *others], timeout=self._within, return_when=asyncio.FIRST_COMPLETED)

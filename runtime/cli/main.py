@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from runtime.cli.call import remember, shared
 from runtime.cli.exit_codes import conclude
-from runtime.jobs import cycles
+from runtime.jobs import garbage
 from runtime.version import VERSION
 
 
@@ -183,7 +183,7 @@ def swarm(**shared_options: Any) -> None:
 
 def main() -> None:
     """The entry point."""
-    cycles.seldom()
+    garbage.collect_seldom()
     swarm.main()
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput
 from contracts.session import SessionState
+from runtime.fork.changes import Runs, training_rows
 from runtime.fork.genesis import ForkRequest
-from runtime.fork.rows import Runs, meant
 from runtime.log.row_names import RowNames
 
 STEP = "Give the grid step at which it begins."
@@ -34,4 +34,4 @@ def _without(named: Any, parent: SessionState, blobs: DirectoryBlobs) -> Runs:
     if isinstance(named, str) or not all(isinstance(one, str) for one in named):
         message = "without is neither the names of rows nor a blob that lists them."
         raise InvalidInput(message, cure='Send {"without": ["train:3", "17-20"]}.', path="without")
-    return meant(named, RowNames(parent.dataset, blobs), parent.dataset.splits["train"])
+    return training_rows(named, RowNames(parent.dataset, blobs), parent.dataset.splits["train"])

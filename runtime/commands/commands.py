@@ -30,7 +30,7 @@ from runtime.commands import requests as forks
 from runtime.commands.deployment_keys import KeyCommands
 from runtime.commands.session_index import SessionIndex
 from runtime.commands.verbs import refuse_crowded, refuse_misfits
-from runtime.home.workload_options import refuse_unknown
+from runtime.home.workload_file import refuse_unknown_options
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.log.lane_writer import Provenance
@@ -159,7 +159,7 @@ class Commands:
             return session
         await self._refuse_when_full()
         if parent is None:
-            refuse_unknown(request, Workloads(self.crew.home.root))
+            refuse_unknown_options(request, Workloads(self.crew.home.root))
         folders = [folder] if folder else await self._inherited(parent, request)
         if folders:
             self.crew.home.open_to(session, folders)

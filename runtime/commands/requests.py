@@ -32,8 +32,8 @@ async def fork(desk: Commands, body: Body) -> Body:
     if under is not None and (under.state.kind != "proof" or under.state.outcome is not None):
         raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
     code_of(parent.state, desk.crew.home)
-    forked, read_fork = await asyncio.to_thread(_makers)
-    made = forked(parent, await asyncio.to_thread(read_fork, body, parent.state, blobs), blobs)
+    fork_genesis, read_fork = await asyncio.to_thread(_makers)
+    made = fork_genesis(parent, await asyncio.to_thread(read_fork, body, parent.state, blobs), blobs)
     kind: operator.Kind = "training" if under is None else "trial"
     session = await desk.submit(
         made.request,
@@ -51,9 +51,9 @@ def _makers() -> tuple[
 ]:
     """Import what forks need at the first such request: it takes a while, and a host without forks does not need it."""
     from runtime.commands.asking import read_fork
-    from runtime.fork.genesis import forked
+    from runtime.fork.genesis import fork_genesis
 
-    return forked, read_fork
+    return fork_genesis, read_fork
 
 
 async def prove(desk: Commands, body: Body) -> Body:

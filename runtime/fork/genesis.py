@@ -14,9 +14,8 @@ from contracts.request.reading import put
 from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed
 from runtime.engine.report import Control
-from runtime.fork import changes
-from runtime.fork.line import SegmentPath, StepWeights
-from runtime.fork.rows import Runs, joined
+from runtime.fork.changes import Runs, joined_runs, refused_changes
+from runtime.fork.start import SegmentPath, StepWeights
 from runtime.log.session_log import SessionLog
 from runtime.replay.initial_state import InheritedPlan, ListStore
 
@@ -41,7 +40,7 @@ class ForkGenesis:
     fork: Fork
 
 
-def forked(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> ForkGenesis:
+def fork_genesis(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> ForkGenesis:
     """The fork that was asked for; `InvalidInput`, `InvalidRequest` and `Refused` say why there is none."""
     state = parent.state
     if state.kind not in TRAINED or state.claim is None or state.dataset is None:
@@ -54,12 +53,12 @@ def forked(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> ForkGene
     request = _request(state, asked)
     inherited = InheritedPlan.of(state, blobs)
     seen = [*inherited.evaluations, *_evaluations(line, asked.step, request, state)]
-    heritage = InheritedPlan(tuple(seen), joined([*inherited.without, *asked.without]))
+    heritage = InheritedPlan(tuple(seen), joined_runs([*inherited.without, *asked.without]))
     plan = state.changes(line.changes(asked.step))
     _refuse_the_end(parent, standing, request, state.claim, heritage, plan)
     resolved = request.resolved()
     kept = standing.checkpoint
-    size, root, sealed = signed(parent)
+    size, root, sealed = signed_root(parent)
     return ForkGenesis(
         resolved,
         Fork(
@@ -81,7 +80,7 @@ def forked(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> ForkGene
     )
 
 
-def signed(history: SessionLog) -> tuple[int, str | None, bool]:
+def signed_root(history: SessionLog) -> tuple[int, str | None, bool]:
     """How many events the ledger's newest note covers, their root, and whether that is the seal."""
     seal = history.state.sealed
     if seal is not None:
@@ -97,7 +96,7 @@ def _request(parent: SessionState, asked: ForkRequest) -> Request:
     for path, value in asked.set.items():
         raw = put(raw, path.split("."), value)
     after = read_request(raw)
-    if problems := list(changes.refused(before, after)):
+    if problems := list(refused_changes(before, after)):
         raise InvalidRequest(problems)
     # What the parent began with is in its state by now.
     model = after.model.model_copy(update={"init": None})

@@ -33,13 +33,6 @@ def within(real: Path, roots: Sequence[Path]) -> bool:
     return any(real.is_relative_to(root.resolve()) for root in roots)
 
 
-def _in_a_home(path: Path, real: Path) -> bool:
-    """Whether a path lies in the home of a swarm or in a store of blobs, by itself or by where its links lead."""
-    # Without `..` and with its links still in it: what leads out of a home lies in it all the same.
-    places = {Path(os.path.normpath(path)), real}
-    return any(is_closed(folder) for place in places for folder in (place, *place.parents))
-
-
 def is_closed(folder: Path) -> bool:
     """Whether a folder is a home, or a store of blobs."""
     if (folder / "layout").is_file() and (folder / "keys").is_dir():
@@ -84,7 +77,9 @@ class RequestPath:
             reason = "loading a pickle runs whatever code is in it"
             raise self._unusable(f"{self.path!r} is a pickle or may hold one, and {reason}", self.instead)
         real = self._resolved(place)
-        if _in_a_home(place, real):
+        # Without `..` and with its links still in it: what leads out of a home lies in it all the same.
+        places = {Path(os.path.normpath(place)), real}
+        if any(is_closed(folder) for here in places for folder in (here, *here.parents)):
             raise self._unusable(f"{self.path!r} lies in the home of a swarm", "Copy it into a folder of its own.")
         if not within(real, roots):
             names = ", ".join(str(root) for root in roots) or "none"

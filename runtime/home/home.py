@@ -149,16 +149,6 @@ class Home:
         """Refuse what is no home, and one that newer code has written; one that is not there yet is fine."""
         if self.root.exists() and not self.root.is_dir():
             raise Refused(f"the home {str(self.root)!r} is a file.", cure="Choose another with --home.")
-        self._refuse_what_is_other()
-        found = self._layout.read_text().strip() if self._layout.exists() else str(LAYOUT)
-        if not found.isdigit() or int(found) > LAYOUT:
-            raise NewerThanCode(
-                f"the home {str(self.root)!r} has layout {found!r}; this software knows {LAYOUT}.",
-                cure="Update stigmergy, or choose another home with --home.",
-            )
-
-    def _refuse_what_is_other(self) -> None:
-        """Raise `Refused` for a folder that has files and none of a home's: it belongs to the user."""
         held = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
         if held and not held & _OURS:
             some = ", ".join(map(repr, sorted(held)[:3]))
@@ -166,6 +156,12 @@ class Home:
                 f"the folder {str(self.root)!r} is no home: it holds other files ({some}).",
                 cure="Name a folder that is empty or not there yet, such as .swarm in it, with --home.",
                 path=str(self.root),
+            )
+        layout = self._layout.read_text().strip() if self._layout.exists() else str(LAYOUT)
+        if not layout.isdigit() or int(layout) > LAYOUT:
+            raise NewerThanCode(
+                f"the home {str(self.root)!r} has layout {layout!r}; this software knows {LAYOUT}.",
+                cure="Update stigmergy, or choose another home with --home.",
             )
 
     def prepare(self, shared_blobs: str = "") -> None:

@@ -68,12 +68,13 @@ def load(**options: Any) -> Settings:
     home = Path(options.get("home") or os.environ.get("SWARM_HOME") or settings.home)
     values: dict[str, Any] = {}
     origins = dict.fromkeys(FIELDS, "default")
-    for origin, found in (
+    variables = {f"SWARM_{name.upper()}": name for name in FIELDS}
+    for origin, given in (
         ("settings.toml", _from_file(home / "settings.toml")),
-        ("environment", _from_environment()),
+        ("environment", {variables[key]: one for key, one in os.environ.items() if key in variables and one}),
         ("option", {key: value for key, value in options.items() if value is not None}),
     ):
-        for key, value in found.items():
+        for key, value in given.items():
             values[key] = _convert(key, value, origin)
             origins[key] = origin
     values["home"] = Path(values.get("home", home)).absolute()
@@ -89,11 +90,6 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"{path} cannot be read: {error}.", cure="Mend or remove the file.") from None
 
 
-def _from_environment() -> dict[str, Any]:
-    known = {f"SWARM_{name.upper()}": name for name in FIELDS}
-    return {known[key]: value for key, value in os.environ.items() if key in known and value}
-
-
 def _convert(key: str, value: Any, origin: str) -> Any:
     if key not in FIELDS:
         near = get_close_matches(key, FIELDS, 1)
@@ -105,7 +101,14 @@ def _convert(key: str, value: Any, origin: str) -> Any:
         wanted = type(FIELDS[key].default).__name__
         message = f"setting {key} = {value!r} (from {origin}) is not of type {wanted}."
         raise InvalidInput(message, cure=f"Give {wanted}.", path=key) from None
-    _bounded(key, converted, origin)
+    least, known = FIELDS[key].metadata.get("least"), FIELDS[key].metadata.get("known")
+    cure = ""
+    if least is not None and not (math.isfinite(converted) and converted >= least):
+        cure = f"Give {least} or more."
+    elif known is not None and converted not in known:
+        cure = f"Known: {', '.join(known)}."
+    if cure:
+        raise InvalidInput(f"setting {key} = {converted!r} (from {origin}) is out of bounds.", cure=cure, path=key)
     return converted
 
 
@@ -118,15 +121,3 @@ def _typed(default: Any, value: Any) -> Any:
     if isinstance(default, tuple):
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else tuple(map(str, value))
     return type(default)(value) if not isinstance(default, Path) else Path(value)
-
-
-def _bounded(key: str, value: Any, origin: str) -> None:
-    about = FIELDS[key].metadata
-    least, known = about.get("least"), about.get("known")
-    cure = ""
-    if least is not None and not (math.isfinite(value) and value >= least):
-        cure = f"Give {least} or more."
-    elif known is not None and value not in known:
-        cure = f"Known: {', '.join(known)}."
-    if cure:
-        raise InvalidInput(f"setting {key} = {value!r} (from {origin}) is out of bounds.", cure=cure, path=key)

@@ -25,8 +25,7 @@ import orjson
 
 from bus.disk import make_directory, write_file
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
-from runtime.home.workload_options import names_of
-from runtime.home.workload_source import digest_of, read_source, workload_classes
+from runtime.home.workload_file import digest_of, option_names, read_source, workload_classes
 
 if TYPE_CHECKING:
     from bus.blobs import DirectoryBlobs
@@ -68,7 +67,13 @@ class Workloads:
 
     def list(self) -> list[WorkloadEntry]:
         """Every workload by name; one that was added hides an installed one of the same name."""
-        known = {one.name: one for one in _installed()} | self._added()
+        known = {}
+        for point in metadata.entry_points(group=GROUP):
+            path = _module_file(point.module)
+            if path is not None and point.attr:
+                digest = digest_of(read_source(path))
+                known[point.name] = WorkloadEntry(point.name, str(path), point.attr, digest, point.module)
+        known |= self._added()
         return [known[name] for name in sorted(known)]
 
     def resolve(self, name: str) -> WorkloadEntry:
@@ -119,7 +124,7 @@ class Workloads:
         # Jobs import this module too, and have no use for what runs them.
         from runtime.jobs.profiles import torch_profile
 
-        found = inspected(path, name=name)
+        found = inspect_file(path, name=name)
         args = found.as_json()
         async with children.job(PROBE, args, profile=torch_profile(), purpose="probe") as child:
             found = replace(found, options=tuple((await child.wait())["options"]))
@@ -137,8 +142,11 @@ class Workloads:
 
     def _added(self) -> dict[str, WorkloadEntry]:
         try:
-            raw = orjson.loads(self._file.read_bytes())
-            return {name: _kept(name, one) for name, one in raw.items()}
+            added = {}
+            for name, entry in orjson.loads(self._file.read_bytes()).items():
+                options = None if entry.get("options") is None else tuple(entry["options"])
+                added[name] = WorkloadEntry(name, entry["path"], entry["class"], entry["digest"], options=options)
+            return added
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -160,7 +168,7 @@ class Workloads:
             yield
 
 
-def inspected(path: str, *, name: str = "") -> WorkloadEntry:
+def inspect_file(path: str, *, name: str = "") -> WorkloadEntry:
     """What `FILE` or `FILE:CLASS` would be registered as, from its text alone; nothing of it is run."""
     text, _, wanted = path.rpartition(":")
     if not text or not wanted.isidentifier():
@@ -211,14 +219,7 @@ def probe(job: Job) -> dict[str, Any]:
     """A job: load one workload and say what it is; what its import raises is the user's to see."""
     entry = WorkloadEntry(**job.args)
     found = load(entry.path, entry.class_name, entry.digest, module=entry.module)
-    return {"class": found.__qualname__, "about": inspect.getdoc(found) or "", "options": names_of(found.Options)}
-
-
-def _kept(name: str, entry: Mapping[str, Any]) -> WorkloadEntry:
-    options = entry.get("options")
-    return WorkloadEntry(
-        name, entry["path"], entry["class"], entry["digest"], options=None if options is None else tuple(options)
-    )
+    return {"class": found.__qualname__, "about": inspect.getdoc(found) or "", "options": option_names(found.Options)}
 
 
 class _VerifiedLoader(importlib.machinery.SourceFileLoader):
@@ -261,15 +262,6 @@ def _imported(path: str, source: bytes, digest: str) -> ModuleType:
 def _changed(path: str, pinned: str, now: str) -> NotVerified:
     cure = f"If the change is meant, pin it: `swarm workload add {path}`."
     return NotVerified(f"{path} has changed: it was added as {pinned} and is now {now}.", cure=cure, path=path)
-
-
-def _installed() -> list[WorkloadEntry]:
-    found = []
-    for point in metadata.entry_points(group=GROUP):
-        path = _module_file(point.module)
-        if path is not None and point.attr:
-            found.append(WorkloadEntry(point.name, str(path), point.attr, digest_of(read_source(path)), point.module))
-    return found
 
 
 def _module_file(module: str) -> Path | None:

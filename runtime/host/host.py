@@ -27,8 +27,8 @@ from runtime.commands.guests import Guests
 from runtime.home.home import NOBODY_ELSE, Home, HostRecord
 from runtime.home.settings import Settings
 from runtime.host.swarm_node import Reporter, SwarmNode
-from runtime.jobs import cycles, process
-from runtime.jobs.ending import asked_to_end
+from runtime.jobs import garbage, process
+from runtime.jobs.event_loop import end_requested
 from runtime.log import recovery
 from runtime.node import roster
 from runtime.node.broker import Broker, broker, end_orphan_of
@@ -51,7 +51,7 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     home = Home(settings.home)
     os.umask(NOBODY_ELSE)
     home.prepare(settings.blobs)
-    cycles.seldom()
+    garbage.collect_seldom()
     _refuse_second_host(home)
     lock = await _locked(home)
     try:
@@ -113,7 +113,7 @@ class _Host:
             root = KeyStore(self._home.keys).pinned()
             crew = SwarmNode(bus, self._settings, keys, instance=self._home.instance(), root=root)
             crew.tail.keyring = keyring_session(keys[ROOT].public)
-            async with asked_to_end(log.warning) as ending:
+            async with end_requested(log.warning) as ending:
                 await self._work(crew, admin, ready, ending)
 
     async def _work(self, crew: SwarmNode, admin: JetStreamAdmin, ready: Ready, ending: asyncio.Event) -> None:

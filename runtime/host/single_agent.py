@@ -26,7 +26,7 @@ from runtime.commands.guests import credentials
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings
 from runtime.host import logs
-from runtime.jobs.ending import asked_to_end
+from runtime.jobs.event_loop import end_requested
 from runtime.log.lane_writer import Find
 from runtime.node.agent import Agent
 from runtime.node.node import Node
@@ -99,7 +99,7 @@ async def run_agent(
         os.umask(NOBODY_ELSE)
         home.prepare(settings.blobs)
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
-    async with connect(own.url, own.lane, own.user) as bus, asked_to_end() as ending:
+    async with connect(own.url, own.lane, own.user) as bus, end_requested() as ending:
         keys = {own.lane: own.signer}
         crew = Node(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
         crew.tail.keyring = keyring_of(own.root)

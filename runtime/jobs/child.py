@@ -13,15 +13,10 @@ from typing import Any
 
 import anyio
 
-from contracts import errors
 from contracts.common import signal_name
-from contracts.errors import ChildDied, OutOfMemory, SwarmError, UserCodeFailed
-from runtime.jobs import process
+from contracts.errors import ChildDied, SwarmError
+from runtime.jobs import errors, process
 from runtime.jobs.frames import Decoder, Frame, encode
-
-_LESS_MEMORY = (
-    "Free memory, or ask for less: a smaller model or training.batch_size (training.accumulate makes up for it)."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +205,15 @@ class Child:
     async def _conclude(self) -> None:
         await self._fate.ended.wait()
         if self.raised is not None:
-            raise failure(self.raised, "" if self.log is None or not self.session else self.log.name)
-        if self.result is None:
-            raise self._died()
-
-    def _died(self) -> ChildDied:
+            raise errors.from_data(self.raised, "" if self.log is None or not self.session else self.log.name)
+        if self.result is not None:
+            return
         end, cure = self.exit, self._see_log
         if not self._killed and (end is None or (end.code is None and end.signal is None)):
             cure = "Start the job again."
         elif not self._killed and end is not None and end.signal == signal.SIGKILL:
             cure = f"The kernel does that when memory runs out: free some or make the batch smaller. {cure}"
-        return ChildDied(f"{self._name} {self.ending}.", cure=cure)
+        raise ChildDied(f"{self._name} {self.ending}.", cure=cure)
 
     @property
     def ending(self) -> str:
@@ -245,45 +238,6 @@ class Child:
     @property
     def _see_log(self) -> str:
         return f"What it printed is in {self.log}." if self.log else "Give the job a log file to see what it printed."
-
-
-def failure(raised: dict[str, Any], log: str = "") -> SwarmError:
-    """The error that a `raised` frame describes: our own come back as they were, all others are the user's code's.
-
-    `log` is the file in the session's folder that has the whole traceback, if there is one.
-    """
-    if (ours := raised.get("error")) is not None:
-        return _kind_of(ours["code"])(ours["message"], cure=ours["cure"], path=ours["path"])
-    said = f"{raised['type']}: {raised['message']}" if raised["message"] else str(raised["type"])
-    place = raised["frame"]
-    if _wants_memory(raised):
-        where = f"{place['file']}:{place['line']}" if place else ""
-        return OutOfMemory(f"there is not enough memory: {said}", cure=_LESS_MEMORY, path=where)
-    if place is None:
-        return UserCodeFailed(said, cure="See the job's log.")
-    where = f"{place['file']}:{place['line']}"
-    return UserCodeFailed(
-        f"{said}\n  at {where} in {place['function']}: {place['source']}\n",
-        cure="Correct it there; `swarm run REQUEST --here` stops at breakpoints." + _whole(log),
-        path=where,
-    )
-
-
-def _whole(log: str) -> str:
-    return f" The whole traceback is in the session's {log}." if log else ""
-
-
-def _wants_memory(raised: dict[str, Any]) -> bool:
-    """Whether Python, numpy, torch on a processor or torch on a GPU has said that no memory is left."""
-    return raised["type"].endswith("MemoryError") or "can't allocate memory" in raised["message"]
-
-
-def _kind_of(code: str) -> type[SwarmError]:
-    """The class with that code, or the nearest above it that is built from a message alone."""
-    found = errors.kind_of(code)
-    while vars(found).get("__init__", SwarmError.__init__) is not SwarmError.__init__:
-        found = found.__mro__[1]
-    return found
 
 
 # Frames already received survive a shutdown for reading on Linux; elsewhere they would be thrown away.

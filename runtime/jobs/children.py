@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +13,10 @@ import anyio
 import structlog
 
 from contracts.errors import ChildDied, Refused, SwarmError
-from runtime.engine import environment
+from runtime.jobs import process
 from runtime.jobs.child import Child
 from runtime.jobs.frames import encode
-from runtime.jobs.profiles import Profile
-from runtime.jobs.stall import standstill
+from runtime.jobs.profiles import Profile, sealed_environment
 from runtime.jobs.zygote_link import ZygoteJob, ZygoteLink
 
 log = structlog.get_logger()
@@ -26,31 +24,16 @@ log = structlog.get_logger()
 _PATIENCE = 5.0
 """Seconds in which a zygote has ended a job; one that needs longer does not answer."""
 
-_KEPT = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT"),
-    # A job on the CPU that asks whether there is a GPU must see as many as a job that trains on one.
-    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME"),
-)
-
-
 MOST_IDLE = 8
 """Zygotes kept beside those that work: requests name a profile each, and a zygote holds all that torch is."""
 
 
-class Running(NamedTuple):
+class RunningProcess(NamedTuple):
     """One process that lives now; zygotes have the purpose `zygote`."""
 
     pid: int
     purpose: str
     session: str
-
-
-def sealed_environment(profile: Profile) -> dict[str, str]:
-    """The whole environment of a zygote: what bits depend on is fixed, and little else is let in."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    # A debugger there would have no terminal; `--here` runs user code where it has one.
-    ours = {"PYTHONUTF8": "1", "PYTHONBREAKPOINT": "0"}
-    return environment.sealed(kept, profile="exact", threads=profile.threads) | ours
 
 
 class Children:
@@ -66,7 +49,21 @@ class Children:
         """Return when jobs of this profile can be forked; a dead zygote is replaced."""
         with self._using(profile):
             async with self._starting.setdefault(profile, anyio.Lock()):
-                await self._warmed(profile)
+                link = self._zygotes.get(profile)
+                if link is None or not link.alive:
+                    if link is not None:
+                        await link.close()
+                    await self._end_idle_beyond(MOST_IDLE, profile)
+                    link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
+                # The order of these is that in which they were last wanted.
+                self._zygotes.pop(profile, None)
+                self._zygotes[profile] = link
+                try:
+                    async with self._answering(link):
+                        await link.ready()
+                except SwarmError:
+                    await link.close()
+                    raise
 
     @asynccontextmanager
     async def job(
@@ -93,13 +90,13 @@ class Children:
                 child.hang_up()
                 await self._gone(child, link)
 
-    def running(self) -> list[Running]:
+    def running(self) -> list[RunningProcess]:
         """Every zygote and job that lives now."""
         found = []
         for link in self._zygotes.values():
             if link.alive:
-                found.append(Running(link.pid, "zygote", ""))
-                found += [Running(job.fate.pid or 0, job.purpose, job.session) for job in link.jobs.values()]
+                found.append(RunningProcess(link.pid, "zygote", ""))
+                found += [RunningProcess(job.fate.pid or 0, job.purpose, job.session) for job in link.jobs.values()]
         return found
 
     async def close(self) -> None:
@@ -108,24 +105,6 @@ class Children:
             for profile, link in list(self._zygotes.items()):
                 await link.close()
                 self._zygotes.pop(profile, None)
-
-    async def _warmed(self, profile: Profile) -> None:
-        """Have a zygote of this profile that lives and has imported everything; one caller at a time."""
-        link = self._zygotes.get(profile)
-        if link is None or not link.alive:
-            if link is not None:
-                await link.close()
-            await self._end_idle_beyond(MOST_IDLE, profile)
-            link = await ZygoteLink.start(profile.imports, sealed_environment(profile))
-        # The order of these is that in which they were last wanted.
-        self._zygotes.pop(profile, None)
-        self._zygotes[profile] = link
-        try:
-            async with self._answering(link):
-                await link.ready()
-        except SwarmError:
-            await link.close()
-            raise
 
     @contextmanager
     def _using(self, profile: Profile) -> Iterator[None]:
@@ -186,13 +165,36 @@ class Children:
     @asynccontextmanager
     async def _answering(self, link: ZygoteLink) -> AsyncIterator[None]:
         """Kill a zygote that does not answer, so that those who wait for it get an error."""
-        watch = asyncio.create_task(self._put_down_when_still(link))
+
+        async def watch() -> None:
+            await standstill(link.pid, self._stall_after)
+            log.error("a zygote stands still and is ended", pid=link.pid)
+            link.put_down()
+
+        watching = asyncio.create_task(watch())
         try:
             yield
         finally:
-            watch.cancel()
+            watching.cancel()
 
-    async def _put_down_when_still(self, link: ZygoteLink) -> None:
-        await standstill(link.pid, self._stall_after)
-        log.error("a zygote stands still and is ended", pid=link.pid)
-        link.put_down()
+
+_LOOKS = 10
+"""How many looks at a process there are within the time after which it counts as stalled."""
+
+
+async def standstill(
+    pid: int, after: float, *, told: Callable[[], int] = lambda: 0, excused: Callable[[], bool] = lambda: False
+) -> None:
+    """Return when the process has used no processor and told nothing for `after` seconds, or is gone.
+
+    One that waits by right (for an order, for its host to read) is excused. A loop without an end is not noticed:
+    it cannot be told from a long step.
+    """
+    idle, before = 0, (-1, -1.0)
+    while idle < _LOOKS:
+        await asyncio.sleep(after / _LOOKS)
+        used = process.cpu_seconds(pid)
+        if used is None:
+            return
+        idle = idle + 1 if (told(), used) == before and not excused() else 0
+        before = told(), used

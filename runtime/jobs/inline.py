@@ -20,7 +20,7 @@ import anyio
 
 from runtime.jobs import process
 from runtime.jobs.child import Channel, Child, Exit, Fate
-from runtime.jobs.children import Children, Running
+from runtime.jobs.children import Children, RunningProcess
 from runtime.jobs.frames import encode
 from runtime.jobs.job import perform
 from runtime.jobs.profiles import Profile
@@ -41,7 +41,7 @@ class InlineJobs(Children):
         self.misfit = anyio.Event()
         self.wanted = threads
         self._turn = anyio.Lock()
-        self._here: list[Running] = []
+        self._here: list[RunningProcess] = []
 
     @asynccontextmanager
     async def job(
@@ -65,8 +65,8 @@ class InlineJobs(Children):
             ours, theirs = socket.socketpair()
             fate = Fate(pid=os.getpid())
             channel = Channel(ours)
-            child = Child(fate, channel, lambda: _hang_up(ours), purpose, session, None)
-            running = Running(os.getpid(), purpose, session)
+            child = Child(fate, channel, lambda: channel.cease(socket.SHUT_RDWR), purpose, session, None)
+            running = RunningProcess(os.getpid(), purpose, session)
             self._here.append(running)
             _start_thread(theirs, fate)
             try:
@@ -85,14 +85,9 @@ class InlineJobs(Children):
         self.misfit.set()
         await anyio.sleep_forever()
 
-    def running(self) -> list[Running]:
+    def running(self) -> list[RunningProcess]:
         """As `Children.running`; a job that runs here has the pid of this process."""
         return super().running() + self._here
-
-
-def _hang_up(ours: socket.socket) -> None:
-    with suppress(OSError):
-        ours.shutdown(socket.SHUT_RDWR)
 
 
 def _start_thread(theirs: socket.socket, fate: Fate) -> None:
@@ -100,7 +95,7 @@ def _start_thread(theirs: socket.socket, fate: Fate) -> None:
 
     def end(code: int) -> None:
         theirs.close()
-        fate.exit = Exit(code, None, _peak_memory())
+        fate.exit = Exit(code, None, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * process.RSS_UNIT)
         fate.ended.set()
 
     def work() -> None:
@@ -111,7 +106,3 @@ def _start_thread(theirs: socket.socket, fate: Fate) -> None:
 
     fate.begun.set()
     threading.Thread(target=work, name="job", daemon=True).start()
-
-
-def _peak_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * process.RSS_UNIT

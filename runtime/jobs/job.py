@@ -17,8 +17,8 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from contracts.errors import InvalidInput
+from runtime.jobs.errors import as_data, print_foreign
 from runtime.jobs.frames import Decoder, Frame, encode
-from runtime.jobs.raised import as_data, print_foreign
 
 Order = Frame
 RESERVED = frozenset({"begin", "result", "raised"})
@@ -87,16 +87,13 @@ class Job:
             left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
             if not self._poll.poll(left):
                 return
-            self._orders.extend(self._decoder.feed(self._receive()))
-
-    def _receive(self) -> bytes:
-        try:
-            data = self._channel.recv(65536)
-        except ConnectionError as error:
-            raise HostGone(1) from error
-        if not data:
-            raise HostGone(1)
-        return data
+            try:
+                data = self._channel.recv(65536)
+            except ConnectionError as error:
+                raise HostGone(1) from error
+            if not data:
+                raise HostGone(1)
+            self._orders.extend(self._decoder.feed(data))
 
     def _send(self, kind: str, data: Mapping[str, Any]) -> None:
         frame = encode(kind, data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from contracts.errors import Refused
+from runtime.engine import environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,21 @@ class Profile:
     def imports(self) -> tuple[str, ...]:
         """The modules that its jobs find imported."""
         return (("torch", "numpy") if self.torch else ()) + self.modules
+
+
+_PASSED_ON = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "SWARM_FAILPOINT"),
+    # A job on the CPU that asks whether there is a GPU must see as many as a job that trains on one.
+    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME"),
+)
+
+
+def sealed_environment(profile: Profile) -> dict[str, str]:
+    """The whole environment of a zygote: what bits depend on is fixed, and little else is let in."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # A debugger there would have no terminal; `--here` runs user code where it has one.
+    ours = {"PYTHONUTF8": "1", "PYTHONBREAKPOINT": "0"}
+    return environment.sealed(passed_on, profile="exact", threads=profile.threads) | ours
 
 
 MOST_THREADS = 1024

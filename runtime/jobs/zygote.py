@@ -25,10 +25,10 @@ from typing import NoReturn
 
 from contracts.errors import Failed
 from runtime.jobs import process
-from runtime.jobs.cycles import unswept
+from runtime.jobs.errors import as_data
 from runtime.jobs.frames import Decoder, encode
+from runtime.jobs.garbage import collection_paused
 from runtime.jobs.job import Job, perform
-from runtime.jobs.raised import as_data
 
 # Asked of a whole group by a terminal, a supervisor or a container; only the host knows how to end in good order.
 _LEFT_TO_THE_HOST = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -147,7 +147,9 @@ def _become_job(channel: int, parent: int) -> NoReturn:
         process.set_pdeathsig()
         if os.getppid() == parent:
             os.setpgid(0, 0)
-            _reset_signals()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _leave_signals_to_the_host()
             process.close_all_descriptors_but({0, 1, 2, channel})
             process.give_way_when_memory_runs_out()
             code = perform(socket.socket(fileno=channel), _settle)
@@ -177,12 +179,6 @@ def _end_with_the_host(job: Job) -> None:
     os._exit(1)
 
 
-def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _leave_signals_to_the_host()
-
-
 def _leave_signals_to_the_host() -> None:
     mine = os.getpid()
 
@@ -199,7 +195,7 @@ def _leave_signals_to_the_host() -> None:
 
 def _import(modules: list[str]) -> None:
     # What is imported stays; to look for cycles in it meanwhile takes a fifth of the time.
-    with unswept():
+    with collection_paused():
         for name in modules:
             importlib.import_module(name)
     if (count := process.thread_count()) > 1:

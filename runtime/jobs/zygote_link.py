@@ -9,8 +9,8 @@ import socket
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import IO, Any, Protocol
 import anyio
 
 from contracts.errors import ChildDied
-from runtime.jobs.child import CEASE_AT_EXIT, Channel, Exit, Fate, failure
+from runtime.jobs import errors
+from runtime.jobs.child import CEASE_AT_EXIT, Channel, Exit, Fate
 from runtime.jobs.frames import Decoder, Frame, encode
 
 _ZYGOTE = "runtime.jobs.zygote"
@@ -83,8 +84,13 @@ class ZygoteLink:
         """Begin to start one; `ready` waits for its imports."""
         ours, theirs = socket.socketpair()
         output = tempfile.TemporaryFile()  # noqa: SIM115 - read when the zygote dies, closed with the link
-        with theirs, _closed_on_failure(ours, output):
-            process = await begun(modules, environment, theirs, output)
+        try:
+            with theirs:
+                process = await start_process(modules, environment, theirs, output)
+        except BaseException:
+            ours.close()
+            output.close()
+            raise
         ours.settimeout(0)
         return cls(process, ours, output)
 
@@ -99,7 +105,7 @@ class ZygoteLink:
         if self._ready:
             return
         if self._failed is not None:
-            raise failure(self._failed)
+            raise errors.from_data(self._failed)
         code = await self._process.wait()
         raise ChildDied(
             f"A zygote (pid {self.pid}) ended with {code} while it imported. {self._last_words()}",
@@ -223,32 +229,19 @@ class ZygoteLink:
         return f"Its last words: {said}" if said else "It said nothing."
 
 
-async def begun(
+async def start_process(
     modules: tuple[str, ...], environment: Mapping[str, str], control: socket.socket, output: IO[bytes]
 ) -> Process:
     """A process that imports these and then is the zygote at this end of the control socket."""
+    # The zygote runs this very code, which an installed package finds by itself.
+    installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
+    source = {} if _SOURCE in installed else {"PYTHONPATH": str(_SOURCE)}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", _ZYGOTE, str(control.fileno()), str(os.getpid()), *modules),
-        env=dict(environment) | _source_path(),
+        env=dict(environment) | source,
         pass_fds=(control.fileno(),),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output,
         stderr=output,
         start_new_session=True,
     )
-
-
-@contextmanager
-def _closed_on_failure(*files: IO[bytes] | socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        for file in files:
-            file.close()
-        raise
-
-
-def _source_path() -> dict[str, str]:
-    """Where this very code is imported from, so that the zygote runs the same; nothing for an installed package."""
-    installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
-    return {} if _SOURCE in installed else {"PYTHONPATH": str(_SOURCE)}

@@ -6,7 +6,7 @@ What a file says before anything in it is verified is here too: when the session
 from __future__ import annotations
 
 import gc
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from contracts.ids import PARTITION
 from contracts.keyring import Keyring
 from contracts.trainer import TrainingClaimed
 from runtime.home.home import Home
-from runtime.jobs.cycles import unswept
+from runtime.jobs.garbage import collection_paused
 from runtime.jobs.profiles import claimed_threads
 from runtime.log.session_log import SessionLog, release
 
@@ -129,30 +129,25 @@ class Archive:
         """The keyring session of a partition, read again when it has grown; None when the home has none."""
         size, kept = self._rings.get(partition, (-1, None))
         if size < 0 or (kept is not None and self._home.log(kept.history.id).stat().st_size != size):
-            kept = self._find_ring(partition)
+            rings = (_read(self._home.log(one), one, Admission(root=self.root)) for one in self._ring_ids(partition))
+            kept = next((ring for ring in rings if ring.history.size), None)
             size = self._home.log(kept.history.id).stat().st_size if kept else 0
             self._rings[partition] = size, kept
         return kept
 
     def ring_opening(self, partition: str) -> bytes:
         """The body that begins a keyring of this partition, whichever root it names: nothing has verified it."""
-        for session in self._home.session_ids():
-            if subjects.partition(session) == partition and self._start(session).opens_keyring:
-                first = _first(self._home.log(session))
-                return first[1] if first else b""
-        return b""
+        first = next((_first(self._home.log(session)) for session in self._ring_ids(partition)), None)
+        return first[1] if first else b""
+
+    def _ring_ids(self, partition: str) -> Iterator[str]:
+        """The sessions of a partition whose files begin as a keyring does."""
+        sessions = (one for one in self._home.session_ids() if subjects.partition(one) == partition)
+        return (session for session in sessions if self._start(session).opens_keyring)
 
     def _keyring(self, partition: str) -> Keyring:
         ring = self.ring(partition)
         return ring.admission.keyring(partition) if ring else Keyring()
-
-    def _find_ring(self, partition: str) -> StoredSession | None:
-        for session in self._home.session_ids():
-            if subjects.partition(session) == partition and self._start(session).opens_keyring:
-                kept = _read(self._home.log(session), session, Admission(root=self.root))
-                if kept.history.size:
-                    return kept
-        return None
 
     def begun(self, besides: Container[str] = ()) -> list[SessionStart]:
         """When each session began, by its first record alone, which nothing has verified yet."""
@@ -228,7 +223,7 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[SessionLog,
     if path.stat().st_size < LONG_FILE:
         return None
     ring = admission.keyring(subjects.partition(session))
-    with unswept():
+    with collection_paused():
         try:
             places = RecordPlaces(path, session)
             history = SessionLog(session, places)
@@ -247,7 +242,7 @@ def _at_once(
     """What `fold` gives, in a small part of the time; None when anything about the records is out of the ordinary."""
     ring = admission.keyring(subjects.partition(session))
     history = SessionLog(session)
-    with unswept():
+    with collection_paused():
         try:
             lines = fast_admission.FileLines(reading.data, session)
             whole = fast_admission.admitted(lines, fast_admission.AdmissionInputs(session, ring))

@@ -91,7 +91,11 @@ class LogFollower:
     async def run(self, *, after: int = 0) -> None:
         """Follow the log for ever, from behind `after`; `caught_up` is set once the present is reached."""
         if after and self.keyring:
-            await self._read_keyring(after)
+            async with self._bus.read(subjects.session(self.keyring)) as messages:
+                async for stored in messages:
+                    if stored.seq > after:
+                        break
+                    self.take(stored)
         self.seq = after
         newest = await self._bus.head(subjects.EVERYTHING)
         goal = newest.seq if newest else 0
@@ -103,13 +107,6 @@ class LogFollower:
                 if stored.seq >= goal:
                     self.caught_up.set()
 
-    async def _read_keyring(self, upto: int) -> None:
-        async with self._bus.read(subjects.session(self.keyring)) as messages:
-            async for stored in messages:
-                if stored.seq > upto:
-                    break
-                self.take(stored)
-
     def take(self, stored: StoredRecord) -> list[Fact]:
         """Admit one message, fold and copy what it completes, and wake the tasks that wait for it."""
         if stored.seq <= self.seq:
@@ -119,7 +116,11 @@ class LogFollower:
         before = self.voids.total
         facts = self.admission.admit(stored)
         voids = self.voids.since(before)
-        self._note_voids(voids)
+        for void in voids:
+            for void_onlooker in self._void_onlookers:
+                void_onlooker(void)
+            if self._lines.take(time.monotonic()):
+                log.warning("not admitted", seq=void.seq, subject=void.subject, reason=void.reason)
         self._decide(stored, facts, voids)
         if facts:
             self._fold(facts)
@@ -175,17 +176,14 @@ class LogFollower:
         was_sealed = history.state.sealed is not None
         history.add(facts)
         if history.state.sealed and not was_sealed:
-            self._retire(history.id)
+            # Sealed sessions are read from their files; only the newest stay in memory.
+            self._sealed.append(history.id)
+            while len(self._sealed) > self._keep_sealed:
+                oldest = self._sealed.pop(0)
+                self.histories.pop(oldest, None)
+                self.admission.forget(oldest)
         for listener in self._listeners:
             listener(facts)
-
-    def _retire(self, session: str) -> None:
-        # Sealed sessions are read from their files; only the newest stay in memory.
-        self._sealed.append(session)
-        while len(self._sealed) > self._keep_sealed:
-            oldest = self._sealed.pop(0)
-            self.histories.pop(oldest, None)
-            self.admission.forget(oldest)
 
     def _put_away(self, session: str) -> None:
         """Let go of old windows that the copy holds by now."""
@@ -206,13 +204,6 @@ class LogFollower:
             self._copy(where.session, [one for one in pending if one.seq in admitted])
         elif waiting:
             self._pending[where.session] = pending[-waiting:]
-
-    def _note_voids(self, voids: list[Void]) -> None:
-        for void in voids:
-            for onlooker in self._void_onlookers:
-                onlooker(void)
-            if self._lines.take(time.monotonic()):
-                log.warning("not admitted", seq=void.seq, subject=void.subject, reason=void.reason)
 
 
 class LogLineLimit:

@@ -94,7 +94,12 @@ class LaneWriter:
                 raise Refused(f"{session} is sealed.", cure="Closed is closed: ask for a session of its own.")
             names = [self._identity(history, occasion, n) for n in range(len(events))]
             while True:
-                batch = self._compose(history, self._drafts(events, names, occasion), occasion)
+                made = [event if isinstance(event, Event) else event() for event in events]
+                drafts = tuple(
+                    Draft(event, name, occasion.cause, occasion.correlation, occasion.epoch)
+                    for event, name in zip(made, names, strict=True)
+                )
+                batch = self._compose(history, drafts, occasion)
                 failpoint("before-append")
                 await self._settle(history, batch, occasion)
                 if self._said(history, batch) or batch.key == self._signer().key_id:
@@ -110,13 +115,6 @@ class LaneWriter:
         if known is not None and known.until is not None:
             cure = f"Key {known.id} has ended (swarm keys); start the agent again where the new key of its role is."
         return NotVerified(f"{count} events of {self.lane!r} in {session} were stored and not admitted.", cure=cure)
-
-    def _drafts(self, events: Sequence[Saying], names: Sequence[str], occasion: Provenance) -> tuple[Draft, ...]:
-        made = (event if isinstance(event, Event) else event() for event in events)
-        return tuple(
-            Draft(event, name, occasion.cause, occasion.correlation, occasion.epoch)
-            for event, name in zip(made, names, strict=True)
-        )
 
     def _identity(self, history: SessionLog, occasion: Provenance, n: int) -> str:
         cause = occasion.cause
@@ -159,7 +157,11 @@ class LaneWriter:
             except Full as error:
                 if self.lane in HASTY:
                     raise
-                wait = await self._without_room(error, wait)
+                # A full log never fails a running session.
+                if wait == _FIRST_WAIT:
+                    log.error("the log has no room; what is to be said waits", lane=self.lane, reason=error.message)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
             except (Ambiguous, Unreachable):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
@@ -168,13 +170,6 @@ class LaneWriter:
 
     def _said(self, history: SessionLog, batch: _Batch) -> bool:
         return history.find(self.lane, batch.drafts[-1].id) is not None
-
-    async def _without_room(self, error: Full, wait: float) -> float:
-        """Wait a little for room in the log and return the next wait: a full log never fails a running session."""
-        if wait == _FIRST_WAIT:
-            log.error("the log has no room; what is to be said waits", lane=self.lane, reason=error.message)
-        await asyncio.sleep(wait)
-        return min(2 * wait, _LONGEST_WAIT)
 
     def _again(self, history: SessionLog, batch: _Batch, occasion: Provenance) -> _Batch:
         """What to send after a conflict: the same bytes when only voids came between, else a new body or `Fenced`."""

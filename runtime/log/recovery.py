@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,50 +63,37 @@ _OF_A_BLOB = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}")
 
 def remove_leftovers(home: Home) -> int:
     """Remove files that no process will finish and return their number. The caller holds the home's lock."""
-    found = [*_of_dead_processes(home), *_of_old_blobs(home.blobs)]
-    for path in found:
-        with suppress(OSError):
-            path.unlink()
-    return len(found)
-
-
-def _of_dead_processes(home: Home) -> Iterator[Path]:
+    leftovers, now = [], time.time()
     for folder in (home.root, home.root / "nats", home.keys, *home.sessions.glob("*")):
         for path in folder.glob(".*"):
             written_by = _OF_A_PROCESS.fullmatch(path.name)
             if written_by and path.is_file() and process.start_time(int(written_by[1])) is None:
-                yield path
-
-
-def _of_old_blobs(blobs: Path) -> Iterator[Path]:
-    now = time.time()
-    for path in blobs.glob("??/??/.*"):
+                leftovers.append(path)
+    for path in home.blobs.glob("??/??/.*"):
         with suppress(FileNotFoundError):
             if _OF_A_BLOB.fullmatch(path.name) and now - path.stat().st_mtime > OLD:
-                yield path
+                leftovers.append(path)
+    for path in leftovers:
+        with suppress(OSError):
+            path.unlink()
+    return len(leftovers)
 
 
 def repair(home: Home) -> list[Path]:
-    """Set aside what is damaged and say where it is now; `Refused` while a host holds the home."""
+    """Set aside copies whose records cannot be told from each other, and say where they are now.
+
+    The next start reads the log from its beginning and writes them again. `Refused` while a host holds the home.
+    """
     home.lock()
+    moved = []
     try:
-        moved = [_set_aside(path) for path in map(home.log, home.session_ids()) if _is_damaged(path)]
+        for path in map(home.log, home.session_ids()):
+            try:
+                deque(files.read(path), maxlen=0)
+            except NotVerified:
+                taken = len(list(path.parent.glob(f"{path.name}.damaged-*")))
+                moved.append(path.rename(path.with_name(f"{path.name}.damaged-{taken + 1}")))
         home.forget_tail()
     finally:
         home.unlock()
     return moved
-
-
-def _is_damaged(path: Path) -> bool:
-    """Whether records cannot be told from each other; what a record says is for audits to judge."""
-    try:
-        for _ in files.read(path):
-            pass
-    except NotVerified:
-        return True
-    return False
-
-
-def _set_aside(path: Path) -> Path:
-    taken = len(list(path.parent.glob(f"{path.name}.damaged-*")))
-    return path.rename(path.with_name(f"{path.name}.damaged-{taken + 1}"))

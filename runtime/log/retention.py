@@ -38,10 +38,17 @@ def roles(session: SessionState) -> dict[Place, list[Role]]:
     steps = sorted({step for _, step in path})
     improved = [seen.step for seen in session.evaluations if seen.improved]
     largest = max((kept.written.bytes for kept in path.values()), default=0)
+    # Before a claim has resolved the planned spacing every checkpoint is its own anchor.
+    every = int(session.claim.resolved.get("every_steps", 1)) if session.claim else 1
+    most = limits.anchors
+    if limits.budget_bytes is not None and largest:
+        # The best and the last are counted as if they were all different: what is counted does not depend on which
+        # checkpoint is the best now, so that anchors once deleted are not missed.
+        most = min(most, limits.budget_bytes // largest - limits.keep_best - limits.keep_last - 1)
     wanted: dict[Role, set[int]] = {
         "best": set(improved[-limits.keep_best :]),
         "last": set(steps[-limits.keep_last :]),
-        "anchor": anchors(steps, _every_steps(session), _affordable(limits, largest)) | given(session),
+        "anchor": anchors(steps, every, most) | given(session),
         "final": {session.outcome.step} if isinstance(session.outcome, TrainingCompleted) else set(),
     }
     found = {here: [role for role, at in wanted.items() if here[1] in at] for here in path}
@@ -120,21 +127,6 @@ def named(session: SessionState, which: str) -> Checkpoint | None:
 def exported(session: SessionState, which: str) -> Checkpoint | None:
     """The one that an export of this name is made from: the last where there is no best one."""
     return named(session, which) or (session.checkpoint("last") if which == "best" else None)
-
-
-def _affordable(limits: Checkpoints, size: int) -> int:
-    """How many anchors besides step 0 there may be; the best and the last are counted as if they were all different.
-
-    What is counted does not depend on which checkpoint is the best now, so that anchors once deleted are not missed.
-    """
-    if limits.budget_bytes is None or size == 0:
-        return limits.anchors
-    return min(limits.anchors, limits.budget_bytes // size - limits.keep_best - limits.keep_last - 1)
-
-
-def _every_steps(session: SessionState) -> int:
-    """The planned spacing; before a claim has resolved it every checkpoint is its own anchor."""
-    return int(session.claim.resolved.get("every_steps", 1)) if session.claim else 1
 
 
 FOLDER = "kept"

@@ -56,7 +56,7 @@ class RowNames:
             return self._checked(RowPlace(split, int(row)))
         wanted = name.removeprefix("row ").strip()
         for split, digest in self._named.items():
-            at = self._sought(digest, wanted)
+            at = self._row_of(digest, wanted)
             if at is not None:
                 return RowPlace(split, at)
         known = "a file" if self._are_files else "the number of a row"
@@ -98,9 +98,16 @@ class RowNames:
             raise InvalidInput(message, cure=f"Choose from {place.split}:1 to {place.split}:{rows}.", path=str(place))
         return place
 
-    def _sought(self, digest: str, wanted: str) -> int | None:
+    def _row_of(self, digest: str, wanted: str) -> int | None:
         if self._are_files:
-            return self._line_of(digest, wanted)
+            line = orjson.dumps(wanted) + b"\n"
+            with (
+                self._blobs.check(digest).open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
+            ):
+                first = text[: len(line)] == line
+                at = 0 if first else text.find(b"\n" + line) + 1
+                return text[:at].count(b"\n") + 1 if at or first else None
         if not wanted.isdigit():
             return None
         numbers = self._numbers(digest)
@@ -116,12 +123,6 @@ class RowNames:
         with self._blobs.check(digest).open("rb") as file:
             line = next(islice(file, number - 1, None), None)
         return None if line is None else str(orjson.loads(line))
-
-    def _line_of(self, digest: str, wanted: str) -> int | None:
-        with self._blobs.check(digest).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            line = orjson.dumps(wanted) + b"\n"
-            at = 0 if text[: len(line)] == line else text.find(b"\n" + line) + 1
-            return text[:at].count(b"\n") + 1 if at or text[: len(line)] == line else None
 
     def _made_of(self, place: RowPlace) -> str | None:
         """The name of a synthetic row, made of its parents' names; parents are listed behind the source's rows."""

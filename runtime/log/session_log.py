@@ -58,18 +58,15 @@ class States:
         if self._size % self.EVERY == 0:
             self._kept[self._size] = self.last
             if len(self._kept) > self.MOST:
-                self._thin()
+                self._apart *= 2
+                near = self._size - self.NEAR * self.EVERY
+                self._kept = {at: kept for at, kept in self._kept.items() if at >= near or at % self._apart == 0}
         self._size += 1
 
     @property
     def kept(self) -> list[SessionState]:
         """Those that need not be folded again."""
         return [*self._kept.values()]
-
-    def _thin(self) -> None:
-        self._apart *= 2
-        near = self._size - self.NEAR * self.EVERY
-        self._kept = {at: kept for at, kept in self._kept.items() if at >= near or at % self._apart == 0}
 
     def __len__(self) -> int:
         return self._size

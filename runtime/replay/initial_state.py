@@ -16,7 +16,7 @@ from contracts.fork import Evaluated, Fork, Rows
 from contracts.session import SessionState
 from runtime.home.allowed import RequestPath
 from runtime.jobs.profiles import torch_profile
-from runtime.jobs.room import refuse_beyond
+from runtime.jobs.resources import refuse_beyond
 from runtime.log import retention
 
 if TYPE_CHECKING:

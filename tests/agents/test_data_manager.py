@@ -23,7 +23,7 @@ from contracts.request.data import Split
 from runtime.engine import workload as engine
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from runtime.jobs.children import Children
 from tests.agents.cases import Place, fork_of
 from tests.agents.preparing import Bench, finding, table
@@ -553,7 +553,7 @@ async def test_a_workload_that_nobody_added_or_that_changed_is_rejected(tmp_path
     assert "no workload 'mine'" in unknown.problems[0]["message"]
     mine = tmp_path / "mine.py"
     mine.write_text((Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text())
-    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    Workloads(place.ground.home.root)._write({"mine": inspect_file(str(mine))})
     mine.write_text("# changed")
     (changed,) = await answered(place, {"data": data, "model": MLP})
     assert "has changed" in changed.problems[0]["message"]
@@ -565,7 +565,7 @@ async def test_what_the_data_of_a_workload_raises_is_shown_as_its_last_line(tmp_
     text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()
     mine.write_text(text.replace("y = np.arange(o.rows) % 2", "y = 1 // 0  # mistaken"))
     place = Place(tmp_path, children)
-    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    Workloads(place.ground.home.root)._write({"mine": inspect_file(str(mine))})
     (said,) = await answered(place, {"data": {"source": "workload", "workload": "mine"}, "model": MLP})
     assert isinstance(said, DatasetRejected)
     (problem,) = said.problems
@@ -583,7 +583,7 @@ async def test_data_of_a_workload_for_which_there_is_no_memory_are_rejected_at_t
     text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()
     mine.write_text(text.replace("y = np.arange(o.rows) % 2", f"y = {y}"))
     place = Place(tmp_path, children)
-    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    Workloads(place.ground.home.root)._write({"mine": inspect_file(str(mine))})
     (said,) = await answered(place, {"data": {"source": "workload", "workload": "mine"}, "model": MLP})
     assert isinstance(said, DatasetRejected)
     (problem,) = said.problems
@@ -598,6 +598,6 @@ async def test_a_child_that_dies_is_no_verdict_about_the_data(tmp_path: Path, ch
     text = (Path(__file__).parents[2] / "examples" / "workload" / "mine.py").read_text()
     mine.write_text(text.replace("y = np.arange(o.rows) % 2", "import os; os.kill(os.getpid(), 9)"))
     place = Place(tmp_path, children)
-    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    Workloads(place.ground.home.root)._write({"mine": inspect_file(str(mine))})
     with pytest.raises(ChildDied):
         await answered(place, {"data": {"source": "workload", "workload": "mine"}, "model": MLP})

@@ -20,7 +20,7 @@ from agents.data_manager.writing import refuse_beyond_room
 from contracts.errors import InvalidRequest
 from contracts.request.data import Synthetic
 from runtime.engine.ragged import Ragged
-from runtime.jobs import memory
+from runtime.jobs import resources
 from tests.agents.preparing import Bench, table
 
 h5py = pytest.importorskip("h5py")
@@ -45,7 +45,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
     def has(*, disk: int = 1 << 50, held: int = 1 << 50) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=disk))
-        monkeypatch.setattr(memory, "free_bytes", lambda: held)
+        monkeypatch.setattr(resources, "free_bytes", lambda: held)
 
     return has
 

@@ -10,7 +10,7 @@ from contracts.event import BUILT_IN
 from contracts.request import read_request
 from contracts.trainer import InterventionApplied, TrainingFailed
 from runtime.home.home import Home
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from tests.harness import crew, small_request, until_ended
 
 POISONED = """
@@ -40,7 +40,7 @@ async def test_a_row_that_no_repair_helps_ends_the_session_after_a_few_tries(tmp
     file.write_text(POISONED)
     Home(home).prepare()
     known = Workloads(home)
-    known._write(known._added() | {"poisoned": inspected(str(file))})
+    known._write(known._added() | {"poisoned": inspect_file(str(file))})
     request = small_request(
         model={"architecture": "workload", "workload": "poisoned"},
         data={"source": "workload", "workload": "poisoned"},

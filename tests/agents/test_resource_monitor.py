@@ -25,7 +25,7 @@ from contracts.request import read_request
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.session import SessionState
 from runtime.host.swarm_node import SwarmNode
-from runtime.jobs import memory
+from runtime.jobs import resources
 from tests import harness
 
 LIMIT = Limit("memory", 80, 90, 5, "")
@@ -42,7 +42,7 @@ def sampled(**changes: Any) -> Sample:
 
 
 def member(pid: int, seconds: float, session: str = "s", purpose: str = "train", memory: int = 10) -> SwarmProcess:
-    return SwarmProcess(purpose, session, ProcessReading(pid, seconds, memory))
+    return SwarmProcess(purpose, session, ProcessReading(pid, seconds, resources))
 
 
 # The machine
@@ -77,17 +77,17 @@ def test_loopback_traffic_is_no_network_traffic() -> None:
 
 def test_memory_that_can_be_had_back_is_not_used() -> None:
     text = b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\n"
-    assert memory.counted(text) == (400 * 1024, 1000 * 1024)
+    assert resources.counted(text) == (400 * 1024, 1000 * 1024)
 
 
 def test_a_container_has_the_memory_of_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200\n")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    assert memory.within_limit(4000, 8000) == (500, 1000)
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    assert resources.within_limit(4000, 8000) == (500, 1000)
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.within_limit(4000, 8000) == (4000, 8000)
+    assert resources.within_limit(4000, 8000) == (4000, 8000)
 
 
 def test_time_waiting_for_a_disk_is_idle_time() -> None:

@@ -15,7 +15,7 @@ from contracts.request import read_request
 from contracts.session import SessionState
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime.home.home import Home
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from runtime.host.swarm_node import SwarmNode
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -116,7 +116,7 @@ def added(home: Path, kind: str) -> None:
     file.write_text(source(kind))
     Home(home).prepare()
     known = Workloads(home)
-    known._write(known._added() | {kind: inspected(str(file))})
+    known._write(known._added() | {kind: inspect_file(str(file))})
 
 
 async def asked(made: SwarmNode, kind: str, **changes: Any) -> str:
@@ -246,7 +246,7 @@ async def test_code_that_is_changed_and_added_again_changes_no_session_that_has_
         await until_said(made, session, "training.paused")
     file = tmp_path / "sound.py"
     file.write_text(SOUND.replace('{"loss": loss,', '{"loss": 2 * loss,'))
-    Workloads(home)._write({"sound": inspected(str(file))})
+    Workloads(home)._write({"sound": inspect_file(str(file))})
     async with crew(home, TRAINING, bus=bus) as made:
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome

@@ -13,9 +13,9 @@ from contracts.request import read_request
 from contracts.session import SessionState
 from contracts.trainer import TrainingCancelled
 from runtime.home.home import Home
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from runtime.host.swarm_node import SwarmNode
-from runtime.jobs.children import Running
+from runtime.jobs.children import RunningProcess
 from tests.harness import crew, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "resource_monitor", "ledger")
@@ -57,7 +57,7 @@ def request(home: Path, **hangs: str) -> dict[str, object]:
     file = home.parent / "mine.py"
     file.write_text(SOURCE.format(**{"data": "pass", "build": "pass", "loss": "pass"} | hangs))
     Home(home).prepare()
-    Workloads(home)._write({"mine": inspected(str(file))})
+    Workloads(home)._write({"mine": inspect_file(str(file))})
     data = {"source": "workload", "workload": "mine", "split": {"train": 0.75, "val": 0.25, "test": 0.0}}
     model = {"architecture": "workload", "workload": "mine"}
     asked = small_request(data=data, model=model, diagnosis={"auto_fix": False})
@@ -65,7 +65,7 @@ def request(home: Path, **hangs: str) -> dict[str, object]:
     return read_request(asked).resolved()
 
 
-async def until_runs(made: SwarmNode, purpose: str) -> Running:
+async def until_runs(made: SwarmNode, purpose: str) -> RunningProcess:
     """The first child of that purpose, once it is there."""
     async with asyncio.timeout(60):
         while True:

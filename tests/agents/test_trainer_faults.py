@@ -17,7 +17,7 @@ from contracts.errors import Unreachable
 from contracts.request import read_request
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime.home.home import Home
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import process
 from tests.harness import crew, small_request, until_ended, until_said
@@ -72,7 +72,7 @@ async def test_a_reader_that_raises_no_memory_a_loss_that_is_not_finite_and_deat
     file, home = tmp_path / "mine.py", tmp_path / "home"
     file.write_text(SOURCE.format(**kind))
     Home(home).prepare()
-    Workloads(home)._write({"mine": inspected(str(file))})
+    Workloads(home)._write({"mine": inspect_file(str(file))})
     async with crew(home, TRAINING) as made:
         model = {"architecture": "workload", "workload": "mine"}
         state = await until_ended(made, await submitted(made, model=model, loss=None))
@@ -111,7 +111,7 @@ async def test_a_model_of_the_users_own_that_memory_cannot_hold_fails_with_a_sen
     file, home = tmp_path / "mine.py", tmp_path / "home"
     file.write_text(SOURCE.format(fails="False", how="pass").replace(BUILT, build))
     Home(home).prepare()
-    Workloads(home)._write({"mine": inspected(str(file))})
+    Workloads(home)._write({"mine": inspect_file(str(file))})
     async with crew(home, TRAINING) as made:
         model = {"architecture": "workload", "workload": "mine"}
         state = await until_ended(made, await submitted(made, model=model, loss=None))

@@ -20,7 +20,7 @@ from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaim
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.engine import checkpoint
 from runtime.engine.dataset import Dataset
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
 from runtime.log.session_log import SessionLog
@@ -84,7 +84,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory, children: Children) ->
 def mine(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("own") / "mine.py"
     path.write_text(EXAMPLE.read_text())
-    Workloads(place.ground.home.root)._write({"mine": inspected(str(path))})
+    Workloads(place.ground.home.root)._write({"mine": inspect_file(str(path))})
     return path
 
 
@@ -207,7 +207,7 @@ async def test_code_that_changes_the_comparing_functions_cannot_make_a_differenc
 ) -> None:
     trained = await train(place, MINE)
     mine.write_text(mine.read_text() + CHEATING)
-    Workloads(place.ground.home.root)._write({"mine": inspected(str(mine))})
+    Workloads(place.ground.home.root)._write({"mine": inspect_file(str(mine))})
     _forge(trained)
     (verdict,) = await trained.judged(trained.written("final"))
     assert verdict.control == "differs"

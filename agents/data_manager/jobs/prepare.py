@@ -28,7 +28,7 @@ from runtime.engine.dataset import Manifest, mapped, publish
 from runtime.engine.facts import Facts, describe
 from runtime.engine.ragged import apart, together
 from runtime.home import workloads
-from runtime.jobs import memory
+from runtime.jobs import resources
 from runtime.jobs.job import Job
 
 _DATA: TypeAdapter[Data] = TypeAdapter(Data)
@@ -51,7 +51,7 @@ def main(job: Job) -> dict[str, Any]:
     if store.stands(job.args.get("standing")):
         return {"stands": True}
     try:
-        with memory.bounded(), store.room() as room, ExitStack() as files:
+        with resources.bounded(), store.room() as room, ExitStack() as files:
             roots, trusted = ([Path(one) for one in job.args.get(name, ())] for name in ("roots", "trusted"))
             scratch = Scratch(room, files)
             around = SourceContext(roots, trusted, files, scratch, partial(_progress, job, scratch))

@@ -21,7 +21,7 @@ from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.resolve import resolve
 from runtime.engine.sizes import Sizes
 from runtime.home.workloads import enlist
-from runtime.jobs import memory, process
+from runtime.jobs import process, resources
 from runtime.jobs.job import Job
 from runtime.jobs.profiles import most_threads
 from runtime.replay import initial_state
@@ -38,11 +38,11 @@ def main(job: Job) -> dict[str, Any]:
     _refuse_without_room(sized, cuda=cuda)
     begun, given = initial_state.initial_tensors(job.args), job.args["inherited"]
     # A driver of a GPU takes memory in ways of its own, which are not to be judged here.
-    with memory.bounded() if sized is None and not cuda else nullcontext():
+    with resources.bounded() if sized is None and not cuda else nullcontext():
         found = resolve(request, dataset.facts, cores=process.cores(), cuda=cuda, initial=begun, inherited=given)
     counted = sized or Sizes.counted(request, found.parameters)
     _refuse_without_room(counted, cuda=cuda)
-    if (free := memory.free_bytes()) is not None:
+    if (free := resources.free_bytes()) is not None:
         sizes.refuse_rows_beyond(free, found, dataset.facts)
     free = shutil.disk_usage(job.args["room"]).free
     sizes.refuse_checkpoints_beyond(free, counted, request, found)
@@ -66,7 +66,7 @@ def _sized(request: Request, facts: Facts) -> Sizes | None:
 
 
 def _refuse_without_room(sized: Sizes | None, *, cuda: bool) -> None:
-    free = memory.free_bytes()
+    free = resources.free_bytes()
     if sized is not None and free is not None:
         sized.refuse_beyond(free, device="cuda" if cuda else "cpu")
 

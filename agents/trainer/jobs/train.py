@@ -26,7 +26,7 @@ from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Control, Report
 from runtime.engine.sizes import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
-from runtime.jobs import memory
+from runtime.jobs import resources
 from runtime.jobs.failpoints import failpoint
 from runtime.jobs.job import Job
 from runtime.replay import comparison, initial_state
@@ -39,7 +39,7 @@ def main(job: Job) -> dict[str, Any]:
     enlist(job.args["workloads"])
     blobs = DirectoryBlobs(Path(job.args["blobs"]), before_rename=lambda: failpoint("during-rename"))
     spent = PhaseSeconds()
-    with spent.on("setup"), memory.bounded() if _is_counted_by_nobody(job) else nullcontext():
+    with spent.on("setup"), resources.bounded() if _is_counted_by_nobody(job) else nullcontext():
         run = _begin(job)
         seal.recheck(**job.args["seal"])
     run.measured(spent.timed)
@@ -84,7 +84,7 @@ def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: PhaseS
 
 def _begin(job: Job) -> Run:
     plan = Plan.from_json(job.args["plan"])
-    if (free := memory.free_bytes()) is not None:
+    if (free := resources.free_bytes()) is not None:
         sizes = Sizes.counted(plan.request, plan.resolved.parameters)
         sizes.refuse_beyond(free, device=plan.resolved.device)
     dataset = Dataset.open(Path(job.args["dataset"]), verify=job.args["verify"])

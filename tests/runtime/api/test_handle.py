@@ -14,7 +14,7 @@ import pytest
 import stigmergy
 from contracts.errors import Failed, InvalidRequest, SwarmError, TimedOut, Unreachable
 from runtime.home.home import Home
-from runtime.jobs.in_thread import in_thread
+from runtime.jobs.event_loop import in_thread
 from tests.runtime.recorded_home import RecordedHome
 
 REQUEST = {

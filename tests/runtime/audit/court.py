@@ -19,7 +19,7 @@ from contracts.trainer import CheckpointWritten
 from runtime import audit
 from runtime.audit import recomputation
 from runtime.home.home import Home
-from runtime.home.workloads import inspected
+from runtime.home.workloads import inspect_file
 from runtime.jobs.children import Children
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import Archive
@@ -126,7 +126,7 @@ class Court(RecordedHome):
         }
         request = read_request(raw | sections).resolved()
         named = request["model"].get("workload")
-        used = [inspected(str(self.code[named])).as_json()] if named else []
+        used = [inspect_file(str(self.code[named])).as_json()] if named else []
         args = {"request": request, "blobs": str(self.home.blobs), "lies": lies, "workloads": used}
         job, profile = "tests.runtime.audit.liars:main", torch_profile()
         async with children.job(job, args, profile=profile, purpose="train") as child:

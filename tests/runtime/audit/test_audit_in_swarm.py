@@ -21,7 +21,7 @@ from runtime import audit
 from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
 from runtime.cli.exit_codes import session_exit_code
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
@@ -56,7 +56,7 @@ async def _told(court: Court) -> None:
     try:
         await court.hear(children, "a ", ["honest", "other_losses"])
         known = Workloads(court.home.root)
-        known._write(known._added() | {"hiding": inspected(str(court.code["hiding"]))})
+        known._write(known._added() | {"hiding": inspect_file(str(court.code["hiding"]))})
         await court.hear(children, "hiding ", ["honest"], model={"architecture": "workload", "workload": "hiding"})
         elsewhere = [one.event for one in court.facts[court.told["a honest"]] if one.lane == "trainer"]
         claim = elsewhere[0].model_copy(update={"fingerprint": "f" * 64, "families": {"gelu": "0"}})

@@ -20,7 +20,7 @@ from runtime.audit import exports
 from runtime.audit.exports import Remade
 from runtime.audit.recomputation import conclude
 from runtime.home.home import Home
-from runtime.home.workloads import Workloads, inspected
+from runtime.home.workloads import Workloads, inspect_file
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.replay.audit_plan import AuditPlan
@@ -118,7 +118,7 @@ def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tm
     home, file = Home(tmp_path / "home"), tmp_path / "own.py"
     home.prepare()
     file.write_text("from stigmergy import Workload\n\n\nclass Own(Workload):\n    pass\n")
-    known, own = Workloads(home.root), inspected(str(file))
+    known, own = Workloads(home.root), inspect_file(str(file))
     known._write({"own": own})
     order = {"order": {"request": {"model": {"workload": "own"}}}, "sources": {"own": own.digest}}
     again = Again(SimpleNamespace(home=home), "s", {})  # type: ignore[arg-type]

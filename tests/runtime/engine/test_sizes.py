@@ -14,7 +14,7 @@ from contracts.request import read_request
 from runtime.engine.dataset import Dataset
 from runtime.engine.sizes import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
 from runtime.engine.step import TrainingSetup
-from runtime.jobs import memory, process
+from runtime.jobs import process, resources
 from runtime.jobs.profiles import MOST_THREADS, most_threads, torch_profile
 from tests.runtime.engine.plans import planned
 
@@ -58,7 +58,7 @@ def test_a_child_that_trains_asks_for_the_room_before_it_takes_it(
     images: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plan = planned(images)
-    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(resources, "free_bytes", lambda: 1000)
     with pytest.raises(OutOfMemory, match="parameters"):
         train._begin(SimpleNamespace(args={"plan": plan.as_json(), "dataset": str(tmp_path)}))  # type: ignore[arg-type]
 

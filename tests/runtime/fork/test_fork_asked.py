@@ -23,8 +23,8 @@ from runtime.bundle import verify_bundle
 from runtime.cli.forks import row_names as rows_given
 from runtime.cli.main import swarm
 from runtime.commands import asking
-from runtime.fork.genesis import ForkGenesis, ForkRequest, forked
-from runtime.fork.rows import joined
+from runtime.fork.changes import joined_runs
+from runtime.fork.genesis import ForkGenesis, ForkRequest, fork_genesis
 from runtime.log import retention
 from runtime.log.archive import Archive
 from runtime.replay.initial_state import LONGEST_LIST, InheritedPlan
@@ -64,7 +64,7 @@ class Told(RecordedHome):
         return session
 
     def forked(self, session: str, step: int = 50, **about: Any) -> ForkGenesis:
-        return forked(Archive(self.home).read(session).history, ForkRequest(step, **about), self.blobs)
+        return fork_genesis(Archive(self.home).read(session).history, ForkRequest(step, **about), self.blobs)
 
 
 PAUSED = TrainingPaused(by="person", segment=1, step=100)
@@ -269,7 +269,7 @@ def test_a_wish_that_cannot_be_meant_is_refused(told: Told, parent: str, body: d
 
 
 def test_runs_of_rows_are_joined_where_they_touch() -> None:
-    assert joined([(7, 9), (1, 2), (3, 3), (8, 12), (20, 20)]) == ((1, 3), (7, 12), (20, 20))
+    assert joined_runs([(7, 9), (1, 2), (3, 3), (8, 12), (20, 20)]) == ((1, 3), (7, 12), (20, 20))
 
 
 def test_lists_too_long_for_an_event_are_a_blob_that_the_bundle_has(told: Told, parent: str, tmp_path: Path) -> None:

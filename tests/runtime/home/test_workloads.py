@@ -8,7 +8,7 @@ import pytest
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime.engine import workload as engine
 from runtime.home import workloads
-from runtime.home.workloads import Workloads, inspected, load
+from runtime.home.workloads import Workloads, inspect_file, load
 from runtime.jobs.children import Children
 
 MINE = """
@@ -67,7 +67,7 @@ async def test_a_changed_file_is_refused_showing_both_digests_and_the_cure(
 ) -> None:
     added = await known.add(str(mine), children)
     mine.write_text(MINE + "# changed\n")
-    now = inspected(str(mine)).digest
+    now = inspect_file(str(mine)).digest
     with pytest.raises(NotVerified) as caught:
         known.resolve("mine")
     assert added.digest in caught.value.message
@@ -106,13 +106,13 @@ async def test_a_file_beside_the_workload_is_not_imported_because_nobody_pins_it
 
 def test_looking_at_a_file_runs_nothing_of_it(mine: Path, tmp_path: Path) -> None:
     mine.write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\n" + MINE)
-    assert inspected(str(mine)).class_name == "Mine"
+    assert inspect_file(str(mine)).class_name == "Mine"
     assert not (tmp_path / "trace").exists()
 
 
 def test_of_classes_that_derive_from_each_other_the_last_one_is_meant(mine: Path) -> None:
     mine.write_text(MINE + "\nclass Wider(Mine):\n    pass\n")
-    assert inspected(str(mine)).class_name == "Wider"
+    assert inspect_file(str(mine)).class_name == "Wider"
 
 
 @pytest.mark.parametrize(
@@ -127,23 +127,23 @@ def test_of_classes_that_derive_from_each_other_the_last_one_is_meant(mine: Path
 def test_a_file_without_exactly_one_workload_is_refused_with_the_reason(mine: Path, text: str, says: str) -> None:
     mine.write_text(text)
     with pytest.raises(InvalidInput, match=says) as caught:
-        inspected(str(mine))
+        inspect_file(str(mine))
     assert caught.value.cure
 
 
 def test_a_class_that_is_not_there_is_refused_naming_those_that_are(mine: Path) -> None:
     with pytest.raises(InvalidInput, match="no workload class 'Yours'") as caught:
-        inspected(f"{mine}:Yours")
+        inspect_file(f"{mine}:Yours")
     assert "Mine" in caught.value.cure
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        inspected(str(tmp_path / "nowhere.py"))
+        inspect_file(str(tmp_path / "nowhere.py"))
 
 
 def test_a_job_loads_only_the_pinned_bytes(mine: Path) -> None:
-    pinned = inspected(str(mine))
+    pinned = inspect_file(str(mine))
     assert load(pinned.path, pinned.class_name, pinned.digest).__name__ == "Mine"
     mine.write_text(MINE + "# changed\n")
     with pytest.raises(NotVerified, match=pinned.digest):
@@ -151,12 +151,12 @@ def test_a_job_loads_only_the_pinned_bytes(mine: Path) -> None:
 
 
 def test_an_enlisted_workload_is_known_to_the_engine(mine: Path) -> None:
-    workloads.enlist([inspected(str(mine), name="enlisted").as_json()])
+    workloads.enlist([inspect_file(str(mine), name="enlisted").as_json()])
     assert engine.find("enlisted").__name__ == "Mine"
 
 
 def test_a_request_needs_the_workloads_that_its_sections_name(known: Workloads, mine: Path) -> None:
-    pinned = inspected(str(mine))
+    pinned = inspect_file(str(mine))
     known._file.parent.mkdir()
     known._write({"mine": pinned})
     section = {"architecture": "workload", "workload": "mine"}
@@ -166,7 +166,7 @@ def test_a_request_needs_the_workloads_that_its_sections_name(known: Workloads, 
 
 def test_an_unknown_name_is_answered_with_the_nearest_known_one(known: Workloads, mine: Path) -> None:
     known._file.parent.mkdir()
-    known._write({"mine": inspected(str(mine))})
+    known._write({"mine": inspect_file(str(mine))})
     with pytest.raises(NotFound) as caught:
         known.resolve("mime")
     assert "Did you mean 'mine'?" in caught.value.cure
@@ -198,4 +198,4 @@ def test_a_registry_that_cannot_be_read_says_so(known: Workloads) -> None:
 
 def test_the_example_is_a_workload() -> None:
     example = Path(__file__).parents[3] / "examples" / "workload" / "mine.py"
-    assert inspected(str(example)).class_name == "Spirals"
+    assert inspect_file(str(example)).class_name == "Spirals"

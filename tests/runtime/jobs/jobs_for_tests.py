@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import NotVerified
-from runtime.jobs import memory, process
+from runtime.jobs import process, resources
 from runtime.jobs.job import Job
 
 
@@ -23,8 +23,8 @@ def double(job: Job) -> dict[str, Any]:
 
 def take_memory(job: Job) -> dict[str, Any]:
     """Take a mebibyte after the other, so many, where so few bytes are free."""
-    memory.free_bytes = lambda: job.args["free"]
-    with memory.bounded():
+    resources.free_bytes = lambda: job.args["free"]
+    with resources.bounded():
         held = [bytearray(1 << 20) for _ in range(job.args["wanted"])]
     held += [bytearray(1 << 20) for _ in range(job.args["after"])]
     return {"taken": len(held)}

@@ -15,9 +15,9 @@ import pytest
 from contracts.errors import ChildDied, Failed, InvalidInput, NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from runtime.jobs import process, zygote_link
 from runtime.jobs.child import Child
-from runtime.jobs.children import MOST_IDLE, Children, sealed_environment
+from runtime.jobs.children import MOST_IDLE, Children
 from runtime.jobs.inline import InlineJobs
-from runtime.jobs.profiles import Profile
+from runtime.jobs.profiles import Profile, sealed_environment
 from tests.zygotes import BEGUN
 
 PLAIN = Profile(torch=False)
@@ -26,7 +26,7 @@ JOBS = "tests.runtime.jobs.jobs_for_tests"
 
 @pytest.fixture(autouse=True)
 def _started_as_in_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zygote_link, "begun", BEGUN)
+    monkeypatch.setattr(zygote_link, "start_process", BEGUN)
 
 
 @pytest.fixture
@@ -483,7 +483,7 @@ async def test_a_fork_of_a_warm_zygote_is_quick(children: Children) -> None:
 HOST = f"""
 import asyncio
 from runtime.jobs.children import Children
-from runtime.jobs.profiles import Profile
+from runtime.jobs.profiles import Profile, sealed_environment
 async def main():
     children = Children()
     async with children.job("{JOBS}:deaf", {{}}, profile=Profile(torch=False), purpose="train") as child:

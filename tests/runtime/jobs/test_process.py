@@ -14,7 +14,7 @@ import pytest
 
 from contracts.errors import InvalidInput
 from runtime.jobs import failpoints, process
-from runtime.jobs.stall import standstill
+from runtime.jobs.children import standstill
 
 IGNORES_SIGTERM = (
     "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"

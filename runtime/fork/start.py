@@ -1,16 +1,28 @@
-"""What a session computed under its first segments, as if no later had come: the line that a fork continues. Pure."""
+"""Where a fork begins: the path of its parent up to a step, and the state there, kept or computed again.
+
+The path is what the session computed under its first segments, as if no later had come.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
-from contracts.errors import InvalidInput, Refused
+from bus.blobs import DirectoryBlobs
+from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
+from contracts.fork import Fork
 from contracts.session import Segment, counts
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
+from runtime.home.home import Home
+from runtime.jobs.children import Children
+from runtime.log.archive import Archive
 from runtime.log.session_log import SessionLog
+from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.steps import RESTAGE, compute_at_step
 
 NEAREST = 2
 
@@ -48,7 +60,11 @@ class SegmentPath:
 
     def at(self, step: int) -> StepWeights:
         """The weights of the line at a grid step; `InvalidInput` names the nearest grid steps when it is none."""
-        if not self._is_settled(step):
+        # What came after a step, or that nothing will, says that all that belongs to it was recorded.
+        state = self._history.state
+        later = [segment.begins for segment in state.segments[len(self._segments) :]]
+        ended = not later and (state.outcome is not None or state.pause is not None)
+        if step == self.steps[-1] and step not in later and not ended:
             message = f"step {step} is the last that {self._history.id} reached; more may still be recorded of it."
             raise Refused(message, cure="Begin earlier, or wait until training is further.", path="--at")
         kept = next((one for one in reversed(self.checkpoints) if one.step == step), None)
@@ -56,9 +72,8 @@ class SegmentPath:
         inside = [one.number for one in self._segments if one.begins <= step]
         if inside and window is not None:
             return StepWeights(step, inside[-1], window.weights_digest, window.finite, kept)
-        fork = self._history.state.fork
-        if inside and step == self._segments[0].begins and (kept or fork):
-            digest = kept.weights_digest if kept else fork.weights_digest if fork else ""
+        if inside and step == self._segments[0].begins and (kept or state.fork):
+            digest = kept.weights_digest if kept else state.fork.weights_digest if state.fork else ""
             return StepWeights(step, inside[-1], digest, finite=True, checkpoint=kept)
         raise self._no_step(step)
 
@@ -87,13 +102,6 @@ class SegmentPath:
         """Whether what a segment recorded at a step belongs to the line."""
         return segment <= self._segments[-1].number and counts(segment, step, self._segments)
 
-    def _is_settled(self, step: int) -> bool:
-        """Whether all that belongs to a step was recorded: something came after it, or nothing will."""
-        state = self._history.state
-        later = [one.begins for one in state.segments[len(self._segments) :]]
-        ended = not later and (state.outcome is not None or state.pause is not None)
-        return step != self.steps[-1] or step in later or ended
-
     @cached_property
     def _ends(self) -> dict[int, WindowRecorded]:
         seen = [fact.event for fact in self._history.facts if isinstance(fact.event, WindowRecorded)]
@@ -107,3 +115,51 @@ class SegmentPath:
         if step < steps[0]:
             message = f"session {session} begins at step {steps[0]}, after step {step}"
         return InvalidInput(f"{message}.", cure=f"The nearest are {names}.", path="--at")
+
+
+class StartState(NamedTuple):
+    """A state in the blob store."""
+
+    blob: str
+    state_root: str
+
+
+async def start_state(fork: Fork, blobs: DirectoryBlobs, home: Home, children: Children) -> StartState:
+    """The state that a fork's genesis names, its bytes sound; computing it compares every window on the way.
+
+    `NotFound` without checkpoint and log of the parent, `NotVerified` when they lead to another state, `Refused` when
+    this machine computes other bits than the parent's.
+    """
+    if fork.blob is not None and fork.state_root is not None:
+        with suppress(NotFound, NotVerified):
+            blobs.check(fork.blob)
+            return StartState(fork.blob, fork.state_root)
+    try:
+        kept = Archive(home).read(fork.session)
+    except NotFound:
+        message = f"the state of {fork.session} at step {fork.step} is not here, and neither is its log."
+        raise NotFound(message, cure="Fork in the home that holds the parent.") from None
+    material = AuditSubject(kept, blobs, home.root / "work" / "audits", home.root)
+    made = await recompute_state(material, fork, children, blobs.root)
+    _compare(fork, made)
+    return StartState(made["blob"], made["state_root"])
+
+
+async def recompute_state(
+    material: AuditSubject, fork: Fork, children: Children, store: Path, *, trust_code: bool = False
+) -> dict[str, Any]:
+    """Compute the parent's state again, and keep it in a store of blobs as the checkpoint that it would have been."""
+    about = {"step": fork.step, "store": str(store)}
+    return await compute_at_step(
+        material, RESTAGE, about, children, step=fork.step, segment=fork.segment, trust_code=trust_code
+    )
+
+
+def _compare(fork: Fork, made: dict[str, Any]) -> None:
+    for name in ("weights_digest", "state_root", "blob"):
+        wanted = getattr(fork, name)
+        if wanted is not None and made[name] != wanted:
+            message = (
+                f"the {name} of {fork.session} at step {fork.step} is {made[name]}, and the genesis names {wanted}."
+            )
+            raise NotVerified(message, cure=f"Find the place: swarm audit {fork.session} --mode bisect")

@@ -1,13 +1,37 @@
-"""Asynchronous work for callers that are not: run in a thread with a loop of its own, because a notebook has one."""
+"""A process's event loop: how it is asked to end, and asynchronous work for callers that have none."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from contracts.errors import SwarmError
+
+
+@contextlib.asynccontextmanager
+async def end_requested(tell: Callable[[str], object] = str) -> AsyncIterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second is told, and ends the process at once."""
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+
+    def end() -> None:
+        if ending.is_set():
+            tell("asked twice: ending at once")
+            os._exit(130)
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield ending
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""An exception as plain data: what it was and the last line of the user's own code on the way to it."""
+"""An exception on its way from a job to its host: as plain data, and as the error that the data describe."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from contracts.errors import SwarmError, of_system
+from contracts.errors import OutOfMemory, SwarmError, UserCodeFailed, kind_of, of_system
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{_ROOT / room}/" for room in ("contracts", "bus", "runtime", "agents"))
 _INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _TEXT = 4_000
 _TAIL = 30
+_LESS_MEMORY = (
+    "Free memory, or ask for less: a smaller model or training.batch_size (training.accumulate makes up for it)."
+)
 
 
 def as_data(error: BaseException) -> dict[str, Any]:
@@ -26,8 +29,10 @@ def as_data(error: BaseException) -> dict[str, Any]:
     What the system refused about a file is one of ours too, unless the user's code had asked.
     """
     try:
+        kind = type(error)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         return {
-            "type": _type_name(error),
+            "type": f"{module}{kind.__qualname__}",
             "message": _message(error),
             "frame": _user_frame(error),
             "traceback": "".join(traceback.format_exception(error)).splitlines()[-_TAIL:],
@@ -48,11 +53,6 @@ def _ours(error: BaseException) -> SwarmError | None:
     if isinstance(error, OSError) and not any(_is_users(frame.f_code.co_filename) for frame, _ in _steps(error)):
         return of_system(error)
     return error if isinstance(error, SwarmError) else None
-
-
-def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _message(error: BaseException) -> str:
@@ -89,3 +89,38 @@ def _steps(error: BaseException) -> Iterator[tuple[FrameType, int]]:
 
 def _is_users(file: str) -> bool:
     return not file.startswith(("<frozen", *_OURS, *_INSTALLED))
+
+
+def from_data(raised: dict[str, Any], log: str = "") -> SwarmError:
+    """The error that a `raised` frame describes: our own come back as they were, all others are the user's code's.
+
+    `log` is the file in the session's folder that has the whole traceback, if there is one.
+    """
+    if (ours := raised.get("error")) is not None:
+        return _kind_of(ours["code"])(ours["message"], cure=ours["cure"], path=ours["path"])
+    said = f"{raised['type']}: {raised['message']}" if raised["message"] else str(raised["type"])
+    place = raised["frame"]
+    # Python, numpy, torch on a processor or torch on a GPU says that no memory is left.
+    if raised["type"].endswith("MemoryError") or "can't allocate memory" in raised["message"]:
+        where = f"{place['file']}:{place['line']}" if place else ""
+        return OutOfMemory(f"there is not enough memory: {said}", cure=_LESS_MEMORY, path=where)
+    if place is None:
+        return UserCodeFailed(said, cure="See the job's log.")
+    where = f"{place['file']}:{place['line']}"
+    return UserCodeFailed(
+        f"{said}\n  at {where} in {place['function']}: {place['source']}\n",
+        cure="Correct it there; `swarm run REQUEST --here` stops at breakpoints." + _whole(log),
+        path=where,
+    )
+
+
+def _whole(log: str) -> str:
+    return f" The whole traceback is in the session's {log}." if log else ""
+
+
+def _kind_of(code: str) -> type[SwarmError]:
+    """The class with that code, or the nearest above it that is built from a message alone."""
+    found = kind_of(code)
+    while vars(found).get("__init__", SwarmError.__init__) is not SwarmError.__init__:
+        found = found.__mro__[1]
+    return found

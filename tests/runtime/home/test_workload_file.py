@@ -13,8 +13,8 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, mode
 
 from contracts.errors import InvalidRequest
 from runtime.cli.main import swarm
-from runtime.home.workload_options import ANYTHING, names_of, refuse_unknown
-from runtime.home.workloads import WorkloadEntry, Workloads, inspected
+from runtime.home.workload_file import ANYTHING, option_names, refuse_unknown_options
+from runtime.home.workloads import WorkloadEntry, Workloads, inspect_file
 from runtime.jobs.children import Children
 from tests.harness import crew, small_request
 
@@ -61,7 +61,7 @@ class Checked(BaseModel):
 def test_a_workload_takes_what_its_options_name_and_anything_where_only_they_can_tell(
     options: type[BaseModel], names: list[str]
 ) -> None:
-    assert names_of(options) == names
+    assert option_names(options) == names
 
 
 def request(data: dict[str, Any] | None = None, model: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def knowing(home: Path, options: tuple[str, ...] | None) -> Workloads:
 
 def told(asked: dict[str, Any], known: Workloads) -> dict[str, str]:
     try:
-        refuse_unknown(asked, known)
+        refuse_unknown_options(asked, known)
     except InvalidRequest as error:
         return {one.path: f"{one.message}. {one.cure}" for one in error.problems}
     return {}
@@ -145,7 +145,7 @@ def test_a_registry_of_before_is_read_and_judges_nothing(tmp_path: Path) -> None
 def test_a_check_names_the_option_though_nobody_has_looked_before(
     tmp_path: Path, options: tuple[str, ...] | None
 ) -> None:
-    found = replace(inspected(str(EXAMPLE)), options=options)
+    found = replace(inspect_file(str(EXAMPLE)), options=options)
     known = Workloads(tmp_path / "home")
     known._file.parent.mkdir()
     known._write({"mine": found})

@@ -1,13 +1,18 @@
-"""How much memory this machine, or the container it is, has and how much of it is free; Linux alone says so."""
+"""How much memory and disk this machine, or the container it is, has free; what does not fit is refused beforehand.
+
+Linux alone tells of memory.
+"""
 
 from __future__ import annotations
 
 import resource
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from contracts.errors import InvalidRequest, Problem
 from runtime.jobs.process import LINUX
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -35,7 +40,10 @@ def bounded() -> Iterator[None]:
         yield
         return
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [one for one in (before, most, _held_bytes() + free) if one != resource.RLIM_INFINITY]
+    # What counts against the limit already is the writable memory that is private to this process.
+    lines = Path("/proc/self/status").read_bytes().splitlines()
+    held = next(int(line.split()[1]) for line in lines if line.startswith(b"VmData:")) * 1024
+    limits = [limit for limit in (before, most, held + free) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), most))
     try:
         yield
@@ -44,12 +52,6 @@ def bounded() -> Iterator[None]:
         raise
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, most))
-
-
-def _held_bytes() -> int:
-    """The bytes that count against the limit already: writable memory private to this process."""
-    lines = Path("/proc/self/status").read_bytes().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(b"VmData:")) * 1024
 
 
 def counted(text: bytes) -> tuple[int, int]:
@@ -71,3 +73,24 @@ def within_limit(used: int, total: int) -> tuple[int, int]:
         return max(0, held - int(pages.get(b"inactive_file", 0))), int(limit)
     except (OSError, ValueError):
         return used, total
+
+
+_UNHEARD_OF = 1 << 100
+
+
+def refuse_beyond(what: str, place: str, folder: Path, *, disk: int, held: int) -> None:
+    """Raise `InvalidRequest`, naming `place` in the request, when so many bytes do not fit on this machine.
+
+    `disk` are those that go to where `folder` lies, `held` those of memory. Called with the sizes that a request or a
+    file names: what they name costs nothing to write down.
+    """
+    room = {"disk": (disk, shutil.disk_usage(folder).free), "memory": (held, free_bytes())}
+    for kind, (wanted, free) in room.items():
+        if free is not None and wanted > free:
+            message = f"{what} would take {gib(wanted)} of {kind}, and {gib(free)} are free"
+            raise InvalidRequest([Problem(place, message, f"Ask for less, or free some {kind}.")])
+
+
+def gib(size: int) -> str:
+    """A number of bytes for people; a file may declare numbers of any length, and not every one of them is a float."""
+    return f"{min(size, _UNHEARD_OF) / 2**30:.4g} GiB"
