@@ -277,16 +277,3 @@ def _beyond(given: Mapping[str, Any], problems: Sequence[Problem]) -> list[Probl
     except ValidationError:
         return []
     return [found for found in disagreements(request) if found.path.partition(".")[0] not in broken]
-
-
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping from dotted paths."""
-    inner: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, list | tuple):
-        inner = enumerate(value)
-    found: dict[str, Any] = {}
-    for name, one in inner:
-        found |= flat(one, f"{path}.{name}" if path else str(name))
-    return found or ({path: value} if path else {})

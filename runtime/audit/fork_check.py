@@ -15,12 +15,12 @@ from bus.blobs import DirectoryBlobs, digest_of
 from contracts.envelope import Fact
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
 from contracts.fork import Fork
-from contracts.request.reading import flat
 from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten
 from runtime.audit.log_digest import tree
 from runtime.fork.genesis import ForkRequest, fork_genesis
 from runtime.log.archive import Archive, StoredSession
+from runtime.replay.comparison import flat
 from runtime.replay.initial_state import InheritedPlan
 from runtime.replay.verdict import Divergence
 

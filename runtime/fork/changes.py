@@ -10,9 +10,9 @@ from contracts.errors import InvalidInput, NotFound, Problem, Refused
 from contracts.request import Request
 from contracts.request.loss import Embedding, MultiTask
 from contracts.request.optimizer import Sgd
-from contracts.request.reading import flat
 from runtime.engine.sampling import SPLIT
 from runtime.log.row_names import RowNames, RowPlace
+from runtime.replay.comparison import flat
 
 ROWS, STATE, GRID, WORDS = (
     "the rows are those of the parent",

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from contracts.request.reading import flat
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.session_log import SessionLog
-from runtime.replay.comparison import first_field
+from runtime.replay.comparison import first_field, flat
 from runtime.views import view
 
 Pair = list[Any]
