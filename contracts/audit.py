@@ -50,18 +50,18 @@ class Audit:
         """
         if self.planned is None:
             return []
-        left = [one for one in self.planned.spans if one.number in self.planned.chosen]
-        left = [one for one in left if one.number not in self.repeated]
+        chosen = [span for span in self.planned.spans if span.number in self.planned.chosen]
+        left = [span for span in chosen if span.number not in self.repeated]
         if self.planned.mode == "bisect":
-            bad = min((at for at, one in self.repeated.items() if one.divergence), default=None)
-            return [one for one in left if bad is None or one.number < bad]
-        return sorted(left, key=lambda one: (one.begins - one.ends, one.number))
+            bad = min((number for number, repeated in self.repeated.items() if repeated.divergence), default=None)
+            return [span for span in left if bad is None or span.number < bad]
+        return sorted(left, key=lambda span: (span.begins - span.ends, span.number))
 
     def unexported(self) -> list[str]:
         """The exports to be made again of which the exporter has said nothing, and may still."""
         if self.planned is None or self.exporter_failed:
             return []
-        return [one["export"] for one in self.planned.exports if one["export"] not in self.exports]
+        return [each["export"] for each in self.planned.exports if each["export"] not in self.exports]
 
 
 def _planned(audit: Audit, said: AuditPlanned, id: str) -> Changes:

@@ -1,4 +1,4 @@
-"""What must still be answered before an ended session can be sealed: pure functions of the fold, one per role."""
+"""What must still be answered before an ended session can be sealed: pure functions of the fold."""
 
 from __future__ import annotations
 
@@ -29,35 +29,30 @@ def owed(session: SessionState) -> tuple[Duty, ...]:
     """
     if session.outcome is None or session.sealed is not None:
         return ()
-    duties = (*_owed_by_keeper(session), *_owed_by_validator(session), *_owed_by_diagnostician(session))
-    duties += (*_owed_by_exporter(session), *_owed_by_monitor(session))
-    failed = {(seen.role, seen.heard) for seen in session.failures}
-    return tuple(duty for duty in duties if duty.name not in session.waived and (duty.role, duty.cause) not in failed)
-
-
-def _owed_by_keeper(session: SessionState) -> list[Duty]:
-    return [
+    duties = [
         Duty("checkpoint_keeper", "store", kept.id)
         for kept in session.checkpoints
         if kept.stored is None and not kept.gone
     ]
-
-
-def _owed_by_validator(session: SessionState) -> list[Duty]:
-    if not isinstance(session.outcome, TrainingCompleted):
-        return []
-    wanted = {kept.id: kept for name in ("best", "last") if (kept := session.checkpoint(name))}
-    return [
-        Duty("validator", "validate", kept.stored_id)
-        for kept in wanted.values()
-        if kept.stored and not kept.validated and not session.answers("validator", kept.stored_id)
+    if isinstance(session.outcome, TrainingCompleted):
+        wanted = {kept.id: kept for name in ("best", "last") if (kept := session.checkpoint(name))}
+        duties += [
+            Duty("validator", "validate", kept.stored_id)
+            for kept in wanted.values()
+            if kept.stored and not kept.validated and not session.answers("validator", kept.stored_id)
+        ]
+    duties += [Duty("diagnostician", "judge", id) for id, _ in session.applied if id not in session.judged]
+    duties += [
+        Duty("diagnostician", "prove", id) for id in session.to_prove if not session.answers("diagnostician", id)
     ]
-
-
-def _owed_by_diagnostician(session: SessionState) -> list[Duty]:
-    judged = [Duty("diagnostician", "judge", id) for id, _ in session.applied if id not in session.judged]
-    asked = [id for id in session.to_prove if not session.answers("diagnostician", id)]
-    return [*judged, *(Duty("diagnostician", "prove", id) for id in asked)]
+    duties += [
+        Duty("exporter", f"export.{form}.{quantize or 'plain'}", cause)
+        for form, quantize, _, cause in wanted_exports(session)
+    ]
+    if session.kind in ("training", "trial") and not session.answers("resource_monitor", session.outcome_id):
+        duties.append(Duty("resource_monitor", "summarise", session.outcome_id))
+    failed = {(failure.role, failure.heard) for failure in session.failures}
+    return tuple(duty for duty in duties if duty.name not in session.waived and (duty.role, duty.cause) not in failed)
 
 
 def wanted_exports(session: SessionState) -> list[tuple[str, str, str, str]]:
@@ -73,17 +68,4 @@ def wanted_exports(session: SessionState) -> list[tuple[str, str, str, str]]:
     wanted += [(wish.format, wish.quantize, wish.checkpoint, id) for id, wish in session.export_wishes]
     done = {(said.format, said.quantize, said.checkpoint) for _, said in session.exports}
     done |= {(said.format, said.quantize, said.checkpoint) for said in session.refusals}
-    return [one for one in wanted if one[:3] not in done]
-
-
-def _owed_by_exporter(session: SessionState) -> list[Duty]:
-    return [
-        Duty("exporter", f"export.{form}.{quantize or 'plain'}", cause)
-        for form, quantize, _, cause in wanted_exports(session)
-    ]
-
-
-def _owed_by_monitor(session: SessionState) -> list[Duty]:
-    if session.kind not in ("training", "trial") or session.answers("resource_monitor", session.outcome_id):
-        return []
-    return [Duty("resource_monitor", "summarise", session.outcome_id)]
+    return [export for export in wanted if export[:3] not in done]

@@ -218,7 +218,7 @@ def kind_of(code: str) -> type[SwarmError]:
 def error_of(raw: Mapping[str, Any]) -> SwarmError:
     """The error that such an object represents, as an instance of its class in the error tree."""
     if raw.get("problems"):
-        return InvalidRequest([Problem(one["path"], one["message"], one["cure"]) for one in raw["problems"]])
+        return InvalidRequest([Problem(each["path"], each["message"], each["cure"]) for each in raw["problems"]])
     kind = kind_of(str(raw.get("code")))
     # A list of problems that has none in it is told as what it says.
     kind = Failed if kind is InvalidRequest else kind

@@ -21,14 +21,14 @@ class GrowingTuple(Sequence[T]):
     __slots__ = ("_row", "_size")
 
     def __init__(self, row: list[T] | None = None) -> None:
-        """What is in the list now; the list belongs to the trail from here on."""
+        """What is in the list now; the list belongs to this tuple from here on."""
         self._row = [] if row is None else row
         self._size = len(self._row)
 
-    def grown(self, one: T) -> GrowingTuple[T]:
+    def grown(self, value: T) -> GrowingTuple[T]:
         """One longer; this one stays as it is."""
         row = self._row if len(self._row) == self._size else self._row[: self._size]
-        row.append(one)
+        row.append(value)
         return GrowingTuple(row)
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class GrowingTuple(Sequence[T]):
 
     def __getitem__(self, at: int | slice) -> T | tuple[T, ...]:
         place = range(self._size)[at]
-        return self._row[place] if isinstance(place, int) else tuple(self._row[one] for one in place)
+        return self._row[place] if isinstance(place, int) else tuple(self._row[index] for index in place)
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == tuple(other) if isinstance(other, GrowingTuple | tuple) else NotImplemented
@@ -56,7 +56,7 @@ class GrowingTuple(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]  # what is in it need not be hashable
 
     def __repr__(self) -> str:
-        return f"Trail({list(self)!r})"
+        return f"GrowingTuple({list(self)!r})"
 
 
 class GrowingSet(AbstractSet[str]):
@@ -65,7 +65,7 @@ class GrowingSet(AbstractSet[str]):
     __slots__ = ("_order", "_size")
 
     def __init__(self, order: dict[str, int] | None = None) -> None:
-        """The words, each with its place from 0; the dict belongs to the marks from here on."""
+        """The words, each with its place from 0; the dict belongs to this set from here on."""
         self._order = {} if order is None else order
         self._size = len(self._order)
 
@@ -82,7 +82,7 @@ class GrowingSet(AbstractSet[str]):
         """With one more; itself when the word is in it."""
         if self._order.get(word, self._size) < self._size:
             return self
-        order = self._order if len(self._order) == self._size else {one: at for at, one in enumerate(self)}
+        order = self._order if len(self._order) == self._size else {member: at for at, member in enumerate(self)}
         order[word] = self._size
         return GrowingSet(order)
 
@@ -96,7 +96,7 @@ class GrowingSet(AbstractSet[str]):
         return islice(self._order, self._size)
 
     def __repr__(self) -> str:
-        return f"Marks({list(self)!r})"
+        return f"GrowingSet({list(self)!r})"
 
 
 class GrowingTable(Collection[T], Generic[K, T]):
@@ -105,11 +105,11 @@ class GrowingTable(Collection[T], Generic[K, T]):
     What a key held is kept beside what it holds, each with the version that set it, so that no version copies another.
     """
 
-    __slots__ = ("_kept", "_size", "_version")
+    __slots__ = ("_history", "_size", "_version")
 
     def __init__(self) -> None:
         """Empty."""
-        self._kept: _VersionHistory[K, T] = _VersionHistory()
+        self._history: _VersionHistory[K, T] = _VersionHistory()
         self._size = self._version = 0
 
     def having(self, key: K, value: T) -> GrowingTable[K, T]:
@@ -127,25 +127,25 @@ class GrowingTable(Collection[T], Generic[K, T]):
 
     def items(self) -> Iterator[tuple[K, T]]:
         """Keys and what they hold, in order."""
-        for key in islice(self._kept.cells, self._size):
+        for key in islice(self._history.cells, self._size):
             for value in self._held(key):
                 yield key, value
 
     def _set(self, key: K, held: tuple[T] | tuple[()]) -> GrowingTable[K, T]:
         following = GrowingTable[K, T]()
-        following._kept = self._kept if self._kept.version == self._version else self._copied()
-        following._kept.version = following._version = self._version + 1
-        following._kept.cells.setdefault(key, []).append((following._version, held))
-        following._size = len(following._kept.cells)
+        following._history = self._history if self._history.version == self._version else self._copied()
+        following._history.version = following._version = self._version + 1
+        following._history.cells.setdefault(key, []).append((following._version, held))
+        following._size = len(following._history.cells)
         return following
 
     def _held(self, key: K) -> tuple[T] | tuple[()]:
-        cells = self._kept.cells.get(key, ())
+        cells = self._history.cells.get(key, ())
         return next((held for version, held in reversed(cells) if version <= self._version), ())
 
     def _copied(self) -> _VersionHistory[K, T]:
         copied = _VersionHistory[K, T]()
-        copied.cells = {key: [(0, self._held(key))] for key in islice(self._kept.cells, self._size)}
+        copied.cells = {key: [(0, self._held(key))] for key in islice(self._history.cells, self._size)}
         return copied
 
     def __iter__(self) -> Iterator[T]:
@@ -158,7 +158,7 @@ class GrowingTable(Collection[T], Generic[K, T]):
         return next(self.items(), None) is not None
 
     def __contains__(self, value: object) -> bool:
-        return any(value == one for one in self)
+        return any(value == held for held in self)
 
     def __eq__(self, other: object) -> bool:
         return tuple(self.items()) == tuple(other.items()) if isinstance(other, GrowingTable) else NotImplemented
@@ -166,7 +166,7 @@ class GrowingTable(Collection[T], Generic[K, T]):
     __hash__ = None  # type: ignore[assignment]  # what is in it need not be hashable
 
     def __repr__(self) -> str:
-        return f"Table({list(self.items())!r})"
+        return f"GrowingTable({list(self.items())!r})"
 
 
 class _VersionHistory(Generic[K, T]):

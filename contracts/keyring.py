@@ -147,7 +147,10 @@ def objection(keyring: Keyring, lane: str, event: Event) -> str:
     if isinstance(event, KeyAdmitted):
         return _against_admission(keyring, event)
     if isinstance(event, KeyRotated):
-        return _against_rotation(keyring, event)
+        before = keyring.keys.get(event.old)
+        if before and before.role != event.role:
+            return f"key {event.old!r} is not that of {event.role!r}"
+        return _against_ending(keyring, event.old) or _against_key(keyring, event.public)
     return _against_ending(keyring, event.key) if isinstance(event, KeyRevoked) else ""
 
 
@@ -164,13 +167,6 @@ def _against_admission(keyring: Keyring, new: KeyAdmitted) -> str:
     if current:
         return f"{new.role!r} has a key already; the root rotates it"
     return _against_key(keyring, new.public)
-
-
-def _against_rotation(keyring: Keyring, new: KeyRotated) -> str:
-    before = keyring.keys.get(new.old)
-    if before and before.role != new.role:
-        return f"key {new.old!r} is not that of {new.role!r}"
-    return _against_ending(keyring, new.old) or _against_key(keyring, new.public)
 
 
 def _against_ending(keyring: Keyring, old: str) -> str:

@@ -185,7 +185,7 @@ class SessionState:
     def changes(self, segments: int | None = None) -> list[dict[str, Any]]:
         """The decisions of its first so many segments, each with its step, behind those that a fork inherits."""
         inherited = self.fork.changes if self.fork else []
-        return [*inherited, *({"step": one.begins, **one.changes} for one in self.segments[1:segments])]
+        return [*inherited, *({"step": segment.begins, **segment.changes} for segment in self.segments[1:segments])]
 
     @property
     def segment(self) -> Segment:
@@ -202,7 +202,7 @@ class SessionState:
         """The number of steps of the plan, or of an audit's chosen spans; None before they are known."""
         if self.planned:
             chosen = set(self.planned.chosen)
-            return sum(one.ends - one.begins for one in self.planned.spans if one.number in chosen)
+            return sum(span.ends - span.begins for span in self.planned.spans if span.number in chosen)
         return self.claim.resolved.get("steps_total") if self.claim else None
 
     @property
@@ -227,8 +227,7 @@ class SessionState:
         if which in ("last", "final"):
             return usable[-1] if usable else None
         wanted = (self.best.step if self.best else -1) if which == "best" else int(which)
-        found = [kept for kept in usable if kept.written.step == wanted]
-        return found[-1] if found else None
+        return next((kept for kept in reversed(usable) if kept.written.step == wanted), None)
 
     def answers(self, role: str, cause: str) -> bool:
         """Whether a role has said anything that was caused by this event."""
@@ -375,21 +374,22 @@ def _searched(session: SessionState, event: SearchCompleted, fact: Fact) -> Chan
 def _handler_failed(session: SessionState, event: HandlerFailed, fact: Fact) -> Changes:
     if fact.lane.startswith(GUEST):
         return {}
-    ends = _ended(session, event, fact) if event.heard == _carrier(session).get(event.role) else {}
+    # The event that the role must answer, because the session cannot go on without it.
+    if session.kind in _CARRIERS:
+        needed = session.genesis_id if event.role == _CARRIERS[session.kind] else None
+    else:
+        needed = {"data_manager": session.genesis_id, "trainer": session.dataset_id}.get(event.role)
+    ends = _ended(session, event, fact) if event.heard == needed else {}
     return ends | dict(failures=session.failures.having(fact.id, event))
 
 
-def _carrier(session: SessionState) -> dict[str, str]:
-    """The roles without whose answer the session cannot go on, and the event each has to answer."""
-    if session.kind == "search":
-        return {"hyperparameter_specialist": session.genesis_id}
-    if session.kind == "export":
-        return {"exporter": session.genesis_id}
-    if session.kind == "proof":
-        return {"diagnostician": session.genesis_id}
-    if session.kind == "audit":
-        return {"trainer": session.genesis_id}
-    return {"data_manager": session.genesis_id, "trainer": session.dataset_id}
+_CARRIERS = {
+    "search": "hyperparameter_specialist",
+    "export": "exporter",
+    "proof": "diagnostician",
+    "audit": "trainer",
+}
+"""By kind of session: the one role that carries it; a training has two, one after the other."""
 
 
 def _redriven(session: SessionState, event: RedriveRequested, fact: Fact) -> Changes:

@@ -84,8 +84,10 @@ class WindowRecorded(Event, lane=TRAINER, wire="window.recorded"):
 def evidence(layers: Iterable[Layer]) -> dict[str, Any]:
     """The fields of `WindowRecorded` that hold this evidence."""
     given = list(layers)
-    figures = ((one.gradient, one.weight, one.update, math.nan if one.dead is None else one.dead) for one in given)
-    return {"layer_names": [one.name for one in given], "layer_figures": pack64(chain.from_iterable(figures))}
+    figures = (
+        (layer.gradient, layer.weight, layer.update, math.nan if layer.dead is None else layer.dead) for layer in given
+    )
+    return {"layer_names": [layer.name for layer in given], "layer_figures": pack64(chain.from_iterable(figures))}
 
 
 class ControlEvaluated(Event, lane=TRAINER, wire="control.evaluated"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -83,7 +84,7 @@ _LONGEST_WORD = 100
 
 def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem]:
     """The errors of a validation, in the order of the schema, each once; of very many the first and how many more."""
-    found: dict[tuple[str, str], Problem] = {}
+    problems: dict[tuple[str, str], Problem] = {}
     details = error.errors(include_url=False)
     more = len(details) - MOST_PROBLEMS
     details = details[:MOST_PROBLEMS]
@@ -91,9 +92,9 @@ def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem
         if detail["type"] == "too_short" and any(_inside(other["loc"], detail["loc"]) for other in details):
             continue  # what is wrong with an item says more than that a sound item is missing
         problem = _problem(detail, schema)
-        found.setdefault((problem.path, problem.message), problem)
+        problems.setdefault((problem.path, problem.message), problem)
     rest = [Problem("", f"and {more} problems more", "Mend these first.")] if more > 0 else []
-    return [*found.values(), *rest]
+    return [*problems.values(), *rest]
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
@@ -158,7 +159,8 @@ def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[st
         path.append(str(item))
         if isinstance(here, type) and issubclass(here, BaseModel):
             section = here
-            here = _annotation(here, str(item))
+            field = here.model_fields.get(str(item))
+            here = field.annotation if field else None
         else:
             # The last argument is what a tuple or a mapping holds; a mapping's first is its key.
             here = next((part for part in reversed(get_args(_bare(here))) if part is not Ellipsis), None)
@@ -167,27 +169,17 @@ def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[st
     return path, section
 
 
-def _annotation(model: type[BaseModel], name: str) -> Any:
-    field = model.model_fields.get(name)
-    return field.annotation if field else None
-
-
 def tags_of(annotation: Any) -> dict[str, Any]:
     """The members of a tagged union by tag, in its order; empty for everything else."""
-    found: dict[str, Any] = {}
+    tags: dict[str, Any] = {}
     for member in get_args(_bare(annotation)) if not isinstance(annotation, type) else ():
         if isinstance(member, type) and issubclass(member, BaseModel):
-            found |= dict.fromkeys(_literals(member), member)
+            fields = (member.model_fields.get(name) for name in ("source", "architecture", "type"))
+            kinds = [field.annotation for field in fields if field and get_origin(field.annotation) is Literal]
+            tags |= {str(value): member for kind in kinds for value in get_args(kind)}
         elif get_origin(member) is Annotated:
-            found |= {part.tag: get_args(member)[0] for part in member.__metadata__ if isinstance(part, Tag)}
-    return found
-
-
-def _literals(model: type[BaseModel]) -> list[str]:
-    fields = (
-        model.model_fields[name].annotation for name in ("source", "architecture", "type") if name in model.model_fields
-    )
-    return [str(value) for one in fields if get_origin(one) is Literal for value in get_args(one)]
+            tags |= {part.tag: get_args(member)[0] for part in member.__metadata__ if isinstance(part, Tag)}
+    return tags
 
 
 def _bare(annotation: Any) -> Any:
@@ -205,7 +197,12 @@ def read_request(raw: Mapping[str, Any] | bytes | str, *, overrides: Sequence[st
         request = Request.model_validate(given)
     except ValidationError as error:
         problems = problems_of(error, Request)
-        raise InvalidRequest([*problems, *_beyond(given, problems)]) from None
+        # Sections that are sound may contradict each other: one answer names that too.
+        broken = {problem.path.partition(".")[0] for problem in problems}
+        with suppress(ValidationError):
+            request = Request.model_validate({key: value for key, value in given.items() if key not in broken})
+            problems += [problem for problem in disagreements(request) if problem.path.partition(".")[0] not in broken]
+        raise InvalidRequest(problems) from None
     if problems := list(disagreements(request)):
         raise InvalidRequest(problems)
     return request
@@ -236,23 +233,20 @@ def with_overrides(given: dict[str, Any], overrides: Sequence[str]) -> dict[str,
 
 def assigned(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of `a.b=value` by path, the last one of each; `InvalidRequest` names every wrong override."""
-    found, problems = {}, []
+    values: dict[str, Any] = {}
+    problems = []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not all(path.split(".")):
             problems.append(Problem("", f"{override!r} is not an override", "Write `section.key=value`."))
             continue
-        found[path.strip()] = _value(text)
+        try:
+            values[path.strip()] = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            values[path.strip()] = text
     if problems:
         raise InvalidRequest(problems)
-    return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
+    return values
 
 
 def put(container: Any, path: Sequence[str], value: Any) -> Any:
@@ -267,13 +261,3 @@ def put(container: Any, path: Sequence[str], value: Any) -> Any:
     inside = dict(container) if isinstance(container, Mapping) else {}
     inside[key] = put(inside.get(key), rest, value)
     return inside
-
-
-def _beyond(given: Mapping[str, Any], problems: Sequence[Problem]) -> list[Problem]:
-    """Contradictions between the sections that are sound, so that one answer names those too."""
-    broken = {problem.path.partition(".")[0] for problem in problems}
-    try:
-        request = Request.model_validate({key: value for key, value in given.items() if key not in broken})
-    except ValidationError:
-        return []
-    return [found for found in disagreements(request) if found.path.partition(".")[0] not in broken]

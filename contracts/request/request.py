@@ -85,21 +85,19 @@ def task_of(model: Model, loss: Loss, data: Task | None) -> Task | None:
 
 def disagreements(request: Request) -> Iterator[Problem]:
     """Every contradiction between sections that shows without looking at data or machine."""
-    yield from _precision(request)
-    yield from _loss(request)
-    yield from _optimizer(request)
-    yield from _metrics(request)
-    yield from _shape(request)
-    yield from _quantization(request)
-
-
-def _precision(request: Request) -> Iterator[Problem]:
     if request.training.precision == "fp16" and request.training.device == "cpu":
         yield Problem(
             "training.precision",
             "fp16 needs a CUDA device, on a CPU it is many times slower than fp32",
             "Write `precision: bf16`, or `device: cuda`.",
         )
+    yield from _loss(request)
+    if isinstance(request.optimizer, OwnOptimizer) and not isinstance(request.model, WorkloadModel):
+        yield Problem("optimizer.type", "only a workload brings an optimizer of its own", "Choose adamw or another.")
+    yield from _metrics(request)
+    yield from _shape(request)
+    if request.export.quantize and "onnx" not in request.export.formats:
+        yield Problem("export.quantize", "only the format onnx can be quantised", "Add onnx to `export.formats`.")
 
 
 def _loss(request: Request) -> Iterator[Problem]:
@@ -119,20 +117,17 @@ def _loss(request: Request) -> Iterator[Problem]:
         yield Problem("loss.type", message, "Leave the section `loss` out.")
     elif task and not loss.suits(task):
         message = f"{loss.type!r} does not suit {task}, which is what this data and model are for"
-        yield Problem("loss.type", message, f"Choose {_suiting(task)}, or leave the section `loss` out.")
+        suiting = ", ".join(_tag(kind, "type") for kind in LOSSES if task in kind.fits)
+        yield Problem("loss.type", message, f"Choose {suiting}, or leave the section `loss` out.")
 
 
 def _task(request: Request) -> Task | None:
     return task_of(request.model, request.loss, request.data.known_task)
 
 
-def _suiting(task: Task) -> str:
-    return ", ".join(str(get_args(one.model_fields["type"].annotation)[0]) for one in LOSSES if task in one.fits)
-
-
-def _optimizer(request: Request) -> Iterator[Problem]:
-    if isinstance(request.optimizer, OwnOptimizer) and not isinstance(request.model, WorkloadModel):
-        yield Problem("optimizer.type", "only a workload brings an optimizer of its own", "Choose adamw or another.")
+def _tag(kind: type[Section], field: str) -> str:
+    """The word by which a request chooses this kind of section."""
+    return str(get_args(kind.model_fields[field].annotation)[0])
 
 
 def _metrics(request: Request) -> Iterator[Problem]:
@@ -167,15 +162,6 @@ def _shape(request: Request) -> Iterator[Problem]:
             "Choose `architecture: mlp`, or a source of images such as digits.",
         )
     elif task and task not in model.does:
-        able = " or ".join(str(get_args(one.model_fields["architecture"].annotation)[0]) for one in _able(task))
+        able = " or ".join(_tag(kind, "architecture") for kind in BUILT_IN if task in kind.does)
         message = f"{model.architecture!r} does not do {task}, which is what this data and loss are for"
         yield Problem("model.architecture", message, f"Choose `architecture: {able}`.")
-
-
-def _able(task: Task) -> list[type[BuiltIn]]:
-    return [one for one in BUILT_IN if task in one.does]
-
-
-def _quantization(request: Request) -> Iterator[Problem]:
-    if request.export.quantize and "onnx" not in request.export.formats:
-        yield Problem("export.quantize", "only the format onnx can be quantised", "Add onnx to `export.formats`.")

@@ -113,17 +113,17 @@ class Search(Section):
     @property
     def grid_size(self) -> int | None:
         """How many different trials there are; None when a parameter has no end of values."""
-        sizes = [one.count for one in self.space.values() if not isinstance(one, Interval)]
+        sizes = [domain.count for domain in self.space.values() if not isinstance(domain, Interval)]
         return prod(sizes) if len(sizes) == len(self.space) else None
 
     def combination(self, number: int) -> dict[str, Any]:
         """One combination of the grid, from 0, the last path changing fastest; only where `grid_size` is a number."""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for path, domain in reversed(self.space.items()):
             if not isinstance(domain, Interval):
                 number, place = divmod(number, domain.count)
-                found[path] = domain.value(place)
-        return {path: found[path] for path in self.space}
+                values[path] = domain.value(place)
+        return {path: values[path] for path in self.space}
 
     def trial(self, number: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The training request of one trial, as it would be given: not exported, judged by the search's metric.
@@ -172,19 +172,23 @@ def read_search(raw: Mapping[str, Any] | bytes | str, *, overrides: Sequence[str
     if schema is None:
         raise InvalidRequest([Problem("method", f"{method!r} is not known", did_you_mean(method, METHODS))])
     problems: list[Problem] = []
-    found: Search | RangeTest | None = None
+    search: Search | RangeTest | None = None
     try:
-        found = schema.model_validate(given)
+        search = schema.model_validate(given)
     except ValidationError as error:
         problems += problems_of(error, schema)
     base = given.get("base")
-    base_problems = _problems_in(base, "base.") if isinstance(base, Mapping) else []
-    problems += base_problems
-    if isinstance(found, Search) and not base_problems:
-        problems += _problems_in_space(found)
-    if problems or found is None:
+    try:
+        if isinstance(base, Mapping):
+            read_request(base)
+    except InvalidRequest as error:
+        problems += [Problem(f"base.{each.path}".rstrip("."), each.message, each.cure) for each in error.problems]
+    else:
+        if isinstance(search, Search):
+            problems += _problems_in_space(search)
+    if problems or search is None:
         raise InvalidRequest(problems)
-    return found
+    return search
 
 
 def _check(low: float, high: float, *, log: bool) -> None:
@@ -192,14 +196,6 @@ def _check(low: float, high: float, *, log: bool) -> None:
         raise refused(f"low is {low:g} and high is {high:g}", "Make `low` smaller than `high`.")
     if log and low <= 0:
         raise refused(f"low is {low:g}, and orders of magnitude begin above 0", "Make `low` positive, or `log` false.")
-
-
-def _problems_in(given: Mapping[str, Any], prefix: str) -> list[Problem]:
-    try:
-        read_request(given)
-    except InvalidRequest as error:
-        return [Problem(f"{prefix}{one.path}".rstrip("."), one.message, one.cure) for one in error.problems]
-    return []
 
 
 def _problems_in_space(search: Search) -> Iterator[Problem]:
@@ -213,14 +209,14 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
     try:
         read_request(search.trial(0, {}))
     except InvalidRequest as error:
-        yield from (Problem("metric", one.message, one.cure) for one in error.problems)
+        yield from (Problem("metric", each.message, each.cure) for each in error.problems)
         return
     for path, domain in search.space.items():
         yield from _problems_at(search, path, domain)
 
 
 def _problems_at(search: Search, path: str, domain: Interval | Wholes | Choice) -> Iterator[Problem]:
-    if not _is_setting(path):
+    if path.partition(".")[0] not in Request.model_fields or not all(path.split(".")):
         yield Problem(f"space.{path}", "is not a setting of a training request", "Write section.key, as --set does.")
         return
     ends = domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
@@ -229,13 +225,7 @@ def _problems_at(search: Search, path: str, domain: Interval | Wholes | Choice) 
             read_request(search.trial(0, {path: value}))
         except InvalidRequest as error:
             # Another parameter may be what makes a choice of a kind possible, so only the path itself is judged.
-            mine = [one for one in error.problems if _concerns(one.path, path) or len(search.space) == 1]
-            yield from (Problem(f"space.{path}", one.message, one.cure) for one in mine)
-
-
-def _is_setting(path: str) -> bool:
-    return path.partition(".")[0] in Request.model_fields and all(path.split("."))
-
-
-def _concerns(problem: str, path: str) -> bool:
-    return problem == path or problem.startswith(f"{path}.") or path.startswith(f"{problem}.")
+            for each in error.problems:
+                near = f"{each.path}.".startswith(f"{path}.") or path.startswith(f"{each.path}.")
+                if near or len(search.space) == 1:
+                    yield Problem(f"space.{path}", each.message, each.cure)

@@ -22,18 +22,18 @@ class Section(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """The published schema, in which every bound has the name that readers of JSON Schema know."""
-        found = handler(core)
-        handler.resolve_ref_schema(found).update(_named(handler.resolve_ref_schema(found)))
-        return found
+        schema = handler(core)
+        handler.resolve_ref_schema(schema).update(_named(handler.resolve_ref_schema(schema)))
+        return schema
 
 
 def _named(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [_named(one) for one in schema]
+        return [_named(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     is_number = schema.get("type") in ("number", "integer")
-    return {_BOUNDS.get(name, name) if is_number else name: _named(one) for name, one in schema.items()}
+    return {_BOUNDS.get(name, name) if is_number else name: _named(value) for name, value in schema.items()}
 
 
 def with_default_kind(given: Any, field: FieldInfo) -> Any:
