@@ -19,6 +19,9 @@ from runtime.views.formatting import printable_json
 
 T = TypeVar("T")
 
+Json = dict[str, Any]
+"""A JSON object: what the swarm answers to a command, and what a command answers to a program."""
+
 
 class Call(HomeContext):
     """The first argument of each command function: `result` prints data to stdout, `note` anything else to stderr."""
@@ -27,14 +30,14 @@ class Call(HomeContext):
         super().__init__(home=home, url=url, creds=creds)
         self.json = as_json
 
-    def result(self, value: dict[str, Any], text: str | Callable[[], str]) -> None:
+    def result(self, value: Json, text: str | Callable[[], str]) -> None:
         """The answer: one JSON object on one line, or text for people."""
         if self.json:
             self.line(value)
         else:
             say(text if isinstance(text, str) else text())
 
-    def line(self, value: dict[str, Any]) -> None:
+    def line(self, value: Json) -> None:
         """Print one JSON object on one line of stdout."""
         import orjson
 
@@ -47,6 +50,15 @@ class Call(HomeContext):
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asynchronous work to its end; SIGINT and SIGTERM cancel it wherever it waits."""
         return interrupts.run(work)
+
+    def ask(self, verb: str, **body: Any) -> Json:
+        """What the running swarm answers to a command; `Unreachable` when none runs."""
+
+        async def answer() -> Json:
+            async with self.swarm() as swarm:
+                return await swarm.command(verb, **body)
+
+        return self.wait(answer())
 
     @property
     def live(self) -> bool:
@@ -104,26 +116,23 @@ def calling(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(**parameters: Any) -> Any:
         own = {key: parameters.pop(key) for key in _NAMES}
         remember(own)
-        chosen = {key: _given(key) for key in _NAMES}
-        return function(Call(**(chosen | {"as_json": bool(chosen["as_json"])})), **parameters)
+        meta = click.get_current_context().meta
+        options: Json = {key: meta.get(f"swarm.{key}") for key in _NAMES}
+        return function(Call(**(options | {"as_json": bool(options["as_json"])})), **parameters)
 
     return run
 
 
-def remember(own: dict[str, Any]) -> None:
+def remember(own: Json) -> None:
     """Keep what this command or group was given, for itself and the commands below it."""
     click.get_current_context().meta.update({f"swarm.{key}": value for key, value in own.items() if value})
-
-
-def _given(key: str) -> Any:
-    return click.get_current_context().meta.get(f"swarm.{key}")
 
 
 def complete_session(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Sessions in the home's files, newest first; no log is read."""
     home = ctx.params.get("home") or ctx.meta.get("swarm.home") or os.environ.get("SWARM_HOME") or ".swarm"
     folder = Path(home) / "sessions"
-    names = sorted((one.name for one in folder.iterdir()), reverse=True) if folder.is_dir() else []
+    names = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else []
     return [name for name in ("last", *names) if name.startswith(incomplete)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,31 @@ from runtime.jobs.profiles import torch_profile
 
 if TYPE_CHECKING:
     from runtime.jobs.child import Child
+    from runtime.jobs.children import Children
+
+LAST_LINES = 40
+"""Lines that are told of what a child printed before it died."""
 
 
-_SHOWN = 40
-"""Lines told of what a child printed before it died."""
-
-
-async def ask_child(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
-    """The answer of a job in a sealed child with torch; its prints go to `log`."""
+@asynccontextmanager
+async def open_children() -> AsyncIterator[Children]:
+    """Child processes for the jobs of one command; all have ended after the block."""
     from runtime.jobs.children import Children
 
     children = Children()
     try:
-        async with children.job(function, args, profile=torch_profile(), purpose=purpose, log=log) as child:
-            return await child_answer(child, log, cure="Ask again; when memory ran out, free some first.")
+        yield children
     finally:
         await children.close()
+
+
+async def ask_child(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
+    """The answer of a job in a sealed child with torch; its prints go to `log`."""
+    async with (
+        open_children() as children,
+        children.job(function, args, profile=torch_profile(), purpose=purpose, log=log) as child,
+    ):
+        return await child_answer(child, log, cure="Ask again; when memory ran out, free some first.")
 
 
 async def child_answer(child: Child, log: Path, *, cure: str) -> dict[str, Any]:
@@ -38,4 +48,4 @@ async def child_answer(child: Child, log: Path, *, cure: str) -> dict[str, Any]:
 
 
 def _last_lines(log: Path) -> list[str]:
-    return log.read_text(errors="replace").splitlines()[-_SHOWN:] if log.exists() else []
+    return log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from contracts.errors import InvalidRequest, SwarmError, of_system
 from runtime.cli import interrupts
-from runtime.cli.output import cell, say, style
+from runtime.cli.output import cell, say, style, summary_text
 from runtime.views.formatting import printable_json
+
+if TYPE_CHECKING:
+    from runtime.cli.call import Call, Json
+
+NEGATIVE = 3
+"""The exit code of a verification that did not hold."""
 
 
 def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
@@ -26,22 +32,28 @@ def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: nothing passes untold
-        return _told(error, as_json=as_json)
+        return _conclude_error(error, as_json=as_json)
     return code if isinstance(code, int) else 0
 
 
-def _told(error: BaseException, *, as_json: bool) -> int:
+def _conclude_error(error: BaseException, *, as_json: bool) -> int:
     if interrupts.asked():
         # An import or a library may have wrapped it on the way here.
         error = KeyboardInterrupt()
-    _trace(error)
     ours = _known(error)
+    expected = isinstance(error, SwarmError | click.ClickException | KeyboardInterrupt)
+    if os.environ.get("SWARM_LOG_LEVEL", "").lower() == "debug" and not expected:
+        import traceback
+
+        say("".join(traceback.format_exception(error)), err=True)
     if ours is not None:
-        return _tell(ours.as_json(), _text(ours), ours.exit_code, as_json=as_json)
+        return _print_error(ours.as_json(), _text(ours), ours.exit_code, as_json=as_json)
     if isinstance(error, click.ClickException):
         return _usage(error, as_json=as_json)
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return _tell(_plain("interrupted", "interrupted."), "interrupted", interrupts.CODE, as_json=as_json)
+        return _print_error(
+            _error_object("interrupted", "interrupted."), "interrupted", interrupts.CODE, as_json=as_json
+        )
     return _defect(error, as_json=as_json)
 
 
@@ -54,7 +66,7 @@ def _known(error: BaseException) -> SwarmError | None:
     return error if isinstance(error, SwarmError) else None
 
 
-def _tell(error: dict[str, Any], text: str, code: int, *, as_json: bool) -> int:
+def _print_error(error: Json, text: str, code: int, *, as_json: bool) -> int:
     if as_json:
         import orjson
 
@@ -64,7 +76,7 @@ def _tell(error: dict[str, Any], text: str, code: int, *, as_json: bool) -> int:
     return code
 
 
-def _plain(code: str, message: str, cure: str = "", path: str = "") -> dict[str, Any]:
+def _error_object(code: str, message: str, cure: str = "", path: str = "") -> Json:
     return {"code": code, "message": message, "path": path, "cure": cure}
 
 
@@ -102,16 +114,9 @@ def _usage(error: click.ClickException, *, as_json: bool) -> int:
     context = error.ctx if isinstance(error, click.UsageError) else None
     shown = "a command is needed." if wants_help else " ".join(error.format_message().split())
     cure = f"See: {context.command_path if context else 'swarm'} --help"
-    return _tell(_plain("usage", shown, cure), f"{_label()} {shown}\n  {_hint(cure)}", error.exit_code, as_json=as_json)
-
-
-def _trace(error: BaseException) -> None:
-    """Print the traceback of an unexpected error where SWARM_LOG_LEVEL is debug."""
-    known = isinstance(error, SwarmError | click.ClickException | KeyboardInterrupt)
-    if os.environ.get("SWARM_LOG_LEVEL", "").lower() == "debug" and not known:
-        import traceback
-
-        say("".join(traceback.format_exception(error)), err=True)
+    return _print_error(
+        _error_object("usage", shown, cure), f"{_label()} {shown}\n  {_hint(cure)}", error.exit_code, as_json=as_json
+    )
 
 
 def _defect(error: BaseException, *, as_json: bool) -> int:
@@ -123,15 +128,17 @@ def _defect(error: BaseException, *, as_json: bool) -> int:
     message = f"a defect of this software: {type(error).__name__}: {error} (at {where})."
     cure = "Set SWARM_LOG_LEVEL=debug to see where it came from, and report it."
     text = f"{_label()} {_indented(message)}\n  {_hint(cure)}"
-    return _tell(_plain("defect", message, cure, where), text, 1, as_json=as_json)
+    return _print_error(_error_object("defect", message, cure, where), text, 1, as_json=as_json)
 
 
-NEGATIVE = 3
-"""The exit code of a verification that did not hold."""
+def answer_session(call: Call, summary: Json) -> int:
+    """Print the summary of a session as a command's answer; the exit code that says how the session ended."""
+    call.result(summary, lambda: summary_text(summary))
+    return session_exit_code(summary)
 
 
-def session_exit_code(seen: Mapping[str, Any]) -> int:
-    """The exit code that says how a session ended."""
-    if seen["state"] != "completed" or any(one["asked"] for one in seen.get("refused", ())):
+def session_exit_code(summary: Json) -> int:
+    """0 for a session that completed, 1 for any other, 3 for an audit whose verdict is not pass."""
+    if summary["state"] != "completed" or any(refusal["asked"] for refusal in summary.get("refused", ())):
         return 1
-    return NEGATIVE if seen.get("verdict") not in (None, "pass") else 0
+    return NEGATIVE if summary.get("verdict") not in (None, "pass") else 0

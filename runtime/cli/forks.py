@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import Failed, TimedOut
-from runtime.cli import output
-from runtime.cli.call import Call, command, session_argument
-from runtime.cli.exit_codes import NEGATIVE, session_exit_code
+from runtime.cli.call import Call, Json, command, session_argument
+from runtime.cli.exit_codes import NEGATIVE, answer_session
+from runtime.cli.host import bring_up
 from runtime.cli.output import pairs, state_text, style, table
 from runtime.cli.session_source import find
 from runtime.cli.watch import follow
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 
 LONGEST = 200_000
-"""Bytes of names that a command holds by itself."""
+"""Bytes of names that a command holds by itself; more go into the home's store."""
 
 PATIENCE = 60.0
-"""Seconds that a desk may take to read a long parent."""
+"""Seconds that the swarm may take to read a long parent."""
+
+MOST_ROWS = 24
+"""Steps of a proof's curves that are shown."""
 
 
 @command("fork")
@@ -65,45 +68,36 @@ def fork(
     nothing: batches and losses are those of the rows that stay. With no change it ends in the very weights of S.
     """
     from contracts.request.reading import assigned
-    from runtime.cli.host import bring_up
 
-    wish |= {"set": assigned(overrides), "without": _rows_argument(call, list(row_names(without)))}
+    names = list(row_names(without))
+    text = "\n".join(names).encode()
+    wish |= {"set": assigned(overrides), "without": names}
+    if len(text) > LONGEST and not call.settings.url:
+        from bus.blobs import DirectoryBlobs
+
+        wish["without"] = {"blob": DirectoryBlobs(call.home.blobs).put(text)}
     bring_up(call)
-    seen = call.wait(_fork(call, session, wish, timeout, detach=detach))
-    if detach:
-        call.result(seen, seen["session"])
-        return 0
-    call.result(seen, lambda: output.summary_text(seen))
-    return session_exit_code(seen)
+
+    async def forked() -> Json:
+        async with call.swarm() as swarm:
+            parent = await find(swarm, session)
+            made = await swarm.command("fork", timeout=PATIENCE, session=parent, **wish)
+            call.note(f"Session {made['session']}, a fork of {parent} at step {wish['step']}")
+            return made if detach else await follow(call, swarm, str(made["session"]), timeout)
+
+    summary = call.wait(forked())
+    if not detach:
+        return answer_session(call, summary)
+    call.result(summary, summary["session"])
+    return 0
 
 
 def row_names(given: Sequence[str]) -> Iterator[str]:
     """The names of rows on a command line: the lines of a file when there is one, else the parts between commas."""
-    for one in given:
-        path = Path(one)
-        named = path.read_text(encoding="utf-8").splitlines() if path.is_file() else one.split(",")
-        yield from (name.strip() for name in named if name.strip())
-
-
-def _rows_argument(call: Call, names: list[str]) -> list[str] | dict[str, str]:
-    """Names as a command takes them: those that are too many for a message go into the home's store."""
-    text = "\n".join(names).encode()
-    if len(text) <= LONGEST or call.settings.url:
-        return names
-    from bus.blobs import DirectoryBlobs
-
-    return {"blob": DirectoryBlobs(call.home.blobs).put(text)}
-
-
-async def _fork(call: Call, name: str, wish: dict[str, Any], within: float | None, *, detach: bool) -> dict[str, Any]:
-    async with call.swarm() as found:
-        parent = await find(found, name)
-        made = await found.command("fork", timeout=PATIENCE, session=parent, **wish)
-        call.note(f"Session {made['session']}, a fork of {parent} at step {wish['step']}")
-        return made if detach else await follow(call, found, str(made["session"]), within)
-
-
-MOST_ROWS = 24
+    for argument in given:
+        path = Path(argument)
+        names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else argument.split(",")
+        yield from (name.strip() for name in names if name.strip())
 
 
 @command("prove")
@@ -119,124 +113,113 @@ def prove(call: Call, *, session: str, intervention: int | None, detach: bool, t
     Both are forks from the same bits, and sessions of their own; the proof is a session too, asked for once and shown
     again at any time. It waits until S is sealed. Exit code 3 when windows that S recorded do not come out again.
     """
-    from runtime.cli.host import bring_up
-
     bring_up(call)
-    found = call.wait(_prove(call, session, intervention, timeout, detach=detach))
+    proof = call.wait(_prove(call, session, intervention, timeout, detach=detach))
     if detach:
-        call.result(found, found["session"])
+        call.result(proof, proof["session"])
         return 0
-    call.result(found, lambda: proof_page(found))
-    return NEGATIVE if found["differing"] else 0
+    call.result(proof, lambda: proof_page(proof))
+    return NEGATIVE if proof["differing"] else 0
 
 
-async def _prove(
-    call: Call, name: str, intervention: int | None, within: float | None, *, detach: bool
-) -> dict[str, Any]:
+async def _prove(call: Call, name: str, intervention: int | None, within: float | None, *, detach: bool) -> Json:
+    """Ask for the proof and follow it with both of its forks; what it shows. Detached, only its id."""
     import asyncio
 
-    async with call.swarm() as found:
-        parent = await find(found, name)
-        made = await found.command("prove", timeout=PATIENCE, session=parent, intervention=intervention)
+    async with call.swarm() as swarm:
+        parent = await find(swarm, name)
+        made = await swarm.command("prove", timeout=PATIENCE, session=parent, intervention=intervention)
         proof = str(made["session"])
         call.note(f"Proof {proof}")
         if detach:
             return {"session": proof}
         try:
             async with asyncio.timeout(within):
-                data = await _follow_proof(call, found, proof)
+                data = await _follow_proof(call, swarm, proof)
         except TimeoutError:
             message = f"the proof {proof} has not ended within {within:g} s; it goes on."
             raise TimedOut(message, cure=f"Wait longer: swarm prove {parent}") from None
-        sides = [await found.session(str(data[one])) for one in ("with_it", "without_it")]
-        curves = [await _curve(found, one["session"], data["metric"]) for one in sides]
-    return _proof(proof, parent, data, sides, curves)
+        sides = [await swarm.session(str(data[side])) for side in ("with_it", "without_it")]
+        metric = data["metric"]
+        curves = [
+            {
+                int(line["data"]["step"]): number(line["data"]["values"][metric])
+                async for line in swarm.events(side["session"])
+                if line["name"] == "control.evaluated" and metric in line["data"]["values"]
+            }
+            for side in sides
+        ]
+    return {"session": proof, "parent": parent} | data | _compare(data, sides, curves)
 
 
-async def _follow_proof(call: Call, found: Swarm, proof: str) -> dict[str, Any]:
+async def _follow_proof(call: Call, swarm: Swarm, proof: str) -> Json:
     """The data of the event that ends the proof well, both forks shown on the way."""
     shown, proven = PlainProgress(call.note), None
-    async for line in found.events(proof, follow=True):
+    async for line in swarm.events(proof, follow=True):
         shown.take(line)
         if line["name"] == "proof.forked":
             for fork in ("without_it", "with_it"):
-                await follow(call, found, str(line["data"][fork]), None)
+                await follow(call, swarm, str(line["data"][fork]), None)
         elif line["name"] == "intervention.proven":
             proven = dict(line["data"])
     if proven is None:
-        problem = (await found.session(proof))["problem"] or {"message": "it ended otherwise", "cure": ""}
+        problem = (await swarm.session(proof))["problem"] or {"message": "it ended otherwise", "cure": ""}
         raise Failed(f"the proof {proof} shows nothing: {problem['message']}", cure=problem["cure"])
     return proven
 
 
-async def _curve(found: Swarm, session: str, metric: str) -> dict[int, float]:
-    seen: dict[int, float] = {}
-    async for line in found.events(session):
-        if line["name"] == "control.evaluated" and metric in line["data"]["values"]:
-            seen[int(line["data"]["step"])] = number(line["data"]["values"][metric])
-    return seen
+def _compare(data: Json, sides: Sequence[Json], curves: Sequence[Mapping[int, float]]) -> Json:
+    """Both sides of a proof beside each other, the one with the intervention first."""
 
+    def finite(value: float | None) -> float | str | None:
+        return value if value is None or math.isfinite(value) else str(value)
 
-def _proof(
-    proof: str,
-    parent: str,
-    data: Mapping[str, Any],
-    sides: Sequence[Mapping[str, Any]],
-    curves: Sequence[dict[int, float]],
-) -> dict[str, Any]:
-    values = {one: None if data[one] is None else number(data[one]) for one in ("with_value", "without_value")}
-    steps = sorted({*curves[0], *curves[1]})
-    rows = [
-        {"step": step, "with": _finite(curves[0].get(step)), "without": _finite(curves[1].get(step))} for step in steps
-    ]
-    metrics = {
-        name: [one["metrics"].get(name) for one in sides]
-        for name in dict.fromkeys([*sides[0]["metrics"], *sides[1]["metrics"]])
+    names = dict.fromkeys(name for side in sides for name in side["metrics"])
+    steps = sorted({step for curve in curves for step in curve})
+    with_it, without_it = curves
+    return {
+        "with_value": None if data["with_value"] is None else number(data["with_value"]),
+        "without_value": None if data["without_value"] is None else number(data["without_value"]),
+        "states": [side["state"] for side in sides],
+        "weights": [side["weights_digest"] for side in sides],
+        "metrics": {name: [side["metrics"].get(name) for side in sides] for name in names},
+        "curves": [
+            {"step": step, "with": finite(with_it.get(step)), "without": finite(without_it.get(step))} for step in steps
+        ],
     }
-    about = {"states": [one["state"] for one in sides], "weights": [one["weights_digest"] for one in sides]}
-    return {"session": proof, "parent": parent} | dict(data) | values | about | {"metrics": metrics, "curves": rows}
 
 
-def _finite(value: float | None) -> float | str | None:
-    return value if value is None or math.isfinite(value) else str(value)
-
-
-def proof_page(found: Mapping[str, Any]) -> str:
+def proof_page(proof: Json) -> str:
     """A proof as the text that `swarm prove` prints."""
-    words = {"better": "green", "worse": "red"}
-    verdict = style(found["verdict"].upper(), fg=words.get(found["verdict"], "yellow"), bold=True)
+    colour = {"better": "green", "worse": "red"}.get(proof["verdict"], "yellow")
+    reproduced = f"{proof['reproduced']} windows that the parent recorded came out again"
+    if proof["superseded"]:
+        reproduced += f", {proof['superseded']} of them superseded ones, without the intervention"
+    if proof["differing"]:
+        reproduced += style(f"; {proof['differing']} DIFFER", fg="red", bold=True)
     head = pairs(
         [
-            ("proof", found["session"]),
-            ("of", f"the intervention in {found['parent']} that took effect at step {found['step']}"),
-            ("verdict", f"{verdict} by {found['metric']}"),
-            ("they part", f"in step {found['parted']}" if found["parted"] else "nowhere"),
-            ("reproduced", _reproduced(found)),
+            ("proof", proof["session"]),
+            ("of", f"the intervention in {proof['parent']} that took effect at step {proof['step']}"),
+            ("verdict", f"{style(proof['verdict'].upper(), fg=colour, bold=True)} by {proof['metric']}"),
+            ("they part", f"in step {proof['parted']}" if proof["parted"] else "nowhere"),
+            ("reproduced", reproduced),
         ]
     )
     sides = [
-        ["session", found["with_it"], found["without_it"]],
-        ["state", *map(state_text, found["states"])],
-        [f"best {found['metric']}", _figure(found["with_value"]), _figure(found["without_value"])],
-        *[[name, *map(_figure, both)] for name, both in found["metrics"].items()],
-        ["weights", *((digest or "-")[:16] for digest in found["weights"])],
+        ["session", proof["with_it"], proof["without_it"]],
+        ["state", *map(state_text, proof["states"])],
+        [f"best {proof['metric']}", _figure(proof["with_value"]), _figure(proof["without_value"])],
+        *[[name, *map(_figure, both)] for name, both in proof["metrics"].items()],
+        ["weights", *((digest or "-")[:16] for digest in proof["weights"])],
     ]
-    curves = [[str(one["step"]), _figure(one["with"]), _figure(one["without"])] for one in _thinned(found["curves"])]
-    title = f"{found['metric']} by step"
+    points = proof["curves"]
+    if len(points) > MOST_ROWS:
+        # So many that a page holds them, evenly spaced, the last one included.
+        points = [points[round(at * (len(points) - 1) / (MOST_ROWS - 1))] for at in range(MOST_ROWS)]
+    curves = [[str(point["step"]), _figure(point["with"]), _figure(point["without"])] for point in points]
+    title = f"{proof['metric']} by step"
     return "\n\n".join([head, table(("", "with", "without"), sides), table((title, "with", "without"), curves)])
-
-
-def _reproduced(found: Mapping[str, Any]) -> str:
-    told = f"{found['reproduced']} windows that the parent recorded came out again"
-    told += f", {found['superseded']} of them superseded ones, without the intervention" if found["superseded"] else ""
-    return told + (style(f"; {found['differing']} DIFFER", fg="red", bold=True) if found["differing"] else "")
-
-
-def _thinned(rows: Sequence[Any]) -> Sequence[Any]:
-    """So many rows that a page holds them, evenly spaced, the last one included."""
-    if len(rows) <= MOST_ROWS:
-        return rows
-    return [rows[round(at * (len(rows) - 1) / (MOST_ROWS - 1))] for at in range(MOST_ROWS)]
 
 
 def _figure(value: Any) -> str:

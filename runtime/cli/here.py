@@ -11,17 +11,20 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from contracts.errors import Failed, InvalidInput, SwarmError, TimedOut
+from bus import subjects
+from contracts.errors import Failed, InvalidInput, Refused, SwarmError, TimedOut
 from contracts.ids import session_for
-from runtime.cli.call import Call
+from runtime.cli.call import Call, Json
+from runtime.cli.exit_codes import answer_session
+from runtime.cli.session_source import resolve_session
 from runtime.engine import environment
+from runtime.jobs.profiles import claimed_threads
 from runtime.views.progress import progress
 
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
-    from runtime.host.swarm_node import SwarmNode
     from runtime.jobs.inline import InlineJobs
 
 HANDED = "SWARM_HERE"
@@ -35,12 +38,12 @@ class LocalSwarm:
         if call.settings.url or call.settings.creds:
             raise InvalidInput("--here needs no server.", cure="Leave --url and --creds out.")
         self.call, self.quiet = call, quiet
-        handed, found = os.environ.pop(HANDED, ""), os.environ.get("OMP_NUM_THREADS", "")
-        if not (found.isdigit() and environment.is_sealed(profile="exact", threads=int(found))):
+        handed, sealed_for = os.environ.pop(HANDED, ""), os.environ.get("OMP_NUM_THREADS", "")
+        if not (sealed_for.isdigit() and environment.is_sealed(profile="exact", threads=int(sealed_for))):
             if handed:
                 raise Failed("this process cannot be sealed.", cure="Run it without --here; see: swarm doctor")
             self.start_again(threads, "-")
-        self.threads = int(found)
+        self.threads = int(sealed_for)
         self.session = handed.strip("-")
 
     def start_again(self, threads: int, session: str) -> NoReturn:
@@ -50,7 +53,7 @@ class LocalSwarm:
         sealed = environment.sealed(os.environ, profile="exact", threads=threads) | {HANDED: session}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], sealed)  # noqa: S606 - ourselves once more
 
-    def carry(self, asked: dict[str, Any] | None, within: float | None, folder: Path | None = None) -> dict[str, Any]:
+    def carry(self, request: Json | None, within: float | None, folder: Path | None = None) -> Json:
         """The summary of the session once it has ended: that of a request, or the one that goes on.
 
         A request may name files in the folder.
@@ -60,74 +63,98 @@ class LocalSwarm:
         logs.configure("warning", as_json=self.call.settings.log_json)
         # With --json, what user code prints goes to stderr, because stdout holds the JSON answer alone.
         with contextlib.redirect_stdout(sys.stderr) if self.call.json else contextlib.nullcontext():
-            seen = asyncio.run(_Carrying(self, asked, within, folder).whole())
-        if isinstance(seen, int):
-            self.start_again(seen, self.session)
-        return seen
+            summary = asyncio.run(self._carry(request, within, folder))
+        if isinstance(summary, int):
+            self.start_again(summary, self.session)
+        return summary
 
-
-class _Carrying:
-    """One session on its way, watched until it has ended, or until something else ends this."""
-
-    def __init__(
-        self, place: LocalSwarm, asked: dict[str, Any] | None, within: float | None, folder: Path | None
-    ) -> None:
-        self._place = place
-        self._asked = asked
-        self._within = within
-        self._folder = folder
-
-    async def whole(self) -> dict[str, Any] | int:
+    async def _carry(self, request: Json | None, within: float | None, folder: Path | None) -> Json | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
+        from runtime.commands.client import Swarm
         from runtime.host import local_swarm
         from runtime.jobs.inline import InlineJobs
 
-        place, settings = self._place, self._place.call.settings
-        if self._asked and (name := self._asked.get("request_id")):
-            place.session = session_for(name, local_swarm.PARTITION)
-        children = InlineJobs(threads=place.threads, stall_after=settings.stall_after_seconds)
+        settings = self.call.settings
+        if request and (name := request.get("request_id")):
+            self.session = session_for(name, local_swarm.PARTITION)
+        children = InlineJobs(threads=self.threads, stall_after=settings.stall_after_seconds)
         error: BaseException | None = None
-        async with local_swarm.run_local_swarm(settings, children, place.session) as crew:
+        async with local_swarm.run_local_swarm(settings, children, self.session) as node:
             try:
-                return await self._watched(crew, children)
+                swarm = Swarm(node.bus, owner=True)
+                if request is not None:
+                    self.session = await swarm.submit(request, folder=folder)
+                if not self.quiet:
+                    self.call.note(f"Session {self.session}")
+                return await self._watch_until(swarm, children, within)
             except (SwarmError, KeyboardInterrupt) as raised:
                 # The others end in good order first.
                 error = raised
         raise error
 
-    async def _watched(self, crew: SwarmNode, children: InlineJobs) -> dict[str, Any] | int:
-        from runtime.commands.client import Swarm
+    async def _watch_until(self, swarm: Swarm, children: InlineJobs, within: float | None) -> Json | int:
+        """As `_carry`; watches until the session has ended, or something else ends this."""
         from runtime.jobs.event_loop import end_requested
 
-        place, swarm = self._place, Swarm(crew.bus, owner=True)
-        if self._asked is not None:
-            place.session = await swarm.submit(self._asked, folder=self._folder)
-        if not place.quiet:
-            place.call.note(f"Session {place.session}")
+        async def watch() -> Json:
+            # Plain lines: a board that is redrawn would paint over the prompt of a debugger.
+            with progress(sys.stderr, live=False, quiet=self.quiet) as shown:
+                async for line in swarm.events(self.session, follow=True):
+                    shown.take(line)
+            return await swarm.session(self.session)
+
         async with end_requested() as ending:
-            done = asyncio.create_task(self._followed(swarm))
-            others = [asyncio.create_task(one.wait()) for one in (ending, children.misfit)]
-            await asyncio.wait([done, *others], timeout=self._within, return_when=asyncio.FIRST_COMPLETED)
+            done = asyncio.create_task(watch())
+            others = [asyncio.create_task(event.wait()) for event in (ending, children.misfit)]
+            await asyncio.wait([done, *others], timeout=within, return_when=asyncio.FIRST_COMPLETED)
             for task in others:
                 task.cancel()
             if done.done():
                 return done.result()
             done.cancel()
-        return self._interrupted(children, ended=ending.is_set())
-
-    async def _followed(self, swarm: Swarm) -> dict[str, Any]:
-        # Plain lines: a board that is redrawn would paint over the prompt of a debugger.
-        with progress(sys.stderr, live=False, quiet=self._place.quiet) as shown:
-            async for line in swarm.events(self._place.session, follow=True):
-                shown.take(line)
-        return await swarm.session(self._place.session)
-
-    def _interrupted(self, children: InlineJobs, *, ended: bool) -> int:
         if children.misfit.is_set() and children.wanted:
             return children.wanted
-        session = self._place.session
-        go_on = f"swarm resume {session} --here"
-        if ended:
-            self._place.call.note(f"Session {session} waits in its files. Let it go on: {go_on}")
+        go_on = f"swarm resume {self.session} --here"
+        if ending.is_set():
+            self.call.note(f"Session {self.session} waits in its files. Let it go on: {go_on}")
             raise KeyboardInterrupt
-        raise TimedOut(f"session {session} has not ended within {self._within:g} s.", cure=f"Let it go on: {go_on}")
+        raise TimedOut(f"session {self.session} has not ended within {within:g} s.", cure=f"Let it go on: {go_on}")
+
+
+def run_here(
+    call: Call,
+    request: str,
+    overrides: tuple[str, ...],
+    request_id: str | None,
+    timeout: float | None,
+    *,
+    quiet: bool,
+) -> int:
+    """`swarm run REQUEST --here`: train in this process and print the outcome; the exit code."""
+    from runtime.api.request_file import STDIN, folder, read_resolved
+
+    # A pipe is read only once the process is sealed, for then it is empty.
+    resolved = None if request == STDIN else read_resolved(request, overrides, request_id)
+    # What is `auto`, or no number of threads to begin with, is found out, or told, once the process is up.
+    local = LocalSwarm(call, claimed_threads(resolved["training"]["threads"] if resolved else "auto"), quiet=quiet)
+    # What was started again goes on with its session.
+    resolved = None if local.session else resolved or read_resolved(request, overrides, request_id)
+    return answer_session(call, local.carry(resolved, timeout, folder(request)))
+
+
+def resume_here(call: Call, name: str) -> int:
+    """`swarm resume S --here`: carry a session that was begun so to its end, and print the outcome; the exit code."""
+    from runtime.host.local_swarm import PARTITION
+    from runtime.views.summaries import Summaries
+    from runtime.views.view import ended
+
+    archive = Summaries(call.home)
+    session = resolve_session(call, name, archive)
+    if subjects.partition(session) != PARTITION:
+        raise Refused(f"{session} was begun in a swarm.", cure="Let it go on there: swarm up -d")
+    state = archive.read(session).history.state
+    if ended(state):
+        return answer_session(call, archive.session(session))
+    local = LocalSwarm(call, state.claim.resolved["threads"] if state.claim else 1)
+    local.session = session
+    return answer_session(call, local.carry(None, None))

@@ -7,12 +7,10 @@ from typing import Any
 
 import click
 
-from runtime.cli import output
-from runtime.cli.call import SECONDS, Call, command
-from runtime.cli.exit_codes import session_exit_code
+from runtime.cli.call import SECONDS, Call, Json, command
+from runtime.cli.exit_codes import answer_session
 from runtime.cli.host import bring_up
 from runtime.cli.watch import follow, quiet_option
-from runtime.jobs.profiles import claimed_threads
 
 
 def request_options(function: Any) -> Any:
@@ -47,63 +45,25 @@ def run(
     on a bus in memory, for the same weights; Ctrl-C pauses the session.
     """
     if here:
-        return _here(call, request, overrides, request_id, timeout, quiet=quiet)
+        from runtime.cli.here import run_here
+
+        return run_here(call, request, overrides, request_id, timeout, quiet=quiet)
     from runtime.api.request_file import folder, read_resolved
 
-    asked = read_resolved(request, overrides, request_id)
+    resolved = read_resolved(request, overrides, request_id)
     bring_up(call)
-    seen = call.wait(_run(call, asked, folder(request), timeout, quiet=quiet))
-    call.result(seen, lambda: output.summary_text(seen))
-    return session_exit_code(seen)
-
-
-def _here(
-    call: Call,
-    request: str,
-    overrides: tuple[str, ...],
-    request_id: str | None,
-    timeout: float | None,
-    *,
-    quiet: bool,
-) -> int:
-    from runtime.api.request_file import STDIN, folder, read_resolved
-    from runtime.cli.here import LocalSwarm
-
-    # A pipe is read only once the process is sealed, for then it is empty.
-    asked = None if request == STDIN else read_resolved(request, overrides, request_id)
-    # What is `auto`, or no number of threads to begin with, is found out, or told, once the process is up.
-    place = LocalSwarm(call, claimed_threads(asked["training"]["threads"] if asked else "auto"), quiet=quiet)
-    # What was started again goes on with its session.
-    seen = place.carry(
-        None if place.session else asked or read_resolved(request, overrides, request_id), timeout, folder(request)
-    )
-    call.result(seen, lambda: output.summary_text(seen))
-    return session_exit_code(seen)
-
-
-async def _run(call: Call, asked: dict[str, Any], folder: Path, within: float | None, *, quiet: bool) -> dict[str, Any]:
-    async with call.swarm() as found:
-        session = await found.submit(asked, folder=folder)
-        if not quiet:
-            call.note(f"Session {session}")
-        return await follow(call, found, session, within, quiet=quiet)
+    return answer_session(call, _submit(call, resolved, folder(request), timeout, quiet=quiet))
 
 
 @command("submit")
 @request_options
 def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: str | None) -> None:
     """Submit REQUEST (a YAML, TOML or JSON file, or - for stdin) and return at once."""
-    from runtime.api import request_file
+    from runtime.api.request_file import folder, read_resolved
 
-    session = call.wait(
-        _submit(call, request_file.read_resolved(request, overrides, request_id), request_file.folder(request))
-    )
-    call.result({"session": session}, session)
-
-
-async def _submit(call: Call, asked: dict[str, Any], folder: Path) -> str:
-    async with call.swarm() as found:
-        return await found.submit(asked, folder=folder)
+    resolved = read_resolved(request, overrides, request_id)
+    submitted = _submit(call, resolved, folder(request), quiet=True, detach=True)
+    call.result(submitted, submitted["session"])
 
 
 @command("tune")
@@ -123,20 +83,20 @@ def tune(
 ) -> int:
     """Submit SEARCH (a YAML, TOML or JSON file, or -) and follow it until its trials are done."""
     from runtime.api.request_file import folder
-    from runtime.cli.host import bring_up
 
-    asked = _read_search(search, overrides)
+    resolved = _read_search(search, overrides)
     if not detach:
         bring_up(call)
-    seen = call.wait(_tune(call, asked, folder(search), request_id, timeout, detach=detach))
-    if detach:
-        call.result({"session": seen["session"]}, seen["session"])
-        return 0
-    call.result(seen, lambda: output.summary_text(seen))
-    return session_exit_code(seen)
+    summary = _submit(
+        call, resolved, folder(search), timeout, detach=detach, what="Search", kind="search", request_id=request_id
+    )
+    if not detach:
+        return answer_session(call, summary)
+    call.result(summary, summary["session"])
+    return 0
 
 
-def _read_search(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+def _read_search(name: str, overrides: tuple[str, ...]) -> Json:
     """The search in the file with defaults written out; its `base` may be a request or the name of a request's file."""
     from contracts.request.search import read_search
     from runtime.api import request_file
@@ -150,10 +110,24 @@ def _read_search(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     return read_search(raw, overrides=overrides).resolved()
 
 
-async def _tune(
-    call: Call, asked: dict[str, Any], folder: Path, request_id: str | None, within: float | None, *, detach: bool
-) -> dict[str, Any]:
-    async with call.swarm() as found:
-        session = await found.submit(asked, request_id=request_id, kind="search", folder=folder)
-        call.note(f"Search {session}")
-        return {"session": session} if detach else await follow(call, found, session, within)
+def _submit(
+    call: Call,
+    resolved: Json,
+    folder: Path,
+    within: float | None = None,
+    *,
+    quiet: bool = False,
+    detach: bool = False,
+    what: str = "Session",
+    **about: Any,
+) -> Json:
+    """Submit a request or a search and follow it until it has ended: its summary. Detached, only its id."""
+
+    async def submitted() -> Json:
+        async with call.swarm() as swarm:
+            session = await swarm.submit(resolved, folder=folder, **about)
+            if not quiet:
+                call.note(f"{what} {session}")
+            return {"session": session} if detach else await follow(call, swarm, session, within, quiet=quiet)
+
+    return call.wait(submitted())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from contracts.errors import InvalidInput, SwarmError, Unreachable
-from runtime.cli.call import Call
+from runtime.cli.call import Call, Json
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.replay.audit_subject import AuditSubject
     from runtime.views.summaries import Summaries
 
+T = TypeVar("T")
 
 HERE = "me"
 """The partition of sessions that no server has seen."""
@@ -34,39 +35,39 @@ class HomeFiles:
         self._call = call
         self._archive = archive
 
-    async def sessions(self) -> list[dict[str, Any]]:
+    async def sessions(self) -> list[Json]:
         """Summaries of all sessions."""
-        return [self._left(one) for one in self._archive.sessions()]
+        return [self._with_waits(summary) for summary in self._archive.sessions()]
 
-    async def session(self, session: str) -> dict[str, Any]:
+    async def session(self, session: str) -> Json:
         """The summary of the one that an id, a unique beginning of one, or `last` names."""
-        return self._left(self._archive.session(resolve_session(self._call, session, self._archive)))
+        return self._with_waits(self._archive.session(resolve_session(self._call, session, self._archive)))
 
-    def _left(self, seen: dict[str, Any]) -> dict[str, Any]:
+    def _with_waits(self, summary: Json) -> Json:
         """The summary, with a note how it goes on when no swarm is up and it is not trained with --here."""
-        if seen["state"] in ENDED:
-            return seen
-        here = seen["session"].startswith(f"{HERE}-")
+        if summary["state"] in ENDED:
+            return summary
+        here = summary["session"].startswith(f"{HERE}-")
         if here and trained_here(self._call.home):
-            return seen
-        go_on = f"swarm resume {seen['session']} --here" if here else "swarm up -d"
-        return seen | {"waits": f"for a swarm: nobody has it now, and it goes on with: {go_on}"}
+            return summary
+        go_on = f"swarm resume {summary['session']} --here" if here else "swarm up -d"
+        return summary | {"waits": f"for a swarm: nobody has it now, and it goes on with: {go_on}"}
 
-    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[Json]:
         """Its event lines; following one that has not ended needs a swarm."""
         for line in self._archive.events(session, after):
             yield line
         if follow:
             await self.wait(session)
 
-    async def wait(self, session: str, within: float | None = None) -> dict[str, Any]:
+    async def wait(self, session: str, within: float | None = None) -> Json:
         """The summary of an ended session; `Unreachable` for any other, since no swarm runs that could end it."""
-        seen = self._archive.session(session)
-        if seen["state"] not in ENDED:
+        summary = self._archive.session(session)
+        if summary["state"] not in ENDED:
             where = str(self._call.home.root)
             message = f"session {session} has not ended, and no swarm runs in {where!r}."
             raise Unreachable(message, cure="Start it: swarm up -d")
-        return seen
+        return summary
 
 
 def trained_here(home: Home) -> bool:
@@ -85,26 +86,56 @@ def trained_here(home: Home) -> bool:
 async def reader(call: Call) -> AsyncIterator[Swarm | HomeFiles]:
     """What answers questions about sessions: the swarm, or the files when no host runs and no server was named."""
     if call.up:
-        async with call.swarm() as found:
-            yield found
+        async with call.swarm() as swarm:
+            yield swarm
     else:
         from runtime.views.summaries import Summaries
 
         yield HomeFiles(call, Summaries(call.home))
 
 
-async def find(found: Swarm | HomeFiles, name: str) -> str:
+def ask_reader(call: Call, question: Callable[[Swarm | HomeFiles], Awaitable[T]]) -> T:
+    """The answer of the swarm or the files to one question about sessions."""
+
+    async def answer() -> T:
+        async with reader(call) as source:
+            return await question(source)
+
+    return call.wait(answer())
+
+
+async def find(source: Swarm | HomeFiles, name: str) -> str:
     """The id of the session that an id, a unique beginning of one, or `last` names."""
-    return str((await found.session(name))["session"])
+    return str((await source.session(name))["session"])
 
 
 def resolve_session(call: Call, name: str, archive: Archive) -> str:
-    """The session in the home's files that the name means; `last` is the newest training session."""
+    """The id of the session in the home's files that the name means; `last` is the newest training session."""
     from runtime.log.archive import newest_training
 
-    if name != "last":
-        return call.home.find(name, archive.ids())
-    return newest_training(archive.begun())
+    return newest_training(archive.begun()) if name == "last" else call.home.find(name, archive.ids())
+
+
+def read_stored(call: Call, name: str) -> StoredSession:
+    """The session that a name means, from the home's files."""
+    from runtime.log.archive import Archive
+
+    archive = Archive(call.home)
+    return archive.read(resolve_session(call, name, archive))
+
+
+def read_session(call: Call, name: str) -> StoredSession:
+    """As `read_stored`; the path of an existing file is a bundle. It is told when something in it is no fact."""
+    if Path(name).is_file():
+        from runtime.bundle.reader import Bundle
+
+        with Bundle(Path(name).absolute()) as bundle:
+            stored = bundle.kept
+    else:
+        stored = read_stored(call, name)
+    if stored.voids or stored.torn_bytes:
+        call.note(f"Not everything in {name} is a fact; see: swarm audit {name}")
+    return stored
 
 
 @contextmanager
@@ -121,34 +152,8 @@ def open_subject(call: Call, name: str) -> Iterator[AuditSubject]:
             yield unpack_bundle(Path(name).absolute(), "", Path(folder))
     else:
         home = call.home
-        yield AuditSubject(
-            read_session(call, name), DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root
-        )
-
-
-def read_session(call: Call, name: str) -> StoredSession:
-    """The session that a name means, in the home's files; the path of an existing file is a bundle."""
-    from runtime.log.archive import Archive
-
-    path = Path(name)
-    if path.is_file():
-        from runtime.bundle.reader import Bundle
-
-        with Bundle(path.absolute()) as open_subject:
-            found = open_subject.kept
-    else:
-        archive = Archive(call.home)
-        found = archive.read(resolve_session(call, name, archive))
-    if found.voids or found.torn_bytes:
-        call.note(f"Not everything in {name} is a fact; see: swarm audit {name}")
-    return found
-
-
-async def send_command(call: Call, name: str, verb: str, **body: Any) -> tuple[str, dict[str, Any]]:
-    """Send a command about one session; its id and the answer."""
-    async with call.swarm() as found:
-        session = await find(found, name)
-        return session, await found.command(verb, session=session, **body)
+        stored = read_session(call, name)
+        yield AuditSubject(stored, DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
 Verification = Callable[[], "tuple[Verdict, AuditSubject | None]"]
@@ -165,47 +170,45 @@ _TAIL = 64
 def audit_source(
     call: Call, name: str, root: str, notes: Notes, *, again: bool
 ) -> Iterator[tuple[Verification, Mapping[str, Any]]]:
-    """The source that was named, and the profile it was probably trained under, so that children can be prepared."""
+    """What `swarm audit` verifies once and reads once: a session of the home, or the bundle at an existing path.
+
+    Gives with it the profile that the session was probably trained under, so that children can be prepared. `again`
+    says that spans are to be computed again.
+    """
     if Path(name).is_file():
-        _refuse_other_files(Path(name))
-        with _bundle_source(Path(name).absolute(), root, notes, again=again) as look:
-            yield look, {}
+        with _bundle_source(Path(name), root, notes, again=again) as verify:
+            yield verify, {}
     else:
         yield _home_source(call, name, root, notes, again=again)
 
 
-def _refuse_other_files(path: Path) -> None:
-    """Raise when a file has neither the beginning nor the end of an archive: it was never a bundle."""
+@contextmanager
+def _bundle_source(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[Verification]:
     with path.open("rb") as file:
         begins = file.read(len(BEGINS))
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - _TAIL))
-        ends = file.read()
-    if begins != BEGINS and ENDS not in ends:
-        raise InvalidInput(
-            f"{str(path)!r} is no bundle.", cure="Name a session, or a file that `swarm bundle` wrote.", path="S|BUNDLE"
-        )
-
-
-@contextmanager
-def _bundle_source(path: Path, root: str, notes: Notes, *, again: bool) -> Iterator[Verification]:
+        if begins != BEGINS and ENDS not in file.read():
+            cure = "Name a session, or a file that `swarm bundle` wrote."
+            raise InvalidInput(f"{str(path)!r} is no bundle.", cure=cure, path="S|BUNDLE")
     from tempfile import TemporaryDirectory
 
     from runtime import audit as audits
     from runtime.bundle.reader import unpack_bundle
 
-    opened: list[AuditSubject] = []
+    path = path.absolute()
+    subjects: list[AuditSubject] = []
 
-    def look() -> tuple[Verdict, AuditSubject | None]:
-        found = audits.check_bundle(path, root=root, anchors=notes)
-        opened.extend([unpack_bundle(path, root, Path(folder))] if again and found.verdict == "pass" else [])
-        return found, opened[0] if opened else None
+    def verify() -> tuple[Verdict, AuditSubject | None]:
+        verdict = audits.check_bundle(path, root=root, anchors=notes)
+        subjects.extend([unpack_bundle(path, root, Path(folder))] if again and verdict.verdict == "pass" else [])
+        return verdict, subjects[0] if subjects else None
 
     with TemporaryDirectory(prefix="swarm-audit-") as folder:
-        yield look
-        for one in opened:
+        yield verify
+        for subject in subjects:
             with suppress(OSError):
-                one.work.rmdir()
+                subject.work.rmdir()
 
 
 def _home_source(
@@ -218,31 +221,30 @@ def _home_source(
     session = resolve_session(call, name, Archive(home))
     blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and call.up
 
-    def look() -> tuple[Verdict, AuditSubject | None]:
+    def verify() -> tuple[Verdict, AuditSubject | None]:
         # Imported only now, so that the children are prepared without waiting for these modules.
         from runtime import audit as audits
         from runtime.replay.audit_subject import AuditSubject
 
         archive = CachedArchive(home, root)
-        at_least = call.wait(_events_in_swarm(call, session)) if running else 0
-        found = audits.check_log(archive, session, blobs, at_least=at_least, anchors=notes)
-        if found.verdict != "pass" or not again:
-            return found, None
-        return found, AuditSubject(archive.read(session), blobs, home.root / "work" / "audits", home.root)
+        at_least = _events_in_swarm(call, session) if running else 0
+        verdict = audits.check_log(archive, session, blobs, at_least=at_least, anchors=notes)
+        if verdict.verdict != "pass" or not again:
+            return verdict, None
+        return verdict, AuditSubject(archive.read(session), blobs, home.root / "work" / "audits", home.root)
 
-    def steady() -> tuple[Verdict, AuditSubject | None]:
+    def verify_steadily() -> tuple[Verdict, AuditSubject | None]:
         from runtime.audit.log_check import read_steadily
 
-        return read_steadily(look) if running else look()
+        return read_steadily(verify) if running else verify()
 
-    return steady, likely_machine(home.log(session))
+    return verify_steadily, likely_machine(home.log(session))
 
 
-async def _events_in_swarm(call: Call, session: str) -> int:
+def _events_in_swarm(call: Call, session: str) -> int:
     """How many events the running swarm says there are; 0 when it cannot say."""
     try:
-        async with reader(call) as found:
-            return int((await found.session(session))["events"])
+        return int(ask_reader(call, lambda source: source.session(session))["events"])
     except SwarmError as error:
         call.note(f"The swarm was not asked how long the session is: {error.message}")
         return 0

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from contracts.errors import InvalidInput
-from runtime.cli import output
-from runtime.cli.call import Call, command, output_path, session_argument
-from runtime.cli.output import say
-from runtime.cli.session_source import find, open_subject, reader, resolve_session
+from runtime.cli.call import Call, Json, command, output_path, session_argument
+from runtime.cli.children import open_children
+from runtime.cli.output import say, summary_text
+from runtime.cli.session_source import ask_reader, find, open_subject, read_stored, reader
 from runtime.views import sentences
 
 if TYPE_CHECKING:
     from runtime.log.session_log import SessionLog
-    from runtime.replay.audit_subject import AuditSubject
 
 
 @command("show")
@@ -25,17 +23,11 @@ if TYPE_CHECKING:
 def show(call: Call, *, session: str, at: int | None) -> None:
     """Show session S: its state, metrics, artifacts, and what is still owed before its seal."""
     if at is None:
-        seen = call.wait(_now(call, session))
-        call.result(seen, lambda: output.summary_text(seen))
-        return
-
-    then = fold_session(call, session, at)
-    call.result(then, lambda: replay_page(then))
-
-
-async def _now(call: Call, name: str) -> dict[str, Any]:
-    async with reader(call) as found:
-        return await found.session(name)
+        summary = ask_reader(call, lambda source: source.session(session))
+        call.result(summary, lambda: summary_text(summary))
+    else:
+        state = fold_session(call, session, at)
+        call.result(state, lambda: replay_page(state))
 
 
 @command("events")
@@ -49,23 +41,17 @@ def events(
     call: Call, *, session: str, follow: bool, after: int, lane: str | None, name: str | None, plain: bool
 ) -> None:
     """Print the events of session S, one JSON object per line."""
-    call.wait(
-        _print_events(call, session, follow=follow, after=after, only=(lane, name), plain=plain and not call.json)
-    )
 
+    async def print_lines() -> None:
+        async with reader(call) as source:
+            async for line in source.events(await find(source, session), after=after, follow=follow):
+                if lane in (None, line["lane"]) and name in (None, line["name"]):
+                    if plain and not call.json:
+                        say(sentences.plain(line))
+                    else:
+                        call.line(line)
 
-async def _print_events(
-    call: Call, name: str, *, follow: bool, after: int, only: tuple[str | None, str | None], plain: bool
-) -> None:
-    lane, event = only
-    async with reader(call) as found:
-        session = await find(found, name)
-        async for line in found.events(session, after=after, follow=follow):
-            if lane in (None, line["lane"]) and event in (None, line["name"]):
-                if plain:
-                    say(sentences.plain(line))
-                else:
-                    call.line(line)
+    call.wait(print_lines())
 
 
 @command("replay")
@@ -86,22 +72,19 @@ def replay(
         raise click.UsageError("--to and --step each name the point; give one.")
     if weights is not None and to is not None:
         raise click.UsageError("--weights goes with --step: weights belong to a step.")
-    seen = fold_session(call, session, to, step)
+    state = fold_session(call, session, to, step)
     if weights is not None:
-        seen |= rebuild_weights(
-            call, seen["session"], seen["step"] if step is None else step, weights, trust=trust_code
-        )
-    call.result(seen, lambda: replay_page(seen))
+        at = state["step"] if step is None else step
+        state |= rebuild_weights(call, state["session"], at, weights, trust=trust_code)
+    call.result(state, lambda: replay_page(state))
 
 
-def fold_session(call: Call, name: str, to: int | None = None, step: int | None = None) -> dict[str, Any]:
+def fold_session(call: Call, name: str, to: int | None = None, step: int | None = None) -> Json:
     """The summary of the session after event `to`, or after the one that reached `step`, or after the last."""
-    from runtime.log.archive import Archive
     from runtime.views import view
 
-    archive = Archive(call.home)
-    kept = archive.read(resolve_session(call, name, archive))
-    history = kept.history
+    stored = read_stored(call, name)
+    history = stored.history
     at = history.size if to is None else to
     if step is not None:
         at = _position_of_step(history, step)
@@ -111,9 +94,9 @@ def fold_session(call: Call, name: str, to: int | None = None, step: int | None 
             cure=f"Choose from 1 to {history.size}.",
             path="SEQ",
         )
-    seen = view.summary(history.states[at], call.home.blobs)
+    summary = view.summary(history.states[at], call.home.blobs)
     last = view.event_line(history.facts[at - 1])
-    return seen | {"at": at, "of": history.size, "voids": len(kept.voids), "event": last}
+    return summary | {"at": at, "of": history.size, "voids": len(stored.voids), "event": last}
 
 
 def _position_of_step(history: SessionLog, step: int) -> int:
@@ -134,28 +117,25 @@ def _position_of_step(history: SessionLog, step: int) -> int:
     )
 
 
-def replay_page(seen: dict[str, Any]) -> str:
-    """The state at a point, and the event that brought it there."""
-    place = f"after event {seen['at']} of {seen['of']}, which is\n  {sentences.plain(seen['event'])}\n"
-    told = f"Session {seen['session']}\n{place}\n{output.summary_text(seen)}"
-    if "weights" not in seen:
-        return told
-    made = f"{seen['tensors']} tensors, digest {seen['weights_digest']}, from the state of step {seen['from_step']}"
-    return f"{told}\n\nweights  {seen['weights']}\n         {made}, every window on the way as recorded"
-
-
-def rebuild_weights(call: Call, session: str, step: int, out: str, *, trust: bool) -> dict[str, Any]:
+def rebuild_weights(call: Call, session: str, step: int, out: str, *, trust: bool) -> Json:
     """Write the weights at a step; what `swarm replay` says of them."""
-    with open_subject(call, session) as material:
-        return call.wait(_rebuild(material, step, output_path(out), trust=trust))
+    with open_subject(call, session) as subject:
+        path = output_path(out)
+
+        async def rebuild() -> Json:
+            from runtime.replay import steps
+
+            async with open_children() as children:
+                return await steps.rebuild_weights(subject, step, path, children, trust_code=trust)
+
+        return call.wait(rebuild())
 
 
-async def _rebuild(material: AuditSubject, step: int, out: Path, *, trust: bool) -> dict[str, Any]:
-    from runtime.jobs.children import Children
-    from runtime.replay.steps import rebuild_weights as weights
-
-    children = Children()
-    try:
-        return await weights(material, step, out, children, trust_code=trust)
-    finally:
-        await children.close()
+def replay_page(state: Json) -> str:
+    """The state at a point, and the event that brought it there."""
+    place = f"after event {state['at']} of {state['of']}, which is\n  {sentences.plain(state['event'])}\n"
+    page = f"Session {state['session']}\n{place}\n{summary_text(state)}"
+    if "weights" not in state:
+        return page
+    made = f"{state['tensors']} tensors, digest {state['weights_digest']}, from the state of step {state['from_step']}"
+    return f"{page}\n\nweights  {state['weights']}\n         {made}, every window on the way as recorded"

@@ -198,7 +198,7 @@ def test_on_a_terminal_a_session_is_one_line_whose_id_still_names_it(
 ):
     recorded.trained()
     recorded.requested("search", time="2026-02-01T00:00:00.000000Z")
-    monkeypatch.setattr(sessions, "_columns", lambda: 80)
+    monkeypatch.setattr(sessions, "terminal_columns", lambda: 80)
     page = run(recorded, "sessions").stdout.splitlines()
     assert len(page) == 3
     assert all(len(line) <= 80 for line in page), page
@@ -212,7 +212,7 @@ def test_on_a_terminal_a_session_is_one_line_whose_id_still_names_it(
 def test_a_name_that_is_too_long_for_the_terminal_is_cut_and_nothing_else(recorded: RecordedHome):
     recorded.trained()
     (one,) = asked(recorded, "sessions")["sessions"]
-    head, line = sessions._page([one | {"name": "n" * 120}], [one], 80).splitlines()
+    head, line = sessions.sessions_page([one | {"name": "n" * 120}], [one], 80).splitlines()
     assert max(map(len, map(plain, (head, line)))) == 80
     assert "nn… " in line
     assert "100/100" in line
