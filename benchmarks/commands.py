@@ -49,7 +49,7 @@ Command = Callable[[], Awaitable[object]]
 def asking(made: SwarmNode, verb: str, body: Any) -> Command:
     """The command, which must be answered."""
     data = orjson.dumps(body)
-    return lambda: made.desk.answer(subjects.command(verb), data)
+    return lambda: made.commands.answer(subjects.command(verb), data)
 
 
 async def pages(made: SwarmNode, verb: str, body: dict[str, Any], last: Callable[[dict[str, Any]], bool]) -> None:

@@ -340,7 +340,7 @@ async def undisturbed(folder: Path, request: Mapping[str, Any]) -> Result:
     """What a request comes to when nobody disturbs it; in this process, for how it is run does not matter to bits."""
     arena = Arena(folder)
     async with crew(arena.home.root) as made:
-        session = await made.desk.submit(read_request(request).resolved())
+        session = await made.commands.submit(read_request(request).resolved())
         await until_ended(made, session, _PATIENCE)
     return arena.result(session)
 

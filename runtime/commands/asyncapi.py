@@ -40,19 +40,18 @@ class Schemas:
         self.definitions: Json = {
             renamed.get(name, name): _plain(one, renamed) for name, one in defined["$defs"].items()
         }
-        self.request, search, range_test = (_commanded(self.definitions[names[model]]) for model in _ASKED)
+        text = {"type": "string"}
+        self.request, search, range_test = (
+            # In full and with what belongs to the command, because it is closed to unknown keys.
+            body | {"properties": body["properties"] | {"request_id": text, "asked_by": text}}
+            for body in (self.definitions[names[model]] for model in _ASKED)
+        )
         self.search: Json = {"oneOf": [search, range_test]}
 
 
 def data_of(event: type[Event]) -> str:
     """The name of the schema of an event's data among the components."""
     return f"{event.wire}.v{event.version()}"
-
-
-def _commanded(body: Json) -> Json:
-    """What is asked for, with what belongs to the command; in full, because it is closed to unknown keys."""
-    extra = {"request_id": {"type": "string"}, "asked_by": {"type": "string"}}
-    return body | {"properties": body["properties"] | extra}
 
 
 def _plain(node: Any, renamed: Mapping[str, str]) -> Any:
@@ -101,7 +100,7 @@ def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> J
     return {
         "asyncapi": "3.0.0",
         "id": "urn:stigmergy:swarm",
-        "info": _info(),
+        "info": {"title": "Stigmergy", "version": VERSION, "description": _ABOUT, "license": {"name": "Apache-2.0"}},
         "defaultContentType": "application/json",
         "servers": {
             "swarm": {
@@ -121,17 +120,13 @@ def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> J
     }
 
 
+_ABOUT = (
+    "Independent agents append typed facts to one log; each reacts to what the log says. Facts are CloudEvents 1.0 "
+    "in structured JSON, chained per lane and signed. Commands are requests: they may be refused, and only what "
+    "follows from them is a fact."
+)
 _SERVER = "NATS with JetStream. `swarm status --json` names the address and the file with a client's seed."
 _NKEY = "An nkey of NATS: the client signs the server's nonce with the Ed25519 seed in its file."
-
-
-def _info() -> Json:
-    about = (
-        "Independent agents append typed facts to one log; each reacts to what the log says. Facts are CloudEvents 1.0 "
-        "in structured JSON, chained per lane and signed. Commands are requests: they may be refused, and only what "
-        "follows from them is a fact."
-    )
-    return {"title": "Stigmergy", "version": VERSION, "description": about, "license": {"name": "Apache-2.0"}}
 
 
 def _speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,16 +21,15 @@ import structlog
 
 from bus import subjects
 from contracts import operator
-from contracts.errors import Conflict, Full, InvalidInput, InvalidRequest, NotFound, Problem, Refused, SwarmError
+from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
 from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from contracts.request.reading import shown
-from runtime.commands import requests as forks
 from runtime.commands.deployment_keys import KeyCommands
 from runtime.commands.session_index import SessionIndex
-from runtime.commands.verbs import refuse_crowded, refuse_misfits
+from runtime.commands.verbs import read_checked, refuse_crowded, refuse_misfits
 from runtime.home.workload_file import refuse_unknown_options
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 OPERATOR, DESK = "operator", "desk"
 Body = dict[str, Any]
-Verb = Callable[[Body], Awaitable[Body]]
+Verb = Callable[..., Awaitable[Body]]
 
 _TRAINED: tuple[operator.Kind, ...] = ("training", "trial")
 _LONGEST_WAIT = 25.0
@@ -57,7 +57,6 @@ _AT_ONCE = 25
 """Events that are written as JSON before others get their turn."""
 _LONG = 16_384
 """Bytes of a body from which on it is read in a thread."""
-_LONGEST_NAME = 200
 _OWNERS = frozenset({"admit", "rotate", "revoke"})
 """Commands that change who may take part."""
 
@@ -67,23 +66,27 @@ _FULL_AT = 0.9
 """Of the log's budget; what is left is for the sessions that have begun."""
 
 
+RECORDED = {"root": None, "size": 0, "sealed": False, "state_root": None, "blob": None}
+"""What a parent may have recorded between two wishes for the same fork."""
+
+
 class Commands:
     """Verbs by name; each takes the body of a command and gives the body of the reply."""
 
-    def __init__(self, crew: Node) -> None:
-        self.crew = crew
-        self._shelf = SessionIndex(crew.home, crew.tail)
-        self.locksmith = KeyCommands(crew)
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._index = SessionIndex(node.home, node.tail)
+        self.keys = KeyCommands(node)
         self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
         self.verbs: dict[str, Verb] = {
             "train": self._train,
-            "search": self._search,
+            "search": partial(self._later, "search"),
             "trial": self._trial,
-            "fork": partial(forks.fork, self),
-            "prove": partial(forks.prove, self),
+            "fork": partial(self._later, "fork"),
+            "prove": partial(self._later, "prove"),
             "export": self._export,
-            "audit": self._audit,
+            "audit": partial(self._later, "audit"),
             "cancel": self._cancel,
             "pause": self._pause,
             "resume": self._resume,
@@ -94,18 +97,18 @@ class Commands:
             "status": self._status,
             "dlq": self._dlq,
             "redrive": self._redrive,
-            "keys": self.locksmith.listed,
-            "rotate": self.locksmith.rotate,
-            "revoke": self.locksmith.revoke,
+            "keys": self.keys.listed,
+            "rotate": self.keys.rotate,
+            "revoke": self.keys.revoke,
         }
 
     async def run(self) -> None:
         """Answer for ever; several hosts of one swarm share the commands."""
-        bus = self.crew.bus
+        bus = self.node.bus
         clients = bus.answer(subjects.COMMANDS, self.answer, queue=DESK)
         owner = bus.answer(subjects.OWNER_COMMANDS, self.answer, queue=DESK)
         async with clients, owner:
-            await self._shelf.summarise()
+            await self._index.summarise()
 
     async def answer(self, subject: str, body: bytes) -> bytes:
         """The reply to one command."""
@@ -121,8 +124,8 @@ class Commands:
         return orjson.dumps(reply)
 
     async def _perform(self, verb: str, body: bytes, *, owners: bool) -> Body:
-        found = self.verbs.get(verb)
-        if found is None:
+        command = self.verbs.get(verb)
+        if command is None:
             raise NotFound(f"there is no command {verb!r}.", cure=f"Known: {', '.join(sorted(self.verbs))}.")
         # What is long is read in a thread, for the host has other things to do meanwhile.
         parsed = await asyncio.to_thread(_parsed, body) if len(body) > _LONG else _parsed(body)
@@ -130,13 +133,18 @@ class Commands:
             raise Refused(
                 f"{verb!r} is for the owner of the home.", cure="Ask from the machine and user whose home it is."
             )
-        opening = {"train": self._train, "search": self._search}.get(verb) if owners and FOLDER in parsed else None
-        folder = _folder(parsed.pop(FOLDER)) if opening else None
+        folders = [_folder(parsed.pop(FOLDER))] if owners and verb in ("train", "search") and FOLDER in parsed else []
         if len(body) > _LONG:
             await asyncio.to_thread(refuse_misfits, verb, parsed)
         else:
             refuse_misfits(verb, parsed)
-        return await opening(parsed, folder) if opening else await found(parsed)
+        return await command(parsed, *folders)
+
+    async def _later(self, verb: str, body: Body, *more: Path) -> Body:
+        """Have `runtime.commands.requests` answer; its import takes as long as many answers, so a thread does it."""
+        requests = await asyncio.to_thread(importlib.import_module, "runtime.commands.requests")
+        answer: Body = await getattr(requests, verb)(self, body, *more)
+        return answer
 
     async def submit(
         self,
@@ -153,20 +161,20 @@ class Commands:
 
         `folder` becomes readable for it, and so do those of its parent when it names the same files.
         """
-        partition = self.crew.tail.partition
+        partition = self.node.tail.partition
         session = session_for(request_id, partition) if request_id else session_id(new_uuid(), partition)
         if await self._is_begun(session, request, request_id, fork):
             return session
         await self._refuse_when_full()
         if parent is None:
-            refuse_unknown_options(request, Workloads(self.crew.home.root))
+            refuse_unknown_options(request, Workloads(self.node.home.root))
         folders = [folder] if folder else await self._inherited(parent, request)
         if folders:
-            self.crew.home.open_to(session, folders)
-        audit_request = operator.SessionRequested(
+            self.node.home.open_to(session, folders)
+        genesis = operator.SessionRequested(
             kind=kind,
             request=dict(request),
-            keyring=self.crew.tail.admission.keyring().head,
+            keyring=self.node.tail.admission.keyring().head,
             asked_by=asked_by,
             request_id=request_id,
             parent=parent,
@@ -174,7 +182,7 @@ class Commands:
             rules=operator.RULES,
         )
         try:
-            await self._say(session, audit_request, Provenance(first=True))
+            await self._say(session, genesis, Provenance(first=True))
         except Conflict:
             # The same request came twice at once, here or at another host.
             await self._is_begun(session, request, request_id, fork)
@@ -185,8 +193,8 @@ class Commands:
         self, session: str, request: Mapping[str, Any], request_id: str | None, fork: Fork | None
     ) -> bool:
         """Whether this very request has been made a session; `Refused` when another one has."""
-        before = await self._shelf.genesis(session)
-        if before is not None and (before.request != dict(request) or not forks.same_fork(before.fork, fork)):
+        before = await self._index.genesis(session)
+        if before is not None and (before.request != dict(request) or not same_fork(before.fork, fork)):
             raise Refused(
                 f"request_id {request_id!r} belongs to another request (session {session}).",
                 cure="Use a new request_id.",
@@ -195,26 +203,20 @@ class Commands:
 
     async def _inherited(self, parent: str | None, request: Mapping[str, Any]) -> list[Path]:
         """The folders that are open to the parent, for a child that names no file which the parent does not name."""
-        folders = self.crew.home.opened_to(parent or "")
+        folders = self.node.home.opened_to(parent or "")
         if not folders:
             return []
         asked = (await self.history({"session": parent})).state.request
         return folders if _files(request) == _files(asked.get("base", asked)) else []
 
     async def _say(self, session: str, event: Event, occasion: Provenance | None = None) -> str:
-        facts = await self.crew.writer(OPERATOR, DESK).say(session, [event], occasion or Provenance())
+        facts = await self.node.writer(OPERATOR, DESK).say(session, [event], occasion or Provenance())
         return facts[0].id
 
     async def _train(self, body: Body, folder: Path | None = None) -> Body:
-        resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_request)
-        Workloads(self.crew.home.root).needed(resolved)
+        resolved, asked_by, request_id = await asyncio.to_thread(read_checked, body, read_request)
+        Workloads(self.node.home.root).needed(resolved)
         return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id, folder=folder)}
-
-    async def _search(self, body: Body, folder: Path | None = None) -> Body:
-        read_search = await asyncio.to_thread(_reader_of_searches)
-        resolved, asked_by, request_id = await asyncio.to_thread(_judged, body, read_search)
-        session = await self.submit(resolved, "search", asked_by=asked_by, request_id=request_id, folder=folder)
-        return {"session": session}
 
     async def _trial(self, body: Body) -> Body:
         parent, request = await self.history({"session": body.get("parent")}), body.get("request")
@@ -230,7 +232,7 @@ class Commands:
             parent=parent.id,
             request_id=str(body.get("request_id") or "") or None,
         )
-        return {"session": session, "seq": self.crew.tail.seq}
+        return {"session": session, "seq": self.node.tail.seq}
 
     async def _export(self, body: Body) -> Body:
         history = await self.history(body)
@@ -258,13 +260,6 @@ class Commands:
         }
         return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
 
-    async def _audit(self, body: Body) -> Body:
-        history = await self.history(body)
-        audit_request = await asyncio.to_thread(_genesis_of_audits)
-        asked, asked_by = audit_request(body, history), str(body.get("asked_by") or "client")
-        session = await self.submit(asked, "audit", asked_by=asked_by, parent=history.id)
-        return {"session": session, "of": history.id, "seed": asked["seed"]}
-
     async def _cancel(self, body: Body) -> Body:
         wish = operator.CancelRequested(asked_by="client", reason=str(body.get("reason") or ""))
         return await self._wish(body, wish, (*_TRAINED, "search", "audit", "proof"))
@@ -288,7 +283,7 @@ class Commands:
                 f"{history.id} is of the kind {history.state.kind!r}, which heeds no {wish.wire}.",
                 cure=f"Wait until it has ended: swarm wait {history.id}",
             )
-        if history.id not in self.crew.tail.histories:
+        if history.id not in self.node.tail.histories:
             message = f"{history.id} is in the files of this home only: it was trained with --here."
             raise Refused(message, cure=f"Let it go on there: swarm resume {history.id} --here")
         return {"session": history.id, "event": await self._say(history.id, wish)}
@@ -300,20 +295,14 @@ class Commands:
 
     async def _session(self, body: Body) -> Body:
         history, wait = await self.history(body), min(float(body.get("wait") or 0), _LONGEST_WAIT)
-        if wait and not ended(history.state):
-            await self._until_ended(history, wait)
-        return summary(history.state, self.crew.home.blobs)
-
-    async def _until_ended(self, history: SessionLog, wait: float) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                while not ended(history.state):
+                while wait and not ended(history.state):
                     await history.grown(history.size)
-        except TimeoutError:
-            return
+        return summary(history.state, self.node.home.blobs)
 
     async def _sessions(self, body: Body) -> Body:
-        page, ended = await self._shelf.page(str(body.get("after") or ""), _MOST_BYTES)
+        page, ended = await self._index.page(str(body.get("after") or ""), _MOST_BYTES)
         return {"sessions": page, "next": page[-1]["session"] if page else body.get("after") or "", "ended": ended}
 
     async def _events(self, body: Body) -> Body:
@@ -340,26 +329,26 @@ class Commands:
     async def _status(self, body: Body) -> Body:
         roster = [
             {"name": one.role, "instance": one.instance, "seen": one.seconds, "store": one.store}
-            for one in self.crew.presence.roster()
+            for one in self.node.presence.roster()
         ]
-        voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.crew.tail.voids[-100:]]
-        return {"agents": self.crew.agents(), "roster": roster, "voids": voids, "seq": self.crew.tail.seq}
+        voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.node.tail.voids[-100:]]
+        return {"agents": self.node.agents(), "roster": roster, "voids": voids, "seq": self.node.tail.seq}
 
     async def _dlq(self, body: Body) -> Body:
         letters = [
             {"session": history.id, "failure": id, "role": seen.role, "handler": seen.handler, "error": seen.error}
-            for history in self.crew.tail.histories.values()
+            for history in self.node.tail.histories.values()
             for id, seen in history.state.failures.items()
         ]
         voids = [
             {"seq": v.seq, "subject": v.subject, "reason": str(v.reason), "detail": v.detail}
-            for v in self.crew.tail.voids[-_MOST_EVENTS:]
+            for v in self.node.tail.voids[-_MOST_EVENTS:]
         ]
         return {"letters": letters, "voids": voids}
 
     async def _redrive(self, body: Body) -> Body:
         failure = str(body.get("failure") or "")
-        for history in self.crew.tail.open_sessions():
+        for history in self.node.tail.open_sessions():
             if history.state.failures.get(failure):
                 wish = operator.RedriveRequested(asked_by="client", failure=failure)
                 return {"session": history.id, "event": await self._say(history.id, wish)}
@@ -367,37 +356,24 @@ class Commands:
 
     async def history(self, body: Mapping[str, Any]) -> SessionLog:
         """The session that a command names."""
-        return await self._shelf.find(str(body.get("session") or ""))
+        return await self._index.find(str(body.get("session") or ""))
 
     async def _refuse_when_full(self) -> None:
-        free = self.crew.home.free_bytes()
-        if free < self.crew.settings.min_free_disk_bytes:
+        free = self.node.home.free_bytes()
+        if free < self.node.settings.min_free_disk_bytes:
             raise Full(
-                f"{free >> 20} MiB are free on the disk of {self.crew.home.root}, below the limit of "
-                f"{self.crew.settings.min_free_disk_bytes >> 20} MiB.",
+                f"{free >> 20} MiB are free on the disk of {self.node.home.root}, below the limit of "
+                f"{self.node.settings.min_free_disk_bytes >> 20} MiB.",
                 cure="Free space, or move the home with --home; running sessions go on.",
             )
         used = await self.stored_bytes() if self.stored_bytes else 0
-        budget = self.crew.settings.store_bytes
+        budget = self.node.settings.store_bytes
         if used >= _FULL_AT * budget:
             raise Full(
                 f"the log holds {used / budget:.0%} of its {budget >> 10} KiB; no session begins above {_FULL_AT:.0%}.",
-                cure=f"Raise store_bytes in {self.crew.home.root / 'settings.toml'} and start the swarm again (swarm "
+                cure=f"Raise store_bytes in {self.node.home.root / 'settings.toml'} and start the swarm again (swarm "
                 "down, swarm up -d), or use another home; running sessions go on.",
             )
-
-
-def _genesis_of_audits() -> Callable[[Body, SessionLog], Body]:
-    """Import in a thread what few commands need, at its first use: that takes as long as many answers."""
-    from runtime.commands.requested import audit_request
-
-    return audit_request
-
-
-def _reader_of_searches() -> Callable[[Body], Any]:
-    from contracts.request.search import read_search
-
-    return read_search
 
 
 def _parsed(body: bytes) -> Body:
@@ -423,19 +399,6 @@ def _files(request: Mapping[str, Any]) -> tuple[Any, Any]:
     return (request.get("data") or {}).get("path"), (request.get("model") or {}).get("init")
 
 
-def _judged(body: Body, read: Callable[[Body], Any]) -> tuple[Body, str, str | None]:
-    """The resolved request, who asked, and its request_id; what is wrong with any of them is in one answer."""
-    refuse_crowded(body)
-    request_id, asked_by = body.pop("request_id", None), body.pop("asked_by", "client")
-    problems = [
-        Problem(name, f"{shown(value)} is no text of 1 to {_LONGEST_NAME} characters", "Write such a text.")
-        for name, value in (("request_id", request_id), ("asked_by", asked_by))
-        if value is not None and not (isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME)
-    ]
-    try:
-        request = read(body)
-    except InvalidRequest as error:
-        raise InvalidRequest([*error.problems, *problems]) from None
-    if problems:
-        raise InvalidRequest(problems)
-    return request.resolved(), asked_by or "client", request_id
+def same_fork(one: Fork | None, other: Fork | None) -> bool:
+    """Whether both begin in the same bits with the same change."""
+    return (one and one.model_copy(update=RECORDED)) == (other and other.model_copy(update=RECORDED))

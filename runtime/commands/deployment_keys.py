@@ -51,7 +51,13 @@ async def open_keyring(bus: Log, tail: LogFollower, keys: Mapping[str, Signer], 
     await writer.say(session, said)
     for role in store.awaiting():
         store.promote(role)
-    _refuse_strangers(tail, keys)
+    for role in SIGNING:
+        current = tail.admission.keyring().current(role)
+        if current is not None and current.public != keys[role].public:
+            raise Refused(
+                f"the key of {role!r} here is {keys[role].key_id}, and the keyring names {current.id}.",
+                cure=f"Restore keys/{role}.key; if it is lost: swarm keys rotate {role}, then start again.",
+            )
     return session
 
 
@@ -83,17 +89,6 @@ def admission(role: str, key: Signer) -> KeyAdmitted:
     return KeyAdmitted(role=role, public=key.public, may_admit=role == DESK)
 
 
-def _refuse_strangers(tail: LogFollower, keys: Mapping[str, Signer]) -> None:
-    ring = tail.admission.keyring()
-    for role in SIGNING:
-        current = ring.current(role)
-        if current is not None and current.public != keys[role].public:
-            raise Refused(
-                f"the key of {role!r} here is {keys[role].key_id}, and the keyring names {current.id}.",
-                cure=f"Restore keys/{role}.key; if it is lost: swarm keys rotate {role}, then start again.",
-            )
-
-
 Body = dict[str, Any]
 
 
@@ -112,15 +107,15 @@ class Door(Protocol):
 class KeyCommands:
     """Rotates and revokes, one request after the other. A key is on disk before the log names it."""
 
-    def __init__(self, crew: Node) -> None:
+    def __init__(self, node: Node) -> None:
         self.guests: Door | None = None
-        self._crew = crew
-        self._store = KeyStore(crew.home.keys)
+        self._node = node
+        self._store = KeyStore(node.home.keys)
         self._one_at_a_time = asyncio.Lock()
 
     async def listed(self, body: Body) -> Body:
         """Every key that there was, with its interval."""
-        return {"keys": key_lines(self._crew.tail.history(self._ring.session).facts)}
+        return {"keys": key_lines(self._node.tail.history(self._ring.session).facts)}
 
     async def rotate(self, body: Body) -> Body:
         """{"role": ...}: a new key for a role or a guest, from here on; who runs goes on with it."""
@@ -155,18 +150,18 @@ class KeyCommands:
 
     @property
     def _ring(self) -> Keyring:
-        return self._crew.tail.admission.keyring()
+        return self._node.tail.admission.keyring()
 
     def _renew(self, key: Key) -> None:
         if key.guest and self.guests is not None:
             self.guests.renew(key.role)
 
     def _refuse_without_root(self) -> None:
-        if ROOT not in self._crew.keys:
+        if ROOT not in self._node.keys:
             raise Refused("this host does not hold the root key.", cure="Ask the host whose home has keys/root.key.")
 
     async def _say(self, *events: Event) -> None:
-        await self._crew.writer(ROOT).say(self._ring.session, events, Provenance())
+        await self._node.writer(ROOT).say(self._ring.session, events, Provenance())
 
 
 def in_force(ring: Keyring, name: str) -> Key:

@@ -170,15 +170,15 @@ def credentials(home: Home, name: str) -> Path:
 class Guests:
     """Admits guest agents while the swarm runs, and turns out those that flood it."""
 
-    def __init__(self, crew: Node, admin: JetStreamAdmin, broker: Broker) -> None:
-        self._crew = crew
+    def __init__(self, node: Node, admin: JetStreamAdmin, broker: Broker) -> None:
+        self._node = node
         self._admin = admin
         self._broker = broker
-        self._keys = KeyStore(crew.home.keys)
+        self._keys = KeyStore(node.home.keys)
         self._one_at_a_time = asyncio.Lock()
         self._is_counted = False
         self._remembered: dict[str, int] = {}
-        self._doorkeeper = RateLimit(crew.settings.guest_events_per_second, budget=SHARE * crew.settings.store_bytes)
+        self._limit = RateLimit(node.settings.guest_events_per_second, budget=SHARE * node.settings.store_bytes)
 
     async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
         """{"name": ..., "hears": [event names]} -> where its keys are; doing it again changes what it hears."""
@@ -186,55 +186,56 @@ class Guests:
         lane = f"{subjects.GUEST}{name}"
         wakes = [one for event in hears for one in subjects.waking(event)]
         async with self._one_at_a_time:
-            user = nkeys.keep(seed_file(self._crew.home.seeds, lane))
+            user = nkeys.keep(seed_file(self._node.home.seeds, lane))
             signer = self._keys.ensure(lane)
-            self._doorkeeper.forget(lane)
+            self._limit.forget(lane)
             await self._broker.let_in(name, user)
             await self._admin.consumer(lane, wakes or [subjects.lane_everywhere(lane)])
-            await self._admit_key(lane, signer.public, hears)
+            ring = self._node.tail.admission.keyring()
+            current = ring.current(lane)
+            if current is None or (current.public, current.hears) != (signer.public, tuple(hears)):
+                admitted = KeyAdmitted(role=lane, public=signer.public, guest=True, hears=hears)
+                await self._node.writer(DESK).say(ring.session, [admitted], Provenance())
             path = self._write_credentials(name, lane, user.seed)
         return {"name": name, "lane": lane, "creds": str(path), "key": signer.key_id}
 
     async def watch(self) -> None:
         """Revoke the key of a guest that floods the swarm: no open session could be sealed while it continues."""
-        self._crew.tail.look_on(self._doorkeeper.see)
-        self._crew.tail.look_on_voids(self._see_void)
+        self._node.tail.look_on(self._limit.see)
+        self._node.tail.look_on_voids(self._see_void)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._count(self._crew.tail.seq), name="guests' shares")
+            tasks.create_task(self._count(self._node.tail.seq), name="guests' shares")
             for beside in (subjects.heartbeats(), subjects.DEAD_LETTERS):
-                tasks.create_task(self._listen(beside), name=f"doorkeeper of {beside}")
-            async for lane in self._doorkeeper.floods():
-                await self._turn_out(lane)
-
-    async def _turn_out(self, lane: str) -> None:
-        log.error("a guest floods the swarm and is turned out", lane=lane)
-        try:
-            await self.expel(lane, "it flooded the swarm")
-        except SwarmError as error:
-            log.error("the guest is still there", lane=lane, reason=error.message)
-            self._doorkeeper.forget(lane)
+                tasks.create_task(self._listen(beside), name=f"rate limit of {beside}")
+            async for lane in self._limit.floods():
+                log.error("a guest floods the swarm and is turned out", lane=lane)
+                try:
+                    await self.expel(lane, "it flooded the swarm")
+                except SwarmError as error:
+                    log.error("the guest is still there", lane=lane, reason=error.message)
+                    self._limit.forget(lane)
 
     async def _listen(self, beside: str) -> None:
         try:
-            async with self._crew.bus.hear(beside) as heard:
+            async with self._node.bus.hear(beside) as heard:
                 async for subject, body in heard:
-                    self._doorkeeper.see_beside(subject, body)
+                    self._limit.see_beside(subject, body)
         except Refused as error:
             log.warning("what guests say beside the log is not counted", subjects=beside, reason=error.message)
 
     async def _count(self, upto: int) -> None:
         """Count what guests stored before this host looked on."""
-        ring = self._crew.tail.admission.keyring()
+        ring = self._node.tail.admission.keyring()
         guests = {key.role for key in ring.guests()}
         admitted = {
             fact.event.role: fact.seq
-            for fact in self._crew.tail.history(ring.session).facts
+            for fact in self._node.tail.history(ring.session).facts
             if isinstance(fact.event, KeyAdmitted) and fact.event.role in guests
         }
-        counted = GuestTotals(*self._crew.home.guests_stored())
+        counted = GuestTotals(*self._node.home.guests_stored())
         while True:
             try:
-                await self._doorkeeper.count(self._crew.bus, admitted, upto, counted)
+                await self._limit.count(self._node.bus, admitted, upto, counted)
             except Unreachable:
                 await asyncio.sleep(_PAUSE)
             except SwarmError as error:
@@ -246,51 +247,44 @@ class Guests:
 
     def remember(self) -> None:
         """Write down what each guest has stored, so that the next host need not read it in the log."""
-        stored = self._doorkeeper.stored
+        stored = self._limit.stored
         if self._is_counted and stored != self._remembered:
-            self._crew.home.remember_guests(self._crew.tail.seq, stored)
+            self._node.home.remember_guests(self._node.tail.seq, stored)
             self._remembered = stored
 
     def _see_void(self, void: Void) -> None:
         # Who answers while a session is being sealed comes too late and has done nothing wrong.
         if void.reason is not Reason.LATE:
-            self._doorkeeper.see_void(void.subject)
+            self._limit.see_void(void.subject)
 
     async def expel(self, lane: str, reason: str) -> None:
         """No key of this guest counts from here on, and the server knows it no more; its past stays."""
-        ring = self._crew.tail.admission.keyring()
+        ring = self._node.tail.admission.keyring()
         key = ring.current(lane)
         async with self._one_at_a_time:
             name = lane.removeprefix(subjects.GUEST)
             await self._broker.let_out(name)
-            for path in (seed_file(self._crew.home.seeds, lane), credentials(self._crew.home, name)):
+            for path in (seed_file(self._node.home.seeds, lane), credentials(self._node.home, name)):
                 path.unlink(missing_ok=True)
             self._keys.forget(lane)
             if key is not None:
-                await self._crew.writer(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Provenance())
+                await self._node.writer(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Provenance())
 
     def follow_the_server(self) -> None:
         """Write the credentials of all guests again when the server's address has changed."""
-        for path in sorted((self._crew.home.keys / "guests").glob("*.json")):
+        for path in sorted((self._node.home.keys / "guests").glob("*.json")):
             with contextlib.suppress(orjson.JSONDecodeError, KeyError, SwarmError):
                 if orjson.loads(path.read_bytes())["url"] != self._broker.url:
                     self.renew(f"{subjects.GUEST}{path.stem}")
 
     def renew(self, lane: str) -> None:
         """Write a guest's credentials again, with its next key where one was prepared."""
-        path = credentials(self._crew.home, lane.removeprefix(subjects.GUEST))
+        path = credentials(self._node.home, lane.removeprefix(subjects.GUEST))
         found = orjson.loads(path.read_bytes())
         self._write_credentials(found["name"], lane, found["seed"])
 
-    async def _admit_key(self, lane: str, public: str, hears: list[str]) -> None:
-        ring = self._crew.tail.admission.keyring()
-        current = ring.current(lane)
-        if current is None or current.public != public or current.hears != tuple(hears):
-            admitted = KeyAdmitted(role=lane, public=public, guest=True, hears=hears)
-            await self._crew.writer(DESK).say(ring.session, [admitted], Provenance())
-
     def _write_credentials(self, name: str, lane: str, seed: str) -> Path:
-        path = credentials(self._crew.home, name)
+        path = credentials(self._node.home, name)
         make_directory(path.parent, 0o700)
         found = {
             "name": name,

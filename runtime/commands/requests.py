@@ -1,41 +1,59 @@
-"""The front desk's answers to wishes for forks and proofs. The rest of the desk is in `runtime.commands.commands`."""
+"""Answers to wishes for sessions about another session: searches, exports, forks, proofs and audits.
+
+`runtime.commands.commands` imports it at the first such wish, in a thread: what these need takes a while to import.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
+from bus.blobs import DirectoryBlobs
 from contracts import operator
 from contracts.errors import InvalidInput, NotFound, Refused
-from contracts.fork import Fork
+from contracts.ledger import SessionSealed
+from contracts.request.search import read_search
 from contracts.session import SessionState
-from contracts.trainer import InterventionApplied
+from contracts.trainer import InterventionApplied, Mode
+from runtime.commands.verbs import read_checked
+from runtime.fork.changes import Runs, training_rows
+from runtime.fork.genesis import ForkRequest, fork_genesis
+from runtime.log.row_names import RowNames
+from runtime.log.session_log import newest_root
 from runtime.model.checkpoints import code_of
+from runtime.replay.audit_subject import machine_of
 
 if TYPE_CHECKING:
-    from bus.blobs import DirectoryBlobs
     from runtime.commands.commands import Commands
-    from runtime.fork.genesis import ForkGenesis, ForkRequest
-    from runtime.log.session_log import SessionLog
 
 Body = dict[str, Any]
 
-RECORDED = {"root": None, "size": 0, "sealed": False, "state_root": None, "blob": None}
-"""What a parent may have recorded between two wishes for the same fork."""
+STEP = "Give the grid step at which it begins."
+MODES: tuple[str, ...] = get_args(Mode)
+LARGEST = 2**53
+"""Numbers up to here are the same in every language's JSON."""
 
 
-async def fork(desk: Commands, body: Body) -> Body:
+async def search(commands: Commands, body: Body, folder: Path | None = None) -> Body:
+    """Begin a search whose trials are sessions of their own."""
+    resolved, asked_by, request_id = await asyncio.to_thread(read_checked, body, read_search)
+    session = await commands.submit(resolved, "search", asked_by=asked_by, request_id=request_id, folder=folder)
+    return {"session": session}
+
+
+async def fork(commands: Commands, body: Body) -> Body:
     """Begin a session in the bits of another; `under` names a proof that goes on, whose trial it then is."""
-    parent, blobs = await desk.history(body), desk.crew.ground.blobs
-    under = await desk.history({"session": body["under"]}) if body.get("under") else None
+    parent, blobs = await commands.history(body), commands.node.ground.blobs
+    under = await commands.history({"session": body["under"]}) if body.get("under") else None
     if under is not None and (under.state.kind != "proof" or under.state.outcome is not None):
         raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
-    code_of(parent.state, desk.crew.home)
-    fork_genesis, read_fork = await asyncio.to_thread(_makers)
+    code_of(parent.state, commands.node.home)
     made = fork_genesis(parent, await asyncio.to_thread(read_fork, body, parent.state, blobs), blobs)
     kind: operator.Kind = "training" if under is None else "trial"
-    session = await desk.submit(
+    session = await commands.submit(
         made.request,
         kind,
         asked_by=str(body.get("asked_by") or "client"),
@@ -43,22 +61,34 @@ async def fork(desk: Commands, body: Body) -> Body:
         request_id=_text(body, "request_id"),
         fork=made.fork,
     )
-    return {"session": session, "rows_without": made.fork.rows_without, "seq": desk.crew.tail.seq}
+    return {"session": session, "rows_without": made.fork.rows_without, "seq": commands.node.tail.seq}
 
 
-def _makers() -> tuple[
-    Callable[[SessionLog, ForkRequest, DirectoryBlobs], ForkGenesis], Callable[[Body, SessionState, Any], ForkRequest]
-]:
-    """Import what forks need at the first such request: it takes a while, and a host without forks does not need it."""
-    from runtime.commands.asking import read_fork
-    from runtime.fork.genesis import fork_genesis
+def read_fork(body: Mapping[str, Any], parent: SessionState, blobs: DirectoryBlobs) -> ForkRequest:
+    """`step`, `segment`, `set` and `without`; `InvalidInput` names the first of these that cannot be meant."""
+    step, segment, changes = body.get("step"), body.get("segment"), body.get("set") or {}
+    for name, value in (("step", step), ("segment", 1 if segment is None else segment)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise InvalidInput(f"{name} is {value!r}, not a whole number.", cure=STEP, path=name)
+    if not isinstance(changes, Mapping):
+        raise InvalidInput(f"set is {changes!r}, not values by path.", cure='Send {"set": {"a.b": 1}}.', path="set")
+    return ForkRequest(int(step or 0), segment, dict(changes), _without(body.get("without") or (), parent, blobs))
 
-    return fork_genesis, read_fork
+
+def _without(named: Any, parent: SessionState, blobs: DirectoryBlobs) -> Runs:
+    if isinstance(named, Mapping):
+        named = [one for one in blobs.get(str(named.get("blob"))).decode().splitlines() if one.strip()]
+    if not named or parent.dataset is None:
+        return ()
+    if isinstance(named, str) or not all(isinstance(one, str) for one in named):
+        message = "without is neither the names of rows nor a blob that lists them."
+        raise InvalidInput(message, cure='Send {"without": ["train:3", "17-20"]}.', path="without")
+    return training_rows(named, RowNames(parent.dataset, blobs), parent.dataset.splits["train"])
 
 
-async def prove(desk: Commands, body: Body) -> Body:
+async def prove(commands: Commands, body: Body) -> Body:
     """Begin the proof of an intervention, named by its event's id or its number from 1; else of the last one."""
-    parent = await desk.history(body)
+    parent = await commands.history(body)
     id, applied = _intervention(parent.state, body.get("intervention"))
     request = {
         "name": f"proof of {parent.state.request.get('name', parent.id)}",
@@ -68,13 +98,32 @@ async def prove(desk: Commands, body: Body) -> Body:
         "changes": applied.changes,
     }
     asked_by, request_id = str(body.get("asked_by") or "client"), f"{parent.id}-proof-{id}"
-    session = await desk.submit(request, "proof", asked_by=asked_by, parent=parent.id, request_id=request_id)
-    return {"session": session, "seq": desk.crew.tail.seq}
+    session = await commands.submit(request, "proof", asked_by=asked_by, parent=parent.id, request_id=request_id)
+    return {"session": session, "seq": commands.node.tail.seq}
 
 
-def same_fork(one: Fork | None, other: Fork | None) -> bool:
-    """Whether both begin in the same bits with the same change."""
-    return (one and one.model_copy(update=RECORDED)) == (other and other.model_copy(update=RECORDED))
+async def audit(commands: Commands, body: Body) -> Body:
+    """Begin an audit of a session: it cites the size and root that the ledger signed last, and the claimed machine."""
+    history = await commands.history(body)
+    mode = body.get("mode", "full")
+    if mode not in MODES:
+        raise InvalidInput(f"{mode!r} is no mode of an audit.", cure=f"Choose from {', '.join(MODES)}.", path="mode")
+    segments, seed = _whole(body, "segments", 5, least=1), _whole(body, "seed", secrets.randbits(32), least=0)
+    signed = newest_root(history)
+    request = {
+        "name": str(history.state.request.get("name", "")),
+        "session": history.id,
+        "mode": mode,
+        "segments": segments,
+        "seed": seed,
+        "size": signed.size,
+        "root": signed.root,
+        "sealed": isinstance(signed, SessionSealed),
+        "machine": machine_of(history.state),
+    }
+    asked_by = str(body.get("asked_by") or "client")
+    session = await commands.submit(request, "audit", asked_by=asked_by, parent=history.id)
+    return {"session": session, "of": history.id, "seed": seed}
 
 
 def _intervention(state: SessionState, which: Any) -> tuple[str, InterventionApplied]:
@@ -96,4 +145,13 @@ def _text(body: Body, name: str) -> str | None:
     value = body.get(name)
     if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200):
         raise InvalidInput(f"{name} is {value!r}.", cure="Give text of 1 to 200 characters.", path=name)
+    return value
+
+
+def _whole(body: Mapping[str, Any], name: str, default: int, *, least: int) -> int:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+        raise InvalidInput(f"{name} is {value!r}.", cure=f"Give a whole number from {least}.", path=name)
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -276,6 +276,9 @@ def refuse_misfits(verb: str, body: Mapping[str, Any]) -> None:
         raise InvalidRequest(problems)
 
 
+LONGEST_NAME = 200
+"""Characters of a request_id, and of who asks."""
+
 MOST_KEYS = 1000
 """Keys of one mapping in a request: far more than any has, and few enough to be judged at once."""
 
@@ -297,23 +300,15 @@ def refuse_crowded(body: Mapping[str, Any]) -> None:
         if isinstance(value, dict) and len(value) > MOST_KEYS:
             message = f"the request has {len(value)} keys in one place, and {MOST_KEYS} are the most."
             raise InvalidInput(message, cure="See what a request may hold: swarm init")
-        inside = value.items() if isinstance(value, dict) else ((name, one) for one in _counted(name, value))
-        before = len(rest)
-        rest.extend(inside)
-        values += len(rest) - before
+        inside = list(value.items()) if isinstance(value, dict) else []
+        if isinstance(value, list):
+            kinds, largest = _WEIGHTS.get(name, ((), 0.0))
+            inside = [(name, one) for one in value if type(one) not in kinds or not 0 <= one <= largest]
+        rest += inside
+        values += len(inside)
         if values > MOST_VALUES:
             message = f"the request has more than {MOST_VALUES} values; {shown(name)} has many of them."
             raise InvalidInput(message, cure="See what a request may hold: swarm init", path=name)
-
-
-def _counted(name: str, value: Any) -> Iterable[Any]:
-    """The items of a list that may be wrong, as far as can be told without the schema."""
-    if not isinstance(value, list):
-        return ()
-    if name not in _WEIGHTS:
-        return value
-    kinds, largest = _WEIGHTS[name]
-    return (one for one in value if type(one) not in kinds or not 0 <= one <= largest)
 
 
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
@@ -327,14 +322,15 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 
 def _misfit(value: Any, schema: Schema) -> tuple[str, str] | None:
     """What is wrong with a member, and the cure; None when it fits, or one of several schemas that it may have."""
-    wrong = [_unlike(value, one) for one in schema.get("oneOf", [schema])]
-    return None if None in wrong else wrong[0]
-
-
-def _unlike(value: Any, schema: Schema) -> tuple[str, str] | None:
+    if "oneOf" in schema:
+        misfits = [_misfit(value, one) for one in schema["oneOf"]]
+        return None if None in misfits else misfits[0]
     if "enum" in schema:
-        known = value in schema["enum"]
-        return None if known else (f"{shown(value)} is not known", did_you_mean(value, filter(None, schema["enum"])))
+        return (
+            None
+            if value in schema["enum"]
+            else (f"{shown(value)} is not known", did_you_mean(value, filter(None, schema["enum"])))
+        )
     kinds, words = _KINDS[schema["type"]]
     fits = isinstance(value, kinds) and not isinstance(value, bool)
     if not fits:
@@ -343,6 +339,23 @@ def _unlike(value: Any, schema: Schema) -> tuple[str, str] | None:
         return f"{shown(value)} is out of bounds", f"Give {schema['minimum']} or more."
     if "maxLength" in schema and len(value) > schema["maxLength"]:
         return f"has {len(value)} characters", f"Give {schema['maxLength']} or fewer."
-    if "items" in schema:
-        return next((wrong for one in value if (wrong := _misfit(one, schema["items"]))), None)
-    return None
+    inside = (_misfit(one, schema["items"]) for one in value) if "items" in schema else ()
+    return next(filter(None, inside), None)
+
+
+def read_checked(body: dict[str, Any], read: Callable[[dict[str, Any]], Any]) -> tuple[dict[str, Any], str, str | None]:
+    """The resolved request, who asked, and its request_id; what is wrong with any of them is in one answer."""
+    refuse_crowded(body)
+    request_id, asked_by = body.pop("request_id", None), body.pop("asked_by", "client")
+    problems = [
+        Problem(name, f"{shown(value)} is no text of 1 to {LONGEST_NAME} characters", "Write such a text.")
+        for name, value in (("request_id", request_id), ("asked_by", asked_by))
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= LONGEST_NAME)
+    ]
+    try:
+        request = read(body)
+    except InvalidRequest as error:
+        raise InvalidRequest([*error.problems, *problems]) from None
+    if problems:
+        raise InvalidRequest(problems)
+    return request.resolved(), asked_by or "client", request_id

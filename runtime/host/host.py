@@ -120,8 +120,8 @@ class _Host:
         agents, here = roster.load_all(), roster.hosted_roles(self._settings.without)
         guests = Guests(crew, admin, self._broker)
         guests.follow_the_server()
-        crew.desk.admit_guest, crew.desk.stored_bytes = guests.admit, admin.stored_bytes
-        crew.desk.locksmith.guests = guests
+        crew.commands.admit_guest, crew.commands.stored_bytes = guests.admit, admin.stored_bytes
+        crew.commands.keys.guests = guests
         reporter = Reporter(crew.tail, crew.home, crew.children, root=KeyStore(self._home.keys).pinned())
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -134,7 +134,7 @@ class _Host:
                 )
                 for role, kind in agents.items():
                     await admin.consumer(role, wake_subjects(kind))
-                tasks.create_task(crew.desk.run(), name="desk")
+                tasks.create_task(crew.commands.run(), name="desk")
                 tasks.create_task(guests.watch(), name="guests")
                 crew.employ(tasks, {role: agents[role] for role in here})
                 await crew.ready()

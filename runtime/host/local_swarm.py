@@ -79,7 +79,7 @@ async def run_agents(
             await opening(crew)
             for role, kind in agents.items():
                 await bus.consumer(role, wake_subjects(kind))
-            tasks.create_task(crew.desk.run(), name="desk")
+            tasks.create_task(crew.commands.run(), name="desk")
             crew.employ(tasks, agents)
             await crew.ready()
             yield tasks

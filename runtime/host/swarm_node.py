@@ -27,7 +27,7 @@ class SwarmNode(Node):
     """Agents, and who answers commands; without the desk's key it asks a desk elsewhere, as any node."""
 
     @cached_property
-    def desk(self) -> Commands:
+    def commands(self) -> Commands:
         """The object that carries out commands in this process."""
         return Commands(self)
 
@@ -35,13 +35,13 @@ class SwarmNode(Node):
         """See `Commands.submit`."""
         if DESK not in self.keys:
             return await super().submit(request, kind, **about)
-        return await self.desk.submit(request, cast(Kind, kind), **about)
+        return await self.commands.submit(request, cast(Kind, kind), **about)
 
     async def ask(self, verb: str, body: Mapping[str, Any]) -> str:
         """Carry out a command and return the id of the session that it begins."""
         if DESK not in self.keys:
             return await super().ask(verb, body)
-        return str((await self.desk.verbs[verb](dict(body)))["session"])
+        return str((await self.commands.verbs[verb](dict(body)))["session"])
 
 
 log = structlog.get_logger()

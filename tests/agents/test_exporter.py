@@ -511,7 +511,7 @@ EVERYBODY_ELSE = tuple(role for role in BUILT_IN if role != "exporter")
 async def test_in_a_whole_crew_the_seal_waits_for_every_file_that_was_asked_for(tmp_path: Path) -> None:
     async with harness.crew(tmp_path) as crew:
         request = harness.small_request(export={"formats": ["onnx", "safetensors"], "quantize": ["int8"]})
-        session = await crew.desk.submit(read_request(request).resolved())
+        session = await crew.commands.submit(read_request(request).resolved())
         ended = await harness.until_ended(crew, session)
     assert ended.state == "completed"
     assert [(one.format, one.quantize) for _, one in ended.exports] == [
@@ -529,7 +529,7 @@ async def test_an_exporter_that_comes_later_makes_what_is_owed_and_one_that_come
     bus = MemoryBus()
     async with harness.crew(tmp_path, EVERYBODY_ELSE, bus=bus, waive_after_seconds=60.0) as crew:
         request = harness.small_request(export={"formats": ["safetensors", "onnx"]})
-        session = await crew.desk.submit(read_request(request).resolved())
+        session = await crew.commands.submit(read_request(request).resolved())
         await harness.until_said(crew, session, "training.completed")
     async with harness.crew(tmp_path, bus=bus, waive_after_seconds=60.0) as crew:
         await harness.until_said(crew, session, "model.exported")

@@ -370,7 +370,7 @@ async def test_a_cancelled_search_ends_and_so_do_its_trials(tmp_path: Path) -> N
         session = await requested(made, searched(trials=3))
         started = await harness.until_said(made, session, "trial.started")
         body = orjson.dumps({"session": session, "reason": "enough"})
-        assert b"error" not in await made.desk.answer("swarm.cmd.cancel", body)
+        assert b"error" not in await made.commands.answer("swarm.cmd.cancel", body)
         ended = await harness.until_ended(made, session)
         assert isinstance(started.event, TrialStarted)
         wished = await harness.until_said(made, started.event.session, "cancel.requested")

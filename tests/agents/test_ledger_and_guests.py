@@ -117,7 +117,7 @@ async def finish(host: SwarmNode) -> str:
 
 async def failed(host: SwarmNode) -> tuple[str, str]:
     """A session that has failed, and the event that says so; nobody has summed up what it used."""
-    session = await host.desk.submit(small_request())
+    session = await host.commands.submit(small_request())
     end = TrainingFailed(segment=1, step=0, code="failed", message="no")
     (said,) = await host.writer("trainer").say(session, [end], Provenance())
     return session, said.id

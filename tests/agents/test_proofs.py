@@ -68,7 +68,7 @@ def proofs(tmp_path_factory: pytest.TempPathFactory) -> Proofs:
 async def _shown(proofs: Proofs) -> None:
     bus = MemoryBus()
     async with crew(proofs.home.root, TRAINING, bus=bus) as made:
-        repaired = await made.desk.submit(read_request(DIVERGING).resolved(), request_id="repaired")
+        repaired = await made.commands.submit(read_request(DIVERGING).resolved(), request_id="repaired")
         proofs.sessions["repaired"] = repaired
         asked = await until_said(made, repaired, "proof.requested")
         proofs.sessions["proof"] = asked.event.session
@@ -76,7 +76,7 @@ async def _shown(proofs: Proofs) -> None:
     # The crew is gone in the middle of it; the next one goes on.
     async with crew(proofs.home.root, TRAINING, bus=bus) as made:
         await until_ended(made, proofs.sessions["proof"], 120)
-        proofs.sessions["asked again"] = (await made.desk.verbs["prove"]({"session": repaired}))["session"]
+        proofs.sessions["asked again"] = (await made.commands.verbs["prove"]({"session": repaired}))["session"]
         forked = made.tail.history(proofs.sessions["proof"]).state.proof
         assert forked is not None
         proofs.sessions |= {"with": forked.with_it, "without": forked.without_it}
@@ -91,7 +91,7 @@ async def _refused(proofs: Proofs, made: SwarmNode) -> None:
         "under a session that is no proof": {"session": proofs.sessions["with"], "step": 0, "under": "last"},
     }.items():
         try:
-            await made.desk.verbs["fork" if "step" in body else "prove"](body)
+            await made.commands.verbs["fork" if "step" in body else "prove"](body)
         except SwarmError as error:
             proofs.errors[name] = error
 
@@ -221,7 +221,7 @@ def judged(proofs: Proofs, with_it: SessionLog, without_it: SessionLog) -> Inter
 async def test_a_cancelled_proof_ends_its_forks_and_itself(tmp_path: Path) -> None:
     request = small_request(training={"epochs": 2000, "batch_size": 64}, early_stopping={"enabled": False})
     async with crew(tmp_path, TRAINING) as made:
-        session = await made.desk.submit(read_request(request | {"diagnosis": {"auto_fix": False}}).resolved())
+        session = await made.commands.submit(read_request(request | {"diagnosis": {"auto_fix": False}}).resolved())
         history = made.tail.history(session)
         proposal = InterventionProposed(
             rule="person", segment=1, rewind_to=None, changes={"learning_rate": 0.5}, reason="test", automatic=False
@@ -233,11 +233,11 @@ async def test_a_cancelled_proof_ends_its_forks_and_itself(tmp_path: Path) -> No
         async with asyncio.timeout(30):
             while history.state.step < applied.event.step + 100:
                 await history.grown(history.size)
-        await made.desk.verbs["cancel"]({"session": session})
+        await made.commands.verbs["cancel"]({"session": session})
         await until_ended(made, session)
-        proof = (await made.desk.verbs["prove"]({"session": session}))["session"]
+        proof = (await made.commands.verbs["prove"]({"session": session}))["session"]
         forked = (await until_said(made, proof, "proof.forked")).event
-        await made.desk.verbs["cancel"]({"session": proof, "reason": "enough"})
+        await made.commands.verbs["cancel"]({"session": proof, "reason": "enough"})
         state = await until_ended(made, proof)
         assert isinstance(state.outcome, ProofFailed)
         assert state.state == "cancelled"

@@ -49,7 +49,7 @@ async def test_a_row_that_no_repair_helps_ends_the_session_after_a_few_tries(tmp
     )
     del request["loss"]
     async with crew(home, BUILT_IN) as made:
-        session = await made.desk.submit(read_request(request).resolved())
+        session = await made.commands.submit(read_request(request).resolved())
         ended = await until_ended(made, session, 90)
         events = [fact.event for fact in made.tail.history(session).facts]
     applied = [one for one in events if isinstance(one, InterventionApplied)]

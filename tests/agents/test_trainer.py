@@ -26,7 +26,7 @@ TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnosti
 
 
 async def submitted(made: SwarmNode, **changes: Any) -> str:
-    return await made.desk.submit(read_request(small_request(**changes)).resolved(), request_id="r1")
+    return await made.commands.submit(read_request(small_request(**changes)).resolved(), request_id="r1")
 
 
 def windows(made: SwarmNode, session: str) -> list[tuple[int, int, str]]:
@@ -108,10 +108,10 @@ async def test_a_person_pauses_and_resumes(tmp_path: Path) -> None:
     async with crew(tmp_path / "b", TRAINING) as made:
         session = await submitted(made, training={"epochs": 20, "batch_size": 64})
         await until_said(made, session, "window.recorded")
-        await made.desk.verbs["pause"]({"session": session})
+        await made.commands.verbs["pause"]({"session": session})
         await until_said(made, session, "training.paused")
         assert made.tail.history(session).state.state == "paused"
-        await made.desk.verbs["resume"]({"session": session})
+        await made.commands.verbs["resume"]({"session": session})
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         assert state.outcome.weights_digest == digest
@@ -122,9 +122,9 @@ async def test_a_session_that_a_person_has_paused_can_be_cancelled_also_after_a_
     async with crew(tmp_path / "a", TRAINING, bus=bus) as made:
         for name in ("r1", "r2"):
             request = read_request(small_request(training={"epochs": 500, "batch_size": 64})).resolved()
-            session = await made.desk.submit(request, request_id=name)
+            session = await made.commands.submit(request, request_id=name)
             await until_said(made, session, "window.recorded")
-            await made.desk.verbs["pause"]({"session": session})
+            await made.commands.verbs["pause"]({"session": session})
             await until_said(made, session, "training.paused")
             if name == "r1":
                 assert await cancelled_at_rest(made, session) == 1
@@ -140,7 +140,7 @@ async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_take
         async with crew(tmp_path / "a", TRAINING, bus=bus) as made:
             session = await submitted(made, training={"epochs": 20, "batch_size": 64})
             await until_said(made, session, "window.recorded")
-            await made.desk.verbs["pause"]({"session": session})
+            await made.commands.verbs["pause"]({"session": session})
             await until_said(made, session, "training.paused")
             paused.set_result(session)
             await leave.wait()
@@ -157,7 +157,7 @@ async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_take
             while made.presence.instance_silent_seconds("trainer", gone) < 3:
                 await asyncio.sleep(0.1)
         assert (history.state.state, history.state.claim.epoch) == ("paused", 1)
-        await made.desk.verbs["resume"]({"session": session})
+        await made.commands.verbs["resume"]({"session": session})
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         names = [fact.name for fact in history.facts]
@@ -166,7 +166,7 @@ async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_take
 
 async def cancelled_at_rest(made: SwarmNode, session: str) -> int:
     """Cancel a session that rests, which trains no more; how often it was claimed."""
-    await made.desk.verbs["cancel"]({"session": session})
+    await made.commands.verbs["cancel"]({"session": session})
     state = await until_ended(made, session)
     assert state.state == "cancelled"
     names = [fact.name for fact in made.tail.history(session).facts]
@@ -178,7 +178,7 @@ async def test_a_cancelled_session_ends_cancelled(tmp_path: Path) -> None:
     async with crew(tmp_path / "a", TRAINING) as made:
         session = await submitted(made, training={"epochs": 500, "batch_size": 64})
         await until_said(made, session, "window.recorded")
-        await made.desk.verbs["cancel"]({"session": session, "reason": "enough"})
+        await made.commands.verbs["cancel"]({"session": session, "reason": "enough"})
         state = await until_ended(made, session)
         assert state.state == "cancelled"
 
@@ -239,7 +239,7 @@ async def paused(made: SwarmNode, session: str, beyond: int) -> CheckpointWritte
     async with asyncio.timeout(30):
         while history.state.step < beyond:
             await history.grown(history.size)
-        await made.desk.verbs["pause"]({"session": session})
+        await made.commands.verbs["pause"]({"session": session})
         while history.state.pause is None or history.state.path_checkpoints()[-1].stored is None:
             await history.grown(history.size)
     return history.state.path_checkpoints()[-1].written
@@ -254,10 +254,10 @@ async def test_a_broken_checkpoint_is_passed_over_for_an_earlier_one_and_the_log
     async with crew(tmp_path / "b", TRAINING) as made:
         session = await submitted(made, **rare)
         earlier = await paused(made, session, 50)
-        await made.desk.verbs["resume"]({"session": session})
+        await made.commands.verbs["resume"]({"session": session})
         newest = await paused(made, session, earlier.step + 50)
         damage(made.ground.blobs.path(newest.blob), harm)
-        await made.desk.verbs["resume"]({"session": session})
+        await made.commands.verbs["resume"]({"session": session})
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         assert (state.outcome.weights_digest, windows(made, session)) == (digest, seen)
@@ -286,7 +286,7 @@ async def test_a_checkpoint_found_broken_is_written_anew_when_training_passes_it
         for one in history.state.path_checkpoints():
             if one.usable and one.written.step >= lost.step:
                 damage(made.ground.blobs.path(one.written.blob), "a flipped bit")
-        await made.desk.verbs["resume"]({"session": session})
+        await made.commands.verbs["resume"]({"session": session})
         state = await until_ended(made, session)
         again = [one for one in state.checkpoints if one.written.step == lost.step]
         assert len(again) == 2, "it is news, not a repetition of what was recorded"

@@ -101,7 +101,7 @@ async def trained(
     made: SwarmNode, name: str, *, during: Callable[[], Awaitable[None]] | None = None, **changes: Any
 ) -> SessionState:
     """A session carried to its end; `during` is called once it is claimed."""
-    session = await made.desk.submit(read_request(small_request(name=name, **changes)).resolved())
+    session = await made.commands.submit(read_request(small_request(name=name, **changes)).resolved())
     if during is not None:
         await until_said(made, session, "training.claimed")
         await during()
@@ -195,7 +195,7 @@ async def test_what_is_no_such_file_lies_elsewhere_or_does_not_fit_is_refused_wi
     async with crew(tmp_path / "home", roles, data_roots=(str(tmp_path),)) as made:
         for file, (message, cure) in said.items():
             request = read_request(small_request(model=_named(file))).resolved()
-            state = await until_ended(made, await made.desk.submit(request))
+            state = await until_ended(made, await made.commands.submit(request))
             assert isinstance(state.outcome, TrainingFailed), state.outcome
             assert message in state.outcome.message
             assert cure in state.outcome.cure
@@ -215,7 +215,7 @@ def test_a_file_of_weights_that_is_larger_than_memory_is_refused_unread(tmp_path
 async def test_what_memory_cannot_hold_fails_with_a_sentence_before_it_is_claimed(tmp_path: Path) -> None:
     async with crew(tmp_path / "home", ("data_manager", "trainer", "checkpoint_keeper", "ledger")) as made:
         model = {"architecture": "mlp", "hidden": [65536] * 8}
-        session = await made.desk.submit(read_request(small_request(model=model)).resolved())
+        session = await made.commands.submit(read_request(small_request(model=model)).resolved())
         state = await until_ended(made, session)
     assert isinstance(state.outcome, TrainingFailed)
     assert state.outcome.code == "out-of-memory"

@@ -123,7 +123,7 @@ async def asked(made: SwarmNode, kind: str, **changes: Any) -> str:
     changes = {"training": {"epochs": 3, "batch_size": 64}, "diagnosis": {"auto_fix": False}} | changes
     request = small_request(name=kind, model={"architecture": "workload", "workload": kind}, **changes)
     del request["loss"]
-    return await made.desk.submit(read_request(request).resolved())
+    return await made.commands.submit(read_request(request).resolved())
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ async def test_a_cancel_is_obeyed_in_seconds_though_user_code_hangs_and_nothing_
     home = tmp_path / "home"
     asked = request(home, **hangs)
     async with crew(home, ROLES) as made:
-        session = await made.desk.submit(asked)
+        session = await made.commands.submit(asked)
         if "build" in hangs:
             await until_said(made, session, "dataset.prepared")
         hanging = await until_runs(made, purpose)
@@ -124,7 +124,7 @@ async def test_a_pause_is_obeyed_once_the_child_that_hangs_was_ended_and_no_othe
     home = tmp_path / "home"
     asked = request(home, loss=SLEEPS)
     async with crew(home, ROLES, stall_after_seconds=1.0) as made:
-        session = await made.desk.submit(asked)
+        session = await made.commands.submit(asked)
         first = await until_runs(made, "train")
         await made.ground.speak("operator", session, PauseRequested(asked_by="client"), "")
         await until_said(made, session, "training.paused")

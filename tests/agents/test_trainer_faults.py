@@ -54,7 +54,7 @@ LETHAL = {"fails": "Mine.rows > 100", "how": "import os; os.abort()"}
 
 async def submitted(made: SwarmNode, **changes: Any) -> str:
     request = {key: one for key, one in small_request(**PLAIN | changes).items() if one is not None}
-    return await made.desk.submit(read_request(request).resolved())
+    return await made.commands.submit(read_request(request).resolved())
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_first_needs_no_memory_that_is_free_and_the_next_one_does() -> None:
 
 async def requested(made: SwarmNode, name: str, **changes: object) -> str:
     request = small_request(name=name, diagnosis={"auto_fix": False}, **changes)
-    return await made.desk.submit(read_request(request).resolved())
+    return await made.commands.submit(read_request(request).resolved())
 
 
 async def test_one_trains_at_a_time_in_the_order_of_requests_what_waits_says_so_and_can_be_cancelled(
@@ -99,7 +99,7 @@ async def test_what_waited_when_its_process_ended_is_trained_by_the_next_one(tmp
         second = await requested(made, "second")
         await until_said(made, second, "dataset.prepared")
     async with crew(home, ROLES, bus=bus, trainings=1) as made:
-        await made.desk.verbs["cancel"]({"session": first})
+        await made.commands.verbs["cancel"]({"session": first})
         assert isinstance((await until_ended(made, second)).outcome, TrainingCompleted)
 
 

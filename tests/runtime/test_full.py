@@ -122,21 +122,21 @@ async def test_a_checkpoint_for_which_there_is_no_room_is_waited_for_and_the_bit
         filler.unlink()
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
-        again = await until_ended(made, await made.desk.submit(QUICK.resolved()))
+        again = await until_ended(made, await made.commands.submit(QUICK.resolved()))
         assert again.weights_digest == state.weights_digest
 
 
 async def test_a_session_that_waits_for_room_can_be_cancelled(small_disk: Path, tmp_path: Path) -> None:
     async with crew(tmp_path / "home", TRAINING, blobs=str(small_disk / "blobs")) as made:
         session, _ = await without_room(made, small_disk)
-        await made.desk.verbs["cancel"]({"session": session})
+        await made.commands.verbs["cancel"]({"session": session})
         await until_said(made, session, "training.cancelled")
 
 
 async def test_where_room_only_seems_to_be_tries_are_ever_farther_apart(small_disk: Path, tmp_path: Path) -> None:
     async with crew(tmp_path / "home", TRAINING, blobs=str(small_disk / "blobs")) as made:
         keeping = read_request(small_request(**BRIEF, checkpoints={"keep_last": 100}))
-        session = await made.desk.submit(keeping.resolved())
+        session = await made.commands.submit(keeping.resolved())
         await until_said(made, session, "checkpoint.written")
         most_files(small_disk, 0)
         async with asyncio.timeout(60):
@@ -167,7 +167,7 @@ async def tried(made: SwarmNode, session: str, times: int) -> list[float]:
 
 async def without_room(made: SwarmNode, disk: Path) -> tuple[str, Path]:
     """A session that has a checkpoint and no room for the next, and what takes the room."""
-    session = await made.desk.submit(QUICK.resolved())
+    session = await made.commands.submit(QUICK.resolved())
     await until_said(made, session, "checkpoint.written")
     filler = fill(disk)
     waits = await until_said(made, session, "child.ended")

@@ -83,7 +83,7 @@ def _copy(told: Court, folder: Path) -> Path:
 
 
 async def asked(made: SwarmNode, session: str, mode: str = "full", **more: Any) -> str:
-    return str((await made.desk.verbs["audit"]({"session": session, "mode": mode, **more}))["session"])
+    return str((await made.commands.verbs["audit"]({"session": session, "mode": mode, **more}))["session"])
 
 
 async def judged(made: SwarmNode, own: str) -> tuple[AuditCompleted, SessionState]:
@@ -239,8 +239,8 @@ async def test_a_child_that_is_killed_is_replaced(swarm: SwarmNode, told: Court)
 async def test_a_cancelled_audit_ends_without_a_verdict(swarm: SwarmNode, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"])
     with pytest.raises(Refused, match="which heeds no pause"):
-        await swarm.desk.verbs["pause"]({"session": own})
-    await swarm.desk.verbs["cancel"]({"session": own})
+        await swarm.commands.verbs["pause"]({"session": own})
+    await swarm.commands.verbs["cancel"]({"session": own})
     state = await until_ended(swarm, own)
     assert isinstance(state.outcome, AuditFailed)
     assert (state.state, summary(state)["verdict"]) == ("cancelled", None)
@@ -261,14 +261,14 @@ async def test_exports_are_made_again_by_the_exporter_and_a_running_session_is_a
 ) -> None:
     async with crew(tmp_path, TRAINING, ledger_every_seconds=0.2) as made:
         request = small_request(export={"formats": ["safetensors"]})
-        done = await made.desk.submit(read_request(request).resolved(), request_id="r1")
+        done = await made.commands.submit(read_request(request).resolved(), request_id="r1")
         assert isinstance((await until_ended(made, done)).outcome, TrainingCompleted)
         verdict, _ = await judged(made, await asked(made, done))
         assert verdict.verdict == "pass", verdict.found
         assert verdict.found["exports_checked"] == 1
 
         long = small_request(training={"epochs": 10000, "batch_size": 64})
-        running = await made.desk.submit(read_request(long).resolved(), request_id="r2")
+        running = await made.commands.submit(read_request(long).resolved(), request_id="r2")
         with pytest.raises(NotFound, match="signed nothing"):
             await asked(made, running)
         history = made.tail.history(running)
@@ -279,5 +279,5 @@ async def test_exports_are_made_again_by_the_exporter_and_a_running_session_is_a
         assert verdict.verdict == "pass", verdict.found
         assert any(f"event {state.request['size']}" in told for told in verdict.found["unchecked"])
         assert history.state.outcome is None, "it goes on"
-        await made.desk.verbs["cancel"]({"session": running})
+        await made.commands.verbs["cancel"]({"session": running})
         await until_ended(made, running)

@@ -54,7 +54,7 @@ async def _eventful(home: Path) -> str:
         diagnosis={"auto_fix": False},
     )
     async with crew(home, TRAINING) as made:
-        session = await made.desk.submit(read_request(request).resolved(), request_id="r1")
+        session = await made.commands.submit(read_request(request).resolved(), request_id="r1")
         await until_said(made, session, "checkpoint.written")
         await kill_child(made, "train")
         await _reached(made, session, 150)

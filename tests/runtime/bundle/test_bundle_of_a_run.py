@@ -16,7 +16,7 @@ from tests.harness import crew, small_request, until_ended
 
 async def test_a_trained_session_passes_as_a_bundle_in_both_verifiers(tmp_path: Path):
     async with crew(tmp_path / "home") as made:
-        session = await made.desk.submit(read_request(small_request()).resolved())
+        session = await made.commands.submit(read_request(small_request()).resolved())
         assert (await until_ended(made, session)).state == "completed"
         root = made.tail.admission.root
     home = Home(tmp_path / "home")

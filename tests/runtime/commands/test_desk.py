@@ -65,7 +65,7 @@ async def test_what_is_null_was_not_given(made: SwarmNode) -> None:
 
 
 async def test_a_checkpoint_that_nobody_can_mean_is_no_crash(made: SwarmNode) -> None:
-    session = await made.desk.submit(small_request())
+    session = await made.commands.submit(small_request())
     error = (await asked(made, "export", {"session": session, "checkpoint": "nope"}))["error"]
     assert error["code"] == "invalid"
     assert "best, last, or a step" in error["cure"]
@@ -93,7 +93,7 @@ async def test_of_two_requests_at_once_under_one_id_the_later_is_refused(made: S
 async def test_nobody_is_told_that_a_session_will_do_what_its_kind_never_does(
     made: SwarmNode, kind: Any, verb: str
 ) -> None:
-    session = await made.desk.submit({"name": "x"}, kind)
+    session = await made.commands.submit({"name": "x"}, kind)
     error = (await asked(made, verb, {"session": session}))["error"]
     assert error["code"] == "refused"
     assert kind in error["message"]
@@ -128,7 +128,7 @@ async def test_what_is_sealed_is_read_from_its_file_once(tmp_path: Path) -> None
 async def test_a_client_lists_every_session_whatever_fits_into_one_answer(
     made: SwarmNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = [await made.desk.submit(small_request(name=f"{number}")) for number in range(5)]
+    wanted = [await made.commands.submit(small_request(name=f"{number}")) for number in range(5)]
     monkeypatch.setattr(commands, "_MOST_BYTES", 900)
     assert len((await asked(made, "sessions", {}))["sessions"]) < 5
     assert [one["session"] for one in await Swarm(made.bus).sessions()] == wanted
@@ -141,7 +141,7 @@ async def test_no_session_begins_above_nine_tenths_of_the_logs_budget(
     async def stored_bytes() -> int:
         return int(share * made.settings.store_bytes)
 
-    made.desk.stored_bytes = stored_bytes
+    made.commands.stored_bytes = stored_bytes
     answer = await asked(made, "train", small_request())
     assert ("session" in answer) is begins
     assert begins or "no session begins above 90%" in answer["error"]["message"]

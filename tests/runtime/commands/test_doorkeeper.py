@@ -188,10 +188,10 @@ async def life(made: SwarmNode, monkeypatch: pytest.MonkeyPatch, size: int) -> l
     monkeypatch.setattr(Guests, "expel", expel)
     guests = Guests(made, cast(Any, None), cast(Any, None))
     known = made.home.guests_stored()
-    guests._doorkeeper.see(told(size=1))
+    guests._limit.see(told(size=1))
     guests.remember()
     assert made.home.guests_stored() == known, "what is not counted yet is not written down"
-    guests._doorkeeper.forget("guest_ant")
+    guests._limit.forget("guest_ant")
     watching = asyncio.create_task(guests.watch())
     async with asyncio.timeout(10):
         while not guests._is_counted:

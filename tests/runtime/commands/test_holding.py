@@ -31,7 +31,7 @@ SESSIONS, EVENTS = 1000, 40_000
 
 
 async def asked(made: SwarmNode, verb: str, body: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = orjson.loads(await made.desk.answer(subjects.command(verb), orjson.dumps(body)))
+    answer: dict[str, Any] = orjson.loads(await made.commands.answer(subjects.command(verb), orjson.dumps(body)))
     return answer
 
 
@@ -52,7 +52,7 @@ async def held(made: SwarmNode, command: Callable[[], Awaitable[Any]], *, fresh:
     least = 1.0
     for _ in range(TRIES):
         if fresh:  # nothing has been read before
-            made.desk._shelf = SessionIndex(made.home, made.tail)
+            made.commands._index = SessionIndex(made.home, made.tail)
         async with watched() as clock:
             answer = await command()
         least = min(least, clock.computed)

@@ -22,7 +22,7 @@ from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle
 from runtime.cli.forks import row_names as rows_given
 from runtime.cli.main import swarm
-from runtime.commands import asking
+from runtime.commands import requests
 from runtime.fork.changes import joined_runs
 from runtime.fork.genesis import ForkGenesis, ForkRequest, fork_genesis
 from runtime.log import retention
@@ -232,7 +232,7 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
     numbers = np.fromfile(told.blobs.path(told.ready.origins.blobs["train"]), "<i8")
 
     def meant(*named: str) -> tuple[tuple[int, int], ...]:
-        return asking.read_fork({"step": 50, "without": list(named)}, state, told.blobs).without
+        return requests.read_fork({"step": 50, "without": list(named)}, state, told.blobs).without
 
     assert meant("train:3") == meant(str(numbers[2])) == meant(f"row {numbers[2]}") == ((3, 3),)
     assert meant("train:3-7", "train:5-9", "train:11") == ((3, 9), (11, 11))
@@ -241,7 +241,7 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
     listed.write_text(f"train:3\n\n{numbers[4]}\n")
     assert meant(*rows_given([str(listed), "train:4,train:9"])) == ((3, 5), (9, 9))
     blob = {"blob": told.blobs.put(listed.read_bytes())}
-    assert asking.read_fork({"step": 50, "without": blob}, state, told.blobs).without == ((3, 3), (5, 5))
+    assert requests.read_fork({"step": 50, "without": blob}, state, told.blobs).without == ((3, 3), (5, 5))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
 def test_rows_that_cannot_be_left_out_are_refused(told: Told, parent: str, named: str, told_so: str) -> None:
     state = Archive(told.home).read(parent).history.state
     with pytest.raises(SwarmError, match=told_so):
-        asking.read_fork({"step": 50, "without": [named]}, state, told.blobs)
+        requests.read_fork({"step": 50, "without": [named]}, state, told.blobs)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_rows_that_cannot_be_left_out_are_refused(told: Told, parent: str, named
 )
 def test_a_wish_that_cannot_be_meant_is_refused(told: Told, parent: str, body: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        asking.read_fork(body, Archive(told.home).read(parent).history.state, told.blobs)
+        requests.read_fork(body, Archive(told.home).read(parent).history.state, told.blobs)
 
 
 def test_runs_of_rows_are_joined_where_they_touch() -> None:

@@ -80,13 +80,13 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
 
 async def _raise(family: Family) -> None:
     async with crew(family.home.root, TRAINING) as made:
-        parent = await made.desk.submit(read_request(REQUEST).resolved(), request_id="parent")
+        parent = await made.commands.submit(read_request(REQUEST).resolved(), request_id="parent")
         await _reached(made, parent, FROM)
         await _rewound(made, parent)
         await _reached(made, parent, 200)
         family.sessions["parent"] = parent
         running = {"session": parent, "request_id": "running", "step": 150}
-        family.sessions["of a running one"] = (await made.desk.verbs["fork"](running))["session"]
+        family.sessions["of a running one"] = (await made.commands.verbs["fork"](running))["session"]
         await _complete(made, parent)
         wishes: dict[str, tuple[str, dict[str, Any]]] = {
             "unchanged": ("parent", {"step": 200}),
@@ -101,7 +101,7 @@ async def _raise(family: Family) -> None:
         }
         for name, (of, wish) in wishes.items():
             body = {"session": family.sessions[of], "request_id": name} | wish
-            family.sessions[name] = (await made.desk.verbs["fork"](body))["session"]
+            family.sessions[name] = (await made.commands.verbs["fork"](body))["session"]
             if name == "killed":
                 await until_said(made, family.sessions[name], "window.recorded")
                 await kill_child(made, "train")
@@ -112,7 +112,7 @@ async def _raise(family: Family) -> None:
 async def _watched(family: Family, made: SwarmNode) -> None:
     """Audit a fork while it is trained."""
     endless = {"step": 150, "set": {"training.epochs": 100_000, "early_stopping.enabled": False}}
-    session = (await made.desk.verbs["fork"]({"session": family.sessions["parent"]} | endless))["session"]
+    session = (await made.commands.verbs["fork"]({"session": family.sessions["parent"]} | endless))["session"]
     await _reached(made, session, 300)
     children = Children()
     try:
@@ -120,7 +120,7 @@ async def _watched(family: Family, made: SwarmNode) -> None:
     finally:
         await children.close()
     assert made.tail.history(session).state.outcome is None
-    await made.desk.verbs["cancel"]({"session": session})
+    await made.commands.verbs["cancel"]({"session": session})
     await until_ended(made, session)
 
 

@@ -116,13 +116,13 @@ def test_a_search_is_refused_for_its_base_and_for_what_it_would_try(tmp_path: Pa
 async def test_what_begins_is_judged_and_what_has_begun_goes_on(tmp_path: Path) -> None:
     asked = request(model={"mod": 1})
     async with crew(tmp_path, ()) as made:
-        before = await made.desk.submit(asked, request_id="of-before")
+        before = await made.commands.submit(asked, request_id="of-before")
         knowing(made.home.root, ("width",))
         with pytest.raises(InvalidRequest):
-            await made.desk.submit(asked, request_id="another")
-        assert await made.desk.submit(asked, request_id="of-before") == before
-        assert await made.desk.submit(asked, "trial", parent=before)
-        assert await made.desk.submit(small_request())
+            await made.commands.submit(asked, request_id="another")
+        assert await made.commands.submit(asked, request_id="of-before") == before
+        assert await made.commands.submit(asked, "trial", parent=before)
+        assert await made.commands.submit(small_request())
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -26,7 +26,7 @@ from tests.harness import crew
 async def told(home: Path, bus: MemoryBus) -> list[str]:
     """Two sessions that were begun in this home, with two events each, which its files have too."""
     async with crew(home, (), bus=bus) as made:
-        begun = [await made.desk.submit({"name": name}, request_id=name) for name in ("one", "two")]
+        begun = [await made.commands.submit({"name": name}, request_id=name) for name in ("one", "two")]
         for session in begun:
             await made.writer("operator", "desk").say(session, [PauseRequested(asked_by="me")])
     return begun

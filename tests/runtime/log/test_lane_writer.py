@@ -23,7 +23,7 @@ from tests.harness import claim, crew
 @asynccontextmanager
 async def swarm(home: Path, bus: MemoryBus | None = None) -> AsyncIterator[tuple[SwarmNode, str]]:
     async with crew(home, (), bus=bus) as made:
-        session = await made.desk.submit({"name": "said"}, request_id="one")
+        session = await made.commands.submit({"name": "said"}, request_id="one")
         yield made, session
 
 
@@ -144,9 +144,9 @@ async def test_the_same_request_id_names_the_same_session_and_another_request_is
     from contracts.errors import Refused
 
     async with swarm(tmp_path) as (made, session):
-        assert await made.desk.submit({"name": "said"}, request_id="one") == session
+        assert await made.commands.submit({"name": "said"}, request_id="one") == session
         with pytest.raises(Refused, match="another request"):
-            await made.desk.submit({"name": "other"}, request_id="one")
+            await made.commands.submit({"name": "other"}, request_id="one")
         genesis = [fact for fact in made.tail.history(session).facts if isinstance(fact.event, SessionRequested)]
         assert len(genesis) == 1
 
@@ -156,5 +156,5 @@ async def test_wishes_of_a_session_that_is_not_there_are_not_found(tmp_path: Pat
 
     async with swarm(tmp_path) as (made, _):
         with pytest.raises(NotFound):
-            await made.desk.verbs["cancel"]({"session": session_id(new_uuid())})
+            await made.commands.verbs["cancel"]({"session": session_id(new_uuid())})
         assert not [f for h in made.tail.histories.values() for f in h.facts if isinstance(f.event, CancelRequested)]

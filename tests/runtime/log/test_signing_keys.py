@@ -59,10 +59,10 @@ def judged(home: Path, session: str) -> Verdict:
 async def test_every_role_goes_on_with_a_new_key_in_the_middle_of_a_session_and_it_audits(tmp_path: Path) -> None:
     async with crew(tmp_path, TRAINING) as made:
         before = keys_of(made)
-        session = await made.desk.submit(read_request(small_request()).resolved(), request_id="r1")
+        session = await made.commands.submit(read_request(small_request()).resolved(), request_id="r1")
         await until_said(made, session, "checkpoint.written")
         for role in SIGNING:
-            answer = await made.desk.verbs["rotate"]({"role": role})
+            answer = await made.commands.verbs["rotate"]({"role": role})
             assert (answer["role"], answer["old"]) == (role, before[role])
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
@@ -70,7 +70,7 @@ async def test_every_role_goes_on_with_a_new_key_in_the_middle_of_a_session_and_
         # What was in flight under an old key is void, and was said again.
         assert {void.reason for void in made.tail.voids} <= {Reason.KEY, Reason.UNSIGNED}
         assert KeyStore(tmp_path / "keys").awaiting() == ()
-        lines = (await made.desk.verbs["keys"]({}))["keys"]
+        lines = (await made.commands.verbs["keys"]({}))["keys"]
         assert [one["ended"] for one in lines if not one["in_force"]] == ["rotated"] * len(SIGNING)
         assert all(one["since"] < one["until"] for one in lines if not one["in_force"])
     found = judged(tmp_path, session)
@@ -83,8 +83,8 @@ async def test_what_is_in_flight_when_its_key_ends_is_said_again_under_the_new_o
 ) -> None:
     bus = Overtaken()
     async with crew(tmp_path, ("ledger",), bus=bus, waive_after_seconds=0.1) as made:
-        session = await made.desk.submit({"name": "said"})
-        bus.before[word] = lambda: made.desk.locksmith.rotate({"role": lane})
+        session = await made.commands.submit({"name": "said"})
+        bus.before[word] = lambda: made.commands.keys.rotate({"role": lane})
         reached = DiagnosisReached(segment=1, step=5)
         await made.writer("diagnostician").say(session, [reached])
         await made.writer("trainer").say(session, [TrainingFailed(segment=1, step=0, code="failed", message="no")])
@@ -97,10 +97,10 @@ async def test_what_is_in_flight_when_its_key_ends_is_said_again_under_the_new_o
 
 async def test_a_revoked_key_signs_nothing_more_what_it_signed_stays_and_its_role_goes_on(tmp_path: Path) -> None:
     async with crew(tmp_path, ()) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         stolen, writer = made.keys["diagnostician"], made.writer("diagnostician")
         await writer.say(session, [DiagnosisReached(segment=1, step=5)])
-        await made.desk.verbs["revoke"]({"key": stolen.key_id[:8], "reason": "it was stolen"})
+        await made.commands.verbs["revoke"]({"key": stolen.key_id[:8], "reason": "it was stolen"})
         head = made.tail.admission.head(session, "diagnostician")
         forged = compose(
             [Draft(DiagnosisReached(segment=1, step=6), str(new_uuid()))],
@@ -112,15 +112,15 @@ async def test_a_revoked_key_signs_nothing_more_what_it_signed_stays_and_its_rol
         await writer.say(session, [DiagnosisReached(segment=1, step=7)])
         steps = [fact.event.step for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
         assert steps == [5, 7]
-        (ended,) = [one for one in (await made.desk.verbs["keys"]({}))["keys"] if one["key"] == stolen.key_id]
+        (ended,) = [one for one in (await made.commands.verbs["keys"]({}))["keys"] if one["key"] == stolen.key_id]
         assert ended["ended"] == "revoked: it was stolen"
 
 
 async def test_a_process_that_has_not_the_new_key_is_told_so_in_a_sentence(tmp_path: Path) -> None:
     async with crew(tmp_path, ()) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         made.keys._find = lambda role, public: None
-        await made.desk.locksmith.rotate({"role": "validator"})
+        await made.commands.keys.rotate({"role": "validator"})
         with pytest.raises(NotVerified, match="stored and not admitted") as refused:
             await made.writer("validator").say(session, [DiagnosisReached(segment=1, step=5)])
         assert "start the agent again where the new key of its role is" in refused.value.cure
@@ -132,13 +132,13 @@ async def test_a_rotation_that_was_interrupted_is_carried_out_at_the_next_start(
     async with crew(tmp_path, (), bus=bus) as made:
         old = made.keys["validator"].key_id
         if moment == "after the log knows":
-            made.desk.locksmith._store.promote = lambda role: None  # type: ignore[method-assign]
-            await made.desk.locksmith.rotate({"role": "validator"})
+            made.commands.keys._store.promote = lambda role: None  # type: ignore[method-assign]
+            await made.commands.keys.rotate({"role": "validator"})
     new = KeyStore(tmp_path / "keys").prepare("validator").key_id
     for _ in range(2):
         async with crew(tmp_path, (), bus=bus) as made:
             assert made.keys["validator"].key_id == keys_of(made)["validator"] == new != old
-            session = await made.desk.submit({"name": "said"})
+            session = await made.commands.submit({"name": "said"})
             await made.writer("validator").say(session, [DiagnosisReached(segment=1, step=5)])
             assert not made.tail.voids
             assert KeyStore(tmp_path / "keys").awaiting() == ()
@@ -160,7 +160,7 @@ async def test_a_key_that_is_lost_is_missed_at_the_start_and_a_rotation_replaces
 
 async def test_what_cannot_be_ended_is_refused_with_the_reason(tmp_path: Path) -> None:
     async with crew(tmp_path, ()) as made:
-        verbs = made.desk.verbs
+        verbs = made.commands.verbs
         for verb, body in (("rotate", {"role": ROOT}), ("revoke", {"key": ROOT, "reason": "old"})):
             with pytest.raises(Refused, match="the root key stands"):
                 await verbs[verb](body)

@@ -35,7 +35,7 @@ async def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async with crew(place, ROLES) as made:
         reporter = Reporter(made.tail, made.home, made.children)
         request = small_request(diagnosis={"auto_fix": False}, checkpoints={"every_steps": 50, "anchors": 1})
-        session = await made.desk.submit(read_request(request).resolved())
+        session = await made.commands.submit(read_request(request).resolved())
         await until_ended(made, session)
         assert reporter._due.get_nowait() == session
     return place

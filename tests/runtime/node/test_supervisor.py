@@ -81,7 +81,7 @@ class DataManager(Agent):
 
 async def test_what_instances_of_a_role_do_together_is_begun_by_each_once_and_the_rest_by_one(tmp_path: Path) -> None:
     async with swarm(tmp_path, DataManager) as made, beside(made, {"data_manager": DataManager}, "other"):
-        await made.desk.submit({"name": "said"})
+        await made.commands.submit({"name": "said"})
         async with asyncio.timeout(10):
             while len(DataManager.joined) < 2 or not DataManager.alone:
                 await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ async def test_what_instances_of_a_role_do_together_is_begun_by_each_once_and_th
 async def test_a_handler_that_raises_once_is_tried_again(tmp_path: Path) -> None:
     Diagnostician.troubles = 1
     async with swarm(tmp_path, Diagnostician) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         await until_said(made, session, "diagnosis.reached", 10)
         assert Diagnostician.calls == 2
 
@@ -100,14 +100,14 @@ async def test_a_handler_that_raises_once_is_tried_again(tmp_path: Path) -> None
 async def test_what_raises_every_time_is_recorded_with_the_reason_and_redriven_on_request(tmp_path: Path) -> None:
     Diagnostician.troubles = supervisor.ATTEMPTS
     async with swarm(tmp_path, Diagnostician) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         failed = await until_said(made, session, "handler.failed", 10)
         assert isinstance(failed.event, HandlerFailed)
         assert "there is no step 7" in failed.event.error
         assert failed.event.attempts == supervisor.ATTEMPTS
-        (letter,) = (await made.desk.verbs["dlq"]({}))["letters"]
+        (letter,) = (await made.commands.verbs["dlq"]({}))["letters"]
         assert letter["failure"] == failed.id
-        await made.desk.verbs["redrive"]({"failure": failed.id})
+        await made.commands.verbs["redrive"]({"failure": failed.id})
         await until_said(made, session, "diagnosis.reached", 10)
         assert not made.tail.history(session).state.failures
 
@@ -133,7 +133,7 @@ async def test_what_finds_no_room_in_a_session_that_is_trained_is_tried_until_th
     tmp_path: Path, cramped: type[Cramped]
 ) -> None:
     async with swarm(tmp_path, cramped) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         await until_said(made, session, "diagnosis.reached", 10)
         cramped.calls, cramped.troubles = 0, 3 * supervisor.ATTEMPTS
         (claimed,) = await made.writer("trainer").say(session, [claim(1)])
@@ -149,7 +149,7 @@ async def test_what_finds_no_room_before_training_is_given_up_with_the_cure(
 ) -> None:
     cramped.troubles = supervisor.ATTEMPTS
     async with swarm(tmp_path, cramped) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         failed = await until_said(made, session, "handler.failed", 10)
         assert isinstance(failed.event, HandlerFailed)
         assert failed.event.cure == "Free some space."
@@ -158,10 +158,10 @@ async def test_what_finds_no_room_before_training_is_given_up_with_the_cure(
 async def test_an_answered_trigger_is_not_handled_again_after_a_restart(tmp_path: Path) -> None:
     bus = MemoryBus(wake_again=0.05)
     async with swarm(tmp_path, Diagnostician, bus=bus) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         await until_said(made, session, "diagnosis.reached", 10)
     async with swarm(tmp_path, Diagnostician, bus=bus) as made:
-        other = await made.desk.submit({"name": "next"})
+        other = await made.commands.submit({"name": "next"})
         await until_said(made, other, "diagnosis.reached", 10)
         said = [fact for fact in made.tail.history(session).facts if fact.lane == "diagnostician"]
         assert len(said) == 1
@@ -171,7 +171,7 @@ async def test_an_answered_trigger_is_not_handled_again_after_a_restart(tmp_path
 async def test_a_trigger_that_came_while_nobody_was_there_is_handled_at_the_next_start(tmp_path: Path) -> None:
     bus = MemoryBus()
     async with swarm(tmp_path, bus=bus) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
     async with swarm(tmp_path, Diagnostician, bus=bus) as made:
         said = await until_said(made, session, "diagnosis.reached", 10)
         assert said.envelope.causationid == made.tail.history(session).facts[0].id
@@ -191,7 +191,7 @@ class Validator(Agent):
 
 async def test_an_agent_whose_rhythm_raises_stops_no_other(tmp_path: Path) -> None:
     async with swarm(tmp_path, Validator, Diagnostician) as made:
-        session = await made.desk.submit({"name": "said"})
+        session = await made.commands.submit({"name": "said"})
         await until_said(made, session, "diagnosis.reached", 10)
         assert made.supervisors["validator"].ready.is_set()
 
@@ -213,7 +213,7 @@ class Exporter(Agent):
 async def test_an_agent_that_raises_when_it_is_told_to_end_ends_all_the_same(tmp_path: Path) -> None:
     async with asyncio.timeout(20):
         async with swarm(tmp_path, Exporter) as made:
-            await made.desk.submit({"name": "said"})
+            await made.commands.submit({"name": "said"})
             while not Exporter.begun:
                 await asyncio.sleep(0)
     assert Exporter.begun == 1
@@ -245,8 +245,8 @@ async def test_an_agent_that_breaks_off_takes_up_again_what_it_had_in_hand(
 
     monkeypatch.setattr(bus, "say", refuse)
     async with swarm(tmp_path, Patient, bus=bus) as made:
-        waits = await made.desk.submit({"name": "waits"})
-        breaks = await made.desk.submit({"name": "breaks"})
+        waits = await made.commands.submit({"name": "waits"})
+        breaks = await made.commands.submit({"name": "breaks"})
         await until_said(made, breaks, "handler.failed", 10)
         async with asyncio.timeout(10):
             while made.supervisors["diagnostician"].ready.is_set():
@@ -311,10 +311,10 @@ async def test_an_agent_that_hears_the_seal_is_told_of_it_once_also_after_it_was
     bus = MemoryBus()
     await bus.consumer(CheckpointKeeper.role, wake_subjects(CheckpointKeeper))
     async with crew(tmp_path, (), bus=bus) as made:
-        away = await made.desk.submit({"name": "away"})
+        away = await made.commands.submit({"name": "away"})
         await seal(made, away)
     async with swarm(tmp_path, CheckpointKeeper, bus=bus) as made:
-        there = await made.desk.submit({"name": "there"})
+        there = await made.commands.submit({"name": "there"})
         await seal(made, there)
         async with asyncio.timeout(10):
             while len(CheckpointKeeper.told) < 2:
