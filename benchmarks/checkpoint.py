@@ -34,8 +34,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from agents.trainer.jobs.spent import PhaseSeconds
-from agents.trainer.jobs.train import Keeper
+from agents.trainer.jobs.train import Keeper, PhaseSeconds
 from benchmarks.report import filesystem, options, report
 from bus.blobs import DirectoryBlobs
 from runtime.engine import state

@@ -121,9 +121,16 @@ Computed = WindowRecorded | ControlEvaluated | CheckpointWritten
 """What training the same steps again must give again."""
 
 
+def place_of(event: Computed) -> tuple[str, int, int]:
+    """Wire name, first and last step of what is computed: two events with the same place mean the same thing."""
+    if isinstance(event, WindowRecorded):
+        return event.wire, event.first, event.last
+    return event.wire, event.step, event.step
+
+
 def computed_at(event: Computed) -> int:
     """The step at which it is computed: the last one of a window."""
-    return event.last if isinstance(event, WindowRecorded) else event.step
+    return place_of(event)[2]
 
 
 class CheckpointRefused(Event, lane=TRAINER, wire="checkpoint.refused"):

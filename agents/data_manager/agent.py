@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,6 @@ from contracts.operator import SessionRequested
 from runtime.home import allowed
 from runtime.home.workloads import Workloads
 from runtime.jobs import process
-from runtime.jobs.frames import Frame
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import known
 from runtime.node.agent import Agent, on
@@ -39,14 +38,14 @@ class DataManager(Agent):
         self._places = asyncio.Semaphore(max(2, process.cores()))
 
     @on
-    async def prepare(self, asked: SessionRequested, case: Wakeup) -> DatasetPrepared | DatasetRejected | None:
+    async def prepare(self, asked: SessionRequested, wakeup: Wakeup) -> DatasetPrepared | DatasetRejected | None:
         """Prepare the data of a training or a trial; other kinds of session need none."""
         if asked.kind not in ("training", "trial"):
             return None
         data = asked.request["data"]
         try:
-            found = await unless_cancelled(case.history, self._prepared(data, case.history.id, asked.fork))
-            return found if case.now.outcome is None else None
+            answer = await unless_cancelled(wakeup.history, self._prepare(data, wakeup.history.id, asked.fork))
+            return answer if wakeup.now.outcome is None else None
         except CancelledError:
             return None
         except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
@@ -56,7 +55,7 @@ class DataManager(Agent):
             problem = {"path": where, "message": error.message, "cure": error.cure}
             return DatasetRejected(source=data["workload"], problems=[problem])
 
-    async def _prepared(
+    async def _prepare(
         self, data: dict[str, object], session: str, fork: Fork | None
     ) -> DatasetPrepared | DatasetRejected:
         home, inherited = self.ground.home, self._inherited(fork)
@@ -67,48 +66,38 @@ class DataManager(Agent):
             "store": str(self.ground.blobs.root / "datasets"),
             "roots": [str(root) for root in allowed.roots(home, self.ground.settings, session)],
             "trusted": list(self.ground.settings.trusted_data),
-            "workloads": [one.as_json() for one in Workloads(home.root).needed({"data": data})],
+            "workloads": [workload.as_json() for workload in Workloads(home.root).needed({"data": data})],
         }
-        async with self._alone(args["data"], args["workloads"]):
-            answer = await self._asked(args, session)
+        # One at a time prepares the same data, and the others find them; at most so many at once prepare any.
+        key = orjson.dumps((args["data"], args["workloads"]), option=orjson.OPT_SORT_KEYS)
+        # A lock is remembered as long as a task holds it or waits for it.
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock, self._places:
+            answer = await self._ask(args, session)
         if inherited and "stands" in answer:
             return inherited.model_copy(update={"reused": True})
-        found = DatasetRejected(**answer) if "problems" in answer else DatasetPrepared.model_validate(answer)
-        return _same(found, fork) if fork and isinstance(found, DatasetPrepared) else found
+        if "problems" in answer:
+            return DatasetRejected(**answer)
+        dataset = DatasetPrepared.model_validate(answer)
+        if fork is None or dataset.root == fork.dataset:
+            return dataset
+        # A fork goes on with the very rows of its parent, or not at all.
+        message = f"the source gives the dataset {dataset.root} now, and {fork.session} was trained on {fork.dataset}"
+        cure = "Restore the source as it was, or fork in the home that holds the parent's dataset."
+        return DatasetRejected(source=dataset.source, problems=[{"path": "data", "message": message, "cure": cure}])
 
-    @asynccontextmanager
-    async def _alone(self, *about: object) -> AsyncIterator[None]:
-        """One at a time prepares the same data, and the others find them; at most so many at once prepare any."""
-        # A lock is remembered as long as a task holds it or waits for it.
-        lock = self._locks.setdefault(orjson.dumps(about, option=orjson.OPT_SORT_KEYS), asyncio.Lock())
-        async with lock, self._places:
-            yield
-
-    async def _asked(self, args: Mapping[str, Any], session: str) -> dict[str, Any]:
+    async def _ask(self, args: Mapping[str, Any], session: str) -> dict[str, Any]:
         log = self.ground.home.session(session) / "preparation.log"
-        children = self.ground.children
-        async with children.job(
+        async with self.ground.children.job(
             PREPARE, args, profile=torch_profile(), purpose="prepare", session=session, log=log
         ) as child:
             async for frame in child:
-                await self._show(session, frame)
+                # How far a long reading is goes beside the log: it may be lost.
+                with suppress(Unreachable):
+                    await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(frame.data))
             return child.result or {}
 
     def _inherited(self, fork: Fork | None) -> DatasetPrepared | None:
         """What the parent of a fork was told of its dataset, where the parent is known here."""
         parent = known(fork.session, self.ground.tail.histories, self.ground.home) if fork else None
         return parent.state.dataset if parent else None
-
-    async def _show(self, session: str, frame: Frame) -> None:
-        """Publish how far a long reading is, beside the log: it may be lost."""
-        with suppress(Unreachable):
-            await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(frame.data))
-
-
-def _same(found: DatasetPrepared, fork: Fork) -> DatasetPrepared | DatasetRejected:
-    """A fork goes on with the very rows of its parent, or not at all."""
-    if found.root == fork.dataset:
-        return found
-    message = f"the source gives the dataset {found.root} now, and {fork.session} was trained on {fork.dataset}"
-    cure = "Restore the source as it was, or fork in the home that holds the parent's dataset."
-    return DatasetRejected(source=found.source, problems=[{"path": "data", "message": message, "cure": cure}])

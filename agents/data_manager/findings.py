@@ -38,17 +38,17 @@ class Findings:
     def __init__(self, directory: Path, files: ExitStack) -> None:
         self.rows = 0
         self._files = files
-        self._found: dict[str, dict[str, Any]] = {}
+        self._by_kind: dict[str, dict[str, Any]] = {}
         self._directory = directory
         self._list: IO[bytes] | None = None
 
     def add(self, kind: str, where: str = "", *, count: int = 1, severity: Severity = "note") -> None:
         """One more thing of this kind; the severity of a kind is that of its last."""
-        one = self._found.setdefault(kind, {"kind": kind, "count": 0, "where": [], "severity": severity})
-        one["count"] += count
-        one["severity"] = severity
-        if where and len(one["where"]) < PLACES:
-            one["where"].append(where)
+        finding = self._by_kind.setdefault(kind, {"kind": kind, "count": 0, "where": [], "severity": severity})
+        finding["count"] += count
+        finding["severity"] = severity
+        if where and len(finding["where"]) < PLACES:
+            finding["where"].append(where)
 
     def set_aside(self, kind: str, where: str) -> None:
         """One more row that cannot be used, and why; all of them are listed beside the dataset."""
@@ -64,14 +64,14 @@ class Findings:
 
     def count(self, kind: str) -> int:
         """How often this kind of problem was noticed."""
-        return int(self._found[kind]["count"]) if kind in self._found else 0
+        return int(self._by_kind[kind]["count"]) if kind in self._by_kind else 0
 
     def places(self, kind: str) -> list[str]:
         """The first few places at which this kind of problem was noticed."""
-        return list(self._found[kind]["where"]) if kind in self._found else []
+        return list(self._by_kind[kind]["where"]) if kind in self._by_kind else []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._found.values())
+        return iter(self._by_kind.values())
 
 
 def too_many(findings: Findings, tolerance: float, path: str) -> list[Problem]:

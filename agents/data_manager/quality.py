@@ -12,8 +12,8 @@ import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings, Severity
-from agents.data_manager.scratch import portions
-from agents.data_manager.source import Columns, DataTable, unusable
+from agents.data_manager.scratch import portions, row_bytes
+from agents.data_manager.source import Columns, DataTable, Places, unusable
 from runtime.engine.chance import finalised, mix
 
 _SEED = np.uint64(mix(0x524F5753))
@@ -25,10 +25,9 @@ def keys_of(columns: list[np.ndarray]) -> np.ndarray:
     """One uint64 per row; equal rows have equal keys, and others hardly ever do."""
     keys = np.full(len(columns[0]), _SEED, np.uint64)
     for column in columns:
-        width = column.dtype.itemsize * int(np.prod(column.shape[1:], dtype=np.int64))
+        mix_in = _hash_rows if row_bytes(column) > _WIDE else _mix_rows
         for part in portions(column):
-            mixed = _hashed if width > _WIDE else _mixed
-            keys[part] = mixed(keys[part], np.ascontiguousarray(column[part]))
+            keys[part] = mix_in(keys[part], np.ascontiguousarray(column[part]))
     return keys
 
 
@@ -36,13 +35,13 @@ def firsts(columns: list[np.ndarray], keys: np.ndarray | None = None) -> np.ndar
     """For every row the first row that is equal to it; itself when there is none."""
     keys = keys_of(columns) if keys is None else keys
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    found: np.ndarray = first[inverse].astype(np.int64)
-    again = np.flatnonzero(found != np.arange(len(found)))
+    earliest: np.ndarray = first[inverse].astype(np.int64)
+    again = np.flatnonzero(earliest != np.arange(len(earliest)))
     # Keys could collide; only rows that really are equal count.
     for column in columns:
-        alone = again[~_equal(column, again, column, found[again])]
-        found[alone] = alone
-    return found
+        alone = again[~_equal(column, again, column, earliest[again])]
+        earliest[alone] = alone
+    return earliest
 
 
 def twins(column: np.ndarray, keys: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -50,20 +49,19 @@ def twins(column: np.ndarray, keys: np.ndarray, ours: np.ndarray, theirs: np.nda
     order = np.argsort(keys[theirs], kind="stable")
     sorted_keys = keys[theirs][order]
     at = np.minimum(np.searchsorted(sorted_keys, keys[ours]), max(0, len(theirs) - 1))
-    found = np.full(len(ours), -1, np.int64)
+    twin_of = np.full(len(ours), -1, np.int64)
     if not len(theirs):
-        return found
+        return twin_of
     same = np.flatnonzero(sorted_keys[at] == keys[ours])
     candidates = theirs[order[at[same]]]
     sound = _equal(column, ours[same], column, candidates)
-    found[same[sound]] = candidates[sound]
-    return found
+    twin_of[same[sound]] = candidates[sound]
+    return twin_of
 
 
 def _equal(column: np.ndarray, ours: np.ndarray, other: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     same = np.ones(len(ours), bool)
-    width = max(1, column.dtype.itemsize * int(np.prod(column.shape[1:], dtype=np.int64)))
-    step = max(1, (1 << 22) // width)
+    step = max(1, (1 << 22) // max(1, row_bytes(column)))
     for first in range(0, len(ours), step):
         part = slice(first, first + step)
         pairs = column[ours[part]] == other[theirs[part]]
@@ -71,14 +69,14 @@ def _equal(column: np.ndarray, ours: np.ndarray, other: np.ndarray, theirs: np.n
     return same
 
 
-def _mixed(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _mix_rows(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
     words = rows.reshape(len(rows), -1).view(f"u{rows.dtype.itemsize}")
     for part in words.T:
         keys = finalised(keys * np.uint64(3) ^ part.astype(np.uint64))
     return keys
 
 
-def _hashed(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _hash_rows(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
     flat = rows.reshape(len(rows), -1).view(np.uint8)
     digests = b"".join(blake3(row.data).digest(8) for row in flat)
     return finalised(keys * np.uint64(3) ^ np.frombuffer(digests, "<u8"))
@@ -87,11 +85,8 @@ def _hashed(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
 RARE = 5
 IMBALANCE = 20
 
-Places = Mapping[str, np.ndarray]
-"""For each split the places of its rows in the table's columns."""
 
-
-class TableView:
+class RowQuality:
     """A table looked at as a whole; the keys of its features are computed once."""
 
     def __init__(self, table: DataTable) -> None:
@@ -105,7 +100,7 @@ class TableView:
             return table
         names = sorted(set(table.columns) - {"x"})
         others = [table.columns[name] for name in names]
-        others += [one for one in (table.groups, table.times) if one is not None]
+        others += [column for column in (table.groups, table.times) if column is not None]
         keys = keys_of(others) * np.uint64(3) ^ self._x if others else self._x
         first = firsts([table.columns["x"], *others], keys)
         again = np.flatnonzero(first != np.arange(len(first)))
@@ -123,17 +118,20 @@ class TableView:
         """Notice contradictions, classes that are hardly there, and features that never change."""
         if table.task == "classification":
             if self._x is not None:
-                _contradictions(table, self._x, findings)
+                y, first = table.columns["y"], firsts([table.columns["x"]], self._x)
+                for place in np.flatnonzero(y != y[first]):
+                    where = f"{table.where(int(place))} and {table.where(int(first[place]))}"
+                    findings.add("contradiction", where, severity="warning")
             _classes(table, findings)
         if self._x is not None:
             _constants(table, findings)
 
-    def without_leaks(self, places: Places, findings: Findings, *, keep: bool) -> dict[str, np.ndarray]:
+    def without_leaks(self, places: Places, findings: Findings, *, keep: bool) -> Places:
         """The splits without rows of val and test whose features are also in train: what they measure is memory.
 
         With `keep` they stay, and are only counted.
         """
-        found = dict(places)
+        sound = dict(places)
         for name in ("val", "test"):
             if self._x is None or name not in places:
                 continue
@@ -148,8 +146,8 @@ class TableView:
                 else:
                     findings.set_aside(f"leak-{name}", where)
             if not keep:
-                found[name] = places[name][twin < 0]
-        return found
+                sound[name] = places[name][twin < 0]
+        return sound
 
 
 def look_at_given(splits: Mapping[str, Columns], findings: Findings) -> None:
@@ -175,14 +173,6 @@ def look_at_classes(trained: np.ndarray, labels: tuple[str, ...], findings: Find
     for label, count in zip(labels, counts, strict=False):
         if not count:
             findings.add("untrained-class", repr(label), severity="warning")
-
-
-def _contradictions(table: DataTable, keys: np.ndarray, findings: Findings) -> None:
-    first = firsts([table.columns["x"]], keys)
-    y = table.columns["y"]
-    for place in np.flatnonzero(y != y[first]):
-        where = f"{table.where(int(place))} and {table.where(int(first[place]))}"
-        findings.add("contradiction", where, severity="warning")
 
 
 def _classes(table: DataTable, findings: Findings) -> None:

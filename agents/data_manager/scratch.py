@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,7 +17,6 @@ from runtime.jobs import resources
 CHUNK = 1 << 20
 """About how many bytes of rows are held in memory at a time."""
 
-
 LEFT = 256 << 20
 """Bytes of disk that a preparation leaves to others, once it has taken more than that itself."""
 
@@ -28,10 +28,10 @@ class Scratch:
         self._directory, self._files = directory, files
         self._count = 0
 
-    def column(self, dtype: np.dtype | type, shape: tuple[int, ...] = ()) -> Growing:
+    def column(self, dtype: np.dtype | type, shape: tuple[int, ...] = ()) -> GrowingColumn:
         """A new column with rows of this type and shape."""
         path = self.file()
-        return Growing(path, self._files.enter_context(path.open("wb")), np.dtype(dtype), shape)
+        return GrowingColumn(path, self._files.enter_context(path.open("wb")), np.dtype(dtype), shape)
 
     def opened(self) -> IO[bytes]:
         """A new file to write and read."""
@@ -44,7 +44,7 @@ class Scratch:
     def leave_room(self, done: int, total: int) -> None:
         """Raise `InvalidRequest` when what was kept so far leaves others no room: not every file says its rows."""
         free = shutil.disk_usage(self._directory).free
-        if free >= LEFT or (kept := sum(one.stat().st_size for one in self._directory.iterdir())) <= LEFT:
+        if free >= LEFT or (kept := sum(file.stat().st_size for file in self._directory.iterdir())) <= LEFT:
             return
         message = (
             f"{done} of {total} are read and take {resources.gib(kept)} of disk, and {resources.gib(free)} are left"
@@ -57,7 +57,7 @@ class Scratch:
         return self._directory / f"{self._count}"
 
 
-class Growing:
+class GrowingColumn:
     """A column to which rows are appended, and which is an array when it is done."""
 
     def __init__(self, path: Path, file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
@@ -78,8 +78,12 @@ class Growing:
         return np.memmap(self._path, self._dtype, "r", shape=shape)
 
 
+def row_bytes(column: np.ndarray) -> int:
+    """How many bytes a row of a column takes."""
+    return column.dtype.itemsize * math.prod(column.shape[1:])
+
+
 def portions(column: np.ndarray, size: int = CHUNK) -> Iterator[slice]:
     """The rows of a column in portions of about `size` bytes."""
-    width = max(1, column.dtype.itemsize * int(np.prod(column.shape[1:], dtype=np.int64)))
-    step = max(1, size // width)
+    step = max(1, size // max(1, row_bytes(column)))
     return (slice(first, min(first + step, len(column))) for first in range(0, len(column), step))

@@ -21,6 +21,9 @@ from runtime.engine.ragged import Ragged
 Kind = Literal["classification", "regression", "sequences", "other"]
 Columns = Mapping[str, np.ndarray]
 
+Places = dict[str, np.ndarray]
+"""For each split the places of its rows in the table's columns."""
+
 Tell = Callable[[int, int], None]
 """How a source says how far it has read: bytes or rows so far, and of how many."""
 
@@ -52,8 +55,8 @@ class DataTable:
     @property
     def length(self) -> int:
         """The number of rows, which all columns share."""
-        held: list[Sized] = [*self.columns.values(), *self.ragged.values()]
-        return len(held[0]) if held else 0
+        columns: list[Sized] = [*self.columns.values(), *self.ragged.values()]
+        return len(columns[0]) if columns else 0
 
     @property
     def places(self) -> np.ndarray:
@@ -131,7 +134,7 @@ def _size_and_time(file: IO[bytes]) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def extra(module: str, what: str) -> Any:
+def import_extra(module: str, what: str) -> Any:
     """The module; raises `InvalidRequest` with the command that installs it."""
     try:
         return importlib.import_module(module)

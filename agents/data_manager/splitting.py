@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.data_manager.source import unusable
+from agents.data_manager.source import Places, unusable
 from contracts.request.data import Split
 from runtime.engine.chance import mix, spread
 
@@ -13,17 +13,15 @@ STREAM = 0x53504C4954
 
 FEWEST = 10
 
-Splits = dict[str, np.ndarray]
 
-
-def assigned(
+def assign(
     rows: int,
     split: Split,
     classes: np.ndarray | None = None,
     *,
     groups: np.ndarray | None = None,
     times: np.ndarray | None = None,
-) -> Splits:
+) -> Places:
     """Row numbers per split, ascending. With `classes` every split has its share of each class, as far as they go.
 
     With `groups` no group is in two splits, and the shares are those of rows as far as whole groups allow; with
@@ -31,7 +29,9 @@ def assigned(
     """
     sizes = sizes_of(rows, split)
     if times is not None:
-        return _in_time(times, sizes)
+        order = np.argsort(times, kind="stable")
+        parts = np.split(order, np.cumsum([sizes["train"], sizes["val"]]))
+        return {name: np.sort(part) for name, part in zip(sizes, parts, strict=True) if len(part)}
     if groups is not None:
         return _in_groups(groups, split)
     keys = spread(mix(split.seed, STREAM), np.arange(rows, dtype=np.uint64))
@@ -67,13 +67,7 @@ def _taken(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     return order[mask], order[~mask]
 
 
-def _in_time(times: np.ndarray, sizes: dict[str, int]) -> Splits:
-    order = np.argsort(times, kind="stable")
-    train, val, test = np.split(order, np.cumsum([sizes["train"], sizes["val"]]))
-    return {name: np.sort(one) for name, one in (("train", train), ("val", val), ("test", test)) if len(one)}
-
-
-def _in_groups(groups: np.ndarray, split: Split) -> Splits:
+def _in_groups(groups: np.ndarray, split: Split) -> Places:
     """Groups in a drawn order, each where its middle row falls; every split has at least one."""
     names, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     wanted = 2 + bool(split.test) if split.folds is None else split.folds + bool(split.test)
@@ -99,6 +93,6 @@ def _in_groups(groups: np.ndarray, split: Split) -> Splits:
     return _named(train, val, held, split)
 
 
-def _named(train: np.ndarray, val: np.ndarray, test: np.ndarray, split: Split) -> Splits:
-    found = {"train": np.sort(train), "val": np.sort(val)}
-    return found | ({"test": np.sort(test)} if split.test else {})
+def _named(train: np.ndarray, val: np.ndarray, test: np.ndarray, split: Split) -> Places:
+    places = {"train": np.sort(train), "val": np.sort(val)}
+    return places | ({"test": np.sort(test)} if split.test else {})

@@ -80,7 +80,10 @@ class DatasetStore:
         """Put a finished dataset into its place, unless it is there already, and note what it was made of."""
         with _locked(self.root):
             self._place(fresh, kept.manifest.root)
-        self._write_note(key, {"root": kept.manifest.root, "findings": kept.findings, "origins": kept.origins})
+        note = {"root": kept.manifest.root, "findings": kept.findings, "origins": kept.origins}
+        place, mode = self._note(key), mode_of(self.blobs.root)
+        make_directory(place.parent, mode)
+        write_file(place, json.dumps(note, ensure_ascii=False).encode(), mode & 0o666)
         return kept
 
     def _place(self, fresh: Path, root: str) -> None:
@@ -109,7 +112,14 @@ class DatasetStore:
         make_directory(self.root, mode_of(self.blobs.root))
         fresh = self.root / f".new-{secrets.token_hex(8)}"
         with _locked(self.root):
-            self._sweep()
+            for left in self.root.glob(".new-*"):
+                try:
+                    handle = _lock(left, wait=False)
+                except (BlockingIOError, FileNotFoundError):
+                    # Its maker lives, or has just taken it away.
+                    continue
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
             fresh.mkdir()
             handle = _lock(fresh, wait=False)
         try:
@@ -118,23 +128,8 @@ class DatasetStore:
             shutil.rmtree(fresh, ignore_errors=True)
             os.close(handle)
 
-    def _sweep(self) -> None:
-        for left in self.root.glob(".new-*"):
-            try:
-                handle = _lock(left, wait=False)
-            except (BlockingIOError, FileNotFoundError):
-                # Its maker lives, or has just taken it away.
-                continue
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(handle)
-
     def _note(self, key: str) -> Path:
         return self.root / "index" / key
-
-    def _write_note(self, key: str, noted: Mapping[str, Any]) -> None:
-        place, mode = self._note(key), mode_of(self.blobs.root)
-        make_directory(place.parent, mode)
-        write_file(place, json.dumps(noted, ensure_ascii=False).encode(), mode & 0o666)
 
 
 def key_of(digest: str, data: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class SyntheticRows:
 
 
 @dataclass(frozen=True)
-class Range:
+class FeatureRange:
     """Lowest and highest value of every feature in the training split, and which features are 0 or 1 only."""
 
     low: np.ndarray
@@ -47,7 +47,7 @@ class Range:
     flags: np.ndarray
 
     @classmethod
-    def of(cls, x: np.ndarray, places: np.ndarray) -> Range:
+    def of(cls, x: np.ndarray, places: np.ndarray) -> FeatureRange:
         """The range of the rows at these places, portion by portion."""
         width = int(np.prod(x.shape[1:], dtype=np.int64))
         low, high = np.full(width, np.inf), np.full(width, -np.inf)
@@ -63,11 +63,11 @@ class Range:
     def levels(self, rows: np.ndarray) -> np.ndarray:
         """Rows on a grid of whole numbers, the same for every feature."""
         width = np.where(self.high > self.low, self.high - self.low, 1.0)
-        found: np.ndarray = np.floor((rows - self.low) / width * _LEVELS)
-        return found
+        levels: np.ndarray = np.floor((rows - self.low) / width * _LEVELS)
+        return levels
 
 
-def wanted(classes: np.ndarray, labels: int, asked: Synthetic) -> np.ndarray:
+def count_lacking(classes: np.ndarray, labels: int, asked: Synthetic) -> np.ndarray:
     """How many synthetic rows each class lacks to reach the balance that was asked for."""
     counts = np.bincount(classes, minlength=labels)
     goal = int(counts.max(initial=0) * asked.share)
@@ -79,32 +79,32 @@ def held_by(width: int, asked: Synthetic) -> int:
     return 8 * width * _ROWS_HELD * _pool(width, asked)
 
 
-def made(
+def synthesise(
     x: np.ndarray, y: np.ndarray, places: np.ndarray, labels: tuple[str, ...], asked: Synthetic
 ) -> Iterator[SyntheticRows]:
     """The synthetic rows for the training rows at `places`, class by class, in portions that fit into memory."""
-    lacking = wanted(y[places], len(labels), asked)
+    lacking = count_lacking(y[places], len(labels), asked)
     if not lacking.any():
         return
-    span = Range.of(x, places)
+    features = FeatureRange.of(x, places)
     for label in np.flatnonzero(lacking):
         own = places[y[places] == label]
         if len(own) < 2:
             cure = "Give the class more rows, or leave `data.synthetic` out."
             message = f"the class {labels[label]!r} has one training row, and a row between two needs two"
             raise unusable("data.synthetic", message, cure)
-        yield from _of_class(x, int(label), own, int(lacking[label]), span, asked)
+        yield from _of_class(x, int(label), own, int(lacking[label]), features, asked)
 
 
 def _of_class(
-    x: np.ndarray, label: int, own: np.ndarray, count: int, span: Range, asked: Synthetic
+    x: np.ndarray, label: int, own: np.ndarray, count: int, features: FeatureRange, asked: Synthetic
 ) -> Iterator[SyntheticRows]:
     key = mix(asked.seed, STREAM, label)
-    width = len(span.low)
+    width = len(features.low)
     order = np.argsort(spread(key, own.astype(np.uint64)), kind="stable")
     pool = own[np.sort(order[: _pool(width, asked)])]
     rows = x[pool].reshape(len(pool), -1).astype(np.float64)
-    near = _neighbours(span.levels(rows), min(asked.neighbours, len(pool) - 1))
+    near = _neighbours(features.levels(rows), min(asked.neighbours, len(pool) - 1))
     step = max(1, CHUNK // (8 * width))
     for start in range(0, count, step):
         number = np.arange(start, min(start + step, count), dtype=np.uint64)
@@ -114,10 +114,10 @@ def _of_class(
         share = (spread(mix(key, _SHARE), number) % np.uint64(_FRACTIONS)).astype(np.float64) / _FRACTIONS
         between = rows[first] + share[:, None] * (rows[second] - rows[first])
         nearer = np.where(share[:, None] < 0.5, rows[first], rows[second])
-        found = np.where(span.flags, nearer, between)
+        values = np.where(features.flags, nearer, between)
         if x.dtype.kind != "f":
-            found = np.rint(found)
-        shaped = found.astype(x.dtype).reshape(len(found), *x.shape[1:])
+            values = np.rint(values)
+        shaped = values.astype(x.dtype).reshape(len(values), *x.shape[1:])
         yield SyntheticRows(label, shaped, pool[first], pool[second], share)
 
 
@@ -130,7 +130,7 @@ def _neighbours(levels: np.ndarray, count: int) -> np.ndarray:
     """For each row the nearest others of its class, the first in order where two are as near."""
     size = len(levels)
     squares = np.square(levels).sum(axis=1)
-    found = np.empty((size, count), np.int64)
+    neighbours = np.empty((size, count), np.int64)
     for first in range(0, size, 256):
         part = slice(first, min(first + 256, size))
         # Whole numbers below 2**53 in every sum, so the product is exact in any order of addition.
@@ -138,5 +138,5 @@ def _neighbours(levels: np.ndarray, count: int) -> np.ndarray:
         ranked = distance.astype(np.int64) * size + np.arange(size)
         ranked[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = np.iinfo(np.int64).max
         nearest = np.partition(ranked, count - 1, axis=1)[:, :count]
-        found[part] = np.sort(nearest, axis=1) % size
-    return found
+        neighbours[part] = np.sort(nearest, axis=1) % size
+    return neighbours

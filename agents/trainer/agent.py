@@ -5,16 +5,48 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from agents.trainer.course import Sayings, SessionRun
 from agents.trainer.machine import RESOLVE, MachineProbe
-from agents.trainer.verdicts import Verdicts
+from agents.trainer.run import SessionRun
+from contracts import trainer as events
+from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced
 from contracts.operator import CancelRequested, SessionRequested
-from contracts.trainer import TrainingCancelled
 from runtime.jobs import process
 from runtime.node.agent import Agent, Say, on, together
 from runtime.node.agent_context import Wakeup
+
+Sayings = (
+    events.TrainingClaimed
+    | events.WindowRecorded
+    | events.ControlEvaluated
+    | events.CheckpointWritten
+    | events.CheckpointRefused
+    | events.AttemptEnded
+    | events.WindowsReproduced
+    | events.DivergenceFound
+    | events.BirthAudited
+    | events.InterventionApplied
+    | events.InterventionDeclined
+    | events.JudgementWaived
+    | events.TrainingPaused
+    | events.TrainingResumed
+    | events.TrainingCompleted
+    | events.TrainingFailed
+    | events.TrainingCancelled
+    | ChildEnded
+)
+"""What the trainer says of a training."""
+
+Verdicts = (
+    events.AuditPlanned
+    | events.SpanTaken
+    | events.SpanRepeated
+    | events.AuditDeclined
+    | events.AuditCompleted
+    | events.AuditFailed
+)
+"""What the trainer says in an audit."""
 
 
 class Trainer(Agent):
@@ -27,43 +59,43 @@ class Trainer(Agent):
         """Start the zygotes that sessions will probably need, and measure their fingerprints."""
         self.machine = MachineProbe(self.ground)
         self.turns = asyncio.Semaphore(process.cores())
-        self.machine.warm()
+        self._warming = asyncio.create_task(self.machine.warm())
 
     async def end(self) -> None:
         """Cancel what `begin` started and has not finished."""
-        self.machine.cool()
+        self._warming.cancel()
 
     @on
-    async def train(self, ready: DatasetPrepared, case: Wakeup, say: Say[Sayings]) -> None:
+    async def train(self, ready: DatasetPrepared, wakeup: Wakeup, say: Say[Sayings]) -> None:
         """Train the session whose dataset is ready until it ends; after a restart, continue where its log ends."""
         while True:
-            course = SessionRun(case, ready, say, self.machine)
+            run = SessionRun(wakeup, ready, say, self.machine)
             try:
-                while await course.due() and await course.attempt():
-                    course.rest()
+                while await run.due() and await run.attempt():
+                    run.rest()
                 return
             except Fenced:
                 # Another trainer owns the session now. This one waits, because the other may fall silent too.
-                if course.unfit:
+                if run.claim.unfit:
                     raise
             finally:
-                course.rest()
+                run.rest()
 
     @on
-    async def cancel(self, asked: CancelRequested, case: Wakeup) -> TrainingCancelled | None:
+    async def cancel(self, asked: CancelRequested, wakeup: Wakeup) -> events.TrainingCancelled | None:
         """Cancel a training that has no dataset yet; one that has its dataset is cancelled by `train`."""
-        now = case.now
+        now = wakeup.now
         if now.kind not in ("training", "trial") or now.dataset is not None or now.outcome is not None:
             return None
-        return TrainingCancelled(segment=now.segment.number, step=now.step, reason=asked.reason)
+        return events.TrainingCancelled(segment=now.segment.number, step=now.step, reason=asked.reason)
 
     @on
     @together
-    async def audit(self, asked: SessionRequested, case: Wakeup, say: Say[Verdicts]) -> None:
+    async def audit(self, asked: SessionRequested, wakeup: Wakeup, say: Say[Verdicts]) -> None:
         """Take part in an audit: compute spans that no other trainer computes, then record the verdict."""
-        if asked.kind != "audit" or case.now.outcome is not None:
+        if asked.kind != "audit" or wakeup.now.outcome is not None:
             return
         # Late, because it brings numpy into the host, which most of its life has no use for it.
         from agents.trainer.auditing import Auditing
 
-        await Auditing(case, say, self.turns).run()
+        await Auditing(wakeup, say, self.turns).run()

@@ -9,28 +9,22 @@ import asyncio
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from agents.trainer.verdicts import Verdicts
-from contracts.audit import Audit, Holder
+from contracts import trainer as events
+from contracts.audit import Audit
 from contracts.errors import ChildDied, NotFound, NotVerified, OutOfMemory, SwarmError
-from contracts.trainer import (
-    AuditCompleted,
-    AuditDeclined,
-    AuditFailed,
-    AuditPlanned,
-    SpanPlanned,
-    SpanRepeated,
-    SpanTaken,
-)
 from runtime.audit.recomputation import OPENING, conclude
 from runtime.node.agent import Say
 from runtime.node.agent_context import Wakeup, first_done, wish_to_cancel
 from runtime.replay.audit_runner import AuditJobs, spans_at_once, uncomputable_span
 from runtime.replay.audit_subject import missing_bytes, recorded_path
 from runtime.replay.steps import locate_divergence
+
+if TYPE_CHECKING:
+    from agents.trainer.agent import Verdicts
 
 MOST_DEATHS = 3
 """Children that may die over one span before the audit fails."""
@@ -42,49 +36,44 @@ _LOOK_AGAIN = 1.0
 class Auditing:
     """A trainer's work on one audit; `turns` bounds how many spans its process computes at a time, of all audits."""
 
-    def __init__(self, case: Wakeup, say: Say[Verdicts], turns: asyncio.Semaphore) -> None:
-        self._case = case
+    def __init__(self, wakeup: Wakeup, say: Say[Verdicts], turns: asyncio.Semaphore) -> None:
+        self._wakeup = wakeup
         self._say = say
         self._turns = turns
-        self._ground = case.ground
-        self._me = f"{self._ground.instance}/{self._ground.incarnation}"
+        self._context = wakeup.ground
+        self._me = f"{self._context.instance}/{self._context.incarnation}"
         self._mine: set[str] = set()
         self._reserved: set[int] = set()
-        self._folder = self._ground.home.work(case.history.id) / self._ground.instance
+        self._folder = self._context.home.work(wakeup.history.id) / self._context.instance
 
     @property
     def _audit(self) -> Audit:
-        return self._case.history.derived(Audit())
+        return self._wakeup.history.derived(Audit())
 
     async def run(self) -> None:
         """Take part until there is a verdict, the audit is cancelled, or this process ends."""
+        history, draining = self._wakeup.history, self._context.draining
         work = asyncio.create_task(self._take_part())
-        over = asyncio.create_task(self._over())
         try:
-            await asyncio.wait({work, over}, return_when=asyncio.FIRST_COMPLETED)
+            while not (work.done() or self._wakeup.now.outcome or self._unwanted or draining.is_set()):
+                await first_done(asyncio.wait({work}), history.grown(history.size), draining.wait())
             if work.done():
                 await work
         finally:
-            for task in (work, over):
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-        if self._unwanted and self._case.now.outcome is None:
-            await self._say(AuditFailed(message="it was cancelled."))
-        if self._case.now.outcome is not None:
+            work.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+        if self._unwanted and self._wakeup.now.outcome is None:
+            await self._say(events.AuditFailed(message="it was cancelled."))
+        if self._wakeup.now.outcome is not None:
             shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     @property
     def _unwanted(self) -> bool:
-        return wish_to_cancel(self._case.now) is not None
-
-    async def _over(self) -> None:
-        history, draining = self._case.history, self._ground.draining
-        while not (self._case.now.outcome or self._unwanted or draining.is_set()):
-            await first_done(history.grown(history.size), draining.wait())
+        return wish_to_cancel(self._wakeup.now) is not None
 
     async def _take_part(self) -> None:
-        opened = await self._opened()
+        opened = await self._opened_plan()
         planned = self._audit.planned
         if planned is None or opened is None:
             await self._stand_by()
@@ -101,12 +90,12 @@ class Auditing:
             else:
                 await self._conclude()
 
-    async def _opened(self) -> dict[str, Any] | None:
+    async def _opened_plan(self) -> dict[str, Any] | None:
         """The audit plan as computed here, after the first trainer has recorded it; None where that cannot be done."""
         try:
             opened = await self._open(None) if self._audit.planned is None else None
             while self._audit.planned is None and opened is not None:
-                await self._say(_plan(opened, self._case.now.request))
+                await self._say(_plan(opened, self._wakeup.now.request))
             planned = self._audit.planned
             if planned is None or not planned.machine:
                 return opened or {}
@@ -118,12 +107,12 @@ class Auditing:
         return opened
 
     async def _open(self, cuts: list[str] | None) -> dict[str, Any]:
-        cited = self._case.now.request
+        cited = self._wakeup.now.request
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         args = {
-            "home": str(self._ground.home.root),
-            "root": self._ground.tail.admission.root,
+            "home": str(self._context.home.root),
+            "root": self._context.tail.admission.root,
             "folder": str(self._folder),
             "cited": cited,
             "cuts": cuts,
@@ -131,56 +120,58 @@ class Auditing:
         return await self._jobs(cited["machine"], []).opened(OPENING, args)
 
     def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> AuditJobs:
-        log = self._folder / "audit.check_log"
-        return AuditJobs(self._ground.children, machine, self._case.history.id, log, workloads)
+        log = self._folder / "audit.log"
+        return AuditJobs(self._context.children, machine, self._wakeup.history.id, log, workloads)
 
-    async def _compute(self, planned: AuditPlanned, opened: dict[str, Any]) -> None:
+    async def _compute(self, planned: events.AuditPlanned, opened: dict[str, Any]) -> None:
         """Compute spans until every span has a result, from any trainer, and the exporter has answered."""
-        bench = _SpanWorker(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
+        worker = _SpanWorker(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(spans_at_once(planned.machine)):
-                    tasks.create_task(self._work(bench))
+                    tasks.create_task(self._work(worker))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
-        silence = self._ground.settings.waive_after_seconds
-        while self._audit.unexported() and self._ground.presence.silent_seconds("exporter") < silence:
+        silence = self._context.settings.waive_after_seconds
+        while self._audit.unexported() and self._context.presence.silent_seconds("exporter") < silence:
             await self._news()
 
-    async def _work(self, bench: _SpanWorker) -> None:
+    async def _work(self, worker: _SpanWorker) -> None:
         while self._audit.waiting():
             async with self._turns:
                 span = self._free()
                 taken = await self._take(span) if span else None
                 if span and taken:
-                    await self._repeat(bench, span, taken)
+                    await self._repeat(worker, span, taken)
             if taken is None:
                 await self._news()
 
-    def _free(self) -> SpanPlanned | None:
-        """The next span that no trainer computes; None when every one is taken."""
+    def _free(self) -> events.SpanPlanned | None:
+        """The next span that no trainer computes; None when every one is taken.
+
+        No trainer computes what an earlier life of this process took, or one that declined or fell silent."""
         for span in self._audit.waiting():
             holder = self._audit.holders.get(span.number)
-            if span.number not in self._reserved and (holder is None or not self._works(holder)):
+            if span.number in self._reserved:
+                continue
+            if holder is None or holder.incarnation in self._audit.declined:
+                return span
+            instance, _, _ = holder.incarnation.partition("/")
+            if instance == self._context.instance:
+                works = holder.id in self._mine
+            else:
+                silent = self._context.presence.instance_silent_seconds("trainer", instance)
+                works = silent <= self._context.settings.takeover_after_seconds
+            if not works:
                 return span
         return None
 
-    def _works(self, holder: Holder) -> bool:
-        """Whether a span's holder may still compute it: not an earlier life of this process, nor one that declined."""
-        if holder.incarnation in self._audit.declined:
-            return False
-        instance, _, _ = holder.incarnation.partition("/")
-        if instance == self._ground.instance:
-            return holder.id in self._mine
-        silent = self._ground.presence.instance_silent_seconds("trainer", instance)
-        return silent <= self._ground.settings.takeover_after_seconds
-
-    async def _take(self, span: SpanPlanned) -> str | None:
+    async def _take(self, span: events.SpanPlanned) -> str | None:
         """Say that this span is computed here; the event that says so, or None when another was faster."""
         self._reserved.add(span.number)
         before = self._audit.holders.get(span.number)
-        name, before_id = self._ground.settings.name, before.id if before else None
-        taken = SpanTaken(span=span.number, worker=name, incarnation=self._me, instead_of=before_id)
+        name, before_id = self._context.settings.name, before.id if before else None
+        taken = events.SpanTaken(span=span.number, worker=name, incarnation=self._me, instead_of=before_id)
         (fact,) = await self._say(taken)
         holder = self._audit.holders.get(span.number)
         if fact.event != taken or holder is None or holder.id != fact.id:
@@ -189,49 +180,48 @@ class Auditing:
         self._mine.add(fact.id)
         return fact.id
 
-    async def _repeat(self, bench: _SpanWorker, span: SpanPlanned, taken: str) -> None:
+    async def _repeat(self, worker: _SpanWorker, span: events.SpanPlanned, taken: str) -> None:
         for death in range(1, MOST_DEATHS + 1):
             try:
-                account = await bench.account(span)
+                result = await worker.account(span)
                 break
             except ChildDied:
                 if death == MOST_DEATHS:
                     raise
-        await self._say(account, cause=taken)
+        await self._say(result, cause=taken)
 
     async def _decline(self, differing: list[str]) -> None:
-        declined = AuditDeclined(worker=self._ground.settings.name, incarnation=self._me, differing=differing)
+        declined = events.AuditDeclined(worker=self._context.settings.name, incarnation=self._me, differing=differing)
         while self._me not in self._audit.declined:
             await self._say(declined)
 
     async def _stand_by(self) -> None:
         """Leave the span to other trainers; when none is left that could compute it, record that."""
-        while self._others():
+        presence, patience = self._context.presence, self._context.settings.takeover_after_seconds
+        while True:
+            declined = {incarnation.partition("/")[0] for incarnation in self._audit.declined}
+            there = {seen.instance for seen in presence.roster() if seen.role == "trainer" and seen.seconds <= patience}
+            # Without others, only a process that has listened long enough knows that there are none.
+            if not there - declined and presence.listening_seconds() >= patience:
+                break
             await self._news()
         await self._conclude()
 
-    def _others(self) -> bool:
-        """Whether another trainer may still take part, or this process has not listened long enough to know."""
-        presence, patience = self._ground.presence, self._ground.settings.takeover_after_seconds
-        declined = {incarnation.partition("/")[0] for incarnation in self._audit.declined}
-        there = {one.instance for one in presence.roster() if one.role == "trainer" and one.seconds <= patience}
-        return bool(there - declined) or presence.listening_seconds() < patience
-
     async def _conclude(self) -> None:
-        audit, cited = self._audit, self._case.now.request
-        verdict: AuditCompleted | AuditFailed
+        audit, cited = self._audit, self._wakeup.now.request
+        verdict: events.AuditCompleted | events.AuditFailed
         if audit.planned is None:
-            reasons = dict.fromkeys(one for said in audit.declined.values() for one in said.differing)
-            verdict = AuditFailed(message=" ".join(reasons), cure="Audit it where its log is kept: swarm audit")
+            reasons = dict.fromkeys(reason for said in audit.declined.values() for reason in said.differing)
+            verdict = events.AuditFailed(message=" ".join(reasons), cure="Audit it where its log is kept: swarm audit")
         else:
             verdict = conclude(audit, audit.planned, seed=cited["seed"], events=cited["size"])
-        while self._case.now.outcome is None:
+        while self._wakeup.now.outcome is None:
             await self._say(verdict)
 
     async def _news(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_AGAIN):
-                await self._case.history.grown(self._case.history.size)
+                await self._wakeup.history.grown(self._wakeup.history.size)
 
 
 class _Unable(Exception):
@@ -248,36 +238,38 @@ class _SpanWorker:
         self._fingerprint = opened["fingerprint"]
         self._locates = mode == "bisect"
 
-    async def account(self, span: SpanPlanned) -> SpanRepeated:
+    async def account(self, span: events.SpanPlanned) -> events.SpanRepeated:
         """The result of a span, or that its bytes are gone by now; `_Unable` when its code gave no result."""
         args = self._data | {"span": str(self._folder / f"span-{span.number}.json")}
         spec = orjson.loads(await asyncio.to_thread(recorded_path(self._folder, span.number).read_bytes))
         located = None
         try:
-            found = await self._jobs.span(args, spec)
-            if self._locates and found["divergence"]:
-                located = await locate_divergence(self._jobs, args, spec, span.number, found["divergence"])
+            result = await self._jobs.span(args, spec)
+            if self._locates and result["divergence"]:
+                located = await locate_divergence(self._jobs, args, spec, span.number, result["divergence"])
         except (ChildDied, OutOfMemory):
             raise  # of the machine: another child, or a person, may have more luck
         except SwarmError as error:
             blob = spec["start"]["blob"] if spec["start"] else None
-            found = uncomputable_span(error, span.number, gone=await asyncio.to_thread(missing_bytes, self._data, blob))
-            if found["differing"]:
-                raise _Unable(found["differing"]) from error
-        return SpanRepeated(
+            result = uncomputable_span(
+                error, span.number, gone=await asyncio.to_thread(missing_bytes, self._data, blob)
+            )
+            if result["differing"]:
+                raise _Unable(result["differing"]) from error
+        return events.SpanRepeated(
             span=span.number,
-            steps=found["steps"],
-            divergence=found["divergence"],
+            steps=result["steps"],
+            divergence=result["divergence"],
             located=located,
             fingerprint=self._fingerprint,
-            problem=found.get("problem", ""),
+            problem=result.get("problem", ""),
         )
 
 
-def _plan(opened: dict[str, Any], cited: dict[str, Any]) -> AuditPlanned:
+def _plan(opened: dict[str, Any], cited: dict[str, Any]) -> events.AuditPlanned:
     """What was opened, as the plan for everybody; a verdict that needs no computing is all of it."""
     nothing: dict[str, Any] = {name: [] for name in ("spans", "chosen", "cuts", "broken", "exports")}
     whole = nothing | {"machine": {}, "ended": True, "reached": 0} | opened
     whole |= {name: cited[name] for name in ("session", "mode", "size", "root")}
-    told = {name: whole[name] for name in AuditPlanned.model_fields}
-    return AuditPlanned.model_validate_json(orjson.dumps(told))
+    told = {name: whole[name] for name in events.AuditPlanned.model_fields}
+    return events.AuditPlanned.model_validate_json(orjson.dumps(told))

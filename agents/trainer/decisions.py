@@ -1,14 +1,14 @@
-"""What is to be done next with a running session: the oldest wish of the most urgent kind. Pure."""
+"""What is to be done next with a running session, and from which checkpoint it goes on. Pure functions of the fold."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from contracts.common import HandlerFailed
 from contracts.diagnostician import InterventionProposed
 from contracts.operator import CancelRequested, PauseRequested
-from contracts.session import SessionState
+from contracts.session import Checkpoint, SessionState
 
 Kind = Literal["cancel", "pause", "drain", "intervene"]
 
@@ -33,31 +33,25 @@ def next_decision(session: SessionState, *, draining: bool = False) -> Decision 
             return Decision("pause", id)
     if draining:
         return Decision("drain")
-    current = [(id, seen) for id, seen in session.open_proposals() if seen.segment == session.segment.number]
-    current.sort(key=lambda one: _urgency(one[1]))
-    if current:
-        return Decision("intervene", current[0][0], current[0][1].reason, current[0][1])
-    return None
+    current = [(id, made) for id, made in session.open_proposals() if made.segment == session.segment.number]
+    if not current:
+        return None
+    rewinds = [asked for asked in current if asked[1].rewind_to is not None]
+    stops = [asked for asked in current if asked[1].changes.get("stop")]
+    id, proposal = (rewinds or stops or current)[0]
+    return Decision("intervene", id, proposal.reason, proposal)
 
 
 def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
     """Proposals that cannot be followed any more, or never could, each with the reason why it is declined."""
-    found = [(id, _against(seen, session)) for id, seen in session.open_proposals()]
-    return [(id, reason) for id, reason in found if reason]
-
-
-def _against(proposal: InterventionProposed, session: SessionState) -> str:
-    if proposal.segment != session.segment.number:
-        return "the segment it was made for is over"
-    if proposal.rewind_to is not None and proposal.rewind_to < session.begins:
-        return f"step {proposal.rewind_to} lies before step {session.begins}, at which this session begins"
-    return ""
-
-
-def _urgency(proposal: InterventionProposed) -> int:
-    if proposal.rewind_to is not None:
-        return 0
-    return 1 if proposal.changes.get("stop") else 2
+    hopeless: list[tuple[str, str]] = []
+    for id, proposal in session.open_proposals():
+        if proposal.segment != session.segment.number:
+            hopeless.append((id, "the segment it was made for is over"))
+        elif proposal.rewind_to is not None and proposal.rewind_to < session.begins:
+            reason = f"step {proposal.rewind_to} lies before step {session.begins}, at which this session begins"
+            hopeless.append((id, reason))
+    return hopeless
 
 
 def judged(session: SessionState, step: int) -> bool:
@@ -68,8 +62,24 @@ def judged(session: SessionState, step: int) -> bool:
     reached = session.diagnosed
     if reached is not None and (reached.segment, reached.step) == (segment.number, step):
         return True
-    return any(_is_diagnosticians(seen) for seen in session.failures)
+    return any(failure.role == "diagnostician" for failure in session.failures)
 
 
-def _is_diagnosticians(failure: HandlerFailed) -> bool:
-    return failure.role == "diagnostician"
+def starting_point(session: SessionState, unusable: Iterable[str] = (), before: int | None = None) -> Checkpoint | None:
+    """The newest checkpoint on the path, `before` a step if one is given, whose bytes may be there; None for step 0."""
+    bad = set(unusable)
+    usable = [kept for kept in session.path_checkpoints() if kept.usable and kept.written.blob not in bad]
+    usable = [kept for kept in usable if before is None or kept.written.step < before]
+    return usable[-1] if usable else None
+
+
+def non_finite_weights(session: SessionState, step: int) -> tuple[str, str]:
+    """Message and cure for a session whose final weights are not finite."""
+    message = f"the weights at step {step} are not finite, so there is nothing to keep."
+    cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."
+    seen = [seen for _, seen in session.diagnoses if seen.rule == "non_finite" and "step" in seen.figures]
+    if not seen:
+        return message, cure
+    first = int(seen[-1].figures["step"])
+    trace = f"Which rows that step saw: swarm trace {session.id} --step {first}"
+    return f"{message} {seen[-1].message}", f"{seen[-1].cure} {trace}"

@@ -31,9 +31,9 @@ def frames_of(news: list[News]) -> list[Frame]:
 class Inbox:
     """Collects news while its context is open; `take` raises the child's error after its last frame was taken."""
 
-    def __init__(self, child: Child, case: Wakeup) -> None:
+    def __init__(self, child: Child, wakeup: Wakeup) -> None:
         self._child = child
-        self._case = case
+        self._wakeup = wakeup
         self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(MOST_FRAMES)
         self._grown = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -41,7 +41,7 @@ class Inbox:
         self._over = False
 
     async def __aenter__(self) -> Self:
-        self._pumps = [asyncio.create_task(one) for one in (self._pump_frames(), self._pump_growth(), self._drain())]
+        self._pumps = [asyncio.create_task(pump) for pump in (self._pump_frames(), self._pump_growth(), self._drain())]
         # What the log said before this attempt is looked at first.
         self.look()
         return self
@@ -107,13 +107,13 @@ class Inbox:
         self._wake()
 
     async def _pump_growth(self) -> None:
-        history = self._case.history
+        history = self._wakeup.history
         while True:
             await history.grown(history.size)
             self._wake(self._grown)
 
     async def _drain(self) -> None:
-        await self._case.ground.draining.wait()
+        await self._wakeup.ground.draining.wait()
         self._wake(self._grown)
 
     def _wake(self, flag: asyncio.Event | None = None) -> None:

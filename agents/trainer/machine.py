@@ -1,15 +1,20 @@
-"""This machine as an auditor will ask for it: resolved plans and numeric identities, measured in children."""
+"""This machine: what it computes, measured in children, and how many sessions train on it at once.
+
+A turn to train is kept in memory only: after a restart every waiting session asks again. A session that waits for
+children of its own (a search, a proof) takes no turn, so that its trials can always get one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from agents.trainer.turns import Turns
 from contracts.errors import SwarmError
 from contracts.session import SessionState
 from runtime.home import allowed
+from runtime.jobs import process, resources
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent_context import AgentContext
 from runtime.replay import initial_state
@@ -23,23 +28,14 @@ _MOST_IDENTITIES = 64
 class MachineProbe:
     """Asks children what this machine computes, and keeps answers that cannot change while the zygote lives."""
 
-    def __init__(self, ground: AgentContext) -> None:
-        self._ground = ground
+    def __init__(self, context: AgentContext) -> None:
+        self._context = context
         self._identities: dict[tuple[int, str, str, str], dict[str, Any]] = {}
-        self.turns = Turns(ground.settings.trainings)
+        self.turns = Turns(context.settings.trainings)
         self._one_at_a_time = asyncio.Lock()
-        self._warming: asyncio.Task[None] | None = None
 
-    def warm(self) -> None:
-        """Start measuring in the background what small sessions will ask for; the swarm does not wait for it."""
-        self._warming = asyncio.create_task(self._warm())
-
-    def cool(self) -> None:
-        """Cancel what `warm` started."""
-        if self._warming is not None:
-            self._warming.cancel()
-
-    async def _warm(self) -> None:
+    async def warm(self) -> None:
+        """Measure what small sessions will ask for; the swarm does not wait for it."""
         # What fails here fails again, and is recorded, in the session that needs it.
         with suppress(SwarmError):
             await self.identity(threads=1)
@@ -59,19 +55,19 @@ class MachineProbe:
 
     async def bring(self, session: SessionState) -> str | None:
         """The blob of the weights that the session's request names, read from their file now; None when it has none."""
-        ground = self._ground
-        roots = allowed.roots(ground.home, ground.settings, session.id)
-        return await initial_state.bring_weights(session.request, roots, ground.blobs, session.id, ground.children)
+        context = self._context
+        roots = allowed.roots(context.home, context.settings, session.id)
+        return await initial_state.bring_weights(session.request, roots, context.blobs, session.id, context.children)
 
     async def resolve(
-        self, session: SessionState, dataset: str, named: list[dict[str, str]], begun: str | None
+        self, session: SessionState, dataset: str, workloads: list[dict[str, str]], initial: str | None
     ) -> dict[str, Any]:
         """Every `auto` of the session's request as a number."""
         device = session.request["training"]["device"]
-        args = {"request": session.request, "dataset": dataset, "device": device, "workloads": named}
+        args = {"request": session.request, "dataset": dataset, "device": device, "workloads": workloads}
         inherited = session.fork.resolved if session.fork else None
-        blobs = str(self._ground.blobs.root)
-        args |= {"blobs": blobs, "room": blobs, "initial": begun, "inherited": inherited}
+        blobs = str(self._context.blobs.root)
+        args |= {"blobs": blobs, "room": blobs, "initial": initial, "inherited": inherited}
         answer = await self._ask(RESOLVE, args, 1, "cpu" if device == "auto" else device, purpose="prepare")
         resolved: dict[str, Any] = answer["resolved"]
         return resolved
@@ -79,7 +75,7 @@ class MachineProbe:
     async def _ask(
         self, function: str, args: dict[str, Any], threads: int, device: str, *, purpose: str = "probe"
     ) -> dict[str, Any]:
-        children = self._ground.children
+        children = self._context.children
         async with children.job(function, args, profile=torch_profile(threads, device), purpose=purpose) as child:
             return await child.wait()
 
@@ -87,3 +83,68 @@ class MachineProbe:
 def seal_of(threads: int, profile: str) -> dict[str, Any]:
     """The arguments of `runtime.engine.seal.apply`."""
     return {"threads": threads, "profile": profile}
+
+
+_RESERVE = 512 << 20
+"""Bytes of memory that must be free before another training child starts beside a running one."""
+
+_LOOK_AGAIN = 1.0
+"""Seconds between two looks at the free memory, of which no event tells."""
+
+Place = tuple[bool, int, str]
+"""The sort key of a session in the queue: begun sessions first, then by the place of the request in the log."""
+
+
+def place(session: SessionState, requested: int) -> Place:
+    """A session's place in the queue."""
+    return (session.claim is None, requested, session.id)
+
+
+class Turns:
+    """The turns of one process: at most `most` sessions train at once; 0 means one per core."""
+
+    def __init__(self, most: int, *, free: Callable[[], int | None] = resources.free_bytes) -> None:
+        self._most = most or process.cores()
+        self._free = free
+        self._training: set[str] = set()
+        self._waiting: dict[str, Place] = {}
+        self._changed = asyncio.Event()
+
+    def ask(self, session: str, where: Place) -> None:
+        """Enter the queue; a session that asks again keeps its place."""
+        self._waiting[session] = where
+
+    def take(self, session: str) -> bool:
+        """Take a turn if this session is next and there is room; True means that it holds the turn until `leave`."""
+        if session in self._training:
+            return True
+        first = min(self._waiting, key=self._waiting.__getitem__, default="")
+        if first != session or len(self._training) >= self._most:
+            return False
+        # The first always starts, as waiting would free nothing.
+        free = self._free() if self._training else None
+        if free is not None and free < _RESERVE:
+            return False
+        del self._waiting[session]
+        self._training.add(session)
+        self._tell()
+        return True
+
+    def leave(self, session: str) -> None:
+        """Give back the turn or the place in the queue."""
+        self._waiting.pop(session, None)
+        self._training.discard(session)
+        self._tell()
+
+    async def changed(self) -> None:
+        """Return when a turn was given back, or after a while: memory may have become free without any event."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(_LOOK_AGAIN):
+                await changed.wait()
+        except TimeoutError:
+            return
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -135,7 +135,7 @@ class AuditRunner:
         self.resolved: dict[str, Any] | None = None
         self.resumed = 0
         workloads, self._missing = material.missing(trusted=asked.trust_code)
-        self.jobs = AuditJobs(children, material.machine, material.session.id, folder / "audit.check_log", workloads)
+        self.jobs = AuditJobs(children, material.machine, material.session.id, folder / "audit.log", workloads)
         self._tell = tell
         self._here: dict[str, Any] = {}
         if asked.fresh:

@@ -24,6 +24,7 @@ from contracts.trainer import (
     WindowRecorded,
     computed_at,
     evidence,
+    place_of,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class SpanComparison:
         computed = _read(told)
         if isinstance(computed, WindowRecorded):
             self._reached = min(max(self._reached, computed.last), self._span["ends"])
-        place = place_of(computed)
+        place = place_of(computed)[:2]
         self._open.discard(place)
         records = self._records.get(place, [])
         if not records:
@@ -93,7 +94,7 @@ class SpanComparison:
     def begun_window(self, told: Mapping[str, Any]) -> DivergenceData | None:
         """As `computed`, of a window that is not at its end yet: its record begins with the same losses."""
         seen = _read(told)
-        recorded = next(iter(self._records.get(place_of(seen), ())), None)
+        recorded = next(iter(self._records.get(place_of(seen)[:2], ())), None)
         if not isinstance(seen, WindowRecorded) or recorded is None:
             return None
         at = differing_step(seen.first, recorded["data"]["losses"], seen.losses)
@@ -197,17 +198,12 @@ def ending(said: TrainingCompleted, step: int, *, finished: bool, found: Mapping
 
 
 def by_place(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
-    """Records by what makes them the same one: their name, and the step at which they are computed."""
+    """Records by the beginning of their place (see `place_of`): their name and their first step."""
     found: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for one in records:
         at = one["first"] if one["name"] == WindowRecorded.wire else one["last"]
         found.setdefault((one["name"], at), []).append(one)
     return found
-
-
-def place_of(event: Computed) -> tuple[str, int]:
-    """The place of what was computed, as in `by_place`."""
-    return event.wire, event.first if isinstance(event, WindowRecorded) else event.step
 
 
 def _rank(field: str) -> tuple[int, str]:

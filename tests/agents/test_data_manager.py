@@ -12,9 +12,9 @@ import pytest
 
 from agents.data_manager.agent import DataManager
 from agents.data_manager.quality import firsts
-from agents.data_manager.sources.opening import opened
-from agents.data_manager.sources.text_tables import CsvText
-from agents.data_manager.splitting import assigned
+from agents.data_manager.sources.opening import open_text
+from agents.data_manager.sources.table_formats import CsvText
+from agents.data_manager.splitting import assign
 from agents.data_manager.store import DatasetStore
 from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
@@ -131,20 +131,20 @@ def test_another_split_is_another_dataset(bench: Bench) -> None:
 
 
 def test_every_row_is_in_exactly_one_split() -> None:
-    found = assigned(1003, Split(train=0.7, val=0.2, test=0.1), None)
+    found = assign(1003, Split(train=0.7, val=0.2, test=0.1), None)
     assert {name: len(rows) for name, rows in found.items()} == {"train": 702, "val": 201, "test": 100}
     assert sorted(np.concatenate(list(found.values()))) == list(range(1003))
 
 
 def test_a_stratified_split_gives_every_class_its_share() -> None:
     classes = np.repeat([0, 1, 2], [600, 300, 100])
-    found = assigned(1000, Split(), classes)
+    found = assign(1000, Split(), classes)
     assert np.bincount(classes[found["val"]]).tolist() == [60, 30, 10]
     assert np.abs(np.bincount(classes[found["test"]]) - [60, 30, 10]).max() <= 1
 
 
 def test_rows_are_drawn_by_the_seed_of_the_split_alone() -> None:
-    one, same, other = (assigned(100, Split(seed=seed), None) for seed in (1, 1, 2))
+    one, same, other = (assign(100, Split(seed=seed), None) for seed in (1, 1, 2))
     assert all(np.array_equal(one[name], same[name]) for name in one)
     assert not np.array_equal(one["val"], other["val"])
 
@@ -329,7 +329,7 @@ def test_a_file_outside_the_allowed_folders_is_refused_naming_the_option(bench: 
     link.symlink_to(outside / "secret.csv")
     for path in (outside / "secret.csv", link):
         with pytest.raises(InvalidRequest) as caught:
-            opened(str(path), [inside])
+            open_text(str(path), [inside])
         assert "outside the folders" in caught.value.problems[0].message
         assert f"--data-root {outside}" in caught.value.cure
 

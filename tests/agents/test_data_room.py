@@ -15,7 +15,7 @@ import pytest
 from agents.data_manager import scratch
 from agents.data_manager.scratch import Scratch
 from agents.data_manager.source import DataTable
-from agents.data_manager.sources.parquet import ParquetFile
+from agents.data_manager.sources.table_formats import ParquetFile
 from agents.data_manager.writing import refuse_beyond_room
 from contracts.errors import InvalidRequest
 from contracts.request.data import Synthetic

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agents.data_manager import synthetic
-from agents.data_manager.splitting import assigned
+from agents.data_manager.splitting import assign
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.request.data import Split, Synthetic
@@ -33,7 +33,7 @@ def visits(bench: Bench, rows: int = 200) -> dict[str, Any]:
 
 def test_no_group_is_in_two_splits() -> None:
     groups = np.arange(1000) % 37
-    found = assigned(1000, Split(), groups=groups)
+    found = assign(1000, Split(), groups=groups)
     assert sorted(np.concatenate(list(found.values()))) == list(range(1000))
     met = [set(groups[rows]) for rows in found.values()]
     assert len(met[0] | met[1] | met[2]) == sum(map(len, met)) == 37
@@ -43,7 +43,7 @@ def test_no_group_is_in_two_splits() -> None:
 def test_where_a_group_falls_depends_on_its_name_and_not_on_the_order_of_rows() -> None:
     groups = np.arange(400) % 40
     turned = groups[::-1]
-    one, other = assigned(400, Split(), groups=groups), assigned(400, Split(), groups=turned)
+    one, other = assign(400, Split(), groups=groups), assign(400, Split(), groups=turned)
     assert set(groups[one["val"]]) == set(turned[other["val"]])
 
 
@@ -51,7 +51,7 @@ def test_where_a_group_falls_depends_on_its_name_and_not_on_the_order_of_rows() 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_every_row_validates_in_exactly_one_fold(more: dict[str, float], grouped: bool) -> None:
     groups = np.arange(300) % 30 if grouped else None
-    folds = [assigned(300, Split(folds=5, fold=fold, **more), groups=groups) for fold in range(5)]
+    folds = [assign(300, Split(folds=5, fold=fold, **more), groups=groups) for fold in range(5)]
     tests = [fold.get("test", np.empty(0, int)) for fold in folds]
     assert all(np.array_equal(one, tests[0]) for one in tests)
     assert len(tests[0]) == (60 if more else 0)
@@ -62,21 +62,21 @@ def test_every_row_validates_in_exactly_one_fold(more: dict[str, float], grouped
 def test_no_group_is_torn_by_folds() -> None:
     groups = np.arange(300) % 30
     for fold in range(5):
-        found = assigned(300, Split(folds=5, fold=fold), groups=groups)
+        found = assign(300, Split(folds=5, fold=fold), groups=groups)
         assert not set(groups[found["train"]]) & set(groups[found["val"]])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_as_many_groups_as_splits_fill_every_split(seed: int) -> None:
     groups = np.repeat([0, 1, 2], [2, 50, 4])
-    found = assigned(56, Split(train=0.2, val=0.5, test=0.3, seed=seed), groups=groups)
+    found = assign(56, Split(train=0.2, val=0.5, test=0.3, seed=seed), groups=groups)
     assert [len(np.unique(groups[rows])) for rows in found.values()] == [1, 1, 1]
 
 
 def test_folds_have_their_share_of_every_class() -> None:
     classes = np.repeat([0, 1, 2], [500, 250, 50])
     for fold in range(5):
-        found = assigned(800, Split(folds=5, fold=fold), classes)
+        found = assign(800, Split(folds=5, fold=fold), classes)
         assert np.bincount(classes[found["val"]]).tolist() == [100, 50, 10]
 
 
@@ -199,7 +199,7 @@ def test_the_neighbours_are_the_nearest_of_the_class() -> None:
 def test_pixels_between_two_images_are_whole_numbers() -> None:
     x = np.random.default_rng(0).integers(0, 256, (40, 1, 3, 3), np.uint8)
     y = (np.arange(40) % 8 == 0).astype(np.int64)
-    some = list(synthetic.made(x, y, np.arange(40), ("a", "b"), Synthetic(share=1.0)))
+    some = list(synthetic.synthesise(x, y, np.arange(40), ("a", "b"), Synthetic(share=1.0)))
     assert {one.label for one in some} == {1}
     assert sum(len(one.x) for one in some) == 30
     assert all(one.x.dtype == np.uint8 for one in some)

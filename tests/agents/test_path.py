@@ -7,9 +7,9 @@ import struct
 from typing import Any
 
 import pytest
+from runtime.replay.compared import INCIDENTAL
 
-from agents.trainer import path
-from agents.trainer.path import RecordedPath, difference
+from agents.trainer.repeatability import RecordedPath, difference
 from contracts.event import pack
 from contracts.trainer import CheckpointWritten, Computed, ControlEvaluated, WindowRecorded, evidence
 from tests.contracts.told import DIGEST, Told
@@ -82,7 +82,7 @@ CHANGED: dict[type[Computed], dict[str, Any]] = {
 HONEST: tuple[Computed, ...] = (window(), evaluated(), written())
 
 
-FIELDS = [(event, field) for event in HONEST for field in sorted(type(event).model_fields.keys() - path._INCIDENTAL)]
+FIELDS = [(event, field) for event in HONEST for field in sorted(type(event).model_fields.keys() - INCIDENTAL)]
 """Every event that is computed, with every field that is."""
 
 

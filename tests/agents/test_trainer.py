@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from agents.trainer.jobs.spent import PhaseSeconds
-from agents.trainer.jobs.train import Keeper
+from agents.trainer.jobs.train import Keeper, PhaseSeconds
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.trainer.turns import Place, Turns
+from agents.trainer.machine import Place, Turns
 from bus.memory import MemoryBus
 from contracts.operator import CancelRequested
 from contracts.request import read_request

@@ -6,7 +6,7 @@ import dataclasses
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,16 +15,16 @@ from pydantic import TypeAdapter
 from agents.data_manager import quality
 from agents.data_manager.findings import Findings, leaking, too_many
 from agents.data_manager.scratch import Scratch
-from agents.data_manager.source import DataSource, DataTable, SourceContext, unusable
+from agents.data_manager.source import DataSource, DataTable, Places, SourceContext, unusable
 from agents.data_manager.sources.opening import source_of
-from agents.data_manager.splitting import Splits, assigned
+from agents.data_manager.splitting import assign
 from agents.data_manager.store import DatasetStore, StoredDataset, key_of
-from agents.data_manager.writing import beside, keep_origins, refuse_beyond_room, written, written_as_given
+from agents.data_manager.writing import digests_of_lists, keep_origins, refuse_beyond_room, write_given, write_splits
 from bus.blobs import DirectoryBlobs
 from bus.disk import write_file
-from contracts.errors import InvalidRequest, Problem
+from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign, WorkloadData
-from runtime.engine.dataset import Manifest, mapped, publish
+from runtime.engine.dataset import mapped, publish
 from runtime.engine.facts import Facts, describe
 from runtime.engine.ragged import apart, together
 from runtime.home import workloads
@@ -39,6 +39,9 @@ FACTS_LIMIT = 64 << 10
 FEWEST_ROWS = 30
 """Statistics of fewer rows are not told in the log, which every guest reads: those of one row are that row."""
 
+MANY = 1000
+"""With so many features or more their names are not kept."""
+
 PROBLEMS = 100
 """So many problems are told at once."""
 
@@ -52,37 +55,26 @@ def main(job: Job) -> dict[str, Any]:
         return {"stands": True}
     try:
         with resources.bounded(), store.room() as room, ExitStack() as files:
-            roots, trusted = ([Path(one) for one in job.args.get(name, ())] for name in ("roots", "trusted"))
+            roots, trusted = ([Path(folder) for folder in job.args.get(name, ())] for name in ("roots", "trusted"))
             scratch = Scratch(room, files)
             around = SourceContext(roots, trusted, files, scratch, partial(_progress, job, scratch))
             source = source_of(data, around)
             key = key_of(source.digest, data.model_dump(mode="json"))
-            kept = store.find(key)
-            if kept is not None:
-                return _said(kept, source) | {"reused": True}
+            if (stored := store.find(key)) is not None:
+                return _answer(stored, source) | {"reused": True}
             with store.room() as fresh:
-                return _said(_make(data, source, around, store, key, fresh), source) | {"reused": False}
+                findings = Findings(fresh, files)
+                try:
+                    dataset = _prepare(data, source, around, findings, fresh, store.blobs)
+                except InvalidRequest as error:
+                    # A reason that was noticed before the rows were judged does not hide what is wrong with them.
+                    broken = too_many(findings, data.tolerance, _rows_option(data)) if isinstance(data, Foreign) else []
+                    raise InvalidRequest([*dict.fromkeys([*broken, *error.problems])]) from None
+                return _answer(store.keep(key, fresh, dataset), source) | {"reused": False}
     except InvalidRequest as error:
-        problems = [dataclasses.asdict(one) for one in error.problems[:PROBLEMS]]
-        return {"source": _source_name(data), "problems": problems}
-
-
-def _make(
-    data: Data, source: DataSource, around: SourceContext, store: DatasetStore, key: str, fresh: Path
-) -> StoredDataset:
-    findings = Findings(fresh, around.files)
-    try:
-        made = prepared(data, source, around, findings, fresh, store.blobs)
-    except InvalidRequest as error:
-        # A reason that was noticed before the rows were judged does not hide what is wrong with them.
-        raise InvalidRequest([*dict.fromkeys([*broken_rows(data, findings), *error.problems])]) from None
-    return store.keep(key, fresh, StoredDataset(made.manifest, list(findings), made.origins))
-
-
-def broken_rows(data: Data, findings: Findings) -> list[Problem]:
-    """Every kind of broken row, unless there are few enough to be set aside."""
-    place = "data.path" if isinstance(data, File) else "data.workload"
-    return too_many(findings, data.tolerance, place) if isinstance(data, Foreign) else []
+        problems = [dataclasses.asdict(problem) for problem in error.problems[:PROBLEMS]]
+        named = data.workload if isinstance(data, WorkloadData) else data.source
+        return {"source": data.path if isinstance(data, File) else named, "problems": problems}
 
 
 def _progress(job: Job, scratch: Scratch, done: int, total: int) -> None:
@@ -90,8 +82,8 @@ def _progress(job: Job, scratch: Scratch, done: int, total: int) -> None:
     job.tell("progress", done=done, total=total)
 
 
-def _said(kept: StoredDataset, source: DataSource) -> dict[str, Any]:
-    manifest = kept.manifest
+def _answer(dataset: StoredDataset, source: DataSource) -> dict[str, Any]:
+    manifest = dataset.manifest
     return {
         "root": manifest.root,
         "rows": sum(manifest.rows.values()),
@@ -99,13 +91,13 @@ def _said(kept: StoredDataset, source: DataSource) -> dict[str, Any]:
         "bytes": sum(size for _, size in manifest.files()),
         "source": source.name,
         "source_digest": source.digest,
-        "facts": _facts(manifest.facts),
-        "findings": kept.findings,
-        "origins": kept.origins,
+        "facts": _facts_of_event(manifest.facts),
+        "findings": dataset.findings,
+        "origins": dataset.origins,
     }
 
 
-def _facts(facts: Facts) -> dict[str, Any]:
+def _facts_of_event(facts: Facts) -> dict[str, Any]:
     """Facts as the event holds them: within a size that the log takes, and of enough rows to hide each of them."""
     whole = facts.as_json()
     if facts.rows["train"] < FEWEST_ROWS:
@@ -116,56 +108,41 @@ def _facts(facts: Facts) -> dict[str, Any]:
     return whole
 
 
-def _source_name(data: Data) -> str:
-    return data.path if isinstance(data, File) else data.workload if isinstance(data, WorkloadData) else data.source
-
-
-MANY = 1000
-"""With so many features or more their names are not kept."""
-
-
-class PreparedDataset(NamedTuple):
-    """A finished dataset, and what its source calls its rows, where it calls them anything."""
-
-    manifest: Manifest
-    origins: dict[str, Any] | None
-
-
-def prepared(
+def _prepare(
     data: Data, source: DataSource, around: SourceContext, findings: Findings, directory: Path, blobs: DirectoryBlobs
-) -> PreparedDataset:
+) -> StoredDataset:
     """The finished dataset; raises `InvalidRequest` with every reason why there is none."""
-    table, named = source.read(findings), None
+    table, origins = source.read(findings), None
     if table.given:
         fixed = {name: together(apart(columns))[0] for name, columns in table.given.items()}
         quality.look_at_given(fixed, findings)
-        stored = written_as_given(directory, table.given)
+        stored = write_given(directory, table.given)
     else:
-        table, places = _divided(data, table, findings)
+        table, places = _divide(data, table, findings)
         refuse_beyond_room(around.scratch, table, places, data.synthetic, _rows_option(data))
-        stored = written(directory, table, places, data.synthetic, findings, around.tell)
-        named = keep_origins(blobs, table, places, around.scratch)
+        stored = write_splits(directory, table, places, data.synthetic, findings, around.tell)
+        origins = keep_origins(blobs, table, places, around.scratch)
     splits = {
-        name: {column: mapped(directory, one, "r") for column, one in columns.items()}
+        name: {column: mapped(directory, file, "r") for column, file in columns.items()}
         for name, columns in stored.items()
     }
     if table.task == "classification":
         quality.look_at_classes(np.asarray(splits["train"]["y"]), table.labels, findings)
     features = table.features if len(table.features) < MANY else ()
-    extra = beside(directory, findings)
+    extra = digests_of_lists(directory, findings)
     facts = describe(splits, table.task, labels=table.labels, features=features, extra=extra, counted=True)
-    return PreparedDataset(publish(directory, stored, facts, write_file), named)
+    return StoredDataset(publish(directory, stored, facts, write_file), list(findings), origins)
 
 
-def _divided(data: Data, table: DataTable, findings: Findings) -> tuple[DataTable, Splits]:
+def _divide(data: Data, table: DataTable, findings: Findings) -> tuple[DataTable, Places]:
     """The places of every split's rows, once those that cannot be used are set aside and are not too many."""
     keep = not table.foreign or (isinstance(data, File) and data.duplicates == "keep")
-    rows = quality.TableView(table)
+    rows = quality.RowQuality(table)
     table = rows.without_repeats(findings, keep=keep) if table.foreign else table
     rows.look(table, findings)
-    split = _split(data, table, findings)
-    sizes = {name: len(rows_of) for name, rows_of in split.items() if name != "train"}
-    places = rows.without_leaks(split, findings, keep=keep)
+    assigned = _split_rows(data, table, findings)
+    sizes = {name: len(chosen) for name, chosen in assigned.items() if name != "train"}
+    places = rows.without_leaks(assigned, findings, keep=keep)
     if isinstance(data, Foreign):
         problems = too_many(findings, data.tolerance, _rows_option(data))
         problems += [] if keep else leaking(findings, sizes, data.tolerance)
@@ -182,17 +159,17 @@ def _rows_option(data: Data) -> str:
     return "data.path" if isinstance(data, File) else "data.workload" if isinstance(data, Foreign) else "data"
 
 
-def _split(data: Data, table: DataTable, findings: Findings) -> Splits:
+def _split_rows(data: Data, table: DataTable, findings: Findings) -> Places:
     split, places = data.split, table.places
-    for name, column, found in (("group", split.group, table.groups), ("time", split.time, table.times)):
-        if column and found is None:
+    for name, column, values in (("group", split.group, table.groups), ("time", split.time, table.times)):
+        if column and values is None:
             cure = f"Leave `split.{name}` out, or name a source with columns."
             raise unusable(f"data.split.{name}", f"the source {data.source!r} has no column {column!r}", cure)
     classified = table.task == "classification"
     if split.stratify is True and (not classified or split.group):
         findings.add("not-stratified", "whole groups are kept" if classified else f"the task is {table.task}")
     stratified = classified and split.stratify is not False
-    chosen = assigned(
+    chosen = assign(
         len(places),
         split,
         table.columns["y"][places] if stratified else None,

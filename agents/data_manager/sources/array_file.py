@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from agents.data_manager.findings import Findings
-from agents.data_manager.scratch import CHUNK, Growing, Scratch
+from agents.data_manager.scratch import CHUNK, GrowingColumn, Scratch
 from agents.data_manager.source import DataTable, Tell, unusable
-from agents.data_manager.sources.cells import CellValues as Readings
-from agents.data_manager.sources.cells import Said, group_of, label_of, of_numbers, of_words, time_of
+from agents.data_manager.sources.cells import CellValues, Said, group_of, label_of, of_numbers, of_words, time_of
 from contracts.request.data import Arrays
 
 _BESIDE = 8
 """Bytes that a row takes for its number, and for its value in any array but `x`."""
 
+_STORED_AS = {"y": np.float64, "rows": np.int64, "group": np.uint64, "time": np.float64}
 _IMAGE_AXES = {"none": 0, "hw": 2, "hwc": 3, "chw": 3}
 
 
@@ -58,16 +58,19 @@ class ArrayFile:
         """The sound rows: those with finite numbers and a label."""
         arrays = self._arrays()
         self._refuse_beyond_room(arrays)
-        x, kept = arrays["x"], self._growing(arrays)
+        x = arrays["x"]
+        kept = {role: self._scratch.column(_STORED_AS[role]) for role in (*arrays, "rows") if role != "x"}
+        shape = self._framed(np.empty((0, *x.shape[1:]), np.bool_)).shape[1:]
+        kept["x"] = self._scratch.column(_kept_as(x.dtype), shape)
         labels: dict[str, int] = {}
-        step = max(1, CHUNK // max(1, x.dtype.itemsize * int(np.prod(x.shape[1:], dtype=np.int64))))
+        step = max(1, CHUNK // max(1, x.dtype.itemsize * math.prod(x.shape[1:])))
         for first in range(0, x.shape[0], step):
             last = min(first + step, x.shape[0])
-            parts = {name: one.rows(first, last) for name, one in arrays.items()}
+            parts = {name: array.rows(first, last) for name, array in arrays.items()}
             self._take(first, parts, labels, kept, findings)
             self._tell(last, x.shape[0])
         self._opened.checked(findings)
-        done = {name: one.done() for name, one in kept.items()}
+        done = {name: column.done() for name, column in kept.items()}
         if not len(done["rows"]):
             raise unusable("data.path", "the arrays have no rows", "Give them some rows that are sound.")
         name, task = self._data.y, self._data.task
@@ -85,27 +88,25 @@ class ArrayFile:
         named = {"x": (data.x, "data.x"), "y": (data.y, "data.y")}
         named |= {"group": (data.split.group, "data.split.group")} if data.split.group else {}
         named |= {"time": (data.split.time, "data.split.time")} if data.split.time else {}
-        found = {role: self._opened.array(str(name), place) for role, (name, place) in named.items()}
-        rows = {role: one.shape[0] if one.shape else 0 for role, one in found.items()}
+        arrays = {role: self._opened.array(str(name), place) for role, (name, place) in named.items()}
+        rows = {role: array.shape[0] if array.shape else 0 for role, array in arrays.items()}
         if len(set(rows.values())) != 1:
             raise unusable("data.path", f"the arrays differ in length: {rows}", "Give each one entry per row.")
-        for role, one in found.items():
-            if role != "x" and len(one.shape) == 2 and one.shape[1] == 1:
-                found[role] = Flat(one)
-            elif role != "x" and len(one.shape) != 1:
-                message = f"{named[role][0]!r} has the shape {one.shape}"
+        for role, array in arrays.items():
+            if role != "x" and len(array.shape) == 2 and array.shape[1] == 1:
+                arrays[role] = SingleColumn(array)
+            elif role != "x" and len(array.shape) != 1:
+                message = f"{named[role][0]!r} has the shape {array.shape}"
                 raise unusable(named[role][1], message, "Give one value per row.")
-        self._check_features(found["x"])
-        return found
-
-    def _check_features(self, x: RawArray) -> None:
+        x = arrays["x"]
         if x.dtype.kind not in "fiub":
             cure = "Save features as numbers."
-            raise unusable("data.x", f"{self._data.x!r} has the dtype {x.dtype.str!r}", cure)
-        axes = _IMAGE_AXES[self._data.pixels]
+            raise unusable("data.x", f"{data.x!r} has the dtype {x.dtype.str!r}", cure)
+        axes = _IMAGE_AXES[data.pixels]
         if len(x.shape) < 2 or (axes and len(x.shape) != axes + 1):
             cure = "Give one entry per row, with one axis for features or those that `pixels` names."
-            raise unusable("data.x", f"{self._data.x!r} has the shape {x.shape}", cure)
+            raise unusable("data.x", f"{data.x!r} has the shape {x.shape}", cure)
+        return arrays
 
     def _refuse_beyond_room(self, arrays: Mapping[str, RawArray]) -> None:
         """A few bytes of a file can declare any shape: all rows go to the disk, one at a time is held."""
@@ -115,24 +116,12 @@ class ArrayFile:
         shown = f"{self._data.x!r} with the shape {x.shape}"
         self._scratch.refuse_beyond(shown, "data.x", disk=kept, held=row * x.dtype.itemsize)
 
-    def _growing(self, arrays: Mapping[str, RawArray]) -> dict[str, Growing]:
-        x = arrays["x"]
-        shape = self._framed(np.empty((0, *x.shape[1:]), np.bool_)).shape[1:]
-        kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
-            "x": (_kept_as(x.dtype), shape),
-            "y": (np.dtype(np.float64), ()),
-            "rows": (np.dtype(np.int64), ()),
-            "group": (np.dtype(np.uint64), ()),
-            "time": (np.dtype(np.float64), ()),
-        }
-        return {role: self._scratch.column(*kinds[role]) for role in (*arrays, "rows")}
-
     def _take(
         self,
         first: int,
         parts: Mapping[str, np.ndarray],
         labels: dict[str, int],
-        kept: Mapping[str, Growing],
+        kept: Mapping[str, GrowingColumn],
         findings: Findings,
     ) -> None:
         size = len(parts["x"])
@@ -146,7 +135,8 @@ class ArrayFile:
             for at in np.flatnonzero(~np.isfinite(x).reshape(size, -1).all(axis=1)):
                 breaks.setdefault(int(at), ("non-finite", f"a value in {self._data.x!r} that is not finite"))
         if "group" in parts:
-            values["group"] = np.array([group_of(label_of(_plain(one))) for one in parts["group"].tolist()], np.uint64)
+            groups = [group_of(label_of(_plain(cell))) for cell in parts["group"].tolist()]
+            values["group"] = np.array(groups, np.uint64)
         if "time" in parts:
             values["time"] = _times(parts["time"], str(self._data.split.time), breaks)
         for broken in sorted(breaks):
@@ -164,7 +154,7 @@ class ArrayFile:
         return x.transpose(0, 3, 1, 2) if self._data.pixels == "hwc" else x
 
 
-class Flat:
+class SingleColumn:
     """An array of single values in rows, without the axis that has one entry."""
 
     def __init__(self, given: RawArray) -> None:
@@ -174,8 +164,7 @@ class Flat:
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """The rows from `first` to before `last`, each flattened to one line of features."""
-        found: np.ndarray = self._given.rows(first, last)[:, 0]
-        return found
+        return self._given.rows(first, last)[:, 0]
 
 
 def _kept_as(dtype: np.dtype) -> np.dtype:
@@ -190,26 +179,26 @@ def _targets(given: np.ndarray, labels: dict[str, int], data: Arrays, breaks: di
         for at in np.flatnonzero(~np.isfinite(numbers)):
             breaks.setdefault(int(at), ("unlabelled", f"no value in {data.y!r}"))
         return numbers
-    found, reading = np.zeros(len(given)), Readings()
+    codes, reading = np.zeros(len(given)), CellValues()
     for row, cell in enumerate(given.tolist()):
         said: Said = reading[_plain(cell)]
         if said is None:
             breaks.setdefault(row, ("unlabelled", f"no value in {data.y!r}"))
         else:
-            found[row] = labels.setdefault(label_of(said), len(labels))
-    return found
+            codes[row] = labels.setdefault(label_of(said), len(labels))
+    return codes
 
 
 def _times(given: np.ndarray, name: str, breaks: dict[int, tuple[str, str]]) -> np.ndarray:
-    found = np.zeros(len(given))
+    moments = np.zeros(len(given))
     for at, cell in enumerate(given.tolist()):
         plain = _plain(cell)
         moment = time_of(plain)
         if moment is None:
             breaks.setdefault(at, ("corrupt", f"{plain!r} in {name!r} is neither a number nor a date in ISO 8601"))
         else:
-            found[at] = moment
-    return found
+            moments[at] = moment
+    return moments
 
 
 def _plain(cell: object) -> str | float:

@@ -13,19 +13,30 @@ import numpy as np
 
 from agents.data_manager.findings import Findings
 from agents.data_manager.scratch import CHUNK, Scratch
-from agents.data_manager.source import Tell, digest_of, extra, unchanged, unusable
+from agents.data_manager.source import Tell, digest_of, import_extra, unchanged, unusable
 from agents.data_manager.sources.array_file import RawArray
 from contracts.request.data import Raw
 
 
-class NpzFile:
+class UnchangedFile:
+    """An opened file and its digest; `checked` is called once it is read."""
+
+    def __init__(self, file: BufferedReader, tell: Tell) -> None:
+        self.digest = digest_of(file, tell)
+        self._unchanged = unchanged(file)
+        self._unchanged.__enter__()
+
+    def checked(self, findings: Findings) -> None:
+        """Raise when the file was written to while it was read."""
+        self._unchanged.__exit__(None, None, None)
+
+
+class NpzFile(UnchangedFile):
     """An opened archive; with `trusted` its pickles are read, here in this process that ends with the preparation."""
 
     def __init__(self, file: BufferedReader, scratch: Scratch, tell: Tell, *, trusted: bool) -> None:
         self._scratch, self._trusted = scratch, trusted
-        self.digest = digest_of(file, tell)
-        self._unchanged = unchanged(file)
-        self._unchanged.__enter__()
+        super().__init__(file, tell)
         try:
             self._archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
@@ -33,24 +44,25 @@ class NpzFile:
 
     def array(self, name: str, place: str) -> RawArray:
         """The array of that name, unpacked to scratch disk; `place` is the option that named it."""
-        names = [one.removesuffix(".npy") for one in self._archive.namelist()]
+        names = [member.removesuffix(".npy") for member in self._archive.namelist()]
         if name not in names:
             raise unusable(place, f"there is no array {name!r}", f"Arrays: {', '.join(names[:20])}.")
         try:
             with self._archive.open(f"{name}.npy") as member:
-                return MappedArray(self._unpacked(name, place, member))
+                return MappedArray(self._unpack(name, place, member))
         except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError) as error:
             cure = "Write the archive again."
             raise unusable(place, f"the array {name!r} cannot be read: {str(error)[:200]}", cure) from None
 
-    def checked(self, findings: Findings) -> None:
-        """Raise when the archive was written to while it was read."""
-        self._unchanged.__exit__(None, None, None)
-
-    def _unpacked(self, name: str, place: str, member: IO[bytes]) -> np.ndarray:
+    def _unpack(self, name: str, place: str, member: IO[bytes]) -> np.ndarray:
         shape, fortran, dtype = _header(member)
         if dtype.hasobject:
-            return self._objects(name, place)
+            if not self._trusted:
+                cure = f"Save {name!r} as numbers or text. Who runs this machine may trust a folder: `trusted_data`."
+                what = "holds objects, which are a pickle: loading one runs whatever code is in it"
+                raise unusable(place, f"the array {name!r} {what}", cure)
+            with self._archive.open(f"{name}.npy") as whole:
+                return np.array(np.lib.format.read_array(whole, allow_pickle=True).tolist())
         if min(shape, default=0) < 0:
             raise ValueError(f"it has the shape {shape}")
         size = math.prod(shape) * dtype.itemsize
@@ -65,16 +77,6 @@ class NpzFile:
         if left or member.read(1):
             raise ValueError("it has more or fewer bytes than its shape says")
         return np.memmap(path, dtype, "r", shape=shape, order="F" if fortran else "C")
-
-    def _objects(self, name: str, place: str) -> np.ndarray:
-        if not self._trusted:
-            cure = f"Save {name!r} as numbers or text. Who runs this machine may trust a folder: `trusted_data`."
-            message = f"the array {name!r} holds objects, which are a pickle: loading one runs whatever code is in it"
-            raise unusable(place, message, cure)
-        with self._archive.open(f"{name}.npy") as member:
-            found = np.lib.format.read_array(member, allow_pickle=True)
-        values: Any = found.tolist()
-        return np.array(values)
 
 
 class MappedArray:
@@ -97,15 +99,13 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
-class Hdf5File:
+class Hdf5File(UnchangedFile):
     """An opened HDF5 file, whose data sets are read by name."""
 
     def __init__(self, file: BufferedReader, scratch: Scratch, tell: Tell) -> None:
         self._scratch = scratch
-        self._h5py = extra("h5py", "HDF5")
-        self.digest = digest_of(file, tell)
-        self._unchanged = unchanged(file)
-        self._unchanged.__enter__()
+        self._h5py = import_extra("h5py", "HDF5")
+        super().__init__(file, tell)
         try:
             self._file = self._h5py.File(file, "r")
         except OSError as error:
@@ -131,25 +131,21 @@ class Hdf5File:
         # To read any part of a chunk all of it is unpacked, and packed it may be next to nothing.
         chunk = math.prod(here.chunks or ()) * here.dtype.itemsize
         self._scratch.refuse_beyond(f"a chunk of {name!r}", place, disk=0, held=chunk)
-        return DataSet(here, name, place)
-
-    def checked(self, findings: Findings) -> None:
-        """Raise when the file was written to while it was read."""
-        self._unchanged.__exit__(None, None, None)
+        return Hdf5Array(here, name, place)
 
 
-class DataSet:
+class Hdf5Array:
     """One data set, read portion by portion."""
 
-    def __init__(self, found: Any, name: str, place: str) -> None:
-        self._found, self._name, self._place = found, name, place
-        self.dtype: np.dtype = found.dtype
-        self.shape: tuple[int, ...] = found.shape
+    def __init__(self, dataset: Any, name: str, place: str) -> None:
+        self._dataset, self._name, self._place = dataset, name, place
+        self.dtype: np.dtype = dataset.dtype
+        self.shape: tuple[int, ...] = dataset.shape
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """Some rows; raises when they are damaged."""
         try:
-            read: np.ndarray = self._found[first:last]
+            read: np.ndarray = self._dataset[first:last]
         except (OSError, RuntimeError) as error:
             message = f"rows {first + 1} to {last} of {self._name!r} cannot be read: {str(error)[:200]}"
             raise unusable(self._place, message, "Write the file again.") from None
@@ -160,13 +156,11 @@ LONGEST_RECORD = (1 << 31) - 1
 """The longest record that can be described."""
 
 
-class RawFile:
+class RawFile(UnchangedFile):
     """An opened file of records of one size, memory-mapped."""
 
     def __init__(self, data: Raw, file: BufferedReader, tell: Tell) -> None:
-        self.digest = digest_of(file, tell)
-        self._unchanged = unchanged(file)
-        self._unchanged.__enter__()
+        super().__init__(file, tell)
         size = max(0, os.fstat(file.fileno()).st_size - data.header_bytes)
         # The library counts in 32 bits, and what a request asks for may be any length.
         length = sum(np.dtype(part.dtype).itemsize * math.prod(part.shape) for part in data.record)
@@ -182,18 +176,18 @@ class RawFile:
 
     def array(self, name: str, place: str) -> RawArray:
         """The field of that name in every record."""
-        return Field(self._records, name)
+        return RecordField(self._records, name)
 
     def checked(self, findings: Findings) -> None:
         """Report a last record that is cut off as a broken row; raise when the file changed while it was read."""
-        self._unchanged.__exit__(None, None, None)
+        super().checked(findings)
         if self._left:
             findings.rows += 1
             what = f"the last {self._left} bytes are less than a record of {self._records.dtype.itemsize}"
             findings.set_aside("corrupt", f"row {len(self._records) + 1}: {what}")
 
 
-class Field:
+class RecordField:
     """One field of all records, read as an array."""
 
     def __init__(self, records: np.ndarray, name: str) -> None:
@@ -203,5 +197,4 @@ class Field:
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """The field in the records from `first` to before `last`."""
-        found: np.ndarray = self._records[first:last][self._name]
-        return found
+        return self._records[first:last][self._name]

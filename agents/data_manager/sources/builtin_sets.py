@@ -35,8 +35,8 @@ _TUMOUR = (
     *("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points"),
     *("symmetry", "fractal dimension"),
 )
-_BREAST_CANCER = (*(f"mean {one}" for one in _TUMOUR), *(f"{one} error" for one in _TUMOUR))
-_BREAST_CANCER += tuple(f"worst {one}" for one in _TUMOUR)
+_BREAST_CANCER = (*(f"mean {name}" for name in _TUMOUR), *(f"{name} error" for name in _TUMOUR))
+_BREAST_CANCER += tuple(f"worst {name}" for name in _TUMOUR)
 
 
 class BundledSource:
@@ -168,8 +168,8 @@ def _features(data: Any, y: np.ndarray) -> np.ndarray:
 def _blobs(data: Blobs, y: np.ndarray) -> np.ndarray:
     places = uniform(mix(data.seed, _CENTERS), data.classes * data.features).astype(np.float64)
     centers = (places * 20 - 10).reshape(data.classes, data.features)
-    found: np.ndarray = centers[y] + data.spread * _normal(data.seed, (data.rows, data.features))
-    return found
+    x: np.ndarray = centers[y] + data.spread * _normal(data.seed, (data.rows, data.features))
+    return x
 
 
 @_features.register
@@ -178,8 +178,7 @@ def _circles(data: Circles, y: np.ndarray) -> np.ndarray:
     # Sines differ in their last bits from machine to machine; on this grid they do not.
     ring = np.round(np.stack([np.cos(turn), np.sin(turn)], axis=1) * _GRID) / _GRID
     radius = np.where(y == 0, 1.0, data.factor)[:, None]
-    found: np.ndarray = ring * radius + data.noise * _normal(data.seed, (data.rows, 2))
-    return found
+    return ring * radius + data.noise * _normal(data.seed, (data.rows, 2))
 
 
 @_features.register
@@ -190,15 +189,14 @@ def _images(data: Images, y: np.ndarray) -> np.ndarray:
     down, across = (_cells(data, axis, side) for axis, side in enumerate((data.height, data.width)))
     channel = np.arange(data.channels)[None, :, None, None]
     x = patterns[y[:, None, None, None], channel, down[:, None, :, None], across[:, None, None, :]]
-    found: np.ndarray = x + data.noise * _normal(data.seed, x.shape)
-    return found
+    noisy: np.ndarray = x + data.noise * _normal(data.seed, x.shape)
+    return noisy
 
 
 def _cells(data: Images, axis: int, side: int) -> np.ndarray:
     """For every row and pixel along an axis, the cell of the pattern it shows."""
     shift = (uniform(mix(data.seed, _SHIFTS, axis), data.rows) * (side // _COARSE + 1)).astype(np.int64)
-    found: np.ndarray = (np.arange(side) + shift[:, None]) % side * _COARSE // side
-    return found
+    return (np.arange(side) + shift[:, None]) % side * _COARSE // side
 
 
 def _tokens(data: Tokens) -> np.ndarray:
@@ -221,7 +219,7 @@ def _whole(drawn: np.ndarray, data: Tokens) -> np.ndarray:
 
 def _normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     """Sums of twelve uniforms: nearly normal, and exact, which logarithms and cosines are not."""
-    found = np.full(math.prod(shape), -6.0)
+    values = np.full(math.prod(shape), -6.0)
     for part in range(12):
-        found += uniform(mix(seed, _NOISE, part), found.size)
-    return found.reshape(shape)
+        values += uniform(mix(seed, _NOISE, part), values.size)
+    return values.reshape(shape)

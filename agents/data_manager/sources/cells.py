@@ -111,11 +111,10 @@ class CellValues(dict[Any, Said]):
 
 @dataclass(slots=True)
 class CellCounts:
-    """How many cells of one column are numbers, words, or missing."""
+    """How many cells of one column are numbers or words."""
 
     numbers: int = 0
     words: int = 0
-    missing: int = 0
 
     @property
     def numeric(self) -> bool:
@@ -129,15 +128,11 @@ class CellCounts:
             return
         for cell in cells:
             said = reading[cell]
-            if said is None:
-                self.missing += 1
-            elif isinstance(said, str):
-                self.words += 1
-            else:
-                self.numbers += 1
+            self.words += isinstance(said, str)
+            self.numbers += isinstance(said, float)
 
 
-def profiled(blocks: Any, names: tuple[str, ...]) -> list[CellCounts]:
+def profile_columns(blocks: Any, names: tuple[str, ...]) -> list[CellCounts]:
     """One pass over all rows; raises `InvalidRequest` for columns that have no values at all."""
     kinds = [CellCounts() for _ in names]
     readings = [CellValues() for _ in names]
@@ -158,11 +153,15 @@ def finite(cells: Cells) -> np.ndarray | None:
     if isinstance(cells, np.ndarray):
         return cells if np.isfinite(cells).all() else None
     try:
-        found = np.fromiter(map(float, cells), np.float64, len(cells))
+        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
     except (ValueError, TypeError, OverflowError):
         return None
     # Python reads `1_000` as a number, tables do not.
-    return None if _underscored(cells) or not np.isfinite(found).all() else found
+    try:
+        underscored = "_" in "".join(cells)
+    except TypeError:
+        underscored = any("_" in cell for cell in cells if isinstance(cell, str))
+    return None if underscored or not np.isfinite(numbers).all() else numbers
 
 
 def label_of(said: float | str) -> str:
@@ -199,13 +198,6 @@ def _said(cell: Any) -> Said:
         return text or str(cell)
 
 
-def _underscored(cells: Any) -> bool:
-    try:
-        return "_" in "".join(cells)
-    except TypeError:
-        return any("_" in cell for cell in cells if isinstance(cell, str))
-
-
 FEW = 20
 """Whole numbers with at most so many different values are taken for classes, unless the request says otherwise."""
 
@@ -216,14 +208,14 @@ Target = tuple[Literal["classification", "regression"], np.ndarray, tuple[str, .
 
 def of_words(codes: np.ndarray, labels: Mapping[str, int], name: str, task: str, place: str) -> Target:
     """Classes out of words: `codes` says for each row which of the `labels` it has."""
-    found = sorted(labels, key=_by_value)
+    names = sorted(labels, key=_by_value)
     if task == "regression":
         cure = "Choose `task: classification`, or a target of numbers."
-        raise unusable("data.task", f"the target {name!r} holds words such as {found[0]!r}", cure)
-    _refuse_odd_classes(found, len(codes), name, place)
-    order = np.empty(len(found), np.int64)
-    order[[labels[label] for label in found]] = np.arange(len(found))
-    return "classification", order[codes], tuple(found)
+        raise unusable("data.task", f"the target {name!r} holds words such as {names[0]!r}", cure)
+    _refuse_odd_classes(names, len(codes), name, place)
+    order = np.empty(len(names), np.int64)
+    order[[labels[label] for label in names]] = np.arange(len(names))
+    return "classification", order[codes], tuple(names)
 
 
 def of_numbers(values: np.ndarray, name: str, task: str, place: str, findings: Findings) -> Target:
@@ -234,7 +226,7 @@ def of_numbers(values: np.ndarray, name: str, task: str, place: str, findings: F
         what = f"{name!r} has {len(different)} different whole numbers: classes (`task: regression` for numbers)"
         findings.add("task-inferred", what)
     if task == "classification" or (task == "auto" and few):
-        labels = [str(int(one)) if float(one).is_integer() else repr(float(one)) for one in different]
+        labels = [str(int(value)) if float(value).is_integer() else repr(float(value)) for value in different]
         _refuse_odd_classes(labels, len(values), name, place)
         return "classification", np.searchsorted(different, values).astype(np.int64), tuple(labels)
     if len(different) == 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from agents.data_manager.findings import Findings
-from agents.data_manager.source import DataTable, SourceContext, extra, unusable
+from agents.data_manager.source import DataTable, SourceContext, import_extra, unusable
 from contracts.request.data import ImageFolder, ImageQuality
 from runtime.home.allowed import is_closed
 from runtime.model.images import ENDINGS, BrokenImage, decoded, pixels
@@ -33,11 +32,12 @@ class ImageMeasures:
     def of(cls, grey: np.ndarray) -> ImageMeasures:
         """The measures of grey values from 0 to 255, in exact sums until the last division."""
         values = grey.astype(np.int32)
+        around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
         counts = np.bincount(grey.reshape(-1), minlength=256)
         shares = counts[counts > 0] / grey.size
         return cls(
             min(grey.shape),
-            _variance(_laplacian(values)) if min(grey.shape) > 2 else 0.0,
+            _variance(around - 4 * values[1:-1, 1:-1]) if min(grey.shape) > 2 else 0.0,
             float(np.sqrt(_variance(values))),
             float(-(shares * np.log2(shares)).sum()),
         )
@@ -50,17 +50,10 @@ class ImageMeasures:
             ("flat", "the contrast", self.contrast, wanted.min_contrast),
             ("plain", "the complexity", self.complexity, wanted.min_complexity),
         )
-        for kind, what, found, least in measures:
-            if found < least:
-                return kind, f"{what} is {found:.4g}, wanted {least:g}"
+        for kind, what, measured, least in measures:
+            if measured < least:
+                return kind, f"{what} is {measured:.4g}, wanted {least:g}"
         return None
-
-
-def _laplacian(values: np.ndarray) -> np.ndarray:
-    inner = values[1:-1, 1:-1]
-    around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
-    found: np.ndarray = around - 4 * inner
-    return found
 
 
 def _variance(values: np.ndarray) -> float:
@@ -77,15 +70,18 @@ class ImageFiles:
     """The images below a folder; their digest is that of their names and bytes. Links are not followed."""
 
     def __init__(self, data: ImageFolder, folder: Path, around: SourceContext) -> None:
-        extra("PIL.Image", "images")
+        import_extra("PIL.Image", "images")
         self.name = data.path
         self._data, self._folder, self._around = data, folder, around
-        self._categories = sorted(one.name for one in os.scandir(folder) if _is_folder(one))
+        self._categories = sorted(entry.name for entry in os.scandir(folder) if _is_folder(entry))
         self._files = [*_images(folder, ""), *(f for name in self._categories for f in _images(folder / name, name))]
         if not self._files:
             cure = f"Give each category a folder with images in it ({', '.join(ENDINGS)})."
             raise unusable("data.path", f"there are no images in the folders of {str(folder)!r}", cure)
-        self._digests = self._digested()
+        self._digests: list[str] = []
+        for number, file in enumerate(self._files):
+            self._digests.append(str(blake3((folder / file).read_bytes()).hexdigest()))
+            self._say(number, len(self._files))
         named = (f"{name}\0{digest}\n" for name, digest in zip(self._files, self._digests, strict=True))
         self.digest = str(blake3("".join(named).encode()).hexdigest())
 
@@ -121,7 +117,7 @@ class ImageFiles:
             findings.set_aside("unlabelled", f"{file}: it lies in no category's folder")
             return None
         try:
-            image = self._opened(file, digest)
+            image = self._open(file, digest)
         except BrokenImage as broken:
             findings.set_aside("corrupt", f"{file}: {broken}")
             return None
@@ -131,19 +127,12 @@ class ImageFiles:
             return None
         return pixels(image, self._data)
 
-    def _opened(self, file: str, digest: str) -> Any:
+    def _open(self, file: str, digest: str) -> Any:
         content = (self._folder / file).read_bytes()
         if blake3(content).hexdigest() != digest:
             raise unusable("data.path", f"{file!r} changed while it was read", "Finish writing it, then ask again.")
         scratch, what = self._around.scratch, f"the image {file!r}"
         return decoded(content, lambda pixels: scratch.refuse_beyond(what, "data.path", disk=0, held=pixels * _HELD))
-
-    def _digested(self) -> Sequence[str]:
-        found = []
-        for number, file in enumerate(self._files):
-            found.append(str(blake3((self._folder / file).read_bytes()).hexdigest()))
-            self._say(number, len(self._files))
-        return found
 
     def _say(self, number: int, total: int) -> None:
         if number % _TOLD == _TOLD - 1:
@@ -152,17 +141,17 @@ class ImageFiles:
 
 def _images(folder: Path, name: str) -> list[str]:
     """The images in a folder, and in those below it unless it is the topmost, in the order of their names."""
-    found = []
-    for one in sorted(os.scandir(folder), key=lambda one: one.name):
-        called = f"{name}/{one.name}" if name else one.name
-        if one.name.startswith("."):
+    names = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        called = f"{name}/{entry.name}" if name else entry.name
+        if entry.name.startswith("."):
             continue
-        if name and _is_folder(one):
-            found += _images(folder / one.name, called)
-        elif one.name.lower().endswith(ENDINGS) and stat.S_ISREG(one.stat(follow_symlinks=False).st_mode):
-            found.append(called)
-    return found
+        if name and _is_folder(entry):
+            names += _images(folder / entry.name, called)
+        elif entry.name.lower().endswith(ENDINGS) and stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            names.append(called)
+    return names
 
 
-def _is_folder(one: os.DirEntry[str]) -> bool:
-    return one.is_dir(follow_symlinks=False) and not one.name.startswith(".") and not is_closed(Path(one.path))
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and not is_closed(Path(entry.path))

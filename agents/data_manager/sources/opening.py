@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from agents.data_manager.source import DataSource, SourceContext, unusable
+from agents.data_manager.source import DataSource, SourceContext, Tell, unusable
 from agents.data_manager.sources.array_file import ArrayFile
 from agents.data_manager.sources.array_formats import Hdf5File, NpzFile, RawFile
 from agents.data_manager.sources.builtin_sets import BundledSource, GeneratedSource
 from agents.data_manager.sources.image_folder import ImageFiles
-from agents.data_manager.sources.parquet import ParquetFile
 from agents.data_manager.sources.table_file import TableFile
-from agents.data_manager.sources.text_tables import CsvText, JsonLines, JsonList
-from agents.data_manager.sources.workload import OwnRows
+from agents.data_manager.sources.table_formats import CsvText, JsonLines, JsonList, ParquetFile
+from agents.data_manager.sources.workload import WorkloadRows
 from contracts.request import data as sections
 from runtime.home.allowed import RequestPath, within
+
+_TEXT_TABLES: dict[type, Callable[[BufferedReader, Tell], CsvText | JsonLines | JsonList]] = {
+    sections.Csv: CsvText,
+    sections.Jsonl: JsonLines,
+    sections.Json: JsonList,
+}
+_PLACE = "data.path"
+_MAGIC = (
+    (b"\x80", "a pickle"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "compressed"),
+    (b"PAR1", "Parquet"),
+    (b"\x89HDF", "HDF5"),
+)
+_SOURCES = {".npz": "npz", ".parquet": "parquet", ".h5": "hdf5", ".hdf5": "hdf5", ".jsonl": "jsonl", ".json": "json"}
 
 
 @singledispatch
@@ -39,22 +53,13 @@ def _(data: Any, around: SourceContext) -> DataSource:
 
 @source_of.register
 def _(data: sections.WorkloadData, around: SourceContext) -> DataSource:
-    return OwnRows(data)
+    return WorkloadRows(data)
 
 
-@source_of.register
-def _(data: sections.Csv, around: SourceContext) -> DataSource:
-    return TableFile(data, CsvText(_text(data, around), around.tell), around.scratch)
-
-
-@source_of.register
-def _(data: sections.Jsonl, around: SourceContext) -> DataSource:
-    return TableFile(data, JsonLines(_text(data, around), around.tell), around.scratch)
-
-
-@source_of.register
-def _(data: sections.Json, around: SourceContext) -> DataSource:
-    return TableFile(data, JsonList(_text(data, around), around.tell), around.scratch)
+@source_of.register(sections.Csv | sections.Jsonl | sections.Json)
+def _(data: Any, around: SourceContext) -> DataSource:
+    file = around.files.enter_context(open_text(data.path, around.roots))
+    return TableFile(data, _TEXT_TABLES[type(data)](file, around.tell), around.scratch)
 
 
 @source_of.register
@@ -66,8 +71,7 @@ def _(data: sections.Parquet, around: SourceContext) -> DataSource:
 def _(data: sections.Npz, around: SourceContext) -> DataSource:
     file = _binary(data, around, suffix=".npz")
     trusted = within(Path(str(file.name)), around.trusted)
-    archive = NpzFile(file, around.scratch, around.tell, trusted=trusted)
-    return ArrayFile(data, archive, around.scratch, around.tell)
+    return ArrayFile(data, NpzFile(file, around.scratch, around.tell, trusted=trusted), around.scratch, around.tell)
 
 
 @source_of.register
@@ -78,37 +82,21 @@ def _(data: sections.Hdf5, around: SourceContext) -> DataSource:
 
 @source_of.register
 def _(data: sections.Raw, around: SourceContext) -> DataSource:
-    file = RawFile(data, _binary(data, around), around.tell)
-    return ArrayFile(data, file, around.scratch, around.tell)
+    return ArrayFile(data, RawFile(data, _binary(data, around), around.tell), around.scratch, around.tell)
 
 
 @source_of.register
 def _(data: sections.ImageFolder, around: SourceContext) -> DataSource:
-    return ImageFiles(data, folder(data.path, around.roots), around)
-
-
-def _text(data: sections.Tables, around: SourceContext) -> BufferedReader:
-    return around.files.enter_context(opened(data.path, around.roots))
+    return ImageFiles(data, _request_path(data.path).folder(around.roots), around)
 
 
 def _binary(data: sections.File, around: SourceContext, *, suffix: str = "") -> BufferedReader:
-    return around.files.enter_context(opened_binary(data.path, around.roots, suffix=suffix))
+    return around.files.enter_context(_request_path(data.path).opened(around.roots, suffix=suffix))
 
 
-_PLACE = "data.path"
-_MAGIC = (
-    (b"\x80", "a pickle"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "compressed"),
-    (b"PAR1", "Parquet"),
-    (b"\x89HDF", "HDF5"),
-)
-_SOURCES = {".npz": "npz", ".parquet": "parquet", ".h5": "hdf5", ".hdf5": "hdf5", ".jsonl": "jsonl", ".json": "json"}
-
-
-def opened(path: str, roots: Sequence[Path]) -> BufferedReader:
+def open_text(path: str, roots: Sequence[Path]) -> BufferedReader:
     """A text file, opened, once it is known to be allowed; raises `InvalidRequest` with the reason and the cure."""
-    file = opened_binary(path, roots)
+    file = _request_path(path).opened(roots)
     start = file.peek(4096)[:4096]
     what = next((name for magic, name in _MAGIC if start.startswith(magic)), "binary" if b"\0" in start else "")
     if what:
@@ -118,20 +106,10 @@ def opened(path: str, roots: Sequence[Path]) -> BufferedReader:
     return file
 
 
-def opened_binary(path: str, roots: Sequence[Path], *, suffix: str = "") -> BufferedReader:
-    """Any file that is allowed, opened; `suffix` is one that pickles have and this format shares."""
-    return _named(path).opened(roots, suffix=suffix)
-
-
-def folder(path: str, roots: Sequence[Path]) -> Path:
-    """The folder, resolved, when it lies in an allowed one; `InvalidRequest` otherwise."""
-    return _named(path).folder(roots)
-
-
-def _named(path: str) -> RequestPath:
-    return RequestPath(
-        path, _PLACE, _other_source(path) or "Save the table as CSV or Parquet, arrays with `numpy.savez`."
-    )
+def _request_path(path: str) -> RequestPath:
+    """The path of a section, which is opened where it is allowed; `InvalidRequest` otherwise."""
+    cure = _other_source(path) or "Save the table as CSV or Parquet, arrays with `numpy.savez`."
+    return RequestPath(path, _PLACE, cure)
 
 
 def _other_source(path: str) -> str:

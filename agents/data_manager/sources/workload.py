@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,24 @@ _PLACE = "data.workload"
 Given = Mapping[str, np.ndarray | Ragged]
 
 
-class OwnRows:
+class WorkloadRows:
     """What a workload's `data` gives. Only it knows what it reads, so it is always asked; its rows are the digest."""
 
     def __init__(self, data: WorkloadData) -> None:
         self.name = data.workload
         workload = find(data.workload)
         options = options_of(workload, data.options, "data.options")
-        with _relative_paths_told(data.options):
+        try:
             given = workload().data(options)
-        self._splits = _shaped(data.workload, given)
+        except FileNotFoundError as error:
+            # A path that is not whole means another file wherever the swarm was started: said where one is not found.
+            name = error.filename
+            if not isinstance(name, str) or Path(name).is_absolute():
+                raise
+            place = next((f"data.options.{key}" for key, value in data.options.items() if value == name), _PLACE)
+            message = f"there is no file {name!r} in {str(Path.cwd())!r}, the folder in which the swarm was started"
+            raise unusable(place, message, f"Write the whole path, such as /data/{Path(name).name}.") from None
+        self._splits = _splits_of(data.workload, given)
         self.digest = _digest(self._splits)
 
     def read(self, findings: Findings) -> DataTable:
@@ -51,21 +58,7 @@ class OwnRows:
         return DataTable(train.task, {}, labels, given=self._splits)
 
 
-@contextmanager
-def _relative_paths_told(options: Mapping[str, Any]) -> Iterator[None]:
-    """A path that is not whole means another file wherever the swarm was started: said where one is not found."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        name = error.filename
-        if not isinstance(name, str) or Path(name).is_absolute():
-            raise
-        place = next((f"data.options.{key}" for key, value in options.items() if value == name), _PLACE)
-        message = f"there is no file {name!r} in {str(Path.cwd())!r}, the folder in which the swarm was started"
-        raise unusable(place, message, f"Write the whole path, such as /data/{Path(name).name}.") from None
-
-
-def _shaped(name: str, given: Any) -> dict[str, Given]:
+def _splits_of(name: str, given: Any) -> dict[str, Given]:
     """What `data` returned as columns per split; one split named "" when it did not split."""
     if given is None:
         cure = "Let it return columns, or name another source."
@@ -73,7 +66,7 @@ def _shaped(name: str, given: Any) -> dict[str, Given]:
     if not isinstance(given, Mapping) or not given:
         kind = type(given).__name__
         raise unusable(_PLACE, f"`data` of {name!r} gave {kind}, not columns", "Return a mapping of names to arrays.")
-    split = all(isinstance(one, Mapping) for one in given.values())
+    split = all(isinstance(columns, Mapping) for columns in given.values())
     splits = {key: _columns(columns) for key, columns in (given if split else {"": given}).items()}
     if split and not {"train", "val"} <= splits.keys() <= {"train", "val", "test"}:
         cure = "Return train, val and perhaps test."
@@ -82,11 +75,11 @@ def _shaped(name: str, given: Any) -> dict[str, Given]:
 
 
 def _columns(given: Mapping[str, Any]) -> Given:
-    found = {str(name): _column(str(name), column) for name, column in given.items()}
-    sizes = {name: len(column) for name, column in found.items()}
+    columns = {str(name): _column(str(name), column) for name, column in given.items()}
+    sizes = {name: len(column) for name, column in columns.items()}
     if len(set(sizes.values())) != 1:
         raise unusable(_PLACE, f"the columns differ in length: {sizes}", "Give every column one entry per row.")
-    return found
+    return columns
 
 
 def _column(name: str, given: Any) -> np.ndarray | Ragged:
@@ -109,7 +102,7 @@ def _is_ragged(given: Any) -> bool:
         return False
     if isinstance(given[0], bytes | bytearray):
         return True
-    return isinstance(given[0], np.ndarray | list) and len({len(one) for one in given}) > 1
+    return isinstance(given[0], np.ndarray | list) and len({len(row) for row in given}) > 1
 
 
 def _numbers(name: str, column: np.ndarray) -> np.ndarray:
@@ -131,8 +124,8 @@ def _digest(splits: Mapping[str, Given]) -> str:
 
 
 def _table(columns: Given) -> DataTable:
-    fixed = {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
-    ragged = {name: one for name, one in columns.items() if isinstance(one, Ragged)}
+    fixed = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
+    ragged = {name: column for name, column in columns.items() if isinstance(column, Ragged)}
     task: Kind = "other"
     y = fixed.get("y")
     if y is not None and y.dtype.kind == "f":
@@ -144,18 +137,18 @@ def _table(columns: Given) -> DataTable:
 
 
 def _labels(splits: Mapping[str, Given]) -> tuple[str, ...]:
-    targets = [one["y"] for one in splits.values() if "y" in one]
+    targets = [columns["y"] for columns in splits.values() if "y" in columns]
     classes = [y for y in targets if isinstance(y, np.ndarray) and y.dtype.kind == "i" and y.ndim == 1]
     return tuple(map(str, range(1 + max((int(y.max(initial=0)) for y in classes), default=-1))))
 
 
 def _sound(columns: Given) -> np.ndarray:
     sound = np.ones(len(next(iter(columns.values()))), bool)
-    for one in columns.values():
-        if isinstance(one, Ragged):
-            sound &= one.sound()
-        elif one.dtype.kind == "f":
-            sound &= np.isfinite(one.reshape(len(one), -1)).all(axis=1)
+    for column in columns.values():
+        if isinstance(column, Ragged):
+            sound &= column.sound()
+        elif column.dtype.kind == "f":
+            sound &= np.isfinite(column.reshape(len(column), -1)).all(axis=1)
     return sound
 
 

@@ -9,21 +9,23 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from contextlib import nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import orjson
 
-from agents.trainer.jobs.spent import PhaseSeconds
-from agents.trainer.jobs.staging import Staging
+from agents.trainer.jobs.repeat import Staging, resume
 from bus.blobs import DirectoryBlobs
 from contracts.event import Event
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Control, Report
+from runtime.engine.report import Report
 from runtime.engine.sizes import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
 from runtime.jobs import resources
@@ -39,7 +41,10 @@ def main(job: Job) -> dict[str, Any]:
     enlist(job.args["workloads"])
     blobs = DirectoryBlobs(Path(job.args["blobs"]), before_rename=lambda: failpoint("during-rename"))
     spent = PhaseSeconds()
-    with spent.on("setup"), resources.bounded() if _is_counted_by_nobody(job) else nullcontext():
+    plan = job.args["plan"]
+    # What user code takes of this machine's own memory to build its model is counted nowhere else.
+    bounded = plan["request"]["model"]["architecture"] == "workload" and plan["resolved"]["device"] == "cpu"
+    with spent.on("setup"), resources.bounded() if bounded else nullcontext():
         run = _begin(job)
         seal.recheck(**job.args["seal"])
     run.measured(spent.timed)
@@ -56,7 +61,11 @@ def main(job: Job) -> dict[str, Any]:
             keeper.finish()
             early = run.step < run.plan.last_step
             job.tell("finished", step=run.step, stopped_early=early, seconds=spent.as_json())
-        if (ended or _asked_to_hold(job)) and not _obey(job, run, keeper, spent):
+        if not ended:
+            order = job.order()
+            if order is None or order.kind != "hold":
+                continue
+        if not _obey(job, run, keeper, spent):
             keeper.finish()
             return {"step": run.step}
         ended = False
@@ -90,24 +99,10 @@ def _begin(job: Job) -> Run:
     dataset = Dataset.open(Path(job.args["dataset"]), verify=job.args["verify"])
     if free is not None:
         refuse_rows_beyond(free, plan.resolved, dataset.facts)
-    resume = job.args["resume"]
-    if resume is None:
+    begin_in = job.args["resume"]
+    if begin_in is None:
         return Run.start(plan, dataset, initial=initial_state.initial_tensors(job.args))
-    kept = checkpoint.unpack(Path(resume["path"]).read_bytes(), state_root=resume["state_root"])
-    evaluations = [(step, float.fromhex(value)) for step, value in job.args["evaluations"]]
-    control = Control.of(plan.request.early_stopping).after_all(evaluations)
-    return Run.resume(plan, dataset, kept.tensors, kept.step, control=control)
-
-
-def _is_counted_by_nobody(job: Job) -> bool:
-    """Whether user code builds the model, in this machine's own memory."""
-    plan = job.args["plan"]
-    return bool(plan["request"]["model"]["architecture"] == "workload" and plan["resolved"]["device"] == "cpu")
-
-
-def _asked_to_hold(job: Job) -> bool:
-    order = job.order()
-    return order is not None and order.kind == "hold"
+    return resume(job, dataset, Path(begin_in["path"]), begin_in["state_root"])
 
 
 def _obey(job: Job, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
@@ -207,3 +202,39 @@ class Keeper:
         blob = self._blobs.put(data)
         failpoint("between-blob-and-event")
         tell_event(self._job, comparison.checkpoint_event(sealed, segment, reason, blob=blob, size=len(data)))
+
+
+class PhaseSeconds:
+    """Seconds by what they were spent on; what is measured inside something else is not counted twice."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._total = 0.0
+
+    @contextmanager
+    def on(self, name: str) -> Iterator[None]:
+        """Everything inside, without what is measured there under other names."""
+        begun, before = perf_counter(), self._total
+        try:
+            yield
+        finally:
+            took = perf_counter() - begun
+            self._seconds[name] += took - (self._total - before)
+            self._total = before + took
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, its time counted; cheap enough for every step. Nothing may be measured inside it."""
+
+        def measured(*args: Any) -> Any:
+            begun = perf_counter()
+            answer = function(*args)
+            took = perf_counter() - begun
+            self._seconds[name] += took
+            self._total += took
+            return answer
+
+        return measured
+
+    def as_json(self) -> dict[str, float]:
+        """Seconds so far, to the millisecond."""
+        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}

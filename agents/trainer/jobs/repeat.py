@@ -1,4 +1,7 @@
-"""Stages what a fresh process will repeat, in the training child: the state before a window, and what it gave then."""
+"""Repeats, in a process that has seen nothing of a training, a window of it; in the training child, stages what for.
+
+The repeating process is not told what the training had given: its trainer compares, who runs no code of the user's.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bus.disk import room_for
-from runtime.engine import birth, checkpoint
+from runtime.engine import birth, checkpoint, seal
+from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
-from runtime.engine.report import Report
+from runtime.engine.report import Control, Report
 from runtime.engine.state import Tensors
+from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
+
+
+def main(job: Job) -> dict[str, Any]:
+    """{"stretch": what the steps up to `last` gave}."""
+    seal.apply(**job.args["seal"])
+    enlist(job.args["workloads"])
+    dataset = Dataset.open(Path(job.args["dataset"]), verify=False)
+    again = birth.repeated(resume(job, dataset, Path(job.args["staged"])), job.args["last"])
+    seal.recheck(**job.args["seal"])
+    return {"stretch": again.as_json()}
+
+
+def resume(job: Job, dataset: Dataset, state: Path, state_root: str | None = None) -> Run:
+    """The run of the job's plan in the state of a file; raises `NotVerified` when it is not that of the root."""
+    plan = Plan.from_json(job.args["plan"])
+    kept = checkpoint.unpack(state.read_bytes(), state_root=state_root)
+    evaluations = [(step, float.fromhex(value)) for step, value in job.args["evaluations"]]
+    control = Control.of(plan.request.early_stopping).after_all(evaluations)
+    return Run.resume(plan, dataset, kept.tensors, kept.step, control=control)
 
 
 class _WindowState(NamedTuple):

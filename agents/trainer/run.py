@@ -1,0 +1,374 @@
+"""One trainer's work on one session: it waits for its turn, trains in children, and records how the session ends.
+
+Decisions are read from the fold; what this object remembers may be lost at any moment without harm. When a host dies
+between an append and its acknowledgement, the next claim begins at the newest checkpoint, and what is computed again
+is compared with what the log has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from agents.trainer.claim import SessionClaim
+from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision, non_finite_weights
+from agents.trainer.inbox import Inbox, frames_of
+from agents.trainer.machine import MachineProbe, place
+from agents.trainer.repeatability import RecordedPath, RepeatabilityCheck, divergence_failure, owed
+from contracts import trainer as events
+from contracts.common import ChildEnded
+from contracts.data_manager import DatasetPrepared
+from contracts.errors import ChildDied, Fenced, Full, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
+from contracts.event import SPOKEN, Event
+from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
+from contracts.session import SessionState
+from runtime.jobs.child import Child
+from runtime.jobs.failpoints import failpoint
+from runtime.jobs.frames import Frame
+from runtime.jobs.profiles import torch_profile
+from runtime.node.agent import Say
+from runtime.node.agent_context import PATIENCE, CancelledError, Wakeup, first_done, wish_to_cancel
+
+if TYPE_CHECKING:
+    from agents.trainer.agent import Sayings
+
+MOST_DEATHS = 3
+"""Children that may die one after another without a new window before the session fails."""
+
+_ROOM = 4
+"""After a full disk, training is tried again once so many checkpoints of the largest size fit."""
+
+_LOOK_AGAIN = 0.5
+"""Seconds between two looks at the free disk space."""
+
+
+@dataclass
+class _ChildState:
+    """What is known of the child of one attempt: the step it began at, where it holds, what it finished with."""
+
+    first: int = 0
+    recorded: RecordedPath = field(default_factory=RecordedPath)
+    seconds: dict[str, float] = field(default_factory=dict)
+    ordered_to_hold: bool = False
+    give_up_at: float | None = None
+    held: int | None = None
+    finished: dict[str, Any] | None = None
+
+
+class SessionRun:
+    """Trains one session: `due` waits until this trainer may, `attempt` trains in one child until something ends it."""
+
+    def __init__(self, wakeup: Wakeup, ready: DatasetPrepared, say: Say[Sayings], machine: MachineProbe) -> None:
+        self.claim = SessionClaim(wakeup, ready, say, machine)
+        self._wakeup = wakeup
+        self._context = wakeup.ground
+        self._turns = machine.turns
+        self._deaths = 0
+        self._full_disks = 0
+        self._state = _ChildState()
+
+    @property
+    def now(self) -> SessionState:
+        """The fold of the session as of now; it changes with every admitted event."""
+        return self._wakeup.now
+
+    # Whether this trainer may train.
+
+    async def due(self) -> bool:
+        """Wait until this trainer may train: no other one owns the session and no person has paused it.
+
+        False when the session has ended. Cancels, pauses and resumes are carried out here while it waits.
+        """
+        while self.now.outcome is None:
+            wishes = {type(wish) for _, wish in self.now.wishes}
+            segment, step = self.now.segment.number, self.now.step
+            if not self.claim.is_free():
+                self.rest()
+                await asyncio.sleep(min(1.0, self._context.settings.takeover_after_seconds / 3))
+            elif CancelRequested in wishes:
+                await self._cancel()
+            elif PauseRequested in wishes and self.now.claim is not None and self._deaths:
+                # The child that should have obeyed the pause died: the next one might hang too.
+                await self.claim.make(events.TrainingPaused(by="person", segment=segment, step=step))
+            elif self.now.pause is None or self.now.pause.by != "person":
+                if await self._turn():
+                    return True
+            elif ResumeRequested in wishes:
+                await self.claim.make(events.TrainingResumed(segment=segment, step=step))
+            else:
+                await self._wakeup.history.grown(self._wakeup.history.size)
+        return False
+
+    async def _turn(self) -> bool:
+        """Whether this session may train now; if not, wait until a turn is free or the session has changed."""
+        history = self._wakeup.history
+        self._turns.ask(history.id, place(self.now, history.facts[0].seq))
+        # After a restart all sessions ask before any is answered.
+        await asyncio.sleep(0)
+        if not self._context.draining.is_set() and self._turns.take(history.id):
+            return True
+        await first_done(self._turns.changed(), history.grown(history.size))
+        return False
+
+    def rest(self) -> None:
+        """Give the turn back, so that another session of this process may train."""
+        self._turns.leave(self._wakeup.history.id)
+
+    async def _cancel(self) -> None:
+        """Record that the session was cancelled at its last recorded step; claim it first if any trainer ever did."""
+        wish = wish_to_cancel(self.now)
+        reason = wish.reason if wish else ""
+        cancelled = events.TrainingCancelled(segment=self.now.segment.number, step=self.now.step, reason=reason)
+        await (self.claim.say(cancelled) if self.now.claim is None else self.claim.make(cancelled))
+
+    # One attempt, and what follows from how it ends.
+
+    async def attempt(self) -> bool:
+        """Claim the session and train in one child until something ends it; True when another attempt is due.
+
+        Raises `Fenced` when another trainer owns the session. Other errors end in an event or in a new attempt.
+        """
+        try:
+            await self.claim.make()
+            args, start = await self.claim.arguments()
+            first = start.written.step if start else self.now.begins
+            recorded = RecordedPath.of(self._wakeup.history.facts, self.now, first, self.claim.unusable)
+            self._state = _ChildState(first, recorded)
+            return await self._train(args)
+        except Fenced:
+            raise
+        except CancelledError:
+            return True  # another attempt is due as far as this one knows; whether it is to be, `due` says
+        except ChildDied as error:
+            return await self._after_death(error)
+        except NotVerified as error:
+            start = self.claim.newest()
+            if start is not None and await self.claim.wrong_with(start):
+                # A damaged checkpoint explains the error, so an earlier one may do.
+                return True
+            await self.claim.fail(error.code, error.message, error.cure)
+        except (OutOfMemory, UserCodeFailed) as error:
+            await self.claim.fail(error.code, error.message, error.cure, error.path)
+        except Full as error:
+            return await self._until_room(error)
+        except SwarmError as error:
+            await self.claim.fail(error.code, error.message, error.cure)
+        return False
+
+    async def _until_room(self, error: Full) -> bool:
+        """Record that the disk is full and wait until there is room or a cancel; then another attempt is due."""
+        waits = f"{error.message} Training goes on from its last checkpoint when there is room."
+        await self.claim.say(ChildEnded(purpose="train", code=1, signal=None, max_rss_bytes=0, message=waits))
+        size = max((kept.written.bytes for kept in self.now.checkpoints), default=1 << 20)
+        # A quota or a lack of inodes does not show in what is free, so each try without a new window waits longer.
+        loop, disk = asyncio.get_running_loop(), self._context.blobs.root
+        patience = loop.time() + _LOOK_AGAIN * 2 ** min(self._full_disks, 7)
+        self._full_disks += 1
+        while patience > loop.time() or shutil.disk_usage(disk).free < _ROOM * size:
+            if wish_to_cancel(self.now):
+                break
+            await asyncio.sleep(_LOOK_AGAIN)
+        return True
+
+    async def _after_death(self, error: ChildDied) -> bool:
+        self._deaths += 1
+        wished = any(isinstance(wish, CancelRequested | PauseRequested) for _, wish in self.now.wishes)
+        if wished or self._deaths < MOST_DEATHS:
+            return True
+        await self.claim.fail("child-died", f"{error.message} This happened {self._deaths} times in a row.", error.cure)
+        return False
+
+    # The child: what it tells becomes events, and decisions take effect where it holds.
+
+    async def _train(self, args: dict[str, Any]) -> bool:
+        """Train until the child has left; True when the session needs another attempt."""
+        history, claim = self._wakeup.history, self.now.claim
+        assert claim is not None  # noqa: S101 - an attempt follows a claim
+        async with (
+            self._context.children.job(
+                "agents.trainer.jobs.train:main",
+                args,
+                profile=torch_profile(claim.resolved["threads"], claim.resolved["device"]),
+                purpose="train",
+                session=history.id,
+                log=self._context.home.session(history.id) / "training.log",
+            ) as child,
+            Inbox(child, self._wakeup) as inbox,
+            RepeatabilityCheck(self._wakeup, args, inbox.look) as self._repetitions,
+        ):
+            try:
+                return await self._follow(child, inbox)
+            except CancelledError:
+                child.kill("was asked to hold for a cancel and did not")
+                await self.claim.say(self._attempt_ended(self.now.step))
+                raise
+            except ChildDied:
+                if (end := child.exit) is not None and self.now.outcome is None:
+                    message = f"the training child (pid {child.pid}) {child.ending}"
+                    code, signal, most = end.code, end.signal, end.max_rss_bytes
+                    await self.claim.say(
+                        ChildEnded(purpose="train", code=code, signal=signal, max_rss_bytes=most, message=message)
+                    )
+                raise
+
+    async def _follow(self, child: Child, inbox: Inbox) -> bool:
+        """Append what the child tells and do what is decided, until it leaves; True when another attempt is due."""
+        while True:
+            child.resting = self._state.held is not None or self._state.finished is not None
+            timeout = 1.0 if self._state.finished else None
+            if self._state.give_up_at is not None and self._state.held is None:
+                timeout = max(0.0, self._state.give_up_at - asyncio.get_running_loop().time())
+            await self._append(frames_of(await inbox.take(timeout=timeout)))
+            await self.claim.say(*self._repetitions.verdicts())
+            if self.now.outcome is not None:
+                return False
+            if hopeless := hopeless_proposals(self.now):
+                await self.claim.say(*(events.InterventionDeclined(proposal=id, reason=why) for id, why in hopeless))
+            decision = next_decision(self.now, draining=self._context.draining.is_set())
+            again: bool | None = None
+            if decision is None:
+                if self._state.finished and not self._repetitions.pending:
+                    again = await self._end(child)
+            elif self._state.held is None:
+                await self._hold(child, decision)
+            else:
+                again = await self._act(decision, child, inbox)
+            if again is not None:
+                return again
+
+    async def _hold(self, child: Child, decision: Decision) -> None:
+        """Order the child to hold; `CancelledError` when one that is to be cancelled does not: user code may hang."""
+        if not self._state.ordered_to_hold:
+            self._state.ordered_to_hold = True
+            await child.order("hold")
+        if decision.kind == "cancel":
+            now = asyncio.get_running_loop().time()
+            if self._state.give_up_at is None:
+                self._state.give_up_at = now + PATIENCE
+            if now >= self._state.give_up_at:
+                raise CancelledError
+
+    async def _append(self, frames: list[Frame]) -> None:
+        """Append what the log lacks, compare what it has, and note where the child holds or that it has finished."""
+        fresh: list[Event] = []
+        for frame in frames:
+            if frame.kind == "lived":
+                self._repetitions.begin(frame.data)
+            elif frame.kind == "held":
+                self._state.seconds, self._state.held = frame.data["seconds"], frame.data["step"]
+            elif frame.kind == "finished":
+                self._state.seconds, self._state.finished = frame.data["seconds"], frame.data
+            else:
+                event = SPOKEN[frame.kind].model_validate_json(orjson.dumps(frame.data["data"]))
+                fresh += await self._compare(event)
+        if fresh:
+            # Deaths and full disks before a new window no longer count.
+            self._deaths = self._full_disks = 0
+            await self.claim.say(*fresh)  # type: ignore[arg-type]
+
+    async def _compare(self, event: Event) -> list[Event]:
+        """What is to be appended of a computed event; a difference from the log is recorded and ends the session."""
+        assert isinstance(event, events.Computed)  # noqa: S101 - all it tells
+        verdict = self._state.recorded.take(event)
+        if isinstance(event, events.CheckpointWritten):
+            self.claim.unusable.discard(event.blob)
+        if isinstance(verdict, events.DivergenceFound):
+            await self.claim.say(verdict, divergence_failure(verdict, self.now))
+        if verdict is not True:
+            return []
+        count, self._state.recorded.reproduced = self._state.recorded.reproduced, 0
+        if not count:
+            return [event]
+        _, upto, _ = events.place_of(event)
+        segment = self.now.segment.number
+        return [events.WindowsReproduced(segment=segment, first=self._state.first, last=upto, count=count), event]
+
+    async def _act(self, decision: Decision, child: Child, inbox: Inbox) -> bool | None:
+        """Carry out a decision while the child holds.
+
+        None when this child continues; else whether another attempt is due."""
+        segment, step = self.now.segment.number, self._state.held or 0
+        match decision.kind:
+            case "cancel":
+                cancelled = events.TrainingCancelled(segment=segment, step=step, reason=decision.reason)
+                await self.claim.say(self._attempt_ended(step), cancelled)
+                return False
+            case "pause" | "drain":
+                await child.order("leave", keep=True)
+                await self._append(frames_of(await inbox.rest()))
+                failpoint("between-drain-and-event")
+                paused = events.TrainingPaused(
+                    by="person" if decision.kind == "pause" else "drain", segment=segment, step=step
+                )
+                await self.claim.say(self._attempt_ended(step), paused)
+                return decision.kind == "pause"
+            case "intervene":
+                return await self._intervene(decision, child, step)
+
+    async def _intervene(self, decision: Decision, child: Child, step: int) -> bool | None:
+        proposal = decision.proposal
+        assert proposal is not None  # noqa: S101 - that is what intervening means
+        back = proposal.rewind_to is not None
+        begins = step if proposal.rewind_to is None else proposal.rewind_to
+        applied = events.InterventionApplied(
+            proposal=decision.cause,
+            by=proposal.rule,
+            segment=self.now.segment.number + 1,
+            step=begins,
+            changes=proposal.changes,
+            reproducible=proposal.automatic,
+        )
+        await self.claim.say(*([self._attempt_ended(step)] if back else []), applied)
+        failpoint("between-ack-and-apply")
+        if back:
+            return True
+        await child.order("change", change={"step": begins, **proposal.changes})
+        self._state.ordered_to_hold, self._state.held, self._state.finished = False, None, None
+        return None
+
+    def _attempt_ended(self, step: int) -> events.AttemptEnded:
+        """The event that ends this attempt, with the seconds that the child reported when it last held."""
+        epoch, segment, child = self.claim.epoch or 0, self.now.segment.number, self._state
+        return events.AttemptEnded(epoch=epoch, segment=segment, first=child.first, step=step, seconds=child.seconds)
+
+    async def _end(self, child: Child) -> bool | None:
+        """After the last step: complete the session once its last window is judged; None while that is waited for.
+
+        The judgement of a diagnostician that is silent for too long is waived.
+        True when no window of user code was repeated although an attempt from an earlier checkpoint would allow it."""
+        if "window" in owed(self.now) and self._state.first > 0:
+            self.claim.begin_before(self._state.first)
+            return True
+        step = self._state.finished["step"] if self._state.finished else 0
+        if (self.now.request.get("diagnosis") or {}).get("auto_fix") and not judged(self.now, step):
+            if self._context.presence.silent_seconds("diagnostician") < self._context.settings.waive_after_seconds:
+                return None
+            await self.claim.say(events.JudgementWaived(segment=self.now.segment.number, step=step))
+        await self._complete(child)
+        return False
+
+    async def _complete(self, child: Child) -> None:
+        session, end = self.now, self._state.finished or {}
+        final = [kept for kept in session.path_checkpoints() if kept.written.step == end["step"]]
+        if not final:
+            await self.claim.fail("non-finite", *non_finite_weights(session, end["step"]))
+            return
+        kept, last = final[-1].written, session.evaluations[-1] if session.evaluations else None
+        completed = events.TrainingCompleted(
+            segment=session.segment.number,
+            step=end["step"],
+            epochs=last.epoch if last else 0,
+            stopped_early=end["stopped_early"],
+            best_step=last.best_step if last else None,
+            weights_digest=kept.weights_digest,
+            state_root=kept.state_root,
+            final_blob=kept.blob,
+            values=last.values if last else {},
+        )
+        failpoint("before-completion")
+        await self.claim.say(self._attempt_ended(end["step"]), completed)
+        await child.order("leave", keep=False)
