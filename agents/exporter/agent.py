@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 from agents.exporter.plan import ExportOrder, order_of, orders
-from contracts.errors import ChildDied, SwarmError
+from contracts.errors import ChildDied, NotVerified, SwarmError
 from contracts.exporter import ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
 from contracts.operator import ExportRequested, SessionRequested
 from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import export_profile
 from runtime.node.agent import Agent, Say, on
-from runtime.node.agent_context import Wakeup
+from runtime.node.agent_context import AgentContext, Wakeup
+from runtime.replay.audit_runner import IDENTITY, AuditJobs
 
 Answer = ModelExported | ModelBenchmarked | ExportRefused
 
-EXPORT = "agents.exporter.jobs.export:main"
-VERIFY = "agents.exporter.jobs.verify:main"
+EXPORT = "agents.exporter.jobs.export:make"
+VERIFY = "agents.exporter.jobs.export:verify"
 
 
 class Exporter(Agent):
@@ -62,11 +66,8 @@ class Exporter(Agent):
         """An audit wants to know whether every file of a session comes out again as it was."""
         if not planned.exports:
             return []
-        # Late, because it brings numpy into the host, which most of its life has no use for it.
-        from agents.exporter.again import Again
-
         async with self._one_at_a_time:
-            return await Again(self.ground, case.history.id, planned.machine).all(planned.exports)
+            return await repeat_exports(self.ground, case.history.id, planned.machine, planned.exports)
 
     async def _settle(self, case: Wakeup, say: Say[Answer]) -> None:
         async with self._one_at_a_time:
@@ -102,7 +103,7 @@ class Exporter(Agent):
             "work": str(ground.home.work(session)),
             "exports": str(folder / "exports"),
             "filename": order.filename,
-            "workloads": [one.as_json() for one in Workloads(ground.home.root).needed(order.request)],
+            "workloads": [workload.as_json() for workload in Workloads(ground.home.root).needed(order.request)],
         }
         async with ground.children.job(
             function,
@@ -137,7 +138,51 @@ def _answer(order: ExportOrder, made: dict[str, Any], proven: dict[str, Any]) ->
         details=made["details"] | proven["details"],
     )
     timed = [
-        ModelBenchmarked(format=order.format, quantize=order.quantize, blob=proven["blob"], **one)
-        for one in proven["timings"]
+        ModelBenchmarked(format=order.format, quantize=order.quantize, blob=proven["blob"], **timing)
+        for timing in proven["timings"]
     ]
     return [exported, *timed]
+
+
+async def repeat_exports(
+    context: AgentContext, session: str, machine: Mapping[str, Any], orders: list[dict[str, Any]]
+) -> list[ExportRepeated]:
+    """Every file of an audited session made once more: what of it is not as it was, or why it cannot be made here.
+
+    Nothing is made where the bits are not those of the machine that trained, or the code not that which was claimed.
+    """
+    # Late, because it brings numpy into the host, which most of its life has no use for it.
+    from runtime.audit.exports import Remade, remake
+
+    folder, repeated = context.home.work(session) / "exports", []
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        try:
+            problem, workloads = "", []
+            jobs = AuditJobs(context.children, machine, session, folder / "identity.log", [])
+            args = {"device": machine["device"], "precision": machine["precision"], "plan": None}
+            if (await jobs.run(IDENTITY, args))["fingerprint"] != machine["fingerprint"]:
+                problem = "the exporter's machine computes other bits than the one that trained"
+            workloads = claimed_workloads(context.home.root, orders[0])
+        except SwarmError as error:
+            problem = error.message
+        for number, order in enumerate(orders):
+            remade, work = Remade(missing=problem), folder / f"export-{number}"
+            if not problem:
+                work.mkdir()
+                remade = await remake(order, context.blobs, workloads, context.children, work, session)
+            said = {"divergence": remade.divergence, "problem": remade.missing, "differing": remade.differing}
+            repeated.append(ExportRepeated(export=order["export"], filename=order["filename"], **said))
+        return repeated
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def claimed_workloads(home: Path, order: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The code that was claimed, for a job; raises `NotVerified` where it is not the code that is known here."""
+    needed = Workloads(home).needed(order["order"]["request"])
+    for workload in needed:
+        if order.get("sources", {}).get(workload.name, workload.digest) != workload.digest:
+            message = f"workload {workload.name!r} of the exporter's machine is not the one that was claimed."
+            raise NotVerified(message)
+    return [workload.as_json() for workload in needed]

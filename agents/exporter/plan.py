@@ -17,7 +17,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "pt2": (),
     "torchscript": (),
 }
-"""Every format and the quantisations that it allows; `jobs/formats/` holds one file for each."""
+"""Every format and the quantisations that it allows."""
 
 _SUFFIX = {"torchscript": "pt"}
 
@@ -56,59 +56,43 @@ def order_of(request: Mapping[str, Any]) -> ExportOrder | ExportRefused:
     """The one file that a session of the kind `export` is about; its genesis names everything."""
     form, quantize = str(request.get("format", "")), str(request.get("quantize") or "")
     which = str(request.get("checkpoint", "best"))
-    refusal = _unknown(form, quantize, which)
-    if refusal:
-        return refusal
     missing = [key for key in ("checkpoint_blob", "dataset", "request", "step") if request.get(key) is None]
+    if refusal := _unknown(form, quantize, which):
+        return refusal
     if missing:
         message = f"the export request does not say {', '.join(missing)}."
-        cure = "Ask with `swarm export SESSION`."
-        return ExportRefused(
-            format=form, quantize=quantize, checkpoint=which, code="invalid", message=message, cure=cure
-        )
-    return ExportOrder(
-        form,
-        quantize,
-        which,
-        int(request["step"]),
-        str(request["checkpoint_blob"]),
-        None,
-        str(request["dataset"]),
-        dict(request["request"]),
-    )
+        return _refused(form, quantize, which, "invalid", message, "Ask with `swarm export SESSION`.")
+    step, blob, dataset = int(request["step"]), str(request["checkpoint_blob"]), str(request["dataset"])
+    return ExportOrder(form, quantize, which, step, blob, None, dataset, dict(request["request"]))
 
 
 def _order(session: SessionState, form: str, quantize: str, which: str) -> ExportOrder | ExportRefused:
-    refusal = _unknown(form, quantize, which)
-    if refusal:
+    if refusal := _unknown(form, quantize, which):
         return refusal
     kept = retention.exported(session, which)
     if kept is None:
-        steps = ", ".join(str(one.written.step) for one in session.path_checkpoints() if one.usable)
-        message = f"there is no usable checkpoint {which!r}."
+        steps = ", ".join(str(usable.written.step) for usable in session.path_checkpoints() if usable.usable)
         cure = f"Kept steps: {steps}." if steps else "Train with checkpoints.keep_last of at least 1."
-        return ExportRefused(
-            format=form, quantize=quantize, checkpoint=which, code="no-checkpoint", message=message, cure=cure
-        )
+        message = f"there is no usable checkpoint {which!r}."
+        return _refused(form, quantize, which, "no-checkpoint", message, cure)
     if session.dataset is None:
         message = "the session has no dataset to compare answers on."
-        return ExportRefused(format=form, quantize=quantize, checkpoint=which, code="no-dataset", message=message)
-    written = kept.written
-    return ExportOrder(
-        form, quantize, which, written.step, written.blob, written.state_root, session.dataset.root, session.request
-    )
+        return _refused(form, quantize, which, "no-dataset", message, "")
+    step, blob, root = kept.written.step, kept.written.blob, kept.written.state_root
+    return ExportOrder(form, quantize, which, step, blob, root, session.dataset.root, session.request)
 
 
 def _unknown(form: str, quantize: str, which: str) -> ExportRefused | None:
     if form not in FORMATS:
         message, cure = f"{form!r} is no format that can be exported.", f"Known: {', '.join(FORMATS)}."
-        return ExportRefused(
-            format=form, quantize=quantize, checkpoint=which, code="unsupported", message=message, cure=cure
-        )
-    if quantize and quantize not in FORMATS[form]:
+    elif quantize and quantize not in FORMATS[form]:
         message = f"{form} cannot be quantised to {quantize!r}."
         cure = f"Known for {form}: {', '.join(FORMATS[form])}." if FORMATS[form] else "Quantise the format onnx."
-        return ExportRefused(
-            format=form, quantize=quantize, checkpoint=which, code="unsupported", message=message, cure=cure
-        )
-    return None
+    else:
+        return None
+    return _refused(form, quantize, which, "unsupported", message, cure)
+
+
+def _refused(form: str, quantize: str, which: str, code: str, message: str, cure: str) -> ExportRefused:
+    about = {"format": form, "quantize": quantize, "checkpoint": which}
+    return ExportRefused(**about, code=code, message=message, cure=cure)

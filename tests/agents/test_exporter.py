@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.exporter import gates
 from agents.exporter.agent import Exporter
-from agents.exporter.jobs import parity
+from agents.exporter.jobs import formats, onnx_format, parity
 from agents.exporter.plan import FORMATS, ExportOrder, order_of, orders
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
@@ -399,12 +398,12 @@ async def test_a_file_that_answers_differently_is_not_published(exporter: Export
     (order,) = orders(history.state)
     assert isinstance(order, ExportOrder)
     case = Wakeup(history.facts[-1], history.state, history, exporter.ground, history.size)
-    await exporter._once("agents.exporter.jobs.export:main", order, case)
+    await exporter._once("agents.exporter.jobs.export:make", order, case)
     _, other, _ = place.trained["mlp"]
     tensors = {name: one + 0.001 if one.is_floating_point() else one for name, one in other.tensors.items()}
     blob = place.blobs.put(checkpoint.pack(checkpoint.seal(tensors, 60)))
     changed = ExportOrder(**{**order.as_json(), "blob": blob, "state_root": None})
-    proven = await exporter._once("agents.exporter.jobs.verify:main", changed, case)
+    proven = await exporter._once("agents.exporter.jobs.export:verify", changed, case)
     assert proven["refused"]["code"] == "parity"
     assert "max_abs" in proven["refused"]["message"]
     assert not (place.home.sessions / history.id / "exports").exists()
@@ -416,7 +415,7 @@ class Killer(Exporter):
     deaths = 0
 
     async def _once(self, function: str, order: ExportOrder, case: Wakeup) -> dict[str, Any]:
-        if self.deaths and function.endswith("verify:main"):
+        if self.deaths and function.endswith(":verify"):
             type(self).deaths -= 1
             running = asyncio.create_task(super()._once(function, order, case))
             os.kill(await self._pid(), signal.SIGSEGV)
@@ -476,7 +475,7 @@ FIGURES = {"max_abs": 1e-6, "max_rel": 0.5, "reference_max": 10.0, "sqnr_db": 12
 async def test_the_gates_judge_size_noise_and_the_task(
     form: str, quantize: str, figures: dict[str, float], passes: bool
 ) -> None:
-    assert (gates.objection(form, quantize, FIGURES | figures, 1000) == "") is passes
+    assert (parity.objection(form, quantize, FIGURES | figures, 1000) == "") is passes
 
 
 async def test_a_difference_is_located_and_nan_is_the_largest_of_all() -> None:
@@ -494,9 +493,9 @@ async def test_an_answer_of_another_shape_is_no_answer() -> None:
     assert "shape (2, 2), not (2, 3)" in said.worst
 
 
-async def test_every_format_has_a_file_and_every_file_a_format() -> None:
-    files = {path.stem for path in Path("agents/exporter/jobs/formats").glob("*.py")} - {"__init__"}
-    assert files == set(FORMATS)
+async def test_every_format_has_a_class_and_every_class_a_format() -> None:
+    classes = {cls for module in (formats, onnx_format) for cls in vars(module).values() if hasattr(cls, "opened")}
+    assert classes - {formats.Format} == {type(formats.named(form)) for form in FORMATS}
 
 
 async def test_an_export_session_that_names_no_checkpoint_is_refused() -> None:

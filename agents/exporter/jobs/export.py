@@ -1,26 +1,71 @@
-"""Makes one file in the session's scratch folder. It proves nothing and publishes nothing."""
+"""The two jobs of an export: making a file, and proving in another process that it computes what was trained."""
 
 from __future__ import annotations
 
+import functools
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.exporter.jobs.formats import named
-from agents.exporter.jobs.refusal import refusing
-from agents.exporter.jobs.trained import load
+import numpy as np
+
+from agents.exporter.jobs import parity
+from agents.exporter.jobs.formats import Format, named, plain_of
+from agents.exporter.jobs.parity import Ask
+from agents.exporter.jobs.trained import ExportModel, Unexportable, load, questions, some_rows
 from agents.exporter.plan import ExportOrder
-from bus.blobs import digest_of
+from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidInput
 from contracts.request.training import FORMATS, QUANTIZATIONS
+from runtime.engine.ragged import Ragged, apart, some
 from runtime.jobs.job import Job
+from runtime.model.trained import TARGET
+
+Rows = Mapping[str, np.ndarray | Ragged]
+
+SECONDS = 900
+"""A library that hangs on a model is ended by the system after this time: a death of the job like any other."""
+
+RUNS = 200
+_WARM = 10
+_TIMED_SECONDS = 0.5
+_TIMED_BATCHES = (1, 32)
+_JUDGED_ROWS = 4096
+_JUDGED_BATCH = 256
+
+
+def refusing(main: Callable[[Job], dict[str, Any]]) -> Callable[[Job], dict[str, Any]]:
+    """A job function whose refusals are answers, and whose time is limited when it has a process of its own."""
+
+    @functools.wraps(main)
+    def guarded(job: Job) -> dict[str, Any]:
+        if threading.current_thread() is threading.main_thread():
+            signal.alarm(SECONDS)
+        try:
+            return main(job)
+        except Unexportable as error:
+            return {"refused": {"code": error.code, "message": error.message, "cure": error.cure}}
+        except ModuleNotFoundError as error:
+            cure = f"pip install {error.name}"
+            return {
+                "refused": {"code": "missing-module", "message": f"there is no module {error.name!r}.", "cure": cure}
+            }
+
+    return guarded
 
 
 @refusing
-def main(job: Job) -> dict[str, Any]:
-    """The opset and the details of the file WORK/FILENAME; companions are written beside it.
+def make(job: Job) -> dict[str, Any]:
+    """Makes one file in the session's scratch folder; proves nothing and publishes nothing.
 
-    It is written under the name that its order gives it, which some formats keep inside; a name from a log
-    must be replaced by the caller's own before it comes here.
+    Returns the opset and the details of the file WORK/FILENAME; companions are written beside it. It is written under
+    the name that its order gives it, which some formats keep inside; a name from a log must be replaced by the
+    caller's own before it comes here.
     """
     order, made = ExportOrder(**job.args["order"]), Path(job.args["work"]) / job.args["filename"]
     if order.format not in FORMATS:
@@ -36,3 +81,116 @@ def main(job: Job) -> dict[str, Any]:
         made.with_name(f"{made.name}.{suffix}").write_bytes(content)
         details.setdefault("beside", {})[suffix] = digest_of(content)
     return {"opset": written.opset, "details": details}
+
+
+@refusing
+def verify(job: Job) -> dict[str, Any]:
+    """Asks a finished file and the engine's model the same questions, and publishes the file when the answers agree.
+
+    Returns its blob, size, figures and timings; refused with its figures when it did not pass. It runs in a process of
+    its own: a library that crashes on the file takes nothing else with it.
+    """
+    order, path = job.args["order"], Path(job.args["work"]) / job.args["filename"]
+    form, quantize = order["format"], order["quantize"]
+    trained, format_ = load(job.args), named(form)
+    answer = format_.opened(path, quantize)
+    asked = questions(trained.dataset)
+    rows = len(next(iter(asked.values())))
+    comparison = parity.compare(trained.answers, answer, asked, rows, parity.BATCHES)
+    figures, judged = _judged(trained, answer, comparison.figures())
+    if against := parity.objection(form, quantize, figures, judged):
+        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        cure = "Export it without `quantize`." if quantize else "Export safetensors, and report this model's shape."
+        raise Unexportable("parity", f"{against} (worst at {comparison.worst}; {told}).", cure)
+    timings, advice = _timings(format_, answer, path, quantize, asked)
+    notes = [note for note in (parity.warning(quantize, figures), advice) if note]
+    details = {"batches": list(parity.BATCHES), "rows_judged": judged} | ({"notes": notes} if notes else {})
+    blob = _publish(path, DirectoryBlobs(Path(job.args["blobs"])), Path(job.args["exports"]))
+    return {
+        "blob": blob,
+        "bytes": (Path(job.args["exports"]) / path.name).stat().st_size,
+        "rows": rows,
+        "parity": parity.exact(figures),
+        "details": details,
+        "timings": timings,
+    }
+
+
+def _judged(trained: ExportModel, answer: Ask, figures: dict[str, float]) -> tuple[dict[str, float], int]:
+    """The figures of parity, with those of the task where there are classes, and their number of validation rows."""
+    columns = some_rows(trained.dataset, "val", _JUDGED_ROWS)
+    rows = len(next(iter(columns.values())))
+    truth = columns.get(TARGET)
+    if trained.task != "classification" or not isinstance(truth, np.ndarray):
+        return figures, rows
+    found = {
+        "reference_accuracy": parity.accuracy(_all_answers(trained.answers, columns, rows), truth),
+        "accuracy": parity.accuracy(_all_answers(answer, columns, rows), truth),
+    }
+    return figures | found, rows
+
+
+def _all_answers(ask: Ask, columns: Rows, rows: int) -> np.ndarray:
+    firsts = range(0, rows, _JUDGED_BATCH)
+    batches = (apart(some(columns, np.arange(f, min(f + _JUDGED_BATCH, rows)))) for f in firsts)
+    return np.concatenate([ask(batch) for batch in batches])
+
+
+def _timings(format_: Format, answer: Ask, path: Path, quantize: str, asked: Rows) -> tuple[list[dict[str, Any]], str]:
+    """Latency of files that other software runs, and whether a quantised one is worth it on this machine."""
+    if not format_.executable:
+        return [], ""
+    rows, rivals = len(next(iter(asked.values()))), [answer]
+    if quantize and (plain := plain_of(path)).exists():
+        rivals.append(format_.opened(plain, ""))
+    timings, ratios = [], []
+    for batch in _TIMED_BATCHES:
+        took = timed(rivals, apart(some(asked, np.arange(min(batch, rows)))))
+        timings.append({"batch": batch, **took[0]})
+        ratios += [took[0]["median_ms"] / rival["median_ms"] for rival in took[1:]]
+    if not ratios or min(ratios) <= 1:
+        return timings, ""
+    return timings, f"{min(ratios):.1f} times slower than the plain file on this machine: not recommended"
+
+
+def timed(asks: Sequence[Ask], columns: parity.Columns) -> list[dict[str, Any]]:
+    """Median and p95 in milliseconds of each; they take turns, so that a busy moment hits all of them.
+
+    One caller asks after the other, in this process: figures of a machine, not of the model.
+    """
+    taken: list[list[float]] = [[] for _ in asks]
+    for _ in range(_WARM):
+        for ask in asks:
+            ask(columns)
+    end = time.perf_counter() + _TIMED_SECONDS
+    while len(taken[0]) < RUNS and (time.perf_counter() < end or len(taken[0]) < _WARM):
+        for ask, times in zip(asks, taken, strict=True):
+            began = time.perf_counter()
+            ask(columns)
+            times.append((time.perf_counter() - began) * 1000)
+    return [
+        {"median_ms": float(np.median(times)), "p95_ms": float(np.percentile(times, 95)), "runs": len(times)}
+        for times in taken
+    ]
+
+
+def _publish(path: Path, blobs: DirectoryBlobs, exports: Path) -> str:
+    """Keep the file by its content, show it and its companions where people look, and leave no scratch behind."""
+    exports.mkdir(parents=True, exist_ok=True)
+    plain_of(path).unlink(missing_ok=True)
+    for companion in path.parent.glob(f"{path.name}.*"):
+        _show(blobs, blobs.put(companion, move=True), exports / companion.name)
+    blob = blobs.put(path, move=True)
+    _show(blobs, blob, exports / path.name)
+    return blob
+
+
+def _show(blobs: DirectoryBlobs, blob: str, shown: Path) -> None:
+    """A second name for the blob's bytes, which are read-only; a copy where the file system has no second names."""
+    fresh = shown.with_name(f".{shown.name}.{os.getpid()}")
+    try:
+        os.link(blobs.path(blob), fresh)
+    except OSError:
+        shutil.copyfile(blobs.path(blob), fresh)
+    fresh.replace(shown)
+    fresh.unlink(missing_ok=True)  # renaming one name of a file onto another of its names leaves both

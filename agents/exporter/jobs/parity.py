@@ -1,4 +1,4 @@
-"""How far two ways of computing the same answers are apart, in figures. Whether that is near enough, gates judge."""
+"""How far two ways of computing the same answers are apart, and when that is near enough for a file to count. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,20 @@ from runtime.engine.ragged import Ragged, apart, some
 
 Columns = Mapping[str, np.ndarray]
 Ask = Callable[[Columns], np.ndarray]
+"""Asks a file or a model: columns in, answers out."""
+
+ROWS = 64
+"""Rows that a comparison needs at least."""
+
+BATCHES = (1, 2, 7, 32)
+"""Batch sizes that an exported file must answer at."""
+
+_ABSOLUTE = 1e-4
+_SQNR = {"": 80.0, "fp16": 50.0, "int8": 25.0}
+"""Decibels that are needed; of integers only where the task has no accuracy to judge them by."""
+
+_LOST_ACCURACY = 0.01
+_LOST_ROWS = 2
 
 
 @dataclass
@@ -47,13 +61,19 @@ class ParityComparison:
 
     def figures(self) -> dict[str, float]:
         """Everything by name; `argmax_agreement` only where answers choose between classes."""
-        found = {
+        if self.noise == 0:
+            ratio = math.inf
+        elif self.signal > 0:
+            ratio = 10 * math.log10(self.signal / self.noise)
+        else:
+            ratio = math.nan if math.isnan(self.signal) else -math.inf
+        figures = {
             "max_abs": self.max_abs,
             "max_rel": self.max_rel,
             "reference_max": self.reference_max,
-            "sqnr_db": _decibels(self.signal, self.noise),
+            "sqnr_db": ratio,
         }
-        return found | ({"argmax_agreement": self.agreed / self.decided} if self.decided else {})
+        return figures | ({"argmax_agreement": self.agreed / self.decided} if self.decided else {})
 
 
 def compare(
@@ -88,7 +108,31 @@ def _greatest(values: np.ndarray) -> float:
     return float(values.max()) if values.size else 0.0
 
 
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else (math.nan if math.isnan(signal) else -math.inf)
+def objection(form: str, quantize: str, figures: Mapping[str, float], rows: int) -> str:
+    """Why the figures do not prove the file, or nothing.
+
+    Weights must give the very same numbers. Other full-precision files may differ by rounding, judged against the
+    size of the answers and never by relative errors alone, because answers cross zero. Integers are judged by the task.
+    """
+    largest, ratio = figures["max_abs"], figures["sqnr_db"]
+    if not all(math.isfinite(figures[name]) for name in ("max_abs", "reference_max")):
+        return "the answers are not finite numbers"
+    if form == "safetensors":
+        return "" if largest == 0 else f"answers differ by up to {largest:.3g}"
+    if quantize == "int8" and "accuracy" in figures:
+        lost = figures["reference_accuracy"] - figures["accuracy"]
+        # On few rows a point of accuracy is less than one row.
+        most = max(_LOST_ACCURACY, _LOST_ROWS / rows)
+        return f"accuracy falls by {100 * lost:.2f} points, and {100 * most:.2f} are allowed" if lost > most else ""
+    most = _ABSOLUTE * max(1.0, figures["reference_max"])
+    if not quantize and largest > most:
+        return f"answers differ by up to {largest:.3g}, and {most:.3g} is allowed"
+    least = _SQNR[quantize]
+    return "" if ratio >= least else f"the signal-to-noise ratio is {ratio:.1f} dB, and {least:.0f} dB are needed"
+
+
+def warning(quantize: str, figures: Mapping[str, float]) -> str:
+    """What should be known about a file that passed."""
+    if quantize == "int8" and figures["sqnr_db"] < _SQNR["int8"]:
+        return f"the signal-to-noise ratio is only {figures['sqnr_db']:.1f} dB; judge it by your own task's metric"
+    return ""

@@ -12,23 +12,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.exporter.gates import ROWS
-from agents.exporter.jobs.refusal import Unexportable
-from bus.blobs import DirectoryBlobs
+from agents.exporter.jobs.parity import ROWS, Ask, Columns
 from contracts.request import Request
-from runtime.engine.checkpoint import CheckpointContent, load_model, unpack
+from runtime.engine.checkpoint import CheckpointContent
 from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
-from runtime.engine.ragged import ANY_LENGTH, SUFFIX, Ragged, joined, some
+from runtime.engine.ragged import SUFFIX, Ragged, apart, joined, some
 from runtime.engine.standard import stored_as
 from runtime.engine.state import finite
 from runtime.engine.workload import Workload
 from runtime.home.workloads import enlist
+from runtime.model.rows import is_ragged
+from runtime.model.trained import asked_columns, predicts_itself, read_checkpoint, rebuild, zeros
 
-Columns = Mapping[str, np.ndarray]
 
-TARGET = "y"
+class Unexportable(Exception):
+    """This model cannot become this file: a code for machines, a sentence and a cure for people."""
+
+    def __init__(self, code: str, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.cure = code, message, cure
 
 
 @stored_as("agents.exporter.jobs.trained.Answering")
@@ -49,7 +53,6 @@ class Answering(nn.Module):
 class ExportModel:
     """A trained model in evaluation mode on the CPU, with what is known about it."""
 
-    model: nn.Module
     answering: Answering
     inputs: tuple[str, ...]
     request: Request
@@ -83,16 +86,15 @@ class ExportModel:
 
         Raises `Unexportable` when a column's rows have any length: a graph is made for rows of one shape.
         """
-        if any_length := [name for name in self.inputs if name in self.facts.columns and _is_ragged(self.facts, name)]:
-            named = ", ".join(map(repr, any_length))
-            message = f"the model reads {named}, whose rows have any length, and a graph is made for rows of one shape."
+        if any_length := [name for name in self.inputs if name + SUFFIX in self.inputs]:
+            names = ", ".join(map(repr, any_length))
+            message = f"the model reads {names}, whose rows have any length, and a graph is made for rows of one shape."
             cure = "Export safetensors, or let `data` pad the rows and give them as one array."
             raise Unexportable("any-length", message, cure)
-        shapes = ((name, self.facts.columns[name]) for name in self.inputs)
-        return tuple(torch.from_numpy(np.zeros((2, *one.shape), np.dtype(one.dtype))) for _, one in shapes)
+        return tuple(map(torch.from_numpy, apart(zeros(self.facts, self.inputs)).values()))
 
 
-def asking(module: Callable[..., Tensor], inputs: Sequence[str]) -> Callable[[Columns], np.ndarray]:
+def asking(module: Callable[..., Tensor], inputs: Sequence[str]) -> Ask:
     """Asks a module of torch with arrays."""
 
     def ask(columns: Columns) -> np.ndarray:
@@ -105,37 +107,30 @@ def asking(module: Callable[..., Tensor], inputs: Sequence[str]) -> Callable[[Co
 
 def load(args: Mapping[str, Any]) -> ExportModel:
     """The model of an order; `NotVerified` and `NotFound` say which digest did not hold."""
-    order, blobs = args["order"], DirectoryBlobs(Path(args["blobs"]))
+    order, blobs = args["order"], Path(args["blobs"])
     enlist(args["workloads"])
     request = Request.model_validate(order["request"])
-    dataset = Dataset.open(blobs.root / "datasets" / order["dataset"])
-    checkpoint = unpack(blobs.get(order["blob"]), state_root=order["state_root"])
-    if not finite({name: one for name, one in checkpoint.tensors.items() if name.startswith("model.")}):
+    dataset = Dataset.open(blobs / "datasets" / order["dataset"])
+    checkpoint = read_checkpoint(order, blobs)
+    if not finite({name: value for name, value in checkpoint.tensors.items() if name.startswith("model.")}):
         cure = "Export an earlier checkpoint: --checkpoint STEP."
         raise Unexportable("not-finite", f"the weights of step {checkpoint.step} are not all finite.", cure)
-    model = load_model(request, dataset.facts, checkpoint.tensors)
-    learner = Learner(request, dataset.facts)
-    inputs = input_columns(learner.workload, dataset.facts)
-    answering = Answering(model, learner.workload, inputs).eval()
-    return ExportModel(model, answering, inputs, request, dataset.facts, dataset, checkpoint, learner.task)
+    trained, facts = rebuild(request, dataset.facts, checkpoint), dataset.facts
+    inputs = input_columns(trained.workload, facts)
+    answering = Answering(trained.model, trained.workload, inputs).eval()
+    return ExportModel(answering, inputs, request, facts, dataset, checkpoint, Learner(request, facts).task)
 
 
 def input_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:
-    """What a batch holds that answers depend on: the column `x`, unless a workload says for itself how it predicts.
-
-    A column whose rows have any length is two: its values, and where each row begins. Raises `Unexportable` when
-    there is no `x` and no way of its own.
+    """The columns of a batch that answers depend on; one whose rows have any length is two: its values, and the
+    places at which rows begin. Raises `Unexportable` when there is no `x` and the workload does not say otherwise.
     """
-    own = type(workload).predict is not Workload.predict
-    if not own and "x" not in facts.columns:
+    if not predicts_itself(workload) and "x" not in facts.columns:
         message = f"the model answers from the column 'x', and the data have {', '.join(map(repr, facts.columns))}."
         raise Unexportable("no-answers", message, "Say in the workload's `predict` from which columns it answers.")
-    names = [name for name in facts.columns if name != TARGET] if own else ["x"]
-    return tuple(one for name in names for one in ((name, name + SUFFIX) if _is_ragged(facts, name) else (name,)))
-
-
-def _is_ragged(facts: Facts, name: str) -> bool:
-    return facts.columns[name].shape[:1] == (ANY_LENGTH,)
+    asked = asked_columns(workload, facts)
+    pairs = ((name, name + SUFFIX) if is_ragged(facts.columns[name]) else (name,) for name in asked)
+    return tuple(name for pair in pairs for name in pair)
 
 
 def some_rows(dataset: Dataset, split: str, most: int) -> dict[str, np.ndarray | Ragged]:
@@ -151,7 +146,7 @@ def questions(dataset: Dataset) -> dict[str, np.ndarray | Ragged]:
     short = ROWS - len(next(iter(columns.values())))
     if short > 0:
         more = some_rows(dataset, "train", short)
-        columns = {name: joined(one, more[name]) for name, one in columns.items()}
+        columns = {name: joined(values, more[name]) for name, values in columns.items()}
     return columns
 
 

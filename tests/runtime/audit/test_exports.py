@@ -5,12 +5,11 @@ from __future__ import annotations
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from agents.exporter.again import Again
+from agents.exporter.agent import claimed_workloads
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.audit import Audit
 from contracts.errors import NotVerified
@@ -121,10 +120,9 @@ def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tm
     known, own = Workloads(home.root), inspect_file(str(file))
     known._write({"own": own})
     order = {"order": {"request": {"model": {"workload": "own"}}}, "sources": {"own": own.digest}}
-    again = Again(SimpleNamespace(home=home), "s", {})  # type: ignore[arg-type]
-    assert again._workloads(order) == [own.as_json()]
+    assert claimed_workloads(home.root, order) == [own.as_json()]
     with pytest.raises(NotVerified, match="not the one that was claimed"):
-        again._workloads(order | {"sources": {"own": "0" * 64}})
+        claimed_workloads(home.root, order | {"sources": {"own": "0" * 64}})
 
 
 LOG = Verdict("s", "pass")
