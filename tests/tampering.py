@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from agents.ledger.book import Book
+from agents.ledger.ledger_state import LedgerState
 from bus import notes
 from bus.admission import Admission
 from bus.blobs import DirectoryBlobs, digest_of
@@ -381,7 +381,7 @@ class Tamperer:
         ends = [n for n, one in enumerate(self.target.log[:-2]) if n > 4 and one.headers]
         records = self.target.log[: self._rng.choice(ends) + 1]
         rings = Admission()
-        ring_book, book, history = Book(), Book(), SessionLog(self.target.session)
+        ring_book, book, history = LedgerState(), LedgerState(), SessionLog(self.target.session)
         for stored in self.target.ring:
             for fact in rings.admit(stored):
                 ring_book = ring_book.advance(fact)

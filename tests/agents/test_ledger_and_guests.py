@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agents.ledger.courtesy import unanswered
+from agents.ledger.ledger_state import unanswered
 from bus import subjects
 from bus.keys import new_signer
 from contracts.common import HandlerFailed

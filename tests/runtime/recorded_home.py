@@ -7,7 +7,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from agents.ledger.book import Book
+from agents.ledger.ledger_state import LedgerState
 from bus import notes
 from bus.admission import Admission
 from bus.blobs import DirectoryBlobs
@@ -135,7 +135,7 @@ class RecordedHome:
 
     def seal(self, session: str) -> SessionSealed:
         """The ledger's last word about everything said so far, as the ledger itself composes it."""
-        book, ring, history = Book(), Book(), SessionLog(session)
+        book, ring, history = LedgerState(), LedgerState(), SessionLog(session)
         history.add(self.facts[session])
         for fact in self.facts[session]:
             book = book.advance(fact)
