@@ -11,11 +11,10 @@ import click
 from contracts.errors import SwarmError
 from contracts.event import BUILT_IN
 from contracts.ids import PARTITION
-from runtime.cli.call import Call, calling, command, remember, shared
+from runtime.cli.call import Call, Json, calling, command, remember, shared
 from runtime.cli.output import style, table
 
 if TYPE_CHECKING:
-    from contracts.keyring import Key
     from runtime.host.single_agent import AgentIdentity
     from runtime.node.agent import Agent
 
@@ -27,22 +26,24 @@ SILENT_SECONDS = 15.0
 @command("agents")
 def agents(call: Call) -> None:
     """List the built-in agents and the guests that were admitted."""
+    from runtime.log.archive import Archive
     from runtime.node import roster
 
-    running, heard = _running_agents(call), call.wait(_heard_roles(call)) if call.up else set()
-    found = [
-        _describe_agent(kind, running.get(name), elsewhere=name in heard) for name, kind in roster.load_all().items()
-    ]
-    found += [_describe_guest(key, heard) for key in _guests(call)]
-    call.result({"agents": found}, lambda: _agents_page(found))
-
-
-def _running_agents(call: Call) -> dict[str, dict[str, Any]]:
     host = call.home.host()
-    return {one["name"]: one for one in host.agents} if host is not None and host.alive else {}
+    running = {agent["name"]: agent for agent in host.agents} if host is not None and host.alive else {}
+    seen = call.ask("status")["roster"] if call.up else []
+    heard = {process["name"] for process in seen if process["seen"] < SILENT_SECONDS}
+    described = [_describe(kind, running.get(name), heard=name in heard) for name, kind in roster.load_all().items()]
+    ring = Archive(call.home).ring(PARTITION)
+    for key in ring.admission.keyring().guests() if ring else ():
+        guest = {"name": key.role.removeprefix("guest_"), "guest": True, "about": f"admitted with key {key.id}"}
+        guest |= {"hears": list(key.hears), "says": []}
+        described.append(guest | {"running": key.role in heard, "ready": key.role in heard, "lag": None})
+    call.result({"agents": described}, lambda: agents_page(described))
 
 
-def _describe_agent(kind: type[Agent], running: dict[str, Any] | None, *, elsewhere: bool) -> dict[str, Any]:
+def _describe(kind: type[Agent], running: Json | None, *, heard: bool) -> Json:
+    """A built-in agent, and what the host of this home says of it; `heard` tells of one that runs elsewhere."""
     about = (kind.__doc__ or "").strip().splitlines()
     return {
         "name": kind.role,
@@ -50,46 +51,21 @@ def _describe_agent(kind: type[Agent], running: dict[str, Any] | None, *, elsewh
         "about": about[0] if about else "",
         "hears": [event.wire for event in kind.hears()],
         "says": [event.wire for event in kind.says()],
-        "running": running is not None or elsewhere,
-        "ready": bool(running["ready"]) if running else elsewhere,
+        "running": running is not None or heard,
+        "ready": bool(running["ready"]) if running else heard,
         "lag": running["lag"] if running else None,
     }
 
 
-def _guests(call: Call) -> tuple[Key, ...]:
-    from runtime.log.archive import Archive
-
-    ring = Archive(call.home).ring(PARTITION)
-    return ring.admission.keyring().guests() if ring else ()
-
-
-async def _heard_roles(call: Call) -> set[str]:
-    """The roles whose heartbeat the swarm has heard lately."""
-    async with call.swarm() as found:
-        roster = (await found.command("status"))["roster"]
-        return {one["name"] for one in roster if one["seen"] < SILENT_SECONDS}
-
-
-def _describe_guest(key: Key, heard: set[str]) -> dict[str, Any]:
-    name, running = key.role.removeprefix("guest_"), key.role in heard
-    about = f"admitted with key {key.id}"
-    seen = {"name": name, "guest": True, "about": about, "hears": list(key.hears), "says": []}
-    return seen | {"running": running, "ready": running, "lag": None}
-
-
-def _agents_page(found: list[dict[str, Any]]) -> str:
-    return "\n".join(_paragraph(one) for one in found)
-
-
-def _paragraph(one: dict[str, Any]) -> str:
-    lines = [f"{style(one['name'], bold=True)} ({_agent_state(one)}): {one['about']}"]
-    lines += [f"    {what}  {', '.join(one[what])}" for what in ("hears", "says") if one[what]]
+def agents_page(agents: list[Json]) -> str:
+    """Agents as the text that `swarm agents` prints: a paragraph for each."""
+    lines = []
+    for agent in agents:
+        state = "ready" if agent["ready"] else ("starting" if agent["running"] else "down")
+        state = f"guest, {state}" if agent["guest"] else state
+        lines.append(f"{style(agent['name'], bold=True)} ({state}): {agent['about']}")
+        lines += [f"    {what}  {', '.join(agent[what])}" for what in ("hears", "says") if agent[what]]
     return "\n".join(lines)
-
-
-def _agent_state(one: dict[str, Any]) -> str:
-    state = "ready" if one["ready"] else ("starting" if one["running"] else "down")
-    return f"guest, {state}" if one["guest"] else state
 
 
 @click.group("agent")
@@ -113,8 +89,7 @@ def agent_new(call: Call, *, name: str, source: str | None, hears: tuple[str, ..
     names = [*hears, *(_hears(roster.load(source)) if source else ())]
     for unknown, nearest in misheard(hears):
         call.note(f"Nobody of ours says {unknown!r}; did you mean {nearest!r}?")
-    made = call.wait(_admit(call, name, names))
-    made = {**made, "hears": names}
+    made = call.ask("admit", name=name, hears=names) | {"hears": names}
     line = f"swarm agent run {source or 'PATH:CLASS'}" + (f" --name {name}" if source else "")
     call.result(made, f"Agent {name!r} may speak in lane {made['lane']}; credentials: {made['creds']}\nRun it: {line}")
 
@@ -133,8 +108,14 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
     kind = roster.load(which)
     own = name or kind.role
     if own not in BUILT_IN and _admitted_here(call, own):
-        call.wait(_admit(call, own, _hears(kind)))
-    call.wait(single_agent.run_agent(call.settings, own, kind, ready=lambda found: _tell_agent(call, found, kind)))
+        call.ask("admit", name=own, hears=_hears(kind))
+
+    def tell(agent: AgentIdentity) -> None:
+        says = [event.wire for event in kind.says()]
+        value = {"lane": agent.lane, "url": agent.url, "hears": _hears(kind), "says": says}
+        call.result(value, f"{kind.__name__} listens at {agent.url} and speaks in lane {agent.lane}. Ctrl-C ends it.")
+
+    call.wait(single_agent.run_agent(call.settings, own, kind, ready=tell))
 
 
 def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -160,16 +141,6 @@ def _admitted_here(call: Call, name: str) -> bool:
     return not elsewhere and call.up and credentials(call.home, name).exists()
 
 
-async def _admit(call: Call, name: str, hears: Iterable[str]) -> dict[str, Any]:
-    async with call.swarm() as found:
-        return await found.command("admit", name=name, hears=list(hears))
-
-
-def _tell_agent(call: Call, found: AgentIdentity, kind: type[Agent]) -> None:
-    value = {"lane": found.lane, "url": found.url, "hears": _hears(kind), "says": [one.wire for one in kind.says()]}
-    call.result(value, f"{kind.__name__} listens at {found.url} and speaks in lane {found.lane}. Ctrl-C ends it.")
-
-
 agent.add_command(agent_new)
 agent.add_command(agent_run)
 
@@ -182,48 +153,42 @@ def dlq(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is None:
         calling(_list_failures)(**options)
     else:
-        from runtime.cli.call import remember
-
         remember(options)
 
 
 def _list_failures(call: Call) -> None:
-    found = call.wait(_from_swarm(call)) if call.up else _from_files(call)
-    call.result(found, lambda: _dlq_page(found))
+    failures = call.ask("dlq") if call.up else _failures_in_files(call)
+    call.result(failures, lambda: failures_page(failures))
 
 
-async def _from_swarm(call: Call) -> dict[str, Any]:
-    async with call.swarm() as found:
-        return await found.command("dlq")
-
-
-def _from_files(call: Call) -> dict[str, Any]:
+def _failures_in_files(call: Call) -> Json:
     from runtime.log.archive import Archive
 
     archive = Archive(call.home)
-    letters: list[dict[str, Any]] = []
-    voids: list[dict[str, Any]] = []
+    letters: list[Json] = []
+    voids: list[Json] = []
     for session in archive.ids():
         try:
-            kept = archive.read(session)
+            stored = archive.read(session)
         except SwarmError as error:
             call.note(f"{session} is left out: {error.message}")
             continue
-        for id_, seen in kept.history.state.failures.items():
-            said = {"role": seen.role, "handler": seen.handler, "error": seen.error}
-            letters.append({"session": session, "failure": id_} | said)
+        for id, failure in stored.history.state.failures.items():
+            about = {"role": failure.role, "handler": failure.handler, "error": failure.error}
+            letters.append({"session": session, "failure": id} | about)
         voids += [
             {"seq": void.seq, "subject": void.subject, "reason": str(void.reason), "detail": void.detail}
-            for void in kept.voids
+            for void in stored.voids
         ]
     return {"letters": letters, "voids": voids}
 
 
-def _dlq_page(found: dict[str, Any]) -> str:
+def failures_page(failures: Json) -> str:
+    """Handler failures and voids as the text that `swarm dlq` prints."""
     letters = [
-        [one["failure"], one["session"], f"{one['role']}.{one['handler']}", one["error"]] for one in found["letters"]
+        [row["failure"], row["session"], f"{row['role']}.{row['handler']}", row["error"]] for row in failures["letters"]
     ]
-    voids = [[str(one["seq"]), one["reason"], one["subject"], one["detail"]] for one in found["voids"]]
+    voids = [[str(row["seq"]), row["reason"], row["subject"], row["detail"]] for row in failures["voids"]]
     blocks = [table(("failure", "session", "handler", "error"), letters) if letters else "No handler has given up."]
     blocks += [table(("seq", "void because", "subject", "detail"), voids) if voids else "Every message was admitted."]
     return "\n\n".join(blocks)
@@ -233,13 +198,8 @@ def _dlq_page(found: dict[str, Any]) -> str:
 @click.argument("failure", metavar="FAILURE")
 def redrive(call: Call, *, failure: str) -> None:
     """Have the handler whose failure this is (an id that `swarm dlq` shows) try once more."""
-    answer = call.wait(_redrive(call, failure))
+    answer = call.ask("redrive", failure=failure)
     call.result(answer, f"{failure} is tried again in session {answer['session']}.")
-
-
-async def _redrive(call: Call, failure: str) -> dict[str, Any]:
-    async with call.swarm() as found:
-        return await found.command("redrive", failure=failure)
 
 
 dlq.add_command(redrive)

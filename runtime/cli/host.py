@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from contracts.errors import Refused, Unreachable
-from runtime.cli.call import SECONDS, Call, command
+from runtime.cli.call import SECONDS, Call, Json, command
 from runtime.cli.output import cell, pairs, style, table
 
 if TYPE_CHECKING:
@@ -36,7 +35,10 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], with
             call.note("The swarm is up already; --data-root and --without count from its next start.")
         tell_up(call, hosting.ensure(call, timeout))
         return
-    _refuse_a_second(call)
+    host = call.home.host()
+    if host is not None and host.alive:
+        message = f"the swarm of {str(call.home.root)!r} is up already (pid {host.pid})."
+        raise Refused(message, cure="Use it: swarm status; or end it: swarm down")
     from runtime.host import logs
     from runtime.host.host import serve
 
@@ -50,30 +52,25 @@ def tell_up(call: Call, host: HostRecord) -> None:
     call.result(describe_host(call, host), f"The swarm is up: {host.url} ({who}). End it: swarm down")
 
 
-def _refuse_a_second(call: Call) -> None:
-    host = call.home.host()
-    if host is not None and host.alive:
-        raise Refused(
-            f"the swarm of {str(call.home.root)!r} is up already (pid {host.pid}).",
-            cure="Use it: swarm status; or end it: swarm down",
-        )
-
-
 @command("down")
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds until it is ended by force.")
 def down(call: Call, *, timeout: float) -> None:
     """End the swarm of this home. What trains is checkpointed first and resumed by the next `up`."""
+    from bus.server import end_orphan, left_by
     from runtime.jobs import process
 
     running = _running(call)
     ended = running is not None and process.end(*running, timeout)
-    orphan = _end_orphan(call)
+    # A server that outlived its host is ended too.
+    server = left_by(call.home.root)
+    orphan = server.pid if server is not None and server.alive() and call.wait(end_orphan(server)) else None
     host = call.home.host()
     if host is not None and not host.alive:
         call.home.forget()
     pid = running[0] if ended and running is not None else None
     text = f"The swarm is down (pid {pid})." if ended else "No swarm was up."
-    call.result({"was_up": ended, "pid": pid, "orphan": orphan}, text + _orphan_text(orphan))
+    text += f" A server that its host had left over was ended (pid {orphan})." if orphan else ""
+    call.result({"was_up": ended, "pid": pid, "orphan": orphan}, text)
 
 
 def _running(call: Call) -> tuple[int, int] | None:
@@ -87,30 +84,17 @@ def _running(call: Call) -> tuple[int, int] | None:
     return holder if holder is not None and process.alive(*holder) else None
 
 
-def _end_orphan(call: Call) -> int | None:
-    """A server that outlived its host is ended too; its pid, or None when there is none."""
-    from bus.server import end_orphan, left_by
-
-    left = left_by(call.home.root)
-    if left is None or not left.alive():
-        return None
-    return left.pid if call.wait(end_orphan(left)) else None
-
-
-def _orphan_text(orphan: int | None) -> str:
-    return f" A server that its host had left over was ended (pid {orphan})." if orphan else ""
-
-
 @command("status")
 def status(call: Call) -> None:
     """Show the processes of this home's swarm: server, host, agents, children."""
     host = call.home.host()
     if host is None or not host.alive:
         raise Unreachable(f"no swarm runs in {str(call.home.root)!r}.", cure="Start it: swarm up -d")
-    call.result(describe_host(call, host), lambda: _status_page(describe_host(call, host)))
+    status = describe_host(call, host)
+    call.result(status, lambda: status_page(status))
 
 
-def describe_host(call: Call, host: HostRecord) -> dict[str, Any]:
+def describe_host(call: Call, host: HostRecord) -> Json:
     """The host as one object: home, server, process, credentials, agents and children."""
     return {
         "home": str(call.home.root),
@@ -123,18 +107,19 @@ def describe_host(call: Call, host: HostRecord) -> dict[str, Any]:
     }
 
 
-def _status_page(seen: dict[str, Any]) -> str:
-    server = seen["server"]
+def status_page(status: Json) -> str:
+    """The host of a home, its agents and its children as the text that `swarm status` prints."""
+    server = status["server"]
     top = pairs(
         [
-            ("home", seen["home"]),
-            ("host", f"pid {seen['host']['pid']}, {'ready' if seen['ready'] else 'not ready yet'}"),
+            ("home", status["home"]),
+            ("host", f"pid {status['host']['pid']}, {'ready' if status['ready'] else 'not ready yet'}"),
             ("server", server["url"] + (f" (pid {server['pid']})" if server["pid"] else " (not ours)")),
-            ("creds", seen["creds"]),
+            ("creds", status["creds"]),
         ]
     )
-    agents = [[one["name"], "yes" if one["ready"] else "no", str(one["lag"])] for one in seen["agents"]]
-    children = [[str(one["pid"]), one["purpose"], one["session"]] for one in seen["children"]]
+    agents = [[row["name"], "yes" if row["ready"] else "no", str(row["lag"])] for row in status["agents"]]
+    children = [[str(row["pid"]), row["purpose"], row["session"]] for row in status["children"]]
     blocks = [top, table(("agent", "ready", "lag"), agents) if agents else ""]
     blocks += [table(("child", "purpose", "session"), children) if children else ""]
     return "\n\n".join(block for block in blocks if block)
@@ -150,31 +135,27 @@ def doctor(call: Call, *, repair: bool) -> int:
     from runtime.home.home import Home
     from runtime.host.checkup import checkup
 
-    moved = _repair(call) if repair else []
+    moved: list[str] = []
+    if repair:
+        from runtime.log.recovery import repair as set_aside
+
+        moved = [str(path) for path in set_aside(call.home)]
+        for path in moved:
+            call.note(f"Set aside: {path}")
+        call.note("The next start reads the whole log and completes the files: swarm up -d")
     # Not the call's own home, which is refused when something is wrong with it.
     findings = list(checkup(Home(call.settings.home), call.settings))
-    counts = Counter(one.level for one in findings)
-    value = {"ok": not counts["fail"], "findings": [one.as_json() for one in findings]}
-    call.result(
-        value | ({"set_aside": moved} if repair else {}), lambda: "\n".join(_finding_line(one) for one in findings)
-    )
-    return 1 if counts["fail"] else 0
+    failed = any(finding.level == "fail" for finding in findings)
+    answer: Json = {"ok": not failed, "findings": [finding.as_json() for finding in findings]}
+    call.result(answer | ({"set_aside": moved} if repair else {}), lambda: "\n".join(map(finding_line, findings)))
+    return 1 if failed else 0
 
 
-def _repair(call: Call) -> list[str]:
-    from runtime.log.recovery import repair
-
-    moved = [str(path) for path in repair(call.home)]
-    for path in moved:
-        call.note(f"Set aside: {path}")
-    call.note("The next start reads the whole log and completes the files: swarm up -d")
-    return moved
-
-
-def _finding_line(found: CheckResult) -> str:
-    mark, colour = MARKS[found.level]
-    cure = f"\n    {style('hint:', fg='cyan')} {found.cure}" if found.cure else ""
-    return f"{style(mark, fg=colour)} {found.level:4} {found.what}: {cell(found.message)}{cure}"
+def finding_line(finding: CheckResult) -> str:
+    """One finding as `swarm doctor` prints it, with its cure below."""
+    mark, colour = MARKS[finding.level]
+    cure = f"\n    {style('hint:', fg='cyan')} {finding.cure}" if finding.cure else ""
+    return f"{style(mark, fg=colour)} {finding.level:4} {finding.what}: {cell(finding.message)}{cure}"
 
 
 def bring_up(call: Call) -> None:

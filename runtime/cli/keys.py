@@ -8,7 +8,7 @@ import click
 
 from contracts.errors import NotFound
 from contracts.ids import PARTITION
-from runtime.cli.call import Call, calling, command, remember, shared
+from runtime.cli.call import Call, Json, calling, command, remember, shared
 from runtime.cli.output import table
 
 
@@ -27,22 +27,13 @@ def keys(context: click.Context, /, **options: Any) -> None:
 
 
 def _list(call: Call) -> None:
-    found: dict[str, Any] = call.wait(_asked(call, "keys")) if call.up else {"keys": _from_files(call)}
-    found["root"] = root = _root(call)
-    call.result(found, lambda: _page(found["keys"], root))
-
-
-def _root(call: Call) -> str:
-    """The fingerprint that this home pins, in all its digits, as `--root` takes it; nothing when it pins none."""
     from bus.keys import KeyStore
-
-    return KeyStore(call.home.keys).pinned()
-
-
-def _from_files(call: Call) -> list[dict[str, Any]]:
     from runtime.views.view import key_lines
 
-    return key_lines(_ring(call).history.facts)
+    answer: Json = call.ask("keys") if call.up else {"keys": key_lines(_ring(call).history.facts)}
+    # In all its digits, as `--root` takes it; empty when this home pins none.
+    answer["root"] = KeyStore(call.home.keys).pinned()
+    call.result(answer, lambda: keys_page(answer["keys"], answer["root"]))
 
 
 def _ring(call: Call) -> Any:
@@ -62,19 +53,15 @@ def rotate(call: Call, *, role: str) -> None:
     Whoever runs goes on with the new key. With no swarm up the key is made now and takes over at the next `swarm up`.
     """
     if call.up:
-        made = call.wait(_asked(call, "rotate", role=role))
+        made = call.ask("rotate", role=role)
         call.result(made, f"{made['role']} signs with key {made['key']} from here on; {made['old']} has ended.")
         return
-    made = _prepared(call, role)
-    call.result(made, f"{made['role']} will sign with key {made['key']} from the next `swarm up` on.")
-
-
-def _prepared(call: Call, role: str) -> dict[str, Any]:
     from bus.keys import KeyStore
     from runtime.commands.deployment_keys import in_force
 
     old = in_force(_ring(call).admission.keyring(PARTITION), role)
-    return {"role": old.role, "old": old.id, "key": KeyStore(call.home.keys).prepare(old.role).key_id}
+    made = {"role": old.role, "old": old.id, "key": KeyStore(call.home.keys).prepare(old.role).key_id}
+    call.result(made, f"{made['role']} will sign with key {made['key']} from the next `swarm up` on.")
 
 
 @command("revoke", short_help="End a key: what it signs from here on is void.")
@@ -85,28 +72,19 @@ def revoke(call: Call, *, key: str, reason: str) -> None:
 
     A guest is turned out; a built-in role goes on with a new key.
     """
-    ended = call.wait(_asked(call, "revoke", key=key, reason=reason))
+    ended = call.ask("revoke", key=key, reason=reason)
     after = f"{ended['role']} goes on with key {ended['key']}" if ended["key"] else f"{ended['role']} is turned out"
     call.result(ended, f"Key {ended['old']} counts no more; {after}.")
 
 
-async def _asked(call: Call, verb: str, **body: Any) -> dict[str, Any]:
-    async with call.swarm() as found:
-        return await found.command(verb, **body)
-
-
-def _page(found: list[dict[str, Any]], root: str) -> str:
-    rows = [[one["role"], one["key"], _since(one), _until(one)] for one in found]
+def keys_page(keys: list[Json], root: str) -> str:
+    """Keys and the fingerprint of the root as the text that `swarm keys` prints."""
+    rows = []
+    for key in keys:
+        until = "" if key["in_force"] else f"{key['until']} ({_moment(key['until_time'])}), {key['ended']}"
+        rows.append([key["role"], key["key"], f"{key['since']} ({_moment(key['since_time'])})", until])
     page = table(("role", "key", "counts from", "until"), rows)
     return f"{page}\nroot  {root}" if root else page
-
-
-def _since(one: dict[str, Any]) -> str:
-    return f"{one['since']} ({_moment(one['since_time'])})"
-
-
-def _until(one: dict[str, Any]) -> str:
-    return "" if one["in_force"] else f"{one['until']} ({_moment(one['until_time'])}), {one['ended']}"
 
 
 def _moment(time: str) -> str:

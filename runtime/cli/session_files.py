@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut, error_of
-from runtime.cli.call import SECONDS, Call, command, output_path, session_argument
+from runtime.cli.call import SECONDS, Call, Json, command, output_path, session_argument
+from runtime.cli.children import open_children
 from runtime.cli.output import pairs, style
-from runtime.cli.session_source import find, resolve_session
+from runtime.cli.session_source import find, read_stored, resolve_session
 from runtime.views.formatting import figures, number
+
+if TYPE_CHECKING:
+    from runtime.commands.client import Swarm
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
 QUANTIZATIONS = ("int8", "fp16")
@@ -34,80 +38,68 @@ def export(
 ) -> None:
     """Export the model of session S and wait for the file."""
     wish = {"format": form, "quantize": quantize or "", "checkpoint": checkpoint}
-    wanted = output_path(output) if output is not None else None
-    made, path = call.wait(_export(call, session, wish, timeout))
-    if wanted is not None:
-        path = shutil.copyfile(path, wanted)
-    found = {"session": made["session"], "path": str(path), "format": made["format"], "quantize": made["quantize"]}
-    found |= {"digest": made["blob"], "bytes": made["bytes"], "parity": _numbers(made["parity"])}
-    call.result(found, lambda: f"{path}\n{made['bytes']} bytes, digest {made['blob']}\n{figures(made['parity'])}")
+    target = output_path(output) if output is not None else None
+    own, made = call.wait(_export(call, session, wish, timeout))
+    path = _exported_file(call, own, made)
+    if target is not None:
+        path = shutil.copyfile(path, target)
+    # Exact figures as JSON numbers; one that is not finite stays the word it is.
+    numbers = {name: number(exact) for name, exact in made["parity"].items()}
+    parity = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+    answer = {"session": own, "path": str(path), "format": made["format"], "quantize": made["quantize"]}
+    answer |= {"digest": made["blob"], "bytes": made["bytes"], "parity": parity}
+    call.result(answer, lambda: f"{path}\n{made['bytes']} bytes, digest {made['blob']}\n{figures(made['parity'])}")
 
 
-async def _export(call: Call, name: str, wish: dict[str, Any], within: float) -> tuple[dict[str, Any], Path]:
+async def _export(call: Call, name: str, wish: Json, within: float) -> tuple[str, Json]:
+    """Ask for the export and wait for its answer: the data of `model.exported`, and the session that has it."""
     import asyncio
 
-    async with call.swarm() as found:
+    async with call.swarm() as swarm:
         try:
             async with asyncio.timeout(within):
-                asked_of = await find(found, name)
-                before = await _count(found, asked_of)
-                answer = await found.command("export", session=asked_of, **wish)
-                own = str(answer["session"])
-                said = await _answer(found, own, before if own == asked_of else 0, wish)
+                source = await find(swarm, name)
+                before = int((await swarm.session(source))["events"])
+                session = str((await swarm.command("export", session=source, **wish))["session"])
+                made = await _answer(swarm, session, before if session == source else 0, wish)
         except TimeoutError:
             cure = f"Look for it: swarm show {name}"
             raise TimedOut(f"the export was not done within {within:g} s; it goes on.", cure=cure) from None
-    return said | {"session": own}, _file(call, own, said)
+    return session, made
 
 
-def _file(call: Call, session: str, said: dict[str, Any]) -> Path:
-    """The file under its name, or by its content where the session's folder does not have it."""
-    from bus.blobs import DirectoryBlobs
-    from contracts.exporter import ModelExported
-
-    made, blob = ModelExported.model_validate(said).plain_filename, str(said["blob"])
-    named = call.home.sessions / session / "exports" / made
-    path = named if made and named.exists() else DirectoryBlobs(call.home.blobs).path(blob)
-    if not path.exists():
-        raise NotFound(
-            f"the model was exported, and blob {blob} is not in {str(call.home.root)!r}.",
-            cure=f"Fetch it from the swarm's own home: sessions/{session}/exports/{said['filename']}",
-        )
-    return path
-
-
-async def _count(found: Any, session: str) -> int:
-    return int((await found.session(session))["events"])
-
-
-async def _answer(found: Any, session: str, after: int, wish: dict[str, Any]) -> dict[str, Any]:
+async def _answer(swarm: Swarm, session: str, after: int, wish: Json) -> Json:
     """The data of the event that answers the wish; a refusal is raised."""
-    async for line in found.events(session, after=after, follow=True):
+    async for line in swarm.events(session, after=after, follow=True):
         if not line["understood"]:
             continue
-        data = line["data"]
-        if line["name"] == "model.exported" and _fits(data, wish):
-            return dict(data)
-        if line["name"] == "export.refused" and _fits(data, wish):
-            raise _refused(data)
-        if line["name"] == "handler.failed" and data["role"] == "exporter":
+        name, data = line["name"], line["data"]
+        if name in ("model.exported", "export.refused"):
+            if (data["format"], data["quantize"]) != (wish["format"], wish["quantize"]):
+                continue
+            if name == "model.exported":
+                return dict(data)
+            kind = KINDS.get(data["code"]) or type(error_of(data))
+            raise kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])
+        if name == "handler.failed" and data["role"] == "exporter":
             raise Failed(f"the exporter failed: {data['error']}", cure=data["cure"])
     raise Failed(f"session {session} ended without an export.", cure=f"See: swarm events {session}")
 
 
-def _fits(data: dict[str, Any], wish: dict[str, Any]) -> bool:
-    return (data["format"], data["quantize"]) == (wish["format"], wish["quantize"])
+def _exported_file(call: Call, session: str, exported: Json) -> Path:
+    """The file under its name, or by its content where the session's folder does not have it."""
+    from bus.blobs import DirectoryBlobs
+    from contracts.exporter import ModelExported
 
-
-def _refused(data: dict[str, Any]) -> SwarmError:
-    kind = KINDS.get(data["code"]) or type(error_of(data))
-    return kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])
-
-
-def _numbers(exact: dict[str, Any]) -> dict[str, Any]:
-    """Exact figures as JSON numbers; one that is not finite stays the word it is."""
-    found = {name: number(value) for name, value in exact.items()}
-    return {name: value if math.isfinite(value) else str(value) for name, value in found.items()}
+    filename, blob = ModelExported.model_validate(exported).plain_filename, str(exported["blob"])
+    named = call.home.sessions / session / "exports" / filename
+    path = named if filename and named.exists() else DirectoryBlobs(call.home.blobs).path(blob)
+    if not path.exists():
+        raise NotFound(
+            f"the model was exported, and blob {blob} is not in {str(call.home.root)!r}.",
+            cure=f"Fetch it from the swarm's own home: sessions/{session}/exports/{exported['filename']}",
+        )
+    return path
 
 
 @command("report")
@@ -117,11 +109,18 @@ def report(call: Call, *, session: str) -> None:
     from runtime.log.archive import Archive
 
     archive = Archive(call.home)
-    wanted = resolve_session(call, session, archive)
-    made = call.wait(_write_report(call, wanted, archive.root))
+    id = resolve_session(call, session, archive)
+
+    async def write() -> Json:
+        from runtime.host.swarm_node import write_report
+
+        async with open_children() as children:
+            return dict(await write_report(id, call.home, children, root=archive.root))
+
+    made = call.wait(write())
     folder = Path(made["path"]).parent
-    found = {
-        "session": wanted,
+    answer = {
+        "session": id,
         "path": made["path"],
         "metrics": str(folder / "metrics.json"),
         "request": str(folder / "request.yaml"),
@@ -129,18 +128,7 @@ def report(call: Call, *, session: str) -> None:
     }
     if made["problem"]:
         call.note(f"Some plots could not be drawn: {made['problem']}")
-    call.result(found, lambda: Path(made["path"]).read_text() + "\n" + style(made["path"], dim=True))
-
-
-async def _write_report(call: Call, session: str, root: str) -> dict[str, Any]:
-    from runtime.host.swarm_node import write_report
-    from runtime.jobs.children import Children
-
-    children = Children()
-    try:
-        return dict(await write_report(session, call.home, children, root=root))
-    finally:
-        await children.close()
+    call.result(answer, lambda: Path(made["path"]).read_text() + "\n" + style(made["path"], dim=True))
 
 
 @command("bundle")
@@ -162,12 +150,11 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
 
     path = output_path(out, force=force)
     archive = Archive(call.home)
-    asked = {"checkpoints": checkpoints, "dataset": dataset, "exports": exports}
-    wanted = [name for name, given in asked.items() if given]
-    made = make_bundle(
-        archive, resolve_session(call, session, archive), DirectoryBlobs(call.home.blobs), path, wanted=wanted
-    )
-    shown = {
+    options = {"checkpoints": checkpoints, "dataset": dataset, "exports": exports}
+    wanted = [name for name, chosen in options.items() if chosen]
+    id = resolve_session(call, session, archive)
+    made = make_bundle(archive, id, DirectoryBlobs(call.home.blobs), path, wanted=wanted)
+    answer = {
         "session": made.session,
         "path": str(made.path),
         "digest": made.digest,
@@ -177,7 +164,7 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
     if made.older:
         call.note("The program inside is older than this software; what it does not know, `swarm audit FILE` does.")
     rows = [("bundle", str(path)), ("session", made.session), ("bytes", str(made.bytes)), ("sha256", made.digest)]
-    call.result(shown, lambda: pairs([*rows, ("holds", " ".join(made.sections) or "no sections")]))
+    call.result(answer, lambda: pairs([*rows, ("holds", " ".join(made.sections) or "no sections")]))
 
 
 @command("anchor")
@@ -190,17 +177,16 @@ def anchor(call: Call, *, session: str, where: str) -> None:
     """
     from bus import notes
     from runtime.audit.ledger_check import keep_anchor, newest_note
-    from runtime.log.archive import Archive
 
-    archive = Archive(call.home)
-    history = archive.read(resolve_session(call, session, archive)).history
+    history = read_stored(call, session).history
     note = newest_note(history)
-    path, said = keep_anchor(note, where), notes.parse(note)
-    shown = {
+    path, head = keep_anchor(note, where), notes.parse(note)
+    answer = {
         "session": history.id,
         "path": str(path),
-        "events": said.size,
-        "root": said.root.hex(),
+        "events": head.size,
+        "root": head.root.hex(),
         "sealed": history.state.sealed is not None,
     }
-    call.result(shown, lambda: pairs([("session", history.id), ("anchored", f"{said.size} events"), ("in", str(path))]))
+    rows = [("session", history.id), ("anchored", f"{head.size} events"), ("in", str(path))]
+    call.result(answer, lambda: pairs(rows))

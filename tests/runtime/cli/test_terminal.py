@@ -60,11 +60,11 @@ def test_letters_of_every_script_stay():
 LETTER = ("failure", "session", "role", "handler", "error")
 VOID = ("reason", "subject", "detail")
 PAGES: list[Callable[[str], str]] = [
-    lambda text: host._finding_line(CheckResult("fail", "logs", text)),
+    lambda text: host.finding_line(CheckResult("fail", "logs", text)),
     lambda text: output.pairs([("name", text)]),
     lambda text: output.table(("head",), [[text]]),
     lambda text: output.problem_text({"code": "x", "message": text, "frame": text, "cure": text}),
-    lambda text: agents._dlq_page(
+    lambda text: agents.failures_page(
         {"letters": [dict.fromkeys(LETTER, text)], "voids": [{"seq": 1, **dict.fromkeys(VOID, text)}]}
     ),
 ]
