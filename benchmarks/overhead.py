@@ -4,12 +4,15 @@
                                              windows with digests and layer evidence, checkpoints, frames to the host)
                                              over that of a bare loop: the same model, batches by index_select,
                                              clip_grad_norm_, fused AdamW
+    kernels_over_bare_26k, kernels_over_bare_1m   the bare loop with the kernels that ours calls, without torch's Python
+                                             around optimizer and clipping: why ours may be under 1
     PEER_over_bare_26k, PEER_over_bare_1m    the same of each file in `benchmarks/peers/`: the loop with a DataLoader,
                                              compiled, with TensorBoard and MLflow at every step, Lightning, Hugging
                                              Face's Trainer and Accelerate, Keras on torch
 
-One thread each, turn by turn; a figure is the median of the ratios to the bare loop of the same turn. Peers other than
-torch's own are run with `--peers DIR`: an environment of their own, made there if it is not. A peer keeps one process.
+One thread each, all in the environment and with the torch settings that our own training is sealed with, turn by turn;
+a figure is the median of the ratios to the bare loop of the same turn. Peers other than torch's own are run with
+`--peers DIR`: an environment of their own, made there if it is not. A peer keeps one process.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from runtime.jobs.children import Children
 
 WIDTHS = {"26k": [346], "1m": [1024, 1000]}
 BATCH = 64
-ALWAYS = {"bare": 1.0, "loader": 1.0}
+ALWAYS = {"bare": 1.0, "kernels": 1.0, "loader": 1.0}
 COMPILED = {"compiled": 1.0}
 OTHERS = {
     "tensorboard_scalars": 0.5,

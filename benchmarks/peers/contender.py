@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.engine.environment import sealed
+
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
@@ -46,8 +48,9 @@ async def contender(python: Path, name: str, task: Mapping[str, Any], folder: Pa
     """The peer of `benchmarks/peers/NAME.py`, one thread, with a folder of its own to write to."""
     own = folder / name
     own.mkdir(parents=True)
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | _SILENT
-    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TMPDIR": str(own)}
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # The environment of our own training processes, so that no kernel is another because of it.
+    environment = sealed(kept, profile="exact", threads=1) | _SILENT | {"PYTHONPATH": str(ROOT), "TMPDIR": str(own)}
     with (own / "words").open("wb") as words:
         process = await asyncio.create_subprocess_exec(
             *(str(python), "-P", "-m", f"benchmarks.peers.{name}"),

@@ -66,11 +66,20 @@ class Stopwatch:
         return 1e6 * (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
 
 
+def seal() -> None:
+    """Set in torch what our own training processes have set, by torch's public functions."""
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("highest")
+
+
 def serve(begin: Callable[[Task], Steps]) -> None:
     """Answer until nobody asks any more; what frameworks print goes to stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    torch.set_num_threads(1)
+    seal()
     raw = json.loads(sys.stdin.readline())
     steps = begin(Task(tuple(raw["widths"]), raw["rows"], raw["batch"], Path(raw["folder"])))
     for line in sys.stdin:
