@@ -1,6 +1,6 @@
 """This checkout against an earlier commit, turn by turn on one machine: `python benchmarks/against.py COMMIT`.
 
-    step_26k, step_1m       time of a step of the real training job (`benchmarks/overhead.py --quick`)
+    step_26k, step_1m       time of a step of the real training job (`benchmarks/step.py`)
     append, fold            time per event that is stored durably; that is read back, admitted and folded
                             (`benchmarks/log.py --quick`)
     ready, first_window     seconds from `swarm up -d` on an empty home to its return; from the genesis of the first
@@ -121,15 +121,6 @@ def environment(tree: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(tree)}
 
 
-def script(name: str, tree: Path, folder: Path, *words: str) -> Figures:
-    """The figures of a benchmark of that checkout."""
-    out = folder / "figures.json"
-    command = [sys.executable, str(tree / "benchmarks" / name), "--quick", *words, "--json", str(out)]
-    subprocess.run(command, cwd=tree, env=environment(tree), check=True, stdout=subprocess.DEVNULL)
-    figures: Figures = json.loads(out.read_text())["figures"]
-    return figures
-
-
 def swarm(tree: Path, home: Path, *words: str) -> str:
     """Run one command of that checkout on a home; what it answered."""
     command = [sys.executable, "-m", "runtime.cli.start", "--home", str(home), *words]
@@ -153,8 +144,10 @@ def steps(folder: Path, before: Path, *, quick: bool) -> Measure:
     """Microseconds per step."""
 
     def measure(tree: Path) -> Figures:
-        found = script("overhead.py", tree, folder, "--turns", "1")
-        return {"step_26k": found["ours_us_26k"], "step_1m": found["ours_us_1m"]}
+        command = [sys.executable, "-P", str(ROOT / "benchmarks" / "step.py")]
+        done = subprocess.run(command, cwd=tree, env=environment(tree), check=True, stdout=subprocess.PIPE)
+        figures: Figures = json.loads(done.stdout)
+        return figures
 
     return measure
 
@@ -163,7 +156,10 @@ def log(folder: Path, before: Path, *, quick: bool) -> Measure:
     """Seconds per event."""
 
     def measure(tree: Path) -> Figures:
-        found = script("log.py", tree, folder)
+        out = folder / "figures.json"
+        command = [sys.executable, str(tree / "benchmarks" / "log.py"), "--quick", "--json", str(out)]
+        subprocess.run(command, cwd=tree, env=environment(tree), check=True, stdout=subprocess.DEVNULL)
+        found = json.loads(out.read_text())["figures"]
         return {"append": 1 / found["append_per_s"], "fold": 1 / found["fold_per_s"]}
 
     return measure
