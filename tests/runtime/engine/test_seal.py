@@ -10,7 +10,9 @@ import sys
 import pytest
 import torch
 
+from contracts.errors import Failed
 from runtime.engine import fingerprint as prints
+from runtime.engine import seal
 from runtime.engine.environment import UNSET
 from runtime.engine.environment import sealed as sealed_from
 
@@ -89,10 +91,21 @@ def test_what_would_choose_other_kernels_does_not_come_in():
     "stray",
     [{"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "COMPATIBLE"}, {"OMP_NUM_THREADS": "2"}, {"PYTHONHASHSEED": "1"}],
 )
-def test_a_process_that_is_not_sealed_computes_nothing(stray):
-    done = python(MEASURE.format(threads=1, precision="fp32"), sealed() | stray)
+def test_an_environment_that_is_not_sealed_is_refused_by_the_name_of_what_is_wrong(monkeypatch, stray):
+    environment = sealed() | stray
+    for name in os.environ:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Failed, match=f"{next(iter(stray))} is '{next(iter(stray.values()))}'"):
+        seal.verify(profile="exact", threads=1)
+
+
+def test_a_process_that_is_not_sealed_computes_nothing():
+    done = python(MEASURE.format(threads=1, precision="fp32"), sealed() | {"MKL_CBWR": "COMPATIBLE"})
     assert done.returncode != 0
-    assert next(iter(stray)) in done.stderr
+    assert done.stdout == ""
+    assert "MKL_CBWR" in done.stderr
 
 
 def test_settings_changed_afterwards_are_noticed():
