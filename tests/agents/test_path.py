@@ -7,11 +7,11 @@ import struct
 from typing import Any
 
 import pytest
-from runtime.replay.compared import INCIDENTAL
 
 from agents.trainer.repeatability import RecordedPath, difference
 from contracts.event import pack
 from contracts.trainer import CheckpointWritten, Computed, ControlEvaluated, WindowRecorded, evidence
+from runtime.replay.comparison import INCIDENTAL
 from tests.contracts.told import DIGEST, Told
 
 OTHER = "e" * 64
