@@ -112,27 +112,31 @@ class Admission:
             return []
         if self._source is not None and where.session == self._ring(where.session).session:
             return []
-        if self._newer:
-            self._stop_at_newer(where.session)
+        if self._newer and (
+            newer := self._newer.get(where.session) or self._newer.get(self._ring(where.session).session)
+        ):
+            raise newer
         self._break_off(where.session, stored)
-        session = self._standing(where)
+        session = self._state(where)
         try:
-            return self._judge(session, where, stored) if session else _refuse_unbegun()
+            return self._judge(session, where, stored)
         except Refusal as refusal:
             self._abandon(session)
             self.voids.add(Void(stored.seq, stored.subject, refusal.reason, refusal.detail, where.session))
             return []
 
-    def _judge(self, session: AdmissionState, where: subjects.FactSubject, stored: StoredRecord) -> list[Fact]:
+    def _judge(self, session: AdmissionState | None, where: subjects.FactSubject, stored: StoredRecord) -> list[Fact]:
+        if session is None:
+            raise Refusal(Reason.UNBEGUN, _UNBEGUN)
         self._enter(session, where, stored)
         if session.sealed:
             raise Refusal(Reason.LATE, f"the session was sealed at {session.sealed}")
         refuse_large(stored.body, where.lane.startswith(GUEST), session.rules)
-        said = hear(stored, where)
-        self._extend(session, said.envelope)
-        return self._complete(session, stored, said)
+        message = hear(stored, where)
+        self._extend(session, message.envelope)
+        return self._complete(session, stored, message)
 
-    def _standing(self, where: subjects.FactSubject) -> AdmissionState | None:
+    def _state(self, where: subjects.FactSubject) -> AdmissionState | None:
         """What is remembered of the session; None where no built-in role has begun it and the message is a guest's."""
         known = self._sessions.get(where.session) or self._unbegun.get(where.session)
         if known is None and not where.lane.startswith(GUEST):
@@ -151,9 +155,9 @@ class Admission:
     def _known(self, session: str) -> AdmissionState | None:
         return self._sessions.get(session) or self._unbegun.get(session)
 
-    def resume(self, session: str, standing: AdmissionState) -> None:
+    def resume(self, session: str, state: AdmissionState) -> None:
         """Start behind facts that another admission has judged, instead of feeding them again."""
-        self._sessions[session] = standing
+        self._sessions[session] = state
 
     def keyring(self, partition: str = "") -> Keyring:
         """The keys of a partition as of the last message fed; an empty keyring before its first."""
@@ -214,11 +218,6 @@ class Admission:
             self._abandon(session)
         session.last = session.stored[where.lane] = stored.seq
 
-    def _stop_at_newer(self, session: str) -> None:
-        newer = self._newer.get(session) or self._newer.get(self._ring(session).session)
-        if newer is not None:
-            raise newer
-
     def _extend(self, session: AdmissionState, envelope: Envelope) -> None:
         """Return if it extends the waiting branch or, once that is given up, the lane's last fact; else `Refusal`."""
         if session.branch:
@@ -262,7 +261,7 @@ class Admission:
         """The facts of a whole and signed append, if nothing else speaks against them; else `Refusal`."""
         lane = facts[0].lane
         if not session.position and lane.startswith(GUEST):
-            raise Refusal(Reason.UNBEGUN, "a guest speaks in a session that nobody has begun")
+            raise Refusal(Reason.UNBEGUN, _UNBEGUN)
         ids = _fresh(session, facts)
         if lane == LEDGER:
             _refuse_stale_seal(session, facts)
@@ -331,10 +330,7 @@ class Admission:
 
 _NO_KEYS = Keyring()
 _MOST_UNBEGUN = 256
-
-
-def _refuse_unbegun() -> list[Fact]:
-    raise Refusal(Reason.UNBEGUN, "a guest speaks in a session that nobody has begun")
+_UNBEGUN = "a guest speaks in a session that nobody has begun"
 
 
 def remembered(lane: str, identity: str) -> str:
@@ -345,7 +341,7 @@ def remembered(lane: str, identity: str) -> str:
 def _fresh(session: AdmissionState, facts: Sequence[Fact]) -> set[str]:
     """The ids of an append as they will be remembered, if none was said before; else `Refusal`."""
     ids, lane = {fact.envelope.id for fact in facts}, facts[0].lane
-    kept = {remembered(lane, one) for one in ids} if lane.startswith(GUEST) else ids
+    kept = {remembered(lane, identity) for identity in ids} if lane.startswith(GUEST) else ids
     if len(ids) < len(facts) or not session.ids.isdisjoint(ids) or not session.ids.isdisjoint(kept):
         raise Refusal(Reason.REPLAYED, "an id of this append was said before")
     return kept

@@ -99,19 +99,18 @@ def environment(users: Users) -> Mapping[str, str]:
 
 
 def _users(keys: Iterable[tuple[str, str]]) -> str:
-    return "\n".join(_user(identity, key) for identity, key in keys)
-
-
-def _user(identity: str, key: str) -> str:
-    allowed = rights(identity)
-    return f"""\
+    users = []
+    for identity, key in keys:
+        allowed = rights(identity)
+        users.append(f"""\
       {{ # {identity}
         nkey: {key}
         permissions: {{
           publish: {{ allow: {_list(allowed.publish)} }}
           subscribe: {{ allow: {_list(allowed.subscribe)} }}
         }}
-      }}"""
+      }}""")
+    return "\n".join(users)
 
 
 def _export(crossing: Crossing) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager
 
 import orjson
 
@@ -35,16 +34,9 @@ class CoreWire:
         await self._link.connected(timeout)
         return (await self._link.ask(subject, body, patience=timeout)).body
 
-    def hear(self, subjects: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, bytes]]]:
-        """See `Wire.hear`."""
-        return self._hear(subjects)
-
-    def answer(self, subjects: str, reply: Answer, *, queue: str = "") -> AbstractAsyncContextManager[None]:
-        """See `Wire.answer`."""
-        return self._answer(subjects, reply, queue)
-
     @contextlib.asynccontextmanager
-    async def _hear(self, subjects: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+    async def hear(self, subjects: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """See `Wire.hear`."""
         mailbox = Mailbox(keep=_KEPT)
         await self._link.connected()
         close = await self._link.listen(subjects, mailbox.put)
@@ -55,7 +47,8 @@ class CoreWire:
             await close()
 
     @contextlib.asynccontextmanager
-    async def _answer(self, subjects: str, reply: Answer, queue: str) -> AsyncIterator[None]:
+    async def answer(self, subjects: str, reply: Answer, *, queue: str = "") -> AsyncIterator[None]:
+        """See `Wire.answer`."""
         at_work: set[asyncio.Task[None]] = set()
 
         def begin(frame: WireMessage) -> None:

@@ -144,7 +144,9 @@ def hear(stored: StoredRecord, where: subjects.FactSubject) -> DecodedMessage:
         envelope, event = read(stored.body)
     except NewerThanCode as error:
         envelope, event = read_untyped(stored.body)
-        newer = error if _binds(event.name, envelope.lane) else None
+        # A guest's event never stops a reader.
+        binds = not envelope.lane.startswith(GUEST) and SPOKEN[event.name].may_be_said_in(envelope.lane)
+        newer = error if binds else None
     except InvalidInput as error:
         if error.path != "data":
             raise Refusal(Reason.ENVELOPE, error.message) from None
@@ -192,8 +194,3 @@ def means(event: Event, lane: str) -> bool:
     write `training.completed` into its own lane, or that the trainer had failed, and be believed.
     """
     return type(event).may_be_said_in(lane) and (not isinstance(event, HandlerFailed) or lane == event.role)
-
-
-def _binds(name: str, lane: str) -> bool:
-    """Whether a reader that cannot read this event must stop. A guest's event never stops a reader."""
-    return not lane.startswith(GUEST) and SPOKEN[name].may_be_said_in(lane)

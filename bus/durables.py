@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from bus.frames import WireMessage, publication
-from bus.link import Link, Mailbox, api
+from bus.frames import WireMessage, delivery, publication
+from bus.link import Link, Mailbox, api, opened_inbox
 from bus.port import StoredRecord, Wake
 from bus.rights import api as prefix
 from contracts.errors import NewerThanCode, NotFound, Refused, Unreachable
@@ -84,18 +84,15 @@ class StreamAdmin:
         """See `Admin.provision`. Raises `Refused` or `NewerThanCode` when a stream is there and is another."""
         for wanted in streams(self._layout):
             try:
-                found = await api(self._link, f"STREAM.INFO.{wanted['name']}", patience=2.0)
+                config = (await api(self._link, f"STREAM.INFO.{wanted['name']}", patience=2.0))["config"]
             except NotFound:
                 await api(self._link, f"STREAM.CREATE.{wanted['name']}", wanted, patience=15.0)
-            else:
-                await self._adopt(found["config"], wanted)
-
-    async def _adopt(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        """A budget may grow, which touches nothing that is stored; one larger than wanted stays as it is."""
-        budget = {"max_bytes": max(found["max_bytes"], wanted["max_bytes"])}
-        _confirm({**found, **budget}, {**wanted, **budget})
-        if found["max_bytes"] < wanted["max_bytes"]:
-            await api(self._link, f"STREAM.UPDATE.{wanted['name']}", {**found, **wanted}, patience=15.0)
+                continue
+            # A budget may grow, which touches nothing that is stored; one larger than wanted stays as it is.
+            budget = {"max_bytes": max(config["max_bytes"], wanted["max_bytes"])}
+            _confirm({**config, **budget}, {**wanted, **budget})
+            if config["max_bytes"] < wanted["max_bytes"]:
+                await api(self._link, f"STREAM.UPDATE.{wanted['name']}", {**config, **wanted}, patience=15.0)
 
     async def stored_bytes(self) -> int:
         """How much of its budget the stream of facts holds."""
@@ -153,27 +150,16 @@ class DurableWakes:
 
     def wakes(self, role: str) -> AbstractAsyncContextManager[AsyncIterator[Wake]]:
         """See `Wakes.wakes`."""
-        return self._wakes(role)
-
-    @contextlib.asynccontextmanager
-    async def _wakes(self, role: str) -> AsyncIterator[AsyncIterator[Wake]]:
-        async with contextlib.aclosing(self._each(role)) as each:
-            yield each
+        return contextlib.aclosing(self._each(role))
 
     async def _each(self, role: str) -> AsyncGenerator[Wake]:
         while True:
             await self._link.connected(None)
-            mailbox, inbox = Mailbox(), self._link.new_inbox()
-            forget = self._link.on_loss(mailbox.lose)
-            close = await self._link.listen(inbox, mailbox.put)
-            try:
+            async with opened_inbox(self._link) as (inbox, mailbox):
                 while not mailbox.lost:
                     frame = await self._next(role, inbox, mailbox)
                     if frame is not None:
                         yield self._wake(frame)
-            finally:
-                forget()
-                await close()
 
     async def _next(self, role: str, inbox: str, mailbox: Mailbox) -> WireMessage | None:
         """Ask for one message and wait for it, or for the end of the request."""
@@ -193,8 +179,7 @@ class DurableWakes:
         return None
 
     def _wake(self, frame: WireMessage) -> Wake:
-        seq = int(frame.reply.split(".")[-4 if frame.reply.count(".") == 8 else -5])
-        stored = StoredRecord(seq, frame.subject, frame.body, frame.stored_headers)
+        stored = StoredRecord(delivery(frame.reply)[0], frame.subject, frame.body, frame.stored_headers)
 
         async def done() -> None:
             await self._link.connected()

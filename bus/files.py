@@ -44,7 +44,11 @@ class LogFile:
         self._digests = bytearray()
         self._synced = 0
         with room_for(path):
-            _create(path, title(session))
+            if not path.exists():
+                make_directory(path.parent)
+                with suppress(FileExistsError):
+                    # A file is never there without its whole first line.
+                    write_once(path, title(session))
             self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
             self._lock()
@@ -168,15 +172,6 @@ class LogFile:
                 cure="The store was changed or set back, or the file was; both are evidence: swarm audit S",
                 path=str(self.path),
             )
-
-
-def _create(path: Path, content: bytes) -> None:
-    """A file is never there without its whole first line."""
-    if path.exists():
-        return
-    make_directory(path.parent)
-    with room_for(path), suppress(FileExistsError):
-        write_once(path, content)
 
 
 def _keep(path: Path, content: bytes) -> None:

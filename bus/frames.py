@@ -77,7 +77,15 @@ def delivered(data: bytes, at: int, handlers: Mapping[int, Callable[[WireMessage
 
 def fields(headers: Mapping[str, str]) -> bytes:
     """Headers as lines; raises `InvalidInput` for what would break a line."""
-    return b"".join([_field(name, value) for name, value in headers.items()])
+    lines = []
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise InvalidInput(f"{name!r} is no header name.", cure="Use letters, digits and hyphens.")
+        if "\r" in value or "\n" in value or value != value.strip():
+            message = f"The value of the header {name!r} has blanks around it or a line break."
+            raise InvalidInput(message, cure="Encode it.")
+        lines.append(f"{name}: {value}\r\n".encode())
+    return b"".join(lines)
 
 
 def head(fields: bytes) -> bytes:
@@ -93,12 +101,13 @@ def publication(subject: str, reply: str, head: bytes, body: bytes) -> bytes:
     return b"HPUB %s %d %d\r\n%s%s\r\n" % (where.encode(), len(head), len(head) + len(body), head, body)
 
 
-def _field(name: str, value: str) -> bytes:
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"{name!r} is no header name.", cure="Use letters, digits and hyphens.")
-    if "\r" in value or "\n" in value or value != value.strip():
-        raise InvalidInput(f"The value of the header {name!r} has blanks around it or a line break.", cure="Encode it.")
-    return f"{name}: {value}\r\n".encode()
+def delivery(reply: str) -> tuple[int, int]:
+    """Stream and consumer sequence in the ack subject of a delivery, of either form."""
+    if reply.count(".") == 8:
+        _, seq, count, _, _ = reply.rsplit(".", 4)
+    else:
+        seq, count = reply.split(".")[7:9]
+    return int(seq), int(count)
 
 
 def _parse(head: bytes, *, everything: bool) -> dict[str, str]:

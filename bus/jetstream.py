@@ -373,16 +373,16 @@ class NatsLink:
 
 def _addresses(url: str | Sequence[str]) -> list[str]:
     """The servers that a URL names; `InvalidInput` for what is none."""
-    found = [one.strip() for one in (url.split(",") if isinstance(url, str) else url)]
-    for one in found:
+    addresses = [address.strip() for address in (url.split(",") if isinstance(url, str) else url)]
+    for address in addresses:
         try:
-            place = urlsplit(one if "://" in one else f"nats://{one}")
+            place = urlsplit(address if "://" in address else f"nats://{address}")
             sound = place.scheme in _SCHEMES and bool(place.hostname) and place.port != 0
         except ValueError:
             sound = False
         if not sound:
-            raise InvalidInput(f"{one!r} is no address of a server.", cure="Write nats://HOST:PORT.", path="url")
-    return found
+            raise InvalidInput(f"{address!r} is no address of a server.", cure="Write nats://HOST:PORT.", path="url")
+    return addresses
 
 
 def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:

@@ -6,8 +6,9 @@ What JetStream answers is told as our errors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -72,6 +73,19 @@ class Link(Protocol):
     def on_loss(self, tell: Callable[[], None]) -> Callable[[], None]:
         """Be told when the connection is lost; returns how to stop being told."""
         ...
+
+
+@contextlib.asynccontextmanager
+async def opened_inbox(link: Link) -> AsyncIterator[tuple[str, Mailbox]]:
+    """A new inbox and the mailbox that it fills, which learns of a loss of the connection."""
+    inbox, mailbox = link.new_inbox(), Mailbox()
+    forget = link.on_loss(mailbox.lose)
+    close = await link.listen(inbox, mailbox.put)
+    try:
+        yield inbox, mailbox
+    finally:
+        forget()
+        await close()
 
 
 class Mailbox:

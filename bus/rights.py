@@ -111,22 +111,12 @@ def rights(identity: str) -> Rights:
 
 def _own(role: str) -> tuple[str, ...]:
     """What every speaker may publish: its presence, its dead letters, and its own durable's requests and acks."""
-    return (
-        f"swarm.sys.{role}.*.hb",
-        subjects.dead_letter(role),
-        f"{api(role)}.CONSUMER.MSG.NEXT.{_FACTS}.{role}",
-        *_acks(role),
-    )
-
-
-def _acks(role: str) -> tuple[str, ...]:
-    """Where a role acknowledges its own durable's deliveries, in the three forms that servers give such subjects.
-
-    Every form has its exact number of tokens: with an open end, what stands in one form where the durable does could
-    stand in another behind somebody else's durable, and an acknowledgement there may ask for that one's messages.
-    """
+    requests = f"{api(role)}.CONSUMER.MSG.NEXT.{_FACTS}.{role}"
+    # Servers give the subjects of acknowledgements in three forms. Each has its exact number of tokens here: with an
+    # open end, what stands in one form where the durable does could stand in another behind somebody else's durable,
+    # and an acknowledgement there may ask for that one's messages.
     short, long = f"$JS.ACK.{_FACTS}.{role}{_DELIVERY}", f"$JS.ACK.*.*.{_FACTS}.{role}{_DELIVERY}"
-    return short, long, f"{long}.*"
+    return f"swarm.sys.{role}.*.hb", subjects.dead_letter(role), requests, short, long, f"{long}.*"
 
 
 def _reads(identity: str) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ class EmbeddedServer:
         """Start the process from the calling thread; it inherits `lock_fds` and nothing else."""
         binary = self._binary or find_binary()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._place = ServerPlace(self._folder, self._port or _same_port(self._folder) or _free_port(), self._max_store)
+        self._place = ServerPlace(self._folder, self._port or _usable_port(self._folder), self._max_store)
         if self._port and not _is_free(self._port):
             raise Refused(f"Port {self._port} is in use.", cure="Choose another, or leave it out to have one found.")
         self._configure()
@@ -265,20 +265,15 @@ def _die_with(parent: int) -> None:
             os._exit(1)
 
 
-def _same_port(folder: Path) -> int:
-    """The port of last time if it is still free, so that a restart keeps the address."""
-    try:
+def _usable_port(folder: Path) -> int:
+    """The port of last time if it is still free, so that a restart keeps the address; else one that is free."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
         port = int((folder / "port").read_text())
-    except (FileNotFoundError, ValueError):
-        return 0
-    return port if _is_free(port) else 0
-
-
-def _free_port() -> int:
+        if port and _is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:

@@ -26,8 +26,19 @@ from itertools import groupby
 import orjson
 
 from bus import frames
-from bus.frames import WireMessage, publication
-from bus.link import ConnectionClosedError, Link, Lost, Mailbox, NoMessage, NoResponder, Silent, api, parse
+from bus.frames import WireMessage, delivery, publication
+from bus.link import (
+    ConnectionClosedError,
+    Link,
+    Lost,
+    Mailbox,
+    NoMessage,
+    NoResponder,
+    Silent,
+    api,
+    opened_inbox,
+    parse,
+)
 from bus.port import Record, StoredRecord
 from bus.rights import LIVE, READER
 from bus.rights import api as prefix
@@ -90,7 +101,7 @@ class OrderedReader:
         """The records of these deliveries, up to one that does not continue what came before."""
         batch: list[StoredRecord] = []
         for count, frame in enumerate(frames, position + 1):
-            seq, delivered = _sequences(frame.reply)
+            seq, delivered = delivery(frame.reply)
             if delivered != count or seq <= self._after or self._after == self._until:
                 break
             self._after = seq
@@ -110,15 +121,9 @@ class OrderedReader:
     async def _consumer(self) -> AsyncIterator[Mailbox]:
         await self._link.connected(None if self._until is None else 5.0)
         await self._still_there()
-        mailbox, inbox = Mailbox(), self._link.new_inbox()
-        forget = self._link.on_loss(mailbox.lose)
-        close = await self._link.listen(inbox, mailbox.put)
-        try:
+        async with opened_inbox(self._link) as (inbox, mailbox):
             parse(await self._link.ask(f"{READER}.{self._stream}", self._config(inbox)))
             yield mailbox
-        finally:
-            forget()
-            await close()
 
     def _config(self, inbox: str) -> bytes:
         config = {
@@ -155,15 +160,6 @@ class OrderedReader:
 def _is_control(frame: WireMessage) -> bool:
     """Whether the server speaks itself: a heartbeat, or flow control."""
     return not frame.body and frame.status == _CONTROL
-
-
-def _sequences(reply: str) -> tuple[int, int]:
-    """Stream and consumer sequence in an ack subject of either form."""
-    if reply.count(".") == 8:
-        _, seq, count, _, _ = reply.rsplit(".", 4)
-    else:
-        seq, count = reply.split(".")[7:9]
-    return int(seq), int(count)
 
 
 _BATCH = 500
@@ -208,13 +204,10 @@ class DirectReader:
     async def batch(self) -> AsyncGenerator[list[StoredRecord]]:
         """What one answer holds, and `after` moved behind it; what is missing comes with the next."""
         await self._link.connected(None if self._until is None else 5.0)
-        mailbox, inbox = Mailbox(), self._link.new_inbox()
-        forget = self._link.on_loss(mailbox.lose)
-        close = await self._link.listen(inbox, mailbox.put)
         asked = {"seq": self.after + 1, "next_by_subj": self._subjects, "batch": _BATCH, "max_bytes": _BYTES}
         subject = f"{prefix(self._link.identity)}.DIRECT.GET.{self._stream}"
         previous = 0
-        try:
+        async with opened_inbox(self._link) as (inbox, mailbox):
             await self._link.send(publication(subject, inbox, b"", orjson.dumps(asked)))
             while taken := await mailbox.take(_SILENCE):
                 batch = self._following(taken, previous)
@@ -224,9 +217,6 @@ class DirectReader:
                 if len(batch) < len(taken) or self.after == self._until:
                     return
             raise Unreachable("The log stopped in the middle of an answer.", cure="Read again.")
-        finally:
-            forget()
-            await close()
 
     def _following(self, frames: Sequence[WireMessage], previous: int) -> list[StoredRecord]:
         """The records of these frames, up to the end of the answer or to one before which something is missing."""
@@ -292,16 +282,10 @@ class StreamLog:
         self, subjects: str, *, after: int = 0, follow: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[StoredRecord]]:
         """See `Log.read`."""
-        return self._read(subjects, after, follow=follow)
-
-    @contextlib.asynccontextmanager
-    async def _read(self, subjects: str, after: int, *, follow: bool) -> AsyncIterator[AsyncIterator[StoredRecord]]:
-        batches = self._following(subjects, after) if follow else self._present(subjects, after)
-        async with contextlib.aclosing(_each(batches)) as records:
-            yield records
-
-    def _following(self, subjects: str, after: int) -> AsyncGenerator[list[StoredRecord]]:
-        return self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=None).batches()
+        if not follow:
+            return contextlib.aclosing(_each(self._present(subjects, after)))
+        reader = self._reader(self._link, stream(subjects, self._partition), subjects, after=after, until=None)
+        return contextlib.aclosing(_each(reader.batches()))
 
     async def _present(self, subjects: str, after: int) -> AsyncGenerator[list[StoredRecord]]:
         """Up to the leader's head, however far behind the replica is that serves the reader.
