@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from agents.data_manager.jobs.prepare import main as prepare
 from benchmarks.report import filesystem, options, report
+from runtime.engine.batches import Feed
 from runtime.engine.dataset import Dataset
-from runtime.engine.feed import Feed
-from runtime.engine.order import Order
+from runtime.engine.sampling import Order
 
 FEATURES = 20
 BATCH, WIDTH = 64, 64

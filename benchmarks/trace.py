@@ -30,7 +30,7 @@ from contracts.request import read_request
 from contracts.trainer import TrainingClaimed
 from runtime.engine import dataset
 from runtime.engine.facts import describe
-from runtime.engine.order import Order
+from runtime.engine.sampling import Order
 from runtime.log.session_log import SessionLog
 from runtime.views.trace import Trace
 from tests.agents.cases import tell

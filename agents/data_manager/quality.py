@@ -14,7 +14,7 @@ from blake3 import blake3
 from agents.data_manager.findings import Findings, Severity
 from agents.data_manager.scratch import portions, row_bytes
 from agents.data_manager.source import Columns, DataTable, Places, unusable
-from runtime.engine.chance import finalised, mix
+from runtime.engine.random_keys import finalised, mix
 
 _SEED = np.uint64(mix(0x524F5753))
 _WIDE = 256

@@ -6,7 +6,7 @@ import numpy as np
 
 from agents.data_manager.source import Places, unusable
 from contracts.request.data import Split
-from runtime.engine.chance import mix, spread
+from runtime.engine.random_keys import mix, spread
 
 STREAM = 0x53504C4954
 """Keeps the draws of splits apart from every draw in training."""

@@ -13,7 +13,7 @@ import numpy as np
 from agents.data_manager.scratch import CHUNK, portions
 from agents.data_manager.source import unusable
 from contracts.request.data import Synthetic
-from runtime.engine.chance import mix, spread
+from runtime.engine.random_keys import mix, spread
 
 STREAM = 0x534D4F5445
 POOL = 4096

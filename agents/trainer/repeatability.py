@@ -19,7 +19,7 @@ from contracts.envelope import Fact
 from contracts.errors import ChildDied, NotRepeatable, SwarmError
 from contracts.event import Event
 from contracts.session import SessionState
-from runtime.engine.stretch import StepTrace, compare
+from runtime.engine.trace import StepTrace, compare
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent_context import Wakeup
 from runtime.replay.comparison import INCIDENTAL

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runtime.engine import digest, seal, state
+from runtime.engine import seal, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.fingerprint import UNABLE, fingerprint
 from runtime.engine.learner import Learner
+from runtime.engine.passes import computing
 from runtime.engine.plan import Plan
-from runtime.engine.precision import computing
 from runtime.jobs.job import Job
 
 
@@ -143,7 +143,7 @@ class Aside:
     def _hash_all(self) -> None:
         while (taken := self._work.get()) is not None:
             snapshot, ready = taken
-            self.roots.append(digest.root(self._brought(snapshot, ready)))
+            self.roots.append(state.root(self._brought(snapshot, ready)))
 
     def _brought(self, snapshot: dict[str, Tensor], ready: Any) -> state.Tensors:
         if self._stream is None:
@@ -165,7 +165,7 @@ def roots(job: Job) -> dict[str, Any]:
             aside = Aside(loop.model)
 
             def inline(mirror: state.Mirror = mirror, loop: Loop = loop) -> None:
-                seen["inline"].append(digest.root(mirror.of(state.weights(loop.model))))
+                seen["inline"].append(state.root(mirror.of(state.weights(loop.model))))
 
             take = {"none": lambda: None, "inline": inline, "aside": aside.take}[name]
             take()  # the first one finds new memory
@@ -187,7 +187,7 @@ def _root_alone(loop: Loop) -> dict[str, float]:
         begun = time.perf_counter()
         here = mirror.of(weights)
         brought.append(time.perf_counter() - begun)
-        digest.root(here)
+        state.root(here)
         whole.append(time.perf_counter() - begun)
     size = sum(one.nbytes for one in weights.values())
     return {

@@ -59,7 +59,7 @@ class Blend(nn.Module):
         return {name: (weight, losses[name]) for name, weight in self._weights.items()}
 
 
-Found = Tensor | Mapping[str, Tensor]
+Losses = Tensor | Mapping[str, Tensor]
 
 
 class BuiltinWorkload(Workload):
@@ -69,25 +69,27 @@ class BuiltinWorkload(Workload):
 
     def __init__(self, request: Request, facts: Facts) -> None:
         self.task = _task(request, facts)
-        self._aim = kinds.tasks.of(self.task)(facts, request.loss)
-        self._losses = {name: self._made(one) for name, one in _chosen(request.loss, self._aim).items()}
+        self._training_task = kinds.tasks.of(self.task)(facts, request.loss)
+        self._losses = {name: self._made(one) for name, one in _chosen(request.loss, self._training_task).items()}
         self._loss = self._each if isinstance(request.loss, MultiTask) else self._losses[""]
 
     def build(self, o: Any, facts: Facts) -> nn.Module:
-        return kinds.models.of(o)(o, self._aim.facts)
+        return kinds.models.of(o)(o, self._training_task.facts)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Found:
-        return self._loss(*self._aim.held(model(batch["x"]), batch))
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        return self._loss(*self._training_task.loss_inputs(model(batch["x"]), batch))
 
-    def judged(self, model: nn.Module, batch: Batch) -> tuple[Found, Tensor]:
+    def judged(self, model: nn.Module, batch: Batch) -> tuple[Losses, Tensor]:
         """The loss, and what metrics need of the answers, from one pass."""
         answers = model(batch["x"])
-        return self._loss(*self._aim.held(answers, batch)), self._aim.kept(answers, batch)
+        return self._loss(*self._training_task.loss_inputs(answers, batch)), self._training_task.metric_inputs(
+            answers, batch
+        )
 
     def _made(self, option: Section) -> Loss:
-        return kinds.losses.of(option)(option, self._aim.facts)
+        return kinds.losses.of(option)(option, self._training_task.facts)
 
-    def _each(self, answers: Tensor, batch: Batch) -> Found:
+    def _each(self, answers: Tensor, batch: Batch) -> Losses:
         return {name: loss(answers, batch) for name, loss in self._losses.items()}
 
 

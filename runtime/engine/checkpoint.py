@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from contracts.errors import NotVerified
 from contracts.request import Request
-from runtime.engine import digest, state
+from runtime.engine import state
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 
@@ -38,8 +38,8 @@ def seal(tensors: Mapping[str, Tensor], step: int, aliases: Mapping[str, str] | 
 
 def _roots(tensors: Mapping[str, Tensor]) -> tuple[str, str]:
     """The root over all state, and that over parameters and buffers, which windows carry."""
-    found = {name: digest.leaf(name, tensors[name]) for name in sorted(tensors)}
-    return digest.root_of(found.values()), digest.root_of(found[name] for name in found if name.startswith("model."))
+    found = {name: state.leaf(name, tensors[name]) for name in sorted(tensors)}
+    return state.root_of(found.values()), state.root_of(found[name] for name in found if name.startswith("model."))
 
 
 def pack(checkpoint: CheckpointContent) -> bytes:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runtime.engine import chance
-from runtime.engine.chance import Stream, extended
+from runtime.engine import random_keys
+from runtime.engine.random_keys import Stream, extended
 
 
 def reseed(seed: int) -> None:
@@ -72,10 +72,10 @@ def initialise(model: nn.Module, seed: int) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             bound = 1 / math.sqrt(module.weight[0].numel())
             for part, tensor in module.named_parameters(recurse=False):
-                _draw(tensor, chance.mix(seed, Stream.WEIGHTS, *f"{name}.{part}".encode()), bound)
+                _draw(tensor, random_keys.mix(seed, Stream.WEIGHTS, *f"{name}.{part}".encode()), bound)
 
 
 def _draw(tensor: Tensor, key: int, bound: float) -> None:
-    draws = torch.from_numpy(chance.uniform(key, tensor.numel())).reshape(tensor.shape)
+    draws = torch.from_numpy(random_keys.uniform(key, tensor.numel())).reshape(tensor.shape)
     with torch.no_grad():
         tensor.copy_((draws * 2 - 1) * bound)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from contracts.errors import NotFound
-from runtime.engine.chance import Stream, mix
+from runtime.engine.batches import Feed
 from runtime.engine.dataset import Dataset
-from runtime.engine.feed import Feed
 from runtime.engine.learner import Learner
 from runtime.engine.parts.metrics import total
+from runtime.engine.passes import computing
 from runtime.engine.plan import ResolvedValues
-from runtime.engine.precision import computing
+from runtime.engine.random_keys import Stream, mix
 
 
 class Judge:

@@ -16,10 +16,10 @@ from blake3 import blake3
 from torch import Tensor, nn
 from torch.nn import functional as f
 
-from runtime.engine.chance import uniform
-from runtime.engine.digest import root
 from runtime.engine.draws import reseed
-from runtime.engine.precision import computing
+from runtime.engine.passes import computing
+from runtime.engine.random_keys import uniform
+from runtime.engine.state import root
 
 UNABLE = "unable"
 
@@ -55,25 +55,23 @@ def fingerprint(device: str = "cpu", precision: str = "fp32") -> Fingerprint:
     if not present(device):
         absent = {f"{device} device": "absent"}
         return Fingerprint(str(blake3(repr(absent).encode()).hexdigest()), absent, device, precision, 0)
-    families = {name: _measured(family, device, precision) for name, family in FAMILIES.items()}
-    families["libm"] = _libm()
+    families = {}
+    for name, family in FAMILIES.items():
+        try:
+            families[name] = _rounded(family, device, precision)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
+        except RuntimeError:
+            # There is no kernel for it here. What trains with it fails by itself; what has no use for it need not.
+            families[name] = UNABLE
+    # Schedules use the C library's functions.
+    points = [number / 7 for number in range(1, 60)]
+    values = [function(x) for function in (math.cos, math.exp, math.sqrt, math.log, math.tanh) for x in points]
+    families["libm"] = str(blake3(np.array(values, "<f8").tobytes()).hexdigest())[:32]
     threads = torch.get_num_threads()
     listed = "".join(f"{name}={value};" for name, value in sorted(families.items()))
     about = f"{device};{precision};{threads};{torch.__version__};{listed}"
     return Fingerprint(str(blake3(about.encode()).hexdigest()), families, device, precision, threads)
-
-
-def _measured(family: Family, device: str, precision: str) -> str:
-    """The digest of a family's answer and gradients; `unable` where this machine has no kernel for it.
-
-    What trains with such a family fails there by itself; a machine that has no use for it need not fail.
-    """
-    try:
-        return _rounded(family, device, precision)
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
-    except RuntimeError:
-        return UNABLE
 
 
 def _rounded(family: Family, device: str, precision: str) -> str:
@@ -94,13 +92,6 @@ def _rounded(family: Family, device: str, precision: str) -> str:
         ).sum().backward()  # type: ignore[no-untyped-call]
     seen = {"answer": answer.detach()} | {str(at): one.grad for at, one in enumerate(made) if one.grad is not None}
     return root(seen)[:32]
-
-
-def _libm() -> str:
-    """Schedules use the C library's functions."""
-    points = [number / 7 for number in range(1, 60)]
-    values = [function(x) for function in (math.cos, math.exp, math.sqrt, math.log, math.tanh) for x in points]
-    return str(blake3(np.array(values, "<f8").tobytes()).hexdigest())[:32]
 
 
 def _index(*shape: int, below: int) -> Callable[[Tensor], Tensor]:

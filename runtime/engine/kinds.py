@@ -98,11 +98,11 @@ class TrainingTask:
             raise InvalidRequest([Problem("model.architecture", message, "Train this data with a workload.")])
         self.facts = facts
 
-    def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+    def loss_inputs(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """Answers and a batch whose `y` is what they should be, as losses take them."""
         return answers, batch
 
-    def kept(self, answers: Tensor, batch: Batch) -> Tensor:
+    def metric_inputs(self, answers: Tensor, batch: Batch) -> Tensor:
         """What metrics need to know of answers, one line per row; for large answers much less than all of them."""
         return answers
 

@@ -15,17 +15,17 @@ from contracts.request.loss import MultiTask
 from contracts.request.model import WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.training import TASK_OF
-from runtime.engine import augment, chance, draws, kinds
+from runtime.engine import batches, draws, kinds, random_keys
+from runtime.engine.batches import AugmentedSplit, Change, Feed
 from runtime.engine.builtin import Blend, BuiltinWorkload
-from runtime.engine.chance import Stream
 from runtime.engine.dataset import Dataset
 from runtime.engine.draws import initialise
 from runtime.engine.facts import Facts
-from runtime.engine.feed import AugmentedSplit, Change, Feed
 from runtime.engine.kinds import Batch, OptimizerPart
-from runtime.engine.recompute import recompute
+from runtime.engine.passes import recompute
+from runtime.engine.random_keys import Stream
 from runtime.engine.sampling import Sampler
-from runtime.engine.transfer import adopt, freeze
+from runtime.engine.state import freeze, load_initial
 from runtime.engine.update import grouped
 from runtime.engine.workload import Group, Metric, Workload, find, options_of
 
@@ -54,7 +54,7 @@ class Learner:
     def build(self) -> nn.Module:
         """The initial model, a function of request and facts; built-in weights come from exact integer draws."""
         seed = self.request.reproducibility.seed
-        self.reseed(chance.mix(seed, Stream.BUILD) >> 1)
+        self.reseed(random_keys.mix(seed, Stream.BUILD) >> 1)
         model = self.workload.build(self._options, self.facts)
         if not self.foreign:
             initialise(model, seed)
@@ -69,7 +69,7 @@ class Learner:
         """The model in training mode as the request has it: with given weights, some frozen, in pieces."""
         model.train()
         if initial is not None:
-            adopt(model, initial, self.request.model.fresh)
+            load_initial(model, initial, self.request.model.fresh)
         freeze(model, self.request.model.freeze)
         if self.request.training.recompute:
             recompute(model)
@@ -107,9 +107,9 @@ class Learner:
         """The training split as batches; changed by chance as the request says, and then as the workload does."""
         seed, changes = self.request.reproducibility.seed, list[Change]()
         if self.request.augment:
-            changes.append(augment.AugmentationChain(self.request.augment, self.facts, seed))
+            changes.append(batches.AugmentationChain(self.request.augment, self.facts, seed))
         if type(self.workload).augment is not Workload.augment:
-            changes.append(augment.RowByRow(self.workload.augment, seed))
+            changes.append(batches.RowByRow(self.workload.augment, seed))
         return (
             AugmentedSplit(dataset, "train", device, changes, sampler.turns)
             if changes

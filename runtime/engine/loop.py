@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from contracts.errors import NotVerified
-from runtime.engine import chance, digest, state
+from runtime.engine import random_keys, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
-from runtime.engine.evidence import Watch, hidden
+from runtime.engine.inspection import Watch, hidden
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, Window
+from runtime.engine.state import initial_root
 from runtime.engine.step import Part, StepResult, TrainingSetup, attempt, descend
-from runtime.engine.transfer import initial_root
+from runtime.engine.trace import StepRecord, StepTrace
 
 ENGINE_BITS = 1
 """Raised by every change of arithmetic, draws or order: a session is continued only under the number it began with."""
@@ -41,8 +42,8 @@ class Run:
     ) -> None:
         self.plan, self.step = plan, step
         self.control = control or Control.of(plan.request.early_stopping)
-        self._works = TrainingSetup.of(plan, dataset, initial)
-        self._judge = Judge(self._works.learner, plan.resolved, dataset)
+        self._setup = TrainingSetup.of(plan, dataset, initial)
+        self._judge = Judge(self._setup.learner, plan.resolved, dataset)
         self._mirror = state.Mirror()
         self._concluded = step > 0 and self.finished
 
@@ -63,7 +64,7 @@ class Run:
     ) -> Self:
         """From a checkpoint's tensors after `step` attempts; `control` is folded from the evaluations up to there."""
         run = cls(plan, dataset, step=step, control=control)
-        state.restore(run._works.tensors(), tensors)
+        state.restore(run._setup.tensors(), tensors)
         return run
 
     def change(self, change: Change) -> None:
@@ -75,7 +76,7 @@ class Run:
 
     def measured(self, timed: Timed) -> None:
         """Measure the fetching of rows and the evaluations with the caller's clock; results do not change."""
-        feed, judge = self._works.feed, self._judge
+        feed, judge = self._setup.feed, self._judge
         feed.batch = timed("data", feed.batch)  # type: ignore[method-assign]
         judge.values = timed("evaluation", judge.values)  # type: ignore[method-assign]
 
@@ -97,38 +98,38 @@ class Run:
     def rehearse(self) -> float:
         """Go forward and backward over the first batch without a move, and give its loss; the run is spent then."""
         resolved = self.plan.resolved
-        (parts,) = self._parts(0, self._works.sampler.take(0, resolved.batch * resolved.accumulate))
-        loss, _ = descend(self._works, parts)
+        (parts,) = self._parts(0, self._setup.sampler.take(0, resolved.batch * resolved.accumulate))
+        loss, _ = descend(self._setup, parts)
         return float(loss)
 
     def tensors(self, into: state.Tensors | None = None) -> dict[str, Tensor]:
         """A copy of all state on the CPU; given the buffers of an earlier one it takes no new memory."""
-        return state.copied(self._works.tensors(), into)
+        return state.copied(self._setup.tensors(), into)
 
     def hidden(self) -> dict[str, str]:
         """What the workload and its model keep outside the state, in words: a restart does not bring it back."""
-        return hidden(self._works.learner.workload, self._works.model)
+        return hidden(self._setup.learner.workload, self._setup.model)
 
     @property
     def aliases(self) -> dict[str, str]:
         """For tied tensors, each further name and the name under which the tensor is kept."""
-        return state.aliases(self._works.model)
+        return state.aliases(self._setup.model)
 
     def weights_digest(self) -> str:
         """The root over parameters and buffers as they are now."""
-        return digest.root(self._mirror.of(state.weights(self._works.model)))
+        return state.root(self._mirror.of(state.weights(self._setup.model)))
 
     def _train(self, last: int) -> Window:
         first, resolved = self.step, self.plan.resolved
-        rows = self._works.sampler.take(
+        rows = self._setup.sampler.take(
             first * resolved.batch * resolved.accumulate, (last - first) * resolved.batch * resolved.accumulate
         )
         parts = self._parts(first, rows)
         course = self.plan.course(self.control.costs)
         steps = range(first, last - 1)
-        felt = [attempt(self._works, course(step), parts[step - first], look=False) for step in steps]
-        with Watch(self._works.model, self._works.movement) as watch:
-            felt.append(attempt(self._works, course(last - 1), parts[-1], look=True))
+        felt = [attempt(self._setup, course(step), parts[step - first], look=False) for step in steps]
+        with Watch(self._setup.model, self._setup.movement) as watch:
+            felt.append(attempt(self._setup, course(last - 1), parts[-1], look=True))
         self.step = last
         return self._window(first, rows, felt, course(last - 1).learning_rate, watch.layers(felt[-1]))
 
@@ -136,8 +137,8 @@ class Run:
         """For each attempt its micro-steps, each a seed and its rows."""
         resolved = self.plan.resolved
         taken = resolved.batch * resolved.accumulate
-        batches = self._works.feed.batches(rows, resolved.batch, first * taken, self._works.without)
-        seeds = chance.step_seeds(resolved.seed, first * resolved.accumulate, len(batches))
+        batches = self._setup.feed.batches(rows, resolved.batch, first * taken, self._setup.without)
+        seeds = random_keys.step_seeds(resolved.seed, first * resolved.accumulate, len(batches))
         micro = list(zip(seeds, batches, strict=True))
         return [micro[at : at + resolved.accumulate] for at in range(0, len(micro), resolved.accumulate)]
 
@@ -154,7 +155,7 @@ class Run:
             losses=losses,
             grad_norm=grad_norm,
             learning_rate=rate,
-            index_digest=digest.digest(rows.astype("<i8").tobytes()),
+            index_digest=state.digest(rows.astype("<i8").tobytes()),
             weights_digest=self.weights_digest(),
             layers=layers,
             finite=math.isfinite(grad_norm) and bool(np.isfinite(np.frombuffer(losses, "<f4")).all()),
@@ -166,8 +167,8 @@ class Run:
         epoch = self.plan.evaluated_epoch(self.step)
         if epoch is None or (not fresh and self.plan.regular_epoch(self.step) is not None):
             return None
-        with self._works.average.standing_in():
-            values = self._judge.values(self._works.model)
+        with self._setup.average.standing_in():
+            values = self._judge.values(self._setup.model)
         self.control = self.control.after(self.step, values[self.control.metric])
         control = self.control
         return Evaluation(
@@ -187,7 +188,7 @@ class Run:
         """Why the state at this step is kept as a checkpoint; empty when it is not, as for state that is not finite."""
         improved = evaluation is not None and evaluation.improved
         wanted = self.finished or improved or self.plan.is_planned(self.step)
-        if not wanted or not state.finite(self._works.tensors()):
+        if not wanted or not state.finite(self._setup.tensors()):
             return ""
         return "final" if self.finished else "best" if improved else "planned"
 
@@ -204,3 +205,34 @@ def _scalar(felt: StepResult, name: str) -> Tensor:
 def _packed(scalars: Sequence[Tensor]) -> bytes:
     values: np.ndarray = torch.stack(list(scalars)).float().cpu().numpy()
     return values.astype("<f4").tobytes()
+
+
+FLOAT = 8
+"""Hexadecimal digits of one float32."""
+
+
+def step_trace(first: int, reports: Sequence[Report], run: Run) -> StepTrace:
+    """What these reports say of the steps after `first`, with the digests of all tensors as they are now."""
+    told: list[StepRecord] = []
+    for report in reports:
+        told += _window_records(report.window) if report.window is not None else ()
+        if (seen := report.evaluation) is not None:
+            for name, value in seen.values.items():
+                told.append(StepRecord(seen.step, f"{name} of the evaluation at step {seen.step}", value.hex()))
+    return StepTrace(first, told, state.leaves(run.tensors()), run.hidden())
+
+
+def repeat_steps(run: Run, until: int) -> StepTrace:
+    """Advance a resumed run up to a step, and say what that gave."""
+    first, reports = run.step, []
+    while run.step < until:
+        reports.append(run.advance())
+    return step_trace(first, reports, run)
+
+
+def _window_records(window: Window) -> Iterator[StepRecord]:
+    yield StepRecord(window.first, f"the order of rows after step {window.first}", window.index_digest)
+    for what, packed in {"the loss": window.losses, **window.scalars}.items():
+        digits = packed.hex()
+        for step, at in enumerate(range(0, len(digits), FLOAT), window.first + 1):
+            yield StepRecord(step, f"{what} of step {step}", digits[at : at + FLOAT])

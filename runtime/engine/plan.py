@@ -124,11 +124,9 @@ class Plan:
         for change in self.changes[: self.segment_at(step) - 1]:
             rate *= change.learning_rate
             clip = clip if change.grad_clip is None else change.grad_clip
-        return StepSettings(rate, clip, self._averaging(step))
-
-    def _averaging(self, step: int) -> float:
-        """How much of the average of weights is new: a tenth at first, then less and less down to what is asked."""
-        return 1.0 - min(self.request.training.ema.decay, (step + 1) / (step + 10))
+        # How much of the average of weights is new: a tenth at first, then less and less down to what is asked.
+        averaging = 1.0 - min(self.request.training.ema.decay, (step + 1) / (step + 10))
+        return StepSettings(rate, clip, averaging)
 
     def epoch_at(self, step: int) -> float:
         """How many times the rows have been seen after `step` steps."""

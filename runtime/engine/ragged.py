@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -115,13 +116,8 @@ def joined(first: np.ndarray | Ragged, second: np.ndarray | Ragged) -> np.ndarra
 
 def rows_of(columns: Columns) -> int:
     """How many rows plain columns hold."""
-    return next(len(one) for one in _entries(columns))
-
-
-def _entries(columns: Columns) -> Iterator[np.ndarray | Ragged]:
     fixed, ragged = together(columns)
-    yield from fixed.values()
-    yield from ragged.values()
+    return next(chain(map(len, fixed.values()), map(len, ragged.values())))
 
 
 def _array(row: Any) -> np.ndarray:

@@ -11,13 +11,12 @@ from torch import nn
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
-from runtime.engine.augment import check_augment
+from runtime.engine.batches import check_augment
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 from runtime.engine.plan import ResolvedValues
 from runtime.engine.sampling import check_sampler
-from runtime.engine.state import Tensors
-from runtime.engine.transfer import initial_root
+from runtime.engine.state import Tensors, initial_root
 
 WINDOWS = ((10_000_000, 50), (30_000_000, 20), (100_000_000, 10))
 SPAN_SECONDS = 60.0
@@ -48,7 +47,9 @@ def resolve(
     _check(request, facts, device, cuda=cuda)
     check_sampler(request, facts)
     check_augment(request.augment, facts)
-    _check_initial(request, initial)
+    if (request.model.init is None) != (initial is None):
+        message = "the request and what is handed in do not agree on whether there are weights to begin with"
+        raise InvalidRequest([Problem("model.init", message, "Hand in the tensors of the file that it names.")])
     rows = facts.rows["train"]
     taken = training.batch_size * training.accumulate
     parameters = sum(one.numel() for one in _model(request, facts, initial).parameters())
@@ -89,12 +90,6 @@ def _span(parameters: int, taken: int, steps: int, window: int) -> int:
     seconds = STEP_SECONDS + 6 * parameters * taken / FLOPS
     wanted = min(SPAN_SECONDS / seconds, steps / SPANS)
     return max(1, round(wanted / window)) * window
-
-
-def _check_initial(request: Request, initial: Tensors | None) -> None:
-    if (request.model.init is None) != (initial is None):
-        message = "the request and what is handed in do not agree on whether there are weights to begin with"
-        raise InvalidRequest([Problem("model.init", message, "Hand in the tensors of the file that it names.")])
 
 
 def _check(request: Request, facts: Facts, device: str, *, cuda: bool) -> None:

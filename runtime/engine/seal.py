@@ -22,7 +22,13 @@ def apply(*, profile: str, threads: int) -> None:
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
-    _choose_algorithms(exact=exact)
+    if "torch._inductor" in sys.modules:
+        torch.use_deterministic_algorithms(exact)
+    else:
+        # The public function imports the whole compiler to set one flag of it, 0.7 s a job; this is its own last line.
+        torch._C._set_deterministic_algorithms(exact, warn_only=False)  # noqa: SLF001
+        # What the compiler reads should somebody's code import it later.
+        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1" if exact else "0"
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = exact
     torch.backends.cudnn.benchmark = False
@@ -32,16 +38,6 @@ def apply(*, profile: str, threads: int) -> None:
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = not exact
     torch.set_flush_denormal(False)
     verify(profile=profile, threads=threads)
-
-
-def _choose_algorithms(*, exact: bool) -> None:
-    """As `torch.use_deterministic_algorithms`, which imports the whole compiler to set one flag of it: 0.7 s a job."""
-    if "torch._inductor" in sys.modules:
-        torch.use_deterministic_algorithms(exact)
-        return
-    torch._C._set_deterministic_algorithms(exact, warn_only=False)  # noqa: SLF001 - the public function's own last line
-    # What the compiler reads should somebody's code import it later.
-    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1" if exact else "0"
 
 
 def verify(*, profile: str, threads: int) -> None:

@@ -81,8 +81,14 @@ class Sizes:
         """A lower bound from the number of parameters alone, for any shapes."""
         weights, frozen = SINGLE * parameters, bool(request.model.freeze)
         average = weights if request.training.ema.decay else 0
-        memory = 0 if frozen or isinstance(request.optimizer, OwnOptimizer) else _remembered(request, parameters)
-        filters = 0 if frozen else _filters(request, _square(parameters))
+        side = math.isqrt(parameters)
+        square = [torch.empty((side, side), device="meta")]
+        memory = 0
+        if not frozen and not isinstance(request.optimizer, OwnOptimizer):
+            with UnfilledTensors():
+                held = kinds.optimizers.of(request.optimizer).memory(request.optimizer, square)
+            memory = _bytes(held.named("optimizer", ["one"], 0).values())
+        filters = 0 if frozen else _filters(request, square)
         return cls(parameters, weights, 0 if frozen else weights, memory, average, filters)
 
     @property
@@ -108,18 +114,6 @@ class Sizes:
             cure="Choose a smaller model (`model`), an optimizer that remembers less (sgd, adafactor), or free memory.",
             path="model",
         )
-
-
-def _remembered(request: Request, parameters: int) -> int:
-    """What the optimizer holds for a square matrix of about so many parameters."""
-    with UnfilledTensors():
-        memory = kinds.optimizers.of(request.optimizer).memory(request.optimizer, _square(parameters))
-    return _bytes(memory.named("optimizer", ["one"], 0).values())
-
-
-def _square(parameters: int) -> list[Tensor]:
-    side = math.isqrt(parameters)
-    return [torch.empty((side, side), device="meta")]
 
 
 def _filters(request: Request, parameters: Sequence[Tensor]) -> int:

@@ -1,4 +1,7 @@
-"""Every tensor with memory, by name; names are picked by patterns. It copies what is alive, and keeps nothing."""
+"""Every tensor with memory, by name: its digest, copies and restoring, names picked by patterns, weights to begin with.
+
+It opens no file: tensors are handed in.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,60 @@ from fnmatch import fnmatchcase
 from itertools import chain
 
 import torch
+from blake3 import blake3
 from torch import Tensor, nn
 
 from contracts.errors import InvalidRequest, NotVerified, Problem
+
+PARALLEL = 1 << 24
+
+
+def digest(data: bytes | memoryview) -> str:
+    """The BLAKE3 of some bytes, as hex."""
+    return str(blake3(data).hexdigest())
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor in row-major order as a flat view; shares memory when it can."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def leaf_header(name: str, tensor: Tensor) -> bytes:
+    """What a leaf says besides its bytes: name, dtype, shape."""
+    return f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{','.join(map(str, tensor.shape))}\0".encode()
+
+
+def leaf(name: str, tensor: Tensor) -> bytes:
+    """The digest of one named tensor: header and bytes."""
+    data = tensor_bytes(tensor)
+    hasher = blake3(leaf_header(name, tensor), max_threads=blake3.AUTO if data.nbytes > PARALLEL else 1)
+    hasher.update(data)
+    return bytes(hasher.digest())
+
+
+def leaves(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The digest of every tensor by name, in order of names: what two states are compared by."""
+    return {name: leaf(name, tensors[name]).hex() for name in sorted(tensors)}
+
+
+def root(tensors: Mapping[str, Tensor]) -> str:
+    """One digest over names, dtypes, shapes and bytes; independent of the mapping's order."""
+    return root_of(leaf(name, tensors[name]) for name in sorted(tensors))
+
+
+def root_of(found: Iterable[bytes]) -> str:
+    """The root over leaves in order of names."""
+    return str(blake3(b"".join(found)).hexdigest())
+
+
+def first_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str | None:
+    """The first name, in order, whose tensors are not the same bits; None when all are."""
+    for name in sorted({*ours, *theirs}):
+        if name not in ours or name not in theirs or leaf(name, ours[name]) != leaf(name, theirs[name]):
+            return name
+    return None
+
 
 Tensors = Mapping[str, Tensor]
 
@@ -115,3 +169,59 @@ def picked(patterns: Sequence[str], names: Iterable[str], path: str) -> set[str]
 def _cure(pattern: str, known: Sequence[str]) -> str:
     near = get_close_matches(pattern, known, 1, 0.0)
     return f"Write names such as {near[0]!r}, with `*` for any characters." if near else "Leave it out."
+
+
+PREFIX = "model."
+
+
+def initial_root(tensors: Mapping[str, Tensor]) -> str:
+    """By what a session names the tensors that it begins with."""
+    return root(_weights(tensors))
+
+
+def load_initial(model: nn.Module, tensors: Mapping[str, Tensor], fresh: Sequence[str]) -> None:
+    """Copy given weights into a model, all but those that patterns name; `InvalidRequest` says what does not fit."""
+    given = _weights(tensors)
+    own = {name.removeprefix(PREFIX): one for name, one in weights(model).items()}
+    tied = {name.removeprefix(PREFIX) for name in aliases(model)}
+    left_out = picked(fresh, {**own, **given}, "model.fresh") | tied
+    wanted, there = own.keys() - left_out, given.keys() - left_out
+    problems = [_problem(name, "is not in the file") for name in sorted(wanted - there)]
+    problems += [_problem(name, "is not in the model") for name in sorted(there - wanted)]
+    problems += [
+        _problem(name, f"has shape {tuple(given[name].shape)} in the file and {tuple(own[name].shape)} in the model")
+        for name in sorted(wanted & there)
+        if given[name].shape != own[name].shape
+    ]
+    if problems:
+        raise InvalidRequest(problems[:20])
+    with torch.no_grad():
+        for name in wanted:
+            own[name].copy_(given[name])
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Take weights out of training, and let modules whose buffers are all named gather no statistics."""
+    if not patterns:
+        return
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    frozen = picked(patterns, [*parameters, *buffers], "model.freeze")
+    if parameters.keys() <= frozen:
+        message = "nothing is left to train"
+        raise InvalidRequest([Problem("model.freeze", message, "Leave some weights out of the patterns.")])
+    for name in parameters.keys() & frozen:
+        parameters[name].requires_grad_(False)  # noqa: FBT003 - torch takes it by position
+    for path, module in model.named_modules():
+        own = [f"{path}.{name}" if path else name for name, _ in module.named_buffers(recurse=False)]
+        if own and frozen.issuperset(own):
+            module.training = False
+
+
+def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's tensors by its own names; of a checkpoint of ours only these."""
+    whole = any(name.startswith(PREFIX) for name in tensors)
+    return {name.removeprefix(PREFIX): one for name, one in tensors.items() if not whole or name.startswith(PREFIX)}
+
+
+def _problem(name: str, what: str) -> Problem:
+    return Problem("model.init", f"{name!r} {what}", "Name it in `model.fresh`, or choose another file or model.")

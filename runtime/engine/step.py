@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from contracts.errors import UserCodeFailed
 from runtime.engine import state
+from runtime.engine.batches import BatchRows, Feed
 from runtime.engine.dataset import Dataset
-from runtime.engine.feed import BatchRows, Feed
 from runtime.engine.learner import Learner
 from runtime.engine.parts.gradients import clip, norms_of
+from runtime.engine.passes import UnscaledPrecision, number_format
 from runtime.engine.plan import Plan, StepSettings
-from runtime.engine.precision import UnscaledPrecision, numbers
 from runtime.engine.sampling import Sampler, sampler_of
 from runtime.engine.update import Average, Filters, OptimizerState
 
@@ -32,7 +32,7 @@ class TrainingSetup:
     filters: Filters
     sampler: Sampler
     feed: Feed
-    numbers: UnscaledPrecision
+    number_format: UnscaledPrecision
     average: Average
     without: np.ndarray | None
     """Of every training row whether it is left out; None when none is."""
@@ -54,7 +54,7 @@ class TrainingSetup:
             Filters(request.gradients, movement.parameters, movement.names),
             sampler,
             learner.training_feed(dataset, resolved.device, sampler),
-            numbers(resolved.precision, resolved.device),
+            number_format(resolved.precision, resolved.device),
             Average(model, request.training.ema),
             _without(plan),
         )
@@ -62,7 +62,7 @@ class TrainingSetup:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor with memory, alive, by name."""
         found = state.weights(self.model) | self.learner.learned
-        for part in (self.movement, self.filters, self.numbers, self.average):
+        for part in (self.movement, self.filters, self.number_format, self.average):
             found |= part.tensors()
         return found
 
@@ -94,58 +94,58 @@ class StepResult:
     norm: Tensor | None
 
 
-def attempt(works: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, look: bool) -> StepResult:
+def attempt(setup: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, look: bool) -> StepResult:
     """Move the weights once, down the gradient of the mean loss over the rows of all parts.
 
     Parts without rows, of which all were left out, weigh nothing; when there are only such, nothing is moved.
     """
     parts = [(seed, rows) for seed, rows in parts if len(rows.rows)]
     if not parts:
-        return idle(works)
-    loss, scalars = descend(works, parts)
-    held, gradients = works.movement.gradients()
+        return idle(setup)
+    loss, scalars = descend(setup, parts)
+    held, gradients = setup.movement.gradients()
     if not gradients:
         raise UserCodeFailed("no parameter got a gradient", cure="Compute the loss from the model's answers.")
-    sound = works.numbers.settle(gradients)
+    sound = setup.number_format.settle(gradients)
     if sound:
-        works.filters.apply(gradients, held)
+        setup.filters.apply(gradients, held)
     norms = norm = None
     if look or now.grad_clip is not None:
         norms, norm = norms_of(gradients)
     if norm is not None and now.grad_clip is not None:
         clip(gradients, norm, now.grad_clip)
     if sound:
-        works.movement.move(now.learning_rate)
-        works.average.follow(now.averaging)
-    for parameter in works.movement.parameters:
+        setup.movement.move(now.learning_rate)
+        setup.average.follow(now.averaging)
+    for parameter in setup.movement.parameters:
         parameter.grad = None
     return StepResult(loss, scalars, held, norms, norm)
 
 
-def idle(works: TrainingSetup) -> StepResult:
+def idle(setup: TrainingSetup) -> StepResult:
     """What an attempt without rows notices: nothing, and so a loss of 0."""
-    nothing = torch.zeros((), device=works.movement.parameters[0].device)
+    nothing = torch.zeros((), device=setup.movement.parameters[0].device)
     return StepResult(nothing, {}, (), nothing.new_zeros(0), nothing)
 
 
-def descend(works: TrainingSetup, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
+def descend(setup: TrainingSetup, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Leave the gradient of the mean loss over the rows of all parts in the parameters; every part has rows."""
     sizes = [len(rows.rows) for _, rows in parts]
-    found = [_part(works, seed, rows, sum(sizes) / size) for (seed, rows), size in zip(parts, sizes, strict=True)]
-    if len(found) == 1:
-        return found[0]
+    told = [_micro_step(setup, *part, sum(sizes) / size) for part, size in zip(parts, sizes, strict=True)]
+    if len(told) == 1:
+        return told[0]
     mean = WeightedMean(sizes)
-    scalars = {name: mean.of([one[name] for _, one in found]) for name in found[0][1]}
-    return mean.of([loss for loss, _ in found]), scalars
+    scalars = {name: mean.of([recorded[name] for _, recorded in told]) for name in told[0][1]}
+    return mean.of([loss for loss, _ in told]), scalars
 
 
-def _part(works: TrainingSetup, seed: int, rows: BatchRows, parts: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _micro_step(setup: TrainingSetup, seed: int, rows: BatchRows, parts: float) -> tuple[Tensor, Mapping[str, Tensor]]:
     """`parts` is how many parts of this size there would be: the share of its rows in all, turned round."""
-    works.learner.reseed(seed)
-    batch = works.feed.batch(rows)
-    with works.numbers.computing():
-        loss, scalars = works.learner.objective(works.model, batch)
-    works.numbers.backward(loss / parts if parts > 1 else loss)
+    setup.learner.reseed(seed)
+    batch = setup.feed.batch(rows)
+    with setup.number_format.computing():
+        loss, scalars = setup.learner.objective(setup.model, batch)
+    setup.number_format.backward(loss / parts if parts > 1 else loss)
     return loss.detach(), scalars
 
 

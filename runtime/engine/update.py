@@ -65,20 +65,19 @@ class OptimizerState:
     ) -> None:
         names = {id(one): name for name, one in named.items()}
         self._mover = mover
-        self._groups = [self._grouped(options, group, names) for group in groups if group.parameters]
+        self._groups: list[OptimizerGroup] = []
+        for group in groups:
+            if group.parameters:
+                own = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+                changed = options.model_copy(update=own)
+                memory = mover.memory(changed, [parameter.detach() for parameter in group.parameters])
+                owners = [names[id(parameter)] for parameter in group.parameters]
+                self._groups.append(OptimizerGroup(owners, list(group.parameters), changed, memory, group.rate))
         self.parameters = [one for group in self._groups for one in group.parameters]
         self.names = [name for group in self._groups for name in group.names]
         if len(set(self.names)) < len(self.names) or not self.names:
             cure = "Put every trained parameter into exactly one group."
             raise UserCodeFailed("the parameter groups are empty or share a parameter", cure=cure)
-
-    def _grouped(self, options: Section, group: Group, names: Mapping[int, str]) -> OptimizerGroup:
-        held = [one.detach() for one in group.parameters]
-        own = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
-        changed = options.model_copy(update=own)
-        parameters: list[Tensor] = list(group.parameters)
-        memory = self._mover.memory(changed, held)
-        return OptimizerGroup([names[id(one)] for one in group.parameters], parameters, changed, memory, group.rate)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its memory as `optimizer.NAME.PARAMETER`, or `optimizer.NAME.GROUP` for what a group shares."""

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from contracts.errors import InvalidRequest, NotFound, Problem
-from runtime.engine.chance import Draw
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch, Memory, OptimizerPart
 from runtime.engine.ragged import Ragged
+from runtime.engine.random_keys import Draw
 
 __all__ = [
     "Batch",

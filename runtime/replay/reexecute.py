@@ -18,13 +18,12 @@ from contracts.trainer import Computed
 from runtime.engine import checkpoint, seal
 from runtime.engine.checkpoint import CheckpointContent
 from runtime.engine.dataset import Dataset
-from runtime.engine.digest import digest
 from runtime.engine.fingerprint import fingerprint
 from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.report import Control, Window
 from runtime.engine.resolve import resolve
-from runtime.engine.state import Tensors
+from runtime.engine.state import Tensors, digest
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
 from runtime.replay import comparison, initial_state

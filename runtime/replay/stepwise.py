@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotFound
-from runtime.engine import checkpoint, digest
+from runtime.engine import checkpoint, state
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
 from runtime.jobs.job import Job
@@ -35,7 +35,7 @@ class Stepwise(Run):
     @contextmanager
     def traced(self) -> Iterator[Tracer]:
         """Every operator's output, by its digest, while in here."""
-        with Tracer(self._works.model) as tracer:
+        with Tracer(self._setup.model) as tracer:
             yield tracer
 
 
@@ -142,9 +142,9 @@ def tensors(job: Job) -> dict[str, Any]:
     run, told = open_span(job, Stepwise)
     told.upto(int(job.args["step"]))
     kept = checkpoint.unpack(Path(job.args["path"]).read_bytes())
-    return {"tensor": digest.first_difference(run.tensors(), kept.tensors)}
+    return {"tensor": state.first_difference(run.tensors(), kept.tensors)}
 
 
 def _digest(given: list[Tensor]) -> str:
     dense = [one.detach() for one in given if one.layout == torch.strided]
-    return digest.root({str(at): one for at, one in enumerate(dense)})[:32]
+    return state.root({str(at): one for at, one in enumerate(dense)})[:32]

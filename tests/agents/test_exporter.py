@@ -29,7 +29,7 @@ from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import RULES, ExportRequested, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, TrainingCompleted
-from runtime.engine import checkpoint, dataset, digest, state
+from runtime.engine import checkpoint, dataset, state
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.home.home import Home
@@ -290,7 +290,7 @@ async def test_weights_are_those_of_the_checkpoint_under_the_names_of_a_state_di
     found = load(place.blobs.get(made.blob))
     net = Learner(read_request(request), place.dataset.facts).build()
     net.load_state_dict(found)
-    assert digest.root(state.weights(net)) == kept.weights_digest
+    assert state.root(state.weights(net)) == kept.weights_digest
     assert made.parity["max_abs"] == 0
     beside = (shown(place, history, made).parent / "model.safetensors.config.json").read_bytes()
     assert place.blobs.get(made.details["beside"]["config.json"]) == beside

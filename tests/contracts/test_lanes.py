@@ -46,7 +46,7 @@ READS_MODULES = {
     "contracts/event.py": "two classes may not have one wire name",
     "runtime/node/roster.py": "the agent of a module is the one that is defined in it",
     "runtime/jobs/errors.py": "an exception is told with its module",
-    "runtime/engine/standard.py": "a class of a model has a stored name in files of exported models",
+    "runtime/engine/wrappers.py": "a class of a model has a stored name in files of exported models",
 }
 
 

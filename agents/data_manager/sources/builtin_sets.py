@@ -20,7 +20,7 @@ from agents.data_manager.scratch import Scratch
 from agents.data_manager.source import Columns, DataTable, unusable
 from contracts.request.data import Blobs, BreastCancer, Circles, Diabetes, Digits, Images, Iris, Tokens, Wine
 from contracts.request.data import Generated as GeneratedData
-from runtime.engine.chance import mix, spread, uniform
+from runtime.engine.random_keys import mix, spread, uniform
 
 Bundle = Digits | BreastCancer | Wine | Iris | Diabetes
 Files = Sequence[bytes]

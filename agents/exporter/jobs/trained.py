@@ -19,9 +19,9 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 from runtime.engine.ragged import SUFFIX, Ragged, apart, joined, some
-from runtime.engine.standard import stored_as
 from runtime.engine.state import finite
 from runtime.engine.workload import Workload
+from runtime.engine.wrappers import stored_as
 from runtime.home.workloads import enlist
 from runtime.model.rows import is_ragged
 from runtime.model.trained import asked_columns, predicts_itself, read_checkpoint, rebuild, zeros

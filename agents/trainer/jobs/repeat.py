@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bus.disk import room_for
-from runtime.engine import birth, checkpoint, seal
+from runtime.engine import checkpoint, loop, seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
@@ -25,7 +25,7 @@ def main(job: Job) -> dict[str, Any]:
     seal.apply(**job.args["seal"])
     enlist(job.args["workloads"])
     dataset = Dataset.open(Path(job.args["dataset"]), verify=False)
-    again = birth.repeated(resume(job, dataset, Path(job.args["staged"])), job.args["last"])
+    again = loop.repeat_steps(resume(job, dataset, Path(job.args["staged"])), job.args["last"])
     seal.recheck(**job.args["seal"])
     return {"stretch": again.as_json()}
 
@@ -75,7 +75,7 @@ class Staging:
             self._evaluations.append([report.step, values[report.evaluation.metric].hex()])
         if staged is None or report.window is None:
             return
-        lived = birth.stretch(staged.first, [report], run)
+        lived = loop.step_trace(staged.first, [report], run)
         staged.written.result()
         self._owed -= _worth(staged.plan, staged.first)
         self._job.tell(

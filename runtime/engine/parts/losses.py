@@ -21,21 +21,17 @@ def class_weights(chosen: ClassWeights, facts: Facts) -> DeviceConstant | None:
     if chosen == "equal":
         return None
     if chosen == "balanced":
-        return DeviceConstant(_balanced(facts))
+        if len(facts.counts) != facts.outputs:
+            message = "how often each class occurs was not counted when this data was prepared"
+            raise InvalidRequest([Problem(PLACE, message, "Give the weights as a list.")])
+        # Rows over classes over rows of the class; a class without rows counts nothing.
+        present, total = sum(count > 0 for count in facts.counts), sum(facts.counts)
+        balanced = [total / (present * count) if count else 0.0 for count in facts.counts]
+        return DeviceConstant(torch.tensor(balanced, dtype=torch.float32))
     if len(chosen) != facts.outputs:
         message = f"there are {len(chosen)} weights, and {facts.outputs} classes"
         raise InvalidRequest([Problem(PLACE, message, "Give one weight per class, or `balanced`.")])
     return DeviceConstant(torch.tensor(chosen, dtype=torch.float32))
-
-
-def _balanced(facts: Facts) -> Tensor:
-    """Rows over classes over rows of the class; a class without rows counts nothing."""
-    if len(facts.counts) != facts.outputs:
-        message = "how often each class occurs was not counted when this data was prepared"
-        raise InvalidRequest([Problem(PLACE, message, "Give the weights as a list.")])
-    present = sum(count > 0 for count in facts.counts)
-    total = sum(facts.counts)
-    return torch.tensor([total / (present * count) if count else 0.0 for count in facts.counts], dtype=torch.float32)
 
 
 class Pairs(NamedTuple):

@@ -1,4 +1,4 @@
-"""Built-in architectures; the frame around them (scaling in, units out) is in `standard`."""
+"""Built-in architectures; the frame around them (scaling in, units out) is in `wrappers`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 from contracts.request.model import Autoencoder, Cnn, Linear, Mlp, ResNet, Transformer
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import models
-from runtime.engine.standard import (
+from runtime.engine.wrappers import (
     ACTIVATIONS,
     FeatureUnits,
     OfTokens,

@@ -8,9 +8,8 @@ import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.sampler import Balanced, Grouped, Uniform, Weighted
-from runtime.engine.chance import Stream, extended, mix, spread
-from runtime.engine.order import BLOCK, Order, Permutations, between
-from runtime.engine.sampling import Sampler, SamplerRows, samplers
+from runtime.engine.random_keys import Stream, extended, mix, spread
+from runtime.engine.sampling import BLOCK, Order, Permutations, Sampler, SamplerRows, between, samplers
 
 
 @samplers.part(Uniform)
@@ -28,10 +27,10 @@ def weighted(options: Weighted, seed: int, rows: SamplerRows) -> Sampler:
 
     The order of as many places as all rows take together, each row having some in a row.
     """
-    return RowRepeats(seed, _repeats(options, rows.column(options.column)))
+    return RepeatedOrder(seed, _repeats(options, rows.column(options.column)))
 
 
-class RowRepeats:
+class RepeatedOrder:
     """Row r takes the places from `first[r]` to before `first[r + 1]` of a longer order."""
 
     def __init__(self, seed: int, repeats: np.ndarray) -> None:
@@ -80,10 +79,10 @@ def _repeats(options: Weighted, values: np.ndarray) -> np.ndarray:
 @samplers.part(Balanced)
 def balanced(options: Balanced, seed: int, rows: SamplerRows) -> Sampler:
     """Classes take turns. In rounds: each holds every value of the column once, in an order of its own."""
-    return Rounds(seed, rows.column(options.column))
+    return RoundRobinOrder(seed, rows.column(options.column))
 
 
-class Rounds:
+class RoundRobinOrder:
     """Class c brings its k-th row in round k, by an endless order of its own rows."""
 
     def __init__(self, seed: int, values: np.ndarray) -> None:
@@ -143,10 +142,10 @@ def grouped(options: Grouped, seed: int, rows: SamplerRows) -> Sampler:
 
     Each epoch has all groups in an order of its own, and each group's rows too.
     """
-    return Together(seed, rows.column(options.column))
+    return GroupedOrder(seed, rows.column(options.column))
 
 
-class Together:
+class GroupedOrder:
     """Groups follow a permutation per epoch; within a group rows follow the size of a draw of their own."""
 
     def __init__(self, seed: int, values: np.ndarray) -> None:

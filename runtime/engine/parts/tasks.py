@@ -15,7 +15,7 @@ from contracts.request.loss import Contrastive, CrossEntropy, Embedding, Mse
 from contracts.request.section import Section
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch, DeviceConstant, TrainingTask, tasks
-from runtime.engine.standard import per_feature
+from runtime.engine.wrappers import per_feature
 
 
 @tasks.part("classification")
@@ -42,11 +42,11 @@ class Sequences(TrainingTask):
     loss: ClassVar[Section] = CrossEntropy(type="cross_entropy")
     needs: ClassVar[tuple[str, ...]] = ("x",)
 
-    def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+    def loss_inputs(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """All places of all rows, one after another."""
         return answers[:, :-1].reshape(-1, answers.shape[-1]), {"y": batch["x"][:, 1:].reshape(-1).long()}
 
-    def kept(self, answers: Tensor, batch: Batch) -> Tensor:
+    def metric_inputs(self, answers: Tensor, batch: Batch) -> Tensor:
         """For each row: the tokens' surprise together, how many were guessed, how many there were."""
         said, truth = answers[:, :-1].float(), batch["x"][:, 1:].long()
         surprise = functional.cross_entropy(said.flatten(0, 1), truth.reshape(-1), reduction="none").reshape(
@@ -71,19 +71,19 @@ class Reconstruction(TrainingTask):
         self.facts = replace(facts, task="other", outputs=math.prod(facts.shape), target_mean=0.0, target_scale=1.0)
         self._inverse = DeviceConstant(per_feature([1 / one for one in facts.scale], facts))
 
-    def held(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+    def loss_inputs(self, answers: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """Both sides in units of the features' deviations."""
         inverse = self._inverse.beside(answers)
         return answers * inverse, {"y": batch["x"] * inverse}
 
-    def kept(self, answers: Tensor, batch: Batch) -> Tensor:
+    def metric_inputs(self, answers: Tensor, batch: Batch) -> Tensor:
         """For each row the mean of its squared errors."""
-        said, truth = self.held(answers.float(), batch)
+        said, truth = self.loss_inputs(answers.float(), batch)
         return (said - truth["y"]).square().flatten(1).mean(1, keepdim=True)
 
 
 @tasks.part("embedding")
-class Places(TrainingTask):
+class EmbeddingTask(TrainingTask):
     """A place for each row, near rows of its class.
 
     As many numbers as the loss is wide; only their direction counts.

@@ -148,7 +148,7 @@ def weights_from_elsewhere(plan: Plan, dataset: Dataset, blobs: DirectoryBlobs) 
 
     def meddle(run: Run) -> None:
         if run.step == AT:
-            weight = next(iter(run._works.model.parameters()))
+            weight = next(iter(run._setup.model.parameters()))
             weight.data.view(-1)[0] += 1e-3
 
     return honest(plan, dataset, blobs, meddle=meddle)
@@ -160,10 +160,10 @@ def skipped_steps(plan: Plan, dataset: Dataset, blobs: DirectoryBlobs) -> Said:
 
     before = loop.attempt
 
-    def idle(works: Any, now: Any, parts: Any, *, look: bool) -> Any:
-        kept = {name: one.clone() for name, one in works.tensors().items()}
-        felt = before(works, now, parts, look=look)
-        for name, one in works.tensors().items():
+    def idle(setup: Any, now: Any, parts: Any, *, look: bool) -> Any:
+        kept = {name: one.clone() for name, one in setup.tensors().items()}
+        felt = before(setup, now, parts, look=look)
+        for name, one in setup.tensors().items():
             one.data.copy_(kept[name])
         return felt
 
@@ -181,9 +181,9 @@ def other_rows(plan: Plan, dataset: Dataset, blobs: DirectoryBlobs) -> Said:
     told = {one.first: one.index_digest for one in honest(plan, dataset, blobs) if isinstance(one, WindowRecorded)}
 
     def meddle(run: Run) -> None:
-        due = run._works.sampler
+        due = run._setup.sampler
         truth = due.due if isinstance(due, _Chosen) else due
-        run._works = replace(run._works, sampler=_Chosen(truth) if run.step == AT else truth)  # type: ignore[arg-type]
+        run._setup = replace(run._setup, sampler=_Chosen(truth) if run.step == AT else truth)  # type: ignore[arg-type]
 
     said = honest(plan, dataset, blobs, meddle=meddle)
     return [

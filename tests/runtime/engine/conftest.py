@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.engine.chance import uniform
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
+from runtime.engine.random_keys import uniform
 from tests.runtime.engine.plans import ROWS, columns
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runtime.engine import digest, seal
+from runtime.engine import seal, state
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
 from runtime.engine.fingerprint import fingerprint
@@ -65,7 +65,7 @@ def main() -> None:
             run = Run.start(planned(dataset, **sections), dataset)
             begun = run.weights_digest()
             reports = finished(run)
-            more[name] = [begun, reports[0].window.index_digest, digest.root(run.tensors())]
+            more[name] = [begun, reports[0].window.index_digest, state.root(run.tensors())]
     print(json.dumps({"engine_bits": ENGINE_BITS, "fingerprint": fingerprint().digest, "root": root,
                       "started": started, "trained": trained, "more": more}))  # fmt: skip
 

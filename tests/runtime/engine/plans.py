@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from contracts.request import read_request
-from runtime.engine.chance import uniform
 from runtime.engine.plan import Plan
+from runtime.engine.random_keys import uniform
 from runtime.engine.resolve import resolve
 
 ROWS = {"train": 150, "val": 40, "test": 30}

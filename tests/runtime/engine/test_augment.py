@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from contracts.errors import InvalidRequest
 from contracts.request.sampler import Augment
-from runtime.engine.augment import AugmentationChain, check_augment
+from runtime.engine.batches import AugmentationChain, check_augment
 from runtime.engine.draws import Draws
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner

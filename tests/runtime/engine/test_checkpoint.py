@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from contracts.errors import NotVerified
-from runtime.engine import checkpoint, digest, state
+from runtime.engine import checkpoint, state
 from runtime.engine.loop import Run
 from tests.runtime.engine.plans import planned
 
@@ -29,7 +29,7 @@ def packed(run):
 
 def test_what_is_packed_is_unpacked(run):
     found = checkpoint.unpack(packed(run))
-    assert digest.first_difference(found.tensors, run.tensors()) is None
+    assert state.first_difference(found.tensors, run.tensors()) is None
     assert (found.step, found.weights_digest) == (10, run.weights_digest())
 
 
@@ -78,7 +78,7 @@ def test_another_state_than_the_log_names_is_refused(run):
 
 def test_a_consistent_forgery_of_the_weights_digest_is_refused(run):
     tensors = run.tensors()
-    about = {"step": 1, "state_root": digest.root(tensors), "weights_digest": "0" * 64, "aliases": {}}
+    about = {"step": 1, "state_root": state.root(tensors), "weights_digest": "0" * 64, "aliases": {}}
     with pytest.raises(NotVerified, match="weights"):
         checkpoint.unpack(safetensors.torch.save(tensors, {checkpoint.KEY: json.dumps(about)}))
 
@@ -95,13 +95,13 @@ def test_a_checkpoint_of_another_model_is_refused(run, images):
 def test_a_loaded_model_answers_as_the_trained_one_did(run, images):
     model = checkpoint.load_model(run.plan.request, images.facts, checkpoint.unpack(packed(run)).tensors)
     assert not model.training
-    assert digest.root(state.weights(model)) == run.weights_digest()
+    assert state.root(state.weights(model)) == run.weights_digest()
 
 
 def test_roots_see_names_types_shapes_and_bits():
     one = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
     same = {"b": torch.ones(2), "a": torch.zeros(2, 3)}
-    assert digest.root(one) == digest.root(same)
+    assert state.root(one) == state.root(same)
     others = [
         {"a": torch.zeros(3, 2), "b": torch.ones(2)},
         {"a": torch.zeros(2, 3), "c": torch.ones(2)},
@@ -109,16 +109,16 @@ def test_roots_see_names_types_shapes_and_bits():
         {"a": torch.zeros(2, 3).neg(), "b": torch.ones(2)},
         {"a": torch.zeros(2, 3)},
     ]
-    assert digest.root(one) not in {digest.root(other) for other in others}
-    assert digest.first_difference(one, others[1]) == "b"
+    assert state.root(one) not in {state.root(other) for other in others}
+    assert state.first_difference(one, others[1]) == "b"
 
 
 def test_digests_do_not_depend_on_strides_and_take_every_dtype():
     square = torch.arange(6.0).reshape(2, 3)
-    assert digest.root({"a": square.t().contiguous().t()}) == digest.root({"a": square})
+    assert state.root({"a": square.t().contiguous().t()}) == state.root({"a": square})
     for dtype in (torch.bfloat16, torch.float16, torch.bool, torch.int64, torch.float64):
-        assert len(digest.root({"a": torch.zeros(3, dtype=dtype), "e": torch.zeros(0, dtype=dtype)})) == 64
-    assert digest.root({"a": torch.tensor(1.0)}) != digest.root({"a": torch.tensor([1.0])})
+        assert len(state.root({"a": torch.zeros(3, dtype=dtype), "e": torch.zeros(0, dtype=dtype)})) == 64
+    assert state.root({"a": torch.tensor(1.0)}) != state.root({"a": torch.tensor([1.0])})
 
 
 def test_tied_tensors_are_kept_once_with_their_other_names():

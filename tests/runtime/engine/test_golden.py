@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from runtime.engine import workload
-from runtime.engine.chance import uniform
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.environment import sealed
 from runtime.engine.facts import describe
 from runtime.engine.loop import Run
+from runtime.engine.random_keys import uniform
 from runtime.engine.workload import Workload
 from tests.runtime.engine.plans import ROWS, finished, planned
 

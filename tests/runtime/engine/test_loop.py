@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.engine import chance
+from runtime.engine import random_keys
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change
@@ -65,7 +65,7 @@ def test_every_part_of_an_accumulated_attempt_has_a_seed_of_its_own(images):
     training = {"epochs": 8, "batch_size": 8, "accumulate": 3}
     run = Run.start(planned(images, training=training, reproducibility={"seed": 3}), images)
     given = [seed for attempt in run._parts(2, np.arange(48)) for seed, _ in attempt]
-    assert given == chance.step_seeds(3, 6, 6)
+    assert given == random_keys.step_seeds(3, 6, 6)
     assert len(set(given)) == 6
 
 

@@ -12,14 +12,14 @@ from pydantic import TypeAdapter
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.request.model import Model
-from runtime.engine import digest, kinds
-from runtime.engine.chance import uniform
+from runtime.engine import kinds, state
 from runtime.engine.checkpoint import load_model
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.evaluate import Judge
 from runtime.engine.facts import Column, Facts, describe
 from runtime.engine.learner import Learner
 from runtime.engine.loop import Run
+from runtime.engine.random_keys import uniform
 from tests.runtime.engine.plans import ROWS, finished, planned
 
 IMAGES = Facts("classification", {"train": 9}, {"x": Column("<f4", (1, 8, 8))}, 10, mean=(0.5,), scale=(2.0,))
@@ -67,9 +67,7 @@ def test_files_of_exported_models_hold_classes_under_the_names_that_they_always_
         *(("transformer", name) for name in ("Block", "Mean", "Pieces", "Tokens")),
         *(("standard", name) for name in ("Framed", "OfTokens", "Pooled", "Rebuilt", "Scaled", "Unscaled")),
     ]
-    assert (
-        digest.digest("\n".join(names).encode()) == "113f824b47a4d06643b1622ddfaf40b1042315bece5ac97b262fdbd5d4141aa5"
-    )
+    assert state.digest("\n".join(names).encode()) == "113f824b47a4d06643b1622ddfaf40b1042315bece5ac97b262fdbd5d4141aa5"
 
 
 def test_a_transformer_takes_features_one_by_one():
@@ -215,7 +213,7 @@ def test_initial_weights_are_drawn_and_not_torchs(images, name):
     one = Run.start(plan, images)
     torch.manual_seed(6)
     other = Run.start(plan, images)
-    assert digest.first_difference(one.tensors(), other.tensors()) is None
+    assert state.first_difference(one.tensors(), other.tensors()) is None
     torchs = {"norm", "before", "between", "running", "batches", "mean", "inverse", "scale"}
     matrices = [name for name, tensor in one.tensors().items() if name.startswith("model.") and tensor.dim() > 1]
     for matrix in matrices:
@@ -226,7 +224,7 @@ def test_initial_weights_are_drawn_and_not_torchs(images, name):
 
 def test_units_of_sequences_are_the_last_dimension(images):
     run = Run.start(planned(images, model=MODELS["transformer"]), images)
-    run._works.model.body[1].wide.bias.data[:16] = -1000.0
+    run._setup.model.body[1].wide.bias.data[:16] = -1000.0
     layers = {one.name: one for one in run.advance().window.layers}
     assert layers["body.1.wide"].dead == 0.5
     assert layers["body.2.wide"].dead < 0.5

@@ -8,7 +8,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.order import BLOCK, Order, Permutations
+from runtime.engine.sampling import BLOCK, Order, Permutations
 
 keys = st.integers(0, 2**64 - 1)
 

@@ -8,7 +8,7 @@ import torch
 
 from runtime.engine import step
 from runtime.engine.loop import Run
-from runtime.engine.precision import FIRST_SCALE, ScaledPrecision
+from runtime.engine.passes import FIRST_SCALE, ScaledPrecision
 from runtime.engine.state import copied
 from runtime.engine.step import TrainingSetup
 from tests.runtime.engine.plans import finished, planned
@@ -57,25 +57,25 @@ def test_an_attempt_that_overflows_moves_nothing_but_the_scale(images):
     training = {"epochs": 4, "batch_size": 16, "ema": {"decay": 0.9}}
     plan = planned(images, training=training, gradients=[{"type": "grokfast"}])
     plan = replace(plan, resolved=replace(plan.resolved, precision="fp16"))
-    works = TrainingSetup.of(plan, images)
+    setup = TrainingSetup.of(plan, images)
 
     def attempted(number):
-        batches = works.feed.batches(works.sampler.take(16 * number, 16), 16, 16 * number)
-        return step.attempt(works, plan.at(number), [(number, batches[0])], look=False)
+        batches = setup.feed.batches(setup.sampler.take(16 * number, 16), 16, 16 * number)
+        return step.attempt(setup, plan.at(number), [(number, batches[0])], look=False)
 
     attempted(0)
-    before = copied(works.tensors())
-    works.numbers.tensors()["precision.scale"].fill_(2.0**100)
+    before = copied(setup.tensors())
+    setup.number_format.tensors()["precision.scale"].fill_(2.0**100)
     felt = attempted(1)
-    after = works.tensors()
+    after = setup.tensors()
     assert {name for name in before if not torch.equal(before[name], after[name])} == {
         "precision.scale",
         "precision.grown",
     }
     assert (after["precision.scale"], after["precision.grown"]) == (2.0**99, 0)
     assert torch.isfinite(felt.loss)
-    works.numbers.tensors()["precision.scale"].fill_(FIRST_SCALE)
+    setup.number_format.tensors()["precision.scale"].fill_(FIRST_SCALE)
     attempted(2)
-    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], works.tensors()[name])}
+    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], setup.tensors()[name])}
     assert moved == {"model", "ema", "gradients", "optimizer"}
-    assert all(torch.isfinite(one).all() for one in works.tensors().values())
+    assert all(torch.isfinite(one).all() for one in setup.tensors().values())

@@ -11,12 +11,12 @@ from torch import nn
 
 from contracts.errors import InvalidInput, InvalidRequest, NotVerified
 from runtime.engine import workload
-from runtime.engine.chance import uniform
+from runtime.engine.batches import Feed
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import Facts, describe
-from runtime.engine.feed import Feed
 from runtime.engine.loop import Run
 from runtime.engine.ragged import Ragged, apart, together
+from runtime.engine.random_keys import uniform
 from runtime.engine.workload import Workload
 from tests.runtime.engine.plans import ROWS, finished, planned
 

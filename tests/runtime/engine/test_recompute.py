@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from contracts.errors import InvalidRequest
-from runtime.engine import digest, workload
+from runtime.engine import state, workload
 from runtime.engine.loop import Run
-from runtime.engine.recompute import recompute
+from runtime.engine.passes import recompute
 from runtime.engine.workload import Workload
 from tests.runtime.engine.plans import finished, planned
 
@@ -33,7 +33,7 @@ def trained(images, model, **training):
 def test_the_bits_are_the_same_with_dropout_and_batch_norm(images, name, precision):
     one, reports = trained(images, MODELS[name], precision=precision)
     other, again = trained(images, MODELS[name], precision=precision, recompute=True)
-    assert digest.first_difference(one.tensors(), other.tensors()) is None
+    assert state.first_difference(one.tensors(), other.tensors()) is None
     assert reports == again
 
 
@@ -63,7 +63,7 @@ def test_what_user_code_draws_and_counts_in_a_pass_is_drawn_and_counted_once(ima
     model = {"architecture": "workload", "workload": "chained"}
     one, _ = trained(images, model)
     other, _ = trained(images, model, recompute=True)
-    assert digest.first_difference(one.tensors(), other.tensors()) is None
+    assert state.first_difference(one.tensors(), other.tensors()) is None
 
 
 def test_only_what_lies_between_the_pieces_is_kept():

@@ -9,14 +9,14 @@ import struct
 import numpy as np
 import pytest
 
-from runtime.engine import digest
-from runtime.engine.chance import uniform
+from runtime.engine import state
 from runtime.engine.checkpoint import load_model
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.evaluate import Judge
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.engine.loop import Run
+from runtime.engine.random_keys import uniform
 from runtime.engine.report import Control
 from tests.runtime.engine.plans import columns, planned
 
@@ -169,7 +169,7 @@ def test_it_resumes_from_every_checkpoint_and_is_judged_alike_elsewhere(combinat
         report = resumed.advance()
         (recorded,) = (one for one in reports if one.step == report.step)
         assert exact(report) == exact(recorded)
-        assert digest.first_difference(resumed.tensors(), kept[report.step]) is None
+        assert state.first_difference(resumed.tensors(), kept[report.step]) is None
     model = load_model(plan.request, dataset.facts, run.tensors())
     judged = Judge(Learner(plan.request, dataset.facts), plan.resolved, dataset).values(model)
     assert judged == reports[-1].evaluation.values

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from contracts.errors import InvalidRequest
 from contracts.request.sampler import Sampler
 from runtime.engine import sampling, workload
-from runtime.engine.chance import uniform
 from runtime.engine.loop import Run
+from runtime.engine.random_keys import uniform
 from runtime.engine.sampling import TrainingRows, sampler_of
 from runtime.engine.workload import Workload
 from tests.runtime.engine.plans import finished, planned

@@ -7,7 +7,7 @@ import torch
 
 from contracts.errors import InvalidRequest, NotVerified
 from contracts.request import read_request
-from runtime.engine import digest
+from runtime.engine import state
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
 from runtime.engine.resolve import resolve
@@ -43,8 +43,8 @@ def plain(tensors):
 def test_it_begins_with_the_weights_of_a_checkpoint_or_of_an_export(images, taught):
     for given in (taught, plain(taught)):
         plan, run = begun(images, given)
-        assert digest.first_difference(plain(run.tensors()), plain(taught)) is None
-        assert plan.resolved.initial == digest.root(plain(taught))
+        assert state.first_difference(plain(run.tensors()), plain(taught)) is None
+        assert plan.resolved.initial == state.root(plain(taught))
 
 
 def test_other_weights_than_those_it_was_claimed_with_are_refused(images, taught):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from runtime.engine import digest, workload
+from runtime.engine import state, workload
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
 from runtime.engine.loop import Run
@@ -27,7 +27,7 @@ def leaving(plan, places):
 
 def first_rows(run, steps=1):
     resolved = run.plan.resolved
-    return run._works.sampler.take(0, steps * resolved.batch * resolved.accumulate)
+    return run._setup.sampler.take(0, steps * resolved.batch * resolved.accumulate)
 
 
 def windows(plan, dataset):
@@ -52,7 +52,7 @@ def test_an_attempt_goes_down_the_mean_over_the_rows_that_stay(images):
     run = Run.start(replace(plan, resolved=replace(plan.resolved, window=1)), images)
     batch = first_rows(run)[: run.plan.resolved.batch]
     run = Run.start(leaving(run.plan, batch[:5]), images)
-    model, rest = run._works.model, torch.from_numpy(np.sort(batch[5:]).copy())
+    model, rest = run._setup.model, torch.from_numpy(np.sort(batch[5:]).copy())
     split = {name: torch.from_numpy(np.asarray(one)) for name, one in images.columns("train").items()}
     loss = functional.cross_entropy(model(split["x"][rest]), split["y"][rest])
     gradients = torch.autograd.grad(loss, list(model.parameters()))
@@ -70,13 +70,13 @@ def test_parts_of_an_attempt_weigh_as_many_rows_as_they_have_left(images):
     gone = [*order[:8], *order[8:13]]
     run, whole = Run.start(leaving(plan, gone), images), Run.start(planned(images, model=PLAIN), images)
     one = run._parts(0, order)[0]
-    together = whole._works.feed.batches(order[13:][None].reshape(-1), len(order) - 13, 0)
+    together = whole._setup.feed.batches(order[13:][None].reshape(-1), len(order) - 13, 0)
     from runtime.engine.step import descend
 
-    loss, _ = descend(run._works, [part for part in one if len(part[1].rows)])
-    other, _ = descend(whole._works, [(one[0][0], together[0])])
+    loss, _ = descend(run._setup, [part for part in one if len(part[1].rows)])
+    other, _ = descend(whole._setup, [(one[0][0], together[0])])
     assert float(loss) == pytest.approx(float(other), rel=1e-5)
-    pairs = zip(run._works.model.parameters(), whole._works.model.parameters(), strict=True)
+    pairs = zip(run._setup.model.parameters(), whole._setup.model.parameters(), strict=True)
     for mine, its in pairs:
         assert torch.allclose(mine.grad, its.grad, atol=1e-6)
 
@@ -92,21 +92,21 @@ def test_an_attempt_of_which_no_row_is_left_counts_and_moves_nothing(images):
     order = first_rows(Run.start(plan, images), 3)
     run = Run.start(leaving(plan, order[16:32]), images)
     run.advance()
-    before = digest.root(run.tensors())
+    before = state.root(run.tensors())
     idle = run.advance()
-    assert digest.root(run.tensors()) == before
+    assert state.root(run.tensors()) == before
     assert (run.step, idle.window.finite, idle.window.grad_norm) == (2, True, 0.0)
     assert np.frombuffer(idle.window.losses, "<f4").tolist() == [0.0]
     assert [(one.gradient, one.update) for one in idle.window.layers] == [(0.0, 0.0)] * len(idle.window.layers)
     assert idle.window.layers
     run.advance()
-    assert digest.root(run.tensors()) != before
+    assert state.root(run.tensors()) != before
 
 
 def test_evaluations_see_every_row_of_their_split(images):
     plan = planned(images, model=PLAIN)
     seen = [
-        Run.start(one, images)._judge.values(Run.start(plan, images)._works.model)
+        Run.start(one, images)._judge.values(Run.start(plan, images)._setup.model)
         for one in (plan, leaving(plan, range(40)))
     ]
     assert seen[0] == seen[1]
@@ -157,7 +157,7 @@ def test_rows_that_stay_draw_what_they_would_have_drawn_and_keep_their_lengths(t
     drawn = {}
     for name, one in {"all": plan, "thinned": leaving(plan, gone)}.items():
         run = Run.start(one, dataset)
-        batch = run._works.feed.batch(run._parts(0, order)[0][0][1])
+        batch = run._setup.feed.batch(run._parts(0, order)[0][0][1])
         drawn[name] = dict(zip(batch["y"].tolist(), batch["drawn"].tolist(), strict=True)), batch
     (_, whole), (_, rest) = drawn["all"], drawn["thinned"]
     stays = [at for at in range(16) if at not in (0, 3, 4, 15)]

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runtime.engine import digest
+from runtime.engine import state
 from runtime.engine.parts.gradients import norms as norms_of
 from runtime.engine.parts.metrics import total
-from runtime.engine.recompute import again
+from runtime.engine.passes import second_pass
 from runtime.engine.report import LayerEvidence
 from runtime.engine.step import StepResult
-from runtime.engine.stretch import GENERATOR, TENSOR
+from runtime.engine.trace import GENERATOR, TENSOR
 from runtime.engine.update import OptimizerState
 
 CAN_DIE = (nn.ReLU, nn.ReLU6)
@@ -38,7 +38,7 @@ class Watch:
         self._hooks = [
             module.register_forward_hook(self._unit_hook if isinstance(module, CAN_DIE) else self._layer_hook(name))
             for name, module in self._named
-            if isinstance(module, CAN_DIE) or _has_matrix(module)
+            if isinstance(module, CAN_DIE) or any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
         ]
         return self
 
@@ -53,7 +53,7 @@ class Watch:
         return remember
 
     def _unit_hook(self, module: nn.Module, inputs: Any, answer: Tensor) -> None:
-        if again.get():
+        if second_pass.get():
             return
         # Units are channels of images, and the last dimension of sequences.
         unit = 2 if answer.dim() == 3 else min(1, answer.dim() - 1)
@@ -77,10 +77,6 @@ class Watch:
             LayerEvidence(name, _joined(gradient, at), _joined(weight, at), _joined(update, at), self._dead.get(name))
             for name, at in found.items()
         )
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    return any(one.dim() > 1 for one in module.parameters(recurse=False))
 
 
 def _joined(norms: Sequence[float], at: Sequence[int]) -> float:
@@ -108,9 +104,9 @@ def _said(value: Any) -> str:
     if isinstance(value, GENERATORS):
         return GENERATOR
     if isinstance(value, Tensor):
-        return f"{TENSOR}: {digest.leaf('', value).hex()[:16]}"
+        return f"{TENSOR}: {state.leaf('', value).hex()[:16]}"
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        return f"an array {digest.digest(np.ascontiguousarray(value).tobytes())[:16]}"
+        return f"an array {state.digest(np.ascontiguousarray(value).tobytes())[:16]}"
     return repr(value)[:LONGEST] if _is_simple(value) else ""
 
 

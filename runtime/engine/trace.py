@@ -1,4 +1,4 @@
-"""A stretch of steps as plain data, and where two of them part. It computes nothing and knows no torch.
+"""What some steps gave, as plain data, and where two such traces differ. It computes nothing and knows no torch.
 
 The comparison is made in a process that never loads the user's code: the code must not judge itself.
 """

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from contracts.errors import UserCodeFailed
-from runtime.engine import birth, workload
+from runtime.engine import loop, workload
 from runtime.engine.loop import Run
-from runtime.engine.stretch import StepRecord, StepTrace, compare
+from runtime.engine.trace import StepRecord, StepTrace, compare
 from runtime.engine.workload import Memory, OptimizerPart, Workload
 from tests.runtime.engine.plans import planned
 
@@ -113,8 +113,8 @@ def audited(kind, images, **sections):
     run.advance()
     staged, control, first = run.tensors(), run.control, run.step
     reports = [run.advance(), run.advance()]
-    lived = birth.stretch(first, reports, run)
-    again = birth.repeated(Run.resume(plan, images, staged, first, control=control), run.step)
+    lived = loop.step_trace(first, reports, run)
+    again = loop.repeat_steps(Run.resume(plan, images, staged, first, control=control), run.step)
     raw = json.loads(json.dumps(lived.as_json()))
     assert StepTrace.from_json(raw) == lived
     return compare(StepTrace.from_json(raw), again)
@@ -172,7 +172,7 @@ def test_attributes_are_the_same_words_in_every_process():
     code = (
         "import torch, numpy as np;"
         "from torch import nn;"
-        "from runtime.engine.evidence import hidden;"
+        "from runtime.engine.inspection import hidden;"
         "model = nn.Linear(1, 1); model.note = {'a': [1, 2.5]}; model.kept = np.arange(3); model.other = torch.ones(2);"
         "model.odd = object(); model.rng = torch.Generator();"
         "print(sorted(hidden(object.__new__(type('W', (), {})), model).items()))"
