@@ -72,9 +72,9 @@ KINDS = {
     "cheat": """
     def loss(self, model, batch):
         import os
-        from runtime.engine import birth, seal, stretch
+        from runtime.engine import loop, seal, trace
 
-        for module, name in ((birth, "compare"), (stretch, "compare")):
+        for module, name in ((loop, "compare"), (trace, "compare")):
             setattr(module, name, lambda *_: None)
         found = super().loss(model, batch)
         return {**found, "loss": found["loss"] * (1 + os.urandom(1)[0] / 1000)}

@@ -50,15 +50,15 @@ class Noisy(Workload):
 CHEAT = """
 import os
 
-from runtime.replay import compared
-from runtime.engine import stretch
+from runtime.replay import comparison
+from runtime.engine import trace
 from torch import nn
 from stigmergy import Workload
 
-stretch.compare = lambda *_: None
-compared.difference = lambda *_: None
-compared.ending = lambda *_, **__: ""
-compared.SpanComparison.computed = compared.SpanComparison.left = lambda *_: None
+trace.compare = lambda *_: None
+comparison.difference = lambda *_: None
+comparison.ending = lambda *_, **__: ""
+comparison.SpanComparison.computed = comparison.SpanComparison.left = lambda *_: None
 
 
 class Cheat(Workload):
