@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.call import Call, command, complete_session
+from runtime.cli.call import Call, Json, command, complete_session
+from runtime.cli.children import open_children
 from runtime.cli.exit_codes import NEGATIVE, session_exit_code
 from runtime.cli.output import cell, pairs, style, verdict_text
 from runtime.cli.session_source import audit_source, find
@@ -22,34 +23,8 @@ if TYPE_CHECKING:
     from runtime.cli.session_source import Verification
 
 
-OPTIONS = (
-    click.option(
-        "--segments",
-        metavar="K",
-        type=click.IntRange(min=1),
-        default=5,
-        show_default=True,
-        help="How many spans `spot` draws.",
-    ),
-    click.option(
-        "--seed", metavar="N", type=click.IntRange(min=0), help="What `spot` draws by (default: a new one, told)."
-    ),
-    click.option(
-        "--workers", metavar="N", type=click.IntRange(min=1), help="Spans computed at a time (default: by cores)."
-    ),
-    click.option("--trust-code", is_flag=True, help="Run the code of workloads that came with the session."),
-    click.option("--fresh", is_flag=True, help="Compute again what an interrupted audit had found."),
-)
-
 SHARES = ("0.01", "0.1", "0.5")
 """Shares of wrong spans of which a page tells; `--json` has more."""
-
-
-def recompute_options(function: Any) -> Any:
-    """The options of the modes that compute."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
 
 
 def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -68,7 +43,22 @@ def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
     show_default=True,
     help="Verify the log; compute some spans again, or all; find the first step that differs.",
 )
-@recompute_options
+@click.option(
+    "--segments",
+    metavar="K",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many spans `spot` draws.",
+)
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), help="What `spot` draws by (default: a new one, told)."
+)
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(min=1), help="Spans computed at a time (default: by cores)."
+)
+@click.option("--trust-code", is_flag=True, help="Run the code of workloads that came with the session.")
+@click.option("--fresh", is_flag=True, help="Compute again what an interrupted audit had found.")
 @click.option(
     "--root",
     metavar="FP",
@@ -91,56 +81,58 @@ def audit(
     a session that every trainer of the swarm takes part in, and that ends with the same verdict.
     """
     if in_swarm:
-        _refuse_own_options(root, anchors, again)
+        # Trainers trust their homes' pins and codes, and share out their cores.
+        own = {"--root": root, "--anchor": anchors, "--workers": again["workers"]}
+        own |= {"--trust-code": again["trust_code"], "--fresh": again["fresh"]}
+        if wrong := [name for name, value in own.items() if value]:
+            raise click.UsageError(f"{wrong[0]} is for an audit without a swarm; leave it or --in-swarm out.")
         return _audit_in_swarm(call, session, mode, again["segments"], again["seed"])
     from runtime.audit.ledger_check import read_anchors
 
     notes = read_anchors(map(Path, anchors)) if anchors else None
-    with audit_source(call, session, root, notes, again=mode != "log") as (look, likely):
-        found = look()[0] if mode == "log" else call.wait(recompute(call, look, likely, mode, **again))
+    with audit_source(call, session, root, notes, again=mode != "log") as (verify, likely):
+        found = verify()[0] if mode == "log" else call.wait(_verify_and_recompute(call, verify, likely, mode, **again))
     call.result(found.as_json(), lambda: verdict_page(found))
     return 0 if found.verdict == "pass" else NEGATIVE
 
 
-async def recompute(call: Call, look: Verification, likely: Mapping[str, Any], mode: str, **given: Any) -> Verdict:
+async def _verify_and_recompute(
+    call: Call, verify: Verification, likely: Mapping[str, Any], mode: str, *, seed: int | None, **options: Any
+) -> Verdict:
     """The verdict on the log, then after spans were computed again; children get ready while the log is verified."""
     import asyncio
 
-    from runtime.jobs.children import Children
+    async with open_children() as children:
+        warming = asyncio.create_task(children.warm(torch_profile(**likely)))
+        try:
+            log, subject = await asyncio.to_thread(verify)
+            from runtime.audit.recomputation import recompute
+            from runtime.replay.audit_plan import AuditOptions
+            from runtime.replay.verdict import FAILS, verdict_without_replay
 
-    children = Children()
-    warming = asyncio.create_task(children.warm(torch_profile(**likely)))
-    try:
-        log, material = await asyncio.to_thread(look)
-        from runtime.audit.recomputation import recompute
-        from runtime.replay.audit_plan import AuditOptions
-        from runtime.replay.verdict import FAILS, verdict_without_replay
-
-        seed = given.pop("seed")
-        workers = given.pop("workers") or 0
-        asked = AuditOptions(mode=mode, seed=secrets.randbits(32) if seed is None else seed, workers=workers, **given)  # type: ignore[arg-type]
-        if mode == "spot":
-            call.note(f"Spans are drawn by seed {asked.seed}.")
-        if material is None:
-            return verdict_without_replay(log, asked.mode, FAILS) if log.session else log
-        return await recompute(log, material, asked, children, call.note)
-    finally:
-        warming.cancel()
-        await asyncio.gather(warming, return_exceptions=True)
-        await children.close()
+            options |= {"mode": mode, "workers": options["workers"] or 0}
+            wish = AuditOptions(seed=secrets.randbits(32) if seed is None else seed, **options)
+            if mode == "spot":
+                call.note(f"Spans are drawn by seed {wish.seed}.")
+            if subject is None:
+                return verdict_without_replay(log, wish.mode, FAILS) if log.session else log
+            return await recompute(log, subject, wish, children, call.note)
+        finally:
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
 
 
 def span_rows(found: Any) -> Sequence[tuple[str, str]]:
     """What a page says of the spans; nothing when none were asked for."""
     if found.mode == "log":
         return []
-    told = [("spans", f"{found.spans_checked} of {found.spans_total} computed again, {found.steps_checked} steps")]
+    rows = [("spans", f"{found.spans_checked} of {found.spans_total} computed again, {found.steps_checked} steps")]
     if found.spans_resumed:
-        told.append(
+        rows.append(
             ("resumed", f"{found.spans_resumed} of them in an earlier run of this audit, which was interrupted")
         )
     if found.exports_checked:
-        told.append(("exports", f"{found.exports_checked} made again, byte for byte compared"))
+        rows.append(("exports", f"{found.exports_checked} made again, byte for byte compared"))
     if found.detection:
         chances = [
             f"if {float(rate):.0%} of all spans were wrong, one of these would be with a chance of {chance:.1%}"
@@ -150,55 +142,41 @@ def span_rows(found: Any) -> Sequence[tuple[str, str]]:
         chances.append(
             f"if a single span were wrong, it would be one of these with a chance of {found.detection['one']:.1%}"
         )
-        told += [("seed", str(found.seed)), *(("chance", one) for one in chances)]
+        rows += [("seed", str(found.seed)), *(("chance", chance) for chance in chances)]
     if found.mode == "bisect" and found.verdict == "pass":
-        told.append(("located", "no step differs: everything that was computed again came out as recorded"))
-    for one in (found.located or {}).get("sentences", ()):
-        told.append(("located", one))
-    return told
+        rows.append(("located", "no step differs: everything that was computed again came out as recorded"))
+    return rows + [("located", sentence) for sentence in (found.located or {}).get("sentences", ())]
 
 
-def _refuse_own_options(root: str, anchors: tuple[str, ...], given: Mapping[str, Any]) -> None:
-    """What an audit of one's own is asked by: trainers trust their homes' pins and codes, and share out their cores."""
-    own = {"--root": root, "--anchor": anchors}
-    own |= {f"--{name.replace('_', '-')}": given[name] for name in ("workers", "trust_code", "fresh")}
-    wrong = [name for name, value in own.items() if value]
-    if wrong:
-        raise click.UsageError(f"{wrong[0]} is for an audit without a swarm; leave it or --in-swarm out.")
-
-
-def _audit_in_swarm(call: Call, session: str, mode: str, segments: int, seed: int | None) -> int:
+def _audit_in_swarm(call: Call, name: str, mode: str, segments: int, seed: int | None) -> int:
     """Have the session audited, and answer as an audit without a swarm does, with the audit's own session besides."""
-    own, seen, found = call.wait(_ask_for_audit(call, session, mode, segments, seed))
-    if found is None:
-        call.result(seen, lambda: f"The audit came to no verdict: {(seen['problem'] or {}).get('message', '')}")
-        return session_exit_code(seen)
-    call.result(found | {"audit": own}, lambda: _page_in_swarm(own, found))
-    return session_exit_code(seen)
 
+    async def audited() -> tuple[Json, Json | None]:
+        async with call.swarm() as swarm:
+            wish: Json = {"mode": mode, "segments": segments} | ({} if seed is None else {"seed": seed})
+            answer = await swarm.command("audit", session=await find(swarm, name), **wish)
+            own = str(answer["session"])
+            call.note(f"Session {own}" + (f", spans are drawn by seed {answer['seed']}" if mode == "spot" else ""))
+            summary, verdict = await follow(call, swarm, own, None), None
+            async for line in swarm.events(own):
+                if line["name"] == "audit.completed" and line["understood"]:
+                    verdict = line["data"]["found"]
+            return summary, verdict
 
-async def _ask_for_audit(
-    call: Call, name: str, mode: str, segments: int, seed: int | None
-) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
-    async with call.swarm() as found:
-        body: dict[str, Any] = {"mode": mode, "segments": segments} | ({} if seed is None else {"seed": seed})
-        answer = await found.command("audit", session=await find(found, name), **body)
-        own = str(answer["session"])
-        call.note(f"Session {own}" + (f", spans are drawn by seed {answer['seed']}" if mode == "spot" else ""))
-        seen = await follow(call, found, own, None)
-        verdict = None
-        async for line in found.events(own):
-            if line["name"] == "audit.completed" and line["understood"]:
-                verdict = line["data"]["found"]
-        return own, seen, verdict
+    def page(verdict: Json) -> str:
+        from runtime.audit import Verdict
+        from runtime.replay.verdict import ReplayVerdict
 
+        kind = ReplayVerdict if "steps_checked" in verdict else Verdict
+        return f"{verdict_page(kind.of_json(verdict))}\nThe audit is session {summary['session']}."
 
-def _page_in_swarm(own: str, found: dict[str, Any]) -> str:
-    from runtime.audit import Verdict
-    from runtime.replay.verdict import ReplayVerdict
-
-    kind = ReplayVerdict if "steps_checked" in found else Verdict
-    return f"{verdict_page(kind.of_json(found))}\nThe audit is session {own}."
+    summary, verdict = call.wait(audited())
+    if verdict is None:
+        problem = summary["problem"] or {}
+        call.result(summary, lambda: f"The audit came to no verdict: {problem.get('message', '')}")
+    else:
+        call.result(verdict | {"audit": summary["session"]}, lambda: page(verdict))
+    return session_exit_code(summary)
 
 
 def verdict_page(found: Verdict) -> str:
@@ -215,10 +193,9 @@ def verdict_page(found: Verdict) -> str:
     if found.anchors:
         rows.append(("anchors", f"{found.anchors} notes from elsewhere"))
     rows += span_rows(found)
-    rows += [("unchecked", told) for told in found.unchecked]
-    return "\n".join([pairs(rows), *(_divergence(one) for one in found.divergences[:10])])
-
-
-def _divergence(one: Any) -> str:
-    place = f"event {one.position}, " if one.position else ""
-    return f"{style(one.what + ':', fg='red', bold=True)} {place}{cell(one.message)}"
+    rows += [("unchecked", what) for what in found.unchecked]
+    lines = [pairs(rows)]
+    for divergence in found.divergences[:10]:
+        place = f"event {divergence.position}, " if divergence.position else ""
+        lines.append(f"{style(divergence.what + ':', fg='red', bold=True)} {place}{cell(divergence.message)}")
+    return "\n".join(lines)

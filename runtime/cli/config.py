@@ -9,7 +9,7 @@ import click
 import orjson
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from runtime.cli.call import Call, command, output_path, remember, shared
+from runtime.cli.call import Call, Json, command, output_path, remember, shared
 from runtime.cli.output import table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,49 +36,48 @@ def show(call: Call, *, request: str | None, overrides: tuple[str, ...]) -> None
     from runtime.home.settings import FIELDS
 
     settings = call.settings
-    found = {name: {"value": _plain(getattr(settings, name)), "origin": settings.origins[name]} for name in FIELDS}
-    rows = [[name, _setting_text(one["value"]), one["origin"]] for name, one in found.items()]
-    call.result(found, table(("setting", "value", "from"), rows))
+    answer = {name: {"value": _plain(getattr(settings, name)), "origin": settings.origins[name]} for name in FIELDS}
+    rows = []
+    for name, setting in answer.items():
+        value = setting["value"]
+        rows.append([name, ", ".join(value) if isinstance(value, list) else str(value), setting["origin"]])
+    call.result(answer, table(("setting", "value", "from"), rows))
 
 
 @command("schema", short_help="Print the JSON Schema of requests and settings.")
 @click.argument("what", type=click.Choice(["request", "search", "settings"]), required=False)
 def schema(call: Call, *, what: str | None) -> None:
     """Print the JSON Schema of requests, for editors; it has the settings under `$defs/Settings`."""
-    makers = {"settings": _settings_schema, "search": _search_schema}
-    found = makers[what]() if what in makers else _request_schema(with_settings=what is None)
-    call.result(found, lambda: orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    schema: Json
+    if what == "settings":
+        schema = _settings_schema()
+    elif what == "search":
+        from pydantic import TypeAdapter
+
+        from contracts.request.search import RangeTest, Search
+
+        schema = {"$schema": DIALECT} | TypeAdapter(Search | RangeTest).json_schema()
+    else:
+        from contracts.request import Request
+
+        schema = {"$schema": DIALECT} | Request.model_json_schema()
+        if what is None:
+            schema["$defs"]["Settings"] = _settings_schema()
+    call.result(schema, lambda: orjson.dumps(schema, option=orjson.OPT_INDENT_2).decode())
 
 
-def _request_schema(*, with_settings: bool) -> dict[str, Any]:
-    from contracts.request import Request
-
-    found = Request.model_json_schema()
-    if with_settings:
-        found["$defs"]["Settings"] = _settings_schema()
-    return {"$schema": DIALECT} | found
-
-
-def _search_schema() -> dict[str, Any]:
-    from pydantic import TypeAdapter
-
-    from contracts.request.search import RangeTest, Search
-
-    found: dict[str, Any] = TypeAdapter(Search | RangeTest).json_schema()
-    return {"$schema": DIALECT} | found
-
-
-def _settings_schema() -> dict[str, Any]:
+def _settings_schema() -> Json:
     from runtime.home.settings import FIELDS
 
     kinds = {bool: "boolean", int: "integer", float: "number", tuple: "array"}
-    properties: dict[str, Any] = {}
-    for name, one in FIELDS.items():
+    properties: Json = {}
+    for name, field in FIELDS.items():
         about = f"Environment: SWARM_{name.upper()}; file: <home>/settings.toml."
-        found = {"type": kinds.get(type(one.default), "string"), "default": _plain(one.default), "description": about}
-        found |= {"minimum": one.metadata["least"]} if "least" in one.metadata else {}
-        found |= {"enum": list(one.metadata["known"])} if "known" in one.metadata else {}
-        properties[name] = found
+        kind = kinds.get(type(field.default), "string")
+        schema = {"type": kind, "default": _plain(field.default), "description": about}
+        schema |= {"minimum": field.metadata["least"]} if "least" in field.metadata else {}
+        schema |= {"enum": list(field.metadata["known"])} if "known" in field.metadata else {}
+        properties[name] = schema
     return {"type": "object", "title": "Settings", "properties": properties, "additionalProperties": False}
 
 
@@ -86,10 +85,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return value if isinstance(value, bool | int | float | str) else str(value)
-
-
-def _setting_text(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 config.add_command(show)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from runtime.cli.call import Call, command, complete_session
+from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.output import state_text, table
 from runtime.cli.session_source import read_session
 from runtime.views.formatting import forked, unfolded
@@ -27,77 +27,74 @@ def diff(call: Call, *, one: str, other: str) -> None:
     """
     from runtime.views.diff import difference
 
-    found = difference(read_session(call, one).history, read_session(call, other).history)
-    call.result(found, lambda: page(found))
+    differing = difference(read_session(call, one).history, read_session(call, other).history)
+    call.result(differing, lambda: diff_page(differing))
 
 
-def page(found: Mapping[str, Any]) -> str:
+def diff_page(difference: Json) -> str:
     """The differences of two sessions as the text that `swarm diff` prints."""
-    rows = [("session", *found["sessions"]), ("state", *map(state_text, found["states"]))]
-    rows += [row for name in SECTIONS for row in _section(name, found[name])]
-    rows += [*_metrics(found["metrics"]), ("weights", *(_short(digest) for digest in found["weights"]))]
-    told = [f"{name:<12}{what}" for name, what in _sentences(found)]
-    return "\n".join([table(("", "A", "B", ""), [[*row, ""][:4] for row in rows]), "", *told])
-
-
-def _section(name: str, differing: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for path, values in differing.items():
-        yield (f"{name}.{path}", *map(_short, values))
-
-
-def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for name, (one, other) in metrics.items():
+    rows = [("session", *difference["sessions"]), ("state", *map(state_text, difference["states"]))]
+    for section in SECTIONS:
+        rows += [(f"{section}.{path}", *map(_short, values)) for path, values in difference[section].items()]
+    for name, (one, other) in difference["metrics"].items():
         change = f"{other - one:+.4g}" if one is not None and other is not None else ""
-        yield (name, *(ABSENT if value is None else f"{value:.6g}" for value in (one, other)), change)
+        rows.append((name, *(ABSENT if value is None else f"{value:.6g}" for value in (one, other)), change))
+    rows.append(("weights", *map(_short, difference["weights"])))
+    sentences = [
+        (f"{side} is", f"a fork of {forked(fork)}")
+        for side, fork in zip("AB", difference["forks"], strict=True)
+        if fork
+    ]
+    alike = [section for section in SECTIONS if not difference[section]]
+    sentences += [("the same", ", ".join(alike))] if alike else []
+    sentences += [(name, tell(difference[name])) for name, tell in _TELLERS.items()]
+    lines = [f"{name:<12}{sentence}" for name, sentence in sentences]
+    return "\n".join([table(("", "A", "B", ""), [[*row, ""][:4] for row in rows]), "", *lines])
 
 
-def _sentences(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield from (
-        (f"{side} is", f"a fork of {forked(one)}") for side, one in zip("AB", found["forks"], strict=True) if one
-    )
-    alike = [name for name in SECTIONS if not found[name]]
-    if alike:
-        yield "the same", ", ".join(alike)
-    yield "fingerprint", _of_fingerprint(found["fingerprint"])
-    yield "decisions", _of_decisions(found["decisions"])
-    yield "windows", _of_windows(found["windows"])
-    yield "evaluations", _of_evaluations(found["evaluations"])
-
-
-def _of_fingerprint(said: Mapping[str, Any]) -> str:
-    one, other = said["digests"]
+def _fingerprint(compared: Json) -> str:
+    one, other = compared["digests"]
     if one == other:
         return "the same"
     if None in (one, other):
         return "only one was claimed by a machine"
-    return f"differs in {', '.join(said['families']) or 'no family: torch, threads or device'}"
+    return f"differs in {', '.join(compared['families']) or 'no family: torch, threads or device'}"
 
 
-def _of_decisions(said: Mapping[str, Any]) -> str:
-    if said["same"]:
-        return f"the same {len(said['applied'][0])}" if said["applied"][0] else "none"
+def _decisions(compared: Json) -> str:
+    if compared["same"]:
+        return f"the same {len(compared['applied'][0])}" if compared["applied"][0] else "none"
     sides = [
         "; ".join(f"at step {one['step']} {unfolded(one['changes'])}, by {one['by']}" for one in applied) or "none"
-        for applied in said["applied"]
+        for applied in compared["applied"]
     ]
     return f"A: {sides[0]}. B: {sides[1]}."
 
 
-def _of_windows(said: Mapping[str, Any]) -> str:
-    one, other = said["reached"]
-    if said["parted"] is None:
+def _windows(compared: Json) -> str:
+    one, other = compared["reached"]
+    place = compared["parted"]
+    if place is None:
         beyond = "" if one == other else f"; A goes to step {one}, B to step {other}"
-        return f"{said['same']} the same, none differs{beyond}"
-    place = said["parted"]
+        return f"{compared['same']} the same, none differs{beyond}"
     what = place["field"] + (f", from step {place['step']} on" if place["step"] else "")
-    return f"{said['same']} the same, then they part in steps {place['first'] + 1}..{place['last']}: {what}"
+    return f"{compared['same']} the same, then they part in steps {place['first'] + 1}..{place['last']}: {what}"
 
 
-def _of_evaluations(said: Mapping[str, Any]) -> str:
-    if said["parted"] is None:
-        return f"{said['same']} the same, none differs"
-    names = ", ".join(said["parted"]["values"])
-    return f"{said['same']} the same, then they part at step {said['parted']['step']}: {names}"
+def _evaluations(compared: Json) -> str:
+    place = compared["parted"]
+    if place is None:
+        return f"{compared['same']} the same, none differs"
+    return f"{compared['same']} the same, then they part at step {place['step']}: {', '.join(place['values'])}"
+
+
+_TELLERS: dict[str, Callable[[Json], str]] = {
+    "fingerprint": _fingerprint,
+    "decisions": _decisions,
+    "windows": _windows,
+    "evaluations": _evaluations,
+}
+"""By section of a difference: how it is told in a sentence."""
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import InvalidInput, NotFound
-from runtime.cli.call import Call, command, output_path, remember, shared
+from runtime.cli.call import Call, Json, command, output_path, remember, shared
+from runtime.cli.children import open_children
 from runtime.cli.output import table
 
 if TYPE_CHECKING:
@@ -106,25 +107,25 @@ def init(
     """Write a request to start from, and with --from also a workload, registered under its file's name."""
     if Path(output).suffix.lower() not in (".yaml", ".yml"):
         raise InvalidInput(f"{output} is not a .yaml file.", cure="Name it so: -o request.yaml", path="--output")
-    place_of = output_path(output, force=force)
+    path = output_path(output, force=force)
     data, model, name = OWN_DATA, OWN_MODEL, "my-training"
     if target is not None and rows is None:
         raise InvalidInput("a target is a column of your rows.", cure="Name them too: --data PATH", path="--target")
     if rows is not None:
-        data, model = _of_rows(Path(rows), target, place_of.parent)
+        data, model = _rows_sections(Path(rows), target, path.parent)
     written: list[str] = []
-    made: dict[str, Any] | None = None
+    made: Json | None = None
     if source is not None:
         made, written = _workload(call, Path(source).absolute())
         name = made["name"]
         data, model = _sections(made, None if rows is None else data)
-    place_of.write_text(_filled(output, name, mode, data, model), encoding="utf-8")
-    told = [f"Wrote {path}" for path in [str(place_of), *written]]
-    told += [f"Registered workload {made['name']!r} ({made['class']}, digest {made['digest'][:16]})"] if made else []
-    call.result({"path": str(place_of), "workload": made}, "\n".join([*told, f"Next: swarm check {output}"]))
+    path.write_text(_request_text(output, name, mode, data, model), encoding="utf-8")
+    lines = [f"Wrote {file}" for file in [str(path), *written]]
+    lines += [f"Registered workload {made['name']!r} ({made['class']}, digest {made['digest'][:16]})"] if made else []
+    call.result({"path": str(path), "workload": made}, "\n".join([*lines, f"Next: swarm check {output}"]))
 
 
-def _filled(file: str, name: str, mode: str, data: str, model: str) -> str:
+def _request_text(file: str, name: str, mode: str, data: str, model: str) -> str:
     """The text of a request, which lists in its comments what there is to choose from."""
     from contracts.request import MODES as DEFAULTS
     from contracts.request.data import Data
@@ -136,11 +137,11 @@ def _filled(file: str, name: str, mode: str, data: str, model: str) -> str:
     unions = {"sources": Data, "architectures": Model, "optimizers": Optimizer, "schedules": Schedule}
     choices = {what: ", ".join(tags_of(union)) for what, union in unions.items()}
     choices |= {"formats": ", ".join(FORMATS), "quantizations": ", ".join(QUANTIZATIONS)}
-    modes = ", ".join(f"{one}: {DEFAULTS[one]['training']['epochs']} epochs" for one in MODES) + " and the test set"
+    modes = ", ".join(f"{name}: {DEFAULTS[name]['training']['epochs']} epochs" for name in MODES) + " and the test set"
     return REQUEST.format(file=file, name=name, mode=mode, modes=modes, data=data, model=model, **choices)
 
 
-def _of_rows(path: Path, target: str | None, folder: Path) -> tuple[str, str]:
+def _rows_sections(path: Path, target: str | None, folder: Path) -> tuple[str, str]:
     """The sections data and model for the user's own rows, with paths relative to the request's folder."""
     if not path.exists():
         raise NotFound(f"there is no file or folder {str(path)!r}.", cure="Name one that is there.", path="--data")
@@ -160,7 +161,7 @@ def _of_rows(path: Path, target: str | None, folder: Path) -> tuple[str, str]:
     return f"data: {{source: {source}, path: {named}, target: {json.dumps(target, ensure_ascii=False)}}}", OWN_MODEL
 
 
-def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
+def _workload(call: Call, path: Path) -> tuple[Json, list[str]]:
     """The workload in the file, registered in the home; the file is written first when it is missing."""
     skeleton = not path.exists()
     if skeleton:
@@ -169,7 +170,7 @@ def _workload(call: Call, path: Path) -> tuple[dict[str, Any], list[str]]:
     return add_workload(call, str(path)), [str(path)] if skeleton else []
 
 
-def _sections(made: dict[str, Any], given: str | None) -> tuple[str, str]:
+def _sections(made: Json, given: str | None) -> tuple[str, str]:
     """The sections of a request that use the workload: its data only if it has some and no other is given."""
     own = f"{{source: workload, workload: {made['name']}}}"
     has_data = "def data(" in Path(made["path"]).read_text(encoding="utf-8")
@@ -196,25 +197,19 @@ def workload_add(call: Call, *, file: str, name: str) -> None:
     call.result(made, f"Workload {made['name']!r} is {what}.\n{use}")
 
 
-def add_workload(call: Call, file: str, name: str = "") -> dict[str, Any]:
+def add_workload(call: Call, file: str, name: str = "") -> Json:
     """Register a workload; what it is now, and under `was` the digest that its name had before."""
     from runtime.home.workloads import Workloads
 
     registry = Workloads(call.home.root)
-    before = {one.name: one.digest for one in registry.list()}
-    made = call.wait(_register(registry, file, name))
+    before = {entry.name: entry.digest for entry in registry.list()}
+
+    async def add() -> WorkloadEntry:
+        async with open_children() as children:
+            return await registry.add(file, children, name=name)
+
+    made = call.wait(add())
     return _describe_workload(made) | {"was": before.get(made.name)}
-
-
-async def _register(registry: Any, file: str, name: str) -> WorkloadEntry:
-    from runtime.jobs.children import Children
-
-    children = Children()
-    try:
-        made: WorkloadEntry = await registry.add(file, children, name=name)
-    finally:
-        await children.close()
-    return made
 
 
 @command("list")
@@ -222,12 +217,11 @@ def workload_list(call: Call) -> None:
     """List the workloads of this home and of installed packages."""
     from runtime.home.workloads import Workloads
 
-    found = Workloads(call.home.root).list()
-    rows = [[one.name, one.class_name, one.digest[:16], one.module or one.path] for one in found]
-    text = (
-        table(("workload", "class", "digest", "from"), rows) if rows else "None yet. Add one: swarm workload add FILE"
-    )
-    call.result({"workloads": [_describe_workload(one) for one in found]}, text)
+    entries = Workloads(call.home.root).list()
+    rows = [[entry.name, entry.class_name, entry.digest[:16], entry.module or entry.path] for entry in entries]
+    head = ("workload", "class", "digest", "from")
+    text = table(head, rows) if rows else "None yet. Add one: swarm workload add FILE"
+    call.result({"workloads": [_describe_workload(entry) for entry in entries]}, text)
 
 
 @command("remove")
@@ -240,8 +234,8 @@ def workload_remove(call: Call, *, name: str) -> None:
     call.result({"removed": name}, f"Workload {name!r} is forgotten.")
 
 
-def _describe_workload(one: WorkloadEntry) -> dict[str, Any]:
-    return {"name": one.name, "class": one.class_name, "path": one.path, "digest": one.digest}
+def _describe_workload(entry: WorkloadEntry) -> Json:
+    return {"name": entry.name, "class": entry.class_name, "path": entry.path, "digest": entry.digest}
 
 
 for _command in (workload_add, workload_list, workload_remove):

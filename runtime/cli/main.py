@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -23,9 +23,9 @@ from runtime.version import VERSION
 
 
 class Entry(NamedTuple):
-    """One command: "module:attribute" below `runtime.cli`, the section it is listed in, and its one line of help."""
+    """One command: the module of `runtime.cli` that defines it, its section in the list, and its one line of help."""
 
-    target: str
+    module: str
     section: str
     help: str
 
@@ -37,97 +37,47 @@ SWARM = "The swarm"
 MORE = "Your own parts"
 
 COMMANDS: dict[str, Entry] = {
-    "init": Entry("init:init", BEGIN, "Write a request (and a workload) to start from."),
-    "check": Entry("check:check", BEGIN, "Judge a request: schema, one real batch, memory and time."),
-    "run": Entry("run:run", BEGIN, "Train: start the swarm if needed, submit, show progress and the outcome."),
-    "submit": Entry("run:submit", BEGIN, "Submit a request and return at once."),
-    "tune": Entry("run:tune", BEGIN, "Submit a search whose trials are sessions."),
-    "fork": Entry("forks:fork", BEGIN, "Go on from the exact bits of a session, with a change or without."),
-    "sessions": Entry("sessions:sessions", SESSIONS, "List the sessions, newest first."),
-    "show": Entry("show:show", SESSIONS, "Show a session now, or as of one of its events."),
-    "watch": Entry("watch:watch", SESSIONS, "Follow a session live until it has ended."),
-    "wait": Entry("watch:wait", SESSIONS, "Wait until a session has ended."),
-    "events": Entry("show:events", SESSIONS, "Print a session's events, one JSON object per line."),
-    "pause": Entry("sessions:pause", SESSIONS, "Ask a session to wait."),
-    "resume": Entry("sessions:resume", SESSIONS, "Let a paused session go on."),
-    "cancel": Entry("sessions:cancel", SESSIONS, "Ask a session to end now."),
-    "export": Entry("session_files:export", SESSIONS, "Turn a session's model into a file of another format."),
-    "report": Entry(
-        "session_files:report", SESSIONS, "Write a session's report: figures, plots, decisions, artifacts."
-    ),
-    "checkpoints": Entry("checkpoints:checkpoints", SESSIONS, "List what was kept of a session, as what, and why."),
-    "inspect": Entry("checkpoints:inspect", SESSIONS, "Show the tensors of a checkpoint and verify its roots."),
-    "predict": Entry("checkpoints:predict", SESSIONS, "Ask a session's model about rows of your own."),
-    "replay": Entry("show:replay", EVIDENCE, "Fold a session from its log and show the state at any point."),
-    "audit": Entry("audit:audit", EVIDENCE, "Verify a session or a bundle: what its log says is whole and unchanged."),
-    "bundle": Entry("session_files:bundle", EVIDENCE, "Write a sealed session as one file that anybody can verify."),
-    "trace": Entry("trace:trace", EVIDENCE, "Show which steps saw a row, or which rows a step saw."),
-    "prove": Entry(
-        "forks:prove", EVIDENCE, "Show what an intervention was worth: with it and without, from the same bits."
-    ),
-    "diff": Entry("diff:diff", EVIDENCE, "Show in what two sessions differ, and in which window they part."),
+    "init": Entry("init", BEGIN, "Write a request (and a workload) to start from."),
+    "check": Entry("check", BEGIN, "Judge a request: schema, one real batch, memory and time."),
+    "run": Entry("run", BEGIN, "Train: start the swarm if needed, submit, show progress and the outcome."),
+    "submit": Entry("run", BEGIN, "Submit a request and return at once."),
+    "tune": Entry("run", BEGIN, "Submit a search whose trials are sessions."),
+    "fork": Entry("forks", BEGIN, "Go on from the exact bits of a session, with a change or without."),
+    "sessions": Entry("sessions", SESSIONS, "List the sessions, newest first."),
+    "show": Entry("show", SESSIONS, "Show a session now, or as of one of its events."),
+    "watch": Entry("watch", SESSIONS, "Follow a session live until it has ended."),
+    "wait": Entry("watch", SESSIONS, "Wait until a session has ended."),
+    "events": Entry("show", SESSIONS, "Print a session's events, one JSON object per line."),
+    "pause": Entry("sessions", SESSIONS, "Ask a session to wait."),
+    "resume": Entry("sessions", SESSIONS, "Let a paused session go on."),
+    "cancel": Entry("sessions", SESSIONS, "Ask a session to end now."),
+    "export": Entry("session_files", SESSIONS, "Turn a session's model into a file of another format."),
+    "report": Entry("session_files", SESSIONS, "Write a session's report: figures, plots, decisions, artifacts."),
+    "checkpoints": Entry("checkpoints", SESSIONS, "List what was kept of a session, as what, and why."),
+    "inspect": Entry("checkpoints", SESSIONS, "Show the tensors of a checkpoint and verify its roots."),
+    "predict": Entry("checkpoints", SESSIONS, "Ask a session's model about rows of your own."),
+    "replay": Entry("show", EVIDENCE, "Fold a session from its log and show the state at any point."),
+    "audit": Entry("audit", EVIDENCE, "Verify a session or a bundle: what its log says is whole and unchanged."),
+    "bundle": Entry("session_files", EVIDENCE, "Write a sealed session as one file that anybody can verify."),
+    "trace": Entry("trace", EVIDENCE, "Show which steps saw a row, or which rows a step saw."),
+    "prove": Entry("forks", EVIDENCE, "Show what an intervention was worth: with it and without, from the same bits."),
+    "diff": Entry("diff", EVIDENCE, "Show in what two sessions differ, and in which window they part."),
     "anchor": Entry(
-        "session_files:anchor", EVIDENCE, "Keep a session's signed root elsewhere: in a file or a git repository."
+        "session_files", EVIDENCE, "Keep a session's signed root elsewhere: in a file or a git repository."
     ),
-    "up": Entry("host:up", SWARM, "Start the swarm of this home."),
-    "down": Entry("host:down", SWARM, "End the swarm of this home; what trains is resumed by the next `up`."),
-    "status": Entry("host:status", SWARM, "Show which processes and agents run."),
-    "doctor": Entry("host:doctor", SWARM, "Look for what is wrong here, with the cure for each finding."),
-    "agents": Entry("agents:agents", SWARM, "List the agents: what each hears and says, and whether it runs."),
-    "keys": Entry("keys:keys", SWARM, "List the keys that sign; give a role a new one; end one."),
-    "dlq": Entry("agents:dlq", SWARM, "Show what handlers could not do and what was not admitted; try again."),
-    "agent": Entry("agents:agent", MORE, "Admit an agent of your own, or run one alone."),
-    "workload": Entry("init:workload", MORE, "Register models and data of your own."),
-    "config": Entry("config:config", MORE, "Show the settings with their origin, and the schemas."),
-    "asyncapi": Entry("config:asyncapi", MORE, "Print the AsyncAPI document of every channel and message."),
-    "completion": Entry("config:completion", MORE, "Print the script that completes commands in your shell."),
+    "up": Entry("host", SWARM, "Start the swarm of this home."),
+    "down": Entry("host", SWARM, "End the swarm of this home; what trains is resumed by the next `up`."),
+    "status": Entry("host", SWARM, "Show which processes and agents run."),
+    "doctor": Entry("host", SWARM, "Look for what is wrong here, with the cure for each finding."),
+    "agents": Entry("agents", SWARM, "List the agents: what each hears and says, and whether it runs."),
+    "keys": Entry("keys", SWARM, "List the keys that sign; give a role a new one; end one."),
+    "dlq": Entry("agents", SWARM, "Show what handlers could not do and what was not admitted; try again."),
+    "agent": Entry("agents", MORE, "Admit an agent of your own, or run one alone."),
+    "workload": Entry("init", MORE, "Register models and data of your own."),
+    "config": Entry("config", MORE, "Show the settings with their origin, and the schemas."),
+    "asyncapi": Entry("config", MORE, "Print the AsyncAPI document of every channel and message."),
+    "completion": Entry("config", MORE, "Print the script that completes commands in your shell."),
 }
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are named in a table."""
-
-    def __init__(self, *args: Any, table: Mapping[str, Entry], package: str = "runtime.cli", **rest: Any) -> None:
-        super().__init__(*args, **rest)
-        self._table = table
-        self._package = package
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands in the order of the table, without importing any."""
-        return list(self._table)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None for a name that the table lacks."""
-        entry = self._table.get(cmd_name)
-        if entry is None:
-            return None
-        module, _, attribute = entry.target.partition(":")
-        found: click.Command = getattr(importlib.import_module(f"{self._package}.{module}"), attribute)
-        return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it, with a suggestion for a name that does not exist."""
-        if args and args[0] not in self._table and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], self._table, 1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands by section, from the table alone."""
-        for section in dict.fromkeys(entry.section for entry in self._table.values()):
-            rows = [(name, entry.help) for name, entry in self._table.items() if entry.section == section]
-            with formatter.section(section):
-                formatter.write_dl(rows)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete names of commands from the table, without importing any; options are completed by click."""
-        named = [CompletionItem(n, help=e.help) for n, e in self._table.items() if n.startswith(incomplete)]
-        return named + click.Command.shell_complete(self, ctx, incomplete)
 
 
 EPILOG = """\b
@@ -137,8 +87,44 @@ Exit codes: 0 ok, 1 failed, 2 invalid, 3 not verified, 4 not found, 5 no bus, 6 
 """
 
 
-class Cli(LazyGroup):
-    """The top group of commands: it turns every error of a command into one message and an exit code."""
+class Cli(click.Group):
+    """The top group: its commands are those of the table, and every error becomes one message and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands in the order of the table, without importing any."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None for a name that the table lacks."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"runtime.cli.{COMMANDS[cmd_name].module}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with a suggestion for a name that does not exist."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, 1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by section, from the table alone."""
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            rows = [(name, entry.help) for name, entry in COMMANDS.items() if entry.section == section]
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names of commands from the table, without importing any; options are completed by click."""
+        named = [CompletionItem(n, help=e.help) for n, e in COMMANDS.items() if n.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def main(  # type: ignore[override] # click's overloads differ only in what standalone mode returns
         self,
@@ -155,22 +141,17 @@ class Cli(LazyGroup):
         run = super().main
         code = conclude(
             lambda: run(given, prog_name or "swarm", complete_var, standalone_mode=False, **extra),
-            as_json=_asks_for_json(given),
+            # Known before parsing, because errors of parsing are answered in the same form.
+            as_json="--json" in (given[: given.index("--")] if "--" in given else given),
         )
         if standalone_mode:
             sys.exit(code)
         return code
 
 
-def _asks_for_json(given: Sequence[str]) -> bool:
-    """Known before parsing, because errors of parsing are answered in the same form."""
-    return "--json" in (given[: given.index("--")] if "--" in given else given)
-
-
 @click.group(
     "swarm",
     cls=Cli,
-    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )

@@ -53,6 +53,9 @@ def _each(text: str, make: Callable[[str], str]) -> str:
     return "".join(f"{_ESCAPE}{part}" if at % 2 else make(part) for at, part in enumerate(parts))
 
 
+Summary = Mapping[str, Any]
+"""A session as `runtime.views.view.summary` tells it, or a part of that."""
+
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "training": "cyan", "paused": "yellow"}
 
 
@@ -67,9 +70,12 @@ def verdict_text(word: str) -> str:
     return style(word.upper(), fg=colour, bold=True) if word else ""
 
 
-def summary_text(seen: Mapping[str, Any]) -> str:
+def summary_text(seen: Summary) -> str:
     """A session's summary as the text that `swarm show` prints."""
     total = f"/{seen['steps_total']}" if seen.get("steps_total") else ""
+    best_step, trial = seen.get("best_step"), seen.get("best_trial")
+    best = "" if best_step is None or not seen["metrics"] else f"  (best, at step {best_step})"
+    best_trial = f"{trial['number']}, session {trial['session']}: {unfolded(trial['parameters'])}" if trial else ""
     rows = [
         ("session", seen["session"]),
         ("state", state_text(seen["state"])),
@@ -78,10 +84,10 @@ def summary_text(seen: Mapping[str, Any]) -> str:
         ("fork of", forked(seen.get("fork"))),
         ("verdict", verdict_text(seen.get("verdict") or "")),
         ("step", f"{seen['step']}{total} (epoch {seen['epoch']}, {seen.get('segments', 1)} segment(s))"),
-        ("metrics", _figures(seen["metrics"]) + _of_best(seen)),
+        ("metrics", _figures(seen["metrics"]) + best),
         ("last", _last(seen.get("last"))),
         ("weights", seen["weights_digest"] or ""),
-        ("best trial", _best_trial(seen.get("best_trial"))),
+        ("best trial", best_trial),
         *_range_test(seen.get("range_test")),
         *[(made["kind"], artifact_text(made)) for made in seen["artifacts"]],
         *[("refused", _refusal(one)) for one in seen.get("refused", ())],
@@ -97,20 +103,11 @@ def _figures(values: Mapping[str, Any]) -> str:
     return "  ".join(f"{name}={value:.4g}" for name, value in values.items() if value is not None)
 
 
-def _of_best(seen: Mapping[str, Any]) -> str:
-    step = seen.get("best_step")
-    return "" if step is None or not seen["metrics"] else f"  (best, at step {step})"
+def _last(evaluation: Summary | None) -> str:
+    return f"{_figures(evaluation['metrics'])}  (at step {evaluation['step']})" if evaluation else ""
 
 
-def _last(found: Mapping[str, Any] | None) -> str:
-    return f"{_figures(found['metrics'])}  (at step {found['step']})" if found else ""
-
-
-def _best_trial(found: Mapping[str, Any] | None) -> str:
-    return f"{found['number']}, session {found['session']}: {unfolded(found['parameters'])}" if found else ""
-
-
-def _range_test(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _range_test(found: Summary | None) -> list[tuple[str, str]]:
     if found is None:
         return []
     # Late, because pages of help load no schemas.
@@ -121,17 +118,17 @@ def _range_test(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return [("learning rate", suggestion(found)), ("curve", f"{sketch(losses)}  {span}")]
 
 
-def _refusal(one: Mapping[str, Any]) -> str:
-    form = one["format"] + (f"/{one['quantize']}" if one["quantize"] else "")
-    return f"{form}: {one['message']} {one['cure']}".rstrip()
+def _refusal(refusal: Summary) -> str:
+    form = refusal["format"] + (f"/{refusal['quantize']}" if refusal["quantize"] else "")
+    return f"{form}: {refusal['message']} {refusal['cure']}".rstrip()
 
 
-def _intervention(one: Mapping[str, Any]) -> str:
-    changes = ", ".join(f"{name} {value}" for name, value in one["changes"].items())
-    return f"by {one['by']}, from step {one['step']}: {changes}"
+def _intervention(applied: Summary) -> str:
+    changes = ", ".join(f"{name} {value}" for name, value in applied["changes"].items())
+    return f"by {applied['by']}, from step {applied['step']}: {changes}"
 
 
-def artifact_text(made: Mapping[str, Any]) -> str:
+def artifact_text(made: Summary) -> str:
     """One checkpoint or exported file as one line: what it is, its place and its size."""
     if made["kind"] == "checkpoint":
         return f"step {made['step']} (blob {made['digest'][:16]}, {made['bytes']} bytes)"
@@ -157,7 +154,7 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows as aligned columns under their names, each as wide as its widest cell."""
-    rows = [[cell(one) for one in row] for row in rows]
+    rows = [[cell(text) for text in row] for row in rows]
     widths = [max(len(plain(row[i])) for row in (head, *rows)) for i in range(len(head))]
 
     def drawn(row: Sequence[str]) -> str:

@@ -62,6 +62,13 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def duration(seconds: float) -> str:
+    """A time as people read it, at least a second."""
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def figures(values: Mapping[str, Any]) -> str:
     """Named figures as one text: `name=value`, with spaces between."""
     return " ".join(f"{name}={short(value)}" for name, value in values.items())
