@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
@@ -43,16 +44,21 @@ class CheckpointKeeper(Agent):
             kept_as=retention.roles(now).get(here, []),
         )
         let_go = [_pruned(kept) for kept in retention.prunable(now, handled=case.fact.id)]
-        return [stored, *_promoted(written, now), *let_go]
+        said = any(kept.stored and retention.place(kept) == here for kept in now.checkpoints)
+        if said or now.best is None or now.best.step != written.step or not now.on_path(*here):
+            return [stored, *let_go]
+        # The news that this is the best on the path is said once.
+        promoted = CheckpointPromoted(segment=written.segment, step=written.step, blob=written.blob)
+        return [stored, promoted, *let_go]
 
     @on
     async def doubt(self, refused: CheckpointRefused, case: Wakeup) -> CheckpointCorrupt | None:
         """A trainer could not begin from it: read it back once more, and say so when it is broken."""
-        found = [one for one in _holding(refused.blob, case.now) if one.usable]
-        if not found:
+        usable = [kept for kept in _holding(refused.blob, case.now) if kept.usable]
+        if not usable:
             return None
         try:
-            await self._verified(found[-1].written, case)
+            await self._verified(usable[-1].written, case)
         except (NotFound, NotVerified) as error:
             # It was written again since and has replaced what was broken.
             if len(_holding(refused.blob, case.now)) > len(_holding(refused.blob, case.session)):
@@ -74,12 +80,16 @@ class CheckpointKeeper(Agent):
         failpoint("between-ack-and-effect")
         blobs, session = self.ground.blobs, case.history.id
         begun = case.now.claim.initial if case.now.claim else None
-        if gone.blob == begun or any(one.usable and one.written.blob == gone.blob for one in case.now.checkpoints):
+        if gone.blob == begun or any(kept.usable for kept in _holding(gone.blob, case.now)):
             return
         retention.release_blob(blobs.root, gone.blob, session)
-        if self._is_elsewhere(gone.blob, case) or self._is_newer(gone.blob, case):
+        if self._is_elsewhere(gone.blob, case):
             return
-        blobs.remove(gone.blob)
+        pruned = datetime.fromisoformat(case.fact.envelope.time).timestamp()
+        # Not when it was written again after it was pruned: this handler runs again at every start.
+        with suppress(FileNotFoundError):
+            if blobs.path(gone.blob).stat().st_mtime <= pruned - _TICK:
+                blobs.remove(gone.blob)
 
     async def _verified(self, written: CheckpointWritten, case: Wakeup) -> int:
         args = {
@@ -87,7 +97,7 @@ class CheckpointKeeper(Agent):
             "session": case.history.id,
             **{name: getattr(written, name) for name in ("blob", "step", "state_root", "weights_digest")},
         }
-        job, profile = "agents.checkpoint_keeper.jobs.verify:main", torch_profile()
+        job, profile = "agents.checkpoint_keeper.jobs:verify", torch_profile()
         children = self.ground.children
         async with children.job(job, args, profile=profile, purpose="audit", session=case.history.id) as child:
             answer = await child.wait()
@@ -97,7 +107,7 @@ class CheckpointKeeper(Agent):
         """Whether another session has this very blob, or may be about to: a trainer stores it before it says so."""
         if retention.holders(self.ground.blobs.root, blob):
             return True
-        others = (one for one in self.ground.tail.histories.values() if one.id != case.history.id)
+        others = (other for other in self.ground.tail.histories.values() if other.id != case.history.id)
         return any(
             any(kept.usable and kept.written.blob == blob for kept in other.state.checkpoints)
             or (other.state.fork is not None and other.state.fork.blob == blob)
@@ -105,27 +115,9 @@ class CheckpointKeeper(Agent):
             for other in others
         )
 
-    def _is_newer(self, blob: str, case: Wakeup) -> bool:
-        """Whether the blob was written again after it was pruned: this handler runs again at every start."""
-        try:
-            written = self.ground.blobs.path(blob).stat().st_mtime
-        except FileNotFoundError:
-            return False
-        pruned = datetime.fromisoformat(case.fact.envelope.time).timestamp()
-        return bool(written > pruned - _TICK)
-
 
 def _holding(blob: str, session: SessionState) -> list[Checkpoint]:
-    return [one for one in session.checkpoints if one.written.blob == blob]
-
-
-def _promoted(written: CheckpointWritten, now: SessionState) -> list[CheckpointPromoted]:
-    """The news that this is the best on the path, said once."""
-    segment, step = written.segment, written.step
-    said = any(kept.stored and retention.place(kept) == (segment, step) for kept in now.checkpoints)
-    if said or now.best is None or now.best.step != step or not now.on_path(segment, step):
-        return []
-    return [CheckpointPromoted(segment=segment, step=step, blob=written.blob)]
+    return [kept for kept in session.checkpoints if kept.written.blob == blob]
 
 
 def _pruned(kept: Checkpoint) -> CheckpointPruned:

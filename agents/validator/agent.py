@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.validator.choosing import Task, is_gone, tasks
-from agents.validator.comparing import ControlComparison, compared, differing
+from agents.validator.tasks import ControlComparison, Task, compare_control, differing_values, is_gone, tasks
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
@@ -33,23 +32,26 @@ class Validator(Agent):
             answer = await self._judged(task, case)
         except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             return ValidationFailed(segment=segment, step=step, blob=blob, code=error.code, message=str(error))
-        found = await self._compared(task, answer["values"], case)
+        control, control_details = await self._compared(task, answer["values"], case)
         about = {"segment": segment, "step": step, "blob": blob, "split": task.split, "rows": answer["rows"]}
         metrics = {name.removeprefix(f"{task.split}_"): value for name, value in answer["values"].items()}
-        said = {"metrics": metrics, "control": found.control, "details": answer["details"] | {"control": found.about}}
+        said = {
+            "metrics": metrics,
+            "control": control,
+            "details": answer["details"] | {"control": control_details},
+        }
         return CheckpointValidated.model_validate(about | said)
 
     async def _compared(self, task: Task, values: Mapping[str, str], case: Wakeup) -> ControlComparison:
         """The values beside the recorded ones; what bits this machine computes is measured only where they differ."""
         recorded = {name: value.hex() for name, value in task.recorded.items()}
-        wrong, resolved = differing(recorded, values), task.claim.resolved
+        wrong, resolved = differing_values(recorded, values), task.claim.resolved
         here: dict[str, Any] = {}
         if wrong:
             about = {"device": resolved["device"], "precision": resolved["precision"], "plan": None}
-            here = await AuditJobs(self.ground.children, resolved, case.session.id, self._log(case), []).run(
-                IDENTITY, about
-            )
-        return compared(recorded, wrong, task.as_json()["claim"], here)
+            jobs = AuditJobs(self.ground.children, resolved, case.session.id, self._log(case), [])
+            here = await jobs.run(IDENTITY, about)
+        return compare_control(recorded, wrong, task.as_json()["claim"], here)
 
     def _log(self, case: Wakeup) -> Path:
         folder: Path = self.ground.home.session(case.session.id)
@@ -59,11 +61,11 @@ class Validator(Agent):
         session = case.session
         args = task.as_json() | {
             "blobs": str(self.ground.blobs.root),
-            "workloads": [one.as_json() for one in Workloads(self.ground.home.root).needed(session.request)],
+            "workloads": [workload.as_json() for workload in Workloads(self.ground.home.root).needed(session.request)],
         }
         resolved = args["claim"]["resolved"]
         async with self.ground.children.job(
-            "agents.validator.jobs.judge:main",
+            "agents.validator.jobs:judge",
             args,
             profile=torch_profile(resolved["threads"], resolved["device"]),
             purpose="evaluate",

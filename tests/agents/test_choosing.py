@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.validator.choosing import tasks
+from agents.validator.tasks import tasks
 from contracts.checkpoint_keeper import CheckpointStored
 from tests.contracts.told import Told
 

@@ -10,9 +10,9 @@ import sklearn.metrics
 import torch
 
 from agents.data_manager.agent import DataManager
-from agents.validator import report
+from agents.validator import jobs
 from agents.validator.agent import Validator
-from agents.validator.choosing import tasks
+from agents.validator.tasks import tasks
 from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
 from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
@@ -194,11 +194,10 @@ async def test_other_bits_with_the_same_fingerprint_are_an_incident(place: Place
 
 CHEATING = """
 
-from agents.validator import comparing
-from agents.validator.jobs import judge
+from agents.validator import jobs, tasks
 
-judge._compared = judge.compared = lambda *_: ("reproduced", {})
-comparing.differing = lambda *_: {}
+jobs._compared = jobs.compare_control = tasks.compare_control = lambda *_: ("reproduced", {})
+tasks.differing_values = lambda *_: {}
 """
 
 
@@ -304,7 +303,7 @@ async def test_values_of_a_superseded_segment_are_not_those_of_the_path(place: P
 
 async def test_calibration_is_the_mean_gap_between_confidence_and_truth() -> None:
     answers = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]))
-    found = report.calibration(answers, np.array([0, 1, 0, 0]))
+    found = jobs.calibration(answers, np.array([0, 1, 0, 0]))
     assert found is not None
     assert found["ece"] == pytest.approx((abs(1.8 - 1) + abs(1.2 - 1)) / 4)
     assert [one["rows"] for one in found["bins"]] == [2, 2]
@@ -312,14 +311,14 @@ async def test_calibration_is_the_mean_gap_between_confidence_and_truth() -> Non
 
 async def test_answers_that_are_not_finite_have_no_calibration() -> None:
     answers = np.array([[np.nan, 1.0], [0.0, 1.0]], np.float32)
-    found = report.of_classes(answers, np.array([0, 1]), ("a", "b"))
+    found = jobs.of_classes(answers, np.array([0, 1]), ("a", "b"))
     assert found["calibration"] is None
-    assert report.of_numbers(answers[:, 0], np.array([0.0, 1.0]))["errors"] is None
+    assert jobs.of_numbers(answers[:, 0], np.array([0.0, 1.0]))["errors"] is None
 
 
 async def test_of_many_classes_only_those_most_mixed_up_are_listed() -> None:
     truth = np.arange(100)
     answers = np.eye(100)[np.where(truth == 7, 8, truth)]
-    found = report.of_classes(answers, truth, tuple(f"c{n}" for n in range(100)))
+    found = jobs.of_classes(answers, truth, tuple(f"c{n}" for n in range(100)))
     assert found["confused"] == [{"is": "c7", "said": "c8", "rows": 1}]
     assert "confusion" not in found

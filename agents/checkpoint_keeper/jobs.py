@@ -13,7 +13,7 @@ from runtime.jobs.job import Job
 from runtime.log import retention
 
 
-def main(job: Job) -> dict[str, Any]:
+def verify(job: Job) -> dict[str, Any]:
     """The size of the blob; raises `NotFound` or `NotVerified` with what is wrong with it."""
     blobs, blob = DirectoryBlobs(Path(job.args["blobs"])), job.args["blob"]
     # Marked as used first: a session that deletes the same bytes then leaves them in place.
@@ -27,9 +27,9 @@ def main(job: Job) -> dict[str, Any]:
 
 def _read_back(blobs: DirectoryBlobs, wanted: Mapping[str, Any]) -> int:
     data = blobs.get(wanted["blob"])
-    found = checkpoint.unpack(data, state_root=wanted["state_root"])
-    for name, value in (("step", found.step), ("weights_digest", found.weights_digest)):
+    content = checkpoint.unpack(data, state_root=wanted["state_root"])
+    for name, value in (("step", content.step), ("weights_digest", content.weights_digest)):
         if value != wanted[name]:
-            cure = "Use an earlier checkpoint."
-            raise NotVerified(f"the checkpoint has the {name} {value!r}, the log {wanted[name]!r}", cure=cure)
+            message = f"the checkpoint has the {name} {value!r}, the log {wanted[name]!r}"
+            raise NotVerified(message, cure="Use an earlier checkpoint.")
     return len(data)

@@ -1,15 +1,65 @@
-"""What answers are like beyond one number: per class, who is taken for whom, how far confidence can be trusted."""
+"""The job that judges one checkpoint on one split, with the engine's own evaluation.
+
+It may run code of the user's, so it is not told what was recorded: the validator compares. Besides the metrics it tells
+what answers are like: per class, who is taken for whom, how far confidence can be trusted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bus.blobs import DirectoryBlobs
+from contracts.request import Request
+from runtime.engine import checkpoint, seal
+from runtime.engine.dataset import Dataset
+from runtime.engine.evaluate import Judge
+from runtime.engine.fingerprint import present
+from runtime.engine.learner import Learner
+from runtime.engine.plan import ResolvedValues
+from runtime.home.workloads import enlist
+from runtime.jobs.job import Job
+
 BINS = 15
 MOST_CLASSES = 50
 PAIRS = 20
+
+
+def judge(job: Job) -> dict[str, Any]:
+    """How many rows there were, the `values` of the metrics as hex, and `details` about the answers."""
+    args = job.args
+    resolved = ResolvedValues(**args["claim"]["resolved"])
+    if not present(resolved.device):
+        # Judged on the CPU, which is worth knowing and not comparable.
+        resolved = replace(resolved, device="cpu")
+    seal.apply(threads=resolved.threads, profile=resolved.profile)
+    enlist(args["workloads"])
+    blobs, request = DirectoryBlobs(Path(args["blobs"])), Request.model_validate(args["request"])
+    dataset = Dataset.open(blobs.root / "datasets" / args["dataset"], verify=False)
+    tensors = checkpoint.unpack(blobs.get(args["blob"]), state_root=args["state_root"]).tensors
+    model = checkpoint.load_model(request, dataset.facts, tensors).to(resolved.device)
+    learner = Learner(request, dataset.facts)
+    judge = Judge(learner, resolved, dataset, args["split"])
+    values = {name: value.hex() for name, value in judge.values(model).items()}
+    details = _details(judge, model, learner, dataset, args["split"])
+    return {"rows": dataset.facts.rows[args["split"]], "values": values, "details": details}
+
+
+def _details(judge: Judge, model: Any, learner: Learner, dataset: Dataset, split: str) -> dict[str, Any]:
+    """More than the metrics say, for targets of a known kind whose answers are at hand."""
+    # What is learned is not always what the rows are for: digits can be rebuilt instead of classified.
+    if not learner.metrics or learner.task not in ("classification", "regression"):
+        return {}
+    answers, truth = judge.answers(model).numpy(), dataset.columns(split)["y"]
+    if learner.task == "classification" and answers.ndim == 2:
+        return of_classes(answers, truth, dataset.facts.labels)
+    if learner.task == "regression" and answers.size == truth.size:
+        return of_numbers(answers, truth)
+    return {}
 
 
 def of_classes(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
@@ -17,10 +67,10 @@ def of_classes(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]) ->
     classes = answers.shape[1]
     names = [labels[at] if at < len(labels) else str(at) for at in range(classes)]
     confusion = np.bincount(truth * classes + answers.argmax(1), minlength=classes * classes).reshape(classes, classes)
-    found: dict[str, Any] = {"calibration": calibration(answers, truth)}
+    about: dict[str, Any] = {"calibration": calibration(answers, truth)}
     if classes <= MOST_CLASSES:
-        return found | {"per_class": per_class(confusion, names), "confusion": confusion.tolist()}
-    return found | {"confused": confused(confusion, names)}
+        return about | {"per_class": per_class(confusion, names), "confusion": confusion.tolist()}
+    return about | {"confused": confused(confusion, names)}
 
 
 def per_class(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:

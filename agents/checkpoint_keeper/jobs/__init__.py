@@ -1,1 +1,0 @@
-"""What the checkpoint keeper has done in children."""

@@ -1,1 +1,0 @@
-"""What the validator has done in children."""

@@ -1,0 +1,112 @@
+"""Which checkpoints are judged on which split, and whether recorded values came out again bit for bit. Pure.
+
+It runs in the validator, which never loads user code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from contracts.checkpoint_keeper import CheckpointStored
+from contracts.envelope import Fact
+from contracts.session import SessionState
+from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
+from runtime.log import retention
+
+Control = Literal["reproduced", "differs", "not-comparable"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One checkpoint to judge on one split; `recorded` are the control values that must come out again."""
+
+    written: CheckpointWritten
+    split: str
+    request: dict[str, Any]
+    dataset: str
+    claim: TrainingClaimed
+    recorded: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the job is told; what was recorded is not among it."""
+        return {
+            "blob": self.written.blob,
+            "state_root": self.written.state_root,
+            "split": self.split,
+            "request": self.request,
+            "dataset": self.dataset,
+            "claim": self.claim.model_dump(mode="json", include={"resolved", "fingerprint", "families", "engine_bits"}),
+        }
+
+
+def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) -> list[Task]:
+    """What there is to judge because this checkpoint was stored, if it was written for being best or final."""
+    here, names = (kept.segment, kept.step), retention.JUDGED
+    same = [each.written for each in session.checkpoints if retention.place(each) == here]
+    worth = [each for each in same if each.reason in names and each.blob == kept.blob]
+    written = max(worth, key=lambda each: names.index(each.reason), default=None)
+    if written is None or session.claim is None or session.dataset is None:
+        return []
+    about = (session.request, session.dataset.root, session.claim)
+    due = [Task(written, "val", *about, _recorded(written, session, facts))]
+    wants_test = session.request.get("validation", {}).get("test_set", False) and session.dataset.splits.get("test")
+    if written.reason == "final" and wants_test:
+        # The last evaluation is over, so the best will stay the best: it alone meets the test rows, and once.
+        best = retention.named(session, "best")
+        due.append(Task(best.written if best else written, "test", *about))
+    return due
+
+
+def is_gone(written: CheckpointWritten, session: SessionState) -> bool:
+    """Whether the checkpoint was deleted since: after the training a former best needs no verdict."""
+    same = [each for each in session.checkpoints if each.written == written]
+    return bool(same) and all(each.gone for each in same)
+
+
+def _recorded(written: CheckpointWritten, session: SessionState, facts: Iterable[Fact]) -> dict[str, float]:
+    """The control values of that step: of its own segment, else of the one that the path was on."""
+    events = (fact.event for fact in facts)
+    seen = [event for event in events if isinstance(event, ControlEvaluated) and event.step == written.step]
+    same = [event for event in seen if event.segment == written.segment]
+    on_path = [event for event in seen if session.on_path(event.segment, event.step)]
+    last = (same or on_path)[-1:]
+    return dict(last[0].values) if last else {}
+
+
+class ControlComparison(NamedTuple):
+    """Whether the control metric came out the same, and what there is to say about it."""
+
+    control: Control
+    about: dict[str, Any]
+
+
+def differing_values(recorded: Mapping[str, str], computed: Mapping[str, str]) -> dict[str, list[str]]:
+    """The recorded values that were not computed again, each with what was; exact floats as hex."""
+    return {name: [text, computed.get(name, "")] for name, text in recorded.items() if computed.get(name) != text}
+
+
+def compare_control(
+    recorded: Mapping[str, str], wrong: Mapping[str, list[str]], claim: Mapping[str, Any], here: Mapping[str, Any]
+) -> ControlComparison:
+    """Equal bits are proof enough; only for what is `wrong` it counts whether this machine could have given the same.
+
+    `here` is what `runtime.replay.reexecute.identity` answers; it is not looked at when nothing is wrong.
+    """
+    if not recorded:
+        return ControlComparison("not-comparable", {"reason": "no control metric was recorded for this split and step"})
+    if not wrong:
+        return ControlComparison("reproduced", {"values": len(recorded)})
+    about: dict[str, Any] = {"recorded_and_computed": dict(wrong)}
+    if claim["resolved"]["profile"] != "exact":
+        return ControlComparison("not-comparable", about | {"reason": "the session is not deterministic"})
+    if claim["engine_bits"] != here["engine_bits"]:
+        reason = f"engine bits {claim['engine_bits']}, here {here['engine_bits']}"
+        return ControlComparison("not-comparable", about | {"reason": reason})
+    if claim["fingerprint"] != here["fingerprint"]:
+        theirs, ours = claim["families"], here["families"]
+        families = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        about |= {"reason": "another numeric fingerprint", "families": families}
+        return ControlComparison("not-comparable", about)
+    return ControlComparison("differs", about)
