@@ -1,26 +1,236 @@
-"""The hyperparameter specialist: carries searches and range tests through. What it knows is in their sessions."""
+"""The hyperparameter specialist: carries searches and range tests through. What it knows is in their sessions.
+
+Restarted, a search goes on where its log ends: trials are sessions of their own, and their ids follow from its own.
+"""
 
 from __future__ import annotations
 
-from agents.hyperparameter_specialist.bench import Sayings, SearchContext
-from agents.hyperparameter_specialist.lr_range import test_range
-from agents.hyperparameter_specialist.tuning import Tuning
+from collections.abc import Mapping
+from typing import Any
+
+from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, finished, sampler_of, value_at
+from contracts import hyperparameter_specialist as events
+from contracts.data_manager import DatasetRejected
+from contracts.errors import InvalidRequest
+from contracts.hyperparameter_specialist import SearchCancelled, SearchFailed, TrialFinished, TrialStarted
+from contracts.ids import session_for
 from contracts.operator import SessionRequested
-from contracts.request.search import RangeTest, read_search
+from contracts.request import read_request
+from contracts.request.search import RangeTest, Search, read_search
+from contracts.session import SessionState
+from runtime.home import allowed
+from runtime.home.workloads import Workloads
+from runtime.jobs.profiles import Profile, torch_profile
+from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, Say, on
-from runtime.node.agent_context import Wakeup
+from runtime.node.agent_context import Wakeup, first_done, why_cancelled
+from runtime.replay import initial_state
+
+Sayings = (
+    events.LearningRateSuggested
+    | TrialStarted
+    | TrialFinished
+    | events.SearchCompleted
+    | SearchCancelled
+    | SearchFailed
+)
+
+ASK = "agents.hyperparameter_specialist.jobs.ask:main"
+RANGE_TEST = "agents.hyperparameter_specialist.jobs.range_test:main"
+
+PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
+WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))
+"""Where the next trial is chosen: a Gaussian process needs torch and scipy, which the host does without."""
 
 
 class HyperparameterSpecialist(Agent):
     """Chooses trials in children and has them trained as sessions of their own."""
 
     @on
-    async def seek(self, asked: SessionRequested, case: Wakeup, say: Say[Sayings]) -> None:
+    async def seek(self, asked: SessionRequested, wakeup: Wakeup, say: Say[Sayings]) -> None:
         """Carry out a search to its end; after a restart, continue where its log ends."""
-        if asked.kind != "search" or case.now.outcome is not None:
+        if asked.kind != "search" or wakeup.now.outcome is not None:
             return
-        bench, wanted = SearchContext(self.role, case, say), read_search(asked.request)
+        wanted = read_search(asked.request)
         if isinstance(wanted, RangeTest):
-            await test_range(wanted, bench)
+            await RangeTestRun(self.role, wakeup, say).run(wanted)
         else:
-            await Tuning(wanted, bench).run()
+            await SearchRun(self.role, wakeup, say, wanted).run()
+
+
+class SearchContext:
+    """What a search works with: its session, sessions that are trials, jobs in children. It decides nothing."""
+
+    def __init__(self, role: str, wakeup: Wakeup, say: Say[Sayings]) -> None:
+        self.role, self.say = role, say
+        self.own, self.ground = wakeup.history, wakeup.ground
+
+    @property
+    def now(self) -> SessionState:
+        """The search's session at this moment."""
+        return self.own.state
+
+    @property
+    def cancelled(self) -> str:
+        """The reason that a person gave for cancelling the search; empty while none was asked."""
+        return why_cancelled(self.now)
+
+    async def submit(self, request: Mapping[str, Any], name: str) -> str:
+        """Have a session trained as a trial called `name`; the same name is the same session."""
+        id = self.request_id(name)
+        return await self.ground.submit(request, "trial", asked_by=self.role, parent=self.own.id, request_id=id)
+
+    def request_id(self, name: str) -> str:
+        """The identity of the request for a trial, from which its session's id follows."""
+        return f"{self.own.id}-{name}"
+
+    async def ask(self, job: str, args: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
+        """The answer of a job in a child."""
+        log = self.ground.home.session(self.own.id) / "search.log"
+        children, session = self.ground.children, self.own.id
+        async with children.job(job, args, profile=profile, purpose="probe", session=session, log=log) as child:
+            return await child.wait()
+
+
+class SearchRun(SearchContext):
+    """One search by trials: begins those that may begin, tells those that have ended, and concludes."""
+
+    def __init__(self, role: str, wakeup: Wakeup, say: Say[Sayings], search: Search) -> None:
+        super().__init__(role, wakeup, say)
+        self._search = search
+        self._trials: dict[int, SessionLog] = {}
+
+    async def run(self) -> None:
+        """Start and follow trials until the search has an outcome."""
+        while self.now.outcome is None:
+            progress = SearchProgress.of(self.now, self._search)
+            for started in progress.running.values():
+                if started.number not in self._trials:
+                    self._trials[started.number] = self.ground.history(started.session)
+            watched = [self.own, *(self._trials[number] for number in progress.running)]
+            sizes = [history.size for history in watched]
+            ended = [number for number in progress.running if self._trials[number].state.sealed]
+            if self.cancelled:
+                await self._cancel(progress)
+            elif ended:
+                await self.say(*(finished(number, self._trials[number].state, self._search.metric) for number in ended))
+            elif progress.complete:
+                await self.say(progress.conclusion())
+            elif (number := progress.next_number()) is not None:
+                await self._begin(progress, number)
+            else:
+                await first_done(*(log.grown(size) for log, size in zip(watched, sizes, strict=True)))
+
+    async def _begin(self, progress: SearchProgress, number: int) -> None:
+        parameters = await self._parameters(progress, number)
+        try:
+            request = read_request(self._search.trial(number, parameters)).resolved()
+        except InvalidRequest:
+            # Each value was allowed, and not all of them together: a trial like any other, with nothing to show.
+            await self.say(
+                TrialStarted(number=number, session="", parameters=parameters),
+                TrialFinished(number=number, session="", state="refused"),
+            )
+            return
+        session = await self.submit(request, f"trial-{number}")
+        await self.say(TrialStarted(number=number, session=session, parameters=parameters))
+
+    async def _parameters(self, progress: SearchProgress, number: int) -> dict[str, Any]:
+        """The parameters of a trial: those of its session when it was requested before a crash, else chosen now."""
+        search, sampler = self._search, sampler_of(self._search)
+        requested = self.ground.tail.histories.get(session_for(self.request_id(f"trial-{number}")))
+        if requested is not None and requested.state.genesis:
+            return {path: value_at(requested.state.request, path) for path in search.space}
+        if sampler == "grid":
+            return search.combination(number)
+        if number == 0 and (base := base_parameters(search)) is not None:
+            return base
+        past = [trial.as_json() for trial in progress.before(number)]
+        args = {"search": search.resolved(), "sampler": sampler, "number": number, "past": past}
+        answer = await self.ask(ASK, args, WITH_TORCH if sampler == "gp" else PLAIN)
+        parameters: dict[str, Any] = answer["parameters"]
+        return parameters
+
+    async def _cancel(self, progress: SearchProgress) -> None:
+        for trial in progress.running.values():
+            await self.ground.cancel(trial.session, "its search was cancelled")
+        best, trials = progress.best(), len(progress.finished)
+        await self.say(
+            SearchCancelled(reason=self.cancelled, trials=trials, best_session=best.session if best else None)
+        )
+
+
+class RangeTestRun(SearchContext):
+    """One learning-rate range test: finds prepared data or has them prepared, sweeps in a child, reads the curve."""
+
+    async def run(self, test: RangeTest) -> None:
+        """Return when the suggestion, or why there is none, has been said."""
+        request, datasets = read_request(test.base).resolved(), self.ground.blobs.root / "datasets"
+        known = (history.state for history in reversed(self.ground.tail.histories.values()))
+        same = (state for state in known if state.dataset and state.request.get("data") == request["data"])
+        source = next((state for state in same if state.dataset and (datasets / state.dataset.root).is_dir()), None)
+        source = source or await self._prepared(request)
+        if self.cancelled:
+            await self.say(SearchCancelled(reason=self.cancelled, trials=0))
+        elif source.dataset is None:
+            problems = source.outcome.problems if isinstance(source.outcome, DatasetRejected) else []
+            why = "; ".join(problem.get("message", "") for problem in problems) or f"{source.id} has ended"
+            cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"
+            await self.say(SearchFailed(message=f"the data could not be prepared: {why}.", cure=cure))
+        else:
+            answer = await self._sweep(test, request, str(datasets / source.dataset.root))
+            rates, losses = ([float.fromhex(figure) for figure in answer[name]] for name in ("rates", "losses"))
+            await self.say(*self._conclusion(rates, losses))
+
+    async def _prepared(self, request: dict[str, Any]) -> SessionState:
+        """Have the data prepared by a trial of one epoch, and wait for no more than that."""
+        training = {**request["training"], "epochs": 1}
+        short = {**request, "name": "data for a range test", "export": {}, "training": training}
+        session = await self.submit(read_request(short).resolved(), "data")
+        if not self.now.trials:
+            await self.say(TrialStarted(number=0, session=session, parameters={}))
+        trial = self.ground.history(session)
+        while not (trial.state.dataset or trial.state.outcome or self.cancelled):
+            await first_done(trial.grown(trial.size), self.own.grown(self.own.size))
+        if trial.state.outcome is None:
+            await self.ground.cancel(session, "its data are prepared, which was all that was wanted")
+        return trial.state
+
+    async def _sweep(self, test: RangeTest, request: dict[str, Any], dataset: str) -> dict[str, Any]:
+        ground, session = self.ground, self.own.id
+        roots = allowed.roots(ground.home, ground.settings, session)
+        args = {
+            "request": request,
+            "dataset": dataset,
+            "blobs": str(ground.blobs.root),
+            "initial": await initial_state.bring_weights(request, roots, ground.blobs, session, ground.children),
+            "low": test.low,
+            "high": test.high,
+            "steps": test.steps,
+            "workloads": [workload.as_json() for workload in Workloads(ground.home.root).needed(request)],
+            "seal": {"profile": "exact", "threads": 1},
+        }
+        device = "cuda" if request["training"]["device"] == "cuda" else "cpu"
+        return await self.ask(RANGE_TEST, args, torch_profile(1, device))
+
+    def _conclusion(self, rates: list[float], losses: list[float]) -> tuple[Sayings, ...]:
+        read = curve.read(rates, losses)
+        if read.suggestion is None or read.steepest is None:
+            message = f"the loss falls at no learning rate between {rates[0]:g} and {rates[-1]:g}."
+            return (SearchFailed(message=message, cure="Try a wider range, or look at the data and the loss."),)
+        suggested = events.LearningRateSuggested(
+            rates=rates,
+            losses=losses,
+            suggestion=read.suggestion,
+            steepest=read.steepest,
+            diverged_at=read.diverged_at,
+        )
+        completed = events.SearchCompleted(
+            trials=len(self.now.trials),
+            best_number=None,
+            best_session=None,
+            best_value=None,
+            best_parameters={"optimizer.learning_rate": read.suggestion},
+        )
+        return suggested, completed

@@ -42,14 +42,14 @@ def growth(low: float, high: float, steps: int) -> float:
 
 def smoothed(losses: Sequence[float]) -> list[float]:
     """The exponential mean of the losses, corrected for its beginning at nothing; it ends where they are no numbers."""
-    found: list[float] = []
+    means: list[float] = []
     mean = 0.0
     for count, loss in enumerate(losses, 1):
         if not math.isfinite(loss):
             break
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**count))
-    return found
+        means.append(mean / (1 - SMOOTHING**count))
+    return means
 
 
 def broken(losses: Sequence[float]) -> int | None:

@@ -43,8 +43,8 @@ class SearchProgress:
     @classmethod
     def of(cls, session: SessionState, search: Search) -> SearchProgress:
         """As of one moment of the search's session."""
-        started = {one.number: one for one in session.trials}
-        return cls(search, started, {one.number: one for one in session.finished_trials})
+        started = {trial.number: trial for trial in session.trials}
+        return cls(search, started, {trial.number: trial for trial in session.finished_trials})
 
     @property
     def total(self) -> int:
@@ -55,37 +55,42 @@ class SearchProgress:
     @property
     def running(self) -> Mapping[int, TrialStarted]:
         """By number, the trials that were started and have no `trial.finished` yet."""
-        return {number: one for number, one in self.started.items() if number not in self.finished}
+        return {number: trial for number, trial in self.started.items() if number not in self.finished}
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to try, or trying is of no use."""
-        return len(self.finished) >= self.total or any(one.state == "rejected" for one in self.finished.values())
+        return len(self.finished) >= self.total or any(trial.state == "rejected" for trial in self.finished.values())
 
     def next_number(self) -> int | None:
         """The trial that may begin now: those `parallel` and more before it have ended."""
         number = len(self.started)
-        ready = all(one in self.finished for one in range(number - self.search.parallel + 1))
+        ready = all(earlier in self.finished for earlier in range(number - self.search.parallel + 1))
         return number if number < self.total and ready and not self.complete else None
 
     def before(self, number: int) -> list[Past]:
         """The trials that the sampler may see when it chooses a trial; those in its window count as running."""
-        return [
-            self._past(one) if one <= number - self.search.parallel else Past(self.started[one].parameters, "running")
-            for one in range(number)
-        ]
+        past = []
+        for earlier in range(number):
+            parameters = self.started[earlier].parameters
+            if earlier > number - self.search.parallel:
+                past.append(Past(parameters, "running"))
+                continue
+            value = self.finished[earlier].value
+            past.append(Past(parameters, "failed") if value is None else Past(parameters, "complete", value))
+        return past
 
     def best(self) -> TrialFinished | None:
         """The finished trial with the best value, the earliest of equals."""
         sign = 1 if self.search.minimizes else -1
-        valued = [(sign * one.value, one.number) for one in self.finished.values() if one.value is not None]
+        valued = [(sign * trial.value, trial.number) for trial in self.finished.values() if trial.value is not None]
         return self.finished[min(valued)[1]] if valued else None
 
     def conclusion(self) -> SearchCompleted | SearchFailed:
         """The event that ends the search: completed with the best trial, or failed with the reason."""
         best = self.best()
         if best is None:
-            states = sorted({one.state for one in self.finished.values()})
+            states = sorted({trial.state for trial in self.finished.values()})
             return SearchFailed(
                 message=f"none of {len(self.finished)} trials has a value ({', '.join(states)}).",
                 cure="Look at one of them: swarm sessions, swarm show SESSION.",
@@ -97,10 +102,6 @@ class SearchProgress:
             best_value=best.value,
             best_parameters=dict(self.started[best.number].parameters),
         )
-
-    def _past(self, number: int) -> Past:
-        parameters, value = self.started[number].parameters, self.finished[number].value
-        return Past(parameters, "failed") if value is None else Past(parameters, "complete", value)
 
 
 def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
@@ -127,8 +128,8 @@ def base_parameters(search: Search) -> dict[str, Any] | None:
         resolved = read_request(search.trial(0, {})).resolved()
     except InvalidRequest:
         return None
-    found = {path: value_at(resolved, path) for path in search.space}
-    return found if all(_inside(search.space[path], value) for path, value in found.items()) else None
+    values = {path: value_at(resolved, path) for path in search.space}
+    return values if all(_inside(search.space[path], value) for path, value in values.items()) else None
 
 
 def value_at(request: Any, path: str) -> Any:

@@ -179,7 +179,7 @@ def test_auto_tries_everything_when_that_is_little_and_learns_where_it_is_much()
 
 
 async def test_a_gaussian_process_in_a_child_answers_the_same_twice(tmp_path: Path) -> None:
-    from agents.hyperparameter_specialist.tuning import WITH_TORCH
+    from agents.hyperparameter_specialist.agent import WITH_TORCH
 
     wanted = search(sampler="gp")
     points = [{RATE: 10 ** -(1 + n / 2), "model.dropout": n / 20} for n in range(6)]

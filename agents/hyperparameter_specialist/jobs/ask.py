@@ -35,9 +35,12 @@ def ask(search: Search, sampler: str, number: int, past: list[dict[str, Any]]) -
             sampler=_sampler(sampler, search.seed + number, len(space)),
             direction="minimize" if search.minimizes else "maximize",
         )
-        study.add_trials([_trial(search, space, one) for one in past])
-        chosen = study.ask(space).params
-    return {path: _outward(search.space[path], chosen[path]) for path in search.space}
+        study.add_trials([_trial(search, space, trial) for trial in past])
+        params = study.ask(space).params
+    return {
+        path: domain.options[params[path]] if isinstance(domain, Choice) else params[path]
+        for path, domain in search.space.items()
+    }
 
 
 def _sampler(name: str, seed: int, parameters: int) -> BaseSampler:
@@ -61,14 +64,9 @@ def _distribution(domain: Interval | Wholes | Choice) -> BaseDistribution:
 
 
 def _trial(search: Search, space: dict[str, BaseDistribution], past: dict[str, Any]) -> FrozenTrial:
-    inward = {path: _inward(search.space[path], value) for path, value in past["parameters"].items()}
+    params = {
+        path: domain.options.index(value) if isinstance(domain := search.space[path], Choice) else value
+        for path, value in past["parameters"].items()
+    }
     value = None if past["value"] is None else float.fromhex(past["value"])
-    return create_trial(state=STATES[past["state"]], value=value, params=inward, distributions=space)
-
-
-def _inward(domain: Interval | Wholes | Choice, value: Any) -> Any:
-    return domain.options.index(value) if isinstance(domain, Choice) else value
-
-
-def _outward(domain: Interval | Wholes | Choice, value: Any) -> Any:
-    return domain.options[value] if isinstance(domain, Choice) else value
+    return create_trial(state=STATES[past["state"]], value=value, params=params, distributions=space)
