@@ -31,10 +31,6 @@ from runtime.node.agent import Agent
 FAST = {"waive_after_seconds": 2.0, "ledger_every_seconds": 0.5, "takeover_after_seconds": 1.0}
 
 
-class _OverError(Exception):
-    """The test is over."""
-
-
 @asynccontextmanager
 async def crew(
     home: Path, roles: Iterable[str] = BUILT_IN, *, bus: MemoryBus | None = None, **given: Any
@@ -61,17 +57,11 @@ async def beside(
     options = replace(made.settings, home=home or made.settings.home)
     own = SwarmNode(made.bus, options, made.keys, instance=name, root=made.tail.admission.root, keep_copies=False)
     own.tail.keyring = made.tail.keyring
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            await own.follow(tasks)
-            own.employ(tasks, agents)
-            await own.ready()
-            yield own
-            raise _OverError
-    except* _OverError:
-        pass
-    finally:
-        await own.close()
+    async with own.working() as tasks:
+        await own.follow(tasks)
+        own.employ(tasks, agents)
+        await own.ready()
+        yield own
 
 
 QUIET = 20.0

@@ -8,12 +8,12 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from contracts.errors import NotFound, SwarmError
 from contracts.event import BUILT_IN
@@ -21,6 +21,10 @@ from runtime.home.home import LAYOUT, Home
 from runtime.home.settings import FIELDS, Settings
 from runtime.log.archive import Archive
 
+if TYPE_CHECKING:
+    from runtime.commands.client import Swarm
+
+T = TypeVar("T")
 PACKAGES = ("agents", "contracts", "bus", "runtime")
 MEMORY_FILES = frozenset({"tmpfs", "ramfs"})
 
@@ -230,7 +234,7 @@ def _store(home: Home, settings: Settings) -> Iterator[CheckResult]:
     host = home.host()
     if host is None or not host.alive:
         return
-    held = asyncio.run(_held(settings))
+    held = {one["session"]: one["events"] for one in _ask(settings, lambda swarm: swarm.sessions())}
     archive, short = Archive(home), 0
     for session, events in held.items():
         try:
@@ -254,7 +258,11 @@ def _sharers(home: Home, settings: Settings) -> Iterator[CheckResult]:
     if not home.blobs.exists() or not (settings.url or (host is not None and host.alive)):
         return
     ours = DirectoryBlobs(home.blobs).identity()
-    there = [one for one in asyncio.run(_roster(settings)) if one["store"] and one["seen"] < PRESENT]
+    there = [
+        one
+        for one in _ask(settings, lambda swarm: swarm.command("status"))["roster"]
+        if one["store"] and one["seen"] < PRESENT
+    ]
     apart = [one for one in there if one["store"] != ours and one["name"] in BUILT_IN]
     for one in apart:
         message = f"{one['name']} {one['instance']} uses another store: nobody here can take over from it"
@@ -264,19 +272,15 @@ def _sharers(home: Home, settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("ok", "sharers", f"{len(there)} agents use one store")
 
 
-async def _roster(settings: Settings) -> list[dict[str, Any]]:
+def _ask(settings: Settings, question: Callable[[Swarm], Coroutine[Any, Any, T]]) -> T:
+    """What the running swarm answers."""
     from runtime.commands.client import Swarm
 
-    async with Swarm.connect(settings) as swarm:
-        found: list[dict[str, Any]] = (await swarm.command("status"))["roster"]
-        return found
+    async def ask() -> T:
+        async with Swarm.connect(settings) as swarm:
+            return await question(swarm)
 
-
-async def _held(settings: Settings) -> dict[str, int]:
-    from runtime.commands.client import Swarm
-
-    async with Swarm.connect(settings) as swarm:
-        return {one["session"]: one["events"] for one in await swarm.sessions()}
+    return asyncio.run(ask())
 
 
 def _blobs(home: Home, settings: Settings) -> Iterator[CheckResult]:

@@ -6,7 +6,6 @@ It holds the home's lock, keeps the server, and drains on SIGTERM.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import orjson
 import structlog
 
 from bus import nkeys
+from bus.disk import write_file
 from bus.durables import Layout
 from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore
@@ -38,7 +38,6 @@ log = structlog.get_logger()
 
 HOST = "host"
 _RECORD_PAUSE = 1.0
-_DRAIN_SECONDS = 20.0
 _REPORT_SECONDS = 5.0
 _DYING_SECONDS = 5.0
 
@@ -52,21 +51,17 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     os.umask(NOBODY_ELSE)
     home.prepare(settings.blobs)
     garbage.collect_seldom()
-    _refuse_second_host(home)
+    host = home.host()
+    if host is not None and host.alive:
+        raise Refused(f"a host (pid {host.pid}) runs in {str(home.root)!r} already.", cure="Use it, or: swarm down")
     lock = await _locked(home)
     try:
-        async with broker(home, settings, lock) as found:
-            await _Host(home, settings, found).run(ready)
+        async with broker(home, settings, lock) as server:
+            await _Host(home, settings, server).run(ready)
     finally:
         if home.holds():
             home.forget()
         home.unlock()
-
-
-def _refuse_second_host(home: Home) -> None:
-    host = home.host()
-    if host is not None and host.alive:
-        raise Refused(f"a host (pid {host.pid}) runs in {str(home.root)!r} already.", cure="Use it, or: swarm down")
 
 
 async def _locked(home: Home) -> int:
@@ -97,12 +92,12 @@ class _Host:
         self._home = home
         self._settings = settings
         self._broker = broker
-        self._record: HostRecord | None = None
 
     async def run(self, ready: Ready) -> None:
         """Everything, until asked to end."""
         keys = deployment_keys.signers(KeyStore(self._home.keys))
-        self._write_creds()
+        client = {"url": self._broker.url, "seed": nkeys.keep(seed_file(self._home.seeds, CLIENT)).seed}
+        write_file(self._home.creds, orjson.dumps(client))
         layout = Layout(replicas=self._settings.replicas, facts_bytes=self._settings.store_bytes)
         admin_key, host_key = (nkeys.keep(seed_file(self._home.seeds, who)) for who in ("admin", HOST))
         async with (
@@ -111,77 +106,64 @@ class _Host:
         ):
             await admin.provision()
             root = KeyStore(self._home.keys).pinned()
-            crew = SwarmNode(bus, self._settings, keys, instance=self._home.instance(), root=root)
-            crew.tail.keyring = keyring_session(keys[ROOT].public)
+            node = SwarmNode(bus, self._settings, keys, instance=self._home.instance(), root=root)
+            node.tail.keyring = keyring_session(keys[ROOT].public)
             async with end_requested(log.warning) as ending:
-                await self._work(crew, admin, ready, ending)
+                await self._work(node, admin, ready, ending)
 
-    async def _work(self, crew: SwarmNode, admin: JetStreamAdmin, ready: Ready, ending: asyncio.Event) -> None:
+    async def _work(self, node: SwarmNode, admin: JetStreamAdmin, ready: Ready, ending: asyncio.Event) -> None:
         agents, here = roster.load_all(), roster.hosted_roles(self._settings.without)
-        guests = Guests(crew, admin, self._broker)
+        guests = Guests(node, admin, self._broker)
         guests.follow_the_server()
-        crew.commands.admit_guest, crew.commands.stored_bytes = guests.admit, admin.stored_bytes
-        crew.commands.keys.guests = guests
-        reporter = Reporter(crew.tail, crew.home, crew.children, root=KeyStore(self._home.keys).pinned())
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._broker.keep(), name="server")
-                tasks.create_task(asyncio.to_thread(recovery.remove_leftovers, crew.home), name="leftovers")
-                await self._compare(crew)
-                await crew.follow(tasks, after=crew.home.tail_after())
-                await deployment_keys.open_keyring(
-                    crew.bus, crew.tail, crew.keys, KeyStore(crew.home.keys), crew.source
-                )
-                for role, kind in agents.items():
-                    await admin.consumer(role, wake_subjects(kind))
-                tasks.create_task(crew.commands.run(), name="desk")
-                tasks.create_task(guests.watch(), name="guests")
-                crew.employ(tasks, {role: agents[role] for role in here})
-                await crew.ready()
-                tasks.create_task(self._keep_record(crew, guests, ready), name="record")
-                tasks.create_task(reporter.run(), name="reports")
-                await ending.wait()
-                await self._drain(crew)
-                await reporter.settle(_REPORT_SECONDS)
-                raise _HostEndedError  # noqa: TRY301 - the only way to end a task group from inside
-        except* _HostEndedError:
-            log.info("ended in good order")
-        finally:
-            await crew.close()
+        node.commands.admit_guest, node.commands.stored_bytes = guests.admit, admin.stored_bytes
+        node.commands.keys.guests = guests
+        reporter = Reporter(node.tail, node.home, node.children, root=KeyStore(self._home.keys).pinned())
+        async with node.working() as tasks:
+            tasks.create_task(self._broker.keep(), name="server")
+            tasks.create_task(asyncio.to_thread(recovery.remove_leftovers, node.home), name="leftovers")
+            await self._compare(node)
+            await node.follow(tasks, after=node.home.tail_after())
+            await deployment_keys.open_keyring(node.bus, node.tail, node.keys, KeyStore(node.home.keys), node.source)
+            for role, kind in agents.items():
+                await admin.consumer(role, wake_subjects(kind))
+            tasks.create_task(node.commands.run(), name="desk")
+            tasks.create_task(guests.watch(), name="guests")
+            node.employ(tasks, {role: agents[role] for role in here})
+            await node.ready()
+            tasks.create_task(self._keep_record(node, guests, ready), name="record")
+            tasks.create_task(reporter.run(), name="reports")
+            await ending.wait()
+            training = {one.session for one in node.children.running() if one.purpose == "train"}
+            if training:
+                log.info("draining", sessions=len(training))
+            # A child leaves before the log says so; only what the log says can be taken up again.
+            states = [node.tail.history(session) for session in training]
+            await node.drain(lambda: not all(one.state.pause or one.state.outcome for one in states))
+            await reporter.settle(_REPORT_SECONDS)
+        log.info("ended in good order")
 
-    async def _compare(self, crew: SwarmNode) -> None:
+    async def _compare(self, node: SwarmNode) -> None:
         """Before anything is said: whether the store still holds what this home has copied from it."""
         try:
-            await recovery.refuse_if_set_back(crew.bus, self._home, self._broker.url)
+            await recovery.refuse_if_set_back(node.bus, self._home, self._broker.url)
         except NotVerified as error:
             self._home.note_incident(error)
             raise
         self._home.forget_incident()
 
-    async def _drain(self, crew: SwarmNode) -> None:
-        """Let long work reach a place from which it can be taken up again."""
-        crew.draining.set()
-        busy = {one.session for one in crew.children.running() if one.purpose == "train"}
-        if not busy:
-            return
-        log.info("draining", sessions=len(busy))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                for session in busy:
-                    # The child has left before the log says so; only what the log says can be taken up again.
-                    history = crew.tail.history(session)
-                    while not (history.state.pause or history.state.outcome):
-                        await history.grown(history.size)
-
-    async def _keep_record(self, crew: SwarmNode, guests: Guests, ready: Ready) -> None:
-        first = True
+    async def _keep_record(self, node: SwarmNode, guests: Guests, ready: Ready) -> None:
+        first, written = True, None
         while True:
             if not self._home.holds():
                 message = f"the home {str(self._home.root)!r} was removed while its swarm was up."
                 raise Failed(message, cure="Start it again: swarm up -d")
-            record = self._describe(crew)
+            record = self._describe(node)
             try:
-                self._write_down(record, crew)
+                if record != written:
+                    self._home.record(record)
+                    written = record
+                missing, after = node.copies.missing() if node.copies else None, node.tail.resume_after()
+                self._home.remember_tail(after if missing is None else min(after, missing - 1))
                 guests.remember()
             except OSError as error:
                 # A full disk must not end the host; what is written here can be made again.
@@ -191,15 +173,7 @@ class _Host:
                 first = False
             await asyncio.sleep(_RECORD_PAUSE)
 
-    def _write_down(self, record: HostRecord, crew: SwarmNode) -> None:
-        if record != self._record:
-            self._home.record(record)
-            self._record = record
-        missing = crew.copies.missing() if crew.copies else None
-        after = crew.tail.resume_after()
-        self._home.remember_tail(after if missing is None else min(after, missing - 1))
-
-    def _describe(self, crew: SwarmNode) -> HostRecord:
+    def _describe(self, node: SwarmNode) -> HostRecord:
         pid = os.getpid()
         return HostRecord(
             pid=pid,
@@ -207,22 +181,10 @@ class _Host:
             url=self._broker.url,
             server_pid=self._broker.pid,
             creds=str(self._home.creds),
-            instance=crew.instance,
-            incarnation=crew.ground.incarnation,
-            ready=all(one["ready"] for one in crew.agents()),
-            agents=crew.agents(),
+            instance=node.instance,
+            incarnation=node.ground.incarnation,
+            ready=all(one["ready"] for one in node.agents()),
+            agents=node.agents(),
             # One that is only just being forked has no pid yet.
-            children=[one._asdict() for one in crew.children.running() if one.pid],
+            children=[one._asdict() for one in node.children.running() if one.pid],
         )
-
-    def _write_creds(self) -> None:
-        seed = nkeys.keep(seed_file(self._home.seeds, CLIENT)).seed
-        fresh = self._home.root / f".client.{os.getpid()}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps({"url": self._broker.url, "seed": seed}))
-        fresh.replace(self._home.creds)
-
-
-class _HostEndedError(Exception):
-    """The way out of the task group in good order."""

@@ -10,7 +10,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
 
 from bus import subjects
@@ -34,7 +34,6 @@ PARTITION = "me"
 """Where sessions are born that no server has seen."""
 
 _REPORT_SECONDS = 60.0
-_DRAIN_SECONDS = 20.0
 
 
 @asynccontextmanager
@@ -45,53 +44,50 @@ async def run_local_swarm(settings: Settings, children: InlineJobs, session: str
     home.prepare(settings.blobs)
     with home_lock(home):
         keys = deployment_keys.signers(KeyStore(home.keys))
-        crew = make_node(_bus(home, keys, session), settings, keys, PARTITION, children)
-        reporter = Reporter(crew.tail, home, children, root=KeyStore(home.keys).pinned())
-        async with run_agents(crew, BUILT_IN, _opening) as tasks:
+        node = make_node(_bus(home, keys, session), settings, keys, PARTITION, children)
+        reporter = Reporter(node.tail, home, children, root=KeyStore(home.keys).pinned())
+        async with run_agents(node, BUILT_IN, _opening) as tasks:
             tasks.create_task(reporter.run(), name="reports")
-            yield crew
+            yield node
             if not children.misfit.is_set():
-                await _drained(crew)
+                sessions = node.tail.open_sessions
+                await node.drain(
+                    lambda: any(one.state.claim and not (one.state.pause or one.state.outcome) for one in sessions())
+                )
             await reporter.settle(_REPORT_SECONDS)
 
 
 def make_node(
     bus: MemoryBus, settings: Settings, keys: Mapping[str, Signer], partition: str, children: Children | None = None
 ) -> SwarmNode:
-    """A crew with every key of a home on a bus in memory."""
+    """A node with every key of a home on a bus in memory."""
     home = Home(settings.home)
     pinned = KeyStore(home.keys).pinned()
-    crew = SwarmNode(bus, settings, keys, instance=home.instance(), root=pinned, children=children)
-    crew.tail.keyring = keyring_session(keys[ROOT].public, partition)
-    return crew
+    node = SwarmNode(bus, settings, keys, instance=home.instance(), root=pinned, children=children)
+    node.tail.keyring = keyring_session(keys[ROOT].public, partition)
+    return node
 
 
 @asynccontextmanager
 async def run_agents(
-    crew: SwarmNode, roles: Iterable[str], opening: Callable[[SwarmNode], Awaitable[str]]
+    node: SwarmNode, roles: Iterable[str], opening: Callable[[SwarmNode], Awaitable[str]]
 ) -> AsyncIterator[asyncio.TaskGroup]:
     """Agents of these roles at work on a bus in memory until the context is left; `opening` sees to the keyring."""
-    agents, bus = roster.load_all(roles), crew.bus
-    assert isinstance(bus, MemoryBus)  # noqa: S101 - `crew_of` gave it one
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            await crew.follow(tasks)
-            await opening(crew)
-            for role, kind in agents.items():
-                await bus.consumer(role, wake_subjects(kind))
-            tasks.create_task(crew.commands.run(), name="desk")
-            crew.employ(tasks, agents)
-            await crew.ready()
-            yield tasks
-            raise _DoneError  # noqa: TRY301 - the only way to end a task group from inside
-    except* _DoneError:
-        pass
-    finally:
-        await crew.close()
+    agents, bus = roster.load_all(roles), node.bus
+    assert isinstance(bus, MemoryBus)  # noqa: S101 - `make_node` gave it one
+    async with node.working() as tasks:
+        await node.follow(tasks)
+        await opening(node)
+        for role, kind in agents.items():
+            await bus.consumer(role, wake_subjects(kind))
+        tasks.create_task(node.commands.run(), name="desk")
+        node.employ(tasks, agents)
+        await node.ready()
+        yield tasks
 
 
-async def _opening(crew: SwarmNode) -> str:
-    return await deployment_keys.open_passing_keyring(crew.bus, crew.tail, crew.keys, crew.source)
+async def _opening(node: SwarmNode) -> str:
+    return await deployment_keys.open_passing_keyring(node.bus, node.tail, node.keys, node.source)
 
 
 def _bus(home: Home, keys: Mapping[str, Signer], session: str) -> MemoryBus:
@@ -125,17 +121,3 @@ def home_lock(home: Home) -> Iterator[None]:
                 f"another process trains with --here in {str(home.root)!r}.", cure="Wait for it, or use --home."
             ) from None
         yield
-
-
-async def _drained(crew: SwarmNode) -> None:
-    """Let training reach a place from which it can be taken up again."""
-    crew.draining.set()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            for history in crew.tail.open_sessions():
-                while history.state.claim and not (history.state.pause or history.state.outcome):
-                    await history.grown(history.size)
-
-
-class _DoneError(Exception):
-    """The way out of the task group in good order."""

@@ -33,10 +33,9 @@ def configure(level: str = "info", *, as_json: bool = False) -> None:
 
 def _printable(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
     """Everything in a line as text that steers no terminal: subjects and errors of guests are among it."""
-    return {one_line(name): _harmless(name, value) for name, value in line.items()}
-
-
-def _harmless(name: str, value: Any) -> Any:
-    if isinstance(value, bool | int | float) or value is None:
-        return value
-    return printable(str(value)) if name == "exception" else one_line(str(value))
+    return {
+        one_line(name): value
+        if isinstance(value, bool | int | float | None)
+        else (printable if name == "exception" else one_line)(str(value))
+        for name, value in line.items()
+    }

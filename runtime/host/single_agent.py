@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import secrets
 from collections.abc import Callable
@@ -33,8 +31,6 @@ from runtime.node.node import Node
 
 log = structlog.get_logger()
 
-_DRAIN_SECONDS = 20.0
-
 
 @dataclass(frozen=True)
 class AgentIdentity:
@@ -51,17 +47,19 @@ class AgentIdentity:
 
 
 def identity_of(settings: Settings, name: str) -> AgentIdentity:
-    """The pass of a built-in role, from the keys of the home, or of a guest, from its credentials file alone."""
+    """The identity of a built-in role, from the keys of the home, or of a guest, from its credentials file alone."""
     home = Home(settings.home)
     if name not in BUILT_IN:
         path = Path(settings.creds) if settings.creds else credentials(home, name)
-        return _guest_pass(path, name, settings.url)
-    url, store = settings.url or _host_url(home), KeyStore(home.keys)
-    user = nkeys.read(seed_file(home.seeds, name))
+        return _guest_identity(path, name, settings.url)
+    host, store = home.host(), KeyStore(home.keys)
+    if not settings.url and (host is None or not host.alive):
+        raise Unreachable(f"no swarm runs in {str(home.root)!r}.", cure="Start it: swarm up -d; or name one with --url")
+    url, user = settings.url or (host.url if host else ""), nkeys.read(seed_file(home.seeds, name))
     return AgentIdentity(name, url, user, store.load(name), store.pinned(), store.holding)
 
 
-def _guest_pass(path: Path, name: str, url: str) -> AgentIdentity:
+def _guest_identity(path: Path, name: str, url: str) -> AgentIdentity:
     try:
         found = orjson.loads(read_private(path))
         lane = f"{subjects.GUEST}{found['name']}"
@@ -101,47 +99,14 @@ async def run_agent(
     instance = f"{own.lane.replace('_', '-')}-{secrets.token_hex(4)}"
     async with connect(own.url, own.lane, own.user) as bus, end_requested() as ending:
         keys = {own.lane: own.signer}
-        crew = Node(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
-        crew.tail.keyring = keyring_of(own.root)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                await crew.follow(tasks, after=_read_before(settings, home))
-                crew.employ(tasks, {own.lane: kind})
-                await crew.ready()
-                ready(own)
-                await ending.wait()
-                await _drain(crew)
-                _leave()
-        except* _AgentEndedError:
-            log.info("ended in good order", agent=own.lane)
-        finally:
-            await crew.close()
-
-
-def _host_url(home: Home) -> str:
-    host = home.host()
-    if host is None or not host.alive:
-        raise Unreachable(f"no swarm runs in {str(home.root)!r}.", cure="Start it: swarm up -d; or name one with --url")
-    return host.url
-
-
-def _read_before(settings: Settings, home: Home) -> int:
-    """Up to where everything is sealed, if the host of this very home has written that down."""
-    return 0 if settings.url or settings.creds else home.tail_after()
-
-
-async def _drain(crew: Node) -> None:
-    """Let long work reach a place from which it can be taken up again."""
-    crew.draining.set()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while any(one.purpose != "zygote" for one in crew.children.running()):  # noqa: ASYNC110 - the children tell nobody
-                await asyncio.sleep(0.02)
-
-
-def _leave() -> None:
-    raise _AgentEndedError
-
-
-class _AgentEndedError(Exception):
-    """The way out of the task group in good order."""
+        node = Node(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
+        node.tail.keyring = keyring_of(own.root)
+        async with node.working() as tasks:
+            # Up to where everything is sealed, if the host of this very home has written that down.
+            await node.follow(tasks, after=0 if settings.url or settings.creds else home.tail_after())
+            node.employ(tasks, {own.lane: kind})
+            await node.ready()
+            ready(own)
+            await ending.wait()
+            await node.drain(lambda: any(one.purpose != "zygote" for one in node.children.running()))
+        log.info("ended in good order", agent=own.lane)

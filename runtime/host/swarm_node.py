@@ -22,6 +22,8 @@ from runtime.log.follower import LogFollower
 from runtime.node.node import Node
 from runtime.views.report import JOB
 
+log = structlog.get_logger()
+
 
 class SwarmNode(Node):
     """Agents, and who answers commands; without the desk's key it asks a desk elsewhere, as any node."""
@@ -43,8 +45,6 @@ class SwarmNode(Node):
             return await super().ask(verb, body)
         return str((await self.commands.verbs[verb](dict(body)))["session"])
 
-
-log = structlog.get_logger()
 
 KINDS = ("training", "search")
 """Sessions that people read about; a search's trials and exports are asked for: swarm report."""

@@ -89,14 +89,13 @@ class OwnServer:
             if self._server.exit_code is not None:
                 log.error("the server died", code=self._server.exit_code)
                 await self._again()
-            elif looks % _LOOK_FOR_FROST == 0 and self._thaws():
+            elif (
+                # It froze on a full disk, and there is room again.
+                looks % _LOOK_FOR_FROST == 0 and self._server.frozen() and self._home.free_bytes() > self._room
+            ):
                 log.error("the server froze and is started again", reason=self._server.frozen())
                 await self._server.stop()
                 await self._again()
-
-    def _thaws(self) -> bool:
-        """Whether the server froze on a full disk, and there is room again."""
-        return bool(self._server.frozen()) and self._home.free_bytes() > self._room
 
     async def _again(self) -> None:
         """Start the server, and try again until it runs: the cause (a full disk, a missing file) may be mended."""

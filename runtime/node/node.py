@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,6 +34,9 @@ from runtime.node.presence import BEAT, Presence
 from runtime.node.supervisor import Supervisor, is_cancelled
 
 log = structlog.get_logger()
+
+
+_DRAIN_SECONDS = 20.0
 
 
 class Bus(Log, Wakes, Wire, Protocol):
@@ -129,11 +133,27 @@ class Node:
             for name, one in self.supervisors.items()
         ]
 
-    async def close(self) -> None:
-        """End children and bring the copies to disk."""
-        await self.children.close()
-        if self.copies:
-            self.copies.close()
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[asyncio.TaskGroup]:
+        """The group of all tasks of the node; on leaving they are cancelled, children ended, and copies are on disk."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                yield tasks
+                raise _EndedError  # noqa: TRY301 - the only way to end a task group from inside
+        except* _EndedError:
+            pass
+        finally:
+            await self.children.close()
+            if self.copies:
+                self.copies.close()
+
+    async def drain(self, busy: Callable[[], bool]) -> None:
+        """Let long work reach a place from which it can be taken up again: while it is `busy`, 20 seconds at most."""
+        self.draining.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while busy():  # noqa: ASYNC110 - children tell nobody
+                    await asyncio.sleep(0.02)
 
     async def _supervise(self, supervisor: Supervisor) -> None:
         """Keep one agent running: what ends it is logged and tried again, ever more slowly, and touches no other."""
@@ -182,6 +202,10 @@ class Node:
 
     async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
         return await self.writer(role).say(session, [event], Provenance(cause, cause))
+
+
+class _EndedError(Exception):
+    """The way out of a node's task group in good order."""
 
 
 def wake_subjects(kind: type[Agent]) -> list[str]:

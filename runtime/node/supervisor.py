@@ -37,11 +37,11 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 class Supervisor:
     """Runs one agent of this process: `run` returns only when it is cancelled; handlers run as its tasks."""
 
-    def __init__(self, agent: Agent, ground: AgentContext, writer: LaneWriter, wakes: Wakes) -> None:
+    def __init__(self, agent: Agent, context: AgentContext, writer: LaneWriter, wakes: Wakes) -> None:
         self.agent = agent
         self.ready = asyncio.Event()
         self.lag = 0
-        self._ground = ground
+        self._context = context
         self._writer = writer
         self._wakes = wakes
         self._handled: dict[str, dict[str, _Positions]] = {}
@@ -49,10 +49,10 @@ class Supervisor:
         self._orders: dict[str, asyncio.Lock] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._fresh: list[Fact] = []
-        ground.tail.listen(self._forget_sealed)
-        ground.tail.listen(self._overhear)
+        context.tail.listen(self._forget_sealed)
+        context.tail.listen(self._overhear)
         if agent.stands_by:
-            ground.tail.listen(self._stand_by_for)
+            context.tail.listen(self._stand_by_for)
 
     @property
     def role(self) -> str:
@@ -62,9 +62,9 @@ class Supervisor:
     async def run(self) -> None:
         """Work until cancelled. Unanswered triggers of open sessions come first, those of an earlier run included."""
         self._handled.clear()
-        await self._ground.tail.caught_up.wait()
+        await self._context.tail.caught_up.wait()
         await self.agent.begin()
-        self._ground.presence.here(self.role)
+        self._context.presence.here(self.role)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 for rhythm in self.agent.rhythms:
@@ -73,11 +73,13 @@ class Supervisor:
                 if self.agent.stands_by:
                     self._tasks.create_task(self._stand_by(self._tasks))
                 self.ready.set()
-                await self._follow_wakes(self._tasks)
+                async with self._wakes.wakes(self.role) as wakes:
+                    async for wake in wakes:
+                        self._tasks.create_task(self._woken(self._tasks, wake))
         finally:
             self._tasks = None
             self.ready.clear()
-            self._ground.presence.gone(self.role)
+            self._context.presence.gone(self.role)
             await self.agent.end()
 
     def _forget_sealed(self, facts: Sequence[Fact]) -> None:
@@ -93,7 +95,7 @@ class Supervisor:
         """Start `@together` handlers from what this instance reads, because a wake-up reaches only one instance."""
         if self._tasks is not None and any(one.together for one in self.agent.handlers):
             for fact in facts:
-                self._dispatch(self._tasks, fact, self._ground.tail.history(fact.envelope.subject), together=True)
+                self._dispatch(self._tasks, fact, self._context.tail.history(fact.envelope.subject), together=True)
 
     def redrive(self, history: SessionLog, failure: str) -> None:
         """Handle again the event whose handling ended in this recorded `handler.failed` of the agent."""
@@ -109,7 +111,7 @@ class Supervisor:
         return self._handled.setdefault(history.id, {}).setdefault(handler, _Positions())
 
     def _scan(self, tasks: asyncio.TaskGroup) -> None:
-        for history in self._ground.tail.open_sessions():
+        for history in self._context.tail.open_sessions():
             for fact in history.telling(self.agent.hears()):
                 self._dispatch(tasks, fact, history)
 
@@ -120,45 +122,36 @@ class Supervisor:
         """Start handlers here too, after a while: the instance that was woken may die before it is done."""
         while True:
             fresh, self._fresh = self._fresh, []
-            await asyncio.sleep(self._ground.settings.takeover_after_seconds)
+            await asyncio.sleep(self._context.settings.takeover_after_seconds)
             for fact in fresh:
-                history = self._ground.tail.histories.get(fact.envelope.subject)
+                history = self._context.tail.histories.get(fact.envelope.subject)
                 if history is not None:
                     self._dispatch(tasks, fact, history)
 
-    async def _follow_wakes(self, tasks: asyncio.TaskGroup) -> None:
-        async with self._wakes.wakes(self.role) as wakes:
-            async for wake in wakes:
-                tasks.create_task(self._woken(tasks, wake))
-
     async def _woken(self, tasks: asyncio.TaskGroup, wake: Wake) -> None:
-        tail = self._ground.tail
+        tail = self._context.tail
         # Not merely reached: an event in the middle of an append is no fact before the append's end is there.
         await tail.decided(wake.stored.seq)
-        found = self._find(wake.stored.seq, wake.stored.subject)
-        started = [task for history, fact in found for task in self._dispatch(tasks, fact, history)]
+        heard = self._find(wake.stored.seq, wake.stored.subject)
+        started = [task for history, fact in heard for task in self._dispatch(tasks, fact, history)]
         async with _kept_awake(wake):
             await asyncio.gather(*started, return_exceptions=True)
-        if started:
-            await self._let_pass(found)
+        for history, fact in heard if started and self.role.startswith(subjects.GUEST) else ():
+            # A seal waits for present guests, so one without an answer says beside the log that it has none.
+            if not history.answers(self.role, fact.id):
+                await self._context.presence.let_pass(self.role, fact.id)
         try:
             await wake.done()
         except Unreachable:
             # It will be delivered again, and found answered.
             log.debug("a wake-up could not be retired", role=self.role, seq=wake.stored.seq)
 
-    async def _let_pass(self, found: Sequence[tuple[SessionLog, Fact]]) -> None:
-        """For a guest without an answer, announce that beside the log, because a seal waits for present guests."""
-        for history, fact in found:
-            if self.role.startswith(subjects.GUEST) and not history.answers(self.role, fact.id):
-                await self._ground.presence.let_pass(self.role, fact.id)
-
     def _find(self, seq: int, subject: str) -> list[tuple[SessionLog, Fact]]:
         try:
             session = subjects.parse(subject).session
         except SwarmError:
             return []
-        history = self._ground.tail.histories.get(session)
+        history = self._context.tail.histories.get(session)
         if history is None:
             return []
         # Wake-ups concern the newest facts, so the search begins at the end.
@@ -192,95 +185,97 @@ class Supervisor:
         return started
 
     async def _handle(self, handler: Handler, fact: Fact, history: SessionLog) -> None:
-        case = self._case(fact, history)
+        position = fact.position
+        # Answers must not depend on how much of a batch was read first, so a wake-up reaches to the batch's end.
+        while not history.facts[position - 1].closes and position < history.size:
+            position += 1
+        wakeup = Wakeup(fact, history.states[position], history, self._context, position)
         if handler.course:
-            await self._attempt(handler, case)
+            await self._attempt(handler, wakeup)
             return
         # Reactions of one role to one session come one after the other, in the order of the log.
         async with self._orders.setdefault(history.id, asyncio.Lock()):
-            await self._attempt(handler, case)
+            await self._attempt(handler, wakeup)
 
-    def _case(self, fact: Fact, history: SessionLog) -> Wakeup:
-        position = fact.position
-        # Answers must not depend on how much of a batch was read first, so the case reaches to the batch's end.
-        while not history.facts[position - 1].closes and position < history.size:
-            position += 1
-        return Wakeup(fact, history.states[position], history, self._ground, position)
-
-    async def _attempt(self, handler: Handler, case: Wakeup) -> None:
+    async def _attempt(self, handler: Handler, wakeup: Wakeup) -> None:
         wait, attempt = _FIRST_WAIT, 1
         while True:
             try:
-                await self._call(handler, case)
+                await self._call(handler, wakeup)
             except Fenced as error:
-                log.info("fenced out", role=self.role, session=case.history.id, reason=error.message)
+                log.info("fenced out", role=self.role, session=wakeup.history.id, reason=error.message)
                 return
             except Exception as error:
                 if is_cancelled():
                     raise asyncio.CancelledError from error
-                if case.now.sealed:
-                    log.info("too late", role=self.role, session=case.history.id, handler=handler.name)
+                if wakeup.now.sealed:
+                    log.info("too late", role=self.role, session=wakeup.history.id, handler=handler.name)
                     return
                 log.warning("handler raised", role=self.role, handler=handler.name, attempt=attempt, error=str(error))
                 # A session that is being trained finishes when there is room again; one that has not begun may fail.
-                if not (isinstance(error, Full) and case.now.claim):
+                if not (isinstance(error, Full) and wakeup.now.claim):
                     attempt += 1
                 if attempt > ATTEMPTS:
-                    await self._give_up(handler, case, error)
+                    await self._give_up(handler, wakeup, error)
                     return
                 await asyncio.sleep(wait)
                 wait = min(4 * wait, _LONGEST_WAIT)
             else:
                 return
 
-    async def _call(self, handler: Handler, case: Wakeup) -> None:
+    async def _call(self, handler: Handler, wakeup: Wakeup) -> None:
         method = getattr(self.agent, handler.name)
-        arguments: dict[str, Any] = {handler.case: case} if handler.case else {}
+        arguments: dict[str, Any] = {handler.case: wakeup} if handler.case else {}
         if handler.course:
-            arguments[handler.say] = self._voice(case)
-            await method(case.fact.event, **arguments)
+            arguments[handler.say] = self._voice(wakeup)
+            await method(wakeup.fact.event, **arguments)
             return
-        answer = _as_events(await method(case.fact.event, **arguments))
+        answer: Event | Sequence[Event] | None = await method(wakeup.fact.event, **arguments)
         failpoint("between-work-and-answer")
         if answer:
-            await self._say(case, answer, answer=handler.name)
+            await self._say(wakeup, (answer,) if isinstance(answer, Event) else tuple(answer), answer=handler.name)
 
-    def _voice(self, case: Wakeup) -> Any:
+    def _voice(self, wakeup: Wakeup) -> Any:
         async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:
-            return await self._say(case, events, epoch, cause=cause)
+            return await self._say(wakeup, events, epoch, cause=cause)
 
         return say
 
     def _say(
         self,
-        case: Wakeup,
+        wakeup: Wakeup,
         events: Sequence[Saying],
         epoch: int | None = None,
         *,
         answer: str = "",
         cause: str | None = None,
     ) -> Awaitable[tuple[Fact, ...]]:
-        correlation = case.fact.envelope.correlationid or case.session.genesis_id
-        occasion = Provenance(cause or case.fact.id, correlation, epoch, answer)
-        return self._writer.say(case.history.id, events, occasion)
+        correlation = wakeup.fact.envelope.correlationid or wakeup.session.genesis_id
+        occasion = Provenance(cause or wakeup.fact.id, correlation, epoch, answer)
+        return self._writer.say(wakeup.history.id, events, occasion)
 
-    async def _give_up(self, handler: Handler, case: Wakeup, error: Exception) -> None:
+    async def _give_up(self, handler: Handler, wakeup: Wakeup, error: Exception) -> None:
         cure = error.cure if isinstance(error, SwarmError) else ""
         place = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} (in {place.name}, line {place.lineno})"
         failed = HandlerFailed(
-            role=self.role, handler=handler.name, heard=case.fact.id, error=message[:2000], attempts=ATTEMPTS, cure=cure
+            role=self.role,
+            handler=handler.name,
+            heard=wakeup.fact.id,
+            error=message[:2000],
+            attempts=ATTEMPTS,
+            cure=cure,
         )
-        log.error("handler gave up", role=self.role, handler=handler.name, session=case.history.id, exc_info=error)
+        log.error("handler gave up", role=self.role, handler=handler.name, session=wakeup.history.id, exc_info=error)
         try:
-            facts = await self._say(case, (failed,))
+            facts = await self._say(wakeup, (failed,))
         except SwarmError:
-            if case.now.sealed:
+            if wakeup.now.sealed:
                 return
             raise
-        letter = {"session": case.history.id, "heard": case.fact.id, "failure": facts[0].id, "error": message[:500]}
+        letter = {"session": wakeup.history.id, "heard": wakeup.fact.id, "failure": facts[0].id, "error": message[:500]}
         with suppress(Unreachable):  # the log has it; a letter only tells those who listen now
-            await self._ground.wire.say(subjects.dead_letter(self.role), orjson.dumps(letter))
+            await self._context.wire.say(subjects.dead_letter(self.role), orjson.dumps(letter))
 
     async def _repeat(self, name: str, seconds: float) -> None:
         while True:
@@ -316,12 +311,6 @@ def is_cancelled() -> bool:
     """Whether the running task was cancelled: an error that it catches then may only be a consequence."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _as_events(answer: Event | Sequence[Event] | None) -> tuple[Event, ...]:
-    if answer is None:
-        return ()
-    return (answer,) if isinstance(answer, Event) else tuple(answer)
 
 
 @asynccontextmanager

@@ -69,10 +69,6 @@ class Broken(Agent):
         raise ValueError("no scales")
 
 
-class _DoneError(Exception):
-    """The test is over."""
-
-
 @asynccontextmanager
 async def guest(host: SwarmNode, kind: type[Agent], *, at_work: bool = True) -> AsyncIterator[str]:
     """A guest that the host's desk has admitted, with a tail and a key of its own on the same bus."""
@@ -86,18 +82,14 @@ async def guest(host: SwarmNode, kind: type[Agent], *, at_work: bool = True) -> 
         return
     nowhere = replace(host.settings, home=Path("/nonexistent"))
     own = SwarmNode(bus, nowhere, {lane: signer}, instance="g", root=host.tail.admission.root, keep_copies=False)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            await own.follow(tasks)
-            own.employ(tasks, {lane: kind})
-            await own.ready()
-            async with asyncio.timeout(10):
-                while not host.presence.heard(lane):
-                    await asyncio.sleep(0.01)
-            yield lane
-            raise _DoneError
-    except* _DoneError:
-        await own.close()
+    async with own.working() as tasks:
+        await own.follow(tasks)
+        own.employ(tasks, {lane: kind})
+        await own.ready()
+        async with asyncio.timeout(10):
+            while not host.presence.heard(lane):
+                await asyncio.sleep(0.01)
+        yield lane
 
 
 def ledger(home: Path, patience: float = FOR_EVER) -> AbstractAsyncContextManager[SwarmNode]:
