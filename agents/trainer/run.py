@@ -144,7 +144,12 @@ class SessionRun:
         except CancelledError:
             return True  # another attempt is due as far as this one knows; whether it is to be, `due` says
         except ChildDied as error:
-            return await self._after_death(error)
+            self._deaths += 1
+            wished = any(isinstance(wish, CancelRequested | PauseRequested) for _, wish in self.now.wishes)
+            if wished or self._deaths < MOST_DEATHS:
+                return True
+            message = f"{error.message} This happened {self._deaths} times in a row."
+            await self.claim.fail("child-died", message, error.cure)
         except NotVerified as error:
             start = self.claim.newest()
             if start is not None and await self.claim.wrong_with(start):
@@ -173,14 +178,6 @@ class SessionRun:
                 break
             await asyncio.sleep(_LOOK_AGAIN)
         return True
-
-    async def _after_death(self, error: ChildDied) -> bool:
-        self._deaths += 1
-        wished = any(isinstance(wish, CancelRequested | PauseRequested) for _, wish in self.now.wishes)
-        if wished or self._deaths < MOST_DEATHS:
-            return True
-        await self.claim.fail("child-died", f"{error.message} This happened {self._deaths} times in a row.", error.cure)
-        return False
 
     # The child: what it tells becomes events, and decisions take effect where it holds.
 

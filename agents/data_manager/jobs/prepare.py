@@ -25,7 +25,7 @@ from bus.disk import write_file
 from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign, WorkloadData
 from runtime.engine.dataset import mapped, publish
-from runtime.engine.facts import Facts, describe
+from runtime.engine.facts import describe
 from runtime.engine.ragged import apart, together
 from runtime.home import workloads
 from runtime.jobs import resources
@@ -83,7 +83,13 @@ def _progress(job: Job, scratch: Scratch, done: int, total: int) -> None:
 
 
 def _answer(dataset: StoredDataset, source: DataSource) -> dict[str, Any]:
-    manifest = dataset.manifest
+    manifest, facts = dataset.manifest, dataset.manifest.facts.as_json()
+    # Facts as the event holds them: within a size that the log takes, and of enough rows to hide each of them.
+    if manifest.facts.rows["train"] < FEWEST_ROWS:
+        facts |= {"mean": [], "scale": [], "target_mean": 0.0, "target_scale": 1.0}
+    for longest in ("features", "mean", "scale", "labels", "counts"):
+        if len(orjson.dumps(facts)) > FACTS_LIMIT:
+            facts[longest] = []
     return {
         "root": manifest.root,
         "rows": sum(manifest.rows.values()),
@@ -91,21 +97,10 @@ def _answer(dataset: StoredDataset, source: DataSource) -> dict[str, Any]:
         "bytes": sum(size for _, size in manifest.files()),
         "source": source.name,
         "source_digest": source.digest,
-        "facts": _facts_of_event(manifest.facts),
+        "facts": facts,
         "findings": dataset.findings,
         "origins": dataset.origins,
     }
-
-
-def _facts_of_event(facts: Facts) -> dict[str, Any]:
-    """Facts as the event holds them: within a size that the log takes, and of enough rows to hide each of them."""
-    whole = facts.as_json()
-    if facts.rows["train"] < FEWEST_ROWS:
-        whole |= {"mean": [], "scale": [], "target_mean": 0.0, "target_scale": 1.0}
-    for longest in ("features", "mean", "scale", "labels", "counts"):
-        if len(orjson.dumps(whole)) > FACTS_LIMIT:
-            whole[longest] = []
-    return whole
 
 
 def _prepare(

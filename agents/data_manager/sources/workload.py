@@ -67,24 +67,25 @@ def _splits_of(name: str, given: Any) -> dict[str, Given]:
         kind = type(given).__name__
         raise unusable(_PLACE, f"`data` of {name!r} gave {kind}, not columns", "Return a mapping of names to arrays.")
     split = all(isinstance(columns, Mapping) for columns in given.values())
-    splits = {key: _columns(columns) for key, columns in (given if split else {"": given}).items()}
+    splits: dict[str, Given] = {}
+    for key, columns in (given if split else {"": given}).items():
+        splits[key] = {str(name): _column(str(name), column) for name, column in columns.items()}
+        sizes = {name: len(column) for name, column in splits[key].items()}
+        if len(set(sizes.values())) != 1:
+            cure = "Give every column one entry per row."
+            raise unusable(_PLACE, f"the columns differ in length: {sizes}", cure)
     if split and not {"train", "val"} <= splits.keys() <= {"train", "val", "test"}:
         cure = "Return train, val and perhaps test."
         raise unusable(_PLACE, f"`data` of {name!r} gave the splits {', '.join(map(repr, splits))}", cure)
     return splits
 
 
-def _columns(given: Mapping[str, Any]) -> Given:
-    columns = {str(name): _column(str(name), column) for name, column in given.items()}
-    sizes = {name: len(column) for name, column in columns.items()}
-    if len(set(sizes.values())) != 1:
-        raise unusable(_PLACE, f"the columns differ in length: {sizes}", "Give every column one entry per row.")
-    return columns
-
-
 def _column(name: str, given: Any) -> np.ndarray | Ragged:
+    # Lists of bytes, and lists of arrays that differ in length, are ragged.
+    first = given[0] if isinstance(given, list | tuple) and given else None
+    differing = isinstance(first, np.ndarray | list) and len({len(row) for row in given}) > 1
     try:
-        if isinstance(given, Ragged) or _is_ragged(given):
+        if isinstance(given, Ragged) or isinstance(first, bytes | bytearray) or differing:
             ragged = given if isinstance(given, Ragged) else Ragged.of(given)
             return dataclasses.replace(ragged, values=_numbers(name, np.asarray(ragged.values)))
     except InvalidInput as error:
@@ -94,15 +95,6 @@ def _column(name: str, given: Any) -> np.ndarray | Ragged:
         raise unusable(_PLACE, f"the column {name!r} is one value", "Give arrays with one entry per row.")
     column = _numbers(name, column)
     return column.astype(np.int64) if name == "y" and column.dtype.kind in "iub" and column.ndim == 1 else column
-
-
-def _is_ragged(given: Any) -> bool:
-    """Lists of bytes, and lists of arrays that differ in length."""
-    if not isinstance(given, list | tuple) or not given:
-        return False
-    if isinstance(given[0], bytes | bytearray):
-        return True
-    return isinstance(given[0], np.ndarray | list) and len({len(row) for row in given}) > 1
 
 
 def _numbers(name: str, column: np.ndarray) -> np.ndarray:
