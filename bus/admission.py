@@ -41,13 +41,10 @@ from bus.port import StoredRecord
 from contracts import keyring as rules
 from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
-from contracts.event import DESK, GUEST, OPERATOR, ROOT, Event, Unknown
+from contracts.event import DESK, GUEST, LEDGER, OPERATOR, ROOT, Event, Unknown
 from contracts.ids import PARTITION, sha256
 from contracts.keyring import Keyring, KeyringOpened
 
-__all__ = ["Admission", "AdmissionState", "Keyrings", "Reason", "Void"]
-
-LEDGER = "ledger"
 SEALED = "session.sealed"
 
 Keyrings = Callable[[str], Keyring]
@@ -116,7 +113,11 @@ class Admission:
             newer := self._newer.get(where.session) or self._newer.get(self._ring(where.session).session)
         ):
             raise newer
-        self._break_off(where.session, stored)
+        # Another session's append is given up when this message takes the place of its next one.
+        branching = self._branching.get(subjects.partition(where.session), where.session)
+        other = self._known(branching)
+        if branching != where.session and other and other.branch and stored.seq == other.last + 1:
+            self._abandon(other)
         session = self._state(where)
         try:
             return self._judge(session, where, stored)
@@ -128,7 +129,15 @@ class Admission:
     def _judge(self, session: AdmissionState | None, where: subjects.FactSubject, stored: StoredRecord) -> list[Fact]:
         if session is None:
             raise Refusal(Reason.UNBEGUN, _UNBEGUN)
-        self._enter(session, where, stored)
+        if stored.seq <= session.last:
+            raise NotVerified(
+                f"message {stored.seq} of session {where.session} came after message {session.last}.",
+                cure="Read the session from its start and in stream order, each message once.",
+            )
+        # An append is stored without gaps: any other message here shows that the branch's end never comes.
+        if session.branch and (stored.seq != session.last + 1 or where.lane != session.speaking):
+            self._abandon(session)
+        session.last = session.stored[where.lane] = stored.seq
         if session.sealed:
             raise Refusal(Reason.LATE, f"the session was sealed at {session.sealed}")
         refuse_large(stored.body, where.lane.startswith(GUEST), session.rules)
@@ -144,13 +153,6 @@ class Admission:
             if len(self._unbegun) > _MOST_UNBEGUN:
                 self._abandon(self._unbegun.popitem(last=False)[1])
         return known if known is None or known.position or not where.lane.startswith(GUEST) else None
-
-    def _break_off(self, session: str, stored: StoredRecord) -> None:
-        """Give up another session's waiting append when this message takes the place of its next one."""
-        branching = self._branching.get(subjects.partition(session), session)
-        other = self._known(branching)
-        if branching != session and other and other.branch and stored.seq == other.last + 1:
-            self._abandon(other)
 
     def _known(self, session: str) -> AdmissionState | None:
         return self._sessions.get(session) or self._unbegun.get(session)
@@ -206,17 +208,6 @@ class Admission:
 
     def _ring(self, session: str) -> Keyring:
         return self.keyring(subjects.partition(session))
-
-    def _enter(self, session: AdmissionState, where: subjects.FactSubject, stored: StoredRecord) -> None:
-        if stored.seq <= session.last:
-            raise NotVerified(
-                f"message {stored.seq} of session {where.session} came after message {session.last}.",
-                cure="Read the session from its start and in stream order, each message once.",
-            )
-        # An append is stored without gaps: any other message here shows that the branch's end never comes.
-        if session.branch and (stored.seq != session.last + 1 or where.lane != session.speaking):
-            self._abandon(session)
-        session.last = session.stored[where.lane] = stored.seq
 
     def _extend(self, session: AdmissionState, envelope: Envelope) -> None:
         """Return if it extends the waiting branch or, once that is given up, the lane's last fact; else `Refusal`."""

@@ -1,4 +1,4 @@
-"""Content-addressed blobs: the port, and a directory behind it. Synchronous, so that jobs in children use it too.
+"""Content-addressed blobs in a directory. Synchronous, so that jobs in children use it too.
 
 A blob's name is the BLAKE3 of its bytes in lower-case hex; what arrives under a name is checked against it.
 """
@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from blake3 import blake3
 
@@ -32,22 +31,6 @@ from contracts.errors import InvalidInput, NotFound, NotVerified
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _READ_ONLY = 0o444
 """Of these, who may read the store may read a blob."""
-
-
-class BlobStore(Protocol):
-    """Where bytes are kept by their digest."""
-
-    def put(self, content: bytes | Path) -> str:
-        """Keep the bytes, or those of a file; returns their digest once they are durable. `Full` without room."""
-        ...
-
-    def get(self, digest: str) -> bytes:
-        """The bytes under this digest, verified; `NotFound`, or `NotVerified` when they are not what they should be."""
-        ...
-
-    def has(self, digest: str) -> bool:
-        """Whether something is kept under this digest; `get` says whether it is sound."""
-        ...
 
 
 def digest_of(content: bytes | Path) -> str:
@@ -76,8 +59,9 @@ class DirectoryBlobs:
         return place.read_text()
 
     def put(self, content: bytes | Path, *, move: bool = False) -> str:
-        """Keep the bytes, or those of a file; with `move` the file itself is taken, its writer done with it.
+        """Keep the bytes, or those of a file; returns their digest once they are durable. `Full` without room.
 
+        With `move` the file itself is taken, its writer done with it.
         A sound copy that is there already is left alone, a damaged one is replaced.
         """
         digest = digest_of(content)
@@ -90,7 +74,7 @@ class DirectoryBlobs:
         return digest
 
     def get(self, digest: str) -> bytes:
-        """The bytes under this digest, verified."""
+        """The bytes under this digest, verified; `NotFound`, or `NotVerified` when they are not what they should be."""
         try:
             content = self.path(digest).read_bytes()
         except FileNotFoundError:
@@ -99,7 +83,7 @@ class DirectoryBlobs:
         return content
 
     def has(self, digest: str) -> bool:
-        """Whether something is kept under this digest."""
+        """Whether something is kept under this digest; `get` says whether it is sound."""
         return self.path(digest).is_file()
 
     def check(self, digest: str) -> Path:

@@ -51,8 +51,14 @@ class CoreWire:
         """See `Wire.answer`."""
         at_work: set[asyncio.Task[None]] = set()
 
+        async def respond(frame: WireMessage) -> None:
+            body = await answered(reply, frame.subject, frame.body, self._link.limit)
+            if frame.reply:
+                with contextlib.suppress(SwarmError):
+                    await self._link.send(publication(frame.reply, "", b"", body))
+
         def begin(frame: WireMessage) -> None:
-            task = asyncio.create_task(self._reply(frame, reply))
+            task = asyncio.create_task(respond(frame))
             at_work.add(task)
             task.add_done_callback(at_work.discard)
 
@@ -65,12 +71,6 @@ class CoreWire:
             for task in at_work:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
-
-    async def _reply(self, frame: WireMessage, reply: Answer) -> None:
-        said = await answered(reply, frame.subject, frame.body, self._link.limit)
-        if frame.reply:
-            with contextlib.suppress(SwarmError):
-                await self._link.send(publication(frame.reply, "", b"", said))
 
     def _fits(self, subject: str, body: bytes) -> None:
         _fits(subject, body, self._link.limit)

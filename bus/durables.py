@@ -96,8 +96,8 @@ class StreamAdmin:
 
     async def stored_bytes(self) -> int:
         """How much of its budget the stream of facts holds."""
-        found = await api(self._link, f"STREAM.INFO.EV_{self._layout.partition}")
-        return int(found["state"]["bytes"])
+        info = await api(self._link, f"STREAM.INFO.EV_{self._layout.partition}")
+        return int(info["state"]["bytes"])
 
     async def consumer(self, role: str, subjects: Sequence[str]) -> None:
         """See `Admin.consumer`."""

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bus import notes, records
-from bus.admission import LEDGER, AdmissionState, remembered
+from bus.admission import AdmissionState, remembered
 from bus.chain import MAX_BATCH, Head
 from bus.decode import Refusal, hear, newer_rules, place, refuse_constants, refuse_large, rules_of
 from bus.identities import Identities
@@ -34,7 +34,7 @@ from bus.tree import SubtreeRows, headers_digest, leaf_hashes
 from contracts.common import HandlerFailed
 from contracts.envelope import HEAD, Envelope, Fact, head_fields
 from contracts.errors import NotVerified
-from contracts.event import DESK, GUEST, OPERATOR, ROOT, SPOKEN, Event, Unknown
+from contracts.event import DESK, GUEST, LEDGER, OPERATOR, ROOT, SPOKEN, Event, Unknown
 from contracts.ids import ZERO
 from contracts.keyring import Key, Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
@@ -321,7 +321,7 @@ def _run(
     for subject in set(subjects) - kinds.keys():
         kinds[subject] = _LaneEvents(subject, asked, rules)
     digests = [sha256(body).hexdigest() for body in bodies]
-    headers = [_UNSIGNED if one == _NONE else headers_digest(_headers(one)) for one in signatures]
+    headers = [_UNSIGNED if text == _NONE else headers_digest(_headers(text)) for text in signatures]
     leaves = leaf_hashes(seqs, subjects, digests, headers)
     spoken = [kinds[subject] for subject in subjects]
     run = RecordRun(SubtreeRows(leaves, SubtreeRows.RUN_HEIGHT), array("Q", seqs), [kind.where.lane for kind in spoken])
@@ -401,7 +401,7 @@ def _chain(run: RecordRun, links: Sequence[Link], digests: Sequence[str]) -> Non
 def _append(run: RecordRun, signatures: Sequence[str], ring: Keyring) -> None:
     """Every record belongs to an append that is short enough, and whose key may speak there."""
     seqs, lanes = run.seqs, run.lanes
-    signed = [at for at, one in enumerate(signatures) if one != _NONE]
+    signed = [at for at, signature in enumerate(signatures) if signature != _NONE]
     for at in set(range(len(signatures) - 1)).difference(signed):
         if lanes[at + 1] != lanes[at] or seqs[at + 1] != seqs[at] + 1:
             raise Unusual

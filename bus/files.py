@@ -17,8 +17,6 @@ from bus.port import StoredRecord
 from bus.records import RecordReader, Torn, frame, title
 from contracts.errors import InvalidInput, NotVerified, Refused
 
-__all__ = ["LogFile", "RecordReader", "Torn", "read"]
-
 _DIGEST = 32
 
 
@@ -87,7 +85,12 @@ class LogFile:
         with self._syncing:
             last = self.last_seq
             if last != self._synced and not self._broken and self._descriptor >= 0:
-                self._to_disk()
+                try:
+                    with room_for(self.path):
+                        os.fdatasync(self._descriptor)
+                except BaseException:
+                    self._broken = True
+                    raise
                 self._synced = last
             return self._synced
 
@@ -134,20 +137,12 @@ class LogFile:
             self._remember(stored.seq, reading.frame)
         if reading.torn:
             self.torn = reading.torn
-            _keep(self.path.with_name(f"{self.path.name}.torn"), reading.tail())
+            _keep(self.path.with_name(f"{self.path.name}.torn"), reading.rest())
             os.ftruncate(self._descriptor, reading.offset)
         # What an earlier process wrote may still be on its way to the disk.
         os.fdatasync(self._descriptor)
         self._synced = self.last_seq
         return reading.offset
-
-    def _to_disk(self) -> None:
-        try:
-            with room_for(self.path):
-                os.fdatasync(self._descriptor)
-        except BaseException:
-            self._broken = True
-            raise
 
     def _write(self, data: bytes) -> None:
         try:

@@ -111,13 +111,13 @@ def delivery(reply: str) -> tuple[int, int]:
 
 
 def _parse(head: bytes, *, everything: bool) -> dict[str, str]:
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for line in head.split(b"\r\n")[1:]:
         if not line or (not everything and line.startswith(_OWN)):
             continue
         name, _, value = line.partition(b":")
-        found[name.decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
-    return found
+        headers[name.decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+    return headers
 
 
 LARGEST_BATCH = 1000

@@ -45,9 +45,9 @@ class Identities:
 
     def get(self, id: str) -> int | None:
         """The number of an id; None where it is not in here."""
-        found = self._recent.get(id)
-        if found is not None or not self._rows:
-            return found
+        number = self._recent.get(id)
+        if number is not None or not self._rows:
+            return number
         return self._odd[id] if id in self._odd else self._find(id)
 
     def __contains__(self, id: str) -> bool:

@@ -172,9 +172,9 @@ class KeyStore:
         """The key with this public part, the role's or the one that is to follow it; None when it is not here."""
         for path in (self._next(role), self._path(role)):  # in this order, as one becomes the other meanwhile
             with suppress(NotFound):
-                found = self._read(role, path)
-                if found.public == public:
-                    return found
+                signer = self._read(role, path)
+                if signer.public == public:
+                    return signer
         return None
 
     def roles(self) -> tuple[str, ...]:

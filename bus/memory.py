@@ -32,8 +32,8 @@ class _MemoryStream:
     after: int = 0
 
     def head(self, subjects: str) -> StoredRecord | None:
-        found = (stored for subject, stored in self.last.items() if matches(subjects, subject))
-        return max(found, key=lambda stored: stored.seq, default=None)
+        matching = (stored for subject, stored in self.last.items() if matches(subjects, subject))
+        return max(matching, key=lambda stored: stored.seq, default=None)
 
     def add(self, record: Record) -> int:
         seq = max(self.after, self.records[-1].seq if self.records else 0) + 1

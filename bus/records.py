@@ -80,8 +80,8 @@ def newest(path: Path) -> StoredRecord | None:
             file.seek(max(0, size - reach))
             data = file.read()
             for head in reversed(list(_HEAD.finditer(data))):
-                if found := _unframe(data, head.start()):
-                    return found[0]
+                if framed := _unframe(data, head.start()):
+                    return framed[0]
             if reach >= size:
                 return None
             reach *= 8
@@ -121,28 +121,25 @@ class RecordReader(Iterator[StoredRecord]):
     def __next__(self) -> StoredRecord:
         if self.torn or self.offset == len(self.data):
             raise StopIteration
-        found = _unframe(self.data, self.offset)
-        if found is None:
-            self._tear()
+        framed = _unframe(self.data, self.offset)
+        if framed is None:
+            # Nothing sound behind a broken record means that writing stopped there; otherwise it was changed.
+            head = _HEAD.search(self.data, self.offset + 1)
+            while head:
+                if _unframe(self.data, head.start()):
+                    raise self._damaged(f"the record after message {self.last_seq} is damaged, a sound one follows it")
+                head = _HEAD.search(self.data, head.start() + 1)
+            self.torn = Torn(self.offset, len(self.data) - self.offset)
             raise StopIteration
-        stored, end = found
+        stored, end = framed
         if stored.seq <= self.last_seq:
             raise self._damaged(f"message {stored.seq} stands after message {self.last_seq}")
         self.last_seq, self.frame, self.offset = stored.seq, self.data[self.offset : end], end
         return stored
 
-    def tail(self) -> bytes:
+    def rest(self) -> bytes:
         """The bytes that no sound record holds."""
         return self.data[self.offset :]
-
-    def _tear(self) -> None:
-        """Nothing sound behind a broken record means that writing stopped there; otherwise it was changed."""
-        head = _HEAD.search(self.data, self.offset + 1)
-        while head:
-            if _unframe(self.data, head.start()):
-                raise self._damaged(f"the record after message {self.last_seq} is damaged, a sound one follows it")
-            head = _HEAD.search(self.data, head.start() + 1)
-        self.torn = Torn(self.offset, len(self.data) - self.offset)
 
     def _damaged(self, what: str) -> NotVerified:
         return NotVerified(
@@ -210,10 +207,10 @@ class RecordPlaces:
         end = min(end, len(self))
         if begin >= end:
             return [], []
-        found = self._bytes(self._begins[begin], self._begins[end]).split(b"\n")
-        if len(found) != 2 * (end - begin) + 1:
+        lines = self._bytes(self._begins[begin], self._begins[end]).split(b"\n")
+        if len(lines) != 2 * (end - begin) + 1:
             raise self._changed(begin)
-        return found[0:-1:2], found[1:-1:2]
+        return lines[0:-1:2], lines[1:-1:2]
 
     def stored(self, begin: int, end: int) -> list[StoredRecord]:
         """The records from one number up to another; `NotVerified` where one has not the leaf that was left here."""

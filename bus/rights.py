@@ -65,8 +65,8 @@ class Users:
         """The users by name, from the files NAME.seed in a folder; missing files are made."""
         made = {name: nkeys.keep(seed_file(keys, name)).public for name in (*ROLES, CLIENT, OWNER)}
         client, owner = made.pop(CLIENT), made.pop(OWNER)
-        found = {path.stem.removeprefix("guest_"): nkeys.read(path).public for path in keys.glob("guest_*.seed")}
-        return cls(made, client, owner, {**found, **(guests or {})})
+        stored = {path.stem.removeprefix("guest_"): nkeys.read(path).public for path in keys.glob("guest_*.seed")}
+        return cls(made, client, owner, {**stored, **(guests or {})})
 
 
 def seed_file(keys: Path, identity: str) -> Path:
@@ -101,7 +101,8 @@ def rights(identity: str) -> Rights:
         asks = (subjects.OWNER_COMMANDS, subjects.COMMANDS, *_reads(OWNER))
         return Rights(asks, (f"{inbox(OWNER)}.>", *_LIVE_HERE))
     if identity.startswith(subjects.GUEST):
-        return _guest(identity)
+        publish = (subjects.lane_everywhere(identity), *_own(identity), *_reads(identity))
+        return Rights(publish, (f"{inbox(identity)}.>", *_LIVE_HERE))
     if identity in ROLES:
         return _role(identity)
     raise InvalidInput(
@@ -130,9 +131,9 @@ def at_edge(identity: str) -> bool:
 
 def _role(role: str) -> Rights:
     # An embedded host holds every key of its home, so it may also say what each of its roles may say.
-    roles = [one for one in ROLES if one != "admin"] if role == "host" else [role]
-    lanes = [subjects.lane_everywhere(lane) for one in roles for lane in _LANES.get(one, (one,))]
-    publish = [*lanes, *(right for one in roles for right in _own(one)), subjects.TELEMETRY, *_reads(role)]
+    roles = [name for name in ROLES if name != "admin"] if role == "host" else [role]
+    lanes = [subjects.lane_everywhere(lane) for name in roles for lane in _LANES.get(name, (name,))]
+    publish = [*lanes, *(right for name in roles for right in _own(name)), subjects.TELEMETRY, *_reads(role)]
     publish += [f"{READER}.*", "$JS.FC.>", f"{inbox('desk')}.>"]
     hear = [f"{inbox(role)}.>", subjects.redrive(role), subjects.TELEMETRY, subjects.heartbeats()]
     if role in _ASKERS:
@@ -141,11 +142,6 @@ def _role(role: str) -> Rights:
         publish += [subjects.COMMANDS, "swarm.redrive.*", "_INBOX.>", "_R_.>"]
         hear += [subjects.COMMANDS, subjects.OWNER_COMMANDS, subjects.DEAD_LETTERS]
     return Rights(tuple(publish), tuple(hear))
-
-
-def _guest(identity: str) -> Rights:
-    publish = (subjects.lane_everywhere(identity), *_own(identity), *_reads(identity))
-    return Rights(publish, (f"{inbox(identity)}.>", *_LIVE_HERE))
 
 
 READER = f"{_API}.READER"

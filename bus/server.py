@@ -57,8 +57,8 @@ def version(binary: Path) -> tuple[int, ...]:
         said = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=10, check=False).stdout
     except OSError:
         return ()
-    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
-    return tuple(map(int, found.groups())) if found else ()
+    match = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+    return tuple(map(int, match.groups())) if match else ()
 
 
 _FREEZES = "critical write error"

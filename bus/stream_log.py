@@ -122,35 +122,34 @@ class OrderedReader:
         await self._link.connected(None if self._until is None else 5.0)
         await self._still_there()
         async with opened_inbox(self._link) as (inbox, mailbox):
-            parse(await self._link.ask(f"{READER}.{self._stream}", self._config(inbox)))
+            config = {
+                "deliver_subject": inbox,
+                "deliver_policy": "by_start_sequence",
+                "opt_start_seq": self._after + 1,
+                "filter_subject": self._subjects,
+                "ack_policy": "none",
+                "max_deliver": 1,
+                "replay_policy": "instant",
+                "flow_control": True,
+                "idle_heartbeat": int(HEARTBEAT * 1e9),
+                "inactive_threshold": int(_FORGOTTEN_AFTER * 1e9),
+                "mem_storage": True,
+                "num_replicas": 1,
+            }
+            asked = orjson.dumps({"stream_name": self._stream, "config": config})
+            parse(await self._link.ask(f"{READER}.{self._stream}", asked))
             yield mailbox
-
-    def _config(self, inbox: str) -> bytes:
-        config = {
-            "deliver_subject": inbox,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._after + 1,
-            "filter_subject": self._subjects,
-            "ack_policy": "none",
-            "max_deliver": 1,
-            "replay_policy": "instant",
-            "flow_control": True,
-            "idle_heartbeat": int(HEARTBEAT * 1e9),
-            "inactive_threshold": int(_FORGOTTEN_AFTER * 1e9),
-            "mem_storage": True,
-            "num_replicas": 1,
-        }
-        return orjson.dumps({"stream_name": self._stream, "config": config})
 
     async def _still_there(self) -> None:
         """After an interruption: the last record given must still be in the log."""
         if self._given is None:
             return
         try:
-            found = await api(self._link, f"STREAM.MSG.GET.{self._stream}", {"seq": self._given.seq})
+            answer = await api(self._link, f"STREAM.MSG.GET.{self._stream}", {"seq": self._given.seq})
+            subject = answer["message"]["subject"]
         except NoMessage:
-            found = {"message": {"subject": None}}
-        if found["message"]["subject"] != self._given.subject:
+            subject = None
+        if subject != self._given.subject:
             raise NotVerified(
                 f"The log no longer holds record {self._given.seq}, which it served before.",
                 cure="The store was lost or set back; the files of the home have what it held: swarm audit S",

@@ -122,10 +122,10 @@ def parse(subject: str) -> FactSubject:
     if tokens[:2] != ["swarm", "ev"] or not (guest or (len(tokens) == 6 and tokens[4] != "guest")):
         raise InvalidInput(f"{subject!r} is not the subject of a fact.", cure="See bus/subjects.py.")
     lane = GUEST + tokens[5] if guest else tokens[4]
-    found = FactSubject(tokens[3], lane, ".".join(tokens[-1].rsplit("_", 1)))
-    if fact(*found) != subject:
+    parsed = FactSubject(tokens[3], lane, ".".join(tokens[-1].rsplit("_", 1)))
+    if fact(*parsed) != subject:
         raise InvalidInput(f"{subject!r} is not the subject of a fact.", cure="See bus/subjects.py.")
-    return found
+    return parsed
 
 
 def guest_of(subject: str) -> str:

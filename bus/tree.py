@@ -48,7 +48,7 @@ def leaf_hashes(seqs: Iterable[int], subjects: Iterable[str], bodies: Iterable[s
     """The hashes of many leaves, one behind the other: `leaf_hash(leaf(...))` of each, without a call for it."""
     columns = zip(seqs, subjects, bodies, headers, strict=True)
     leaves = (f"\0stigmergy/leaf/1\n{seq}\n{about}\n{body}\n{kept}\n".encode() for seq, about, body, kept in columns)
-    return b"".join([_sha256(one).digest() for one in leaves])
+    return b"".join([_sha256(data).digest() for data in leaves])
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bus import nkeys
-from bus.admission import Admission, Reason
+from bus.admission import Admission
 from bus.blobs import DirectoryBlobs
+from bus.decode import Reason
 from bus.jetstream import connect
 from bus.keys import KeyStore
 from bus.port import StoredRecord

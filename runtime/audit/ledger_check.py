@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from bus import notes
-from bus.admission import LEDGER
 from bus.tree import SubtreeRows
 from contracts.envelope import Fact
 from contracts.errors import Failed, InvalidInput, NotFound, NotVerified
+from contracts.event import LEDGER
 from contracts.keyring import Key
 from contracts.ledger import SessionSealed
 from runtime.audit.log_digest import LogDigest, Noted, tree

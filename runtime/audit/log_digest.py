@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from bus import fast_admission, subjects
-from bus.admission import LEDGER
 from bus.tree import SubtreeRows, leaf_hash, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
-from contracts.event import Event, Unknown
+from contracts.event import LEDGER, Event, Unknown
 from contracts.ids import sha256
 from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from bus import fast_admission, files, subjects
-from bus.admission import Admission, Reason, Void
-from bus.decode import place
+from bus.admission import Admission
+from bus.decode import Reason, Void, place
 from bus.keys import KeyStore
 from bus.port import StoredRecord
 from bus.records import RecordPlaces, RecordReader, StoredRecords

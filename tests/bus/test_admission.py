@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus import subjects
-from bus.admission import Admission, Reason
+from bus.admission import Admission
 from bus.chain import MAX_BATCH, START, Draft, Head, compose
+from bus.decode import Reason
 from bus.keys import HEADER, Signer, new_signer
 from bus.port import Record, StoredRecord
 from contracts.common import HandlerFailed

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bus.blobs import BlobStore, DirectoryBlobs, digest_of
+from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import Full, InvalidInput, NotFound, NotVerified
 
 
@@ -27,12 +27,11 @@ def files(blobs: DirectoryBlobs) -> list[Path]:
 
 
 def test_what_was_put_is_got_under_its_digest(blobs: DirectoryBlobs) -> None:
-    port: BlobStore = blobs
-    digest = port.put(b"abc")
+    digest = blobs.put(b"abc")
     assert digest == "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
-    assert port.get(digest) == b"abc"
-    assert port.has(digest)
-    assert not port.has("00" * 32)
+    assert blobs.get(digest) == b"abc"
+    assert blobs.has(digest)
+    assert not blobs.has("00" * 32)
 
 
 def test_blobs_lie_in_two_levels_and_are_read_only(blobs: DirectoryBlobs) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bus import fast_admission
-from bus.admission import Reason
+from bus.decode import Reason
 from bus.files import read
 from bus.keys import HEADER
 from bus.records import frame, title

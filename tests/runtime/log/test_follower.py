@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bus.admission import Admission, Reason
+from bus.admission import Admission
 from bus.chain import Draft, compose
-from bus.decode import Voids
+from bus.decode import Reason, Voids
 from bus.keys import HEADER
 from bus.memory import MemoryBus
 from bus.port import Record, StoredRecord
