@@ -105,17 +105,16 @@ def _json(text: str, name: str) -> Any:
         raise InvalidInput(message, cure="Mend the JSON there.", path=name) from None
     import json
 
+    def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in mapping:
+                raise InvalidInput(f"{name}: the key {key!r} is given twice.", cure="Remove one of them.", path=key)
+            mapping[key] = value
+        return mapping
+
     # The second reader sees keys that are given twice; the first has already refused NaN and bad escapes.
-    return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, name))
-
-
-def _unique_keys(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in mapping:
-            raise InvalidInput(f"{name}: the key {key!r} is given twice.", cure="Remove one of them.", path=key)
-        mapping[key] = value
-    return mapping
+    return json.loads(text, object_pairs_hook=refuse_twice)
 
 
 def _yaml(text: str, name: str) -> Any:

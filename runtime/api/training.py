@@ -46,11 +46,18 @@ def train(
 
 
 class _Submission:
-    """A request on its way into a swarm."""
+    """A resolved request on its way into a swarm, with the folder in which it may name files."""
 
     def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:
+        from contracts.request import read_request
+
         self._context = HomeContext(home=str(home) if home is not None else None)
-        self._request, self._folder = _read_request(request)
+        if isinstance(request, str | Path):
+            self._request = request_file.read_resolved(str(request), ())
+            self._folder = request_file.folder(str(request))
+        else:
+            self._folder = Path.cwd()
+            self._request = request_file.absolute(read_request(dict(request)).resolved(), self._folder)
 
     def bring_up(self) -> None:
         """Start the swarm unless one is ready; by a process that ends, so that the host is no child of ours."""
@@ -96,13 +103,3 @@ def _start_error(answer: str, log: str) -> SwarmError:
 def _print_line(text: str) -> None:
     # Looked up at each line: a notebook replaces stderr.
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
-
-
-def _read_request(request: Mapping[str, Any] | str | Path) -> tuple[dict[str, Any], Path]:
-    """The resolved request, and the folder in which it may name files."""
-    from contracts.request import read_request
-
-    if isinstance(request, str | Path):
-        return request_file.read_resolved(str(request), ()), request_file.folder(str(request))
-    resolved: dict[str, Any] = read_request(dict(request)).resolved()
-    return request_file.absolute(resolved, Path.cwd()), Path.cwd()

@@ -102,12 +102,15 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
 
     A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
     """
+    from runtime.commands.guests import credentials
     from runtime.host import single_agent
     from runtime.node import roster
 
     kind = roster.load(which)
     own = name or kind.role
-    if own not in BUILT_IN and _admitted_here(call, own):
+    here = not (call.settings.url or call.settings.creds) and call.up
+    if own not in BUILT_IN and here and credentials(call.home, own).exists():
+        # The swarm of this home knows the guest, and is told again what it hears.
         call.ask("admit", name=own, hears=_hears(kind))
 
     def tell(agent: AgentIdentity) -> None:
@@ -131,14 +134,6 @@ def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _hears(kind: type[Agent]) -> list[str]:
     return [event.wire for event in kind.hears()]
-
-
-def _admitted_here(call: Call, name: str) -> bool:
-    """Whether the swarm of this home runs and knows the guest; if so, it is told again what the guest hears."""
-    from runtime.commands.guests import credentials
-
-    elsewhere = call.settings.url or call.settings.creds
-    return not elsewhere and call.up and credentials(call.home, name).exists()
 
 
 agent.add_command(agent_new)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.call import Call, Json, command, complete_session
-from runtime.cli.children import open_children
+from runtime.cli.call import Call, Json, command, complete_session, open_children
 from runtime.cli.exit_codes import NEGATIVE, session_exit_code
 from runtime.cli.output import cell, pairs, style, verdict_text
 from runtime.cli.session_source import audit_source, find

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import Failed, InvalidRequest, Problem
-from runtime.cli.call import Call, Json, command
-from runtime.cli.children import child_answer, open_children
+from runtime.cli.call import Call, Json, child_answer, command, open_children
 from runtime.cli.output import pairs, style
 from runtime.jobs.profiles import torch_profile
 from runtime.model import PROBE
 from runtime.views.formatting import duration, size
 
 if TYPE_CHECKING:
-    from runtime.home.workloads import WorkloadEntry
-    from runtime.jobs.child import Child
     from runtime.jobs.children import Children
     from runtime.jobs.profiles import Profile
 
@@ -51,6 +48,7 @@ async def _check(call: Call, request: Json, folder: Path) -> Json:
     from bus.blobs import DirectoryBlobs
     from runtime.home import allowed
     from runtime.home.workload_file import unknown_options
+    from runtime.home.workloads import PROBE as OPTIONS
     from runtime.home.workloads import Workloads
     from runtime.node import roster
     from runtime.replay import initial_state
@@ -61,7 +59,14 @@ async def _check(call: Call, request: Json, folder: Path) -> Json:
     async with open_children() as children:
         with tempfile.TemporaryDirectory(prefix="swarm-check-") as scratch:
             store = Path(scratch)
-            known = [await _with_options(children, workload, store) for workload in needed]
+            known = []
+            for workload in needed:
+                options = workload.options
+                if options is None:
+                    # They were not seen when it was added, so a child looks now.
+                    probe = await _ask(children, OPTIONS, workload.as_json(), torch_profile(), "probe", store)
+                    options = tuple(probe["options"])
+                known.append(replace(workload, options=options))
             if unknown := list(unknown_options(request, known)):
                 raise InvalidRequest(unknown)
             args = {"data": request["data"], "session": "", "store": scratch, "workloads": workloads}
@@ -86,20 +91,9 @@ async def _check(call: Call, request: Json, folder: Path) -> Json:
     return _describe_plan(request, prepared, resolved, probed)
 
 
-async def _with_options(children: Children, workload: WorkloadEntry, folder: Path) -> WorkloadEntry:
-    """A workload with the options that it takes: as they were seen when it was added, or as a child sees them now."""
-    from runtime.home.workloads import PROBE as LOOK
-
-    if workload.options is not None:
-        return workload
-    answer = await _ask(children, LOOK, workload.as_json(), torch_profile(), "probe", folder)
-    return replace(workload, options=tuple(answer["options"]))
-
-
 async def _ask(
     children: Children, job: str, args: Mapping[str, Any], profile: Profile, purpose: str, folder: Path
 ) -> Json:
-    child: Child
     log = folder / "log"
     async with children.job(job, args, profile=profile, purpose=purpose, log=log) as child:
         return await child_answer(child, log, cure="Correct it where it stopped, or: swarm run REQUEST --here")

@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from contracts.errors import InvalidInput, NotFound, NotVerified
-from runtime.cli.call import Call, Json, command, session_argument
-from runtime.cli.children import ask_child
+from runtime.cli.call import Call, Json, ask_child, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE
 from runtime.cli.output import pairs, style, table
 from runtime.cli.session_source import read_stored

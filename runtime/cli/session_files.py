@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut, error_of
-from runtime.cli.call import SECONDS, Call, Json, command, output_path, session_argument
-from runtime.cli.children import open_children
+from runtime.cli.call import SECONDS, Call, Json, command, open_children, output_path, session_argument
 from runtime.cli.output import pairs, style
 from runtime.cli.session_source import find, read_stored, resolve_session
 from runtime.views.formatting import figures, number

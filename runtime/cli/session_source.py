@@ -227,7 +227,12 @@ def _home_source(
         from runtime.replay.audit_subject import AuditSubject
 
         archive = CachedArchive(home, root)
-        at_least = _events_in_swarm(call, session) if running else 0
+        at_least = 0
+        if running:
+            try:
+                at_least = int(ask_reader(call, lambda source: source.session(session))["events"])
+            except SwarmError as error:
+                call.note(f"The swarm was not asked how long the session is: {error.message}")
         verdict = audits.check_log(archive, session, blobs, at_least=at_least, anchors=notes)
         if verdict.verdict != "pass" or not again:
             return verdict, None
@@ -239,12 +244,3 @@ def _home_source(
         return read_steadily(verify) if running else verify()
 
     return verify_steadily, likely_machine(home.log(session))
-
-
-def _events_in_swarm(call: Call, session: str) -> int:
-    """How many events the running swarm says there are; 0 when it cannot say."""
-    try:
-        return int(ask_reader(call, lambda source: source.session(session))["events"])
-    except SwarmError as error:
-        call.note(f"The swarm was not asked how long the session is: {error.message}")
-        return 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from contracts.errors import NotVerified
-from runtime.cli.call import Call, command, complete_session
+from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.output import pairs
 from runtime.cli.session_source import open_subject
 
@@ -30,69 +29,61 @@ def trace(call: Call, *, session: str, row: str | None, step: int | None, limit:
     """
     if (row is None) == (step is None):
         raise click.UsageError("Give --row or --step, and not both.")
-    with open_subject(call, session) as source:
+    with open_subject(call, session) as subject:
         from runtime.log.archive import Archive
         from runtime.views.trace import Trace
 
-        archive = Archive(call.home) if source.home else None
-        found = Trace.of(source.kept.history, source.blobs, archive)
-        told = found.step(step) if step is not None else found.row(str(row), limit)
-    call.result(told, lambda: _of_step(told) if step is not None else _of_row(told))
-    wrong = [one for one in told.get("windows", ()) if not one["held"]]
+        archive = Archive(call.home) if subject.home else None
+        tracer = Trace.of(subject.kept.history, subject.blobs, archive)
+        answer = tracer.step(step) if step is not None else tracer.row(str(row), limit)
+    call.result(answer, lambda: step_page(answer) if step is not None else row_page(answer))
+    wrong = [window for window in answer.get("windows", ()) if not window["held"]]
     if wrong:
         message = f"event {wrong[0]['event']} was recorded over another order of rows than this one."
         raise NotVerified(message, cure=f"Find out why: swarm audit {session} --mode bisect")
 
 
-def _of_row(told: Mapping[str, Any]) -> str:
-    rows = [("session", told["session"])]
-    if "set_aside" in told:
-        return pairs(
-            [*rows, ("row", told["set_aside"]["where"]), ("seen", f"never: set aside as {told['set_aside']['kind']}")]
-        )
-    rows.append(("row", _called(told["row"], told["source"])))
-    if "evaluated" in told:
-        judged = _steps(told["evaluated"]) if told["evaluated"] else "not yet"
+def row_page(answer: Json) -> str:
+    """The steps that saw a row as the text that `swarm trace --row` prints."""
+    rows = [("session", answer["session"])]
+    if "set_aside" in answer:
+        aside = answer["set_aside"]
+        return pairs([*rows, ("row", aside["where"]), ("seen", f"never: set aside as {aside['kind']}")])
+    row, source = answer["row"], answer["source"]
+    rows.append(("row", f"{row['place']}, {row['name']} of {source}" if row["name"] else f"{row['place']} of {source}"))
+    if "evaluated" in answer:
+        judged = _steps(answer["evaluated"]) if answer["evaluated"] else "not yet"
         return pairs([*rows, ("trained on", "never"), ("judged by", f"weights of steps {judged}")])
-    rows.append(("seen", _times(told)))
-    rows += [("left out", _times(told["left_out"]))] if "left_out" in told else []
-    if "unknown" in told:
-        rows.append(
-            ("not known", f"the steps up to {told['unknown']['upto']}: {told['unknown']['session']} is not here")
-        )
-    rows += [
-        ("superseded", f"{_times(one)} (steps {one['first']}..{one['last']} of segment {one['segment']})")
-        for one in told["superseded"]
-    ]
-    return pairs([*rows, *_windows(told)])
+    rows.append(("seen", _times(answer)))
+    rows += [("left out", _times(answer["left_out"]))] if "left_out" in answer else []
+    if "unknown" in answer:
+        unknown = answer["unknown"]
+        rows.append(("not known", f"the steps up to {unknown['upto']}: {unknown['session']} is not here"))
+    for made in answer["superseded"]:
+        steps = f"steps {made['first']}..{made['last']} of segment {made['segment']}"
+        rows.append(("superseded", f"{_times(made)} ({steps})"))
+    return pairs([*rows, *_windows(answer)])
 
 
-def _of_step(told: Mapping[str, Any]) -> str:
-    rows = [("session", told["session"]), ("step", str(told["step"]))]
-    rows += [(_made(one), f"segment {one['segment']}") for one in told["made"]]
-    rows += _windows(told)
-    listed = [_line(one) for one in told["rows"]]
-    return "\n".join([pairs(rows), "", f"{len(listed)} rows of {told['source']}, in their order:", *listed])
+def step_page(answer: Json) -> str:
+    """The rows that a step saw as the text that `swarm trace --step` prints."""
+    rows = [("session", answer["session"]), ("step", str(answer["step"]))]
+    rows += [("made by" if m["on_path"] else "superseded", f"segment {m['segment']}") for m in answer["made"]]
+    listed = [_line(row) for row in answer["rows"]]
+    head = f"{len(listed)} rows of {answer['source']}, in their order:"
+    return "\n".join([pairs([*rows, *_windows(answer)]), "", head, *listed])
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Json) -> str:
     left_out = "left out" if row.get("left_out") else ""
     return f"{row['place']:<12}{row['name'] or '':<12}{left_out}".rstrip()
 
 
-def _made(one: Mapping[str, Any]) -> str:
-    return "made by" if one["on_path"] else "superseded"
-
-
-def _called(row: Mapping[str, Any], source: str) -> str:
-    return f"{row['place']}, {row['name']} of {source}" if row["name"] else f"{row['place']} of {source}"
-
-
-def _times(told: Mapping[str, Any]) -> str:
-    if not told["times"]:
+def _times(comings: Json) -> str:
+    if not comings["times"]:
         return "never"
-    count = f"{told['times']} times" if told["times"] > 1 else "once"
-    return f"{count}, in steps {_steps(told['steps'], told['more'])}"
+    count = f"{comings['times']} times" if comings["times"] > 1 else "once"
+    return f"{count}, in steps {_steps(comings['steps'], comings['more'])}"
 
 
 def _steps(steps: Sequence[int], more: int = 0) -> str:
@@ -101,12 +92,10 @@ def _steps(steps: Sequence[int], more: int = 0) -> str:
     return f"{shown} and {left} more" if left > 0 else shown
 
 
-def _windows(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (
-            "window",
-            f"steps {one['first'] + 1}..{one['last']} (event {one['event']}): "
-            + ("recorded over this very order of rows" if one["held"] else "recorded over ANOTHER order of rows"),
-        )
-        for one in told["windows"]
-    ]
+def _windows(answer: Json) -> list[tuple[str, str]]:
+    rows = []
+    for window in answer["windows"]:
+        order = "this very order of rows" if window["held"] else "ANOTHER order of rows"
+        steps = f"steps {window['first'] + 1}..{window['last']} (event {window['event']})"
+        rows.append(("window", f"{steps}: recorded over {order}"))
+    return rows

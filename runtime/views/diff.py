@@ -34,7 +34,7 @@ def difference(one: SessionLog, other: SessionLog) -> dict[str, Any]:
     """Everything in which two sessions differ: request, machine, data, decisions, metrics, first differing window."""
     states = (one.state, other.state)
     claims = [state.claim for state in states]
-    found = {
+    found: dict[str, Any] = {
         "sessions": [one.id, other.id],
         "states": [state.state for state in states],
         "forks": [view.fork(state) for state in states],
@@ -54,7 +54,9 @@ def difference(one: SessionLog, other: SessionLog) -> dict[str, Any]:
         "metrics": both(view.metrics(state) for state in states),
         "weights": [state.weights_digest for state in states],
     }
-    return found | {"same": _same(found)}
+    parted = found["windows"]["parted"] or found["evaluations"]["parted"]
+    # Nothing was computed otherwise, as far as both went.
+    return found | {"same": not parted and found["weights"][0] == found["weights"][1]}
 
 
 def pairs(sides: Iterable[Mapping[str, Any]]) -> Pairs:
@@ -91,12 +93,6 @@ def evaluations(one: SessionLog, other: SessionLog) -> dict[str, Any]:
             return {"same": same, "parted": {"step": step, "values": named}}
         same += 1
     return {"same": same, "parted": None}
-
-
-def _same(found: Mapping[str, Any]) -> bool:
-    """Whether nothing was computed otherwise, as far as both went."""
-    parted = found["windows"]["parted"] or found["evaluations"]["parted"]
-    return not parted and found["weights"][0] == found["weights"][1]
 
 
 @dataclass(frozen=True)

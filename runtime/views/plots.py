@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def plots(
 
     `tried` is what a range test shows (`runtime.views.view.range_test`).
     """
-    found: dict[str, Draw] = {}
+    drawn: dict[str, Draw] = {}
     names = list(dict.fromkeys(name for row in table for name in row))
     curves = {
         "loss": [name for name in names if name in LOSSES],
@@ -38,12 +39,12 @@ def plots(
     }
     for plot, shown in curves.items():
         if any(_points(table, name)[0] for name in shown):
-            found[plot] = _curves(table, shown, begins, logarithmic=plot == "gradient_norm")
+            drawn[plot] = partial(_draw_curves, table, shown, begins, logarithmic=plot == "gradient_norm")
     if tried:
-        found["range_test"] = _range(tried)
+        drawn["range_test"] = partial(_draw_range_test, tried)
     if sum(seconds.values()) > 0:
-        found["time"] = _bars(seconds)
-    return found
+        drawn["time"] = partial(_draw_times, seconds)
+    return drawn
 
 
 def save(draw: Draw, name: str, path: Path) -> None:
@@ -56,46 +57,37 @@ def save(draw: Draw, name: str, path: Path) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _curves(table: Table, names: Sequence[str], begins: Sequence[int], *, logarithmic: bool) -> Draw:
-    def draw(axes: Axes) -> None:
-        for name in names:
-            steps, values = _points(table, name)
-            axes.plot(steps, values, label=name, linewidth=1.4, marker="." if len(steps) < 40 else "")
-        for step in begins:
-            axes.axvline(step, color="0.6", linestyle=":", linewidth=1)
-        if logarithmic and all(value > 0 for name in names for value in _points(table, name)[1]):
-            axes.set_yscale("log")
-        axes.set_xlabel("step")
-        axes.grid(visible=True, alpha=0.25)
-        if len(names) > 1:
-            axes.legend(frameon=False)
-
-    return draw
-
-
-def _range(tried: Mapping[str, Any]) -> Draw:
-    def draw(axes: Axes) -> None:
-        low, high = bounds([one for one in tried["losses"] if one is not None])
-        axes.plot(tried["rates"], [math.nan if one is None else one for one in tried["losses"]], linewidth=1.4)
-        axes.axvline(tried["suggestion"], color="C1", linestyle="--", label=f"suggestion {tried['suggestion']:.4g}")
-        if low < high:
-            # Where training breaks losses have no bounds, and would flatten everything before.
-            axes.set_ylim(low - (high - low) / 20, high + (high - low) / 20)
-        axes.set_xscale("log")
-        axes.set_xlabel("learning rate")
-        axes.grid(visible=True, alpha=0.25)
+def _draw_curves(table: Table, names: Sequence[str], begins: Sequence[int], axes: Axes, *, logarithmic: bool) -> None:
+    for name in names:
+        steps, values = _points(table, name)
+        axes.plot(steps, values, label=name, linewidth=1.4, marker="." if len(steps) < 40 else "")
+    for step in begins:
+        axes.axvline(step, color="0.6", linestyle=":", linewidth=1)
+    if logarithmic and all(value > 0 for name in names for value in _points(table, name)[1]):
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.grid(visible=True, alpha=0.25)
+    if len(names) > 1:
         axes.legend(frameon=False)
 
-    return draw
+
+def _draw_range_test(tried: Mapping[str, Any], axes: Axes) -> None:
+    low, high = bounds([loss for loss in tried["losses"] if loss is not None])
+    axes.plot(tried["rates"], [math.nan if loss is None else loss for loss in tried["losses"]], linewidth=1.4)
+    axes.axvline(tried["suggestion"], color="C1", linestyle="--", label=f"suggestion {tried['suggestion']:.4g}")
+    if low < high:
+        # Where training breaks losses have no bounds, and would flatten everything before.
+        axes.set_ylim(low - (high - low) / 20, high + (high - low) / 20)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(frameon=False)
 
 
-def _bars(seconds: Mapping[str, float]) -> Draw:
-    def draw(axes: Axes) -> None:
-        ranked = sorted(seconds.items(), key=lambda one: one[1])
-        axes.barh([name for name, _ in ranked], [spent for _, spent in ranked])
-        axes.set_xlabel("seconds")
-
-    return draw
+def _draw_times(seconds: Mapping[str, float], axes: Axes) -> None:
+    ranked = sorted(seconds.items(), key=lambda part: part[1])
+    axes.barh([name for name, _ in ranked], [spent for _, spent in ranked])
+    axes.set_xlabel("seconds")
 
 
 def _points(table: Table, name: str) -> tuple[list[int], list[float]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,21 +143,21 @@ RATES = 25
 def page(session: SessionState, facts: Sequence[Fact], plots: Iterable[str]) -> str:
     """The whole report; only the plots named are linked."""
     seen = view.summary(session)
+    seconds = sorted(curves.seconds(facts).items(), key=lambda part: -part[1])
+    total = sum(spent for _, spent in seconds)
+    times = [(name, f"{spent:.2f} s", f"{spent / total:.0%}") for name, spent in seconds if total]
     parts = [
         f"# {_inline(seen['name'] or seen['kind'])}\n\n`{session.id}`, requested {session.requested_at[:19]}Z",
         _table(("", ""), _facts(session, seen)),
         _section("Figures", _table(("metric", "value"), [(n, f"{v:.6g}") for n, v in seen["metrics"].items()])),
         _section("Plots", "\n\n".join(f"![{PLOTS[name]}](plots/{name}.png)" for name in PLOTS if name in set(plots))),
         _section("Evaluations", _evaluations(session)),
-        _section("Where the time of training went", _time(curves.seconds(facts))),
+        _section("Where the time of training went", _table(("in", "time", "share"), times)),
         _section("Data", _data(session)),
         _section("Decisions and diagnoses", _told(facts, DECISIONS) or (NO_DECISION if session.claim else "")),
         _section("Trouble", _told(facts, TROUBLE)),
         _section("Range test", _range_test(seen["range_test"])),
-        _section("Trials", _trials(session)),
-        _section("Checkpoints", _checkpoints(session)),
-        _section("Artifacts", _artifacts(session)),
-        _section("How to check this", _audit(session)),
+        *(_section(title, tell(session)) for title, tell in LAST_SECTIONS.items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -197,13 +197,6 @@ def _evaluations(session: SessionState) -> str:
 
 def _values(values: Mapping[str, float], names: Sequence[str]) -> list[str]:
     return [short(values[name]) if name in values else "" for name in names]
-
-
-def _time(seconds: Mapping[str, float]) -> str:
-    total = sum(seconds.values())
-    ranked = sorted(seconds.items(), key=lambda one: -one[1])
-    rows = [(name, f"{spent:.2f} s", f"{spent / total:.0%}") for name, spent in ranked if total]
-    return _table(("in", "time", "share"), rows)
 
 
 def _data(session: SessionState) -> str:
@@ -275,6 +268,15 @@ def _audit(session: SessionState) -> str:
         lines.append("    swarm run request.yaml    the same request, for the same weights on the same fingerprint")
         lines.append(f"\nFingerprint `{session.claim.fingerprint}`, engine bits {session.claim.engine_bits}.")
     return "\n".join(lines)
+
+
+LAST_SECTIONS: dict[str, Callable[[SessionState], str]] = {
+    "Trials": _trials,
+    "Checkpoints": _checkpoints,
+    "Artifacts": _artifacts,
+    "How to check this": _audit,
+}
+"""By title: sections of the session alone, in their order at the end of the page."""
 
 
 def _line(name: str, event: Any) -> dict[str, Any]:

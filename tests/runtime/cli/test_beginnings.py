@@ -17,7 +17,7 @@ from contracts.request.model import Model
 from contracts.request.optimizer import Optimizer, Schedule
 from contracts.request.reading import tags_of
 from runtime.api.request_file import read
-from runtime.cli.children import ask_child
+from runtime.cli.call import ask_child
 from runtime.cli.main import swarm
 
 
