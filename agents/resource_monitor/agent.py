@@ -9,10 +9,8 @@ from contextlib import suppress
 import orjson
 
 from agents.resource_monitor.gates import RANK, Gate, Level, limits, values
-from agents.resource_monitor.gpu import Gpus, find_gpus
-from agents.resource_monitor.machine import MachineReader, MachineReading, processes, size_of
-from agents.resource_monitor.sample import Sample, SwarmProcess, sample
-from agents.resource_monitor.tally import Tally, seconds_between
+from agents.resource_monitor.machine import Gpus, MachineReader, MachineReading, find_gpus, processes, size_of
+from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, seconds_between
 from bus import subjects
 from contracts.data_manager import DatasetRejected
 from contracts.errors import Unreachable
@@ -36,8 +34,8 @@ class ResourceMonitor(Agent):
         settings = self.ground.settings
         self._machine = MachineReader(self.ground.home.root)
         self._gpus: Gpus | None = await asyncio.to_thread(find_gpus)
-        found = limits(min_free_disk=settings.min_free_disk_bytes, store_bytes=settings.store_bytes)
-        self._gates = {limit.resource: Gate(limit) for limit in found}
+        known = limits(min_free_disk=settings.min_free_disk_bytes, store_bytes=settings.store_bytes)
+        self._gates = {limit.resource: Gate(limit) for limit in known}
         self._told: dict[str, dict[str, Level]] = {}
         self._tallies: dict[str, Tally] = {}
         self._before: tuple[MachineReading, tuple[SwarmProcess, ...]] | None = None
@@ -87,7 +85,9 @@ class ResourceMonitor(Agent):
         if self._latest is None:
             return
         for history in self._running():
-            told = self._told.setdefault(history.id, _told_before(history))
+            # What an earlier process told the session: the last level of each resource.
+            earlier: dict[str, Level] = {alert.resource: alert.level for alert in history.state.alerts}
+            told = self._told.setdefault(history.id, earlier)
             for gate in self._gates.values():
                 resource, before = gate.limit.resource, told.get(gate.limit.resource, "")
                 alert = gate.alert()
@@ -114,12 +114,12 @@ class ResourceMonitor(Agent):
     def _sample(self) -> Sample | None:
         """What happened since the last reading; None at the first."""
         now = self._machine.read()
-        running = {one.pid: one for one in self.ground.children.running()}
+        running = {child.pid: child for child in self.ground.children.running()}
         members = tuple(
-            SwarmProcess(running[one.pid].purpose, running[one.pid].session, one) for one in processes(running)
+            SwarmProcess(running[used.pid].purpose, running[used.pid].session, used) for used in processes(running)
         )
         # The host itself works for no session, and is none of the other programs either.
-        members += tuple(SwarmProcess("host", "", one) for one in processes({os.getpid()} - running.keys()))
+        members += tuple(SwarmProcess("host", "", used) for used in processes({os.getpid()} - running.keys()))
         before, self._before = self._before, (now, members)
         if before is None:
             return None
@@ -137,8 +137,3 @@ class ResourceMonitor(Agent):
         for memory in (self._tallies, self._told):
             for session in memory.keys() - known:
                 del memory[session]
-
-
-def _told_before(history: SessionLog) -> dict[str, Level]:
-    """What the session was told by an earlier process: the last level of each resource."""
-    return {alert.resource: alert.level for alert in history.state.alerts}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agents.resource_monitor.sample import Sample
+from agents.resource_monitor.usage import Sample
 from contracts.resource_monitor import ResourcesAlerted
 
 Resource = Literal["cpu", "memory", "disk", "store", "gpu_memory", "gpu_temperature"]
@@ -96,8 +96,8 @@ def limits(*, min_free_disk: int, store_bytes: int) -> tuple[Limit, ...]:
 def values(sample: Sample, store: int | None) -> Mapping[Resource, float | None]:
     """The figures of a sample by the names of the limits; None where one is unknown."""
     memory, total = sample.memory_bytes, sample.memory_total_bytes
-    full = [100 * one.memory_bytes / one.memory_total_bytes for one in sample.gpus if one.knows_memory]
-    heat = [one.celsius for one in sample.gpus if one.celsius is not None]
+    full = [100 * gpu.memory_bytes / gpu.memory_total_bytes for gpu in sample.gpus if gpu.knows_memory]
+    heat = [gpu.celsius for gpu in sample.gpus if gpu.celsius is not None]
     return {
         "cpu": sample.cpu_percent_of_others,
         "memory": 100 * memory / total if total else None,

@@ -1,16 +1,19 @@
-"""Reads what the machine counts: CPU time, memory, disk, network, and what single processes use. It judges nothing.
+"""Reads what the machine counts: CPU time, memory, disk, network, GPUs, and what processes use. It judges nothing.
 
-Everything comes from /proc and statvfs, in well under a millisecond. Elsewhere than on Linux less can be known.
+All but GPUs comes from /proc and statvfs, in well under a millisecond. Elsewhere than on Linux less can be known.
+NVIDIA GPUs are read through NVML when there are any; where there are none, nothing is loaded and nothing is said.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bus import process_facts
 from bus.process_facts import PAGE_BYTES, TICKS_PER_SECOND
@@ -71,13 +74,13 @@ class MachineReader:
 
 def processes(pids: Iterable[int]) -> list[ProcessReading]:
     """What these processes use; those that have ended are left out."""
-    found = []
+    readings = []
     for pid in pids:
         with suppress(OSError, ValueError, IndexError):
             facts = process_facts.read(pid)
             if facts is not None:
-                found.append(ProcessReading(pid, facts.own_ticks / TICKS_PER_SECOND, facts.memory_bytes))
-    return found
+                readings.append(ProcessReading(pid, facts.own_ticks / TICKS_PER_SECOND, facts.memory_bytes))
+    return readings
 
 
 def size_of(folder: Path) -> int:
@@ -110,3 +113,81 @@ def _network(text: str) -> tuple[int, int]:
 def _free(folder: Path) -> int:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One GPU at one moment; what a device does not tell is None."""
+
+    index: int
+    name: str
+    percent: float | None
+    memory_bytes: int
+    memory_total_bytes: int
+    celsius: float | None
+    watts: float | None
+
+    @property
+    def knows_memory(self) -> bool:
+        """Whether the device tells how full it is; else both figures are 0."""
+        return self.memory_total_bytes > 0
+
+
+class Gpus:
+    """The GPUs of this machine, found once."""
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        self._devices: list[tuple[int, str, Any]] = []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            device = nvml.nvmlDeviceGetHandleByIndex(index)
+            name = nvml.nvmlDeviceGetName(device)
+            self._devices.append((index, name.decode() if isinstance(name, bytes) else str(name), device))
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def read(self) -> list[GpuReading]:
+        """A reading of every GPU: load, memory, power and temperature as far as the driver tells them."""
+        return [self._read_one(*device) for device in self._devices]
+
+    def close(self) -> None:
+        """Shut the driver down; no reading may follow."""
+        self._ask(self._nvml.nvmlShutdown)
+
+    def _read_one(self, index: int, name: str, device: Any) -> GpuReading:
+        nvml = self._nvml
+        use = self._ask(nvml.nvmlDeviceGetUtilizationRates, device)
+        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, device)
+        heat = self._ask(nvml.nvmlDeviceGetTemperature, device, nvml.NVML_TEMPERATURE_GPU)
+        power = self._ask(nvml.nvmlDeviceGetPowerUsage, device)
+        return GpuReading(
+            index,
+            name,
+            None if use is None else float(use.gpu),
+            0 if memory is None else int(memory.used),
+            0 if memory is None else int(memory.total),
+            None if heat is None else float(heat),
+            None if power is None else power / 1000,
+        )
+
+    def _ask(self, query: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return query(*args)
+        except self._nvml.NVMLError:
+            # Not every device tells everything.
+            return None
+
+
+def find_gpus() -> Gpus | None:
+    """The GPUs, or None where there is no driver, no library or no device."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        gpus = Gpus(nvml)
+    except nvml.NVMLError:
+        return None
+    return gpus if len(gpus) else None

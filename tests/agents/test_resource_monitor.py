@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.resource_monitor import gpu, machine
+from agents.resource_monitor import machine
 from agents.resource_monitor.agent import ResourceMonitor
 from agents.resource_monitor.gates import Gate, Limit, limits, values
 from agents.resource_monitor.machine import MachineReader, MachineReading, ProcessReading, processes, size_of
-from agents.resource_monitor.sample import Sample, SwarmProcess, sample
-from agents.resource_monitor.tally import Tally, seconds_between
+from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, seconds_between
 from bus import subjects
 from contracts.request import read_request
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
@@ -42,7 +41,7 @@ def sampled(**changes: Any) -> Sample:
 
 
 def member(pid: int, seconds: float, session: str = "s", purpose: str = "train", memory: int = 10) -> SwarmProcess:
-    return SwarmProcess(purpose, session, ProcessReading(pid, seconds, resources))
+    return SwarmProcess(purpose, session, ProcessReading(pid, seconds, memory))
 
 
 # The machine
@@ -171,7 +170,7 @@ def test_a_value_that_trembles_within_the_margin_is_told_once(found: list[float]
 
 def test_every_resource_has_a_limit_and_a_value() -> None:
     known = {limit.resource for limit in limits(min_free_disk=1, store_bytes=100)}
-    hot = gpu.GpuReading(0, "x", 1.0, 99, 100, 95.0, 100.0)
+    hot = machine.GpuReading(0, "x", 1.0, 99, 100, 95.0, 100.0)
     found = values(sampled(gpus=(hot,)), 95)
     assert set(found) == known
     gates = {limit.resource: Gate(limit) for limit in limits(min_free_disk=1, store_bytes=100)}
@@ -199,7 +198,7 @@ def test_a_sum_has_means_and_maxima_and_says_how_many_samples_it_is_of() -> None
 def test_energy_is_power_times_time() -> None:
     tally = Tally()
     for watts in (100.0, 200.0):
-        tally.add("s", sampled(seconds=2.0, gpus=(gpu.GpuReading(0, "x", 50.0, 10, 100, 60.0, watts),)))
+        tally.add("s", sampled(seconds=2.0, gpus=(machine.GpuReading(0, "x", 50.0, 10, 100, 60.0, watts),)))
     (one,) = tally.summary(seconds=1.0, memory_total=1, disk_free=1).gpus
     assert (one["joules"], one["watts_mean"], one["celsius_max"]) == (600.0, 150.0, 60.0)
 
@@ -242,8 +241,8 @@ def driver(**changes: Any) -> SimpleNamespace:
 
 
 def test_a_device_tells_what_it_knows() -> None:
-    found = gpu.Gpus(driver())
-    assert found.read() == [gpu.GpuReading(0, "A GPU", 42.0, 10, 40, 55.0, None)]
+    found = machine.Gpus(driver())
+    assert found.read() == [machine.GpuReading(0, "A GPU", 42.0, 10, 40, 55.0, None)]
     found.close()
 
 
@@ -252,14 +251,14 @@ def test_without_a_driver_a_library_or_a_device_there_are_no_gpus(monkeypatch: p
         raise NoDevice
 
     for stand_in in (driver(nvmlInit=refuse), driver(nvmlDeviceGetCount=lambda: 0)):
-        monkeypatch.setattr(gpu.importlib, "import_module", lambda _, found=stand_in: found)
-        assert gpu.find_gpus() is None
+        monkeypatch.setattr(machine.importlib, "import_module", lambda _, found=stand_in: found)
+        assert machine.find_gpus() is None
 
     def missing(_: str) -> Any:
         raise ImportError
 
-    monkeypatch.setattr(gpu.importlib, "import_module", missing)
-    assert gpu.find_gpus() is None
+    monkeypatch.setattr(machine.importlib, "import_module", missing)
+    assert machine.find_gpus() is None
 
 
 # The agent in a swarm
