@@ -51,46 +51,38 @@ class Remade(NamedTuple):
 
 def orders(history: SessionLog) -> list[dict[str, Any]]:
     """Every exported file of a session, as it has to be made again, and where the log tells of it."""
-    return [
-        {
-            "export": fact.id,
-            "place": fact.position,
-            "seq": fact.seq,
-            "filename": fact.event.filename,
-            "blob": fact.event.blob,
-            "beside": _companions(fact.event),
-            "sources": dict(history.state.claim.sources) if history.state.claim else {},
-            "order": _order(fact.event, history.state),
-        }
-        for fact in history.facts
-        if isinstance(fact.event, ModelExported)
-    ]
-
-
-def found_wrong(order: Order, against: str) -> Divergence:
-    """That a file made again is not as it was, with its place in the log."""
-    return Divergence(order["place"], order["seq"], ModelExported.wire, against)
-
-
-def not_made(order: Order, problem: str) -> str:
-    """That a file could not be made again, and why."""
-    return f"export {order['filename']} could not be made again: {problem}"
-
-
-def not_compared(order: Order, ended: str) -> str:
-    """That something else came of making a file again."""
-    return f"the outcome of export {order['filename']} (making it again ended with: {ended})"
+    found = []
+    for fact in history.facts:
+        if isinstance(fact.event, ModelExported):
+            beside = fact.event.details.get("beside", {})
+            about = {"export": fact.id, "place": fact.position, "seq": fact.seq}
+            found.append(
+                about
+                | {
+                    "filename": fact.event.filename,
+                    "blob": fact.event.blob,
+                    # The digests of companions by suffix; a record of any other form counts as none.
+                    "beside": beside if isinstance(beside, dict) else {},
+                    "sources": dict(history.state.claim.sources) if history.state.claim else {},
+                    "order": _order(fact.event, history.state),
+                }
+            )
+    return found
 
 
 def export_findings(remade: Iterable[tuple[Order, Remade]]) -> ExportFindings:
     """What came of all of a session's files."""
-    found = list(remade)
-    return ExportFindings(
-        sum(not (one.missing or one.differing) for _, one in found),
-        tuple(found_wrong(order, one.divergence) for order, one in found if one.divergence),
-        tuple(not_made(order, one.missing) for order, one in found if one.missing),
-        tuple(not_compared(order, one.differing) for order, one in found if one.differing),
-    )
+    divergences, unchecked, differing = [], [], []
+    checked = 0
+    for order, one in remade:
+        checked += not (one.missing or one.differing)
+        if one.divergence:
+            divergences.append(Divergence(order["place"], order["seq"], ModelExported.wire, one.divergence))
+        if one.missing:
+            unchecked.append(f"export {order['filename']} could not be made again: {one.missing}")
+        if one.differing:
+            differing.append(f"the outcome of export {order['filename']} (making it again ended with: {one.differing})")
+    return ExportFindings(checked, tuple(divergences), tuple(unchecked), tuple(differing))
 
 
 async def remake_all(material: AuditSubject, jobs: AuditJobs, folder: Path) -> ExportFindings:
@@ -195,12 +187,6 @@ def _numbered(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
         raise ValueError(f"{path.name!r} is no archive of plain records")
     (record,) = (one for one in records if one.filename.endswith("/.data/serialization_id"))
     return record
-
-
-def _companions(made: ModelExported) -> dict[str, Any]:
-    """The digests of a file's companions, by suffix; a record of any other form counts as none."""
-    told = made.details.get("beside", {})
-    return told if isinstance(told, dict) else {}
 
 
 def _order(made: ModelExported, session: SessionState) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.envelope import Fact
@@ -76,14 +76,21 @@ async def check_start(material: AuditSubject, children: Children, *, trust_code:
     fork = material.session.fork
     if fork is None or fork.state_root is not None:
         return ForkFindings()
-    parent = _parent(fork, Archive(_home(material)) if material.home else None)
-    begun = _beginning(material, fork)
+    from runtime.fork.start import recompute_state
+    from runtime.home.home import Home
+    from runtime.replay.audit_subject import AuditSubject
+
+    parent = _parent(fork, Archive(Home(material.home)) if material.home else None)
+    written = (fact for fact in material.kept.history.facts if isinstance(fact.event, CheckpointWritten))
+    begun = next((fact for fact in written if getattr(fact.event, "step", None) == fork.step), None)
     if parent is None or begun is None:
         return ForkFindings(
             unchecked=(f"the state of step {fork.step} was not computed from its parent, which is not here",)
         )
+    of_parent = AuditSubject(parent, material.blobs, material.work, material.home)
     try:
-        made = await _restaged(material, parent, fork, children, trust_code=trust_code)
+        with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:
+            made = await recompute_state(of_parent, fork, children, Path(folder), trust_code=trust_code)
     except NotVerified as error:
         return ForkFindings((_diverges(begun, f"its parent does not lead to it: {error.message}"),))
     except (Refused, InvalidInput) as error:
@@ -93,17 +100,6 @@ async def check_start(material: AuditSubject, children: Children, *, trust_code:
         return ForkFindings()
     message = f"it begins with {wrong} {getattr(begun.event, wrong)}, and its parent leads to {made[wrong]}"
     return ForkFindings((_diverges(begun, message),))
-
-
-async def _restaged(
-    material: AuditSubject, parent: StoredSession, fork: Fork, children: Children, *, trust_code: bool
-) -> dict[str, Any]:
-    from runtime.fork.start import recompute_state
-    from runtime.replay.audit_subject import AuditSubject
-
-    of_parent = AuditSubject(parent, material.blobs, material.work, material.home)
-    with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:
-        return await recompute_state(of_parent, fork, children, Path(folder), trust_code=trust_code)
 
 
 def _against_tree(fork: Fork, parent: StoredSession) -> Iterator[str]:
@@ -157,17 +153,5 @@ def _parent(fork: Fork, archive: Archive | None) -> StoredSession | None:
         return None
 
 
-def _beginning(material: AuditSubject, fork: Fork) -> Fact | None:
-    facts = material.kept.history.facts
-    written = (one for one in facts if isinstance(one.event, CheckpointWritten) and one.event.step == fork.step)
-    return next(written, None)
-
-
 def _diverges(fact: Fact, message: str) -> Divergence:
     return Divergence(fact.position, fact.seq, fact.name, message)
-
-
-def _home(material: AuditSubject) -> Any:
-    from runtime.home.home import Home
-
-    return Home(material.home) if material.home else None

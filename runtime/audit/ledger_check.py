@@ -39,9 +39,9 @@ class LedgerCheck:
     def divergences(self) -> Iterator[Divergence]:
         """Every note and seal that does not say what the records say."""
         for fact, said in self._told.noted:
-            against = self._against_tree(fact, said) or self._against_note(fact, said)
+            against = self._against_tree(fact, said)
             if not against and isinstance(said, SessionSealed):
-                against = self._against_lanes(said) or self._against_keyring(said) or self._against_members(said)
+                against = self._against_seal(said)
             if against:
                 yield Divergence(fact.position, fact.seq, fact.name, against)
 
@@ -79,26 +79,29 @@ class LedgerCheck:
         if found != said.root:
             return f"the root over {said.size} events is {found}, not {said.root}"
         last = self._told.seqs[said.size - 1]
-        return "" if last == said.last_seq else f"event {said.size} has sequence {last}, not {said.last_seq}"
-
-    def _against_note(self, fact: Fact, said: Noted) -> str:
-        session = self._session
+        if last != said.last_seq:
+            return f"event {said.size} has sequence {last}, not {said.last_seq}"
         if isinstance(said, SessionSealed):
-            expected = bundle_members.sealed_tree_head(session, said)
+            expected = bundle_members.sealed_tree_head(self._session, said)
         else:
             last_seq = (f"last-seq {said.last_seq}",)
-            expected = notes.SignedTreeHead(notes.origin(session), said.size, bytes.fromhex(said.root), last_seq)
+            expected = notes.SignedTreeHead(notes.origin(self._session), said.size, bytes.fromhex(said.root), last_seq)
         if not any(key.valid(fact.seq) and _signs(key, said.note) for key in self._keys):
             return "no key that the ledger held then has signed its note"
         signed = notes.parse(said.note)
         return "" if signed == expected else f"its note says {signed}, and the event {expected}"
 
-    def _against_lanes(self, said: SessionSealed) -> str:
+    def _against_seal(self, said: SessionSealed) -> str:
         heads = self._told.heads(said.size)
-        if heads == said.lanes:
-            return ""
-        differing = sorted(lane for lane in heads.keys() | said.lanes.keys() if heads.get(lane) != said.lanes.get(lane))
-        return f"the sealed heads of {', '.join(differing)} are not those of the lanes"
+        if heads != said.lanes:
+            lanes = sorted(lane for lane in heads.keys() | said.lanes.keys() if heads.get(lane) != said.lanes.get(lane))
+            return f"the sealed heads of {', '.join(lanes)} are not those of the lanes"
+        if against := self._against_keyring(said):
+            return against
+        expected = bundle_members.sealed_members(self._told.before)
+        wrong = {name for name, digest in expected.items() if said.members.get(name) != digest}
+        wrong |= said.members.keys() ^ (expected.keys() | set(bundle_members.FIXED_MEMBERS))
+        return f"its members {', '.join(sorted(wrong))} are not those that the events name" if wrong else ""
 
     def _against_keyring(self, said: SessionSealed) -> str:
         genesis = self._told.state.genesis
@@ -113,13 +116,6 @@ class LedgerCheck:
         if later and later[0].seq <= said.last_seq:
             return f"it leaves out event {said.keyring_size + 1} of the keyring, which came before the session's last"
         return ""
-
-    def _against_members(self, said: SessionSealed) -> str:
-        expected = bundle_members.sealed_members(self._told.before)
-        named = expected.keys() | set(bundle_members.FIXED_MEMBERS)
-        wrong = {name for name, digest in expected.items() if said.members.get(name) != digest}
-        wrong |= said.members.keys() ^ named
-        return f"its members {', '.join(sorted(wrong))} are not those that the events name" if wrong else ""
 
 
 def _signs(key: Key, note: str) -> bool:

@@ -72,6 +72,9 @@ def check_bundle(
     return Verdict(**vars(found) | {"bundle": str(path)})
 
 
+_MISFIT = "{fact.lane!r} has no say in {fact.envelope.dataschema}, or its data are not what that means"
+
+
 class _CheckOptions(NamedTuple):
     """The root key's fingerprint that is trusted, notes that were kept elsewhere, and whether words are compared."""
 
@@ -114,10 +117,16 @@ def _check_closely(
     told = LogDigest.of(kept)
     books = LedgerCheck(told, ring)
     origin = _origin(told.first, ring) if kept is not ring else ()
+    # Every event of a built-in role under a known name fits its schema; guests' events are not checked.
+    misfits = [
+        fact
+        for fact in kept.history.facts
+        if isinstance(fact.event, Unknown) and fact.name in SPOKEN and not fact.lane.startswith(GUEST)
+    ]
     inside = [
         *_unread(kept),
         *origin,
-        *_schemas(kept),
+        *(Divergence(fact.position, fact.seq, "schema", _MISFIT.format(fact=fact)) for fact in misfits),
         *books.divergences(),
         *against,
         *(told.broken if asked.contradictions else ()),
@@ -201,14 +210,6 @@ def _origin(first: Fact | None, ring: StoredSession | None) -> Iterator[Divergen
         yield Divergence(1, first.seq if first else 0, "genesis", "the session does not begin with its genesis")
     elif first.event.keyring not in {fact.digest for fact in ring.history.facts}:
         yield Divergence(1, first.seq, "genesis", f"the genesis names keyring head {first.event.keyring}, unknown here")
-
-
-def _schemas(kept: StoredSession) -> Iterator[Divergence]:
-    """Check that every event of a built-in role under a known name fits its schema; guests' events are not checked."""
-    for fact in kept.history.facts:
-        if isinstance(fact.event, Unknown) and fact.name in SPOKEN and not fact.lane.startswith(GUEST):
-            message = f"{fact.lane!r} has no say in {fact.envelope.dataschema}, or its data are not what that means"
-            yield Divergence(fact.position, fact.seq, "schema", message)
 
 
 def _open_ends(told: LogDigest, ring: StoredSession | None, signed: int, root: str) -> Iterator[str]:

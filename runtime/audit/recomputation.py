@@ -31,63 +31,62 @@ from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions, AuditPlan, lay_out
 from runtime.replay.audit_runner import AuditRunner, Tell
 from runtime.replay.audit_subject import AuditSubject, recorded_path
-from runtime.replay.spans import Span
+from runtime.replay.steps import locate_divergence
 from runtime.replay.verdict import (
     FAILS,
     UNTRAINED,
     Divergence,
     ExportFindings,
     ReplayVerdict,
-    Result,
     Verdict,
     replay_verdict,
     verdict_without_replay,
 )
 
+Data = dict[str, Any]
+OPENING = "runtime.audit.recomputation:open_audit"
+"""What opens an audit in a child, before anything of it can be concluded."""
+
+SILENT = "the exporter did not answer"
+
 
 async def recompute(
-    log: Verdict, material: AuditSubject, asked: AuditOptions, children: Children, tell: Tell = lambda _: None
+    log: Verdict, material: AuditSubject, options: AuditOptions, children: Children, tell: Tell = lambda _: None
 ) -> ReplayVerdict:
     """The verdict of a mode that computes: that of mode `log`, unless more is found."""
     if log.verdict != "pass":
-        return verdict_without_replay(log, asked.mode, FAILS)
+        return verdict_without_replay(log, options.mode, FAILS)
     material.work.mkdir(parents=True, exist_ok=True)
     if material.session.claim is None:
-        docket, _ = lay_out(material, asked, None, material.blobs.has)
-        return replay_verdict(log, docket, {}) if docket.broken else verdict_without_replay(log, asked.mode, UNTRAINED)
+        plan, _ = lay_out(material, options, None, material.blobs.has)
+        return replay_verdict(log, plan, {}) if plan.broken else verdict_without_replay(log, options.mode, UNTRAINED)
     with TemporaryDirectory(prefix="audit-", dir=material.work) as folder:
-        bench = AuditRunner(material, asked, children, Path(folder), tell)
-        differing = await bench.compare()
+        runner = AuditRunner(material, options, children, Path(folder), tell)
+        differing = await runner.compare()
         # What the request resolves to is another machine's business where this one is not comparable.
-        docket, spans = lay_out(material, asked, None if differing else bench.resolved, material.blobs.has)
-        if differing or docket.broken:
-            return replay_verdict(log, docket, {}, unchecked=material.trusted(), differing=differing)
-        chosen = [spans[number] for number in docket.chosen]
-        results = await bench.spans(chosen, until_divergence=asked.mode == "bisect")
+        plan, spans = lay_out(material, options, None if differing else runner.resolved, material.blobs.has)
+        if differing or plan.broken:
+            return replay_verdict(log, plan, {}, unchecked=material.trusted(), differing=differing)
+        chosen = [spans[number] for number in plan.chosen]
+        results = await runner.spans(chosen, until_divergence=options.mode == "bisect")
         again = (
-            await exports.remake_all(material, bench.jobs, bench.folder) if asked.mode == "full" else ExportFindings()
+            await exports.remake_all(material, runner.jobs, runner.folder)
+            if options.mode == "full"
+            else ExportFindings()
         )
         begun = fork_check.ForkFindings()
-        if asked.mode != "spot":
-            begun = await fork_check.check_start(material, children, trust_code=asked.trust_code)
-            docket = replace(docket, broken=(*docket.broken, *begun.divergences))
-        place = await _bisected(bench, chosen, results) if asked.mode == "bisect" else None
-        bench.notebook.close()
+        if options.mode != "spot":
+            begun = await fork_check.check_start(material, children, trust_code=options.trust_code)
+            plan = replace(plan, broken=(*plan.broken, *begun.divergences))
+        place = None
+        bad = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
+        if options.mode == "bisect" and bad is not None:
+            args, spec = material.arguments(bad, runner.folder), material.spec(bad)
+            divergence = results[bad.number]["divergence"]
+            place = await locate_divergence(runner.jobs, args, spec, bad.number, divergence)
+        runner.notebook.close()
         told = (*material.trusted(), *begun.unchecked)
-        return replay_verdict(log, docket, results, again, unchecked=told, resumed=bench.resumed, located=place)
-
-
-async def _bisected(bench: AuditRunner, chosen: list[Span], results: Mapping[int, Result]) -> dict[str, Any] | None:
-    from runtime.replay.steps import locate_divergence
-
-    first = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
-    if first is None:
-        return None
-    args, spec = bench.material.arguments(first, bench.folder), bench.material.spec(first)
-    return await locate_divergence(bench.jobs, args, spec, first.number, results[first.number]["divergence"])
-
-
-Data = dict[str, Any]
+        return replay_verdict(log, plan, results, again, unchecked=told, resumed=runner.resumed, located=place)
 
 
 def open_audit(job: Job) -> Data:
@@ -107,40 +106,50 @@ def open_audit(job: Job) -> Data:
     if log is not None and log.verdict != "pass":
         return {"log": verdict_without_replay(log, cited["mode"], FAILS).as_json()}
     kept = archive.read(session)
-    material = AuditSubject(_cited(kept, cited["size"]), blobs, Path(job.args["folder"]), home.root)
+    if kept.history.size < cited["size"]:
+        message = f"the file of {session} holds {kept.history.size} events here, and {cited['size']} are cited."
+        raise NotFound(message, cure="Audit it where its log is kept.")
+    # What came later than what the audit cites is no part of it.
+    beginning = replace(kept, history=kept.history.beginning(cited["size"]))
+    material = AuditSubject(beginning, blobs, Path(job.args["folder"]), home.root)
     if log is not None:
         told = fork_check.unchecked_in_swarm(material.session, cited["mode"])
         trusted = material.trusted() if cited["mode"] != "log" else ()
         log = replace(log, unchecked=(*log.unchecked, *trusted, *told))
-    opened, docket = _opened(job, material, cited, cuts, _unsigned(kept, cited))
-    alone = _without_computing(log, docket, trained=material.session.claim is not None) if log else None
-    return {"log": alone.as_json()} if alone else opened | {"log": log.as_json() if log else None}
+    opened, plan = _opened(job, material, cited, cuts, _unsigned(kept, cited))
+    if log is None or (plan.mode != "log" and material.session.claim is not None):
+        return opened | {"log": log.as_json() if log else None}
+    if plan.broken:
+        log = replay_verdict(log, plan, {})
+    elif plan.mode != "log":
+        log = verdict_without_replay(log, plan.mode, UNTRAINED)
+    return {"log": log.as_json()}
 
 
 def _opened(
     job: Job, material: AuditSubject, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
 ) -> tuple[Data, AuditPlan]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
-    asked = AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
+    options = AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
     workloads, missing = material.missing(trusted=False)
     machine, differing = _compared(job, material, workloads, missing)
     begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
     # What the request resolves to is another machine's business where this one is not comparable.
-    docket, spans = lay_out(material, asked, None if differing else machine["resolved"], begins)
-    docket = replace(docket, broken=(*unsigned, *docket.broken))
+    plan, spans = lay_out(material, options, None if differing else machine["resolved"], begins)
+    plan = replace(plan, broken=(*unsigned, *plan.broken))
     for span in spans.values():
         material.arguments(span, material.work)
         recorded_path(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
-    opened = docket.as_json() | {
+    opened = plan.as_json() | {
         "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
-        "exports": exports.orders(material.kept.history) if asked.mode == "full" else [],
+        "exports": exports.orders(material.kept.history) if options.mode == "full" else [],
         "machine": material.machine,
         "fingerprint": machine["fingerprint"],
         "differing": differing,
         "data": material.data,
         "workloads": workloads,
     }
-    return opened, docket
+    return opened, plan
 
 
 def _compared(
@@ -155,23 +164,6 @@ def _compared(
     return found, audit_subject.machine_differences(material.kept.history.facts, found) + missing + unread
 
 
-def _without_computing(log: Verdict, docket: AuditPlan, *, trained: bool) -> Verdict | None:
-    """The verdict where nothing is to be computed; None where something is."""
-    if docket.mode != "log" and trained:
-        return None
-    if docket.broken:
-        return replay_verdict(log, docket, {})
-    return log if docket.mode == "log" else verdict_without_replay(log, docket.mode, UNTRAINED)
-
-
-def _cited(kept: StoredSession, size: int) -> StoredSession:
-    """The session up to what the audit cites: what came later is no part of it."""
-    if kept.history.size < size:
-        message = f"the file of {kept.history.id} holds {kept.history.size} events here, and {size} are cited."
-        raise NotFound(message, cure="Audit it where its log is kept.")
-    return replace(kept, history=kept.history.beginning(size))
-
-
 def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[Divergence]:
     """What is cited, when the ledger has signed no such root; every root that it has signed was computed again."""
     for fact in kept.history.facts:
@@ -183,12 +175,6 @@ def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[Diverge
     yield Divergence(cited["size"], 0, "root", message)
 
 
-OPENING = "runtime.audit.recomputation:open_audit"
-"""What opens an audit in a child, before anything of it can be concluded."""
-
-SILENT = "the exporter did not answer"
-
-
 def conclude(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
     """The verdict as of now, from the audit's own log; `events` is the number of events of the audited session."""
     found = planned.log if not planned.machine else _judged(audit, planned, seed, events).as_json()
@@ -196,26 +182,19 @@ def conclude(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> 
 
 
 def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> ReplayVerdict:
-    log, docket = Verdict.of_json(planned.log), _docket(planned, seed, events)
+    log, broken = Verdict.of_json(planned.log), tuple(Divergence(**one) for one in planned.broken)
+    spans, chosen = tuple(planned.spans), tuple(planned.chosen)
+    plan = AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
     results = {
         at: {"steps": one.steps, "divergence": one.divergence, "problem": one.problem}
         for at, one in sorted(audit.repeated.items())
     }
     if audit.waiting() and not any(one.divergence for one in audit.repeated.values()):
         differing = list(dict.fromkeys(one for said in audit.declined.values() for one in said.differing))
-        return replay_verdict(log, docket, results, differing=differing)
-    located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
-    return replay_verdict(log, docket, results, _exports(audit, planned), located=located)
-
-
-def _docket(planned: AuditPlanned, seed: int, events: int) -> AuditPlan:
-    broken = tuple(Divergence(**one) for one in planned.broken)
-    spans, chosen = tuple(planned.spans), tuple(planned.chosen)
-    return AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
-
-
-def _exports(audit: Audit, planned: AuditPlanned) -> ExportFindings:
-    """What the exporter has told; where it has failed at telling it, nothing can be said of the files."""
+        return replay_verdict(log, plan, results, differing=differing)
+    # Where the exporter has failed at telling what it made, nothing can be said of the files.
     silent = Remade(differing="a failure of the exporter") if audit.exporter_failed else Remade(missing=SILENT)
     said = {at: Remade(one.divergence, one.differing, one.problem) for at, one in audit.exports.items()}
-    return export_findings((one, said.get(one["export"], silent)) for one in planned.exports)
+    made = export_findings((one, said.get(one["export"], silent)) for one in planned.exports)
+    located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
+    return replay_verdict(log, plan, results, made, located=located)
