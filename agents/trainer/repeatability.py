@@ -19,7 +19,7 @@ from contracts.envelope import Fact
 from contracts.errors import ChildDied, NotRepeatable, SwarmError
 from contracts.event import Event
 from contracts.session import SessionState
-from runtime.engine.trace import StepTrace, compare
+from runtime.engine.report import StepTrace, compare_traces
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent_context import Wakeup
 from runtime.replay.comparison import INCIDENTAL
@@ -159,7 +159,9 @@ class RepeatabilityCheck:
                 except ChildDied:
                     if tries == TRIES:
                         raise
-            differing = compare(StepTrace.from_json(told["stretch"]), StepTrace.from_json(answer.get("stretch") or {}))
+            differing = compare_traces(
+                StepTrace.from_json(told["stretch"]), StepTrace.from_json(answer.get("stretch") or {})
+            )
         except SwarmError as error:
             return (_failure(told, error.as_json(), error.path),)
         verdict = events.BirthAudited(

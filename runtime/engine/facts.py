@@ -100,20 +100,8 @@ def describe(
         (target_mean,), (target_scale,) = _spread(train["y"].reshape(-1, 1))
     if task == "classification" and counted:
         counts = tuple(np.bincount(train["y"], minlength=outputs).tolist())
-    return Facts(
-        task,
-        rows,
-        columns,
-        outputs,
-        tuple(labels),
-        tuple(features),
-        mean,
-        scale,
-        target_mean,
-        target_scale,
-        extra or {},
-        counts,
-    )
+    names = tuple(labels), tuple(features)
+    return Facts(task, rows, columns, outputs, *names, mean, scale, target_mean, target_scale, extra or {}, counts)
 
 
 def _spread(column: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -13,13 +13,11 @@ from torch import Tensor
 from contracts.errors import NotVerified
 from runtime.engine import random_keys, state
 from runtime.engine.dataset import Dataset
-from runtime.engine.evaluate import Judge
-from runtime.engine.inspection import Watch, hidden
+from runtime.engine.evaluate import Judge, LayerWatch, hidden
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, Window
+from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, StepRecord, StepTrace, Window
 from runtime.engine.state import initial_root
 from runtime.engine.step import Part, StepResult, TrainingSetup, attempt, descend
-from runtime.engine.trace import StepRecord, StepTrace
 
 ENGINE_BITS = 1
 """Raised by every change of arithmetic, draws or order: a session is continued only under the number it began with."""
@@ -128,7 +126,7 @@ class Run:
         course = self.plan.course(self.control.costs)
         steps = range(first, last - 1)
         felt = [attempt(self._setup, course(step), parts[step - first], look=False) for step in steps]
-        with Watch(self._setup.model, self._setup.movement) as watch:
+        with LayerWatch(self._setup.model, self._setup.movement) as watch:
             felt.append(attempt(self._setup, course(last - 1), parts[-1], look=True))
         self.step = last
         return self._window(first, rows, felt, course(last - 1).learning_rate, watch.layers(felt[-1]))

@@ -112,21 +112,21 @@ class Plan:
     def course(self, costs: Costs = ()) -> Callable[[int], StepSettings]:
         """The settings of every attempt, as the evaluations so far have it; a step sees none after it."""
         scale = course(self.request.schedule, self.resolved.steps_total, costs)
-        return lambda step: self._settings(step, scale(step))
+
+        def settings(step: int) -> StepSettings:
+            rate, clip = self.request.optimizer.learning_rate * scale(step), self.request.training.grad_clip
+            for change in self.changes[: self.segment_at(step) - 1]:
+                rate *= change.learning_rate
+                clip = clip if change.grad_clip is None else change.grad_clip
+            # How much of the average of weights is new: a tenth at first, then less and less down to what is asked.
+            averaging = 1.0 - min(self.request.training.ema.decay, (step + 1) / (step + 10))
+            return StepSettings(rate, clip, averaging)
+
+        return settings
 
     def at(self, step: int, costs: Costs = ()) -> StepSettings:
         """Learning rate and clipping of the attempt that follows `step` finished ones."""
         return self.course(costs)(step)
-
-    def _settings(self, step: int, scale: float) -> StepSettings:
-        rate = self.request.optimizer.learning_rate * scale
-        clip = self.request.training.grad_clip
-        for change in self.changes[: self.segment_at(step) - 1]:
-            rate *= change.learning_rate
-            clip = clip if change.grad_clip is None else change.grad_clip
-        # How much of the average of weights is new: a tenth at first, then less and less down to what is asked.
-        averaging = 1.0 - min(self.request.training.ema.decay, (step + 1) / (step + 10))
-        return StepSettings(rate, clip, averaging)
 
     def epoch_at(self, step: int) -> float:
         """How many times the rows have been seen after `step` steps."""

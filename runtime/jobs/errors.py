@@ -97,7 +97,11 @@ def from_data(raised: dict[str, Any], log: str = "") -> SwarmError:
     `log` is the file in the session's folder that has the whole traceback, if there is one.
     """
     if (ours := raised.get("error")) is not None:
-        return _kind_of(ours["code"])(ours["message"], cure=ours["cure"], path=ours["path"])
+        kind = kind_of(ours["code"])
+        # The nearest class above it that is built from a message alone.
+        while vars(kind).get("__init__", SwarmError.__init__) is not SwarmError.__init__:
+            kind = kind.__mro__[1]
+        return kind(ours["message"], cure=ours["cure"], path=ours["path"])
     said = f"{raised['type']}: {raised['message']}" if raised["message"] else str(raised["type"])
     place = raised["frame"]
     # Python, numpy, torch on a processor or torch on a GPU says that no memory is left.
@@ -116,11 +120,3 @@ def from_data(raised: dict[str, Any], log: str = "") -> SwarmError:
 
 def _whole(log: str) -> str:
     return f" The whole traceback is in the session's {log}." if log else ""
-
-
-def _kind_of(code: str) -> type[SwarmError]:
-    """The class with that code, or the nearest above it that is built from a message alone."""
-    found = kind_of(code)
-    while vars(found).get("__init__", SwarmError.__init__) is not SwarmError.__init__:
-        found = found.__mro__[1]
-    return found

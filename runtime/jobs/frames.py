@@ -79,21 +79,19 @@ class Decoder:
             end = start + _LENGTH.size + length
             if len(self._bytes) < end:
                 break
-            frames.append(_frame(bytes(self._bytes[start + _LENGTH.size : end])))
+            body = bytes(self._bytes[start + _LENGTH.size : end])
+            try:
+                value = orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                raise _garbage(f"{body[:40]!r} is not JSON ({error})") from error
+            match value:
+                case {"kind": str(kind), "data": dict(content)} if len(value) == 2:
+                    frames.append(Frame(kind, content))
+                case _:
+                    raise _garbage(f"{body[:40]!r} has not the two members kind and data")
             start = end
         del self._bytes[:start]
         return frames
-
-
-def _frame(body: bytes) -> Frame:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _garbage(f"{body[:40]!r} is not JSON ({error})") from error
-    match value:
-        case {"kind": str(kind), "data": dict(data)} if len(value) == 2:
-            return Frame(kind, data)
-    raise _garbage(f"{body[:40]!r} has not the two members kind and data")
 
 
 def _garbage(reason: str) -> Failed:

@@ -109,30 +109,26 @@ class Zygote:
             os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        while (reaped := _reap_one()) is not None:
-            pid, status, memory = reaped
+        """Tell how jobs have ended; nothing that they started outlives them."""
+        while True:
+            try:
+                if hasattr(os, "waitid"):
+                    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if ended is None:
+                        return
+                    _kill_group(ended.si_pid)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
             number = next((number for number, running in self._jobs.items() if running == pid), None)
             if number is None:
                 continue
             del self._jobs[number]
             code = os.waitstatus_to_exitcode(status)
-            self._tell(
-                "ended", job=number, code=max(code, 0), signal=max(-code, 0), max_rss_bytes=memory * process.RSS_UNIT
-            )
-
-
-def _reap_one() -> tuple[int, int, int] | None:
-    """Pid, status and peak memory of one job that has ended; nothing that it started outlives it."""
-    try:
-        if hasattr(os, "waitid"):
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None:
-                return None
-            _kill_group(ended.si_pid)
-        pid, status, usage = os.wait4(-1, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return (pid, status, usage.ru_maxrss) if pid else None
+            memory = usage.ru_maxrss * process.RSS_UNIT
+            self._tell("ended", job=number, code=max(code, 0), signal=max(-code, 0), max_rss_bytes=memory)
 
 
 def _kill_group(pid: int) -> None:

@@ -72,9 +72,9 @@ KINDS = {
     "cheat": """
     def loss(self, model, batch):
         import os
-        from runtime.engine import loop, seal, trace
+        from runtime.engine import loop, report, seal
 
-        for module, name in ((loop, "compare"), (trace, "compare")):
+        for module, name in ((loop, "compare_traces"), (report, "compare_traces")):
             setattr(module, name, lambda *_: None)
         found = super().loss(model, batch)
         return {**found, "loss": found["loss"] * (1 + os.urandom(1)[0] / 1000)}

@@ -12,12 +12,11 @@ import torch
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
-from runtime.engine import seal, sizes
+from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.fingerprint import fingerprint, present
 from runtime.engine.loop import ENGINE_BITS
-from runtime.engine.resolve import resolve
-from runtime.engine.sizes import Sizes
+from runtime.engine.resolve import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond, resolve
 from runtime.home.workloads import enlist
 from runtime.jobs import process, resources
 from runtime.jobs.job import Job
@@ -49,9 +48,9 @@ def main(job: Job) -> dict[str, Any]:
     counted = sized or Sizes.counted(request, resolved.parameters)
     _refuse_without_room(counted, cuda=cuda)
     if (free := resources.free_bytes()) is not None:
-        sizes.refuse_rows_beyond(free, resolved, dataset.facts)
+        refuse_rows_beyond(free, resolved, dataset.facts)
     free = shutil.disk_usage(job.args["room"]).free
-    sizes.refuse_checkpoints_beyond(free, counted, request, resolved)
+    refuse_checkpoints_beyond(free, counted, request, resolved)
     return {"resolved": resolved.as_json()}
 
 

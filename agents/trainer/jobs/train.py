@@ -26,7 +26,7 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
-from runtime.engine.sizes import Sizes, refuse_rows_beyond
+from runtime.engine.resolve import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
 from runtime.jobs import resources
 from runtime.jobs.failpoints import failpoint

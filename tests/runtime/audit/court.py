@@ -51,11 +51,11 @@ CHEAT = """
 import os
 
 from runtime.replay import comparison
-from runtime.engine import trace
+from runtime.engine import report
 from torch import nn
 from stigmergy import Workload
 
-trace.compare = lambda *_: None
+report.compare_traces = lambda *_: None
 comparison.difference = lambda *_: None
 comparison.ending = lambda *_, **__: ""
 comparison.SpanComparison.computed = comparison.SpanComparison.left = lambda *_: None

@@ -12,7 +12,7 @@ from agents.trainer.jobs import plan, train
 from contracts.errors import InvalidRequest, OutOfMemory, Refused
 from contracts.request import read_request
 from runtime.engine.dataset import Dataset
-from runtime.engine.sizes import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
+from runtime.engine.resolve import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
 from runtime.engine.step import TrainingSetup
 from runtime.jobs import process, resources
 from runtime.jobs.profiles import MOST_THREADS, most_threads, torch_profile

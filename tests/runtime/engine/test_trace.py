@@ -15,7 +15,7 @@ from torch import nn
 from contracts.errors import UserCodeFailed
 from runtime.engine import loop, workload
 from runtime.engine.loop import Run
-from runtime.engine.trace import StepRecord, StepTrace, compare
+from runtime.engine.report import StepRecord, StepTrace, compare_traces
 from runtime.engine.workload import Memory, OptimizerPart, Workload
 from tests.runtime.engine.plans import planned
 
@@ -117,7 +117,7 @@ def audited(kind, images, **sections):
     again = loop.repeat_steps(Run.resume(plan, images, staged, first, control=control), run.step)
     raw = json.loads(json.dumps(lived.as_json()))
     assert StepTrace.from_json(raw) == lived
-    return compare(StepTrace.from_json(raw), again)
+    return compare_traces(StepTrace.from_json(raw), again)
 
 
 def test_sound_code_repeats_itself(images):
@@ -172,7 +172,7 @@ def test_attributes_are_the_same_words_in_every_process():
     code = (
         "import torch, numpy as np;"
         "from torch import nn;"
-        "from runtime.engine.inspection import hidden;"
+        "from runtime.engine.evaluate import hidden;"
         "model = nn.Linear(1, 1); model.note = {'a': [1, 2.5]}; model.kept = np.arange(3); model.other = torch.ones(2);"
         "model.odd = object(); model.rng = torch.Generator();"
         "print(sorted(hidden(object.__new__(type('W', (), {})), model).items()))"
@@ -193,8 +193,8 @@ def test_attributes_are_the_same_words_in_every_process():
 def test_what_only_one_of_two_processes_tells_of_is_a_difference():
     told = [StepRecord(1, "the loss of step 1", "3f800000"), StepRecord(2, "the loss of step 2", "3f000000")]
     whole, short = StepTrace(0, told, {"model.w": "0"}, {}), StepTrace(0, told[:1], {"model.w": "0"}, {})
-    assert compare(whole, whole) is None
-    for found in (compare(whole, short), compare(short, whole)):
+    assert compare_traces(whole, whole) is None
+    for found in (compare_traces(whole, short), compare_traces(short, whole)):
         assert found is not None
         assert (found.step, found.what, found.tensor) == (2, "the loss of step 2", "")
 
