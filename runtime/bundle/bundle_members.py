@@ -160,7 +160,7 @@ def event_schemas() -> bytes:
     A session may have been begun by older software than the one that seals it.
     """
     ours = events().values()
-    present = {one.schema_id: {"said_by": _speakers(one), "schema": _schema(one)} for one in ours}
+    present = {one.schema_id: {"said_by": _speakers(one), "schema": _bare(one.model_json_schema())} for one in ours}
     speakers = {one.wire: _speakers(one) for one in ours}
     past = {
         name: {"said_by": speakers[name.rpartition("/")[0]], "schema": schema}
@@ -177,10 +177,6 @@ def older_schemas() -> dict[str, Any]:
 
 def _speakers(event: type[Event]) -> list[str]:
     return [SPEAKER_INSIDE] if event is HandlerFailed else list(event.said_in)
-
-
-def _schema(event: type[Event]) -> Any:
-    return _bare(event.model_json_schema())
 
 
 def _bare(node: Any, *, names: bool = False) -> Any:

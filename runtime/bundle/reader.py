@@ -49,7 +49,10 @@ class Bundle:
 
     def check(self, digest: str) -> None:
         """The member that holds a blob, compared with its name."""
-        name = next((one for one in self._names(digest) if one in self._file.members), None)
+        seal = self.kept.history.state.sealed
+        fixed = [name for name in bundle_members.FIXED_MEMBERS if seal and seal.members.get(name) == digest]
+        names = (f"{bundle_members.BLOBS}{digest}", *fixed)
+        name = next((one for one in names if one in self._file.members), None)
         if name is None:
             raise NotFound(f"blob {digest} is not in the bundle.")
         found = digest_of(self._file.read(name))
@@ -109,11 +112,6 @@ class Bundle:
             else None
         )
 
-    def _names(self, digest: str) -> Iterator[str]:
-        yield f"{bundle_members.BLOBS}{digest}"
-        seal = self.kept.history.state.sealed
-        yield from (name for name in bundle_members.FIXED_MEMBERS if seal and seal.members.get(name) == digest)
-
     def _marker(self) -> tuple[str, tuple[str, ...]]:
         text = self._member(bundle_members.MARKER).decode("ascii", errors="replace")
         match = _MARKER.fullmatch(text)
@@ -152,9 +150,6 @@ def unpack_bundle(path: Path, root: str, folder: Path) -> AuditSubject:
             elif name.startswith(bundle_members.DATASET):
                 rows.mkdir(parents=True, exist_ok=True)
                 (rows / plain_name(name.removeprefix(bundle_members.DATASET))).write_bytes(file.read(name))
-    return AuditSubject(kept, blobs, _beside(path, folder))
-
-
-def _beside(path: Path, folder: Path) -> Path:
-    """Where what was found so far is kept: next to the bundle, if something can be written there."""
-    return path.with_name(f"{path.name}.audit") if os.access(path.parent, os.W_OK) else folder / "audit"
+    # What was found so far is kept next to the bundle, if something can be written there.
+    work = path.with_name(f"{path.name}.audit") if os.access(path.parent, os.W_OK) else folder / "audit"
+    return AuditSubject(kept, blobs, work)

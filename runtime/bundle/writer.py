@@ -80,7 +80,9 @@ def _members(
         if name in text:
             yield name, text[name]
         elif name in bundle_members.FIXED_MEMBERS:
-            yield name, _furniture(name, seal.members[name], blobs)
+            # As the seal names it; our own when it is the same and the store has lost it.
+            own, digest = bundle_members.fixed_members()[name], seal.members[name]
+            yield name, own if digest_of(own) == digest else blobs.get(digest)
         elif name.startswith(bundle_members.BLOBS):
             yield name, blobs.check(name.removeprefix(bundle_members.BLOBS))
         else:
@@ -89,12 +91,6 @@ def _members(
 
 def _log(session: str, records: Iterator[StoredRecord] | Sequence[StoredRecord]) -> bytes:
     return title(session) + b"".join(map(frame, records))
-
-
-def _furniture(name: str, digest: str, blobs: DirectoryBlobs) -> bytes:
-    """As the seal names it; our own when it is the same and the store has lost it."""
-    own = bundle_members.fixed_members()[name]
-    return own if digest_of(own) == digest else blobs.get(digest)
 
 
 def _dataset(blobs: DirectoryBlobs, state: SessionState) -> Path:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from contracts.envelope import Fact
-from contracts.fork import Fork
 from contracts.session import SessionState
 from contracts.trainer import (
     CheckpointWritten,
@@ -72,22 +71,25 @@ class AuditPlan:
 def lay_out(
     material: AuditSubject, asked: AuditOptions, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
 ) -> tuple[AuditPlan, dict[int, Span]]:
-    """The docket of an audit, and its spans by number; a span may begin at any blob that `has` is true of."""
+    """The plan of an audit, and its spans by number; a span may begin at any blob that `has` is true of."""
     facts, session = material.kept.history.facts, material.session
     found = session_spans(facts, session, has)
     spans = {one.number: one for one in found.spans}
+    chosen = draw_spans(found.spans, asked.segments, asked.seed, session.id) if asked.mode == "spot" else found.spans
+    if asked.mode == "log":
+        chosen = ()
     broken = (*strays(found), *broken_rules(facts, session, resolved))
-    docket = AuditPlan(
+    plan = AuditPlan(
         asked.mode,
         asked.seed,
         tuple(plan_span(one) for one in found.spans),
-        _choose(found.spans, asked, session),
+        tuple(one.number for one in chosen),
         broken,
         session.outcome is not None,
         max((one.ends for one in found.spans), default=0),
         session.events,
     )
-    return docket, spans
+    return plan, spans
 
 
 def plan_span(span: Span) -> SpanPlanned:
@@ -104,13 +106,6 @@ def draw_spans(spans: Sequence[T], count: int, seed: int, session: str) -> tuple
     return tuple(sorted(sorted(spans, key=lot)[:count], key=lambda one: one.number))
 
 
-def _choose(spans: Sequence[Span], asked: AuditOptions, session: SessionState) -> tuple[int, ...]:
-    if asked.mode == "log":
-        return ()
-    chosen = draw_spans(spans, asked.segments, asked.seed, session.id) if asked.mode == "spot" else spans
-    return tuple(one.number for one in chosen)
-
-
 def broken_rules(
     facts: Iterable[Fact], session: SessionState, resolved: Mapping[str, Any] | None = None
 ) -> Iterator[Divergence]:
@@ -119,7 +114,11 @@ def broken_rules(
     Claims are held against the first of them, or against what the request was `resolved` to by who computes.
     """
     facts = list(facts)
-    yield from _dissent(facts)
+    for fact in facts:
+        if isinstance(fact.event, CheckpointValidated) and fact.event.control == "differs":
+            about = fact.event.details.get("control", {})
+            message = f"the validator computed another control metric at step {fact.event.step}: {about}"
+            yield Divergence(fact.position, fact.seq, fact.name, message[:500])
     yield from _unclaimed(facts)
     yield from _claims(facts, session, resolved)
     proposals, number = dict(session.proposals), session.segments[0].number
@@ -127,9 +126,12 @@ def broken_rules(
     for fact in facts:
         event = fact.event
         if isinstance(event, CheckpointWritten) and session.fork and event.step == session.fork.step:
-            against = _another_beginning(event, session.fork)
-            if against:
-                yield Divergence(fact.position, fact.seq, fact.name, against)
+            fork = session.fork
+            named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
+            wrong = [name for name, wanted in named.items() if wanted not in (None, getattr(event, name))]
+            for name in wrong[:1]:
+                message = f"it begins with {name} {getattr(event, name)}, and its genesis names {named[name]}"
+                yield Divergence(fact.position, fact.seq, fact.name, message)
         if isinstance(event, InterventionApplied):
             number += 1
             against = _unasked(event, proposals, number)
@@ -150,22 +152,6 @@ def strays(found: SessionSpans) -> Iterator[Divergence]:
     for one in found.strays:
         message = f"steps {one.first}..{one.last} of segment {one.event.segment} lie on no path that there was"
         yield Divergence(one.position, one.seq, one.event.wire, message)
-
-
-def _dissent(facts: list[Fact]) -> Iterator[Divergence]:
-    """A validator's word that the control metric of a checkpoint came out otherwise."""
-    for fact in facts:
-        if isinstance(fact.event, CheckpointValidated) and fact.event.control == "differs":
-            about = fact.event.details.get("control", {})
-            message = f"the validator computed another control metric at step {fact.event.step}: {about}"
-            yield Divergence(fact.position, fact.seq, fact.name, message[:500])
-
-
-def _another_beginning(event: CheckpointWritten, fork: Fork) -> str:
-    """How the state in which a fork begins is not the one that its genesis names."""
-    named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
-    wrong = next((name for name, wanted in named.items() if wanted is not None and getattr(event, name) != wanted), "")
-    return f"it begins with {wrong} {getattr(event, wrong)}, and its genesis names {named[wrong]}" if wrong else ""
 
 
 def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:

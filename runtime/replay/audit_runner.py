@@ -164,7 +164,9 @@ class AuditRunner:
                 results[span.number] = found = await self._one(span)
                 if found["divergence"] and until_divergence:
                     bad.append(span.number)
-                self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {_in_words(found)}")
+                outcome = "could not be computed" if found.get("problem") else "same bits"
+                outcome = "DIFFERS" if found["divergence"] else outcome
+                self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {outcome}")
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(self.asked.workers or spans_at_once(self.material.machine), len(waiting))):
@@ -204,12 +206,6 @@ def uncomputable_span(error: SwarmError, number: int, *, gone: bool) -> dict[str
     problem = error.message[:500]
     differing = "" if gone else f"the outcome of span {number} (computing it ended with: {problem})"
     return {"steps": 0, "divergence": None, "problem": problem, "differing": differing}
-
-
-def _in_words(found: Mapping[str, Any]) -> str:
-    if found["divergence"]:
-        return "DIFFERS"
-    return "could not be computed" if found.get("problem") else "same bits"
 
 
 def spans_at_once(machine: Mapping[str, Any]) -> int:

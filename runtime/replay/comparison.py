@@ -106,7 +106,12 @@ class SpanComparison:
 
     def left(self) -> DivergenceData | None:
         """At the end of the span: what was recorded and did not come again, or another end than the session says."""
-        return self._unmatched() or self._ending()
+        left = [one for place in self._open for one in self._records[place] if one["last"] <= self._span["ends"]]
+        if left:
+            # Of steps off the grid, or beyond where the rules end the training.
+            first = min(left, key=lambda one: (one["last"], one["place"]))
+            return divergence_at(first, "", "this event", "none at this place by the rules of the plan")
+        return self._ending()
 
     def _missing(self, computed: Computed) -> DivergenceData | None:
         """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
@@ -116,22 +121,11 @@ class SpanComparison:
         if isinstance(computed, CheckpointWritten) and not self._span["whole"]:
             return None
         first = computed.first if isinstance(computed, WindowRecorded) else step
-        place = {"name": computed.wire, "first": first, "last": step, "data": computed.model_dump(mode="json")}
-        return divergence_at(place | self._next_place(step), "", "nothing", "an event that the log lacks")
-
-    def _next_place(self, step: int) -> dict[str, int]:
-        """The place of the first record that comes after a step."""
         later = [one for one in self._span["records"] if one["last"] > step]
-        first = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
-        return {"place": first["place"], "seq": first["seq"]}
-
-    def _unmatched(self) -> DivergenceData | None:
-        """Records that nothing gave again: of steps off the grid, or beyond where the rules end the training."""
-        left = [one for place in self._open for one in self._records[place] if one["last"] <= self._span["ends"]]
-        if not left:
-            return None
-        first = min(left, key=lambda one: (one["last"], one["place"]))
-        return divergence_at(first, "", "this event", "none at this place by the rules of the plan")
+        behind = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
+        place = {"name": computed.wire, "first": first, "last": step, "data": computed.model_dump(mode="json")}
+        place |= {"place": behind["place"], "seq": behind["seq"]}
+        return divergence_at(place, "", "nothing", "an event that the log lacks")
 
     def _ending(self) -> DivergenceData | None:
         told = self._span["outcome"]
@@ -160,9 +154,14 @@ def difference(recorded: Mapping[str, Any], computed: Event) -> dict[str, Any] |
     field = first_field(said, found)
     if field is None:
         return None
-    return divergence_at(recorded, field, said.get(field), found.get(field)) | _detail(
-        recorded, field, said.get(field), found.get(field)
-    )
+    ours, theirs = said.get(field), found.get(field)
+    about = divergence_at(recorded, field, ours, theirs)
+    if field == "losses" and isinstance(ours, str) and isinstance(theirs, str):
+        return about | {"step": differing_step(recorded["first"], ours, theirs)}
+    if field in ("values", "scalars") and isinstance(ours, dict) and isinstance(theirs, dict):
+        name = next((one for one in sorted(ours.keys() | theirs.keys()) if ours.get(one) != theirs.get(one)), "")
+        about |= {"field": f"{field}.{name}", "recorded": _short(ours.get(name)), "computed": _short(theirs.get(name))}
+    return about
 
 
 def first_field(said: Mapping[str, Any], found: Mapping[str, Any], besides: Container[str] = INCIDENTAL) -> str | None:
@@ -208,15 +207,6 @@ def by_place(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list
 
 def _rank(field: str) -> tuple[int, str]:
     return (ORDER.index(field) if field in ORDER else len(ORDER), field)
-
-
-def _detail(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> dict[str, Any]:
-    if field == "losses" and isinstance(said, str) and isinstance(found, str):
-        return {"step": differing_step(recorded["first"], said, found)}
-    if field in ("values", "scalars") and isinstance(said, dict) and isinstance(found, dict):
-        name = next((one for one in sorted(said.keys() | found.keys()) if said.get(one) != found.get(one)), "")
-        return {"field": f"{field}.{name}", "recorded": _short(said.get(name)), "computed": _short(found.get(name))}
-    return {}
 
 
 def _short(value: Any) -> str:

@@ -12,7 +12,7 @@ import orjson
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidRequest, Problem
-from contracts.fork import Evaluated, Fork, Rows
+from contracts.fork import Evaluated, Rows
 from contracts.session import SessionState
 from runtime.home.allowed import RequestPath
 from runtime.jobs.profiles import torch_profile
@@ -55,7 +55,11 @@ class InheritedPlan:
         fork = session.fork
         if fork is None:
             return cls()
-        evaluations, without = _unfolded(fork, blobs)
+        evaluations, without = fork.evaluations, fork.without
+        if fork.more is not None:
+            listed = orjson.loads(blobs.get(fork.more))
+            evaluations = [Evaluated.model_validate(one) for one in listed["evaluations"]]
+            without = [Rows.model_validate(one) for one in listed["without"]]
         return cls(tuple((one.step, one.value) for one in evaluations), tuple((one.first, one.last) for one in without))
 
     def placed(self, blobs: ListStore) -> dict[str, Any]:
@@ -84,14 +88,6 @@ def plan_of(session: SessionState, heritage: InheritedPlan, segments: int | None
     }
 
 
-def _unfolded(fork: Fork, blobs: ListStore) -> tuple[Sequence[Evaluated], Sequence[Rows]]:
-    if fork.more is None:
-        return fork.evaluations, fork.without
-    listed = orjson.loads(blobs.get(fork.more))
-    evaluations = [Evaluated.model_validate(one) for one in listed["evaluations"]]
-    return evaluations, [Rows.model_validate(one) for one in listed["without"]]
-
-
 WHERE = "model.init"
 INSTEAD = "Save the tensors alone: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
 
@@ -115,13 +111,19 @@ async def bring_weights(
 
 def keep_weights(job: Job) -> dict[str, Any]:
     """The job: the digest of the blob in which the bytes of the file are kept from now on."""
+    import safetensors.torch
+    from safetensors import SafetensorError
+
     roots, blobs = [Path(one) for one in job.args["roots"]], DirectoryBlobs(Path(job.args["blobs"]))
     path = job.args["path"]
     with RequestPath(path, WHERE, INSTEAD).opened(roots) as file:
         size = os.fstat(file.fileno()).st_size
         refuse_beyond(f"the file {path!r}", WHERE, blobs.root, disk=size, held=size)
         data = file.read()
-    _refuse_unless_tensors(data, path)
+    try:
+        safetensors.torch.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InvalidRequest([Problem(WHERE, f"{path!r} is no safetensors file ({error})", INSTEAD)]) from None
     # Marked as used first: a session that deletes the same bytes then leaves them in place.
     retention.hold_blob(blobs.root, digest_of(data), job.args["session"])
     return {"digest": blobs.put(data)}
@@ -136,13 +138,3 @@ def initial_tensors(args: Mapping[str, Any]) -> dict[str, Tensor] | None:
     data = DirectoryBlobs(Path(args["blobs"])).get(args["initial"])
     # In memory of their own: safetensors gives them out unaligned, and bits may depend on that.
     return {name: one.clone() for name, one in safetensors.torch.load(data).items()}
-
-
-def _refuse_unless_tensors(data: bytes, path: str) -> None:
-    import safetensors.torch
-    from safetensors import SafetensorError
-
-    try:
-        safetensors.torch.load(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise InvalidRequest([Problem(WHERE, f"{path!r} is no safetensors file ({error})", INSTEAD)]) from None

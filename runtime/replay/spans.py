@@ -31,7 +31,7 @@ class SpanRecord:
     event: Computed
     position: int
     seq: int
-    era: int
+    version: int
     """How many segments there were when it was said."""
 
     @property
@@ -112,28 +112,26 @@ class SessionSpans:
 def session_spans(facts: Iterable[Fact], session: SessionState, has: Callable[[str], bool]) -> SessionSpans:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
     facts = list(facts)
-    records, completed = _records(facts, session.segments[0].number), _completion(facts, session)
-    given, records = _parted(records, session)
-    lines, origin = _lines(records, session.segments), session.begins if session.fork else -1
+    records, completed = _records(facts, session.segments[0].number), None
+    if isinstance(session.outcome, TrainingCompleted):
+        completed = next(fact for fact in facts if fact.id == session.outcome_id)
+    # The state in which a fork begins was given to it: it follows from its parent's log.
+    origin = session.begins if session.fork else -1
+    given = [one for one in records if isinstance(one.event, CheckpointWritten) and one.last == origin]
+    records = [one for one in records if one not in given]
+    lines = _lines(records, session.segments)
     cuts = [one for one in session.checkpoints if one.usable and has(one.written.blob)]
     spans: list[Span] = []
     seen, after = {one.position for one in given}, 0
-    for era in lines:
-        line = [one for one in records if one.era <= era and _on(one, session.segments[:era])]
-        fresh = [one for one in line if one.era > after]
+    for version in lines:
+        line = [one for one in records if one.version <= version and _on(one, session.segments[:version])]
+        fresh = [one for one in line if one.version > after]
         seen |= {one.position for one in fresh}
-        whole = era == lines[-1] and completed is not None
-        drawn = _PlanPath(era, line, fresh, _places(cuts, session.segments[:era]), whole, origin)
+        whole = version == lines[-1] and completed is not None
+        drawn = _PlanPath(version, line, fresh, _places(cuts, session.segments[:version]), whole, origin)
         spans += _cut(drawn, len(spans) + 1, completed)
-        after = era
+        after = version
     return SessionSpans(tuple(spans), tuple(one for one in records if one.position not in seen))
-
-
-def _parted(records: Sequence[SpanRecord], session: SessionState) -> tuple[list[SpanRecord], list[SpanRecord]]:
-    """What a fork was given, and what it computed: the state in which it begins follows from its parent's log."""
-    first = session.begins if session.fork else -1
-    given = [one for one in records if isinstance(one.event, CheckpointWritten) and one.last == first]
-    return given, [one for one in records if one not in given]
 
 
 def nearest_span(
@@ -159,20 +157,14 @@ def claims(facts: Iterable[Fact]) -> list[tuple[Fact, TrainingClaimed]]:
 
 
 def _records(facts: Iterable[Fact], number: int) -> list[SpanRecord]:
-    found, era = [], 1
+    found, version = [], 1
     for fact in facts:
         event = fact.event
         if isinstance(event, InterventionApplied) and event.segment != number:
-            era, number = era + 1, event.segment
+            version, number = version + 1, event.segment
         elif isinstance(event, Computed):
-            found.append(SpanRecord(event, fact.position, fact.seq, era))
+            found.append(SpanRecord(event, fact.position, fact.seq, version))
     return found
-
-
-def _completion(facts: Iterable[Fact], session: SessionState) -> Fact | None:
-    if not isinstance(session.outcome, TrainingCompleted):
-        return None
-    return next(fact for fact in facts if fact.id == session.outcome_id)
 
 
 def _position(record: SpanRecord) -> int:
@@ -188,12 +180,14 @@ def _on(record: SpanRecord, segments: Sequence[Segment]) -> bool:
 
 
 def _lines(records: Sequence[SpanRecord], segments: Sequence[Segment]) -> list[int]:
-    """The eras whose line is no beginning of the next one's."""
+    """The versions whose line is no beginning of the next one's."""
     found = []
-    for era in range(1, len(segments)):
-        reached = max((one.last for one in records if one.era <= era and _on(one, segments[:era])), default=0)
-        if segments[era].begins < reached:
-            found.append(era)
+    for version in range(1, len(segments)):
+        reached = max(
+            (one.last for one in records if one.version <= version and _on(one, segments[:version])), default=0
+        )
+        if segments[version].begins < reached:
+            found.append(version)
     return [*found, len(segments)]
 
 
@@ -208,9 +202,9 @@ def _places(cuts: Iterable[Checkpoint], segments: Sequence[Segment]) -> list[Che
 
 
 class _PlanPath(NamedTuple):
-    """Records that follow from each other, up to one era."""
+    """Records that follow from each other, up to one version."""
 
-    era: int
+    version: int
     records: Sequence[SpanRecord]
     fresh: Sequence[SpanRecord]
     """Those that lie on no line before."""
@@ -242,5 +236,5 @@ def _cut(line: _PlanPath, number: int, completed: Fact | None) -> list[Span]:
         later = (one for one in line.records if one.last > ends)
         behind: SpanRecord | Fact | None = min(later, key=_position, default=completed)
         place = (behind.position, behind.seq) if behind else (0, 0)
-        made.append(Span(number + at, line.era, begins, ends, start, inside, known, closing, place, line.whole))
+        made.append(Span(number + at, line.version, begins, ends, start, inside, known, closing, place, line.whole))
     return made

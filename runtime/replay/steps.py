@@ -49,7 +49,9 @@ async def _located(
     step = found.get("step", -1)
     shaky = next((one["step"] for one, other in zip(*runs, strict=False) if one != other), None)
     about |= {"step": step if step >= 0 else None, "reproducible": shaky is None and len(runs[0]) == len(runs[1])}
-    suspects = [shaky] if shaky is not None else _suspects(step, first, last)
+    # A loss is the work of its own attempt's way forward, or of the update before it.
+    suspects = [step - 1, step] if step > first else [step if step >= 0 else last - 1]
+    suspects = [shaky] if shaky is not None else suspects
     operator, counted = await _operator(jobs, args, spec, suspects)
     sentences = [_of_step(step, found, first, last), *_of_operator(shaky, operator, counted, suspects)]
     return about | {"attempts": suspects, "operator": operator, "operators_compared": counted, "sentences": sentences}
@@ -90,13 +92,6 @@ def first_difference(one: Trace, other: Trace) -> dict[str, Any] | None:
         return None
     longer = max(one, other, key=len)[min(len(one), len(other))]
     return {"number": min(len(one), len(other)), "module": longer[0], "operator": longer[1], "outputs": []}
-
-
-def _suspects(step: int, first: int, last: int) -> list[int]:
-    """A loss is the work of its own attempt's way forward, or of the update before it."""
-    if step < 0:
-        return [last - 1]
-    return [step - 1, step] if step > first else [step]
 
 
 def _of_step(step: int, found: Mapping[str, Any], first: int, last: int) -> str:

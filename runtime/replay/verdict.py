@@ -158,7 +158,7 @@ class ExportFindings:
 
 def replay_verdict(
     log: Verdict,
-    docket: AuditPlan,
+    plan: AuditPlan,
     results: Mapping[int, Result],
     exports: ExportFindings = ExportFindings(),
     *,
@@ -172,32 +172,35 @@ def replay_verdict(
     What is wrong comes first. Then nothing passes where the bits cannot be computed, be it for what is `differing` or
     for what code gave in place of a result, nor where nothing of what was to be computed was computed.
     """
-    spans = {one.number: one for one in docket.spans}
-    wrong = [*docket.broken, *(_located(spans[at], one["divergence"]) for at, one in results.items() if _bad(one))]
+    spans = {one.number: one for one in plan.spans}
+    wrong = [
+        *plan.broken,
+        *(_located(spans[at], one["divergence"]) for at, one in results.items() if one["divergence"] is not None),
+    ]
     wrong = sorted([*wrong, *exports.divergences], key=lambda one: one.position or 1 << 60)
     computed = {at: one for at, one in results.items() if not one.get("problem")}
     differing = [*differing, *(one["differing"] for one in results.values() if one.get("differing"))]
     differing += exports.differing
-    idle = docket.mode != "log" and not computed
-    spot = docket.mode == "spot"
+    idle = plan.mode != "log" and not computed
+    spot = plan.mode == "spot"
     return ReplayVerdict.of(
         log,
-        mode=docket.mode,
+        mode=plan.mode,
         spans_total=len(spans),
         verdict="fail" if wrong else "not-comparable" if differing or idle else "pass",
         divergences=tuple(wrong),
         unchecked=(
-            *map(_differs, differing[:20]),
+            *(f"not comparable: {one} differs" for one in differing[:20]),
             *unchecked,
             *exports.unchecked,
-            *_unchecked(docket, results, computed),
+            *_unchecked(plan, results, computed),
         ),
         differing=tuple(differing),
         spans_checked=len(computed),
         steps_checked=sum(one["steps"] for one in computed.values()),
         spans_resumed=resumed,
         exports_checked=exports.checked,
-        seed=docket.seed if spot else None,
+        seed=plan.seed if spot else None,
         detection=detection(len(computed), len(spans)) if spot else {},
         located=located,
     )
@@ -228,29 +231,21 @@ def sentence(found: Mapping[str, Any]) -> str:
     return f"{where}: {found['field']} is recorded as {said} and computed as {came}{step}"
 
 
-def _differs(one: str) -> str:
-    return f"not comparable: {one} differs"
-
-
-def _bad(result: Result) -> bool:
-    return result["divergence"] is not None
-
-
 def _located(span: SpanPlanned, found: Mapping[str, Any]) -> LocatedDivergence:
     """A job's divergence with its place in the log."""
     about = {**found, "span": span.number, "line": span.segments}
     return LocatedDivergence(found["place"], found["seq"], found["name"], sentence(found), about)
 
 
-def _unchecked(docket: AuditPlan, results: Mapping[int, Result], computed: Mapping[int, Result]) -> Iterator[str]:
+def _unchecked(plan: AuditPlan, results: Mapping[int, Result], computed: Mapping[int, Result]) -> Iterator[str]:
     for at, one in results.items():
         if at not in computed:
             yield f"span {at} could not be computed: {one['problem']}"
-    left = len(docket.spans) - len(results)
-    if not docket.spans and docket.mode != "log":
+    left = len(plan.spans) - len(results)
+    if not plan.spans and plan.mode != "log":
         yield UNTRAINED
     if left:
-        yield f"{left} of {len(docket.spans)} spans were not computed again"
-    if not docket.ended:
-        upto = f"up to step {docket.reached}, event {docket.events}"
+        yield f"{left} of {len(plan.spans)} spans were not computed again"
+    if not plan.ended:
+        upto = f"up to step {plan.reached}, event {plan.events}"
         yield f"training has not ended: what was recorded {upto}, was looked at"
