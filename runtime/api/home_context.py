@@ -62,5 +62,5 @@ class HomeContext:
             raise Unreachable(f"no swarm runs in {str(self.home.root)!r}.", cure="Start it: swarm up -d")
         from runtime.commands.client import Swarm
 
-        async with Swarm.connect(self.settings) as found:
-            yield found
+        async with Swarm.connect(self.settings) as swarm:
+            yield swarm

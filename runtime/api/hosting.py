@@ -124,6 +124,6 @@ def _start_error(context: HomeContext, code: int, begins: int) -> SwarmError:
             error = answer.get("error") if isinstance(answer, dict) else None
             if isinstance(error, dict) and {"code", "message", "path", "cure"} <= error.keys():
                 return HostStartError(error, max(code, 1))
-    said = "\n".join(lines[-5:]) or "it said nothing"
+    end = "\n".join(lines[-5:]) or "it said nothing"
     ended = f"signal {-code}" if code < 0 else f"code {code}"
-    return Failed(f"the host ended with {ended} before it was ready:\n{said}", cure=f"See {context.home.host_log}.")
+    return Failed(f"the host ended with {ended} before it was ready:\n{end}", cure=f"See {context.home.host_log}.")

@@ -31,8 +31,8 @@ def agents(call: Call) -> None:
 
     host = call.home.host()
     running = {agent["name"]: agent for agent in host.agents} if host is not None and host.alive else {}
-    seen = call.ask("status")["roster"] if call.up else []
-    heard = {process["name"] for process in seen if process["seen"] < SILENT_SECONDS}
+    roster_lines = call.ask("status")["roster"] if call.up else []
+    heard = {process["name"] for process in roster_lines if process["seen"] < SILENT_SECONDS}
     described = [_describe(kind, running.get(name), heard=name in heard) for name, kind in roster.load_all().items()]
     ring = Archive(call.home).ring(PARTITION)
     for key in ring.admission.keyring().guests() if ring else ():

@@ -90,9 +90,11 @@ def audit(
 
     notes = read_anchors(map(Path, anchors)) if anchors else None
     with audit_source(call, session, root, notes, again=mode != "log") as (verify, likely):
-        found = verify()[0] if mode == "log" else call.wait(_verify_and_recompute(call, verify, likely, mode, **again))
-    call.result(found.as_json(), lambda: verdict_page(found))
-    return 0 if found.verdict == "pass" else NEGATIVE
+        verdict = (
+            verify()[0] if mode == "log" else call.wait(_verify_and_recompute(call, verify, likely, mode, **again))
+        )
+    call.result(verdict.as_json(), lambda: verdict_page(verdict))
+    return 0 if verdict.verdict == "pass" else NEGATIVE
 
 
 async def _verify_and_recompute(
@@ -121,30 +123,32 @@ async def _verify_and_recompute(
             await asyncio.gather(warming, return_exceptions=True)
 
 
-def span_rows(found: Any) -> Sequence[tuple[str, str]]:
+def span_rows(verdict: Any) -> Sequence[tuple[str, str]]:
     """What a page says of the spans; nothing when none were asked for."""
-    if found.mode == "log":
+    if verdict.mode == "log":
         return []
-    rows = [("spans", f"{found.spans_checked} of {found.spans_total} computed again, {found.steps_checked} steps")]
-    if found.spans_resumed:
+    rows = [
+        ("spans", f"{verdict.spans_checked} of {verdict.spans_total} computed again, {verdict.steps_checked} steps")
+    ]
+    if verdict.spans_resumed:
         rows.append(
-            ("resumed", f"{found.spans_resumed} of them in an earlier run of this audit, which was interrupted")
+            ("resumed", f"{verdict.spans_resumed} of them in an earlier run of this audit, which was interrupted")
         )
-    if found.exports_checked:
-        rows.append(("exports", f"{found.exports_checked} made again, byte for byte compared"))
-    if found.detection:
+    if verdict.exports_checked:
+        rows.append(("exports", f"{verdict.exports_checked} made again, byte for byte compared"))
+    if verdict.detection:
         chances = [
             f"if {float(rate):.0%} of all spans were wrong, one of these would be with a chance of {chance:.1%}"
-            for rate, chance in found.detection.items()
+            for rate, chance in verdict.detection.items()
             if rate in SHARES
         ]
         chances.append(
-            f"if a single span were wrong, it would be one of these with a chance of {found.detection['one']:.1%}"
+            f"if a single span were wrong, it would be one of these with a chance of {verdict.detection['one']:.1%}"
         )
-        rows += [("seed", str(found.seed)), *(("chance", chance) for chance in chances)]
-    if found.mode == "bisect" and found.verdict == "pass":
+        rows += [("seed", str(verdict.seed)), *(("chance", chance) for chance in chances)]
+    if verdict.mode == "bisect" and verdict.verdict == "pass":
         rows.append(("located", "no step differs: everything that was computed again came out as recorded"))
-    return rows + [("located", sentence) for sentence in (found.located or {}).get("sentences", ())]
+    return rows + [("located", sentence) for sentence in (verdict.located or {}).get("sentences", ())]
 
 
 def _audit_in_swarm(call: Call, name: str, mode: str, segments: int, seed: int | None) -> int:
@@ -178,23 +182,23 @@ def _audit_in_swarm(call: Call, name: str, mode: str, segments: int, seed: int |
     return session_exit_code(summary)
 
 
-def verdict_page(found: Verdict) -> str:
+def verdict_page(verdict: Verdict) -> str:
     """A verdict as the text that `swarm audit` prints."""
     rows = [
-        ("session", found.session),
-        ("verdict", verdict_text(found.verdict)),
-        ("events", f"{found.events} in {len(found.lane_heads)} lanes, {found.signatures} signatures"),
-        ("ledger", f"{found.checkpoints} signed roots computed again, over {found.signed_events} events"),
-        ("sealed", found.sealed or "not yet"),
-        ("blobs", f"{found.blobs} compared with their digests"),
-        ("root", found.root),
+        ("session", verdict.session),
+        ("verdict", verdict_text(verdict.verdict)),
+        ("events", f"{verdict.events} in {len(verdict.lane_heads)} lanes, {verdict.signatures} signatures"),
+        ("ledger", f"{verdict.checkpoints} signed roots computed again, over {verdict.signed_events} events"),
+        ("sealed", verdict.sealed or "not yet"),
+        ("blobs", f"{verdict.blobs} compared with their digests"),
+        ("root", verdict.root),
     ]
-    if found.anchors:
-        rows.append(("anchors", f"{found.anchors} notes from elsewhere"))
-    rows += span_rows(found)
-    rows += [("unchecked", what) for what in found.unchecked]
+    if verdict.anchors:
+        rows.append(("anchors", f"{verdict.anchors} notes from elsewhere"))
+    rows += span_rows(verdict)
+    rows += [("unchecked", what) for what in verdict.unchecked]
     lines = [pairs(rows)]
-    for divergence in found.divergences[:10]:
+    for divergence in verdict.divergences[:10]:
         place = f"event {divergence.position}, " if divergence.position else ""
         lines.append(f"{style(divergence.what + ':', fg='red', bold=True)} {place}{cell(divergence.message)}")
     return "\n".join(lines)

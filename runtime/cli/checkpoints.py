@@ -36,7 +36,7 @@ def checkpoints(call: Call, *, session: str, everything: bool) -> None:
     totals = known.totals(lines)
     shown = [line for line in lines if everything or line["state"] != "pruned"]
     call.result({"session": state.id, "checkpoints": lines, **totals}, lambda: checkpoints_page(shown, totals))
-    if any(map(_is_missing, lines)):
+    if any(_is_missing(line) for line in lines):
         raise click.exceptions.Exit(NEGATIVE)
 
 
@@ -70,16 +70,18 @@ def inspect(call: Call, *, checkpoint: str) -> None:
     wanted = _find_checkpoint(call, checkpoint)
     args = {"path": wanted["path"], "state_root": wanted.get("state_root")}
     with tempfile.TemporaryDirectory(prefix="swarm-inspect-") as folder:
-        seen = call.wait(ask_child(INSPECT, args, purpose="probe", log=Path(folder) / "log"))
+        tensors = call.wait(ask_child(INSPECT, args, purpose="probe", log=Path(folder) / "log"))
     for name in ("blob", "step", "weights_digest"):
-        if name in wanted and wanted[name] != seen[name]:
-            message = f"the checkpoint has the {name} {seen[name]!r}, not {wanted[name]!r}."
+        if name in wanted and wanted[name] != tensors[name]:
+            message = f"the checkpoint has the {name} {tensors[name]!r}, not {wanted[name]!r}."
             raise NotVerified(
                 message, cure=f"Use another: swarm checkpoints {wanted.get('session', 'S')}", path=wanted["path"]
             )
-    seen |= {"verified": ["blob", "state_root", "weights_digest"] if "step" in wanted else sorted({*wanted} & {"blob"})}
-    seen["session"] = wanted.get("session")
-    call.result(seen, lambda: tensors_page(seen))
+    tensors |= {
+        "verified": ["blob", "state_root", "weights_digest"] if "step" in wanted else sorted({*wanted} & {"blob"})
+    }
+    tensors["session"] = wanted.get("session")
+    call.result(tensors, lambda: tensors_page(tensors))
 
 
 def _find_checkpoint(call: Call, name: str) -> Json:
@@ -102,22 +104,22 @@ def _find_checkpoint(call: Call, name: str) -> Json:
     return {"path": str(path), "blob": path.name}
 
 
-def tensors_page(seen: Json) -> str:
+def tensors_page(checkpoint: Json) -> str:
     """A checkpoint as the text that `swarm inspect` prints: what it is, and its tensors."""
-    by_log = "as the log has them" if seen["session"] else "as the file has them"
+    by_log = "as the log has them" if checkpoint["session"] else "as the file has them"
     rows = [
-        ("file", seen["path"]),
-        ("blob", seen["blob"]),
-        ("session", seen["session"] or ""),
-        ("step", str(seen["step"])),
-        ("size", f"{size(seen['bytes'])}, {seen['parameters']} numbers in the model's tensors"),
-        ("state root", f"{seen['state_root']} (recomputed, {by_log})"),
-        ("weights", f"{seen['weights_digest']} (recomputed, {by_log})"),
-        ("tied", ", ".join(f"{name} = {of}" for name, of in seen["aliases"].items())),
-        ("", "" if seen["finite"] else style("some values are not finite", fg="red")),
+        ("file", checkpoint["path"]),
+        ("blob", checkpoint["blob"]),
+        ("session", checkpoint["session"] or ""),
+        ("step", str(checkpoint["step"])),
+        ("size", f"{size(checkpoint['bytes'])}, {checkpoint['parameters']} numbers in the model's tensors"),
+        ("state root", f"{checkpoint['state_root']} (recomputed, {by_log})"),
+        ("weights", f"{checkpoint['weights_digest']} (recomputed, {by_log})"),
+        ("tied", ", ".join(f"{name} = {of}" for name, of in checkpoint["aliases"].items())),
+        ("", "" if checkpoint["finite"] else style("some values are not finite", fg="red")),
     ]
     tensors = []
-    for tensor in seen["tensors"]:
+    for tensor in checkpoint["tensors"]:
         norm = "not finite" if tensor["norm"] is None else f"{tensor['norm']:.6g}"
         tensors.append((tensor["name"], "x".join(map(str, tensor["shape"])) or "scalar", tensor["dtype"], norm))
     return f"{pairs(rows)}\n\n{table(('tensor', 'shape', 'dtype', 'norm'), tensors)}"
@@ -167,7 +169,10 @@ def _rows_file(data: str, folder: Path) -> Path:
 def predictions_page(predictions: Sequence[Json]) -> str:
     """Predictions as the text that `swarm predict` prints."""
     if "label" in predictions[0]:
-        rows = [(str(at), one["label"], f"{one['probability']:.4f}") for at, one in enumerate(predictions, 1)]
+        rows = [
+            (str(at), prediction["label"], f"{prediction['probability']:.4f}")
+            for at, prediction in enumerate(predictions, 1)
+        ]
         return table(("row", "label", "probability"), rows)
     name = "value" if "value" in predictions[0] else "answer"
-    return table(("row", name), [(str(at), str(one[name])) for at, one in enumerate(predictions, 1)])
+    return table(("row", name), [(str(at), str(prediction[name])) for at, prediction in enumerate(predictions, 1)])

@@ -99,10 +99,10 @@ def asyncapi(call: Call, *, output: str | None) -> None:
 
     host = call.home.host()
     path = output_path(output) if output is not None else None
-    found = document(host=urlsplit(host.url).netloc) if host is not None and host.alive else document()
-    text = orjson.dumps(found, option=orjson.OPT_INDENT_2)
+    schema = document(host=urlsplit(host.url).netloc) if host is not None and host.alive else document()
+    text = orjson.dumps(schema, option=orjson.OPT_INDENT_2)
     if path is None:
-        call.result(found, text.decode())
+        call.result(schema, text.decode())
     else:
         path.write_bytes(text)
         call.result({"path": str(path)}, f"Wrote {path}")

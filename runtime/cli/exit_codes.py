@@ -37,7 +37,7 @@ def conclude(work: Callable[[], Any], *, as_json: bool) -> int:
 
 
 def _conclude_error(error: BaseException, *, as_json: bool) -> int:
-    if interrupts.asked():
+    if interrupts.interrupted():
         # An import or a library may have wrapped it on the way here.
         error = KeyboardInterrupt()
     ours = _known(error)

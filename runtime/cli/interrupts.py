@@ -24,12 +24,12 @@ CODE = 130
 _AGAIN = 2.0
 """Seconds after which work that was cancelled, and goes on, is cancelled once more."""
 
-_asked: list[int] = []
+_signals: list[int] = []
 
 
-def asked() -> bool:
+def interrupted() -> bool:
     """Whether the command was asked to end since it began."""
-    return bool(_asked)
+    return bool(_signals)
 
 
 def end_at_once() -> None:
@@ -39,10 +39,10 @@ def end_at_once() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    told, text = 2, b"interrupted\n"
+    stream, text = 2, b"interrupted\n"
     if "--json" in sys.argv:
-        told, text = 1, b'{"error":{"code":"interrupted","message":"interrupted.","path":"","cure":""}}\n'
-    os.write(told, text)
+        stream, text = 1, b'{"error":{"code":"interrupted","message":"interrupted.","path":"","cure":""}}\n'
+    os.write(stream, text)
     os._exit(CODE)
 
 
@@ -51,10 +51,10 @@ def raising() -> Iterator[None]:
     """Inside, a signal is raised as `KeyboardInterrupt` where the command is, and kept in mind."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        _asked.append(number)
+        _signals.append(number)
         raise KeyboardInterrupt
 
-    _asked.clear()
+    _signals.clear()
     with _handled_by(interrupt):
         yield
 
@@ -65,16 +65,16 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         import asyncio
 
         try:
-            return asyncio.run(_heeding(work))
+            return asyncio.run(_until_cancelled(work))
         except asyncio.CancelledError:
-            if not asked():
+            if not interrupted():
                 raise
             raise KeyboardInterrupt from None
     finally:
         work.close()  # what was interrupted before it began
 
 
-async def _heeding(work: Coroutine[Any, Any, T]) -> T:
+async def _until_cancelled(work: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -86,8 +86,8 @@ async def _heeding(work: Coroutine[Any, Any, T]) -> T:
             again.append(loop.call_later(_AGAIN, cancel))
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        _asked.append(number)
-        if len(_asked) > 1:
+        _signals.append(number)
+        if len(_signals) > 1:
             raise KeyboardInterrupt
         loop.call_soon_threadsafe(cancel)
 
@@ -95,8 +95,8 @@ async def _heeding(work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
         finally:
-            for one in again:
-                one.cancel()
+            for timer in again:
+                timer.cancel()
 
 
 @contextmanager

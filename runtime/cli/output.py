@@ -70,33 +70,33 @@ def verdict_text(word: str) -> str:
     return style(word.upper(), fg=colour, bold=True) if word else ""
 
 
-def summary_text(seen: Summary) -> str:
+def summary_text(summary: Summary) -> str:
     """A session's summary as the text that `swarm show` prints."""
-    total = f"/{seen['steps_total']}" if seen.get("steps_total") else ""
-    best_step, trial = seen.get("best_step"), seen.get("best_trial")
-    best = "" if best_step is None or not seen["metrics"] else f"  (best, at step {best_step})"
+    total = f"/{summary['steps_total']}" if summary.get("steps_total") else ""
+    best_step, trial = summary.get("best_step"), summary.get("best_trial")
+    best = "" if best_step is None or not summary["metrics"] else f"  (best, at step {best_step})"
     best_trial = f"{trial['number']}, session {trial['session']}: {unfolded(trial['parameters'])}" if trial else ""
     rows = [
-        ("session", seen["session"]),
-        ("state", state_text(seen["state"])),
-        ("waits", str(seen.get("waits") or "")),
-        ("kind", f"{seen['kind']} {seen.get('name', '')}".rstrip()),
-        ("fork of", forked(seen.get("fork"))),
-        ("verdict", verdict_text(seen.get("verdict") or "")),
-        ("step", f"{seen['step']}{total} (epoch {seen['epoch']}, {seen.get('segments', 1)} segment(s))"),
-        ("metrics", _figures(seen["metrics"]) + best),
-        ("last", _last(seen.get("last"))),
-        ("weights", seen["weights_digest"] or ""),
+        ("session", summary["session"]),
+        ("state", state_text(summary["state"])),
+        ("waits", str(summary.get("waits") or "")),
+        ("kind", f"{summary['kind']} {summary.get('name', '')}".rstrip()),
+        ("fork of", forked(summary.get("fork"))),
+        ("verdict", verdict_text(summary.get("verdict") or "")),
+        ("step", f"{summary['step']}{total} (epoch {summary['epoch']}, {summary.get('segments', 1)} segment(s))"),
+        ("metrics", _figures(summary["metrics"]) + best),
+        ("last", _last(summary.get("last"))),
+        ("weights", summary["weights_digest"] or ""),
         ("best trial", best_trial),
-        *_range_test(seen.get("range_test")),
-        *[(made["kind"], artifact_text(made)) for made in seen["artifacts"]],
-        *[("refused", _refusal(one)) for one in seen.get("refused", ())],
-        *[(f"intervention {one['number']}", _intervention(one)) for one in seen.get("interventions", ())],
-        ("sealed", seen.get("sealed") or ""),
-        ("owed", ", ".join(seen.get("owed", ()))),
-        ("wall", f"{seen['wall_s']:.1f} s, {seen.get('events', 0)} events"),
+        *_range_test(summary.get("range_test")),
+        *[(made["kind"], artifact_text(made)) for made in summary["artifacts"]],
+        *[("refused", _refusal(entry)) for entry in summary.get("refused", ())],
+        *[(f"intervention {entry['number']}", _intervention(entry)) for entry in summary.get("interventions", ())],
+        ("sealed", summary.get("sealed") or ""),
+        ("owed", ", ".join(summary.get("owed", ()))),
+        ("wall", f"{summary['wall_s']:.1f} s, {summary.get('events', 0)} events"),
     ]
-    return pairs(rows) + problem_text(seen.get("problem"))
+    return pairs(rows) + problem_text(summary.get("problem"))
 
 
 def _figures(values: Mapping[str, Any]) -> str:
@@ -107,15 +107,15 @@ def _last(evaluation: Summary | None) -> str:
     return f"{_figures(evaluation['metrics'])}  (at step {evaluation['step']})" if evaluation else ""
 
 
-def _range_test(found: Summary | None) -> list[tuple[str, str]]:
-    if found is None:
+def _range_test(tried: Summary | None) -> list[tuple[str, str]]:
+    if tried is None:
         return []
     # Late, because pages of help load no schemas.
     from runtime.views.curves import sketch
 
-    rates, losses = found["rates"], found["losses"]
+    rates, losses = tried["rates"], tried["losses"]
     span = f"losses at rates from {rates[0]:.4g} to {rates[-1]:.4g}" if rates else ""
-    return [("learning rate", suggestion(found)), ("curve", f"{sketch(losses)}  {span}")]
+    return [("learning rate", suggestion(tried)), ("curve", f"{sketch(losses)}  {span}")]
 
 
 def _refusal(refusal: Summary) -> str:
@@ -136,13 +136,13 @@ def artifact_text(made: Summary) -> str:
     return f"{form} {made.get('path') or made['digest']} ({made['bytes']} bytes)"
 
 
-def problem_text(found: Mapping[str, str] | None) -> str:
+def problem_text(problem: Mapping[str, str] | None) -> str:
     """The lines that say why a session did not complete, where it failed, and the cure; empty without a problem."""
-    if not found:
+    if not problem:
         return ""
-    where = f"\n  at {cell(found['frame'])}" if found.get("frame") else ""
-    cure = f"\n  {style('hint:', fg='cyan')} {cell(found['cure'])}" if found.get("cure") else ""
-    return f"\n{style(found['code'] + ':', fg='red', bold=True)} {cell(found['message'])}{where}{cure}"
+    where = f"\n  at {cell(problem['frame'])}" if problem.get("frame") else ""
+    cure = f"\n  {style('hint:', fg='cyan')} {cell(problem['cure'])}" if problem.get("cure") else ""
+    return f"\n{style(problem['code'] + ':', fg='red', bold=True)} {cell(problem['message'])}{where}{cure}"
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:

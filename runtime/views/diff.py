@@ -84,12 +84,14 @@ def windows(one: SessionLog, other: SessionLog) -> dict[str, Any]:
 
 def evaluations(one: SessionLog, other: SessionLog) -> dict[str, Any]:
     """How many evaluations of two paths are the same, and the first step at which one is not."""
-    ours, theirs = ({seen.step: seen for seen in history.state.evaluations} for history in (one, other))
+    ours, theirs = (
+        {evaluation.step: evaluation for evaluation in history.state.evaluations} for history in (one, other)
+    )
     same = 0
-    for step, seen in ours.items():
+    for step, evaluation in ours.items():
         if step not in theirs:
             continue
-        if named := pairs((_exact(seen), _exact(theirs[step]))):
+        if named := pairs((_exact(evaluation), _exact(theirs[step]))):
             return {"same": same, "parted": {"step": step, "values": named}}
         same += 1
     return {"same": same, "parted": None}
@@ -105,10 +107,13 @@ class _Path:
 
     @classmethod
     def of(cls, history: SessionLog) -> Self:
-        seen = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
-        path = sorted((one for one in seen if history.state.on_path(one.segment, one.last)), key=lambda one: one.first)
+        windows = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
+        path = sorted(
+            (window for window in windows if history.state.on_path(window.segment, window.last)),
+            key=lambda window: window.first,
+        )
         losses = b"".join(base64.b64decode(window.losses) for window in path)
-        return cls({(one.first, one.last): one for one in path}, path[0].first if path else 0, losses)
+        return cls({(window.first, window.last): window for window in path}, path[0].first if path else 0, losses)
 
     @property
     def ends(self) -> int:
@@ -135,8 +140,8 @@ def _parted(window: WindowRecorded, ours: _Path, theirs: _Path) -> dict[str, Any
     return {"first": window.first, "last": window.last, "field": field or "losses", "step": step}
 
 
-def _exact(seen: ControlEvaluated) -> dict[str, str]:
-    values: dict[str, str] = seen.model_dump(mode="json")["values"]
+def _exact(evaluation: ControlEvaluated) -> dict[str, str]:
+    values: dict[str, str] = evaluation.model_dump(mode="json")["values"]
     return values
 
 
@@ -151,7 +156,7 @@ def _data(session: SessionState) -> dict[str, Any]:
     ready = session.dataset
     if ready is None:
         return {}
-    findings = {f"findings.{one.kind}": one.count for one in ready.findings}
+    findings = {f"findings.{finding.kind}": finding.count for finding in ready.findings}
     about = {"root": ready.root, "source": ready.source, "source_digest": ready.source_digest, "rows": ready.rows}
     return about | flat(ready.splits, "splits") | findings
 
@@ -159,7 +164,7 @@ def _data(session: SessionState) -> dict[str, Any]:
 def _applied(session: SessionState) -> list[dict[str, Any]]:
     """Every change of plan, those that a fork inherits first."""
     inherited = session.fork.changes if session.fork else []
-    about = ((number, dict(one)) for number, one in enumerate(inherited, 2))
-    made = [{"segment": n, "step": one.pop("step"), "by": INHERITED, "changes": one} for n, one in about]
-    own = (said.model_dump(mode="json", include={"segment", "step", "by", "changes"}) for _, said in session.applied)
+    about = ((number, dict(changes)) for number, changes in enumerate(inherited, 2))
+    made = [{"segment": n, "step": changes.pop("step"), "by": INHERITED, "changes": changes} for n, changes in about]
+    own = (event.model_dump(mode="json", include={"segment", "step", "by", "changes"}) for _, event in session.applied)
     return [*made, *own]

@@ -194,7 +194,7 @@ def _trial(board: Board, data: Line) -> None:
 def _planned(board: Board, data: Line) -> None:
     chosen = set(data["chosen"])
     board.state = "auditing"
-    board.total = sum(one["ends"] - one["begins"] for one in data["spans"] if one["number"] in chosen)
+    board.total = sum(span["ends"] - span["begins"] for span in data["spans"] if span["number"] in chosen)
 
 
 def _span(board: Board, data: Line) -> None:
@@ -299,6 +299,6 @@ class RichBoard:
         rows = Table.grid(padding=(0, 1), expand=True)
         rows.add_column(no_wrap=True, min_width=2 + max(map(len, board.lately), default=0))
         rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for lane, told in board.lately.items():
-            rows.add_row(Text(f"  {lane}", style="cyan"), Text(told, style="dim"))
+        for lane, text in board.lately.items():
+            rows.add_row(Text(f"  {lane}", style="cyan"), Text(text, style="dim"))
         yield rows

@@ -47,10 +47,10 @@ def main(job: Job) -> dict[str, Any]:
 
 
 def _metrics(history: SessionLog, table: list[curves.Row], seconds: Mapping[str, float]) -> dict[str, Any]:
-    seen = view.summary(history.state)
+    summary = view.summary(history.state)
     kept = ("session", "name", "kind", "state", "step", "steps_total", "epoch", "weights_digest", "sealed", "wall_s")
-    about = {name: seen[name] for name in kept} | {"metrics": seen["metrics"], "seconds": dict(seconds)}
-    about |= {name: seen[name] for name in ("best_trial", "range_test") if seen[name] is not None}
+    about = {name: summary[name] for name in kept} | {"metrics": summary["metrics"], "seconds": dict(seconds)}
+    about |= {name: summary[name] for name in ("best_trial", "range_test") if summary[name] is not None}
     figures: dict[str, Any] = _plain(about | {"columns": curves.columns(table), "rows": table})
     return figures
 
@@ -63,7 +63,7 @@ def _draw(
     try:
         from runtime.views import plots
 
-        begins, tried = [one.begins for one in state.segments[1:]], view.range_test(state)
+        begins, tried = [segment.begins for segment in state.segments[1:]], view.range_test(state)
         for name, draw in plots.plots(table, seconds, begins, tried).items():
             folder.mkdir(exist_ok=True)
             fresh = folder / f".{name}.{os.getpid()}.png"
@@ -86,9 +86,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(inner) for inner in value]
     return value
 
 
@@ -142,42 +142,47 @@ RATES = 25
 
 def page(session: SessionState, facts: Sequence[Fact], plots: Iterable[str]) -> str:
     """The whole report; only the plots named are linked."""
-    seen = view.summary(session)
+    summary = view.summary(session)
     seconds = sorted(curves.seconds(facts).items(), key=lambda part: -part[1])
     total = sum(spent for _, spent in seconds)
     times = [(name, f"{spent:.2f} s", f"{spent / total:.0%}") for name, spent in seconds if total]
     parts = [
-        f"# {_inline(seen['name'] or seen['kind'])}\n\n`{session.id}`, requested {session.requested_at[:19]}Z",
-        _table(("", ""), _facts(session, seen)),
-        _section("Figures", _table(("metric", "value"), [(n, f"{v:.6g}") for n, v in seen["metrics"].items()])),
+        f"# {_inline(summary['name'] or summary['kind'])}\n\n`{session.id}`, requested {session.requested_at[:19]}Z",
+        _table(("", ""), _facts(session, summary)),
+        _section("Figures", _table(("metric", "value"), [(n, f"{v:.6g}") for n, v in summary["metrics"].items()])),
         _section("Plots", "\n\n".join(f"![{PLOTS[name]}](plots/{name}.png)" for name in PLOTS if name in set(plots))),
         _section("Evaluations", _evaluations(session)),
         _section("Where the time of training went", _table(("in", "time", "share"), times)),
         _section("Data", _data(session)),
         _section("Decisions and diagnoses", _told(facts, DECISIONS) or (NO_DECISION if session.claim else "")),
         _section("Trouble", _told(facts, TROUBLE)),
-        _section("Range test", _range_test(seen["range_test"])),
+        _section("Range test", _range_test(summary["range_test"])),
         *(_section(title, tell(session)) for title, tell in LAST_SECTIONS.items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _facts(session: SessionState, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(session: SessionState, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     claim, best = session.claim, session.best
     environment = ", ".join(f"{name} {value}" for name, value in claim.environment.items() if value) if claim else ""
-    problem = seen["problem"]
-    tried = seen["best_trial"]
+    problem = summary["problem"]
+    trial = summary["best_trial"]
     rows = [
-        ("state", seen["state"]),
-        ("fork of", forked(seen["fork"])),
+        ("state", summary["state"]),
+        ("fork of", forked(summary["fork"])),
         ("problem", f"{problem['message']} {problem['cure']}" if problem else ""),
-        ("steps", f"{seen['step']} of {seen['steps_total']}, epoch {seen['epoch']}" if seen["steps_total"] else ""),
-        ("segments", str(seen["segments"]) if seen["segments"] > 1 else ""),
+        (
+            "steps",
+            f"{summary['step']} of {summary['steps_total']}, epoch {summary['epoch']}"
+            if summary["steps_total"]
+            else "",
+        ),
+        ("segments", str(summary["segments"]) if summary["segments"] > 1 else ""),
         ("best", f"step {best.step}: {best.metric} {short(best.values[best.metric])}" if best else ""),
-        ("best trial", f"{tried['number']}: {unfolded(tried['parameters'])}, `{tried['session']}`" if tried else ""),
-        ("wall time", f"{seen['wall_s']:.1f} s, {seen['events']} events"),
-        ("weights", f"`{seen['weights_digest']}`" if seen["weights_digest"] else ""),
-        ("sealed root", f"`{seen['sealed']}`" if seen["sealed"] else "not sealed yet"),
+        ("best trial", f"{trial['number']}: {unfolded(trial['parameters'])}, `{trial['session']}`" if trial else ""),
+        ("wall time", f"{summary['wall_s']:.1f} s, {summary['events']} events"),
+        ("weights", f"`{summary['weights_digest']}`" if summary["weights_digest"] else ""),
+        ("sealed root", f"`{summary['sealed']}`" if summary["sealed"] else "not sealed yet"),
         ("trained by", f"{claim.worker} (attempt {claim.epoch}), {environment}" if claim else ""),
         ("resources", sentence(_line("resources.summarised", session.resources)) if session.resources else ""),
     ]
@@ -185,12 +190,18 @@ def _facts(session: SessionState, seen: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def _evaluations(session: SessionState) -> str:
-    seen = [one for one in session.evaluations if one is session.best] + list(session.evaluations[-EVALUATIONS:])
-    found = {one.step: one for one in seen}
-    names = list(dict.fromkeys(name for one in found.values() for name in one.values))
+    listed = [evaluation for evaluation in session.evaluations if evaluation is session.best] + list(
+        session.evaluations[-EVALUATIONS:]
+    )
+    by_step = {evaluation.step: evaluation for evaluation in listed}
+    names = list(dict.fromkeys(name for evaluation in by_step.values() for name in evaluation.values))
     rows = [
-        (f"{step}{' (best)' if one is session.best else ''}", str(one.epoch), *_values(one.values, names))
-        for step, one in sorted(found.items())
+        (
+            f"{step}{' (best)' if evaluation is session.best else ''}",
+            str(evaluation.epoch),
+            *_values(evaluation.values, names),
+        )
+        for step, evaluation in sorted(by_step.items())
     ]
     return _table(("step", "epoch", *names), rows)
 
@@ -205,8 +216,11 @@ def _data(session: SessionState) -> str:
         return ""
     splits = ", ".join(f"{rows} {name}" for name, rows in ready.splits.items())
     rows = [("source", ready.source), ("rows", f"{ready.rows} ({splits})"), ("root", f"`{ready.root}`")]
-    found = [(f"{one.severity}: {one.kind}", f"{one.count} ({', '.join(one.where[:3])})") for one in ready.findings]
-    return _table(("", ""), [*rows, *found])
+    findings = [
+        (f"{finding.severity}: {finding.kind}", f"{finding.count} ({', '.join(finding.where[:3])})")
+        for finding in ready.findings
+    ]
+    return _table(("", ""), [*rows, *findings])
 
 
 def _told(facts: Iterable[Fact], names: Sequence[str]) -> str:
@@ -216,36 +230,40 @@ def _told(facts: Iterable[Fact], names: Sequence[str]) -> str:
 
 
 def _trials(session: SessionState) -> str:
-    parameters = {one.number: unfolded(one.parameters) for one in session.trials}
+    parameters = {trial.number: unfolded(trial.parameters) for trial in session.trials}
     rows = [
         (
-            str(one.number),
-            one.state,
-            "" if one.value is None else short(one.value),
-            parameters.get(one.number, ""),
-            f"`{one.session}`" if one.session else "",
+            str(trial.number),
+            trial.state,
+            "" if trial.value is None else short(trial.value),
+            parameters.get(trial.number, ""),
+            f"`{trial.session}`" if trial.session else "",
         )
-        for one in session.finished_trials
+        for trial in session.finished_trials
     ]
     return _table(("trial", "state", "value", "parameters", "session"), rows)
 
 
-def _range_test(found: Mapping[str, Any] | None) -> str:
+def _range_test(test: Mapping[str, Any] | None) -> str:
     """The suggestion, and some of the rates that were tried: every so many, with the last."""
-    if found is None:
+    if test is None:
         return ""
-    tried = list(zip(found["rates"], found["losses"], strict=False))
+    tried = list(zip(test["rates"], test["losses"], strict=False))
     some = tried[:: math.ceil(len(tried) / RATES) or 1]
     rows = [(short(rate), "not finite" if loss is None else short(loss)) for rate, loss in some]
-    return f"Suggests a learning rate of {suggestion(found)}.\n\n" + _table(("learning rate", "loss"), rows)
+    return f"Suggests a learning rate of {suggestion(test)}.\n\n" + _table(("learning rate", "loss"), rows)
 
 
 def _checkpoints(session: SessionState) -> str:
     kept_as = retention.roles(session)
-    kept = {retention.place(one): one.written for one in session.path_checkpoints() if one.usable}
+    kept = {
+        retention.place(checkpoint): checkpoint.written
+        for checkpoint in session.path_checkpoints()
+        if checkpoint.usable
+    }
     rows = [
-        (str(one.step), ", ".join(kept_as.get(place, [])), size(one.bytes), f"`{one.blob}`")
-        for place, one in kept.items()
+        (str(checkpoint.step), ", ".join(kept_as.get(place, [])), size(checkpoint.bytes), f"`{checkpoint.blob}`")
+        for place, checkpoint in kept.items()
     ]
     return _table(("step", "kept as", "size", "blob"), rows)
 

@@ -26,8 +26,8 @@ def plain(line: Data) -> str:
 
 def _unknown(name: str, data: Any) -> str:
     flat = data if isinstance(data, Mapping) else {}
-    told = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
-    return one_line(f"{name} {told}"[:160].rstrip())
+    values = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
+    return one_line(f"{name} {values}"[:160].rstrip())
 
 
 def _model(data: Data) -> str:
@@ -132,9 +132,9 @@ def _birth(data: Data) -> str:
 
 
 def _validated(data: Data) -> str:
-    told = f"step {data['step']} on {data['rows']} {data['split']} rows: {figures(data['metrics'])}"
+    judged = f"step {data['step']} on {data['rows']} {data['split']} rows: {figures(data['metrics'])}"
     # The test rows are met here alone: there is nothing to reproduce.
-    return told if data["split"] == "test" else f"{told}; control metric {data['control']}"
+    return judged if data["split"] == "test" else f"{judged}; control metric {data['control']}"
 
 
 def _child(data: Data) -> str:
@@ -154,7 +154,7 @@ _VERDICTS = {
 
 
 def _proven(data: Data) -> str:
-    ours, theirs = ("-" if data[one] is None else short(data[one]) for one in ("with_value", "without_value"))
+    ours, theirs = ("-" if data[side] is None else short(data[side]) for side in ("with_value", "without_value"))
     again = f"{data['reproduced']} windows of the parent came out again"
     wrong = f", {data['differing']} DIFFER" if data["differing"] else ""
     return f"{_VERDICTS[data['verdict']]}: {data['metric']} {ours} with it, {theirs} without; {again}{wrong}"
@@ -188,11 +188,11 @@ def _planned(data: Data) -> str:
 def _span(data: Data) -> str:
     if data["problem"]:
         return f"span {data['span']} could not be computed: {data['problem']}"
-    found = data["divergence"]
-    if found is None:
+    divergence = data["divergence"]
+    if divergence is None:
         return f"span {data['span']} computed again, {data['steps']} steps: same bits"
-    where = f"{found['name']} of steps {found['first']}..{found['last']}"
-    return f"span {data['span']} DIFFERS: {found['field'] or 'the account'} in {where}"
+    where = f"{divergence['name']} of steps {divergence['first']}..{divergence['last']}"
+    return f"span {data['span']} DIFFERS: {divergence['field'] or 'the account'} in {where}"
 
 
 def _export_again(data: Data) -> str:
@@ -202,9 +202,11 @@ def _export_again(data: Data) -> str:
 
 
 def _audited(data: Data) -> str:
-    found = data["found"]
-    computed = f", {found['spans_checked']} of {found['spans_total']} spans computed again" if "seed" in found else ""
-    first = f"; first: {found['first_divergence']['message']}" if found.get("first_divergence") else ""
+    verdict = data["found"]
+    computed = (
+        f", {verdict['spans_checked']} of {verdict['spans_total']} spans computed again" if "seed" in verdict else ""
+    )
+    first = f"; first: {verdict['first_divergence']['message']}" if verdict.get("first_divergence") else ""
     return f"audit of {data['session']} ({data['mode']}): {data['verdict'].upper()}{computed}{first}"
 
 

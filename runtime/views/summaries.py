@@ -40,14 +40,14 @@ class _SummaryFiles:
 
     def basis(self, session: str, ring: str) -> list[Any]:
         """What a summary made now is made from; taken before the files are read, because they may grow."""
-        return [*self._made, *(list(_stamp(self._home.log(one))) for one in (session, ring) if one)]
+        return [*self._made, *(list(_stamp(self._home.log(log))) for log in (session, ring) if log)]
 
     def find(self, session: str, basis: list[Any]) -> dict[str, Any] | None:
         """The summary that was made from just this; None when there is none."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._path(session).read_bytes())
-            told = kept["summary"] if kept["basis"] == basis else None
-            return told if isinstance(told, dict) and told["session"] == session else None
+            summary = kept["summary"] if kept["basis"] == basis else None
+            return summary if isinstance(summary, dict) and summary["session"] == session else None
         return None
 
     def keep(self, session: str, basis: list[Any], summary: dict[str, Any]) -> None:
@@ -73,15 +73,15 @@ class Summaries(Archive):
 
     def sessions(self) -> list[dict[str, Any]]:
         """A summary of each, oldest first; one that cannot be read says why instead."""
-        return [self.summary(one) for one in self.ids()]
+        return [self.summary(session) for session in self.ids()]
 
     def session(self, session: str) -> dict[str, Any]:
         """The summary of one session."""
         history = self.history(session)
-        told, remains = view.summary(history.state, self._home.blobs), DetachedLog(history)
+        summary, detached = view.summary(history.state, self._home.blobs), DetachedLog(history)
         del history
-        remains.release()
-        return told
+        detached.release()
+        return summary
 
     def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
         """The event lines of one session after a position, as plain data, read from its file."""
@@ -91,31 +91,31 @@ class Summaries(Archive):
         """As `session`, kept beside the log as long as that does not change; one that cannot be read says why."""
         ring = self.ring(subjects.partition(session))
         basis = self._kept.basis(session, ring.history.id if ring else "")
-        found = self._kept.find(session, basis)
-        if found is not None:
-            return found
+        summary = self._kept.find(session, basis)
+        if summary is not None:
+            return summary
         try:
-            found = self.session(session)
+            summary = self.session(session)
         except SwarmError as error:
             blank = view.summary(SessionLog(session).state)
             problem = {"code": error.code, "message": error.message, "cure": error.cure}
             return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
-        self._kept.keep(session, basis, found)
-        return found
+        self._kept.keep(session, basis, summary)
+        return summary
 
 
 def _stamp(path: Path) -> Iterator[int]:
     """Size, times and number of a file: it is another or has changed when one of them is another."""
     with suppress(OSError):
-        seen = path.stat()
-        yield from (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+        status = path.stat()
+        yield from (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @lru_cache(maxsize=1)
 def _software() -> str:
     """This code, so that what another version has made is not found."""
-    rooms, seen = Path(contracts.__file__).parents[1], sha256()
+    rooms, digest = Path(contracts.__file__).parents[1], sha256()
     for path in sorted(path for room in _CODE for path in (rooms / room).glob("*.py")):
         stamp = path.stat()
-        seen.update(f"{path} {stamp.st_size} {stamp.st_mtime_ns}\n".encode())
-    return seen.hexdigest()
+        digest.update(f"{path} {stamp.st_size} {stamp.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

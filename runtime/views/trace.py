@@ -48,7 +48,7 @@ def stretches(
     for fact in facts:
         if isinstance(fact.event, WindowRecorded):
             reached[fact.event.segment] = max(reached.get(fact.event.segment, 0), fact.event.last)
-    return sorted(_cut(mine, reached), key=lambda one: (not one.on_path, one.segment))
+    return sorted(_cut(mine, reached), key=lambda part: (not part.on_path, part.segment))
 
 
 def _cut(segments: Sequence[Segment], reached: dict[int, int]) -> Iterator[SegmentSteps]:
@@ -111,12 +111,14 @@ class Trace:
         about = {"session": self._history.id, "row": self._called(place)} | self._source
         if place.split != SPLIT:
             return about | {"evaluated": self._evaluated(place.split)}
-        seen = self.seen(place.row)
-        others = [one for one in self.stretches if not one.on_path]
-        gone = [_about(one) | _listed(self._comings(place.row, [one]), limit) for one in others]
-        told = about | _listed(seen.steps, limit) | {"superseded": gone, "windows": list(seen.windows)}
-        told |= {"left_out": _listed(seen.left_out, limit)} if seen.left_out else {}
-        return told | ({"unknown": {"session": seen.unknown[0], "upto": seen.unknown[1]}} if seen.unknown else {})
+        visits = self.seen(place.row)
+        others = [part for part in self.stretches if not part.on_path]
+        superseded = [_about(part) | _listed(self._comings(place.row, [part]), limit) for part in others]
+        answer = about | _listed(visits.steps, limit) | {"superseded": superseded, "windows": list(visits.windows)}
+        answer |= {"left_out": _listed(visits.left_out, limit)} if visits.left_out else {}
+        return answer | (
+            {"unknown": {"session": visits.unknown[0], "upto": visits.unknown[1]}} if visits.unknown else {}
+        )
 
     def seen(self, row: int, upto: int | None = None, segment: int | None = None) -> RowVisits:
         """What the path saw of a row, or a segment's line up to a step; steps before a fork as its ancestors tell."""
@@ -124,8 +126,8 @@ class Trace:
         if session.fork is not None:
             unknown = RowVisits(unknown=(session.fork.session, session.fork.step))
             before = self._parent.seen(row, session.fork.step, session.fork.segment) if self._parent else unknown
-        mine = session.segments if segment is None else [one for one in session.segments if one.number <= segment]
-        made = [one for one in stretches(session, self._history.facts, mine) if one.on_path]
+        mine = session.segments if segment is None else [part for part in session.segments if part.number <= segment]
+        made = [part for part in stretches(session, self._history.facts, mine) if part.on_path]
         comings = [step for step in self._comings(row, made) if upto is None or step <= upto]
         windows = [*before.windows, *self._held([*comings[:1], *comings[-1:]])]
         if self._is_left_out(row):
@@ -140,9 +142,9 @@ class Trace:
                 message = f"step {step} was made by {session.fork.session}, which is not here."
                 raise NotFound(message, cure=f"Ask where it is: swarm trace {session.fork.session} --step {step}")
             return self._parent.step(step)
-        made = [one for one in self.stretches if one.first < step <= one.last]
+        made = [part for part in self.stretches if part.first < step <= part.last]
         if not made:
-            reached = max((one.last for one in self.stretches), default=0)
+            reached = max((part.last for part in self.stretches), default=0)
             message = f"session {self._history.id} made no step {step}; it made {reached}."
             raise InvalidInput(message, cure=f"Choose from 1 to {reached}.", path="--step")
         first = (step - 1) * self._taken
@@ -151,7 +153,7 @@ class Trace:
         return {
             "session": self._history.id,
             "step": step,
-            "made": [_about(one) for one in made],
+            "made": [_about(part) for part in made],
             "rows": [
                 self._called(RowPlace(SPLIT, row + 1))
                 | {"coming": turn + 1}
@@ -163,24 +165,24 @@ class Trace:
 
     def _comings(self, row: int, within: Sequence[SegmentSteps]) -> list[int]:
         """The steps of these stretches that see a row; a step that sees it twice is listed twice."""
-        found = [
-            self._sampler.comings(row - 1, one.first * self._taken, one.last * self._taken) // self._taken + 1
-            for one in within
+        steps_of_parts = [
+            self._sampler.comings(row - 1, part.first * self._taken, part.last * self._taken) // self._taken + 1
+            for part in within
         ]
-        steps: list[int] = np.concatenate([np.empty(0, np.int64), *found]).tolist()
+        steps: list[int] = np.concatenate([np.empty(0, np.int64), *steps_of_parts]).tolist()
         return steps
 
     def _held(self, steps: Iterable[int]) -> list[dict[str, Any]]:
         """The recorded windows of these steps, and whether the order of rows is the one that they were signed with."""
-        wanted, found = set(steps), []
+        wanted, windows = set(steps), []
         for fact in self._history.facts:
             window = fact.event
             if isinstance(window, WindowRecorded) and any(window.first < step <= window.last for step in wanted):
                 rows = self._sampler.take(window.first * self._taken, (window.last - window.first) * self._taken)
                 same = digest_of(rows.astype("<i8").tobytes()) == window.index_digest
                 place = {"session": self._history.id, "event": fact.position, "segment": window.segment}
-                found.append(place | {"first": window.first, "last": window.last, "held": same})
-        return found
+                windows.append(place | {"first": window.first, "last": window.last, "held": same})
+        return windows
 
     def _called(self, place: RowPlace) -> dict[str, Any]:
         return {"place": str(place), "name": self._names.of(place)}
@@ -196,8 +198,8 @@ class Trace:
         """The steps whose weights were judged on a split; its rows are never trained on."""
         session, facts = self._history.state, self._history.facts
         judged = (fact.event for fact in facts if isinstance(fact.event, CheckpointValidated))
-        steps = {one.step for one in judged if one.split == split and session.on_path(one.segment, one.step)}
-        return sorted(steps | ({one.step for one in session.evaluations} if split == "val" else set()))
+        steps = {event.step for event in judged if event.split == split and session.on_path(event.segment, event.step)}
+        return sorted(steps | ({event.step for event in session.evaluations} if split == "val" else set()))
 
     @cached_property
     def _heritage(self) -> InheritedPlan:
@@ -223,8 +225,8 @@ def _no_step(session: SessionState) -> InvalidInput:
     return InvalidInput(f"no step of {session.id} was made yet.", cure=f"Wait for it: swarm wait {session.id}")
 
 
-def _about(one: SegmentSteps) -> dict[str, Any]:
-    return {"segment": one.segment, "first": one.first + 1, "last": one.last, "on_path": one.on_path}
+def _about(part: SegmentSteps) -> dict[str, Any]:
+    return {"segment": part.segment, "first": part.first + 1, "last": part.last, "on_path": part.on_path}
 
 
 def _listed(comings: Sequence[int], limit: int) -> dict[str, Any]:

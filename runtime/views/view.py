@@ -79,10 +79,10 @@ def last(session: SessionState) -> dict[str, Any] | None:
 def best_trial(session: SessionState) -> dict[str, Any] | None:
     """The best trial of a search that has ended: its session, its value and the parameters that it was trained with."""
     ended = session.outcome if isinstance(session.outcome, SearchCompleted | SearchCancelled) else None
-    finished = next((one for one in session.finished_trials if ended and one.session == ended.best_session), None)
+    finished = next((trial for trial in session.finished_trials if ended and trial.session == ended.best_session), None)
     if finished is None:
         return None
-    parameters = next((one.parameters for one in session.trials if one.number == finished.number), {})
+    parameters = next((trial.parameters for trial in session.trials if trial.number == finished.number), {})
     return {
         "number": finished.number,
         "session": finished.session,
@@ -93,23 +93,30 @@ def best_trial(session: SessionState) -> dict[str, Any] | None:
 
 def range_test(session: SessionState) -> dict[str, Any] | None:
     """What a range test shows: the rate that it suggests, and the losses at the rates that it tried, in their order."""
-    seen = session.suggested
-    if seen is None:
+    suggested = session.suggested
+    if suggested is None:
         return None
     return {
-        "suggestion": seen.suggestion,
-        "steepest": seen.steepest,
-        "diverged_at": seen.diverged_at,
-        "rates": list(seen.rates),
-        "losses": [loss if math.isfinite(loss) else None for loss in seen.losses],
+        "suggestion": suggested.suggestion,
+        "steepest": suggested.steepest,
+        "diverged_at": suggested.diverged_at,
+        "rates": list(suggested.rates),
+        "losses": [loss if math.isfinite(loss) else None for loss in suggested.losses],
     }
 
 
 def interventions(session: SessionState) -> list[dict[str, Any]]:
     """The applied interventions as plain data, numbered from 1; `swarm prove --intervention` takes these numbers."""
     return [
-        {"number": number, "id": id, "by": one.by, "step": one.step, "segment": one.segment, "changes": one.changes}
-        for number, (id, one) in enumerate(session.applied, 1)
+        {
+            "number": number,
+            "id": id,
+            "by": applied.by,
+            "step": applied.step,
+            "segment": applied.segment,
+            "changes": applied.changes,
+        }
+        for number, (id, applied) in enumerate(session.applied, 1)
     ]
 
 
@@ -117,34 +124,34 @@ def refused(session: SessionState) -> list[dict[str, Any]]:
     """The files that were wanted of the model and could not be made; `asked` says whether the request wanted them."""
     wanted = (session.request.get("export") or {}).get("formats") or ()
     return [
-        {**one.model_dump(mode="json"), "asked": one.format in wanted or session.kind == "export"}
-        for one in session.refusals
+        {**refusal.model_dump(mode="json"), "asked": refusal.format in wanted or session.kind == "export"}
+        for refusal in session.refusals
     ]
 
 
 def metrics(session: SessionState) -> dict[str, float]:
     """The control metric and the validator's figures for the best checkpoint, flat."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     best = session.best or (session.evaluations[-1] if session.evaluations else None)
     if best:
-        found |= best.values
+        figures |= best.values
     kept = session.checkpoint("best") or session.checkpoint("last")
     if kept and kept.validated:
         prefix = "test_" if kept.validated.split == "test" else "val_"
         judged = {f"{prefix}{name}": value for name, value in kept.validated.metrics.items()}
-        found |= {name: value for name, value in judged.items() if name not in found}
+        figures |= {name: value for name, value in judged.items() if name not in figures}
     if isinstance(session.outcome, TrainingCompleted):
-        found |= {name: value for name, value in session.outcome.values.items() if name.startswith("test_")}
+        figures |= {name: value for name, value in session.outcome.values.items() if name.startswith("test_")}
     if session.search and session.search.best_value is not None:
-        found["best_value"] = session.search.best_value
-    return found
+        figures["best_value"] = session.search.best_value
+    return figures
 
 
 def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str, Any]]:
     """Every file that a session produced and may be fetched."""
-    found: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
     for _, made in session.exports:
-        one = {
+        model = {
             "kind": "model",
             "format": made.format,
             "quantize": made.quantize,
@@ -152,14 +159,14 @@ def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str
             "bytes": made.bytes,
         }
         if blobs is not None and made.plain_filename:
-            one["path"] = str(blobs.parent / "sessions" / session.id / "exports" / made.plain_filename)
-        found.append(one)
+            model["path"] = str(blobs.parent / "sessions" / session.id / "exports" / made.plain_filename)
+        files.append(model)
     best = session.checkpoint("best")
     if best:
-        found.append(
+        files.append(
             {"kind": "checkpoint", "step": best.written.step, "digest": best.written.blob, "bytes": best.written.bytes}
         )
-    return found
+    return files
 
 
 def wall_seconds(session: SessionState) -> float:
@@ -180,7 +187,7 @@ def problem(session: SessionState) -> dict[str, str] | None:
         return {"code": outcome.wire.replace(".", "-"), "message": outcome.message, "cure": outcome.cure}
     if outcome is not None and outcome.wire == "dataset.rejected":
         problems = outcome.model_dump()["problems"]
-        text = "; ".join(one.get("message", "") for one in problems)
+        text = "; ".join(finding.get("message", "") for finding in problems)
         return {"code": "dataset-rejected", "message": text, "cure": problems[0].get("cure", "") if problems else ""}
     if outcome is not None and outcome.wire in ("export.refused", "handler.failed"):
         data = outcome.model_dump()
