@@ -39,10 +39,10 @@ class SegmentSteps:
     on_path: bool
 
 
-def stretches(
+def made_steps(
     session: SessionState, facts: Iterable[Fact], segments: Sequence[Segment] | None = None
 ) -> list[SegmentSteps]:
-    """The recorded stretches of steps under these segments (or under all), those on the path first."""
+    """The recorded steps under these segments (or under all), those on the path first."""
     mine = session.segments if segments is None else segments
     reached: dict[int, int] = {}
     for fact in facts:
@@ -86,7 +86,7 @@ class Trace:
         self._ready: DatasetPrepared = session.dataset
         self._names = RowNames(session.dataset, blobs)
         self._taken = int(self._claim.resolved["batch"]) * int(self._claim.resolved["accumulate"])
-        self.stretches = stretches(session, history.facts)
+        self._made = made_steps(session, history.facts)
 
     @classmethod
     def of(cls, history: SessionLog, blobs: DirectoryBlobs, archive: Archive | None) -> Self:
@@ -112,7 +112,7 @@ class Trace:
         if place.split != SPLIT:
             return about | {"evaluated": self._evaluated(place.split)}
         visits = self.seen(place.row)
-        others = [part for part in self.stretches if not part.on_path]
+        others = [part for part in self._made if not part.on_path]
         superseded = [_about(part) | _listed(self._comings(place.row, [part]), limit) for part in others]
         answer = about | _listed(visits.steps, limit) | {"superseded": superseded, "windows": list(visits.windows)}
         answer |= {"left_out": _listed(visits.left_out, limit)} if visits.left_out else {}
@@ -127,7 +127,7 @@ class Trace:
             unknown = RowVisits(unknown=(session.fork.session, session.fork.step))
             before = self._parent.seen(row, session.fork.step, session.fork.segment) if self._parent else unknown
         mine = session.segments if segment is None else [part for part in session.segments if part.number <= segment]
-        made = [part for part in stretches(session, self._history.facts, mine) if part.on_path]
+        made = [part for part in made_steps(session, self._history.facts, mine) if part.on_path]
         comings = [step for step in self._comings(row, made) if upto is None or step <= upto]
         windows = [*before.windows, *self._held([*comings[:1], *comings[-1:]])]
         if self._is_left_out(row):
@@ -142,9 +142,9 @@ class Trace:
                 message = f"step {step} was made by {session.fork.session}, which is not here."
                 raise NotFound(message, cure=f"Ask where it is: swarm trace {session.fork.session} --step {step}")
             return self._parent.step(step)
-        made = [part for part in self.stretches if part.first < step <= part.last]
+        made = [part for part in self._made if part.first < step <= part.last]
         if not made:
-            reached = max((part.last for part in self.stretches), default=0)
+            reached = max((part.last for part in self._made), default=0)
             message = f"session {self._history.id} made no step {step}; it made {reached}."
             raise InvalidInput(message, cure=f"Choose from 1 to {reached}.", path="--step")
         first = (step - 1) * self._taken
@@ -164,7 +164,7 @@ class Trace:
         } | self._source
 
     def _comings(self, row: int, within: Sequence[SegmentSteps]) -> list[int]:
-        """The steps of these stretches that see a row; a step that sees it twice is listed twice."""
+        """The steps of these segments that see a row; a step that sees it twice is listed twice."""
         steps_of_parts = [
             self._sampler.comings(row - 1, part.first * self._taken, part.last * self._taken) // self._taken + 1
             for part in within
