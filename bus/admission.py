@@ -29,7 +29,7 @@ from bus.decode import (
     Refusal,
     Void,
     Voids,
-    hear,
+    decode,
     newer_rules,
     place,
     refuse_constants,
@@ -141,7 +141,7 @@ class Admission:
         if session.sealed:
             raise Refusal(Reason.LATE, f"the session was sealed at {session.sealed}")
         refuse_large(stored.body, where.lane.startswith(GUEST), session.rules)
-        message = hear(stored, where)
+        message = decode(stored, where)
         self._extend(session, message.envelope)
         return self._complete(session, stored, message)
 

@@ -113,7 +113,14 @@ class DirectoryBlobs:
         mode = mode_of(self.root)
         make_directory(place.parent, mode)
         with fresh_name(place) as fresh:
-            _bring(content, fresh, link=link)
+            if isinstance(content, bytes):
+                descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                try:
+                    write_all(descriptor, content)
+                finally:
+                    os.close(descriptor)
+            elif not (link and _linked(content, fresh)):
+                shutil.copyfile(content, fresh)
             if isinstance(content, Path) and digest_of(fresh) != digest:
                 raise NotVerified(f"{content} changed while it was stored.", cure="Finish writing it first.")
             fresh.chmod(mode & _READ_ONLY)
@@ -131,18 +138,6 @@ class DirectoryBlobs:
         return NotFound(f"there is no blob {digest} in {self.root}.", cure="Copy it from a store that has it.")
 
 
-def _bring(content: bytes | Path, fresh: Path, *, link: bool) -> None:
-    if isinstance(content, Path):
-        if not (link and _linked(content, fresh)):
-            shutil.copyfile(content, fresh)
-        return
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        write_all(descriptor, content)
-    finally:
-        os.close(descriptor)
-
-
 def _linked(content: Path, fresh: Path) -> bool:
     """A second name for the file costs nothing, but other devices and some file systems have none to give."""
     try:
@@ -154,10 +149,10 @@ def _linked(content: Path, fresh: Path) -> bool:
     return True
 
 
-def _compare(wanted: str, found: str, place: Path) -> None:
-    if found != wanted:
+def _compare(wanted: str, digest: str, place: Path) -> None:
+    if digest != wanted:
         raise NotVerified(
-            f"blob {wanted} is damaged: its bytes are those of {found}.",
+            f"blob {wanted} is damaged: its bytes are those of {digest}.",
             cure="Restore it from another store, or use another checkpoint.",
             path=str(place),
         )

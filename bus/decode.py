@@ -137,7 +137,7 @@ def _place(subject: str) -> subjects.FactSubject | None:
         return None
 
 
-def hear(stored: StoredRecord, where: subjects.FactSubject) -> DecodedMessage:
+def decode(stored: StoredRecord, where: subjects.FactSubject) -> DecodedMessage:
     """The message as an event whose envelope says what its subject says; raises `Refusal`."""
     newer = None
     try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from bus import notes, records
 from bus.admission import AdmissionState, remembered
 from bus.chain import MAX_BATCH, Head
-from bus.decode import Refusal, hear, newer_rules, place, refuse_constants, refuse_large, rules_of
+from bus.decode import Refusal, decode, newer_rules, place, refuse_constants, refuse_large, rules_of
 from bus.identities import Identities
 from bus.keys import HEADER, verify
 from bus.port import StoredRecord
@@ -99,7 +99,7 @@ class RecordRun:
         """By lane: the position of its last record."""
         return {lane: position for position, lane in enumerate(self.lanes, 1)}
 
-    def standing(self, ids: Identities | None = None) -> AdmissionState:
+    def state(self, ids: Identities | None = None) -> AdmissionState:
         """What an admission that was fed these records remembers; with `ids` when they were collected elsewhere."""
         lasts = {lane: self.seqs[position - 1] for lane, position in self.lasts().items()}
         heads = {lane: Head(*self.ends[lane], seq) for lane, seq in lasts.items()}
@@ -184,7 +184,7 @@ def fact_of(position: int, stored: StoredRecord) -> Fact:
     where = place(stored.subject)
     if where is None:
         raise Unusual
-    envelope, event, _ = hear(stored, where)
+    envelope, event, _ = decode(stored, where)
     return _fact(position, stored, envelope, event, sha256(stored.body).hexdigest())
 
 
@@ -199,7 +199,7 @@ def _rules(lines: FileLines | PlacedLines) -> int:
     return rules
 
 
-def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequence[Fact]], None]) -> AdmissionState:
+def admit_runs(lines: PlacedLines, inputs: AdmissionInputs, take: Callable[[Sequence[Fact]], None]) -> AdmissionState:
     """Hand over all events, a run at a time, of a session that is in order; what an admission remembers of it then.
 
     Raises `Unusual` where it is not in order, at the latest after the last run: what was handed over is then worth
@@ -207,7 +207,7 @@ def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequenc
     """
     whole, tops = RecordRun(SubtreeRows(b"", 0)), list[SubtreeRows]()
     said, bare = Identities(), set[str]()
-    for run in _read(lines, asked):
+    for run in _read(lines, inputs):
         said.update(run.ids)
         if not bare.isdisjoint(run.bare) or len(set(run.bare)) < len(run.bare):
             raise Unusual
@@ -218,34 +218,41 @@ def followed(lines: PlacedLines, asked: AdmissionInputs, take: Callable[[Sequenc
         take(facts)
     if said.distinct() < len(whole.seqs) or not said.isdisjoint(bare):
         raise Unusual
-    _refuse_what_is_not_whole(whole)
-    _refuse_seal_before_the_end(whole)
-    _verify(whole, lines, asked, lambda size: _root(lines, SubtreeRows.joined(tops), size))
-    return whole.standing(said)
+    rows = SubtreeRows.joined(tops)
+
+    def root(size: int) -> bytes:
+        begin = size - size % RUN
+        last = SubtreeRows(lines.leaves(begin, size), SubtreeRows.RUN_HEIGHT) if begin < size else None
+        return rows.root(size, last)
+
+    _verify(whole, lines, inputs, root)
+    return whole.state(said)
 
 
-def _root(lines: PlacedLines, tops: SubtreeRows, size: int) -> bytes:
-    """The root over the first so many leaves, where of every whole run only its own root was kept."""
-    begin = size - size % RUN
-    return (
-        tops.root(size, SubtreeRows(lines.leaves(begin, size), SubtreeRows.RUN_HEIGHT))
-        if begin < size
-        else tops.root(size)
-    )
-
-
-def admitted(lines: FileLines | PlacedLines, asked: AdmissionInputs) -> RecordRun:
+def admit_session(lines: FileLines | PlacedLines, inputs: AdmissionInputs) -> RecordRun:
     """The whole session, if all of it is in order; else `Unusual`."""
-    whole = _joined(_read(lines, asked))
-    _verify(whole, lines, asked, whole.rows.root)
+    whole, rows = RecordRun(SubtreeRows(b"", 0)), list[SubtreeRows]()
+    for run in _read(lines, inputs):
+        whole.kept += _join(whole, run)
+        whole.ids += run.ids
+        whole.bare += run.bare
+        rows.append(run.rows)
+    whole.rows = SubtreeRows.joined(rows)
+    # A guest may say an id that others say later; this quick check is satisfied only when no event does.
+    said: set[str] = set()
+    for at in range(0, max(len(whole.ids), len(whole.bare)), RUN):
+        said.update(whole.ids[at : at + RUN], whole.bare[at : at + RUN])
+    if len(said) < len(whole.ids) + len(whole.bare):
+        raise Unusual
+    _verify(whole, lines, inputs, whole.rows.root)
     return whole
 
 
-def _read(lines: FileLines | PlacedLines, asked: AdmissionInputs) -> Iterator[RecordRun]:
+def _read(lines: FileLines | PlacedLines, inputs: AdmissionInputs) -> Iterator[RecordRun]:
     rules = _rules(lines)
     kinds: dict[str, _LaneEvents] = {}
     for begin in range(0, len(lines), RUN):
-        run = _run(*lines.run(begin, begin + RUN), asked, kinds, rules)
+        run = _run(*lines.run(begin, begin + RUN), inputs, kinds, rules)
         if isinstance(lines, PlacedLines):
             lines.believe(run)
         yield run
@@ -266,17 +273,17 @@ def _lines(data: bytes) -> Iterator[bytes]:
 class _LaneEvents:
     """All events of one name in one lane."""
 
-    def __init__(self, subject: str, asked: AdmissionInputs, rules: int) -> None:
+    def __init__(self, subject: str, inputs: AdmissionInputs, rules: int) -> None:
         where = place(subject)
-        if where is None or where.session != asked.session or where.lane in (ROOT, DESK):
+        if where is None or where.session != inputs.session or where.lane in (ROOT, DESK):
             raise Unusual
         self.where, self.rules = where, rules
         self.guest = where.lane.startswith(GUEST)
-        self.passing = asked.passing - _LOOKED_AT
+        self.passing = inputs.passing - _LOOKED_AT
         known = SPOKEN.get(where.name)
         passes = known in self.passing and not self.guest and known.may_be_said_in(where.lane)
         self._known = known if passes else None
-        self._stretches = ("", "", "")
+        self._head = ("", "", "")
         self._read: Callable[[str], Event | None] = _read_nothing
 
     def passed(self, body: bytes) -> tuple[str, Link] | None:
@@ -289,8 +296,8 @@ class _LaneEvents:
             if head is None or text[-1] != "}":
                 return None
             id, who, _, what, laneseq, prev, why = head.groups()
-            if (who, what, why) != self._stretches:
-                self._stretches, self._read = (who, what, why), self._reader(who, what, why)
+            if (who, what, why) != self._head:
+                self._head, self._read = (who, what, why), self._reader(who, what, why)
             data = text[head.end() : -1]
             # Wherever the words stand, be it within a string: a closer look tells. No call is as quick as this.
             if self.rules >= 2 and ("NaN" in data or "Infinity" in data):
@@ -302,7 +309,7 @@ class _LaneEvents:
         return id, (int(laneseq), prev)
 
     def _reader(self, who: str, what: str, why: str) -> Callable[[str], Event | None]:
-        """What reads the data of events with these stretches; the same ones come again and again."""
+        """What reads the data of events with these head fields; the same ones come again and again."""
         said = head_fields(who, what, why)
         if said is None or (said.session, said.lane, said.known) != (*self.where[:2], self._known):
             return _read_nothing
@@ -314,12 +321,12 @@ def _read_nothing(_: str) -> None:
 
 
 def _run(
-    heads: Sequence[bytes], bodies: Sequence[bytes], asked: AdmissionInputs, kinds: dict[str, _LaneEvents], rules: int
+    heads: Sequence[bytes], bodies: Sequence[bytes], inputs: AdmissionInputs, kinds: dict[str, _LaneEvents], rules: int
 ) -> RecordRun:
     """One run, a column after the other."""
     seqs, subjects, signatures = _framed(heads, bodies)
     for subject in set(subjects) - kinds.keys():
-        kinds[subject] = _LaneEvents(subject, asked, rules)
+        kinds[subject] = _LaneEvents(subject, inputs, rules)
     digests = [sha256(body).hexdigest() for body in bodies]
     headers = [_UNSIGNED if text == _NONE else headers_digest(_headers(text)) for text in signatures]
     leaves = leaf_hashes(seqs, subjects, digests, headers)
@@ -329,16 +336,13 @@ def _run(
     for at, (kind, body) in enumerate(zip(spoken, bodies, strict=True)):
         passed = kind.passed(body)
         if passed is None:
-            links.append(
-                _closely(
-                    run, at, StoredRecord(seqs[at], subjects[at], body, _headers(signatures[at])), kind, digests[at]
-                )
-            )
+            stored = StoredRecord(seqs[at], subjects[at], body, _headers(signatures[at]))
+            links.append(_closely(run, at, stored, kind, digests[at]))
         else:
             run.ids.append(passed[0])
             links.append(passed[1])
     _chain(run, links, digests)
-    _append(run, signatures, asked.ring)
+    _append(run, signatures, inputs.ring)
     return run
 
 
@@ -368,7 +372,7 @@ def _closely(run: RecordRun, at: int, stored: StoredRecord, kind: _LaneEvents, d
     """What a record follows that is to be kept, or not spelled as we would; raises `Unusual`."""
     try:
         refuse_large(stored.body, kind.guest, kind.rules)
-        envelope, event, newer = hear(stored, kind.where)
+        envelope, event, newer = decode(stored, kind.where)
         refuse_constants(stored.body, kind.rules)
     except Refusal:
         raise Unusual from None
@@ -425,31 +429,6 @@ def _key(ring: Keyring, lane: str, named: str, first: int, last: int) -> Key:
     return key
 
 
-def _joined(runs: Iterable[RecordRun]) -> RecordRun:
-    """The run of all of these, if it is a whole session; else `Unusual`."""
-    whole, rows = RecordRun(SubtreeRows(b"", 0)), list[SubtreeRows]()
-    for run in runs:
-        whole.kept += _join(whole, run)
-        whole.ids += run.ids
-        whole.bare += run.bare
-        rows.append(run.rows)
-    whole.rows = SubtreeRows.joined(rows)
-    _refuse_what_is_not_whole(whole)
-    # A guest may say an id that others say later; this quick check is satisfied only when no event does.
-    said: set[str] = set()
-    for at in range(0, max(len(whole.ids), len(whole.bare)), RUN):
-        said.update(whole.ids[at : at + RUN], whole.bare[at : at + RUN])
-    if len(said) < len(whole.ids) + len(whole.bare):
-        raise Unusual
-    _refuse_seal_before_the_end(whole)
-    return whole
-
-
-def _refuse_what_is_not_whole(whole: RecordRun) -> None:
-    if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
-        raise Unusual
-
-
 def _join(whole: RecordRun, run: RecordRun) -> list[Fact]:
     """Put one more run behind what is whole so far, but for ids and leaves; its events with their positions there."""
     begin = len(whole.seqs)
@@ -470,8 +449,13 @@ def _join(whole: RecordRun, run: RecordRun) -> list[Fact]:
     return facts
 
 
-def _refuse_seal_before_the_end(whole: RecordRun) -> None:
-    """Raise `Unusual` unless a seal is the last record and only the ledger spoke after what it covers."""
+def _refuse_incomplete(whole: RecordRun) -> None:
+    """Raise `Unusual` unless it is a session from its start to the end of an append.
+
+    A seal must be the last record, and only the ledger may have spoken after what it covers.
+    """
+    if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
+        raise Unusual
     others = max((whole.seqs[at - 1] for lane, at in whole.lasts().items() if lane != LEDGER), default=0)
     for fact in whole.kept:
         if isinstance(fact.event, SessionSealed):
@@ -481,29 +465,30 @@ def _refuse_seal_before_the_end(whole: RecordRun) -> None:
 
 
 def _verify(
-    whole: RecordRun, lines: FileLines | PlacedLines, asked: AdmissionInputs, root: Callable[[int], bytes]
+    whole: RecordRun, lines: FileLines | PlacedLines, inputs: AdmissionInputs, root: Callable[[int], bytes]
 ) -> None:
-    """The signatures that end lanes, and all behind the records that the ledger's newest note covers."""
-    behind = range(_covered(whole, asked, root) + 1, len(whole.seqs) + 1)
+    """Verify the signatures that end lanes, and all behind the records that the ledger's newest note covers."""
+    _refuse_incomplete(whole)
+    behind = range(_covered(whole, inputs, root) + 1, len(whole.seqs) + 1)
     for position in {*whole.lasts().values(), *behind}:
         stored, lane = lines.stored(position), whole.lanes[position - 1]
         if header := stored.headers.get(HEADER):
-            key = _key(asked.ring, lane, header[:_KEY_ID], stored.seq, stored.seq)
+            key = _key(inputs.ring, lane, header[:_KEY_ID], stored.seq, stored.seq)
             if not _holds(verify, key.public, stored.body, header):
                 raise Unusual
 
 
-def _covered(whole: RecordRun, asked: AdmissionInputs, root: Callable[[int], bytes]) -> int:
+def _covered(whole: RecordRun, inputs: AdmissionInputs, root: Callable[[int], bytes]) -> int:
     """How many records stand under the newest root that the ledger signed; `Unusual` when it is not theirs."""
     noted = (fact for fact in reversed(whole.kept) if isinstance(fact.event, LedgerCheckpointed | SessionSealed))
     fact = next(noted, None)
     if fact is None or not isinstance(fact.event, LedgerCheckpointed | SessionSealed):
         return 0
-    keys = [key for key in asked.ring.keys.values() if key.role == LEDGER and key.valid(fact.seq)]
+    keys = [key for key in inputs.ring.keys.values() if key.role == LEDGER and key.valid(fact.seq)]
     if not any(_holds(notes.verify, fact.event.note, key.public) for key in keys):
         raise Unusual
     said = notes.parse(fact.event.note)
-    about_these = said.origin == notes.origin(asked.session) and 0 < said.size < fact.position
+    about_these = said.origin == notes.origin(inputs.session) and 0 < said.size < fact.position
     if not about_these or root(said.size) != said.root:
         raise Unusual
     return said.size

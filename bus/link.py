@@ -48,31 +48,24 @@ class Link(Protocol):
 
     async def connected(self, patience: float | None = 5.0) -> None:
         """Wait for the connection; `Unreachable` after `patience` seconds, `ConnectionClosedError` if none comes."""
-        ...
 
     async def ask(self, subject: str, body: bytes = b"", *, patience: float = 5.0) -> WireMessage:
         """Request and reply. Raises `Lost`, `Silent`, `NoResponder`, or `Refused` when the server denies it."""
-        ...
 
     async def ask_all(self, frames: Callable[[str], bytes], subjects: Collection[str], patience: float) -> WireMessage:
         """Send what `frames(reply)` gives and return the first answer with a body."""
-        ...
 
     async def send(self, frames: bytes) -> None:
         """Write publications as they are."""
-        ...
 
     async def listen(self, subject: str, handler: Handler, *, queue: str = "") -> Close:
         """Have every message under a filter handed to `handler`; over reconnects, until closed."""
-        ...
 
     def new_inbox(self) -> str:
         """A subject that only this identity may hear."""
-        ...
 
     def on_loss(self, tell: Callable[[], None]) -> Callable[[], None]:
         """Be told when the connection is lost; returns how to stop being told."""
-        ...
 
 
 @contextlib.asynccontextmanager

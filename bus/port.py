@@ -41,11 +41,9 @@ class Log(Protocol):
         Returns the sequence of the last record. Raises `Conflict` (the lane moved, nothing stored), `TooLarge`,
         `Full`, `Refused` (not allowed), `Unreachable` (surely not stored) or `Ambiguous` (sent, outcome unknown).
         """
-        ...
 
     async def head(self, subjects: str) -> StoredRecord | None:
         """The last record stored under a subject filter, read from the leader; None when there is none."""
-        ...
 
     def read(
         self, subjects: str, *, after: int = 0, follow: bool = False
@@ -54,7 +52,6 @@ class Log(Protocol):
 
         With `follow` it survives reconnects and server restarts.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,6 @@ class Wakes(Protocol):
 
     def wakes(self, role: str) -> AbstractAsyncContextManager[AsyncIterator[Wake]]:
         """The messages that the role's durable consumer (made by `Admin.consumer`) has not seen retired."""
-        ...
 
 
 class Admin(Protocol):
@@ -80,11 +76,9 @@ class Admin(Protocol):
 
     async def provision(self) -> None:
         """Create or confirm the streams; idempotent."""
-        ...
 
     async def consumer(self, role: str, subjects: Sequence[str]) -> None:
         """Create or update the durable of a role, filtered to the subjects that wake it; idempotent."""
-        ...
 
 
 Answer = Callable[[str, bytes], Awaitable[bytes]]
@@ -96,16 +90,12 @@ class Wire(Protocol):
 
     async def say(self, subject: str, body: bytes) -> None:
         """Publish beside the log and return at once; the message may be lost."""
-        ...
 
     async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
         """Send a request and return the reply; `Unreachable` when none comes in time."""
-        ...
 
     def hear(self, subjects: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, bytes]]]:
         """Messages as they come, as (subject, body)."""
-        ...
 
     def answer(self, subjects: str, reply: Answer, *, queue: str = "") -> AbstractAsyncContextManager[None]:
         """Answer requests while the context is open; instances with one `queue` share them."""
-        ...

@@ -52,31 +52,37 @@ _PAUSE = 0.1
 _CONTROL = 100
 
 
-class OrderedReader:
+class StreamReader:
     """Records of one stream under a filter, after a sequence, until one (or for ever)."""
 
     def __init__(self, link: Link, stream: str, subjects: str, *, after: int, until: int | None) -> None:
         self._link = link
         self._stream = stream
         self._subjects = subjects
-        self._after = after
+        self.after = after
         self._until = until
-        self._given: StoredRecord | None = None
+
+
+class OrderedReader(StreamReader):
+    """Reads by an ephemeral push consumer."""
+
+    _given: StoredRecord | None = None
+    """The last record that was handed out."""
 
     async def batches(self) -> AsyncGenerator[list[StoredRecord]]:
         """The records, as many at once as have come; a generator that must be closed."""
-        while self._until is None or self._after < self._until:
-            before = self._after
+        while self._until is None or self.after < self._until:
+            before = self.after
             try:
                 async with self._consumer() as mailbox:
                     async for batch in self._deliveries(mailbox):
                         yield batch
-                        if self._after == self._until:
+                        if self.after == self._until:
                             return
             except Unreachable as away:
                 if self._until is not None or isinstance(away, ConnectionClosedError):
                     raise
-            if self._after == before:
+            if self.after == before:
                 # Consumers that came to nothing live on in the server for a while: do not heap them up.
                 await asyncio.sleep(_PAUSE)
 
@@ -102,9 +108,9 @@ class OrderedReader:
         batch: list[StoredRecord] = []
         for count, frame in enumerate(frames, position + 1):
             seq, delivered = delivery(frame.reply)
-            if delivered != count or seq <= self._after or self._after == self._until:
+            if delivered != count or seq <= self.after or self.after == self._until:
                 break
-            self._after = seq
+            self.after = seq
             self._given = StoredRecord(seq, frame.subject, frame.body, frame.stored_headers)
             batch.append(self._given)
         return batch
@@ -125,7 +131,7 @@ class OrderedReader:
             config = {
                 "deliver_subject": inbox,
                 "deliver_policy": "by_start_sequence",
-                "opt_start_seq": self._after + 1,
+                "opt_start_seq": self.after + 1,
                 "filter_subject": self._subjects,
                 "ack_policy": "none",
                 "max_deliver": 1,
@@ -169,15 +175,8 @@ _POLL = (0.0, 0.01, 0.05, 1.0)
 """Seconds until an unanswered hint is looked into again; the last holds when there is no hint."""
 
 
-class DirectReader:
-    """Records of one stream under a filter, after a sequence, until one (or for ever)."""
-
-    def __init__(self, link: Link, stream: str, subjects: str, *, after: int, until: int | None) -> None:
-        self._link = link
-        self._stream = stream
-        self._subjects = subjects
-        self.after = after
-        self._until = until
+class DirectReader(StreamReader):
+    """Reads by direct gets."""
 
     async def batches(self) -> AsyncGenerator[list[StoredRecord]]:
         """The records, as many at once as have come; a generator that must be closed."""

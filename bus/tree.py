@@ -90,18 +90,6 @@ def _join(peaks: Sequence[bytes]) -> bytes:
     return node
 
 
-def root_of(hashes: Sequence[bytes]) -> bytes:
-    """The root over leaf hashes."""
-    peaks: list[bytes] = []
-    for count, node in enumerate(hashes):
-        carries = count
-        while carries & 1:
-            node = node_hash(peaks.pop(), node)  # noqa: PLW2901 - the node grows with each carry
-            carries >>= 1
-        peaks.append(node)
-    return _join(peaks) if peaks else EMPTY
-
-
 class SubtreeRows:
     """The perfect subtrees over many leaves, a row for each height, and so the root over any first of the leaves.
 
@@ -153,8 +141,3 @@ class SubtreeRows:
         while len(row := self._rows[-1]) >= 2 * _HASH and len(self._rows) - 1 != highest:
             pairs = range(0, len(row) - 2 * _HASH + 1, 2 * _HASH)
             self._rows.append(b"".join([_sha256(b"\x01" + row[at : at + 2 * _HASH]).digest() for at in pairs]))
-
-
-def _split(size: int) -> int:
-    """The largest power of two smaller than `size`."""
-    return 1 << (size - 1).bit_length() - 1

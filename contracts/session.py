@@ -263,6 +263,7 @@ def advance(session: SessionState, fact: Fact) -> SessionState:
 
 
 Changes = dict[str, Any]
+_OfCheckpoint = CheckpointStored | CheckpointPruned | CheckpointCorrupt | CheckpointValidated
 Fold = Callable[[SessionState, Any, Fact], Changes]
 """Takes the session, the event and its fact, and returns the fields of the session that it changes."""
 
@@ -275,18 +276,10 @@ def _requested(session: SessionState, event: SessionRequested, fact: Fact) -> Ch
     return dict(genesis=event, genesis_id=fact.id, state=state) | begun
 
 
-def _claimed(session: SessionState, event: TrainingClaimed, fact: Fact) -> Changes:
-    return dict(claim=event, claim_id=fact.id, state="training", pause=None)
-
-
 def _windowed(session: SessionState, event: WindowRecorded, fact: Fact) -> Changes:
     if event.segment != session.segments[-1].number:
         return {}
     return dict(windows=session.windows + 1, step=event.last, last_window=event, last_window_id=fact.id)
-
-
-def _evaluated(session: SessionState, event: ControlEvaluated, fact: Fact) -> Changes:
-    return dict(evaluations=session.evaluations.grown(event))
 
 
 def _written(session: SessionState, event: CheckpointWritten, fact: Fact) -> Changes:
@@ -296,28 +289,13 @@ def _written(session: SessionState, event: CheckpointWritten, fact: Fact) -> Cha
     return dict(checkpoints=checkpoints, written_at=session.written_at.having(here, there))
 
 
-def _with_checkpoint(session: SessionState, segment: int, step: int, **changes: Any) -> Changes:
+def _with_checkpoint(session: SessionState, event: _OfCheckpoint, **changes: Any) -> Changes:
+    """What becomes of the checkpoints that were written at the step of an event about one."""
     checkpoints = session.checkpoints
-    for id in session.written_at.get((segment, step)) or ():
+    for id in session.written_at.get((event.segment, event.step)) or ():
         if kept := checkpoints.get(id):
             checkpoints = checkpoints.having(id, replace(kept, **changes))
     return dict(checkpoints=checkpoints)
-
-
-def _stored(session: SessionState, event: CheckpointStored, fact: Fact) -> Changes:
-    return _with_checkpoint(session, event.segment, event.step, stored=event, stored_id=fact.id)
-
-
-def _pruned(session: SessionState, event: CheckpointPruned, fact: Fact) -> Changes:
-    return _with_checkpoint(session, event.segment, event.step, gone="pruned")
-
-
-def _corrupt(session: SessionState, event: CheckpointCorrupt, fact: Fact) -> Changes:
-    return _with_checkpoint(session, event.segment, event.step, gone="corrupt")
-
-
-def _validated(session: SessionState, event: CheckpointValidated, fact: Fact) -> Changes:
-    return _with_checkpoint(session, event.segment, event.step, validated=event)
 
 
 def _applied(session: SessionState, event: InterventionApplied, fact: Fact) -> Changes:
@@ -333,14 +311,6 @@ def _applied(session: SessionState, event: InterventionApplied, fact: Fact) -> C
 def _judged(session: SessionState, event: OutcomeJudged, fact: Fact) -> Changes:
     to_prove = (*session.to_prove, fact.id) if event.prove else session.to_prove
     return dict(judged=session.judged | {event.proposal}, to_prove=to_prove)
-
-
-def _paused(session: SessionState, event: TrainingPaused, fact: Fact) -> Changes:
-    return dict(state="paused", pause=event, wishes=_without(session, PauseRequested))
-
-
-def _resumed(session: SessionState, event: TrainingResumed, fact: Fact) -> Changes:
-    return dict(state="training", pause=None, wishes=_without(session, ResumeRequested))
 
 
 def _without(session: SessionState, kind: type[Event]) -> tuple[tuple[str, Event], ...]:
@@ -365,10 +335,6 @@ def _exported(session: SessionState, event: ModelExported, fact: Fact) -> Change
 def _refused(session: SessionState, event: ExportRefused, fact: Fact) -> Changes:
     ends = _ended(session, event, fact) if session.kind == "export" else {}
     return ends | dict(refusals=(*session.refusals, event))
-
-
-def _searched(session: SessionState, event: SearchCompleted, fact: Fact) -> Changes:
-    return _ended(session, event, fact) | dict(search=event)
 
 
 def _handler_failed(session: SessionState, event: HandlerFailed, fact: Fact) -> Changes:
@@ -401,21 +367,16 @@ def _redriven(session: SessionState, event: RedriveRequested, fact: Fact) -> Cha
 
 
 def _sealed(session: SessionState, event: SessionSealed, fact: Fact) -> Changes:
-    return dict(sealed=event, state=_final_state(session), ended_at=fact.envelope.time)
-
-
-def _final_state(session: SessionState) -> State:
-    if isinstance(
-        session.outcome, TrainingCompleted | SearchCompleted | ModelExported | InterventionProven | AuditCompleted
-    ):
-        return "completed"
-    if isinstance(session.outcome, TrainingCancelled | SearchCancelled):
-        return "cancelled"
-    if isinstance(session.outcome, ProofFailed | AuditFailed):
-        return "cancelled" if any(isinstance(w, CancelRequested) for _, w in session.wishes) else "failed"
-    # So a cancelled search was told before there was an event for it.
-    cancelled = isinstance(session.outcome, SearchFailed) and session.outcome.message.startswith("cancelled: ")
-    return "cancelled" if cancelled else "failed"
+    outcome, state = session.outcome, "failed"
+    if isinstance(outcome, TrainingCompleted | SearchCompleted | ModelExported | InterventionProven | AuditCompleted):
+        state = "completed"
+    elif isinstance(outcome, TrainingCancelled | SearchCancelled):
+        state = "cancelled"
+    elif isinstance(outcome, ProofFailed | AuditFailed):
+        state = "cancelled" if any(isinstance(wish, CancelRequested) for _, wish in session.wishes) else "failed"
+    elif isinstance(outcome, SearchFailed) and outcome.message.startswith("cancelled: "):
+        state = "cancelled"  # so a cancelled search was told before there was an event for it
+    return dict(sealed=event, state=state, ended_at=fact.envelope.time)
 
 
 _FOLDS: dict[type[Event], Fold] = {
@@ -427,14 +388,14 @@ _FOLDS: dict[type[Event], Fold] = {
     RedriveRequested: _redriven,
     DatasetPrepared: lambda s, e, f: dict(dataset=e, dataset_id=f.id),
     DatasetRejected: _ended,
-    TrainingClaimed: _claimed,
+    TrainingClaimed: lambda s, e, f: dict(claim=e, claim_id=f.id, state="training", pause=None),
     WindowRecorded: _windowed,
-    ControlEvaluated: _evaluated,
+    ControlEvaluated: lambda s, e, f: dict(evaluations=s.evaluations.grown(e)),
     CheckpointWritten: _written,
-    CheckpointStored: _stored,
-    CheckpointPruned: _pruned,
-    CheckpointCorrupt: _corrupt,
-    CheckpointValidated: _validated,
+    CheckpointStored: lambda s, e, f: _with_checkpoint(s, e, stored=e, stored_id=f.id),
+    CheckpointPruned: lambda s, e, f: _with_checkpoint(s, e, gone="pruned"),
+    CheckpointCorrupt: lambda s, e, f: _with_checkpoint(s, e, gone="corrupt"),
+    CheckpointValidated: lambda s, e, f: _with_checkpoint(s, e, validated=e),
     ProblemDiagnosed: lambda s, e, f: dict(diagnoses=(*s.diagnoses, (f.id, e))),
     InterventionProposed: lambda s, e, f: dict(proposals=(*s.proposals, (f.id, e))),
     InterventionApplied: _applied,
@@ -447,8 +408,8 @@ _FOLDS: dict[type[Event], Fold] = {
     ProofFailed: _ended,
     DivergenceFound: lambda s, e, f: dict(incidents=(*s.incidents, e)),
     BirthAudited: lambda s, e, f: dict(births=(*s.births, e)),
-    TrainingPaused: _paused,
-    TrainingResumed: _resumed,
+    TrainingPaused: lambda s, e, f: dict(state="paused", pause=e, wishes=_without(s, PauseRequested)),
+    TrainingResumed: lambda s, e, f: dict(state="training", pause=None, wishes=_without(s, ResumeRequested)),
     TrainingCompleted: _ended,
     TrainingFailed: _ended,
     TrainingCancelled: _ended,
@@ -457,7 +418,7 @@ _FOLDS: dict[type[Event], Fold] = {
     LearningRateSuggested: lambda s, e, f: dict(suggested=e),
     TrialStarted: lambda s, e, f: dict(trials=(*s.trials, e)),
     TrialFinished: lambda s, e, f: dict(finished_trials=(*s.finished_trials, e)),
-    SearchCompleted: _searched,
+    SearchCompleted: lambda s, e, f: _ended(s, e, f) | dict(search=e),
     SearchCancelled: _ended,
     SearchFailed: _ended,
     AuditPlanned: lambda s, e, f: dict(planned=s.planned or e),

@@ -66,7 +66,7 @@ class Programs:
 
     def _at_once(self, session: str, data: bytes) -> str:
         try:
-            fast_admission.admitted(
+            fast_admission.admit_session(
                 fast_admission.FileLines(data, session),
                 fast_admission.AdmissionInputs(session, self.keys.keyring("00")),
             )

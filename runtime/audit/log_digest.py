@@ -131,7 +131,7 @@ def fast_digest(archive: Archive, session: str) -> LogDigest | None:
                 return None
             asked = fast_admission.AdmissionInputs(session, ring.admission.keyring(partition), CURVES)
             lines = archive.lines(session)
-            return LogDigest.of_lines(fast_admission.admitted(lines, asked), lines, asked)
+            return LogDigest.of_lines(fast_admission.admit_session(lines, asked), lines, asked)
     except (fast_admission.Unusual, NotVerified):
         return None
 

@@ -227,7 +227,7 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[SessionLog,
         try:
             places = RecordPlaces(path, session)
             history = SessionLog(session, places)
-            standing = fast_admission.followed(
+            standing = fast_admission.admit_runs(
                 fast_admission.PlacedLines(places), fast_admission.AdmissionInputs(session, ring), history.add
             )
         except (fast_admission.Unusual, NotVerified):
@@ -245,14 +245,14 @@ def _at_once(
     with collection_paused():
         try:
             lines = fast_admission.FileLines(reading.data, session)
-            whole = fast_admission.admitted(lines, fast_admission.AdmissionInputs(session, ring))
+            whole = fast_admission.admit_session(lines, fast_admission.AdmissionInputs(session, ring))
         except fast_admission.Unusual:
             return None
         history.add(whole.kept)
         if history.size > _LONG:
             # Nothing in it is ever looked through for cycles, for that stops a whole host: there are none.
             gc.freeze()
-    admission.resume(session, whole.standing())
+    admission.resume(session, whole.state())
     return history, lines
 
 

@@ -60,7 +60,7 @@ class Told:
     def at_once(self, data: bytes, passing: frozenset[type[Event]] = frozenset()) -> fast_admission.RecordRun | None:
         try:
             lines = fast_admission.FileLines(data, self.session)
-            return fast_admission.admitted(
+            return fast_admission.admit_session(
                 lines, fast_admission.AdmissionInputs(self.session, self.ring.keyring("00"), passing)
             )
         except fast_admission.Unusual:
@@ -74,7 +74,7 @@ class Told:
             file.flush()
             try:
                 lines = fast_admission.PlacedLines(RecordPlaces(Path(file.name), self.session))
-                return facts, fast_admission.followed(
+                return facts, fast_admission.admit_runs(
                     lines, fast_admission.AdmissionInputs(self.session, self.ring.keyring("00")), facts.extend
                 )
             except (fast_admission.Unusual, NotVerified):
@@ -86,7 +86,7 @@ class Told:
         assert (whole is None) == (most is None) == (by_run is None)
         if by_run is not None and whole is not None:
             assert str(by_run[0]) == str(whole.kept)
-            assert by_run[1] == whole.standing()
+            assert by_run[1] == whole.state()
         if whole is None or most is None:
             return False
         kept = self.one_by_one(data)
@@ -96,11 +96,11 @@ class Told:
         assert str(whole.kept) == str(facts)
         assert str(most.kept) == str([fact for fact in facts if type(fact.event) not in PASSING])
         resumed = Admission(self.ring.keyring)
-        resumed.resume(self.session, whole.standing())
+        resumed.resume(self.session, whole.state())
         assert resumed.lanes(self.session) == known.lanes(self.session)
         assert resumed.position(self.session) == known.position(self.session)
         assert resumed.sealed(self.session) == known.sealed(self.session)
-        assert whole.standing() == most.standing()
+        assert whole.state() == most.state()
         assert whole.signatures == sum(fact.closes for fact in facts)
         return True
 
@@ -455,9 +455,9 @@ def test_a_file_that_is_exchanged_while_it_is_read_is_not_admitted(running: Told
         path.write_bytes(first)
         lines = fast_admission.PlacedLines(RecordPlaces(path, running.session))
         with pytest.raises((fast_admission.Unusual, NotVerified)):
-            fast_admission.followed(lines, asked, lambda _, then=then: path.write_bytes(then))  # type: ignore[misc]
+            fast_admission.admit_runs(lines, asked, lambda _, then=then: path.write_bytes(then))  # type: ignore[misc]
     path.write_bytes(running.data)
-    fast_admission.followed(fast_admission.PlacedLines(RecordPlaces(path, running.session)), asked, lambda _: None)
+    fast_admission.admit_runs(fast_admission.PlacedLines(RecordPlaces(path, running.session)), asked, lambda _: None)
 
 
 @pytest.mark.parametrize("later", [1, 1500])

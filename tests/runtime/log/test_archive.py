@@ -36,7 +36,7 @@ def test_a_session_is_read_at_once_as_it_is_record_by_record(recorded: RecordedH
     for session in (full_session(recorded), full_session(recorded, seal=False), recorded.trained()):
         at_once = Archive(recorded.home).read(session)
         with monkeypatch.context() as patched:
-            patched.setattr(fast_admission, "admitted", refused)
+            patched.setattr(fast_admission, "admit_session", refused)
             one_by_one = Archive(recorded.home).read(session)
         assert at_once.history.facts == one_by_one.history.facts
         assert list(at_once.history.states) == list(one_by_one.history.states)
