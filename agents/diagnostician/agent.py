@@ -23,40 +23,40 @@ class Diagnostician(Agent):
     """Finds problems by rules, proposes what cures them, judges whether it helped."""
 
     @on
-    async def judge(self, heard: Heard, case: Wakeup) -> list[Said | OutcomeJudged]:
+    async def judge(self, heard: Heard, wakeup: Wakeup) -> list[Said | OutcomeJudged]:
         """Say what the rules find in the trainer's lane up to this fact: problems, proposals, judgements."""
         # Up to the fact itself, not to the end of its batch: so the answer does not depend on how facts were grouped.
-        state = case.history.derived(DiagnosisState(), case.fact.position)
-        if state.at != case.fact.id:
+        state = wakeup.history.derived(DiagnosisState(), wakeup.fact.position)
+        if state.at != wakeup.fact.id:
             return []
         # Once a session has ended only what it is owed is said.
-        return [*(state.said if case.now.outcome is None else ()), *state.verdicts]
+        return [*(state.said if wakeup.now.outcome is None else ()), *state.verdicts]
 
     @on
-    async def ask(self, judged: OutcomeJudged, case: Wakeup) -> ProofRequested | None:
+    async def ask(self, judged: OutcomeJudged, wakeup: Wakeup) -> ProofRequested | None:
         """Request the proof of an intervention where its judgement asks for one; once, also after restarts."""
         if not judged.prove:
             return None
-        wish = {"session": case.history.id, "intervention": judged.proposal, "asked_by": self.role}
+        wish = {"session": wakeup.history.id, "intervention": judged.proposal, "asked_by": self.role}
         return ProofRequested(intervention=judged.proposal, session=await self.ground.ask("prove", wish))
 
     @on
-    async def settle(self, asked: SessionRequested, case: Wakeup, say: Say[Sayings]) -> None:
+    async def settle(self, asked: SessionRequested, wakeup: Wakeup, say: Say[Sayings]) -> None:
         """Carry out a proof to its end; after a restart, continue where its log ends."""
-        if case.now.kind == "proof" and case.now.outcome is None:
-            await Proof(self.role, case, say).run()
+        if wakeup.now.kind == "proof" and wakeup.now.outcome is None:
+            await Proof(self.role, wakeup, say).run()
 
     @on
-    async def advise(self, problem: ProblemDiagnosed, case: Wakeup, say: Say[ProblemDiagnosed]) -> None:
+    async def advise(self, problem: ProblemDiagnosed, wakeup: Wakeup, say: Say[ProblemDiagnosed]) -> None:
         """Ask the advisor what it makes of a problem; training never waits for the answer and never follows it."""
         settings = self.ground.settings
-        if not settings.llm_model or problem.rule == "llm" or case.session.kind != "training":
+        if not settings.llm_model or problem.rule == "llm" or wakeup.session.kind != "training":
             return
-        asked = sum(told.rule == "llm" for _, told in case.now.diagnoses)
-        if asked >= MOST_ADVICE or case.now.outcome is not None or case.history.answers(self.role, case.fact.id):
+        asked = sum(told.rule == "llm" for _, told in wakeup.now.diagnoses)
+        if asked >= MOST_ADVICE or wakeup.now.outcome is not None or wakeup.history.answers(self.role, wakeup.fact.id):
             return
-        advice = await Advisor(settings.llm_url, settings.llm_model).ask(question(problem, case.session))
-        if advice is not None and case.now.outcome is None:
+        advice = await Advisor(settings.llm_url, settings.llm_model).ask(question(problem, wakeup.session))
+        if advice is not None and wakeup.now.outcome is None:
             await say(
                 ProblemDiagnosed(
                     rule="llm",
@@ -66,7 +66,7 @@ class Diagnostician(Agent):
                     severity="note",
                     message=advice.message,
                     cure=advice.cure,
-                    evidence=[case.fact.id],
+                    evidence=[wakeup.fact.id],
                     figures={"tokens": float(advice.tokens)},
                 )
             )

@@ -30,9 +30,9 @@ QUIET = {"diagnosis.auto_fix": False, "diagnosis.prove": False, "export.formats"
 class Proof:
     """Carries out one proof."""
 
-    def __init__(self, role: str, case: Wakeup, say: Say[Sayings]) -> None:
-        self._role, self._own, self._ground, self._say = role, case.history, case.ground, say
-        self._asked = case.session.request
+    def __init__(self, role: str, wakeup: Wakeup, say: Say[Sayings]) -> None:
+        self._role, self._own, self._ground, self._say = role, wakeup.history, wakeup.ground, say
+        self._asked = wakeup.session.request
 
     async def run(self) -> None:
         """Carry out the proof until its session has an outcome: begin both forks, wait for them, compare."""

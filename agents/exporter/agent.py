@@ -36,76 +36,76 @@ class Exporter(Agent):
         self._one_at_a_time = asyncio.Lock()
 
     @on
-    async def get_ready(self, claimed: TrainingClaimed, case: Wakeup) -> None:
+    async def get_ready(self, claimed: TrainingClaimed, wakeup: Wakeup) -> None:
         """Import the libraries that the files of this training will need while it runs."""
-        for form in (case.now.request.get("export") or {}).get("formats", ()):
+        for form in (wakeup.now.request.get("export") or {}).get("formats", ()):
             # What fails here fails again, and is told, when the file is made.
             with suppress(SwarmError):
                 await self.ground.children.warm(export_profile(form))
 
     @on
-    async def leave(self, done: TrainingCompleted, case: Wakeup, say: Say[Answer]) -> None:
+    async def leave(self, done: TrainingCompleted, wakeup: Wakeup, say: Say[Answer]) -> None:
         """A model is trained: everything that its request and people asked for so far is due."""
-        await self._settle(case, say)
+        await self._settle(wakeup, say)
 
     @on
-    async def oblige(self, wish: ExportRequested, case: Wakeup, say: Say[Answer]) -> None:
+    async def oblige(self, wish: ExportRequested, wakeup: Wakeup, say: Say[Answer]) -> None:
         """One more file is wanted: made now if the model is trained, else when it is."""
-        await self._settle(case, say)
+        await self._settle(wakeup, say)
 
     @on
-    async def cite(self, asked: SessionRequested, case: Wakeup) -> list[Answer]:
+    async def cite(self, asked: SessionRequested, wakeup: Wakeup) -> list[Answer]:
         """A session of its own about a model that was sealed before."""
         if asked.kind != "export":
             return []
         async with self._one_at_a_time:
-            return await self._make(order_of(asked.request), case)
+            return await self._make(order_of(asked.request), wakeup)
 
     @on
-    async def repeat(self, planned: AuditPlanned, case: Wakeup) -> list[ExportRepeated]:
+    async def repeat(self, planned: AuditPlanned, wakeup: Wakeup) -> list[ExportRepeated]:
         """An audit wants to know whether every file of a session comes out again as it was."""
         if not planned.exports:
             return []
         async with self._one_at_a_time:
-            return await repeat_exports(self.ground, case.history.id, planned.machine, planned.exports)
+            return await repeat_exports(self.ground, wakeup.history.id, planned.machine, planned.exports)
 
-    async def _settle(self, case: Wakeup, say: Say[Answer]) -> None:
+    async def _settle(self, wakeup: Wakeup, say: Say[Answer]) -> None:
         async with self._one_at_a_time:
             # What is due is read again each time: another handler, or this one before a restart, may have answered.
-            while due := orders(case.now):
-                await say(*await self._make(due[0], case))
+            while due := orders(wakeup.now):
+                await say(*await self._make(due[0], wakeup))
 
-    async def _make(self, order: ExportOrder | ExportRefused, case: Wakeup) -> list[Answer]:
+    async def _make(self, order: ExportOrder | ExportRefused, wakeup: Wakeup) -> list[Answer]:
         if isinstance(order, ExportRefused):
             return [order]
         try:
             try:
-                made, proven = await self._prove(order, case)
+                made, proven = await self._prove(order, wakeup)
             except ChildDied:
                 # Once more from the start, because memory may have been short for a moment.
-                made, proven = await self._prove(order, case)
+                made, proven = await self._prove(order, wakeup)
         except SwarmError as error:
             return [_refusal(order, error.code, error.message, error.cure)]
         if "refused" in proven:
             return [_refusal(order, **proven["refused"])]
         return _answer(order, made, proven)
 
-    async def _prove(self, order: ExportOrder, case: Wakeup) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def _prove(self, order: ExportOrder, wakeup: Wakeup) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the two jobs answer: the one that makes the file, and the one that compares and publishes it."""
-        made = await self._once(EXPORT, order, case)
-        return made, made if "refused" in made else await self._once(VERIFY, order, case)
+        made = await self._once(EXPORT, order, wakeup)
+        return made, made if "refused" in made else await self._once(VERIFY, order, wakeup)
 
-    async def _once(self, function: str, order: ExportOrder, case: Wakeup) -> dict[str, Any]:
-        ground, session = self.ground, case.history.id
-        folder = ground.home.session(session)
+    async def _once(self, function: str, order: ExportOrder, wakeup: Wakeup) -> dict[str, Any]:
+        context, session = self.ground, wakeup.history.id
+        folder = context.home.session(session)
         where = {
-            "blobs": str(ground.blobs.root),
-            "work": str(ground.home.work(session)),
+            "blobs": str(context.blobs.root),
+            "work": str(context.home.work(session)),
             "exports": str(folder / "exports"),
             "filename": order.filename,
-            "workloads": [workload.as_json() for workload in Workloads(ground.home.root).needed(order.request)],
+            "workloads": [workload.as_json() for workload in Workloads(context.home.root).needed(order.request)],
         }
-        async with ground.children.job(
+        async with context.children.job(
             function,
             {"order": order.as_json(), **where},
             profile=export_profile(order.format),

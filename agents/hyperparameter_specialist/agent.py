@@ -198,17 +198,17 @@ class RangeTestRun(SearchContext):
         return trial.state
 
     async def _sweep(self, test: RangeTest, request: dict[str, Any], dataset: str) -> dict[str, Any]:
-        ground, session = self.ground, self.own.id
-        roots = allowed.roots(ground.home, ground.settings, session)
+        context, session = self.ground, self.own.id
+        roots = allowed.roots(context.home, context.settings, session)
         args = {
             "request": request,
             "dataset": dataset,
-            "blobs": str(ground.blobs.root),
-            "initial": await initial_state.bring_weights(request, roots, ground.blobs, session, ground.children),
+            "blobs": str(context.blobs.root),
+            "initial": await initial_state.bring_weights(request, roots, context.blobs, session, context.children),
             "low": test.low,
             "high": test.high,
             "steps": test.steps,
-            "workloads": [workload.as_json() for workload in Workloads(ground.home.root).needed(request)],
+            "workloads": [workload.as_json() for workload in Workloads(context.home.root).needed(request)],
             "seal": {"profile": "exact", "threads": 1},
         }
         device = "cuda" if request["training"]["device"] == "cuda" else "cpu"

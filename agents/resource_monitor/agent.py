@@ -49,14 +49,14 @@ class ResourceMonitor(Agent):
             self._gpus.close()
 
     @on
-    async def summarise(self, ended: End, case: Wakeup) -> ResourcesSummarised | None:
+    async def summarise(self, ended: End, wakeup: Wakeup) -> ResourcesSummarised | None:
         """Say what the session cost, from the samples that this process took."""
-        if case.session.kind not in ("training", "trial"):
+        if wakeup.session.kind not in ("training", "trial"):
             return None
-        tally = self._tallies.get(case.history.id, Tally())
+        tally = self._tallies.get(wakeup.history.id, Tally())
         now = self._machine.read()
         return tally.summary(
-            seconds=seconds_between(case.session.requested_at, case.fact.envelope.time),
+            seconds=seconds_between(wakeup.session.requested_at, wakeup.fact.envelope.time),
             memory_total=now.memory_total,
             disk_free=now.disk_free,
         )

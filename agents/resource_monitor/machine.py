@@ -149,27 +149,27 @@ class Gpus:
 
     def read(self) -> list[GpuReading]:
         """A reading of every GPU: load, memory, power and temperature as far as the driver tells them."""
-        return [self._read_one(*device) for device in self._devices]
+        readings, nvml = [], self._nvml
+        for index, name, device in self._devices:
+            use = self._ask(nvml.nvmlDeviceGetUtilizationRates, device)
+            memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, device)
+            heat = self._ask(nvml.nvmlDeviceGetTemperature, device, nvml.NVML_TEMPERATURE_GPU)
+            power = self._ask(nvml.nvmlDeviceGetPowerUsage, device)
+            reading = GpuReading(
+                index,
+                name,
+                None if use is None else float(use.gpu),
+                0 if memory is None else int(memory.used),
+                0 if memory is None else int(memory.total),
+                None if heat is None else float(heat),
+                None if power is None else power / 1000,
+            )
+            readings.append(reading)
+        return readings
 
     def close(self) -> None:
         """Shut the driver down; no reading may follow."""
         self._ask(self._nvml.nvmlShutdown)
-
-    def _read_one(self, index: int, name: str, device: Any) -> GpuReading:
-        nvml = self._nvml
-        use = self._ask(nvml.nvmlDeviceGetUtilizationRates, device)
-        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, device)
-        heat = self._ask(nvml.nvmlDeviceGetTemperature, device, nvml.NVML_TEMPERATURE_GPU)
-        power = self._ask(nvml.nvmlDeviceGetPowerUsage, device)
-        return GpuReading(
-            index,
-            name,
-            None if use is None else float(use.gpu),
-            0 if memory is None else int(memory.used),
-            0 if memory is None else int(memory.total),
-            None if heat is None else float(heat),
-            None if power is None else power / 1000,
-        )
 
     def _ask(self, query: Callable[..., Any], *args: Any) -> Any:
         try:

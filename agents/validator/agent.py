@@ -16,23 +16,25 @@ from runtime.node.agent import Agent, on
 from runtime.node.agent_context import Wakeup
 from runtime.replay.audit_runner import IDENTITY, AuditJobs
 
+Verdict = CheckpointValidated | ValidationFailed
+
 
 class Validator(Agent):
     """Every best and every final checkpoint is judged on the validation split; the best one also on the test split."""
 
     @on
-    async def judge(self, kept: CheckpointStored, case: Wakeup) -> list[CheckpointValidated | ValidationFailed] | None:
+    async def judge(self, kept: CheckpointStored, wakeup: Wakeup) -> list[Verdict] | None:
         """One verdict per split; None for checkpoints that are kept for other reasons."""
-        asked = tasks(kept, case.session, case.history.facts[: case.position])
-        return [await self._verdict(task, case) for task in asked if not is_gone(task.written, case.now)] or None
+        asked = tasks(kept, wakeup.session, wakeup.history.facts[: wakeup.position])
+        return [await self._verdict(task, wakeup) for task in asked if not is_gone(task.written, wakeup.now)] or None
 
-    async def _verdict(self, task: Task, case: Wakeup) -> CheckpointValidated | ValidationFailed:
+    async def _verdict(self, task: Task, wakeup: Wakeup) -> Verdict:
         segment, step, blob = task.written.segment, task.written.step, task.written.blob
         try:
-            answer = await self._judged(task, case)
+            answer = await self._judged(task, wakeup)
         except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             return ValidationFailed(segment=segment, step=step, blob=blob, code=error.code, message=str(error))
-        control, control_details = await self._compared(task, answer["values"], case)
+        control, control_details = await self._compared(task, answer["values"], wakeup)
         about = {"segment": segment, "step": step, "blob": blob, "split": task.split, "rows": answer["rows"]}
         metrics = {name.removeprefix(f"{task.split}_"): value for name, value in answer["values"].items()}
         said = {
@@ -42,23 +44,23 @@ class Validator(Agent):
         }
         return CheckpointValidated.model_validate(about | said)
 
-    async def _compared(self, task: Task, values: Mapping[str, str], case: Wakeup) -> ControlComparison:
+    async def _compared(self, task: Task, values: Mapping[str, str], wakeup: Wakeup) -> ControlComparison:
         """The values beside the recorded ones; what bits this machine computes is measured only where they differ."""
         recorded = {name: value.hex() for name, value in task.recorded.items()}
         wrong, resolved = differing_values(recorded, values), task.claim.resolved
-        here: dict[str, Any] = {}
+        identity: dict[str, Any] = {}
         if wrong:
             about = {"device": resolved["device"], "precision": resolved["precision"], "plan": None}
-            jobs = AuditJobs(self.ground.children, resolved, case.session.id, self._log(case), [])
-            here = await jobs.run(IDENTITY, about)
-        return compare_control(recorded, wrong, task.as_json()["claim"], here)
+            jobs = AuditJobs(self.ground.children, resolved, wakeup.session.id, self._log(wakeup), [])
+            identity = await jobs.run(IDENTITY, about)
+        return compare_control(recorded, wrong, task.as_json()["claim"], identity)
 
-    def _log(self, case: Wakeup) -> Path:
-        folder: Path = self.ground.home.session(case.session.id)
+    def _log(self, wakeup: Wakeup) -> Path:
+        folder: Path = self.ground.home.session(wakeup.session.id)
         return folder / "validation.log"
 
-    async def _judged(self, task: Task, case: Wakeup) -> dict[str, Any]:
-        session = case.session
+    async def _judged(self, task: Task, wakeup: Wakeup) -> dict[str, Any]:
+        session = wakeup.session
         args = task.as_json() | {
             "blobs": str(self.ground.blobs.root),
             "workloads": [workload.as_json() for workload in Workloads(self.ground.home.root).needed(session.request)],
@@ -70,7 +72,7 @@ class Validator(Agent):
             profile=torch_profile(resolved["threads"], resolved["device"]),
             purpose="evaluate",
             session=session.id,
-            log=self._log(case),
+            log=self._log(wakeup),
         ) as child:
             answer: dict[str, Any] = await child.wait()
             return answer

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bus.blobs import DirectoryBlobs
 from contracts.request import Request
-from runtime.engine import checkpoint, seal
+from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
 from runtime.engine.fingerprint import present
@@ -23,6 +22,7 @@ from runtime.engine.learner import Learner
 from runtime.engine.plan import ResolvedValues
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
+from runtime.model.trained import read_checkpoint, rebuild
 
 BINS = 15
 MOST_CLASSES = 50
@@ -30,7 +30,10 @@ PAIRS = 20
 
 
 def judge(job: Job) -> dict[str, Any]:
-    """How many rows there were, the `values` of the metrics as hex, and `details` about the answers."""
+    """How many rows there were, the `values` of the metrics as hex, and `details` about the answers.
+
+    The details say more than the metrics do, for targets of a known kind whose answers are at hand.
+    """
     args = job.args
     resolved = ResolvedValues(**args["claim"]["resolved"])
     if not present(resolved.device):
@@ -38,28 +41,21 @@ def judge(job: Job) -> dict[str, Any]:
         resolved = replace(resolved, device="cpu")
     seal.apply(threads=resolved.threads, profile=resolved.profile)
     enlist(args["workloads"])
-    blobs, request = DirectoryBlobs(Path(args["blobs"])), Request.model_validate(args["request"])
-    dataset = Dataset.open(blobs.root / "datasets" / args["dataset"], verify=False)
-    tensors = checkpoint.unpack(blobs.get(args["blob"]), state_root=args["state_root"]).tensors
-    model = checkpoint.load_model(request, dataset.facts, tensors).to(resolved.device)
-    learner = Learner(request, dataset.facts)
-    judge = Judge(learner, resolved, dataset, args["split"])
-    values = {name: value.hex() for name, value in judge.values(model).items()}
-    details = _details(judge, model, learner, dataset, args["split"])
-    return {"rows": dataset.facts.rows[args["split"]], "values": values, "details": details}
-
-
-def _details(judge: Judge, model: Any, learner: Learner, dataset: Dataset, split: str) -> dict[str, Any]:
-    """More than the metrics say, for targets of a known kind whose answers are at hand."""
+    blobs, request = Path(args["blobs"]), Request.model_validate(args["request"])
+    dataset = Dataset.open(blobs / "datasets" / args["dataset"], verify=False)
+    model = rebuild(request, dataset.facts, read_checkpoint(args, blobs)).model.to(resolved.device)
+    learner, split = Learner(request, dataset.facts), args["split"]
+    evaluation = Judge(learner, resolved, dataset, split)
+    values = {name: value.hex() for name, value in evaluation.values(model).items()}
+    answer: dict[str, Any] = {"rows": dataset.facts.rows[split], "values": values, "details": {}}
     # What is learned is not always what the rows are for: digits can be rebuilt instead of classified.
-    if not learner.metrics or learner.task not in ("classification", "regression"):
-        return {}
-    answers, truth = judge.answers(model).numpy(), dataset.columns(split)["y"]
-    if learner.task == "classification" and answers.ndim == 2:
-        return of_classes(answers, truth, dataset.facts.labels)
-    if learner.task == "regression" and answers.size == truth.size:
-        return of_numbers(answers, truth)
-    return {}
+    if learner.metrics and learner.task in ("classification", "regression"):
+        answers, truth = evaluation.answers(model).numpy(), dataset.columns(split)["y"]
+        if learner.task == "classification" and answers.ndim == 2:
+            answer["details"] = of_classes(answers, truth, dataset.facts.labels)
+        elif learner.task == "regression" and answers.size == truth.size:
+            answer["details"] = of_numbers(answers, truth)
+    return answer
 
 
 def of_classes(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Task:
 
 def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) -> list[Task]:
     """What there is to judge because this checkpoint was stored, if it was written for being best or final."""
-    here, names = (kept.segment, kept.step), retention.JUDGED
-    same = [each.written for each in session.checkpoints if retention.place(each) == here]
+    place, names = (kept.segment, kept.step), retention.JUDGED
+    same = [each.written for each in session.checkpoints if retention.place(each) == place]
     worth = [each for each in same if each.reason in names and each.blob == kept.blob]
     written = max(worth, key=lambda each: names.index(each.reason), default=None)
     if written is None or session.claim is None or session.dataset is None:
@@ -88,11 +88,11 @@ def differing_values(recorded: Mapping[str, str], computed: Mapping[str, str]) -
 
 
 def compare_control(
-    recorded: Mapping[str, str], wrong: Mapping[str, list[str]], claim: Mapping[str, Any], here: Mapping[str, Any]
+    recorded: Mapping[str, str], wrong: Mapping[str, list[str]], claim: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> ControlComparison:
     """Equal bits are proof enough; only for what is `wrong` it counts whether this machine could have given the same.
 
-    `here` is what `runtime.replay.reexecute.identity` answers; it is not looked at when nothing is wrong.
+    `identity` is what `runtime.replay.reexecute.identity` answers; it is not looked at when nothing is wrong.
     """
     if not recorded:
         return ControlComparison("not-comparable", {"reason": "no control metric was recorded for this split and step"})
@@ -101,11 +101,11 @@ def compare_control(
     about: dict[str, Any] = {"recorded_and_computed": dict(wrong)}
     if claim["resolved"]["profile"] != "exact":
         return ControlComparison("not-comparable", about | {"reason": "the session is not deterministic"})
-    if claim["engine_bits"] != here["engine_bits"]:
-        reason = f"engine bits {claim['engine_bits']}, here {here['engine_bits']}"
+    if claim["engine_bits"] != identity["engine_bits"]:
+        reason = f"engine bits {claim['engine_bits']}, here {identity['engine_bits']}"
         return ControlComparison("not-comparable", about | {"reason": reason})
-    if claim["fingerprint"] != here["fingerprint"]:
-        theirs, ours = claim["families"], here["families"]
+    if claim["fingerprint"] != identity["fingerprint"]:
+        theirs, ours = claim["families"], identity["families"]
         families = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         about |= {"reason": "another numeric fingerprint", "families": families}
         return ControlComparison("not-comparable", about)

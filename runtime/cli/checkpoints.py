@@ -32,7 +32,7 @@ def checkpoints(call: Call, *, session: str, everything: bool) -> None:
     from runtime.model import checkpoints as known
 
     state = read_stored(call, session).history.state
-    lines = known.listed(state, call.home.blobs)
+    lines = known.list_checkpoints(state, call.home.blobs)
     totals = known.totals(lines)
     shown = [line for line in lines if everything or line["state"] != "pruned"]
     call.result({"session": state.id, "checkpoints": lines, **totals}, lambda: checkpoints_page(shown, totals))
@@ -94,7 +94,7 @@ def _find_checkpoint(call: Call, name: str) -> Json:
     session, colon, which = name.rpartition(":")
     if colon:
         state = read_stored(call, session).history.state
-        written = known.named(state, which).written
+        written = known.find_checkpoint(state, which).written
         about = {name: getattr(written, name) for name in ("blob", "step", "state_root", "weights_digest")}
         return about | {"session": state.id, "path": str(DirectoryBlobs(call.home.blobs).path(written.blob))}
     path = known.blob_of(name, call.home)

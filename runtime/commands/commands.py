@@ -36,7 +36,7 @@ from runtime.jobs.failpoints import failpoint
 from runtime.log.lane_writer import Provenance
 from runtime.log.retention import exported
 from runtime.log.session_log import SessionLog
-from runtime.model.checkpoints import chosen, named
+from runtime.model.checkpoints import checkpoint_name, find_checkpoint
 from runtime.views.view import ended, event_line, summary
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Commands:
     async def _export(self, body: Body) -> Body:
         history = await self.history(body)
         state, form = history.state, str(body.get("format", "onnx"))
-        quantize, checkpoint = str(body.get("quantize") or ""), chosen(body.get("checkpoint") or "best")
+        quantize, checkpoint = str(body.get("quantize") or ""), checkpoint_name(body.get("checkpoint") or "best")
         if state.kind not in _TRAINED:
             raise Refused(f"{history.id} is of the kind {state.kind!r} and has no model.", cure="Name a training.")
         if state.sealed is None and state.outcome is None:
@@ -245,7 +245,7 @@ class Commands:
             return {"session": history.id, "event": await self._say(history.id, wish)}
         if state.dataset is None:
             raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
-        kept = exported(state, checkpoint) or named(state, checkpoint)
+        kept = exported(state, checkpoint) or find_checkpoint(state, checkpoint)
         request = {
             "session": history.id,
             "sealed_root": state.sealed.root if state.sealed else "",

@@ -122,7 +122,10 @@ def _features(row: Any, at: int, features: Sequence[str], words: Mapping[str, se
     for name in features:
         base, _, word = name.partition("=")
         if isinstance(row, Mapping) and name in row:
-            values.append(_number(row[name], at, name))
+            number = _float(row[name])
+            if number is None or not math.isfinite(number):
+                raise InvalidInput(f"row {at}: {name} is {row[name]!r}.", cure="Give a finite number.")
+            values.append(number)
         elif isinstance(row, Mapping) and word and base in row:
             if base not in said:
                 said[base] = _category(row[base], at, base, words[base])
@@ -145,13 +148,6 @@ def _category(cell: Any, at: int, name: str, words: set[str]) -> str:
         cure = f"It has seen {', '.join(map(repr, some[:TOLD]))}{more}."
         raise InvalidInput(f"row {at}: {name} is {cell!r}, which training has never seen.", cure=cure)
     return said
-
-
-def _number(value: Any, at: int, name: str) -> float:
-    number = _float(value)
-    if number is None or not math.isfinite(number):
-        raise InvalidInput(f"row {at}: {name} is {value!r}.", cure="Give a finite number.")
-    return number
 
 
 def _float(value: Any) -> float | None:

@@ -123,11 +123,11 @@ def _judged(trained: ExportModel, answer: Ask, figures: dict[str, float]) -> tup
     truth = columns.get(TARGET)
     if trained.task != "classification" or not isinstance(truth, np.ndarray):
         return figures, rows
-    found = {
+    accuracies = {
         "reference_accuracy": parity.accuracy(_all_answers(trained.answers, columns, rows), truth),
         "accuracy": parity.accuracy(_all_answers(answer, columns, rows), truth),
     }
-    return figures | found, rows
+    return figures | accuracies, rows
 
 
 def _all_answers(ask: Ask, columns: Rows, rows: int) -> np.ndarray:

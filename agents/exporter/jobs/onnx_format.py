@@ -57,7 +57,7 @@ class Onnx:
             # On a CPU the most thorough level ends the process while it loads some half-precision models.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [one.name for one in session.get_inputs()]
+        names = [column.name for column in session.get_inputs()]
 
         def ask(columns: Mapping[str, np.ndarray]) -> np.ndarray:
             answers: np.ndarray = session.run(None, {name: columns[name] for name in names})[0]
@@ -120,16 +120,16 @@ def _check(proto: onnx.ModelProto, trained: ExportModel) -> None:
     if (emitted := _opset(proto)) < OPSET:
         raise Unexportable("opset", f"opset {OPSET} was asked for and {emitted} came out.", "Update torch.")
     ends = (*proto.graph.input, *proto.graph.output)
-    if fixed := [one.name for one in ends if not one.type.tensor_type.shape.dim[0].dim_param]:
+    if fixed := [end.name for end in ends if not end.type.tensor_type.shape.dim[0].dim_param]:
         message = f"the batch size of {', '.join(fixed)} is fixed in the graph."
         raise Unexportable("fixed-batch", message, "Let the model's code take no size from its input's first axis.")
-    if [one.name for one in proto.graph.input] != list(trained.inputs):
-        message = f"the graph asks for {[one.name for one in proto.graph.input]}, not {list(trained.inputs)}."
+    if (inputs := [column.name for column in proto.graph.input]) != list(trained.inputs):
+        message = f"the graph asks for {inputs}, not {list(trained.inputs)}."
         raise Unexportable("inputs", message, "Let the model's `predict` use every column, or drop those it ignores.")
 
 
 def _opset(proto: onnx.ModelProto) -> int:
-    return next(int(one.version) for one in proto.opset_import if one.domain in ("", "ai.onnx"))
+    return next(int(opset.version) for opset in proto.opset_import if opset.domain in ("", "ai.onnx"))
 
 
 def _save(proto: onnx.ModelProto, path: Path) -> None:
@@ -208,7 +208,7 @@ class _Calibration:
         """The next batch; None at the end."""
         if self._next >= self.rows:
             return None
-        batch = {name: one[self._next : self._next + _BATCH] for name, one in self._columns.items()}
+        batch = {name: values[self._next : self._next + _BATCH] for name, values in self._columns.items()}
         self._next += _BATCH
         return batch
 
@@ -222,7 +222,7 @@ def _fp16(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelPr
     model.topological_sort(is_deterministic=True)
     proto = model.model
     half = onnx.TensorProto.FLOAT16
-    converted = sum(one.data_type == half for one in proto.graph.initializer)
+    converted = sum(weights.data_type == half for weights in proto.graph.initializer)
     advice = "half floats make the file smaller; they are faster on GPUs and slower on most CPUs"
     return proto, {"method": "fp16", "converted_nodes": converted, "advice": advice}
 

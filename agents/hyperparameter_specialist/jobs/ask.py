@@ -28,7 +28,15 @@ def main(job: Job) -> dict[str, Any]:
 def ask(search: Search, sampler: str, number: int, past: list[dict[str, Any]]) -> dict[str, Any]:
     """The same question has the same answer."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = {path: _distribution(domain) for path, domain in search.space.items()}
+    space: dict[str, BaseDistribution] = {}
+    for path, domain in search.space.items():
+        if isinstance(domain, Interval):
+            space[path] = FloatDistribution(domain.low, domain.high, log=domain.log)
+        elif isinstance(domain, Wholes):
+            space[path] = IntDistribution(domain.low, domain.value(domain.count - 1), log=domain.log, step=domain.step)
+        else:
+            # Options may be lists, which a study cannot hold, so it chooses their places.
+            space[path] = CategoricalDistribution(tuple(range(len(domain.options))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
@@ -52,15 +60,6 @@ def _sampler(name: str, seed: int, parameters: int) -> BaseSampler:
         case "tpe":
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first)
     return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _distribution(domain: Interval | Wholes | Choice) -> BaseDistribution:
-    if isinstance(domain, Interval):
-        return FloatDistribution(domain.low, domain.high, log=domain.log)
-    if isinstance(domain, Wholes):
-        return IntDistribution(domain.low, domain.value(domain.count - 1), log=domain.log, step=domain.step)
-    # Options may be lists, which a study cannot hold, so it chooses their places.
-    return CategoricalDistribution(tuple(range(len(domain.options))))
 
 
 def _trial(search: Search, space: dict[str, BaseDistribution], past: dict[str, Any]) -> FrozenTrial:

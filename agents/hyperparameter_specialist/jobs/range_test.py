@@ -31,7 +31,7 @@ def main(job: Job) -> dict[str, Any]:
     request = Request.model_validate(job.args["request"])
     low, high, steps = (job.args[name] for name in ("low", "high", "steps"))
     tried, losses = sweep(request, dataset, low, high, steps, initial_state.initial_tensors(job.args))
-    return {"rates": [one.hex() for one in tried], "losses": [float(one).hex() for one in losses]}
+    return {"rates": [rate.hex() for rate in tried], "losses": [float(loss).hex() for loss in losses]}
 
 
 def sweep(
