@@ -21,7 +21,6 @@ from contracts import trainer
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
-from contracts.trainer import InterventionApplied, InterventionDeclined
 
 ROLE = "diagnostician"
 MOST_REWINDS = 3
@@ -43,7 +42,7 @@ class Pending:
     finding: RuleFinding
     id: str = ""
 
-    def answered_by(self, answer: InterventionApplied | InterventionDeclined) -> bool:
+    def answered_by(self, answer: trainer.InterventionApplied | trainer.InterventionDeclined) -> bool:
         """Whether the trainer's answer is about this proposal."""
         return bool(self.id) and answer.proposal == self.id
 
@@ -95,7 +94,9 @@ class InterventionWatch:
         return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures, prove=prove)
 
 
-def watch(id: str, applied: InterventionApplied, seen: Evidence, finding: RuleFinding | None) -> InterventionWatch:
+def watch(
+    id: str, applied: trainer.InterventionApplied, seen: Evidence, finding: RuleFinding | None
+) -> InterventionWatch:
     """What is to be watched from now on; `seen` is the evidence as of the beginning of the new segment."""
     window: int = seen.resolved.get("window") or 1
     shown = finding.last + 2 * window if finding else applied.step + 4 * window
@@ -139,9 +140,9 @@ class DiagnosisState:
                 # Only the end of the plan is noticed, in case that the trainer declines what is pending.
                 if seen.segment == self.evidence.segment and (seen.stop or seen.step == self.evidence.total):
                     state = replace(state, ended=seen.step)
-            case InterventionApplied() as applied:
+            case trainer.InterventionApplied() as applied:
                 state = _applied(state, applied, fact)
-            case InterventionDeclined() as declined:
+            case trainer.InterventionDeclined() as declined:
                 if self.pending is not None and self.pending.answered_by(declined):
                     state = _reached(replace(state, pending=None))
             case trainer.TrainingCompleted() | trainer.TrainingFailed() | trainer.TrainingCancelled() as end:
@@ -209,7 +210,7 @@ def _named(state: D, fact: Fact) -> D:
     return replace(state, pending=replace(pending, id=fact.id))
 
 
-def _applied(state: D, applied: InterventionApplied, fact: Fact) -> D:
+def _applied(state: D, applied: trainer.InterventionApplied, fact: Fact) -> D:
     evidence = state.evidence.advance(fact)
     if evidence.segment == state.evidence.segment:
         return state

@@ -13,7 +13,6 @@ from agents.hyperparameter_specialist.progress import SearchProgress, base_param
 from contracts import hyperparameter_specialist as events
 from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest
-from contracts.hyperparameter_specialist import SearchCancelled, SearchFailed, TrialFinished, TrialStarted
 from contracts.ids import session_for
 from contracts.operator import SessionRequested
 from contracts.request import read_request
@@ -29,11 +28,11 @@ from runtime.replay import initial_state
 
 Sayings = (
     events.LearningRateSuggested
-    | TrialStarted
-    | TrialFinished
+    | events.TrialStarted
+    | events.TrialFinished
     | events.SearchCompleted
-    | SearchCancelled
-    | SearchFailed
+    | events.SearchCancelled
+    | events.SearchFailed
 )
 
 ASK = "agents.hyperparameter_specialist.jobs.ask:main"
@@ -129,12 +128,12 @@ class SearchRun(SearchContext):
         except InvalidRequest:
             # Each value was allowed, and not all of them together: a trial like any other, with nothing to show.
             await self.say(
-                TrialStarted(number=number, session="", parameters=parameters),
-                TrialFinished(number=number, session="", state="refused"),
+                events.TrialStarted(number=number, session="", parameters=parameters),
+                events.TrialFinished(number=number, session="", state="refused"),
             )
             return
         session = await self.submit(request, f"trial-{number}")
-        await self.say(TrialStarted(number=number, session=session, parameters=parameters))
+        await self.say(events.TrialStarted(number=number, session=session, parameters=parameters))
 
     async def _parameters(self, progress: SearchProgress, number: int) -> dict[str, Any]:
         """The parameters of a trial: those of its session when it was requested before a crash, else chosen now."""
@@ -157,7 +156,7 @@ class SearchRun(SearchContext):
             await self.ground.cancel(trial.session, "its search was cancelled")
         best, trials = progress.best(), len(progress.finished)
         await self.say(
-            SearchCancelled(reason=self.cancelled, trials=trials, best_session=best.session if best else None)
+            events.SearchCancelled(reason=self.cancelled, trials=trials, best_session=best.session if best else None)
         )
 
 
@@ -172,12 +171,12 @@ class RangeTestRun(SearchContext):
         source = next((state for state in same if state.dataset and (datasets / state.dataset.root).is_dir()), None)
         source = source or await self._prepared(request)
         if self.cancelled:
-            await self.say(SearchCancelled(reason=self.cancelled, trials=0))
+            await self.say(events.SearchCancelled(reason=self.cancelled, trials=0))
         elif source.dataset is None:
             problems = source.outcome.problems if isinstance(source.outcome, DatasetRejected) else []
             why = "; ".join(problem.get("message", "") for problem in problems) or f"{source.id} has ended"
             cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"
-            await self.say(SearchFailed(message=f"the data could not be prepared: {why}.", cure=cure))
+            await self.say(events.SearchFailed(message=f"the data could not be prepared: {why}.", cure=cure))
         else:
             answer = await self._sweep(test, request, str(datasets / source.dataset.root))
             rates, losses = ([float.fromhex(figure) for figure in answer[name]] for name in ("rates", "losses"))
@@ -189,7 +188,7 @@ class RangeTestRun(SearchContext):
         short = {**request, "name": "data for a range test", "export": {}, "training": training}
         session = await self.submit(read_request(short).resolved(), "data")
         if not self.now.trials:
-            await self.say(TrialStarted(number=0, session=session, parameters={}))
+            await self.say(events.TrialStarted(number=0, session=session, parameters={}))
         trial = self.ground.history(session)
         while not (trial.state.dataset or trial.state.outcome or self.cancelled):
             await first_done(trial.grown(trial.size), self.own.grown(self.own.size))
@@ -218,7 +217,7 @@ class RangeTestRun(SearchContext):
         read = curve.read(rates, losses)
         if read.suggestion is None or read.steepest is None:
             message = f"the loss falls at no learning rate between {rates[0]:g} and {rates[-1]:g}."
-            return (SearchFailed(message=message, cure="Try a wider range, or look at the data and the loss."),)
+            return (events.SearchFailed(message=message, cure="Try a wider range, or look at the data and the loss."),)
         suggested = events.LearningRateSuggested(
             rates=rates,
             losses=losses,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from bus import process_facts
-from bus.process_facts import PAGE_BYTES, TICKS_PER_SECOND
 from runtime.jobs import resources as memory_of
 
 LINUX = sys.platform == "linux"
@@ -68,7 +67,7 @@ class MachineReader:
     def _elsewhere(self) -> MachineReading:
         """The load average stands in for the CPU's use; the memory of other processes is unknown."""
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
-        total = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
+        total = os.sysconf("SC_PHYS_PAGES") * process_facts.PAGE_BYTES
         return MachineReading(0.0, min(load, cores), float(cores), 0, total, _free(self._folder), 0, 0)
 
 
@@ -79,7 +78,9 @@ def processes(pids: Iterable[int]) -> list[ProcessReading]:
         with suppress(OSError, ValueError, IndexError):
             facts = process_facts.read(pid)
             if facts is not None:
-                readings.append(ProcessReading(pid, facts.own_ticks / TICKS_PER_SECOND, facts.memory_bytes))
+                readings.append(
+                    ProcessReading(pid, facts.own_ticks / process_facts.TICKS_PER_SECOND, facts.memory_bytes)
+                )
     return readings
 
 
@@ -97,7 +98,7 @@ def _cpu(text: bytes) -> tuple[float, float]:
     # user nice system idle iowait irq softirq steal; guests are counted in user already.
     ticks = [int(word) for word in text[: text.index(b"\n")].split()[1:9]]
     idle = ticks[3] + (ticks[4] if len(ticks) > 4 else 0)
-    return (sum(ticks) - idle) / TICKS_PER_SECOND, sum(ticks) / TICKS_PER_SECOND
+    return (sum(ticks) - idle) / process_facts.TICKS_PER_SECOND, sum(ticks) / process_facts.TICKS_PER_SECOND
 
 
 def _network(text: str) -> tuple[int, int]:

@@ -16,19 +16,19 @@ from runtime.node.agent import Agent, on
 from runtime.node.agent_context import Wakeup
 from runtime.replay.audit_runner import IDENTITY, AuditJobs
 
-Verdict = CheckpointValidated | ValidationFailed
+Judgement = CheckpointValidated | ValidationFailed
 
 
 class Validator(Agent):
     """Every best and every final checkpoint is judged on the validation split; the best one also on the test split."""
 
     @on
-    async def judge(self, kept: CheckpointStored, wakeup: Wakeup) -> list[Verdict] | None:
+    async def judge(self, kept: CheckpointStored, wakeup: Wakeup) -> list[Judgement] | None:
         """One verdict per split; None for checkpoints that are kept for other reasons."""
         asked = tasks(kept, wakeup.session, wakeup.history.facts[: wakeup.position])
         return [await self._verdict(task, wakeup) for task in asked if not is_gone(task.written, wakeup.now)] or None
 
-    async def _verdict(self, task: Task, wakeup: Wakeup) -> Verdict:
+    async def _verdict(self, task: Task, wakeup: Wakeup) -> Judgement:
         segment, step, blob = task.written.segment, task.written.step, task.written.blob
         try:
             answer = await self._judged(task, wakeup)

@@ -16,7 +16,6 @@ import numpy as np
 
 from agents.exporter.jobs import parity
 from agents.exporter.jobs.formats import Format, named, plain_of
-from agents.exporter.jobs.parity import Ask
 from agents.exporter.jobs.trained import ExportModel, Unexportable, load, questions, some_rows
 from agents.exporter.plan import ExportOrder
 from bus.blobs import DirectoryBlobs, digest_of
@@ -116,7 +115,7 @@ def verify(job: Job) -> dict[str, Any]:
     }
 
 
-def _judged(trained: ExportModel, answer: Ask, figures: dict[str, float]) -> tuple[dict[str, float], int]:
+def _judged(trained: ExportModel, answer: parity.Ask, figures: dict[str, float]) -> tuple[dict[str, float], int]:
     """The figures of parity, with those of the task where there are classes, and their number of validation rows."""
     columns = some_rows(trained.dataset, "val", _JUDGED_ROWS)
     rows = len(next(iter(columns.values())))
@@ -130,13 +129,15 @@ def _judged(trained: ExportModel, answer: Ask, figures: dict[str, float]) -> tup
     return figures | accuracies, rows
 
 
-def _all_answers(ask: Ask, columns: Rows, rows: int) -> np.ndarray:
+def _all_answers(ask: parity.Ask, columns: Rows, rows: int) -> np.ndarray:
     firsts = range(0, rows, _JUDGED_BATCH)
     batches = (apart(some(columns, np.arange(f, min(f + _JUDGED_BATCH, rows)))) for f in firsts)
     return np.concatenate([ask(batch) for batch in batches])
 
 
-def _timings(format_: Format, answer: Ask, path: Path, quantize: str, asked: Rows) -> tuple[list[dict[str, Any]], str]:
+def _timings(
+    format_: Format, answer: parity.Ask, path: Path, quantize: str, asked: Rows
+) -> tuple[list[dict[str, Any]], str]:
     """Latency of files that other software runs, and whether a quantised one is worth it on this machine."""
     if not format_.executable:
         return [], ""
@@ -153,7 +154,7 @@ def _timings(format_: Format, answer: Ask, path: Path, quantize: str, asked: Row
     return timings, f"{min(ratios):.1f} times slower than the plain file on this machine: not recommended"
 
 
-def timed(asks: Sequence[Ask], columns: parity.Columns) -> list[dict[str, Any]]:
+def timed(asks: Sequence[parity.Ask], columns: parity.Columns) -> list[dict[str, Any]]:
     """Median and p95 in milliseconds of each; they take turns, so that a busy moment hits all of them.
 
     One caller asks after the other, in this process: figures of a machine, not of the model.
