@@ -6,7 +6,7 @@ import asyncio
 from typing import Self
 
 from runtime.jobs.child import Child
-from runtime.jobs.frames import Frame
+from runtime.jobs.messages import Frame
 from runtime.node.agent_context import Wakeup
 
 

@@ -28,7 +28,7 @@ from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
 from contracts.session import SessionState
 from runtime.jobs.child import Child
 from runtime.jobs.failpoints import failpoint
-from runtime.jobs.frames import Frame
+from runtime.jobs.messages import Frame
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Say
 from runtime.node.agent_context import PATIENCE, CancelledError, Wakeup, first_done, wish_to_cancel

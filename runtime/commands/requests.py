@@ -19,8 +19,7 @@ from contracts.request.search import read_search
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, Mode
 from runtime.commands.verbs import read_checked
-from runtime.fork.changes import Runs, training_rows
-from runtime.fork.genesis import ForkRequest, fork_genesis
+from runtime.fork.genesis import ForkRequest, Runs, fork_genesis, training_rows
 from runtime.log.row_names import RowNames
 from runtime.log.session_log import newest_root
 from runtime.model.checkpoints import code_of

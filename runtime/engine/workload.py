@@ -17,21 +17,7 @@ from runtime.engine.kinds import Batch, Memory, OptimizerPart
 from runtime.engine.ragged import Ragged
 from runtime.engine.random_keys import Draw
 
-__all__ = [
-    "Batch",
-    "Draw",
-    "Facts",
-    "Group",
-    "Memory",
-    "Metric",
-    "Mover",
-    "OptimizerPart",
-    "Ragged",
-    "Workload",
-    "find",
-    "options_of",
-    "register",
-]
+__all__ = ["Batch", "Draw", "Facts", "Group", "Memory", "Metric", "Mover", "OptimizerPart", "Ragged", "Workload"]
 
 Mover = OptimizerPart
 """The name under which workloads have imported it."""

@@ -15,8 +15,8 @@ import anyio
 
 from contracts.common import signal_name
 from contracts.errors import ChildDied, SwarmError
-from runtime.jobs import errors, process
-from runtime.jobs.frames import Decoder, Frame, encode
+from runtime.jobs import messages, process
+from runtime.jobs.messages import Decoder, Frame, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class Child:
     async def _conclude(self) -> None:
         await self._fate.ended.wait()
         if self.raised is not None:
-            raise errors.from_data(self.raised, "" if self.log is None or not self.session else self.log.name)
+            raise messages.error_from_data(self.raised, "" if self.log is None or not self.session else self.log.name)
         if self.result is not None:
             return
         end, cure = self.exit, self._see_log

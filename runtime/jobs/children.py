@@ -15,7 +15,7 @@ import structlog
 from contracts.errors import ChildDied, Refused, SwarmError
 from runtime.jobs import process
 from runtime.jobs.child import Child
-from runtime.jobs.frames import encode
+from runtime.jobs.messages import encode
 from runtime.jobs.profiles import Profile, sealed_environment
 from runtime.jobs.zygote_link import ZygoteJob, ZygoteLink
 

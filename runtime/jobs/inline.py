@@ -21,8 +21,8 @@ import anyio
 from runtime.jobs import process
 from runtime.jobs.child import Channel, Child, Exit, Fate
 from runtime.jobs.children import Children, RunningProcess
-from runtime.jobs.frames import encode
 from runtime.jobs.job import perform
+from runtime.jobs.messages import encode
 from runtime.jobs.profiles import Profile
 
 

@@ -17,8 +17,7 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from contracts.errors import InvalidInput
-from runtime.jobs.errors import as_data, print_foreign
-from runtime.jobs.frames import Decoder, Frame, encode
+from runtime.jobs.messages import Decoder, Frame, encode, error_data, print_foreign
 
 Order = Frame
 RESERVED = frozenset({"begin", "result", "raised"})
@@ -105,7 +104,7 @@ class Job:
 
     def failed(self, error: BaseException) -> None:
         """Tell what was raised, in place of a result."""
-        self._send("raised", as_data(error))
+        self._send("raised", error_data(error))
 
 
 class Function(Protocol):

@@ -25,10 +25,9 @@ from typing import NoReturn
 
 from contracts.errors import Failed
 from runtime.jobs import process
-from runtime.jobs.errors import as_data
-from runtime.jobs.frames import Decoder, encode
 from runtime.jobs.garbage import collection_paused
 from runtime.jobs.job import Job, perform
+from runtime.jobs.messages import Decoder, encode, error_data
 
 # Asked of a whole group by a terminal, a supervisor or a container; only the host knows how to end in good order.
 _LEFT_TO_THE_HOST = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -210,7 +209,7 @@ def main(arguments: list[str]) -> int:
     try:
         prepare(arguments[2:])
     except BaseException as error:  # noqa: BLE001 - the host tells a person, whatever it was
-        control.sendall(encode("failed", as_data(error)))
+        control.sendall(encode("failed", error_data(error)))
         return 1
     return serve(control)
 

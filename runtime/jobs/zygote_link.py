@@ -19,9 +19,9 @@ from typing import IO, Any, Protocol
 import anyio
 
 from contracts.errors import ChildDied
-from runtime.jobs import errors
+from runtime.jobs import messages
 from runtime.jobs.child import CEASE_AT_EXIT, Channel, Exit, Fate
-from runtime.jobs.frames import Decoder, Frame, encode
+from runtime.jobs.messages import Decoder, Frame, encode
 
 _ZYGOTE = "runtime.jobs.zygote"
 _SOURCE = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ class ZygoteLink:
         if self._ready:
             return
         if self._failed is not None:
-            raise errors.from_data(self._failed)
+            raise messages.error_from_data(self._failed)
         code = await self._process.wait()
         raise ChildDied(
             f"A zygote (pid {self.pid}) ended with {code} while it imported. {self._last_words()}",

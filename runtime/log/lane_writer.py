@@ -130,15 +130,8 @@ class LaneWriter:
         head, signer = self._follower.admission.head(history.id, self.lane), self._signer()
         if occasion.first and head.laneseq:
             raise Conflict(f"{self.lane!r} has spoken in {history.id} already.", cure="Read what it said.")
-        records = compose(
-            drafts,
-            session=history.id,
-            lane=self.lane,
-            head=head,
-            signer=signer,
-            source=self._source,
-            time=timestamp(),
-        )
+        about = dict(session=history.id, lane=self.lane, source=self._source, time=timestamp())
+        records = compose(drafts, head=head, signer=signer, **about)
         return _Batch(drafts, tuple(records), head, signer.key_id)
 
     async def _settle(self, history: SessionLog, batch: _Batch, occasion: Provenance) -> None:

@@ -27,7 +27,7 @@ from runtime.replay.spans import Span
 
 if TYPE_CHECKING:
     from runtime.jobs.child import Child
-    from runtime.jobs.frames import Frame
+    from runtime.jobs.messages import Frame
 
 
 IDENTITY = "runtime.replay.reexecute:identity"

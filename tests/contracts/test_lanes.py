@@ -45,7 +45,7 @@ def test_an_event_with_lanes_may_be_said_in_no_other() -> None:
 READS_MODULES = {
     "contracts/event.py": "two classes may not have one wire name",
     "runtime/node/roster.py": "the agent of a module is the one that is defined in it",
-    "runtime/jobs/errors.py": "an exception is told with its module",
+    "runtime/jobs/messages.py": "an exception is told with its module",
     "runtime/engine/wrappers.py": "a class of a model has a stored name in files of exported models",
 }
 

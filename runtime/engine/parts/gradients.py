@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from contracts.request.optimizer import Centralise, ClipValue, Grokfast
+from contracts.request.section import Section
 from runtime.engine.kinds import Filter, Memory, filters
 
 
@@ -27,8 +28,7 @@ def clip(gradients: list[Tensor], norm: Tensor, limit: float) -> None:
     torch._foreach_mul_(gradients, torch.clamp(limit / (norm + 1e-6), max=1.0))
 
 
-def _clip_value_memory(options: ClipValue, parameters: Sequence[Tensor]) -> Memory:
-    """None."""
+def _no_memory(options: Section, parameters: Sequence[Tensor]) -> Memory:
     return Memory()
 
 
@@ -38,12 +38,7 @@ def _clip_value_apply(options: ClipValue, gradients: list[Tensor], memory: Memor
     torch._foreach_clamp_max_(gradients, options.limit)
 
 
-filters.part(ClipValue)(Filter(_clip_value_memory, _clip_value_apply))
-
-
-def _centralise_memory(options: Centralise, parameters: Sequence[Tensor]) -> Memory:
-    """None."""
-    return Memory()
+filters.part(ClipValue)(Filter(_no_memory, _clip_value_apply))
 
 
 def _centralise_apply(options: Centralise, gradients: list[Tensor], memory: Memory) -> None:
@@ -53,7 +48,7 @@ def _centralise_apply(options: Centralise, gradients: list[Tensor], memory: Memo
             gradient.sub_(gradient.mean(dim=tuple(range(1, gradient.dim())), keepdim=True))
 
 
-filters.part(Centralise)(Filter(_centralise_memory, _centralise_apply))
+filters.part(Centralise)(Filter(_no_memory, _centralise_apply))
 
 
 def _grokfast_memory(options: Grokfast, parameters: Sequence[Tensor]) -> Memory:

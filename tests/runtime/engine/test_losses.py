@@ -15,11 +15,10 @@ from contracts.errors import InvalidRequest, UserCodeFailed
 from contracts.request import read_request
 from contracts.request.loss import Loss, MultiTask
 from runtime.engine import kinds, workload
-from runtime.engine.builtin import Blend
 from runtime.engine.checkpoint import load_model
 from runtime.engine.evaluate import Judge
 from runtime.engine.facts import Column, Facts
-from runtime.engine.learner import Learner
+from runtime.engine.learner import Blend, Learner
 from runtime.engine.loop import Run
 from runtime.engine.workload import Workload
 from tests.runtime.engine.plans import finished, planned

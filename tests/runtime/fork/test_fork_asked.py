@@ -23,8 +23,7 @@ from runtime.bundle import verify_bundle
 from runtime.cli.forks import row_names as rows_given
 from runtime.cli.main import swarm
 from runtime.commands import requests
-from runtime.fork.changes import joined_runs
-from runtime.fork.genesis import ForkGenesis, ForkRequest, fork_genesis
+from runtime.fork.genesis import ForkGenesis, ForkRequest, fork_genesis, joined_runs
 from runtime.log import retention
 from runtime.log.archive import Archive
 from runtime.replay.initial_state import LONGEST_LIST, InheritedPlan

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import Failed, InvalidInput
-from runtime.jobs.frames import LIMIT, Decoder, Frame, encode
+from runtime.jobs.messages import LIMIT, Decoder, Frame, encode
 
 plain = st.recursive(
     st.none()

@@ -1,17 +1,112 @@
-"""An exception on its way from a job to its host: as plain data, and as the error that the data describe."""
+"""What passes between the host, its zygotes and their jobs: length-prefixed JSON frames, and exceptions as their data.
+
+A frame is a 4-byte big-endian length and a JSON object `{"kind": ..., "data": {...}}`; large data go as files. What
+frames mean is not known here. An exception is told with the last line of the user's own code on the way to it.
+"""
 
 from __future__ import annotations
 
 import linecache
+import math
+import struct
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from contracts.errors import OutOfMemory, SwarmError, UserCodeFailed, kind_of, of_system
+import orjson
+
+from contracts.errors import Failed, InvalidInput, OutOfMemory, SwarmError, UserCodeFailed, kind_of, of_system
+
+LIMIT = 16 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message between two processes: a kind and plain data."""
+
+    kind: str
+    data: dict[str, Any]
+
+
+def encode(kind: str, data: Mapping[str, Any]) -> bytes:
+    """The bytes of one frame; refuses what would not arrive as it was sent."""
+    try:
+        body = orjson.dumps({"kind": kind, "data": data})
+    except orjson.JSONEncodeError as error:
+        raise InvalidInput(
+            f"The frame {kind!r} holds a value that JSON cannot carry: {error}.",
+            cure="Send plain strings, numbers, lists and objects, and large data as a file.",
+        ) from error
+    # orjson writes a NaN as null without a word; only a body with a null can hide one.
+    if b"null" in body and _holds_no_number(data):
+        raise InvalidInput(
+            f"The frame {kind!r} holds a float that is not finite, which JSON would turn into null.",
+            cure="Send floats as hex strings (float.hex) or packed bytes.",
+        )
+    if len(body) > LIMIT:
+        raise InvalidInput(
+            f"The frame {kind!r} has {len(body)} bytes; the limit is {LIMIT}.",
+            cure="Write the data to a file and send its path.",
+        )
+    return _LENGTH.pack(len(body)) + body
+
+
+def _holds_no_number(value: object) -> bool:
+    """Whether a float in here is NaN or infinite."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(_holds_no_number(item) for item in value.values())
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return any(_holds_no_number(item) for item in value)
+    return False
+
+
+class Decoder:
+    """Turns a stream of bytes, cut anywhere, back into frames."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Every frame that is complete now; raises `Failed` for what cannot be a frame."""
+        self._bytes += data
+        frames = []
+        start = 0
+        while len(self._bytes) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._bytes, start)
+            if length > LIMIT:
+                raise _garbage(f"one of {length} bytes is announced, above the limit of {LIMIT}")
+            end = start + _LENGTH.size + length
+            if len(self._bytes) < end:
+                break
+            body = bytes(self._bytes[start + _LENGTH.size : end])
+            try:
+                value = orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                raise _garbage(f"{body[:40]!r} is not JSON ({error})") from error
+            match value:
+                case {"kind": str(kind), "data": dict(content)} if len(value) == 2:
+                    frames.append(Frame(kind, content))
+                case _:
+                    raise _garbage(f"{body[:40]!r} has not the two members kind and data")
+            start = end
+        del self._bytes[:start]
+        return frames
+
+
+def _garbage(reason: str) -> Failed:
+    return Failed(
+        f"What arrived between two processes is no frame: {reason}.",
+        cure="Only Job.tell and Child.order may write there: look for code that writes to descriptors it did not open.",
+    )
+
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{_ROOT / room}/" for room in ("contracts", "bus", "runtime", "agents"))
@@ -23,7 +118,7 @@ _LESS_MEMORY = (
 )
 
 
-def as_data(error: BaseException) -> dict[str, Any]:
+def error_data(error: BaseException) -> dict[str, Any]:
     """The members of a `raised` frame: type, message, frame, traceback, and `error` for one of our own errors.
 
     What the system refused about a file is one of ours too, unless the user's code had asked.
@@ -91,7 +186,7 @@ def _is_users(file: str) -> bool:
     return not file.startswith(("<frozen", *_OURS, *_INSTALLED))
 
 
-def from_data(raised: dict[str, Any], log: str = "") -> SwarmError:
+def error_from_data(raised: dict[str, Any], log: str = "") -> SwarmError:
     """The error that a `raised` frame describes: our own come back as they were, all others are the user's code's.
 
     `log` is the file in the session's folder that has the whole traceback, if there is one.
