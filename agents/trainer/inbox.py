@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from typing import Any, Self
 
 from runtime.jobs.child import Child
 from runtime.jobs.messages import Frame
@@ -37,11 +37,13 @@ class Inbox:
         self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(MOST_FRAMES)
         self._grown = asyncio.Event()
         self._arrived = asyncio.Event()
-        self._pumps: list[asyncio.Task[None]] = []
+        self._pumps: list[asyncio.Task[Any]] = []
         self._over = False
 
     async def __aenter__(self) -> Self:
-        self._pumps = [asyncio.create_task(pump) for pump in (self._pump_frames(), self._pump_growth(), self._drain())]
+        waits = (self._pump_frames(), self._pump_growth(), self._wakeup.ground.draining.wait())
+        self._pumps = [asyncio.create_task(wait) for wait in waits]
+        self._pumps[-1].add_done_callback(lambda _: self._wake(self._grown))
         # What the log said before this attempt is looked at first.
         self.look()
         return self
@@ -111,10 +113,6 @@ class Inbox:
         while True:
             await history.grown(history.size)
             self._wake(self._grown)
-
-    async def _drain(self) -> None:
-        await self._wakeup.ground.draining.wait()
-        self._wake(self._grown)
 
     def _wake(self, flag: asyncio.Event | None = None) -> None:
         if flag is not None:

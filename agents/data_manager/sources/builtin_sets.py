@@ -45,23 +45,22 @@ class BundledSource:
     def __init__(self, data: Bundle) -> None:
         self.name: str = data.source
         names, self._build = _SETS[type(data)]
-        self._files = [_file(name) for name in names]
+        spec = importlib.util.find_spec("sklearn")
+        self._files: list[bytes] = []
+        for name in names:
+            place = Path(spec.origin).parent / "datasets" / "data" / name if spec and spec.origin else Path(name)
+            try:
+                content = place.read_bytes()
+            except OSError:
+                cure = "Install the scikit-learn that `constraints.txt` names."
+                message = f"scikit-learn's file {name!r} is not in its place ({place})"
+                raise unusable("data.source", message, cure) from None
+            self._files.append(gzip.decompress(content) if name.endswith(".gz") else content)
         self.digest = str(blake3(b"\0".join(self._files)).hexdigest())
 
     def read(self, findings: Findings) -> DataTable:
         """All rows; they are known to be sound."""
         return self._build(self._files)
-
-
-def _file(name: str) -> bytes:
-    spec = importlib.util.find_spec("sklearn")
-    place = Path(spec.origin).parent / "datasets" / "data" / name if spec and spec.origin else Path(name)
-    try:
-        packed = place.read_bytes()
-    except OSError:
-        cure = "Install the scikit-learn that `constraints.txt` names."
-        raise unusable("data.source", f"scikit-learn's file {name!r} is not in its place ({place})", cure) from None
-    return gzip.decompress(packed) if name.endswith(".gz") else packed
 
 
 def _digits(files: Files) -> DataTable:
