@@ -21,27 +21,14 @@ from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.trainer import AuditCompleted, AuditPlanned
 from runtime import audit
 from runtime.audit import exports, fork_check
-from runtime.audit.exports import Remade, export_findings
 from runtime.audit.log_check import read_steadily
 from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.jobs.job import Job
 from runtime.log.archive import Archive, CachedArchive, StoredSession
-from runtime.replay import audit_subject
-from runtime.replay.audit_plan import AuditOptions, AuditPlan, lay_out
+from runtime.replay import audit_plan, audit_subject, verdict
 from runtime.replay.audit_runner import AuditRunner, Tell
-from runtime.replay.audit_subject import AuditSubject, recorded_path
 from runtime.replay.steps import locate_divergence
-from runtime.replay.verdict import (
-    FAILS,
-    UNTRAINED,
-    Divergence,
-    ExportFindings,
-    ReplayVerdict,
-    Verdict,
-    replay_verdict,
-    verdict_without_replay,
-)
 
 Data = dict[str, Any]
 OPENING = "runtime.audit.recomputation:open_audit"
@@ -51,28 +38,36 @@ SILENT = "the exporter did not answer"
 
 
 async def recompute(
-    log: Verdict, material: AuditSubject, options: AuditOptions, children: Children, tell: Tell = lambda _: None
-) -> ReplayVerdict:
+    log: verdict.Verdict,
+    material: audit_subject.AuditSubject,
+    options: audit_plan.AuditOptions,
+    children: Children,
+    tell: Tell = lambda _: None,
+) -> verdict.ReplayVerdict:
     """The verdict of a mode that computes: that of mode `log`, unless more is found."""
     if log.verdict != "pass":
-        return verdict_without_replay(log, options.mode, FAILS)
+        return verdict.verdict_without_replay(log, options.mode, verdict.FAILS)
     material.work.mkdir(parents=True, exist_ok=True)
     if material.session.claim is None:
-        plan, _ = lay_out(material, options, None, material.blobs.has)
-        return replay_verdict(log, plan, {}) if plan.broken else verdict_without_replay(log, options.mode, UNTRAINED)
+        plan, _ = audit_plan.lay_out(material, options, None, material.blobs.has)
+        return (
+            verdict.replay_verdict(log, plan, {})
+            if plan.broken
+            else verdict.verdict_without_replay(log, options.mode, verdict.UNTRAINED)
+        )
     with TemporaryDirectory(prefix="audit-", dir=material.work) as folder:
         runner = AuditRunner(material, options, children, Path(folder), tell)
         differing = await runner.compare()
         # What the request resolves to is another machine's business where this one is not comparable.
-        plan, spans = lay_out(material, options, None if differing else runner.resolved, material.blobs.has)
+        plan, spans = audit_plan.lay_out(material, options, None if differing else runner.resolved, material.blobs.has)
         if differing or plan.broken:
-            return replay_verdict(log, plan, {}, unchecked=material.trusted(), differing=differing)
+            return verdict.replay_verdict(log, plan, {}, unchecked=material.trusted(), differing=differing)
         chosen = [spans[number] for number in plan.chosen]
         results = await runner.spans(chosen, until_divergence=options.mode == "bisect")
         again = (
             await exports.remake_all(material, runner.jobs, runner.folder)
             if options.mode == "full"
-            else ExportFindings()
+            else verdict.ExportFindings()
         )
         begun = fork_check.ForkFindings()
         if options.mode != "spot":
@@ -86,7 +81,7 @@ async def recompute(
             place = await locate_divergence(runner.jobs, args, spec, bad.number, divergence)
         runner.notebook.close()
         told = (*material.trusted(), *begun.unchecked)
-        return replay_verdict(log, plan, results, again, unchecked=told, resumed=runner.resumed, located=place)
+        return verdict.replay_verdict(log, plan, results, again, unchecked=told, resumed=runner.resumed, located=place)
 
 
 def open_audit(job: Job) -> Data:
@@ -98,20 +93,20 @@ def open_audit(job: Job) -> Data:
     home, cited, cuts = Home(Path(job.args["home"])), job.args["cited"], job.args["cuts"]
     blobs, session = DirectoryBlobs(home.blobs), cited["session"]
 
-    def look() -> tuple[Verdict, Archive]:
+    def look() -> tuple[verdict.Verdict, Archive]:
         archive = CachedArchive(home, job.args["root"])
         return audit.check_log(archive, session, blobs), archive
 
     log, archive = read_steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
     if log is not None and log.verdict != "pass":
-        return {"log": verdict_without_replay(log, cited["mode"], FAILS).as_json()}
+        return {"log": verdict.verdict_without_replay(log, cited["mode"], verdict.FAILS).as_json()}
     kept = archive.read(session)
     if kept.history.size < cited["size"]:
         message = f"the file of {session} holds {kept.history.size} events here, and {cited['size']} are cited."
         raise NotFound(message, cure="Audit it where its log is kept.")
     # What came later than what the audit cites is no part of it.
     beginning = replace(kept, history=kept.history.beginning(cited["size"]))
-    material = AuditSubject(beginning, blobs, Path(job.args["folder"]), home.root)
+    material = audit_subject.AuditSubject(beginning, blobs, Path(job.args["folder"]), home.root)
     if log is not None:
         told = fork_check.unchecked_in_swarm(material.session, cited["mode"])
         trusted = material.trusted() if cited["mode"] != "log" else ()
@@ -120,26 +115,30 @@ def open_audit(job: Job) -> Data:
     if log is None or (plan.mode != "log" and material.session.claim is not None):
         return opened | {"log": log.as_json() if log else None}
     if plan.broken:
-        log = replay_verdict(log, plan, {})
+        log = verdict.replay_verdict(log, plan, {})
     elif plan.mode != "log":
-        log = verdict_without_replay(log, plan.mode, UNTRAINED)
+        log = verdict.verdict_without_replay(log, plan.mode, verdict.UNTRAINED)
     return {"log": log.as_json()}
 
 
 def _opened(
-    job: Job, material: AuditSubject, cited: Mapping[str, Any], cuts: list[str] | None, unsigned: Iterator[Divergence]
-) -> tuple[Data, AuditPlan]:
+    job: Job,
+    material: audit_subject.AuditSubject,
+    cited: Mapping[str, Any],
+    cuts: list[str] | None,
+    unsigned: Iterator[verdict.Divergence],
+) -> tuple[Data, audit_plan.AuditPlan]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
-    options = AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
+    options = audit_plan.AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
     workloads, missing = material.missing(trusted=False)
     machine, differing = _compared(job, material, workloads, missing)
     begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
     # What the request resolves to is another machine's business where this one is not comparable.
-    plan, spans = lay_out(material, options, None if differing else machine["resolved"], begins)
+    plan, spans = audit_plan.lay_out(material, options, None if differing else machine["resolved"], begins)
     plan = replace(plan, broken=(*unsigned, *plan.broken))
     for span in spans.values():
         material.arguments(span, material.work)
-        recorded_path(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
+        audit_subject.recorded_path(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
     opened = plan.as_json() | {
         "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
         "exports": exports.orders(material.kept.history) if options.mode == "full" else [],
@@ -153,7 +152,7 @@ def _opened(
 
 
 def _compared(
-    job: Job, material: AuditSubject, workloads: list[dict[str, str]], missing: list[str]
+    job: Job, material: audit_subject.AuditSubject, workloads: list[dict[str, str]], missing: list[str]
 ) -> tuple[Data, list[str]]:
     """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
     if not material.machine:
@@ -164,7 +163,7 @@ def _compared(
     return found, audit_subject.machine_differences(material.kept.history.facts, found) + missing + unread
 
 
-def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[Divergence]:
+def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[verdict.Divergence]:
     """What is cited, when the ledger has signed no such root; every root that it has signed was computed again."""
     for fact in kept.history.facts:
         match fact.event:
@@ -172,7 +171,7 @@ def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[Diverge
                 if (size, root) == (cited["size"], cited["root"]):
                     return
     message = f"the ledger never signed root {cited['root']} over {cited['size']} events"
-    yield Divergence(cited["size"], 0, "root", message)
+    yield verdict.Divergence(cited["size"], 0, "root", message)
 
 
 def conclude(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
@@ -181,20 +180,24 @@ def conclude(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> 
     return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found["verdict"], found=found)
 
 
-def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> ReplayVerdict:
-    log, broken = Verdict.of_json(planned.log), tuple(Divergence(**one) for one in planned.broken)
+def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> verdict.ReplayVerdict:
+    log, broken = verdict.Verdict.of_json(planned.log), tuple(verdict.Divergence(**one) for one in planned.broken)
     spans, chosen = tuple(planned.spans), tuple(planned.chosen)
-    plan = AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
+    plan = audit_plan.AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
     results = {
         at: {"steps": one.steps, "divergence": one.divergence, "problem": one.problem}
         for at, one in sorted(audit.repeated.items())
     }
     if audit.waiting() and not any(one.divergence for one in audit.repeated.values()):
         differing = list(dict.fromkeys(one for said in audit.declined.values() for one in said.differing))
-        return replay_verdict(log, plan, results, differing=differing)
+        return verdict.replay_verdict(log, plan, results, differing=differing)
     # Where the exporter has failed at telling what it made, nothing can be said of the files.
-    silent = Remade(differing="a failure of the exporter") if audit.exporter_failed else Remade(missing=SILENT)
-    said = {at: Remade(one.divergence, one.differing, one.problem) for at, one in audit.exports.items()}
-    made = export_findings((one, said.get(one["export"], silent)) for one in planned.exports)
+    silent = (
+        exports.Remade(differing="a failure of the exporter")
+        if audit.exporter_failed
+        else exports.Remade(missing=SILENT)
+    )
+    said = {at: exports.Remade(one.divergence, one.differing, one.problem) for at, one in audit.exports.items()}
+    made = exports.export_findings((one, said.get(one["export"], silent)) for one in planned.exports)
     located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
-    return replay_verdict(log, plan, results, made, located=located)
+    return verdict.replay_verdict(log, plan, results, made, located=located)

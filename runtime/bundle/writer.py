@@ -15,7 +15,6 @@ from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
 from contracts.session import SessionState
 from runtime.bundle import bundle_members, container
-from runtime.bundle.bundle_members import VERIFIER
 from runtime.engine.dataset import MANIFEST
 from runtime.log.archive import Archive, StoredSession
 
@@ -49,7 +48,7 @@ def write_bundle(
         raise Refused(message, cure=f"Wait for its end: swarm wait {session}")
     sections = _sections(kept.history.state, blobs, wanted)
     container.write_container(path, _members(kept, ring, seal, blobs, sections))
-    older = seal.members[VERIFIER] != digest_of(bundle_members.fixed_members()[VERIFIER])
+    older = seal.members[bundle_members.VERIFIER] != digest_of(bundle_members.fixed_members()[bundle_members.VERIFIER])
     return BundleFile(session, path, _sha256(path), path.stat().st_size, sections, older)
 
 

@@ -14,7 +14,6 @@ import orjson
 
 from bus import nkeys, subjects
 from bus.jetstream import connect
-from bus.nkeys import UserKey
 from bus.port import Wire
 from bus.rights import CLIENT, OWNER, seed_file
 from contracts.errors import InvalidInput, NotFound, TimedOut, Unreachable, error_of
@@ -125,7 +124,7 @@ class Swarm:
                 await asyncio.sleep(0.5)
 
 
-def _door(settings: Settings) -> tuple[str, str, UserKey]:
+def _door(settings: Settings) -> tuple[str, str, nkeys.UserKey]:
     """Where the swarm is, as who it is asked, and the key of that identity."""
     path = Path(settings.creds) if settings.creds else Home(settings.home).creds
     if settings.url and not path.exists():

@@ -21,7 +21,6 @@ from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.port import Log, StoredRecord
 from bus.rights import ROLES, seed_file
-from bus.subjects import GUEST, GUESTS, guest_of
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 from contracts.event import DESK, ROOT
 from contracts.keyring import KeyAdmitted, KeyRevoked
@@ -90,7 +89,7 @@ class RateLimit:
 
     def see(self, stored: StoredRecord) -> None:
         """Count one message; it costs nothing unless it is a guest's."""
-        lane = guest_of(stored.subject)
+        lane = subjects.guest_of(stored.subject)
         if not lane:
             return
         self._stored[lane] = self._stored.get(lane, 0) + _size(stored)
@@ -98,13 +97,13 @@ class RateLimit:
 
     def see_void(self, subject: str) -> None:
         """Count one message that was not admitted, besides what it cost already."""
-        if lane := guest_of(subject):
+        if lane := subjects.guest_of(subject):
             self._charge(lane, VOID)
 
     def see_beside(self, subject: str, body: bytes) -> None:
         """Count what a guest says beside the log: heartbeats, which also let events pass, and dead letters."""
         role = subject.split(".")[2]
-        if role.startswith(GUEST):
+        if role.startswith(subjects.GUEST):
             self._charge(role, BESIDE + len(body) / _BYTES)
 
     @property
@@ -119,11 +118,11 @@ class RateLimit:
         Of the log only what guests stored behind what is counted already is read.
         """
         found = {lane: before.stored.get(lane, 0) for lane, since in admitted.items() if since <= before.seq}
-        async with log.read(GUESTS, after=before.seq) as messages:
+        async with log.read(subjects.GUESTS, after=before.seq) as messages:
             async for stored in messages:
                 if stored.seq > upto:
                     break
-                lane = guest_of(stored.subject)
+                lane = subjects.guest_of(stored.subject)
                 if stored.seq > admitted.get(lane, upto):
                     found[lane] = found.get(lane, 0) + _size(stored)
         for lane, size in found.items():

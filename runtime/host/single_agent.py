@@ -15,7 +15,6 @@ import structlog
 from bus import nkeys, subjects
 from bus.jetstream import connect
 from bus.keys import KeyStore, Signer, read_private, signer_of
-from bus.nkeys import UserKey
 from bus.rights import seed_file
 from contracts.errors import InvalidInput, NotFound, Unreachable
 from contracts.event import BUILT_IN
@@ -38,7 +37,7 @@ class AgentIdentity:
 
     lane: str
     url: str
-    user: UserKey
+    user: nkeys.UserKey
     signer: Signer
     root: str
     """The fingerprint of the root key under which it reads the log."""

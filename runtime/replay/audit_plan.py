@@ -10,30 +10,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from contracts import trainer
 from contracts.envelope import Fact
 from contracts.session import SessionState
-from contracts.trainer import (
-    CheckpointWritten,
-    Computed,
-    InterventionApplied,
-    Mode,
-    SpanPlanned,
-    TrainingClaimed,
-    TrainingCompleted,
-)
 from contracts.validator import CheckpointValidated
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.spans import SessionSpans, Span, claims, session_spans
 from runtime.replay.verdict import Divergence
 
-T = TypeVar("T", Span, SpanPlanned)
+T = TypeVar("T", Span, trainer.SpanPlanned)
 
 
 @dataclass(frozen=True)
 class AuditOptions:
     """What is to be computed again, and how."""
 
-    mode: Mode
+    mode: trainer.Mode
     segments: int = 5
     seed: int = 0
     workers: int = 0
@@ -47,9 +39,9 @@ class AuditOptions:
 class AuditPlan:
     """Every span of a session, the numbers of those that are to be computed, and what is wrong without computing."""
 
-    mode: Mode
+    mode: trainer.Mode
     seed: int
-    spans: tuple[SpanPlanned, ...]
+    spans: tuple[trainer.SpanPlanned, ...]
     chosen: tuple[int, ...]
     broken: tuple[Divergence, ...]
     ended: bool
@@ -92,9 +84,9 @@ def lay_out(
     return plan, spans
 
 
-def plan_span(span: Span) -> SpanPlanned:
+def plan_span(span: Span) -> trainer.SpanPlanned:
     """A span without its records."""
-    return SpanPlanned(number=span.number, segments=span.segments, begins=span.begins, ends=span.ends)
+    return trainer.SpanPlanned(number=span.number, segments=span.segments, begins=span.begins, ends=span.ends)
 
 
 def draw_spans(spans: Sequence[T], count: int, seed: int, session: str) -> tuple[T, ...]:
@@ -125,19 +117,19 @@ def broken_rules(
     last = session.evaluations[-1].values if session.evaluations else {}
     for fact in facts:
         event = fact.event
-        if isinstance(event, CheckpointWritten) and session.fork and event.step == session.fork.step:
+        if isinstance(event, trainer.CheckpointWritten) and session.fork and event.step == session.fork.step:
             fork = session.fork
             named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
             wrong = [name for name, wanted in named.items() if wanted not in (None, getattr(event, name))]
             for name in wrong[:1]:
                 message = f"it begins with {name} {getattr(event, name)}, and its genesis names {named[name]}"
                 yield Divergence(fact.position, fact.seq, fact.name, message)
-        if isinstance(event, InterventionApplied):
+        if isinstance(event, trainer.InterventionApplied):
             number += 1
             against = _unasked(event, proposals, number)
             if against:
                 yield Divergence(fact.position, fact.seq, fact.name, against)
-        elif isinstance(event, TrainingCompleted) and _bits(event.values) != _bits(last):
+        elif isinstance(event, trainer.TrainingCompleted) and _bits(event.values) != _bits(last):
             yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
 
 
@@ -157,9 +149,9 @@ def strays(found: SessionSpans) -> Iterator[Divergence]:
 def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
     """The first computed thing that was recorded before any claim: the log does not say with which plan."""
     for fact in facts:
-        if isinstance(fact.event, TrainingClaimed):
+        if isinstance(fact.event, trainer.TrainingClaimed):
             return
-        if isinstance(fact.event, Computed):
+        if isinstance(fact.event, trainer.Computed):
             yield Divergence(fact.position, fact.seq, fact.name, "it was recorded before anybody claimed the session")
             return
 
@@ -189,7 +181,7 @@ def _claims(facts: list[Fact], session: SessionState, resolved: Mapping[str, Any
             yield Divergence(fact.position, fact.seq, fact.name, message)
 
 
-def _unasked(event: InterventionApplied, proposals: Mapping[str, Any], number: int) -> str:
+def _unasked(event: trainer.InterventionApplied, proposals: Mapping[str, Any], number: int) -> str:
     asked = proposals.get(event.proposal)
     if asked is None:
         return f"nobody proposed it: {event.proposal!r} is no proposal"

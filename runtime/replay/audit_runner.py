@@ -21,7 +21,6 @@ from runtime.jobs.children import Children
 from runtime.jobs.profiles import claimed_threads, torch_profile
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions
-from runtime.replay.audit_subject import AuditSubject, missing_bytes
 from runtime.replay.comparison import DivergenceData, SpanComparison
 from runtime.replay.spans import Span
 
@@ -128,7 +127,7 @@ class AuditRunner:
     """Computes spans, and remembers in a notebook what an interrupted audit had found."""
 
     def __init__(
-        self, material: AuditSubject, asked: AuditOptions, children: Children, folder: Path, tell: Tell
+        self, material: audit_subject.AuditSubject, asked: AuditOptions, children: Children, folder: Path, tell: Tell
     ) -> None:
         self.material, self.asked, self.folder = material, asked, folder
         self.notebook = AuditResults(material.work / f"{material.session.id}.json")
@@ -193,7 +192,7 @@ class AuditRunner:
             raise  # of the machine: nothing is known of the code
         except SwarmError as error:
             blob = span.start.written.blob if span.start else None
-            return uncomputable_span(error, span.number, gone=missing_bytes(self.material.data, blob))
+            return uncomputable_span(error, span.number, gone=audit_subject.missing_bytes(self.material.data, blob))
         self.notebook.put(key, found)
         return found
 

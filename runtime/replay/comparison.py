@@ -13,19 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from pydantic import ValidationError
 
+from contracts import trainer
 from contracts.errors import UserCodeFailed
 from contracts.event import Event, pack
-from contracts.trainer import (
-    CheckpointWritten,
-    Computed,
-    ControlEvaluated,
-    Layer,
-    TrainingCompleted,
-    WindowRecorded,
-    computed_at,
-    evidence,
-    place_of,
-)
 
 if TYPE_CHECKING:
     from runtime.engine.checkpoint import CheckpointContent
@@ -33,8 +23,8 @@ if TYPE_CHECKING:
 
 
 DivergenceData = dict[str, Any]
-COMPUTED: Mapping[str, type[Computed]] = {
-    one.wire: one for one in (WindowRecorded, ControlEvaluated, CheckpointWritten)
+COMPUTED: Mapping[str, type[trainer.Computed]] = {
+    one.wire: one for one in (trainer.WindowRecorded, trainer.ControlEvaluated, trainer.CheckpointWritten)
 }
 
 ORDER = (
@@ -82,9 +72,9 @@ class SpanComparison:
     def computed(self, told: Mapping[str, Any]) -> DivergenceData | None:
         """Where what was computed, {"name", "data"}, is not as recorded; `UserCodeFailed` when it is nothing such."""
         computed = _read(told)
-        if isinstance(computed, WindowRecorded):
+        if isinstance(computed, trainer.WindowRecorded):
             self._reached = min(max(self._reached, computed.last), self._span["ends"])
-        place = place_of(computed)[:2]
+        place = trainer.place_of(computed)[:2]
         self._open.discard(place)
         records = self._records.get(place, [])
         if not records:
@@ -94,8 +84,8 @@ class SpanComparison:
     def begun_window(self, told: Mapping[str, Any]) -> DivergenceData | None:
         """As `computed`, of a window that is not at its end yet: its record begins with the same losses."""
         seen = _read(told)
-        recorded = next(iter(self._records.get(place_of(seen)[:2], ())), None)
-        if not isinstance(seen, WindowRecorded) or recorded is None:
+        recorded = next(iter(self._records.get(trainer.place_of(seen)[:2], ())), None)
+        if not isinstance(seen, trainer.WindowRecorded) or recorded is None:
             return None
         at = differing_step(seen.first, recorded["data"]["losses"], seen.losses)
         return divergence_at(recorded, "losses", "", "") | {"step": at} if 0 <= at < seen.last else None
@@ -113,14 +103,14 @@ class SpanComparison:
             return divergence_at(first, "", "this event", "none at this place by the rules of the plan")
         return self._ending()
 
-    def _missing(self, computed: Computed) -> DivergenceData | None:
+    def _missing(self, computed: trainer.Computed) -> DivergenceData | None:
         """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
-        step = computed_at(computed)
+        step = trainer.computed_at(computed)
         if step >= self._span["ends"] and not self._span["whole"]:
             return None
-        if isinstance(computed, CheckpointWritten) and not self._span["whole"]:
+        if isinstance(computed, trainer.CheckpointWritten) and not self._span["whole"]:
             return None
-        first = computed.first if isinstance(computed, WindowRecorded) else step
+        first = computed.first if isinstance(computed, trainer.WindowRecorded) else step
         later = [one for one in self._span["records"] if one["last"] > step]
         behind = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
         place = {"name": computed.wire, "first": first, "last": step, "data": computed.model_dump(mode="json")}
@@ -131,7 +121,7 @@ class SpanComparison:
         told = self._span["outcome"]
         if told is None:
             return None
-        said = TrainingCompleted.model_validate_json(orjson.dumps(told["data"]))
+        said = trainer.TrainingCompleted.model_validate_json(orjson.dumps(told["data"]))
         seen = dict(self._ended or {})
         step, finished = seen.pop("step", -1), seen.pop("finished", False) is True
         against = ending(said, step, finished=finished, found={name: seen.get(name) for name in ENDING})
@@ -140,7 +130,7 @@ class SpanComparison:
         return divergence_at(place, "end", against, "") if against else None
 
 
-def _read(told: Mapping[str, Any]) -> Computed:
+def _read(told: Mapping[str, Any]) -> trainer.Computed:
     try:
         return COMPUTED[told["name"]].model_validate_json(orjson.dumps(told["data"]))
     except (KeyError, TypeError, ValidationError, orjson.JSONEncodeError):
@@ -187,7 +177,7 @@ def differing_step(first: int, said: str, found: str) -> int:
     return -1
 
 
-def ending(said: TrainingCompleted, step: int, *, finished: bool, found: Mapping[str, Any]) -> str:
+def ending(said: trainer.TrainingCompleted, step: int, *, finished: bool, found: Mapping[str, Any]) -> str:
     """What of a session's own account of its end is not so; nothing when all is."""
     if said.step != step or not finished:
         truth = f"at step {step}" if finished else f"later than at step {step}"
@@ -200,7 +190,7 @@ def by_place(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list
     """Records by the beginning of their place (see `place_of`): their name and their first step."""
     found: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for one in records:
-        at = one["first"] if one["name"] == WindowRecorded.wire else one["last"]
+        at = one["first"] if one["name"] == trainer.WindowRecorded.wire else one["last"]
         found.setdefault((one["name"], at), []).append(one)
     return found
 
@@ -217,10 +207,10 @@ def _short(value: Any) -> str:
 Reason = Literal["planned", "best", "final", "drain", "timed"]
 
 
-def window_event(seen: Window) -> WindowRecorded:
+def window_event(seen: Window) -> trainer.WindowRecorded:
     """The event `window.recorded` for a window that the engine reports."""
-    layers = [Layer(one.name, one.gradient, one.weight, one.update, one.dead) for one in seen.layers]
-    return WindowRecorded(
+    layers = [trainer.Layer(one.name, one.gradient, one.weight, one.update, one.dead) for one in seen.layers]
+    return trainer.WindowRecorded(
         segment=seen.segment,
         first=seen.first,
         last=seen.last,
@@ -230,14 +220,14 @@ def window_event(seen: Window) -> WindowRecorded:
         index_digest=seen.index_digest,
         weights_digest=seen.weights_digest,
         finite=seen.finite,
-        **evidence(layers),
+        **trainer.evidence(layers),
         scalars={name: pack(values) for name, values in seen.scalars.items()},
     )
 
 
-def evaluation_event(seen: Evaluation) -> ControlEvaluated:
+def evaluation_event(seen: Evaluation) -> trainer.ControlEvaluated:
     """The event `control.evaluated` for an evaluation that the engine reports."""
-    return ControlEvaluated(
+    return trainer.ControlEvaluated(
         segment=seen.segment,
         step=seen.step,
         epoch=seen.epoch,
@@ -253,9 +243,9 @@ def evaluation_event(seen: Evaluation) -> ControlEvaluated:
 
 def checkpoint_event(
     sealed: CheckpointContent, segment: int, reason: Reason, *, blob: str, size: int
-) -> CheckpointWritten:
+) -> trainer.CheckpointWritten:
     """The event `checkpoint.written` for state that was kept as a blob."""
-    return CheckpointWritten(
+    return trainer.CheckpointWritten(
         segment=segment,
         step=sealed.step,
         reason=reason,

@@ -16,7 +16,6 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
 from contracts.trainer import Computed
 from runtime.engine import checkpoint, seal
-from runtime.engine.checkpoint import CheckpointContent
 from runtime.engine.dataset import Dataset
 from runtime.engine.fingerprint import fingerprint
 from runtime.engine.loop import ENGINE_BITS, Run
@@ -79,7 +78,7 @@ def open_span(job: Job, kind: type[R]) -> tuple[R, SpanReporter]:
     return run, SpanReporter(job, run, task)
 
 
-def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> CheckpointContent | None:
+def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> checkpoint.CheckpointContent | None:
     """The state that the span begins with, verified against the root that the log names."""
     if task["start"] is None:
         return None
@@ -87,7 +86,9 @@ def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> CheckpointConten
     return checkpoint.unpack(data, state_root=task["start"]["state_root"])
 
 
-def _begun(args: Mapping[str, Any], task: Mapping[str, Any], start: CheckpointContent | None, kind: type[R]) -> R:
+def _begun(
+    args: Mapping[str, Any], task: Mapping[str, Any], start: checkpoint.CheckpointContent | None, kind: type[R]
+) -> R:
     plan = Plan.from_json(task["plan"])
     dataset = Dataset.open(Path(args["dataset"]), verify=False)
     if start is None:

@@ -10,25 +10,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from contracts import trainer
 from contracts.envelope import Fact
 from contracts.session import Checkpoint, Segment, SessionState, counts
-from contracts.trainer import (
-    CheckpointWritten,
-    Computed,
-    ControlEvaluated,
-    InterventionApplied,
-    TrainingClaimed,
-    TrainingCompleted,
-    WindowRecorded,
-    computed_at,
-)
 
 
 @dataclass(frozen=True)
 class SpanRecord:
     """One thing that a re-execution must give again, and where the log says it."""
 
-    event: Computed
+    event: trainer.Computed
     position: int
     seq: int
     version: int
@@ -37,12 +28,12 @@ class SpanRecord:
     @property
     def first(self) -> int:
         """The step after which it must be computed."""
-        return self.event.first if isinstance(self.event, WindowRecorded) else self.event.step - 1
+        return self.event.first if isinstance(self.event, trainer.WindowRecorded) else self.event.step - 1
 
     @property
     def last(self) -> int:
         """The step at which it is computed."""
-        return computed_at(self.event)
+        return trainer.computed_at(self.event)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; exact floats as text."""
@@ -97,7 +88,7 @@ def task_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     `kept` are the steps at which state is wanted, `closes` whether the session says that training ended there.
     """
     wanted = ("plan", "begins", "ends", "start", "evaluations")
-    kept = {one["last"] for one in spec["records"] if one["name"] == CheckpointWritten.wire}
+    kept = {one["last"] for one in spec["records"] if one["name"] == trainer.CheckpointWritten.wire}
     return {name: spec[name] for name in wanted} | {"kept": sorted(kept), "closes": spec["outcome"] is not None}
 
 
@@ -113,11 +104,11 @@ def session_spans(facts: Iterable[Fact], session: SessionState, has: Callable[[s
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
     facts = list(facts)
     records, completed = _records(facts, session.segments[0].number), None
-    if isinstance(session.outcome, TrainingCompleted):
+    if isinstance(session.outcome, trainer.TrainingCompleted):
         completed = next(fact for fact in facts if fact.id == session.outcome_id)
     # The state in which a fork begins was given to it: it follows from its parent's log.
     origin = session.begins if session.fork else -1
-    given = [one for one in records if isinstance(one.event, CheckpointWritten) and one.last == origin]
+    given = [one for one in records if isinstance(one.event, trainer.CheckpointWritten) and one.last == origin]
     records = [one for one in records if one not in given]
     lines = _lines(records, session.segments)
     cuts = [one for one in session.checkpoints if one.usable and has(one.written.blob)]
@@ -151,18 +142,18 @@ def nearest_span(
     return min(lines, key=lambda one: (one.segments, -one.begins), default=None)
 
 
-def claims(facts: Iterable[Fact]) -> list[tuple[Fact, TrainingClaimed]]:
+def claims(facts: Iterable[Fact]) -> list[tuple[Fact, trainer.TrainingClaimed]]:
     """Every claim of the session, with its place, in the order of the log."""
-    return [(fact, fact.event) for fact in facts if isinstance(fact.event, TrainingClaimed)]
+    return [(fact, fact.event) for fact in facts if isinstance(fact.event, trainer.TrainingClaimed)]
 
 
 def _records(facts: Iterable[Fact], number: int) -> list[SpanRecord]:
     found, version = [], 1
     for fact in facts:
         event = fact.event
-        if isinstance(event, InterventionApplied) and event.segment != number:
+        if isinstance(event, trainer.InterventionApplied) and event.segment != number:
             version, number = version + 1, event.segment
-        elif isinstance(event, Computed):
+        elif isinstance(event, trainer.Computed):
             found.append(SpanRecord(event, fact.position, fact.seq, version))
     return found
 
@@ -229,7 +220,9 @@ def _cut(line: _PlanPath, number: int, completed: Fact | None) -> list[Span]:
     for at, (start, begins, ends) in enumerate(zip(starts, steps, [*steps[1:], end], strict=True)):
         after = begins if start else -1
         inside = tuple(one for one in line.records if after < one.last <= ends)
-        seen = [one.event for one in line.records if isinstance(one.event, ControlEvaluated) and one.last <= begins]
+        seen = [
+            one.event for one in line.records if isinstance(one.event, trainer.ControlEvaluated) and one.last <= begins
+        ]
         values = {one.step: one.values.get(one.metric, float("nan")) for one in seen}
         closing = completed if line.whole and at == len(starts) - 1 else None
         known = tuple(sorted(values.items()))
