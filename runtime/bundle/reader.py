@@ -72,9 +72,8 @@ class Bundle:
         yield from self._against_records()
         empty = set(self.sections) - set(bundle_members.possible_sections(self.kept.history.state))
         if empty:
-            yield Divergence(
-                0, 0, "sections", f"{bundle_members.MARKER}: nothing in the log belongs to {', '.join(empty)}"
-            )
+            message = f"{bundle_members.MARKER}: nothing in the log belongs to {', '.join(empty)}"
+            yield Divergence(0, 0, "sections", message)
         if "dataset" in self.sections and "manifest" not in self.sections:
             yield Divergence(0, 0, "sections", f"{bundle_members.MARKER}: rows without their manifest")
         wanted = bundle_members.member_names(self.kept.history.state, self.sections, self._manifest())
@@ -90,9 +89,8 @@ class Bundle:
     def _against_records(self) -> Iterator[Divergence]:
         seal = self.kept.history.state.sealed
         if seal is None:
-            yield Divergence(
-                self.kept.history.size + 1, 0, "unsealed", f"{bundle_members.LOG}: it does not end with a seal"
-            )
+            message = f"{bundle_members.LOG}: it does not end with a seal"
+            yield Divergence(self.kept.history.size + 1, 0, "unsealed", message)
             return
         if len(self.ring.stored) != seal.keyring_size:
             message = (

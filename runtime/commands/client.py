@@ -141,6 +141,5 @@ def _door(settings: Settings) -> tuple[str, str, nkeys.UserKey]:
     except FileNotFoundError:
         raise NotFound(f"there is no credentials file {str(path)!r}.", cure="Start the swarm: swarm up -d") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise InvalidInput(
-            f"{str(path)!r} is no credentials file.", cure="Use the one that `swarm status` names."
-        ) from None
+        cure = "Use the one that `swarm status` names."
+        raise InvalidInput(f"{str(path)!r} is no credentials file.", cure=cure) from None

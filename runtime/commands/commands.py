@@ -130,9 +130,8 @@ class Commands:
         # What is long is read in a thread, for the host has other things to do meanwhile.
         parsed = await asyncio.to_thread(_parsed, body) if len(body) > _LONG else _parsed(body)
         if verb in _OWNERS and not owners:
-            raise Refused(
-                f"{verb!r} is for the owner of the home.", cure="Ask from the machine and user whose home it is."
-            )
+            cure = "Ask from the machine and user whose home it is."
+            raise Refused(f"{verb!r} is for the owner of the home.", cure=cure)
         folders = [_folder(parsed.pop(FOLDER))] if owners and verb in ("train", "search") and FOLDER in parsed else []
         if len(body) > _LONG:
             await asyncio.to_thread(refuse_misfits, verb, parsed)

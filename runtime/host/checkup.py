@@ -72,9 +72,8 @@ def _torch(home: Home, settings: Settings) -> Iterator[CheckResult]:
     if found.split(".")[:2] == ["2", "13"]:
         yield CheckResult("ok", "torch", found)
     else:
-        yield CheckResult(
-            "warn", "torch", f"{found} is not the version that is tested", "pip install 'torch>=2.13,<2.14'"
-        )
+        cure = "pip install 'torch>=2.13,<2.14'"
+        yield CheckResult("warn", "torch", f"{found} is not the version that is tested", cure)
 
 
 def _server(home: Home, settings: Settings) -> Iterator[CheckResult]:
@@ -143,9 +142,8 @@ def _disk(home: Home, settings: Settings) -> Iterator[CheckResult]:
     kind = _filesystem(place)
     shown = f"{free / 2**30:.1f} GiB free" + (f" on {kind}" if kind else "")
     if free < settings.min_free_disk_bytes:
-        yield CheckResult(
-            "fail", "disk", f"{shown}: new sessions are refused", "Free space, or move the home with --home."
-        )
+        cure = "Free space, or move the home with --home."
+        yield CheckResult("fail", "disk", f"{shown}: new sessions are refused", cure)
     elif free < settings.store_bytes:
         yield CheckResult("warn", "disk", f"{shown}, less than the log may grow to", "Free space before long sessions.")
     else:

@@ -117,7 +117,6 @@ def home_lock(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused(
-                f"another process trains with --here in {str(home.root)!r}.", cure="Wait for it, or use --home."
-            ) from None
+            cure = "Wait for it, or use --home."
+            raise Refused(f"another process trains with --here in {str(home.root)!r}.", cure=cure) from None
         yield

@@ -67,13 +67,11 @@ def _guest_identity(path: Path, name: str, url: str) -> AgentIdentity:
             lane, url or str(found["url"]), user, signer, str(found["root"]), partial(_guest_key, path)
         )
     except FileNotFoundError:
-        raise NotFound(
-            f"there are no credentials of an agent {name!r} at {str(path)!r}.", cure=f"Admit it: swarm agent new {name}"
-        ) from None
+        cure = f"Admit it: swarm agent new {name}"
+        raise NotFound(f"there are no credentials of an agent {name!r} at {str(path)!r}.", cure=cure) from None
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise InvalidInput(
-            f"{str(path)!r} is no credentials file of a guest.", cure=f"Make it anew: swarm agent new {name}"
-        ) from None
+        cure = f"Make it anew: swarm agent new {name}"
+        raise InvalidInput(f"{str(path)!r} is no credentials file of a guest.", cure=cure) from None
 
 
 def _guest_key(path: Path, lane: str, public: str) -> Signer | None:

@@ -149,9 +149,8 @@ def _wire(cls: type[Agent], name: str, method: Callable[..., Any]) -> Handler:
     try:
         hints = typing.get_type_hints(method)
     except NameError as error:
-        raise WiringError(
-            f"{where}: {error}.", cure="Import event types at run time, not under TYPE_CHECKING."
-        ) from None
+        cure = "Import event types at run time, not under TYPE_CHECKING."
+        raise WiringError(f"{where}: {error}.", cure=cure) from None
     parameters = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
     hears = _events(hints.get(parameters[0])) if parameters else ()
     if not hears:

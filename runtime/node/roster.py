@@ -42,9 +42,8 @@ def hosted_roles(without: Collection[str]) -> tuple[str, ...]:
     """The built-in roles that a host employs itself when these run elsewhere."""
     strangers = sorted(set(without) - set(BUILT_IN))
     if strangers:
-        raise InvalidInput(
-            f"there is no built-in agent {strangers[0]!r}.", cure=f"Known: {', '.join(BUILT_IN)}.", path="without"
-        )
+        cure = f"Known: {', '.join(BUILT_IN)}."
+        raise InvalidInput(f"there is no built-in agent {strangers[0]!r}.", cure=cure, path="without")
     return tuple(role for role in BUILT_IN if role not in without)
 
 
@@ -71,9 +70,8 @@ def _from_file(name: str) -> type[Agent]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserCodeFailed(
-            f"{path} cannot be loaded: {type(error).__name__}: {error}.", cure="Correct it."
-        ) from error
+        cure = "Correct it."
+        raise UserCodeFailed(f"{path} cannot be loaded: {type(error).__name__}: {error}.", cure=cure) from error
     if not wanted:
         return _only_agent(module_name, name)
     found = getattr(module, wanted, None)
