@@ -102,7 +102,10 @@ def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: in
     if other := _other_root(archive.ring_opening(partition), asked.root):
         return Verdict(session, "fail", divergences=(other,), root=asked.root)
     ring, begun = archive.ring(partition), fork_check.check_genesis(kept, archive, blobs)
-    against = [*_short(kept, at_least), *begun.divergences]
+    against, size = [*begun.divergences], kept.history.size
+    if size < at_least:
+        message = f"the file ends after event {size}, and the swarm holds {at_least}"
+        against.insert(0, Divergence(size + 1, 0, "short", message))
     return _check_closely(kept, ring, HomeBlobs(blobs), asked, against, begun.unchecked)
 
 
@@ -194,12 +197,6 @@ def _unread(kept: StoredSession | None, where: str = "") -> Iterator[Divergence]
         last = seqs[-1] if seqs else 0
         message = f"{where}{kept.torn_bytes} bytes after record {last} are no record"
         yield Divergence(len(seqs) + 1, last, "torn", message)
-
-
-def _short(kept: StoredSession, at_least: int) -> Iterator[Divergence]:
-    if kept.history.size < at_least:
-        message = f"the file ends after event {kept.history.size}, and the swarm holds {at_least}"
-        yield Divergence(kept.history.size + 1, 0, "short", message)
 
 
 def _origin(first: Fact | None, ring: StoredSession | None) -> Iterator[Divergence]:

@@ -168,15 +168,12 @@ class Container:
         offset = place + _LOCAL.size + len(raw)
         if offset + size > len(self._data):
             raise self._broken(place, f"member {name!r} is cut off")
-        one = BundleMember(name, place, offset, size, self._crc(offset, size))
+        crc, ends = 0, offset + size
+        for at in range(offset, ends, _PIECE):
+            crc = zlib.crc32(self._data[at : min(at + _PIECE, ends)], crc)
+        one = BundleMember(name, place, offset, size, crc)
         self._compare(place, _header(name, size, one.crc), f"the header or the content of {name!r}")
         return one
-
-    def _crc(self, offset: int, size: int) -> int:
-        crc = 0
-        for place in range(offset, offset + size, _PIECE):
-            crc = zlib.crc32(self._data[place : min(place + _PIECE, offset + size)], crc)
-        return crc
 
     def _compare(self, place: int, wanted: bytes, what: str, *, ends: bool = False) -> None:
         found = self._data[place:] if ends else self._data[place : place + len(wanted)]

@@ -15,7 +15,7 @@ from bus.admission import Admission
 from bus.blobs import DirectoryBlobs, digest_of
 from bus.records import RecordReader, frame, title
 from contracts.errors import NotFound, NotVerified
-from runtime.bundle import bundle_members
+from runtime.bundle import bundle_members as members
 from runtime.bundle.container import Container
 from runtime.engine.dataset import PIECE, plain_name
 from runtime.log.archive import StoredSession, fold
@@ -35,8 +35,8 @@ class Bundle:
         self._file = Container(path)
         try:
             self.session, self.sections = self._marker()
-            self.ring = self._read(bundle_members.KEYRING, Admission(root=root))
-            self.kept = self._read(bundle_members.LOG, Admission(self.ring.admission.keyring, root=root), self.session)
+            self.ring = self._read(members.KEYRING, Admission(root=root))
+            self.kept = self._read(members.LOG, Admission(self.ring.admission.keyring, root=root), self.session)
         except BaseException:
             self._file.close()
             raise
@@ -50,8 +50,8 @@ class Bundle:
     def check(self, digest: str) -> None:
         """The member that holds a blob, compared with its name."""
         seal = self.kept.history.state.sealed
-        fixed = [name for name in bundle_members.FIXED_MEMBERS if seal and seal.members.get(name) == digest]
-        names = (f"{bundle_members.BLOBS}{digest}", *fixed)
+        fixed = [name for name in members.FIXED_MEMBERS if seal and seal.members.get(name) == digest]
+        names = (f"{members.BLOBS}{digest}", *fixed)
         name = next((one for one in names if one in self._file.members), None)
         if name is None:
             raise NotFound(f"blob {digest} is not in the bundle.")
@@ -61,7 +61,7 @@ class Bundle:
 
     def pieces(self, root: str, file: str) -> Iterator[bytes]:
         """A file of the dataset, in pieces."""
-        name = f"{bundle_members.DATASET}{file}"
+        name = f"{members.DATASET}{file}"
         if name not in self._file.members:
             raise NotFound(f"{name} is not in the bundle.")
         content = self._file.read(name)
@@ -70,13 +70,13 @@ class Bundle:
     def divergences(self) -> Iterator[Divergence]:
         """Where the bundle is not the only one that could be written of its own content."""
         yield from self._against_records()
-        empty = set(self.sections) - set(bundle_members.possible_sections(self.kept.history.state))
+        empty = set(self.sections) - set(members.possible_sections(self.kept.history.state))
         if empty:
-            message = f"{bundle_members.MARKER}: nothing in the log belongs to {', '.join(empty)}"
+            message = f"{members.MARKER}: nothing in the log belongs to {', '.join(empty)}"
             yield Divergence(0, 0, "sections", message)
         if "dataset" in self.sections and "manifest" not in self.sections:
-            yield Divergence(0, 0, "sections", f"{bundle_members.MARKER}: rows without their manifest")
-        wanted = bundle_members.member_names(self.kept.history.state, self.sections, self._manifest())
+            yield Divergence(0, 0, "sections", f"{members.MARKER}: rows without their manifest")
+        wanted = members.member_names(self.kept.history.state, self.sections, self._manifest())
         found = list(self._file.members)
         missing, extra = [one for one in wanted if one not in found], [one for one in found if one not in wanted]
         if missing:
@@ -89,35 +89,27 @@ class Bundle:
     def _against_records(self) -> Iterator[Divergence]:
         seal = self.kept.history.state.sealed
         if seal is None:
-            message = f"{bundle_members.LOG}: it does not end with a seal"
+            message = f"{members.LOG}: it does not end with a seal"
             yield Divergence(self.kept.history.size + 1, 0, "unsealed", message)
             return
         if len(self.ring.stored) != seal.keyring_size:
-            message = (
-                f"{bundle_members.KEYRING}: {len(self.ring.stored)} records, and the seal covers {seal.keyring_size}"
-            )
+            message = f"{members.KEYRING}: {len(self.ring.stored)} records, and the seal covers {seal.keyring_size}"
             yield Divergence(0, 0, "keyring", message)
-        wanted = bundle_members.number_records(self.kept.stored, seal.size, self.ring.stored)
+        wanted = members.number_records(self.kept.stored, seal.size, self.ring.stored)
         for position, (one, other) in enumerate(zip(self.kept.stored, wanted, strict=True), 1):
             if one.seq != other.seq:
-                message = f"{bundle_members.LOG}: record {one.seq} behind the seal's tree must be numbered {other.seq}"
+                message = f"{members.LOG}: record {one.seq} behind the seal's tree must be numbered {other.seq}"
                 yield Divergence(position, one.seq, "sequence", message)
 
     def _manifest(self) -> bytes | None:
-        return (
-            self._file.read(bundle_members.MANIFEST_FILE)
-            if bundle_members.MANIFEST_FILE in self._file.members
-            else None
-        )
+        return self._file.read(members.MANIFEST_FILE) if members.MANIFEST_FILE in self._file.members else None
 
     def _marker(self) -> tuple[str, tuple[str, ...]]:
-        text = self._member(bundle_members.MARKER).decode("ascii", errors="replace")
+        text = self._member(members.MARKER).decode("ascii", errors="replace")
         match = _MARKER.fullmatch(text)
         sections = tuple(match[2].split()) if match else ()
-        if match is None or bundle_members.marker(match[1], sections).decode() != text:
-            raise NotVerified(
-                f"{bundle_members.MARKER}: {text[:80]!r} does not begin a bundle that this software knows."
-            )
+        if match is None or members.marker(match[1], sections).decode() != text:
+            raise NotVerified(f"{members.MARKER}: {text[:80]!r} does not begin a bundle that this software knows.")
         return match[1], sections
 
     def _read(self, name: str, admission: Admission, session: str = "") -> StoredSession:
@@ -143,11 +135,11 @@ def unpack_bundle(path: Path, root: str, folder: Path) -> AuditSubject:
     rows = blobs.root / "datasets" / (claim.dataset if claim else "none")
     with Container(path) as file:
         for name in file.members:
-            if name.startswith(bundle_members.BLOBS):
+            if name.startswith(members.BLOBS):
                 blobs.put(file.read(name))
-            elif name.startswith(bundle_members.DATASET):
+            elif name.startswith(members.DATASET):
                 rows.mkdir(parents=True, exist_ok=True)
-                (rows / plain_name(name.removeprefix(bundle_members.DATASET))).write_bytes(file.read(name))
+                (rows / plain_name(name.removeprefix(members.DATASET))).write_bytes(file.read(name))
     # What was found so far is kept next to the bundle, if something can be written there.
     work = path.with_name(f"{path.name}.audit") if os.access(path.parent, os.W_OK) else folder / "audit"
     return AuditSubject(kept, blobs, work)

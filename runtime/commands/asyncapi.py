@@ -131,19 +131,13 @@ _NKEY = "An nkey of NATS: the client signs the server's nonce with the Ed25519 s
 
 def _speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:
     """Every event with the lanes in which it means what it says; none where that is any lane."""
-    found = {event: _lanes(event) for event in events().values()}
+    found = {event: tuple(lane for lane in event.said_in if lane != ANYBODY) for event in events().values()}
+    # The root's events are never the desk's, but that the desk admits guests.
+    found |= {event: (ROOT, DESK) if event is KeyAdmitted else (ROOT,) for event in found if ROOT in event.said_in}
     for role, agent in roster.items():
         strange = (event for event in agent.says() if not event.said_in)
         found |= {event: (*found.get(event, ()), role) for event in strange}
     return sorted(found.items(), key=lambda one: one[0].wire)
-
-
-def _lanes(event: type[Event]) -> tuple[str, ...]:
-    """In which lanes an event is ever admitted; none where that is any lane."""
-    if ROOT in event.said_in:
-        # The desk admits guests and nothing else.
-        return (ROOT, DESK) if event is KeyAdmitted else (ROOT,)
-    return tuple(lane for lane in event.said_in if lane != ANYBODY)
 
 
 def _ref(kind: str, name: str) -> Json:

@@ -33,9 +33,7 @@ from runtime.commands.verbs import read_checked, refuse_crowded, refuse_misfits
 from runtime.home.workload_file import refuse_unknown_options
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
-from runtime.log.lane_writer import Provenance
-from runtime.log.retention import exported
-from runtime.log.session_log import SessionLog
+from runtime.log import lane_writer, retention, session_log
 from runtime.model.checkpoints import checkpoint_name, find_checkpoint
 from runtime.views.view import ended, event_line, summary
 
@@ -181,7 +179,7 @@ class Commands:
             rules=operator.RULES,
         )
         try:
-            await self._say(session, genesis, Provenance(first=True))
+            await self._say(session, genesis, lane_writer.Provenance(first=True))
         except Conflict:
             # The same request came twice at once, here or at another host.
             await self._is_begun(session, request, request_id, fork)
@@ -208,8 +206,8 @@ class Commands:
         asked = (await self.history({"session": parent})).state.request
         return folders if _files(request) == _files(asked.get("base", asked)) else []
 
-    async def _say(self, session: str, event: Event, occasion: Provenance | None = None) -> str:
-        facts = await self.node.writer(OPERATOR, DESK).say(session, [event], occasion or Provenance())
+    async def _say(self, session: str, event: Event, occasion: lane_writer.Provenance | None = None) -> str:
+        facts = await self.node.writer(OPERATOR, DESK).say(session, [event], occasion or lane_writer.Provenance())
         return facts[0].id
 
     async def _train(self, body: Body, folder: Path | None = None) -> Body:
@@ -244,7 +242,7 @@ class Commands:
             return {"session": history.id, "event": await self._say(history.id, wish)}
         if state.dataset is None:
             raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
-        kept = exported(state, checkpoint) or find_checkpoint(state, checkpoint)
+        kept = retention.exported(state, checkpoint) or find_checkpoint(state, checkpoint)
         request = {
             "session": history.id,
             "sealed_root": state.sealed.root if state.sealed else "",
@@ -353,7 +351,7 @@ class Commands:
                 return {"session": history.id, "event": await self._say(history.id, wish)}
         raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")
 
-    async def history(self, body: Mapping[str, Any]) -> SessionLog:
+    async def history(self, body: Mapping[str, Any]) -> session_log.SessionLog:
         """The session that a command names."""
         return await self._index.find(str(body.get("session") or ""))
 

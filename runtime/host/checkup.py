@@ -169,7 +169,9 @@ def _keys(home: Home, settings: Settings) -> Iterator[CheckResult]:
     if not home.keys.exists():
         yield CheckResult("ok", "keys", "will be made by the first `swarm up`")
         return
-    open_ones = [one for one in (home.keys, *home.keys.rglob("*")) if _secret(one) and one.stat().st_mode & 0o077]
+    open_ones = [
+        one for one in (home.keys, *home.keys.rglob("*")) if one.suffix != ".pub" and one.stat().st_mode & 0o077
+    ]
     for one in open_ones:
         mode = stat.S_IMODE(one.stat().st_mode)
         cure = f"chmod go-rwx {one}; if others may have read it: swarm keys rotate ROLE"
@@ -180,10 +182,6 @@ def _keys(home: Home, settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("warn", "keys", "no root key is pinned", cure)
     elif not open_ones:
         yield CheckResult("ok", "keys", f"private; root {pinned[:16]}")
-
-
-def _secret(path: Path) -> bool:
-    return path.suffix != ".pub"
 
 
 def _host(home: Home, settings: Settings) -> Iterator[CheckResult]:

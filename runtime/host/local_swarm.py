@@ -46,7 +46,11 @@ async def run_local_swarm(settings: Settings, children: InlineJobs, session: str
         keys = deployment_keys.signers(KeyStore(home.keys))
         node = make_node(_bus(home, keys, session), settings, keys, PARTITION, children)
         reporter = Reporter(node.tail, home, children, root=KeyStore(home.keys).pinned())
-        async with run_agents(node, BUILT_IN, _opening) as tasks:
+
+        def open_keyring(made: SwarmNode) -> Awaitable[str]:
+            return deployment_keys.open_passing_keyring(made.bus, made.tail, made.keys, made.source)
+
+        async with run_agents(node, BUILT_IN, open_keyring) as tasks:
             tasks.create_task(reporter.run(), name="reports")
             yield node
             if not children.misfit.is_set():
@@ -84,10 +88,6 @@ async def run_agents(
         node.employ(tasks, agents)
         await node.ready()
         yield tasks
-
-
-async def _opening(node: SwarmNode) -> str:
-    return await deployment_keys.open_passing_keyring(node.bus, node.tail, node.keys, node.source)
 
 
 def _bus(home: Home, keys: Mapping[str, Signer], session: str) -> MemoryBus:

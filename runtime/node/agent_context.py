@@ -127,8 +127,13 @@ async def unless_cancelled(history: SessionLog, work: Coroutine[Any, Any, T]) ->
 
     The work says nothing to the log: what is stopped in the middle of an append leaves its outcome in doubt.
     """
-    doing = asyncio.create_task(work)
-    cancelled = asyncio.create_task(_cancelled(history))
+
+    async def cancel_and_patience() -> None:
+        while wish_to_cancel(history.state) is None:
+            await history.grown(history.size)
+        await asyncio.sleep(PATIENCE)
+
+    doing, cancelled = asyncio.create_task(work), asyncio.create_task(cancel_and_patience())
     try:
         await asyncio.wait((doing, cancelled), return_when=asyncio.FIRST_COMPLETED)
         if doing.done():
@@ -138,10 +143,3 @@ async def unless_cancelled(history: SessionLog, work: Coroutine[Any, Any, T]) ->
         doing.cancel()
         cancelled.cancel()
         await asyncio.gather(doing, cancelled, return_exceptions=True)
-
-
-async def _cancelled(history: SessionLog) -> None:
-    """Return some time after a person has cancelled the session."""
-    while wish_to_cancel(history.state) is None:
-        await history.grown(history.size)
-    await asyncio.sleep(PATIENCE)

@@ -25,9 +25,7 @@ from contracts.operator import RedriveRequested
 from runtime.home.home import Home
 from runtime.home.settings import Settings
 from runtime.jobs.children import Children
-from runtime.log.copies import Copies
-from runtime.log.follower import LogFollower
-from runtime.log.lane_writer import Find, LaneWriter, Provenance, SigningKeys
+from runtime.log import copies, follower, lane_writer
 from runtime.node.agent import Agent
 from runtime.node.agent_context import AgentContext
 from runtime.node.presence import BEAT, Presence
@@ -55,21 +53,21 @@ class Node:
         instance: str,
         root: str = "",
         keep_copies: bool = True,
-        find_key: Find | None = None,
+        find_key: lane_writer.Find | None = None,
         children: Children | None = None,
     ) -> None:
         self.bus = bus
         self.settings = settings
         self.home = home = Home(settings.home)
         # One process writes the files of a home; processes beside it only read the log.
-        self.copies = Copies(home) if keep_copies else None
-        self.tail = LogFollower(
+        self.copies = copies.Copies(home) if keep_copies else None
+        self.tail = follower.LogFollower(
             bus,
             Admission(root=root),
             copy=self.copies.keep if self.copies else None,
             places=self.copies.places if self.copies else None,
         )
-        self.keys = SigningKeys(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)
+        self.keys = lane_writer.SigningKeys(keys, find_key or KeyStore(home.keys).holding, self.tail.admission)
         self.children = children or Children(stall_after=settings.stall_after_seconds)
         self.supervisors: dict[str, Supervisor] = {}
         self.instance = instance
@@ -77,7 +75,7 @@ class Node:
         self.presence = Presence(bus, instance, store.identity() if home.blobs.is_dir() else "", beat)
         self.source = f"/swarm/{instance}"
         self.draining = asyncio.Event()
-        self._scribes: dict[str, LaneWriter] = {}
+        self._scribes: dict[str, lane_writer.LaneWriter] = {}
         self.ground = AgentContext(
             home=home,
             settings=settings,
@@ -95,11 +93,11 @@ class Node:
             speak=self._speak,
         )
 
-    def writer(self, lane: str, role: str | None = None) -> LaneWriter:
+    def writer(self, lane: str, role: str | None = None) -> lane_writer.LaneWriter:
         """The one writer of a lane in this process, signing with the key of `role`."""
         if lane not in self._scribes:
             signer = partial(self.keys.__getitem__, role or lane)
-            self._scribes[lane] = LaneWriter(self.bus, self.tail, lane, signer, f"{self.source}/{lane}")
+            self._scribes[lane] = lane_writer.LaneWriter(self.bus, self.tail, lane, signer, f"{self.source}/{lane}")
         return self._scribes[lane]
 
     async def follow(self, tasks: asyncio.TaskGroup, *, after: int = 0) -> None:
@@ -201,7 +199,7 @@ class Node:
         return str(reply["session"])
 
     async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
-        return await self.writer(role).say(session, [event], Provenance(cause, cause))
+        return await self.writer(role).say(session, [event], lane_writer.Provenance(cause, cause))
 
 
 class _EndedError(Exception):

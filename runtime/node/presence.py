@@ -140,7 +140,10 @@ class Presence:
 
     def _take(self, subject: str, body: bytes) -> None:
         _, _, role, instance, _ = subject.split(".")
-        said = _object(body)
+        said: Any = None
+        with contextlib.suppress(orjson.JSONDecodeError):
+            said = orjson.loads(body)
+        said = said if isinstance(said, dict) else {}
         instances = self._seen.setdefault(role, {})
         before = instances.pop(instance, None)
         store = said.get("store", before.store if before else "")
@@ -149,11 +152,3 @@ class Presence:
             del instances[next(iter(instances))]
         if isinstance(said.get("passed"), str):
             self._passed.setdefault(role, deque(maxlen=_PASSED)).append(said["passed"][:64])
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    """The members of a heartbeat's body; empty when it is no JSON object."""
-    with contextlib.suppress(orjson.JSONDecodeError):
-        said = orjson.loads(body)
-        return said if isinstance(said, dict) else {}
-    return {}

@@ -227,19 +227,17 @@ class Supervisor:
         method = getattr(self.agent, handler.name)
         arguments: dict[str, Any] = {handler.case: wakeup} if handler.case else {}
         if handler.course:
-            arguments[handler.say] = self._voice(wakeup)
+
+            async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:
+                return await self._say(wakeup, events, epoch, cause=cause)
+
+            arguments[handler.say] = say
             await method(wakeup.fact.event, **arguments)
             return
         answer: Event | Sequence[Event] | None = await method(wakeup.fact.event, **arguments)
         failpoint("between-work-and-answer")
         if answer:
             await self._say(wakeup, (answer,) if isinstance(answer, Event) else tuple(answer), answer=handler.name)
-
-    def _voice(self, wakeup: Wakeup) -> Any:
-        async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:
-            return await self._say(wakeup, events, epoch, cause=cause)
-
-        return say
 
     def _say(
         self,

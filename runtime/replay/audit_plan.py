@@ -105,32 +105,53 @@ def broken_rules(
 
     Claims are held against the first of them, or against what the request was `resolved` to by who computes.
     """
-    facts = list(facts)
-    for fact in facts:
+    told = list(facts)
+    broken = [*_claims(told, session, resolved), *_steps(told, session)]
+    first = next((one for one in told if isinstance(one.event, trainer.TrainingClaimed | trainer.Computed)), None)
+    if first is not None and isinstance(first.event, trainer.Computed):
+        # The log does not say with which plan.
+        broken.insert(0, (first, "it was recorded before anybody claimed the session"))
+    for fact in told:
         if isinstance(fact.event, CheckpointValidated) and fact.event.control == "differs":
             about = fact.event.details.get("control", {})
             message = f"the validator computed another control metric at step {fact.event.step}: {about}"
             yield Divergence(fact.position, fact.seq, fact.name, message[:500])
-    yield from _unclaimed(facts)
-    yield from _claims(facts, session, resolved)
-    proposals, number = dict(session.proposals), session.segments[0].number
+    yield from (Divergence(fact.position, fact.seq, fact.name, message) for fact, message in broken)
+
+
+def _claims(
+    facts: Iterable[Fact], session: SessionState, resolved: Mapping[str, Any] | None
+) -> Iterator[tuple[Fact, str]]:
+    known = claims(facts)
+    for fact, claim in known:
+        if session.dataset and claim.dataset != session.dataset.root:
+            yield fact, f"it claims dataset {claim.dataset}, and {session.dataset.root} was prepared"
+        if claim.initial != known[0][1].initial:
+            yield fact, f"it begins with blob {claim.initial}, and the first claim with {known[0][1].initial}"
+        wanted, said = known[0][1].resolved if resolved is None else resolved, claim.resolved
+        wrong = sorted(name for name in wanted.keys() | said.keys() if wanted.get(name) != said.get(name))
+        if wrong:
+            name = wrong[0]
+            yield fact, f"{name} is {said.get(name)!r}, and the request resolves to {wanted.get(name)!r}"
+
+
+def _steps(facts: Iterable[Fact], session: SessionState) -> Iterator[tuple[Fact, str]]:
+    """A fork's start, interventions and completion beside what was named, proposed and evaluated before."""
+    proposals, number, fork = dict(session.proposals), session.segments[0].number, session.fork
     last = session.evaluations[-1].values if session.evaluations else {}
     for fact in facts:
         event = fact.event
-        if isinstance(event, trainer.CheckpointWritten) and session.fork and event.step == session.fork.step:
-            fork = session.fork
+        if isinstance(event, trainer.CheckpointWritten) and fork and event.step == fork.step:
             named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
             wrong = [name for name, wanted in named.items() if wanted not in (None, getattr(event, name))]
             for name in wrong[:1]:
-                message = f"it begins with {name} {getattr(event, name)}, and its genesis names {named[name]}"
-                yield Divergence(fact.position, fact.seq, fact.name, message)
+                yield fact, f"it begins with {name} {getattr(event, name)}, and its genesis names {named[name]}"
         if isinstance(event, trainer.InterventionApplied):
             number += 1
-            against = _unasked(event, proposals, number)
-            if against:
-                yield Divergence(fact.position, fact.seq, fact.name, against)
+            if against := _unasked(event, proposals, number):
+                yield fact, against
         elif isinstance(event, trainer.TrainingCompleted) and _bits(event.values) != _bits(last):
-            yield Divergence(fact.position, fact.seq, fact.name, "its values are not those of the last evaluation")
+            yield fact, "its values are not those of the last evaluation"
 
 
 def off_the_paths(facts: Iterable[Fact], session: SessionState) -> Iterator[Divergence]:
@@ -146,39 +167,9 @@ def strays(found: SessionSpans) -> Iterator[Divergence]:
         yield Divergence(one.position, one.seq, one.event.wire, message)
 
 
-def _unclaimed(facts: list[Fact]) -> Iterator[Divergence]:
-    """The first computed thing that was recorded before any claim: the log does not say with which plan."""
-    for fact in facts:
-        if isinstance(fact.event, trainer.TrainingClaimed):
-            return
-        if isinstance(fact.event, trainer.Computed):
-            yield Divergence(fact.position, fact.seq, fact.name, "it was recorded before anybody claimed the session")
-            return
-
-
 def _bits(values: Mapping[str, float]) -> dict[str, str]:
     """Values by their bits: one that is no number is the same as itself."""
     return {name: value.hex() for name, value in values.items()}
-
-
-def _claims(facts: list[Fact], session: SessionState, resolved: Mapping[str, Any] | None) -> Iterator[Divergence]:
-    known = claims(facts)
-    for fact, claim in known:
-        if session.dataset and claim.dataset != session.dataset.root:
-            message = f"it claims dataset {claim.dataset}, and {session.dataset.root} was prepared"
-            yield Divergence(fact.position, fact.seq, fact.name, message)
-        if claim.initial != known[0][1].initial:
-            message = f"it begins with blob {claim.initial}, and the first claim with {known[0][1].initial}"
-            yield Divergence(fact.position, fact.seq, fact.name, message)
-        wanted = known[0][1].resolved if resolved is None else resolved
-        wrong = sorted(
-            one for one in wanted.keys() | claim.resolved.keys() if wanted.get(one) != claim.resolved.get(one)
-        )
-        if wrong:
-            message = (
-                f"{wrong[0]} is {claim.resolved.get(wrong[0])!r}, and the request resolves to {wanted.get(wrong[0])!r}"
-            )
-            yield Divergence(fact.position, fact.seq, fact.name, message)
 
 
 def _unasked(event: trainer.InterventionApplied, proposals: Mapping[str, Any], number: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,7 +217,10 @@ class AuditResults:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found = _read_results(path)
+        self._found: dict[str, Any] = {}
+        with suppress(OSError, orjson.JSONDecodeError):
+            found = orjson.loads(path.read_bytes())
+            self._found = found if isinstance(found, dict) else {}
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What was found, if it was this that was looked at."""
@@ -238,11 +241,3 @@ class AuditResults:
 def result_key(what: Mapping[str, Any]) -> str:
     """The digest of all that a result depends on."""
     return str(blake3(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest())
-
-
-def _read_results(path: Path) -> dict[str, Any]:
-    try:
-        found = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -157,7 +157,7 @@ def difference(recorded: Mapping[str, Any], computed: Event) -> dict[str, Any] |
 def first_field(said: Mapping[str, Any], found: Mapping[str, Any], besides: Container[str] = INCIDENTAL) -> str | None:
     """The first field, causes before effects, in which two events in their JSON form differ."""
     differing = (one for one in said.keys() | found.keys() if one not in besides and said.get(one) != found.get(one))
-    return min(differing, key=_rank, default=None)
+    return min(differing, key=lambda one: (ORDER.index(one) if one in ORDER else len(ORDER), one), default=None)
 
 
 def divergence_at(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> dict[str, Any]:
@@ -193,10 +193,6 @@ def by_place(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list
         at = one["first"] if one["name"] == trainer.WindowRecorded.wire else one["last"]
         found.setdefault((one["name"], at), []).append(one)
     return found
-
-
-def _rank(field: str) -> tuple[int, str]:
-    return (ORDER.index(field) if field in ORDER else len(ORDER), field)
 
 
 def _short(value: Any) -> str:

@@ -70,32 +70,21 @@ def main(job: Job) -> dict[str, Any]:
 def open_span(job: Job, kind: type[R]) -> tuple[R, SpanReporter]:
     """The run of the span at its beginning, and what tells of it. State is verified before code of the user's runs."""
     seal.apply(**job.args["seal"])
-    task = orjson.loads(Path(job.args["span"]).read_bytes())
-    start = _state(job.args, task)
-    enlist(job.args["workloads"])
-    run = _begun(job.args, task, start, kind)
-    seal.recheck(**job.args["seal"])
+    args, task = job.args, orjson.loads(Path(job.args["span"]).read_bytes())
+    begins, tensors = task["start"], None
+    if begins is not None:
+        data = DirectoryBlobs(Path(args["blobs"])).get(begins["blob"])
+        tensors = checkpoint.unpack(data, state_root=begins["state_root"]).tensors
+    enlist(args["workloads"])
+    plan, dataset = Plan.from_json(task["plan"]), Dataset.open(Path(args["dataset"]), verify=False)
+    if tensors is None:
+        run = kind.start(plan, dataset, initial=initial_state.initial_tensors(args))
+    else:
+        seen = [(step, float.fromhex(value)) for step, value in task["evaluations"]]
+        control = Control.of(plan.request.early_stopping).after_all(seen)
+        run = kind.resume(plan, dataset, tensors, task["begins"], control=control)
+    seal.recheck(**args["seal"])
     return run, SpanReporter(job, run, task)
-
-
-def _state(args: Mapping[str, Any], task: Mapping[str, Any]) -> checkpoint.CheckpointContent | None:
-    """The state that the span begins with, verified against the root that the log names."""
-    if task["start"] is None:
-        return None
-    data = DirectoryBlobs(Path(args["blobs"])).get(task["start"]["blob"])
-    return checkpoint.unpack(data, state_root=task["start"]["state_root"])
-
-
-def _begun(
-    args: Mapping[str, Any], task: Mapping[str, Any], start: checkpoint.CheckpointContent | None, kind: type[R]
-) -> R:
-    plan = Plan.from_json(task["plan"])
-    dataset = Dataset.open(Path(args["dataset"]), verify=False)
-    if start is None:
-        return kind.start(plan, dataset, initial=initial_state.initial_tensors(args))
-    seen = [(step, float.fromhex(value)) for step, value in task["evaluations"]]
-    control = Control.of(plan.request.early_stopping).after_all(seen)
-    return kind.resume(plan, dataset, start.tensors, task["begins"], control=control)
 
 
 class SpanReporter:

@@ -158,10 +158,6 @@ def _records(facts: Iterable[Fact], number: int) -> list[SpanRecord]:
     return found
 
 
-def _position(record: SpanRecord) -> int:
-    return record.position
-
-
 def _ending(fact: Fact) -> dict[str, Any]:
     return {"place": fact.position, "seq": fact.seq, "data": fact.event.model_dump(mode="json")}
 
@@ -227,7 +223,7 @@ def _cut(line: _PlanPath, number: int, completed: Fact | None) -> list[Span]:
         closing = completed if line.whole and at == len(starts) - 1 else None
         known = tuple(sorted(values.items()))
         later = (one for one in line.records if one.last > ends)
-        behind: SpanRecord | Fact | None = min(later, key=_position, default=completed)
+        behind: SpanRecord | Fact | None = min(later, key=lambda one: one.position, default=completed)
         place = (behind.position, behind.seq) if behind else (0, 0)
         made.append(Span(number + at, line.version, begins, ends, start, inside, known, closing, place, line.whole))
     return made

@@ -19,7 +19,7 @@ from runtime.engine import checkpoint, state
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
 from runtime.jobs.job import Job
-from runtime.replay.reexecute import SpanReporter, open_span
+from runtime.replay.reexecute import open_span
 
 UNWRITTEN = "empty"
 """Operators whose results are uninitialised memory."""
@@ -80,7 +80,10 @@ def rebuild(job: Job) -> dict[str, Any]:
     step = int(job.args["step"])
     told.upto(step)
     if run.step < step:
-        _inside(run, step, told)
+        # Into a window: the losses up to there are those that its record begins with.
+        if run.finished or run.plan.next_grid(run.step) < step:
+            raise NotFound(f"training ended at step {run.step}.", cure=f"Choose a step up to {run.step}.")
+        told.begun_window(run.to(step))
     told.settle()
     sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
     weights = {name.removeprefix("model."): one for name, one in sealed.tensors.items() if name.startswith("model.")}
@@ -102,13 +105,6 @@ def restage(job: Job) -> dict[str, Any]:
     return {"state_root": sealed.state_root, "weights_digest": sealed.weights_digest, "blob": blob}
 
 
-def _inside(run: Stepwise, step: int, told: SpanReporter) -> None:
-    """Go on into a window; the losses up to there are those that its record begins with."""
-    if run.finished or run.plan.next_grid(run.step) < step:
-        raise NotFound(f"training ended at step {run.step}.", cure=f"Choose a step up to {run.step}.")
-    told.begun_window(run.to(step))
-
-
 def steps(job: Job) -> dict[str, Any]:
     """Every step of the window that begins at FIRST: its loss and the digest of the weights after it."""
     run, told = open_span(job, Stepwise)
@@ -117,11 +113,10 @@ def steps(job: Job) -> dict[str, Any]:
     if run.step != first:
         return {"each": []}
     told.settle()
-    found = []
-    for step in range(first, last):
-        seen = run.to(step + 1)
-        found.append({"step": step, "loss": seen.losses.hex(), "weights_digest": seen.weights_digest})
-    return {"each": found}
+    each = ((step, run.to(step + 1)) for step in range(first, last))
+    return {
+        "each": [{"step": at, "loss": seen.losses.hex(), "weights_digest": seen.weights_digest} for at, seen in each]
+    }
 
 
 def operators(job: Job) -> dict[str, Any]:
