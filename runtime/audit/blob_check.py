@@ -83,9 +83,9 @@ def named_blobs(state: SessionState) -> Iterator[tuple[str, str]]:
 class BlobCheck:
     """What a session names, looked up where it is kept."""
 
-    def __init__(self, state: SessionState, holdings: BlobSource) -> None:
+    def __init__(self, state: SessionState, source: BlobSource) -> None:
         self._state = state
-        self._holdings = holdings
+        self._source = source
         self.checked = 0
         self.missing: list[str] = []
 
@@ -94,7 +94,7 @@ class BlobCheck:
         absent = 0
         for what, digest in named_blobs(self._state):
             try:
-                self._holdings.check(digest)
+                self._source.check(digest)
                 self.checked += 1
             except NotFound:
                 if what.startswith(CHECKPOINT):
@@ -104,7 +104,7 @@ class BlobCheck:
             except (InvalidInput, NotVerified) as error:
                 yield Divergence(0, 0, "blob", f"{what}: {error.message}")
         if absent:
-            self.missing.append(f"checkpoints: {absent} are not in {self._holdings.place}; the log has their digests")
+            self.missing.append(f"checkpoints: {absent} are not in {self._source.place}; the log has their digests")
         gone = [kept for kept in self._state.checkpoints if kept.gone]
         if gone:
             self.missing.append(f"{len(gone)} checkpoints were let go, as the log says; their digests stand in it")
@@ -113,7 +113,7 @@ class BlobCheck:
 
     def _dataset(self, root: str) -> Iterator[Divergence]:
         try:
-            raw = b"".join(self._holdings.pieces(root, MANIFEST))
+            raw = b"".join(self._source.pieces(root, MANIFEST))
         except NotFound:
             self.missing.append(f"dataset {root} is not here")
             return
@@ -130,7 +130,7 @@ class BlobCheck:
         absent = []
         for one in stored:
             try:
-                found = tuple(blake3(piece).hexdigest() for piece in self._holdings.pieces(root, one.file))
+                found = tuple(blake3(piece).hexdigest() for piece in self._source.pieces(root, one.file))
             except NotFound:
                 absent.append(one.file)
                 continue

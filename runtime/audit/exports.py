@@ -85,13 +85,13 @@ def export_findings(remade: Iterable[tuple[Order, Remade]]) -> ExportFindings:
     return ExportFindings(checked, tuple(divergences), tuple(unchecked), tuple(differing))
 
 
-async def remake_all(material: AuditSubject, jobs: AuditJobs, folder: Path) -> ExportFindings:
+async def remake_all(subject: AuditSubject, jobs: AuditJobs, folder: Path) -> ExportFindings:
     """Make every exported file of a session again, one after the other."""
     found: list[tuple[Order, Remade]] = []
-    for number, order in enumerate(orders(material.kept.history)):
+    for number, order in enumerate(orders(subject.kept.history)):
         work = folder / f"export-{number}"
         work.mkdir()
-        found.append((order, await remake(order, material.blobs, jobs.workloads, jobs.children, work)))
+        found.append((order, await remake(order, subject.blobs, jobs.workloads, jobs.children, work)))
     return export_findings(found)
 
 

@@ -71,25 +71,25 @@ def unchecked_in_swarm(session: SessionState, mode: str) -> tuple[str, ...]:
     return (told,)
 
 
-async def check_start(material: AuditSubject, children: Children, *, trust_code: bool) -> ForkFindings:
+async def check_start(subject: AuditSubject, children: Children, *, trust_code: bool) -> ForkFindings:
     """The state in which a fork begins, computed from its parent where no record of the parent vouches for it."""
-    fork = material.session.fork
+    fork = subject.session.fork
     if fork is None or fork.state_root is not None:
         return ForkFindings()
     from runtime.fork.start import recompute_state
     from runtime.home.home import Home
     from runtime.replay.audit_subject import AuditSubject
 
-    parent = _parent(fork, Archive(Home(material.home)) if material.home else None)
-    written = (fact for fact in material.kept.history.facts if isinstance(fact.event, CheckpointWritten))
+    parent = _parent(fork, Archive(Home(subject.home)) if subject.home else None)
+    written = (fact for fact in subject.kept.history.facts if isinstance(fact.event, CheckpointWritten))
     begun = next((fact for fact in written if getattr(fact.event, "step", None) == fork.step), None)
     if parent is None or begun is None:
         return ForkFindings(
             unchecked=(f"the state of step {fork.step} was not computed from its parent, which is not here",)
         )
-    of_parent = AuditSubject(parent, material.blobs, material.work, material.home)
+    of_parent = AuditSubject(parent, subject.blobs, subject.work, subject.home)
     try:
-        with TemporaryDirectory(prefix="origin-", dir=material.work) as folder:
+        with TemporaryDirectory(prefix="origin-", dir=subject.work) as folder:
             made = await recompute_state(of_parent, fork, children, Path(folder), trust_code=trust_code)
     except NotVerified as error:
         return ForkFindings((_diverges(begun, f"its parent does not lead to it: {error.message}"),))
@@ -115,11 +115,11 @@ def _against_tree(fork: Fork, parent: StoredSession) -> Iterator[str]:
 def _against_log(state: SessionState, fork: Fork, parent: StoredSession, blobs: DirectoryBlobs) -> Iterator[str]:
     reading = _ReadOnlyBlobs(blobs)
     try:
-        heritage = InheritedPlan.of(state, blobs)
-        asked = ForkRequest(fork.step, fork.segment, fork.set, heritage.without)
+        inherited = InheritedPlan.of(state, blobs)
+        asked = ForkRequest(fork.step, fork.segment, fork.set, inherited.without)
         made = fork_genesis(parent.history, asked, reading)
     except NotFound:
-        return  # what it inherits is not here, which the inventory tells
+        return  # what it inherits is not here, which the blobs_check tells
     except SwarmError as error:
         yield f"its parent's log gives no such fork: {error.message}"
         return

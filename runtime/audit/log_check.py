@@ -43,9 +43,9 @@ def check_log(
     told = fast_digest(archive, session)
     if told is not None and told.size >= at_least and told.state.fork is None:
         ring = archive.ring(subjects.partition(session))
-        books = LedgerCheck(told, ring)
+        ledger = LedgerCheck(told, ring)
         if not any(
-            (*told.broken, *_unread(ring), *_origin(told.first, ring), *books.divergences(), *books.anchored(anchors))
+            (*told.broken, *_unread(ring), *_origin(told.first, ring), *ledger.divergences(), *ledger.anchored(anchors))
         ):
             return _verdict(told, ring, HomeBlobs(blobs), asked, _LogFindings())
     return _closely(archive, session, blobs, at_least, asked)
@@ -112,13 +112,13 @@ def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: in
 def _check_closely(
     kept: StoredSession,
     ring: StoredSession | None,
-    holdings: BlobSource,
+    source: BlobSource,
     asked: _CheckOptions,
     against: Sequence[Divergence],
     unchecked: Sequence[str],
 ) -> Verdict:
     told = LogDigest.of(kept)
-    books = LedgerCheck(told, ring)
+    ledger = LedgerCheck(told, ring)
     origin = _origin(told.first, ring) if kept is not ring else ()
     # Every event of a built-in role under a known name fits its schema; guests' events are not checked.
     misfits = [
@@ -130,21 +130,21 @@ def _check_closely(
         *_unread(kept),
         *origin,
         *(Divergence(fact.position, fact.seq, "schema", _MISFIT.format(fact=fact)) for fact in misfits),
-        *books.divergences(),
+        *ledger.divergences(),
         *against,
         *(told.broken if asked.contradictions else ()),
     ]
     # What is wrong with the keys is the reason of much else; then the first place is told first.
     keys = _unread(ring, "keyring: ") if kept is not ring else ()
-    found = _LogFindings([*keys, *sorted(inside, key=_place)], list(books.anchored(asked.anchors)), unchecked)
-    return _verdict(told, ring, holdings, asked, found)
+    found = _LogFindings([*keys, *sorted(inside, key=_place)], list(ledger.anchored(asked.anchors)), unchecked)
+    return _verdict(told, ring, source, asked, found)
 
 
 def _verdict(
-    told: LogDigest, ring: StoredSession | None, holdings: BlobSource, asked: _CheckOptions, found: _LogFindings
+    told: LogDigest, ring: StoredSession | None, source: BlobSource, asked: _CheckOptions, found: _LogFindings
 ) -> Verdict:
-    state, inventory = told.state, BlobCheck(told.state, holdings)
-    divergences = (*found.inside, *inventory.divergences(), *found.anchored)
+    state, blobs_check = told.state, BlobCheck(told.state, source)
+    divergences = (*found.inside, *blobs_check.divergences(), *found.anchored)
     signed = told.noted[-1][1].size if told.noted else 0
     return Verdict(
         state.id,
@@ -154,7 +154,7 @@ def _verdict(
         signatures=told.signatures,
         checkpoints=len(told.noted),
         signed_events=signed,
-        blobs=inventory.checked,
+        blobs=blobs_check.checked,
         anchors=len(asked.anchors or ()),
         root=asked.root or UNANCHORED,
         sealed=state.sealed.root if state.sealed else None,
@@ -162,7 +162,7 @@ def _verdict(
         unchecked=(
             *_open_ends(told, ring, signed, asked.root),
             *found.unchecked,
-            *inventory.missing,
+            *blobs_check.missing,
             "the computation itself was not repeated",
         ),
         divergences=divergences,

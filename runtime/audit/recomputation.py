@@ -39,7 +39,7 @@ SILENT = "the exporter did not answer"
 
 async def recompute(
     log: verdict.Verdict,
-    material: audit_subject.AuditSubject,
+    subject: audit_subject.AuditSubject,
     options: audit_plan.AuditOptions,
     children: Children,
     tell: Tell = lambda _: None,
@@ -47,40 +47,40 @@ async def recompute(
     """The verdict of a mode that computes: that of mode `log`, unless more is found."""
     if log.verdict != "pass":
         return verdict.verdict_without_replay(log, options.mode, verdict.FAILS)
-    material.work.mkdir(parents=True, exist_ok=True)
-    if material.session.claim is None:
-        plan, _ = audit_plan.lay_out(material, options, None, material.blobs.has)
+    subject.work.mkdir(parents=True, exist_ok=True)
+    if subject.session.claim is None:
+        plan, _ = audit_plan.lay_out(subject, options, None, subject.blobs.has)
         return (
             verdict.replay_verdict(log, plan, {})
             if plan.broken
             else verdict.verdict_without_replay(log, options.mode, verdict.UNTRAINED)
         )
-    with TemporaryDirectory(prefix="audit-", dir=material.work) as folder:
-        runner = AuditRunner(material, options, children, Path(folder), tell)
+    with TemporaryDirectory(prefix="audit-", dir=subject.work) as folder:
+        runner = AuditRunner(subject, options, children, Path(folder), tell)
         differing = await runner.compare()
         # What the request resolves to is another machine's business where this one is not comparable.
-        plan, spans = audit_plan.lay_out(material, options, None if differing else runner.resolved, material.blobs.has)
+        plan, spans = audit_plan.lay_out(subject, options, None if differing else runner.resolved, subject.blobs.has)
         if differing or plan.broken:
-            return verdict.replay_verdict(log, plan, {}, unchecked=material.trusted(), differing=differing)
+            return verdict.replay_verdict(log, plan, {}, unchecked=subject.trusted(), differing=differing)
         chosen = [spans[number] for number in plan.chosen]
         results = await runner.spans(chosen, until_divergence=options.mode == "bisect")
         again = (
-            await exports.remake_all(material, runner.jobs, runner.folder)
+            await exports.remake_all(subject, runner.jobs, runner.folder)
             if options.mode == "full"
             else verdict.ExportFindings()
         )
         begun = fork_check.ForkFindings()
         if options.mode != "spot":
-            begun = await fork_check.check_start(material, children, trust_code=options.trust_code)
+            begun = await fork_check.check_start(subject, children, trust_code=options.trust_code)
             plan = replace(plan, broken=(*plan.broken, *begun.divergences))
         place = None
         bad = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
         if options.mode == "bisect" and bad is not None:
-            args, spec = material.arguments(bad, runner.folder), material.spec(bad)
+            args, spec = subject.arguments(bad, runner.folder), subject.spec(bad)
             divergence = results[bad.number]["divergence"]
             place = await locate_divergence(runner.jobs, args, spec, bad.number, divergence)
-        runner.notebook.close()
-        told = (*material.trusted(), *begun.unchecked)
+        runner.results.close()
+        told = (*subject.trusted(), *begun.unchecked)
         return verdict.replay_verdict(log, plan, results, again, unchecked=told, resumed=runner.resumed, located=place)
 
 
@@ -106,13 +106,13 @@ def open_audit(job: Job) -> Data:
         raise NotFound(message, cure="Audit it where its log is kept.")
     # What came later than what the audit cites is no part of it.
     beginning = replace(kept, history=kept.history.beginning(cited["size"]))
-    material = audit_subject.AuditSubject(beginning, blobs, Path(job.args["folder"]), home.root)
+    subject = audit_subject.AuditSubject(beginning, blobs, Path(job.args["folder"]), home.root)
     if log is not None:
-        told = fork_check.unchecked_in_swarm(material.session, cited["mode"])
-        trusted = material.trusted() if cited["mode"] != "log" else ()
+        told = fork_check.unchecked_in_swarm(subject.session, cited["mode"])
+        trusted = subject.trusted() if cited["mode"] != "log" else ()
         log = replace(log, unchecked=(*log.unchecked, *trusted, *told))
-    opened, plan = _opened(job, material, cited, cuts, _unsigned(kept, cited))
-    if log is None or (plan.mode != "log" and material.session.claim is not None):
+    opened, plan = _opened(job, subject, cited, cuts, _unsigned(kept, cited))
+    if log is None or (plan.mode != "log" and subject.session.claim is not None):
         return opened | {"log": log.as_json() if log else None}
     if plan.broken:
         log = verdict.replay_verdict(log, plan, {})
@@ -123,44 +123,44 @@ def open_audit(job: Job) -> Data:
 
 def _opened(
     job: Job,
-    material: audit_subject.AuditSubject,
+    subject: audit_subject.AuditSubject,
     cited: Mapping[str, Any],
     cuts: list[str] | None,
     unsigned: Iterator[verdict.Divergence],
 ) -> tuple[Data, audit_plan.AuditPlan]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
     options = audit_plan.AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
-    workloads, missing = material.missing(trusted=False)
-    machine, differing = _compared(job, material, workloads, missing)
-    begins = material.blobs.has if cuts is None else frozenset(cuts).__contains__
+    workloads, missing = subject.missing(trusted=False)
+    machine, differing = _compared(job, subject, workloads, missing)
+    begins = subject.blobs.has if cuts is None else frozenset(cuts).__contains__
     # What the request resolves to is another machine's business where this one is not comparable.
-    plan, spans = audit_plan.lay_out(material, options, None if differing else machine["resolved"], begins)
+    plan, spans = audit_plan.lay_out(subject, options, None if differing else machine["resolved"], begins)
     plan = replace(plan, broken=(*unsigned, *plan.broken))
     for span in spans.values():
-        material.arguments(span, material.work)
-        audit_subject.recorded_path(material.work, span.number).write_bytes(orjson.dumps(material.spec(span)))
+        subject.arguments(span, subject.work)
+        audit_subject.recorded_path(subject.work, span.number).write_bytes(orjson.dumps(subject.spec(span)))
     opened = plan.as_json() | {
         "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
-        "exports": exports.orders(material.kept.history) if options.mode == "full" else [],
-        "machine": material.machine,
+        "exports": exports.orders(subject.kept.history) if options.mode == "full" else [],
+        "machine": subject.machine,
         "fingerprint": machine["fingerprint"],
         "differing": differing,
-        "data": material.data,
+        "data": subject.data,
         "workloads": workloads,
     }
     return opened, plan
 
 
 def _compared(
-    job: Job, material: audit_subject.AuditSubject, workloads: list[dict[str, str]], missing: list[str]
+    job: Job, subject: audit_subject.AuditSubject, workloads: list[dict[str, str]], missing: list[str]
 ) -> tuple[Data, list[str]]:
     """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
-    if not material.machine:
+    if not subject.machine:
         return {"resolved": None, "fingerprint": ""}, []
-    job.tell("identify", about=material.identity(whole=not missing), workloads=workloads)
+    job.tell("identify", about=subject.identity(whole=not missing), workloads=workloads)
     order = job.order(wait=True)
     found, unread = (order.data["found"], order.data["unread"]) if order else ({}, [])
-    return found, audit_subject.machine_differences(material.kept.history.facts, found) + missing + unread
+    return found, audit_subject.machine_differences(subject.kept.history.facts, found) + missing + unread
 
 
 def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[verdict.Divergence]:

@@ -2,7 +2,7 @@
 
     class Validator(Agent):
         @on
-        async def judge(self, kept: CheckpointStored, case: Case) -> CheckpointValidated: ...
+        async def judge(self, kept: CheckpointStored, wakeup: Wakeup) -> CheckpointValidated: ...
 
 The type of the first parameter is the subscription. A *reaction* speaks by its return type: everything it returns is
 one atomic batch, the answer to what it heard. A *course* is long: it takes a parameter annotated `Say[A | B]` and
@@ -39,10 +39,7 @@ class Say(Protocol[Spoken_contra]):
     """How a course appends: the events of one call are stored all or none; the call returns when they are stored."""
 
     async def __call__(
-        self,
-        *events: Spoken_contra | Callable[[], Spoken_contra],
-        epoch: int | None = None,
-        cause: str | None = None,
+        self, *events: Spoken_contra | Callable[[], Spoken_contra], epoch: int | None = None, cause: str | None = None
     ) -> tuple[Fact, ...]:
         """Append the events as one batch, under a claim if one is given, and wait until they are in the fold.
 
@@ -60,7 +57,7 @@ class Handler:
     name: str
     hears: tuple[type[Event], ...]
     says: tuple[type[Event], ...]
-    case: str
+    wakeup: str
     say: str
     together: bool = False
     """Whether every instance of the role runs it, and not only the instance that is woken."""
@@ -156,9 +153,9 @@ def _wire(cls: type[Agent], name: str, method: Callable[..., Any]) -> Handler:
     if not hears:
         raise WiringError(f"{where} hears nothing.", cure="Annotate its first parameter with an event type.")
     say = next((p for p in parameters[1:] if get_origin(hints.get(p)) is Say), "")
-    case = next((p for p in parameters[1:] if p != say), "")
+    wakeup = next((p for p in parameters[1:] if p != say), "")
     says = _events(get_args(hints[say])[0]) if say else _events(hints.get("return"))
-    return Handler(name, tuple(hears), tuple(says), case, say, hasattr(method, "__together__"))
+    return Handler(name, tuple(hears), tuple(says), wakeup, say, hasattr(method, "__together__"))
 
 
 def _events(hint: Any) -> tuple[type[Event], ...]:

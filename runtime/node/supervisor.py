@@ -225,7 +225,7 @@ class Supervisor:
 
     async def _call(self, handler: Handler, wakeup: Wakeup) -> None:
         method = getattr(self.agent, handler.name)
-        arguments: dict[str, Any] = {handler.case: wakeup} if handler.case else {}
+        arguments: dict[str, Any] = {handler.wakeup: wakeup} if handler.wakeup else {}
         if handler.course:
 
             async def say(*events: Saying, epoch: int | None = None, cause: str | None = None) -> tuple[Fact, ...]:

@@ -61,10 +61,10 @@ class AuditPlan:
 
 
 def lay_out(
-    material: AuditSubject, asked: AuditOptions, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
+    subject: AuditSubject, asked: AuditOptions, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
 ) -> tuple[AuditPlan, dict[int, Span]]:
     """The plan of an audit, and its spans by number; a span may begin at any blob that `has` is true of."""
-    facts, session = material.kept.history.facts, material.session
+    facts, session = subject.kept.history.facts, subject.session
     found = session_spans(facts, session, has)
     spans = {one.number: one for one in found.spans}
     chosen = draw_spans(found.spans, asked.segments, asked.seed, session.id) if asked.mode == "spot" else found.spans

@@ -34,7 +34,7 @@ SPAN = "runtime.replay.reexecute:main"
 
 
 class AuditJobs:
-    """Runs one job after the other, or several at once; `machine` is what `material.machine_of` gives."""
+    """Runs one job after the other, or several at once; `machine` is what `subject.machine_of` gives."""
 
     def __init__(
         self, children: Children, machine: Mapping[str, Any], session: str, log: Path, workloads: list[dict[str, str]]
@@ -124,28 +124,28 @@ Tell = Callable[[str], None]
 
 
 class AuditRunner:
-    """Computes spans, and remembers in a notebook what an interrupted audit had found."""
+    """Computes spans, and remembers in a file what an interrupted audit had found."""
 
     def __init__(
-        self, material: audit_subject.AuditSubject, asked: AuditOptions, children: Children, folder: Path, tell: Tell
+        self, subject: audit_subject.AuditSubject, asked: AuditOptions, children: Children, folder: Path, tell: Tell
     ) -> None:
-        self.material, self.asked, self.folder = material, asked, folder
-        self.notebook = AuditResults(material.work / f"{material.session.id}.json")
+        self.subject, self.asked, self.folder = subject, asked, folder
+        self.results = AuditResults(subject.work / f"{subject.session.id}.json")
         self.resolved: dict[str, Any] | None = None
         self.resumed = 0
-        workloads, self._missing = material.missing(trusted=asked.trust_code)
-        self.jobs = AuditJobs(children, material.machine, material.session.id, folder / "audit.log", workloads)
+        workloads, self._missing = subject.missing(trusted=asked.trust_code)
+        self.jobs = AuditJobs(children, subject.machine, subject.session.id, folder / "audit.log", workloads)
         self._tell = tell
         self._here: dict[str, Any] = {}
         if asked.fresh:
-            self.notebook.close()
-            self.notebook = AuditResults(material.work / f"{material.session.id}.json")
+            self.results.close()
+            self.results = AuditResults(subject.work / f"{subject.session.id}.json")
 
     async def compare(self) -> list[str]:
         """What differs between the claims and this machine, code or data; nothing when all are the same."""
-        self._here, unread = await self.jobs.identified(self.material.identity(whole=not self._missing))
+        self._here, unread = await self.jobs.identified(self.subject.identity(whole=not self._missing))
         self.resolved = self._here.pop("resolved")
-        return audit_subject.machine_differences(self.material.kept.history.facts, self._here) + self._missing + unread
+        return audit_subject.machine_differences(self.subject.kept.history.facts, self._here) + self._missing + unread
 
     async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, dict[str, Any]]:
         """The result of every span by its number; with `until_divergence` none behind the first one that diverges."""
@@ -168,13 +168,13 @@ class AuditRunner:
                 self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {outcome}")
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(self.asked.workers or spans_at_once(self.material.machine), len(waiting))):
+            for _ in range(min(self.asked.workers or spans_at_once(self.subject.machine), len(waiting))):
                 tasks.create_task(work())
         return results
 
     async def _one(self, span: Span) -> dict[str, Any]:
-        session = self.material.session
-        spec = self.material.spec(span)
+        session = self.subject.session
+        spec = self.subject.spec(span)
         about = {
             "span": spec,
             "here": self._here,
@@ -183,17 +183,17 @@ class AuditRunner:
             "dataset": session.claim.dataset if session.claim else "",
         }
         key = result_key(about)
-        if known := self.notebook.get(key):
+        if known := self.results.get(key):
             self.resumed += 1
             return known
         try:
-            found = await self.jobs.span(self.material.arguments(span, self.folder), spec)
+            found = await self.jobs.span(self.subject.arguments(span, self.folder), spec)
         except (ChildDied, OutOfMemory):
             raise  # of the machine: nothing is known of the code
         except SwarmError as error:
             blob = span.start.written.blob if span.start else None
-            return uncomputable_span(error, span.number, gone=audit_subject.missing_bytes(self.material.data, blob))
-        self.notebook.put(key, found)
+            return uncomputable_span(error, span.number, gone=audit_subject.missing_bytes(self.subject.data, blob))
+        self.results.put(key, found)
         return found
 
 

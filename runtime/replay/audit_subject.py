@@ -50,7 +50,7 @@ class AuditSubject:
     def identity(self, *, whole: bool) -> dict[str, Any]:
         """What `runtime.replay.reexecute.identity` is given; unless the data are `whole` it resolves nothing."""
         about = {name: self.machine.get(name, default) for name, default in (("device", "cpu"), ("precision", "fp32"))}
-        about |= {"plan": plan_of(self.session, self.heritage, 1) if whole else None}
+        about |= {"plan": plan_of(self.session, self.inherited, 1) if whole else None}
         return about | {"inherited": self.session.fork.resolved if self.session.fork else None} | self.data
 
     def arguments(self, span: Span, folder: Path) -> dict[str, Any]:
@@ -61,12 +61,12 @@ class AuditSubject:
 
     def spec(self, span: Span) -> dict[str, Any]:
         """A span with its plan and the evaluations on which best and patience depend, inherited ones included."""
-        spec = span.as_json() | {"plan": plan_of(self.session, self.heritage, span.segments)}
-        inherited = [[step, value.hex()] for step, value in self.heritage.evaluations]
+        spec = span.as_json() | {"plan": plan_of(self.session, self.inherited, span.segments)}
+        inherited = [[step, value.hex()] for step, value in self.inherited.evaluations]
         return spec | {"evaluations": [*inherited, *spec["evaluations"]]}
 
     @cached_property
-    def heritage(self) -> InheritedPlan:
+    def inherited(self) -> InheritedPlan:
         """What the session takes from the one in whose bits it began."""
         return InheritedPlan.of(self.session, self.blobs)
 

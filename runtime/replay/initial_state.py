@@ -77,14 +77,14 @@ class InheritedPlan:
         return found | {"evaluations": [], "without": [], "more": digest}
 
 
-def plan_of(session: SessionState, heritage: InheritedPlan, segments: int | None = None) -> dict[str, Any]:
+def plan_of(session: SessionState, inherited: InheritedPlan, segments: int | None = None) -> dict[str, Any]:
     """The plan with so many segments (or all), in the form of `runtime.engine.plan.Plan.from_json`."""
     return {
         "request": session.request,
         "resolved": session.claim.resolved if session.claim else {},
         "changes": session.changes(segments),
         "begins": session.begins,
-        "without": heritage.without,
+        "without": inherited.without,
     }
 
 

@@ -145,20 +145,20 @@ REBUILD = "runtime.replay.stepwise:rebuild"
 
 
 async def rebuild_weights(
-    material: AuditSubject, step: int, out: Path, children: Children, *, trust_code: bool
+    subject: AuditSubject, step: int, out: Path, children: Children, *, trust_code: bool
 ) -> dict[str, Any]:
     """Write the weights after `step` attempts on the path to a safetensors file; `NotVerified` at a divergence.
 
     `out` is absolute. `Refused` when machine, code or data are not those of the claim: then the bits would be others.
     """
-    about = {"step": step, "out": str(out), "session": material.session.id}
-    found = await compute_at_step(material, REBUILD, about, children, step=step, trust_code=trust_code)
+    about = {"step": step, "out": str(out), "session": subject.session.id}
+    found = await compute_at_step(subject, REBUILD, about, children, step=step, trust_code=trust_code)
     told = {"weights": str(out), "weights_digest": found["weights_digest"], "tensors": found["tensors"]}
     return told | {"from_step": found["from_step"]}
 
 
 async def compute_at_step(
-    material: AuditSubject,
+    subject: AuditSubject,
     function: str,
     about: Mapping[str, Any],
     children: Children,
@@ -168,8 +168,8 @@ async def compute_at_step(
     trust_code: bool = False,
 ) -> dict[str, Any]:
     """The answer of a job about a step of the path, or of a segment's line, on the span that leads there; as above."""
-    history = material.kept.history
-    spans = session_spans(history.facts, history.state, material.blobs.has).spans
+    history = subject.kept.history
+    spans = session_spans(history.facts, history.state, subject.blobs.has).spans
     span = nearest_span(spans, step, history.state.segments, segment)
     if span is None:
         raise InvalidInput(
@@ -177,15 +177,15 @@ async def compute_at_step(
             cure=f"Choose a step from {history.state.begins} to {history.state.step}.",
             path="--step",
         )
-    material.work.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="replay-", dir=material.work) as folder:
-        bench = AuditRunner(
-            material, AuditOptions("full", trust_code=trust_code), children, Path(folder), lambda _: None
+    subject.work.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="replay-", dir=subject.work) as folder:
+        runner = AuditRunner(
+            subject, AuditOptions("full", trust_code=trust_code), children, Path(folder), lambda _: None
         )
-        if differing := await bench.compare():
+        if differing := await runner.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
-        args = material.arguments(span, bench.folder) | dict(about)
-        found = await bench.jobs.compared(function, args, material.spec(span))
+        args = subject.arguments(span, runner.folder) | dict(about)
+        found = await runner.jobs.compared(function, args, subject.spec(span))
     if found["divergence"]:
         message = f"the log does not lead to step {step}: {sentence(found['divergence'])}."
         raise NotVerified(message, cure=f"Find the place: swarm audit {history.id} --mode bisect")

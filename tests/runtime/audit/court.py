@@ -85,7 +85,7 @@ class Hiding(Workload):
 
     def build(self, o, facts):
         once, always = (Path("PLACE") / name for name in ("once", "always"))
-        audited = any(frame.name == "_begun" for frame in traceback.extract_stack())
+        audited = any(frame.name == "open_span" for frame in traceback.extract_stack())
         self.unseals = audited and Path("PLACE/unseal").exists()
         if audited and (once.exists() or always.exists()):
             once.unlink(missing_ok=True)
