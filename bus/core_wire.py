@@ -52,7 +52,7 @@ class CoreWire:
         at_work: set[asyncio.Task[None]] = set()
 
         async def respond(frame: WireMessage) -> None:
-            body = await answered(reply, frame.subject, frame.body, self._link.limit)
+            body = await answer_of(reply, frame.subject, frame.body, self._link.limit)
             if frame.reply:
                 with contextlib.suppress(SwarmError):
                     await self._link.send(publication(frame.reply, "", b"", body))
@@ -84,7 +84,7 @@ def _fits(subject: str, body: bytes, limit: int) -> None:
         )
 
 
-async def answered(reply: Answer, subject: str, body: bytes, limit: int = MAX_PAYLOAD) -> bytes:
+async def answer_of(reply: Answer, subject: str, body: bytes, limit: int = MAX_PAYLOAD) -> bytes:
     """The reply as JSON; when it cannot be sent, its size included, the error object in its place."""
     try:
         said = await reply(subject, body)

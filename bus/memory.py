@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from bus.core_wire import answered
+from bus.core_wire import answer_of
 from bus.frames import append_size
 from bus.port import Answer, Record, StoredRecord, Wake
 from bus.subjects import matches, stream
@@ -59,11 +59,11 @@ class _Durable:
 
 
 @dataclass(eq=False, slots=True)
-class _Ear:
+class _Listener:
     subjects: str
     queue: str
     reply: Answer | None = None
-    heard: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    messages: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
 
 class MemoryBus:
@@ -86,7 +86,7 @@ class MemoryBus:
         self._wake_again = wake_again
         self._streams: dict[str, _MemoryStream] = {}
         self._durables: dict[str, _Durable] = {}
-        self._ears: dict[_Ear, None] = {}
+        self._listeners: dict[_Listener, None] = {}
         self._turns = itertools.count()
         self._news = asyncio.Event()
         self._cut: deque[bool] = deque()
@@ -144,34 +144,37 @@ class MemoryBus:
             store = self._stream(subject)
             self._take(store, len(body))
             store.add(Record(subject, body))
-        for ear in self._chosen(subject):
-            if ear.reply is None:
-                ear.heard.append((subject, body))
+        for listener in self._chosen(subject):
+            if listener.reply is None:
+                listener.messages.append((subject, body))
             else:
-                await answered(ear.reply, subject, body)
+                await answer_of(listener.reply, subject, body)
         self._tell()
 
     async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
         """See `Wire.ask`."""
-        reply = next((ear.reply for ear in self._chosen(subject) if ear.reply), None)
+        reply = next((listener.reply for listener in self._chosen(subject) if listener.reply), None)
         if reply is None:
             raise Unreachable(f"Nobody listens on {subject!r}.", cure="Is the swarm up?")
         try:
             async with asyncio.timeout(timeout):
-                return await answered(reply, subject, body)
+                return await answer_of(reply, subject, body)
         except TimeoutError:
             raise Unreachable(f"No answer within {timeout} s to {subject!r}.", cure="Try again.") from None
 
     @contextlib.asynccontextmanager
     async def hear(self, subjects: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
         """See `Wire.hear`."""
-        async with self._listening(_Ear(subjects, "")) as ear, contextlib.aclosing(self._heard(ear)) as heard:
-            yield heard
+        async with (
+            self._listening(_Listener(subjects, "")) as listener,
+            contextlib.aclosing(self._messages(listener)) as messages,
+        ):
+            yield messages
 
     @contextlib.asynccontextmanager
     async def answer(self, subjects: str, reply: Answer, *, queue: str = "") -> AsyncIterator[None]:
         """See `Wire.answer`."""
-        async with self._listening(_Ear(subjects, queue, reply)):
+        async with self._listening(_Listener(subjects, queue, reply)):
             yield
 
     def _stream(self, subjects: str) -> _MemoryStream:
@@ -247,25 +250,25 @@ class MemoryBus:
         return Wake(stored, done, busy, again)
 
     @contextlib.asynccontextmanager
-    async def _listening(self, ear: _Ear) -> AsyncIterator[_Ear]:
-        self._ears[ear] = None
+    async def _listening(self, listener: _Listener) -> AsyncIterator[_Listener]:
+        self._listeners[listener] = None
         try:
-            yield ear
+            yield listener
         finally:
-            del self._ears[ear]
+            del self._listeners[listener]
 
-    async def _heard(self, ear: _Ear) -> AsyncGenerator[tuple[str, bytes]]:
+    async def _messages(self, listener: _Listener) -> AsyncGenerator[tuple[str, bytes]]:
         while True:
-            while ear.heard:
-                yield ear.heard.popleft()
+            while listener.messages:
+                yield listener.messages.popleft()
             await self._wait()
 
-    def _chosen(self, subject: str) -> list[_Ear]:
+    def _chosen(self, subject: str) -> list[_Listener]:
         """Every listener without a queue, and of each queue one, in turns."""
-        fitting = [ear for ear in self._ears if matches(ear.subjects, subject)]
-        chosen = [ear for ear in fitting if not ear.queue]
+        fitting = [listener for listener in self._listeners if matches(listener.subjects, subject)]
+        chosen = [listener for listener in fitting if not listener.queue]
         turn = next(self._turns)
-        for queue in dict.fromkeys(ear.queue for ear in fitting if ear.queue):
-            members = [ear for ear in fitting if ear.queue == queue]
+        for queue in dict.fromkeys(listener.queue for listener in fitting if listener.queue):
+            members = [listener for listener in fitting if listener.queue == queue]
             chosen.append(members[turn % len(members)])
         return chosen

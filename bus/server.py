@@ -223,7 +223,7 @@ class EmbeddedServer:
         return f"See {self._folder / 'log'}."
 
 
-def left_by(home: Path) -> ServerRecord | None:
+def recorded_server(home: Path) -> ServerRecord | None:
     """The server that a host of this home recorded and did not stop, whether or not it still runs."""
     try:
         return ServerRecord(**json.loads((home / "nats" / "server.json").read_text()))

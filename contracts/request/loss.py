@@ -19,7 +19,7 @@ ClassWeights = Annotated[
 """One number per class; `balanced` makes rare classes weigh as much as common ones."""
 
 
-class Aimed(Section):
+class LossSection(Section):
     """What every loss says of itself: the tasks it suits, and the one that it makes of data for classification."""
 
     learns: ClassVar[Task | None] = None
@@ -30,7 +30,7 @@ class Aimed(Section):
         return task in self.fits
 
 
-class AutoLoss(Aimed):
+class AutoLoss(LossSection):
     """The task's own: cross-entropy for classes and tokens, mean squared error for numbers, a workload's own loss."""
 
     type: Literal["auto"] = "auto"
@@ -40,7 +40,7 @@ class AutoLoss(Aimed):
         return task != "embedding"
 
 
-class CrossEntropy(Aimed):
+class CrossEntropy(LossSection):
     """For classes and tokens; `label_smoothing` spreads that share evenly over all classes."""
 
     fits: ClassVar[tuple[Task, ...]] = ("classification", "sequences")
@@ -49,7 +49,7 @@ class CrossEntropy(Aimed):
     class_weights: ClassWeights = "equal"
 
 
-class Focal(Aimed):
+class Focal(LossSection):
     """Cross-entropy that makes little of rows already answered well: the more so, the larger `gamma`."""
 
     fits: ClassVar[tuple[Task, ...]] = ("classification", "sequences")
@@ -58,21 +58,21 @@ class Focal(Aimed):
     class_weights: ClassWeights = "equal"
 
 
-class Bce(Aimed):
+class Bce(LossSection):
     """Binary cross-entropy: each class against all others, by itself."""
 
     fits: ClassVar[tuple[Task, ...]] = ("classification",)
     type: Literal["bce"]
 
 
-class Mse(Aimed):
+class Mse(LossSection):
     """Mean squared error, in units of the target's standard deviation."""
 
     fits: ClassVar[tuple[Task, ...]] = ("regression", "reconstruction")
     type: Literal["mse"]
 
 
-class Huber(Aimed):
+class Huber(LossSection):
     """Squared near zero, linear beyond `delta` standard deviations of the target."""
 
     fits: ClassVar[tuple[Task, ...]] = ("regression", "reconstruction")
@@ -80,7 +80,7 @@ class Huber(Aimed):
     delta: Real = Field(1.0, gt=0, le=1e6)
 
 
-class Embedding(Aimed):
+class Embedding(LossSection):
     """Losses that answer rows with directions of `width` numbers, near each other within a class."""
 
     learns: ClassVar[Task | None] = "embedding"
@@ -113,7 +113,7 @@ class Term(Section):
     loss: Single | None = None
 
 
-class MultiTask(Aimed):
+class MultiTask(LossSection):
     """The weighted sum of several losses; `adaptive` also learns how far each is to be trusted, by its uncertainty.
 
     Evaluations always weigh as written, so that they can be compared.
@@ -141,5 +141,5 @@ Loss = Annotated[
     Field(discriminator="type"),
 ]
 
-LOSSES: tuple[type[Aimed], ...] = (CrossEntropy, Focal, Bce, Mse, Huber, Contrastive, Triplet)
+LOSSES: tuple[type[LossSection], ...] = (CrossEntropy, Focal, Bce, Mse, Huber, Contrastive, Triplet)
 """Every loss that is one by itself."""

@@ -12,7 +12,7 @@ Width = Annotated[Whole, Field(ge=1, le=65_536)]
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 
 
-class Begun(Section):
+class ModelSection(Section):
     """What weights begin as, and which of them stay: by the names of tensors, in which `*` matches any characters.
 
     `init` is a safetensors file (an export or a checkpoint of ours, or anybody's) with every tensor of the model but
@@ -24,7 +24,7 @@ class Begun(Section):
     freeze: Patterns = Field((), max_length=1000)
 
 
-class BuiltIn(Begun):
+class BuiltIn(ModelSection):
     """A model of ours; `standardize` makes its first layer scale inputs by the training split's mean and deviation."""
 
     learns: ClassVar[Task | None] = None
@@ -97,7 +97,7 @@ class Autoencoder(BuiltIn):
     activation: Activation = "relu"
 
 
-class WorkloadModel(Begun):
+class WorkloadModel(ModelSection):
     """A registered workload's own model and loss; a request names it and never carries code."""
 
     learns: ClassVar[Task | None] = None

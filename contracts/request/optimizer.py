@@ -47,13 +47,13 @@ class ParameterGroup(Section):
     weight_decay: Decay | None = None
 
 
-class Moving(Section):
+class OptimizerSection(Section):
     """What every optimizer has; of several groups the first whose patterns fit a parameter's name takes it."""
 
     groups: tuple[ParameterGroup, ...] = Field((), max_length=100)
 
 
-class Sgd(Moving):
+class Sgd(OptimizerSection):
     """Stochastic gradient descent, with momentum if asked."""
 
     type: Literal["sgd"]
@@ -63,7 +63,7 @@ class Sgd(Moving):
     weight_decay: Decay = 0.0
 
 
-class Adam(Moving):
+class Adam(OptimizerSection):
     """Adam; weight decay is added to the gradient."""
 
     type: Literal["adam"]
@@ -73,7 +73,7 @@ class Adam(Moving):
     weight_decay: Decay = 0.0
 
 
-class AdamW(Moving):
+class AdamW(OptimizerSection):
     """Adam with decoupled weight decay."""
 
     type: Literal["adamw"] = "adamw"
@@ -83,7 +83,7 @@ class AdamW(Moving):
     weight_decay: Decay = 0.01
 
 
-class Lion(Moving):
+class Lion(OptimizerSection):
     """Moves by the sign of a momentum: half of Adam's memory; wants about a tenth of its learning rate."""
 
     type: Literal["lion"]
@@ -92,7 +92,7 @@ class Lion(Moving):
     weight_decay: Decay = 0.0
 
 
-class Adafactor(Moving):
+class Adafactor(OptimizerSection):
     """Second moments by rows and columns only: next to no memory. Moves are in units of each tensor's own size."""
 
     type: Literal["adafactor"]
@@ -103,7 +103,7 @@ class Adafactor(Moving):
     weight_decay: Decay = 0.0
 
 
-class OwnOptimizer(Moving):
+class OwnOptimizer(OptimizerSection):
     """The one that the workload brings; further options of it are among the workload's own."""
 
     type: Literal["own"]
@@ -118,33 +118,33 @@ Share = Annotated[Real, Field(ge=0, le=1)]
 Steps = Annotated[Whole, Field(ge=1, le=10**9)]
 
 
-class Warmed(Section):
+class ScheduleSection(Section):
     """Every schedule may start with a linear warm-up to the value it begins with."""
 
     warmup_steps: Whole = Field(0, ge=0, le=10**9)
 
 
-class Constant(Warmed):
+class Constant(ScheduleSection):
     """The learning rate as it is."""
 
     type: Literal["constant"] = "constant"
 
 
-class LinearDecay(Warmed):
+class LinearDecay(ScheduleSection):
     """A straight line down to `floor` of the learning rate at the last step."""
 
     type: Literal["linear"]
     floor: Share = 0.0
 
 
-class Cosine(Warmed):
+class Cosine(ScheduleSection):
     """Half a cosine down to `floor` of the learning rate at the last step."""
 
     type: Literal["cosine"]
     floor: Share = 0.0
 
 
-class OneCycle(Warmed):
+class OneCycle(ScheduleSection):
     """Up from `start` of the learning rate to all of it in the share `rise` of training, then down to `floor`."""
 
     type: Literal["one_cycle"]
@@ -154,7 +154,7 @@ class OneCycle(Warmed):
     shape: Literal["cosine", "linear"] = "cosine"
 
 
-class Cyclic(Warmed):
+class Cyclic(ScheduleSection):
     """Up from `floor` in `up_steps` and down again, over and over; each cycle's height is `shrink` of the last."""
 
     type: Literal["cyclic"]
@@ -164,7 +164,7 @@ class Cyclic(Warmed):
     shrink: Real = Field(1.0, gt=0, le=1)
 
 
-class Step(Warmed):
+class Step(ScheduleSection):
     """Multiplied by `factor` after every `every_steps` steps."""
 
     type: Literal["step"]
@@ -172,7 +172,7 @@ class Step(Warmed):
     factor: Real = Field(0.1, gt=0, le=1)
 
 
-class Exponential(Warmed):
+class Exponential(ScheduleSection):
     """Multiplied by `factor` per `every_steps` steps, a little at each step."""
 
     type: Literal["exponential"]
@@ -180,7 +180,7 @@ class Exponential(Warmed):
     factor: Real = Field(gt=0, le=1)
 
 
-class Plateau(Warmed):
+class Plateau(ScheduleSection):
     """Multiplied by `factor` when the control metric has not got better for more than `patience` evaluations.
 
     Better means by more than `min_delta`; after a cut, `rest` evaluations do not count; `floor` is the lowest share.
@@ -212,7 +212,7 @@ class Phase(Section):
         return with_default_kind(given, cls.model_fields["schedule"])
 
 
-class Composite(Warmed):
+class Composite(ScheduleSection):
     """Schedules one after another; they divide training in proportion to their shares."""
 
     type: Literal["composite"]

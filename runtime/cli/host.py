@@ -56,13 +56,13 @@ def tell_up(call: Call, host: HostRecord) -> None:
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds until it is ended by force.")
 def down(call: Call, *, timeout: float) -> None:
     """End the swarm of this home. What trains is checkpointed first and resumed by the next `up`."""
-    from bus.server import end_orphan, left_by
+    from bus.server import end_orphan, recorded_server
     from runtime.jobs import process
 
     running = _running(call)
     ended = running is not None and process.end(*running, timeout)
     # A server that outlived its host is ended too.
-    server = left_by(call.home.root)
+    server = recorded_server(call.home.root)
     orphan = server.pid if server is not None and server.alive() and call.wait(end_orphan(server)) else None
     host = call.home.host()
     if host is not None and not host.alive:

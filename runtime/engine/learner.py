@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from contracts.errors import InvalidRequest, Problem, UserCodeFailed
 from contracts.request import Request
-from contracts.request.loss import Aimed, AutoLoss, MultiTask
+from contracts.request.loss import AutoLoss, LossSection, MultiTask
 from contracts.request.model import BuiltIn, WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.request import task_of
@@ -104,7 +104,7 @@ class BuiltinWorkload(Workload):
         return {name: loss(answers, batch) for name, loss in self._losses.items()}
 
 
-def _chosen(loss: Aimed, of: kinds.TrainingTask) -> Mapping[str, Section]:
+def _chosen(loss: LossSection, of: kinds.TrainingTask) -> Mapping[str, Section]:
     """The loss, or several by name: each is what it is alone, the learner weighs them."""
     if isinstance(loss, MultiTask):
         return {term.name: term.loss for term in loss.terms if term.loss is not None}

@@ -185,11 +185,11 @@ def _keys(home: Home, settings: Settings) -> Iterator[CheckResult]:
 
 
 def _host(home: Home, settings: Settings) -> Iterator[CheckResult]:
-    from bus.server import left_by
+    from bus.server import recorded_server
 
     if incident := home.incident():
         yield CheckResult("fail", "host", incident["message"], incident["cure"])
-    host, left = home.host(), left_by(home.root)
+    host, left = home.host(), recorded_server(home.root)
     if host is not None and host.alive:
         level: Level = "ok" if host.ready else "warn"
         yield CheckResult(level, "host", f"runs with pid {host.pid}" + ("" if host.ready else ", but is not ready"))

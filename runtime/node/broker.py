@@ -12,7 +12,7 @@ import structlog
 from bus.jetstream import connect
 from bus.nkeys import UserKey
 from bus.rights import Users
-from bus.server import EmbeddedServer, end_orphan, left_by
+from bus.server import EmbeddedServer, end_orphan, recorded_server
 from bus.subjects import GUEST
 from contracts.errors import Refused, SwarmError
 from runtime.home.home import Home
@@ -159,7 +159,7 @@ async def broker(home: Home, settings: Settings, lock: int) -> AsyncIterator[Bro
 
 async def end_orphan_of(home: Home) -> None:
     """A server whose host died is ended before another opens its store: two would corrupt it."""
-    left = left_by(home.root)
+    left = recorded_server(home.root)
     if left is not None and left.alive():
         log.warning("ending the server of a dead host", pid=left.pid)
         await end_orphan(left)

@@ -18,7 +18,7 @@ from bus import nkeys, server, subjects
 from bus.jetstream import connect
 from bus.port import Record
 from bus.rights import Users, seed_file
-from bus.server import OLDEST, EmbeddedServer, ServerRecord, end_orphan, find_binary, left_by, started, version
+from bus.server import OLDEST, EmbeddedServer, ServerRecord, end_orphan, find_binary, recorded_server, started, version
 from contracts.errors import Ambiguous, Failed, Full, InvalidInput, NotFound, Refused, Unreachable
 from tests.bus.conformance import TRAINER, fact, taken
 from tests.bus.served import Served, served
@@ -157,7 +157,7 @@ async def test_a_server_that_cannot_start_says_its_last_words(tmp_path: Path) ->
 
 
 async def test_a_second_server_on_one_home_is_seen_before_it_can_ruin_the_store(world: Served) -> None:
-    left = left_by(world.home)
+    left = recorded_server(world.home)
     assert left is not None
     assert left.alive()
     assert left.pid == world.server.pid
@@ -225,7 +225,7 @@ async def test_the_server_dies_with_a_killed_host_and_sets_the_lock_free(tmp_pat
         with (tmp_path / "lock").open() as lock, pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         host.kill()
-    left = left_by(tmp_path)
+    left = recorded_server(tmp_path)
     assert left is not None
     assert left.pid == pid
     await until(lambda: not left.alive())
@@ -244,7 +244,7 @@ def test_a_process_has_not_ended_before_its_last_thread_which_has_its_files() ->
 
 
 async def test_an_orphaned_server_is_ended_by_pid_and_start_time(world: Served) -> None:
-    left = left_by(world.home)
+    left = recorded_server(world.home)
     assert left is not None
     assert await end_orphan(ServerRecord(left.pid, "another time", left.port)) is False
     assert world.server.pid == left.pid
@@ -253,16 +253,16 @@ async def test_an_orphaned_server_is_ended_by_pid_and_start_time(world: Served) 
 
 
 def test_a_damaged_record_of_the_server_is_not_guessed_at(tmp_path: Path) -> None:
-    assert left_by(tmp_path) is None
+    assert recorded_server(tmp_path) is None
     (tmp_path / "nats").mkdir()
     (tmp_path / "nats" / "server.json").write_text(json.dumps({"pid": 1}))
     with pytest.raises(Refused, match="damaged"):
-        left_by(tmp_path)
+        recorded_server(tmp_path)
 
 
 async def test_stopping_forgets_the_process(world: Served) -> None:
     await world.server.stop()
-    assert left_by(world.home) is None
+    assert recorded_server(world.home) is None
     assert world.server.pid is None
 
 

@@ -15,14 +15,14 @@ from contracts.request.optimizer import (
     LinearDecay,
     OneCycle,
     Plateau,
+    ScheduleSection,
     Step,
-    Warmed,
 )
 from runtime.engine import kinds
 from runtime.engine.kinds import Costs, Scale, schedules
 
 
-def course(options: Warmed, total: int, costs: Costs = ()) -> Scale:
+def course(options: ScheduleSection, total: int, costs: Costs = ()) -> Scale:
     """The share of the learning rate at every step of `total`, given the control metric's course so far."""
     warm = options.warmup_steps
     scale = kinds.schedules.of(options)(options, max(1, total - warm), since(costs, warm))
