@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import SwarmError
-from contracts.event import BUILT_IN
 from contracts.ids import PARTITION
 from runtime.cli.call import Call, Json, calling, command, remember, shared
 from runtime.cli.output import style, table
@@ -102,6 +101,7 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
 
     A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
     """
+    from contracts.event import BUILT_IN
     from runtime.commands.guests import credentials
     from runtime.host import single_agent
     from runtime.node import roster
