@@ -52,10 +52,8 @@ def check_genesis(kept: StoredSession, archive: Archive | None, blobs: Directory
     parent = _parent(fork, archive)
     if parent is None or blobs is None:
         signed = f", which its ledger signed over {fork.size} events as {fork.root}" if fork.root else ""
-        told = (
-            f"its parent {fork.session} is not here: that it stood there at step {fork.step}{signed}, was not checked"
-        )
-        return ForkFindings(unchecked=(told,))
+        told = f"its parent {fork.session} is not here: that it stood there at step {fork.step}{signed}"
+        return ForkFindings(unchecked=(f"{told}, was not checked",))
     against = [*_against_tree(fork, parent), *_against_log(state, fork, parent, blobs)]
     first = kept.history.facts[0]
     told = f"its parent {fork.session} was read, and is audited by itself: swarm audit {fork.session}"
@@ -84,9 +82,8 @@ async def check_start(subject: AuditSubject, children: Children, *, trust_code: 
     written = (fact for fact in subject.kept.history.facts if isinstance(fact.event, CheckpointWritten))
     begun = next((fact for fact in written if getattr(fact.event, "step", None) == fork.step), None)
     if parent is None or begun is None:
-        return ForkFindings(
-            unchecked=(f"the state of step {fork.step} was not computed from its parent, which is not here",)
-        )
+        absent = f"the state of step {fork.step} was not computed from its parent, which is not here"
+        return ForkFindings(unchecked=(absent,))
     of_parent = AuditSubject(parent, subject.blobs, subject.work, subject.home)
     try:
         with TemporaryDirectory(prefix="origin-", dir=subject.work) as folder:

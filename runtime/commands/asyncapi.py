@@ -172,12 +172,11 @@ def _facts(spoken: list[tuple[type[Event], tuple[str, ...]]], roster: Roster) ->
         messages[event.wire] = _fact_message(event, lanes)
         summary = _first_sentence(event)
         for lane in lanes or ("{lane}",):
-            address = (
-                _address(lane, event.wire) if lanes else _address("lane", event.wire).replace(".lane.", ".{lane}.")
-            )
-            name = f"{lane}.{event.wire}" if lanes else f"any.{event.wire}"
-            channels[name] = _channel(address, summary, event.wire)
+            address = _address(lane if lanes else "lane", event.wire)
+            address = address if lanes else address.replace(".lane.", ".{lane}.")
             role = lane if lanes else "any"
+            name = f"{role}.{event.wire}"
+            channels[name] = _channel(address, summary, event.wire)
             operations[f"{role}.says.{event.wire}"] = _operation("send", name, summary, event.wire, role=role)
             for hearer, agent in roster.items():
                 if event in agent.hears() or Event in agent.hears():

@@ -106,10 +106,8 @@ class Swarm:
             if found["state"] in ENDED:
                 return found
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimedOut(
-                    f"{session} is {found['state']} at step {found['step']} after {timeout} s.",
-                    cure=f"It goes on; look again: swarm wait {session}",
-                )
+                message = f"{session} is {found['state']} at step {found['step']} after {timeout} s."
+                raise TimedOut(message, cure=f"It goes on; look again: swarm wait {session}")
 
     async def _patiently(self, verb: str, **body: Any) -> dict[str, Any]:
         """A command that is repeated while the bus is away, up to a minute."""

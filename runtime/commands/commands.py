@@ -192,10 +192,8 @@ class Commands:
         """Whether this very request has been made a session; `Refused` when another one has."""
         before = await self._index.genesis(session)
         if before is not None and (before.request != dict(request) or not same_fork(before.fork, fork)):
-            raise Refused(
-                f"request_id {request_id!r} belongs to another request (session {session}).",
-                cure="Use a new request_id.",
-            )
+            message = f"request_id {request_id!r} belongs to another request (session {session})."
+            raise Refused(message, cure="Use a new request_id.")
         return before is not None
 
     async def _inherited(self, parent: str | None, request: Mapping[str, Any]) -> list[Path]:
@@ -276,10 +274,8 @@ class Commands:
         if history.state.outcome is not None:
             raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
         if history.state.kind not in kinds:
-            raise Refused(
-                f"{history.id} is of the kind {history.state.kind!r}, which heeds no {wish.wire}.",
-                cure=f"Wait until it has ended: swarm wait {history.id}",
-            )
+            message = f"{history.id} is of the kind {history.state.kind!r}, which heeds no {wish.wire}."
+            raise Refused(message, cure=f"Wait until it has ended: swarm wait {history.id}")
         if history.id not in self.node.tail.histories:
             message = f"{history.id} is in the files of this home only: it was trained with --here."
             raise Refused(message, cure=f"Let it go on there: swarm resume {history.id} --here")
@@ -356,21 +352,18 @@ class Commands:
         return await self._index.find(str(body.get("session") or ""))
 
     async def _refuse_when_full(self) -> None:
-        free = self.node.home.free_bytes()
-        if free < self.node.settings.min_free_disk_bytes:
-            raise Full(
-                f"{free >> 20} MiB are free on the disk of {self.node.home.root}, below the limit of "
-                f"{self.node.settings.min_free_disk_bytes >> 20} MiB.",
-                cure="Free space, or move the home with --home; running sessions go on.",
-            )
+        home, settings = self.node.home, self.node.settings
+        free, least = home.free_bytes(), settings.min_free_disk_bytes
+        if free < least:
+            message = f"{free >> 20} MiB are free on the disk of {home.root}, below the limit of {least >> 20} MiB."
+            raise Full(message, cure="Free space, or move the home with --home; running sessions go on.")
         used = await self.stored_bytes() if self.stored_bytes else 0
-        budget = self.node.settings.store_bytes
+        budget = settings.store_bytes
         if used >= _FULL_AT * budget:
-            raise Full(
-                f"the log holds {used / budget:.0%} of its {budget >> 10} KiB; no session begins above {_FULL_AT:.0%}.",
-                cure=f"Raise store_bytes in {self.node.home.root / 'settings.toml'} and start the swarm again (swarm "
-                "down, swarm up -d), or use another home; running sessions go on.",
-            )
+            room = f"{used / budget:.0%} of its {budget >> 10} KiB"
+            cure = f"Raise store_bytes in {home.root / 'settings.toml'} and start the swarm again (swarm "
+            cure += "down, swarm up -d), or use another home; running sessions go on."
+            raise Full(f"the log holds {room}; no session begins above {_FULL_AT:.0%}.", cure=cure)
 
 
 def _parsed(body: bytes) -> Body:

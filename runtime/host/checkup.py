@@ -198,9 +198,8 @@ def _host(home: Home, settings: Settings) -> Iterator[CheckResult]:
         message = f"a server that a dead host left over still runs (pid {left.pid})"
         yield CheckResult("fail", "host", message, "End it: swarm down; `swarm up` does so too.")
         return
-    yield CheckResult(
-        "ok", "host", "none runs" if host is None else f"none runs; pid {host.pid} ended without good-bye"
-    )
+    ended = f"; pid {host.pid} ended without good-bye" if host else ""
+    yield CheckResult("ok", "host", f"none runs{ended}")
 
 
 def _logs(home: Home, settings: Settings) -> Iterator[CheckResult]:

@@ -63,9 +63,8 @@ def _guest_identity(path: Path, name: str, url: str) -> AgentIdentity:
         found = orjson.loads(read_private(path))
         lane = f"{subjects.GUEST}{found['name']}"
         user, signer = nkeys.from_seed(found["seed"]), signer_of(lane, found["key"].encode(), path)
-        return AgentIdentity(
-            lane, url or str(found["url"]), user, signer, str(found["root"]), partial(_guest_key, path)
-        )
+        url, find = url or str(found["url"]), partial(_guest_key, path)
+        return AgentIdentity(lane, url, user, signer, str(found["root"]), find)
     except FileNotFoundError:
         cure = f"Admit it: swarm agent new {name}"
         raise NotFound(f"there are no credentials of an agent {name!r} at {str(path)!r}.", cure=cure) from None

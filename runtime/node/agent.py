@@ -118,9 +118,7 @@ class Agent:
             cls.role = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         methods = [(name, getattr(cls, name)) for name in dir(cls) if not name.startswith("__")]
         cls.handlers = tuple(_wire(cls, name, method) for name, method in methods if hasattr(method, "__handler__"))
-        cls.rhythms = tuple(
-            Rhythm(name, method.__rhythm__) for name, method in methods if hasattr(method, "__rhythm__")
-        )
+        cls.rhythms = tuple(Rhythm(name, one.__rhythm__) for name, one in methods if hasattr(one, "__rhythm__"))
 
     @classmethod
     def hears(cls) -> tuple[type[Event], ...]:

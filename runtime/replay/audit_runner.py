@@ -96,12 +96,10 @@ class AuditJobs:
         return answer | {"divergence": left, "steps": comparison.steps}
 
     def _job(self, function: str, args: Mapping[str, Any]) -> AbstractAsyncContextManager[Child]:
-        given = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
+        args = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
         # As it was where the session was trained.
         profile = torch_profile(claimed_threads(self._machine.get("threads")), self._machine.get("device", "cpu"))
-        return self.children.job(
-            function, given, profile=profile, purpose="audit", session=self._session, log=self._log
-        )
+        return self.children.job(function, args, profile=profile, purpose="audit", session=self._session, log=self._log)
 
 
 def _heard(comparison: SpanComparison, frame: Frame) -> DivergenceData | None:
@@ -150,9 +148,7 @@ class AuditRunner:
     async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, dict[str, Any]]:
         """The result of every span by its number; with `until_divergence` none behind the first one that diverges."""
         results: dict[int, dict[str, Any]] = {}
-        waiting = sorted(
-            chosen, key=lambda one: one.number if until_divergence else (one.begins - one.ends, one.number)
-        )
+        waiting = sorted(chosen, key=lambda one: (0 if until_divergence else one.begins - one.ends, one.number))
         bad: list[int] = []
 
         async def work() -> None:

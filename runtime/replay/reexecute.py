@@ -132,9 +132,8 @@ class SpanReporter:
         sealed = checkpoint.seal(self._run.tensors(), step, self._run.aliases)
         data = checkpoint.pack(sealed)
         segment = self._run.plan.segment_at(step - 1)
-        self._tell(
-            "computed", comparison.checkpoint_event(sealed, segment, "planned", blob=digest(data), size=len(data))
-        )
+        event = comparison.checkpoint_event(sealed, segment, "planned", blob=digest(data), size=len(data))
+        self._tell("computed", event)
 
     def _tell(self, kind: str, event: Computed) -> None:
         self._job.tell(kind, name=event.wire, data=orjson.loads(event.model_dump_json()))

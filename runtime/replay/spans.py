@@ -169,12 +169,10 @@ def _on(record: SpanRecord, segments: Sequence[Segment]) -> bool:
 def _lines(records: Sequence[SpanRecord], segments: Sequence[Segment]) -> list[int]:
     """The versions whose line is no beginning of the next one's."""
     found = []
-    for version in range(1, len(segments)):
-        reached = max(
-            (one.last for one in records if one.version <= version and _on(one, segments[:version])), default=0
-        )
-        if segments[version].begins < reached:
-            found.append(version)
+    for at in range(1, len(segments)):
+        reached = max((one.last for one in records if one.version <= at and _on(one, segments[:at])), default=0)
+        if segments[at].begins < reached:
+            found.append(at)
     return [*found, len(segments)]
 
 

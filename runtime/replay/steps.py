@@ -72,10 +72,8 @@ async def _operator(
     counted = 0
     for attempt in attempts:
         given = {**args, "step": attempt}
-        one, other = [
-            (await jobs.compared("runtime.replay.stepwise:operators", given, spec)).get("operators", [])
-            for _ in range(2)
-        ]
+        runs = [await jobs.compared("runtime.replay.stepwise:operators", given, spec) for _ in range(2)]
+        one, other = (run.get("operators", []) for run in runs)
         found = first_difference(one, other)
         counted += len(one)
         if found is not None:
@@ -95,17 +93,14 @@ def first_difference(one: Trace, other: Trace) -> dict[str, Any] | None:
 
 
 def _of_step(step: int, found: Mapping[str, Any], first: int, last: int) -> str:
+    where = f"window {first}..{last}"
     if found["field"] == "index_digest":
-        return (
-            f"window {first}..{last}: other rows were drawn than the plan says; which step's cannot be told by digest"
-        )
+        return f"{where}: other rows were drawn than the plan says; which step's cannot be told by digest"
     if step < 0:
-        return (
-            f"window {first}..{last}: every loss is as recorded, {found['field']} is not; "
-            "the losses cannot tell in which step it came to differ, at the latest in the last"
-        )
+        told = f"{where}: every loss is as recorded, {found['field']} is not; "
+        return f"{told}the losses cannot tell in which step it came to differ, at the latest in the last"
     before = f", so what differs is its way forward or the update of attempt {step - 1}" if step > first else ""
-    return f"window {first}..{last}: the losses are as recorded up to attempt {step}, whose own is not{before}"
+    return f"{where}: the losses are as recorded up to attempt {step}, whose own is not{before}"
 
 
 def _of_operator(shaky: int | None, operator: dict[str, Any] | None, counted: int, attempts: list[int]) -> list[str]:
@@ -134,9 +129,8 @@ async def _elsewhere(
         given = {**args, "step": found["last"], "path": str(blobs.path(blob))}
         tensor = (await jobs.run("runtime.replay.stepwise:tensors", given))["tensor"]
         about |= {"tensor": tensor}
-        told.append(
-            f"the first tensor of that checkpoint that differs is {tensor}" if tensor else "its tensors are the same"
-        )
+        differs = f"the first tensor of that checkpoint that differs is {tensor}"
+        told.append(differs if tensor else "its tensors are the same")
     return about | {"sentences": told}
 
 
@@ -179,9 +173,8 @@ async def compute_at_step(
         )
     subject.work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="replay-", dir=subject.work) as folder:
-        runner = AuditRunner(
-            subject, AuditOptions("full", trust_code=trust_code), children, Path(folder), lambda _: None
-        )
+        options = AuditOptions("full", trust_code=trust_code)
+        runner = AuditRunner(subject, options, children, Path(folder), lambda _: None)
         if differing := await runner.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
         args = subject.arguments(span, runner.folder) | dict(about)
