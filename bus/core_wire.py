@@ -25,12 +25,12 @@ class CoreWire:
 
     async def say(self, subject: str, body: bytes) -> None:
         """See `Wire.say`."""
-        self._fits(subject, body)
+        _fits(subject, body, self._link.limit)
         await self._link.send(publication(subject, "", b"", body))
 
     async def ask(self, subject: str, body: bytes, *, timeout: float = 5.0) -> bytes:
         """See `Wire.ask`."""
-        self._fits(subject, body)
+        _fits(subject, body, self._link.limit)
         await self._link.connected(timeout)
         return (await self._link.ask(subject, body, patience=timeout)).body
 
@@ -71,9 +71,6 @@ class CoreWire:
             for task in at_work:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
-
-    def _fits(self, subject: str, body: bytes) -> None:
-        _fits(subject, body, self._link.limit)
 
 
 def _fits(subject: str, body: bytes, limit: int) -> None:

@@ -95,6 +95,7 @@ class EmbeddedServer:
     ) -> None:
         self.users = users
         self._folder = home / "nats"
+        self._conf = self._folder / "nats.conf"
         self._port = port
         self._max_store = max_store
         self._lock_fds = tuple(lock_fds)
@@ -203,10 +204,6 @@ class EmbeddedServer:
             raise TimedOut("nats-server did not reload its configuration.", cure=self._see_log())
         if "Failed to reload" in answer():
             raise Failed(f"nats-server refused the new configuration: {answer().strip()}", cure=self._see_log())
-
-    @property
-    def _conf(self) -> Path:
-        return self._folder / "nats.conf"
 
     def _configure(self) -> None:
         _write(self._conf, embedded(self.users, self._place))

@@ -45,9 +45,8 @@ class FactSubject(NamedTuple):
 @functools.lru_cache(maxsize=4096)
 def fact(session: str, lane: str, name: str) -> str:
     """The subject of the event `name` (such as "window.recorded") in one lane of one session."""
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"{name!r} is no event name.", cure="Write noun.participle, such as 'window.recorded'.")
-    return f"{_lane(session, lane)}.{name.replace('.', '_')}"
+    event = _event(name)
+    return f"{_lane(session, lane)}.{event}"
 
 
 def lane(session: str, lane: str) -> str:
@@ -67,12 +66,10 @@ def lane_everywhere(lane: str) -> str:
 
 def waking(name: str, lane: str | None = None) -> tuple[str, ...]:
     """The filters under which the event `name` is heard in any session: from the given lane, or from every lane."""
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"{name!r} is no event name.", cure="Write noun.participle, such as 'window.recorded'.")
-    said = name.replace(".", "_")
+    event = _event(name)
     if lane is not None:
-        return (f"swarm.ev.*.*.{_lane_tokens(lane)}.{said}",)
-    return f"swarm.ev.*.*.*.{said}", f"swarm.ev.*.*.guest.*.{said}"
+        return (f"swarm.ev.*.*.{_lane_tokens(lane)}.{event}",)
+    return f"swarm.ev.*.*.*.{event}", f"swarm.ev.*.*.guest.*.{event}"
 
 
 def command(verb: str) -> str:
@@ -182,6 +179,12 @@ def _lane_tokens(lane: str) -> str:
     if lane == "guest":
         raise InvalidInput("'guest' is no lane.", cure="A guest's lane is 'guest_' and the name of the agent.")
     return _token(lane)
+
+
+def _event(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name!r} is no event name.", cure="Write noun.participle, such as 'window.recorded'.")
+    return name.replace(".", "_")
 
 
 def _token(text: str) -> str:
