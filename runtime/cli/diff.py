@@ -10,7 +10,7 @@ import click
 from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.output import state_text, table
 from runtime.cli.session_source import read_session
-from runtime.views.formatting import forked, unfolded
+from runtime.views.formatting import fork_of, in_words
 
 SECTIONS = ("request", "resolved", "environment", "code", "data")
 ABSENT = "-"
@@ -41,7 +41,7 @@ def diff_page(difference: Json) -> str:
         rows.append((name, *(ABSENT if value is None else f"{value:.6g}" for value in (one, other)), change))
     rows.append(("weights", *map(_short, difference["weights"])))
     sentences = [
-        (f"{side} is", f"a fork of {forked(fork)}")
+        (f"{side} is", f"a fork of {fork_of(fork)}")
         for side, fork in zip("AB", difference["forks"], strict=True)
         if fork
     ]
@@ -65,7 +65,7 @@ def _decisions(compared: Json) -> str:
     if compared["same"]:
         return f"the same {len(compared['applied'][0])}" if compared["applied"][0] else "none"
     sides = [
-        "; ".join(f"at step {one['step']} {unfolded(one['changes'])}, by {one['by']}" for one in applied) or "none"
+        "; ".join(f"at step {one['step']} {in_words(one['changes'])}, by {one['by']}" for one in applied) or "none"
         for applied in compared["applied"]
     ]
     return f"A: {sides[0]}. B: {sides[1]}."

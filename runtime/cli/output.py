@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from runtime.views.formatting import forked, one_line, printable, suggestion, unfolded
+from runtime.views.formatting import fork_of, in_words, one_line, printable, suggestion
 
 _ESCAPE = f"\x1b{os.urandom(8).hex()}"
 """How our own styles are marked until they are written: no text from elsewhere can hold a mark of this process."""
@@ -75,13 +75,13 @@ def summary_text(summary: Summary) -> str:
     total = f"/{summary['steps_total']}" if summary.get("steps_total") else ""
     best_step, trial = summary.get("best_step"), summary.get("best_trial")
     best = "" if best_step is None or not summary["metrics"] else f"  (best, at step {best_step})"
-    best_trial = f"{trial['number']}, session {trial['session']}: {unfolded(trial['parameters'])}" if trial else ""
+    best_trial = f"{trial['number']}, session {trial['session']}: {in_words(trial['parameters'])}" if trial else ""
     rows = [
         ("session", summary["session"]),
         ("state", state_text(summary["state"])),
         ("waits", str(summary.get("waits") or "")),
         ("kind", f"{summary['kind']} {summary.get('name', '')}".rstrip()),
-        ("fork of", forked(summary.get("fork"))),
+        ("fork of", fork_of(summary.get("fork"))),
         ("verdict", verdict_text(summary.get("verdict") or "")),
         ("step", f"{summary['step']}{total} (epoch {summary['epoch']}, {summary.get('segments', 1)} segment(s))"),
         ("metrics", _figures(summary["metrics"]) + best),

@@ -74,7 +74,7 @@ def figures(values: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={short(value)}" for name, value in values.items())
 
 
-def forked(fork: Mapping[str, Any] | None) -> str:
+def fork_of(fork: Mapping[str, Any] | None) -> str:
     """In whose bits a session began, and what it changes; nothing for one that is no fork."""
     if not fork:
         return ""
@@ -89,7 +89,7 @@ def suggestion(data: Mapping[str, Any]) -> str:
     return f"{short(data['suggestion'])} (the loss fell fastest at {short(data['steepest'])}{broke})"
 
 
-def unfolded(changes: Mapping[str, Any]) -> str:
+def in_words(changes: Mapping[str, Any]) -> str:
     """Changes of a plan, or parameters, in a row."""
     shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"

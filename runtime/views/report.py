@@ -22,7 +22,7 @@ from runtime.log import retention
 from runtime.log.archive import Archive
 from runtime.log.session_log import SessionLog
 from runtime.views import curves, view
-from runtime.views.formatting import forked, number, short, size, suggestion, unfolded
+from runtime.views.formatting import fork_of, in_words, number, short, size, suggestion
 from runtime.views.sentences import sentence
 
 JOB = "runtime.views.report:main"
@@ -169,7 +169,7 @@ def _facts(session: SessionState, summary: Mapping[str, Any]) -> list[tuple[str,
     trial = summary["best_trial"]
     rows = [
         ("state", summary["state"]),
-        ("fork of", forked(summary["fork"])),
+        ("fork of", fork_of(summary["fork"])),
         ("problem", f"{problem['message']} {problem['cure']}" if problem else ""),
         (
             "steps",
@@ -179,7 +179,7 @@ def _facts(session: SessionState, summary: Mapping[str, Any]) -> list[tuple[str,
         ),
         ("segments", str(summary["segments"]) if summary["segments"] > 1 else ""),
         ("best", f"step {best.step}: {best.metric} {short(best.values[best.metric])}" if best else ""),
-        ("best trial", f"{trial['number']}: {unfolded(trial['parameters'])}, `{trial['session']}`" if trial else ""),
+        ("best trial", f"{trial['number']}: {in_words(trial['parameters'])}, `{trial['session']}`" if trial else ""),
         ("wall time", f"{summary['wall_s']:.1f} s, {summary['events']} events"),
         ("weights", f"`{summary['weights_digest']}`" if summary["weights_digest"] else ""),
         ("sealed root", f"`{summary['sealed']}`" if summary["sealed"] else "not sealed yet"),
@@ -230,7 +230,7 @@ def _told(facts: Iterable[Fact], names: Sequence[str]) -> str:
 
 
 def _trials(session: SessionState) -> str:
-    parameters = {trial.number: unfolded(trial.parameters) for trial in session.trials}
+    parameters = {trial.number: in_words(trial.parameters) for trial in session.trials}
     rows = [
         (
             str(trial.number),

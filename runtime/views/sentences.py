@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runtime.views.formatting import figures, forked, last_loss, number, one_line, short, size, suggestion, unfolded
+from runtime.views.formatting import figures, fork_of, in_words, last_loss, number, one_line, short, size, suggestion
 
 Data = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def _model(data: Data) -> str:
 
 
 def _requested(data: Data) -> str:
-    name, fork = data["request"].get("name", ""), forked(data.get("fork"))
+    name, fork = data["request"].get("name", ""), fork_of(data.get("fork"))
     return f"{data['kind']} {name!r} requested by {data['asked_by']}" + (f": a fork of {fork}" if fork else "")
 
 
@@ -107,10 +107,10 @@ def _trial(data: Data) -> str:
 
 def _searched(data: Data) -> str:
     if data["best_value"] is None and data["best_parameters"]:
-        return f"range test completed, suggests {unfolded(data['best_parameters'])}"
+        return f"range test completed, suggests {in_words(data['best_parameters'])}"
     if data["best_value"] is None:
         return f"search completed after {data['trials']} trials, none of which has a value"
-    best = f"best {short(data['best_value'])} (trial {data['best_number']}: {unfolded(data['best_parameters'])})"
+    best = f"best {short(data['best_value'])} (trial {data['best_number']}: {in_words(data['best_parameters'])})"
     return f"search completed after {data['trials']} trials, {best}"
 
 
@@ -162,7 +162,7 @@ def _proven(data: Data) -> str:
 
 def _proposed(data: Data) -> str:
     back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
-    return f"proposes: {back}{unfolded(data['changes'])} ({data['reason']})"
+    return f"proposes: {back}{in_words(data['changes'])} ({data['reason']})"
 
 
 def _attempt(data: Data) -> str:
@@ -235,7 +235,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
         f"{d['severity']}: {d['message']} (steps {d['first']}..{d['last']}) {d['cure']}".rstrip()
     ),
     "intervention.proposed": _proposed,
-    "intervention.applied": lambda d: f"segment {d['segment']} begins at step {d['step']}: {unfolded(d['changes'])}",
+    "intervention.applied": lambda d: f"segment {d['segment']} begins at step {d['step']}: {in_words(d['changes'])}",
     "intervention.declined": lambda d: f"proposal declined: {d['reason']}",
     "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
     "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",
@@ -267,7 +267,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "export.refused": lambda d: f"export as {_model(d)} refused: {d['message']} {d['cure']}".rstrip(),
     "model.benchmarked": lambda d: f"{_model(d)}: {d['median_ms']:.3g} ms per batch of {d['batch']}",
     "learning_rate.suggested": lambda d: f"suggests a learning rate of {suggestion(d)}",
-    "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {unfolded(d['parameters'])}",
+    "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {in_words(d['parameters'])}",
     "trial.finished": _trial,
     "search.completed": _searched,
     "search.cancelled": lambda d: f"search cancelled after {d['trials']} trials: {d['reason']}",
