@@ -51,22 +51,15 @@ class Remade(NamedTuple):
 
 def orders(history: SessionLog) -> list[dict[str, Any]]:
     """Every exported file of a session, as it has to be made again, and where the log tells of it."""
-    found = []
+    found: list[dict[str, Any]] = []
     for fact in history.facts:
         if isinstance(fact.event, ModelExported):
             beside = fact.event.details.get("beside", {})
-            about = {"export": fact.id, "place": fact.position, "seq": fact.seq}
-            found.append(
-                about
-                | {
-                    "filename": fact.event.filename,
-                    "blob": fact.event.blob,
-                    # The digests of companions by suffix; a record of any other form counts as none.
-                    "beside": beside if isinstance(beside, dict) else {},
-                    "sources": dict(history.state.claim.sources) if history.state.claim else {},
-                    "order": _order(fact.event, history.state),
-                }
-            )
+            about = {"export": fact.id, "place": fact.position, "seq": fact.seq, "filename": fact.event.filename}
+            # The digests of companions by suffix; a record of any other form counts as none.
+            about |= {"blob": fact.event.blob, "beside": beside if isinstance(beside, dict) else {}}
+            about |= {"sources": dict(history.state.claim.sources) if history.state.claim else {}}
+            found.append(about | {"order": _order(fact.event, history.state)})
     return found
 
 

@@ -97,19 +97,13 @@ def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> J
         channels |= part[0]
         messages |= part[1]
         operations |= part[2]
+    security = [_ref("securitySchemes", "nkey")]
     return {
         "asyncapi": "3.0.0",
         "id": "urn:stigmergy:swarm",
         "info": {"title": "Stigmergy", "version": VERSION, "description": _ABOUT, "license": {"name": "Apache-2.0"}},
         "defaultContentType": "application/json",
-        "servers": {
-            "swarm": {
-                "host": host,
-                "protocol": "nats",
-                "description": _SERVER,
-                "security": [_ref("securitySchemes", "nkey")],
-            }
-        },
+        "servers": {"swarm": {"host": host, "protocol": "nats", "description": _SERVER, "security": security}},
         "channels": {name: channel | {"servers": [{"$ref": "#/servers/swarm"}]} for name, channel in channels.items()},
         "operations": operations,
         "components": {
@@ -145,11 +139,8 @@ def _ref(kind: str, name: str) -> Json:
 
 
 def _channel(address: str | None, summary: str, *messages: str) -> Json:
-    made: Json = {
-        "address": address,
-        "summary": summary,
-        "messages": {name: _ref("messages", name) for name in messages},
-    }
+    carried = {name: _ref("messages", name) for name in messages}
+    made: Json = {"address": address, "summary": summary, "messages": carried}
     found = {name: {"description": about} for name, about in PARAMETERS.items() if address and f"{{{name}}}" in address}
     return made | ({"parameters": found} if found else {})
 
@@ -281,18 +272,12 @@ def _commands(commands: Mapping[str, verbs.Verb]) -> tuple[Json, Json, Json]:
         messages[asked] = _message(asked, verb.summary, verb.body)
         reply = {"oneOf": [verb.reply, _ref("schemas", "error")]}
         messages[answered] = _message(answered, "The answer, or why not: every problem with its cure.", reply)
-        operations[f"desk.hears.{name}"] = _operation(
-            "receive",
-            asked,
-            verb.summary,
-            asked,
-            role="desk",
-            bindings={"nats": {"queue": "desk", "bindingVersion": _BINDING}},
-            reply={
-                "channel": {"$ref": f"#/channels/{answered}"},
-                "messages": [{"$ref": f"#/channels/{answered}/messages/{answered}"}],
-            },
-        )
+        channel = {"$ref": f"#/channels/{answered}"}
+        about = {
+            "bindings": {"nats": {"queue": "desk", "bindingVersion": _BINDING}},
+            "reply": {"channel": channel, "messages": [{"$ref": f"#/channels/{answered}/messages/{answered}"}]},
+        }
+        operations[f"desk.hears.{name}"] = _operation("receive", asked, verb.summary, asked, role="desk", **about)
     return channels, messages, operations
 
 

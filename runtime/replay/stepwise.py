@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[tuple[str, str, str]] = []
         self._inside: list[str] = []
-        self._hooks = [hook for name, module in model.named_modules() for hook in self._hooked(name or "model", module)]
+        self._hooks: list[Any] = []
+        for name, module in model.named_modules():
+            self._hooks.append(module.register_forward_pre_hook(partial(self._enter, name or "model")))
+            self._hooks.append(module.register_forward_hook(self._leave, always_call=True))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Let the operator work and hash its answer; one that answers nothing has changed what it was given."""
@@ -63,13 +67,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             hook.remove()
         super().__exit__(*raised)  # type: ignore[no-untyped-call]
 
-    def _hooked(self, name: str, module: nn.Module) -> list[Any]:
-        return [
-            module.register_forward_pre_hook(lambda *_: self._inside.append(name)),
-            module.register_forward_hook(lambda *_: self._left(), always_call=True),
-        ]
+    def _enter(self, name: str, *_: object) -> None:
+        self._inside.append(name)
 
-    def _left(self) -> None:
+    def _leave(self, *_: object) -> None:
         if self._inside:
             self._inside.pop()
 
