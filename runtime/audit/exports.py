@@ -16,9 +16,8 @@ from contracts.session import SessionState
 from runtime.jobs.profiles import export_profile
 from runtime.log.session_log import SessionLog
 from runtime.node import roster
-from runtime.replay.audit_runner import AuditJobs
+from runtime.replay import audit_runner, verdict
 from runtime.replay.audit_subject import AuditSubject, has_rows
-from runtime.replay.verdict import Divergence, ExportFindings
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
@@ -63,22 +62,22 @@ def orders(history: SessionLog) -> list[dict[str, Any]]:
     return found
 
 
-def export_findings(remade: Iterable[tuple[Order, Remade]]) -> ExportFindings:
+def export_findings(remade: Iterable[tuple[Order, Remade]]) -> verdict.ExportFindings:
     """What came of all of a session's files."""
     divergences, unchecked, differing = [], [], []
     checked = 0
     for order, one in remade:
         checked += not (one.missing or one.differing)
         if one.divergence:
-            divergences.append(Divergence(order["place"], order["seq"], ModelExported.wire, one.divergence))
+            divergences.append(verdict.Divergence(order["place"], order["seq"], ModelExported.wire, one.divergence))
         if one.missing:
             unchecked.append(f"export {order['filename']} could not be made again: {one.missing}")
         if one.differing:
             differing.append(f"the outcome of export {order['filename']} (making it again ended with: {one.differing})")
-    return ExportFindings(checked, tuple(divergences), tuple(unchecked), tuple(differing))
+    return verdict.ExportFindings(checked, tuple(divergences), tuple(unchecked), tuple(differing))
 
 
-async def remake_all(subject: AuditSubject, jobs: AuditJobs, folder: Path) -> ExportFindings:
+async def remake_all(subject: AuditSubject, jobs: audit_runner.AuditJobs, folder: Path) -> verdict.ExportFindings:
     """Make every exported file of a session again, one after the other."""
     found: list[tuple[Order, Remade]] = []
     for number, order in enumerate(orders(subject.kept.history)):

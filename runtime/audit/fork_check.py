@@ -20,8 +20,7 @@ from contracts.trainer import CheckpointWritten
 from runtime.audit.log_digest import tree
 from runtime.fork.genesis import ForkRequest, fork_genesis
 from runtime.log.archive import Archive, StoredSession
-from runtime.replay.comparison import flat
-from runtime.replay.initial_state import InheritedPlan
+from runtime.replay import comparison, initial_state
 from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def _against_tree(fork: Fork, parent: StoredSession) -> Iterator[str]:
 def _against_log(state: SessionState, fork: Fork, parent: StoredSession, blobs: DirectoryBlobs) -> Iterator[str]:
     reading = _ReadOnlyBlobs(blobs)
     try:
-        inherited = InheritedPlan.of(state, blobs)
+        inherited = initial_state.InheritedPlan.of(state, blobs)
         asked = ForkRequest(fork.step, fork.segment, fork.set, inherited.without)
         made = fork_genesis(parent.history, asked, reading)
     except NotFound:
@@ -126,7 +125,7 @@ def _against_log(state: SessionState, fork: Fork, parent: StoredSession, blobs: 
         for name in ours
         if ours[name] != theirs[name] and not (name in UNKNOWN and ours[name] is None)
     )
-    wanted, said = flat(made.request), flat(state.request)
+    wanted, said = comparison.flat(made.request), comparison.flat(state.request)
     # A later version may know more keys than the one that wrote this.
     wrong = next((path for path in said if said[path] != wanted.get(path)), None)
     if wrong is not None:

@@ -16,9 +16,8 @@ from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from runtime.home.home import Home
+from runtime.log import follower, session_log
 from runtime.log.archive import SessionStart, newest_training
-from runtime.log.follower import LogFollower
-from runtime.log.session_log import DetachedLog, SessionLog
 from runtime.views import view
 from runtime.views.summaries import Summaries
 
@@ -43,17 +42,17 @@ class SessionIndex:
     """Finds sessions by name and lists them. Files are read in threads and one at a time, for the host has other things
     to do meanwhile; what has not changed is read once."""
 
-    def __init__(self, home: Home, tail: LogFollower) -> None:
+    def __init__(self, home: Home, tail: follower.LogFollower) -> None:
         self._home = home
         self._tail = tail
         self._archive = Summaries(home)
         self._at_files = asyncio.Lock()
-        self._kept: OrderedDict[str, tuple[_Stamp, SessionLog]] = OrderedDict()
-        self._remains: list[DetachedLog] = []
+        self._kept: OrderedDict[str, tuple[_Stamp, session_log.SessionLog]] = OrderedDict()
+        self._remains: list[session_log.DetachedLog] = []
         """Of what is at hand no longer, as long as a command still uses it."""
         self._told: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
-    async def find(self, name: str) -> SessionLog:
+    async def find(self, name: str) -> session_log.SessionLog:
         """The session that an id, a unique beginning of one, or `last` names."""
         if not name:
             raise InvalidInput("no session is named.", cure='Send {"session": "..."}.', path="session")
@@ -105,10 +104,10 @@ class SessionIndex:
             except Exception as error:
                 log.error("the summary of a session was not kept", session=session, exc_info=error)
 
-    def _live(self) -> dict[str, SessionLog]:
+    def _live(self) -> dict[str, session_log.SessionLog]:
         return {one.id: one for one in self._tail.histories.values() if one.state.genesis}
 
-    def _begun(self, live: dict[str, SessionLog]) -> Iterator[SessionStart]:
+    def _begun(self, live: dict[str, session_log.SessionLog]) -> Iterator[SessionStart]:
         return (
             SessionStart(one.state.requested_at, one.id, one.state.kind, one.facts[0].seq)
             for one in live.values()
@@ -145,11 +144,11 @@ class SessionIndex:
                 self._told.popitem(last=False)
         return told
 
-    async def _read(self, session: str) -> SessionLog:
+    async def _read(self, session: str) -> session_log.SessionLog:
         async with self._at_files:
             return await asyncio.to_thread(self._read_at_once, session)
 
-    def _read_at_once(self, session: str) -> SessionLog:
+    def _read_at_once(self, session: str) -> session_log.SessionLog:
         stamp = self._stamp(session)
         known = self._kept.pop(session, None)
         if known is None or known[0] != stamp:
@@ -161,9 +160,9 @@ class SessionIndex:
         self._remains = [one for one in self._remains if not one.release()]
         return known[1]
 
-    def _put_away(self, known: tuple[_Stamp, SessionLog] | None) -> None:
+    def _put_away(self, known: tuple[_Stamp, session_log.SessionLog] | None) -> None:
         if known is not None:
-            self._remains.append(DetachedLog(known[1]))
+            self._remains.append(session_log.DetachedLog(known[1]))
 
     def _stamp(self, session: str) -> _Stamp:
         with suppress(FileNotFoundError):

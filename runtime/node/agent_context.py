@@ -19,8 +19,7 @@ from contracts.errors import SwarmError
 from contracts.event import Event
 from contracts.operator import CancelRequested
 from contracts.session import SessionState
-from runtime.log.archive import known
-from runtime.log.session_log import D, SessionLog
+from runtime.log import archive, session_log
 
 if TYPE_CHECKING:
     from runtime.home.home import Home
@@ -54,9 +53,9 @@ class AgentContext:
     speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]
     """Say one event in a role's lane outside any handler: (role, session, event, cause)."""
 
-    def history(self, session: str) -> SessionLog:
+    def history(self, session: str) -> session_log.SessionLog:
         """A session as it is followed, or read from its file when it ended long ago and is in memory no longer."""
-        return known(session, self.tail.histories, self.home) or self.tail.history(session)
+        return archive.known(session, self.tail.histories, self.home) or self.tail.history(session)
 
     async def cancel(self, session: str, reason: str) -> None:
         """Ask for a session's end."""
@@ -72,7 +71,7 @@ class Wakeup:
     fact: Fact
     session: SessionState
     """The fold after the batch that woke the handler: the same at every retry and after restarts."""
-    history: SessionLog
+    history: session_log.SessionLog
     ground: AgentContext
     position: int
 
@@ -81,7 +80,7 @@ class Wakeup:
         """The fold after the newest fact: a retry may see more than the first call did."""
         return self.history.state
 
-    def derived(self, start: D) -> D:
+    def derived(self, start: session_log.D) -> session_log.D:
         """The agent's own fold over the facts up to the end of the waking batch, from its first value `start`."""
         return self.history.derived(start, self.position)
 
@@ -122,7 +121,7 @@ async def first_done(*waits: Coroutine[Any, Any, object]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def unless_cancelled(history: SessionLog, work: Coroutine[Any, Any, T]) -> T:
+async def unless_cancelled(history: session_log.SessionLog, work: Coroutine[Any, Any, T]) -> T:
     """The result of the work; `CancelledError`, with the work stopped, when a cancel comes before it.
 
     The work says nothing to the log: what is stopped in the middle of an append leaves its outcome in doubt.

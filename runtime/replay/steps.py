@@ -15,8 +15,7 @@ from typing import Any
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotVerified, Refused, SwarmError
 from runtime.jobs.children import Children
-from runtime.replay.audit_plan import AuditOptions
-from runtime.replay.audit_runner import AuditJobs, AuditRunner
+from runtime.replay import audit_plan, audit_runner
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.spans import nearest_span, session_spans
 from runtime.replay.verdict import sentence
@@ -25,7 +24,7 @@ Trace = list[list[str]]
 
 
 async def locate_divergence(
-    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], span: int, found: Mapping[str, Any]
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], span: int, found: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Window, step and operator of a divergence, with sentences that say how far each can be known.
 
@@ -40,7 +39,11 @@ async def locate_divergence(
 
 
 async def _located(
-    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+    jobs: audit_runner.AuditJobs,
+    args: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    found: Mapping[str, Any],
+    about: dict[str, Any],
 ) -> dict[str, Any]:
     if found["name"] != "window.recorded" or not found["field"]:
         return await _elsewhere(jobs, args, found, about)
@@ -58,7 +61,7 @@ async def _located(
 
 
 async def _steps(
-    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], first: int, last: int
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], first: int, last: int
 ) -> list[dict[str, Any]]:
     given = {**args, "first": first, "last": last}
     told = await jobs.compared("runtime.replay.stepwise:steps", given, spec)
@@ -66,7 +69,7 @@ async def _steps(
 
 
 async def _operator(
-    jobs: AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], attempts: list[int]
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], attempts: list[int]
 ) -> tuple[dict[str, Any] | None, int]:
     """The first operator that gives another output in another process, and how many were compared."""
     counted = 0
@@ -119,7 +122,7 @@ def _of_operator(shaky: int | None, operator: dict[str, Any] | None, counted: in
 
 
 async def _elsewhere(
-    jobs: AuditJobs, args: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
 ) -> dict[str, Any]:
     """What is no window was computed at one step; of a checkpoint that is at hand the tensor can be named."""
     about |= {"step": found["last"]}
@@ -173,8 +176,8 @@ async def compute_at_step(
         )
     subject.work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="replay-", dir=subject.work) as folder:
-        options = AuditOptions("full", trust_code=trust_code)
-        runner = AuditRunner(subject, options, children, Path(folder), lambda _: None)
+        options = audit_plan.AuditOptions("full", trust_code=trust_code)
+        runner = audit_runner.AuditRunner(subject, options, children, Path(folder), lambda _: None)
         if differing := await runner.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
         args = subject.arguments(span, runner.folder) | dict(about)

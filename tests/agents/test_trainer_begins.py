@@ -33,6 +33,7 @@ from runtime.log.archive import Archive
 from runtime.replay import initial_state
 from runtime.replay.audit_plan import AuditOptions
 from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.verdict import ReplayVerdict
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "validator", "diagnostician", "exporter", "ledger")
@@ -172,7 +173,7 @@ async def test_it_passes_a_full_audit_as_a_bundle_with_its_checkpoints_and_rows(
     assert "weights to begin with" in lacking.differing[0]
 
 
-async def audited(material: AuditSubject, log: Any) -> recomputation.ReplayVerdict:
+async def audited(material: AuditSubject, log: Any) -> ReplayVerdict:
     children = Children()
     try:
         return await recomputation.recompute(log, material, AuditOptions("full", workers=2), children)
