@@ -93,7 +93,7 @@ async def stored(recorded: RecordedHome) -> None:
     async with server(home) as made:
         admin, host = (nkeys.read(seed_file(home / "keys" / "nats", who)) for who in ("admin", HOST))
         async with connect_admin(made.url, admin, layout=Layout()) as bus:
-            await bus.durables()
+            await bus.provision()
         async with connect(made.url, HOST, host) as bus:
             for append in _appends(recorded.stream):
                 where = subjects.parse(append[0].subject)
