@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-long test-fast test-tools check clean
+.PHONY: demo test suite test-long test-fast test-tools check lint types clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -16,14 +16,22 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-check: $(STAMP)
+check: lint types
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
-	$(BIN)/python -m pytest -q -m 'not foreign and not long' -n 2 --dist loadfile --no-loadscope-reorder
+types: $(STAMP)
+	$(BIN)/mypy
+
+# Types are checked beside the tests, which wait for their processes a third of the time.
+test: lint
+	$(MAKE) --no-print-directory -j 2 types suite
+
+suite: $(STAMP)
+	$(BIN)/python -m pytest -q -m 'not foreign and not long' -n 3 --dist loadfile --no-loadscope-reorder
 
 # What takes minutes: lives under random kills, long absences, whole suites of hostile input.
 test-long: $(STAMP)

@@ -13,7 +13,7 @@ import torch
 from contracts.errors import Failed
 from runtime.engine import fingerprint as prints
 from runtime.engine import seal
-from runtime.engine.environment import UNSET
+from runtime.engine.environment import UNSET, settings, strays
 from runtime.engine.environment import sealed as sealed_from
 
 MEASURE = """
@@ -106,6 +106,15 @@ def test_a_process_that_is_not_sealed_computes_nothing():
     assert done.returncode != 0
     assert done.stdout == ""
     assert "MKL_CBWR" in done.stderr
+
+
+def test_threads_that_wait_sleep_unless_they_are_told_otherwise_which_is_nobodys_offence(monkeypatch):
+    assert sealed(threads=2)["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert sealed(OMP_WAIT_POLICY="ACTIVE")["OMP_WAIT_POLICY"] == "ACTIVE"
+    for name, value in settings("exact", 1).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert set(strays(settings("exact", 1))) <= {"PYTHONHASHSEED"}  # which a process is started with, or not
 
 
 def test_settings_changed_afterwards_are_noticed():
