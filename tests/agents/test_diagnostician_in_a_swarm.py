@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ async def test_without_auto_fix_a_session_is_told_and_left_alone(tmp_path: Path)
 
 
 async def test_advice_is_recorded_as_a_note_and_changes_no_bit(tmp_path: Path) -> None:
+    importlib.import_module("openai")  # which takes longer than the training, and nobody waits for advice
     longer = {"epochs": 60, "batch_size": 64, "grad_clip": None}
     async with harness.crew(tmp_path / "alone") as made:
         alone = await harness.until_ended(made, await requested(made, training=longer))
