@@ -155,7 +155,7 @@ def decode(stored: StoredRecord, where: subjects.FactSubject) -> DecodedMessage:
     name = event.name if isinstance(event, Unknown) else event.wire
     if (envelope.subject, envelope.lane, name) != where:
         raise Refusal(Reason.SUBJECT, f"the envelope says {name!r} in lane {envelope.lane!r} of {envelope.subject}")
-    if not means(event, envelope.lane):
+    if not lane_may_say(event, envelope.lane):
         envelope, event = read_untyped(stored.body)
     return DecodedMessage(envelope, event, newer)
 
@@ -187,7 +187,7 @@ def refuse_constants(body: bytes, rules: int) -> None:
         raise Refusal(Reason.ENVELOPE, "not an event: NaN and Infinity are no JSON")
 
 
-def means(event: Event, lane: str) -> bool:
+def lane_may_say(event: Event, lane: str) -> bool:
     """Whether an event in this lane means what its type says, and so may be folded as that type.
 
     An event names the lanes in which it may be said, and a failure is told by who failed. Without this, a guest could

@@ -4,7 +4,7 @@ Framing, order, subjects, envelopes, schemas, chains, appends, keys and leaves a
 `bus.admission` and `bus.tree` judge them. Signatures are not verified one by one: a root that the ledger signed stands
 for those of the records under it, because the ledger has verified them and its tree holds them; the last signature
 of every lane and all those that no root covers are verified. At the first thing that is not plainly in order
-everything is given up with `Unusual`: the long way says what it is, and whether it matters.
+everything is given up with `NeedsFullAdmission`: the long way says what it is, and whether it matters.
 
 Records are read in runs, and runs are joined: between them other threads have their turn.
 """
@@ -60,7 +60,7 @@ Link = tuple[int, str]
 """A place in a lane, and the digest of the body that is there."""
 
 
-class Unusual(Exception):
+class NeedsFullAdmission(Exception):
     """Something that must be looked at in another way; it may be in order all the same."""
 
 
@@ -116,10 +116,10 @@ class FileLines:
     """The lines of a session's file: head and body of every record in turn."""
 
     def __init__(self, data: bytes, session: str) -> None:
-        """Raises `Unusual` when it is not made of such lines."""
+        """Raises `NeedsFullAdmission` when it is not made of such lines."""
         lines = list(_lines(data))
         if lines[:1] != [records.title(session)[:-1]] or not data.endswith(b"\n") or not len(lines) % 2:
-            raise Unusual
+            raise NeedsFullAdmission
         self.heads, self.bodies = lines[1::2], lines[2::2]
 
     def __len__(self) -> int:
@@ -143,9 +143,9 @@ class PlacedLines:
     """The same of a file that is read a run at a time; what is read of it again must be what was read first."""
 
     def __init__(self, places: RecordPlaces) -> None:
-        """Raises `Unusual` when there is more than whole lines."""
+        """Raises `NeedsFullAdmission` when there is more than whole lines."""
         if places.torn:
-            raise Unusual
+            raise NeedsFullAdmission
         self._places = places
         self._block: tuple[int, list[StoredRecord]] = (0, [])
 
@@ -183,41 +183,41 @@ def fact_of(position: int, stored: StoredRecord) -> Fact:
     """The event of a record that was admitted at this position before."""
     where = place(stored.subject)
     if where is None:
-        raise Unusual
+        raise NeedsFullAdmission
     envelope, event, _ = decode(stored, where)
     return _fact(position, stored, envelope, event, sha256(stored.body).hexdigest())
 
 
 def _rules(lines: FileLines | PlacedLines) -> int:
-    """Those by which all records are judged: the first names them. Raises `Unusual`."""
+    """Those by which all records are judged: the first names them. Raises `NeedsFullAdmission`."""
     try:
         rules = rules_of(fact_of(1, lines.stored(1)).event)
     except (IndexError, ValueError, Refusal):
-        raise Unusual from None
+        raise NeedsFullAdmission from None
     if newer_rules(rules):
-        raise Unusual
+        raise NeedsFullAdmission
     return rules
 
 
 def admit_runs(lines: PlacedLines, inputs: AdmissionInputs, take: Callable[[Sequence[Fact]], None]) -> AdmissionState:
     """Hand over all events, a run at a time, of a session that is in order; what an admission remembers of it then.
 
-    Raises `Unusual` where it is not in order, at the latest after the last run: what was handed over is then worth
-    nothing. Never more than a run is held, and of the rest a few bytes an event.
+    Raises `NeedsFullAdmission` where it is not in order, at the latest after the last run: what was handed over is then
+    worth nothing. Never more than a run is held, and of the rest a few bytes an event.
     """
     whole, tops = RecordRun(SubtreeRows(b"", 0)), list[SubtreeRows]()
     said, bare = Identities(), set[str]()
     for run in _read(lines, inputs):
         said.update(run.ids)
         if not bare.isdisjoint(run.bare) or len(set(run.bare)) < len(run.bare):
-            raise Unusual
+            raise NeedsFullAdmission
         bare.update(run.bare)
         facts = _join(whole, run)
         whole.kept += [fact for fact in facts if type(fact.event) in _LOOKED_AT]
         tops.append(run.rows.top())
         take(facts)
     if said.distinct() < len(whole.seqs) or not said.isdisjoint(bare):
-        raise Unusual
+        raise NeedsFullAdmission
     rows = SubtreeRows.joined(tops)
 
     def root(size: int) -> bytes:
@@ -230,7 +230,7 @@ def admit_runs(lines: PlacedLines, inputs: AdmissionInputs, take: Callable[[Sequ
 
 
 def admit_session(lines: FileLines | PlacedLines, inputs: AdmissionInputs) -> RecordRun:
-    """The whole session, if all of it is in order; else `Unusual`."""
+    """The whole session, if all of it is in order; else `NeedsFullAdmission`."""
     whole, rows = RecordRun(SubtreeRows(b"", 0)), list[SubtreeRows]()
     for run in _read(lines, inputs):
         whole.kept += _join(whole, run)
@@ -243,7 +243,7 @@ def admit_session(lines: FileLines | PlacedLines, inputs: AdmissionInputs) -> Re
     for at in range(0, max(len(whole.ids), len(whole.bare)), RUN):
         said.update(whole.ids[at : at + RUN], whole.bare[at : at + RUN])
     if len(said) < len(whole.ids) + len(whole.bare):
-        raise Unusual
+        raise NeedsFullAdmission
     _verify(whole, lines, inputs, whole.rows.root)
     return whole
 
@@ -258,7 +258,7 @@ def _read(lines: FileLines | PlacedLines, inputs: AdmissionInputs) -> Iterator[R
         yield run
     # Of a file by place the first record may have been another one when it was looked at before the runs.
     if _rules(lines) != rules:
-        raise Unusual
+        raise NeedsFullAdmission
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
@@ -276,7 +276,7 @@ class _LaneEvents:
     def __init__(self, subject: str, inputs: AdmissionInputs, rules: int) -> None:
         where = place(subject)
         if where is None or where.session != inputs.session or where.lane in (ROOT, DESK):
-            raise Unusual
+            raise NeedsFullAdmission
         self.where, self.rules = where, rules
         self.guest = where.lane.startswith(GUEST)
         self.passing = inputs.passing - _LOOKED_AT
@@ -357,27 +357,27 @@ def _framed(heads: Sequence[bytes], bodies: Sequence[bytes]) -> tuple[list[int],
         numbers, subjects, lengths, signatures, checks = map(list, zip(*words, strict=True))
         seqs = list(map(int, numbers))
     except ValueError:
-        raise Unusual from None
+        raise NeedsFullAdmission from None
     if list(map(str, seqs)) != numbers or list(map(str, map(len, bodies))) != lengths:
-        raise Unusual
+        raise NeedsFullAdmission
     if not 0 < seqs[0] <= seqs[-1] < _MOST or not all(map(lt, seqs, seqs[1:])):
-        raise Unusual
+        raise NeedsFullAdmission
     framed = zip(heads, bodies, strict=True)
     if [sha256(head[:-_CHECK] + b"\n" + body).hexdigest() for head, body in framed] != checks:
-        raise Unusual
+        raise NeedsFullAdmission
     return seqs, subjects, signatures
 
 
 def _closely(run: RecordRun, at: int, stored: StoredRecord, kind: _LaneEvents, digest: str) -> Link:
-    """What a record follows that is to be kept, or not spelled as we would; raises `Unusual`."""
+    """What a record follows that is to be kept, or not spelled as we would; raises `NeedsFullAdmission`."""
     try:
         refuse_large(stored.body, kind.guest, kind.rules)
         envelope, event, newer = decode(stored, kind.where)
         refuse_constants(stored.body, kind.rules)
     except Refusal:
-        raise Unusual from None
+        raise NeedsFullAdmission from None
     if newer or (isinstance(event, Unknown) and event.name in SPOKEN and not kind.guest):
-        raise Unusual
+        raise NeedsFullAdmission
     run.ids.append(remembered(envelope.lane, envelope.id))
     run.bare += [envelope.id] if kind.guest else []
     if type(event) not in kind.passing:
@@ -398,7 +398,7 @@ def _chain(run: RecordRun, links: Sequence[Link], digests: Sequence[str]) -> Non
         first, prev = links[mine[0]]
         expected = [(first, prev), *((first + n, digests[at]) for n, at in enumerate(mine, 1))]
         if [links[at] for at in mine] != expected[:-1]:
-            raise Unusual
+            raise NeedsFullAdmission
         run.follows[lane], run.ends[lane] = (first - 1, prev), (expected[-1][0] - 1, expected[-1][1])
 
 
@@ -408,12 +408,12 @@ def _append(run: RecordRun, signatures: Sequence[str], ring: Keyring) -> None:
     signed = [at for at, signature in enumerate(signatures) if signature != _NONE]
     for at in set(range(len(signatures) - 1)).difference(signed):
         if lanes[at + 1] != lanes[at] or seqs[at + 1] != seqs[at] + 1:
-            raise Unusual
+            raise NeedsFullAdmission
     borders = [-1, *signed, len(signatures)]
     between = [behind - before - 1 for before, behind in pairwise(borders)]
     run.signatures, run.leading, run.waiting = len(signed), between[0], between[-1]
     if max(between) >= MAX_BATCH or not all(_SIGNATURE.fullmatch(signatures[at]) for at in signed):
-        raise Unusual
+        raise NeedsFullAdmission
     spoke: dict[tuple[str, str], list[int]] = {}
     for at in signed:
         spoke.setdefault((lanes[at], signatures[at][:_KEY_ID]), []).append(seqs[at])
@@ -422,10 +422,10 @@ def _append(run: RecordRun, signatures: Sequence[str], ring: Keyring) -> None:
 
 
 def _key(ring: Keyring, lane: str, named: str, first: int, last: int) -> Key:
-    """The key of this name, if it may sign in the lane from one sequence to the other; else `Unusual`."""
+    """The key of this name, if it may sign in the lane from one sequence to the other; else `NeedsFullAdmission`."""
     key = ring.keys.get(named)
     if key is None or key.role != (DESK if lane == OPERATOR else lane) or not (key.valid(first) and key.valid(last)):
-        raise Unusual
+        raise NeedsFullAdmission
     return key
 
 
@@ -433,13 +433,13 @@ def _join(whole: RecordRun, run: RecordRun) -> list[Fact]:
     """Put one more run behind what is whole so far, but for ids and leaves; its events with their positions there."""
     begin = len(whole.seqs)
     if begin and run.seqs[0] <= whole.seqs[-1]:
-        raise Unusual
+        raise NeedsFullAdmission
     if whole.waiting and (run.lanes[0] != whole.lanes[-1] or run.seqs[0] != whole.seqs[-1] + 1):
-        raise Unusual
+        raise NeedsFullAdmission
     if whole.waiting + run.leading >= MAX_BATCH:
-        raise Unusual
+        raise NeedsFullAdmission
     if any(whole.ends.get(lane, (0, ZERO)) != link for lane, link in run.follows.items()):
-        raise Unusual
+        raise NeedsFullAdmission
     facts = [fact._replace(position=begin + fact.position) for fact in run.kept] if begin else run.kept
     whole.seqs += run.seqs
     whole.lanes += run.lanes
@@ -450,18 +450,18 @@ def _join(whole: RecordRun, run: RecordRun) -> list[Fact]:
 
 
 def _refuse_incomplete(whole: RecordRun) -> None:
-    """Raise `Unusual` unless it is a session from its start to the end of an append.
+    """Raise `NeedsFullAdmission` unless it is a session from its start to the end of an append.
 
     A seal must be the last record, and only the ledger may have spoken after what it covers.
     """
     if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
-        raise Unusual
+        raise NeedsFullAdmission
     others = max((whole.seqs[at - 1] for lane, at in whole.lasts().items() if lane != LEDGER), default=0)
     for fact in whole.kept:
         if isinstance(fact.event, SessionSealed):
             in_time = others <= fact.event.last_seq < fact.seq
             if fact.position != len(whole.seqs) or not in_time:
-                raise Unusual
+                raise NeedsFullAdmission
 
 
 def _verify(
@@ -475,22 +475,25 @@ def _verify(
         if header := stored.headers.get(HEADER):
             key = _key(inputs.ring, lane, header[:_KEY_ID], stored.seq, stored.seq)
             if not _holds(verify, key.public, stored.body, header):
-                raise Unusual
+                raise NeedsFullAdmission
 
 
 def _covered(whole: RecordRun, inputs: AdmissionInputs, root: Callable[[int], bytes]) -> int:
-    """How many records stand under the newest root that the ledger signed; `Unusual` when it is not theirs."""
+    """How many records stand under the newest root that the ledger signed.
+
+    Raises `NeedsFullAdmission` when the root is not theirs.
+    """
     noted = (fact for fact in reversed(whole.kept) if isinstance(fact.event, LedgerCheckpointed | SessionSealed))
     fact = next(noted, None)
     if fact is None or not isinstance(fact.event, LedgerCheckpointed | SessionSealed):
         return 0
     keys = [key for key in inputs.ring.keys.values() if key.role == LEDGER and key.valid(fact.seq)]
     if not any(_holds(notes.verify, fact.event.note, key.public) for key in keys):
-        raise Unusual
+        raise NeedsFullAdmission
     said = notes.parse(fact.event.note)
     about_these = said.origin == notes.origin(inputs.session) and 0 < said.size < fact.position
     if not about_these or root(said.size) != said.root:
-        raise Unusual
+        raise NeedsFullAdmission
     return said.size
 
 

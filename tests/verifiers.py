@@ -70,7 +70,7 @@ class Programs:
                 fast_admission.FileLines(data, session),
                 fast_admission.AdmissionInputs(session, self.keys.keyring("00")),
             )
-        except fast_admission.Unusual:
+        except fast_admission.NeedsFullAdmission:
             return "unusual"
         return ""
 

@@ -21,7 +21,7 @@ from runtime.jobs import process
 from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import known
 from runtime.node.agent import Agent, on
-from runtime.node.agent_context import CancelledError, Wakeup, unless_cancelled
+from runtime.node.agent_context import SessionCancelled, Wakeup, unless_cancelled
 
 PREPARE = "agents.data_manager.jobs.prepare:main"
 
@@ -46,7 +46,7 @@ class DataManager(Agent):
         try:
             answer = await unless_cancelled(wakeup.history, self._prepare(data, wakeup.history.id, asked.fork))
             return answer if wakeup.now.outcome is None else None
-        except CancelledError:
+        except SessionCancelled:
             return None
         except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             if data["source"] != "workload":

@@ -57,7 +57,7 @@ class LedgerState:
         """The event for a signed head of this tree."""
         return LedgerCheckpointed(size=self.tree.size, root=self.tree.root().hex(), last_seq=self.last_seq, note=note)
 
-    def sealed(self, session: SessionState, ring: LedgerState, furniture: Mapping[str, str]) -> SessionSealed:
+    def sealed(self, session: SessionState, ring: LedgerState, members: Mapping[str, str]) -> SessionSealed:
         """The last word about the session, its note still to be signed; `ring` is the state of the keyring."""
         return SessionSealed(
             size=self.tree.size,
@@ -67,7 +67,7 @@ class LedgerState:
             keyring=session.genesis.keyring if session.genesis else "",
             keyring_size=ring.tree.size,
             keyring_root=ring.tree.root().hex(),
-            members=bundle_members.sealed_members(session) | dict(furniture),
+            members=bundle_members.sealed_members(session) | dict(members),
             note="",
         )
 

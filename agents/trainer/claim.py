@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.trainer.decisions import starting_point
 from agents.trainer.machine import MachineProbe, seal_of
-from agents.trainer.repeatability import owed
+from agents.trainer.repeatability import missing_repetitions
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced, NotFound, NotVerified
 from contracts.session import Checkpoint, SessionState
@@ -172,7 +172,7 @@ class SessionClaim:
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that an attempt may begin from, as far as is known of their bytes."""
-        return starting_point(self.now, self.unusable, self._before if owed(self.now) else None)
+        return starting_point(self.now, self.unusable, self._before if missing_repetitions(self.now) else None)
 
     def begin_before(self, step: int) -> None:
         """Let attempts start from checkpoints before this step while a repetition of user code is owed."""
@@ -200,9 +200,10 @@ class SessionClaim:
         resolved = session.claim.resolved
         upto = start.written.step if start else session.begins
         inherited = InheritedPlan.of(session, blobs)
+        state, workloads = await self._state(start), await self._workloads()
         on_path = [seen for seen in session.evaluations if seen.step <= upto]
         evaluations = [*inherited.evaluations, *((seen.step, seen.values[seen.metric]) for seen in on_path)]
-        repetitions = sorted(owed(session))
+        repetitions = sorted(missing_repetitions(session))
         folder = self._context.home.work(self._wakeup.history.id) if repetitions else ""
         args = {
             "plan": plan_of(session, inherited),
@@ -210,10 +211,10 @@ class SessionClaim:
             "dataset": str(self._dataset),
             "verify": not self._verified,
             "blobs": str(blobs.root),
-            "resume": await self._state(start),
+            "resume": state,
             "initial": session.claim.initial,
             "evaluations": [[step, value.hex()] for step, value in evaluations],
-            "workloads": await self._workloads(),
+            "workloads": workloads,
             "birth": {"owed": repetitions, "folder": str(folder), "name": f"birth-{self.epoch}"},
         }
         self._verified = True

@@ -97,12 +97,17 @@ def divergence_failure(divergence: events.DivergenceFound, session: SessionState
     )
 
 
+def _forget(told: Mapping[str, Any]) -> None:
+    """Remove the state that was staged for a repetition."""
+    Path(told["staged"]).unlink(missing_ok=True)
+
+
 def is_workload(session: SessionState) -> bool:
     """Whether it trains code of the user's."""
     return bool(session.request["model"]["architecture"] == "workload")
 
 
-def owed(session: SessionState) -> set[str]:
+def missing_repetitions(session: SessionState) -> set[str]:
     """The repetitions that the log still lacks: "window" and "evaluation" for user code, none for built-in models."""
     if not is_workload(session):
         return set()
@@ -135,12 +140,8 @@ class RepeatabilityCheck:
     def begin(self, told: Mapping[str, Any]) -> None:
         """Repeat in a child what the training child reported of one window, and compare."""
 
-        def finish(_: object) -> None:
-            Path(told["staged"]).unlink(missing_ok=True)
-            self._arrived()
-
         task = asyncio.create_task(self._repeat(told))
-        task.add_done_callback(finish)
+        task.add_done_callback(lambda _: self._arrived())
         self._running.append(task)
 
     def verdicts(self) -> Verdict:
@@ -164,6 +165,8 @@ class RepeatabilityCheck:
             )
         except SwarmError as error:
             return (_failure(told, error.as_json(), error.path),)
+        finally:
+            _forget(told)
         verdict = events.BirthAudited(
             segment=told["segment"],
             first=told["first"],

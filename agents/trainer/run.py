@@ -18,7 +18,7 @@ from agents.trainer.claim import SessionClaim
 from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision, non_finite_weights
 from agents.trainer.inbox import Inbox, frames_of
 from agents.trainer.machine import MachineProbe, place
-from agents.trainer.repeatability import RecordedPath, RepeatabilityCheck, divergence_failure, owed
+from agents.trainer.repeatability import RecordedPath, RepeatabilityCheck, divergence_failure, missing_repetitions
 from contracts import trainer as events
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
@@ -31,7 +31,7 @@ from runtime.jobs.failpoints import failpoint
 from runtime.jobs.messages import Frame
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Say
-from runtime.node.agent_context import PATIENCE, CancelledError, Wakeup, first_done, wish_to_cancel
+from runtime.node.agent_context import PATIENCE, SessionCancelled, Wakeup, first_done, wish_to_cancel
 
 if TYPE_CHECKING:
     from agents.trainer.agent import Sayings
@@ -141,7 +141,7 @@ class SessionRun:
             return await self._train(args)
         except Fenced:
             raise
-        except CancelledError:
+        except SessionCancelled:
             return True  # another attempt is due as far as this one knows; whether it is to be, `due` says
         except ChildDied as error:
             self._deaths += 1
@@ -199,7 +199,7 @@ class SessionRun:
         ):
             try:
                 return await self._follow(child, inbox)
-            except CancelledError:
+            except SessionCancelled:
                 child.kill("was asked to hold for a cancel and did not")
                 await self.claim.say(self._attempt_ended(self.now.step))
                 raise
@@ -238,7 +238,7 @@ class SessionRun:
                 return again
 
     async def _hold(self, child: Child, decision: Decision) -> None:
-        """Order the child to hold; `CancelledError` when one that is to be cancelled does not: user code may hang."""
+        """Order the child to hold; `SessionCancelled` when one that is to be cancelled does not: user code may hang."""
         if not self._state.ordered_to_hold:
             self._state.ordered_to_hold = True
             await child.order("hold")
@@ -247,7 +247,7 @@ class SessionRun:
             if self._state.give_up_at is None:
                 self._state.give_up_at = now + PATIENCE
             if now >= self._state.give_up_at:
-                raise CancelledError
+                raise SessionCancelled
 
     async def _append(self, frames: list[Frame]) -> None:
         """Append what the log lacks, compare what it has, and note where the child holds or that it has finished."""
@@ -337,7 +337,7 @@ class SessionRun:
 
         The judgement of a diagnostician that is silent for too long is waived.
         True when no window of user code was repeated although an attempt from an earlier checkpoint would allow it."""
-        if "window" in owed(self.now) and self._state.first > 0:
+        if "window" in missing_repetitions(self.now) and self._state.first > 0:
             self.claim.begin_before(self._state.first)
             return True
         step = self._state.finished["step"] if self._state.finished else 0

@@ -43,8 +43,8 @@ def judge(job: Job) -> dict[str, Any]:
     enlist(args["workloads"])
     blobs, request = Path(args["blobs"]), Request.model_validate(args["request"])
     dataset = Dataset.open(blobs / "datasets" / args["dataset"], verify=False)
-    model = rebuild(request, dataset.facts, read_checkpoint(args, blobs)).model.to(resolved.device)
     learner, split = Learner(request, dataset.facts), args["split"]
+    model = rebuild(learner, request, dataset.facts, read_checkpoint(args, blobs)).model.to(resolved.device)
     evaluation = Judge(learner, resolved, dataset, split)
     values = {name: value.hex() for name, value in evaluation.values(model).items()}
     answer: dict[str, Any] = {"rows": dataset.facts.rows[split], "values": values, "details": {}}

@@ -43,10 +43,10 @@ class Task:
 
 def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) -> list[Task]:
     """What there is to judge because this checkpoint was stored, if it was written for being best or final."""
-    place, names = (kept.segment, kept.step), retention.JUDGED
+    place = (kept.segment, kept.step)
     same = [each.written for each in session.checkpoints if retention.place(each) == place]
-    worth = [each for each in same if each.reason in names and each.blob == kept.blob]
-    written = max(worth, key=lambda each: names.index(each.reason), default=None)
+    worth = [each for each in same if each.reason in retention.JUDGED and each.blob == kept.blob]
+    written = max(worth, key=lambda each: retention.JUDGED.index(each.reason), default=None)
     if written is None or session.claim is None or session.dataset is None:
         return []
     about = (session.request, session.dataset.root, session.claim)

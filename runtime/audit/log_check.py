@@ -72,9 +72,6 @@ def check_bundle(
     return Verdict(**vars(found) | {"bundle": str(path)})
 
 
-_MISFIT = "{fact.lane!r} has no say in {fact.envelope.dataschema}, or its data are not what that means"
-
-
 class _CheckOptions(NamedTuple):
     """The root key's fingerprint that is trusted, notes that were kept elsewhere, and whether words are compared."""
 
@@ -89,6 +86,10 @@ class _LogFindings(NamedTuple):
     inside: Sequence[Divergence] = ()
     anchored: Sequence[Divergence] = ()
     unchecked: Sequence[str] = ()
+
+
+def _misfit(fact: Fact) -> str:
+    return f"{fact.lane!r} has no say in {fact.envelope.dataschema}, or its data are not what that means"
 
 
 def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: int, asked: _CheckOptions) -> Verdict:
@@ -129,7 +130,7 @@ def _check_closely(
     inside = [
         *_unread(kept),
         *origin,
-        *(Divergence(fact.position, fact.seq, "schema", _MISFIT.format(fact=fact)) for fact in misfits),
+        *(Divergence(fact.position, fact.seq, "schema", _misfit(fact)) for fact in misfits),
         *ledger.divergences(),
         *against,
         *(told.broken if asked.contradictions else ()),

@@ -92,11 +92,11 @@ class LogDigest:
     ) -> LogDigest:
         """That of a session that was admitted at once, all but its curves kept.
 
-        Raises `Unusual` where decisions make it matter which path a curve lies on.
+        Raises `NeedsFullAdmission` where decisions make it matter which path a curve lies on.
         """
         noted = _noted(whole.kept)
         if any(isinstance(fact.event, InterventionApplied) for fact in whole.kept):
-            raise fast_admission.Unusual
+            raise fast_admission.NeedsFullAdmission
         facts = sorted([*whole.kept, *_curves(whole, lines)], key=lambda fact: fact.position)
         sealed = bool(noted) and isinstance(noted[-1][1], SessionSealed)
         before = reduce(advance, facts[: -1 if sealed else None], SessionState(asked.session))
@@ -132,7 +132,7 @@ def fast_digest(archive: Archive, session: str) -> LogDigest | None:
             asked = fast_admission.AdmissionInputs(session, ring.admission.keyring(partition), CURVES)
             lines = archive.lines(session)
             return LogDigest.of_lines(fast_admission.admit_session(lines, asked), lines, asked)
-    except (fast_admission.Unusual, NotVerified):
+    except (fast_admission.NeedsFullAdmission, NotVerified):
         return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -23,12 +23,14 @@ from runtime import audit
 from runtime.audit import exports, fork_check
 from runtime.audit.log_check import read_steadily
 from runtime.home.home import Home
-from runtime.jobs.children import Children
 from runtime.jobs.job import Job
 from runtime.log.archive import Archive, CachedArchive, StoredSession
 from runtime.replay import audit_plan, audit_subject, verdict
 from runtime.replay.audit_runner import AuditRunner, Tell
 from runtime.replay.steps import locate_divergence
+
+if TYPE_CHECKING:
+    from runtime.jobs.children import Children
 
 Data = dict[str, Any]
 OPENING = "runtime.audit.recomputation:open_audit"

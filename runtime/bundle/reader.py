@@ -18,7 +18,7 @@ from contracts.errors import NotFound, NotVerified
 from runtime.bundle import bundle_members as members
 from runtime.bundle.container import Container
 from runtime.engine.dataset import PIECE, plain_name
-from runtime.log.archive import StoredSession, fold
+from runtime.log.archive import StoredSession, admit_file
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.verdict import Divergence
 
@@ -115,7 +115,7 @@ class Bundle:
     def _read(self, name: str, admission: Admission, session: str = "") -> StoredSession:
         data = self._member(name)
         reading = RecordReader(Path(name), data)
-        kept = fold(reading, session or reading.session, admission)
+        kept = admit_file(reading, session or reading.session, admission)
         if kept.torn_bytes == 0 and title(reading.session) + b"".join(map(frame, kept.stored)) != data:
             raise NotVerified(f"{name}: it is not in its canonical form.")
         return kept

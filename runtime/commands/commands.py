@@ -29,7 +29,7 @@ from contracts.request import read_request
 from contracts.request.reading import shown
 from runtime.commands.deployment_keys import KeyCommands
 from runtime.commands.session_index import SessionIndex
-from runtime.commands.verbs import read_checked, refuse_crowded, refuse_misfits
+from runtime.commands.verbs import Body, read_checked, refuse_crowded, refuse_misfits
 from runtime.home.workload_file import refuse_unknown_options
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OPERATOR, DESK = "operator", "desk"
-Body = dict[str, Any]
 Verb = Callable[..., Awaitable[Body]]
 
 _TRAINED: tuple[operator.Kind, ...] = ("training", "trial")
@@ -140,7 +139,7 @@ class Commands:
     async def _later(self, verb: str, body: Body, *more: Path) -> Body:
         """Have `runtime.commands.requests` answer; its import takes as long as many answers, so a thread does it."""
         requests = await asyncio.to_thread(importlib.import_module, "runtime.commands.requests")
-        answer: Body = await getattr(requests, verb)(self, body, *more)
+        answer: Body = await requests.ANSWERS[verb](self, body, *more)
         return answer
 
     async def submit(
@@ -361,8 +360,8 @@ class Commands:
         budget = settings.store_bytes
         if used >= _FULL_AT * budget:
             room = f"{used / budget:.0%} of its {budget >> 10} KiB"
-            cure = f"Raise store_bytes in {home.root / 'settings.toml'} and start the swarm again (swarm "
-            cure += "down, swarm up -d), or use another home; running sessions go on."
+            raised = f"Raise store_bytes in {home.root / 'settings.toml'} and start the swarm again"
+            cure = f"{raised} (swarm down, swarm up -d), or use another home; running sessions go on."
             raise Full(f"the log holds {room}; no session begins above {_FULL_AT:.0%}.", cure=cure)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bus.keys import KeyStore, Signer
 from bus.port import Log
 from contracts.errors import InvalidInput, NotFound, Refused
 from contracts.event import BUILT_IN, DESK, GUEST, ROOT, Event
 from contracts.keyring import Key, KeyAdmitted, KeyRevoked, Keyring, KeyringOpened, KeyRotated, keyring_session
+from runtime.commands.verbs import Body
 from runtime.log.follower import LogFollower
 from runtime.log.lane_writer import LaneWriter, Provenance
 from runtime.views.view import key_lines
@@ -87,9 +88,6 @@ async def _opened(bus: Log, tail: LogFollower, root: Signer, source: str) -> tup
 def admission(role: str, key: Signer) -> KeyAdmitted:
     """How the root admits a key of a built-in role."""
     return KeyAdmitted(role=role, public=key.public, may_admit=role == DESK)
-
-
-Body = dict[str, Any]
 
 
 class Door(Protocol):

@@ -1,4 +1,4 @@
-"""Answers to wishes for sessions about another session: searches, exports, forks, proofs and audits.
+"""Answers to wishes for sessions about another session: searches, forks, proofs and audits.
 
 `runtime.commands.commands` imports it at the first such wish, in a thread: what these need takes a while to import.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,7 +18,7 @@ from contracts.ledger import SessionSealed
 from contracts.request.search import read_search
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, Mode
-from runtime.commands.verbs import read_checked
+from runtime.commands.verbs import Body, read_checked
 from runtime.fork.genesis import ForkRequest, Runs, fork_genesis, training_rows
 from runtime.log.row_names import RowNames
 from runtime.log.session_log import newest_root
@@ -28,7 +28,6 @@ from runtime.replay.audit_subject import machine_of
 if TYPE_CHECKING:
     from runtime.commands.commands import Commands
 
-Body = dict[str, Any]
 
 STEP = "Give the grid step at which it begins."
 MODES: tuple[str, ...] = get_args(Mode)
@@ -154,3 +153,7 @@ def _whole(body: Mapping[str, Any], name: str, default: int, *, least: int) -> i
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
         raise InvalidInput(f"{name} is {value!r}.", cure=f"Give a whole number from {least}.", path=name)
     return value
+
+
+ANSWERS: Mapping[str, Callable[..., Awaitable[Body]]] = {"search": search, "fork": fork, "prove": prove, "audit": audit}
+"""By the name of the command; a search may also be given the folder of its request."""

@@ -12,6 +12,9 @@ from contracts.request.training import FORMATS, QUANTIZATIONS
 from contracts.session import ENDED
 from contracts.trainer import Mode
 
+Body = dict[str, Any]
+"""What a command is given, and what it answers: an object of JSON."""
+
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}

@@ -57,15 +57,15 @@ def fork_genesis(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> Fo
         )
         raise Refused(message, cure="Fork a session that has been training.")
     line = SegmentPath.of(parent, asked.segment)
-    standing = line.at(asked.step)
+    at_step = line.at(asked.step)
     request = _request(state, asked)
     inherited = InheritedPlan.of(state, blobs)
     seen = [*inherited.evaluations, *_evaluations(line, asked.step, request, state)]
-    heritage = InheritedPlan(tuple(seen), joined_runs([*inherited.without, *asked.without]))
+    inherited_plan = InheritedPlan(tuple(seen), joined_runs([*inherited.without, *asked.without]))
     plan = state.changes(line.changes(asked.step))
-    _refuse_the_end(parent, standing, request, state.claim, heritage, plan)
+    _refuse_the_end(parent, at_step, request, state.claim, inherited_plan, plan)
     resolved = request.resolved()
-    kept = standing.checkpoint
+    kept = at_step.checkpoint
     size, root, sealed = signed_root(parent)
     return ForkGenesis(
         resolved,
@@ -75,15 +75,15 @@ def fork_genesis(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> Fo
             size=size,
             sealed=sealed,
             step=asked.step,
-            segment=standing.segment,
-            weights_digest=standing.weights_digest,
+            segment=at_step.segment,
+            weights_digest=at_step.weights_digest,
             state_root=kept.state_root if kept else None,
             blob=kept.blob if kept else None,
             dataset=state.dataset.root,
             resolved=state.claim.resolved,
             changes=plan,
             set={path: _at(resolved, path) for path in asked.set},
-            **heritage.placed(blobs),
+            **inherited_plan.placed(blobs),
         ),
     )
 
@@ -126,7 +126,7 @@ def _refuse_the_end(
     at: StepWeights,
     request: Request,
     claim: TrainingClaimed,
-    heritage: InheritedPlan,
+    inherited_plan: InheritedPlan,
     plan: Sequence[Any],
 ) -> None:
     """A fork has something left to do, in numbers."""
@@ -142,7 +142,7 @@ def _refuse_the_end(
     if at.step >= last:
         message = f"no step is left after step {at.step}: training would end at step {last}."
         raise InvalidInput(message, cure="Begin earlier, or change training.epochs.", path="--at")
-    if Control.of(request.early_stopping).after_all(heritage.evaluations).stop:
+    if Control.of(request.early_stopping).after_all(inherited_plan.evaluations).stop:
         message = f"early stopping has ended the training of {parent.id} by step {at.step}."
         raise InvalidInput(message, cure="Begin earlier, or change early_stopping.patience.", path="--at")
 

@@ -30,8 +30,10 @@ PRIVATE = 0o700
 OPENED = "opened.json"
 """In the folder of a session: which folders its owner has opened to it."""
 
-_OURS = frozenset({"layout", "keys", "settings.toml", "workloads.json", "sessions", "blobs"})
-_OURS |= {"lock", "here.lock", "host.log", "host.json"}
+_OURS = frozenset(
+    {"layout", "keys", "settings.toml", "workloads.json", "sessions", "blobs"}
+    | {"lock", "here.lock", "host.log", "host.json"}
+)
 """Of these at least one lies in every home, also in one that was never started."""
 
 LAYOUT = 1

@@ -96,7 +96,10 @@ class Archive:
         return [one for one in self._home.session_ids() if not self._start(one).opens_keyring]
 
     def lines(self, session: str) -> fast_admission.FileLines | fast_admission.PlacedLines:
-        """The lines of the session's file, of a long one by place; raises `NotFound`, and `Unusual` for other lines."""
+        """The lines of the session's file, of a long one by place.
+
+        Raises `NotFound`, and `NeedsFullAdmission` for lines that we would write otherwise.
+        """
         path = self._path(session)
         if path.stat().st_size < LONG_FILE:
             return fast_admission.FileLines(path.read_bytes(), session)
@@ -194,7 +197,7 @@ def _read(path: Path, session: str, admission: Admission) -> StoredSession:
     reading = files.read(path)
     at_once = _at_once(reading, session, admission)
     if at_once is None:
-        return fold(reading, session, admission)
+        return admit_file(reading, session, admission)
     history, lines = at_once
     stored = tuple(lines.stored(position) for position in range(1, history.size + 1))
     return StoredSession(history, stored, (), admission, 0)
@@ -211,7 +214,7 @@ def _history(path: Path, session: str, admission: Admission) -> SessionLog:
         history, lines = at_once
         release(lines.heads, lines.bodies)
         return history
-    kept = fold(reading, session, admission)
+    kept = admit_file(reading, session, admission)
     history, stored = kept.history, [*kept.stored]
     del kept
     release(stored)
@@ -230,7 +233,7 @@ def _placed(path: Path, session: str, admission: Admission) -> tuple[SessionLog,
             standing = fast_admission.admit_runs(
                 fast_admission.PlacedLines(places), fast_admission.AdmissionInputs(session, ring), history.add
             )
-        except (fast_admission.Unusual, NotVerified):
+        except (fast_admission.NeedsFullAdmission, NotVerified):
             return None
     admission.resume(session, standing)
     return history, places
@@ -246,7 +249,7 @@ def _at_once(
         try:
             lines = fast_admission.FileLines(reading.data, session)
             whole = fast_admission.admit_session(lines, fast_admission.AdmissionInputs(session, ring))
-        except fast_admission.Unusual:
+        except fast_admission.NeedsFullAdmission:
             return None
         history.add(whole.kept)
         if history.size > _LONG:
@@ -256,7 +259,7 @@ def _at_once(
     return history, lines
 
 
-def fold(reading: RecordReader, session: str, admission: Admission) -> StoredSession:
+def admit_file(reading: RecordReader, session: str, admission: Admission) -> StoredSession:
     """The session as its records have it; `NotVerified` when they are damaged or another session's."""
     if reading.session != session:
         message = f"{reading.path} is the log of {reading.session}, not of {session}."

@@ -57,8 +57,9 @@ async def _held(bus: Log, copied: StoredRecord) -> StoredRecord | None:
 OLD = 3600.0
 """Seconds after which a half-written blob is certainly no longer being written."""
 
-_OF_A_PROCESS = re.compile(r"\..+\.(\d+)")
-_OF_A_BLOB = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}")
+_OF_A_PROCESS = re.compile(r"\..+?\.(\d+)(?:\.[0-9a-f]{16})?")
+_OF_A_BLOB = re.compile(r"\.[0-9a-f]{64}(?:\.\d+)?\.[0-9a-f]{16}")
+"""The names that `bus.disk.fresh_name` gives, and those that earlier software gave."""
 
 
 def remove_leftovers(home: Home) -> int:

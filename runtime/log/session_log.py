@@ -37,7 +37,7 @@ D = TypeVar("D", bound=AgentFold)
 Facts = list[Fact] | PlacedFacts
 
 
-class States:
+class StateHistory:
     """The session after its first n events, for every n: some are kept, the others are folded again from those.
 
     There are at most `MOST` of them: of a long session every so many events one, and near its end one every `EVERY`.
@@ -104,7 +104,7 @@ class SessionLog:
         """What takes windows that are in the file already."""
         self._away = 0
         """Up to where everything that may be put away is."""
-        self.states = States(session, self.facts)
+        self.states = StateHistory(session, self.facts)
         self.said: dict[tuple[str, str], Fact] = {}
         """Facts that are held, by lane and id: a guest may say an id that another lane uses too."""
         self._answers: dict[tuple[str, str | None], int] = defaultdict(int)

@@ -119,17 +119,18 @@ def read_checkpoint(order: Mapping[str, Any], blobs: Path) -> CheckpointContent:
     return unpack(DirectoryBlobs(blobs).get(order["blob"]), state_root=order["state_root"])
 
 
-def rebuild(request: Request, facts: Facts, checkpoint: CheckpointContent) -> TrainedModel:
-    """The model that a request describes, with the weights of a checkpoint; the workload's code must be known."""
-    model, workload = load_model(request, facts, checkpoint.tensors), Learner(request, facts).workload
-    return TrainedModel(model, workload, facts, checkpoint.step, checkpoint.weights_digest)
+def rebuild(learner: Learner, request: Request, facts: Facts, checkpoint: CheckpointContent) -> TrainedModel:
+    """The model that a request describes and its learner trains, with the weights of a checkpoint."""
+    model = load_model(request, facts, checkpoint.tensors)
+    return TrainedModel(model, learner.workload, facts, checkpoint.step, checkpoint.weights_digest)
 
 
 def load(order: Mapping[str, Any]) -> TrainedModel:
     """The model of `runtime.model.checkpoints.order`; `NotVerified` and `NotFound` say which digest did not hold."""
     enlist(order["workloads"])
     checkpoint = read_checkpoint(order, Path(order["blobs"]))
-    return rebuild(Request.model_validate(order["request"]), Facts.from_json(order["facts"]), checkpoint)
+    request, facts = Request.model_validate(order["request"]), Facts.from_json(order["facts"])
+    return rebuild(Learner(request, facts), request, facts, checkpoint)
 
 
 def _classes(logits: np.ndarray, facts: Facts) -> list[dict[str, Any]]:

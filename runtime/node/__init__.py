@@ -1,1 +1,1 @@
-"""An agent and what surrounds it: its supervisor, the presence of others, the keys of a deployment."""
+"""An agent and what surrounds it: its supervisor, the presence of others, the roster of agents."""

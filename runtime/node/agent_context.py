@@ -95,7 +95,7 @@ PATIENCE = 2.0
 """Seconds in which what works for a session may come to an end by itself after a cancel."""
 
 
-class CancelledError(Exception):
+class SessionCancelled(Exception):
     """A person has cancelled the session that was worked for."""
 
 
@@ -122,7 +122,7 @@ async def first_done(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 async def unless_cancelled(history: session_log.SessionLog, work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work; `CancelledError`, with the work stopped, when a cancel comes before it.
+    """The result of the work; `SessionCancelled`, with the work stopped, when a cancel comes before it.
 
     The work says nothing to the log: what is stopped in the middle of an append leaves its outcome in doubt.
     """
@@ -137,7 +137,7 @@ async def unless_cancelled(history: session_log.SessionLog, work: Coroutine[Any,
         await asyncio.wait((doing, cancelled), return_when=asyncio.FIRST_COMPLETED)
         if doing.done():
             return doing.result()
-        raise CancelledError
+        raise SessionCancelled
     finally:
         doing.cancel()
         cancelled.cancel()

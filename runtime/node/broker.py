@@ -89,10 +89,8 @@ class OwnServer:
             if self._server.exit_code is not None:
                 log.error("the server died", code=self._server.exit_code)
                 await self._again()
-            elif (
-                # It froze on a full disk, and there is room again.
-                looks % _LOOK_FOR_FROST == 0 and self._server.frozen() and self._home.free_bytes() > self._room
-            ):
+            # It froze on a full disk, and there is room again.
+            elif looks % _LOOK_FOR_FROST == 0 and self._server.frozen() and self._home.free_bytes() > self._room:
                 log.error("the server froze and is started again", reason=self._server.frozen())
                 await self._server.stop()
                 await self._again()

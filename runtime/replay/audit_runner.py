@@ -17,7 +17,6 @@ from blake3 import blake3
 from bus.disk import make_directory, write_file
 from contracts.errors import ChildDied, OutOfMemory, SwarmError
 from runtime.jobs import process
-from runtime.jobs.children import Children
 from runtime.jobs.profiles import claimed_threads, torch_profile
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions
@@ -26,6 +25,7 @@ from runtime.replay.spans import Span
 
 if TYPE_CHECKING:
     from runtime.jobs.child import Child
+    from runtime.jobs.children import Children
     from runtime.jobs.messages import Frame
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotVerified, Refused, SwarmError
-from runtime.jobs.children import Children
 from runtime.replay import audit_plan, audit_runner
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.spans import nearest_span, session_spans
 from runtime.replay.verdict import sentence
+
+if TYPE_CHECKING:
+    from runtime.jobs.children import Children
 
 Trace = list[list[str]]
 

@@ -26,7 +26,7 @@ from contracts.ids import sha256
 from contracts.keyring import KeyRotated
 from contracts.ledger import LedgerCheckpointed
 from contracts.trainer import ControlEvaluated, WindowRecorded
-from runtime.log.archive import Archive, StoredSession, fold
+from runtime.log.archive import Archive, StoredSession, admit_file
 from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, evaluated, exported, window
 from tests.runtime.recorded_session import FootprintEstimated, full_session
 
@@ -52,7 +52,7 @@ class Told:
     def one_by_one(self, data: bytes) -> StoredSession | None:
         """The session as the long way has it, if it finds nothing to say about any record."""
         try:
-            kept = fold(RecordReader(Path("log"), data), self.session, Admission(self.ring.keyring))
+            kept = admit_file(RecordReader(Path("log"), data), self.session, Admission(self.ring.keyring))
         except (NotVerified, SwarmError):
             return None
         return None if kept.voids or kept.torn_bytes else kept
@@ -63,7 +63,7 @@ class Told:
             return fast_admission.admit_session(
                 lines, fast_admission.AdmissionInputs(self.session, self.ring.keyring("00"), passing)
             )
-        except fast_admission.Unusual:
+        except fast_admission.NeedsFullAdmission:
             return None
 
     def followed(self, data: bytes) -> tuple[list[Fact], AdmissionState] | None:
@@ -77,7 +77,7 @@ class Told:
                 return facts, fast_admission.admit_runs(
                     lines, fast_admission.AdmissionInputs(self.session, self.ring.keyring("00")), facts.extend
                 )
-            except (fast_admission.Unusual, NotVerified):
+            except (fast_admission.NeedsFullAdmission, NotVerified):
                 return None
 
     def compared(self, data: bytes) -> bool:
@@ -161,7 +161,7 @@ def test_a_file_has_the_same_lines_in_whatever_pieces_it_is_looked_at(
         (stored.seq, stored.body) for stored in sealed.records
     ]
     for other in (sealed.data[:-1], sealed.data + b"\n", sealed.data[1:], b"", b"\n", title(sealed.session)[:-1]):
-        with pytest.raises(fast_admission.Unusual):
+        with pytest.raises(fast_admission.NeedsFullAdmission):
             fast_admission.FileLines(other, sealed.session)
 
 
@@ -454,7 +454,7 @@ def test_a_file_that_is_exchanged_while_it_is_read_is_not_admitted(running: Told
     for first, then in ((forged, running.data), (running.data, forged)):
         path.write_bytes(first)
         lines = fast_admission.PlacedLines(RecordPlaces(path, running.session))
-        with pytest.raises((fast_admission.Unusual, NotVerified)):
+        with pytest.raises((fast_admission.NeedsFullAdmission, NotVerified)):
             fast_admission.admit_runs(lines, asked, lambda _, then=then: path.write_bytes(then))  # type: ignore[misc]
     path.write_bytes(running.data)
     fast_admission.admit_runs(fast_admission.PlacedLines(RecordPlaces(path, running.session)), asked, lambda _: None)

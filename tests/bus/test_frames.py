@@ -90,3 +90,15 @@ def test_the_headers_that_the_writer_gave_come_back_without_those_of_the_transpo
     frame = WireMessage("a", "", b"", frames.head(frames.fields(headers)))
     assert frame.stored_headers == {name: text for name, text in headers.items() if not name.startswith("Nats-")}
     assert frame.headers == headers
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "$JS.ACK.LOG.role.3.41.7.1700000000000000000.0",
+        "$JS.ACK.domain.account.LOG.role.3.41.7.1700000000000000000.0",
+        "$JS.ACK.domain.account.LOG.role.3.41.7.1700000000000000000.0.token",
+    ],
+)
+def test_every_form_of_an_acknowledgement_names_the_record_and_the_delivery(reply: str) -> None:
+    assert frames.delivery(reply) == (41, 7)

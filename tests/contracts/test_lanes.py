@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import contracts
-from bus.decode import means
+from bus.decode import lane_may_say
 from contracts import event as lanes
 from contracts.event import Event
 from contracts.keyring import KeyAdmitted
@@ -33,7 +33,7 @@ def test_every_event_of_ours_names_lanes_that_there_are(event: type[Event]) -> N
 def test_an_event_without_a_lane_may_be_said_by_guests_only() -> None:
     assert [lane for lane in sorted(LANES) if StormForecast.may_be_said_in(lane)] == []
     assert StormForecast.may_be_said_in("guest_weather")
-    assert not means(StormForecast(), lanes.TRAINER)
+    assert not lane_may_say(StormForecast(), lanes.TRAINER)
 
 
 def test_an_event_with_lanes_may_be_said_in_no_other() -> None:

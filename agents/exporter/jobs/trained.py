@@ -115,10 +115,11 @@ def load(args: Mapping[str, Any]) -> ExportModel:
     if not finite({name: value for name, value in checkpoint.tensors.items() if name.startswith("model.")}):
         cure = "Export an earlier checkpoint: --checkpoint STEP."
         raise Unexportable("not-finite", f"the weights of step {checkpoint.step} are not all finite.", cure)
-    trained, facts = rebuild(request, dataset.facts, checkpoint), dataset.facts
+    facts, learner = dataset.facts, Learner(request, dataset.facts)
+    trained = rebuild(learner, request, facts, checkpoint)
     inputs = input_columns(trained.workload, facts)
     answering = Answering(trained.model, trained.workload, inputs).eval()
-    return ExportModel(answering, inputs, request, facts, dataset, checkpoint, Learner(request, facts).task)
+    return ExportModel(answering, inputs, request, facts, dataset, checkpoint, learner.task)
 
 
 def input_columns(workload: Workload, facts: Facts) -> tuple[str, ...]:

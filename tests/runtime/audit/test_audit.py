@@ -483,7 +483,7 @@ def _flipped(data: bytes, place: int) -> bytes:
 
 
 def _unusual(data: bytes, session: str) -> fast_admission.FileLines:
-    raise fast_admission.Unusual
+    raise fast_admission.NeedsFullAdmission
 
 
 @pytest.mark.parametrize("left", [0, PIECE], ids=["to nothing", "to whole pieces"])

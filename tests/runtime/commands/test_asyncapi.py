@@ -76,7 +76,7 @@ def test_facts_stand_in_the_lanes_in_which_they_are_believed(told: dict[str, Any
     for address in facts:
         where = subjects.parse(address.replace("{pp}.{session}", "00.00-session"))
         kind = SPOKEN[where.name]
-        assert decode.means(kind.model_construct(), where.lane), address
+        assert decode.lane_may_say(kind.model_construct(), where.lane), address
 
 
 def test_every_command_of_the_desk_is_described_and_no_other(told: dict[str, Any], tmp_path: Path) -> None:

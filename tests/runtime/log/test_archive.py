@@ -45,7 +45,7 @@ def test_a_session_is_read_at_once_as_it_is_record_by_record(recorded: RecordedH
 
 
 def refused(lines: fast_admission.FileLines, asked: fast_admission.AdmissionInputs) -> fast_admission.RecordRun:
-    raise fast_admission.Unusual
+    raise fast_admission.NeedsFullAdmission
 
 
 def test_a_signature_that_was_changed_under_a_note_is_void(recorded: RecordedHome):

@@ -20,7 +20,7 @@ from runtime.log.archive import Archive
 from runtime.log.copies import Copies
 from runtime.log.follower import LogFollower
 from runtime.log.placed_facts import PlacedFacts
-from runtime.log.session_log import SessionLog, States
+from runtime.log.session_log import SessionLog, StateHistory
 from tests.runtime.recorded_home import RecordedHome, claimed, evaluated, window
 from tests.runtime.recorded_session import full_session
 
@@ -173,12 +173,12 @@ def test_a_host_that_follows_a_long_session_holds_its_newest_windows_alone(
 def test_no_more_states_are_kept_of_a_session_however_long_it_is(
     recorded: RecordedHome, long: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(States, "EVERY", 4)
-    monkeypatch.setattr(States, "MOST", 64)
-    monkeypatch.setattr(States, "NEAR", 16)
+    monkeypatch.setattr(StateHistory, "EVERY", 4)
+    monkeypatch.setattr(StateHistory, "MOST", 64)
+    monkeypatch.setattr(StateHistory, "NEAR", 16)
     history = Archive(recorded.home).history(long)
     assert 16 < len(history.states.kept) <= 64
-    states = States(long, [])
+    states = StateHistory(long, [])
     for fact in history.facts:
         states.advance(fact)
         near = [state.events for state in states.kept[-16:]]
