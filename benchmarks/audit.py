@@ -62,12 +62,12 @@ LONG = 1_000_000
 def main() -> None:
     """Train, then audit in every way."""
     asked = options(__doc__ or "")
-    wanted, turns = (15.0, 1) if asked.quick else (66.0, 3)
+    wanted, turns, probed = (5.0, 1, 100) if asked.quick else (66.0, 3, PROBED)
     with tempfile.TemporaryDirectory(prefix="audit") as folder:
         home = Path(folder) / "home"
         load = f"{os.getloadavg()[0]:.1f}"
         try:
-            epochs = math.ceil(PROBED * wanted / seconds_of(home, submitted(home, Path(folder), PROBED)))
+            epochs = math.ceil(probed * wanted / seconds_of(home, submitted(home, Path(folder), probed)))
             taken = [turn(home, Path(folder), epochs) for _ in range(turns)]
             session = taken[-1].session
             long = session if asked.quick else submitted(home, Path(folder), math.ceil(LONG / STEPS), **SMALL)
