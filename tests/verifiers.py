@@ -14,7 +14,7 @@ from bus.records import RecordReader, frame, title
 from contracts.errors import SwarmError
 from runtime.bundle import bundle_members, verify_bundle
 from runtime.bundle.verify_bundle import Broken
-from runtime.log.archive import fold
+from runtime.log.archive import admit_file
 
 SCHEMAS = json.loads(bundle_members.event_schemas())
 
@@ -59,7 +59,7 @@ class Programs:
 
     def _one_by_one(self, session: str, data: bytes) -> str:
         try:
-            kept = fold(RecordReader(Path("log"), data), session, Admission(self.keys.keyring))
+            kept = admit_file(RecordReader(Path("log"), data), session, Admission(self.keys.keyring))
         except SwarmError as error:
             return error.message
         return "; ".join(f"{void.reason}: {void.detail}" for void in kept.voids)
