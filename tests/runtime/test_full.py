@@ -24,7 +24,8 @@ from tests.harness import crew, small_request, until_ended, until_said
 RNG = random.Random(0)
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger")
 BRIEF = {"training": {"epochs": 20, "batch_size": 64}, "diagnosis": {"auto_fix": False}}
-QUICK = read_request(small_request(**BRIEF))
+QUICK = read_request(small_request(**BRIEF | {"training": {"epochs": 80, "batch_size": 64}}))
+"""It goes on for long enough that a disk can be filled after its first checkpoint on any machine."""
 
 
 @pytest.fixture

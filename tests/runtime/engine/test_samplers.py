@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -59,6 +59,7 @@ def test_every_row_is_found_where_it_stands(kind, values, seed):
 
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(KINDS), columns, st.integers(0, 10**6), st.integers(0, 300), st.integers(0, 300))
+@example("grouped", [0, 0, 0, 0, 1, 1, 1, 1], 1, 0, 80)
 def test_all_comings_of_a_row_are_found_without_looking_at_other_positions(kind, values, seed, first, count):
     one = sampler(values, seed, type=kind)
     rows = one.take(0, first + count + 1)[first : first + count]
