@@ -186,6 +186,16 @@ class NatsLink:
         await self.listen(f"{self._answers}.*", self._answered)
         self._watch = asyncio.create_task(self._rebuild_when_dead())
 
+    async def _close_client(self) -> None:
+        try:
+            await self._client.close()
+        except asyncio.CancelledError:
+            # When the server threw the client out, a task of nats-py waits for the end of the same socket; the client
+            # cancels it, and with it what both wait for.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+
     async def close(self) -> None:
         """Close for good; what was sent before arrives."""
         if self._watch:
@@ -196,7 +206,7 @@ class NatsLink:
         if self.limit:  # nats-py cannot close what was never connected
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
-                    await self._client.close()
+                    await self._close_client()
         self._lose()
         self._closed = True
         self._up.set()  # whoever waits for the connection learns that it will not come

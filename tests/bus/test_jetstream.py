@@ -159,6 +159,27 @@ async def test_whoever_waits_on_a_closed_connection_is_told(world: Served) -> No
             await bus.append([fact(1)], lane=TRAINER, after=1)
 
 
+async def test_only_who_is_cancelled_hears_so_when_a_connection_is_closed(
+    world: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.bus() as bus:
+        client, hangs = bus._link._client, asyncio.Event()
+        close = client.close
+
+        async def cancelled() -> None:
+            await close()
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(client, "close", cancelled)
+        await bus._link.close()
+        monkeypatch.setattr(client, "close", hangs.wait)
+        closing = asyncio.create_task(bus._link._close_client())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+
 async def test_a_reader_that_is_cancelled_ends_whatever_it_was_doing(world: Served) -> None:
     """A guest's reader subscribes for every look anew: a cancellation that is dropped meanwhile leaves it running."""
 
