@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from agents.diagnostician.diagnosis import DiagnosisState
 from contracts import ids
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Fact
-from contracts.event import Event, pack
+from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
-from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded, evidence
+from contracts.trainer import InterventionApplied, TrainingClaimed
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
 from runtime.engine.loop import Run
@@ -25,6 +24,7 @@ from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Report
 from runtime.engine.resolve import resolve
 from runtime.log.session_log import SessionLog
+from runtime.replay.comparison import evaluation_event, window_event
 from tests.agents.cases import tell
 
 SESSION = ids.session_for("repaired")
@@ -130,22 +130,10 @@ class Session:
         return run
 
     def _events(self, report: Report) -> Iterator[Event]:
-        if window := report.window:
-            yield WindowRecorded(
-                segment=window.segment,
-                first=window.first,
-                last=window.last,
-                losses=pack(window.losses),
-                gradient_norm=window.grad_norm,
-                learning_rate=window.learning_rate,
-                index_digest=window.index_digest,
-                weights_digest=window.weights_digest,
-                finite=window.finite,
-                **evidence(Layer(**asdict(one)) for one in window.layers),
-            )
+        if report.window:
+            yield window_event(report.window)
         if report.evaluation:
-            seen = asdict(report.evaluation)
-            yield ControlEvaluated(**seen)
+            yield evaluation_event(report.evaluation)
 
     def outcome(self) -> tuple[list[tuple[int, int | None]], str]:
         """What was proposed, and the digest of the last weights."""
