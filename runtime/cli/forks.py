@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import Failed, TimedOut
-from runtime.cli.call import Call, Json, command, session_argument
+from runtime.cli.call import SECONDS, Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE, answer_session
 from runtime.cli.host import bring_up
 from runtime.cli.output import pairs, state_text, style, table
@@ -50,7 +50,7 @@ MOST_ROWS = 24
 )
 @click.option("--request-id", metavar="ID", help="Repeatable: the same id names the same session for ever.")
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as the session is requested.")
-@click.option("--timeout", metavar="SECONDS", type=float, help="Stop waiting after this long (exit code 124).")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
 def fork(
     call: Call,
     *,
@@ -106,7 +106,7 @@ def row_names(given: Sequence[str]) -> Iterator[str]:
     "--intervention", metavar="N", type=click.IntRange(min=1), help="Which one, counted from 1 (default: the last)."
 )
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as the proof is requested.")
-@click.option("--timeout", metavar="SECONDS", type=float, help="Stop waiting after this long (exit code 124).")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
 def prove(call: Call, *, session: str, intervention: int | None, detach: bool, timeout: float | None) -> int:
     """Show what an intervention in session S was worth: go on from its very step with it, and without.
 

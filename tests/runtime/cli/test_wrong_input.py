@@ -50,10 +50,10 @@ def test_a_usage_error_is_one_sentence_and_says_where_help_is(arguments: list[st
     assert len(result.stderr.splitlines()) == 2
 
 
-@pytest.mark.parametrize("command", ["wait", "watch", "export"])
+@pytest.mark.parametrize("command", [["wait"], ["watch"], ["export"], ["fork", "--at", "4"], ["prove"]])
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
-def test_a_time_to_wait_is_a_number_of_seconds_from_0_on(command: str, seconds: str, tmp_path: Path):
-    refused(run(tmp_path, command, "last", "--timeout", seconds), 2, "seconds")
+def test_a_time_to_wait_is_a_number_of_seconds_from_0_on(command: list[str], seconds: str, tmp_path: Path):
+    refused(run(tmp_path, *command, "last", "--timeout", seconds), 2, "seconds")
 
 
 def test_sessions_are_chosen_by_kinds_and_states_that_there_are(recorded: RecordedHome):
