@@ -30,14 +30,14 @@ def settings(profile: str, threads: int) -> dict[str, str]:
     return common | ({"MKL_CBWR": "AUTO", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if profile == "exact" else {})
 
 
-PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait for each other sleep. By default they spin, and on a machine that has other work to do a step on
 two threads takes ten times as long. It changes no bit, so that no process is refused for it."""
 
 
 def sealed(base: Mapping[str, str], *, profile: str, threads: int) -> dict[str, str]:
     """A whole environment to start a sealed process with: `base` without what is unset, and the settings."""
-    return PATIENCE | {name: value for name, value in base.items() if name not in UNSET} | settings(profile, threads)
+    return WAITING | {name: value for name, value in base.items() if name not in UNSET} | settings(profile, threads)
 
 
 def is_sealed(*, profile: str, threads: int) -> bool:

@@ -4,13 +4,15 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from agents.data_manager.sources.opening import source_of
 from contracts.errors import InvalidInput
 from contracts.request import read_request
+from contracts.request.data import Data
 from runtime.model.images import is_image, row_of
 from tests.agents.preparing import Bench, finding
 
@@ -23,6 +25,12 @@ ROOT_OF_ROWS = "462e51e9"
 """Where the dataset's root begins that ROWS have in every format."""
 
 ROWS = [{"a": n + 0.5, "b": ("u", "v", "w")[n % 3], "kind": ("x", "y")[n % 2]} for n in range(100)]
+
+
+def test_every_section_of_data_has_a_source_that_opens_it() -> None:
+    sections, _ = get_args(Data)
+    assert len(get_args(sections)) > 10
+    assert [each for each in get_args(sections) if source_of.dispatch(each) is source_of.dispatch(object)] == []
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from functools import singledispatch
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -157,13 +155,17 @@ def held_by(data: GeneratedData) -> int:
     return made * _values(data) * (_TOKENS_HELD if isinstance(data, Tokens) else _FEATURES_HELD)
 
 
-@singledispatch
-def _features(data: Any, y: np.ndarray) -> np.ndarray:
+def _features(data: Blobs | Circles | Images, y: np.ndarray) -> np.ndarray:
     """The features of rows of these classes."""
-    raise NotImplementedError(f"nothing generates {type(data).__name__}")
+    match data:
+        case Blobs():
+            return _blobs(data, y)
+        case Circles():
+            return _circles(data, y)
+        case Images():
+            return _images(data, y)
 
 
-@_features.register
 def _blobs(data: Blobs, y: np.ndarray) -> np.ndarray:
     places = uniform(mix(data.seed, _CENTERS), data.classes * data.features).astype(np.float64)
     centers = (places * 20 - 10).reshape(data.classes, data.features)
@@ -171,7 +173,6 @@ def _blobs(data: Blobs, y: np.ndarray) -> np.ndarray:
     return x
 
 
-@_features.register
 def _circles(data: Circles, y: np.ndarray) -> np.ndarray:
     turn = np.arange(data.rows) // 2 * (4 * math.pi / data.rows)
     # Sines differ in their last bits from machine to machine; on this grid they do not.
@@ -180,7 +181,6 @@ def _circles(data: Circles, y: np.ndarray) -> np.ndarray:
     return ring * radius + data.noise * _normal(data.seed, (data.rows, 2))
 
 
-@_features.register
 def _images(data: Images, y: np.ndarray) -> np.ndarray:
     """A coarse pattern of light and dark per class and channel, shifted by up to a cell, under noise."""
     lit = uniform(mix(data.seed, _PATTERNS), data.classes * data.channels * _COARSE**2) < 0.5

@@ -37,8 +37,11 @@ _SOURCES = {".npz": "npz", ".parquet": "parquet", ".h5": "hdf5", ".hdf5": "hdf5"
 
 @singledispatch
 def source_of(data: Any, around: SourceContext) -> DataSource:
-    """The source that a data section names; raises `InvalidRequest` when it cannot be opened."""
-    raise NotImplementedError(f"no source reads {type(data).__name__}")
+    """The source that a data section names; raises `InvalidRequest` when it cannot be opened.
+
+    Every section has one below: a test holds it, since no request can name another.
+    """
+    raise TypeError(f"{type(data).__name__} is no data section")
 
 
 @source_of.register(sections.Bundled)

@@ -7,6 +7,7 @@ import csv
 import itertools
 import json
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
@@ -149,7 +150,7 @@ class SourceRow(NamedTuple):
     weight: int
 
 
-class JsonTable(TextTable):
+class JsonTable(TextTable, ABC):
     """An opened file of JSON objects: their keys are its columns; what is no such object is a broken row."""
 
     def names(self) -> tuple[str, ...]:
@@ -177,9 +178,9 @@ class JsonTable(TextTable):
             yield _json_block(first, rows, known, names)
         self._refuse_changed(hasher)
 
+    @abstractmethod
     def _records(self, hasher: blake3) -> Iterator[SourceRow]:
         """All rows of the file, whose bytes go through the hasher."""
-        raise NotImplementedError
 
 
 def _json_block(first: int, rows: list[SourceRow], known: Sequence[str], names: Sequence[str]) -> RowBlock:
