@@ -147,7 +147,10 @@ async def test_what_a_role_forges_is_listed_as_void_and_the_session_ends_in_the_
         await log.on()
         session = await world.submit(LONG, "forged")
         await chaos.grown(world, session, by=20)
-        sent = [await forge(log, session, lane, how) for lane in ("trainer", "checkpoint_keeper") for how in FORGERIES]
+        sent = []
+        for lane in ("trainer", "checkpoint_keeper"):
+            await log.spoken(session, lane)
+            sent += [await forge(log, session, lane, how) for how in FORGERIES]
     await world.ended(session)
     listed = await voids(world)
     assert sorted(one["seq"] for one in listed[before:]) == sorted(sent)
@@ -161,6 +164,13 @@ class Read:
     def __init__(self, bus: JetStreamBus) -> None:
         self.bus = bus
         self._admission, self._stream = Admission(), dict[int, StoredRecord]()
+
+    async def spoken(self, session: str, lane: str) -> None:
+        """Read until a lane has a first fact: until then there is nothing in it that could be forged."""
+        async with asyncio.timeout(60):
+            while not self._admission.head(session, lane).admitted:
+                await asyncio.sleep(0.02)
+                await self.on()
 
     async def on(self) -> None:
         """Read up to the present."""
