@@ -78,7 +78,7 @@ def checkout(named: str, tree: Path) -> Iterator[Path]:
     subprocess.run(["tar", "-x"], cwd=tree, input=packed, check=True)
     # As the other's modules are compiled already, so that no process pays for it.
     for place in (tree, ROOT):
-        folders = [place / name for name in ("agents", "benchmarks", "bus", "contracts", "runtime", "stigmergy.py")]
+        folders = [place / name for name in ("agents", "benchmarks", "bus", "contracts", "runtime")]
         subprocess.run([sys.executable, "-m", "compileall", "-q", *map(str, folders)], check=True)
     yield tree
 

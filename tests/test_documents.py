@@ -35,8 +35,8 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 @cache
 def python_files() -> frozenset[str]:
     """Every Python file of the tree, by its path from the root with a slash before it."""
-    names = (path for top in TOPS for path in (ROOT / top).rglob("*.py"))
-    return frozenset({"/stigmergy.py", *(f"/{path.relative_to(ROOT).as_posix()}" for path in names)})
+    names = (path for top in (*TOPS, "stigmergy") for path in (ROOT / top).rglob("*.py"))
+    return frozenset(f"/{path.relative_to(ROOT).as_posix()}" for path in names)
 
 
 def missing(text: str) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 
 import stigmergy
 
-ROOT = Path(stigmergy.__file__).parent
+ROOT = Path(stigmergy.__file__).parents[1]
 
 
 def imported(statement: str, *folders: Path) -> subprocess.CompletedProcess[str]:
@@ -38,7 +38,7 @@ def test_a_package_that_was_written_over_is_noticed(tmp_path: Path) -> None:
     for name in stigmergy.PACKAGES:
         (tmp_path / name).mkdir()
         shutil.copy(ROOT / name / "__init__.py", tmp_path / name)
-    shutil.copy(ROOT / "stigmergy.py", tmp_path)
+    shutil.copytree(ROOT / "stigmergy", tmp_path / "stigmergy")
     assert imported("import stigmergy", tmp_path).returncode == 0
     (tmp_path / "agents" / "__init__.py").write_text('"""The OpenAI Agents SDK."""\n')
     assert "'agents' here is not Stigmergy's" in imported("import stigmergy", tmp_path).stderr

@@ -108,7 +108,10 @@ VALUES_LIKE_EVENTS = {
 
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:
     """Every class of the product with the file that defines it, wherever in the file that is."""
-    for path in [ROOT / "stigmergy.py", *(file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py")))]:
+    for path in [
+        ROOT / "stigmergy" / "__init__.py",
+        *(file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))),
+    ]:
         name = path.relative_to(ROOT).as_posix()
         if name != STANDS_ALONE:
             yield from (

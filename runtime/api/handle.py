@@ -14,7 +14,7 @@ from contracts.session import ENDED
 from runtime.home import settings
 from runtime.home.home import Home
 from runtime.jobs.event_loop import in_thread
-from runtime.log.archive import Archive, newest_training
+from runtime.log.archive import Archive, resolve_name
 from runtime.model import checkpoints
 from runtime.views import curves, view
 
@@ -33,8 +33,7 @@ class Session:
     def __init__(self, session: str = "last", *, home: Where = None) -> None:
         self._home = _home(home)
         archive = Archive(self._home)
-        name = str(session)
-        self.id = newest_training(archive.begun()) if name == "last" else self._home.find(name, archive.ids())
+        self.id = resolve_name(str(session), self._home, archive.ids(), archive.begun)
         self._models: dict[str, TrainedModel] = {}
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ def train(
     request: Mapping[str, Any] | str | Path,
     *,
     home: Where = None,
+    request_id: str | None = None,
     wait: bool = True,
     progress: bool = True,
     timeout: float | None = None,
@@ -29,10 +30,11 @@ def train(
 ) -> Session:
     """Train as a request (a mapping, or the path of a file) says; the swarm is started if none is up, and stays up.
 
-    Progress goes to stderr. With `check` a session that does not complete raises `Failed` with the reason and the
-    cure; `wait=False` returns as soon as the session is requested.
+    The same `request_id` names the same session for ever: asked again, it is not trained again. Progress goes to
+    stderr. With `check` a session that does not complete raises `Failed` with the reason and the cure; `wait=False`
+    returns as soon as the session is requested.
     """
-    submission = _Submission(request, home)
+    submission = _Submission(request, home, request_id)
     submission.bring_up()
     session = in_thread(submission.submit)
     handle = Session(session, home=home)
@@ -48,16 +50,18 @@ def train(
 class _Submission:
     """A resolved request on its way into a swarm, with the folder in which it may name files."""
 
-    def __init__(self, request: Mapping[str, Any] | str | Path, home: Where) -> None:
+    def __init__(self, request: Mapping[str, Any] | str | Path, home: Where, request_id: str | None) -> None:
         from contracts.request import read_request
+
+        about = {"request_id": request_id} if request_id is not None else {}
 
         self._context = HomeContext(home=str(home) if home is not None else None)
         if isinstance(request, str | Path):
-            self._request = request_file.read_resolved(str(request), ())
+            self._request = request_file.read_resolved(str(request), (), request_id)
             self._folder = request_file.folder(str(request))
         else:
             self._folder = Path.cwd()
-            self._request = request_file.absolute(read_request(dict(request)).resolved(), self._folder)
+            self._request = request_file.absolute(read_request(dict(request) | about).resolved(), self._folder)
 
     def bring_up(self) -> None:
         """Start the swarm unless one is ready; by a process that ends, so that the host is no child of ours."""

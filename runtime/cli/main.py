@@ -81,7 +81,8 @@ COMMANDS: dict[str, Entry] = {
 
 
 EPILOG = """\b
-S is a session's id, a unique beginning of it, or `last`; SEQ is an event's place in it, from 1.
+S is a session's id, a unique beginning of it, its --request-id, `last` (the newest training) or
+`last-KIND` (last-search, last-audit, ...); SEQ is an event's place in it, from 1.
 Every command takes --json: one object on one line, errors as {"error": {code, message, path, cure}}.
 Exit codes: 0 ok, 1 failed, 2 invalid, 3 not verified, 4 not found, 5 no bus, 6 refused, 124 timed out.
 """

@@ -111,9 +111,9 @@ async def find(source: Swarm | HomeFiles, name: str) -> str:
 
 def resolve_session(call: Call, name: str, archive: Archive) -> str:
     """The id of the session in the home's files that the name means; `last` is the newest training session."""
-    from runtime.log.archive import newest_training
+    from runtime.log.archive import resolve_name
 
-    return newest_training(archive.begun()) if name == "last" else call.home.find(name, archive.ids())
+    return resolve_name(name, call.home, archive.ids(), archive.begun)
 
 
 def read_stored(call: Call, name: str) -> StoredSession:

@@ -17,7 +17,7 @@ from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
 from runtime.home.home import Home
 from runtime.log import follower, session_log
-from runtime.log.archive import SessionStart, newest_training
+from runtime.log.archive import SessionStart, resolve_name
 from runtime.views import view
 from runtime.views.summaries import Summaries
 
@@ -53,7 +53,7 @@ class SessionIndex:
         self._told: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def find(self, name: str) -> session_log.SessionLog:
-        """The session that an id, a unique beginning of one, or `last` names."""
+        """The session that a name means, see `resolve_name`."""
         if not name:
             raise InvalidInput("no session is named.", cure='Send {"session": "..."}.', path="session")
         live = self._live()
@@ -61,9 +61,8 @@ class SessionIndex:
             return live[name]
         ids, begun = await self._in_files()
         live = self._live()
-        if name == "last":
-            name = newest_training([*self._begun(live), *(one for one in begun if one.session not in live)])
-        session = self._home.find(name, sorted({*live, *ids}))
+        starts = [*self._begun(live), *(one for one in begun if one.session not in live)]
+        session = resolve_name(name, self._home, sorted({*live, *ids}), lambda: starts)
         return live.get(session) or await self._read(session)
 
     async def genesis(self, session: str) -> SessionRequested | None:

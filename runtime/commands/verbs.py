@@ -29,7 +29,7 @@ ANYTHING: Schema = {}
 
 SESSION: Schema = {
     "type": "string",
-    "description": "An id, a unique prefix of one, or `last`: the newest training session.",
+    "description": "An id, a unique prefix of one, a request_id, `last` (the newest training) or `last-KIND`.",
 }
 
 

@@ -19,6 +19,7 @@ import orjson
 
 from bus.disk import make_directory, write_file, write_once
 from contracts.errors import NO_ROOM, Full, InvalidInput, NewerThanCode, NotFound, Refused, SwarmError
+from contracts.ids import session_for
 from runtime.jobs import process
 
 NOBODY_ELSE = 0o077
@@ -317,17 +318,21 @@ class Home:
         if self.sessions.exists():
             yield from sorted(one.name for one in self.sessions.iterdir() if (one / "log").exists())
 
-    def find(self, prefix: str, known: list[str] | None = None) -> str:
-        """The session that a unique prefix (with or without the partition) names."""
+    def find(self, name: str, known: list[str] | None = None) -> str:
+        """The session that an id, a `request_id`, or a unique beginning (with or without the partition) names."""
         ids = known if known is not None else list(self.session_ids())
-        found = [one for one in ids if one.startswith(prefix) or one.partition("-")[2].startswith(prefix)]
-        if len(found) == 1 or prefix in found:
-            return prefix if prefix in found else found[0]
+        if name in ids:
+            return name
+        requested = {session_for(name, partition) for partition in {one.partition("-")[0] for one in ids}}
+        found = sorted(requested.intersection(ids)) or [
+            one for one in ids if one.startswith(name) or one.partition("-")[2].startswith(name)
+        ]
         if not found:
-            raise NotFound(f"there is no session {prefix!r}.", cure="List them: swarm sessions")
-        raise InvalidInput(
-            f"{prefix!r} fits {len(found)} sessions: {', '.join(found[:4])}.", cure="Give more of the id."
-        )
+            raise NotFound(f"there is no session {name!r}.", cure="List them: swarm sessions")
+        if len(found) > 1:
+            message = f"{name!r} fits {len(found)} sessions: {', '.join(found[:4])}."
+            raise InvalidInput(message, cure="Give more of the id.")
+        return found[0]
 
     def free_bytes(self) -> int:
         """Room left on the disk of the home."""

@@ -6,7 +6,7 @@ What a file says before anything in it is verified is here too: when the session
 from __future__ import annotations
 
 import gc
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,17 +69,32 @@ class _FileHead(NamedTuple):
     begun: SessionStart | None = None
 
 
-def newest_training(begun: Iterable[SessionStart]) -> str:
-    """The session that `last` names: of those in a server's stream, the last one in it; clocks do not count.
+def newest(begun: Iterable[SessionStart], kind: str = "training") -> str:
+    """The newest session of a kind: of those in a server's stream, the last one in it; clocks do not count.
 
     A session that was trained without a server is in no lasting stream; it is compared by its time.
     """
-    trained = [one for one in begun if one.kind == "training"]
-    if not trained:
-        raise NotFound("there is no training session yet.", cure="Start one: swarm run REQUEST")
-    streamed = [one for one in trained if subjects.partition(one.session) == PARTITION]
-    others = [one for one in trained if subjects.partition(one.session) != PARTITION]
+    of_kind = [one for one in begun if one.kind == kind]
+    if not of_kind:
+        cure = "Start one: swarm run REQUEST" if kind == "training" else "List them: swarm sessions"
+        raise NotFound(f"there is no {kind} session yet.", cure=cure)
+    streamed = [one for one in of_kind if subjects.partition(one.session) == PARTITION]
+    others = [one for one in of_kind if subjects.partition(one.session) != PARTITION]
     return max([*sorted(streamed, key=lambda one: one.seq)[-1:], *others]).session
+
+
+def resolve_name(name: str, home: Home, ids: list[str], begun: Callable[[], Iterable[SessionStart]]) -> str:
+    """The session that a name means among those of a home.
+
+    A name is `last` (the newest training), `last-KIND` (`last-search`, `last-audit`, ...), an id, a unique beginning of
+    one, or the `request_id` under which a session was asked for.
+    """
+    last, _, kind = name.partition("-")
+    if last == "last":
+        starts = list(begun())
+        if name == "last" or kind in {one.kind for one in starts}:
+            return newest(starts, kind or "training")
+    return home.find(name, ids)
 
 
 class Archive:

@@ -78,13 +78,12 @@ def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
     if hasattr(given, "to_dict"):
         given = given.to_dict("records")
     if isinstance(given, Mapping):
-        if not all(name in given for name in inputs):
+        if _names_features(given, facts, 1):
+            return _by_name(_apart(given), facts, inputs)
+        if not all(name in given for name in inputs) or _names_features(given, facts, 0):
             return _by_name([given], facts, inputs)
         columns = {name: _stacked(list(given[name]), name, facts.columns[name]) for name in inputs}
-        counts = {name: len(column) for name, column in columns.items()}
-        if len(set(counts.values())) != 1:
-            message = f"the columns have different lengths: {counts}."
-            raise InvalidInput(message, cure="Give one value per row in each.")
+        _refuse_uneven({name: len(column) for name, column in columns.items()})
         return columns
     rows = list(given)
     if not rows:
@@ -97,13 +96,41 @@ def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
 
 
 def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Columns:
-    if all(isinstance(row, Mapping) and all(name in row for name in inputs) for row in rows):
+    whole = all(isinstance(row, Mapping) and all(name in row for name in inputs) for row in rows)
+    if whole and not any(_names_features(row, facts, 0) for row in rows):
         return {name: _stacked([row[name] for row in rows], name, facts.columns[name]) for name in inputs}
     if tuple(inputs) != ("x",) or not facts.features:
         raise InvalidInput("rows lack a column.", cure=f"Give objects with {', '.join(inputs)}.")
     words = _words(facts.features)
     features = [_features(row, at, facts.features, words) for at, row in enumerate(rows, 1)]
     return {"x": _stacked(features, "x", facts.columns["x"])}
+
+
+def _names_features(given: Any, facts: Facts, dimensions: int) -> bool:
+    """Whether every feature stands under its own name, as a value (no dimension) or a list of values (one).
+
+    A table may have a column called `x` like the column that holds all features: then the others stand beside it.
+    """
+    names = [name if name in given else name.partition("=")[0] for name in facts.features or ()]
+    if not names or not all(name in given for name in names):
+        return False
+    try:
+        return all(np.ndim(given[name]) == dimensions for name in names)
+    except ValueError:  # lists of different lengths
+        return False
+
+
+def _apart(given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Columns of values as a row for each of their places."""
+    columns = {name: list(column) for name, column in given.items() if np.ndim(column) == 1}
+    _refuse_uneven({name: len(column) for name, column in columns.items()})
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _refuse_uneven(counts: Mapping[str, int]) -> None:
+    if len(set(counts.values())) != 1:
+        message = f"the columns have different lengths: {dict(counts)}."
+        raise InvalidInput(message, cure="Give one value per row in each.")
 
 
 def _words(features: Sequence[str]) -> dict[str, set[str]]:

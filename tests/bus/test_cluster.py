@@ -312,7 +312,7 @@ def test_the_image_has_the_distribution_and_closes_the_home_that_compose_keeps(c
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     lines = image()
     copied = {name for line in lines if line[0] == "COPY" for name in line[1:-1]}
-    assert {"contracts", "bus", "runtime", "agents", "stigmergy.py", "constraints.txt", "pyproject.toml"} <= copied
+    assert {"contracts", "bus", "runtime", "agents", "stigmergy", "constraints.txt", "pyproject.toml"} <= copied
     assert all((ROOT / name).exists() for name in copied)
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert allowed == copied

@@ -97,10 +97,17 @@ class RecordedHome:
         return facts
 
     def requested(
-        self, kind: Kind = "training", *, time: str = TIME, fork: Fork | None = None, rules: int = RULES, **changes: Any
+        self,
+        kind: Kind = "training",
+        *,
+        session: str = "",
+        time: str = TIME,
+        fork: Fork | None = None,
+        rules: int = RULES,
+        **changes: Any,
     ) -> str:
         """A new session with its genesis."""
-        session = ids.session_id(ids.new_uuid())
+        session = session or ids.session_id(ids.new_uuid())
         head, parent = self.admission.keyring().head, fork.session if fork else None
         asked = {"request": REQUEST | changes, "asked_by": "test", "parent": parent, "fork": fork, "rules": rules}
         genesis = SessionRequested(kind=kind, keyring=head, **asked)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bus.keys import KeyStore
+from contracts.ids import session_for
 from runtime.cli import sessions
 from runtime.cli.main import swarm
 from runtime.cli.output import plain
@@ -108,6 +109,15 @@ def test_last_is_the_training_that_the_stream_has_last_whatever_the_clocks_said(
     newest = recorded.requested(time="2026-02-01T00:00:00.000000Z")
     recorded.requested("export", time="2026-04-01T00:00:00.000000Z")
     assert asked(recorded, "show", "last")["session"] == newest
+
+
+def test_last_may_be_of_a_kind_and_a_session_may_be_named_by_its_request_id(recorded: RecordedHome):
+    mine = recorded.requested(session=session_for("monday"))
+    trained, search = recorded.requested(), recorded.requested("search")
+    named = {name: asked(recorded, "show", name)["session"] for name in ("last", "last-search", "monday")}
+    assert named == {"last": trained, "last-search": search, "monday": mine}
+    assert "there is no session 'last-audit'" in run(recorded, "show", "last-audit").stderr
+    assert "there is no session 'tuesday'" in run(recorded, "show", "tuesday").stderr
 
 
 def test_a_beginning_that_fits_several_sessions_is_refused(recorded: RecordedHome):

@@ -228,3 +228,23 @@ def test_a_workload_is_asked_with_the_columns_that_its_predict_reads(
     rows = columns_of([{name: row[name] for name in inputs}], facts, model.inputs)
     (answer,) = model.predictions(rows)
     assert answer["answer"] == pytest.approx(float(model.model(torch.tensor([1.0, 2.0])).detach()) + 3)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [{"x": 1.5, "z": 2.0}, {"x": -1, "z": "4"}],
+        {"x": [1.5, -1.0], "z": [2.0, 4.0]},
+        [{"x": [1.5, 2.0]}, {"x": [-1.0, 4.0]}],
+        {"x": [[1.5, 2.0], [-1.0, 4.0]]},
+        [[1.5, 2.0], [-1.0, 4.0]],
+    ],
+)
+def test_a_tables_own_column_called_x_is_a_feature_like_the_others(given: Any) -> None:
+    facts = Facts("regression", {"train": 3}, {"x": Column("<f4", (2,))}, features=("x", "z"))
+    assert columns_of(given, facts, ("x",))["x"].tolist() == [[1.5, 2.0], [-1.0, 4.0]]
+    worded = Facts("regression", {"train": 3}, {"x": Column("<f4", (3,))}, features=("x=no", "x=yes", "z"))
+    assert columns_of([{"x": "yes", "z": 7}], worded, ("x",))["x"].tolist() == [[0.0, 1.0, 7.0]]
+    alone = Facts("regression", {"train": 3}, {"x": Column("<f4", (1,))}, features=("x",))
+    for one in ([{"x": [2]}, {"x": [3.0]}], {"x": [2, 3]}, [{"x": 2}, {"x": 3}]):
+        assert columns_of(one, alone, ("x",))["x"].tolist() == [[2.0], [3.0]]

@@ -12,6 +12,28 @@ from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from contracts.errors import (
+        Ambiguous,
+        ChildDied,
+        Conflict,
+        Failed,
+        Fenced,
+        Full,
+        InvalidInput,
+        InvalidRequest,
+        NewerThanCode,
+        NotFound,
+        NotRepeatable,
+        NotVerified,
+        OutOfMemory,
+        Problem,
+        Refused,
+        SwarmError,
+        TimedOut,
+        TooLarge,
+        Unreachable,
+        UserCodeFailed,
+    )
     from contracts.event import Event, Exact
     from runtime.api.handle import Session, load, metrics
     from runtime.api.training import train
@@ -26,7 +48,7 @@ PACKAGES = ("agents", "bus", "contracts", "runtime")
 
 def foreign() -> dict[str, str]:
     """By name: where a package of ours would be loaded from that is not ours, or was written over."""
-    ours = os.path.dirname(os.path.realpath(__file__))
+    ours = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     places = {name: spec.origin if (spec := PathFinder.find_spec(name)) else None for name in PACKAGES}
     return {name: place or "nowhere" for name, place in places.items() if not _is_ours(place, os.path.join(ours, name))}
 
@@ -52,40 +74,71 @@ def refuse_foreign() -> None:
 refuse_foreign()
 
 _HOMES = {
-    "Agent": "runtime.node.agent",
-    "Case": "runtime.node.agent_context",
-    "Event": "contracts.event",
-    "Exact": "contracts.event",
-    "Group": "runtime.engine.workload",
-    "Memory": "runtime.engine.workload",
-    "Mover": "runtime.engine.workload",
-    "OptimizerPart": "runtime.engine.workload",
-    "Ragged": "runtime.engine.workload",
-    "Say": "runtime.node.agent",
-    "Session": "runtime.api.handle",
-    "Swarm": "runtime.commands.client",
-    "Wakeup": "runtime.node.agent_context",
-    "Workload": "runtime.engine.workload",
-    "every": "runtime.node.agent",
-    "load": "runtime.api.handle",
-    "metrics": "runtime.api.handle",
-    "on": "runtime.node.agent",
-    "train": "runtime.api.training",
+    "contracts.errors": (
+        "Ambiguous",
+        "ChildDied",
+        "Conflict",
+        "Failed",
+        "Fenced",
+        "Full",
+        "InvalidInput",
+        "InvalidRequest",
+        "NewerThanCode",
+        "NotFound",
+        "NotRepeatable",
+        "NotVerified",
+        "OutOfMemory",
+        "Problem",
+        "Refused",
+        "SwarmError",
+        "TimedOut",
+        "TooLarge",
+        "Unreachable",
+        "UserCodeFailed",
+    ),
+    "contracts.event": ("Event", "Exact"),
+    "runtime.api.handle": ("Session", "load", "metrics"),
+    "runtime.api.training": ("train",),
+    "runtime.commands.client": ("Swarm",),
+    "runtime.engine.workload": ("Group", "Memory", "Mover", "OptimizerPart", "Ragged", "Workload"),
+    "runtime.node.agent": ("Agent", "Say", "every", "on"),
+    "runtime.node.agent_context": ("Case", "Wakeup"),
 }
+"""By module: the names that are imported from it when they are first used."""
 
 __all__ = [
     "Agent",
+    "Ambiguous",
     "Case",
+    "ChildDied",
+    "Conflict",
     "Event",
     "Exact",
+    "Failed",
+    "Fenced",
+    "Full",
     "Group",
+    "InvalidInput",
+    "InvalidRequest",
     "Memory",
     "Mover",
+    "NewerThanCode",
+    "NotFound",
+    "NotRepeatable",
+    "NotVerified",
     "OptimizerPart",
+    "OutOfMemory",
+    "Problem",
     "Ragged",
+    "Refused",
     "Say",
     "Session",
     "Swarm",
+    "SwarmError",
+    "TimedOut",
+    "TooLarge",
+    "Unreachable",
+    "UserCodeFailed",
     "Wakeup",
     "Workload",
     "every",
@@ -100,6 +153,7 @@ def __getattr__(name: str) -> Any:
     # Loaded when first used: an agent's file must not pull in torch, nor a workload's the bus.
     import importlib
 
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    module = next((module for module, names in _HOMES.items() if name in names), None)
+    if module is not None:
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'stigmergy' has no attribute {name!r}")
