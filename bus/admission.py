@@ -31,6 +31,7 @@ from bus.decode import (
     Voids,
     decode,
     newer_rules,
+    only_lane,
     place,
     refuse_constants,
     refuse_large,
@@ -72,6 +73,8 @@ class AdmissionState:
     awaited: tuple[int, str] = (0, "")
     newer: NewerThanCode | None = None
     """Why this software cannot go on once the branch is signed."""
+    only: str = ""
+    """The only lane that may speak after the session's first fact; empty where every lane may."""
 
 
 class Admission:
@@ -140,6 +143,8 @@ class Admission:
         session.last = session.stored[where.lane] = stored.seq
         if session.sealed:
             raise Refusal(Reason.LATE, f"the session was sealed at {session.sealed}")
+        if session.only not in ("", where.lane):
+            raise Refusal(Reason.KEY, f"lane {where.lane!r} has no place in this session")
         refuse_large(stored.body, where.lane.startswith(GUEST), session.rules)
         message = decode(stored, where)
         self._extend(session, message.envelope)
@@ -352,7 +357,8 @@ def _refuse_stale_seal(session: AdmissionState, facts: Sequence[Fact]) -> None:
 
 def _commit(session: AdmissionState, facts: Sequence[Fact], ids: set[str]) -> None:
     last = facts[-1]
-    session.rules = session.rules or rules_of(facts[0].event)
+    if not session.rules:
+        session.rules, session.only = rules_of(facts[0].event), only_lane(facts[0].event)
     session.branch, session.newer = [], None
     session.position = last.position
     session.heads[last.lane] = Head(last.envelope.laneseq, last.digest, last.seq)

@@ -15,8 +15,9 @@ from bus.port import StoredRecord
 from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, has_constant, read, read_untyped
 from contracts.errors import InvalidInput, NewerThanCode
-from contracts.event import GUEST, SPOKEN, Event, Unknown
+from contracts.event import GUEST, OPERATOR, SPOKEN, Event, Unknown
 from contracts.operator import RULES, SessionRequested
+from contracts.queue import QueueOpened
 
 
 class Reason(StrEnum):
@@ -163,6 +164,11 @@ def decode(stored: StoredRecord, where: subjects.FactSubject) -> DecodedMessage:
 def rules_of(first: Event) -> int:
     """The rules of admission of the session that begins with this event."""
     return first.rules if isinstance(first, SessionRequested) else 1
+
+
+def only_lane(first: Event) -> str:
+    """The only lane of the session that begins with this event; empty where every lane may speak."""
+    return OPERATOR if isinstance(first, QueueOpened) else ""
 
 
 def newer_rules(rules: int) -> NewerThanCode | None:

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from bus import notes, records
 from bus.admission import AdmissionState, remembered
 from bus.chain import MAX_BATCH, Head
-from bus.decode import Refusal, decode, newer_rules, place, refuse_constants, refuse_large, rules_of
+from bus.decode import Refusal, decode, newer_rules, only_lane, place, refuse_constants, refuse_large, rules_of
 from bus.identities import Identities
 from bus.keys import HEADER, verify
 from bus.port import StoredRecord
@@ -39,6 +39,7 @@ from contracts.ids import ZERO
 from contracts.keyring import Key, Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
+from contracts.queue import QueueOpened
 
 RUN = SubtreeRows.RUN
 """Records in a run."""
@@ -53,7 +54,7 @@ _MOST = 10**18
 _PIECE = 1 << 18
 """Bytes of a file that are looked at in one step: while a step takes, no other thread of the process gets on."""
 
-_LOOKED_AT = frozenset({HandlerFailed, LedgerCheckpointed, SessionSealed, SessionRequested})
+_LOOKED_AT = frozenset({HandlerFailed, LedgerCheckpointed, QueueOpened, SessionSealed, SessionRequested})
 """Events that are kept in any case, because more than their form is judged."""
 
 Link = tuple[int, str]
@@ -108,8 +109,13 @@ class RecordRun:
         first = self.kept[0] if self.kept else None
         rules = rules_of(first.event) if first and first.position == 1 else 1
         return AdmissionState(
-            self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, ids or Identities(self.ids)
-        )
+            self.seqs[-1], len(self.seqs), others, sealed, rules, heads, lasts, ids or Identities(self.ids),
+            only=self.only(),
+        )  # fmt: skip
+
+    def only(self) -> str:
+        """The only lane of the session that begins with these records; empty where every lane may speak."""
+        return only_lane(self.kept[0].event) if self.kept and self.kept[0].position == 1 else ""
 
 
 class FileLines:
@@ -455,6 +461,8 @@ def _refuse_incomplete(whole: RecordRun) -> None:
     A seal must be the last record, and only the ledger may have spoken after what it covers.
     """
     if not whole.lanes or whole.lanes[0].startswith(GUEST) or whole.waiting:
+        raise NeedsFullAdmission
+    if whole.only() and set(whole.lanes) != {whole.only()}:
         raise NeedsFullAdmission
     others = max((whole.seqs[at - 1] for lane, at in whole.lasts().items() if lane != LEDGER), default=0)
     for fact in whole.kept:

@@ -23,10 +23,11 @@ def _unchanged(old: Payload) -> Payload:
     return old
 
 
-class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[_unchanged]):
+class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[_unchanged, _unchanged]):
     """A trainer takes the session; the epoch fences every earlier one out.
 
     Since version 2 `initial` names the blob of the weights that the session begins with, where its request names some.
+    Since version 3 `grant` names the event of the queue's log that gave the session its slot, where a queue is kept.
     """
 
     epoch: int
@@ -42,6 +43,7 @@ class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[_un
     environment: dict[str, str]
     sources: dict[str, str]
     initial: Hex64 | None = None
+    grant: str | None = None
 
 
 class Layer(NamedTuple):

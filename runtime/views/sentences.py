@@ -284,4 +284,11 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "key.admitted": lambda d: f"key of {d['role']} admitted",
     "key.rotated": lambda d: f"key of {d['role']} rotated",
     "key.revoked": lambda d: f"key {d['key']} revoked: {d['reason']}",
+    "queue.opened": lambda d: "queue opened",
+    "queue.limited": lambda d: f"{d['limit']} sessions may train at once",
+    "session.queued": lambda d: f"{d['session']} waits for a slot{' to go on' if d['begun'] else ''}",
+    "session.granted": lambda d: f"{d['session']} has a slot",
+    "session.returned": lambda d: f"{d['session']} gives its slot back: {d['reason']}",
+    "session.withdrawn": lambda d: f"{d['session']} waits no more: {d['reason']}",
+    "queue.closed": lambda d: "queue closed; the next one goes on",
 }

@@ -25,6 +25,7 @@ from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated, fingerprint, keyring_session
 from contracts.ledger import SessionSealed
 from contracts.operator import RULES, PauseRequested, SessionRequested
+from contracts.queue import QueueLimited, QueueOpened, queue_session
 
 TIME = "2026-01-02T03:04:05.000000Z"
 SESSION = session_id(new_uuid())
@@ -572,6 +573,17 @@ def test_lanes_of_the_keyring_have_no_place_elsewhere_nor_other_lanes_in_it(swar
     swarm.say("desk", said())
     swarm.say("trainer", said(), session=swarm.ring)
     assert swarm.reasons == [Reason.KEY] * 3
+
+
+def test_no_lane_but_the_operators_speaks_in_a_queue(swarm: Deployment) -> None:
+    swarm.keys(KeyAdmitted(role="guest_ant", public=swarm.signers["guest_ant"].public, guest=True), lane="desk")
+    queue = queue_session(fingerprint(swarm.root.public))
+    swarm.say("operator", QueueOpened(keyring="0" * 64), QueueLimited(limit=2), session=queue)
+    for lane in ("guest_ant", "trainer", "ledger"):
+        swarm.say(lane, said(), session=queue)
+    swarm.say("operator", QueueLimited(limit=3), session=queue)
+    assert swarm.reasons == [Reason.KEY] * 3
+    assert swarm.admission.position(queue) == 3
 
 
 def test_a_rotated_key_ends_where_the_new_one_begins(swarm: Deployment) -> None:

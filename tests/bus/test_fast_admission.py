@@ -14,7 +14,7 @@ import pytest
 
 from bus import fast_admission, notes
 from bus.admission import Admission, AdmissionState
-from bus.chain import MAX_BATCH, Draft, Head, compose, extended
+from bus.chain import MAX_BATCH, START, Draft, Head, compose, extended
 from bus.keys import HEADER, Signer, new_signer
 from bus.port import StoredRecord
 from bus.records import RecordPlaces, RecordReader, frame, title
@@ -25,6 +25,7 @@ from contracts.event import Event
 from contracts.ids import sha256
 from contracts.keyring import KeyRotated
 from contracts.ledger import LedgerCheckpointed
+from contracts.queue import QueueLimited, QueueOpened, queue_session
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.archive import Archive, StoredSession, admit_file
 from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, evaluated, exported, window
@@ -212,6 +213,19 @@ def test_every_beginning_that_ends_with_an_append_is_admitted_at_once(sealed: To
 
 def test_a_keyring_is_none_of_its_business(home: RecordedHome) -> None:
     assert not Told(home, home.ring).compared(home.home.log(home.ring).read_bytes())
+
+
+def test_in_a_queue_no_lane_but_the_operators_is_admitted_at_once(home: RecordedHome) -> None:
+    queue = queue_session(home.fingerprint)
+    home.say(queue, "operator", QueueOpened(keyring="0" * 64), QueueLimited(limit=2))
+    told, trainer = Told(home, queue), home.signers["trainer"]
+    assert told.compared(told.data)
+    about: Any = dict(session=queue, lane="trainer", source="/swarm/test", time=TIME)
+    (other,) = compose([Draft(claimed(), "of-the-trainer")], head=START, signer=trainer, **about)
+    seq = told.records[-1].seq + 1
+    stranger = StoredRecord(seq, other.subject, other.body, other.headers)
+    assert told.at_once(told.written([*told.records, stranger])) is None
+    assert not told.compared(told.written([*told.records, stranger]))
 
 
 def test_records_of_several_runs_are_joined(home: RecordedHome) -> None:

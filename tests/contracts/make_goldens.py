@@ -140,6 +140,8 @@ def _text(name: str, metadata: list[Any]) -> str:
         hexadecimal = re.fullmatch(r"\^\[0-9a-f\]\{(\d+)\}\$", pattern) if isinstance(pattern, str) else None
         if hexadecimal:
             return ("0123456789abcdef" * 8)[: int(hexadecimal[1])]
+        if pattern == "^[a-z0-9]{2}-[a-z2-7]{26}$":
+            return session_id(uuid8(name))
     return name
 
 
