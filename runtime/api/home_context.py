@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from contracts.errors import Unreachable
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from runtime.commands.client import Swarm
     from runtime.home.home import Home
     from runtime.home.settings import Settings
+
+
+T = TypeVar("T")
 
 
 class HomeContext:
@@ -54,6 +57,19 @@ class HomeContext:
     def live(self) -> bool:
         """Whether a person watches stderr on a terminal that can be redrawn."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is not the answer, for the person: on stderr."""
+        from runtime.views.formatting import printable
+
+        # Looked up at each line: a notebook replaces stderr.
+        print(printable(text), file=sys.stderr, flush=True)  # noqa: T201 - for a person
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run asynchronous work to its end, in a thread of its own: the caller's loop may be running already."""
+        from runtime.jobs.event_loop import in_thread
+
+        return in_thread(lambda: work)
 
     @asynccontextmanager
     async def swarm(self) -> AsyncIterator[Swarm]:

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.call import Call, Json, command, complete_session, open_children
+from runtime.api.children import open_children
+from runtime.api.following import follow
+from runtime.api.session_source import audit_source, find
+from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.exit_codes import NEGATIVE, session_exit_code
 from runtime.cli.output import cell, pairs, style, verdict_text
-from runtime.cli.session_source import audit_source, find
-from runtime.cli.watch import follow
 from runtime.jobs.profiles import torch_profile
 
 if TYPE_CHECKING:
+    from runtime.api.session_source import Verification
     from runtime.audit import Verdict
-    from runtime.cli.session_source import Verification
 
 
 SHARES = ("0.01", "0.1", "0.5")

@@ -1,34 +1,23 @@
-"""One call of a command: shared options and arguments, settings, where output goes, and jobs in child processes.
-
-What computes runs in a child, because it must not take the command down with it.
-"""
+"""One call of a command: shared options and arguments, settings, and where output goes."""
 
 from __future__ import annotations
 
 import functools
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from contracts.errors import ChildDied, InvalidInput, NotFound, Refused
+from contracts.errors import InvalidInput, NotFound, Refused
 from runtime.api.home_context import HomeContext
 from runtime.cli import interrupts
 from runtime.cli.output import say
 from runtime.views.formatting import printable_json
 
-if TYPE_CHECKING:
-    from runtime.jobs.child import Child
-    from runtime.jobs.children import Children
-
 T = TypeVar("T")
-
-LAST_LINES = 40
-"""Lines that are told of what a child printed before it died."""
 
 Json = dict[str, Any]
 """A JSON object: what the swarm answers to a command, and what a command answers to a program."""
@@ -55,7 +44,7 @@ class Call(HomeContext):
         say(printable_json(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()))
 
     def note(self, text: str) -> None:
-        """Something worth knowing that is not the answer."""
+        """Something worth knowing that is not the answer, on stderr."""
         say(text, err=True)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -163,38 +152,3 @@ def output_path(name: str | Path, *, force: bool = True) -> Path:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise Refused(f"{str(path)!r} cannot be written.", cure="Choose a folder of yours with -o.", path=str(path))
     return path
-
-
-@asynccontextmanager
-async def open_children() -> AsyncIterator[Children]:
-    """Child processes for the jobs of one command; all have ended after the block."""
-    from runtime.jobs.children import Children
-
-    children = Children()
-    try:
-        yield children
-    finally:
-        await children.close()
-
-
-async def ask_child(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> Json:
-    """The answer of a job in a sealed child with torch; its prints go to `log`."""
-    from runtime.jobs.profiles import torch_profile
-
-    async with (
-        open_children() as children,
-        children.job(function, args, profile=torch_profile(), purpose=purpose, log=log) as child,
-    ):
-        return await child_answer(child, log, cure="Ask again; when memory ran out, free some first.")
-
-
-async def child_answer(child: Child, log: Path, *, cure: str) -> Json:
-    """What the child answers; `ChildDied` tells what it printed, because the log goes with its folder."""
-    try:
-        return await child.wait()
-    except ChildDied as error:
-        raise ChildDied("\n  ".join([error.message, *_last_lines(log)]), cure=cure) from None
-
-
-def _last_lines(log: Path) -> list[str]:
-    return log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import Failed, InvalidRequest, Problem
-from runtime.cli.call import Call, Json, child_answer, command, open_children
+from runtime.api.children import child_answer, open_children
+from runtime.cli.call import Call, Json, command
 from runtime.cli.output import pairs, style
 from runtime.jobs.profiles import torch_profile
 from runtime.model import PROBE

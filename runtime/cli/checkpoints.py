@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from contracts.errors import InvalidInput, NotFound, NotVerified
-from runtime.cli.call import Call, Json, ask_child, command, session_argument
+from runtime.api.children import ask_child
+from runtime.api.session_source import read_stored
+from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE
 from runtime.cli.output import pairs, style, table
-from runtime.cli.session_source import read_stored
 from runtime.model import INSPECT, PREDICT
 from runtime.views.formatting import size
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from runtime.api.session_source import read_session
 from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.output import state_text, table
-from runtime.cli.session_source import read_session
 from runtime.views.formatting import fork_of, in_words
 
 SECTIONS = ("request", "resolved", "environment", "code", "data")

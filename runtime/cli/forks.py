@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import Failed, TimedOut
+from runtime.api.following import follow
+from runtime.api.session_source import find
 from runtime.cli.call import SECONDS, Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE, answer_session
 from runtime.cli.host import bring_up
 from runtime.cli.output import pairs, state_text, style, table
-from runtime.cli.session_source import find
-from runtime.cli.watch import follow
 from runtime.views.formatting import number
 from runtime.views.progress import PlainProgress
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NoReturn
 from bus import subjects
 from contracts.errors import Failed, InvalidInput, Refused, SwarmError, TimedOut
 from contracts.ids import session_for
+from runtime.api.session_source import resolve_session
 from runtime.cli.call import Call, Json
 from runtime.cli.exit_codes import answer_session
-from runtime.cli.session_source import resolve_session
 from runtime.engine import environment
 from runtime.jobs.profiles import claimed_threads
 from runtime.views.progress import progress

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import InvalidInput, NotFound
-from runtime.cli.call import Call, Json, command, open_children, output_path, remember, shared
+from runtime.api.children import open_children
+from runtime.cli.call import Call, Json, command, output_path, remember, shared
 from runtime.cli.output import table
 
 if TYPE_CHECKING:

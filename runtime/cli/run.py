@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from runtime.api.following import follow
 from runtime.cli.call import SECONDS, Call, Json, command
 from runtime.cli.exit_codes import answer_session
 from runtime.cli.host import bring_up
-from runtime.cli.watch import follow, quiet_option
+from runtime.cli.watch import quiet_option
 
 
 def request_options(function: Any) -> Any:

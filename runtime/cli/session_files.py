@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut, error_of
-from runtime.cli.call import SECONDS, Call, Json, command, open_children, output_path, session_argument
+from runtime.api.children import open_children
+from runtime.api.session_source import find, read_stored, resolve_session
+from runtime.cli.call import SECONDS, Call, Json, command, output_path, session_argument
 from runtime.cli.output import pairs, style
-from runtime.cli.session_source import find, read_stored, resolve_session
 from runtime.views.formatting import figures, number
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
+from runtime.api.session_source import ask_reader, find
 from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.output import plain, state_text, table
-from runtime.cli.session_source import ask_reader, find
 
 KINDS = ("training", "search", "trial", "export", "audit", "proof")
 STATES = ("requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled")

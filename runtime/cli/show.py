@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from contracts.errors import InvalidInput
-from runtime.cli.call import Call, Json, command, open_children, output_path, session_argument
+from runtime.api.children import open_children
+from runtime.api.session_source import ask_reader, find, open_subject, read_stored, reader
+from runtime.cli.call import Call, Json, command, output_path, session_argument
 from runtime.cli.output import say, summary_text
-from runtime.cli.session_source import ask_reader, find, open_subject, read_stored, reader
 from runtime.views import sentences
 
 if TYPE_CHECKING:

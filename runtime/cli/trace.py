@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import click
 
 from contracts.errors import NotVerified
+from runtime.api.session_source import open_subject
 from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.output import pairs
-from runtime.cli.session_source import open_subject
 
 SHOWN = 12
 

@@ -16,8 +16,8 @@ from contracts.request.data import Data
 from contracts.request.model import Model
 from contracts.request.optimizer import Optimizer, Schedule
 from contracts.request.reading import tags_of
+from runtime.api.children import ask_child
 from runtime.api.request_file import read
-from runtime.cli.call import ask_child
 from runtime.cli.main import swarm
 
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from bus.keys import KeyStore
 from contracts.ids import session_for
+from runtime.api.session_source import trained_here
 from runtime.cli import sessions
 from runtime.cli.main import swarm
 from runtime.cli.output import plain
-from runtime.cli.session_source import trained_here
 from runtime.host.local_swarm import home_lock
 from tests.runtime.recorded_home import RecordedHome, claimed, window
 

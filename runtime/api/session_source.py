@@ -1,4 +1,4 @@
-"""Where commands read sessions: from the running swarm if there is one, else from the home's files or a bundle."""
+"""Where sessions are read: from the running swarm if there is one, else from the home's files or a bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contracts.errors import InvalidInput, SwarmError, Unreachable
-from runtime.cli.call import Call, Json
+from runtime.api.home_context import HomeContext
 
 if TYPE_CHECKING:
     from runtime.audit import Verdict
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Json = dict[str, Any]
+"""A JSON object: what a swarm answers, and what the home's files say in the same form."""
+
 HERE = "me"
 """The partition of sessions that no server has seen."""
 
@@ -31,8 +34,8 @@ ENDED = ("completed", "failed", "cancelled")
 class HomeFiles:
     """The sessions in the home's files, in the form of `Swarm`; nothing grows while it is read."""
 
-    def __init__(self, call: Call, archive: Summaries) -> None:
-        self._call = call
+    def __init__(self, context: HomeContext, archive: Summaries) -> None:
+        self._context = context
         self._archive = archive
 
     async def sessions(self) -> list[Json]:
@@ -41,14 +44,14 @@ class HomeFiles:
 
     async def session(self, session: str) -> Json:
         """The summary of the one that an id, a unique beginning of one, or `last` names."""
-        return self._with_waits(self._archive.session(resolve_session(self._call, session, self._archive)))
+        return self._with_waits(self._archive.session(resolve_session(self._context, session, self._archive)))
 
     def _with_waits(self, summary: Json) -> Json:
         """The summary, with a note how it goes on when no swarm is up and it is not trained with --here."""
         if summary["state"] in ENDED:
             return summary
         here = summary["session"].startswith(f"{HERE}-")
-        if here and trained_here(self._call.home):
+        if here and trained_here(self._context.home):
             return summary
         go_on = f"swarm resume {summary['session']} --here" if here else "swarm up -d"
         return summary | {"waits": f"for a swarm: nobody has it now, and it goes on with: {go_on}"}
@@ -64,7 +67,7 @@ class HomeFiles:
         """The summary of an ended session; `Unreachable` for any other, since no swarm runs that could end it."""
         summary = self._archive.session(session)
         if summary["state"] not in ENDED:
-            where = str(self._call.home.root)
+            where = str(self._context.home.root)
             message = f"session {session} has not ended, and no swarm runs in {where!r}."
             raise Unreachable(message, cure="Start it: swarm up -d")
         return summary
@@ -83,25 +86,25 @@ def trained_here(home: Home) -> bool:
 
 
 @asynccontextmanager
-async def reader(call: Call) -> AsyncIterator[Swarm | HomeFiles]:
+async def reader(context: HomeContext) -> AsyncIterator[Swarm | HomeFiles]:
     """What answers questions about sessions: the swarm, or the files when no host runs and no server was named."""
-    if call.up:
-        async with call.swarm() as swarm:
+    if context.up:
+        async with context.swarm() as swarm:
             yield swarm
     else:
         from runtime.views.summaries import Summaries
 
-        yield HomeFiles(call, Summaries(call.home))
+        yield HomeFiles(context, Summaries(context.home))
 
 
-def ask_reader(call: Call, question: Callable[[Swarm | HomeFiles], Awaitable[T]]) -> T:
+def ask_reader(context: HomeContext, question: Callable[[Swarm | HomeFiles], Awaitable[T]]) -> T:
     """The answer of the swarm or the files to one question about sessions."""
 
     async def answer() -> T:
-        async with reader(call) as source:
+        async with reader(context) as source:
             return await question(source)
 
-    return call.wait(answer())
+    return context.wait(answer())
 
 
 async def find(source: Swarm | HomeFiles, name: str) -> str:
@@ -109,22 +112,22 @@ async def find(source: Swarm | HomeFiles, name: str) -> str:
     return str((await source.session(name))["session"])
 
 
-def resolve_session(call: Call, name: str, archive: Archive) -> str:
+def resolve_session(context: HomeContext, name: str, archive: Archive) -> str:
     """The id of the session in the home's files that the name means; `last` is the newest training session."""
     from runtime.log.archive import resolve_name
 
-    return resolve_name(name, call.home, archive.ids(), archive.begun)
+    return resolve_name(name, context.home, archive.ids(), archive.begun)
 
 
-def read_stored(call: Call, name: str) -> StoredSession:
+def read_stored(context: HomeContext, name: str) -> StoredSession:
     """The session that a name means, from the home's files."""
     from runtime.log.archive import Archive
 
-    archive = Archive(call.home)
-    return archive.read(resolve_session(call, name, archive))
+    archive = Archive(context.home)
+    return archive.read(resolve_session(context, name, archive))
 
 
-def read_session(call: Call, name: str) -> StoredSession:
+def read_session(context: HomeContext, name: str) -> StoredSession:
     """As `read_stored`; the path of an existing file is a bundle. It is told when something in it is no fact."""
     if Path(name).is_file():
         from runtime.bundle.reader import Bundle
@@ -132,14 +135,14 @@ def read_session(call: Call, name: str) -> StoredSession:
         with Bundle(Path(name).absolute()) as bundle:
             stored = bundle.kept
     else:
-        stored = read_stored(call, name)
+        stored = read_stored(context, name)
     if stored.voids or stored.torn_bytes:
-        call.note(f"Not everything in {name} is a fact; see: swarm audit {name}")
+        context.note(f"Not everything in {name} is a fact; see: swarm audit {name}")
     return stored
 
 
 @contextmanager
-def open_subject(call: Call, name: str) -> Iterator[AuditSubject]:
+def open_subject(context: HomeContext, name: str) -> Iterator[AuditSubject]:
     """A session and all bytes that belong to it: of the home, or out of the bundle at an existing path."""
     from tempfile import TemporaryDirectory
 
@@ -151,8 +154,8 @@ def open_subject(call: Call, name: str) -> Iterator[AuditSubject]:
         with TemporaryDirectory(prefix="swarm-") as folder:
             yield unpack_bundle(Path(name).absolute(), "", Path(folder))
     else:
-        home = call.home
-        stored = read_session(call, name)
+        home = context.home
+        stored = read_session(context, name)
         yield AuditSubject(stored, DirectoryBlobs(home.blobs), home.root / "work" / "audits", home.root)
 
 
@@ -168,7 +171,7 @@ _TAIL = 64
 
 @contextmanager
 def audit_source(
-    call: Call, name: str, root: str, notes: Notes, *, again: bool
+    context: HomeContext, name: str, root: str, notes: Notes, *, again: bool
 ) -> Iterator[tuple[Verification, Mapping[str, Any]]]:
     """What `swarm audit` verifies once and reads once: a session of the home, or the bundle at an existing path.
 
@@ -179,7 +182,7 @@ def audit_source(
         with _bundle_source(Path(name), root, notes, again=again) as verify:
             yield verify, {}
     else:
-        yield _home_source(call, name, root, notes, again=again)
+        yield _home_source(context, name, root, notes, again=again)
 
 
 @contextmanager
@@ -212,14 +215,14 @@ def _bundle_source(path: Path, root: str, notes: Notes, *, again: bool) -> Itera
 
 
 def _home_source(
-    call: Call, name: str, root: str, notes: Notes, *, again: bool
+    context: HomeContext, name: str, root: str, notes: Notes, *, again: bool
 ) -> tuple[Verification, Mapping[str, Any]]:
     from bus.blobs import DirectoryBlobs
     from runtime.log.archive import Archive, CachedArchive, likely_machine
 
-    home = call.home
-    session = resolve_session(call, name, Archive(home))
-    blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and call.up
+    home = context.home
+    session = resolve_session(context, name, Archive(home))
+    blobs, running = DirectoryBlobs(home.blobs), home.host() is not None and context.up
 
     def verify() -> tuple[Verdict, AuditSubject | None]:
         # Imported only now, so that the children are prepared without waiting for these modules.
@@ -230,9 +233,9 @@ def _home_source(
         at_least = 0
         if running:
             try:
-                at_least = int(ask_reader(call, lambda source: source.session(session))["events"])
+                at_least = int(ask_reader(context, lambda source: source.session(session))["events"])
             except SwarmError as error:
-                call.note(f"The swarm was not asked how long the session is: {error.message}")
+                context.note(f"The swarm was not asked how long the session is: {error.message}")
         verdict = audits.check_log(archive, session, blobs, at_least=at_least, anchors=notes)
         if verdict.verdict != "pass" or not again:
             return verdict, None
