@@ -21,7 +21,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
-from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import from_json
 
 import contracts
@@ -126,6 +136,30 @@ class Value(BaseModel):
     """A frozen part of an event; plain floats in it are finite, because JSON would write NaN as null."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PartialValue(Value):
+    """A value that is written with the members that it was given and no others, so that an absent one stays absent."""
+
+    @model_serializer(mode="wrap")
+    def _given(self, write: SerializerFunctionWrapHandler) -> Payload:
+        return {name: member for name, member in write(self).items() if name in self.model_fields_set}
+
+
+def fitted(kind: type[Value], given: object, **instead: object) -> Payload:
+    """What of a member of any form, as older versions had it, has the form of a value.
+
+    Members that the value does not have, or has in another form, are left out. `instead` has what stands for a
+    required one that is missing or left out.
+    """
+    fitting = instead | (given if isinstance(given, dict) else {})
+    try:
+        kind.model_validate_json(orjson.dumps(fitting))
+    except ValidationError as error:
+        wrong = {problem["loc"][0] for problem in error.errors(include_url=False, include_context=False)}
+        kept = {name: member for name, member in fitting.items() if name not in wrong}
+        return {name: member for name, member in instead.items() if name in wrong} | kept
+    return fitting
 
 
 class Event(Value):

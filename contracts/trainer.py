@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from contracts.event import TRAINER, Event, Exact, Hex64, Packed, Payload, Value, pack64, unpack64
+from contracts.event import TRAINER, Event, Exact, Hex64, Packed, PartialValue, Payload, Value, fitted, pack64, unpack64
 
 Mode = Literal["log", "spot", "full", "bisect"]
 """How an audit looks at a session: at its log alone, at some spans, at all, or for the first that differs."""
@@ -305,7 +305,66 @@ class SpanTaken(Event, lane=TRAINER, wire="span.taken"):
     instead_of: str | None = None
 
 
-class SpanRepeated(Event, lane=TRAINER, wire="span.repeated"):
+class SpanDivergence(PartialValue):
+    """The first thing recorded of a span that did not come out again, its place in the log, and both forms of it.
+
+    `place` and `seq` are those of the record, `field` is what of it differs: empty for all of it, `end` for the end of
+    the training. `blob` is that of a checkpoint, `step` the first step whose loss differs, where losses do.
+    """
+
+    name: str
+    first: int
+    last: int
+    place: int
+    seq: int
+    blob: str = ""
+    segment: int | None
+    field: str
+    recorded: str
+    computed: str
+    step: int = -1
+
+
+class OperatorDifference(Value):
+    """The first operator of an attempt that gave two outputs in two runs; none are known where one run had it alone."""
+
+    attempt: int
+    number: int
+    module: str
+    operator: str
+    outputs: list[str]
+
+
+class DivergencePlace(PartialValue):
+    """What computing step by step says of the place of a divergence.
+
+    `step` is None where no loss tells it; `tensor` is the first one of a checkpoint that differs, None when all are the
+    same. `operators_compared` operators of these `attempts` were run twice, `reproducible` when steps gave the same.
+    """
+
+    span: int
+    window: list[int]
+    field: str
+    step: int | None = None
+    reproducible: bool = False
+    attempts: list[int] = Field(default_factory=list)
+    operator: OperatorDifference | None = None
+    operators_compared: int = 0
+    tensor: str | None = None
+    sentences: list[str]
+
+
+def _typed_divergence(old: Payload) -> Payload:
+    nothing = dict(name="", first=0, last=0, place=0, seq=0, segment=None, field="", recorded="", computed="")
+    lifted = dict(old)
+    if old["divergence"] is not None:
+        lifted["divergence"] = fitted(SpanDivergence, old["divergence"], **nothing)
+    if old["located"] is not None:
+        lifted["located"] = fitted(DivergencePlace, old["located"], span=0, window=[], field="", sentences=[])
+    return lifted
+
+
+class SpanRepeated(Event, lane=TRAINER, wire="span.repeated", upcasts=[_typed_divergence]):
     """A span was computed again under this fingerprint: with the recorded bits, or with the first that differ.
 
     `located` says what a bisection found of the place; `problem` why nothing was computed.
@@ -313,8 +372,8 @@ class SpanRepeated(Event, lane=TRAINER, wire="span.repeated"):
 
     span: int
     steps: int
-    divergence: dict[str, Any] | None
-    located: dict[str, Any] | None
+    divergence: SpanDivergence | None
+    located: DivergencePlace | None
     fingerprint: Hex64
     problem: str = ""
 

@@ -21,6 +21,7 @@ from runtime.node.agent import Say
 from runtime.node.agent_context import Wakeup, first_done, wish_to_cancel
 from runtime.replay.audit_runner import AuditJobs, spans_at_once, uncomputable_span
 from runtime.replay.audit_subject import missing_bytes, recorded_path
+from runtime.replay.spans import SpanSpec
 from runtime.replay.steps import locate_divergence
 
 if TYPE_CHECKING:
@@ -241,28 +242,29 @@ class _SpanWorker:
     async def account(self, span: events.SpanPlanned) -> events.SpanRepeated:
         """The result of a span, or that its bytes are gone by now; `_Unable` when its code gave no result."""
         args = self._data | {"span": str(self._folder / f"span-{span.number}.json")}
-        spec = orjson.loads(await asyncio.to_thread(recorded_path(self._folder, span.number).read_bytes))
+        path = recorded_path(self._folder, span.number)
+        spec = SpanSpec.model_validate_json(await asyncio.to_thread(path.read_bytes))
         located = None
         try:
             result = await self._jobs.span(args, spec)
-            if self._locates and result["divergence"]:
-                located = await locate_divergence(self._jobs, args, spec, span.number, result["divergence"])
+            if self._locates and result.divergence:
+                located = await locate_divergence(self._jobs, args, spec, span.number, result.divergence)
         except (ChildDied, OutOfMemory):
             raise  # of the machine: another child, or a person, may have more luck
         except SwarmError as error:
-            blob = spec["start"]["blob"] if spec["start"] else None
+            blob = spec.start.blob if spec.start else None
             result = uncomputable_span(
                 error, span.number, gone=await asyncio.to_thread(missing_bytes, self._data, blob)
             )
-            if result["differing"]:
-                raise _Unable(result["differing"]) from error
+            if result.differing:
+                raise _Unable(result.differing) from error
         return events.SpanRepeated(
             span=span.number,
-            steps=result["steps"],
-            divergence=result["divergence"],
+            steps=result.steps,
+            divergence=result.divergence,
             located=located,
             fingerprint=self._fingerprint,
-            problem=result.get("problem", ""),
+            problem=result.problem,
         )
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from bus.blobs import DirectoryBlobs
 from contracts.audit import Audit
 from contracts.errors import NotFound
@@ -76,10 +74,10 @@ async def recompute(
             begun = await fork_check.check_start(subject, children, trust_code=options.trust_code)
             plan = replace(plan, broken=(*plan.broken, *begun.divergences))
         place = None
-        bad = next((one for one in chosen if one.number in results and results[one.number]["divergence"]), None)
-        if options.mode == "bisect" and bad is not None:
+        bad = next((one for one in chosen if one.number in results and results[one.number].divergence), None)
+        divergence = results[bad.number].divergence if bad else None
+        if options.mode == "bisect" and bad and divergence:
             args, spec = subject.arguments(bad, runner.folder), subject.spec(bad)
-            divergence = results[bad.number]["divergence"]
             place = await locate_divergence(runner.jobs, args, spec, bad.number, divergence)
         runner.results.close()
         told = (*subject.trusted(), *begun.unchecked)
@@ -140,7 +138,7 @@ def _opened(
     plan = replace(plan, broken=(*unsigned, *plan.broken))
     for span in spans.values():
         subject.arguments(span, subject.work)
-        audit_subject.recorded_path(subject.work, span.number).write_bytes(orjson.dumps(subject.spec(span)))
+        audit_subject.recorded_path(subject.work, span.number).write_text(subject.spec(span).model_dump_json())
     opened = plan.as_json() | {
         "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
         "exports": exports.orders(subject.kept.history) if options.mode == "full" else [],
@@ -187,7 +185,7 @@ def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> verd
     spans, chosen = tuple(planned.spans), tuple(planned.chosen)
     plan = audit_plan.AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
     results = {
-        at: {"steps": one.steps, "divergence": one.divergence, "problem": one.problem}
+        at: verdict.SpanResult(steps=one.steps, divergence=one.divergence, problem=one.problem)
         for at, one in sorted(audit.repeated.items())
     }
     if audit.waiting() and not any(one.divergence for one in audit.repeated.values()):

@@ -9,19 +9,22 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from blake3 import blake3
+from pydantic import TypeAdapter, ValidationError
 
 from bus.disk import make_directory, write_file
 from contracts.errors import ChildDied, OutOfMemory, SwarmError
+from contracts.trainer import SpanDivergence
 from runtime.jobs import process
 from runtime.jobs.profiles import claimed_threads, torch_profile
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions
-from runtime.replay.comparison import DivergenceData, SpanComparison
-from runtime.replay.spans import Span
+from runtime.replay.comparison import SpanComparison
+from runtime.replay.spans import Span, SpanSpec
+from runtime.replay.verdict import SpanResult
 
 if TYPE_CHECKING:
     from runtime.jobs.child import Child
@@ -31,6 +34,14 @@ if TYPE_CHECKING:
 
 IDENTITY = "runtime.replay.reexecute:identity"
 SPAN = "runtime.replay.reexecute:main"
+
+
+class ComparedAnswer(NamedTuple):
+    """How many steps a job computed, the first divergence, and its answer: none when a divergence ended it."""
+
+    steps: int
+    divergence: SpanDivergence | None
+    answer: Mapping[str, Any]
 
 
 class AuditJobs:
@@ -74,26 +85,23 @@ class AuditJobs:
             unread = f"what the claim resolves the request to (here that ends with: {error.message[:500]})"
             return await self.run(IDENTITY, {**about, "plan": None}), [unread]
 
-    async def span(self, args: Mapping[str, Any], span: Mapping[str, Any]) -> dict[str, Any]:
-        """A whole span computed again: `steps`, and the first `divergence`, which may be that something is missing."""
-        return await self.compared(SPAN, args, span)
+    async def span(self, args: Mapping[str, Any], span: SpanSpec) -> SpanResult:
+        """A whole span computed again; the first divergence may be that something is missing."""
+        compared = await self.compared(SPAN, args, span)
+        return SpanResult(steps=compared.steps, divergence=compared.divergence)
 
-    async def compared(self, function: str, args: Mapping[str, Any], span: Mapping[str, Any]) -> dict[str, Any]:
-        """As `run`, of a job that computes steps of a span; what it tells of them is held here against the records.
-
-        In the answer `divergence` is the first, or None, and `steps` says how many were computed. The job is ended at
-        a divergence, and gives no other answer then.
-        """
+    async def compared(self, function: str, args: Mapping[str, Any], span: SpanSpec) -> ComparedAnswer:
+        """As `run`, of a job that computes steps of a span; what it tells of them is held here against the records."""
         comparison = SpanComparison(span)
         async with self._job(function, args) as child:
             async for frame in child:
                 if frame.kind == "settled":
                     await child.order("go")
                 elif found := _heard(comparison, frame):
-                    return {"divergence": found, "steps": comparison.steps}
+                    return ComparedAnswer(comparison.steps, found, {})
             answer = child.result or {}
         left = comparison.left() if function == SPAN else None
-        return answer | {"divergence": left, "steps": comparison.steps}
+        return ComparedAnswer(comparison.steps, left, answer)
 
     def _job(self, function: str, args: Mapping[str, Any]) -> AbstractAsyncContextManager[Child]:
         args = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
@@ -102,7 +110,7 @@ class AuditJobs:
         return self.children.job(function, args, profile=profile, purpose="audit", session=self._session, log=self._log)
 
 
-def _heard(comparison: SpanComparison, frame: Frame) -> DivergenceData | None:
+def _heard(comparison: SpanComparison, frame: Frame) -> SpanDivergence | None:
     match frame.kind:
         case "computed":
             return comparison.computed(frame.data)
@@ -145,9 +153,9 @@ class AuditRunner:
         self.resolved = self._here.pop("resolved")
         return audit_subject.machine_differences(self.subject.kept.history.facts, self._here) + self._missing + unread
 
-    async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, dict[str, Any]]:
+    async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, SpanResult]:
         """The result of every span by its number; with `until_divergence` none behind the first one that diverges."""
-        results: dict[int, dict[str, Any]] = {}
+        results: dict[int, SpanResult] = {}
         waiting = sorted(chosen, key=lambda one: (0 if until_divergence else one.begins - one.ends, one.number))
         bad: list[int] = []
 
@@ -157,10 +165,10 @@ class AuditRunner:
                 if bad and span.number > min(bad):
                     continue
                 results[span.number] = found = await self._one(span)
-                if found["divergence"] and until_divergence:
+                if found.divergence and until_divergence:
                     bad.append(span.number)
-                outcome = "could not be computed" if found.get("problem") else "same bits"
-                outcome = "DIFFERS" if found["divergence"] else outcome
+                outcome = "could not be computed" if found.problem else "same bits"
+                outcome = "DIFFERS" if found.divergence else outcome
                 self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {outcome}")
 
         async with asyncio.TaskGroup() as tasks:
@@ -168,11 +176,11 @@ class AuditRunner:
                 tasks.create_task(work())
         return results
 
-    async def _one(self, span: Span) -> dict[str, Any]:
+    async def _one(self, span: Span) -> SpanResult:
         session = self.subject.session
         spec = self.subject.spec(span)
         about = {
-            "span": spec,
+            "span": spec.model_dump(mode="json"),
             "here": self._here,
             "workloads": [one["digest"] for one in self.jobs.workloads],
             "engine": audit_subject.engine_digest(),
@@ -193,14 +201,14 @@ class AuditRunner:
         return found
 
 
-def uncomputable_span(error: SwarmError, number: int, *, gone: bool) -> dict[str, Any]:
+def uncomputable_span(error: SwarmError, number: int, *, gone: bool) -> SpanResult:
     """The result for a span that could not be computed: its bytes are gone by now, or its code ended otherwise.
 
     User code may raise any error, so that bytes are gone is believed only when they are missing here too.
     """
     problem = error.message[:500]
     differing = "" if gone else f"the outcome of span {number} (computing it ended with: {problem})"
-    return {"steps": 0, "divergence": None, "problem": problem, "differing": differing}
+    return SpanResult(steps=0, divergence=None, problem=problem, differing=differing)
 
 
 def spans_at_once(machine: Mapping[str, Any]) -> int:
@@ -213,25 +221,26 @@ class AuditResults:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: dict[str, Any] = {}
-        with suppress(OSError, orjson.JSONDecodeError):
-            found = orjson.loads(path.read_bytes())
-            self._found = found if isinstance(found, dict) else {}
+        self._found: dict[str, SpanResult] = {}
+        with suppress(OSError, ValidationError):
+            self._found = _RESULTS.validate_json(path.read_bytes())
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def get(self, key: str) -> SpanResult | None:
         """What was found, if it was this that was looked at."""
-        found = self._found.get(key)
-        return found if isinstance(found, dict) else None
+        return self._found.get(key)
 
-    def put(self, key: str, found: Mapping[str, Any]) -> None:
+    def put(self, key: str, found: SpanResult) -> None:
         """Keep a result before anything else is done."""
-        self._found[key] = dict(found)
+        self._found[key] = found
         make_directory(self._path.parent)
-        write_file(self._path, orjson.dumps(self._found))
+        write_file(self._path, _RESULTS.dump_json(self._found))
 
     def close(self) -> None:
         """The audit has come to its end; the next one computes everything itself."""
         self._path.unlink(missing_ok=True)
+
+
+_RESULTS = TypeAdapter(dict[str, SpanResult])
 
 
 def result_key(what: Mapping[str, Any]) -> str:

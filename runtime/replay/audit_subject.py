@@ -23,7 +23,7 @@ from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import MOST_THREADS, claimed_threads
 from runtime.log.archive import StoredSession
 from runtime.replay.initial_state import InheritedPlan, plan_of
-from runtime.replay.spans import Span, claims, task_of
+from runtime.replay.spans import Span, SpanSpec, claims
 
 _SEALED = ("threads", "device", "precision", "profile")
 
@@ -56,14 +56,12 @@ class AuditSubject:
     def arguments(self, span: Span, folder: Path) -> dict[str, Any]:
         """What a job about a span is given; its plan goes as a file, for there may be much. No record is among it."""
         path = folder / f"span-{span.number}.json"
-        path.write_bytes(orjson.dumps(task_of(self.spec(span))))
+        path.write_text(self.spec(span).task.model_dump_json())
         return {"span": str(path)} | self.data
 
-    def spec(self, span: Span) -> dict[str, Any]:
+    def spec(self, span: Span) -> SpanSpec:
         """A span with its plan and the evaluations on which best and patience depend, inherited ones included."""
-        spec = span.as_json() | {"plan": plan_of(self.session, self.inherited, span.segments)}
-        inherited = [[step, value.hex()] for step, value in self.inherited.evaluations]
-        return spec | {"evaluations": [*inherited, *spec["evaluations"]]}
+        return span.spec(plan_of(self.session, self.inherited, span.segments), self.inherited.evaluations)
 
     @cached_property
     def inherited(self) -> InheritedPlan:

@@ -15,14 +15,14 @@ from pydantic import ValidationError
 
 from contracts import trainer
 from contracts.errors import UserCodeFailed
-from contracts.event import Event, pack
+from contracts.event import pack
+from runtime.replay.spans import SpanRecord, SpanSpec
 
 if TYPE_CHECKING:
     from runtime.engine.checkpoint import CheckpointContent
     from runtime.engine.report import Evaluation, Window
 
 
-DivergenceData = dict[str, Any]
 COMPUTED: Mapping[str, type[trainer.Computed]] = {
     one.wire: one for one in (trainer.WindowRecorded, trainer.ControlEvaluated, trainer.CheckpointWritten)
 }
@@ -56,24 +56,23 @@ _LONGEST = 200
 class SpanComparison:
     """The records of a span, beside what a process tells as it computes the span again."""
 
-    def __init__(self, span: Mapping[str, Any]) -> None:
-        """`span` is what `AuditSubject.spec` gives."""
+    def __init__(self, span: SpanSpec) -> None:
         self._span = span
-        self._records = by_place(span["records"])
+        self._records = by_place(span.records)
         self._open = set(self._records)
-        self._ended: Mapping[str, Any] | None = None
-        self._reached: int = span["begins"]
+        self._ended: Mapping[str, Any] = {}
+        self._reached = span.begins
 
     @property
     def steps(self) -> int:
         """How many steps were computed again so far."""
-        return self._reached - int(self._span["begins"])
+        return self._reached - self._span.begins
 
-    def computed(self, told: Mapping[str, Any]) -> DivergenceData | None:
+    def computed(self, told: Mapping[str, Any]) -> trainer.SpanDivergence | None:
         """Where what was computed, {"name", "data"}, is not as recorded; `UserCodeFailed` when it is nothing such."""
         computed = _read(told)
         if isinstance(computed, trainer.WindowRecorded):
-            self._reached = min(max(self._reached, computed.last), self._span["ends"])
+            self._reached = min(max(self._reached, computed.last), self._span.ends)
         place = trainer.place_of(computed)[:2]
         self._open.discard(place)
         records = self._records.get(place, [])
@@ -81,53 +80,62 @@ class SpanComparison:
             return self._missing(computed)
         return next((found for one in records if (found := difference(one, computed))), None)
 
-    def begun_window(self, told: Mapping[str, Any]) -> DivergenceData | None:
+    def begun_window(self, told: Mapping[str, Any]) -> trainer.SpanDivergence | None:
         """As `computed`, of a window that is not at its end yet: its record begins with the same losses."""
         seen = _read(told)
         recorded = next(iter(self._records.get(trainer.place_of(seen)[:2], ())), None)
         if not isinstance(seen, trainer.WindowRecorded) or recorded is None:
             return None
-        at = differing_step(seen.first, recorded["data"]["losses"], seen.losses)
-        return divergence_at(recorded, "losses", "", "") | {"step": at} if 0 <= at < seen.last else None
+        said = recorded.event
+        at = differing_step(seen.first, said.losses, seen.losses) if isinstance(said, trainer.WindowRecorded) else -1
+        return divergence_at(recorded, "losses", "", "", step=at) if 0 <= at < seen.last else None
 
     def ended(self, told: Mapping[str, Any]) -> None:
         """Hear where and how the computation ended: `step`, `finished` and the fields of the completion."""
         self._ended = told
 
-    def left(self) -> DivergenceData | None:
+    def left(self) -> trainer.SpanDivergence | None:
         """At the end of the span: what was recorded and did not come again, or another end than the session says."""
-        left = [one for place in self._open for one in self._records[place] if one["last"] <= self._span["ends"]]
+        left = [one for place in self._open for one in self._records[place] if one.last <= self._span.ends]
         if left:
             # Of steps off the grid, or beyond where the rules end the training.
-            first = min(left, key=lambda one: (one["last"], one["place"]))
+            first = min(left, key=lambda one: (one.last, one.position))
             return divergence_at(first, "", "this event", "none at this place by the rules of the plan")
         return self._ending()
 
-    def _missing(self, computed: trainer.Computed) -> DivergenceData | None:
+    def _missing(self, computed: trainer.Computed) -> trainer.SpanDivergence | None:
         """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
         step = trainer.computed_at(computed)
-        if step >= self._span["ends"] and not self._span["whole"]:
+        if step >= self._span.ends and not self._span.whole:
             return None
-        if isinstance(computed, trainer.CheckpointWritten) and not self._span["whole"]:
+        if isinstance(computed, trainer.CheckpointWritten) and not self._span.whole:
             return None
+        behind = min((one for one in self._span.records if one.last > step), key=lambda one: one.position, default=None)
+        place, seq = (behind.position, behind.seq) if behind else self._span.after
+        said = SpanRecord(computed, place, seq, self._span.segments)
         first = computed.first if isinstance(computed, trainer.WindowRecorded) else step
-        later = [one for one in self._span["records"] if one["last"] > step]
-        behind = min(later, key=lambda one: int(one["place"]), default=self._span["after"])
-        place = {"name": computed.wire, "first": first, "last": step, "data": computed.model_dump(mode="json")}
-        place |= {"place": behind["place"], "seq": behind["seq"]}
-        return divergence_at(place, "", "nothing", "an event that the log lacks")
+        return divergence_at(said, "", "nothing", "an event that the log lacks", first=first)
 
-    def _ending(self) -> DivergenceData | None:
-        told = self._span["outcome"]
-        if told is None:
+    def _ending(self) -> trainer.SpanDivergence | None:
+        if self._span.outcome is None:
             return None
-        said = trainer.TrainingCompleted.model_validate_json(orjson.dumps(told["data"]))
-        seen = dict(self._ended or {})
-        step, finished = seen.pop("step", -1), seen.pop("finished", False) is True
-        against = ending(said, step, finished=finished, found={name: seen.get(name) for name in ENDING})
-        about = {"name": said.wire, "first": step, "last": said.step, "data": {"segment": said.segment}}
-        place = about | {"place": told["place"], "seq": told["seq"]}
-        return divergence_at(place, "end", against, "") if against else None
+        said = self._span.outcome.event
+        step, finished = self._ended.get("step"), self._ended.get("finished") is True
+        step = step if isinstance(step, int) else -1
+        against = ending(said, step, finished=finished, found={name: self._ended.get(name) for name in ENDING})
+        if not against:
+            return None
+        return trainer.SpanDivergence(
+            name=said.wire,
+            first=step,
+            last=said.step,
+            place=self._span.outcome.position,
+            seq=self._span.outcome.seq,
+            segment=said.segment,
+            field="end",
+            recorded=_short(against),
+            computed="",
+        )
 
 
 def _read(told: Mapping[str, Any]) -> trainer.Computed:
@@ -138,34 +146,43 @@ def _read(told: Mapping[str, Any]) -> trainer.Computed:
         raise UserCodeFailed(message, cure="Look for code that changes Stigmergy's own functions.") from None
 
 
-def difference(recorded: Mapping[str, Any], computed: Event) -> dict[str, Any] | None:
-    """Where a record, in its JSON form, is not what was computed: JSON text compares floats by their bits, NaN too."""
-    said, found = recorded["data"], computed.model_dump(mode="json")
-    field = first_field(said, found)
+def difference(recorded: SpanRecord, computed: trainer.Computed) -> trainer.SpanDivergence | None:
+    """Where a record is not what was computed: JSON text compares floats by their bits, NaN too."""
+    said, found = recorded.event.model_dump(mode="json"), computed.model_dump(mode="json")
+    field = first_field(recorded.event, computed)
     if field is None:
         return None
     ours, theirs = said.get(field), found.get(field)
-    about = divergence_at(recorded, field, ours, theirs)
     if field == "losses" and isinstance(ours, str) and isinstance(theirs, str):
-        return about | {"step": differing_step(recorded["first"], ours, theirs)}
+        return divergence_at(recorded, field, ours, theirs, step=differing_step(recorded.first, ours, theirs))
     if field in ("values", "scalars") and isinstance(ours, dict) and isinstance(theirs, dict):
         name = next((one for one in sorted(ours.keys() | theirs.keys()) if ours.get(one) != theirs.get(one)), "")
-        about |= {"field": f"{field}.{name}", "recorded": _short(ours.get(name)), "computed": _short(theirs.get(name))}
-    return about
+        return divergence_at(recorded, f"{field}.{name}", ours.get(name), theirs.get(name))
+    return divergence_at(recorded, field, ours, theirs)
 
 
-def first_field(said: Mapping[str, Any], found: Mapping[str, Any], besides: Container[str] = INCIDENTAL) -> str | None:
-    """The first field, causes before effects, in which two events in their JSON form differ."""
-    differing = (one for one in said.keys() | found.keys() if one not in besides and said.get(one) != found.get(one))
+def first_field(said: trainer.Computed, found: trainer.Computed, besides: Container[str] = INCIDENTAL) -> str | None:
+    """The first field, causes before effects, in which two events differ in their JSON form."""
+    ours, theirs = said.model_dump(mode="json"), found.model_dump(mode="json")
+    differing = (one for one in ours.keys() | theirs.keys() if one not in besides and ours.get(one) != theirs.get(one))
     return min(differing, key=lambda one: (ORDER.index(one) if one in ORDER else len(ORDER), one), default=None)
 
 
-def divergence_at(recorded: Mapping[str, Any], field: str, said: Any, found: Any) -> dict[str, Any]:
-    """A divergence as plain data."""
-    about = {name: recorded[name] for name in ("name", "first", "last", "place", "seq")}
-    about |= {name: recorded["data"][name] for name in ("blob",) if name in recorded["data"]}
-    segment = recorded["data"].get("segment")
-    return about | {"segment": segment, "field": field, "recorded": _short(said), "computed": _short(found)}
+def divergence_at(recorded: SpanRecord, field: str, said: object, found: object, **more: int) -> trainer.SpanDivergence:
+    """A divergence at the place of a record; `more` are places that only some have, as `step`, or that are others."""
+    about: dict[str, Any] = {"first": recorded.first, "last": recorded.last} | more
+    if isinstance(recorded.event, trainer.CheckpointWritten):
+        about["blob"] = recorded.event.blob
+    return trainer.SpanDivergence(
+        name=recorded.event.wire,
+        place=recorded.position,
+        seq=recorded.seq,
+        segment=recorded.event.segment,
+        field=field,
+        recorded=_short(said),
+        computed=_short(found),
+        **about,
+    )
 
 
 def differing_step(first: int, said: str, found: str) -> int:
@@ -186,16 +203,15 @@ def ending(said: trainer.TrainingCompleted, step: int, *, finished: bool, found:
     return f"{wrong} of the end is {getattr(said, wrong)!r}, computed {found[wrong]!r}" if wrong else ""
 
 
-def by_place(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
+def by_place(records: Iterable[SpanRecord]) -> dict[tuple[str, int], list[SpanRecord]]:
     """Records by the beginning of their place (see `place_of`): their name and their first step."""
-    found: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, int], list[SpanRecord]] = {}
     for one in records:
-        at = one["first"] if one["name"] == trainer.WindowRecorded.wire else one["last"]
-        found.setdefault((one["name"], at), []).append(one)
+        found.setdefault(trainer.place_of(one.event)[:2], []).append(one)
     return found
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

@@ -26,6 +26,7 @@ from runtime.engine.state import Tensors, digest
 from runtime.home.workloads import enlist
 from runtime.jobs.job import Job
 from runtime.replay import comparison, initial_state
+from runtime.replay.spans import SpanTask
 
 R = TypeVar("R", bound=Run)
 
@@ -70,19 +71,18 @@ def main(job: Job) -> dict[str, Any]:
 def open_span(job: Job, kind: type[R]) -> tuple[R, SpanReporter]:
     """The run of the span at its beginning, and what tells of it. State is verified before code of the user's runs."""
     seal.apply(**job.args["seal"])
-    args, task = job.args, orjson.loads(Path(job.args["span"]).read_bytes())
-    begins, tensors = task["start"], None
-    if begins is not None:
-        data = DirectoryBlobs(Path(args["blobs"])).get(begins["blob"])
-        tensors = checkpoint.unpack(data, state_root=begins["state_root"]).tensors
+    args, task = job.args, SpanTask.model_validate_json(Path(job.args["span"]).read_bytes())
+    tensors = None
+    if task.start is not None:
+        data = DirectoryBlobs(Path(args["blobs"])).get(task.start.blob)
+        tensors = checkpoint.unpack(data, state_root=task.start.state_root).tensors
     enlist(args["workloads"])
-    plan, dataset = Plan.from_json(task["plan"]), Dataset.open(Path(args["dataset"]), verify=False)
+    plan, dataset = Plan.from_json(task.plan), Dataset.open(Path(args["dataset"]), verify=False)
     if tensors is None:
         run = kind.start(plan, dataset, initial=initial_state.initial_tensors(args))
     else:
-        seen = [(step, float.fromhex(value)) for step, value in task["evaluations"]]
-        control = Control.of(plan.request.early_stopping).after_all(seen)
-        run = kind.resume(plan, dataset, tensors, task["begins"], control=control)
+        control = Control.of(plan.request.early_stopping).after_all(task.evaluations)
+        run = kind.resume(plan, dataset, tensors, task.begins, control=control)
     seal.recheck(**args["seal"])
     return run, SpanReporter(job, run, task)
 
@@ -90,22 +90,22 @@ def open_span(job: Job, kind: type[R]) -> tuple[R, SpanReporter]:
 class SpanReporter:
     """Moves the run of a span along and tells everything that is computed on the way."""
 
-    def __init__(self, job: Job, run: Run, task: Mapping[str, Any]) -> None:
+    def __init__(self, job: Job, run: Run, task: SpanTask) -> None:
         self._job = job
         self._run = run
         self._task = task
-        self._kept = frozenset(task["kept"])
+        self._kept = frozenset(task.kept)
 
     def whole(self) -> None:
         """Go to the end of the span, and say how the run ends if the session says that it ends there."""
-        self.upto(self._task["ends"])
-        if self._task["closes"]:
+        self.upto(self._task.ends)
+        if self._task.closes:
             self._job.tell("ended", **self._ending())
 
     def upto(self, ends: int) -> None:
         """Go to the last grid step up to `ends`."""
         run = self._run
-        if self._task["start"] is None and run.step == 0 and 0 in self._kept:
+        if self._task.start is None and run.step == 0 and 0 in self._kept:
             self._checkpoint(0)
         while run.step < ends and not run.finished and run.plan.next_grid(run.step) <= ends:
             self._advance()

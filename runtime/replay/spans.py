@@ -6,12 +6,13 @@ superseded. Lines share their beginnings, so each is cut only where it holds rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from contracts import trainer
 from contracts.envelope import Fact
+from contracts.event import Exact, Value
 from contracts.session import Checkpoint, Segment, SessionState, counts
 
 
@@ -35,10 +36,66 @@ class SpanRecord:
         """The step at which it is computed."""
         return trainer.computed_at(self.event)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data; exact floats as text."""
-        where = {"name": self.event.wire, "first": self.first, "last": self.last, "place": self.position}
-        return where | {"seq": self.seq, "data": self.event.model_dump(mode="json")}
+
+@dataclass(frozen=True)
+class RecordedEnd:
+    """What a session says of its completion, and where the log says it."""
+
+    event: trainer.TrainingCompleted
+    position: int
+    seq: int
+
+
+class SpanStart(Value):
+    """The state in which a span begins: the blob of its checkpoint, and the root that it must have."""
+
+    blob: str
+    state_root: str
+
+
+class SpanTask(Value):
+    """What a process is given to compute a span again; what came out at the time is not among it.
+
+    `plan` has the form of `runtime.engine.plan.Plan.from_json`. `kept` are the steps at which state is wanted, `closes`
+    is whether the session says that training ended there.
+    """
+
+    plan: dict[str, Any]
+    begins: int
+    ends: int
+    start: SpanStart | None
+    evaluations: tuple[tuple[int, Exact], ...]
+    kept: tuple[int, ...]
+    closes: bool
+
+
+class SpanSpec(Value):
+    """Everything that a result of a span depends on besides data, code and machine; its members are those of `Span`."""
+
+    plan: dict[str, Any]
+    segments: int
+    begins: int
+    ends: int
+    start: SpanStart | None
+    records: tuple[SpanRecord, ...]
+    evaluations: tuple[tuple[int, Exact], ...]
+    """Those that a fork inherits included."""
+    outcome: RecordedEnd | None
+    after: tuple[int, int]
+    whole: bool
+
+    @property
+    def task(self) -> SpanTask:
+        """What of it a process is given that computes the span again."""
+        return SpanTask(
+            plan=self.plan,
+            begins=self.begins,
+            ends=self.ends,
+            start=self.start,
+            evaluations=self.evaluations,
+            kept=tuple(sorted({one.last for one in self.records if isinstance(one.event, trainer.CheckpointWritten)})),
+            closes=self.outcome is not None,
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +111,7 @@ class Span:
     records: tuple[SpanRecord, ...]
     evaluations: tuple[tuple[int, float], ...]
     """The control metric on the line up to `begins`, on which best and patience depend there."""
-    outcome: Fact | None
+    outcome: RecordedEnd | None
     """What the session says of its completion, when the span holds it."""
     after: tuple[int, int]
     """Place and sequence of the first record behind the span, or of the session's completion; zeros without one."""
@@ -66,30 +123,21 @@ class Span:
         """How sentences call the span: its number and its steps."""
         return f"span {self.number} (steps {self.begins}..{self.ends}, segment {self.segments})"
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything that a result of this span depends on, besides plan, data, code and machine."""
+    def spec(self, plan: dict[str, Any], inherited: Sequence[tuple[int, float]]) -> SpanSpec:
+        """The span with its plan, and with the evaluations that a fork inherits before its own."""
         start = self.start.written if self.start else None
-        return {
-            "segments": self.segments,
-            "begins": self.begins,
-            "ends": self.ends,
-            "start": {"blob": start.blob, "state_root": start.state_root} if start else None,
-            "records": [one.as_json() for one in self.records],
-            "evaluations": [[step, value.hex()] for step, value in self.evaluations],
-            "outcome": _ending(self.outcome) if self.outcome else None,
-            "after": {"place": self.after[0], "seq": self.after[1]},
-            "whole": self.whole,
-        }
-
-
-def task_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What a process is given to compute a span again; what came out at the time is not among it.
-
-    `kept` are the steps at which state is wanted, `closes` whether the session says that training ended there.
-    """
-    wanted = ("plan", "begins", "ends", "start", "evaluations")
-    kept = {one["last"] for one in spec["records"] if one["name"] == trainer.CheckpointWritten.wire}
-    return {name: spec[name] for name in wanted} | {"kept": sorted(kept), "closes": spec["outcome"] is not None}
+        return SpanSpec(
+            plan=plan,
+            segments=self.segments,
+            begins=self.begins,
+            ends=self.ends,
+            start=SpanStart(blob=start.blob, state_root=start.state_root) if start else None,
+            records=self.records,
+            evaluations=(*inherited, *self.evaluations),
+            outcome=self.outcome,
+            after=self.after,
+            whole=self.whole,
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +153,8 @@ def session_spans(facts: Iterable[Fact], session: SessionState, has: Callable[[s
     facts = list(facts)
     records, completed = _records(facts, session.segments[0].number), None
     if isinstance(session.outcome, trainer.TrainingCompleted):
-        completed = next(fact for fact in facts if fact.id == session.outcome_id)
+        fact = next(fact for fact in facts if fact.id == session.outcome_id)
+        completed = RecordedEnd(session.outcome, fact.position, fact.seq)
     # The state in which a fork begins was given to it: it follows from its parent's log.
     origin = session.begins if session.fork else -1
     given = [one for one in records if isinstance(one.event, trainer.CheckpointWritten) and one.last == origin]
@@ -158,10 +207,6 @@ def _records(facts: Iterable[Fact], number: int) -> list[SpanRecord]:
     return found
 
 
-def _ending(fact: Fact) -> dict[str, Any]:
-    return {"place": fact.position, "seq": fact.seq, "data": fact.event.model_dump(mode="json")}
-
-
 def _on(record: SpanRecord, segments: Sequence[Segment]) -> bool:
     return counts(record.event.segment, record.last, segments)
 
@@ -200,7 +245,7 @@ class _PlanPath(NamedTuple):
     """Where a fork begins; -1 for a session that begins with its request."""
 
 
-def _cut(line: _PlanPath, number: int, completed: Fact | None) -> list[Span]:
+def _cut(line: _PlanPath, number: int, completed: RecordedEnd | None) -> list[Span]:
     """Spans that hold everything fresh on a line."""
     if not line.fresh:
         return []
@@ -221,7 +266,7 @@ def _cut(line: _PlanPath, number: int, completed: Fact | None) -> list[Span]:
         closing = completed if line.whole and at == len(starts) - 1 else None
         known = tuple(sorted(values.items()))
         later = (one for one in line.records if one.last > ends)
-        behind: SpanRecord | Fact | None = min(later, key=lambda one: one.position, default=completed)
+        behind: SpanRecord | RecordedEnd | None = min(later, key=lambda one: one.position, default=completed)
         place = (behind.position, behind.seq) if behind else (0, 0)
         made.append(Span(number + at, line.version, begins, ends, start, inside, known, closing, place, line.whole))
     return made

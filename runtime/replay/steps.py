@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotVerified, Refused, SwarmError
+from contracts.trainer import CheckpointWritten, DivergencePlace, OperatorDifference, SpanDivergence, WindowRecorded
 from runtime.replay import audit_plan, audit_runner
 from runtime.replay.audit_subject import AuditSubject
-from runtime.replay.spans import nearest_span, session_spans
+from runtime.replay.spans import SpanSpec, nearest_span, session_spans
 from runtime.replay.verdict import sentence
 
 if TYPE_CHECKING:
@@ -26,94 +27,103 @@ Trace = list[list[str]]
 
 
 async def locate_divergence(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], span: int, found: Mapping[str, Any]
-) -> dict[str, Any]:
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, span: int, found: SpanDivergence
+) -> DivergencePlace:
     """Window, step and operator of a divergence, with sentences that say how far each can be known.
 
     `args` are what a job about the span is given, `spec` is the span with its records and `span` its number.
     """
-    about = {"span": span, "window": [found["first"], found["last"]], "field": found["field"]}
+    window = [found.first, found.last]
     try:
-        return await _located(jobs, args, spec, found, about)
+        if found.name == WindowRecorded.wire and found.field:
+            return await _in_window(jobs, args, spec, span, found)
+        return await _elsewhere(jobs, args, span, found)
     except SwarmError as error:
         # The divergence is certain already, even if the code behaves differently when it is watched.
-        return about | {"sentences": [f"the place could not be looked at step by step: {error.message}"]}
+        told = f"the place could not be looked at step by step: {error.message}"
+        return DivergencePlace(span=span, window=window, field=found.field, sentences=[told])
 
 
-async def _located(
-    jobs: audit_runner.AuditJobs,
-    args: Mapping[str, Any],
-    spec: Mapping[str, Any],
-    found: Mapping[str, Any],
-    about: dict[str, Any],
-) -> dict[str, Any]:
-    if found["name"] != "window.recorded" or not found["field"]:
-        return await _elsewhere(jobs, args, found, about)
-    first, last = found["first"], found["last"]
+async def _in_window(
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, span: int, found: SpanDivergence
+) -> DivergencePlace:
+    first, last, step = found.first, found.last, found.step
     runs = [await _steps(jobs, args, spec, first, last) for _ in range(2)]
-    step = found.get("step", -1)
     shaky = next((one["step"] for one, other in zip(*runs, strict=False) if one != other), None)
-    about |= {"step": step if step >= 0 else None, "reproducible": shaky is None and len(runs[0]) == len(runs[1])}
     # A loss is the work of its own attempt's way forward, or of the update before it.
     suspects = [step - 1, step] if step > first else [step if step >= 0 else last - 1]
     suspects = [shaky] if shaky is not None else suspects
     operator, counted = await _operator(jobs, args, spec, suspects)
-    sentences = [_of_step(step, found, first, last), *_of_operator(shaky, operator, counted, suspects)]
-    return about | {"attempts": suspects, "operator": operator, "operators_compared": counted, "sentences": sentences}
+    return DivergencePlace(
+        span=span,
+        window=[first, last],
+        field=found.field,
+        step=step if step >= 0 else None,
+        reproducible=shaky is None and len(runs[0]) == len(runs[1]),
+        attempts=suspects,
+        operator=operator,
+        operators_compared=counted,
+        sentences=[_of_step(found), *_of_operator(shaky, operator, counted, suspects)],
+    )
 
 
 async def _steps(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], first: int, last: int
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, first: int, last: int
 ) -> list[dict[str, Any]]:
     given = {**args, "first": first, "last": last}
     told = await jobs.compared("runtime.replay.stepwise:steps", given, spec)
-    return list(told.get("each", ()))
+    return list(told.answer.get("each", ()))
 
 
 async def _operator(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: Mapping[str, Any], attempts: list[int]
-) -> tuple[dict[str, Any] | None, int]:
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, attempts: list[int]
+) -> tuple[OperatorDifference | None, int]:
     """The first operator that gives another output in another process, and how many were compared."""
     counted = 0
     for attempt in attempts:
         given = {**args, "step": attempt}
         runs = [await jobs.compared("runtime.replay.stepwise:operators", given, spec) for _ in range(2)]
-        one, other = (run.get("operators", []) for run in runs)
-        found = first_difference(one, other)
+        one, other = (run.answer.get("operators", []) for run in runs)
+        found = first_difference(attempt, one, other)
         counted += len(one)
         if found is not None:
-            return {"attempt": attempt} | found, counted
+            return found, counted
     return None, counted
 
 
-def first_difference(one: Trace, other: Trace) -> dict[str, Any] | None:
+def first_difference(attempt: int, one: Trace, other: Trace) -> OperatorDifference | None:
     """The first operator in which two traces of the same attempt differ."""
     for at, (mine, theirs) in enumerate(zip(one, other, strict=False)):
         if mine != theirs:
-            return {"number": at, "module": mine[0], "operator": mine[1], "outputs": [mine[2], theirs[2]]}
+            module, operator, output = mine
+            outputs = [output, theirs[2]]
+            return OperatorDifference(attempt=attempt, number=at, module=module, operator=operator, outputs=outputs)
     if len(one) == len(other):
         return None
-    longer = max(one, other, key=len)[min(len(one), len(other))]
-    return {"number": min(len(one), len(other)), "module": longer[0], "operator": longer[1], "outputs": []}
+    at = min(len(one), len(other))
+    module, operator, _ = max(one, other, key=len)[at]
+    return OperatorDifference(attempt=attempt, number=at, module=module, operator=operator, outputs=[])
 
 
-def _of_step(step: int, found: Mapping[str, Any], first: int, last: int) -> str:
-    where = f"window {first}..{last}"
-    if found["field"] == "index_digest":
+def _of_step(found: SpanDivergence) -> str:
+    where = f"window {found.first}..{found.last}"
+    if found.field == "index_digest":
         return f"{where}: other rows were drawn than the plan says; which step's cannot be told by digest"
-    if step < 0:
-        told = f"{where}: every loss is as recorded, {found['field']} is not; "
+    if found.step < 0:
+        told = f"{where}: every loss is as recorded, {found.field} is not; "
         return f"{told}the losses cannot tell in which step it came to differ, at the latest in the last"
-    before = f", so what differs is its way forward or the update of attempt {step - 1}" if step > first else ""
-    return f"{where}: the losses are as recorded up to attempt {step}, whose own is not{before}"
+    before = ""
+    if found.step > found.first:
+        before = f", so what differs is its way forward or the update of attempt {found.step - 1}"
+    return f"{where}: the losses are as recorded up to attempt {found.step}, whose own is not{before}"
 
 
-def _of_operator(shaky: int | None, operator: dict[str, Any] | None, counted: int, attempts: list[int]) -> list[str]:
+def _of_operator(
+    shaky: int | None, operator: OperatorDifference | None, counted: int, attempts: list[int]
+) -> list[str]:
     if operator is not None:
-        where = f" in module {operator['module']!r}" if operator["module"] else ""
-        return [
-            f"operator {operator['operator']}{where} of attempt {operator['attempt']} gave two outputs in two runs here"
-        ]
+        where = f" in module {operator.module!r}" if operator.module else ""
+        return [f"operator {operator.operator}{where} of attempt {operator.attempt} gave two outputs in two runs here"]
     if shaky is not None:
         return [f"attempt {shaky} gave other bits in another run here, though no traced operator did"]
     told = ", ".join(map(str, attempts))
@@ -124,19 +134,20 @@ def _of_operator(shaky: int | None, operator: dict[str, Any] | None, counted: in
 
 
 async def _elsewhere(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], found: Mapping[str, Any], about: dict[str, Any]
-) -> dict[str, Any]:
+    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], span: int, found: SpanDivergence
+) -> DivergencePlace:
     """What is no window was computed at one step; of a checkpoint that is at hand the tensor can be named."""
-    about |= {"step": found["last"]}
-    told = [f"{found['name']} at step {found['last']}: all windows of the span up to there came out as recorded"]
-    blobs, blob = DirectoryBlobs(Path(args["blobs"])), found.get("blob", "")
-    if found["name"] == "checkpoint.written" and blob and blobs.has(blob):
-        given = {**args, "step": found["last"], "path": str(blobs.path(blob))}
-        tensor = (await jobs.run("runtime.replay.stepwise:tensors", given))["tensor"]
-        about |= {"tensor": tensor}
-        differs = f"the first tensor of that checkpoint that differs is {tensor}"
-        told.append(differs if tensor else "its tensors are the same")
-    return about | {"sentences": told}
+    told = f"{found.name} at step {found.last}: all windows of the span up to there came out as recorded"
+    about = DivergencePlace(
+        span=span, window=[found.first, found.last], field=found.field, step=found.last, sentences=[told]
+    )
+    blobs = DirectoryBlobs(Path(args["blobs"]))
+    if found.name != CheckpointWritten.wire or not found.blob or not blobs.has(found.blob):
+        return about
+    given = {**args, "step": found.last, "path": str(blobs.path(found.blob))}
+    tensor = (await jobs.run("runtime.replay.stepwise:tensors", given))["tensor"]
+    differs = f"the first tensor of that checkpoint that differs is {tensor}" if tensor else "its tensors are the same"
+    return about.model_copy(update={"tensor": tensor, "sentences": [told, differs]})
 
 
 RESTAGE = "runtime.replay.stepwise:restage"
@@ -184,10 +195,10 @@ async def compute_at_step(
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
         args = subject.arguments(span, runner.folder) | dict(about)
         found = await runner.jobs.compared(function, args, subject.spec(span))
-    if found["divergence"]:
-        message = f"the log does not lead to step {step}: {sentence(found['divergence'])}."
+    if found.divergence:
+        message = f"the log does not lead to step {step}: {sentence(found.divergence)}."
         raise NotVerified(message, cure=f"Find the place: swarm audit {history.id} --mode bisect")
-    return found | {"from_step": span.begins}
+    return {**found.answer, "from_step": span.begins}
 
 
 def _cure(differing: list[str]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from contracts.trainer import Mode, SpanPlanned
+from contracts.event import Value
+from contracts.trainer import DivergencePlace, Mode, SpanDivergence, SpanPlanned
 
 if TYPE_CHECKING:
     from runtime.replay.audit_plan import AuditPlan
@@ -93,20 +94,31 @@ RATES = (0.01, 0.05, 0.1, 0.25, 0.5)
 UNTRAINED = "nothing was trained in this session, so there is nothing to compute again; its log passes"
 FAILS = "nothing was computed again: the log itself fails"
 
-Result = Mapping[str, Any]
-"""What came out of a span: `steps`, `divergence` (as plain data, or None), and `problem` where nothing was computed."""
+
+class SpanResult(Value):
+    """What came of computing a span again: so many steps, and the first divergence.
+
+    `problem` says why nothing was computed, `differing` what its code gave in place of a result.
+    """
+
+    steps: int
+    divergence: SpanDivergence | None
+    problem: str = ""
+    differing: str = ""
 
 
 @dataclass(frozen=True)
 class LocatedDivergence(Divergence):
-    """A divergence with everything that is known of its place."""
+    """The divergence of a span, in which it is, and by which segment's plan it was computed."""
 
-    about: dict[str, Any] = field(default_factory=dict)
+    about: SpanDivergence
+    span: int
+    line: int
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        left_out = ("name", "place", "seq")
-        return super().as_json() | {name: value for name, value in self.about.items() if name not in left_out}
+        about = self.about.model_dump(exclude={"name", "place", "seq"})
+        return super().as_json() | about | {"span": self.span, "line": self.line}
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ class ReplayVerdict(Verdict):
     steps_checked: int = 0
     spans_resumed: int = 0
     exports_checked: int = 0
-    located: dict[str, Any] | None = None
+    located: DivergencePlace | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with the keys that programs rely on."""
@@ -130,7 +142,7 @@ class ReplayVerdict(Verdict):
             "steps_checked": self.steps_checked,
             "spans_resumed": self.spans_resumed,
             "exports_checked": self.exports_checked,
-            "located": self.located,
+            "located": self.located.model_dump() if self.located else None,
         }
 
     @classmethod
@@ -159,13 +171,13 @@ class ExportFindings:
 def replay_verdict(
     log: Verdict,
     plan: AuditPlan,
-    results: Mapping[int, Result],
+    results: Mapping[int, SpanResult],
     exports: ExportFindings = ExportFindings(),
     *,
     unchecked: Sequence[str] = (),
     differing: Sequence[str] = (),
     resumed: int = 0,
-    located: dict[str, Any] | None = None,
+    located: DivergencePlace | None = None,
 ) -> ReplayVerdict:
     """The verdict, after that of the mode `log`, which has passed.
 
@@ -175,11 +187,11 @@ def replay_verdict(
     spans = {one.number: one for one in plan.spans}
     wrong = [
         *plan.broken,
-        *(_located(spans[at], one["divergence"]) for at, one in results.items() if one["divergence"] is not None),
+        *(_located(spans[at], one.divergence) for at, one in results.items() if one.divergence is not None),
     ]
     wrong = sorted([*wrong, *exports.divergences], key=lambda one: one.position or 1 << 60)
-    computed = {at: one for at, one in results.items() if not one.get("problem")}
-    differing = [*differing, *(one["differing"] for one in results.values() if one.get("differing"))]
+    computed = {at: one for at, one in results.items() if not one.problem}
+    differing = [*differing, *(one.differing for one in results.values() if one.differing)]
     differing += exports.differing
     idle = plan.mode != "log" and not computed
     spot = plan.mode == "spot"
@@ -197,7 +209,7 @@ def replay_verdict(
         ),
         differing=tuple(differing),
         spans_checked=len(computed),
-        steps_checked=sum(one["steps"] for one in computed.values()),
+        steps_checked=sum(one.steps for one in computed.values()),
         spans_resumed=resumed,
         exports_checked=exports.checked,
         seed=plan.seed if spot else None,
@@ -219,28 +231,29 @@ def detection(drawn: int, total: int) -> dict[str, float]:
     return {f"{rate:g}": round(1 - (1 - rate) ** drawn, 6) for rate in RATES} | {"one": round(drawn / total, 6)}
 
 
-def sentence(found: Mapping[str, Any]) -> str:
+def sentence(found: SpanDivergence) -> str:
     """A divergence as one sentence: place, field, recorded and computed value."""
-    where = f"steps {found['first']}..{found['last']}" if found["first"] != found["last"] else f"step {found['last']}"
-    if found["field"] == "end":
-        return str(found["recorded"])
-    if not found["field"]:
-        return f"{where}: recorded {found['recorded']}, computed {found['computed']}"
-    step = f", first at step {found['step']}" if found.get("step", -1) >= 0 else ""
-    said, came = found["recorded"][:80], found["computed"][:80]
-    return f"{where}: {found['field']} is recorded as {said} and computed as {came}{step}"
+    where = f"steps {found.first}..{found.last}" if found.first != found.last else f"step {found.last}"
+    if found.field == "end":
+        return found.recorded
+    if not found.field:
+        return f"{where}: recorded {found.recorded}, computed {found.computed}"
+    step = f", first at step {found.step}" if found.step >= 0 else ""
+    said, came = found.recorded[:80], found.computed[:80]
+    return f"{where}: {found.field} is recorded as {said} and computed as {came}{step}"
 
 
-def _located(span: SpanPlanned, found: Mapping[str, Any]) -> LocatedDivergence:
-    """A job's divergence with its place in the log."""
-    about = {**found, "span": span.number, "line": span.segments}
-    return LocatedDivergence(found["place"], found["seq"], found["name"], sentence(found), about)
+def _located(span: SpanPlanned, found: SpanDivergence) -> LocatedDivergence:
+    """The divergence of a span with its place in the log."""
+    return LocatedDivergence(
+        found.place, found.seq, found.name, sentence(found), about=found, span=span.number, line=span.segments
+    )
 
 
-def _unchecked(plan: AuditPlan, results: Mapping[int, Result], computed: Mapping[int, Result]) -> Iterator[str]:
+def _unchecked(plan: AuditPlan, results: Mapping[int, SpanResult], computed: Mapping[int, SpanResult]) -> Iterator[str]:
     for at, one in results.items():
         if at not in computed:
-            yield f"span {at} could not be computed: {one['problem']}"
+            yield f"span {at} could not be computed: {one.problem}"
     left = len(plan.spans) - len(results)
     if not plan.spans and plan.mode != "log":
         yield UNTRAINED

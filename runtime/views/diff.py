@@ -128,7 +128,7 @@ class _Path:
 def _parted(window: WindowRecorded, ours: _Path, theirs: _Path) -> dict[str, Any] | None:
     """How a window differs from the same steps of another path; None when it does not, or they are not there."""
     other = theirs.windows.get((window.first, window.last))
-    field = first_field(window.model_dump(mode="json"), other.model_dump(mode="json"), INCIDENTAL) if other else None
+    field = first_field(window, other, INCIDENTAL) if other else None
     # The first step whose loss differs by its bits, counted from 1, however windows are cut.
     first, last = max(window.first, theirs.begins), min(window.last, theirs.ends)
     mine, its = ours.between(first, last), theirs.between(first, last)

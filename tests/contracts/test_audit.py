@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from contracts.audit import Audit
 from contracts.common import HandlerFailed
 from contracts.event import Event
 from contracts.exporter import ExportRepeated
 from contracts.ids import ZERO, session_id, uuid8
-from contracts.trainer import AuditPlanned, Mode, SpanPlanned, SpanRepeated, SpanTaken
+from contracts.trainer import AuditPlanned, Mode, SpanDivergence, SpanPlanned, SpanRepeated, SpanTaken
 from tests.contracts.told import fact
 
 SESSION = session_id(uuid8("audit"))
@@ -31,7 +29,12 @@ def taken(span: int, who: str = "a/1", instead_of: str | None = None) -> SpanTak
     return SpanTaken(span=span, worker="w", incarnation=who, instead_of=instead_of)
 
 
-def repeated(span: int, divergence: dict[str, Any] | None = None) -> SpanRepeated:
+LOSSES = SpanDivergence(
+    name="window.recorded", first=50, last=70, place=9, seq=9, segment=1, field="losses", recorded="a", computed="b"
+)
+
+
+def repeated(span: int, divergence: SpanDivergence | None = None) -> SpanRepeated:
     return SpanRepeated(span=span, steps=50, divergence=divergence, located=None, fingerprint=ZERO)
 
 
@@ -69,13 +72,12 @@ def test_the_longest_spans_come_first_and_what_was_computed_is_not_waited_for() 
 
 def test_a_bisection_goes_by_number_and_needs_nothing_behind_the_first_divergence() -> None:
     assert numbers(folded(planned("bisect"))) == [1, 2, 3]
-    assert numbers(folded(planned("bisect"), repeated(2, {"field": "losses"}))) == [1]
+    assert numbers(folded(planned("bisect"), repeated(2, LOSSES))) == [1]
 
 
 def test_of_two_accounts_of_a_span_the_one_that_found_something_counts() -> None:
-    found = {"field": "losses"}
-    for one, other in ((repeated(1), repeated(1, found)), (repeated(1, found), repeated(1))):
-        assert folded(planned(), one, other).repeated[1].divergence == found
+    for one, other in ((repeated(1), repeated(1, LOSSES)), (repeated(1, LOSSES), repeated(1))):
+        assert folded(planned(), one, other).repeated[1].divergence == LOSSES
 
 
 def test_exports_are_waited_for_until_the_exporter_has_answered_or_failed() -> None:

@@ -11,15 +11,15 @@ import pytest
 
 from contracts.errors import NotFound, UserCodeFailed
 from contracts.event import Event, pack
-from contracts.trainer import CheckpointWritten, SpanPlanned, TrainingCompleted, WindowRecorded
+from contracts.trainer import CheckpointWritten, SpanDivergence, SpanPlanned, TrainingCompleted, WindowRecorded
 from runtime.engine import loop
 from runtime.replay import audit_subject, comparison, reexecute, stepwise
 from runtime.replay.audit_plan import AuditPlan
-from runtime.replay.audit_runner import uncomputable_span
+from runtime.replay.audit_runner import ComparedAnswer, uncomputable_span
 from runtime.replay.comparison import SpanComparison
-from runtime.replay.spans import SpanRecord, task_of
+from runtime.replay.spans import RecordedEnd, SpanRecord, SpanSpec
 from runtime.replay.steps import locate_divergence
-from runtime.replay.verdict import Divergence, Verdict, replay_verdict
+from runtime.replay.verdict import Divergence, SpanResult, Verdict, replay_verdict
 from tests.runtime.recorded_home import DIGEST, completed, evaluated, window
 
 ENDED = {
@@ -41,12 +41,21 @@ def kept(step: int) -> CheckpointWritten:
 RECORDED = [window(0, 50), evaluated(50, 0.5), window(50, 100), evaluated(100, 0.25), kept(100)]
 
 
-def span(events: list[Any] = RECORDED, *, whole: bool = True, outcome: TrainingCompleted | None = None) -> Any:
-    """A span of a hundred steps with these records, as `AuditSubject.spec` gives it."""
-    records = [SpanRecord(event, at, at, 1).as_json() for at, event in enumerate(events, 5)]
-    end = {"place": 90, "seq": 90, "data": outcome.model_dump(mode="json")} if outcome else None
-    about = {"plan": {}, "begins": 0, "ends": 100, "start": None, "evaluations": [], "segments": 1}
-    return about | {"records": records, "outcome": end, "after": {"place": 80, "seq": 80}, "whole": whole}
+def span(events: list[Any] = RECORDED, *, whole: bool = True, outcome: TrainingCompleted | None = None) -> SpanSpec:
+    """A span of a hundred steps with these records, written to a file and read again."""
+    spec = SpanSpec(
+        plan={},
+        segments=1,
+        begins=0,
+        ends=100,
+        start=None,
+        records=tuple(SpanRecord(event, at, at, 1) for at, event in enumerate(events, 5)),
+        evaluations=(),
+        outcome=RecordedEnd(outcome, 90, 90) if outcome else None,
+        after=(80, 80),
+        whole=whole,
+    )
+    return SpanSpec.model_validate_json(spec.model_dump_json())
 
 
 def told(event: Event) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def told(event: Event) -> dict[str, Any]:
     return {"name": event.wire, "data": orjson.loads(event.model_dump_json())}
 
 
-def found(spec: Any, events: list[Any], ended: dict[str, Any] | None = None) -> dict[str, Any] | None:
+def found(spec: SpanSpec, events: list[Any], ended: dict[str, Any] | None = None) -> SpanDivergence | None:
     """The first divergence when these are told."""
     comparison = SpanComparison(spec)
     for event in events:
@@ -82,17 +91,21 @@ def test_a_process_cannot_tell_of_more_steps_than_its_span_has() -> None:
 def test_a_record_that_is_not_told_again_diverges_at_its_own_place(at: int) -> None:
     divergence = found(span(), [*RECORDED[:at], *RECORDED[at + 1 :]])
     assert divergence is not None
-    assert (divergence["name"], divergence["place"]) == (RECORDED[at].wire, 5 + at)
+    assert (divergence.name, divergence.place) == (RECORDED[at].wire, 5 + at)
 
 
 @pytest.mark.parametrize("at", range(len(RECORDED)))
 def test_what_is_told_and_was_not_recorded_diverges_where_it_belongs(at: int) -> None:
     divergence = found(span([*RECORDED[:at], *RECORDED[at + 1 :]]), RECORDED)
     assert divergence is not None
-    assert (divergence["name"], divergence["recorded"]) == (RECORDED[at].wire, "nothing")
+    assert (divergence.name, divergence.recorded) == (RECORDED[at].wire, "nothing")
     left = enumerate([*RECORDED[:at], *RECORDED[at + 1 :]], 5)
     later = [place for place, one in left if _last(one) > _last(RECORDED[at])]
-    assert divergence["place"] == min(later, default=80)
+    assert divergence.place == min(later, default=80)
+
+
+def _field(divergence: SpanDivergence | None) -> str:
+    return divergence.field if divergence else ""
 
 
 def _last(event: Any) -> int:
@@ -124,14 +137,14 @@ def test_every_field_of_a_window_counts(field: str) -> None:
     changed = window(0, 50).model_copy(update={field: CHANGES[field]})
     divergence = found(span(), [changed])
     assert divergence is not None
-    assert divergence["field"].partition(".")[0] == field
+    assert divergence.field.partition(".")[0] == field
 
 
 def test_why_a_checkpoint_was_kept_is_no_part_of_what_was_computed() -> None:
     assert found(span(), [*RECORDED[:-1], kept(100).model_copy(update={"reason": "planned"})]) is None
     for field in ("state_root", "weights_digest", "blob"):
         changed = kept(100).model_copy(update={field: "0" * 64})
-        assert (found(span(), [*RECORDED[:-1], changed]) or {})["field"] == field
+        assert _field(found(span(), [*RECORDED[:-1], changed])) == field
 
 
 @pytest.mark.parametrize("field", ENDED)
@@ -140,8 +153,8 @@ def test_every_word_of_an_ending_counts(field: str) -> None:
     assert found(spec, RECORDED, ENDED) is None
     other: dict[str, Any] = {"step": 50, "finished": False, "stopped_early": True, "best_step": 50}
     for ended in (ENDED | {field: other.get(field, "0" * 64)}, {**ENDED, field: None}):
-        assert (found(spec, RECORDED, ended) or {})["field"] == "end"
-    assert (found(spec, RECORDED) or {})["field"] == "end", "a process that says nothing of the end is not believed"
+        assert _field(found(spec, RECORDED, ended)) == "end"
+    assert _field(found(spec, RECORDED)) == "end", "a process that says nothing of the end is not believed"
 
 
 def test_a_window_that_is_not_at_its_end_begins_with_the_recorded_losses() -> None:
@@ -150,7 +163,9 @@ def test_a_window_that_is_not_at_its_end_begins_with_the_recorded_losses() -> No
     losses = np.ones(10, "<f4")
     losses[3] = 2
     changed = window(50, 60).model_copy(update={"losses": pack(losses.tobytes())})
-    assert (comparison.begun_window(told(changed)) or {})["step"] == 53
+    begun = comparison.begun_window(told(changed))
+    assert begun is not None
+    assert begun.step == 53
 
 
 @pytest.mark.parametrize(
@@ -163,16 +178,17 @@ def test_a_process_that_tells_what_no_computation_gives_is_named_as_the_users(ra
 
 
 def test_a_process_that_computes_is_given_no_record() -> None:
-    task = task_of(span(outcome=completed(DIGEST)))
-    assert task.keys() == {"plan", "begins", "ends", "start", "evaluations", "kept", "closes"}
-    assert (task["kept"], task["closes"]) == ([100], True)
+    task = span(outcome=completed(DIGEST)).task
+    told = orjson.loads(task.model_dump_json())
+    assert told.keys() == {"plan", "begins", "ends", "start", "evaluations", "kept", "closes"}
+    assert (task.kept, task.closes) == ((100,), True)
 
 
 def test_where_all_bytes_are_gone_nothing_passes_and_where_some_are_the_rest_does() -> None:
     spans = tuple(SpanPlanned(number=at, segments=1, begins=50 * at, ends=50 * at + 50) for at in (0, 1))
     docket = AuditPlan("full", 0, spans, (0, 1), (), ended=True, reached=100, events=9)
     log, error = Verdict("s", "pass"), NotFound("blob x is not here.")
-    gone, fine = uncomputable_span(error, 0, gone=True), {"steps": 50, "divergence": None}
+    gone, fine = uncomputable_span(error, 0, gone=True), SpanResult(steps=50, divergence=None)
     assert replay_verdict(log, docket, {0: gone, 1: gone}).verdict == "not-comparable"
     assert replay_verdict(log, docket, {0: gone, 1: fine}).verdict == "pass"
     code = replay_verdict(log, docket, {0: uncomputable_span(error, 0, gone=False), 1: fine})
@@ -184,10 +200,10 @@ def test_where_all_bytes_are_gone_nothing_passes_and_where_some_are_the_rest_doe
 class Refusing:
     """Jobs whose code raises."""
 
-    async def compared(self, function: str, args: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    async def compared(self, function: str, args: dict[str, Any], spec: SpanSpec) -> ComparedAnswer:
         if function.endswith(":operators"):
             raise UserCodeFailed("not in here.", cure="Ask nothing.")
-        return {"divergence": None, "each": []}
+        return ComparedAnswer(0, None, {"each": []})
 
 
 async def test_code_that_fails_when_a_divergence_is_located_does_not_make_it_go_away() -> None:
@@ -195,8 +211,8 @@ async def test_code_that_fails_when_a_divergence_is_located_does_not_make_it_go_
     divergence = found(span(), [changed])
     assert divergence is not None
     located = await locate_divergence(Refusing(), {}, span(), 3, divergence)  # type: ignore[arg-type]
-    assert (located["span"], located["window"]) == (3, [0, 50])
-    assert "not in here" in located["sentences"][0]
+    assert (located.span, located.window) == (3, [0, 50])
+    assert "not in here" in located.sentences[0]
 
 
 def test_results_of_spans_are_kept_only_for_the_code_that_computed_and_compared_them() -> None:

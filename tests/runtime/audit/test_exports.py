@@ -24,7 +24,7 @@ from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.replay.audit_plan import AuditPlan
 from runtime.replay.audit_runner import AuditJobs
-from runtime.replay.verdict import ExportFindings, Verdict, replay_verdict
+from runtime.replay.verdict import ExportFindings, SpanResult, Verdict, replay_verdict
 from tests.runtime.audit.conftest import SHORT
 from tests.runtime.audit.court import Court, material
 from tests.runtime.recorded_home import claimed
@@ -127,7 +127,7 @@ def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tm
 
 LOG = Verdict("s", "pass")
 SPAN = SpanPlanned(number=1, segments=1, begins=0, ends=20)
-COMPUTED = {1: {"steps": 20, "divergence": None}}
+COMPUTED = {1: SpanResult(steps=20, divergence=None)}
 DOCKET = AuditPlan("full", 0, (SPAN,), (1,), (), True, 20, 30)
 ORDER = {"export": "e", "place": 3, "seq": 3, "filename": "model.onnx"}
 CAUSES = {

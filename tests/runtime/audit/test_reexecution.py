@@ -177,17 +177,17 @@ def test_the_very_step_of_a_false_loss_is_named(court: Court) -> None:
     assert (first["field"], first["step"]) == ("losses", AT + 7)
     located = court.bisected["other_losses"].located
     assert located is not None
-    assert located["window"] == [AT, AT + 20]
-    assert located["step"] == AT + 7
-    assert located["reproducible"]
-    assert located["operator"] is None
-    assert located["operators_compared"] > 20
+    assert located.window == [AT, AT + 20]
+    assert located.step == AT + 7
+    assert located.reproducible
+    assert located.operator is None
+    assert located.operators_compared > 20
 
 
 def test_bisect_names_the_attempt_whose_weights_came_from_elsewhere(court: Court) -> None:
     located = court.bisected["weights_from_elsewhere"].located
     assert located is not None
-    assert located["step"] == AT
+    assert located.step == AT
 
 
 def test_a_lot_finds_a_lie_when_it_falls_on_its_span_and_says_how_likely_that_is(court: Court) -> None:
@@ -238,8 +238,9 @@ def test_a_lie_about_what_a_workload_records_beside_its_loss_is_found(court: Cou
 def test_an_operator_that_answers_differently_each_time_is_named(court: Court) -> None:
     located = court.bisected["trusted"].located
     assert located is not None
-    assert not located["reproducible"]
-    assert located["operator"]["operator"].startswith("aten."), located
+    assert not located.reproducible
+    assert located.operator is not None
+    assert located.operator.operator.startswith("aten."), located
 
 
 async def test_another_machine_is_not_comparable_and_its_families_are_named(court: Court) -> None:
