@@ -16,7 +16,6 @@ from contracts.request.optimizer import AdamW, Constant, Gradient, Optimizer, Ow
 from contracts.request.sampler import Augment, Sampler, Uniform
 from contracts.request.section import Name, Section, Task, with_default_kind
 from contracts.request.training import (
-    TASK_OF,
     Checkpoints,
     Diagnosis,
     EarlyStopping,
@@ -24,6 +23,7 @@ from contracts.request.training import (
     Reproducibility,
     Training,
     Validation,
+    metric_tasks,
 )
 
 MODES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -133,22 +133,26 @@ def _tag(kind: type[Section], field: str) -> str:
 def _metrics(request: Request) -> Iterator[Problem]:
     task = _task(request)
     named = [] if request.validation.metrics == "auto" else list(request.validation.metrics)
-    for index, metric in enumerate(named):
-        if task and TASK_OF[metric] != task:
-            yield Problem(f"validation.metrics.{index}", f"{metric!r} judges {TASK_OF[metric]}", _fitting(task))
     control = request.early_stopping.metric.removeprefix("val_")
-    if control == "loss" or isinstance(request.model, WorkloadModel):
+    checked = control != "loss" and not isinstance(request.model, WorkloadModel)
+    if not named and not checked:
         return
-    if control not in TASK_OF:
-        near = get_close_matches(control, ["loss", *TASK_OF], 1)
+    tasks = metric_tasks()
+    for index, metric in enumerate(named):
+        if task and tasks[metric] != task:
+            yield Problem(f"validation.metrics.{index}", f"{metric!r} judges {tasks[metric]}", _fitting(task))
+    if not checked:
+        return
+    if control not in tasks:
+        near = get_close_matches(control, ["loss", *tasks], 1)
         cure = f"Did you mean 'val_{near[0]}'?" if near else "Write val_loss, or val_ and a metric's name."
         yield Problem("early_stopping.metric", f"no metric is called {request.early_stopping.metric!r}", cure)
-    elif task and TASK_OF[control] != task:
-        yield Problem("early_stopping.metric", f"{control!r} judges {TASK_OF[control]}", _fitting(task))
+    elif task and tasks[control] != task:
+        yield Problem("early_stopping.metric", f"{control!r} judges {tasks[control]}", _fitting(task))
 
 
 def _fitting(task: str) -> str:
-    return "Choose from " + ", ".join(name for name, of in TASK_OF.items() if of == task) + "."
+    return "Choose from " + ", ".join(name for name, of in metric_tasks().items() if of == task) + "."
 
 
 def _shape(request: Request) -> Iterator[Problem]:

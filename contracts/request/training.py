@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from contracts.request.section import AutoWhole, Real, Section, Task, Whole, refused
 
@@ -46,37 +50,41 @@ class Reproducibility(Section):
     deterministic: bool = True
 
 
-Metric = Literal[
-    "accuracy",
-    "f1_macro",
-    "rmse",
-    "mae",
-    "r2",
-    "perplexity",
-    "next_token_accuracy",
-    "reconstruction_error",
-    "neighbour_accuracy",
-]
-
-TASK_OF: dict[str, Task] = {
-    "accuracy": "classification",
-    "f1_macro": "classification",
-    "rmse": "regression",
-    "mae": "regression",
-    "r2": "regression",
-    "perplexity": "sequences",
-    "next_token_accuracy": "sequences",
-    "reconstruction_error": "reconstruction",
-    "neighbour_accuracy": "embedding",
-}
-
 LESS_IS_BETTER = ("loss", "rmse", "mae", "perplexity", "error")
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether a metric is a loss or an error, and not a score; a workload's own are told by how their names end."""
+    """Whether a metric is a loss or an error, and not a score: it shows in how its name ends, also of a workload's."""
     return metric.endswith(LESS_IS_BETTER)
 
+
+def metric_tasks() -> Mapping[str, Task]:
+    """The task that each built-in metric judges, by the metric's name: what parts the engine has."""
+    kind = importlib.import_module("runtime.engine.plain_kinds")
+    return {name: part.task for name, part in kind.metrics.all.items()}
+
+
+class MetricName:
+    """A schema for the names of built-in metrics, which are asked for when one is judged or the schema is shown."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """See pydantic."""
+        return core_schema.no_info_plain_validator_function(cls._known)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """See pydantic."""
+        return {"enum": list(metric_tasks()), "type": "string"}
+
+    @staticmethod
+    def _known(name: object) -> str:
+        if not isinstance(name, str) or name not in metric_tasks():
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, metric_tasks()))})
+        return name
+
+
+Metric = Annotated[str, MetricName]
 
 Metrics = Annotated[
     Annotated[tuple[Metric, ...], Field(min_length=1, max_length=32), Tag("given")]

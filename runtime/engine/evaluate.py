@@ -20,10 +20,11 @@ from contracts.errors import NotFound
 from runtime.engine import state
 from runtime.engine.batches import Feed
 from runtime.engine.dataset import Dataset
+from runtime.engine.kinds import Batch
 from runtime.engine.learner import Learner
 from runtime.engine.parts.gradients import norms as norms_of
-from runtime.engine.parts.metrics import total
 from runtime.engine.passes import computing, second_pass
+from runtime.engine.plain_kinds import ExactSum, StreamingMetric, total
 from runtime.engine.plan import ResolvedValues
 from runtime.engine.random_keys import Stream, mix
 from runtime.engine.report import GENERATOR, TENSOR, LayerEvidence
@@ -41,34 +42,79 @@ class Judge:
         self._feed = Feed(dataset, split, resolved.device)
 
     def values(self, model: nn.Module) -> dict[str, float]:
-        """`SPLIT_loss` and every metric of the learner; the model's mode is left as it was."""
-        losses, sizes, answers = [], [], []
-        for loss, answer, size in self._passes(model):
-            losses.append(loss)
-            sizes.append(size)
-            answers += [] if answer is None else [answer]
-        means = torch.stack(losses).double().tolist()
-        weighted = [mean * size for mean, size in zip(means, sizes, strict=True)]
-        found = {"loss": total(weighted) / sum(sizes)}
-        if answers:
-            said, truth = torch.cat(answers), self._feed.all_columns()
-            found |= {name: float(metric(said, truth)) for name, metric in self._learner.metrics.items()}
-        return {f"{self._split}_{name}": value for name, value in found.items()}
+        """`SPLIT_loss` and every metric of the learner; the model's mode is left as it was.
+
+        Batches come in the order of the rows. Answers are kept only for a workload's metrics that are functions of all.
+        """
+        metrics = self._learner.metrics
+        streamed = {name: metric for name, metric in metrics.items() if isinstance(metric, StreamingMetric)}
+        seen: dict[str, Any] = {name: metric.begin() for name, metric in streamed.items()}
+        kept: list[Tensor] = []
+        losses = LossMean()
+        for loss, answer, batch in self._passes(model):
+            losses.take(loss, min(self._resolved.evaluation_batch, self._feed.rows - losses.rows))
+            if answer is None:
+                continue
+            columns = {name: column.cpu() for name, column in batch.items()} if streamed else {}
+            for name, metric in streamed.items():
+                seen[name] = metric.take(seen[name], answer, columns)
+            if len(streamed) < len(metrics):
+                kept.append(answer)
+        values = {"loss": losses.value}
+        everything = (torch.cat(kept), self._feed.all_columns()) if kept else None
+        for name, judge in metrics.items():
+            if isinstance(judge, StreamingMetric):
+                values[name] = float(judge.value(seen[name]))
+            elif everything is not None:
+                values[name] = float(judge(*everything))
+        return {f"{self._split}_{name}": value for name, value in values.items()}
 
     def answers(self, model: nn.Module) -> Tensor:
         """The model's answers for every row, in order, as float32 on the CPU."""
         found = [answer for _, answer, _ in self._passes(model) if answer is not None]
         return torch.cat(found)
 
-    def _passes(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+    def _passes(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None, Batch]]:
+        """The loss, the answers and the columns of each batch, in the order of the rows."""
         size, resolved = self._resolved.evaluation_batch, self._resolved
         with judging(model), torch.no_grad(), computing(resolved.precision, resolved.device):
             for first in range(0, self._feed.rows, size):
                 self._learner.reseed(mix(resolved.seed, Stream.EVALUATE, first) >> 1)
                 batch = self._feed.slice(first, first + size)
                 loss, answer = self._learner.judged(model, batch)
-                said = None if answer is None else answer.float().cpu()
-                yield loss.float(), said, min(size, self._feed.rows - first)
+                yield loss.float(), None if answer is None else answer.float().cpu(), batch
+
+
+WAITING = 1024
+"""Losses that stay where they were computed, so that a device is waited for once in so many batches."""
+
+
+class LossMean:
+    """The mean over rows of the losses of batches, each the mean of its own rows; the sum is exact."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._sum, self._waiting = ExactSum(), list[tuple[Tensor, int]]()
+
+    def take(self, loss: Tensor, rows: int) -> None:
+        """Count one more batch."""
+        self.rows += rows
+        self._waiting.append((loss, rows))
+        if len(self._waiting) == WAITING:
+            self._fold()
+
+    @property
+    def value(self) -> float:
+        """The mean over all rows that were counted."""
+        self._fold()
+        return self._sum.value / self.rows
+
+    def _fold(self) -> None:
+        if self._waiting:
+            losses, sizes = zip(*self._waiting, strict=True)
+            means = torch.stack(losses).double().tolist()
+            self._sum = self._sum.plus(mean * size for mean, size in zip(means, sizes, strict=True))
+            self._waiting = []
 
 
 @contextmanager

@@ -77,7 +77,6 @@ optimizers: Registry[OptimizerPart] = Registry("runtime.engine.parts.optimizers"
 filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
 augmentations: Registry[Callable[[Any, Tensor, Draws, Spread], Tensor]] = Registry("runtime.engine.parts.augment")
 schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
-metrics: Registry[Callable[[Tensor, Batch], float]] = Registry("runtime.engine.parts.metrics")
 
 
 class TrainingTask:

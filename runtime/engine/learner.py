@@ -16,7 +16,7 @@ from contracts.request.model import BuiltIn, WorkloadModel
 from contracts.request.optimizer import OwnOptimizer
 from contracts.request.request import task_of
 from contracts.request.section import Section, Task
-from contracts.request.training import TASK_OF
+from contracts.request.training import metric_tasks
 from runtime.engine import batches, draws, kinds, random_keys
 from runtime.engine.batches import AugmentedSplit, Change, Feed
 from runtime.engine.dataset import Dataset
@@ -24,6 +24,7 @@ from runtime.engine.draws import initialise
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch, Loss, OptimizerPart
 from runtime.engine.passes import recompute
+from runtime.engine.plain_kinds import metrics
 from runtime.engine.random_keys import Stream
 from runtime.engine.sampling import Sampler
 from runtime.engine.state import freeze, load_initial
@@ -281,7 +282,7 @@ def _named(found: Mapping[str, Tensor]) -> Tensor:
 def _metrics(request: Request, task: str, workload: Workload) -> dict[str, Metric]:
     """The metrics of every evaluation: those asked for (or the task's), the control metric's, the workload's own."""
     own = dict(workload.metrics())
-    fitting = [name for name, of in TASK_OF.items() if of == task]
+    fitting = [name for name, of in metric_tasks().items() if of == task]
     asked = request.validation.metrics
     names = [] if asked == "auto" and (own or not workload.ours) else fitting if asked == "auto" else list(asked)
     control = request.early_stopping.metric.removeprefix("val_")
@@ -291,4 +292,4 @@ def _metrics(request: Request, task: str, workload: Workload) -> dict[str, Metri
             path = "early_stopping.metric" if name == control else "validation.metrics"
             cure = f"Choose from {', '.join(('loss', *own, *fitting))}."
             raise InvalidRequest([Problem(path, f"{name!r} cannot judge this data", cure)])
-    return {**{name: kinds.metrics.of(name) for name in names}, **own}
+    return {**{name: metrics.of(name) for name in names}, **own}

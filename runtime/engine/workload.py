@@ -14,14 +14,28 @@ from torch import Tensor, nn
 from contracts.errors import InvalidRequest, NotFound, Problem
 from runtime.engine.facts import Facts
 from runtime.engine.kinds import Batch, Memory, OptimizerPart
+from runtime.engine.plain_kinds import StreamingMetric
 from runtime.engine.ragged import Ragged
 from runtime.engine.random_keys import Draw
 
-__all__ = ["Batch", "Draw", "Facts", "Group", "Memory", "Metric", "Mover", "OptimizerPart", "Ragged", "Workload"]
+__all__ = [
+    "Batch",
+    "Draw",
+    "Facts",
+    "Group",
+    "Memory",
+    "Metric",
+    "Mover",
+    "OptimizerPart",
+    "Ragged",
+    "StreamingMetric",
+    "Workload",
+]
 
 Mover = OptimizerPart
 """The name under which workloads have imported it."""
-Metric = Callable[[Tensor, Batch], float]
+Metric = Callable[[Tensor, Batch], float] | StreamingMetric[Any]
+"""A function of all answers and columns of a split, or a metric that takes them batch by batch and keeps less."""
 Rows = Mapping[str, np.ndarray | Ragged | Sequence[np.ndarray] | Sequence[bytes]]
 
 
@@ -72,7 +86,10 @@ class Workload(ABC):
         return sample
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Metrics of all answers of a split and its columns, by name."""
+        """Metrics of all answers of a split and its columns, by name; those where less is better end so.
+
+        The ends are `loss`, `rmse`, `mae`, `perplexity` and `error`.
+        """
         return {}
 
     def optimizer(self, o: Any) -> OptimizerPart | None:

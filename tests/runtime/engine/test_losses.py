@@ -20,6 +20,7 @@ from runtime.engine.evaluate import Judge
 from runtime.engine.facts import Column, Facts
 from runtime.engine.learner import Blend, Learner
 from runtime.engine.loop import Run
+from runtime.engine.plain_kinds import metrics
 from runtime.engine.workload import Workload
 from tests.runtime.engine.plans import finished, planned
 
@@ -311,6 +312,6 @@ def test_rows_come_to_lie_near_rows_of_their_class(images):
 def test_the_nearest_neighbour_is_another_row():
     answers = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [-1.0, 0.05]])
     for labels in itertools.product((0, 1), repeat=4):
-        found = kinds.metrics.of("neighbour_accuracy")(answers, {"y": torch.tensor(labels)})
+        found = metrics.of("neighbour_accuracy").over(answers, {"y": torch.tensor(labels)})
         right = [labels[0] == labels[1], labels[1] == labels[0], labels[2] == labels[1], labels[3] == labels[2]]
         assert found == sum(right) / 4
