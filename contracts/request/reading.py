@@ -72,7 +72,7 @@ _SAYINGS: Mapping[str, Saying] = {
     "string_too_short": _length("min_length", "short", "at least"),
     "string_too_long": _length("max_length", "long", "at most"),
     "string_pattern_mismatch": lambda value, context: (f"{shown(value)} does not fit", f"Fit {context['pattern']}."),
-    "tuple_type": _list,
+    **dict.fromkeys(("tuple_type", "list_type"), _list),
 }
 
 
@@ -99,7 +99,7 @@ def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """A cure for a word that is not known: the nearest one, or all of them."""
-    names = sorted(known)
+    names = sorted(filter(None, known))
     near = get_close_matches(str(word)[:_LONGEST_WORD], names, 1, 0.6)
     return f"Did you mean {near[0]!r}?" if near else "Known: " + ", ".join(names) + "."
 

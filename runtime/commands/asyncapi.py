@@ -5,26 +5,40 @@ It is made from what the code runs on (subjects, event classes, the signatures o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 from bus import keys, subjects
+from contracts.commands import BODIES, Command, SubmitCommand
 from contracts.envelope import PREFIX, EnvelopeSchema
 from contracts.event import ANYBODY, DESK, ROOT, Event, events
 from contracts.keyring import KeyAdmitted
-from contracts.request import Request
-from contracts.request.search import RangeTest, Search
-from runtime.commands import verbs
 from runtime.node import roster as agents
 from runtime.node.agent import Agent
 from runtime.version import VERSION
 
 Json = dict[str, Any]
 
-_ASKED = (Request, Search, RangeTest)
+_TEXT: Json = {"type": "string"}
+
+
+def _object(required: Json, optional: Json | None = None) -> Json:
+    """The schema of an object with these members; others are allowed."""
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": [*required]}
+
+
+ERROR = _object(
+    {
+        "error": _object(
+            {"code": _TEXT, "message": _TEXT, "path": _TEXT, "cure": _TEXT},
+            {"problems": {"type": "array", "items": _object({"path": _TEXT, "message": _TEXT, "cure": _TEXT})}},
+        )
+    }
+) | {"additionalProperties": False}
+"""The answer when the answer is no; a refused request lists all its problems."""
 
 
 class Schemas:
@@ -32,21 +46,33 @@ class Schemas:
 
     def __init__(self, events: Iterable[type[Event]]) -> None:
         kept = tuple(events)
-        models: list[type[BaseModel]] = [*kept, EnvelopeSchema, *_ASKED]
-        asked: Sequence[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
-        found, defined = models_json_schema(asked, ref_template="#/components/schemas/{model}")
-        names = {model: one["$ref"].rpartition("/")[2] for (model, _), one in found.items()}
-        renamed = {names[event]: data_of(event) for event in kept} | {names[EnvelopeSchema]: "Envelope"}
+        models: list[type[BaseModel]] = [*kept, EnvelopeSchema, *BODIES.values()]
+        replies: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+            (kind.verb, "serialization", TypeAdapter(kind.reply)) for kind in BODIES.values()
+        ]
+        bodies: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+            (model.__qualname__, "validation", TypeAdapter(model)) for model in models
+        ]
+        found, defined = TypeAdapter.json_schemas([*bodies, *replies], ref_template="#/components/schemas/{model}")
+        names = {name: one["$ref"].rpartition("/")[2] for (name, _), one in found.items() if "$ref" in one}
+        renamed = {names[event.__qualname__]: data_of(event) for event in kept}
+        renamed |= {names[EnvelopeSchema.__qualname__]: "Envelope"}
         self.definitions: Json = {
             renamed.get(name, name): _plain(one, renamed) for name, one in defined["$defs"].items()
         }
-        text = {"type": "string"}
-        self.request, search, range_test = (
-            # In full and with what belongs to the command, because it is closed to unknown keys.
-            body | {"properties": body["properties"] | {"request_id": text, "asked_by": text}}
-            for body in (self.definitions[names[model]] for model in _ASKED)
-        )
-        self.search: Json = {"oneOf": [search, range_test]}
+        self.replies: Json = {kind.verb: _plain(found[kind.verb, "serialization"], renamed) for kind in BODIES.values()}
+        self.bodies: Json = {kind.verb: self._body(kind, names) for kind in BODIES.values()}
+
+    def _body(self, kind: type[Command], names: Mapping[str, str]) -> Json:
+        """The body of a command; of a request in full and with what belongs to the command, because it is closed."""
+        definition: Json = self.definitions.pop(names[kind.__qualname__])
+        if not issubclass(kind, SubmitCommand):
+            return definition
+        own = {name: one for name, one in definition["properties"].items() if name != "request"}
+        asked = definition["properties"]["request"]
+        requests = [self.definitions[one["$ref"].rpartition("/")[2]] for one in asked.get("anyOf", [asked])]
+        forms = [request | {"properties": request["properties"] | own} for request in requests]
+        return forms[0] if len(forms) == 1 else {"oneOf": forms}
 
 
 def data_of(event: type[Event]) -> str:
@@ -91,9 +117,8 @@ def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> J
     roster = agents.load_all() if roster is None else roster
     spoken = _speakers(roster)
     schemas = Schemas(event for event, _ in spoken)
-    commands = verbs.verbs(schemas.request, schemas.search)
     channels, messages, operations = _facts(spoken, roster)
-    for part in (_guests(), _live(), _commands(commands)):
+    for part in (_guests(), _live(), _commands(schemas)):
         channels |= part[0]
         messages |= part[1]
         operations |= part[2]
@@ -108,7 +133,7 @@ def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> J
         "operations": operations,
         "components": {
             "messages": messages,
-            "schemas": schemas.definitions | {"error": verbs.ERROR},
+            "schemas": schemas.definitions | {"error": ERROR},
             "securitySchemes": {"nkey": {"type": "asymmetricEncryption", "description": _NKEY}},
         },
     }
@@ -241,10 +266,9 @@ def _guests() -> tuple[Json, Json, Json]:
 
 def _live() -> tuple[Json, Json, Json]:
     """What is not in the log: samples, presence, dead letters and the wish to try one again."""
-    text = verbs.TEXT
-    letter = verbs.thing({"session": text, "heard": text, "failure": text, "error": text})
+    letter = _object({"session": _TEXT, "heard": _TEXT, "failure": _TEXT, "error": _TEXT})
     passed = {"type": "string", "description": "An event that a guest heard and has nothing to say about."}
-    beat = verbs.thing({"role": text}, {"passed": passed})
+    beat = _object({"role": _TEXT}, {"passed": passed})
     told = {
         "telemetry": ("swarm.tm.{pp}.{session}.{kind}", "Samples that may expire.", {"type": "object"}),
         "heartbeat": ("swarm.sys.{role}.{instance}.hb", "An instance of a role is there.", beat),
@@ -262,22 +286,22 @@ def _live() -> tuple[Json, Json, Json]:
     return channels, messages, operations
 
 
-def _commands(commands: Mapping[str, verbs.Verb]) -> tuple[Json, Json, Json]:
+def _commands(schemas: Schemas) -> tuple[Json, Json, Json]:
     """Requests and replies; the desk of any host answers, and one of them does."""
     channels, messages, operations = {}, {}, {}
-    for name, verb in commands.items():
-        asked, answered = f"{name}.command", f"{name}.reply"
-        channels[asked] = _channel(subjects.command(name), verb.summary, asked)
+    for name, kind in BODIES.items():
+        asked, answered, summary = f"{name}.command", f"{name}.reply", kind.summary()
+        channels[asked] = _channel(subjects.command(name), summary, asked)
         channels[answered] = _channel(None, "Comes to the reply subject of the request.", answered)
-        messages[asked] = _message(asked, verb.summary, verb.body)
-        reply = {"oneOf": [verb.reply, _ref("schemas", "error")]}
+        messages[asked] = _message(asked, summary, schemas.bodies[name]) | {"x-stigmergy": {"right": kind.right}}
+        reply = {"oneOf": [schemas.replies[name], _ref("schemas", "error")]}
         messages[answered] = _message(answered, "The answer, or why not: every problem with its cure.", reply)
         channel = {"$ref": f"#/channels/{answered}"}
         about = {
             "bindings": {"nats": {"queue": "desk", "bindingVersion": _BINDING}},
             "reply": {"channel": channel, "messages": [{"$ref": f"#/channels/{answered}/messages/{answered}"}]},
         }
-        operations[f"desk.hears.{name}"] = _operation("receive", asked, verb.summary, asked, role="desk", **about)
+        operations[f"desk.hears.{name}"] = _operation("receive", asked, summary, asked, role="desk", **about)
     return channels, messages, operations
 
 

@@ -20,6 +20,7 @@ import orjson
 import structlog
 
 from bus import subjects
+from contracts import commands as asked
 from contracts import operator
 from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
@@ -29,12 +30,11 @@ from contracts.request import read_request
 from contracts.request.reading import shown
 from runtime.commands.deployment_keys import KeyCommands
 from runtime.commands.session_index import SessionIndex
-from runtime.commands.verbs import Body, read_checked, refuse_crowded, refuse_misfits
 from runtime.home.workload_file import refuse_unknown_options
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.log import lane_writer, retention, session_log
-from runtime.model.checkpoints import checkpoint_name, find_checkpoint
+from runtime.model.checkpoints import find_checkpoint
 from runtime.views.view import ended, event_line, summary
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OPERATOR, DESK = "operator", "desk"
-Verb = Callable[..., Awaitable[Body]]
+Answer = Mapping[str, object]
+"""The body of a reply: what the TypedDict of a command says."""
+
+Handler = Callable[..., Awaitable[Answer]]
 
 _TRAINED: tuple[operator.Kind, ...] = ("training", "trial")
 _LONGEST_WAIT = 25.0
@@ -54,8 +57,6 @@ _AT_ONCE = 25
 """Events that are written as JSON before others get their turn."""
 _LONG = 16_384
 """Bytes of a body from which on it is read in a thread."""
-_OWNERS = frozenset({"admit", "rotate", "revoke"})
-"""Commands that change who may take part."""
 
 FOLDER = "folder"
 """In an owner's request: the folder that it was run in, which becomes readable for its session."""
@@ -68,36 +69,38 @@ RECORDED = {"root": None, "size": 0, "sealed": False, "state_root": None, "blob"
 
 
 class Commands:
-    """Verbs by name; each takes the body of a command and gives the body of the reply."""
+    """Carries out commands: each handler takes a command and who asks, and gives the body of the reply."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self._index = SessionIndex(node.home, node.tail)
         self.keys = KeyCommands(node)
-        self.admit_guest: Callable[[Body], Awaitable[Body]] | None = None
+        self.admit_guest: Callable[[asked.AdmitCommand], Awaitable[asked.AdmitReply]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
-        self.verbs: dict[str, Verb] = {
-            "train": self._train,
-            "search": partial(self._later, "search"),
-            "trial": self._trial,
-            "fork": partial(self._later, "fork"),
-            "prove": partial(self._later, "prove"),
-            "export": self._export,
-            "audit": partial(self._later, "audit"),
-            "cancel": self._cancel,
-            "pause": self._pause,
-            "resume": self._resume,
-            "admit": self._admit,
-            "session": self._session,
-            "sessions": self._sessions,
-            "events": self._events,
-            "status": self._status,
-            "dlq": self._dlq,
-            "redrive": self._redrive,
-            "keys": self.keys.listed,
-            "rotate": self.keys.rotate,
-            "revoke": self.keys.revoke,
+        self._handlers: dict[type[asked.Command], Handler] = {
+            asked.TrainCommand: self._train,
+            asked.SearchCommand: partial(self._later, "search"),
+            asked.TrialCommand: self._trial,
+            asked.ForkCommand: partial(self._later, "fork"),
+            asked.ProveCommand: partial(self._later, "prove"),
+            asked.ExportCommand: self._export,
+            asked.AuditCommand: partial(self._later, "audit"),
+            asked.CancelCommand: self._cancel,
+            asked.PauseCommand: self._pause,
+            asked.ResumeCommand: self._resume,
+            asked.AdmitCommand: self._admit,
+            asked.SessionCommand: self._session,
+            asked.SessionsCommand: self._sessions,
+            asked.EventsCommand: self._events,
+            asked.StatusCommand: self._status,
+            asked.DlqCommand: self._dlq,
+            asked.RedriveCommand: self._redrive,
+            asked.KeysCommand: self._keys,
+            asked.RotateCommand: self._rotate,
+            asked.RevokeCommand: self._revoke,
         }
+        self.verbs = {kind.verb: partial(self._obey, kind) for kind in self._handlers}
+        """By name: a command of this process itself, whose owner's it is, from the body that a client would send."""
 
     async def run(self) -> None:
         """Answer for ever; several hosts of one swarm share the commands."""
@@ -110,6 +113,7 @@ class Commands:
     async def answer(self, subject: str, body: bytes) -> bytes:
         """The reply to one command."""
         verb = subject.rpartition(".")[2]
+        reply: Answer
         try:
             reply = await self._perform(verb, body, owners=subjects.is_owners(subject))
         except SwarmError as error:
@@ -120,26 +124,28 @@ class Commands:
             reply = {"error": {"code": "crashed", "message": f"{verb} crashed: {error}", "path": "", "cure": cure}}
         return orjson.dumps(reply)
 
-    async def _perform(self, verb: str, body: bytes, *, owners: bool) -> Body:
-        command = self.verbs.get(verb)
-        if command is None:
+    async def _perform(self, verb: str, body: bytes, *, owners: bool) -> Answer:
+        kind = asked.BODIES.get(verb)
+        if kind is None:
             raise NotFound(f"there is no command {verb!r}.", cure=f"Known: {', '.join(sorted(self.verbs))}.")
         # What is long is read in a thread, for the host has other things to do meanwhile.
         parsed = await asyncio.to_thread(_parsed, body) if len(body) > _LONG else _parsed(body)
-        if verb in _OWNERS and not owners:
+        if kind.right == "administer" and not owners:
             cure = "Ask from the machine and user whose home it is."
             raise Refused(f"{verb!r} is for the owner of the home.", cure=cure)
-        folders = [_folder(parsed.pop(FOLDER))] if owners and verb in ("train", "search") and FOLDER in parsed else []
-        if len(body) > _LONG:
-            await asyncio.to_thread(refuse_misfits, verb, parsed)
-        else:
-            refuse_misfits(verb, parsed)
-        return await command(parsed, *folders)
+        is_request = issubclass(kind, asked.SubmitCommand)
+        folders = [_folder(parsed.pop(FOLDER))] if owners and is_request and FOLDER in parsed else []
+        in_thread = is_request or len(body) > _LONG
+        command = await asyncio.to_thread(kind.read, parsed) if in_thread else kind.read(parsed)
+        return await self._handlers[kind](command, *folders)
 
-    async def _later(self, verb: str, body: Body, *more: Path) -> Body:
+    async def _obey(self, kind: type[asked.Command], body: Mapping[str, object]) -> Any:
+        return await self._handlers[kind](kind.read(body))
+
+    async def _later(self, verb: str, command: asked.Command, *more: Path) -> Answer:
         """Have `runtime.commands.requests` answer; its import takes as long as many answers, so a thread does it."""
         requests = await asyncio.to_thread(importlib.import_module, "runtime.commands.requests")
-        answer: Body = await requests.ANSWERS[verb](self, body, *more)
+        answer: Answer = await requests.ANSWERS[verb](self, command, *more)
         return answer
 
     async def submit(
@@ -200,52 +206,47 @@ class Commands:
         folders = self.node.home.opened_to(parent or "")
         if not folders:
             return []
-        asked = (await self.history({"session": parent})).state.request
-        return folders if _files(request) == _files(asked.get("base", asked)) else []
+        inherited = (await self.history(parent or "")).state.request
+        return folders if _files(request) == _files(inherited.get("base", inherited)) else []
 
     async def _say(self, session: str, event: Event, occasion: lane_writer.Provenance | None = None) -> str:
         facts = await self.node.writer(OPERATOR, DESK).say(session, [event], occasion or lane_writer.Provenance())
         return facts[0].id
 
-    async def _train(self, body: Body, folder: Path | None = None) -> Body:
-        resolved, asked_by, request_id = await asyncio.to_thread(read_checked, body, read_request)
+    async def _train(self, wish: asked.TrainCommand, folder: Path | None = None) -> asked.BegunReply:
+        resolved = wish.request.resolved()
         Workloads(self.node.home.root).needed(resolved)
-        return {"session": await self.submit(resolved, asked_by=asked_by, request_id=request_id, folder=folder)}
+        session = await self.submit(resolved, asked_by="client", request_id=wish.request_id, folder=folder)
+        return {"session": session}
 
-    async def _trial(self, body: Body) -> Body:
-        parent, request = await self.history({"session": body.get("parent")}), body.get("request")
+    async def _trial(self, wish: asked.TrialCommand) -> asked.ReadReply:
+        parent = await self.history(wish.parent)
         if parent.state.kind != "search" or parent.state.outcome is not None:
             raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune SEARCH")
-        if not isinstance(request, dict):
-            raise InvalidInput("the request of the trial is missing.", cure='Send {"request": {...}}.', path="request")
-        refuse_crowded(request)
         session = await self.submit(
-            (await asyncio.to_thread(read_request, request)).resolved(),
+            (await asyncio.to_thread(read_request, wish.request)).resolved(),
             "trial",
-            asked_by=str(body.get("asked_by") or "client"),
+            asked_by=wish.asked_by or "client",
             parent=parent.id,
-            request_id=str(body.get("request_id") or "") or None,
+            request_id=wish.request_id,
         )
         return {"session": session, "seq": self.node.tail.seq}
 
-    async def _export(self, body: Body) -> Body:
-        history = await self.history(body)
-        state, form = history.state, str(body.get("format", "onnx"))
-        quantize, checkpoint = str(body.get("quantize") or ""), checkpoint_name(body.get("checkpoint") or "best")
+    async def _export(self, wish: asked.ExportCommand) -> asked.WishReply:
+        history = await self.history(wish.session)
+        state, about = history.state, wish.model_dump(include={"format", "quantize", "checkpoint"})
         if state.kind not in _TRAINED:
             raise Refused(f"{history.id} is of the kind {state.kind!r} and has no model.", cure="Name a training.")
         if state.sealed is None and state.outcome is None:
-            wish = operator.ExportRequested(asked_by="client", format=form, quantize=quantize, checkpoint=checkpoint)
-            return {"session": history.id, "event": await self._say(history.id, wish)}
+            requested = operator.ExportRequested(asked_by="client", **about)
+            return {"session": history.id, "event": await self._say(history.id, requested)}
         if state.dataset is None:
             raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
-        kept = retention.exported(state, checkpoint) or find_checkpoint(state, checkpoint)
+        kept = retention.exported(state, wish.checkpoint) or find_checkpoint(state, wish.checkpoint)
         request = {
             "session": history.id,
             "sealed_root": state.sealed.root if state.sealed else "",
-            "format": form,
-            "quantize": quantize,
-            "checkpoint": checkpoint,
+            **about,
             "checkpoint_blob": kept.written.blob,
             "step": kept.written.step,
             "request": state.request,
@@ -254,22 +255,22 @@ class Commands:
         }
         return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
 
-    async def _cancel(self, body: Body) -> Body:
-        wish = operator.CancelRequested(asked_by="client", reason=str(body.get("reason") or ""))
-        return await self._wish(body, wish, (*_TRAINED, "search", "audit", "proof"))
+    async def _cancel(self, wish: asked.CancelCommand) -> asked.WishReply:
+        requested = operator.CancelRequested(asked_by="client", reason=wish.reason)
+        return await self._wish(wish.session, requested, (*_TRAINED, "search", "audit", "proof"))
 
-    async def _pause(self, body: Body) -> Body:
-        return await self._wish(body, operator.PauseRequested(asked_by="client"), _TRAINED)
+    async def _pause(self, wish: asked.PauseCommand) -> asked.WishReply:
+        return await self._wish(wish.session, operator.PauseRequested(asked_by="client"), _TRAINED)
 
-    async def _resume(self, body: Body) -> Body:
-        history = await self.history(body)
+    async def _resume(self, wish: asked.ResumeCommand) -> asked.WishReply:
+        history = await self.history(wish.session)
         if history.state.pause is None and history.state.outcome is None:
             raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
-        return await self._wish(body, operator.ResumeRequested(asked_by="client"), _TRAINED)
+        return await self._wish(wish.session, operator.ResumeRequested(asked_by="client"), _TRAINED)
 
-    async def _wish(self, body: Body, wish: Event, kinds: tuple[operator.Kind, ...]) -> Body:
+    async def _wish(self, session: str, wish: Event, kinds: tuple[operator.Kind, ...]) -> asked.WishReply:
         """A wish that only sessions of these kinds heed; no other is told that it will."""
-        history = await self.history(body)
+        history = await self.history(session)
         if history.state.outcome is not None:
             raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
         if history.state.kind not in kinds:
@@ -280,31 +281,31 @@ class Commands:
             raise Refused(message, cure=f"Let it go on there: swarm resume {history.id} --here")
         return {"session": history.id, "event": await self._say(history.id, wish)}
 
-    async def _admit(self, body: Body) -> Body:
+    async def _admit(self, wish: asked.AdmitCommand) -> asked.AdmitReply:
         if self.admit_guest is None:
             raise Refused("this host does not own the server's configuration.", cure="Ask the host that started it.")
-        return await self.admit_guest(body)
+        return await self.admit_guest(wish)
 
-    async def _session(self, body: Body) -> Body:
-        history, wait = await self.history(body), min(float(body.get("wait") or 0), _LONGEST_WAIT)
+    async def _session(self, wish: asked.SessionCommand) -> Answer:
+        history, wait = await self.history(wish.session), min(wish.wait, _LONGEST_WAIT)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 while wait and not ended(history.state):
                     await history.grown(history.size)
         return summary(history.state, self.node.home.blobs)
 
-    async def _sessions(self, body: Body) -> Body:
-        page, ended = await self._index.page(str(body.get("after") or ""), _MOST_BYTES)
-        return {"sessions": page, "next": page[-1]["session"] if page else body.get("after") or "", "ended": ended}
+    async def _sessions(self, wish: asked.SessionsCommand) -> Answer:
+        page, ended = await self._index.page(wish.after, _MOST_BYTES)
+        return {"sessions": page, "next": page[-1]["session"] if page else wish.after, "ended": ended}
 
-    async def _events(self, body: Body) -> Body:
-        history, after = await self.history(body), int(body.get("after") or 0)
-        wait, limit = min(float(body.get("wait") or 0), _LONGEST_WAIT), min(int(body.get("limit") or 200), _MOST_EVENTS)
+    async def _events(self, wish: asked.EventsCommand) -> Answer:
+        history, after = await self.history(wish.session), wish.after
+        wait, limit = min(wish.wait, _LONGEST_WAIT), min(wish.limit, _MOST_EVENTS)
         if wait and history.size <= after and not ended(history.state):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await history.grown(after)
-        lines: list[Body] = []
+        lines: list[Answer] = []
         size = 0
         for n, fact in enumerate(history.facts[after : after + limit], 1):
             if n % _AT_ONCE == 0:
@@ -318,37 +319,47 @@ class Commands:
         done = ended(history.state) and following >= history.size
         return {"session": history.id, "events": lines, "next": following, "ended": done}
 
-    async def _status(self, body: Body) -> Body:
-        roster = [
+    async def _status(self, _: asked.StatusCommand) -> asked.StatusReply:
+        roster: list[dict[str, object]] = [
             {"name": one.role, "instance": one.instance, "seen": one.seconds, "store": one.store}
             for one in self.node.presence.roster()
         ]
-        voids = [{"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.node.tail.voids[-100:]]
+        voids: list[dict[str, object]] = [
+            {"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.node.tail.voids[-100:]
+        ]
         return {"agents": self.node.agents(), "roster": roster, "voids": voids, "seq": self.node.tail.seq}
 
-    async def _dlq(self, body: Body) -> Body:
-        letters = [
+    async def _dlq(self, _: asked.DlqCommand) -> asked.DlqReply:
+        letters: list[dict[str, object]] = [
             {"session": history.id, "failure": id, "role": seen.role, "handler": seen.handler, "error": seen.error}
             for history in self.node.tail.histories.values()
             for id, seen in history.state.failures.items()
         ]
-        voids = [
+        voids: list[dict[str, object]] = [
             {"seq": v.seq, "subject": v.subject, "reason": str(v.reason), "detail": v.detail}
             for v in self.node.tail.voids[-_MOST_EVENTS:]
         ]
         return {"letters": letters, "voids": voids}
 
-    async def _redrive(self, body: Body) -> Body:
-        failure = str(body.get("failure") or "")
+    async def _redrive(self, wish: asked.RedriveCommand) -> asked.WishReply:
         for history in self.node.tail.open_sessions():
-            if history.state.failures.get(failure):
-                wish = operator.RedriveRequested(asked_by="client", failure=failure)
-                return {"session": history.id, "event": await self._say(history.id, wish)}
-        raise NotFound(f"there is no failure {failure!r} in an open session.", cure="List them: swarm dlq")
+            if history.state.failures.get(wish.failure):
+                requested = operator.RedriveRequested(asked_by="client", failure=wish.failure)
+                return {"session": history.id, "event": await self._say(history.id, requested)}
+        raise NotFound(f"there is no failure {wish.failure!r} in an open session.", cure="List them: swarm dlq")
 
-    async def history(self, body: Mapping[str, Any]) -> session_log.SessionLog:
+    async def _keys(self, _: asked.KeysCommand) -> Answer:
+        return {"keys": self.keys.listed()}
+
+    async def _rotate(self, wish: asked.RotateCommand) -> asked.RotateReply:
+        return await self.keys.rotate(wish.role)
+
+    async def _revoke(self, wish: asked.RevokeCommand) -> asked.RevokeReply:
+        return await self.keys.revoke(wish.key, wish.reason)
+
+    async def history(self, session: str) -> session_log.SessionLog:
         """The session that a command names."""
-        return await self._index.find(str(body.get("session") or ""))
+        return await self._index.find(session)
 
     async def _refuse_when_full(self) -> None:
         home, settings = self.node.home, self.node.settings
@@ -365,7 +376,7 @@ class Commands:
             raise Full(f"the log holds {room}; no session begins above {_FULL_AT:.0%}.", cure=cure)
 
 
-def _parsed(body: bytes) -> Body:
+def _parsed(body: bytes) -> dict[str, object]:
     """The object that a body is; `InvalidInput` for any other."""
     try:
         parsed = orjson.loads(body or b"{}")
@@ -376,7 +387,7 @@ def _parsed(body: bytes) -> Body:
     return parsed
 
 
-def _folder(named: Any) -> Path:
+def _folder(named: object) -> Path:
     """The folder that an owner's request was run in."""
     if not isinstance(named, str) or not Path(named).is_absolute() or not Path(named).is_dir():
         raise InvalidInput(f"{shown(named)} is no folder.", cure="Name a folder by its whole path.", path=FOLDER)

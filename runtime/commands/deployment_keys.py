@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from bus.keys import KeyStore, Signer
 from bus.port import Log
-from contracts.errors import InvalidInput, NotFound, Refused
+from contracts.commands import KeyReply, RevokeReply, RotateReply
+from contracts.errors import NotFound, Refused
 from contracts.event import BUILT_IN, DESK, GUEST, ROOT, Event
 from contracts.keyring import Key, KeyAdmitted, KeyRevoked, Keyring, KeyringOpened, KeyRotated, keyring_session
-from runtime.commands.verbs import Body
 from runtime.log.follower import LogFollower
 from runtime.log.lane_writer import LaneWriter, Provenance
 from runtime.views.view import key_lines
@@ -111,13 +111,12 @@ class KeyCommands:
         self._store = KeyStore(node.home.keys)
         self._one_at_a_time = asyncio.Lock()
 
-    async def listed(self, body: Body) -> Body:
+    def listed(self) -> list[KeyReply]:
         """Every key that there was, with its interval."""
-        return {"keys": key_lines(self._node.tail.history(self._ring.session).facts)}
+        return key_lines(self._node.tail.history(self._ring.session).facts)
 
-    async def rotate(self, body: Body) -> Body:
-        """{"role": ...}: a new key for a role or a guest, from here on; who runs goes on with it."""
-        role = str(body.get("role") or "")
+    async def rotate(self, role: str) -> RotateReply:
+        """A new key for a role or a guest, from here on; who runs goes on with it."""
         async with self._one_at_a_time:
             self._refuse_without_root()
             old = in_force(self._ring, role)
@@ -128,11 +127,8 @@ class KeyCommands:
             self._renew(old)
         return {"role": old.role, "old": old.id, "key": new.key_id}
 
-    async def revoke(self, body: Body) -> Body:
-        """{"key": ..., "reason": ...}: a key, or a guest's, counts no more; a built-in role goes on with a new one."""
-        named, reason = str(body.get("key") or ""), str(body.get("reason") or "")
-        if not reason:
-            raise InvalidInput("a revocation needs a reason.", cure="Say why: --reason TEXT", path="reason")
+    async def revoke(self, named: str, reason: str) -> RevokeReply:
+        """A key, or a guest's, counts no more; a built-in role goes on with a new one."""
         async with self._one_at_a_time:
             self._refuse_without_root()
             old = in_force(self._ring, named)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import structlog
@@ -21,6 +20,7 @@ from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.port import Log, StoredRecord
 from bus.rights import ROLES, seed_file
+from contracts.commands import AdmitCommand, AdmitReply
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 from contracts.event import DESK, ROOT
 from contracts.keyring import KeyAdmitted, KeyRevoked
@@ -158,8 +158,6 @@ log = structlog.get_logger()
 _PAUSE = 1.0
 """Seconds until a server that is away is asked again."""
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
-
 
 def credentials(home: Home, name: str) -> Path:
     """The file with the credentials of a guest: everything that it needs to connect from any machine."""
@@ -179,9 +177,11 @@ class Guests:
         self._remembered: dict[str, int] = {}
         self._limit = RateLimit(node.settings.guest_events_per_second, budget=SHARE * node.settings.store_bytes)
 
-    async def admit(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{"name": ..., "hears": [event names]} -> where its keys are; doing it again changes what it hears."""
-        name, hears = _read(body)
+    async def admit(self, wish: AdmitCommand) -> AdmitReply:
+        """Keys, a user and a lane for a guest; doing it again changes what it hears."""
+        name, hears = wish.name, sorted(set(wish.hears))
+        if name in ROLES:
+            raise InvalidInput(f"{name!r} is the name of a built-in role.", cure="Choose another.", path="name")
         lane = f"{subjects.GUEST}{name}"
         wakes = [one for event in hears for one in subjects.waking(event)]
         async with self._one_at_a_time:
@@ -296,14 +296,3 @@ class Guests:
             found["next"] = self._keys.pem_to_follow(lane).decode()
         write_file(path, orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return path
-
-
-def _read(body: dict[str, Any]) -> tuple[str, list[str]]:
-    name, hears = body.get("name"), body.get("hears") or []
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidInput(f"{name!r} is no name for an agent.", cure="Use a-z, 0-9, '_' and '-'.", path="name")
-    if name in ROLES:
-        raise InvalidInput(f"{name!r} is the name of a built-in role.", cure="Choose another.", path="name")
-    if not isinstance(hears, list) or not all(isinstance(one, str) for one in hears):
-        raise InvalidInput(f"hears is {hears!r}.", cure="Give a list of event names.", path="hears")
-    return name, sorted(set(hears))

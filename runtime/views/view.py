@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from contracts.commands import KeyReply
 from contracts.diagnostician import ProofFailed
 from contracts.duties import owed
 from contracts.envelope import Fact
@@ -237,7 +238,7 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def key_lines(facts: Iterable[Fact]) -> list[dict[str, Any]]:
+def key_lines(facts: Iterable[Fact]) -> list[KeyReply]:
     """Every key of a keyring in the order of admission: whose it is, and from when until when it counts, and why."""
     ring, times, ends = Keyring(), {0: ""}, {}
     for fact in facts:

@@ -67,7 +67,7 @@ async def test_what_is_null_was_not_given(made: SwarmNode) -> None:
 async def test_a_checkpoint_that_nobody_can_mean_is_no_crash(made: SwarmNode) -> None:
     session = await made.commands.submit(small_request())
     error = (await asked(made, "export", {"session": session, "checkpoint": "nope"}))["error"]
-    assert error["code"] == "invalid"
+    assert error["code"] == "invalid-request"
     assert "best, last, or a step" in error["cure"]
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from bus import subjects
 from contracts import ids
+from contracts.commands import MOST_KEYS, MOST_VALUES
 from contracts.operator import RULES, SessionRequested
 from contracts.request.reading import MOST_PROBLEMS
 from runtime.commands.session_index import SessionIndex
-from runtime.commands.verbs import MOST_KEYS, MOST_VALUES
 from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
 from tests.harness import crew

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from agents.diagnostician.evidence import Evidence
 from agents.trainer.decisions import hopeless_proposals
 from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
+from contracts.commands import ForkCommand
 from contracts.diagnostician import InterventionProposed
 from contracts.errors import InvalidInput, InvalidRequest, Refused, SwarmError
 from contracts.request import read_request
@@ -226,12 +227,16 @@ def test_sessions_that_trained_nothing_have_no_forks(told: Told) -> None:
             told.forked(told.requested(kind), 0)
 
 
+def wish(**body: Any) -> ForkCommand:
+    return ForkCommand.read({"session": "last", **body})
+
+
 def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str, tmp_path: Path) -> None:
     state = Archive(told.home).read(parent).history.state
     numbers = np.fromfile(told.blobs.path(told.ready.origins.blobs["train"]), "<i8")
 
     def meant(*named: str) -> tuple[tuple[int, int], ...]:
-        return requests.read_fork({"step": 50, "without": list(named)}, state, told.blobs).without
+        return requests.read_fork(wish(step=50, without=list(named)), state, told.blobs).without
 
     assert meant("train:3") == meant(str(numbers[2])) == meant(f"row {numbers[2]}") == ((3, 3),)
     assert meant("train:3-7", "train:5-9", "train:11") == ((3, 9), (11, 11))
@@ -240,7 +245,7 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
     listed.write_text(f"train:3\n\n{numbers[4]}\n")
     assert meant(*rows_given([str(listed), "train:4,train:9"])) == ((3, 5), (9, 9))
     blob = {"blob": told.blobs.put(listed.read_bytes())}
-    assert requests.read_fork({"step": 50, "without": blob}, state, told.blobs).without == ((3, 3), (5, 5))
+    assert requests.read_fork(wish(step=50, without=blob), state, told.blobs).without == ((3, 3), (5, 5))
 
 
 @pytest.mark.parametrize(
@@ -256,15 +261,15 @@ def test_rows_are_left_out_by_number_place_range_or_file(told: Told, parent: str
 def test_rows_that_cannot_be_left_out_are_refused(told: Told, parent: str, named: str, told_so: str) -> None:
     state = Archive(told.home).read(parent).history.state
     with pytest.raises(SwarmError, match=told_so):
-        requests.read_fork({"step": 50, "without": [named]}, state, told.blobs)
+        requests.read_fork(wish(step=50, without=[named]), state, told.blobs)
 
 
 @pytest.mark.parametrize(
     "body", [{}, {"step": "50"}, {"step": -1}, {"step": 50, "set": [1]}, {"step": 50, "segment": "a"}]
 )
-def test_a_wish_that_cannot_be_meant_is_refused(told: Told, parent: str, body: dict[str, Any]) -> None:
+def test_a_wish_that_cannot_be_meant_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        requests.read_fork(body, Archive(told.home).read(parent).history.state, told.blobs)
+        wish(**body)
 
 
 def test_runs_of_rows_are_joined_where_they_touch() -> None:

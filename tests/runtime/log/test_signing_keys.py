@@ -84,7 +84,7 @@ async def test_what_is_in_flight_when_its_key_ends_is_said_again_under_the_new_o
     bus = Overtaken()
     async with crew(tmp_path, ("ledger",), bus=bus, waive_after_seconds=0.1) as made:
         session = await made.commands.submit({"name": "said"})
-        bus.before[word] = lambda: made.commands.keys.rotate({"role": lane})
+        bus.before[word] = lambda: made.commands.keys.rotate(lane)
         reached = DiagnosisReached(segment=1, step=5)
         await made.writer("diagnostician").say(session, [reached])
         await made.writer("trainer").say(session, [TrainingFailed(segment=1, step=0, code="failed", message="no")])
@@ -120,7 +120,7 @@ async def test_a_process_that_has_not_the_new_key_is_told_so_in_a_sentence(tmp_p
     async with crew(tmp_path, ()) as made:
         session = await made.commands.submit({"name": "said"})
         made.keys._find = lambda role, public: None
-        await made.commands.keys.rotate({"role": "validator"})
+        await made.commands.keys.rotate("validator")
         with pytest.raises(NotVerified, match="stored and not admitted") as refused:
             await made.writer("validator").say(session, [DiagnosisReached(segment=1, step=5)])
         assert "start the agent again where the new key of its role is" in refused.value.cure
@@ -133,7 +133,7 @@ async def test_a_rotation_that_was_interrupted_is_carried_out_at_the_next_start(
         old = made.keys["validator"].key_id
         if moment == "after the log knows":
             made.commands.keys._store.promote = lambda role: None  # type: ignore[method-assign]
-            await made.commands.keys.rotate({"role": "validator"})
+            await made.commands.keys.rotate("validator")
     new = KeyStore(tmp_path / "keys").prepare("validator").key_id
     for _ in range(2):
         async with crew(tmp_path, (), bus=bus) as made:

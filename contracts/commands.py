@@ -1,0 +1,605 @@
+"""What may be asked of a swarm: one model per command gives its name, the right it needs, its body and its reply.
+
+A body is JSON: an object with the members of the model, in which null means not given and unknown members mean nothing.
+The bodies of `train` and `search` are requests and have a reader of their own; what belongs to the command stands in
+them beside the sections of the request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, NotRequired, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
+from typing_extensions import TypedDict
+
+from contracts.errors import InvalidInput, InvalidRequest, Problem
+from contracts.request import Request, read_request
+from contracts.request.reading import problems_of, shown
+from contracts.request.search import RangeTest, Search, read_search
+from contracts.request.section import refused
+from contracts.request.training import Format, Quantization
+from contracts.trainer import Mode
+
+Right = Literal["ask", "decide", "administer"]
+"""What somebody may do: `ask` is to read and to have sessions made, `decide` to change the course of a session, and
+`administer` to say who may take part."""
+
+BODIES: dict[str, type[Command]] = {}
+"""Every command by its name."""
+
+
+class Command(BaseModel):
+    """What is asked. Subclasses state name, right and reply: `class X(Command, verb="x", right="ask", reply=XReply)`.
+
+    The first paragraph of a subclass's docstring is the published summary of the command.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    verb: ClassVar[str] = ""
+    right: ClassVar[Right] = "administer"
+    reply: ClassVar[type] = dict
+
+    def __init_subclass__(cls, *, verb: str = "", right: Right = "administer", reply: type = dict) -> None:
+        super().__init_subclass__()
+        if verb:
+            cls.verb, cls.right, cls.reply = verb, right, reply
+            BODIES[verb] = cls
+
+    @classmethod
+    def summary(cls) -> str:
+        """What the command is for, in one sentence."""
+        return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+    @classmethod
+    def read(cls, body: Mapping[str, object]) -> Self:
+        """The command that a body is; `InvalidRequest` lists every member that does not fit, each with its cure."""
+        refuse_crowded({name: value for name, value in body.items() if name != "without"})
+        try:
+            return cls.model_validate({name: value for name, value in body.items() if value is not None})
+        except ValidationError as error:
+            raise InvalidRequest([_missing(one) for one in problems_of(error, cls)]) from None
+
+
+_MISSING = {
+    "session": ("no session is named", 'Send {"session": "..."}.'),
+    "reason": ("a revocation needs a reason", "Say why: --reason TEXT"),
+    "step": ("no step is named", "Give the grid step at which it begins."),
+}
+
+
+def _missing(problem: Problem) -> Problem:
+    if problem.message == "is required" and problem.path in _MISSING:
+        return Problem(problem.path, *_MISSING[problem.path])
+    return problem
+
+
+MOST_KEYS = 1000
+"""Keys of one mapping in a request: far more than any has, and few enough to be judged at once."""
+
+MOST_VALUES = 5000
+"""Values in a whole request, for the same reason: each may be wrong, and what is wrong with it is found in one step."""
+
+_WEIGHTS: Mapping[str, tuple[tuple[type, ...], float]] = {
+    "class_weights": ((int, float), 1e9),
+    "repeats": ((int,), 1e6),
+}
+"""Options that may have a number for each of very many classes, and what is surely such a number; it is not counted."""
+
+
+def refuse_crowded(body: Mapping[str, object]) -> None:
+    """Raise `InvalidInput` for a body with so many keys or values that judging them would block the host."""
+    values, rest = 0, list[tuple[str, object]]([("", body)])
+    while rest:
+        name, value = rest.pop()
+        if isinstance(value, dict) and len(value) > MOST_KEYS:
+            message = f"the request has {len(value)} keys in one place, and {MOST_KEYS} are the most."
+            raise InvalidInput(message, cure="See what a request may hold: swarm init")
+        inside = list(value.items()) if isinstance(value, dict) else []
+        if isinstance(value, list):
+            kinds, largest = _WEIGHTS.get(name, ((), 0.0))
+            inside = [(name, one) for one in value if type(one) not in kinds or not 0 <= one <= largest]
+        rest += inside
+        values += len(inside)
+        if values > MOST_VALUES:
+            message = f"the request has more than {MOST_VALUES} values; {shown(name)} has many of them."
+            raise InvalidInput(message, cure="See what a request may hold: swarm init", path=name)
+
+
+# ---------------------------------------------------------------- members of bodies
+
+LARGEST = 2**53
+"""Numbers up to here are the same in every language's JSON."""
+
+LONGEST_NAME = 200
+"""Characters of a request_id, and of the name of a session."""
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+
+
+def _agent_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise refused(f"{shown(name)} is no name for an agent", "Use a-z, 0-9, '_' and '-'.")
+    return name
+
+
+def _which_intervention(given: object) -> object:
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    if not isinstance(given, str) and not (is_number and given >= 1):  # type: ignore[operator]
+        raise refused(f"{shown(given)} names no intervention", "Give its number from 1, or the id of its event.")
+    return given
+
+
+def _checkpoint(name: str) -> str:
+    if name not in ("best", "last", "final") and not (name.isascii() and name.isdecimal()):
+        raise refused(f"{shown(name)} names no checkpoint", "Write best, last, or a step.")
+    return name
+
+
+def _texts(given: object) -> object:
+    """The first item that is no text stands for all of them: a body may have several hundred thousand."""
+    strange = next((one for one in given if not isinstance(one, str)), None) if isinstance(given, list) else None
+    if strange is not None:
+        raise refused(f"{shown(strange)} is not text", "Write text.")
+    return given
+
+
+Names = Annotated[list[str], BeforeValidator(_texts)]
+
+
+class RowsFile(BaseModel):
+    """Rows that a blob of the home lists, one in a line: for whoever can put blobs there."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    blob: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+SessionName = Annotated[
+    str,
+    StringConstraints(max_length=LONGEST_NAME),
+    Field(description="An id, a unique prefix of one, a request_id, `last` (the newest training) or `last-KIND`."),
+]
+RequestId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_NAME),
+    Field(description="The same request_id names the same session for ever."),
+]
+Asker = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_NAME),
+    Field(description="Read and not believed: the log names who was verified."),
+]
+Line = Annotated[str, StringConstraints(max_length=2000)]
+Named = Annotated[str, StringConstraints(max_length=LONGEST_NAME)]
+Rows = Annotated[
+    Annotated[Names, Tag("names")] | Annotated[RowsFile, Tag("file")],
+    Discriminator(lambda given: "file" if isinstance(given, dict) else "names"),
+    Field(description="Training rows to leave out, as `swarm trace` names them."),
+]
+Place = Annotated[int, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Seconds = Annotated[float, Field(ge=0)]
+AgentName = Annotated[str, AfterValidator(_agent_name)]
+CheckpointName = Annotated[str, AfterValidator(_checkpoint), Field(description="best, last, or a step.")]
+Intervention = Annotated[
+    str | int,
+    BeforeValidator(_which_intervention),
+    Field(description="Its event's id, or its number from 1; the last one unless given."),
+]
+
+
+# ---------------------------------------------------------------- replies
+
+
+class BegunReply(TypedDict):
+    """The session that begins."""
+
+    session: str
+
+
+class ReadReply(BegunReply):
+    """The session that begins, and the sequence at which whoever asks has read its genesis."""
+
+    seq: int
+
+
+class ForkReply(ReadReply):
+    """The fork, and how many training rows it leaves out."""
+
+    rows_without: int
+
+
+class AuditReply(BegunReply):
+    """The session of the audit, the session that it is about, and the seed of its samples."""
+
+    of: str
+    seed: int
+
+
+class WishReply(BegunReply):
+    """The session that a wish is about and the wish's event; of an export, perhaps a session of its own."""
+
+    event: NotRequired[str]
+
+
+class AdmitReply(TypedDict):
+    """A guest's lane, the file of its credentials, and its key."""
+
+    name: str
+    lane: str
+    creds: str
+    key: str
+
+
+class RotateReply(TypedDict):
+    """Whose key it is, the key that has ended, and the key that took its place."""
+
+    role: str
+    old: str
+    key: str
+
+
+class RevokeReply(TypedDict):
+    """Whose key it was, the key that has ended, and the key with which a built-in role goes on."""
+
+    role: str
+    old: str
+    key: str | None
+
+
+Figures = dict[str, float]
+
+
+class LastReply(TypedDict):
+    """The newest evaluation."""
+
+    step: int
+    metrics: Figures
+
+
+class BestTrialReply(TypedDict):
+    """Of a search that has ended: the trial with the best value."""
+
+    number: int
+    session: str
+    value: float
+    parameters: dict[str, object]
+
+
+class RangeTestReply(TypedDict):
+    """Of a range test: the learning rate that it suggests, and its curve."""
+
+    suggestion: float
+    steepest: float
+    diverged_at: float | None
+    rates: list[float]
+    losses: list[float | None]
+
+
+class ProblemReply(TypedDict):
+    """Why a session did not complete."""
+
+    code: str
+    message: str
+    cure: str
+    frame: NotRequired[str]
+
+
+class ParentReply(TypedDict):
+    """In whose bits a fork began, and with which change."""
+
+    session: str
+    step: int
+    segment: int
+    set: dict[str, object]
+    rows_without: int
+
+
+State = Literal[
+    "requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled"
+]  # fmt: skip
+
+
+class SessionReply(TypedDict):
+    """A session as it stands."""
+
+    session: str
+    kind: str
+    name: str
+    state: State
+    step: int
+    epoch: int
+    weights_digest: str | None
+    metrics: Figures
+    artifacts: list[dict[str, object]]
+    wall_s: float
+    steps_total: NotRequired[int | None]
+    best_step: NotRequired[int | None]
+    last: NotRequired[LastReply | None]
+    best_trial: NotRequired[BestTrialReply | None]
+    range_test: NotRequired[RangeTestReply | None]
+    refused: NotRequired[
+        Annotated[list[dict[str, object]], Field(description="Files that could not be made, and why.")]
+    ]
+    interventions: NotRequired[Annotated[list[dict[str, object]], Field(description="Changes of the plan, from 1.")]]
+    events: NotRequired[int]
+    segments: NotRequired[int]
+    sealed: NotRequired[str | None]
+    owed: NotRequired[list[str]]
+    problem: NotRequired[ProblemReply | None]
+    requested_at: NotRequired[str]
+    parent: NotRequired[str | None]
+    fork: NotRequired[ParentReply | None]
+    waits: NotRequired[Annotated[str, Field(description="What it waits for; empty when it does not.")]]
+    verdict: NotRequired[Annotated[str | None, Field(description="Of an audit: pass, fail or not-comparable.")]]
+
+
+class SessionsReply(TypedDict):
+    """A page of sessions, and where the next begins."""
+
+    sessions: list[SessionReply]
+    next: str
+    ended: bool
+
+
+class EventReply(TypedDict):
+    """One event: its place in its session from 1, who said what, and whether the lane has a say in it."""
+
+    seq: int
+    stream_seq: int
+    time: str
+    lane: str
+    laneseq: int
+    name: str
+    understood: bool
+    id: str
+    cause: str | None
+    digest: str
+    data: object
+
+
+class EventsReply(TypedDict):
+    """Events of a session, where the next begin, and whether there will be none."""
+
+    session: str
+    events: list[EventReply]
+    next: int
+    ended: bool
+
+
+class StatusReply(TypedDict):
+    """The agents of this host, every role whose heartbeat is heard, and how far the log was read."""
+
+    agents: list[dict[str, object]]
+    roster: NotRequired[list[dict[str, object]]]
+    voids: NotRequired[list[dict[str, object]]]
+    seq: NotRequired[int]
+
+
+class DlqReply(TypedDict):
+    """Failures of handlers, and the newest stored messages that were not admitted."""
+
+    letters: list[dict[str, object]]
+    voids: list[dict[str, object]]
+
+
+class KeyReply(TypedDict):
+    """A key, whose it is, and the sequences in the stream from which and until which it counts."""
+
+    key: str
+    role: str
+    public: str
+    guest: bool
+    in_force: bool
+    since: int
+    since_time: str
+    until: int | None
+    until_time: str | None
+    ended: Annotated[str | None, Field(description="`rotated`, or `revoked: ` and the reason.")]
+
+
+class KeysReply(TypedDict):
+    """Every key that there was."""
+
+    keys: list[KeyReply]
+
+
+# ---------------------------------------------------------------- commands: ask
+
+
+class SubmitCommand(Command):
+    """A command whose body is a request, with members of the command among its sections."""
+
+    request_id: RequestId | None = None
+    asked_by: Asker | None = None
+
+    @classmethod
+    def read(cls, body: Mapping[str, object]) -> Self:
+        """See `Command.read`; what is wrong with the request and with the command is in one answer."""
+        refuse_crowded(body)
+        rest = {name: value for name, value in body.items() if name not in SubmitCommand.model_fields}
+        own, problems = None, list[Problem]()
+        try:
+            own = SubmitCommand.model_validate({name: body.get(name) for name in SubmitCommand.model_fields})
+        except ValidationError as error:
+            problems = problems_of(error, SubmitCommand)
+        try:
+            request = cls._request(rest)
+        except InvalidRequest as error:
+            raise InvalidRequest([*error.problems, *problems]) from None
+        if own is None:
+            raise InvalidRequest(problems)
+        return super(Command, cls).model_construct(**dict(own), request=request)
+
+    @classmethod
+    def _request(cls, body: Mapping[str, object]) -> Request | Search | RangeTest:
+        raise NotImplementedError
+
+
+class TrainCommand(SubmitCommand, verb="train", right="ask", reply=BegunReply):
+    """Request a training session; the same request_id names the same session for ever."""
+
+    request: Request
+
+    @classmethod
+    def _request(cls, body: Mapping[str, object]) -> Request:
+        return read_request(body)
+
+
+class SearchCommand(SubmitCommand, verb="search", right="ask", reply=BegunReply):
+    """Request a search whose trials are sessions of their own."""
+
+    request: Search | RangeTest
+
+    @classmethod
+    def _request(cls, body: Mapping[str, object]) -> Search | RangeTest:
+        return read_search(body)
+
+
+class TrialCommand(Command, verb="trial", right="ask", reply=ReadReply):
+    """Request a session as a trial of a search that goes on; whoever asks has read it once `seq` is reached."""
+
+    parent: SessionName
+    request: dict[str, object]
+    request_id: RequestId | None = None
+    asked_by: Asker | None = None
+
+
+class ForkCommand(Command, verb="fork", right="ask", reply=ForkReply):
+    """Request a session that begins in the bits of another at a grid step of its path, or of a segment's line."""
+
+    session: SessionName
+    step: Place
+    segment: Count | None = None
+    set: Annotated[dict[str, object], Field(description="New values of the parent's request, by dotted path.")] = Field(
+        default_factory=dict
+    )
+    without: Rows = Field(default_factory=list)
+    request_id: RequestId | None = None
+    asked_by: Asker | None = None
+    under: Annotated[SessionName | None, Field(description="A proof that goes on, whose trial the fork is.")] = None
+
+
+class ProveCommand(Command, verb="prove", right="ask", reply=ReadReply):
+    """Request a proof of an intervention: two forks from the bits in which it took effect, with it and without."""
+
+    session: SessionName
+    intervention: Intervention | None = None
+    asked_by: Asker | None = None
+
+
+class ExportCommand(Command, verb="export", right="ask", reply=WishReply):
+    """Want the model of a session as one more file."""
+
+    session: SessionName
+    format: Format = "onnx"
+    quantize: Literal["", Quantization] = ""
+    checkpoint: CheckpointName = "best"
+
+
+class AuditCommand(Command, verb="audit", right="ask", reply=AuditReply):
+    """Audit a session by a session of its own, which cites what the ledger has signed; trainers share the work."""
+
+    session: SessionName
+    mode: Mode = "full"
+    segments: Count = 5
+    seed: Place | None = None
+    asked_by: Asker | None = None
+
+
+class SessionCommand(Command, verb="session", right="ask", reply=SessionReply):
+    """A session as it stands; with `wait`, when it has ended or after so many seconds."""
+
+    session: SessionName
+    wait: Seconds = 0.0
+
+
+class SessionsCommand(Command, verb="sessions", right="ask", reply=SessionsReply):
+    """Sessions, oldest first, as many as fit. Ask again with `after` = `next` until `ended`."""
+
+    after: Named = ""
+
+
+class EventsCommand(Command, verb="events", right="ask", reply=EventsReply):
+    """Events of a session after a position; with `wait`, a long poll. Ask again with `after` = `next`."""
+
+    session: SessionName
+    after: Place = 0
+    limit: Count = 200
+    wait: Seconds = 0.0
+
+
+class StatusCommand(Command, verb="status", right="ask", reply=StatusReply):
+    """Who is there: the agents of this host, and every role whose heartbeat is heard."""
+
+
+class DlqCommand(Command, verb="dlq", right="ask", reply=DlqReply):
+    """What could not be handled, and the newest stored messages that were not admitted, with the reasons."""
+
+
+class KeysCommand(Command, verb="keys", right="ask", reply=KeysReply):
+    """Every key that there was, and from when until when it counts."""
+
+
+# ---------------------------------------------------------------- commands: decide
+
+
+class CancelCommand(Command, verb="cancel", right="decide", reply=WishReply):
+    """End a session now."""
+
+    session: SessionName
+    reason: Line = ""
+
+
+class PauseCommand(Command, verb="pause", right="decide", reply=WishReply):
+    """Let a session wait at the next grid step, until a person resumes it."""
+
+    session: SessionName
+
+
+class ResumeCommand(Command, verb="resume", right="decide", reply=WishReply):
+    """Let a paused session go on."""
+
+    session: SessionName
+
+
+class RedriveCommand(Command, verb="redrive", right="decide", reply=WishReply):
+    """Try a recorded failure of a handler once more."""
+
+    failure: Named
+
+
+# ---------------------------------------------------------------- commands: administer
+
+
+class AdmitCommand(Command, verb="admit", right="administer", reply=AdmitReply):
+    """Let a guest agent in: keys, a user on the server, a place in the keyring."""
+
+    name: AgentName
+    hears: Names = Field(default_factory=list)
+
+
+class RotateCommand(Command, verb="rotate", right="administer", reply=RotateReply):
+    """A new key for a role or a guest; who runs goes on with it, what was said before stays."""
+
+    role: Named
+
+
+class RevokeCommand(Command, verb="revoke", right="administer", reply=RevokeReply):
+    """A key (by its id, its role or its guest) counts no more; a built-in role goes on with a new one."""
+
+    key: Named
+    reason: Annotated[Line, StringConstraints(min_length=1)]
