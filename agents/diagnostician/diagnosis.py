@@ -15,8 +15,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
-from agents.diagnostician.evidence import Evidence, RuleFinding
-from agents.diagnostician.rules import RULES
+from agents.diagnostician.evidence import Evidence, RuleFinding, rules
 from contracts import trainer
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
@@ -163,8 +162,8 @@ class DiagnosisState:
 def _examined(state: D, fact: Fact) -> D:
     """The state after the rules have seen one more window or evaluation."""
     evidence, segment = state.evidence, state.evidence.segment
-    rules = [rule for rule in RULES if (rule.name, segment) not in state.fired]
-    findings = [finding for rule in rules if (finding := rule.look(evidence))]
+    asked = [rule for name, rule in rules.all.items() if (name, segment) not in state.fired]
+    findings = [finding for rule in asked if (finding := rule.look(evidence))]
     curable = next((finding for finding in findings if finding.remedy), None)
     said: list[Said] = [finding.diagnosed(segment) for finding in findings]
     if curable is not None and state.rewinds >= MOST_REWINDS:

@@ -10,13 +10,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from contracts.diagnostician import InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.event import unpack
 from contracts.operator import SessionRequested
 from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded
+from runtime.engine.parts.levers import ClipNorm, RateFactor
+from runtime.engine.plain_kinds import Lever
+from runtime.engine.registry import Registry
 
 RECENT = 32
 RECENT_EVALUATIONS = 64
@@ -179,17 +182,24 @@ class Remedy:
     """A change of plan from the planned checkpoint `rewind_to` on."""
 
     rewind_to: int
-    changes: Mapping[str, Any]
-    reason: str
+    levers: tuple[Lever, ...]
+    why: str
 
     @classmethod
     def gentler(cls, why: str, step: int) -> Remedy:
         """From the planned `step` again, with a smaller learning rate and clipped gradients."""
-        reason = (
-            f"{why}; from step {step} again with {GENTLER_RATE:g} of the learning rate and gradients clipped at"
-            f" {GENTLER_CLIP:g}."
-        )
-        return cls(step, {"learning_rate": GENTLER_RATE, "grad_clip": GENTLER_CLIP}, reason)
+        return cls(step, (RateFactor(GENTLER_RATE), ClipNorm(GENTLER_CLIP)), why)
+
+    @property
+    def changes(self) -> dict[str, bool | float]:
+        """The levers as events tell them."""
+        return {lever.name: lever.value for lever in self.levers}
+
+    @property
+    def reason(self) -> str:
+        """Why, and what is changed."""
+        changes = " and ".join(lever.sentence() for lever in self.levers)
+        return f"{self.why}; from step {self.rewind_to} again with {changes}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +238,7 @@ class RuleFinding:
             rule=self.rule,
             segment=segment,
             rewind_to=self.remedy.rewind_to,
-            changes=dict(self.remedy.changes),
+            changes=self.remedy.changes,
             reason=self.remedy.reason,
             automatic=True,
         )
@@ -245,3 +255,15 @@ class Rule(Protocol):
     def look(self, seen: Evidence) -> RuleFinding | None:
         """What is wrong as of the newest fact, or None."""
         ...
+
+
+rules: Registry[Rule] = Registry("agents.diagnostician.rules")
+
+Found = TypeVar("Found", bound=type[Rule])
+
+
+def rule(part: Found) -> Found:
+    """Decorator: registers a rule, which is asked after those that were registered before it."""
+    made = part()
+    rules.part(made.name)(made)
+    return part

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from contracts.diagnostician import InterventionProposed
+from contracts.errors import SwarmError
 from contracts.operator import CancelRequested, PauseRequested
 from contracts.session import Checkpoint, SessionState
+from runtime.engine.plain_kinds import read_levers
 
 Kind = Literal["cancel", "pause", "drain", "intervene"]
 
@@ -37,7 +39,7 @@ def next_decision(session: SessionState, *, draining: bool = False) -> Decision 
     if not current:
         return None
     rewinds = [asked for asked in current if asked[1].rewind_to is not None]
-    stops = [asked for asked in current if asked[1].changes.get("stop")]
+    stops = [asked for asked in current if ends_training(asked[1].changes)]
     id, proposal = (rewinds or stops or current)[0]
     return Decision("intervene", id, proposal.reason, proposal)
 
@@ -51,13 +53,23 @@ def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
         elif proposal.rewind_to is not None and proposal.rewind_to < session.begins:
             reason = f"step {proposal.rewind_to} lies before step {session.begins}, at which this session begins"
             hopeless.append((id, reason))
+        else:
+            try:
+                read_levers(proposal.changes)
+            except SwarmError as error:
+                hopeless.append((id, str(error)))
     return hopeless
+
+
+def ends_training(changes: Mapping[str, object]) -> bool:
+    """Whether training ends where these changes take effect."""
+    return any(lever.ends for lever in read_levers(changes))
 
 
 def judged(session: SessionState, step: int) -> bool:
     """Whether the diagnostician has seen the plan's last window, or has been recorded as unable to."""
     segment = session.segment
-    if session.waived_judgement or segment.changes.get("stop"):
+    if session.waived_judgement or ends_training(segment.changes):
         return True
     reached = session.diagnosed
     if reached is not None and (reached.segment, reached.step) == (segment.number, step):

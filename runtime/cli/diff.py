@@ -10,7 +10,7 @@ import click
 from runtime.api.session_source import read_session
 from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.output import state_text, table
-from runtime.views.formatting import fork_of, in_words
+from runtime.views.formatting import fork_of, levers_in_words
 
 SECTIONS = ("request", "resolved", "environment", "code", "data")
 ABSENT = "-"
@@ -65,7 +65,8 @@ def _decisions(compared: Json) -> str:
     if compared["same"]:
         return f"the same {len(compared['applied'][0])}" if compared["applied"][0] else "none"
     sides = [
-        "; ".join(f"at step {one['step']} {in_words(one['changes'])}, by {one['by']}" for one in applied) or "none"
+        "; ".join(f"at step {one['step']} {levers_in_words(one['changes'])}, by {one['by']}" for one in applied)
+        or "none"
         for applied in compared["applied"]
     ]
     return f"A: {sides[0]}. B: {sides[1]}."

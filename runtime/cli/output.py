@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from runtime.views.formatting import fork_of, in_words, one_line, printable, suggestion
+from runtime.views.formatting import fork_of, in_words, levers_in_words, one_line, printable, suggestion
 
 _ESCAPE = f"\x1b{os.urandom(8).hex()}"
 """How our own styles are marked until they are written: no text from elsewhere can hold a mark of this process."""
@@ -124,8 +124,7 @@ def _refusal(refusal: Summary) -> str:
 
 
 def _intervention(applied: Summary) -> str:
-    changes = ", ".join(f"{name} {value}" for name, value in applied["changes"].items())
-    return f"by {applied['by']}, from step {applied['step']}: {changes}"
+    return f"by {applied['by']}, from step {applied['step']}: {levers_in_words(applied['changes'])}"
 
 
 def artifact_text(made: Summary) -> str:

@@ -1,4 +1,4 @@
-"""The kinds of parts that need no torch, so that processes without it can ask what there is: metrics."""
+"""The kinds of parts that processes without torch ask for too, and which import none: metrics and levers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+from contracts.errors import InvalidInput, NewerThanCode
 from contracts.request.section import Task
 from contracts.request.training import less_is_better
 from runtime.engine.registry import Registry
@@ -98,3 +99,73 @@ class ExactSum:
     def value(self) -> float:
         """The sum, correctly rounded."""
         return total(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPlan:
+    """What the decisions before a segment and at its beginning amount to, beside what the request says itself."""
+
+    begins: int
+    last_step: int
+    """Where the training ends unless the control metric ends it sooner."""
+    grad_clip: float | None
+    rate_factors: tuple[float, ...] = ()
+    """What the learning rate is multiplied by, one after another."""
+
+
+class Lever(ABC):
+    """One way to change a plan, with its value: a frozen value. Logs keep it as `{name: value}`."""
+
+    name: ClassVar[str]
+    values: ClassVar[str]
+    """What its value has to be, in words."""
+    ends: ClassVar[bool] = False
+    """Whether training ends where it takes effect, so that nothing is left to be judged."""
+    value: bool | float
+
+    @classmethod
+    @abstractmethod
+    def read(cls, value: object) -> Self | None:
+        """The lever with a recorded value, None for one that changes nothing; raises `ValueError` for a wrong one."""
+
+    @abstractmethod
+    def apply(self, plan: SegmentPlan) -> SegmentPlan:
+        """The plan of the segment that begins with this change, after it."""
+
+    @abstractmethod
+    def sentence(self) -> str:
+        """What it does, as part of a sentence."""
+
+
+levers: Registry[type[Lever]] = Registry("runtime.engine.parts.levers")
+
+Pulled = TypeVar("Pulled", bound=type[Lever])
+
+
+def lever(name: str) -> Callable[[Pulled], Pulled]:
+    """Decorator: registers a lever under the name that logs have for it."""
+
+    def register(part: Pulled) -> Pulled:
+        part.name = name
+        levers.part(name)(part)
+        return part
+
+    return register
+
+
+def read_levers(changes: Mapping[str, object]) -> tuple[Lever, ...]:
+    """The levers of a recorded decision, in its order; those that leave the plan as it is are left out.
+
+    Raises `NewerThanCode` for a lever that there is not, and `InvalidInput` for a value that it cannot have.
+    """
+    found = []
+    for name, value in changes.items():
+        if name not in levers.all:
+            message = f"there is no lever {name!r} in this version, which has {', '.join(sorted(levers.all))}"
+            raise NewerThanCode(message, cure="Install the version that made the change.")
+        try:
+            found.append(levers.of(name).read(value))
+        except ValueError:
+            message = f"the lever {name!r} cannot be {value!r}"[:200]
+            raise InvalidInput(message, cure=f"Give {levers.of(name).values}.", path=name) from None
+    return tuple(one for one in found if one is not None)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from contracts.request import Request
 from runtime.engine.kinds import Costs
 from runtime.engine.parts.schedules import course
+from runtime.engine.plain_kinds import Lever, SegmentPlan, read_levers
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,24 @@ class ResolvedValues:
 
 @dataclass(frozen=True)
 class Change:
-    """A decision whose segment begins at `step`; a segment keeps what those before it decided, factors multiply."""
+    """A decision whose segment begins at `step`; a segment keeps what those before it decided."""
 
     step: int
-    learning_rate: float = 1.0
-    grad_clip: float | None = None
-    stop: bool = False
+    levers: tuple[Lever, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """The decision as plain data for jobs and logs; `Change(**data)` gives it back."""
-        return asdict(self)
+    @classmethod
+    def read(cls, step: int, changes: Mapping[str, object]) -> Self:
+        """The decision whose `changes` an event tells; raises as `read_levers` does."""
+        return cls(step, read_levers(changes))
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """A decision from its JSON form, the step beside the levers."""
+        return cls.read(raw["step"], {name: value for name, value in raw.items() if name != "step"})
+
+    def as_json(self) -> dict[str, bool | float]:
+        """Plain data; `Change.from_json` gives the same decision back."""
+        return {"step": self.step} | {lever.name: lever.value for lever in self.levers}
 
 
 class StepSettings(NamedTuple):
@@ -80,7 +89,7 @@ class Plan:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Plan:
         """A plan from its JSON form."""
-        changes = tuple(Change(**one) for one in raw["changes"])
+        changes = tuple(Change.from_json(one) for one in raw["changes"])
         request, resolved = Request.model_validate(raw["request"]), ResolvedValues(**raw["resolved"])
         without = tuple((first, last) for first, last in raw.get("without", ()))
         return cls(request, resolved, changes, raw.get("begins", 0), without)
@@ -105,22 +114,33 @@ class Plan:
         return replace(self, changes=(*self.changes, change))
 
     @cached_property
+    def segments(self) -> tuple[SegmentPlan, ...]:
+        """What is in force in each segment: that of the one before it, changed by every lever of its decision."""
+        plans = [SegmentPlan(self.begins, self.resolved.steps_total, self.request.training.grad_clip)]
+        for change in self.changes:
+            plan = replace(plans[-1], begins=change.step)
+            for lever in change.levers:
+                plan = lever.apply(plan)
+            plans.append(plan)
+        return tuple(plans)
+
+    @property
     def last_step(self) -> int:
         """Where training ends unless the control metric ends it sooner."""
-        return min([self.resolved.steps_total, *(one.step for one in self.changes if one.stop)])
+        return self.segments[-1].last_step
 
     def course(self, costs: Costs = ()) -> Callable[[int], StepSettings]:
         """The settings of every attempt, as the evaluations so far have it; a step sees none after it."""
         scale = course(self.request.schedule, self.resolved.steps_total, costs)
 
         def settings(step: int) -> StepSettings:
-            rate, clip = self.request.optimizer.learning_rate * scale(step), self.request.training.grad_clip
-            for change in self.changes[: self.segment_at(step) - 1]:
-                rate *= change.learning_rate
-                clip = clip if change.grad_clip is None else change.grad_clip
+            segment = self.segments[self.segment_at(step) - 1]
+            rate = self.request.optimizer.learning_rate * scale(step)
+            for factor in segment.rate_factors:
+                rate *= factor
             # How much of the average of weights is new: a tenth at first, then less and less down to what is asked.
             averaging = 1.0 - min(self.request.training.ema.decay, (step + 1) / (step + 10))
-            return StepSettings(rate, clip, averaging)
+            return StepSettings(rate, segment.grad_clip, averaging)
 
         return settings
 

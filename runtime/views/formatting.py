@@ -93,3 +93,15 @@ def in_words(changes: Mapping[str, Any]) -> str:
     """Changes of a plan, or parameters, in a row."""
     shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
+
+
+def levers_in_words(changes: Mapping[str, Any]) -> str:
+    """The changes of an intervention as a person reads them; a lever that this version has not is shown as recorded."""
+    # Late, because pages of help load no schemas.
+    from contracts.errors import SwarmError
+    from runtime.engine.plain_kinds import read_levers
+
+    try:
+        return " and ".join(lever.sentence() for lever in read_levers(changes)) or "no change"
+    except SwarmError:
+        return in_words(changes)

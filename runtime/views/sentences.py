@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runtime.views.formatting import figures, fork_of, in_words, last_loss, number, one_line, short, size, suggestion
+from runtime.views.formatting import (
+    figures,
+    fork_of,
+    in_words,
+    last_loss,
+    levers_in_words,
+    number,
+    one_line,
+    short,
+    size,
+    suggestion,
+)
 
 Data = Mapping[str, Any]
 
@@ -162,7 +173,7 @@ def _proven(data: Data) -> str:
 
 def _proposed(data: Data) -> str:
     back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
-    return f"proposes: {back}{in_words(data['changes'])} ({data['reason']})"
+    return f"proposes: {back}{levers_in_words(data['changes'])} ({data['reason']})"
 
 
 def _attempt(data: Data) -> str:
@@ -235,7 +246,9 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
         f"{d['severity']}: {d['message']} (steps {d['first']}..{d['last']}) {d['cure']}".rstrip()
     ),
     "intervention.proposed": _proposed,
-    "intervention.applied": lambda d: f"segment {d['segment']} begins at step {d['step']}: {in_words(d['changes'])}",
+    "intervention.applied": lambda d: (
+        f"segment {d['segment']} begins at step {d['step']}: {levers_in_words(d['changes'])}"
+    ),
     "intervention.declined": lambda d: f"proposal declined: {d['reason']}",
     "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
     "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",

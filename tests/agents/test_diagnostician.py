@@ -6,6 +6,7 @@ import math
 import random
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from agents.diagnostician.advisor import Advice, Advisor, question, read
 from agents.diagnostician.agent import Diagnostician
 from agents.diagnostician.diagnosis import MOST_REWINDS, DiagnosisState, Pending
+from agents.diagnostician.evidence import Evidence, Remedy, RuleFinding, rule, rules
 from contracts import ids
 from contracts.common import ChildEnded
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
@@ -35,6 +37,7 @@ from contracts.trainer import (
     WindowRecorded,
     evidence,
 )
+from runtime.engine.parts.levers import RateFactor
 from runtime.log.session_log import SessionLog
 from runtime.node.agent_context import Wakeup
 from tests.agents.cases import tell
@@ -167,6 +170,32 @@ def only(kind: type[Event], events: Sequence[Event]) -> list[Any]:
 
 
 # The rules
+
+
+def test_rules_are_asked_in_the_order_of_their_file_and_a_new_one_is_one_class() -> None:
+    order = ["non_finite", "exploding", "dead_layer", "dead_units", "vanishing", "overfitting", "plateau"]
+    assert list(rules.all) == order
+
+    @rule
+    @dataclass(frozen=True)
+    class Slow:
+        name: str = "slow"
+
+        def look(self, seen: Evidence) -> RuleFinding | None:
+            if seen.newest != "window":
+                return None
+            remedy = Remedy(0, (RateFactor(2.0),), "It is slow")
+            return RuleFinding(self.name, "note", 0, seen.step, "It is slow.", "Hurry.", ("it",), remedy=remedy)
+
+    try:
+        log = Log()
+        diagnosed, proposed = log.answer(log.window(1.0))
+    finally:
+        del rules._parts["slow"]  # type: ignore[attr-defined]
+    assert isinstance(diagnosed, ProblemDiagnosed)
+    assert isinstance(proposed, InterventionProposed)
+    assert (diagnosed.rule, proposed.changes) == ("slow", {"learning_rate": 2.0})
+    assert proposed.reason == "It is slow; from step 0 again with 2 of the learning rate."
 
 
 def test_a_loss_that_is_no_number_leads_back_to_the_planned_checkpoint_before_its_window() -> None:
@@ -434,8 +463,8 @@ def test_a_proposal_is_known_by_its_cause_and_its_rule_not_by_an_identity_that_w
     log.window(1.0)
     spoiled = log.window([1.0, NAN] * 25)
     (proposed,) = only(InterventionProposed, log.answer(spoiled))
-    for cause, rule in (("another fact", proposed.rule), (spoiled.id, "another rule")):
-        log.say("diagnostician", proposed.model_copy(update={"rule": rule}), cause=cause)
+    for cause, by in (("another fact", proposed.rule), (spoiled.id, "another rule")):
+        log.say("diagnostician", proposed.model_copy(update={"rule": by}), cause=cause)
         pending = log.history.derived(DiagnosisState()).pending
         assert pending is not None
         assert pending.id == ""

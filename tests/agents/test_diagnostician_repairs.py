@@ -110,14 +110,14 @@ class Session:
                     self._heard(event)
             remedy = pending.finding.remedy
             assert remedy is not None
-            self.plan = self.plan.after(Change(remedy.rewind_to, **remedy.changes))
+            self.plan = self.plan.after(Change.read(remedy.rewind_to, remedy.changes))
             self._heard(
                 InterventionApplied(
                     proposal=pending.id,
                     by=pending.finding.rule,
                     segment=len(self.plan.changes) + 1,
                     step=remedy.rewind_to,
-                    changes=dict(remedy.changes),
+                    changes=remedy.changes,
                     reproducible=True,
                 )
             )

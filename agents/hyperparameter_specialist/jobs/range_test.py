@@ -12,6 +12,7 @@ from contracts.request import Request
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
+from runtime.engine.parts.levers import RateFactor
 from runtime.engine.plan import Change, Plan
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
@@ -59,5 +60,5 @@ def _plan(request: Request, dataset: Dataset, low: float, high: float, steps: in
         every_steps=NEVER,
         every_epochs=NEVER,
     )
-    factor = curve.growth(low, high, steps)
-    return Plan(swept, resolved, tuple(Change(step, learning_rate=factor) for step in range(1, steps)))
+    growth = RateFactor(curve.growth(low, high, steps))
+    return Plan(swept, resolved, tuple(Change(step, (growth,)) for step in range(1, steps)))

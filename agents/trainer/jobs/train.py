@@ -115,7 +115,7 @@ def _obey(job: Job, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
         if order is None or order.kind == "hold":
             continue
         if order.kind == "change":
-            run.change(Change(**order.data["change"]))
+            run.change(Change.from_json(order.data["change"]))
             failpoint("between-apply-and-next-window")
             return True
         if order.kind == "go":

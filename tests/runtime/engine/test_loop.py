@@ -109,7 +109,7 @@ def test_one_last_bit_of_one_weight_shows_in_the_next_window(images):
 def test_a_change_takes_effect_at_its_step_and_begins_a_segment(images):
     run = Run.start(planned(images), images)
     before = run.advance().window
-    run.change(Change(run.step, learning_rate=0.5, grad_clip=0.1))
+    run.change(Change.read(run.step, {"learning_rate": 0.5, "grad_clip": 0.1}))
     after = run.advance().window
     assert (before.segment, after.segment) == (1, 2)
     assert after.learning_rate == before.learning_rate * 0.5
@@ -126,7 +126,7 @@ def test_a_rewind_is_a_resume_under_a_changed_plan(images):
         kept[run.step] = run.tensors()
     target = plan.rewind_target(run.step)
     control = Control.of(plan.request.early_stopping).after_all(evaluations(reports, target))
-    changed = plan.after(Change(target, learning_rate=0.1))
+    changed = plan.after(Change.read(target, {"learning_rate": 0.1}))
     rewound = Run.resume(changed, images, kept[target], target, control=control)
     again = Run.resume(
         changed,
@@ -145,7 +145,7 @@ def test_a_rewind_is_a_resume_under_a_changed_plan(images):
 def test_told_to_stop_it_says_how_it_stands_and_ends(images):
     run = Run.start(planned(images, resolved={"window": 7}), images)
     assert run.advance().step == 7
-    run.change(Change(7, stop=True))
+    run.change(Change.read(7, {"stop": True}))
     last = run.advance()
     assert (last.window, last.step, last.finished, last.stopped_early, last.checkpoint) == (
         None,

@@ -154,12 +154,13 @@ def test_a_workload_may_have_both_kinds_of_metrics(images):
     assert list(values) == ["val_loss", "val_batches", "val_rows"]
 
 
-def test_no_torch_is_loaded_to_judge_a_request_that_names_metrics():
+def test_no_torch_is_loaded_to_know_metrics_levers_and_rules():
     code = (
-        "import sys; from contracts.request import read_request;"
+        "import sys; from contracts.request import read_request; from agents.diagnostician.evidence import rules;"
         "read_request({'data': {'source': 'digits'}, 'model': {'architecture': 'mlp'},"
         " 'validation': {'metrics': ['accuracy']}, 'early_stopping': {'metric': 'val_f1_macro'}});"
-        "assert 'runtime.engine.parts.metrics' in sys.modules; print('torch' in sys.modules, 'numpy' in sys.modules)"
+        "assert rules.all and {f'runtime.engine.parts.{one}' for one in ('metrics', 'levers')} <= set(sys.modules);"
+        " print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path.cwd())
     assert done.stdout.split() == ["False", "False"]

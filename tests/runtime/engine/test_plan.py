@@ -123,7 +123,11 @@ def test_schedules_are_closed_forms_of_the_step():
 
 
 def test_a_segment_keeps_what_earlier_ones_decided_and_superseded_steps_do_not_count():
-    made = plan().after(Change(200, learning_rate=0.1)).after(Change(100, learning_rate=0.5, grad_clip=0.25))
+    made = (
+        plan()
+        .after(Change.read(200, {"learning_rate": 0.1}))
+        .after(Change.read(100, {"learning_rate": 0.5, "grad_clip": 0.25}))
+    )
     assert [made.segment_at(step) for step in (0, 99, 100, 199, 200, 300)] == [1, 1, 3, 3, 3, 3]
     assert made.at(99).learning_rate == 1e-3
     assert made.at(99).grad_clip == 1.0
@@ -132,12 +136,12 @@ def test_a_segment_keeps_what_earlier_ones_decided_and_superseded_steps_do_not_c
 
 
 def test_a_stop_ends_the_plan_where_it_was_decided():
-    made = plan().after(Change(150, stop=True))
+    made = plan().after(Change.read(150, {"stop": True}))
     assert made.last_step == 150
     assert made.next_grid(140) == 150
     assert made.evaluated_epoch(150) == 7
 
 
 def test_a_plan_is_plain_data():
-    made = plan().after(Change(100, learning_rate=0.5)).after(Change(150, stop=True))
+    made = plan().after(Change.read(100, {"learning_rate": 0.5})).after(Change.read(150, {"stop": True}))
     assert Plan.from_json(orjson.loads(orjson.dumps(made.as_json()))) == made

@@ -331,16 +331,21 @@ def test_the_state_in_which_a_fork_began_is_kept_for_ever(told: Told, child: str
     assert all(one.written.step != 50 for one in retention.prunable(state))
 
 
-def test_a_fork_cannot_go_back_beyond_its_first_step(told: Told, child: str) -> None:
+def test_what_cannot_be_followed_is_declined_as_going_back_beyond_a_forks_first_step(told: Told, child: str) -> None:
     history = Archive(told.home).read(child).history
     evidence = Evidence()
     for fact in history.facts:
         evidence = evidence.advance(fact)
     assert (evidence.segment, evidence.step, evidence.planned(60)) == (1, 100, 50)
     back = InterventionProposed(rule="r", segment=1, rewind_to=0, changes={}, reason="", automatic=False)
-    (fact,) = told.say(child, "diagnostician", back)
-    ((id, reason),) = hopeless_proposals(Archive(told.home).read(child).history.state)
-    assert (id, reason) == (fact.id, "step 0 lies before step 50, at which this session begins")
+    strange, wrong = (back.model_copy(update={"rewind_to": None, "changes": one}) for one in ({"x": 1}, {"stop": 2}))
+    facts = told.say(child, "diagnostician", back, strange, wrong)
+    declined = hopeless_proposals(Archive(told.home).read(child).history.state)
+    assert [id for id, _ in declined] == [fact.id for fact in facts]
+    reasons = [reason for _, reason in declined]
+    assert reasons[0] == "step 0 lies before step 50, at which this session begins"
+    assert "there is no lever 'x'" in reasons[1]
+    assert "the lever 'stop' cannot be 2" in reasons[2]
 
 
 def test_a_fork_whose_parent_is_nowhere_is_audited_as_far_as_that_goes(told: Told, parent: str, child: str) -> None:

@@ -55,7 +55,7 @@ def test_interventions_are_listed_by_the_numbers_that_a_proof_asks_for() -> None
     )
     text = shown(replace(SessionState(SESSION), applied=(("an-id", one),)))
     assert "intervention 1" in text
-    assert "by non_finite, from step 50: learning_rate 0.1" in text
+    assert "by non_finite, from step 50: 0.1 of the learning rate" in text
 
 
 @pytest.mark.parametrize(("formats", "code"), [(["onnx"], 1), (["safetensors"], 0)])

@@ -1,0 +1,84 @@
+"""What a decision changes of a plan is a lever: read once from what a log has, applied to a segment, told in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import orjson
+import pytest
+
+from contracts.errors import InvalidInput, NewerThanCode
+from runtime.engine.plain_kinds import Lever, SegmentPlan, lever, levers, read_levers
+from runtime.engine.plan import Change, Plan
+from runtime.views.formatting import levers_in_words
+from tests.runtime.engine.test_plan import plan
+
+SEGMENT = SegmentPlan(begins=100, last_step=469, grad_clip=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "after", "words"),
+    [
+        ({"learning_rate": 0.1}, replace(SEGMENT, rate_factors=(0.1,)), "0.1 of the learning rate"),
+        ({"grad_clip": 2}, replace(SEGMENT, grad_clip=2), "gradients clipped at 2"),
+        ({"stop": True}, replace(SEGMENT, last_step=100), "the end of the training"),
+        ({"stop": False, "grad_clip": None}, SEGMENT, "no change"),
+        ({}, SEGMENT, "no change"),
+    ],
+)
+def test_a_lever_changes_the_plan_of_a_segment_and_says_so(changes, after, words):
+    found = SEGMENT
+    for one in read_levers(changes):
+        found = one.apply(found)
+    assert found == after
+    assert levers_in_words(changes) == words
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "0.1", [1]])
+@pytest.mark.parametrize("name", ["learning_rate", "grad_clip"])
+def test_a_value_that_a_lever_cannot_have_is_told_with_what_it_can(name, value):
+    with pytest.raises(InvalidInput, match=f"'{name}' cannot be .* above 0"):
+        read_levers({name: value})
+    with pytest.raises(InvalidInput, match="true, or false"):
+        read_levers({"stop": 1})
+
+
+def test_a_lever_that_there_is_not_is_an_error_that_names_it():
+    raw = plan().as_json() | {"changes": [{"step": 50, "dropout": 0.5}]}
+    with pytest.raises(
+        NewerThanCode, match="no lever 'dropout' in this version, which has grad_clip, learning_rate, stop"
+    ):
+        Plan.from_json(raw)
+    assert levers_in_words({"dropout": 0.5}) == "dropout 0.5"
+
+
+@pytest.fixture
+def shorten():
+    """A lever in a file of its own: all that there is of it is this class."""
+
+    @lever("at_most")
+    @dataclass(frozen=True)
+    class Shorten(Lever):
+        value: float
+        values = "a step"
+
+        @classmethod
+        def read(cls, value):
+            return cls(value)
+
+        def apply(self, plan):
+            return replace(plan, last_step=min(plan.last_step, int(self.value)))
+
+        def sentence(self):
+            return f"at most {self.value:g} steps"
+
+    yield Shorten
+    del levers._parts["at_most"]
+
+
+def test_a_new_lever_is_one_class(shorten):
+    changed = plan().after(Change.read(100, {"learning_rate": 0.5, "at_most": 300}))
+    assert (changed.last_step, changed.at(100).learning_rate) == (300, 0.5e-3)
+    assert changed.at(99).learning_rate == 1e-3
+    assert Plan.from_json(orjson.loads(orjson.dumps(changed.as_json()))) == changed
+    assert levers_in_words({"at_most": 300}) == "at most 300 steps"
