@@ -103,32 +103,42 @@ def _exported_file(call: Call, session: str, exported: Json) -> Path:
 
 
 @command("report")
-@session_argument
-def report(call: Call, *, session: str) -> None:
-    """Write request.yaml, metrics.json, report.md and plots of session S into its folder, and show the report."""
-    from runtime.log.archive import Archive
+@click.argument("session", metavar="S|BUNDLE", shell_complete=complete_session)
+@page_option
+def report(call: Call, *, session: str, out: Path | None) -> None:
+    """Show how session S went: key figures, curves, timeline, evaluations, checkpoints, diagnoses, provenance.
 
-    archive = Archive(call.home)
-    id = resolve_session(call, session, archive)
+    Without --out its files are written into the session's folder again: report.html, report.md, metrics.json,
+    request.yaml and the curves as pictures. The path of an existing file is a bundle, of which nothing but the page
+    is made. The same session gives the same bytes.
+    """
+    stored = read_session(call, session)
+    history = stored.history
 
-    async def write() -> Json:
-        from runtime.host.swarm_node import write_report
+    def page() -> Page:
+        from runtime.views.session_page import report_page
+        from runtime.views.session_record import SessionRecord
 
-        async with open_children() as children:
-            return dict(await write_report(id, call.home, children, root=archive.root))
+        return report_page(history.state, SessionRecord.of(history.state, history.facts), stored.root)
 
-    made = call.wait(write())
-    folder = Path(made["path"]).parent
-    answer = {
-        "session": id,
-        "path": made["path"],
-        "metrics": str(folder / "metrics.json"),
-        "request": str(folder / "request.yaml"),
-        "plots": [str(folder / "plots" / f"{name}.png") for name in made["plots"]],
-    }
-    if made["problem"]:
-        call.note(f"Some plots could not be drawn: {made['problem']}")
-    call.result(answer, lambda: Path(made["path"]).read_text() + "\n" + style(made["path"], dim=True))
+    answer: Json = {"session": history.id}
+    if out is None and not Path(session).is_file():
+        made = call.wait(_write_report(call, history.id))
+        folder = Path(str(made["path"])).parent
+        files = {"metrics": str(folder / "metrics.json"), "request": str(folder / "request.yaml")}
+        answer |= {"path": made["path"], "html": made["html"], **files, "plots": made["plots"]}
+    elif out is not None:
+        answer |= {"path": str(out)}
+    answer_page(call, answer, page, out, title=True)
+    if "html" in answer:
+        call.note(f"Wrote {answer['html']}")
+
+
+async def _write_report(call: Call, session: str) -> Mapping[str, object]:
+    from runtime.host.swarm_node import write_report
+
+    async with open_children() as children:
+        return await write_report(session, call.home, children, root=call.home_root)
 
 
 @command("bundle")

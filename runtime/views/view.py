@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +171,21 @@ def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str
 
 
 def wall_seconds(session: SessionState) -> float:
-    """Seconds between the first event and the last, by the writers' clocks."""
-    if not session.requested_at or not session.updated_at:
-        return 0.0
-    return round((_moment(session.ended_at or session.updated_at) - _moment(session.requested_at)).total_seconds(), 3)
+    """Seconds between the first event and the last, by the writers' clocks; 0 where one of them tells no time."""
+    begun, ended = moment(session.requested_at), moment(session.ended_at or session.updated_at)
+    return round((ended - begun).total_seconds(), 3) if begun and ended else 0.0
+
+
+def moment(text: str) -> datetime | None:
+    """The moment that an event's time names, taken as UTC where it says nothing else; None when it names none.
+
+    A log may come from strangers, and its times are texts.
+    """
+    try:
+        parsed = datetime.fromisoformat(text)
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def problem(session: SessionState) -> dict[str, str] | None:
@@ -232,10 +243,6 @@ def data_of(event: Event) -> Any:
         # A stranger's numbers may be larger than our JSON writer takes; then its text is shown.
         return json.dumps(event.data)
     return event.data
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def key_lines(facts: Iterable[Fact]) -> list[KeyReply]:

@@ -1,0 +1,177 @@
+"""A page as Markdown: headings, tables and lists of figures; curves as rows of blocks, and as pictures where there are.
+
+What others wrote stays text: it makes no markup, no link and no picture, and stays in its cell and on its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from runtime.views.blocks import (
+    LONGEST,
+    MOST_BARS,
+    MOST_FIGURES,
+    MOST_MARKS,
+    MOST_SERIES,
+    SHADES,
+    Block,
+    Content,
+    Curves,
+    HeatMap,
+    KeyFigures,
+    Kind,
+    Page,
+    PageColumn,
+    PageSection,
+    PageTable,
+    Pictures,
+    Plot,
+    Styled,
+    Text,
+    Timeline,
+    heat_table,
+    left_out,
+    outlook,
+    pieces,
+    shades,
+    shortened,
+    shown,
+    sketch,
+    sketch_told,
+)
+from runtime.views.formatting import one_line, printable
+
+WIDTH = 40
+"""Blocks in the row that shows a curve."""
+WIDEST = 14
+"""Columns of a heat map up to which its values are a table; a wider one is shown in shades."""
+MOST_SHADES = 100
+"""Rows and columns of a heat map in shades that are shown."""
+
+
+def render(page: Page, pictures: Mapping[str, str] | None = None) -> str:
+    """The whole text. `pictures` says where the pictures of curves are, by their files' names."""
+    parts = [f"# {safe(page.title, 200)}", _paragraph(page.lead) if page.lead else ""]
+    parts += _blocks(page.blocks, 2, pictures or {})
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def safe(text: str, most: int = LONGEST) -> str:
+    """A stranger's text as text: on one line, in one cell, without links, pictures and markup."""
+    flat = "".join(letter if letter.isprintable() else "\ufffd" for letter in one_line(shortened(text, most)))
+    flat = re.sub(r"([\\`*|])", r"\\\1", flat).replace("<", "&lt;")
+    return re.sub(r"\](?=[(\[:])", r"\\]", flat)
+
+
+def _paragraph(text: str) -> str:
+    """The same as a paragraph: no heading, list, quote or fence begins with it."""
+    return re.sub(r"^(\s*\d*)([#+>~=.)-])", r"\1\\\2", safe(text))
+
+
+def _blocks(blocks: Sequence[Block], level: int, pictures: Mapping[str, str]) -> Iterator[str]:
+    for block in blocks:
+        match block:
+            case Text():
+                yield _code(block.text) if block.code else _paragraph(block.text)
+            case KeyFigures():
+                yield _figures(block)
+            case PageTable():
+                yield _table(block)
+            case Curves():
+                yield from _curves(block, pictures)
+            case Timeline():
+                yield from _timeline(block)
+            case Pictures():
+                for heat in block.pictures:
+                    yield f"**{safe(heat.title, 200)}**"
+                    yield from _heat(heat)
+            case PageSection():
+                yield f"{'#' * level} {safe(block.title, 200)}"
+                yield from _blocks(block.blocks, min(level + 1, 6), pictures)
+
+
+def _code(text: str) -> str:
+    """Lines as they are, indented, so that none of them can end the block."""
+    return "\n".join(f"    {one_line(line)}" for line in printable(shortened(text)).split("\n"))
+
+
+def _figures(figures: KeyFigures) -> str:
+    rows = []
+    for each in figures.figures[:MOST_FIGURES]:
+        note = f" ({safe(each.note, 400)})" if each.note else ""
+        unit = f" {safe(each.unit, 40)}" if each.unit else ""
+        rows.append(f"| {safe(each.name, 100)} | {_content(each.value, each.kind)}{unit}{note} |")
+    more = left_out(len(figures.figures), MOST_FIGURES, "figures")
+    return "\n".join(["|  |  |", "| --- | --- |", *rows]) + (f"\n\n{more}" if more else "")
+
+
+def _content(content: Content, kind: Kind) -> str:
+    text = safe(shown(content, kind))
+    is_code = kind == "code" or (isinstance(content, Styled) and content.code)
+    # Escapes mean nothing within code: what would need one stays plain text.
+    return f"`{text}`" if text and is_code and not re.search(r"[\\`&]", text) else text
+
+
+def _table(table: PageTable) -> str:
+    if not table.rows:
+        return ""
+    first, between, last = pieces(table)
+    lines = [
+        f"| {' | '.join(safe(column.title, 100) for column in table.columns)} |",
+        f"| {' | '.join('---:' if column.right else '---' for column in table.columns)} |",
+    ]
+    lines += [_row(cells, table.columns) for cells in first]
+    if between:
+        lines.append(f"| … {between} … |{'  |' * (len(table.columns) - 1)}")
+    lines += [_row(cells, table.columns) for cells in last]
+    return "\n".join(lines) + (f"\n\n{safe(table.left_out)}" if table.left_out else "")
+
+
+def _row(cells: Sequence[Content], columns: Sequence[PageColumn]) -> str:
+    return f"| {' | '.join(_content(cell, column.kind) for cell, column in zip(cells, columns, strict=True))} |"
+
+
+def _curves(curves: Curves, pictures: Mapping[str, str]) -> Iterator[str]:
+    yield f"**{safe(curves.title, 200)}**"
+    if curves.file in pictures:
+        yield f"![{safe(curves.title, 200)}]({pictures[curves.file]})"
+    series = curves.series[:MOST_SERIES]
+    figures = (PageColumn(name, "number") for name in ("first", "lowest", "highest", "last"))
+    columns = (PageColumn("curve"), PageColumn(f"by {curves.x_name}"), *figures, PageColumn("points", "count"))
+    rows = ((each.name, sketch(each.y, WIDTH), *(outlook(each) or (None,) * 4), len(each.y)) for each in series)
+    yield _table(PageTable(columns, tuple(rows)))
+    told = {f"{sketch_told(len(each.y), WIDTH)} of {each.name}" for each in series if sketch_told(len(each.y), WIDTH)}
+    notes = [f"In the rows of blocks {'; '.join(sorted(told))}." if told else ""]
+    if curves.file in pictures:
+        from runtime.views.svg import POINTS
+
+        notes += [f"In the picture: {note}" for note in Plot.of(curves, POINTS).notes]
+    notes += [left_out(len(curves.series), MOST_SERIES, "curves")]
+    marks = [f"{curves.x_name} {mark.x:.6g}: {safe(mark.label, 160)}" for mark in curves.marks[:MOST_MARKS]]
+    notes += [f"Marked: {'; '.join(marks)}." if marks else "", left_out(len(curves.marks), MOST_MARKS, "marks")]
+    yield " ".join(note for note in dict.fromkeys(notes) if note)
+
+
+def _timeline(timeline: Timeline) -> Iterator[str]:
+    yield f"**{safe(timeline.title, 200)}**"
+    columns = (PageColumn("what"), PageColumn(""), PageColumn("from", "seconds"), PageColumn("to", "seconds"))
+    bars = timeline.bars[:MOST_BARS]
+    yield _table(PageTable(columns, tuple((bar.line, bar.label, bar.begins, bar.ends) for bar in bars)))
+    moments = [f"{safe(mark.label, 160)} at {mark.x:.1f} s" for mark in timeline.marks[:MOST_MARKS]]
+    notes = [f"{'; '.join(moments)}." if moments else "", safe(timeline.left_out)]
+    notes += [left_out(len(timeline.bars), MOST_BARS, "bars"), left_out(len(timeline.marks), MOST_MARKS, "moments")]
+    yield " ".join(note for note in notes if note)
+
+
+def _heat(heat: HeatMap) -> Iterator[str]:
+    if max((len(row) for row in heat.values), default=0) <= WIDEST:
+        yield _table(heat_table(heat))
+        return
+    rows = shades(heat)
+    lines = ["".join(SHADES[round(share * 4)] for share in row[:MOST_SHADES]) for row in rows[:MOST_SHADES]]
+    names = [*heat.row_names, *map(str, range(len(heat.row_names), len(rows)))]
+    yield _code("\n".join(f"{line}| {name}" for name, line in zip(names, lines, strict=False)))
+    notes = [safe(heat.left_out), left_out(len(rows), MOST_SHADES, "rows")]
+    notes += [left_out(max(map(len, rows)), MOST_SHADES, "columns")]
+    yield " ".join(note for note in notes if note)

@@ -1,0 +1,423 @@
+"""The page about one session: how it went at a glance, then everything that it left. A pure function of its facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from contracts.session import Checkpoint, SessionState
+from contracts.trainer import AuditCompleted
+from runtime.log import retention
+from runtime.replay.comparison import flat
+from runtime.views import curves, view
+from runtime.views.blocks import (
+    Block,
+    Content,
+    Curves,
+    HeatMap,
+    KeyFigure,
+    KeyFigures,
+    Mark,
+    Page,
+    PageColumn,
+    PageSection,
+    PageTable,
+    Pictures,
+    Series,
+    Styled,
+    Text,
+    Tone,
+    key_figures,
+)
+from runtime.views.formatting import fork_of, in_words, number, short, size, suggestion
+from runtime.views.sentences import sentence
+from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, SessionRecord, ToldEvent
+
+NO_DECISION = "Nothing was diagnosed and nobody intervened."
+
+EVALUATIONS = 20
+"""Evaluations that are listed: the last ones, and the best."""
+RATES = 25
+"""Rates of a range test that are listed, of as many as were tried."""
+CHARTS = 8
+"""Metrics beyond shares and losses that have a chart of their own."""
+CLASSES = 32
+"""Classes of a confusion matrix that is drawn."""
+VALUES = 300
+"""Values of a request that are listed."""
+
+LOSSES = ("loss", "val_loss", "test_loss")
+OTHER = ("step", "epoch", "segment", "loss_last", "learning_rate", "gradient_norm")
+
+STATE_TONES: dict[str, Tone] = {"completed": "good", "failed": "bad", "cancelled": "warn", "paused": "warn"}
+VERDICT_TONES: dict[str, Tone] = {"pass": "good", "fail": "bad"}
+SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
+
+
+def report_page(session: SessionState, record: SessionRecord, root: str = "") -> Page:
+    """The whole report; `root` is the fingerprint of the root key under which the log was admitted, where it is known."""
+    name = session.request.get("name", "") or session.kind
+    lead = f"{session.kind} {session.id}, requested {session.requested_at[:19]}Z"
+    sections: list[tuple[str, Sequence[Block]]] = [
+        ("Loss and metrics", charts(session, record)),
+        ("Timeline", [record.timeline] if record.timeline else []),
+        ("Evaluations", _evaluations(session)),
+        ("Diagnoses", _diagnoses(session)),
+        ("Decisions", _told(record.decisions, record.decisions_total) or _no_decision(session)),
+        ("Trouble", _told(record.trouble, record.trouble_total)),
+        ("Range test", _range_test(session)),
+        ("Trials", _trials(session)),
+        ("Checkpoints", _checkpoints(session)),
+        ("Artifacts", _artifacts(session)),
+        ("Where the time of training went", _seconds(record)),
+        ("Layers", _layers(record)),
+        ("Data", _data(session)),
+        ("Request", _request(session)),
+        ("Provenance", _provenance(session, root)),
+        ("How to check this", _check(session)),
+    ]
+    parts = [PageSection(title, tuple(blocks), folded=title in FOLDED) for title, blocks in sections if blocks]
+    return Page(str(name), lead, (*_overview(session), *parts))
+
+
+FOLDED = ("Request", "Layers")
+
+
+def _overview(session: SessionState) -> Iterator[Block]:
+    """What a reader is to see at once."""
+    best, problem, total = session.best, view.problem(session), session.total_steps
+    figures = [KeyFigure("state", Styled(session.state, STATE_TONES.get(session.state, "strong")))]
+    if isinstance(session.outcome, AuditCompleted):
+        tone = VERDICT_TONES.get(session.outcome.verdict, "warn")
+        figures.append(KeyFigure("verdict", Styled(session.outcome.verdict.upper(), tone)))
+    for name, value in list(view.metrics(session).items())[:6]:
+        note = f"best, at step {best.step}" if best and name in best.values else ""
+        figures.append(KeyFigure(name, value, note=note, kind="number"))
+    if total:
+        epochs = curves.epochs_per_step(session) * session.step
+        told = f"epoch {epochs:.4g}" if epochs else ""
+        figures.append(KeyFigure("steps", f"{session.step} of {total}", note=told))
+    if len(session.segments) > 1:
+        figures.append(KeyFigure("interventions", len(session.applied), note="changes of the plan", kind="count"))
+    figures.append(KeyFigure("time", f"{view.wall_seconds(session):.1f} s", note=f"{session.events} events"))
+    sealed = Styled("sealed", "good") if session.sealed else Styled("not sealed yet", "warn")
+    figures.append(KeyFigure("log", sealed))
+    yield KeyFigures(tuple(figures), large=True)
+    if problem:
+        where = f" ({problem['frame']})" if problem.get("frame") else ""
+        yield Text(f"{problem['message']}{where} {problem['cure']}".rstrip(), "bad")
+    trial = view.best_trial(session)
+    told = f"{trial['number']}: {in_words(trial['parameters'])}, session {trial['session']}" if trial else ""
+    rows: tuple[tuple[str, Content], ...] = (
+        ("fork of", fork_of(view.fork(session))),
+        ("best trial", told),
+        ("waits", view.waits(session)),
+    )
+    if any(value for _, value in rows):
+        yield key_figures(*rows)
+
+
+def charts(session: SessionState, record: SessionRecord) -> list[Block]:
+    """Every curve of a session over its steps, with interventions, restarts and the best step marked."""
+    marks = _marks(session, record)
+    names = list(dict.fromkeys(name for row in record.rows for name in row))
+    lines = {name: Series(name, *curves.series(record.rows, name)) for name in names if name not in OTHER[:3]}
+    lines = {name: line for name, line in lines.items() if any(map(math.isfinite, line.y))}
+    losses = [lines[name] for name in LOSSES if name in lines]
+    metrics = [line for name, line in lines.items() if name not in (*LOSSES, *OTHER)]
+    shares = [line for line in metrics if all(0 <= value <= 1 for value in line.y if math.isfinite(value))]
+    rest = [line for line in metrics if line not in shares]
+    blocks: list[Block] = []
+    if losses:
+        blocks.append(Curves("Loss", tuple(losses), marks=marks, file="loss"))
+    if shares:
+        blocks.append(Curves("Metrics", tuple(shares), marks=marks, y_scale="linear", file="metrics"))
+    blocks += [Curves(line.name, (line,), marks=marks, file=f"metric_{at}") for at, line in enumerate(rest[:CHARTS], 1)]
+    if len(rest) > CHARTS:
+        blocks.append(Text(f"{len(rest) - CHARTS} more metrics are in metrics.json.", "note"))
+    if "learning_rate" in lines:
+        rate = lines["learning_rate"]
+        blocks.append(Curves("Learning rate", (rate,), marks=marks, y_scale="linear", file="learning_rate"))
+    if "gradient_norm" in lines:
+        norm = lines["gradient_norm"]
+        blocks.append(Curves("Gradient norm", (norm,), marks=marks, y_scale="log", file="gradient_norm"))
+    return blocks
+
+
+def _marks(session: SessionState, record: SessionRecord) -> tuple[Mark, ...]:
+    decided = {applied.segment: (applied.by, applied.changes) for _, applied in session.applied}
+    marks = []
+    for segment in session.segments[1:]:
+        by, changes = decided.get(segment.number, ("", segment.changes))
+        marks.append(Mark(segment.begins, f"segment {segment.number}: {in_words(changes)}, by {by}", "warn"))
+    marks += [Mark(step, f"attempt {claim} goes on from here") for claim, step in record.restarts]
+    if session.best:
+        marks.append(Mark(session.best.step, "the best evaluation", "good"))
+    return tuple(sorted(marks, key=lambda mark: mark.x))
+
+
+def _evaluations(session: SessionState) -> list[Block]:
+    total, latest = len(session.evaluations), list(session.evaluations[-EVALUATIONS:])
+    listed = [seen for seen in session.evaluations if seen is session.best] if session.best not in latest else []
+    by_step = {seen.step: seen for seen in (*listed, *latest)}
+    names = list(dict.fromkeys(name for seen in by_step.values() for name in seen.values))[:12]
+    rows = tuple(
+        (
+            Styled(f"{step} (best)", "good") if seen is session.best else step,
+            seen.epoch,
+            *(seen.values.get(name) for name in names),
+        )
+        for step, seen in sorted(by_step.items())
+    )
+    if not rows:
+        return []
+    columns = (PageColumn("step", "count"), PageColumn("epoch", "count"), *(PageColumn(n, "number") for n in names))
+    left = f"The last {EVALUATIONS} of {total:,} evaluations, and the best." if total > len(rows) else ""
+    return [PageTable(columns, rows, left), *_judged(session)]
+
+
+def _judged(session: SessionState) -> Iterator[Block]:
+    """How the best checkpoint does by class, as the validator found it."""
+    kept = session.checkpoint("best") or session.checkpoint("last")
+    if not kept or not kept.validated:
+        return
+    classes = [line for line in _list(kept.validated.details.get("per_class")) if isinstance(line, dict)]
+    names = tuple(str(line.get("label", at)) for at, line in enumerate(classes))
+    matrix = [_list(line) for line in _list(kept.validated.details.get("confusion"))]
+    where = f"step {kept.written.step}, {kept.validated.rows} {kept.validated.split} rows"
+    if 0 < len(matrix) <= CLASSES and all(len(line) == len(matrix) for line in matrix):
+        values = tuple(tuple(_figure(cell) for cell in line) for line in matrix)
+        title = f"What was taken for what ({where})"
+        yield Pictures((HeatMap(title, names, names, values, "the class", "the answer", logarithmic=len(matrix) > 2),))
+    if classes:
+        figures = ("rows", "precision", "recall", "f1")
+        rows = tuple((names[at], *(_figure(line.get(name)) for name in figures)) for at, line in enumerate(classes))
+        yield PageTable((PageColumn("class"), *(PageColumn(name, "number") for name in figures)), rows)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _figure(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _diagnoses(session: SessionState) -> list[Block]:
+    found = [seen for _, seen in session.diagnoses]
+    rows = tuple(
+        (
+            Styled(seen.severity, SEVERITY_TONES.get(seen.severity, "")),
+            f"{seen.first}..{seen.last}",
+            seen.rule,
+            seen.message,
+            seen.cure,
+        )
+        for seen in found
+    )
+    columns = tuple(map(PageColumn, ("severity", "steps", "rule", "what was found", "cure")))
+    return [PageTable(columns, rows)] if rows else []
+
+
+def _told(told: Sequence[ToldEvent], total: int) -> list[Block]:
+    rows = tuple((Styled(seen.clock, "faint"), seen.lane, seen.text) for seen in told)
+    left = f"The first {MOST_TOLD} of {total:,}; all: swarm events S --plain" if total > len(rows) else ""
+    return [PageTable(tuple(map(PageColumn, ("time", "by", "what"))), rows, left)] if rows else []
+
+
+def _no_decision(session: SessionState) -> list[Block]:
+    return [Text(NO_DECISION, "note")] if session.claim and not session.diagnoses else []
+
+
+def _range_test(session: SessionState) -> list[Block]:
+    """The suggestion, the curve, and some of the rates that were tried: every so many, with the last."""
+    found = session.suggested
+    if found is None:
+        return []
+    every = math.ceil(len(found.rates) / RATES) or 1
+    tried = list(zip(found.rates, found.losses, strict=False))
+    rows = tuple((short(rate), loss if math.isfinite(loss) else "not finite") for rate, loss in tried[::every])
+    left = f"Every {every}th of {len(tried):,} rates." if every > 1 else ""
+    return [
+        Text(f"Suggests a learning rate of {suggestion(found.model_dump(mode='json'))}."),
+        Curves(
+            "Loss at each learning rate that was tried",
+            (Series("loss", found.rates, found.losses),),
+            x_name="learning rate",
+            marks=(Mark(found.suggestion, "suggestion", "good"),),
+            y_scale="linear",
+            x_scale="log",
+            cut=True,
+            file="range_test",
+        ),
+        PageTable((PageColumn("learning rate"), PageColumn("loss", "number")), rows, left),
+    ]
+
+
+def _trials(session: SessionState) -> list[Block]:
+    parameters = {trial.number: in_words(trial.parameters) for trial in session.trials}
+    rows = tuple(
+        (
+            trial.number,
+            trial.state,
+            trial.value,
+            parameters.get(trial.number, ""),
+            Styled(trial.session or "", code=True),
+        )
+        for trial in session.finished_trials
+    )
+    if not rows:
+        return []
+    columns = (
+        PageColumn("trial", "count"),
+        PageColumn("state"),
+        PageColumn("value", "number"),
+        PageColumn("parameters"),
+        PageColumn("session", "code"),
+    )
+    valued = [trial for trial in session.finished_trials if trial.value is not None]
+    chart: list[Block] = []
+    if len(valued) > 1:
+        line = Series("value", [trial.number for trial in valued], [trial.value or 0.0 for trial in valued])
+        chart.append(Curves("Value of each trial", (line,), x_name="trial", file="trials"))
+    return [*chart, PageTable(columns, rows)]
+
+
+def _checkpoints(session: SessionState) -> list[Block]:
+    kept_as = retention.roles(session)
+    kept: dict[retention.Place, Checkpoint] = {
+        retention.place(each): each for each in session.path_checkpoints() if each.usable
+    }
+    per_step, recorded = curves.epochs_per_step(session), recorded_metrics(session)
+    rows = tuple(
+        (
+            each.written.step,
+            f"{each.written.step * per_step:.4g}" if per_step else None,
+            ", ".join(kept_as.get(place, [])),
+            in_short(recorded[place]),
+            each.written.bytes,
+            each.written.blob,
+        )
+        for place, each in kept.items()
+    )
+    columns = (
+        PageColumn("step", "count"),
+        PageColumn("epoch", "number"),
+        PageColumn("kept as"),
+        PageColumn("metrics"),
+        PageColumn("size", "bytes"),
+        PageColumn("blob", "code"),
+    )
+    return [PageTable(columns, rows)] if rows else []
+
+
+def recorded_metrics(session: SessionState) -> dict[retention.Place, dict[str, float]]:
+    """What was recorded of the model at the place of every checkpoint: by the validator, and by the trainer."""
+    evaluated = {(seen.segment, seen.step): seen.values for seen in session.evaluations}
+    judged = {retention.place(each): curves.validated(each.validated) for each in session.checkpoints if each.validated}
+    places = {retention.place(each) for each in session.checkpoints}
+    return {place: judged.get(place, {}) | evaluated.get(place, {}) for place in places}
+
+
+def in_short(values: dict[str, float]) -> str:
+    """Metrics in a row."""
+    return "  ".join(f"{name}={value:.4g}" for name, value in values.items())
+
+
+def _artifacts(session: SessionState) -> list[Block]:
+    rows = []
+    for _, made in session.exports:
+        form = made.format + (f"/{made.quantize}" if made.quantize else "")
+        parity = (
+            f"{number(made.parity['max_abs']):.3g} over {made.rows_compared} rows" if "max_abs" in made.parity else ""
+        )
+        rows.append((form, f"exports/{made.filename}", made.bytes, parity, made.blob))
+    columns = (
+        PageColumn("format"),
+        PageColumn("file"),
+        PageColumn("size", "bytes"),
+        PageColumn("largest difference"),
+        PageColumn("blob", "code"),
+    )
+    return [PageTable(columns, tuple(rows))] if rows else []
+
+
+def _seconds(record: SessionRecord) -> list[Block]:
+    total = sum(spent for _, spent in record.seconds)
+    rows = tuple((name, spent, spent / total) for name, spent in record.seconds if total)
+    return (
+        [PageTable((PageColumn("in"), PageColumn("time", "seconds"), PageColumn("share", "share")), rows)]
+        if rows
+        else []
+    )
+
+
+def _layers(record: SessionRecord) -> list[Block]:
+    names = list(dict.fromkeys(name for window in record.layers for name in window.gradients))
+    if not names or len(record.layers) < 2:
+        return []
+    shown = names[:MOST_LAYERS]
+    values = tuple(tuple(window.gradients.get(name) for window in record.layers) for name in shown)
+    steps = tuple(str(window.step) for window in record.layers)
+    notes = [f"One of every {record.every:,} windows is shown." if record.every > 1 else ""]
+    notes.append(f"At most {MOST_LAYERS} layers are shown." if len(names) >= MOST_LAYERS else "")
+    title = "Norm of each layer's gradient at the last step of a window"
+    left = " ".join(note for note in notes if note)
+    return [Pictures((HeatMap(title, tuple(shown), steps, values, "the layer", "the step", left, logarithmic=True),))]
+
+
+def _data(session: SessionState) -> list[Block]:
+    ready = session.dataset
+    if ready is None:
+        return []
+    splits = ", ".join(f"{rows} {name}" for name, rows in ready.splits.items())
+    findings = (
+        (f"{finding.severity}: {finding.kind}", f"{finding.count} ({', '.join(finding.where[:3])})")
+        for finding in ready.findings
+    )
+    rows = (("source", ready.source), ("rows", f"{ready.rows} ({splits})"), ("size", size(ready.bytes)), *findings)
+    return [key_figures(*rows)]
+
+
+def _request(session: SessionState) -> list[Block]:
+    values = list(flat(session.request).items())
+    rows = tuple((name, "" if value is None else str(value)) for name, value in values[:VALUES])
+    left = f"The first {VALUES} of {len(values):,} values." if len(values) > VALUES else ""
+    return [PageTable((PageColumn("option", "code"), PageColumn("value")), rows, left)] if rows else []
+
+
+def _provenance(session: SessionState, root: str) -> list[Block]:
+    claim, genesis = session.claim, session.genesis
+    environment = ", ".join(f"{name} {value}" for name, value in claim.environment.items() if value) if claim else ""
+    rows: list[tuple[str, Content]] = [
+        ("sealed root", Styled(session.sealed.root, code=True) if session.sealed else "not sealed yet"),
+        ("root key", Styled(root, code=True)),
+        ("keyring at the request", Styled(genesis.keyring, code=True) if genesis else ""),
+        ("asked by", genesis.asked_by if genesis else ""),
+        ("rules of admission", genesis.rules if genesis else None),
+        ("data root", Styled(session.dataset.root, code=True) if session.dataset else ""),
+        ("weights", Styled(session.weights_digest or "", code=True)),
+    ]
+    if claim:
+        rows += [
+            ("trained by", f"{claim.worker} (attempt {claim.epoch}), {environment}"),
+            ("fingerprint", Styled(claim.fingerprint, code=True)),
+            ("engine bits", claim.engine_bits),
+            *((f"source {name}", Styled(digest, code=True)) for name, digest in claim.sources.items()),
+        ]
+    if session.resources:
+        told = sentence({"name": "resources.summarised", "data": view.data_of(session.resources)})
+        rows.append(("resources", told))
+    return [key_figures(*rows)]
+
+
+def _check(session: SessionState) -> list[Block]:
+    lines = [
+        f"swarm audit {session.id}      every event signed, chained and in the sealed tree",
+        f"swarm replay {session.id}     the state at any event, folded from the log",
+    ]
+    if session.claim:
+        lines.append(f"swarm audit {session.id} --mode full      computed again, every window compared bit for bit")
+        lines.append("swarm run request.yaml    the same request, for the same weights on the same fingerprint")
+    return [Text("\n".join(lines), code=True)]
