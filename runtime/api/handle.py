@@ -46,7 +46,7 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """Where the session's files are: request.yaml, metrics.json, report.md, plots, training.log, exports."""
+        """Where the session's files are: request.yaml, metrics.json, report.html, report.md, plots, exports."""
         return self._home.session(self.id)
 
     def summary(self) -> dict[str, Any]:

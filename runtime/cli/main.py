@@ -52,7 +52,9 @@ COMMANDS: dict[str, Entry] = {
     "resume": Entry("sessions", SESSIONS, "Let a paused session go on."),
     "cancel": Entry("sessions", SESSIONS, "Ask a session to end now."),
     "export": Entry("session_files", SESSIONS, "Turn a session's model into a file of another format."),
-    "report": Entry("session_files", SESSIONS, "Write a session's report: figures, plots, decisions, artifacts."),
+    "report": Entry(
+        "session_files", SESSIONS, "Show and write how a session went: figures, curves, decisions, artifacts."
+    ),
     "checkpoints": Entry("checkpoints", SESSIONS, "List what was kept of a session, as what, and why."),
     "inspect": Entry("checkpoints", SESSIONS, "Show the tensors of a checkpoint and verify its roots."),
     "predict": Entry("checkpoints", SESSIONS, "Ask a session's model about rows of your own."),

@@ -110,8 +110,7 @@ def _last(evaluation: Summary | None) -> str:
 def _range_test(tried: Summary | None) -> list[tuple[str, str]]:
     if tried is None:
         return []
-    # Late, because pages of help load no schemas.
-    from runtime.views.curves import sketch
+    from runtime.views.blocks import sketch
 
     rates, losses = tried["rates"], tried["losses"]
     span = f"losses at rates from {rates[0]:.4g} to {rates[-1]:.4g}" if rates else ""

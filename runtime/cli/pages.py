@@ -1,4 +1,4 @@
-"""Pages that commands answer with: printed as wide as the terminal is, or written to a file in the form of its ending."""
+"""Pages that commands answer with: printed as wide as the terminal is, or written to a file as its ending says."""
 
 from __future__ import annotations
 
@@ -73,8 +73,13 @@ def write_page(page: Page, path: Path) -> None:
     from bus.disk import fresh_name
     from runtime.views import html, markdown, terminal
 
-    renderers = {".html": html.render, ".md": markdown.render, ".txt": lambda page: terminal.render(page, title=True)}
-    text = renderers[path.suffix.lower()](page)
+    match path.suffix.lower():
+        case ".html":
+            text = html.render(page)
+        case ".md":
+            text = markdown.render(page)
+        case _:
+            text = terminal.render(page, title=True)
     with fresh_name(path) as fresh:
         fresh.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
         fresh.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ import click
 
 from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut, error_of
 from runtime.api.children import open_children
-from runtime.api.session_source import find, read_stored, resolve_session
-from runtime.cli.call import SECONDS, Call, Json, command, output_path, session_argument
-from runtime.cli.output import pairs, style
+from runtime.api.session_source import find, read_session, read_stored, resolve_session
+from runtime.cli.call import SECONDS, Call, Json, command, complete_session, output_path, session_argument
+from runtime.cli.output import pairs
+from runtime.cli.pages import answer_page, page_option
 from runtime.views.formatting import figures, number
 
 if TYPE_CHECKING:
     from runtime.commands.client import Swarm
+    from runtime.views.blocks import Page
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
 QUANTIZATIONS = ("int8", "fp16")
@@ -119,11 +122,12 @@ def report(call: Call, *, session: str, out: Path | None) -> None:
         from runtime.views.session_page import report_page
         from runtime.views.session_record import SessionRecord
 
-        return report_page(history.state, SessionRecord.of(history.state, history.facts), stored.root)
+        record = SessionRecord.of(history.state, history.facts)
+        return report_page(history.state, record, stored.admission.root)
 
     answer: Json = {"session": history.id}
     if out is None and not Path(session).is_file():
-        made = call.wait(_write_report(call, history.id))
+        made = call.wait(_write_report(call, history.id, stored.admission.root))
         folder = Path(str(made["path"])).parent
         files = {"metrics": str(folder / "metrics.json"), "request": str(folder / "request.yaml")}
         answer |= {"path": made["path"], "html": made["html"], **files, "plots": made["plots"]}
@@ -134,11 +138,11 @@ def report(call: Call, *, session: str, out: Path | None) -> None:
         call.note(f"Wrote {answer['html']}")
 
 
-async def _write_report(call: Call, session: str) -> Mapping[str, object]:
+async def _write_report(call: Call, session: str, root: str) -> Mapping[str, object]:
     from runtime.host.swarm_node import write_report
 
     async with open_children() as children:
-        return await write_report(session, call.home, children, root=call.home_root)
+        return await write_report(session, call.home, children, root=root)
 
 
 @command("bundle")

@@ -18,7 +18,7 @@ Tone = Literal["", "good", "bad", "warn", "note", "strong", "faint"]
 
 
 @dataclass(frozen=True, slots=True)
-class Styled:
+class Phrase:
     """A text with a tone; `code` marks what is copied rather than read: ids, digests, commands."""
 
     text: str
@@ -26,7 +26,7 @@ class Styled:
     code: bool = False
 
 
-Content = str | int | float | None | Styled
+Content = str | int | float | None | Phrase
 """What a cell or a key figure holds; None is nothing."""
 
 Kind = Literal["text", "code", "number", "count", "bytes", "seconds", "share", "change"]
@@ -204,7 +204,7 @@ def key_figures(*rows: tuple[str, Content], large: bool = False) -> KeyFigures:
 
 def is_empty(content: Content) -> bool:
     """Whether there is nothing to show."""
-    return content is None or (content.text if isinstance(content, Styled) else content) == ""
+    return content is None or (content.text if isinstance(content, Phrase) else content) == ""
 
 
 _WRITTEN: dict[Kind, Callable[[float], str]] = {
@@ -217,7 +217,7 @@ _WRITTEN: dict[Kind, Callable[[float], str]] = {
 
 def shown(content: Content, kind: Kind = "text") -> str:
     """A cell as text, as its kind is written; the text itself is neither cut nor made harmless."""
-    if isinstance(content, Styled):
+    if isinstance(content, Phrase):
         return content.text
     if content is None or isinstance(content, str):
         return content or ""
@@ -241,7 +241,7 @@ def pieces(table: PageTable) -> tuple[Sequence[tuple[Content, ...]], str, Sequen
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PlotLine:
     """The points of a series that are drawn, and of how many points each two are the lowest and the highest."""
 
     name: str
@@ -254,7 +254,7 @@ class Drawn:
         return f"the lowest and the highest of every {self.per:,} of {self.total:,} points" if self.per > 1 else ""
 
 
-def thinned(series: Series, most: int) -> Drawn:
+def thinned(series: Series, most: int) -> PlotLine:
     """At most so many points: all, or the lowest and highest of equally many each, so that no peak is lost.
 
     A gap between finite points is kept as one point that is not finite, as far as every point of a group is none.
@@ -273,7 +273,7 @@ def thinned(series: Series, most: int) -> Drawn:
         else:
             chosen = {min(group)[::-1], max(group)[::-1]}
             points += sorted((float(x), float(y)) for x, y in chosen)
-    return Drawn(series.name, tuple(points), count, per)
+    return PlotLine(series.name, tuple(points), count, per)
 
 
 def _drawable(x: float, y: float) -> bool:
@@ -315,9 +315,12 @@ class Scale:
         """Round values between both ends, at most about so many."""
         if self.logarithmic:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            if last > first:
+            if last - first > 2:
                 every = max(1, math.ceil((last - first) / most))
                 return [10.0**power for power in range(first, last + 1, every)]
+            between = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)]
+            if len(near := [value for value in between if self.low <= value <= self.high]) > 1:
+                return near
         step = _round_step(self.high / most - self.low / most)
         if step == 0 or not math.isfinite(step):
             return [self.low]
@@ -340,7 +343,7 @@ MANY = 50
 class Plot:
     """What is drawn of curves: their points, both axes, and in words all that is not drawn as it was recorded."""
 
-    drawn: tuple[Drawn, ...]
+    drawn: tuple[PlotLine, ...]
     across: Scale
     up: Scale
     notes: tuple[str, ...]
@@ -409,7 +412,14 @@ def shades(heat: HeatMap) -> list[list[float]]:
     scale = Scale(low, high, heat.logarithmic and 0 < low < high)
     columns = max((len(row) for row in heat.values), default=0)
     filled = ([*row, *[None] * (columns - len(row))] for row in heat.values)
-    return [[0.0 if each is None or not math.isfinite(each) else scale.share(each) for each in row] for row in filled]
+
+    def share(value: float | None) -> float:
+        if value is None or not math.isfinite(value) or (scale.logarithmic and value <= 0):
+            return 0.0
+        # What is more than nothing can be told from nothing.
+        return 0.15 + 0.85 * scale.share(value) if scale.logarithmic else scale.share(value)
+
+    return [[share(value) for value in row] for row in filled]
 
 
 def heat_table(heat: HeatMap) -> PageTable:

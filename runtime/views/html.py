@@ -23,9 +23,9 @@ from runtime.views.blocks import (
     Page,
     PageSection,
     PageTable,
+    Phrase,
     Pictures,
     Plot,
-    Styled,
     Text,
     Timeline,
     left_out,
@@ -56,14 +56,14 @@ pre{padding:10px 12px;border:1px solid var(--line);border-radius:6px;overflow-x:
 .figures div{display:contents}.figures dt{color:var(--faint)}.figures dd{margin:0}
 .wide{overflow-x:auto}table{border-collapse:collapse;margin:8px 0;font-size:14px}
 th,td{padding:4px 14px 4px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-th{color:var(--faint);font-weight:500}th.r,td.r{text-align:right;font-variant-numeric:tabular-nums}
+th{color:var(--faint);font-weight:500}th.r,td.r{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 figure{margin:14px 0}figure h3{margin:0 0 4px}figcaption,.note{color:var(--faint);font-size:13px}
 svg{display:block;width:100%;height:auto}
 .swatch{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:6px}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 .strong{font-weight:600}.faint,.tone-note{color:var(--faint)}p.bad,p.warn{border-left:3px solid;padding-left:10px}
 @media print{body{max-width:none;padding:0}figure,tr,.cards div{break-inside:avoid}.wide{overflow:visible}}
-""" + "".join(f".swatch.c{n}{{background:var(--c{n})}}" for n in range(len(PALETTE)))
+""" + "".join(f".swatch.c{n}{{background:var(--c{n})}}" for n in range(PALETTE))
 
 
 def render(page: Page) -> str:
@@ -126,9 +126,9 @@ def _content(content: Content, kind: Kind, most: int = LONGEST) -> str:
     text = safe(shown(content, kind), most)
     if not text:
         return ""
-    code = kind == "code" or (isinstance(content, Styled) and content.code)
+    code = kind == "code" or (isinstance(content, Phrase) and content.code)
     text = f"<code>{text}</code>" if code else text
-    tone = content.tone if isinstance(content, Styled) else ""
+    tone = content.tone if isinstance(content, Phrase) else ""
     return f"<span{_class(tone)}>{text}</span>" if tone else text
 
 
@@ -176,7 +176,7 @@ def _curves(curves: Curves) -> str:
     for at, each in enumerate(curves.series[:MOST_SERIES]):
         seen = outlook(each)
         cells = "".join(f'<td class="r">{value:.6g}</td>' for value in seen) if seen else '<td colspan="4">none</td>'
-        name = f'<span class="swatch c{at % len(PALETTE)}"></span>{safe(each.name, 100)}'
+        name = f'<span class="swatch c{at % PALETTE}"></span>{safe(each.name, 100)}'
         rows.append(f'<tr><th scope="row">{name}</th>{cells}<td class="r">{len(each.y):,}</td></tr>')
     names = ("first", "lowest", "highest", "last", "points")
     head = '<th scope="col">curve</th>' + "".join(f'<th scope="col" class="r">{name}</th>' for name in names)

@@ -25,9 +25,9 @@ from runtime.views.blocks import (
     PageColumn,
     PageSection,
     PageTable,
+    Phrase,
     Pictures,
     Plot,
-    Styled,
     Text,
     Timeline,
     heat_table,
@@ -97,18 +97,20 @@ def _code(text: str) -> str:
 
 
 def _figures(figures: KeyFigures) -> str:
+    noted = any(each.note for each in figures.figures)
     rows = []
     for each in figures.figures[:MOST_FIGURES]:
-        note = f" ({safe(each.note, 400)})" if each.note else ""
         unit = f" {safe(each.unit, 40)}" if each.unit else ""
-        rows.append(f"| {safe(each.name, 100)} | {_content(each.value, each.kind)}{unit}{note} |")
+        note = f" {safe(each.note, 400)} |" if noted else ""
+        rows.append(f"| {safe(each.name, 100)} | {_content(each.value, each.kind)}{unit} |{note}")
     more = left_out(len(figures.figures), MOST_FIGURES, "figures")
-    return "\n".join(["|  |  |", "| --- | --- |", *rows]) + (f"\n\n{more}" if more else "")
+    head = ["|  |  |" + ("  |" if noted else ""), "| --- | --- |" + (" --- |" if noted else "")]
+    return "\n".join([*head, *rows]) + (f"\n\n{more}" if more else "")
 
 
 def _content(content: Content, kind: Kind) -> str:
     text = safe(shown(content, kind))
-    is_code = kind == "code" or (isinstance(content, Styled) and content.code)
+    is_code = kind == "code" or (isinstance(content, Phrase) and content.code)
     # Escapes mean nothing within code: what would need one stays plain text.
     return f"`{text}`" if text and is_code and not re.search(r"[\\`&]", text) else text
 

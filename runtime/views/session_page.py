@@ -23,16 +23,16 @@ from runtime.views.blocks import (
     PageColumn,
     PageSection,
     PageTable,
+    Phrase,
     Pictures,
     Series,
-    Styled,
     Text,
     Tone,
     key_figures,
 )
 from runtime.views.formatting import fork_of, in_words, number, short, size, suggestion
 from runtime.views.sentences import sentence
-from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, SessionRecord, ToldEvent
+from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, EventSentence, SessionRecord
 
 NO_DECISION = "Nothing was diagnosed and nobody intervened."
 
@@ -56,7 +56,7 @@ SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
 
 
 def report_page(session: SessionState, record: SessionRecord, root: str = "") -> Page:
-    """The whole report; `root` is the fingerprint of the root key under which the log was admitted, where it is known."""
+    """The whole report; `root` is the fingerprint of the root key that was pinned when the log was admitted."""
     name = session.request.get("name", "") or session.kind
     lead = f"{session.kind} {session.id}, requested {session.requested_at[:19]}Z"
     sections: list[tuple[str, Sequence[Block]]] = [
@@ -87,21 +87,20 @@ FOLDED = ("Request", "Layers")
 def _overview(session: SessionState) -> Iterator[Block]:
     """What a reader is to see at once."""
     best, problem, total = session.best, view.problem(session), session.total_steps
-    figures = [KeyFigure("state", Styled(session.state, STATE_TONES.get(session.state, "strong")))]
+    figures = [KeyFigure("state", Phrase(session.state, STATE_TONES.get(session.state, "strong")))]
     if isinstance(session.outcome, AuditCompleted):
         tone = VERDICT_TONES.get(session.outcome.verdict, "warn")
-        figures.append(KeyFigure("verdict", Styled(session.outcome.verdict.upper(), tone)))
+        figures.append(KeyFigure("verdict", Phrase(session.outcome.verdict.upper(), tone)))
     for name, value in list(view.metrics(session).items())[:6]:
         note = f"best, at step {best.step}" if best and name in best.values else ""
         figures.append(KeyFigure(name, value, note=note, kind="number"))
     if total:
-        epochs = curves.epochs_per_step(session) * session.step
-        told = f"epoch {epochs:.4g}" if epochs else ""
+        told = f"epoch {session.evaluations[-1].epoch}" if session.evaluations else ""
         figures.append(KeyFigure("steps", f"{session.step} of {total}", note=told))
     if len(session.segments) > 1:
         figures.append(KeyFigure("interventions", len(session.applied), note="changes of the plan", kind="count"))
     figures.append(KeyFigure("time", f"{view.wall_seconds(session):.1f} s", note=f"{session.events} events"))
-    sealed = Styled("sealed", "good") if session.sealed else Styled("not sealed yet", "warn")
+    sealed = Phrase("sealed", "good") if session.sealed else Phrase("not sealed yet", "warn")
     figures.append(KeyFigure("log", sealed))
     yield KeyFigures(tuple(figures), large=True)
     if problem:
@@ -164,7 +163,7 @@ def _evaluations(session: SessionState) -> list[Block]:
     names = list(dict.fromkeys(name for seen in by_step.values() for name in seen.values))[:12]
     rows = tuple(
         (
-            Styled(f"{step} (best)", "good") if seen is session.best else step,
+            Phrase(f"{step} (best)", "good") if seen is session.best else step,
             seen.epoch,
             *(seen.values.get(name) for name in names),
         )
@@ -208,7 +207,7 @@ def _diagnoses(session: SessionState) -> list[Block]:
     found = [seen for _, seen in session.diagnoses]
     rows = tuple(
         (
-            Styled(seen.severity, SEVERITY_TONES.get(seen.severity, "")),
+            Phrase(seen.severity, SEVERITY_TONES.get(seen.severity, "")),
             f"{seen.first}..{seen.last}",
             seen.rule,
             seen.message,
@@ -220,8 +219,8 @@ def _diagnoses(session: SessionState) -> list[Block]:
     return [PageTable(columns, rows)] if rows else []
 
 
-def _told(told: Sequence[ToldEvent], total: int) -> list[Block]:
-    rows = tuple((Styled(seen.clock, "faint"), seen.lane, seen.text) for seen in told)
+def _told(told: Sequence[EventSentence], total: int) -> list[Block]:
+    rows = tuple((Phrase(seen.clock, "faint"), seen.lane, seen.text) for seen in told)
     left = f"The first {MOST_TOLD} of {total:,}; all: swarm events S --plain" if total > len(rows) else ""
     return [PageTable(tuple(map(PageColumn, ("time", "by", "what"))), rows, left)] if rows else []
 
@@ -263,7 +262,7 @@ def _trials(session: SessionState) -> list[Block]:
             trial.state,
             trial.value,
             parameters.get(trial.number, ""),
-            Styled(trial.session or "", code=True),
+            Phrase(trial.session or "", code=True),
         )
         for trial in session.finished_trials
     )
@@ -381,8 +380,8 @@ def _data(session: SessionState) -> list[Block]:
 
 
 def _request(session: SessionState) -> list[Block]:
-    values = list(flat(session.request).items())
-    rows = tuple((name, "" if value is None else str(value)) for name, value in values[:VALUES])
+    values = [(name, value) for name, value in flat(session.request).items() if value is not None]
+    rows = tuple((name, str(value)) for name, value in values[:VALUES])
     left = f"The first {VALUES} of {len(values):,} values." if len(values) > VALUES else ""
     return [PageTable((PageColumn("option", "code"), PageColumn("value")), rows, left)] if rows else []
 
@@ -391,20 +390,20 @@ def _provenance(session: SessionState, root: str) -> list[Block]:
     claim, genesis = session.claim, session.genesis
     environment = ", ".join(f"{name} {value}" for name, value in claim.environment.items() if value) if claim else ""
     rows: list[tuple[str, Content]] = [
-        ("sealed root", Styled(session.sealed.root, code=True) if session.sealed else "not sealed yet"),
-        ("root key", Styled(root, code=True)),
-        ("keyring at the request", Styled(genesis.keyring, code=True) if genesis else ""),
+        ("sealed root", Phrase(session.sealed.root, code=True) if session.sealed else "not sealed yet"),
+        ("root key", Phrase(root, code=True) if root else Phrase("not pinned: believed as the log names it", "warn")),
+        ("keyring at the request", Phrase(genesis.keyring, code=True) if genesis else ""),
         ("asked by", genesis.asked_by if genesis else ""),
         ("rules of admission", genesis.rules if genesis else None),
-        ("data root", Styled(session.dataset.root, code=True) if session.dataset else ""),
-        ("weights", Styled(session.weights_digest or "", code=True)),
+        ("data root", Phrase(session.dataset.root, code=True) if session.dataset else ""),
+        ("weights", Phrase(session.weights_digest or "", code=True)),
     ]
     if claim:
         rows += [
             ("trained by", f"{claim.worker} (attempt {claim.epoch}), {environment}"),
-            ("fingerprint", Styled(claim.fingerprint, code=True)),
+            ("fingerprint", Phrase(claim.fingerprint, code=True)),
             ("engine bits", claim.engine_bits),
-            *((f"source {name}", Styled(digest, code=True)) for name, digest in claim.sources.items()),
+            *((f"source {name}", Phrase(digest, code=True)) for name, digest in claim.sources.items()),
         ]
     if session.resources:
         told = sentence({"name": "resources.summarised", "data": view.data_of(session.resources)})

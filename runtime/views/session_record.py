@@ -67,7 +67,7 @@ MOST_LAYERS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class ToldEvent:
+class EventSentence:
     """One event in a sentence: the time of day, who said it, and what."""
 
     clock: str
@@ -89,9 +89,9 @@ class SessionRecord:
 
     rows: tuple[Row, ...] = ()
     seconds: tuple[tuple[str, float], ...] = ()
-    decisions: tuple[ToldEvent, ...] = ()
+    decisions: tuple[EventSentence, ...] = ()
     decisions_total: int = 0
-    trouble: tuple[ToldEvent, ...] = ()
+    trouble: tuple[EventSentence, ...] = ()
     trouble_total: int = 0
     restarts: tuple[tuple[int, int], ...] = ()
     """Claims after the first: their numbers, and the steps from which they went on."""
@@ -104,7 +104,7 @@ class SessionRecord:
     def of(cls, session: SessionState, facts: Iterable[Fact]) -> SessionRecord:
         """Everything at once, from facts that are looked at in their order."""
         table, seconds, times = FigureTable(session), dict[str, float](), _Times(session)
-        decisions, trouble = _Told(DECISIONS), _Told(TROUBLE)
+        decisions, trouble = _Sentences(DECISIONS), _Sentences(TROUBLE)
         layers: list[LayerWindow] = []
         every, windows = max(1, math.ceil(session.windows / COLUMNS)), 0
         for fact in facts:
@@ -136,12 +136,12 @@ class SessionRecord:
         )
 
 
-class _Told:
+class _Sentences:
     """Events of some names as sentences, the first ones."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
-        self.told: list[ToldEvent] = []
+        self.told: list[EventSentence] = []
         self.total = 0
 
     def take(self, fact: Fact) -> None:
@@ -150,7 +150,7 @@ class _Told:
         self.total += 1
         if len(self.told) < MOST_TOLD:
             line = event_line(fact)
-            self.told.append(ToldEvent(str(line["time"])[11:19], fact.lane, sentence(line)))
+            self.told.append(EventSentence(str(line["time"])[11:19], fact.lane, sentence(line)))
 
 
 class _Times:

@@ -18,10 +18,10 @@ from runtime.views.blocks import (
     MOST_BARS,
     MOST_MARKS,
     Curves,
-    Drawn,
     HeatMap,
     Mark,
     Plot,
+    PlotLine,
     Scale,
     Timeline,
     shades,
@@ -34,53 +34,68 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 34
 POINTS = 1200
 """Points of one curve that are drawn at most."""
 
-PALETTE = ("#0b6bcb", "#c2410c", "#15803d", "#9333ea", "#b45309", "#0e7490", "#be123c", "#4d7c0f")
-DARK_PALETTE = ("#60a5fa", "#fb923c", "#4ade80", "#c084fc", "#fbbf24", "#22d3ee", "#fb7185", "#a3e635")
-
 TONES = {"": "plain", "note": "note", "good": "good", "bad": "bad", "warn": "warn", "strong": "plain", "faint": "plain"}
 
 STYLE = (
     "svg{font:12px system-ui,sans-serif}"
     "svg text{fill:var(--ink)}svg .axis{stroke:var(--line);stroke-width:1}svg .small{fill:var(--faint)}"
+    "svg .grid{stroke:var(--line);stroke-opacity:.5}"
     "svg .curve{fill:none;stroke-width:1.6;stroke-linejoin:round}svg .mark{stroke-width:1.2;stroke-dasharray:4 3}"
     "svg .mark.note,svg .mark.plain{stroke:var(--faint)}svg .mark.good{stroke:var(--good)}"
     "svg .mark.bad{stroke:var(--bad)}svg .mark.warn{stroke:var(--warn)}"
-    "svg .bar.plain{fill:var(--c0)}svg .bar.note{fill:var(--line)}svg .bar.good{fill:var(--good)}"
+    "svg .bar.plain{fill:var(--c0)}svg .bar.note{fill:var(--quiet)}svg .bar.good{fill:var(--good)}"
     "svg .bar.bad{fill:var(--bad)}svg .bar.warn{fill:var(--warn)}"
-    "svg .cell{fill:var(--c0)}svg .over{fill:#fff}"
-) + "".join(f"svg .curve.c{n}{{stroke:var(--c{n})}}svg .dot.c{n}{{fill:var(--c{n})}}" for n in range(len(PALETTE)))
-"""The rules for all drawings; the colours are those of `VARIABLES`."""
+    "svg .cell{fill:var(--c0)}svg .over{fill:#fff}svg .ground{fill:var(--paper)}"
+) + "".join(f"svg .curve.c{n}{{stroke:var(--c{n})}}svg .dot.c{n}{{fill:var(--c{n})}}" for n in range(8))
+"""The rules for all drawings, by names of colours."""
 
 
-def _variables(palette: Sequence[str], **named: str) -> str:
-    colours = {f"c{n}": colour for n, colour in enumerate(palette)} | named
-    return "".join(f"--{name}:{colour};" for name, colour in colours.items())
+def _named_colours(palette: str, **others: str) -> dict[str, str]:
+    return {f"c{n}": colour for n, colour in enumerate(palette.split())} | others
 
 
-LIGHT = _variables(
-    PALETTE,
+LIGHT = _named_colours(
+    "#0b6bcb #c2410c #15803d #9333ea #b45309 #0e7490 #be123c #4d7c0f",
     ink="#1c2024",
     faint="#5f6871",
     line="#d5dae0",
+    quiet="#8c96a0",
     paper="#ffffff",
     good="#15803d",
     bad="#b91c1c",
     warn="#a16207",
 )
-DARK = _variables(
-    DARK_PALETTE,
+DARK = _named_colours(
+    "#60a5fa #fb923c #4ade80 #c084fc #fbbf24 #22d3ee #fb7185 #a3e635",
     ink="#e6e8ea",
     faint="#9aa4ae",
     line="#3a424b",
+    quiet="#65707b",
     paper="#14171a",
     good="#4ade80",
     bad="#f87171",
     warn="#facc15",
 )
+PALETTE = 8
+"""Colours of series; the ninth series has that of the first again."""
+
+
+def _as_variables(colours: dict[str, str]) -> str:
+    return "".join(f"--{name}:{colour};" for name, colour in colours.items())
+
+
 VARIABLES = (
-    f":root{{color-scheme:light dark;{LIGHT}}}@media (prefers-color-scheme:dark){{:root{{{DARK}}}}}"
-    f"@media print{{:root{{color-scheme:light;{LIGHT}}}}}"
+    f":root{{color-scheme:light dark;{_as_variables(LIGHT)}}}"
+    f"@media (prefers-color-scheme:dark){{:root{{{_as_variables(DARK)}}}}}"
+    f"@media print{{:root{{color-scheme:light;{_as_variables(LIGHT)}}}}}"
 )
+"""The colours of a page, for light, dark and paper."""
+
+
+def _coloured(colours: dict[str, str]) -> str:
+    """The rules with the colours themselves: many programs that read pictures know no variables."""
+    return re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], STYLE)
+
 
 _UNREPRESENTABLE = "[\ufffe\uffff]"
 """What printable text may hold and XML may not."""
@@ -100,17 +115,18 @@ def curves_svg(curves: Curves, plot: Plot, *, alone: bool = False) -> str:
     """Curves with their axes, marks and, in a file of its own, the names of the series."""
     parts = list(_frame(plot, curves.x_name))
     parts += [_mark(mark, plot.across) for mark in curves.marks[:MOST_MARKS]]
-    parts += [_curve(each, at % len(PALETTE), plot) for at, each in enumerate(plot.drawn)]
+    parts += [_curve(each, at % PALETTE, plot) for at, each in enumerate(plot.drawn)]
     if alone:
         parts += _legend([each.name for each in plot.drawn])
     summary = " ".join([", ".join(each.name for each in plot.drawn), f"by {curves.x_name}.", *plot.notes])
     return _svg(curves.title, summary, HEIGHT + (22 if alone else 0), parts, alone=alone)
 
 
-def _svg(title: str, summary: str, height: int, parts: Sequence[str], *, alone: bool) -> str:
+def _svg(title: str, summary: str, height: int, parts: Sequence[str], *, alone: bool = False) -> str:
     space = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
-    style = f"<style>{VARIABLES}{STYLE}</style>" if alone else ""
-    ground = f'<rect width="{WIDTH}" height="{height}" style="fill:var(--paper)"/>' if alone else ""
+    dark = f"@media (prefers-color-scheme:dark){{{_coloured(DARK)}}}"
+    style = f"<style>{_coloured(LIGHT)}{dark}</style>" if alone else ""
+    ground = f'<rect class="ground" width="{WIDTH}" height="{height}"/>' if alone else ""
     head = f'<svg{space} role="img" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
     about = f"<title>{safe(title)}</title><desc>{safe(summary)}</desc>"
     return f"{head}{about}{style}{ground}{''.join(parts)}</svg>"
@@ -125,7 +141,7 @@ def _frame(plot: Plot, x_name: str) -> Iterator[str]:
         return
     for value in plot.up.ticks():
         y = _number(_y(value, plot.up))
-        yield f'<path class="axis" d="M{LEFT - 4} {y}H{LEFT}"/>'
+        yield f'<path class="axis" d="M{LEFT - 4} {y}H{LEFT}"/><path class="grid" d="M{LEFT} {y}H{right}"/>'
         yield f'<text x="{LEFT - 8}" y="{y}" dy="4" text-anchor="end" class="small">{_tick(value)}</text>'
     for value in plot.across.ticks(8):
         x = _number(_x(value, plot.across))
@@ -143,7 +159,7 @@ def _y(value: float, up: Scale) -> float:
     return HEIGHT - BOTTOM - up.share(value) * (HEIGHT - BOTTOM - TOP)
 
 
-def _curve(drawn: Drawn, colour: int, plot: Plot) -> str:
+def _curve(drawn: PlotLine, colour: int, plot: Plot) -> str:
     """One path, broken where a value is not finite; points are shown where they are few, or stand alone."""
     name, few = safe(drawn.name, 80), len(drawn.points) <= 60
     steps, dots, pen = [], [], "M"
@@ -175,12 +191,12 @@ def _legend(names: Sequence[str]) -> Iterator[str]:
     x = LEFT
     for at, name in enumerate(names):
         shown = safe(name, 24)
-        yield f'<circle class="dot c{at % len(PALETTE)}" cx="{x}" cy="{HEIGHT + 8}" r="4"/>'
+        yield f'<circle class="dot c{at % PALETTE}" cx="{x}" cy="{HEIGHT + 8}" r="4"/>'
         yield f'<text x="{x + 8}" y="{HEIGHT + 12}">{shown}</text>'
         x += 24 + 7 * min(len(name), 24)
 
 
-def timeline_svg(timeline: Timeline, *, alone: bool = False) -> str:
+def timeline_svg(timeline: Timeline) -> str:
     """Bars in lines over one axis of time."""
     bars = timeline.bars[:MOST_BARS]
     lines = list(dict.fromkeys(bar.line for bar in bars))
@@ -211,7 +227,7 @@ def timeline_svg(timeline: Timeline, *, alone: bool = False) -> str:
         parts.append(f'<path class="axis" d="M{x} {bottom}V{bottom + 4}"/>')
         parts.append(f'<text x="{x}" y="{bottom + 17}" text-anchor="middle" class="small">{_tick(value)} s</text>')
     summary = "; ".join(f"{bar.line} {bar.label} {bar.begins:.1f} to {bar.ends:.1f} s" for bar in bars[:20])
-    return _svg(timeline.title, summary, bottom + 24, parts, alone=alone)
+    return _svg(timeline.title, summary, bottom + 24, parts)
 
 
 CELLS = 400
@@ -250,7 +266,7 @@ def heat_svg(heat: HeatMap) -> str:
         x = _number(left + (c + 0.5) * width)
         parts.append(f'<text x="{x}" y="{top - 6}" text-anchor="middle" class="small">{safe(_fit(name, 8))}</text>')
     summary = f"{rows} rows ({heat.rows_are or 'by name'}), {columns} columns ({heat.columns_are or 'by name'})."
-    return _svg(heat.title, summary, round(top + rows * height + 8), parts, alone=False)
+    return _svg(heat.title, summary, round(top + rows * height + 8), parts)
 
 
 def _cell(

@@ -27,10 +27,10 @@ from runtime.views.blocks import (
     Page,
     PageSection,
     PageTable,
+    Phrase,
     Pictures,
     Plot,
     Scale,
-    Styled,
     Text,
     Timeline,
     Tone,
@@ -138,7 +138,7 @@ class _Terminal:
         for name, each in zip(names, shown_here, strict=True):
             text = shown(each.value, each.kind) + (f" {each.unit}" if each.unit else "")
             text += f"  ({each.note})" if each.note else ""
-            tone = each.value.tone if isinstance(each.value, Styled) else ""
+            tone = each.value.tone if isinstance(each.value, Phrase) else ""
             lines = wrapped(one_line(shortened(text)), self.width and max(20, self.width - widest - 2))
             for at, line in enumerate(lines):
                 head = (name if at == 0 else "") + " " * (widest - (columns(name) if at == 0 else 0))
@@ -175,7 +175,7 @@ class _Terminal:
         for at, (row, cells) in enumerate(zip(rows, (*first, *last), strict=True)):
             if between and at == len(first):
                 yield self.paint(f"… {between} …", "faint")
-            yield from line(row, [cell.tone if isinstance(cell, Styled) else "" for cell in cells])
+            yield from line(row, [cell.tone if isinstance(cell, Phrase) else "" for cell in cells])
         yield from self._notes(table.left_out)
 
     def _curves(self, curves: Curves) -> Iterator[str]:

@@ -48,7 +48,7 @@ async def test_training_in_a_running_loop_starts_the_swarm_and_shows_its_progres
     assert "training completed" in capsys.readouterr().err
     assert session.predict([[0.0] * 64])[0]["label"] in map(str, range(10))
     async with asyncio.timeout(30):
-        while not (session.folder / "plots" / "time.png").exists():
+        while not (session.folder / "report.md").exists():
             await asyncio.sleep(0.05)
     figures = json.loads((session.folder / "metrics.json").read_text())
     assert figures["sealed"] == session.summary()["sealed"]

@@ -9,7 +9,10 @@ import pytest
 from contracts.diagnostician import ProblemDiagnosed
 from contracts.trainer import AttemptEnded, InterventionApplied
 from runtime.log.archive import Archive
-from runtime.views import curves, report
+from runtime.log.session_log import SessionLog
+from runtime.views import curves, markdown
+from runtime.views.session_page import report_page
+from runtime.views.session_record import SessionRecord
 from tests.runtime.recorded_home import RecordedHome, evaluated, window
 
 
@@ -20,6 +23,10 @@ def recorded(tmp_path: Path) -> RecordedHome:
 
 def folded(recorded: RecordedHome, session: str):
     return Archive(recorded.home).read(session).history
+
+
+def written(history: SessionLog, pictures: dict[str, str] | None = None) -> str:
+    return markdown.render(report_page(history.state, SessionRecord.of(history.state, history.facts)), pictures)
 
 
 def test_one_row_per_grid_step_with_window_and_evaluation(recorded: RecordedHome) -> None:
@@ -65,21 +72,21 @@ def test_a_page_says_what_happened_and_how_to_check_it(recorded: RecordedHome) -
     recorded.say(session, "diagnostician", wrong)
     recorded.say(session, "trainer", spent)
     history = folded(recorded, session)
-    page = report.page(history.state, history.facts, ["loss"])
+    page = written(history, {"loss": "plots/loss.svg"})
     for said in (
         "# digits",
         "| val_loss | 0.25 |",
-        "plots/loss.png",
+        "plots/loss.svg",
         "| step | 3.00 s | 75% |",
         f"swarm audit {session}",
     ):
         assert said in page
-    assert "plots/metrics.png" not in page
+    assert "plots/metrics.svg" not in page
     assert "a \\| pipe and &lt;b>markup&lt;/b>" in page
 
 
 def test_a_page_of_a_session_that_has_only_begun_is_short_and_whole(recorded: RecordedHome) -> None:
     history = folded(recorded, recorded.requested())
-    page = report.page(history.state, history.facts, [])
+    page = written(history)
     assert "preparing" in page
-    assert "## Plots" not in page
+    assert "Loss" not in page

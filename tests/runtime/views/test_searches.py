@@ -20,8 +20,11 @@ from contracts.hyperparameter_specialist import (
 from contracts.session import SessionState
 from runtime.cli import output
 from runtime.log.archive import Archive
-from runtime.views import curves, plots, report, view
+from runtime.views import blocks, markdown, svg, view
+from runtime.views.blocks import Curves, walk
 from runtime.views.sentences import sentence
+from runtime.views.session_page import report_page
+from runtime.views.session_record import SessionRecord
 from tests.runtime.recorded_home import RecordedHome
 
 RATE = "optimizer.learning_rate"
@@ -67,11 +70,11 @@ def test_a_search_without_a_best_trial_names_none(outcome: SearchCancelled | Non
 
 
 def test_a_report_lists_the_parameters_and_the_session_of_every_trial() -> None:
-    page = report.page(searched(COMPLETED), (), ())
+    page = markdown.render(report_page(searched(COMPLETED), SessionRecord()))
     assert "| trial | state | value | parameters | session |" in page
     assert f"| 1 | completed | 0.25 | {RATE} 0.01235, model.hidden [8, 8] | `{SECOND}` |" in page
     assert f"| 2 | refused |  | {RATE} 0.5, model.hidden [8] |  |" in page
-    assert f"| best trial | 1: {RATE} 0.01235, model.hidden [8, 8], `{SECOND}` |" in page
+    assert f"| best trial | 1: {RATE} 0.01235, model.hidden [8, 8], session {SECOND} |" in page
 
 
 def test_the_end_of_a_search_is_told_with_what_it_found() -> None:
@@ -96,18 +99,20 @@ def test_a_range_test_shows_its_suggestion_and_its_curve(tmp_path: Path) -> None
     page = output.summary_text(seen)
     assert "0.01 (the loss fell fastest at 0.02, training broke at 0.1)" in page
     assert "▅" * 15 + "▁" * 10 + "█" * 4 + "   losses at rates from 1e-05 to 7.943" in page
-    text = report.page(history.state, history.facts, ["range_test"])
+    report = report_page(history.state, SessionRecord.of(history.state, history.facts))
+    text = markdown.render(report, {"range_test": "plots/range_test.svg"})
     assert "Suggests a learning rate of 0.01 (the loss fell fastest at 0.02, training broke at 0.1)." in text
     assert "| 1e-05 | 2 |" in text
-    assert "plots/range_test.png" in text
+    assert "plots/range_test.svg" in text
 
 
-def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers(tmp_path: Path) -> None:
-    tried = view.range_test(replace(SessionState(SESSION), suggested=SUGGESTED))
-    drawn = plots.plots((), {}, (), tried)
-    assert list(drawn) == ["range_test"]
-    plots.save(drawn["range_test"], "range_test", tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers() -> None:
+    page = report_page(replace(SessionState(SESSION), suggested=SUGGESTED), SessionRecord())
+    (tried,) = (block for block in walk(page.blocks) if isinstance(block, Curves))
+    picture = svg.picture_of(tried)
+    assert tried.file == "range_test"
+    assert b"8 points above 3 are drawn there." in picture
+    assert b"nan" not in picture
 
 
 @pytest.mark.parametrize(
@@ -123,8 +128,8 @@ def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers(tmp_pat
     ],
 )
 def test_a_curve_in_a_line_is_as_high_above_its_beginning_as_it_falls(values: list[float | None], row: str) -> None:
-    assert curves.sketch(values) == row
+    assert blocks.sketch(values) == row
 
 
 def test_many_values_fit_the_line() -> None:
-    assert len(curves.sketch([float(one) for one in range(1000)], 50)) == 50
+    assert len(blocks.sketch([float(one) for one in range(1000)], 50)) == 50
