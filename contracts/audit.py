@@ -10,7 +10,8 @@ from contracts.common import HandlerFailed
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.exporter import ExportRepeated
-from contracts.trainer import AuditDeclined, AuditPlanned, SpanPlanned, SpanRepeated, SpanTaken
+from contracts.findings import SpanPlanned
+from contracts.trainer import AuditDeclined, AuditPlanned, SpanRepeated, SpanTaken
 
 EXPORTER = "exporter"
 
@@ -61,7 +62,7 @@ class Audit:
         """The exports to be made again of which the exporter has said nothing, and may still."""
         if self.planned is None or self.exporter_failed:
             return []
-        return [each["export"] for each in self.planned.exports if each["export"] not in self.exports]
+        return [made.export for made in self.planned.exports if made.export not in self.exports]
 
 
 def _planned(audit: Audit, said: AuditPlanned, id: str) -> Changes:

@@ -25,12 +25,12 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from contracts.errors import InvalidInput, InvalidRequest, Problem
+from contracts.findings import Mode
 from contracts.request import Request, read_request
 from contracts.request.reading import problems_of, shown
 from contracts.request.search import RangeTest, Search, read_search
 from contracts.request.section import refused
 from contracts.request.training import Format, Quantization
-from contracts.trainer import Mode
 
 Right = Literal["ask", "decide", "administer"]
 """What somebody may do: `ask` is to read and to have sessions made, `decide` to change the course of a session, and

@@ -154,7 +154,7 @@ def fitted(kind: type[Value], given: object, **instead: object) -> Payload:
     """
     fitting = instead | (given if isinstance(given, dict) else {})
     try:
-        kind.model_validate_json(orjson.dumps(fitting))
+        kind.model_validate(fitting)
     except ValidationError as error:
         wrong = {problem["loc"][0] for problem in error.errors(include_url=False, include_context=False)}
         kept = {name: member for name, member in fitting.items() if name not in wrong}

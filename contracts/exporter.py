@@ -5,9 +5,32 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from contracts.event import EXPORTER, Event, Exact, Hex64, Payload
+from contracts.event import EXPORTER, Event, Exact, Hex64, Payload, Value
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+class ExportOrder(Value):
+    """One file to be made: everything a job needs to know of the log."""
+
+    format: str
+    quantize: str
+    wanted: str
+    step: int
+    blob: str
+    state_root: str | None
+    dataset: str
+    request: dict[str, Any]
+
+    @property
+    def filename(self) -> str:
+        """`model.onnx` for the best checkpoint, else the name says which; a quantisation is named too."""
+        which = "" if self.wanted == "best" else f"-{self.wanted}" if self.wanted == "last" else f"-step{self.step}"
+        quantize = f".{self.quantize}" if self.quantize else ""
+        return f"model{which}{quantize}.{_SUFFIX.get(self.format, self.format)}"
+
+
+_SUFFIX = {"torchscript": "pt"}
 
 
 class ModelExported(Event, lane=EXPORTER, wire="model.exported"):

@@ -13,10 +13,21 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from contracts.event import TRAINER, Event, Exact, Hex64, Packed, PartialValue, Payload, Value, fitted, pack64, unpack64
-
-Mode = Literal["log", "spot", "full", "bisect"]
-"""How an audit looks at a session: at its log alone, at some spans, at all, or for the first that differs."""
+from contracts.event import TRAINER, Event, Exact, Hex64, Packed, Payload, fitted, pack64, unpack64
+from contracts.findings import (
+    AuditedMachine,
+    AuditFindings,
+    DivergencePlace,
+    FoundDivergence,
+    Mode,
+    RecordedExport,
+    SpanDivergence,
+    SpanPlanned,
+    fitted_divergence,
+    fitted_export,
+    fitted_findings,
+    fitted_place,
+)
 
 
 def _unchanged(old: Payload) -> Payload:
@@ -264,34 +275,33 @@ class TrainingCancelled(Event, lane=TRAINER, wire="training.cancelled"):
     reason: str = ""
 
 
-class SpanPlanned(Value):
-    """Steps of a session between two places at which its state was kept, to be computed again in one piece."""
+def _typed_plan(old: Payload) -> Payload:
+    broken = [fitted(FoundDivergence, one, position=0, seq=0, what="", message="") for one in old["broken"]]
+    machine = fitted(AuditedMachine, old["machine"]) if old["machine"] else None
+    log = fitted_findings(old["log"], old["session"], "log", "not-comparable")
+    exports = [fitted_export(one) for one in old["exports"]]
+    return old | {"log": log, "broken": broken, "exports": exports, "machine": machine}
 
-    number: int
-    segments: int
-    begins: int
-    ends: int
 
-
-class AuditPlanned(Event, lane=TRAINER, wire="audit.planned"):
+class AuditPlanned(Event, lane=TRAINER, wire="audit.planned", upcasts=[_typed_plan]):
     """The log of the session that an audit is about was verified as `log` says, and this is to be computed again.
 
     `chosen` are numbers of spans, `cuts` the blobs at which spans begin, `broken` what is wrong without computing
-    anything, `exports` the files to be made again, `machine` whose bits are wanted; `ended` and `reached` are said of
-    the session.
+    anything, `exports` the files to be made again, `machine` whose bits are wanted (None where nothing is to be
+    computed); `ended` and `reached` are said of the session.
     """
 
     session: str
     mode: Mode
     size: int
     root: Hex64
-    log: dict[str, Any]
+    log: AuditFindings
     spans: list[SpanPlanned]
     chosen: list[int]
     cuts: list[Hex64]
-    broken: list[dict[str, Any]]
-    exports: list[dict[str, Any]]
-    machine: dict[str, Any]
+    broken: list[FoundDivergence]
+    exports: list[RecordedExport]
+    machine: AuditedMachine | None
     ended: bool
     reached: int
 
@@ -305,63 +315,12 @@ class SpanTaken(Event, lane=TRAINER, wire="span.taken"):
     instead_of: str | None = None
 
 
-class SpanDivergence(PartialValue):
-    """The first thing recorded of a span that did not come out again, its place in the log, and both forms of it.
-
-    `place` and `seq` are those of the record, `field` is what of it differs: empty for all of it, `end` for the end of
-    the training. `blob` is that of a checkpoint, `step` the first step whose loss differs, where losses do.
-    """
-
-    name: str
-    first: int
-    last: int
-    place: int
-    seq: int
-    blob: str = ""
-    segment: int | None
-    field: str
-    recorded: str
-    computed: str
-    step: int = -1
-
-
-class OperatorDifference(Value):
-    """The first operator of an attempt that gave two outputs in two runs; none are known where one run had it alone."""
-
-    attempt: int
-    number: int
-    module: str
-    operator: str
-    outputs: list[str]
-
-
-class DivergencePlace(PartialValue):
-    """What computing step by step says of the place of a divergence.
-
-    `step` is None where no loss tells it; `tensor` is the first one of a checkpoint that differs, None when all are the
-    same. `operators_compared` operators of these `attempts` were run twice, `reproducible` when steps gave the same.
-    """
-
-    span: int
-    window: list[int]
-    field: str
-    step: int | None = None
-    reproducible: bool = False
-    attempts: list[int] = Field(default_factory=list)
-    operator: OperatorDifference | None = None
-    operators_compared: int = 0
-    tensor: str | None = None
-    sentences: list[str]
-
-
 def _typed_divergence(old: Payload) -> Payload:
-    nothing = dict(name="", first=0, last=0, place=0, seq=0, segment=None, field="", recorded="", computed="")
-    lifted = dict(old)
-    if old["divergence"] is not None:
-        lifted["divergence"] = fitted(SpanDivergence, old["divergence"], **nothing)
-    if old["located"] is not None:
-        lifted["located"] = fitted(DivergencePlace, old["located"], span=0, window=[], field="", sentences=[])
-    return lifted
+    divergence, located = old["divergence"], old["located"]
+    return old | {
+        "divergence": None if divergence is None else fitted_divergence(divergence),
+        "located": None if located is None else fitted_place(located),
+    }
 
 
 class SpanRepeated(Event, lane=TRAINER, wire="span.repeated", upcasts=[_typed_divergence]):
@@ -386,13 +345,17 @@ class AuditDeclined(Event, lane=TRAINER, wire="audit.declined"):
     differing: list[str]
 
 
-class AuditCompleted(Event, lane=TRAINER, wire="audit.completed"):
+def _typed_findings(old: Payload) -> Payload:
+    return old | {"found": fitted_findings(old["found"], old["session"], old["mode"], old["verdict"])}
+
+
+class AuditCompleted(Event, lane=TRAINER, wire="audit.completed", upcasts=[_typed_findings]):
     """The verdict, and in `found` everything that an audit without a swarm answers with."""
 
     session: str
     mode: Mode
     verdict: Literal["pass", "fail", "not-comparable"]
-    found: dict[str, Any]
+    found: AuditFindings
 
 
 class AuditFailed(Event, lane=TRAINER, wire="audit.failed"):

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agents.exporter.plan import ExportOrder, order_of, orders
+from agents.exporter.plan import order_of, orders
 from contracts.errors import ChildDied, NotVerified, SwarmError
-from contracts.exporter import ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
+from contracts.exporter import ExportOrder, ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
+from contracts.findings import AuditedMachine, RecordedExport
 from contracts.operator import ExportRequested, SessionRequested
 from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import export_profile
 from runtime.node.agent import Agent, Say, on
 from runtime.node.agent_context import AgentContext, Wakeup
-from runtime.replay.audit_runner import IDENTITY, AuditJobs
+from runtime.replay.audit_runner import AuditJobs
 
 Answer = ModelExported | ModelBenchmarked | ExportRefused
 
@@ -64,7 +64,7 @@ class Exporter(Agent):
     @on
     async def repeat(self, planned: AuditPlanned, wakeup: Wakeup) -> list[ExportRepeated]:
         """An audit wants to know whether every file of a session comes out again as it was."""
-        if not planned.exports:
+        if not planned.exports or planned.machine is None:
             return []
         async with self._one_at_a_time:
             return await repeat_exports(self.ground, wakeup.history.id, planned.machine, planned.exports)
@@ -107,7 +107,7 @@ class Exporter(Agent):
         }
         async with context.children.job(
             function,
-            {"order": order.as_json(), **where},
+            {"order": order.model_dump(), **where},
             profile=export_profile(order.format),
             purpose="export",
             session=session,
@@ -145,7 +145,7 @@ def _answer(order: ExportOrder, made: dict[str, Any], proven: dict[str, Any]) ->
 
 
 async def repeat_exports(
-    context: AgentContext, session: str, machine: Mapping[str, Any], orders: list[dict[str, Any]]
+    context: AgentContext, session: str, machine: AuditedMachine, files: list[RecordedExport]
 ) -> list[ExportRepeated]:
     """Every file of an audited session made once more: what of it is not as it was, or why it cannot be made here.
 
@@ -160,29 +160,31 @@ async def repeat_exports(
         try:
             problem, workloads = "", []
             jobs = AuditJobs(context.children, machine, session, folder / "identity.log", [])
-            args = {"device": machine["device"], "precision": machine["precision"], "plan": None}
-            if (await jobs.run(IDENTITY, args))["fingerprint"] != machine["fingerprint"]:
+            args = {"device": machine.device, "precision": machine.precision, "plan": None}
+            here, _ = await jobs.identified(args)
+            if here.fingerprint != machine.fingerprint:
                 problem = "the exporter's machine computes other bits than the one that trained"
-            workloads = claimed_workloads(context.home.root, orders[0])
+            workloads = claimed_workloads(context.home.root, files)
         except SwarmError as error:
             problem = error.message
-        for number, order in enumerate(orders):
+        for number, made in enumerate(files):
             remade, work = Remade(missing=problem), folder / f"export-{number}"
             if not problem:
                 work.mkdir()
-                remade = await remake(order, context.blobs, workloads, context.children, work, session)
+                remade = await remake(made, context.blobs, workloads, context.children, work, session)
             said = {"divergence": remade.divergence, "problem": remade.missing, "differing": remade.differing}
-            repeated.append(ExportRepeated(export=order["export"], filename=order["filename"], **said))
+            repeated.append(ExportRepeated(export=made.export, filename=made.filename, **said))
         return repeated
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def claimed_workloads(home: Path, order: Mapping[str, Any]) -> list[dict[str, str]]:
+def claimed_workloads(home: Path, files: list[RecordedExport]) -> list[dict[str, str]]:
     """The code that was claimed, for a job; raises `NotVerified` where it is not the code that is known here."""
-    needed = Workloads(home).needed(order["order"]["request"])
+    order = next((made.order for made in files if made.order), None)
+    needed = Workloads(home).needed(order.request) if order else []
     for workload in needed:
-        if order.get("sources", {}).get(workload.name, workload.digest) != workload.digest:
+        if files[0].sources.get(workload.name, workload.digest) != workload.digest:
             message = f"workload {workload.name!r} of the exporter's machine is not the one that was claimed."
             raise NotVerified(message)
     return [workload.as_json() for workload in needed]

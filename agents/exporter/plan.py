@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from contracts.duties import wanted_exports
-from contracts.exporter import ExportRefused
+from contracts.exporter import ExportOrder, ExportRefused
 from contracts.session import SessionState
 from runtime.log import retention
 
@@ -18,33 +17,6 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "torchscript": (),
 }
 """Every format and the quantisations that it allows."""
-
-_SUFFIX = {"torchscript": "pt"}
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOrder:
-    """One file to be made: everything a job needs to know of the log, as plain data."""
-
-    format: str
-    quantize: str
-    wanted: str
-    step: int
-    blob: str
-    state_root: str | None
-    dataset: str
-    request: dict[str, Any]
-
-    @property
-    def filename(self) -> str:
-        """`model.onnx` for the best checkpoint, else the name says which; a quantisation is named too."""
-        which = "" if self.wanted == "best" else f"-{self.wanted}" if self.wanted == "last" else f"-step{self.step}"
-        quantize = f".{self.quantize}" if self.quantize else ""
-        return f"model{which}{quantize}.{_SUFFIX.get(self.format, self.format)}"
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data for a job; `ExportOrder(**data)` gives it back."""
-        return asdict(self)
 
 
 def orders(session: SessionState) -> list[ExportOrder | ExportRefused]:
@@ -63,7 +35,16 @@ def order_of(request: Mapping[str, Any]) -> ExportOrder | ExportRefused:
         message = f"the export request does not say {', '.join(missing)}."
         return _refused(form, quantize, which, "invalid", message, "Ask with `swarm export SESSION`.")
     step, blob, dataset = int(request["step"]), str(request["checkpoint_blob"]), str(request["dataset"])
-    return ExportOrder(form, quantize, which, step, blob, None, dataset, dict(request["request"]))
+    return ExportOrder(
+        format=form,
+        quantize=quantize,
+        wanted=which,
+        step=step,
+        blob=blob,
+        state_root=None,
+        dataset=dataset,
+        request=dict(request["request"]),
+    )
 
 
 def _order(session: SessionState, form: str, quantize: str, which: str) -> ExportOrder | ExportRefused:
@@ -78,8 +59,16 @@ def _order(session: SessionState, form: str, quantize: str, which: str) -> Expor
     if session.dataset is None:
         message = "the session has no dataset to compare answers on."
         return _refused(form, quantize, which, "no-dataset", message, "")
-    step, blob, root = kept.written.step, kept.written.blob, kept.written.state_root
-    return ExportOrder(form, quantize, which, step, blob, root, session.dataset.root, session.request)
+    return ExportOrder(
+        format=form,
+        quantize=quantize,
+        wanted=which,
+        step=kept.written.step,
+        blob=kept.written.blob,
+        state_root=kept.written.state_root,
+        dataset=session.dataset.root,
+        request=session.request,
+    )
 
 
 def _unknown(form: str, quantize: str, which: str) -> ExportRefused | None:

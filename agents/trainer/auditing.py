@@ -9,14 +9,13 @@ import asyncio
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from contracts import trainer as events
 from contracts.audit import Audit
 from contracts.errors import ChildDied, NotFound, NotVerified, OutOfMemory, SwarmError
-from runtime.audit.recomputation import OPENING, conclude
+from contracts.findings import AuditedMachine, AuditRequest, SpanPlanned
+from runtime.audit.recomputation import OPENING, OpenedAudit, conclude
 from runtime.node.agent import Say
 from runtime.node.agent_context import Wakeup, first_done, wish_to_cancel
 from runtime.replay.audit_runner import AuditJobs, spans_at_once, uncomputable_span
@@ -78,58 +77,62 @@ class Auditing:
         planned = self._audit.planned
         if planned is None or opened is None:
             await self._stand_by()
-        elif planned.machine and opened["differing"]:
-            await self._decline(opened["differing"])
+        elif planned.machine and opened.differing:
+            await self._decline(opened.differing)
             await self._stand_by()
         else:
             try:
                 if planned.machine:
-                    await self._compute(planned, opened)
+                    await self._compute(planned, planned.machine, opened)
             except _Unable as reason:
                 await self._decline([str(reason)])
                 await self._stand_by()
             else:
                 await self._conclude()
 
-    async def _opened_plan(self) -> dict[str, Any] | None:
+    async def _opened_plan(self) -> OpenedAudit | None:
         """The audit plan as computed here, after the first trainer has recorded it; None where that cannot be done."""
         try:
             opened = await self._open(None) if self._audit.planned is None else None
-            while self._audit.planned is None and opened is not None:
-                await self._say(_plan(opened, self._wakeup.now.request))
+            while self._audit.planned is None and opened and opened.planned:
+                await self._say(opened.planned)
             planned = self._audit.planned
             if planned is None or not planned.machine:
-                return opened or {}
-            if opened is None or opened.get("cuts") != planned.cuts:
+                return opened or OpenedAudit(planned=None)
+            if opened is None or opened.cuts != planned.cuts:
                 opened = await self._open(planned.cuts)
         except (NotFound, NotVerified) as error:
             await self._decline([error.message])
             return None
         return opened
 
-    async def _open(self, cuts: list[str] | None) -> dict[str, Any]:
-        cited = self._wakeup.now.request
+    async def _open(self, cuts: list[str] | None) -> OpenedAudit:
+        cited = self._cited
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         args = {
             "home": str(self._context.home.root),
             "root": self._context.tail.admission.root,
             "folder": str(self._folder),
-            "cited": cited,
+            "cited": cited.model_dump(),
             "cuts": cuts,
         }
-        return await self._jobs(cited["machine"], []).opened(OPENING, args)
+        return OpenedAudit.model_validate(await self._jobs(cited.machine, []).opened(OPENING, args))
 
-    def _jobs(self, machine: dict[str, Any], workloads: list[dict[str, str]]) -> AuditJobs:
+    @property
+    def _cited(self) -> AuditRequest:
+        return AuditRequest.model_validate(self._wakeup.now.request)
+
+    def _jobs(self, machine: AuditedMachine, workloads: list[dict[str, str]]) -> AuditJobs:
         log = self._folder / "audit.log"
         return AuditJobs(self._context.children, machine, self._wakeup.history.id, log, workloads)
 
-    async def _compute(self, planned: events.AuditPlanned, opened: dict[str, Any]) -> None:
+    async def _compute(self, planned: events.AuditPlanned, machine: AuditedMachine, opened: OpenedAudit) -> None:
         """Compute spans until every span has a result, from any trainer, and the exporter has answered."""
-        worker = _SpanWorker(self._jobs(planned.machine, opened["workloads"]), self._folder, opened, planned.mode)
+        worker = _SpanWorker(self._jobs(machine, opened.workloads), self._folder, opened, planned.mode)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(spans_at_once(planned.machine)):
+                for _ in range(spans_at_once(machine)):
                     tasks.create_task(self._work(worker))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
@@ -147,7 +150,7 @@ class Auditing:
             if taken is None:
                 await self._news()
 
-    def _free(self) -> events.SpanPlanned | None:
+    def _free(self) -> SpanPlanned | None:
         """The next span that no trainer computes; None when every one is taken.
 
         No trainer computes what an earlier life of this process took, or one that declined or fell silent."""
@@ -167,7 +170,7 @@ class Auditing:
                 return span
         return None
 
-    async def _take(self, span: events.SpanPlanned) -> str | None:
+    async def _take(self, span: SpanPlanned) -> str | None:
         """Say that this span is computed here; the event that says so, or None when another was faster."""
         self._reserved.add(span.number)
         before = self._audit.holders.get(span.number)
@@ -181,7 +184,7 @@ class Auditing:
         self._mine.add(fact.id)
         return fact.id
 
-    async def _repeat(self, worker: _SpanWorker, span: events.SpanPlanned, taken: str) -> None:
+    async def _repeat(self, worker: _SpanWorker, span: SpanPlanned, taken: str) -> None:
         for death in range(1, MOST_DEATHS + 1):
             try:
                 result = await worker.account(span)
@@ -209,13 +212,13 @@ class Auditing:
         await self._conclude()
 
     async def _conclude(self) -> None:
-        audit, cited = self._audit, self._wakeup.now.request
+        audit, cited = self._audit, self._cited
         verdict: events.AuditCompleted | events.AuditFailed
         if audit.planned is None:
             reasons = dict.fromkeys(reason for said in audit.declined.values() for reason in said.differing)
             verdict = events.AuditFailed(message=" ".join(reasons), cure="Audit it where its log is kept: swarm audit")
         else:
-            verdict = conclude(audit, audit.planned, seed=cited["seed"], events=cited["size"])
+            verdict = conclude(audit, audit.planned, seed=cited.seed, events=cited.size)
         while self._wakeup.now.outcome is None:
             await self._say(verdict)
 
@@ -232,16 +235,16 @@ class _Unable(Exception):
 class _SpanWorker:
     """Where this trainer computes spans: its jobs, and what they are given."""
 
-    def __init__(self, jobs: AuditJobs, folder: Path, opened: dict[str, Any], mode: str) -> None:
+    def __init__(self, jobs: AuditJobs, folder: Path, opened: OpenedAudit, mode: str) -> None:
         self._jobs = jobs
         self._folder = folder
-        self._data = opened["data"]
-        self._fingerprint = opened["fingerprint"]
+        self._data = opened.data
+        self._fingerprint = opened.fingerprint
         self._locates = mode == "bisect"
 
-    async def account(self, span: events.SpanPlanned) -> events.SpanRepeated:
+    async def account(self, span: SpanPlanned) -> events.SpanRepeated:
         """The result of a span, or that its bytes are gone by now; `_Unable` when its code gave no result."""
-        args = self._data | {"span": str(self._folder / f"span-{span.number}.json")}
+        args = {**self._data.model_dump(), "span": str(self._folder / f"span-{span.number}.json")}
         path = recorded_path(self._folder, span.number)
         spec = SpanSpec.model_validate_json(await asyncio.to_thread(path.read_bytes))
         located = None
@@ -266,12 +269,3 @@ class _SpanWorker:
             fingerprint=self._fingerprint,
             problem=result.problem,
         )
-
-
-def _plan(opened: dict[str, Any], cited: dict[str, Any]) -> events.AuditPlanned:
-    """What was opened, as the plan for everybody; a verdict that needs no computing is all of it."""
-    nothing: dict[str, Any] = {name: [] for name in ("spans", "chosen", "cuts", "broken", "exports")}
-    whole = nothing | {"machine": {}, "ended": True, "reached": 0} | opened
-    whole |= {name: cited[name] for name in ("session", "mode", "size", "root")}
-    told = {name: whole[name] for name in events.AuditPlanned.model_fields}
-    return events.AuditPlanned.model_validate_json(orjson.dumps(told))

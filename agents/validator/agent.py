@@ -14,7 +14,8 @@ from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Agent, on
 from runtime.node.agent_context import Wakeup
-from runtime.replay.audit_runner import IDENTITY, AuditJobs
+from runtime.replay.audit_runner import AuditJobs
+from runtime.replay.audit_subject import machine_of
 
 Judgement = CheckpointValidated | ValidationFailed
 
@@ -47,13 +48,12 @@ class Validator(Agent):
     async def _compared(self, task: Task, values: Mapping[str, str], wakeup: Wakeup) -> ControlComparison:
         """The values beside the recorded ones; what bits this machine computes is measured only where they differ."""
         recorded = {name: value.hex() for name, value in task.recorded.items()}
-        wrong, resolved = differing_values(recorded, values), task.claim.resolved
-        identity: dict[str, Any] = {}
+        wrong, machine, here = differing_values(recorded, values), machine_of(task.claim), None
         if wrong:
-            about = {"device": resolved["device"], "precision": resolved["precision"], "plan": None}
-            jobs = AuditJobs(self.ground.children, resolved, wakeup.session.id, self._log(wakeup), [])
-            identity = await jobs.run(IDENTITY, about)
-        return compare_control(recorded, wrong, task.as_json()["claim"], identity)
+            about = {"device": machine.device, "precision": machine.precision, "plan": None}
+            jobs = AuditJobs(self.ground.children, machine, wakeup.session.id, self._log(wakeup), [])
+            here, _ = await jobs.identified(about)
+        return compare_control(recorded, wrong, task.claim, here)
 
     def _log(self, wakeup: Wakeup) -> Path:
         folder: Path = self.ground.home.session(wakeup.session.id)

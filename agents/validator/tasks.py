@@ -14,6 +14,7 @@ from contracts.envelope import Fact
 from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
 from runtime.log import retention
+from runtime.replay.audit_subject import MachineIdentity
 
 Control = Literal["reproduced", "differs", "not-comparable"]
 
@@ -88,24 +89,24 @@ def differing_values(recorded: Mapping[str, str], computed: Mapping[str, str]) -
 
 
 def compare_control(
-    recorded: Mapping[str, str], wrong: Mapping[str, list[str]], claim: Mapping[str, Any], identity: Mapping[str, Any]
+    recorded: Mapping[str, str], wrong: Mapping[str, list[str]], claim: TrainingClaimed, here: MachineIdentity | None
 ) -> ControlComparison:
     """Equal bits are proof enough; only for what is `wrong` it counts whether this machine could have given the same.
 
-    `identity` is what `runtime.replay.reexecute.identity` answers; it is not looked at when nothing is wrong.
+    `here` is this machine; it is not looked at when nothing is wrong.
     """
     if not recorded:
         return ControlComparison("not-comparable", {"reason": "no control metric was recorded for this split and step"})
     if not wrong:
         return ControlComparison("reproduced", {"values": len(recorded)})
     about: dict[str, Any] = {"recorded_and_computed": dict(wrong)}
-    if claim["resolved"]["profile"] != "exact":
+    if claim.resolved["profile"] != "exact":
         return ControlComparison("not-comparable", about | {"reason": "the session is not deterministic"})
-    if claim["engine_bits"] != identity["engine_bits"]:
-        reason = f"engine bits {claim['engine_bits']}, here {identity['engine_bits']}"
+    if here is None or claim.engine_bits != here.engine_bits:
+        reason = f"engine bits {claim.engine_bits}, here {here.engine_bits if here else 'not measured'}"
         return ControlComparison("not-comparable", about | {"reason": reason})
-    if claim["fingerprint"] != identity["fingerprint"]:
-        theirs, ours = claim["families"], identity["families"]
+    if claim.fingerprint != here.fingerprint:
+        theirs, ours = claim.families, here.families
         families = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         about |= {"reason": "another numeric fingerprint", "families": families}
         return ControlComparison("not-comparable", about)

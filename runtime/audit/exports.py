@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import SwarmError
-from contracts.exporter import ModelExported
+from contracts.exporter import ExportOrder, ModelExported
+from contracts.findings import RecordedExport
 from contracts.session import SessionState
 from runtime.jobs.profiles import export_profile
 from runtime.log.session_log import SessionLog
@@ -32,9 +33,6 @@ NUMBER = re.compile(rb"[0-9]{1,64}")
 """torch numbers each TorchScript file by a hash over all that it wrote, tables of source lines with their paths among
 them. The exporter takes those tables out; the number stays, and differs wherever the software lies elsewhere."""
 
-Order = Mapping[str, Any]
-"""Plain data about one exported file: `export` is the event that tells of it, `order` what its maker is given."""
-
 
 class Remade(NamedTuple):
     """What came of making a file again: nothing but its bytes, unless one of these says something.
@@ -48,47 +46,59 @@ class Remade(NamedTuple):
     missing: str = ""
 
 
-def orders(history: SessionLog) -> list[dict[str, Any]]:
+def orders(history: SessionLog) -> list[RecordedExport]:
     """Every exported file of a session, as it has to be made again, and where the log tells of it."""
-    found: list[dict[str, Any]] = []
-    for fact in history.facts:
-        if isinstance(fact.event, ModelExported):
-            beside = fact.event.details.get("beside", {})
-            about = {"export": fact.id, "place": fact.position, "seq": fact.seq, "filename": fact.event.filename}
-            # The digests of companions by suffix; a record of any other form counts as none.
-            about |= {"blob": fact.event.blob, "beside": beside if isinstance(beside, dict) else {}}
-            about |= {"sources": dict(history.state.claim.sources) if history.state.claim else {}}
-            found.append(about | {"order": _order(fact.event, history.state)})
-    return found
+    sources = dict(history.state.claim.sources) if history.state.claim else {}
+    return [
+        RecordedExport(
+            export=fact.id,
+            place=fact.position,
+            seq=fact.seq,
+            filename=fact.event.filename,
+            blob=fact.event.blob,
+            beside=_companions(fact.event),
+            sources=sources,
+            order=_order(fact.event, history.state),
+        )
+        for fact in history.facts
+        if isinstance(fact.event, ModelExported)
+    ]
 
 
-def export_findings(remade: Iterable[tuple[Order, Remade]]) -> verdict.ExportFindings:
+def _companions(made: ModelExported) -> dict[str, str]:
+    """The digests of companions by suffix; a record of any other form counts as none."""
+    beside = made.details.get("beside")
+    told = beside if isinstance(beside, dict) else {}
+    return {suffix: digest for suffix, digest in told.items() if isinstance(digest, str)}
+
+
+def export_findings(remade: Iterable[tuple[RecordedExport, Remade]]) -> verdict.ExportFindings:
     """What came of all of a session's files."""
     divergences, unchecked, differing = [], [], []
     checked = 0
-    for order, one in remade:
+    for made, one in remade:
         checked += not (one.missing or one.differing)
         if one.divergence:
-            divergences.append(verdict.Divergence(order["place"], order["seq"], ModelExported.wire, one.divergence))
+            divergences.append(verdict.Divergence(made.place, made.seq, ModelExported.wire, one.divergence))
         if one.missing:
-            unchecked.append(f"export {order['filename']} could not be made again: {one.missing}")
+            unchecked.append(f"export {made.filename} could not be made again: {one.missing}")
         if one.differing:
-            differing.append(f"the outcome of export {order['filename']} (making it again ended with: {one.differing})")
+            differing.append(f"the outcome of export {made.filename} (making it again ended with: {one.differing})")
     return verdict.ExportFindings(checked, tuple(divergences), tuple(unchecked), tuple(differing))
 
 
 async def remake_all(subject: AuditSubject, jobs: audit_runner.AuditJobs, folder: Path) -> verdict.ExportFindings:
     """Make every exported file of a session again, one after the other."""
-    found: list[tuple[Order, Remade]] = []
-    for number, order in enumerate(orders(subject.kept.history)):
+    found: list[tuple[RecordedExport, Remade]] = []
+    for number, made in enumerate(orders(subject.kept.history)):
         work = folder / f"export-{number}"
         work.mkdir()
-        found.append((order, await remake(order, subject.blobs, jobs.workloads, jobs.children, work)))
+        found.append((made, await remake(made, subject.blobs, jobs.workloads, jobs.children, work)))
     return export_findings(found)
 
 
 async def remake(
-    order: Order,
+    made: RecordedExport,
     blobs: DirectoryBlobs,
     workloads: list[dict[str, str]],
     children: Children,
@@ -96,10 +106,10 @@ async def remake(
     session: str = "",
 ) -> Remade:
     """What came of making one file again in an empty folder."""
-    if order["order"]["step"] is None:
-        return Remade(f"{order['filename']} is told to be of a checkpoint that the session never wrote")
+    if made.order is None:
+        return Remade(f"{made.filename} is told to be of a checkpoint that the session never wrote")
     args = {
-        "order": order["order"],
+        "order": made.order.model_dump(),
         "blobs": str(blobs.root),
         "work": str(work),
         "exports": str(work),
@@ -107,46 +117,47 @@ async def remake(
         "workloads": workloads,
     }
     export = roster.job("exporter", "export")
-    profile, log = export_profile(order["order"]["format"]), work / "export.log"
+    profile, log = export_profile(made.order.format), work / "export.log"
     try:
         async with children.job(export, args, profile=profile, purpose="export", session=session, log=log) as child:
             answer = await child.wait()
     except SwarmError as error:
-        gone = _gone(order, blobs)
+        gone = _gone(made.order, blobs)
         return Remade(missing=gone) if gone else Remade(differing=error.message[:500])
-    return _refused(order, answer["refused"]) if "refused" in answer else _against(order, answer, work, blobs)
+    return _refused(made, answer["refused"]) if "refused" in answer else _against(made, answer, work, blobs)
 
 
-def _gone(order: Order, blobs: DirectoryBlobs) -> str:
+def _gone(order: ExportOrder, blobs: DirectoryBlobs) -> str:
     """What of the bytes that the file is made of is not here."""
-    asked = order["order"]
-    if not blobs.has(asked["blob"]):
-        return f"checkpoint blob {asked['blob']} is not here"
-    rows = has_rows(blobs.root / "datasets" / asked["dataset"])
-    return "" if rows else f"the rows of dataset {asked['dataset']} are not here"
+    if not blobs.has(order.blob):
+        return f"checkpoint blob {order.blob} is not here"
+    rows = has_rows(blobs.root / "datasets" / order.dataset)
+    return "" if rows else f"the rows of dataset {order.dataset} are not here"
 
 
-def _refused(order: Order, refusal: Mapping[str, Any]) -> Remade:
+def _refused(made: RecordedExport, refusal: Mapping[str, Any]) -> Remade:
     """Why the exporter makes no such file: something of this machine, of the claim, or of the code that was asked."""
     code, message = refusal["code"], str(refusal["message"])[:500]
     if code == "missing-module" and any(find_spec(name) is None for name in MODULES):
         return Remade(missing=message)
     if code == "not-finite":
-        return Remade(f"{order['filename']} is told to be made, and the exporter makes no such file: {message}")
+        return Remade(f"{made.filename} is told to be made, and the exporter makes no such file: {message}")
     return Remade(differing=message)
 
 
-def _against(order: Order, answer: Mapping[str, Any], work: Path, blobs: DirectoryBlobs) -> Remade:
-    name, beside = order["filename"], order["beside"]
-    if not (work / MADE).is_file():
+def _against(recorded: RecordedExport, answer: Mapping[str, Any], work: Path, blobs: DirectoryBlobs) -> Remade:
+    made = work / MADE
+    if not made.is_file():
         return Remade(differing="no file")
-    found = digest_of(work / MADE)
-    if found != order["blob"] and order["order"]["format"] == "torchscript" and blobs.has(order["blob"]):
-        found = renumbered(work / MADE, blobs.path(order["blob"]), work / "renumbered") or found
-    if found != order["blob"]:
-        return Remade(f"{name} made again has digest {found}, recorded is {order['blob']}")
-    wrong = [one for one, digest in answer["details"].get("beside", {}).items() if beside.get(one) != digest]
-    return Remade(f"{name}.{wrong[0]} made again is not what was recorded" if wrong else "")
+    found, wanted = digest_of(made), recorded.blob
+    traced = recorded.order is not None and recorded.order.format == "torchscript"
+    if found != wanted and traced and blobs.has(wanted):
+        found = renumbered(made, blobs.path(wanted), work / "renumbered") or found
+    if found != wanted:
+        return Remade(f"{recorded.filename} made again has digest {found}, recorded is {wanted}")
+    beside = answer["details"].get("beside", {})
+    wrong = [one for one, digest in beside.items() if recorded.beside.get(one) != digest]
+    return Remade(f"{recorded.filename}.{wrong[0]} made again is not what was recorded" if wrong else "")
 
 
 def renumbered(made: Path, recorded: Path, into: Path) -> str:
@@ -181,21 +192,23 @@ def _numbered(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     return record
 
 
-def _order(made: ModelExported, session: SessionState) -> dict[str, Any]:
-    """As the exporter was ordered; see `agents.exporter.plan.ExportOrder`. Without a step there was no such checkpoint.
+def _order(made: ModelExported, session: SessionState) -> ExportOrder | None:
+    """As the exporter was ordered; None where there was no such checkpoint.
 
     The dataset is one that a fact names by its root: what a request says is any text, and a folder has this name.
     """
     of = (one.written for one in session.checkpoints if one.written.blob == made.checkpoint_blob)
     written = next((one for one in of if one.step == made.checkpoint_step), None)
     claimed = session.claim.dataset if session.claim else ""
-    return {
-        "format": made.format,
-        "quantize": made.quantize,
-        "wanted": made.checkpoint,
-        "step": written.step if written else None,
-        "blob": made.checkpoint_blob,
-        "state_root": written.state_root if written else None,
-        "dataset": session.dataset.root if session.dataset else claimed,
-        "request": session.request,
-    }
+    if written is None:
+        return None
+    return ExportOrder(
+        format=made.format,
+        quantize=made.quantize,
+        wanted=made.checkpoint,
+        step=written.step,
+        blob=made.checkpoint_blob,
+        state_root=written.state_root,
+        dataset=session.dataset.root if session.dataset else claimed,
+        request=session.request,
+    )

@@ -6,15 +6,19 @@ machine and lays out what is to be done; the verdict is a pure look at what trai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from bus.blobs import DirectoryBlobs
 from contracts.audit import Audit
-from contracts.errors import NotFound
+from contracts.errors import NotFound, Refused
+from contracts.event import Value
+from contracts.findings import AuditRequest
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.trainer import AuditCompleted, AuditPlanned
 from runtime import audit
@@ -25,12 +29,12 @@ from runtime.jobs.job import Job
 from runtime.log.archive import Archive, CachedArchive, StoredSession
 from runtime.replay import audit_plan, audit_subject, verdict
 from runtime.replay.audit_runner import AuditRunner, Tell
+from runtime.replay.audit_subject import ReplayData
 from runtime.replay.steps import locate_divergence
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
 
-Data = dict[str, Any]
 OPENING = "runtime.audit.recomputation:open_audit"
 """What opens an audit in a child, before anything of it can be concluded."""
 
@@ -84,14 +88,33 @@ async def recompute(
         return verdict.replay_verdict(log, plan, results, again, unchecked=told, resumed=runner.resumed, located=place)
 
 
-def open_audit(job: Job) -> Data:
-    """What there is to do: `log`, the verdict on the log, and unless that is all, what `_opened` says.
+class OpenedAudit(Value):
+    """An audit as it was opened here: the plan, what differs here from the claims, and what jobs about its spans need.
 
-    With `cuts` (blobs at which spans begin) an audit is gone on with whose log was verified before: `log` is None then.
-    Without, spans begin at every checkpoint that is here.
+    There is no plan where an audit is gone on with whose plan is known.
     """
-    home, cited, cuts = Home(Path(job.args["home"])), job.args["cited"], job.args["cuts"]
-    blobs, session = DirectoryBlobs(home.blobs), cited["session"]
+
+    planned: AuditPlanned | None
+    cuts: list[str] = Field(default_factory=list)
+    fingerprint: str = ""
+    differing: list[str] = Field(default_factory=list)
+    data: ReplayData = ReplayData(dataset="", blobs="", initial=None)
+    workloads: list[dict[str, str]] = Field(default_factory=list)
+
+
+def open_audit(job: Job) -> dict[str, Any]:
+    """The job: an `OpenedAudit` as plain data.
+
+    With `cuts` (blobs at which spans begin) an audit is gone on with whose log was verified before. Without, the log is
+    verified, and spans begin at every checkpoint that is here.
+    """
+    cited, cuts = AuditRequest.model_validate(job.args["cited"]), job.args["cuts"]
+    return _opened(job, cited, cuts).model_dump(mode="json")
+
+
+def _opened(job: Job, cited: AuditRequest, cuts: list[str] | None) -> OpenedAudit:
+    home = Home(Path(job.args["home"]))
+    blobs, session = DirectoryBlobs(home.blobs), cited.session
 
     def look() -> tuple[verdict.Verdict, Archive]:
         archive = CachedArchive(home, job.args["root"])
@@ -99,89 +122,115 @@ def open_audit(job: Job) -> Data:
 
     log, archive = read_steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
     if log is not None and log.verdict != "pass":
-        return {"log": verdict.verdict_without_replay(log, cited["mode"], verdict.FAILS).as_json()}
+        return OpenedAudit(planned=_planned(cited, verdict.verdict_without_replay(log, cited.mode, verdict.FAILS)))
     kept = archive.read(session)
-    if kept.history.size < cited["size"]:
-        message = f"the file of {session} holds {kept.history.size} events here, and {cited['size']} are cited."
+    if kept.history.size < cited.size:
+        message = f"the file of {session} holds {kept.history.size} events here, and {cited.size} are cited."
         raise NotFound(message, cure="Audit it where its log is kept.")
     # What came later than what the audit cites is no part of it.
-    beginning = replace(kept, history=kept.history.beginning(cited["size"]))
+    beginning = replace(kept, history=kept.history.beginning(cited.size))
     subject = audit_subject.AuditSubject(beginning, blobs, Path(job.args["folder"]), home.root)
-    if log is not None:
-        told = fork_check.unchecked_in_swarm(subject.session, cited["mode"])
-        trusted = subject.trusted() if cited["mode"] != "log" else ()
-        log = replace(log, unchecked=(*log.unchecked, *trusted, *told))
-    opened, plan = _opened(job, subject, cited, cuts, _unsigned(kept, cited))
-    if log is None or (plan.mode != "log" and subject.session.claim is not None):
-        return opened | {"log": log.as_json() if log else None}
-    if plan.broken:
-        log = verdict.replay_verdict(log, plan, {})
-    elif plan.mode != "log":
-        log = verdict.verdict_without_replay(log, plan.mode, verdict.UNTRAINED)
-    return {"log": log.as_json()}
+    plan, opened = _laid_out(job, subject, cited, cuts, _unsigned(kept, cited))
+    if log is None:
+        return opened
+    told = fork_check.unchecked_in_swarm(subject.session, cited.mode)
+    trusted = subject.trusted() if cited.mode != "log" else ()
+    log = replace(log, unchecked=(*log.unchecked, *trusted, *told))
+    machine = subject.machine
+    if plan.mode == "log" or machine is None:
+        if plan.broken:
+            log = verdict.replay_verdict(log, plan, {})
+        elif plan.mode != "log":
+            log = verdict.verdict_without_replay(log, plan.mode, verdict.UNTRAINED)
+        return OpenedAudit(planned=_planned(cited, log))
+    remade = exports.orders(subject.kept.history) if cited.mode == "full" else []
+    about = {"cuts": opened.cuts, "exports": remade, "machine": machine}
+    return opened.model_copy(update={"planned": _planned(cited, log, plan).model_copy(update=about)})
 
 
-def _opened(
+def _planned(cited: AuditRequest, log: verdict.Verdict, plan: audit_plan.AuditPlan | None = None) -> AuditPlanned:
+    """The plan as it is told; without one the verdict on the log needs no computing and is all of it."""
+    return AuditPlanned(
+        session=cited.session,
+        mode=cited.mode,
+        size=cited.size,
+        root=cited.root,
+        log=log.findings(),
+        spans=list(plan.spans) if plan else [],
+        chosen=list(plan.chosen) if plan else [],
+        cuts=[],
+        broken=[one.found() for one in plan.broken] if plan else [],
+        exports=[],
+        machine=None,
+        ended=plan.ended if plan else True,
+        reached=plan.reached if plan else 0,
+    )
+
+
+def _laid_out(
     job: Job,
     subject: audit_subject.AuditSubject,
-    cited: Mapping[str, Any],
+    cited: AuditRequest,
     cuts: list[str] | None,
     unsigned: Iterator[verdict.Divergence],
-) -> tuple[Data, audit_plan.AuditPlan]:
+) -> tuple[audit_plan.AuditPlan, OpenedAudit]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
-    options = audit_plan.AuditOptions(cited["mode"], segments=cited["segments"], seed=cited["seed"])
+    options = audit_plan.AuditOptions(cited.mode, segments=cited.segments, seed=cited.seed)
     workloads, missing = subject.missing(trusted=False)
-    machine, differing = _compared(job, subject, workloads, missing)
+    here, differing = _compared(job, subject, workloads, missing)
     begins = subject.blobs.has if cuts is None else frozenset(cuts).__contains__
     # What the request resolves to is another machine's business where this one is not comparable.
-    plan, spans = audit_plan.lay_out(subject, options, None if differing else machine["resolved"], begins)
+    resolved = here.resolved if here and not differing else None
+    plan, spans = audit_plan.lay_out(subject, options, resolved, begins)
     plan = replace(plan, broken=(*unsigned, *plan.broken))
     for span in spans.values():
         subject.arguments(span, subject.work)
         audit_subject.recorded_path(subject.work, span.number).write_text(subject.spec(span).model_dump_json())
-    opened = plan.as_json() | {
-        "cuts": [*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
-        "exports": exports.orders(subject.kept.history) if options.mode == "full" else [],
-        "machine": subject.machine,
-        "fingerprint": machine["fingerprint"],
-        "differing": differing,
-        "data": subject.data,
-        "workloads": workloads,
-    }
-    return opened, plan
+    return plan, OpenedAudit(
+        planned=None,
+        cuts=[*dict.fromkeys(one.start.written.blob for one in spans.values() if one.start)],
+        fingerprint=here.fingerprint if here else "",
+        differing=differing,
+        data=subject.data,
+        workloads=workloads,
+    )
 
 
 def _compared(
     job: Job, subject: audit_subject.AuditSubject, workloads: list[dict[str, str]], missing: list[str]
-) -> tuple[Data, list[str]]:
+) -> tuple[audit_subject.MachineIdentity | None, list[str]]:
     """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
-    if not subject.machine:
-        return {"resolved": None, "fingerprint": ""}, []
+    if subject.machine is None:
+        return None, []
     job.tell("identify", about=subject.identity(whole=not missing), workloads=workloads)
     order = job.order(wait=True)
-    found, unread = (order.data["found"], order.data["unread"]) if order else ({}, [])
-    return found, audit_subject.machine_differences(subject.kept.history.facts, found) + missing + unread
+    if order is None:
+        raise Refused("nobody answered what this machine computes.", cure="Begin the audit again.")
+    here = audit_subject.MachineIdentity.model_validate(order.data["found"])
+    differing = audit_subject.machine_differences(subject.kept.history.facts, here)
+    return here, differing + missing + order.data["unread"]
 
 
-def _unsigned(kept: StoredSession, cited: Mapping[str, Any]) -> Iterator[verdict.Divergence]:
+def _unsigned(kept: StoredSession, cited: AuditRequest) -> Iterator[verdict.Divergence]:
     """What is cited, when the ledger has signed no such root; every root that it has signed was computed again."""
     for fact in kept.history.facts:
         match fact.event:
             case LedgerCheckpointed(size=size, root=root) | SessionSealed(size=size, root=root):
-                if (size, root) == (cited["size"], cited["root"]):
+                if (size, root) == (cited.size, cited.root):
                     return
-    message = f"the ledger never signed root {cited['root']} over {cited['size']} events"
-    yield verdict.Divergence(cited["size"], 0, "root", message)
+    message = f"the ledger never signed root {cited.root} over {cited.size} events"
+    yield verdict.Divergence(cited.size, 0, "root", message)
 
 
 def conclude(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
     """The verdict as of now, from the audit's own log; `events` is the number of events of the audited session."""
-    found = planned.log if not planned.machine else _judged(audit, planned, seed, events).as_json()
-    return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found["verdict"], found=found)
+    found = planned.log if planned.machine is None else _judged(audit, planned, seed, events).findings()
+    return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found.verdict, found=found)
 
 
 def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> verdict.ReplayVerdict:
-    log, broken = verdict.Verdict.of_json(planned.log), tuple(verdict.Divergence(**one) for one in planned.broken)
+    log = verdict.Verdict.of_findings(planned.log)
+    broken = tuple(verdict.Divergence(one.position, one.seq, one.what, one.message) for one in planned.broken)
     spans, chosen = tuple(planned.spans), tuple(planned.chosen)
     plan = audit_plan.AuditPlan(planned.mode, seed, spans, chosen, broken, planned.ended, planned.reached, events)
     results = {
@@ -198,6 +247,6 @@ def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> verd
         else exports.Remade(missing=SILENT)
     )
     said = {at: exports.Remade(one.divergence, one.differing, one.problem) for at, one in audit.exports.items()}
-    made = exports.export_findings((one, said.get(one["export"], silent)) for one in planned.exports)
+    made = exports.export_findings((one, said.get(one.export, silent)) for one in planned.exports)
     located = next((one.located for _, one in sorted(audit.repeated.items()) if one.located), None)
     return verdict.replay_verdict(log, plan, results, made, located=located)

@@ -149,7 +149,7 @@ def span_rows(verdict: Any) -> Sequence[tuple[str, str]]:
         rows += [("seed", str(verdict.seed)), *(("chance", chance) for chance in chances)]
     if verdict.mode == "bisect" and verdict.verdict == "pass":
         rows.append(("located", "no step differs: everything that was computed again came out as recorded"))
-    return rows + [("located", sentence) for sentence in (verdict.located or {}).get("sentences", ())]
+    return rows + [("located", sentence) for sentence in (verdict.located.sentences if verdict.located else ())]
 
 
 def _audit_in_swarm(call: Call, name: str, mode: str, segments: int, seed: int | None) -> int:
@@ -168,11 +168,13 @@ def _audit_in_swarm(call: Call, name: str, mode: str, segments: int, seed: int |
             return summary, verdict
 
     def page(verdict: Json) -> str:
+        from contracts.findings import AuditFindings
         from runtime.audit import Verdict
         from runtime.replay.verdict import ReplayVerdict
 
-        kind = ReplayVerdict if "steps_checked" in verdict else Verdict
-        return f"{verdict_page(kind.of_json(verdict))}\nThe audit is session {summary['session']}."
+        told = AuditFindings.model_validate(verdict)
+        kind = ReplayVerdict if "steps_checked" in told.model_fields_set else Verdict
+        return f"{verdict_page(kind.of_findings(told))}\nThe audit is session {summary['session']}."
 
     summary, verdict = call.wait(audited())
     if verdict is None:

@@ -106,7 +106,7 @@ async def audit(commands: Commands, wish: AuditCommand) -> AuditReply:
         "size": signed.size,
         "root": signed.root,
         "sealed": isinstance(signed, SessionSealed),
-        "machine": machine_of(history.state),
+        "machine": machine_of(history.state.claim).model_dump() if history.state.claim else {},
     }
     session = await commands.submit(request, "audit", asked_by=wish.asked_by or "client", parent=history.id)
     return {"session": session, "of": history.id, "seed": seed}

@@ -12,20 +12,21 @@ from typing import Any, TypeVar
 
 from contracts import trainer
 from contracts.envelope import Fact
+from contracts.findings import Mode, SpanPlanned
 from contracts.session import SessionState
 from contracts.validator import CheckpointValidated
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.spans import SessionSpans, Span, claims, session_spans
 from runtime.replay.verdict import Divergence
 
-T = TypeVar("T", Span, trainer.SpanPlanned)
+T = TypeVar("T", Span, SpanPlanned)
 
 
 @dataclass(frozen=True)
 class AuditOptions:
     """What is to be computed again, and how."""
 
-    mode: trainer.Mode
+    mode: Mode
     segments: int = 5
     seed: int = 0
     workers: int = 0
@@ -39,25 +40,15 @@ class AuditOptions:
 class AuditPlan:
     """Every span of a session, the numbers of those that are to be computed, and what is wrong without computing."""
 
-    mode: trainer.Mode
+    mode: Mode
     seed: int
-    spans: tuple[trainer.SpanPlanned, ...]
+    spans: tuple[SpanPlanned, ...]
     chosen: tuple[int, ...]
     broken: tuple[Divergence, ...]
     ended: bool
     reached: int
     """The last step that the session has recorded."""
     events: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data, in the words of `contracts.trainer.AuditPlanned`."""
-        return {
-            "spans": [one.model_dump() for one in self.spans],
-            "chosen": list(self.chosen),
-            "broken": [one.as_json() for one in self.broken],
-            "ended": self.ended,
-            "reached": self.reached,
-        }
 
 
 def lay_out(
@@ -84,9 +75,9 @@ def lay_out(
     return plan, spans
 
 
-def plan_span(span: Span) -> trainer.SpanPlanned:
+def plan_span(span: Span) -> SpanPlanned:
     """A span without its records."""
-    return trainer.SpanPlanned(number=span.number, segments=span.segments, begins=span.begins, ends=span.ends)
+    return SpanPlanned(number=span.number, segments=span.segments, begins=span.begins, ends=span.ends)
 
 
 def draw_spans(spans: Sequence[T], count: int, seed: int, session: str) -> tuple[T, ...]:

@@ -17,11 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from bus.disk import make_directory, write_file
 from contracts.errors import ChildDied, OutOfMemory, SwarmError
-from contracts.trainer import SpanDivergence
+from contracts.findings import AuditedMachine, SpanDivergence
 from runtime.jobs import process
 from runtime.jobs.profiles import claimed_threads, torch_profile
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.audit_subject import MachineIdentity
 from runtime.replay.comparison import SpanComparison
 from runtime.replay.spans import Span, SpanSpec
 from runtime.replay.verdict import SpanResult
@@ -45,10 +46,10 @@ class ComparedAnswer(NamedTuple):
 
 
 class AuditJobs:
-    """Runs one job after the other, or several at once; `machine` is what `subject.machine_of` gives."""
+    """Runs one job after the other, or several at once, as where the session was trained: on this machine."""
 
     def __init__(
-        self, children: Children, machine: Mapping[str, Any], session: str, log: Path, workloads: list[dict[str, str]]
+        self, children: Children, machine: AuditedMachine, session: str, log: Path, workloads: list[dict[str, str]]
     ) -> None:
         self.children = children
         self.workloads = workloads
@@ -69,21 +70,21 @@ class AuditJobs:
                     child.resting = True
                     jobs = AuditJobs(self.children, self._machine, self._session, self._log, frame.data["workloads"])
                     found, unread = await jobs.identified(frame.data["about"])
-                    await child.order("identified", found=found, unread=unread)
+                    await child.order("identified", found=found.model_dump(), unread=unread)
                     child.resting = False
             return child.result or {}
 
-    async def identified(self, about: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    async def identified(self, about: Mapping[str, Any]) -> tuple[MachineIdentity, list[str]]:
         """This machine beside a claim; and what of the claim cannot be read here, or does not load."""
         try:
-            return await self.run(IDENTITY, about), []
+            return MachineIdentity.model_validate(await self.run(IDENTITY, about)), []
         except (ChildDied, OutOfMemory):
             raise  # of the machine: nothing is known of the claim
         except SwarmError as error:
             if about["plan"] is None:
                 raise
             unread = f"what the claim resolves the request to (here that ends with: {error.message[:500]})"
-            return await self.run(IDENTITY, {**about, "plan": None}), [unread]
+            return MachineIdentity.model_validate(await self.run(IDENTITY, {**about, "plan": None})), [unread]
 
     async def span(self, args: Mapping[str, Any], span: SpanSpec) -> SpanResult:
         """A whole span computed again; the first divergence may be that something is missing."""
@@ -106,7 +107,7 @@ class AuditJobs:
     def _job(self, function: str, args: Mapping[str, Any]) -> AbstractAsyncContextManager[Child]:
         args = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
         # As it was where the session was trained.
-        profile = torch_profile(claimed_threads(self._machine.get("threads")), self._machine.get("device", "cpu"))
+        profile = torch_profile(claimed_threads(self._machine.threads), self._machine.device)
         return self.children.job(function, args, profile=profile, purpose="audit", session=self._session, log=self._log)
 
 
@@ -121,9 +122,9 @@ def _heard(comparison: SpanComparison, frame: Frame) -> SpanDivergence | None:
     return None
 
 
-def seal_of(machine: Mapping[str, Any]) -> dict[str, Any]:
+def seal_of(machine: AuditedMachine) -> dict[str, int | str]:
     """The arguments of `runtime.engine.seal.apply` for bits of this machine."""
-    return {"threads": claimed_threads(machine.get("threads")), "profile": "exact"}
+    return {"threads": claimed_threads(machine.threads), "profile": "exact"}
 
 
 Tell = Callable[[str], None]
@@ -140,18 +141,19 @@ class AuditRunner:
         self.resolved: dict[str, Any] | None = None
         self.resumed = 0
         workloads, self._missing = subject.missing(trusted=asked.trust_code)
-        self.jobs = AuditJobs(children, subject.machine, subject.session.id, folder / "audit.log", workloads)
+        self._machine = subject.machine or AuditedMachine()
+        self.jobs = AuditJobs(children, self._machine, subject.session.id, folder / "audit.log", workloads)
         self._tell = tell
-        self._here: dict[str, Any] = {}
+        self._here: MachineIdentity | None = None
         if asked.fresh:
             self.results.close()
             self.results = AuditResults(subject.work / f"{subject.session.id}.json")
 
     async def compare(self) -> list[str]:
         """What differs between the claims and this machine, code or data; nothing when all are the same."""
-        self._here, unread = await self.jobs.identified(self.subject.identity(whole=not self._missing))
-        self.resolved = self._here.pop("resolved")
-        return audit_subject.machine_differences(self.subject.kept.history.facts, self._here) + self._missing + unread
+        here, unread = await self.jobs.identified(self.subject.identity(whole=not self._missing))
+        self._here, self.resolved = here, here.resolved
+        return audit_subject.machine_differences(self.subject.kept.history.facts, here) + self._missing + unread
 
     async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, SpanResult]:
         """The result of every span by its number; with `until_divergence` none behind the first one that diverges."""
@@ -172,7 +174,7 @@ class AuditRunner:
                 self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {outcome}")
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(self.asked.workers or spans_at_once(self.subject.machine), len(waiting))):
+            for _ in range(min(self.asked.workers or spans_at_once(self._machine), len(waiting))):
                 tasks.create_task(work())
         return results
 
@@ -181,7 +183,7 @@ class AuditRunner:
         spec = self.subject.spec(span)
         about = {
             "span": spec.model_dump(mode="json"),
-            "here": self._here,
+            "here": self._here.model_dump(exclude={"resolved"}) if self._here else None,
             "workloads": [one["digest"] for one in self.jobs.workloads],
             "engine": audit_subject.engine_digest(),
             "dataset": session.claim.dataset if session.claim else "",
@@ -211,9 +213,9 @@ def uncomputable_span(error: SwarmError, number: int, *, gone: bool) -> SpanResu
     return SpanResult(steps=0, divergence=None, problem=problem, differing=differing)
 
 
-def spans_at_once(machine: Mapping[str, Any]) -> int:
+def spans_at_once(machine: AuditedMachine) -> int:
     """How many spans of such a session this machine computes at a time."""
-    return max(1, process.cores() // claimed_threads(machine.get("threads")))
+    return max(1, process.cores() // claimed_threads(machine.threads))
 
 
 class AuditResults:

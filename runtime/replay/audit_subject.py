@@ -17,7 +17,10 @@ from blake3 import blake3
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
 from contracts.errors import NotFound, NotVerified
+from contracts.event import Value, fitted
+from contracts.findings import AuditedMachine
 from contracts.session import SessionState
+from contracts.trainer import TrainingClaimed
 from runtime import engine
 from runtime.home.workloads import Workloads
 from runtime.jobs.profiles import MOST_THREADS, claimed_threads
@@ -26,6 +29,14 @@ from runtime.replay.initial_state import InheritedPlan, plan_of
 from runtime.replay.spans import Span, SpanSpec, claims
 
 _SEALED = ("threads", "device", "precision", "profile")
+
+
+class ReplayData(Value):
+    """Where a job finds the rows, the blobs, and among these the weights to begin with, if there are any."""
+
+    dataset: str
+    blobs: str
+    initial: str | None
 
 
 @dataclass(frozen=True)
@@ -43,21 +54,22 @@ class AuditSubject:
         return self.kept.history.state
 
     @property
-    def machine(self) -> dict[str, Any]:
-        """Whose bits are wanted, as its first claim says it; nothing when nothing was trained."""
-        return machine_of(self.session)
+    def machine(self) -> AuditedMachine | None:
+        """Whose bits are wanted, as its first claim says it; None when nothing was trained."""
+        return machine_of(self.session.claim) if self.session.claim else None
 
     def identity(self, *, whole: bool) -> dict[str, Any]:
         """What `runtime.replay.reexecute.identity` is given; unless the data are `whole` it resolves nothing."""
-        about = {name: self.machine.get(name, default) for name, default in (("device", "cpu"), ("precision", "fp32"))}
-        about |= {"plan": plan_of(self.session, self.inherited, 1) if whole else None}
-        return about | {"inherited": self.session.fork.resolved if self.session.fork else None} | self.data
+        machine = self.machine or AuditedMachine()
+        plan = plan_of(self.session, self.inherited, 1) if whole else None
+        about = {"device": machine.device, "precision": machine.precision, "plan": plan}
+        return about | {"inherited": self.session.fork.resolved if self.session.fork else None} | self.data.model_dump()
 
     def arguments(self, span: Span, folder: Path) -> dict[str, Any]:
         """What a job about a span is given; its plan goes as a file, for there may be much. No record is among it."""
         path = folder / f"span-{span.number}.json"
         path.write_text(self.spec(span).task.model_dump_json())
-        return {"span": str(path)} | self.data
+        return {"span": str(path)} | self.data.model_dump()
 
     def spec(self, span: Span) -> SpanSpec:
         """A span with its plan and the evaluations on which best and patience depend, inherited ones included."""
@@ -69,11 +81,11 @@ class AuditSubject:
         return InheritedPlan.of(self.session, self.blobs)
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> ReplayData:
         """Where every job finds rows, checkpoints, and weights to begin with."""
         place, _ = dataset_place(self.session, self.blobs)
         initial = self.session.claim.initial if self.session.claim else None
-        return {"dataset": str(place), "blobs": str(self.blobs.root), "initial": initial}
+        return ReplayData(dataset=str(place), blobs=str(self.blobs.root), initial=initial)
 
     def trusted(self) -> tuple[str, ...]:
         """What no computing can check: code of the user's runs in the process that computes."""
@@ -87,7 +99,8 @@ class AuditSubject:
         """The workloads to run, as jobs take them, and the reasons why nothing can be computed here."""
         workloads, reasons = runnable_code(self.session, self.home, self.blobs, trusted=trusted)
         _, absent = dataset_place(self.session, self.blobs)
-        unsaid = [name for name in _SEALED if self.session.claim and name not in self.machine]
+        machine = self.machine
+        unsaid = [name for name in _SEALED if machine and name not in machine.model_fields_set]
         reasons += [f"{name} of the claim, which does not say it" for name in unsaid]
         absences = (absent, missing_weights(self.session, self.blobs))
         reasons += [*filter(None, absences), *missing_inherited(self.session, self.blobs)]
@@ -99,42 +112,48 @@ def recorded_path(folder: Path, number: int) -> Path:
     return folder / f"recorded-{number}.json"
 
 
-def missing_bytes(data: Mapping[str, Any], blob: str | None) -> bool:
-    """Whether what a span needs of `AuditSubject.data` is gone, or not what it was: state, weights, rows."""
-    blobs = DirectoryBlobs(Path(data["blobs"]))
+def missing_bytes(data: ReplayData, blob: str | None) -> bool:
+    """Whether what a span needs is gone, or not what it was: state, weights, rows."""
+    blobs = DirectoryBlobs(Path(data.blobs))
     try:
-        for digest in filter(None, (blob, data["initial"])):
+        for digest in filter(None, (blob, data.initial)):
             blobs.check(digest)
     except (NotFound, NotVerified):
         return True
-    return not has_rows(Path(data["dataset"]))
+    return not has_rows(Path(data.dataset))
 
 
-def machine_of(session: SessionState) -> dict[str, Any]:
-    """Whose bits a session holds: what a child is sealed with, and the fingerprint of the first claim."""
-    claim = session.claim
-    if claim is None:
-        return {}
-    resolved: Mapping[str, Any] = claim.resolved
-    sealed = {name: resolved[name] for name in _SEALED if name in resolved}
-    return sealed | {"fingerprint": claim.fingerprint, "engine_bits": claim.engine_bits}
+class MachineIdentity(Value):
+    """What makes the bits of a machine, and what a request resolves to there, where that was asked."""
+
+    fingerprint: str
+    families: dict[str, str]
+    engine_bits: int
+    resolved: dict[str, Any] | None = None
+
+
+def machine_of(claim: TrainingClaimed) -> AuditedMachine:
+    """Whose bits a session holds that is trained under this claim: what a child is sealed with, and the fingerprint."""
+    sealed = {name: claim.resolved[name] for name in _SEALED if name in claim.resolved}
+    told = sealed | {"fingerprint": claim.fingerprint, "engine_bits": claim.engine_bits}
+    return AuditedMachine.model_validate(fitted(AuditedMachine, told))
 
 
 MANIFEST = "manifest.json"
 ROWLESS = "which are not here (a bundle has them when it was made with `swarm bundle S --dataset`),"
 
 
-def machine_differences(facts: Iterable[Fact], here: Mapping[str, Any]) -> list[str]:
+def machine_differences(facts: Iterable[Fact], here: MachineIdentity) -> list[str]:
     """What of this machine and engine is not what a claim says, each named."""
     found: dict[str, None] = {}
     for _, claim in claims(facts):
-        if claim.fingerprint != here["fingerprint"]:
-            there, ours = claim.families, here["families"]
+        if claim.fingerprint != here.fingerprint:
+            there, ours = claim.families, here.families
             families = sorted(name for name in there.keys() | ours.keys() if there.get(name) != ours.get(name))
             found |= dict.fromkeys(f"family {one}" for one in families)
             found |= {} if families else {"fingerprint (torch, threads or device, with no family that differs)": None}
-        if claim.engine_bits != here["engine_bits"]:
-            found[f"engine_bits {claim.engine_bits}, here {here['engine_bits']}"] = None
+        if claim.engine_bits != here.engine_bits:
+            found[f"engine_bits {claim.engine_bits}, here {here.engine_bits}"] = None
         threads = claim.resolved.get("threads", 1)
         if claimed_threads(threads) != threads:
             found[f"threads {threads!r:.40}, where an audit computes with 1 to {MOST_THREADS}"] = None

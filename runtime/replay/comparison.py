@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from contracts import trainer
 from contracts.errors import UserCodeFailed
 from contracts.event import pack
+from contracts.findings import SpanDivergence
 from runtime.replay.spans import SpanRecord, SpanSpec
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class SpanComparison:
         """How many steps were computed again so far."""
         return self._reached - self._span.begins
 
-    def computed(self, told: Mapping[str, Any]) -> trainer.SpanDivergence | None:
+    def computed(self, told: Mapping[str, Any]) -> SpanDivergence | None:
         """Where what was computed, {"name", "data"}, is not as recorded; `UserCodeFailed` when it is nothing such."""
         computed = _read(told)
         if isinstance(computed, trainer.WindowRecorded):
@@ -80,7 +81,7 @@ class SpanComparison:
             return self._missing(computed)
         return next((found for one in records if (found := difference(one, computed))), None)
 
-    def begun_window(self, told: Mapping[str, Any]) -> trainer.SpanDivergence | None:
+    def begun_window(self, told: Mapping[str, Any]) -> SpanDivergence | None:
         """As `computed`, of a window that is not at its end yet: its record begins with the same losses."""
         seen = _read(told)
         recorded = next(iter(self._records.get(trainer.place_of(seen)[:2], ())), None)
@@ -94,7 +95,7 @@ class SpanComparison:
         """Hear where and how the computation ended: `step`, `finished` and the fields of the completion."""
         self._ended = told
 
-    def left(self) -> trainer.SpanDivergence | None:
+    def left(self) -> SpanDivergence | None:
         """At the end of the span: what was recorded and did not come again, or another end than the session says."""
         left = [one for place in self._open for one in self._records[place] if one.last <= self._span.ends]
         if left:
@@ -103,7 +104,7 @@ class SpanComparison:
             return divergence_at(first, "", "this event", "none at this place by the rules of the plan")
         return self._ending()
 
-    def _missing(self, computed: trainer.Computed) -> trainer.SpanDivergence | None:
+    def _missing(self, computed: trainer.Computed) -> SpanDivergence | None:
         """What ended in mid-sentence (a crash, a rewind) may lack its last words; a line that goes on may not."""
         step = trainer.computed_at(computed)
         if step >= self._span.ends and not self._span.whole:
@@ -116,7 +117,7 @@ class SpanComparison:
         first = computed.first if isinstance(computed, trainer.WindowRecorded) else step
         return divergence_at(said, "", "nothing", "an event that the log lacks", first=first)
 
-    def _ending(self) -> trainer.SpanDivergence | None:
+    def _ending(self) -> SpanDivergence | None:
         if self._span.outcome is None:
             return None
         said = self._span.outcome.event
@@ -125,7 +126,7 @@ class SpanComparison:
         against = ending(said, step, finished=finished, found={name: self._ended.get(name) for name in ENDING})
         if not against:
             return None
-        return trainer.SpanDivergence(
+        return SpanDivergence(
             name=said.wire,
             first=step,
             last=said.step,
@@ -146,7 +147,7 @@ def _read(told: Mapping[str, Any]) -> trainer.Computed:
         raise UserCodeFailed(message, cure="Look for code that changes Stigmergy's own functions.") from None
 
 
-def difference(recorded: SpanRecord, computed: trainer.Computed) -> trainer.SpanDivergence | None:
+def difference(recorded: SpanRecord, computed: trainer.Computed) -> SpanDivergence | None:
     """Where a record is not what was computed: JSON text compares floats by their bits, NaN too."""
     said, found = recorded.event.model_dump(mode="json"), computed.model_dump(mode="json")
     field = first_field(recorded.event, computed)
@@ -168,12 +169,12 @@ def first_field(said: trainer.Computed, found: trainer.Computed, besides: Contai
     return min(differing, key=lambda one: (ORDER.index(one) if one in ORDER else len(ORDER), one), default=None)
 
 
-def divergence_at(recorded: SpanRecord, field: str, said: object, found: object, **more: int) -> trainer.SpanDivergence:
+def divergence_at(recorded: SpanRecord, field: str, said: object, found: object, **more: int) -> SpanDivergence:
     """A divergence at the place of a record; `more` are places that only some have, as `step`, or that are others."""
     about: dict[str, Any] = {"first": recorded.first, "last": recorded.last} | more
     if isinstance(recorded.event, trainer.CheckpointWritten):
         about["blob"] = recorded.event.blob
-    return trainer.SpanDivergence(
+    return SpanDivergence(
         name=recorded.event.wire,
         place=recorded.position,
         seq=recorded.seq,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotVerified, Refused, SwarmError
-from contracts.trainer import CheckpointWritten, DivergencePlace, OperatorDifference, SpanDivergence, WindowRecorded
+from contracts.findings import DivergencePlace, OperatorDifference, SpanDivergence
+from contracts.trainer import CheckpointWritten, WindowRecorded
 from runtime.replay import audit_plan, audit_runner
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.spans import SpanSpec, nearest_span, session_spans

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from contracts.event import Value
-from contracts.trainer import DivergencePlace, Mode, SpanDivergence, SpanPlanned
+from contracts.findings import AuditFindings, DivergencePlace, FoundDivergence, Mode, SpanDivergence, SpanPlanned
 
 if TYPE_CHECKING:
     from runtime.replay.audit_plan import AuditPlan
@@ -25,9 +25,9 @@ class Divergence:
     what: str
     message: str
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"position": self.position, "seq": self.seq, "what": self.what, "message": self.message}
+    def found(self) -> FoundDivergence:
+        """The divergence as an audit tells it."""
+        return FoundDivergence(position=self.position, seq=self.seq, what=self.what, message=self.message)
 
 
 @dataclass(frozen=True)
@@ -54,38 +54,41 @@ class Verdict:
     divergences: tuple[Divergence, ...] = ()
 
     @classmethod
-    def of_json(cls, data: Mapping[str, Any]) -> Self:
+    def of_findings(cls, told: AuditFindings) -> Self:
         """The verdict that says this; of several divergences the first alone is known then."""
-        names = {one.name for one in fields(cls)}
-        first = data["first_divergence"]
-        told = {name: value for name, value in data.items() if name in names and name != "divergences"}
-        told |= {"bundle": data["bundle"] or "", "unchecked": tuple(data["unchecked"])}
-        divergence = Divergence(*(first[name] for name in ("position", "seq", "what", "message"))) if first else None
-        return cls(**told, divergences=(divergence,) if divergence else ())
+        names = {one.name for one in fields(cls)} - {"bundle", "unchecked", "divergences"}
+        first = told.first_divergence
+        found = (Divergence(first.position, first.seq, first.what, first.message),) if first else ()
+        about = {name: value for name, value in told if name in names}
+        return cls(**about, bundle=told.bundle or "", unchecked=tuple(told.unchecked), divergences=found)
+
+    def findings(self) -> AuditFindings:
+        """What an audit of this verdict answers with."""
+        return AuditFindings(
+            session=self.session,
+            mode=self.mode,
+            bundle=self.bundle or None,
+            verdict=self.verdict,
+            events=self.events,
+            lanes=len(self.lane_heads),
+            lane_heads=self.lane_heads,
+            signatures=self.signatures,
+            checkpoints=self.checkpoints,
+            signed_events=self.signed_events,
+            blobs=self.blobs,
+            anchors=self.anchors,
+            root=self.root,
+            sealed=self.sealed,
+            spans_checked=self.spans_checked,
+            spans_total=self.spans_total,
+            unchecked=list(self.unchecked),
+            first_divergence=self.divergences[0].found() if self.divergences else None,
+            divergences=len(self.divergences),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, with the keys that programs rely on."""
-        return {
-            "session": self.session,
-            "mode": self.mode,
-            "bundle": self.bundle or None,
-            "verdict": self.verdict,
-            "events": self.events,
-            "lanes": len(self.lane_heads),
-            "lane_heads": self.lane_heads,
-            "signatures": self.signatures,
-            "checkpoints": self.checkpoints,
-            "signed_events": self.signed_events,
-            "blobs": self.blobs,
-            "anchors": self.anchors,
-            "root": self.root,
-            "sealed": self.sealed,
-            "spans_checked": self.spans_checked,
-            "spans_total": self.spans_total,
-            "unchecked": list(self.unchecked),
-            "first_divergence": self.divergences[0].as_json() if self.divergences else None,
-            "divergences": len(self.divergences),
-        }
+        return self.findings().model_dump()
 
 
 RATES = (0.01, 0.05, 0.1, 0.25, 0.5)
@@ -115,10 +118,10 @@ class LocatedDivergence(Divergence):
     span: int
     line: int
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+    def found(self) -> FoundDivergence:
+        """The divergence as an audit tells it."""
         about = self.about.model_dump(exclude={"name", "place", "seq"})
-        return super().as_json() | about | {"span": self.span, "line": self.line}
+        return super().found().model_copy(update=about | {"span": self.span, "line": self.line})
 
 
 @dataclass(frozen=True)
@@ -133,22 +136,23 @@ class ReplayVerdict(Verdict):
     exports_checked: int = 0
     located: DivergencePlace | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data, with the keys that programs rely on."""
-        return super().as_json() | {
+    def findings(self) -> AuditFindings:
+        """What an audit of this verdict answers with."""
+        computed = {
             "seed": self.seed,
             "detection": self.detection,
             "differing": list(self.differing),
             "steps_checked": self.steps_checked,
             "spans_resumed": self.spans_resumed,
             "exports_checked": self.exports_checked,
-            "located": self.located.model_dump() if self.located else None,
+            "located": self.located,
         }
+        return super().findings().model_copy(update=computed)
 
     @classmethod
-    def of_json(cls, data: Mapping[str, Any]) -> Self:
+    def of_findings(cls, told: AuditFindings) -> Self:
         """The verdict that says this; of several divergences the first alone is known then."""
-        return replace(super().of_json(data), differing=tuple(data["differing"]))
+        return replace(super().of_findings(told), differing=tuple(told.differing))
 
     @classmethod
     def of(cls, log: Verdict, *, unchecked: Sequence[str] = (), **changes: Any) -> Self:

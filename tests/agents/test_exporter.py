@@ -402,7 +402,7 @@ async def test_a_file_that_answers_differently_is_not_published(exporter: Export
     _, other, _ = place.trained["mlp"]
     tensors = {name: one + 0.001 if one.is_floating_point() else one for name, one in other.tensors.items()}
     blob = place.blobs.put(checkpoint.pack(checkpoint.seal(tensors, 60)))
-    changed = ExportOrder(**{**order.as_json(), "blob": blob, "state_root": None})
+    changed = ExportOrder(**{**order.model_dump(), "blob": blob, "state_root": None})
     proven = await exporter._once("agents.exporter.jobs.export:verify", changed, case)
     assert proven["refused"]["code"] == "parity"
     assert "max_abs" in proven["refused"]["message"]

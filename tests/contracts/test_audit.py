@@ -6,8 +6,9 @@ from contracts.audit import Audit
 from contracts.common import HandlerFailed
 from contracts.event import Event
 from contracts.exporter import ExportRepeated
+from contracts.findings import AuditedMachine, AuditFindings, Mode, RecordedExport, SpanDivergence, SpanPlanned
 from contracts.ids import ZERO, session_id, uuid8
-from contracts.trainer import AuditPlanned, Mode, SpanDivergence, SpanPlanned, SpanRepeated, SpanTaken
+from contracts.trainer import AuditPlanned, SpanRepeated, SpanTaken
 from tests.contracts.told import fact
 
 SESSION = session_id(uuid8("audit"))
@@ -18,10 +19,19 @@ SPANS = [
 ]
 
 
+PASSED = AuditFindings(session="s", mode="log", verdict="pass")
+
+
+def made(export: str) -> RecordedExport:
+    return RecordedExport(
+        export=export, place=1, seq=1, filename="model.onnx", blob=ZERO, beside={}, sources={}, order=None
+    )
+
+
 def planned(mode: Mode = "full", chosen: tuple[int, ...] = (1, 2, 3)) -> AuditPlanned:
     return AuditPlanned(
-        session="s", mode=mode, size=9, root=ZERO, log={}, spans=SPANS, chosen=list(chosen), cuts=[], broken=[],
-        exports=[{"export": "e1"}, {"export": "e2"}], machine={"threads": 1}, ended=True, reached=200,
+        session="s", mode=mode, size=9, root=ZERO, log=PASSED, spans=SPANS, chosen=list(chosen), cuts=[], broken=[],
+        exports=[made("e1"), made("e2")], machine=AuditedMachine(threads=1), ended=True, reached=200,
     )  # fmt: skip
 
 

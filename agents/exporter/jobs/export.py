@@ -17,9 +17,9 @@ import numpy as np
 from agents.exporter.jobs import parity
 from agents.exporter.jobs.formats import Format, named, plain_of
 from agents.exporter.jobs.trained import ExportModel, Unexportable, load, questions, some_rows
-from agents.exporter.plan import ExportOrder
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidInput
+from contracts.exporter import ExportOrder
 from contracts.request.training import FORMATS, QUANTIZATIONS
 from runtime.engine.ragged import Ragged, apart, some
 from runtime.jobs.job import Job

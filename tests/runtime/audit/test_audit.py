@@ -19,9 +19,10 @@ from bus.records import frame, title
 from contracts import ids
 from contracts.diagnostician import InterventionProposed
 from contracts.errors import NotFound
+from contracts.findings import Mode
 from contracts.fork import Fork
 from contracts.ledger import LedgerCheckpointed
-from contracts.trainer import InterventionApplied, Mode
+from contracts.trainer import InterventionApplied
 from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import UNANCHORED, Verdict, log_check

@@ -116,37 +116,39 @@ async def test_two_trainers_compute_every_span_once_and_find_what_an_audit_witho
         verdict, state = await judged(swarm, own)
     assert counted(swarm, own, SpanTaken) == counted(swarm, own, SpanRepeated) == {1}
     alone = await audited(swarm.home, session, AuditOptions("full", workers=2))
-    assert verdict.found == alone.as_json()
+    assert verdict.found == alone.findings()
     assert verdict.verdict == "pass"
-    assert verdict.found["spans_checked"] > 3
+    assert verdict.found.spans_checked > 3
     assert state.genesis is not None
     sealed = Archive(swarm.home).read(session).history.state.sealed
     assert sealed is not None
     assert (state.genesis.parent, state.request["root"], state.request["size"]) == (session, sealed.root, sealed.size)
-    assert (state.state, summary(state)["verdict"], state.step) == ("completed", "pass", verdict.found["steps_checked"])
+    assert (state.state, summary(state)["verdict"], state.step) == ("completed", "pass", verdict.found.steps_checked)
     assert not (swarm.home.root / "work" / own).exists()
 
 
 async def test_what_was_audited_in_a_swarm_can_itself_be_audited(swarm: SwarmNode, told: Court) -> None:
     own = await asked(swarm, told.told["a honest"], "spot", segments=1, seed=3)
     verdict, _ = await judged(swarm, own)
-    assert (verdict.found["seed"], verdict.found["spans_checked"]) == (3, 1)
+    assert (verdict.found.seed, verdict.found.spans_checked) == (3, 1)
     archive, blobs = Archive(swarm.home), DirectoryBlobs(swarm.home.blobs)
     assert audit.check_log(archive, own, blobs).verdict == "pass"
     made = make_bundle(archive, own, blobs, swarm.home.root / "audit.zip")
     assert verify_bundle.findings(made.path, swarm.tail.admission.root)["verdict"] == "pass"
     again, _ = await judged(swarm, await asked(swarm, own, "log"))
     assert again.verdict == "pass"
-    assert "spans_checked" in again.found
+    assert "spans_checked" in again.found.model_fields_set
 
 
 async def test_a_lie_is_found_and_located_wherever_it_is_computed(swarm: SwarmNode, told: Court) -> None:
     own = await asked(swarm, told.told["a other_losses"], "bisect")
     verdict, state = await judged(swarm, own)
     assert (verdict.verdict, state.state) == ("fail", "completed")
-    assert verdict.found["first_divergence"]["step"] == AT + 7
-    assert verdict.found["located"]["step"] == AT + 7
-    assert verdict.found["located"]["operator"] is None
+    first, located = verdict.found.first_divergence, verdict.found.located
+    assert first is not None
+    assert located is not None
+    assert (first.step, located.step) == (AT + 7, AT + 7)
+    assert located.operator is None
 
 
 async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_comparable(
@@ -156,7 +158,7 @@ async def test_where_every_trainer_computes_other_bits_the_verdict_is_not_compar
         own = await asked(swarm, told.told["elsewhere"])
         verdict, state = await judged(swarm, own)
     assert verdict.verdict == "not-comparable"
-    assert "family gelu" in verdict.found["differing"]
+    assert "family gelu" in verdict.found.differing
     assert session_exit_code(summary(state)) == 3
     assert not said(swarm, own, SpanTaken)
 
@@ -171,9 +173,9 @@ async def test_code_that_says_its_bytes_are_gone_is_left_to_others_and_never_pas
         verdict, _ = await judged(swarm, own)
     finally:
         always.unlink()
-    assert (verdict.verdict, verdict.found["spans_checked"]) == ("not-comparable", 0)
-    assert "the bytes are gone" in verdict.found["differing"][0]
-    assert any("code of workload 'hiding'" in one for one in verdict.found["unchecked"])
+    assert (verdict.verdict, verdict.found.spans_checked) == ("not-comparable", 0)
+    assert "the bytes are gone" in verdict.found.differing[0]
+    assert any("code of workload 'hiding'" in one for one in verdict.found.unchecked)
 
 
 async def test_a_span_whose_code_failed_at_one_trainer_is_computed_by_another(swarm: SwarmNode, told: Court) -> None:
@@ -181,7 +183,7 @@ async def test_a_span_whose_code_failed_at_one_trainer_is_computed_by_another(sw
     async with beside(swarm, ("trainer",), "other"):
         own = await asked(swarm, told.told["hiding honest"], "spot", segments=1, seed=1)
         verdict, _ = await judged(swarm, own)
-    assert (verdict.verdict, verdict.found["spans_checked"]) == ("pass", 1), verdict.found
+    assert (verdict.verdict, verdict.found.spans_checked) == ("pass", 1), verdict.found
     assert len(said(swarm, own, AuditDeclined)) == 1
     assert len(said(swarm, own, SpanTaken)) == 2
 
@@ -265,7 +267,7 @@ async def test_exports_are_made_again_by_the_exporter_and_a_running_session_is_a
         assert isinstance((await until_ended(made, done)).outcome, TrainingCompleted)
         verdict, _ = await judged(made, await asked(made, done))
         assert verdict.verdict == "pass", verdict.found
-        assert verdict.found["exports_checked"] == 1
+        assert verdict.found.exports_checked == 1
 
         long = small_request(training={"epochs": 10000, "batch_size": 64})
         running = await made.commands.submit(read_request(long).resolved(), request_id="r2")
@@ -277,7 +279,7 @@ async def test_exports_are_made_again_by_the_exporter_and_a_running_session_is_a
             await history.grown(history.size)
         verdict, state = await judged(made, await asked(made, running))
         assert verdict.verdict == "pass", verdict.found
-        assert any(f"event {state.request['size']}" in told for told in verdict.found["unchecked"])
+        assert any(f"event {state.request['size']}" in told for told in verdict.found.unchecked)
         assert history.state.outcome is None, "it goes on"
         await made.commands.verbs["cancel"]({"session": running})
         await until_ended(made, running)

@@ -11,7 +11,8 @@ import pytest
 
 from contracts.errors import NotFound, UserCodeFailed
 from contracts.event import Event, pack
-from contracts.trainer import CheckpointWritten, SpanDivergence, SpanPlanned, TrainingCompleted, WindowRecorded
+from contracts.findings import SpanDivergence, SpanPlanned
+from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
 from runtime.engine import loop
 from runtime.replay import audit_subject, comparison, reexecute, stepwise
 from runtime.replay.audit_plan import AuditPlan

@@ -13,8 +13,9 @@ from agents.exporter.agent import claimed_workloads
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.audit import Audit
 from contracts.errors import NotVerified
-from contracts.exporter import ExportRepeated, ModelExported
-from contracts.trainer import AuditPlanned, SpanPlanned, SpanRepeated
+from contracts.exporter import ExportOrder, ExportRepeated, ModelExported
+from contracts.findings import AuditedMachine, RecordedExport, SpanPlanned
+from contracts.trainer import AuditPlanned, CheckpointWritten, SpanRepeated
 from runtime.audit import exports
 from runtime.audit.exports import Remade
 from runtime.audit.recomputation import conclude
@@ -27,7 +28,7 @@ from runtime.replay.audit_runner import AuditJobs
 from runtime.replay.verdict import ExportFindings, SpanResult, Verdict, replay_verdict
 from tests.runtime.audit.conftest import SHORT
 from tests.runtime.audit.court import Court, material
-from tests.runtime.recorded_home import claimed
+from tests.runtime.recorded_home import DIGEST, claimed
 
 
 @pytest.fixture
@@ -43,7 +44,14 @@ async def remade(court: Court, children: Children, folder: Path, *made: ModelExp
     """What comes of the files of a session of which somebody says that these were made."""
     session = court.exporting(court.told[SHORT], *made)
     of = material(court.home, session)
+    assert of.machine is not None
     return await exports.remake_all(of, AuditJobs(children, of.machine, session, folder / "log", []), folder)
+
+
+def recorded(order: ExportOrder | None, **said: Any) -> RecordedExport:
+    """What an audit knows of a file before it is made again."""
+    about: dict[str, Any] = {"filename": "model.onnx", "blob": "0" * 64, "beside": {}, "sources": {}}
+    return RecordedExport(export="e", place=3, seq=3, order=order, **about | said)
 
 
 UNMADE = {
@@ -82,7 +90,7 @@ async def test_what_comes_of_making_a_file_again_is_judged_by_its_cause(
 def test_that_a_module_is_missing_is_believed_only_to_be_seen_here(
     refusal: dict[str, str], remade: Remade | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = {"filename": "model.onnx"}
+    order = recorded(None)
     found = exports._refused(order, refusal)
     assert found == remade if remade else found.divergence
     monkeypatch.setattr(exports, "MODULES", ("onnx", "surely_no_module"))
@@ -92,25 +100,38 @@ def test_that_a_module_is_missing_is_believed_only_to_be_seen_here(
 
 def test_bytes_that_are_gone_meanwhile_are_missing_only_to_be_seen_here(court: Court, tmp_path: Path) -> None:
     of = material(court.home, court.exporting(court.told[SHORT], exported(court)))
-    (order,) = exports.orders(of.kept.history)
+    (made,) = exports.orders(of.kept.history)
+    order = made.order
+    assert order is not None
     assert exports._gone(order, of.blobs) == ""
     assert "blob" in exports._gone(order, DirectoryBlobs(tmp_path))
-    rows = {**order["order"], "dataset": "0" * 64}
-    assert "the rows of dataset" in exports._gone({**order, "order": rows}, of.blobs)
+    rows = order.model_copy(update={"dataset": "0" * 64})
+    assert "the rows of dataset" in exports._gone(rows, of.blobs)
 
 
 def test_a_file_that_was_not_made_is_not_compared(tmp_path: Path) -> None:
-    order = {"filename": "model.onnx", "blob": "0" * 64, "beside": {}}
-    assert exports._against(order, {"details": {}}, tmp_path, DirectoryBlobs(tmp_path)) == Remade(differing="no file")
+    assert exports._against(recorded(None), {"details": {}}, tmp_path, DirectoryBlobs(tmp_path)) == Remade(
+        differing="no file"
+    )
 
 
 def test_the_dataset_of_a_file_is_one_that_a_fact_names_whatever_the_request_says(court: Court) -> None:
     for kind in ("training", "export"):
         session = court.requested(kind, dataset="../../elsewhere")
         court.say(session, "trainer", claimed())
-        court.say(session, "exporter", exported(court))
-        (order,) = exports.orders(Archive(court.home).read(session).history)
-        assert order["order"]["dataset"] == claimed().dataset
+        told = exported(court)
+        kept: Any = {
+            "segment": 1,
+            "step": told.checkpoint_step,
+            "reason": "final",
+            "blob": told.checkpoint_blob,
+            "bytes": 1,
+        }
+        court.say(session, "trainer", CheckpointWritten(**kept, state_root=DIGEST, weights_digest=DIGEST))
+        court.say(session, "exporter", told)
+        (made,) = exports.orders(Archive(court.home).read(session).history)
+        assert made.order is not None
+        assert made.order.dataset == claimed().dataset
 
 
 def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tmp_path: Path) -> None:
@@ -119,17 +140,17 @@ def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tm
     file.write_text("from stigmergy import Workload\n\n\nclass Own(Workload):\n    pass\n")
     known, own = Workloads(home.root), inspect_file(str(file))
     known._write({"own": own})
-    order = {"order": {"request": {"model": {"workload": "own"}}}, "sources": {"own": own.digest}}
-    assert claimed_workloads(home.root, order) == [own.as_json()]
+    about: Any = dict(format="onnx", quantize="", wanted="best", step=1, blob="b", state_root=None, dataset="d")
+    order = ExportOrder(**about, request={"model": {"workload": "own"}})
+    assert claimed_workloads(home.root, [recorded(order, sources={"own": own.digest})]) == [own.as_json()]
     with pytest.raises(NotVerified, match="not the one that was claimed"):
-        claimed_workloads(home.root, order | {"sources": {"own": "0" * 64}})
+        claimed_workloads(home.root, [recorded(order, sources={"own": "0" * 64})])
 
 
 LOG = Verdict("s", "pass")
 SPAN = SpanPlanned(number=1, segments=1, begins=0, ends=20)
 COMPUTED = {1: SpanResult(steps=20, divergence=None)}
 DOCKET = AuditPlan("full", 0, (SPAN,), (1,), (), True, 20, 30)
-ORDER = {"export": "e", "place": 3, "seq": 3, "filename": "model.onnx"}
 CAUSES = {
     Remade(): "pass",
     Remade(missing="no module"): "pass",
@@ -140,7 +161,7 @@ CAUSES = {
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_only_what_is_missing_leaves_the_verdict_as_it_is(cause: Remade) -> None:
-    found = replay_verdict(LOG, DOCKET, COMPUTED, exports.export_findings([(ORDER, cause)]))
+    found = replay_verdict(LOG, DOCKET, COMPUTED, exports.export_findings([(recorded(None), cause)]))
     assert found.verdict == CAUSES[cause]
     assert any("model.onnx" in one for one in found.unchecked) == bool(cause.missing or cause.differing)
     said = ExportRepeated(
@@ -156,8 +177,10 @@ def test_an_exporter_that_failed_leaves_no_audit_to_pass_and_one_that_is_silent_
 
 def in_a_swarm(audit: Audit) -> str:
     """The verdict of an audit in a swarm whose only span came out as recorded."""
-    plan = DOCKET.as_json() | {"session": "s", "mode": "full", "size": 30, "root": "0" * 64, "log": LOG.as_json()}
-    planned = AuditPlanned.model_validate(plan | {"cuts": [], "exports": [ORDER], "machine": {"threads": 1}})
+    planned = AuditPlanned(
+        session="s", mode="full", size=30, root="0" * 64, log=LOG.findings(), spans=[SPAN], chosen=[1], cuts=[],
+        broken=[], exports=[recorded(None)], machine=AuditedMachine(threads=1), ended=True, reached=20,
+    )  # fmt: skip
     same = SpanRepeated(span=1, steps=20, divergence=None, located=None, fingerprint="0" * 64)
     return conclude(replace(audit, planned=planned, repeated={1: same}), planned, seed=0, events=30).verdict
 

@@ -10,7 +10,8 @@ import pytest
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
-from contracts.exporter import ModelExported
+from contracts.exporter import ExportOrder, ModelExported
+from contracts.findings import RecordedExport
 from runtime.audit import exports
 from runtime.engine.dataset import Manifest, canonical, plain_name
 from runtime.node import roster
@@ -47,17 +48,11 @@ class Children:
 async def test_a_file_is_made_again_under_a_name_of_ours(tmp_path: Path, name: str) -> None:
     work = tmp_path / "deep" / "down" / "work"
     work.mkdir(parents=True)
-    order = {
-        "export": "e",
-        "place": 1,
-        "seq": 1,
-        "filename": name,
-        "blob": "0" * 64,
-        "beside": {},
-        "order": {"step": 1, "format": "onnx"},
-    }
+    about: Any = dict(quantize="", wanted="best", step=1, blob="b", state_root=None, dataset="d", request={})
+    order = ExportOrder(format="onnx", **about)
+    made = RecordedExport(export="e", place=1, seq=1, filename=name, blob="0" * 64, beside={}, sources={}, order=order)
     blobs = DirectoryBlobs(tmp_path)
-    remade = await exports.remake(order, blobs, [], Children(), work)  # type: ignore[arg-type]
+    remade = await exports.remake(made, blobs, [], Children(), work)  # type: ignore[arg-type]
     assert (remade.missing, remade.differing) == ("", "")
     assert "made again has digest" in remade.divergence
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [work / exports.MADE]

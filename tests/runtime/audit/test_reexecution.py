@@ -28,7 +28,7 @@ from runtime.log.archive import Archive, likely_machine
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions, draw_spans
 from runtime.replay.audit_runner import seal_of
-from runtime.replay.audit_subject import AuditSubject, machine_of
+from runtime.replay.audit_subject import AuditSubject, MachineIdentity, machine_of
 from runtime.replay.spans import session_spans
 from runtime.replay.steps import rebuild_weights
 from runtime.replay.verdict import ReplayVerdict
@@ -247,7 +247,8 @@ async def test_another_machine_is_not_comparable_and_its_families_are_named(cour
     session = court.told["honest"]
     facts = Archive(court.home).read(session).history.facts
     claim = next(fact.event for fact in facts if isinstance(fact.event, TrainingClaimed))
-    here = {"fingerprint": "f" * 64, "families": claim.families | {"gelu": "0"}, "engine_bits": claim.engine_bits + 1}
+    families = claim.families | {"gelu": "0"}
+    here = MachineIdentity(fingerprint="f" * 64, families=families, engine_bits=claim.engine_bits + 1)
     named = audit_subject.machine_differences(facts, here)
     assert named == ["family gelu", f"engine_bits {claim.engine_bits}, here {claim.engine_bits + 1}"]
 
@@ -323,7 +324,9 @@ async def test_a_claim_of_any_number_of_threads_starts_no_more_than_an_audit_all
     said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
     claim = said[0].model_copy(update={"resolved": said[0].resolved | {"threads": threads}})
     session = court.again(court.told["honest"], [claim, *said[1:]])
-    assert seal_of(machine_of(Archive(court.home).read(session).history.state))["threads"] == 1
+    recorded = Archive(court.home).read(session).history.state.claim
+    assert recorded is not None
+    assert seal_of(machine_of(recorded))["threads"] == 1
     assert likely_machine(court.home.log(session))["threads"] == 1
     found = await audited(court.home, session, AuditOptions("full"))
     assert found.verdict == "not-comparable"
