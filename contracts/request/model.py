@@ -25,11 +25,15 @@ class ModelSection(Section):
 
 
 class BuiltIn(ModelSection):
-    """A model of ours; `standardize` makes its first layer scale inputs by the training split's mean and deviation."""
+    """A model of ours; `standardize` makes its first layer scale inputs by the training split's mean and deviation.
+
+    `made_of` names the engine's part that builds its linear and convolution layers.
+    """
 
     learns: ClassVar[Task | None] = None
     does: ClassVar[tuple[Task, ...]] = ("classification", "regression", "embedding")
     needs_images: ClassVar[bool] = False
+    made_of: ClassVar[str] = "plain"
     standardize: bool = True
 
 

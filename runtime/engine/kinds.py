@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -71,7 +72,20 @@ class Spread(NamedTuple):
     scale: Tensor
 
 
-models: Registry[Callable[[Any, Facts], nn.Module]] = Registry("runtime.engine.parts.models")
+class LayerFactory(ABC):
+    """What a model's linear and convolution layers are built by. Their weights are drawn afterwards, by their names."""
+
+    @abstractmethod
+    def linear(self, inputs: int, outputs: int) -> nn.Module:
+        """From so many numbers to so many, with a bias."""
+
+    @abstractmethod
+    def convolution(self, inputs: int, outputs: int, size: int, *, stride: int = 1) -> nn.Module:
+        """Over planes, with an odd kernel of `size` x `size` and no bias; with stride 1 the plane stays as large."""
+
+
+layers: Registry[LayerFactory] = Registry("runtime.engine.parts.layers")
+models: Registry[Callable[[Any, Facts, LayerFactory], nn.Module]] = Registry("runtime.engine.parts.models")
 losses: Registry[Callable[[Any, Facts], Loss]] = Registry("runtime.engine.parts.losses")
 optimizers: Registry[OptimizerPart] = Registry("runtime.engine.parts.optimizers")
 filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")

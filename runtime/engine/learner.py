@@ -86,7 +86,7 @@ class BuiltinWorkload(Workload):
         self._loss = self._each if isinstance(request.loss, MultiTask) else self._losses[""]
 
     def build(self, o: Any, facts: Facts) -> nn.Module:
-        return kinds.models.of(o)(o, self._training_task.facts)
+        return kinds.models.of(o)(o, self._training_task.facts, kinds.layers.of(o.made_of))
 
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         return self._loss(*self._training_task.loss_inputs(model(batch["x"]), batch))

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from contracts.request.model import Autoencoder, Cnn, Linear, Mlp, ResNet, Transformer
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import models
+from runtime.engine.kinds import LayerFactory, models
 from runtime.engine.wrappers import (
     ACTIVATIONS,
     FeatureUnits,
@@ -24,27 +24,29 @@ from runtime.engine.wrappers import (
 
 
 @models.part(Linear)
-def linear(options: Linear, facts: Facts) -> nn.Module:
+def linear(options: Linear, facts: Facts, make: LayerFactory) -> nn.Module:
     """One linear layer. Rows flattened, one layer."""
     return framed(
-        nn.Sequential(nn.Flatten(), nn.Linear(flat_width(facts), facts.outputs)), facts, standardize=options.standardize
+        nn.Sequential(nn.Flatten(), make.linear(flat_width(facts), facts.outputs)),
+        facts,
+        standardize=options.standardize,
     )
 
 
 @models.part(Mlp)
-def mlp(options: Mlp, facts: Facts) -> nn.Module:
+def mlp(options: Mlp, facts: Facts, make: LayerFactory) -> nn.Module:
     """Fully connected layers. Rows flattened, then layer, activation and dropout for each width, then the answer."""
     layers: list[nn.Module] = [nn.Flatten()]
     width = flat_width(facts)
     for wanted in options.hidden:
-        layers += [nn.Linear(width, wanted), ACTIVATIONS[options.activation]()]
+        layers += [make.linear(width, wanted), ACTIVATIONS[options.activation]()]
         layers += [nn.Dropout(options.dropout)] if options.dropout else []
         width = wanted
-    return framed(nn.Sequential(*layers, nn.Linear(width, facts.outputs)), facts, standardize=options.standardize)
+    return framed(nn.Sequential(*layers, make.linear(width, facts.outputs)), facts, standardize=options.standardize)
 
 
 @models.part(Autoencoder)
-def autoencoder(options: Autoencoder, facts: Facts) -> nn.Module:
+def autoencoder(options: Autoencoder, facts: Facts, make: LayerFactory) -> nn.Module:
     """Fully connected layers through a narrow place.
 
     Down through the hidden widths to the code, and back up through the same; the code and the answer are linear.
@@ -53,7 +55,7 @@ def autoencoder(options: Autoencoder, facts: Facts) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()]
     for widths in (down, down[::-1]):
         for narrow, wide in pairwise(widths):
-            layers += [nn.Linear(narrow, wide), ACTIVATIONS[options.activation]()]
+            layers += [make.linear(narrow, wide), ACTIVATIONS[options.activation]()]
         layers.pop()
     body = nn.Sequential(*layers, nn.Unflatten(1, facts.shape))
     scaled = options.standardize and bool(facts.mean)
@@ -62,7 +64,7 @@ def autoencoder(options: Autoencoder, facts: Facts) -> nn.Module:
 
 
 @models.part(Cnn)
-def cnn(options: Cnn, facts: Facts) -> nn.Module:
+def cnn(options: Cnn, facts: Facts, make: LayerFactory) -> nn.Module:
     """A small convolutional network for images.
 
     For each width a 3x3 convolution, batch norm, relu, and a halving pool while the plane is at least 4 wide.
@@ -70,14 +72,14 @@ def cnn(options: Cnn, facts: Facts) -> nn.Module:
     channels, *plane = image_shape(facts)
     layers: list[nn.Module] = []
     for wanted in options.channels:
-        layers += [nn.Conv2d(channels, wanted, 3, padding=1, bias=False), nn.BatchNorm2d(wanted), nn.ReLU()]
+        layers += [make.convolution(channels, wanted, 3), nn.BatchNorm2d(wanted), nn.ReLU()]
         if min(plane) >= 4:
             layers.append(nn.MaxPool2d(2))
             plane = [side // 2 for side in plane]
         channels = wanted
-    layers += [PlaneMean(), nn.Linear(channels, channels), nn.ReLU()]
+    layers += [PlaneMean(), make.linear(channels, channels), nn.ReLU()]
     layers += [nn.Dropout(options.dropout)] if options.dropout else []
-    return framed(nn.Sequential(*layers, nn.Linear(channels, facts.outputs)), facts, standardize=options.standardize)
+    return framed(nn.Sequential(*layers, make.linear(channels, facts.outputs)), facts, standardize=options.standardize)
 
 
 LARGE = 64
@@ -88,12 +90,12 @@ LARGE = 64
 class ResidualBlock(nn.Module):
     """Two convolutions beside a way around them."""
 
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    def __init__(self, make: LayerFactory, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(*_convolution(channels, width, stride), nn.ReLU())
-        self.second = nn.Sequential(*_convolution(width, width, 1))
+        self.first = nn.Sequential(*_convolution(make, channels, width, stride), nn.ReLU())
+        self.second = nn.Sequential(*_convolution(make, width, width, 1))
         same = stride == 1 and channels == width
-        around = [nn.Conv2d(channels, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)]
+        around = [make.convolution(channels, width, 1, stride=stride), nn.BatchNorm2d(width)]
         self.around = nn.Identity() if same else nn.Sequential(*around)
         self.relu = nn.ReLU()
 
@@ -103,13 +105,13 @@ class ResidualBlock(nn.Module):
 
 
 @models.part(ResNet)
-def resnet(options: ResNet, facts: Facts) -> nn.Module:
+def resnet(options: ResNet, facts: Facts, make: LayerFactory) -> nn.Module:
     """Residual networks for images.
 
     Every stage but the first begins by halving the plane, while that is at least 4 wide.
     """
     channels, *plane = image_shape(facts)
-    layers = [*_convolution(channels, options.width, 2 if min(plane) >= LARGE else 1), nn.ReLU()]
+    layers = [*_convolution(make, channels, options.width, 2 if min(plane) >= LARGE else 1), nn.ReLU()]
     if min(plane) >= LARGE:
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))
     side = min(plane) // 4 if min(plane) >= LARGE else min(plane)
@@ -117,15 +119,18 @@ def resnet(options: ResNet, facts: Facts) -> nn.Module:
     for stage, blocks in enumerate(options.blocks):
         wanted = options.width << stage
         stride = 2 if stage and side >= 4 else 1
-        layers += [ResidualBlock(width, wanted, stride), *(ResidualBlock(wanted, wanted, 1) for _ in range(blocks - 1))]
+        layers += [
+            ResidualBlock(make, width, wanted, stride),
+            *(ResidualBlock(make, wanted, wanted, 1) for _ in range(blocks - 1)),
+        ]
         width, side = wanted, side // stride
     layers.append(PlaneMean())
     layers += [nn.Dropout(options.dropout)] if options.dropout else []
-    return framed(nn.Sequential(*layers, nn.Linear(width, facts.outputs)), facts, standardize=options.standardize)
+    return framed(nn.Sequential(*layers, make.linear(width, facts.outputs)), facts, standardize=options.standardize)
 
 
-def _convolution(channels: int, width: int, stride: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(width)]
+def _convolution(make: LayerFactory, channels: int, width: int, stride: int) -> list[nn.Module]:
+    return [make.convolution(channels, width, 3, stride=stride), nn.BatchNorm2d(width)]
 
 
 WIDER = 4
@@ -150,10 +155,10 @@ class TokenEmbedding(nn.Module):
 class Pieces(nn.Module):
     """A vector for each row of an image, or for each feature, and one for its place."""
 
-    def __init__(self, shape: tuple[int, ...], options: Transformer) -> None:
+    def __init__(self, make: LayerFactory, shape: tuple[int, ...], options: Transformer) -> None:
         super().__init__()
         length, size = _cut(shape)
-        self.piece = nn.Linear(size, options.width)
+        self.piece = make.linear(size, options.width)
         self.place = nn.Embedding(length, options.width)
         self.dropout = nn.Dropout(options.dropout)
 
@@ -167,17 +172,17 @@ class Pieces(nn.Module):
 class AttentionBlock(nn.Module):
     """Attention, then a wider layer, each beside a way around it."""
 
-    def __init__(self, options: Transformer, *, causal: bool) -> None:
+    def __init__(self, make: LayerFactory, options: Transformer, *, causal: bool) -> None:
         super().__init__()
         width = options.width
         self._heads, self._causal, self._dropout = options.heads, causal, options.dropout
         self.before = nn.LayerNorm(width)
-        self.looks = nn.Linear(width, 3 * width)
-        self.sees = nn.Linear(width, width)
+        self.looks = make.linear(width, 3 * width)
+        self.sees = make.linear(width, width)
         self.between = nn.LayerNorm(width)
-        self.wide = nn.Linear(width, WIDER * width)
+        self.wide = make.linear(width, WIDER * width)
         self.activation = ACTIVATIONS[options.activation]()
-        self.narrow = nn.Linear(WIDER * width, width)
+        self.narrow = make.linear(WIDER * width, width)
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -203,17 +208,17 @@ class MeanOverPlaces(nn.Module):
 
 
 @models.part(Transformer)
-def transformer(options: Transformer, facts: Facts) -> nn.Module:
+def transformer(options: Transformer, facts: Facts, make: LayerFactory) -> nn.Module:
     """A small transformer, over tokens or over numbers in a row.
 
     For sequences an answer at every place, else one for all of them.
     """
     causal = facts.task == "sequences"
-    blocks = [AttentionBlock(options, causal=causal) for _ in range(options.layers)]
-    last = [nn.LayerNorm(options.width), nn.Linear(options.width, facts.outputs)]
+    blocks = [AttentionBlock(make, options, causal=causal) for _ in range(options.layers)]
+    last = [nn.LayerNorm(options.width), make.linear(options.width, facts.outputs)]
     if causal:
         return OfTokens(nn.Sequential(TokenEmbedding(facts.outputs, facts.shape[0], options), *blocks, *last))
-    body = nn.Sequential(Pieces(facts.shape, options), *blocks, MeanOverPlaces(), *last)
+    body = nn.Sequential(Pieces(make, facts.shape, options), *blocks, MeanOverPlaces(), *last)
     return framed(body, facts, standardize=options.standardize)
 
 

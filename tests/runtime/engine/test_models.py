@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
-from contracts.request.model import Model
+from contracts.request.model import BuiltIn, Model
 from runtime.engine import kinds, state
 from runtime.engine.checkpoint import load_model
 from runtime.engine.dataset import Dataset, write
@@ -34,7 +35,7 @@ TOKENS = Facts("sequences", {"train": 9}, {"x": Column("<i4", (12,))}, 20)
 
 def model_of(facts=IMAGES, **raw):
     chosen = TypeAdapter(Model).validate_python(raw)
-    return kinds.models.of(chosen)(chosen, facts)
+    return kinds.models.of(chosen)(chosen, facts, kinds.layers.of(chosen.made_of))
 
 
 def size(model):
@@ -68,6 +69,28 @@ def test_files_of_exported_models_hold_classes_under_the_names_that_they_always_
         *(("standard", name) for name in ("Framed", "OfTokens", "Pooled", "Rebuilt", "Scaled", "Unscaled")),
     ]
     assert state.digest("\n".join(names).encode()) == "113f824b47a4d06643b1622ddfaf40b1042315bece5ac97b262fdbd5d4141aa5"
+
+
+class Enclosed(kinds.LayerFactory):
+    """Layers inside of others, as adapters have them."""
+
+    def linear(self, inputs, outputs):
+        return torch.nn.Sequential(OrderedDict(inside=torch.nn.Linear(inputs, outputs)))
+
+    def convolution(self, inputs, outputs, size, *, stride=1):
+        layer = torch.nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
+        return torch.nn.Sequential(OrderedDict(inside=layer))
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet", "transformer", "autoencoder"])
+def test_every_linear_and_convolution_layer_is_built_by_the_part_that_the_plan_names(images, monkeypatch, name):
+    monkeypatch.setitem(kinds.layers.all, "enclosed", Enclosed())
+    monkeypatch.setattr(BuiltIn, "made_of", "enclosed")
+    model = Learner(planned(images, model={"architecture": name}).request, images.facts).build()
+    layers = [path for path, one in model.named_modules() if isinstance(one, torch.nn.Linear | torch.nn.Conv2d)]
+    assert layers
+    assert all(path.endswith(".inside") for path in layers)
+    assert model(torch.from_numpy(images.columns("val")["x"])).shape[0] == 40
 
 
 def test_a_transformer_takes_features_one_by_one():
