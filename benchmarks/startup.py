@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import filesystem, options, report
-from runtime.commands.client import Swarm
+from runtime.commands.client import SwarmClient
 from runtime.home import settings
 from runtime.home.home import Home
 
@@ -97,7 +97,7 @@ def idle_and_warm(home: Path, turns: int, *, idle: int) -> dict[str, float]:
 async def first_steps(home: Path, turns: int) -> list[float]:
     """Seconds from submitting to the first window, turn by turn; each session is seen to its end."""
     took = []
-    async with Swarm.connect(settings.load(home=str(home))) as found:
+    async with SwarmClient.connect(settings.load(home=str(home))) as found:
         for _ in range(turns):
             begin = time.perf_counter()
             session = await found.submit(REQUEST)

@@ -35,12 +35,16 @@ if TYPE_CHECKING:
         UserCodeFailed,
     )
     from contracts.event import Event, Exact
-    from runtime.api.handle import Session, load, metrics
+    from runtime.api.handle import Session, audit, bundle, diff, load, metrics, replay
+    from runtime.api.metrics_table import MetricsTable
+    from runtime.api.orders import ModelFile
+    from runtime.api.swarm import Swarm
     from runtime.api.training import train
-    from runtime.commands.client import Swarm
+    from runtime.bundle.writer import BundleFile
     from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, Workload
     from runtime.node.agent import Agent, Say, every, on
     from runtime.node.agent_context import Case, Wakeup
+    from runtime.replay.verdict import Divergence, Verdict
 
 PACKAGES = ("agents", "bus", "contracts", "runtime")
 """What is installed beside this module. The names are common, and another distribution may bring one of them."""
@@ -97,21 +101,27 @@ _HOMES = {
         "UserCodeFailed",
     ),
     "contracts.event": ("Event", "Exact"),
-    "runtime.api.handle": ("Session", "load", "metrics"),
+    "runtime.api.handle": ("Session", "audit", "bundle", "diff", "load", "metrics", "replay"),
+    "runtime.api.metrics_table": ("MetricsTable",),
+    "runtime.api.orders": ("ModelFile",),
+    "runtime.api.swarm": ("Swarm",),
     "runtime.api.training": ("train",),
-    "runtime.commands.client": ("Swarm",),
+    "runtime.bundle.writer": ("BundleFile",),
     "runtime.engine.workload": ("Group", "Memory", "Mover", "OptimizerPart", "Ragged", "Workload"),
     "runtime.node.agent": ("Agent", "Say", "every", "on"),
     "runtime.node.agent_context": ("Case", "Wakeup"),
+    "runtime.replay.verdict": ("Divergence", "Verdict"),
 }
 """By module: the names that are imported from it when they are first used."""
 
 __all__ = [
     "Agent",
     "Ambiguous",
+    "BundleFile",
     "Case",
     "ChildDied",
     "Conflict",
+    "Divergence",
     "Event",
     "Exact",
     "Failed",
@@ -121,6 +131,8 @@ __all__ = [
     "InvalidInput",
     "InvalidRequest",
     "Memory",
+    "MetricsTable",
+    "ModelFile",
     "Mover",
     "NewerThanCode",
     "NotFound",
@@ -139,12 +151,17 @@ __all__ = [
     "TooLarge",
     "Unreachable",
     "UserCodeFailed",
+    "Verdict",
     "Wakeup",
     "Workload",
+    "audit",
+    "bundle",
+    "diff",
     "every",
     "load",
     "metrics",
     "on",
+    "replay",
     "train",
 ]
 

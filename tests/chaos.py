@@ -35,7 +35,7 @@ from contracts.ids import sha256
 from contracts.request import read_request
 from contracts.trainer import CheckpointWritten, ControlEvaluated, WindowRecorded
 from runtime import audit
-from runtime.commands.client import Swarm
+from runtime.commands.client import SwarmClient
 from runtime.home.home import Home
 from runtime.home.settings import load
 from runtime.jobs.failpoints import NAMES
@@ -229,9 +229,9 @@ class Arena:
             return await swarm.submit(request, request_id=request_id)
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Swarm]:
+    async def client(self) -> AsyncIterator[SwarmClient]:
         """A connection to the front desk."""
-        async with Swarm.connect(load(home=str(self.home.root))) as swarm:
+        async with SwarmClient.connect(load(home=str(self.home.root))) as swarm:
             yield swarm
 
     async def ended(self, session: str, patience: float = _PATIENCE) -> dict[str, Any]:

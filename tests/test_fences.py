@@ -27,7 +27,6 @@ EXCEPTIONS = {
     ("runtime/jobs/profiles.py", "runtime.replay.stepwise"): "as above",
     ("runtime/jobs/profiles.py", "agents.exporter.jobs.libraries"): "as above",
     ("runtime/api/hosting.py", "runtime.cli.start"): "the entry point: a host that a program starts is `swarm up`",
-    ("runtime/api/training.py", "runtime.cli.start"): "as above",
     ("contracts/request/training.py", "runtime.engine.plain_kinds"): "a metric is one file: which there are, parts say",
     ("runtime/home/workload_file.py", "runtime.engine.workload"): "what files of users may call the base class",
 }

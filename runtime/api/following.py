@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import TimedOut
-from runtime.views.progress import progress
 
 if TYPE_CHECKING:
     from runtime.api.home_context import HomeContext
     from runtime.api.session_source import HomeFiles
-    from runtime.commands.client import Swarm
+    from runtime.api.swarm import Swarm
 
 
 async def follow(
@@ -24,7 +23,7 @@ async def follow(
 
     try:
         async with asyncio.timeout(within):
-            with progress(sys.stderr, live=context.live, quiet=quiet) as shown:
+            with context.progress(quiet=quiet) as shown:
                 async with _tell_what_it_waits_for(context, source, session):
                     async for line in source.events(session, follow=True):
                         shown.take(line)
@@ -37,6 +36,25 @@ async def follow(
             f"session {session} has not ended within {within:g} s; it goes on.",
             cure=f"Wait longer: swarm wait {session}; or end it: swarm cancel {session}",
         ) from None
+
+
+async def submit_and_follow(
+    context: HomeContext,
+    request: Mapping[str, Any],
+    folder: Path,
+    within: float | None = None,
+    *,
+    quiet: bool = False,
+    detach: bool = False,
+    kind: str = "training",
+    request_id: str | None = None,
+) -> dict[str, Any]:
+    """Submit a request or a search and follow it until it has ended: its summary. Detached, only its id."""
+    async with context.swarm() as swarm:
+        session = await swarm.submit(request, request_id=request_id, kind=kind, folder=folder)
+        if not quiet:
+            context.note(f"{'Search' if kind == 'search' else 'Session'} {session}")
+        return {"session": session} if detach else await follow(context, swarm, session, within, quiet=quiet)
 
 
 @asynccontextmanager

@@ -1,39 +1,48 @@
-"""A session in the hands of a program or a notebook: read, waited for, asked. It starts none.
+"""A session in the hands of a program or a notebook: read, waited for, asked, continued.
 
-Everything is read from the home's files, so that it works whether a swarm is up or not; only waiting for a session
-that still runs needs one. Torch is imported when a model is asked for.
+Everything is read from the home's files, so that it works whether a swarm is up or not. Only what adds to a session or
+makes another one needs a swarm, and starts one when none is up. Torch is imported when a model is asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contracts.errors import Unreachable
+from contracts.errors import Failed
 from contracts.session import ENDED
-from runtime.home import settings
-from runtime.home.home import Home
-from runtime.jobs.event_loop import in_thread
-from runtime.log.archive import Archive, resolve_name
+from runtime.api import evidence, hosting, models, orders
+from runtime.api.evidence import AuditWish
+from runtime.api.following import follow
+from runtime.api.home_context import HomeContext
+from runtime.api.metrics_table import MetricsTable
+from runtime.api.orders import ModelFile
+from runtime.api.session_source import reader, resolve_session
+from runtime.log.archive import Archive
 from runtime.model import checkpoints
 from runtime.views import curves, view
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from contracts.findings import Mode
+    from runtime.api.swarm import Swarm
+    from runtime.bundle.writer import BundleFile
     from runtime.log.session_log import SessionLog
     from runtime.model.trained import TrainedModel
+    from runtime.replay.verdict import Verdict
 
 Where = str | Path | None
 
 
 class Session:
-    """One session of a home, named by its id, a unique beginning of it, or `last`."""
+    """One session of a home, named by its id, a unique beginning of it, its request_id, `last` or `last-KIND`."""
 
-    def __init__(self, session: str = "last", *, home: Where = None) -> None:
-        self._home = _home(home)
-        archive = Archive(self._home)
-        self.id = resolve_name(str(session), self._home, archive.ids(), archive.begun)
+    def __init__(self, session: str = "last", *, home: Where | HomeContext = None) -> None:
+        self._context = home if isinstance(home, HomeContext) else _context(home)
+        self._home = self._context.home
+        self.id = resolve_session(self._context, str(session), Archive(self._home))
         self._models: dict[str, TrainedModel] = {}
 
     def __repr__(self) -> str:
@@ -57,30 +66,41 @@ class Session:
         """Every event behind a position, in order, as `swarm events` prints them."""
         return [view.event_line(fact) for fact in self._history.since(after)]
 
-    def metrics(self) -> Any:
-        """One row per step at which something was recorded: a pandas DataFrame when pandas is there, else dicts."""
+    def metrics(self) -> MetricsTable:
+        """One row per step at which something was recorded: loss, learning rate, and every metric by its name."""
         history = self._history
-        rows = curves.rows(history.state, history.facts)
-        try:
-            import pandas as pd  # type: ignore[import-untyped,unused-ignore]
-        except ImportError:
-            return rows
-        return pd.DataFrame(rows, columns=curves.columns(rows))
+        return MetricsTable(curves.rows(history.state, history.facts))
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Every checkpoint ever written, in the order of steps: state, roles, reason, size, digests, path."""
+        return models.list_checkpoints(self._context, self.id)[1]
 
     def wait(self, timeout: float | None = None) -> Session:
         """Return once the session has ended; `TimedOut` after so many seconds, `Unreachable` when no swarm runs."""
+
+        async def ended() -> None:
+            async with reader(self._context) as source:
+                await source.wait(self.id, timeout)
+
         if self.state not in ENDED:
-            host = self._home.host()
-            if host is None or not host.alive:
-                where = str(self._home.root)
-                raise Unreachable(f"{self.id} has not ended, and no swarm runs in {where!r}.", cure="swarm up -d")
-            from runtime.commands.client import Swarm
+            self._context.wait(ended())
+        return self
 
-            async def wait() -> None:
-                async with Swarm.connect(settings.load(home=str(self._home.root))) as swarm:
-                    await swarm.wait(self.id, timeout)
+    def follow(self, timeout: float | None = None, *, progress: bool = True, check: bool = True) -> Session:
+        """As `wait`, with the progress shown; with `check` a session that does not complete raises `Failed`."""
 
-            in_thread(wait)
+        async def followed() -> None:
+            async with reader(self._context) as source:
+                await follow(self._context, source, self.id, timeout)
+
+        if progress:
+            self._context.wait(followed())
+        else:
+            self.wait(timeout)
+        if check and (seen := self.summary())["state"] != "completed":
+            problem = seen["problem"] or {"message": f"it is {seen['state']}", "cure": "", "frame": ""}
+            where = f" (at {problem['frame']})" if problem.get("frame") else ""
+            raise Failed(f"session {self.id} {seen['state']}: {problem['message']}{where}", cure=problem["cure"])
         return self
 
     def load(self, checkpoint: str | int = "best") -> nn.Module:
@@ -88,11 +108,78 @@ class Session:
         return self._trained(checkpoint).model
 
     def predict(self, rows: Any, checkpoint: str | int = "best") -> list[dict[str, Any]]:
-        """What the model answers for raw rows: lists of numbers, objects by name, columns, or a DataFrame."""
+        """What the model answers for raw rows: lists of numbers, objects by name, columns, or a DataFrame.
+
+        A path is a file of rows (CSV, JSON, JSON Lines) or an image; it is answered by a process of its own.
+        """
+        if isinstance(rows, str | Path):
+            answers: list[dict[str, Any]] = models.predict_file(self._context, self.id, rows, checkpoint)["predictions"]
+            return answers
         from runtime.model.rows import columns_of
 
         model = self._trained(checkpoint)
         return model.predictions(columns_of(rows, model.facts, model.inputs))
+
+    def fork(
+        self,
+        at: int,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        without: Iterable[str | int] = (),
+        segment: int | None = None,
+        request_id: str | None = None,
+        wait: bool = True,
+        progress: bool = True,
+    ) -> Session:
+        """A session that goes on from the exact bits that this one had at a grid step.
+
+        `changes` are new values of the request by dotted path (`{"optimizer.learning_rate": 5e-4}`); `without` names
+        training rows to leave out, by number, file or place. With neither it ends in the same weights. `segment` goes
+        on as that segment did instead of as the path.
+        """
+        hosting.bring_up(self._context)
+
+        async def forked() -> str:
+            async with self._context.swarm() as swarm:
+                rows = [*map(str, without)]
+                wish = orders.ForkWish(at, changes or {}, rows, segment, request_id)
+                _, made = await orders.fork(self._context, swarm, self.id, wish)
+                return str(made["session"])
+
+        session = Session(self._context.wait(forked()), home=self._context)
+        return session.follow(progress=progress) if wait else session
+
+    def export(
+        self,
+        format: str = "onnx",
+        *,
+        quantize: str | None = None,
+        checkpoint: str | int = "best",
+        timeout: float | None = 600.0,
+    ) -> ModelFile:
+        """The model as a file (onnx, safetensors, pt2 or torchscript), its answers compared with the model's."""
+        hosting.bring_up(self._context)
+        wish = orders.ExportWish(format, quantize, checkpoint)
+        return self._context.wait(orders.export(self._context, self.id, wish, timeout))
+
+    def pause(self) -> None:
+        """Ask the session to wait at its next grid step, with its state kept."""
+        self._ask(lambda swarm: swarm.pause(self.id))
+
+    def resume(self) -> None:
+        """Let the paused session go on."""
+        self._ask(lambda swarm: swarm.resume(self.id))
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask the session to end now; what it has recorded stays."""
+        self._ask(lambda swarm: swarm.cancel(self.id, reason))
+
+    def _ask(self, wish: Callable[[Swarm], Awaitable[None]]) -> None:
+        async def asked() -> None:
+            async with self._context.swarm() as swarm:
+                await wish(swarm)
+
+        self._context.wait(asked())
 
     @property
     def _history(self) -> SessionLog:
@@ -113,14 +200,67 @@ def load(session: Session | str = "last", checkpoint: str | int = "best", *, hom
     return _handle(session, home).load(checkpoint)
 
 
-def metrics(session: Session | str = "last", *, home: Where = None) -> Any:
+def metrics(session: Session | str = "last", *, home: Where = None) -> MetricsTable:
     """A session's figures over its steps as a table; see `Session.metrics`."""
     return _handle(session, home).metrics()
+
+
+def replay(
+    session: Session | str = "last", *, event: int | None = None, step: int | None = None, home: Where = None
+) -> dict[str, Any]:
+    """The summary of a session as it was after an event, or when training had reached a step; else at the end.
+
+    It is folded from the log alone, by the fold that a running swarm has.
+    """
+    return evidence.replay(*_named(session, home), event, step)
+
+
+def audit(
+    session: Session | str | Path = "last",
+    mode: Mode = "log",
+    *,
+    segments: int = 5,
+    seed: int | None = None,
+    trust_code: bool = False,
+    root: str = "",
+    anchors: Iterable[str | Path] = (),
+    home: Where = None,
+) -> Verdict:
+    """A verdict on a session, or on the bundle at a path: does its record hold, and does its computation?
+
+    `log` verifies the record; `spot` also computes so many spans again, `full` all of them, `bisect` finds the first
+    step that differs. The verdict says what was not checked. `root` is the fingerprint of the root key to trust
+    (default: the home's pin), `anchors` are files with signed notes kept elsewhere. `trust_code` runs the code of
+    workloads that came with the session.
+    """
+    wish = AuditWish(mode, segments, seed, trust_code=trust_code)
+    return evidence.audit(*_named(session, home), wish, root=root, anchors=[*anchors])
+
+
+def diff(one: Session | str | Path, other: Session | str | Path, *, home: Where = None) -> dict[str, Any]:
+    """In what two sessions, or bundles at paths, differ: request, machine, data, decisions, first window, outcome."""
+    (context, first), (_, second) = _named(one, home), _named(other, home)
+    return evidence.diff(context, first, second)
+
+
+def bundle(
+    session: Session | str, path: str | Path, *, sections: Iterable[str] = (), force: bool = False, home: Where = None
+) -> BundleFile:
+    """Write a sealed session as one file that a stranger can verify; `sections` may name checkpoints, dataset, exports.
+
+    The same session and the same sections give the same bytes. `force` replaces a file that is there.
+    """
+    return evidence.bundle(*_named(session, home), path, sections=[*sections], force=force)
 
 
 def _handle(session: Session | str, home: Where) -> Session:
     return session if isinstance(session, Session) else Session(session, home=home)
 
 
-def _home(home: Where) -> Home:
-    return Home(settings.load(home=str(home) if home is not None else None).home)
+def _named(session: Session | str | Path, home: Where) -> tuple[HomeContext, str]:
+    """Where a session is, and its name there; a handle knows both."""
+    return (session._context, session.id) if isinstance(session, Session) else (_context(home), str(session))  # noqa: SLF001 - its own module
+
+
+def _context(home: Where) -> HomeContext:
+    return HomeContext(home=str(home) if home is not None else None)

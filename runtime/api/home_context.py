@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from contracts.errors import Unreachable
 
 if TYPE_CHECKING:
-    from runtime.commands.client import Swarm
+    from runtime.api.swarm import Swarm
     from runtime.home.home import Home
     from runtime.home.settings import Settings
+    from runtime.views.progress import Progress
 
 
 T = TypeVar("T")
@@ -58,6 +59,14 @@ class HomeContext:
         """Whether a person watches stderr on a terminal that can be redrawn."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
+    def progress(self, *, quiet: bool = False) -> Progress:
+        """How a session's progress is shown: drawn in a notebook's cell or on a terminal, else told in lines."""
+        from runtime.views import notebook
+        from runtime.views.progress import progress
+
+        show = None if quiet else notebook.cell()
+        return notebook.NotebookProgress(show) if show else progress(sys.stderr, live=self.live, quiet=quiet)
+
     def note(self, text: str) -> None:
         """Something worth knowing that is not the answer, for the person: on stderr."""
         from runtime.views.formatting import printable
@@ -76,7 +85,7 @@ class HomeContext:
         """The running swarm; `Unreachable` when there is none."""
         if not self.up:
             raise Unreachable(f"no swarm runs in {str(self.home.root)!r}.", cure="Start it: swarm up -d")
-        from runtime.commands.client import Swarm
+        from runtime.api.swarm import Swarm
 
         async with Swarm.connect(self.settings) as swarm:
             yield swarm

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from contracts.errors import Failed, SwarmError, TimedOut
+from contracts.errors import Failed, SwarmError, TimedOut, error_of
 from runtime.api.home_context import HomeContext
 
 if TYPE_CHECKING:
@@ -62,6 +62,24 @@ def ensure(context: HomeContext, patience: float = PATIENCE) -> HostRecord:
             if error.path != str(context.home.lock_file) or time.monotonic() > deadline:
                 raise
             time.sleep(_HELD_PAUSE)
+
+
+def bring_up(context: HomeContext) -> None:
+    """Start the swarm unless it is up or another was named; a program's host is no child of the program.
+
+    It is started by a process that ends at once, so that nothing has to wait for it.
+    """
+    if context.settings.url or context.settings.creds or ready(context.home.host()):
+        return
+    command = [sys.executable, "-P", "-m", "runtime.cli.start", "up", "-d", "--json"]
+    command += ["--home", str(context.home.root)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        try:
+            error = error_of(orjson.loads(done.stdout.strip().splitlines()[-1])["error"])
+        except (orjson.JSONDecodeError, IndexError, KeyError, TypeError):
+            error = Failed(f"the swarm could not be started: {done.stderr.strip()[-500:]}", cure="Look: swarm up")
+        raise error
 
 
 def ready(host: HostRecord | None) -> bool:

@@ -43,6 +43,29 @@ def read_resolved(name: str, overrides: tuple[str, ...], request_id: str | None 
     return absolute(resolved, Path.cwd())
 
 
+def resolve(request: Mapping[str, Any] | str | Path, request_id: str | None = None) -> tuple[dict[str, Any], Path]:
+    """A request with every default, given as a mapping or as a file's name, and the folder in which it names files."""
+    from contracts.request import read_request
+
+    if isinstance(request, str | Path):
+        return read_resolved(str(request), (), request_id), folder(str(request))
+    about = {"request_id": request_id} if request_id is not None else {}
+    return absolute(read_request(dict(request) | about).resolved(), Path.cwd()), Path.cwd()
+
+
+def read_search(name: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The search in the file with defaults written out; its `base` may be a request or the name of a request's file."""
+    from contracts.request import search
+
+    raw = read(name)
+    base, place = raw.get("base"), Path(name).parent.absolute() if name != STDIN else Path.cwd()
+    if isinstance(base, str):
+        raw["base"] = read(str(place / base))
+    elif isinstance(base, dict):
+        raw["base"] = absolute(base, place)
+    return search.read_search(raw, overrides=overrides).resolved()
+
+
 def folder(name: str) -> Path:
     """The folder in which a request lies; the owner who runs it there lets it name files in it."""
     return Path.cwd() if name == STDIN else Path(name).parent.resolve()

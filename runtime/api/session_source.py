@@ -13,8 +13,8 @@ from contracts.errors import InvalidInput, SwarmError, Unreachable
 from runtime.api.home_context import HomeContext
 
 if TYPE_CHECKING:
+    from runtime.api.swarm import Swarm
     from runtime.audit import Verdict
-    from runtime.commands.client import Swarm
     from runtime.home.home import Home
     from runtime.log.archive import Archive, StoredSession
     from runtime.replay.audit_subject import AuditSubject

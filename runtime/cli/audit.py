@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-import secrets
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.api.children import open_children
+from runtime.api import evidence
 from runtime.api.following import follow
-from runtime.api.session_source import audit_source, find
 from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.exit_codes import NEGATIVE, session_exit_code
 from runtime.cli.output import cell, pairs, style, verdict_text
-from runtime.jobs.profiles import torch_profile
 
 if TYPE_CHECKING:
-    from runtime.api.session_source import Verification
+    from contracts.findings import Mode
     from runtime.audit import Verdict
 
 
@@ -71,7 +67,7 @@ def _fingerprint(ctx: click.Context, param: click.Parameter, value: str) -> str:
     "--anchor", "anchors", metavar="FILE", multiple=True, help="Signed notes kept elsewhere: swarm anchor S --to FILE"
 )
 def audit(
-    call: Call, *, session: str, mode: str, root: str, in_swarm: bool, anchors: tuple[str, ...], **again: Any
+    call: Call, *, session: str, mode: Mode, root: str, in_swarm: bool, anchors: tuple[str, ...], **again: Any
 ) -> int:
     """Verify the log of session S from its file: every record, the chains and signatures, the ledger's trees, the seal.
 
@@ -87,41 +83,9 @@ def audit(
         if wrong := [name for name, value in own.items() if value]:
             raise click.UsageError(f"{wrong[0]} is for an audit without a swarm; leave it or --in-swarm out.")
         return _audit_in_swarm(call, session, mode, again["segments"], again["seed"])
-    from runtime.audit.ledger_check import read_anchors
-
-    notes = read_anchors(map(Path, anchors)) if anchors else None
-    with audit_source(call, session, root, notes, again=mode != "log") as (verify, likely):
-        verdict = (
-            verify()[0] if mode == "log" else call.wait(_verify_and_recompute(call, verify, likely, mode, **again))
-        )
+    verdict = evidence.audit(call, session, evidence.AuditWish(mode, **again), root=root, anchors=anchors)
     call.result(verdict.as_json(), lambda: verdict_page(verdict))
     return 0 if verdict.verdict == "pass" else NEGATIVE
-
-
-async def _verify_and_recompute(
-    call: Call, verify: Verification, likely: Mapping[str, Any], mode: str, *, seed: int | None, **options: Any
-) -> Verdict:
-    """The verdict on the log, then after spans were computed again; children get ready while the log is verified."""
-    import asyncio
-
-    async with open_children() as children:
-        warming = asyncio.create_task(children.warm(torch_profile(**likely)))
-        try:
-            log, subject = await asyncio.to_thread(verify)
-            from runtime.audit.recomputation import recompute
-            from runtime.replay.audit_plan import AuditOptions
-            from runtime.replay.verdict import FAILS, verdict_without_replay
-
-            options |= {"mode": mode, "workers": options["workers"] or 0}
-            wish = AuditOptions(seed=secrets.randbits(32) if seed is None else seed, **options)
-            if mode == "spot":
-                call.note(f"Spans are drawn by seed {wish.seed}.")
-            if subject is None:
-                return verdict_without_replay(log, wish.mode, FAILS) if log.session else log
-            return await recompute(log, subject, wish, children, call.note)
-        finally:
-            warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
 
 
 def span_rows(verdict: Any) -> Sequence[tuple[str, str]]:
@@ -152,20 +116,15 @@ def span_rows(verdict: Any) -> Sequence[tuple[str, str]]:
     return rows + [("located", sentence) for sentence in (verdict.located.sentences if verdict.located else ())]
 
 
-def _audit_in_swarm(call: Call, name: str, mode: str, segments: int, seed: int | None) -> int:
+def _audit_in_swarm(call: Call, name: str, mode: Mode, segments: int, seed: int | None) -> int:
     """Have the session audited, and answer as an audit without a swarm does, with the audit's own session besides."""
 
     async def audited() -> tuple[Json, Json | None]:
         async with call.swarm() as swarm:
-            wish: Json = {"mode": mode, "segments": segments} | ({} if seed is None else {"seed": seed})
-            answer = await swarm.command("audit", session=await find(swarm, name), **wish)
+            answer = await swarm.audit(name, mode=mode, segments=segments, seed=seed)
             own = str(answer["session"])
             call.note(f"Session {own}" + (f", spans are drawn by seed {answer['seed']}" if mode == "spot" else ""))
-            summary, verdict = await follow(call, swarm, own, None), None
-            async for line in swarm.events(own):
-                if line["name"] == "audit.completed" and line["understood"]:
-                    verdict = line["data"]["found"]
-            return summary, verdict
+            return await follow(call, swarm, own, None), await swarm.verdict(own)
 
     def page(verdict: Json) -> str:
         from contracts.findings import AuditFindings

@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 
-from contracts.errors import InvalidInput, NotFound, NotVerified
+from contracts.errors import NotFound, NotVerified
+from runtime.api import models
 from runtime.api.children import ask_child
 from runtime.api.session_source import read_stored
 from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE
 from runtime.cli.output import pairs, style, table
-from runtime.model import INSPECT, PREDICT
+from runtime.model import INSPECT
 from runtime.views.formatting import size
 
 HEAD = ("step", "state", "kept as", "why", "size", "blob", "")
 
-FORMS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 STDIN = "-"
 
 
@@ -32,11 +32,10 @@ def checkpoints(call: Call, *, session: str, everything: bool) -> None:
     """List the checkpoints of session S: step, state, roles, reason, size. A missing file is told, and exits with 3."""
     from runtime.model import checkpoints as known
 
-    state = read_stored(call, session).history.state
-    lines = known.list_checkpoints(state, call.home.blobs)
+    id, lines = models.list_checkpoints(call, session)
     totals = known.totals(lines)
     shown = [line for line in lines if everything or line["state"] != "pruned"]
-    call.result({"session": state.id, "checkpoints": lines, **totals}, lambda: checkpoints_page(shown, totals))
+    call.result({"session": id, "checkpoints": lines, **totals}, lambda: checkpoints_page(shown, totals))
     if any(_is_missing(line) for line in lines):
         raise click.exceptions.Exit(NEGATIVE)
 
@@ -136,35 +135,14 @@ def predict(call: Call, *, session: str, data: str, checkpoint: str) -> None:
     Rows are lists of numbers, or objects (or CSV columns) with the names of training; other columns are ignored. An
     image is one row of a session that was trained on a folder of images.
     """
-    import orjson
-
-    from runtime.model import checkpoints as known
-
-    state = read_stored(call, session).history.state
-    order = known.order(state, checkpoint, call.home)
-    with tempfile.TemporaryDirectory(prefix="swarm-predict-") as folder:
-        rows, answers = _rows_file(data, Path(folder)), Path(folder) / "answers.json"
-        form = FORMS.get(Path(data).suffix.lower(), "")
-        args = {"order": dict(order), "data": str(rows), "form": form, "answers": str(answers)}
-        args |= {"name": "stdin" if data == STDIN else data}
-        about = call.wait(ask_child(PREDICT, args, purpose="evaluate", log=Path(folder) / "log"))
-        predictions = orjson.loads(answers.read_bytes())
-    answer = {"session": state.id, "checkpoint": checkpoint, **about, "predictions": predictions}
-    call.result(answer, lambda: predictions_page(predictions))
-
-
-def _rows_file(data: str, folder: Path) -> Path:
-    """The file of rows; what comes on stdin is written into the folder first."""
     if data == STDIN:
-        path = folder / "rows"
-        path.write_bytes(sys.stdin.buffer.read())
-        return path
-    path = Path(data).absolute()
-    if not path.is_file():
-        raise NotFound(f"there is no file {data!r}.", cure="Name a file of rows, or - for stdin.", path=data)
-    if path.suffix.lower() in (".parquet", ".npz", ".h5"):
-        raise InvalidInput(f"{data} is neither CSV nor JSON.", cure="Write the rows as CSV or JSON.", path=data)
-    return path
+        with tempfile.TemporaryDirectory(prefix="swarm-predict-") as folder:
+            path = Path(folder) / "stdin"
+            path.write_bytes(sys.stdin.buffer.read())
+            answer = models.predict_file(call, session, path, checkpoint, named="stdin")
+    else:
+        answer = models.predict_file(call, session, data, checkpoint)
+    call.result(answer, lambda: predictions_page(answer["predictions"]))
 
 
 def predictions_page(predictions: Sequence[Json]) -> str:

@@ -9,7 +9,8 @@ import click
 import orjson
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from runtime.cli.call import Call, Json, command, output_path, remember, shared
+from runtime.api.evidence import output_path
+from runtime.cli.call import Call, Json, command, remember, shared
 from runtime.cli.output import table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

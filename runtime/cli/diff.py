@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.api.session_source import read_session
+from runtime.api import evidence
 from runtime.cli.call import Call, Json, command, complete_session
 from runtime.cli.output import state_text, table
 from runtime.views.formatting import fork_of, levers_in_words
@@ -25,9 +25,7 @@ def diff(call: Call, *, one: str, other: str) -> None:
     A and B are sessions, or the paths of bundles. Steps are counted from 1. Only what differs is listed; metrics are
     shown in any case.
     """
-    from runtime.views.diff import difference
-
-    differing = difference(read_session(call, one).history, read_session(call, other).history)
+    differing = evidence.diff(call, one, other)
     call.result(differing, lambda: diff_page(differing))
 
 

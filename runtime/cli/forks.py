@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import Failed, TimedOut
+from runtime.api import orders
 from runtime.api.following import follow
 from runtime.api.session_source import find
 from runtime.cli.call import SECONDS, Call, Json, command, session_argument
@@ -20,14 +21,8 @@ from runtime.views.formatting import number
 from runtime.views.progress import PlainProgress
 
 if TYPE_CHECKING:
-    from runtime.commands.client import Swarm
+    from runtime.api.swarm import Swarm
 
-
-LONGEST = 200_000
-"""Bytes of names that a command holds by itself; more go into the home's store."""
-
-PATIENCE = 60.0
-"""Seconds that the swarm may take to read a long parent."""
 
 MOST_ROWS = 24
 """Steps of a proof's curves that are shown."""
@@ -55,11 +50,12 @@ def fork(
     call: Call,
     *,
     session: str,
+    step: int,
     overrides: tuple[str, ...],
     without: tuple[str, ...],
     detach: bool,
     timeout: float | None,
-    **wish: Any,
+    **about: Any,
 ) -> int:
     """Begin a session in the bits that session S had at STEP, and follow it to its end.
 
@@ -69,20 +65,13 @@ def fork(
     """
     from contracts.request.reading import assigned
 
-    names = list(row_names(without))
-    text = "\n".join(names).encode()
-    wish |= {"set": assigned(overrides), "without": names}
-    if len(text) > LONGEST and not call.settings.url:
-        from bus.blobs import DirectoryBlobs
-
-        wish["without"] = {"blob": DirectoryBlobs(call.home.blobs).put(text)}
+    wish = orders.ForkWish(step, assigned(overrides), list(row_names(without)), **about)
     bring_up(call)
 
     async def forked() -> Json:
         async with call.swarm() as swarm:
-            parent = await find(swarm, session)
-            made = await swarm.command("fork", timeout=PATIENCE, session=parent, **wish)
-            call.note(f"Session {made['session']}, a fork of {parent} at step {wish['step']}")
+            parent, made = await orders.fork(call, swarm, session, wish)
+            call.note(f"Session {made['session']}, a fork of {parent} at step {step}")
             return made if detach else await follow(call, swarm, str(made["session"]), timeout)
 
     summary = call.wait(forked())
@@ -128,8 +117,7 @@ async def _prove(call: Call, name: str, intervention: int | None, within: float 
 
     async with call.swarm() as swarm:
         parent = await find(swarm, name)
-        made = await swarm.command("prove", timeout=PATIENCE, session=parent, intervention=intervention)
-        proof = str(made["session"])
+        proof = await swarm.prove(parent, intervention)
         call.note(f"Proof {proof}")
         if detach:
             return {"session": proof}

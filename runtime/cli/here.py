@@ -24,7 +24,7 @@ from runtime.jobs.profiles import claimed_threads
 from runtime.views.progress import progress
 
 if TYPE_CHECKING:
-    from runtime.commands.client import Swarm
+    from runtime.api.swarm import Swarm
     from runtime.jobs.inline import InlineJobs
 
 HANDED = "SWARM_HERE"
@@ -70,7 +70,7 @@ class LocalSwarm:
 
     async def _carry(self, request: Json | None, within: float | None, folder: Path | None) -> Json | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
-        from runtime.commands.client import Swarm
+        from runtime.api.swarm import Swarm
         from runtime.host import local_swarm
         from runtime.jobs.inline import InlineJobs
 

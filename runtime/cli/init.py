@@ -11,7 +11,8 @@ import click
 
 from contracts.errors import InvalidInput, NotFound
 from runtime.api.children import open_children
-from runtime.cli.call import Call, Json, command, output_path, remember, shared
+from runtime.api.evidence import output_path
+from runtime.cli.call import Call, Json, command, remember, shared
 from runtime.cli.output import table
 
 if TYPE_CHECKING:

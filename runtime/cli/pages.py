@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import InvalidInput
-from runtime.cli.call import Call, Json, output_path
+from runtime.api.evidence import output_path
+from runtime.cli.call import Call, Json
 from runtime.cli.output import style
 
 if TYPE_CHECKING:

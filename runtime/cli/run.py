@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.api.following import follow
-from runtime.cli.call import SECONDS, Call, Json, command
+from runtime.api.following import submit_and_follow
+from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.exit_codes import answer_session
 from runtime.cli.host import bring_up
 from runtime.cli.watch import quiet_option
@@ -53,7 +52,7 @@ def run(
 
     resolved = read_resolved(request, overrides, request_id)
     bring_up(call)
-    return answer_session(call, _submit(call, resolved, folder(request), timeout, quiet=quiet))
+    return answer_session(call, call.wait(submit_and_follow(call, resolved, folder(request), timeout, quiet=quiet)))
 
 
 @command("submit")
@@ -63,7 +62,7 @@ def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: 
     from runtime.api.request_file import folder, read_resolved
 
     resolved = read_resolved(request, overrides, request_id)
-    submitted = _submit(call, resolved, folder(request), quiet=True, detach=True)
+    submitted = call.wait(submit_and_follow(call, resolved, folder(request), quiet=True, detach=True))
     call.result(submitted, submitted["session"])
 
 
@@ -83,52 +82,15 @@ def tune(
     timeout: float | None,
 ) -> int:
     """Submit SEARCH (a YAML, TOML or JSON file, or -) and follow it until its trials are done."""
-    from runtime.api.request_file import folder
+    from runtime.api.request_file import folder, read_search
 
-    resolved = _read_search(search, overrides)
+    resolved = read_search(search, overrides)
     if not detach:
         bring_up(call)
-    summary = _submit(
-        call, resolved, folder(search), timeout, detach=detach, what="Search", kind="search", request_id=request_id
+    summary = call.wait(
+        submit_and_follow(call, resolved, folder(search), timeout, detach=detach, kind="search", request_id=request_id)
     )
     if not detach:
         return answer_session(call, summary)
     call.result(summary, summary["session"])
     return 0
-
-
-def _read_search(name: str, overrides: tuple[str, ...]) -> Json:
-    """The search in the file with defaults written out; its `base` may be a request or the name of a request's file."""
-    from contracts.request.search import read_search
-    from runtime.api import request_file
-
-    raw = request_file.read(name)
-    base, folder = raw.get("base"), Path(name).parent.absolute() if name != request_file.STDIN else Path.cwd()
-    if isinstance(base, str):
-        raw["base"] = request_file.read(str(folder / base))
-    elif isinstance(base, dict):
-        raw["base"] = request_file.absolute(base, folder)
-    return read_search(raw, overrides=overrides).resolved()
-
-
-def _submit(
-    call: Call,
-    resolved: Json,
-    folder: Path,
-    within: float | None = None,
-    *,
-    quiet: bool = False,
-    detach: bool = False,
-    what: str = "Session",
-    **about: Any,
-) -> Json:
-    """Submit a request or a search and follow it until it has ended: its summary. Detached, only its id."""
-
-    async def submitted() -> Json:
-        async with call.swarm() as swarm:
-            session = await swarm.submit(resolved, folder=folder, **about)
-            if not quiet:
-                call.note(f"{what} {session}")
-            return {"session": session} if detach else await follow(call, swarm, session, within, quiet=quiet)
-
-    return call.wait(submitted())

@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, TimedOut, error_of
+from runtime.api import evidence, orders
 from runtime.api.children import open_children
-from runtime.api.session_source import find, read_session, read_stored, resolve_session
-from runtime.cli.call import SECONDS, Call, Json, command, complete_session, output_path, session_argument
+from runtime.api.evidence import output_path
+from runtime.api.session_source import read_session, read_stored
+from runtime.cli.call import SECONDS, Call, Json, command, complete_session, session_argument
 from runtime.cli.output import pairs
 from runtime.cli.pages import answer_page, page_option
-from runtime.views.formatting import figures, number
+from runtime.views.formatting import figures
 
 if TYPE_CHECKING:
-    from runtime.commands.client import Swarm
     from runtime.views.blocks import Page
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
 QUANTIZATIONS = ("int8", "fp16")
-
-KINDS: dict[str, type[SwarmError]] = {"unsupported": InvalidInput, "no-checkpoint": NotFound, "no-dataset": NotFound}
-"""What the exporter's own codes mean to a caller; its other codes are those of `contracts.errors`."""
 
 
 @command("export")
@@ -40,69 +37,14 @@ def export(
     call: Call, *, session: str, form: str, quantize: str | None, checkpoint: str, output: str | None, timeout: float
 ) -> None:
     """Export the model of session S and wait for the file."""
-    wish = {"format": form, "quantize": quantize or "", "checkpoint": checkpoint}
     target = output_path(output) if output is not None else None
-    own, made = call.wait(_export(call, session, wish, timeout))
-    path = _exported_file(call, own, made)
-    if target is not None:
-        path = shutil.copyfile(path, target)
+    made = call.wait(orders.export(call, session, orders.ExportWish(form, quantize, checkpoint), timeout))
+    path = made.path if target is None else shutil.copyfile(made.path, target)
     # Exact figures as JSON numbers; one that is not finite stays the word it is.
-    numbers = {name: number(exact) for name, exact in made["parity"].items()}
-    parity = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
-    answer = {"session": own, "path": str(path), "format": made["format"], "quantize": made["quantize"]}
-    answer |= {"digest": made["blob"], "bytes": made["bytes"], "parity": parity}
-    call.result(answer, lambda: f"{path}\n{made['bytes']} bytes, digest {made['blob']}\n{figures(made['parity'])}")
-
-
-async def _export(call: Call, name: str, wish: Json, within: float) -> tuple[str, Json]:
-    """Ask for the export and wait for its answer: the data of `model.exported`, and the session that has it."""
-    import asyncio
-
-    async with call.swarm() as swarm:
-        try:
-            async with asyncio.timeout(within):
-                source = await find(swarm, name)
-                before = int((await swarm.session(source))["events"])
-                session = str((await swarm.command("export", session=source, **wish))["session"])
-                made = await _answer(swarm, session, before if session == source else 0, wish)
-        except TimeoutError:
-            cure = f"Look for it: swarm show {name}"
-            raise TimedOut(f"the export was not done within {within:g} s; it goes on.", cure=cure) from None
-    return session, made
-
-
-async def _answer(swarm: Swarm, session: str, after: int, wish: Json) -> Json:
-    """The data of the event that answers the wish; a refusal is raised."""
-    async for line in swarm.events(session, after=after, follow=True):
-        if not line["understood"]:
-            continue
-        name, data = line["name"], line["data"]
-        if name in ("model.exported", "export.refused"):
-            if (data["format"], data["quantize"]) != (wish["format"], wish["quantize"]):
-                continue
-            if name == "model.exported":
-                return dict(data)
-            kind = KINDS.get(data["code"]) or type(error_of(data))
-            raise kind(f"export as {data['format']} refused: {data['message']}", cure=data["cure"])
-        if name == "handler.failed" and data["role"] == "exporter":
-            raise Failed(f"the exporter failed: {data['error']}", cure=data["cure"])
-    raise Failed(f"session {session} ended without an export.", cure=f"See: swarm events {session}")
-
-
-def _exported_file(call: Call, session: str, exported: Json) -> Path:
-    """The file under its name, or by its content where the session's folder does not have it."""
-    from bus.blobs import DirectoryBlobs
-    from contracts.exporter import ModelExported
-
-    filename, blob = ModelExported.model_validate(exported).plain_filename, str(exported["blob"])
-    named = call.home.sessions / session / "exports" / filename
-    path = named if filename and named.exists() else DirectoryBlobs(call.home.blobs).path(blob)
-    if not path.exists():
-        raise NotFound(
-            f"the model was exported, and blob {blob} is not in {str(call.home.root)!r}.",
-            cure=f"Fetch it from the swarm's own home: sessions/{session}/exports/{exported['filename']}",
-        )
-    return path
+    parity = {name: value if math.isfinite(value) else str(value) for name, value in made.parity.items()}
+    answer: Json = {"session": made.session, "path": str(path), "format": made.format, "quantize": made.quantize}
+    answer |= {"digest": made.digest, "bytes": made.bytes, "parity": parity}
+    call.result(answer, lambda: f"{path}\n{made.bytes} bytes, digest {made.digest}\n{figures(made.parity)}")
 
 
 @command("report")
@@ -158,16 +100,9 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
     The same session and the same choice give the same bytes. `swarm audit FILE` verifies it, and so does
     `python verify_bundle.py FILE` with the program that lies inside.
     """
-    from bus.blobs import DirectoryBlobs
-    from runtime.audit.log_check import make_bundle
-    from runtime.log.archive import Archive
-
-    path = output_path(out, force=force)
-    archive = Archive(call.home)
     options = {"checkpoints": checkpoints, "dataset": dataset, "exports": exports}
-    wanted = [name for name, chosen in options.items() if chosen]
-    id = resolve_session(call, session, archive)
-    made = make_bundle(archive, id, DirectoryBlobs(call.home.blobs), path, wanted=wanted)
+    sections = [name for name, chosen in options.items() if chosen]
+    made = evidence.bundle(call, session, out, sections=sections, force=force)
     answer = {
         "session": made.session,
         "path": str(made.path),
@@ -177,7 +112,7 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
     }
     if made.older:
         call.note("The program inside is older than this software; what it does not know, `swarm audit FILE` does.")
-    rows = [("bundle", str(path)), ("session", made.session), ("bytes", str(made.bytes)), ("sha256", made.digest)]
+    rows = [("bundle", str(made.path)), ("session", made.session), ("bytes", str(made.bytes)), ("sha256", made.digest)]
     call.result(answer, lambda: pairs([*rows, ("holds", " ".join(made.sections) or "no sections")]))
 
 

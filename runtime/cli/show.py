@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from contracts.errors import InvalidInput
-from runtime.api.children import open_children
-from runtime.api.session_source import ask_reader, find, open_subject, read_stored, reader
-from runtime.cli.call import Call, Json, command, output_path, session_argument
+from runtime.api import evidence
+from runtime.api.session_source import ask_reader, find, reader
+from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.output import say, summary_text
 from runtime.views import sentences
 
 if TYPE_CHECKING:
-    from runtime.log.session_log import SessionLog
+    pass
 
 
 @command("show")
@@ -26,7 +26,7 @@ def show(call: Call, *, session: str, at: int | None) -> None:
         summary = ask_reader(call, lambda source: source.session(session))
         call.result(summary, lambda: summary_text(summary))
     else:
-        state = fold_session(call, session, at)
+        state = evidence.replay(call, session, at)
         call.result(state, lambda: replay_page(state))
 
 
@@ -72,63 +72,11 @@ def replay(
         raise click.UsageError("--to and --step each name the point; give one.")
     if weights is not None and to is not None:
         raise click.UsageError("--weights goes with --step: weights belong to a step.")
-    state = fold_session(call, session, to, step)
+    state = evidence.replay(call, session, to, step)
     if weights is not None:
         at = state["step"] if step is None else step
-        state |= rebuild_weights(call, state["session"], at, weights, trust=trust_code)
+        state |= evidence.rebuild_weights(call, state["session"], at, Path(weights), trust=trust_code)
     call.result(state, lambda: replay_page(state))
-
-
-def fold_session(call: Call, name: str, to: int | None = None, step: int | None = None) -> Json:
-    """The summary of the session after event `to`, or after the one that reached `step`, or after the last."""
-    from runtime.views import view
-
-    stored = read_stored(call, name)
-    history = stored.history
-    at = history.size if to is None else to
-    if step is not None:
-        at = _position_of_step(history, step)
-    if not 1 <= at <= history.size:
-        raise InvalidInput(
-            f"session {history.id} has {history.size} events, there is none at {at}.",
-            cure=f"Choose from 1 to {history.size}.",
-            path="SEQ",
-        )
-    summary = view.summary(history.states[at], call.home.blobs)
-    last = view.event_line(history.facts[at - 1])
-    return summary | {"at": at, "of": history.size, "voids": len(stored.voids), "event": last}
-
-
-def _position_of_step(history: SessionLog, step: int) -> int:
-    """The position of the event by which training, on the path it took in the end, had reached a step."""
-    from contracts.trainer import TrainingClaimed, WindowRecorded
-
-    final = history.state
-    for fact in history.facts:
-        event = fact.event
-        if isinstance(event, WindowRecorded) and event.last >= step and final.on_path(event.segment, event.last):
-            return fact.position
-        if isinstance(event, TrainingClaimed) and step == 0:
-            return fact.position
-    raise InvalidInput(
-        f"session {history.id} did not reach step {step}; it stands at {final.step}.",
-        cure=f"Choose a step up to {final.step}.",
-        path="--step",
-    )
-
-
-def rebuild_weights(call: Call, session: str, step: int, out: str, *, trust: bool) -> Json:
-    """Write the weights at a step; what `swarm replay` says of them."""
-    with open_subject(call, session) as subject:
-        path = output_path(out)
-
-        async def rebuild() -> Json:
-            from runtime.replay import steps
-
-            async with open_children() as children:
-                return await steps.rebuild_weights(subject, step, path, children, trust_code=trust)
-
-        return call.wait(rebuild())
 
 
 def replay_page(state: Json) -> str:

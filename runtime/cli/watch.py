@@ -13,7 +13,7 @@ from runtime.cli.exit_codes import answer_session
 
 if TYPE_CHECKING:
     from runtime.api.session_source import HomeFiles
-    from runtime.commands.client import Swarm
+    from runtime.api.swarm import Swarm
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Tell nothing but trouble before the end.")
 

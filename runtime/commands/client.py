@@ -27,7 +27,7 @@ _PATIENCE = 60.0
 _POLL, _LONG = 20.0, 60.0
 
 
-class Swarm:
+class SwarmClient:
     """A connection to the front desk of a swarm."""
 
     def __init__(self, wire: Wire, *, owner: bool = False) -> None:

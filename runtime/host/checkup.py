@@ -22,7 +22,7 @@ from runtime.home.settings import FIELDS, Settings
 from runtime.log.archive import Archive
 
 if TYPE_CHECKING:
-    from runtime.commands.client import Swarm
+    from runtime.commands.client import SwarmClient
 
 T = TypeVar("T")
 PACKAGES = ("agents", "contracts", "bus", "runtime")
@@ -267,12 +267,12 @@ def _sharers(home: Home, settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("ok", "sharers", f"{len(there)} agents use one store")
 
 
-def _ask(settings: Settings, question: Callable[[Swarm], Coroutine[Any, Any, T]]) -> T:
+def _ask(settings: Settings, question: Callable[[SwarmClient], Coroutine[Any, Any, T]]) -> T:
     """What the running swarm answers."""
-    from runtime.commands.client import Swarm
+    from runtime.commands.client import SwarmClient
 
     async def ask() -> T:
-        async with Swarm.connect(settings) as swarm:
+        async with SwarmClient.connect(settings) as swarm:
             return await question(swarm)
 
     return asyncio.run(ask())

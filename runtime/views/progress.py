@@ -83,7 +83,7 @@ class PlainProgress:
                 self._write(one_line(f"{str(line['time'])[11:19]} {lane}: checkpoints: {told}"))
             self._counted.clear()
         if self._quiet:
-            if _is_trouble(line):
+            if is_trouble(line):
                 self._write(plain(line))
         elif what := _counted_as(line):
             counts = self._counted.setdefault(str(line["lane"]), {})
@@ -237,7 +237,7 @@ class Live:
         """Fold the event; what went wrong stays on the terminal."""
         self.board.session = self.board.session or str(line.get("session", ""))
         self.board.take(line)
-        if _is_trouble(line):
+        if is_trouble(line):
             self._console.print(plain(line), style="yellow", markup=False, highlight=False)
 
     def __enter__(self) -> Self:
@@ -267,7 +267,7 @@ _LASTING = frozenset(
 )
 
 
-def _is_trouble(line: Line) -> bool:
+def is_trouble(line: Line) -> bool:
     """Whether an event says that something went wrong, or what was done about it."""
     return line["name"] in _LASTING and line.get("understood", True)
 

@@ -24,7 +24,7 @@ from bus.port import Record
 from contracts.envelope import Fact, timestamp
 from contracts.event import Event
 from contracts.ids import new_uuid
-from runtime.commands.client import Swarm
+from runtime.commands.client import SwarmClient
 from runtime.home import settings
 
 SOURCE = Path(__file__).parents[2]
@@ -50,9 +50,9 @@ class Place:
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
-    def swarm(self) -> contextlib.AbstractAsyncContextManager[Swarm]:
+    def swarm(self) -> contextlib.AbstractAsyncContextManager[SwarmClient]:
         """A client of it."""
-        return Swarm.connect(settings.load(home=str(self.home)))
+        return SwarmClient.connect(settings.load(home=str(self.home)))
 
     def audited(self, session: str) -> str:
         """The verdict on a session's log, from the files alone."""

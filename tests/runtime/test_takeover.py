@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from contracts.trainer import TrainingClaimed
-from runtime.commands.client import Swarm
+from runtime.commands.client import SwarmClient
 from runtime.home.home import Home
 from runtime.log.archive import Archive
 from tests.harness import small_request
@@ -82,7 +82,7 @@ def roster(host: Place, role: str) -> list[dict[str, Any]]:
     return asyncio.run(asked())
 
 
-async def until(swarm: Swarm, session: str, name: str, times: int = 1) -> dict[str, Any]:
+async def until(swarm: SwarmClient, session: str, name: str, times: int = 1) -> dict[str, Any]:
     """The event of that name, when it was said so many times."""
     async for line in swarm.events(session, follow=True):
         times -= line["name"] == name
@@ -144,7 +144,7 @@ def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
         os.kill(process.pid, signal.SIGCONT)
 
 
-async def ended(swarm: Swarm, cluster: Cluster, session: str, undisturbed: dict[str, Any]) -> None:
+async def ended(swarm: SwarmClient, cluster: Cluster, session: str, undisturbed: dict[str, Any]) -> None:
     """The session completes in the bits of the undisturbed one, after the one change of hands."""
     found = await swarm.wait(session, timeout=90)
     assert found["state"] == "completed", found

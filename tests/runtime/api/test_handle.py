@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import stigmergy
-from contracts.errors import Failed, InvalidRequest, SwarmError, TimedOut, Unreachable
+from contracts.errors import Failed, InvalidInput, InvalidRequest, SwarmError, TimedOut, Unreachable
 from runtime.home.home import Home
 from runtime.jobs.event_loop import in_thread
 from tests.runtime.recorded_home import RecordedHome
@@ -52,6 +52,46 @@ async def test_training_in_a_running_loop_starts_the_swarm_and_shows_its_progres
             await asyncio.sleep(0.05)
     figures = json.loads((session.folder / "metrics.json").read_text())
     assert figures["sealed"] == session.summary()["sealed"]
+
+
+def test_a_session_is_continued_compared_audited_and_bundled_by_its_handle(home: Path, tmp_path: Path) -> None:
+    once = stigmergy.train(REQUEST, home=home, request_id="once", progress=False)
+    again = stigmergy.train(REQUEST, home=home, request_id="once", progress=False)
+    assert again.id == once.id == stigmergy.Session("once", home=home).id
+    assert once.metrics()["loss"][-1] == once.metrics()[-1]["loss"]
+    last = once.checkpoints()[-1]
+    fork = once.fork(last["step"], {"training.epochs": 4}, without=["train:3", "train:5"], progress=False)
+    assert fork.summary()["fork"] == {
+        "session": once.id,
+        "step": last["step"],
+        "segment": 1,
+        "set": {"training.epochs": 4},
+        "rows_without": 2,
+    }
+    assert stigmergy.diff(once, fork)["request"]["training.epochs"] == [3, 4]
+    before = stigmergy.replay(once, step=0)
+    assert (before["step"], before["event"]["name"]) == (0, "training.claimed")
+    (tmp_path / "rows.csv").write_text(",".join(["0"] * 64) + "\n")
+    assert once.predict(tmp_path / "rows.csv") == once.predict([[0] * 64])
+    file = once.export("safetensors", checkpoint=last["step"])
+    assert (file.path.stat().st_size, file.parity["max_abs"]) == (file.bytes, 0)
+    verdict = stigmergy.audit(once, "spot", segments=1, seed=1)
+    assert (verdict.verdict, verdict.spans_checked) == ("pass", 1)
+    made = stigmergy.bundle(once, tmp_path / "bundle.zip", sections=["checkpoints"])
+    assert "checkpoints" in made.sections
+    assert stigmergy.audit(made.path).verdict == "pass"
+    with pytest.raises(InvalidInput, match="no section 'checkpoint'"):
+        stigmergy.bundle(once, tmp_path / "other.zip", sections=["checkpoint"])
+
+
+async def test_a_program_submits_follows_and_cancels_without_blocking_its_loop(home: Path) -> None:
+    async with stigmergy.Swarm.start(home=home) as swarm_:
+        session = await swarm_.submit(REQUEST | {"training": {"epochs": 3000}}, request_id="long")
+        async for line in swarm_.events("long", follow=True):
+            if line["name"] == "training.claimed":
+                await swarm_.cancel(session, "enough")
+        assert (await swarm_.wait(session))["state"] == "cancelled"
+        assert stigmergy.Session(session, home=home).state == "cancelled"
 
 
 def test_a_session_may_be_waited_for_later(home: Path) -> None:

@@ -14,7 +14,7 @@ from bus import subjects
 from bus.admission import Admission
 from bus.memory import MemoryBus
 from runtime.commands import commands, session_index
-from runtime.commands.client import Swarm
+from runtime.commands.client import SwarmClient
 from runtime.commands.session_index import SessionIndex
 from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
@@ -131,7 +131,7 @@ async def test_a_client_lists_every_session_whatever_fits_into_one_answer(
     wanted = [await made.commands.submit(small_request(name=f"{number}")) for number in range(5)]
     monkeypatch.setattr(commands, "_MOST_BYTES", 900)
     assert len((await asked(made, "sessions", {}))["sessions"]) < 5
-    assert [one["session"] for one in await Swarm(made.bus).sessions()] == wanted
+    assert [one["session"] for one in await SwarmClient(made.bus).sessions()] == wanted
 
 
 @pytest.mark.parametrize(("share", "begins"), [(0.89, True), (0.91, False), (1.2, False)])

@@ -22,7 +22,7 @@ from contracts import ids
 from contracts.common import HandlerFailed
 from contracts.errors import NotFound, Refused, SwarmError
 from contracts.trainer import TrainingFailed
-from runtime.commands.client import Swarm
+from runtime.commands.client import SwarmClient
 from runtime.node import roster
 from tests.harness import small_request
 from tests.runtime.strangers import FOOTPRINT, Place, RumourSpread, Stranger, forger, place, stranger
@@ -38,17 +38,17 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield found
 
 
-async def lines(swarm: Swarm, session: str) -> list[Line]:
+async def lines(swarm: SwarmClient, session: str) -> list[Line]:
     return [line async for line in swarm.events(session)]
 
 
-async def voids(swarm: Swarm, lane: str) -> list[str]:
+async def voids(swarm: SwarmClient, lane: str) -> list[str]:
     """Why what stands in a guest's lane is no fact."""
     mark = f".guest.{lane.removeprefix('guest_')}."
     return [one["reason"] for one in (await swarm.command("dlq"))["voids"] if mark in one["subject"]]
 
 
-async def ends_well(here: Place, swarm: Swarm, session: str) -> list[Line]:
+async def ends_well(here: Place, swarm: SwarmClient, session: str) -> list[Line]:
     """The events of a session that completed, whose copy on disk verifies."""
     found = await swarm.wait(session, timeout=90)
     assert found["state"] == "completed", found
@@ -57,7 +57,7 @@ async def ends_well(here: Place, swarm: Swarm, session: str) -> list[Line]:
 
 
 @contextlib.asynccontextmanager
-async def attacked(here: Place, name: str) -> AsyncIterator[tuple[Swarm, Stranger, str]]:
+async def attacked(here: Place, name: str) -> AsyncIterator[tuple[SwarmClient, Stranger, str]]:
     """A session that has just begun, and a stranger beside it."""
     async with here.swarm() as swarm, stranger(here, name) as evil:
         session = await swarm.submit(small_request())

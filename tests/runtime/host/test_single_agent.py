@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from contracts.errors import Refused
-from runtime.commands.client import Swarm
+from runtime.commands.client import SwarmClient
 from tests.harness import small_request
 from tests.runtime.strangers import Place, place
 
@@ -26,7 +26,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield found
 
 
-async def ends_well(here: Place, swarm: Swarm, session: str) -> list[dict[str, Any]]:
+async def ends_well(here: Place, swarm: SwarmClient, session: str) -> list[dict[str, Any]]:
     found = await swarm.wait(session, timeout=90)
     assert found["state"] == "completed", found
     assert await asyncio.to_thread(here.audited, session) == "pass"
@@ -42,7 +42,7 @@ def answered_once(told: list[dict[str, Any]]) -> None:
     assert not [one for one in told if one["name"] == "duty.waived"]
 
 
-async def until_stored(swarm: Swarm, session: str) -> None:
+async def until_stored(swarm: SwarmClient, session: str) -> None:
     async for line in swarm.events(session, follow=True):
         if line["name"] == "checkpoint.stored":
             return

@@ -1,0 +1,173 @@
+"""What a session's record is worth: replayed, audited, compared, bundled. All of it reads files and asks no swarm.
+
+A name is that of a session of the home; where it says so, the path of an existing file is a bundle.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import InvalidInput, NotFound, Refused
+from runtime.api.children import open_children
+from runtime.api.home_context import HomeContext
+from runtime.api.session_source import (
+    Verification,
+    audit_source,
+    open_subject,
+    read_session,
+    read_stored,
+    resolve_session,
+)
+
+if TYPE_CHECKING:
+    from contracts.findings import Mode
+    from runtime.audit import Verdict
+    from runtime.bundle.writer import BundleFile
+    from runtime.log.session_log import SessionLog
+
+SECTIONS = ("checkpoints", "dataset", "exports")
+"""What a bundle may hold beyond the log and what verifies it."""
+
+
+def replay(context: HomeContext, name: str, to: int | None = None, step: int | None = None) -> dict[str, Any]:
+    """The summary of the session after event `to`, or after the one that reached `step`, or after the last."""
+    from runtime.views import view
+
+    stored = read_stored(context, name)
+    history = stored.history
+    at = history.size if to is None else to
+    if step is not None:
+        at = _position_of_step(history, step)
+    if not 1 <= at <= history.size:
+        raise InvalidInput(
+            f"session {history.id} has {history.size} events, there is none at {at}.",
+            cure=f"Choose from 1 to {history.size}.",
+            path="SEQ",
+        )
+    summary = view.summary(history.states[at], context.home.blobs)
+    last = view.event_line(history.facts[at - 1])
+    return summary | {"at": at, "of": history.size, "voids": len(stored.voids), "event": last}
+
+
+def _position_of_step(history: SessionLog, step: int) -> int:
+    """The position of the event by which training, on the path it took in the end, had reached a step."""
+    from contracts.trainer import TrainingClaimed, WindowRecorded
+
+    final = history.state
+    for fact in history.facts:
+        event = fact.event
+        if isinstance(event, WindowRecorded) and event.last >= step and final.on_path(event.segment, event.last):
+            return fact.position
+        if isinstance(event, TrainingClaimed) and step == 0:
+            return fact.position
+    raise InvalidInput(
+        f"session {history.id} did not reach step {step}; it stands at {final.step}.",
+        cure=f"Choose a step up to {final.step}.",
+        path="--step",
+    )
+
+
+def rebuild_weights(context: HomeContext, name: str, step: int, path: Path, *, trust: bool = False) -> dict[str, Any]:
+    """Compute the weights at a step again, every window on the way compared, and write them as safetensors."""
+    with open_subject(context, name) as subject:
+        path = output_path(path)
+
+        async def rebuild() -> dict[str, Any]:
+            from runtime.replay import steps
+
+            async with open_children() as children:
+                return await steps.rebuild_weights(subject, step, path, children, trust_code=trust)
+
+        return context.wait(rebuild())
+
+
+@dataclass(frozen=True)
+class AuditWish:
+    """How much of a session is computed again; `runtime.replay.audit_plan.AuditOptions` with what may be left open."""
+
+    mode: Mode = "log"
+    segments: int = 5
+    seed: int | None = None
+    workers: int | None = None
+    trust_code: bool = False
+    fresh: bool = False
+
+
+def audit(
+    context: HomeContext, name: str, wish: AuditWish, *, root: str = "", anchors: Sequence[str | Path] = ()
+) -> Verdict:
+    """The verdict on a session or a bundle: on its log, and unless the mode is `log`, on spans computed again."""
+    from runtime.audit.ledger_check import read_anchors
+
+    notes = read_anchors(map(Path, anchors)) if anchors else None
+    with audit_source(context, name, root, notes, again=wish.mode != "log") as (verify, likely):
+        return verify()[0] if wish.mode == "log" else context.wait(_recompute(context, verify, likely, wish))
+
+
+async def _recompute(context: HomeContext, verify: Verification, likely: Mapping[str, Any], wish: AuditWish) -> Verdict:
+    """The verdict on the log, then after spans were computed again; children get ready while the log is verified."""
+    import asyncio
+
+    from runtime.jobs.profiles import torch_profile
+
+    async with open_children() as children:
+        warming = asyncio.create_task(children.warm(torch_profile(**likely)))
+        try:
+            log, subject = await asyncio.to_thread(verify)
+            from runtime.audit.recomputation import recompute
+            from runtime.replay.audit_plan import AuditOptions
+            from runtime.replay.verdict import FAILS, verdict_without_replay
+
+            seed = secrets.randbits(32) if wish.seed is None else wish.seed
+            options = AuditOptions(wish.mode, wish.segments, seed, wish.workers or 0, wish.trust_code, wish.fresh)
+            if wish.mode == "spot":
+                context.note(f"Spans are drawn by seed {seed}.")
+            if subject is None:
+                return verdict_without_replay(log, wish.mode, FAILS) if log.session else log
+            return await recompute(log, subject, options, children, context.note)
+        finally:
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
+
+
+def diff(context: HomeContext, one: str, other: str) -> dict[str, Any]:
+    """In what two sessions, or bundles, differ; see `runtime.views.diff`."""
+    from runtime.views.diff import difference
+
+    return difference(read_session(context, one).history, read_session(context, other).history)
+
+
+def bundle(
+    context: HomeContext, name: str, path: str | Path, *, sections: Sequence[str] = (), force: bool = False
+) -> BundleFile:
+    """Write a sealed session as one file; the same session and the same sections give the same bytes."""
+    from bus.blobs import DirectoryBlobs
+    from runtime.audit.log_check import make_bundle
+    from runtime.log.archive import Archive
+
+    if unknown := [section for section in sections if section not in SECTIONS]:
+        raise InvalidInput(f"a bundle has no section {unknown[0]!r}.", cure=f"Known: {', '.join(SECTIONS)}.")
+    out, archive = output_path(path, force=force), Archive(context.home)
+    session = resolve_session(context, name, archive)
+    return make_bundle(archive, session, DirectoryBlobs(context.home.blobs), out, wanted=list(sections))
+
+
+def output_path(name: str | Path, *, force: bool = True) -> Path:
+    """The absolute path, if a file can be written there; without `force` none may be there yet."""
+    import os
+
+    path = Path(name).absolute()
+    if path.is_dir():
+        raise InvalidInput(f"{str(path)!r} is a folder.", cure="Name a file in it.", path=str(path))
+    if path.exists() and not force:
+        cure = "Overwrite it with --force, or choose another with -o."
+        raise Refused(f"{str(path)!r} exists.", cure=cure, path=str(path))
+    if not path.parent.is_dir():
+        raise NotFound(f"there is no folder {str(path.parent)!r}.", cure="Make it first.", path=str(path))
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise Refused(f"{str(path)!r} cannot be written.", cure="Choose a folder of yours with -o.", path=str(path))
+    return path
