@@ -380,12 +380,30 @@ class EventsReply(TypedDict):
     ended: bool
 
 
+class QueuedLine(TypedDict):
+    """A session that has a slot to train (place 0), or that waits for one, and since when."""
+
+    session: str
+    place: int
+    since: str
+
+
+class QueueReply(TypedDict):
+    """How many sessions may train at once, which do, how many wait, and the first of those that wait."""
+
+    limit: int
+    slots: list[QueuedLine]
+    length: int
+    waiting: list[QueuedLine]
+
+
 class StatusReply(TypedDict):
-    """The agents of this host, every role whose heartbeat is heard, and how far the log was read."""
+    """The agents of this host, every role whose heartbeat is heard, who may train, and how far the log was read."""
 
     agents: list[dict[str, object]]
     roster: NotRequired[list[dict[str, object]]]
     voids: NotRequired[list[dict[str, object]]]
+    queue: NotRequired[QueueReply | None]
     seq: NotRequired[int]
 
 
@@ -543,7 +561,7 @@ class EventsCommand(Command, verb="events", right="ask", reply=EventsReply):
 
 
 class StatusCommand(Command, verb="status", right="ask", reply=StatusReply):
-    """Who is there: the agents of this host, and every role whose heartbeat is heard."""
+    """Who is there: the agents of this host, and every role whose heartbeat is heard; and which sessions may train."""
 
 
 class DlqCommand(Command, verb="dlq", right="ask", reply=DlqReply):

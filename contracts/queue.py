@@ -113,10 +113,14 @@ class Queue:
 
     def advance(self, fact: Fact) -> Queue:
         """The queue after one more admitted event; what may not be said changes nothing."""
+        return self.after(fact.event, fact.id, fact.envelope.time)
+
+    def after(self, event: Event, id: str = "", time: str = "") -> Queue:
+        """The queue after an event that is said, or about to be, under this id and at this time."""
         queue = replace(self, events=self.events + 1)
-        if objection(self, fact.event):
+        if objection(self, event):
             return queue
-        match fact.event:
+        match event:
             case QueueOpened():
                 queue = replace(queue, opened=True)
             case QueueClosed():
@@ -124,10 +128,10 @@ class Queue:
             case QueueLimited(limit=limit):
                 queue = replace(queue, limit=limit)
             case SessionQueued(session=session, begun=begun):
-                entry = QueuedSession(session, fact.envelope.time, begun)
+                entry = QueuedSession(session, time, begun)
                 queue = replace(queue, queued={**self.queued, session: entry})
             case SessionGranted(session=session):
-                slot = Slot(session, fact.id, fact.envelope.time)
+                slot = Slot(session, id, time)
                 queue = replace(queue, queued=_without(self.queued, session), slots={**self.slots, session: slot})
             case SessionReturned(session=session):
                 queue = replace(queue, slots=_without(self.slots, session))

@@ -20,6 +20,7 @@ from contracts.ids import PARTITION
 from contracts.session import ENDED, SessionState
 from contracts.trainer import TrainingClaimed
 from runtime.commands import deployment_keys
+from runtime.commands.queue_keeper import QueueKeeper
 from runtime.home import settings
 from runtime.home.home import Home
 from runtime.host import local_swarm
@@ -33,19 +34,29 @@ FAST = {"waive_after_seconds": 2.0, "ledger_every_seconds": 0.5, "takeover_after
 
 @asynccontextmanager
 async def crew(
-    home: Path, roles: Iterable[str] = BUILT_IN, *, bus: MemoryBus | None = None, **given: Any
+    home: Path, roles: Iterable[str] = BUILT_IN, *, bus: MemoryBus | None = None, queue: bool = False, **given: Any
 ) -> AsyncIterator[SwarmNode]:
-    """Agents of these roles at work on a memory bus, in a home of their own."""
+    """Agents of these roles at work on a memory bus, in a home of their own; with a `queue` as a host keeps it."""
     place = Home(home)
     options = settings.load(home=str(home), **(FAST | given))
     place.prepare(options.blobs)
     made = local_swarm.make_node(bus or MemoryBus(), options, deployment_keys.signers(KeyStore(place.keys)), PARTITION)
-    async with local_swarm.run_agents(made, roles, _opening):
+    if queue:
+        made.tail.follow_queue(made.tail.admission.root)
+
+    async def opening(made: SwarmNode) -> str:
+        store = KeyStore(made.home.keys)
+        session = await deployment_keys.open_keyring(made.bus, made.tail, made.keys, store, made.source)
+        if queue:
+            keepers.append(QueueKeeper(made))
+            await keepers[0].keep()
+        return session
+
+    keepers: list[QueueKeeper] = []
+    async with local_swarm.run_agents(made, roles, opening) as tasks:
+        for keeper in keepers:
+            tasks.create_task(keeper.run())
         yield made
-
-
-async def _opening(made: SwarmNode) -> str:
-    return await deployment_keys.open_keyring(made.bus, made.tail, made.keys, KeyStore(made.home.keys), made.source)
 
 
 @asynccontextmanager

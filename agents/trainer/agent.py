@@ -58,6 +58,8 @@ class Trainer(Agent):
     async def begin(self) -> None:
         """Start the zygotes that sessions will probably need, and measure their fingerprints."""
         self.machine = MachineProbe(self.ground)
+        turns = self.machine.turns
+        self.ground.presence.offer(self.role, lambda: turns.room)
         self.turns = asyncio.Semaphore(process.cores())
         self._warming = asyncio.create_task(self.machine.warm())
 

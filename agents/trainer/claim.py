@@ -33,6 +33,8 @@ class SessionClaim:
 
     def __init__(self, wakeup: Wakeup, ready: DatasetPrepared, say: Say[Sayings], machine: MachineProbe) -> None:
         self.epoch: int | None = None
+        self.grant: str | None = None
+        """The event of the queue that gave the session its slot; None where no queue is kept."""
         self.unfit = False
         """Whether this machine cannot compute the session's bits."""
         self.unusable: set[str] = set()
@@ -58,6 +60,10 @@ class SessionClaim:
         instance = claim.incarnation.partition("/")[0]
         silent = self._context.presence.instance_silent_seconds("trainer", instance)
         return instance == self._context.instance or silent > self._context.settings.takeover_after_seconds
+
+    def lapse(self) -> None:
+        """Claim anew the next time, because the slot under which the session was claimed was returned."""
+        self.epoch = self.grant = None
 
     async def say(self, *events: Sayings) -> None:
         """Append the events under this trainer's claim; `Fenced` when a newer claim owns the session."""
@@ -107,6 +113,7 @@ class SessionClaim:
             environment=identity["environment"],
             sources={workload["name"]: workload["digest"] for workload in workloads},
             initial=initial,
+            grant=self.grant,
         )
         await self._say(claim, *then, epoch=epoch)
         self.epoch = epoch

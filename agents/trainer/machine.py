@@ -1,7 +1,7 @@
 """This machine: what it computes, measured in children, and how many sessions train on it at once.
 
-A turn to train is kept in memory only: after a restart every waiting session asks again. A session that waits for
-children of its own (a search, a proof) takes no turn, so that its trials can always get one.
+Which sessions of a swarm may train is decided in the queue; a turn is what this machine has left for one of them. It
+is kept in memory only: after a restart every session asks again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from runtime.home import allowed
 from runtime.jobs import process, resources
 from runtime.jobs.profiles import torch_profile
 from runtime.node.agent_context import AgentContext
+from runtime.node.presence import TrainingRoom
 from runtime.replay import initial_state
 
 RESOLVE = "agents.trainer.jobs.plan:main"
@@ -92,11 +93,11 @@ _LOOK_AGAIN = 1.0
 """Seconds between two looks at the free memory, of which no event tells."""
 
 Place = tuple[bool, int, str]
-"""The sort key of a session in the queue: begun sessions first, then by the place of the request in the log."""
+"""The sort key of a session that waits for a machine: begun sessions first, then by the request's place in the log."""
 
 
 def place(session: SessionState, requested: int) -> Place:
-    """A session's place in the queue."""
+    """A session's place among those that wait for a machine."""
     return (session.claim is None, requested, session.id)
 
 
@@ -110,8 +111,13 @@ class Turns:
         self._waiting: dict[str, Place] = {}
         self._changed = asyncio.Event()
 
+    @property
+    def room(self) -> TrainingRoom:
+        """How many sessions train here at once, and those that train here or wait for this machine."""
+        return TrainingRoom(self._most, (*sorted(self._training), *sorted(self._waiting)))
+
     def ask(self, session: str, where: Place) -> None:
-        """Enter the queue; a session that asks again keeps its place."""
+        """Wait for a turn; a session that asks again keeps its place."""
         self._waiting[session] = where
 
     def take(self, session: str) -> bool:
@@ -131,10 +137,11 @@ class Turns:
         return True
 
     def leave(self, session: str) -> None:
-        """Give back the turn or the place in the queue."""
-        self._waiting.pop(session, None)
-        self._training.discard(session)
-        self._tell()
+        """Give back the turn, or wait no more."""
+        if session in self._waiting or session in self._training:
+            self._waiting.pop(session, None)
+            self._training.discard(session)
+            self._tell()
 
     async def changed(self) -> None:
         """Return when a turn was given back, or after a while: memory may have become free without any event."""

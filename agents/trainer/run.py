@@ -79,7 +79,7 @@ class SessionRun:
     # Whether this trainer may train.
 
     async def due(self) -> bool:
-        """Wait until this trainer may train: no other one owns the session and no person has paused it.
+        """Wait until this trainer may train: no other one owns the session, it has a slot, and no person has paused it.
 
         False when the session has ended. Cancels, pauses and resumes are carried out here while it waits.
         """
@@ -94,18 +94,31 @@ class SessionRun:
             elif PauseRequested in wishes and self.now.claim is not None and self._deaths:
                 # The child that should have obeyed the pause died: the next one might hang too.
                 await self.claim.make(events.TrainingPaused(by="person", segment=segment, step=step))
-            elif self.now.pause is None or self.now.pause.by != "person":
-                if await self._turn():
-                    return True
-            elif ResumeRequested in wishes:
-                await self.claim.make(events.TrainingResumed(segment=segment, step=step))
-            else:
+            elif (paused := self.now.pause is not None and self.now.pause.by == "person") and (
+                ResumeRequested not in wishes
+            ):
+                self.claim.lapse()
                 await self._wakeup.history.grown(self._wakeup.history.size)
+            elif await self._turn():
+                if not paused:
+                    return True
+                await self.claim.make(events.TrainingResumed(segment=segment, step=step))
         return False
 
     async def _turn(self) -> bool:
-        """Whether this session may train now; if not, wait until a turn is free or the session has changed."""
-        history = self._wakeup.history
+        """Whether this session has a slot in the queue, where one is kept, and a turn of this machine.
+
+        If not, wait until the queue, the turns or the session have changed.
+        """
+        history, tail = self._wakeup.history, self._context.tail
+        queue, log = tail.queue, tail.queue_log
+        if queue is not None and log is not None:
+            slot = queue.slots.get(history.id)
+            if slot is None:
+                self.rest()
+                await first_done(log.grown(log.size), history.grown(history.size))
+                return False
+            self.claim.grant = slot.grant
         self._turns.ask(history.id, place(self.now, history.facts[0].seq))
         # After a restart all sessions ask before any is answered.
         await asyncio.sleep(0)

@@ -49,6 +49,8 @@ class LogDigest:
     signatures: int
     strangers: int
     """Events of a type unknown here."""
+    claims: Sequence[Fact]
+    """The events with which trainers took the session."""
     broken: Sequence[Divergence] = ()
     """What does not follow from what else the session says."""
 
@@ -80,6 +82,7 @@ class LogDigest:
             tree(kept),
             sum(fact.closes for fact in history.facts),
             sum(isinstance(fact.event, Unknown) for fact in history.facts),
+            [*history.telling((TrainingClaimed,))],
             [
                 *audit_plan.off_the_paths(history.facts, history.state),
                 *audit_plan.broken_rules(history.facts, history.state),
@@ -113,6 +116,7 @@ class LogDigest:
             whole.rows,
             whole.signatures,
             sum(isinstance(fact.event, Unknown) for fact in whole.kept),
+            [fact for fact in whole.kept if isinstance(fact.event, TrainingClaimed)],
             list(audit_plan.broken_rules(facts, state)),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from contracts.errors import Refused, Unreachable
 from runtime.cli.call import SECONDS, Call, Json, command
 from runtime.cli.output import cell, pairs, style, table
+from runtime.cli.sessions import age
 
 if TYPE_CHECKING:
     from runtime.home.home import HostRecord
@@ -90,8 +92,17 @@ def status(call: Call) -> None:
     host = call.home.host()
     if host is None or not host.alive:
         raise Unreachable(f"no swarm runs in {str(call.home.root)!r}.", cure="Start it: swarm up -d")
-    status = describe_host(call, host)
+    status = describe_host(call, host) | {"queue": _queue(call) if host.ready else None}
     call.result(status, lambda: status_page(status))
+
+
+def _queue(call: Call) -> Json | None:
+    """Who may train, as the host tells it; None while its server is away."""
+    try:
+        queue: Json | None = call.ask("status").get("queue")
+    except Unreachable:
+        return None
+    return queue
 
 
 def describe_host(call: Call, host: HostRecord) -> Json:
@@ -122,6 +133,11 @@ def status_page(status: Json) -> str:
     children = [[str(row["pid"]), row["purpose"], row["session"]] for row in status["children"]]
     blocks = [top, table(("agent", "ready", "lag"), agents) if agents else ""]
     blocks += [table(("child", "purpose", "session"), children) if children else ""]
+    if queue := status.get("queue"):
+        now, lines = datetime.now(UTC), queue["slots"] + queue["waiting"]
+        rows = [[line["session"], str(line["place"] or "trains"), age(line["since"], now)] for line in lines]
+        blocks += [f"{len(queue['slots'])} of {queue['limit']} slots are taken, {queue['length']} sessions wait"]
+        blocks += [table(("session", "place", "since"), rows) if rows else ""]
     return "\n\n".join(block for block in blocks if block)
 
 

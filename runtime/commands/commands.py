@@ -35,7 +35,7 @@ from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
 from runtime.log import lane_writer, retention, session_log
 from runtime.model.checkpoints import find_checkpoint
-from runtime.views.view import ended, event_line, summary
+from runtime.views.view import ended, event_line, queue_lines, summary
 
 if TYPE_CHECKING:
     from runtime.node.node import Node
@@ -184,7 +184,7 @@ class Commands:
             rules=operator.RULES,
         )
         try:
-            await self._say(session, genesis, lane_writer.Provenance(first=True))
+            await self._say(session, genesis, lane_writer.Provenance(after=0))
         except Conflict:
             # The same request came twice at once, here or at another host.
             await self._is_begun(session, request, request_id, fork)
@@ -292,7 +292,7 @@ class Commands:
             async with asyncio.timeout(wait):
                 while wait and not ended(history.state):
                     await history.grown(history.size)
-        return summary(history.state, self.node.home.blobs)
+        return summary(history.state, self.node.home.blobs, self.node.tail.queue)
 
     async def _sessions(self, wish: asked.SessionsCommand) -> Answer:
         page, ended = await self._index.page(wish.after, _MOST_BYTES)
@@ -327,7 +327,10 @@ class Commands:
         voids: list[dict[str, object]] = [
             {"seq": v.seq, "subject": v.subject, "reason": str(v.reason)} for v in self.node.tail.voids[-100:]
         ]
-        return {"agents": self.node.agents(), "roster": roster, "voids": voids, "seq": self.node.tail.seq}
+        queue = queue_lines(self.node.tail.queue)
+        return {
+            "agents": self.node.agents(), "roster": roster, "voids": voids, "queue": queue, "seq": self.node.tail.seq,
+        }  # fmt: skip
 
     async def _dlq(self, _: asked.DlqCommand) -> asked.DlqReply:
         letters: list[dict[str, object]] = [

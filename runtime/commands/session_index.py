@@ -132,7 +132,7 @@ class SessionIndex:
             return self._told[session]
         live = self._live().get(session)
         if live is not None:
-            told = view.summary(live.state, self._home.blobs)
+            told = view.summary(live.state, self._home.blobs, self._tail.queue)
             await asyncio.sleep(0)
         else:
             async with self._at_files:

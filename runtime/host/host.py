@@ -24,6 +24,7 @@ from contracts.event import ROOT
 from contracts.keyring import keyring_session
 from runtime.commands import deployment_keys
 from runtime.commands.guests import Guests
+from runtime.commands.queue_keeper import QueueKeeper
 from runtime.home.home import NOBODY_ELSE, Home, HostRecord
 from runtime.home.settings import Settings
 from runtime.host.swarm_node import Reporter, SwarmNode
@@ -108,6 +109,7 @@ class _Host:
             root = KeyStore(self._home.keys).pinned()
             node = SwarmNode(bus, self._settings, keys, instance=self._home.instance(), root=root)
             node.tail.keyring = keyring_session(keys[ROOT].public)
+            node.tail.follow_queue(root)
             async with end_requested(log.warning) as ending:
                 await self._work(node, admin, ready, ending)
 
@@ -127,6 +129,9 @@ class _Host:
             for role, kind in agents.items():
                 await admin.consumer(role, wake_subjects(kind))
             tasks.create_task(node.commands.run(), name="desk")
+            keeper = QueueKeeper(node)
+            await keeper.keep()
+            tasks.create_task(keeper.run(), name="queue")
             tasks.create_task(guests.watch(), name="guests")
             node.employ(tasks, {role: agents[role] for role in here})
             await node.ready()

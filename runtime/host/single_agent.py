@@ -97,6 +97,7 @@ async def run_agent(
         keys = {own.lane: own.signer}
         node = Node(bus, settings, keys, instance=instance, root=own.root, keep_copies=False, find_key=own.find)
         node.tail.keyring = keyring_of(own.root)
+        node.tail.follow_queue(own.root)
         async with node.working() as tasks:
             # Up to where everything is sealed, if the host of this very home has written that down.
             await node.follow(tasks, after=0 if settings.url or settings.creds else home.tail_after())

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,10 @@ from bus.keys import KeyStore
 from bus.port import StoredRecord
 from bus.records import RecordPlaces, RecordReader, StoredRecords
 from contracts.errors import NotFound, NotVerified, SwarmError
-from contracts.event import ROOT
+from contracts.event import OPERATOR, ROOT
 from contracts.ids import PARTITION
 from contracts.keyring import Keyring
+from contracts.queue import QueueOpened, queue_session
 from contracts.trainer import TrainingClaimed
 from runtime.home.home import Home
 from runtime.jobs.garbage import collection_paused
@@ -66,6 +68,7 @@ class _FileHead(NamedTuple):
 
     whole: bool
     opens_keyring: bool = False
+    opens_queue: bool = False
     begun: SessionStart | None = None
 
 
@@ -107,8 +110,9 @@ class Archive:
         self._starts: dict[str, _FileHead] = {}
 
     def ids(self) -> list[str]:
-        """The sessions that are not keyrings, oldest first."""
-        return [one for one in self._home.session_ids() if not self._start(one).opens_keyring]
+        """The sessions that are neither keyrings nor queues, oldest first."""
+        heads = ((one, self._start(one)) for one in self._home.session_ids())
+        return [session for session, head in heads if not (head.opens_keyring or head.opens_queue)]
 
     def lines(self, session: str) -> fast_admission.FileLines | fast_admission.PlacedLines:
         """The lines of the session's file, of a long one by place.
@@ -152,6 +156,11 @@ class Archive:
             size = self._home.log(kept.history.id).stat().st_size if kept else 0
             self._rings[partition] = size, kept
         return kept
+
+    def queues(self, partition: str) -> list[tuple[str, Path]]:
+        """The logs of the queue of a partition with their files, in order, if the home has every one from the first."""
+        numbered = ((one, self._home.log(one)) for one in (queue_session(self.root, partition, n) for n in count()))
+        return list(takewhile(lambda log: log[1].exists(), numbered))
 
     def ring_opening(self, partition: str) -> bytes:
         """The body that begins a keyring of this partition, whichever root it names: nothing has verified it."""
@@ -298,10 +307,10 @@ def _start(path: Path, session: str) -> _FileHead:
         first = _first(path)
         if first is None:
             return _FileHead(whole=False)
+        lane, name = subjects.parse(first[0])[1:]
         # No session but a keyring begins with an event of the root.
-        return _FileHead(
-            whole=True, opens_keyring=subjects.parse(first[0]).lane == ROOT, begun=_begun(*first[1:], session)
-        )
+        keyring, queue = lane == ROOT, (lane, name) == (OPERATOR, QueueOpened.wire)
+        return _FileHead(whole=True, opens_keyring=keyring, opens_queue=queue, begun=_begun(*first[1:], session))
     except SwarmError:
         return _FileHead(whole=True)
 

@@ -17,6 +17,8 @@ from bus.decode import Void, Voids, place
 from bus.port import Log, StoredRecord
 from bus.records import RecordPlaces
 from contracts.envelope import Fact
+from contracts.event import OPERATOR
+from contracts.queue import Queue, QueueClosed, QueueOpened, queue_session
 from runtime.log.session_log import SessionLog
 
 log = structlog.get_logger()
@@ -42,6 +44,7 @@ class LogFollower:
         self.histories: dict[str, SessionLog] = {}
         self.seq = 0
         self._keyring = ""
+        self._root, self._queue, self._queue_number = "", "", 0
         self.caught_up = asyncio.Event()
         self._bus = bus
         self._copy = copy
@@ -71,6 +74,27 @@ class LogFollower:
         """The partition in which new sessions are made: that of the keyring."""
         return self.admission.own
 
+    def follow_queue(self, root: str) -> None:
+        """Follow the queue under the root with this fingerprint, from the first log to the newest one."""
+        self._root = root
+        self._go_to_queue(0)
+
+    def _go_to_queue(self, number: int) -> None:
+        self._queue_number, self._queue = number, queue_session(self._root, self.partition, number)
+
+    @property
+    def queue_log(self) -> SessionLog | None:
+        """The newest log of the queue, empty before it is opened; None where no queue is followed."""
+        return self.history(self._queue) if self._queue else None
+
+    @property
+    def queue(self) -> Queue | None:
+        """The queue as of the newest event of its log; None where no host has ever kept one."""
+        history = self.queue_log
+        if history is None or not (history.size or self._queue_number):
+            return None
+        return history.derived(Queue())
+
     @property
     def voids(self) -> Voids:
         """The newest messages that were not admitted, and how many there were."""
@@ -91,11 +115,10 @@ class LogFollower:
     async def run(self, *, after: int = 0) -> None:
         """Follow the log for ever, from behind `after`; `caught_up` is set once the present is reached."""
         if after and self.keyring:
-            async with self._bus.read(subjects.session(self.keyring)) as messages:
-                async for stored in messages:
-                    if stored.seq > after:
-                        break
-                    self.take(stored)
+            await self._read_until(after, self.keyring)
+        if after and self._root:
+            await self._find_queue(after)
+            await self._read_until(after, self._queue)
         self.seq = after
         newest = await self._bus.head(subjects.EVERYTHING)
         goal = newest.seq if newest else 0
@@ -106,6 +129,31 @@ class LogFollower:
                 self.take(stored)
                 if stored.seq >= goal:
                     self.caught_up.set()
+
+    async def _read_until(self, end: int, session: str) -> None:
+        """Take the messages of one session up to a sequence, in whatever order sessions are read so."""
+        self.seq = 0
+        async with self._bus.read(subjects.session(session)) as messages:
+            async for stored in messages:
+                if stored.seq > end:
+                    break
+                self.take(stored)
+
+    async def _find_queue(self, after: int) -> None:
+        """Go to the first log of the queue that has messages behind `after`, or to the newest when none has."""
+
+        async def newest(number: int) -> int:
+            session = queue_session(self._root, self.partition, number)
+            head = await self._bus.head(subjects.lane(session, OPERATOR))
+            return head.seq if head else 0
+
+        over, beyond = -1, 1  # a log is opened only after the one before was closed, so the answer can be halved
+        while 0 < await newest(beyond - 1) <= after:
+            over, beyond = beyond - 1, 2 * beyond
+        while beyond - over > 1:
+            middle = (over + beyond) // 2
+            over, beyond = (middle, beyond) if 0 < await newest(middle) <= after else (over, middle)
+        self._go_to_queue(beyond if await newest(beyond) else max(0, over))
 
     def take(self, stored: StoredRecord) -> list[Fact]:
         """Admit one message, fold and copy what it completes, and wake the tasks that wait for it."""
@@ -159,7 +207,9 @@ class LogFollower:
     def resume_after(self) -> int:
         """The sequence from which a restart must read: no earlier message belongs to an open session."""
         unsealed = [one for one in self.histories.values() if one.facts and not one.state.sealed]
-        firsts = [one.facts[0].seq for one in unsealed if one.id != self.keyring]
+        # Those of the deployment itself are never sealed, and are read from their start at every start.
+        ours = {one.id for one in unsealed if one.id == self.keyring or isinstance(one.facts[0].event, QueueOpened)}
+        firsts = [one.facts[0].seq for one in unsealed if one.id not in ours]
         return min([self.seq + 1, *firsts]) - 1
 
     def _decide(self, stored: StoredRecord, facts: list[Fact], voids: list[Void]) -> None:
@@ -175,6 +225,9 @@ class LogFollower:
         history = self.history(facts[0].envelope.subject)
         was_sealed = history.state.sealed is not None
         history.add(facts)
+        if history.id == self._queue and isinstance(facts[-1].event, QueueClosed):
+            self._go_to_queue(self._queue_number + 1)
+            del self.histories[history.id]
         if history.state.sealed and not was_sealed:
             # Sealed sessions are read from their files; only the newest stay in memory.
             self._sealed.append(history.id)

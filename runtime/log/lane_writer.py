@@ -52,8 +52,8 @@ class Provenance:
     epoch: int | None = None
     answer: str = ""
     """The handler whose answer this is. Ids are made of it, so the same answer of any instance is appended once."""
-    first: bool = False
-    """Append only to an empty lane; `Conflict` when the lane has an event already."""
+    after: int | None = None
+    """Append only behind so many events of the lane; `Conflict` when it has others, for what is said rests on those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,9 @@ class LaneWriter:
         self._refuse_if_fenced(history, occasion)
         self._refuse_if_claimed(history, drafts)
         head, signer = self._follower.admission.head(history.id, self.lane), self._signer()
-        if occasion.first and head.laneseq:
-            raise Conflict(f"{self.lane!r} has spoken in {history.id} already.", cure="Read what it said.")
+        if occasion.after not in (None, head.laneseq):
+            message = f"{self.lane!r} has said {head.laneseq} events in {history.id}, not {occasion.after}."
+            raise Conflict(message, cure="Read what it said.")
         about = dict(session=history.id, lane=self.lane, source=self._source, time=timestamp())
         records = compose(drafts, head=head, signer=signer, **about)
         return _Batch(drafts, tuple(records), head, signer.key_id)

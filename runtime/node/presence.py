@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,20 +30,34 @@ _PASSED = 1000
 """How many events about which one role has nothing to say are kept in mind."""
 
 
+class TrainingRoom(NamedTuple):
+    """How many sessions an instance trains at once, and which ones it has in hand: those it trains or is about to."""
+
+    slots: int = 0
+    sessions: tuple[str, ...] = ()
+
+
+NO_ROOM = TrainingRoom()
+_MOST_SLOTS, _MOST_IN_HAND = 10_000, 1000
+"""What is believed of one instance: more slots are none, and more sessions are cut off."""
+
+
 class InstancePresence(NamedTuple):
-    """One instance that was heard: role, name, seconds since its last heartbeat, and its blob store's identity."""
+    """One instance that was heard: role, name, seconds since its last heartbeat, blob store, room for trainings."""
 
     role: str
     instance: str
     seconds: float
     store: str
+    room: TrainingRoom = NO_ROOM
 
 
 class _Sign(NamedTuple):
-    """When an instance was heard last, and what it calls its blob store."""
+    """When an instance was heard last, what it calls its blob store, and its room for trainings."""
 
     at: float
     store: str
+    room: TrainingRoom = NO_ROOM
 
 
 @dataclass
@@ -60,15 +75,27 @@ class Presence:
     _mine: set[str] = field(default_factory=set)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _passed: dict[str, deque[str]] = field(default_factory=dict)
+    _rooms: dict[str, Callable[[], TrainingRoom]] = field(default_factory=dict)
+    _listeners: list[Callable[[], None]] = field(default_factory=list)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call a function when an agent of this process begins or ends, or another instance has more or fewer slots."""
+        self._listeners.append(listener)
+
+    def offer(self, role: str, room: Callable[[], TrainingRoom]) -> None:
+        """Tell with every heartbeat of this role what room for trainings there is here."""
+        self._rooms[role] = room
 
     def here(self, role: str) -> None:
         """An agent of this process runs; everybody hears so at once."""
         self._mine.add(role)
         self._arrived.set()
+        self._tell()
 
     def gone(self, role: str) -> None:
         """Note that an agent of this process has stopped: it is silent from now on."""
         self._mine.discard(role)
+        self._tell()
 
     def silent_seconds(self, role: str) -> float:
         """Seconds since an instance of the role was heard, or since the connection; 0 while one runs here."""
@@ -99,9 +126,9 @@ class Presence:
     def roster(self) -> list[InstancePresence]:
         """Every instance that was heard, those of this process included."""
         now = time.monotonic()
-        mine = [InstancePresence(role, self.instance, 0.0, self.store) for role in sorted(self._mine)]
+        mine = [InstancePresence(role, self.instance, 0.0, self.store, self._room(role)) for role in sorted(self._mine)]
         others = [
-            InstancePresence(role, instance, now - sign.at, sign.store)
+            InstancePresence(role, instance, now - sign.at, sign.store, sign.room)
             for role, instances in sorted(self._seen.items())
             for instance, sign in sorted(instances.items())
             if instance != self.instance
@@ -113,7 +140,7 @@ class Presence:
         while True:
             self._arrived.clear()
             for role in sorted(self._mine):
-                await self._say(role)
+                await self._say(role, self._room(role))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.beat_seconds):
                     await self._arrived.wait()
@@ -129,11 +156,19 @@ class Presence:
                 async for subject, body in beats:
                     self._take(subject, body)
 
-    async def _say(self, role: str, **more: str) -> None:
+    async def _say(self, role: str, room: TrainingRoom = NO_ROOM, **more: str) -> None:
+        offered = room._asdict() if room.slots else {}
         # Being cut off is not being dead: others count silence from their own reconnection.
         with contextlib.suppress(Unreachable):
-            body = orjson.dumps({"role": role, "store": self.store, **more})
+            body = orjson.dumps({"role": role, "store": self.store, **offered, **more})
             await self.wire.say(subjects.heartbeat(role, self.instance), body)
+
+    def _room(self, role: str) -> TrainingRoom:
+        return self._rooms[role]() if role in self._rooms else NO_ROOM
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _heard(self, role: str) -> list[float]:
         return [sign.at for sign in self._seen.get(role, {}).values()]
@@ -147,8 +182,21 @@ class Presence:
         instances = self._seen.setdefault(role, {})
         before = instances.pop(instance, None)
         store = said.get("store", before.store if before else "")
-        instances[instance] = _Sign(time.monotonic(), store[:64] if isinstance(store, str) else "")
+        room = before.room if before else NO_ROOM
+        if "slots" in said and not role.startswith(subjects.GUEST):
+            room = _room_of(said)
+        instances[instance] = _Sign(time.monotonic(), store[:64] if isinstance(store, str) else "", room)
+        if room.slots != (before.room.slots if before else 0):
+            self._tell()
         if len(instances) > (_GUEST_INSTANCES if role.startswith(subjects.GUEST) else _INSTANCES):
             del instances[next(iter(instances))]
         if isinstance(said.get("passed"), str):
             self._passed.setdefault(role, deque(maxlen=_PASSED)).append(said["passed"][:64])
+
+
+def _room_of(said: Mapping[str, Any]) -> TrainingRoom:
+    """The room that a heartbeat tells of; none where that cannot be."""
+    slots, sessions = said.get("slots"), said.get("sessions")
+    if not isinstance(slots, int) or not isinstance(sessions, list) or not 0 < slots <= _MOST_SLOTS:
+        return NO_ROOM
+    return TrainingRoom(slots, tuple(one[:64] for one in sessions[:_MOST_IN_HAND] if isinstance(one, str)))

@@ -11,19 +11,20 @@ from typing import Any
 
 import orjson
 
-from contracts.commands import KeyReply
+from contracts.commands import KeyReply, QueueReply
 from contracts.diagnostician import ProofFailed
 from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
 from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
+from contracts.queue import Queue
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
 
 
-def summary(session: SessionState, blobs: Path | None = None) -> dict[str, Any]:
-    """What `run`, `wait` and `show` print: one flat object."""
+def summary(session: SessionState, blobs: Path | None = None, queue: Queue | None = None) -> dict[str, Any]:
+    """What `run`, `wait` and `show` print: one flat object. `queue` is that of the swarm, where it is at hand."""
     return {
         "session": session.id,
         "kind": session.kind,
@@ -47,7 +48,7 @@ def summary(session: SessionState, blobs: Path | None = None) -> dict[str, Any]:
         "sealed": session.sealed.root if session.sealed else None,
         "owed": [duty.name for duty in owed(session)],
         "problem": problem(session),
-        "waits": waits(session),
+        "waits": waits(session, queue),
         "verdict": session.outcome.verdict if isinstance(session.outcome, AuditCompleted) else None,
         "requested_at": session.requested_at,
         "parent": session.genesis.parent if session.genesis else None,
@@ -55,11 +56,36 @@ def summary(session: SessionState, blobs: Path | None = None) -> dict[str, Any]:
     }
 
 
-def waits(session: SessionState) -> str:
+def waits(session: SessionState, queue: Queue | None = None) -> str:
     """What a prepared session waits for while it does not train yet; empty for any other."""
-    if session.state == "preparing" and session.dataset is not None and session.outcome is None:
+    if session.dataset is None or session.outcome is not None:
+        return ""
+    if queue is not None and (place := queue.place(session.id)):
+        at_once = f"{queue.limit} train at once (setting `trainings`)" if queue.limit else "no trainer is there"
+        return f"for its turn to train: place {place} of {len(queue.queued)} in the queue, and {at_once}"
+    if session.state == "preparing":
         return "for its turn to train; so many train at once as there are cores (setting `trainings`)"
     return ""
+
+
+_MOST_LINES = 500
+"""Waiting sessions that are listed; the number of all stands beside them."""
+
+
+def queue_lines(queue: Queue | None) -> QueueReply | None:
+    """The queue as `swarm status` tells it; None where none is kept."""
+    if queue is None:
+        return None
+    waiting = queue.waiting
+    return {
+        "limit": queue.limit,
+        "slots": [{"session": slot.session, "place": 0, "since": slot.since} for slot in queue.slots.values()],
+        "length": len(waiting),
+        "waiting": [
+            {"session": session, "place": place, "since": queue.queued[session].since}
+            for place, session in enumerate(waiting[:_MOST_LINES], 1)
+        ],
+    }
 
 
 def fork(session: SessionState) -> dict[str, Any] | None:

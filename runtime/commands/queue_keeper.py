@@ -1,0 +1,203 @@
+"""Decides which sessions may train: a host folds the queue's log and says who waits, who has a slot and who returns it.
+
+Nothing is remembered between two decisions but how long a session was in no trainer's hand: whoever decides next,
+after a crash or at another host, reads the same log. Of two hosts that decide at once one is first, and the other
+decides again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import structlog
+
+from contracts.envelope import Fact
+from contracts.errors import Conflict, SwarmError
+from contracts.event import DESK, OPERATOR, TRAINER, Event
+from contracts.operator import ResumeRequested
+from contracts.queue import (
+    Queue,
+    QueueClosed,
+    QueueLimited,
+    QueueOpened,
+    SessionGranted,
+    SessionQueued,
+    SessionReturned,
+    SessionWithdrawn,
+)
+from contracts.session import SessionState
+from runtime.log.lane_writer import Provenance
+from runtime.node.node import Node
+from runtime.node.presence import BEAT, PRESENT, InstancePresence
+
+log = structlog.get_logger()
+
+SLOTTED = ("training", "trial")
+"""The kinds of sessions that train; all others wait for children of their own or compute beside them."""
+
+MOST_EVENTS = 1000
+"""Events after which a log of the queue is closed, for a start reads the newest one from its beginning; more while so
+many sessions are in the queue that the next log would begin with a quarter of them."""
+
+IDLE = 60.0
+"""Seconds after which a slot is returned that no trainer has in hand, if others wait for it."""
+
+_LARGEST, _TRY_AGAIN = 500, 1.0
+"""Events of one append, and seconds after which one that failed is tried again."""
+
+
+class Applicant(NamedTuple):
+    """What an open session of a kind that trains is to the queue."""
+
+    session: str
+    wants: bool
+    """Whether it trains or wants to: a person has not paused it."""
+    ready: bool
+    """Whether it could train at once: its dataset is prepared."""
+    begun: bool
+
+    @classmethod
+    def of(cls, state: SessionState) -> Applicant | None:
+        """None of a session that has ended, and of any that trains nothing itself."""
+        if state.kind not in SLOTTED or state.genesis is None or state.outcome is not None:
+            return None
+        paused = state.pause is not None and state.pause.by == "person"
+        resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
+        return cls(state.id, resumes or not paused, state.dataset is not None, state.claim is not None)
+
+
+def decide(queue: Queue, applicants: Sequence[Applicant], limit: int, idle: Collection[str] = ()) -> list[Event]:
+    """What is to be said in an open queue, given the open sessions in the order of their requests. Pure.
+
+    Sessions that have ended or are paused leave. New ones are queued when they are requested and granted a slot once
+    they are ready, the first that waits first. A slot that is `idle` goes to the next that waits, and its session to
+    the end.
+    """
+    said: list[Event] = []
+
+    def say(event: Event) -> None:
+        nonlocal queue
+        said.append(event)
+        queue = queue.after(event)
+
+    known = {applicant.session: applicant for applicant in applicants}
+    gone = [session for session in (*queue.slots, *queue.queued) if session not in known or not known[session].wants]
+    for session in gone:
+        leaves = SessionReturned if session in queue.slots else SessionWithdrawn
+        say(leaves(session=session, reason="paused" if session in known else "ended"))
+    if queue.limit != limit:
+        say(QueueLimited(limit=limit))
+    inside = queue.slots.keys() | queue.queued.keys()
+    for applicant in applicants:
+        if applicant.wants and applicant.session not in inside:
+            say(SessionQueued(session=applicant.session, begun=applicant.begun))
+    ready = [session for session in queue.waiting if known[session].ready]
+    granted = ready[: max(0, limit - len(queue.slots))]
+    for session in granted:
+        say(SessionGranted(session=session))
+    left = [session for session in queue.slots if session in idle and session not in granted]
+    for session, following in zip(left, ready[len(granted) :], strict=False):
+        say(SessionReturned(session=session, reason="idle"))
+        if len(queue.slots) < limit:
+            say(SessionGranted(session=following))
+        say(SessionQueued(session=session))
+    return said
+
+
+class QueueKeeper:
+    """Keeps the queue of one partition in step with its sessions until it is cancelled."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._news = asyncio.Event()
+        self._applicants: dict[str, Applicant] = {}
+        """Those of the open sessions, in the order of their requests."""
+        self._low_since: float | None = None
+        self._idle_since: dict[str, float] = {}
+        self._failed = False
+        for history in sorted(node.tail.open_sessions(), key=lambda history: history.facts[0].seq):
+            self._look_at(history.state)
+        node.presence.listen(self._news.set)
+        node.tail.listen(self._hear)
+
+    async def run(self) -> None:
+        """Decide whenever a session or a trainer has changed, and after a while, since silence is no event."""
+        while True:
+            self._news.clear()
+            wait = BEAT if await self.keep() else _TRY_AGAIN
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+
+    async def keep(self) -> bool:
+        """Say all that is due now, and open the queue first if it is not; False when the log takes nothing."""
+        try:
+            while events := self._due():
+                history = self._node.tail.queue_log
+                assert history is not None  # noqa: S101 - a host follows the queue
+                # When another host has said something meanwhile, what is due is another thing.
+                with suppress(Conflict):
+                    await self._node.writer(OPERATOR, DESK).say(history.id, events, Provenance(after=history.size))
+        except SwarmError as error:
+            if not self._failed:
+                log.error("nothing can be said in the queue", reason=error.message, cure=error.cure)
+            self._failed = True
+        else:
+            self._failed = False
+        return not self._failed
+
+    def _due(self) -> list[Event]:
+        """What is to be said next, as one append."""
+        tail = self._node.tail
+        queue = tail.queue or Queue()
+        if queue.events >= max(MOST_EVENTS, 4 * (len(queue.slots) + len(queue.queued))):
+            return [QueueClosed()]
+        applicants = [*self._applicants.values()]
+        in_hand = {session for one in self._trainers() for session in one.room.sessions}
+        opening: list[Event] = []
+        limit = self._limit(queue)
+        if not queue.opened:
+            # What is trained already keeps its slot, whatever the limit is from now on.
+            training = sum(applicant.begun and applicant.session in in_hand for applicant in applicants)
+            limit = max(limit, training)
+            opening = [QueueOpened(keyring=tail.admission.keyring().head)]
+            queue = queue.after(opening[0])
+        return [*opening, *decide(queue, applicants, limit, self._idle(queue, in_hand))][:_LARGEST]
+
+    def _trainers(self) -> list[InstancePresence]:
+        return [one for one in self._node.presence.roster() if one.role == TRAINER and one.seconds < PRESENT]
+
+    def _limit(self, queue: Queue) -> int:
+        """How many sessions the trainers that are there train at once; for a while a silent one is still counted."""
+        slots, now = sum(one.room.slots for one in self._trainers()), time.monotonic()
+        if slots >= queue.limit:
+            self._low_since = None
+            return slots
+        self._low_since = now if self._low_since is None else self._low_since
+        return slots if now - self._low_since >= PRESENT else queue.limit
+
+    def _idle(self, queue: Queue, in_hand: Collection[str]) -> set[str]:
+        """Sessions whose slot no trainer has had in hand for so long."""
+        now = time.monotonic()
+        loose = queue.slots.keys() - in_hand
+        self._idle_since = {session: self._idle_since.get(session, now) for session in loose}
+        return {session for session, since in self._idle_since.items() if now - since >= IDLE}
+
+    def _hear(self, facts: Sequence[Fact]) -> None:
+        history = self._node.tail.histories.get(facts[0].envelope.subject)
+        if history is not None:
+            self._look_at(history.state)
+
+    def _look_at(self, state: SessionState) -> None:
+        """Take in what a session is to the queue by now."""
+        applicant = Applicant.of(state)
+        if applicant != self._applicants.get(state.id):
+            self._news.set()
+            if applicant is None:
+                del self._applicants[state.id]
+            else:
+                self._applicants[state.id] = applicant
