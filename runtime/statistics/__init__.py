@@ -1,0 +1,1 @@
+"""Intervals and tests of figures: pure functions, in which everything random is drawn from a seed."""
