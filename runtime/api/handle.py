@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from contracts.errors import Failed
 from contracts.session import ENDED
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runtime.log.session_log import SessionLog
     from runtime.model.trained import TrainedModel
     from runtime.replay.verdict import Verdict
+    from runtime.views.blocks import Page
 
 Where = str | Path | None
 
@@ -39,14 +40,44 @@ Where = str | Path | None
 class Session:
     """One session of a home, named by its id, a unique beginning of it, its request_id, `last` or `last-KIND`."""
 
-    def __init__(self, session: str = "last", *, home: Where | HomeContext = None) -> None:
-        self._context = home if isinstance(home, HomeContext) else _context(home)
-        self._home = self._context.home
-        self.id = resolve_session(self._context, str(session), Archive(self._home))
+    def __init__(self, session: str = "last", *, home: Where = None) -> None:
+        self._at(_context(home), str(session))
+
+    @classmethod
+    def of(cls, context: HomeContext, session: str) -> Self:
+        """The session that a name means where a caller stands."""
+        handle = cls.__new__(cls)
+        handle._at(context, session)  # noqa: SLF001 - a handle of its own class
+        return handle
+
+    def _at(self, context: HomeContext, session: str) -> None:
+        self._context, self._home = context, context.home
+        self.id = resolve_session(context, session, Archive(self._home))
         self._models: dict[str, TrainedModel] = {}
 
     def __repr__(self) -> str:
         return f"Session({self.id!r}, state={self.state!r}, step={self._history.state.step})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from runtime.views import html
+
+        # A frame of its own: neither its styles nor what others wrote into names reaches the notebook.
+        page = escape(html.render(self._page()), quote=True)
+        return f'<iframe srcdoc="{page}" sandbox="" style="width:100%;height:32em;border:0"></iframe>'
+
+    def _repr_markdown_(self) -> str:
+        from runtime.views import markdown
+
+        return markdown.render(self._page())
+
+    def _page(self) -> Page:
+        from runtime.views.session_page import glance_page
+        from runtime.views.session_record import SessionRecord
+
+        history = self._history
+        return glance_page(history.state, SessionRecord.of(history.state, history.facts))
 
     @property
     def state(self) -> str:
@@ -146,7 +177,7 @@ class Session:
                 _, made = await orders.fork(self._context, swarm, self.id, wish)
                 return str(made["session"])
 
-        session = Session(self._context.wait(forked()), home=self._context)
+        session = Session.of(self._context, self._context.wait(forked()))
         return session.follow(progress=progress) if wait else session
 
     def export(

@@ -35,5 +35,5 @@ def train(
         async with context.swarm() as swarm:
             return await swarm.submit(resolved, folder=folder)
 
-    session = Session(context.wait(submit()), home=context)
+    session = Session.of(context, context.wait(submit()))
     return session.follow(timeout, progress=progress, check=check) if wait else session

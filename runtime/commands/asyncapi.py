@@ -115,7 +115,7 @@ PARAMETERS: Mapping[str, str] = {
 def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> Json:
     """The document for these agents (all built-in ones by default) and a server at `host`."""
     roster = agents.load_all() if roster is None else roster
-    spoken = _speakers(roster)
+    spoken = speakers(roster)
     schemas = Schemas(event for event, _ in spoken)
     channels, messages, operations = _facts(spoken, roster)
     for part in (_guests(), _live(), _commands(schemas)):
@@ -148,7 +148,7 @@ _SERVER = "NATS with JetStream. `swarm status --json` names the address and the 
 _NKEY = "An nkey of NATS: the client signs the server's nonce with the Ed25519 seed in its file."
 
 
-def _speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:
+def speakers(roster: Roster) -> list[tuple[type[Event], tuple[str, ...]]]:
     """Every event with the lanes in which it means what it says; none where that is any lane."""
     found = {event: tuple(lane for lane in event.said_in if lane != ANYBODY) for event in events().values()}
     # The root's events are never the desk's, but that the desk admits guests.

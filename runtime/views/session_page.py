@@ -55,6 +55,14 @@ VERDICT_TONES: dict[str, Tone] = {"pass": "good", "fail": "bad"}
 SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
 
 
+def glance_page(session: SessionState, record: SessionRecord) -> Page:
+    """What a notebook shows of a session: its state and best figures, and its curves."""
+    lead = f"{session.kind} {session.id}, requested {session.requested_at[:19]}Z"
+    return Page(
+        str(session.request.get("name", "") or session.kind), lead, (*_overview(session), *charts(session, record))
+    )
+
+
 def report_page(session: SessionState, record: SessionRecord, root: str = "") -> Page:
     """The whole report; `root` is the fingerprint of the root key that was pinned when the log was admitted."""
     name = session.request.get("name", "") or session.kind

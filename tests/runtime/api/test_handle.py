@@ -127,6 +127,18 @@ def test_a_request_that_cannot_be_meant_is_refused_before_a_swarm_is_started(tmp
     assert not (tmp_path / "never").exists()
 
 
+def test_a_notebook_shows_state_and_curves_in_a_frame_that_nothing_written_leaves(tmp_path: Path) -> None:
+    recorded = RecordedHome(tmp_path / "home")
+    recorded.requested(name='</iframe><script>"x"</script>')
+    shown = stigmergy.Session("last", home=tmp_path / "home")
+    html = shown._repr_html_()
+    assert (html.count("<iframe"), html.count("</iframe>"), html.count("<script")) == (1, 1, 0)
+    recorded.trained()
+    text = stigmergy.Session("last", home=tmp_path / "home")._repr_markdown_()
+    assert "completed" in text
+    assert "val_loss" in text
+
+
 def test_waiting_for_an_open_session_needs_a_swarm(tmp_path: Path) -> None:
     recorded = RecordedHome(tmp_path / "home")
     recorded.requested()
