@@ -50,7 +50,7 @@ def replay(context: HomeContext, name: str, to: int | None = None, step: int | N
         )
     summary = view.summary(history.states[at], context.home.blobs)
     last = view.event_line(history.facts[at - 1])
-    return summary | {"at": at, "of": history.size, "voids": len(stored.voids), "event": last}
+    return {**summary, "at": at, "of": history.size, "voids": len(stored.voids), "event": last}
 
 
 def _position_of_step(history: SessionLog, step: int) -> int:
@@ -138,7 +138,7 @@ def diff(context: HomeContext, one: str, other: str) -> dict[str, Any]:
     """In what two sessions, or bundles, differ; see `runtime.views.diff`."""
     from runtime.views.diff import difference
 
-    return difference(read_session(context, one).history, read_session(context, other).history)
+    return dict(difference(read_session(context, one).history, read_session(context, other).history))
 
 
 def bundle(

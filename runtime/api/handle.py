@@ -91,11 +91,11 @@ class Session:
 
     def summary(self) -> dict[str, Any]:
         """What `swarm show --json` says: state, step, metrics, artifacts, digests."""
-        return view.summary(self._history.state, self._home.blobs)
+        return dict(view.summary(self._history.state, self._home.blobs))
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """Every event behind a position, in order, as `swarm events` prints them."""
-        return [view.event_line(fact) for fact in self._history.since(after)]
+        return [dict(view.event_line(fact)) for fact in self._history.since(after)]
 
     def metrics(self) -> MetricsTable:
         """One row per step at which something was recorded: loss, learning rate, and every metric by its name."""

@@ -40,11 +40,11 @@ class HomeFiles:
 
     async def sessions(self) -> list[Json]:
         """Summaries of all sessions."""
-        return [self._with_waits(summary) for summary in self._archive.sessions()]
+        return [self._with_waits(dict(summary)) for summary in self._archive.sessions()]
 
     async def session(self, session: str) -> Json:
         """The summary of the one that an id, a unique beginning of one, or `last` names."""
-        return self._with_waits(self._archive.session(resolve_session(self._context, session, self._archive)))
+        return self._with_waits(dict(self._archive.session(resolve_session(self._context, session, self._archive))))
 
     def _with_waits(self, summary: Json) -> Json:
         """The summary, with a note how it goes on when no swarm is up and it is not trained with --here."""
@@ -59,13 +59,13 @@ class HomeFiles:
     async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[Json]:
         """Its event lines; following one that has not ended needs a swarm."""
         for line in self._archive.events(session, after):
-            yield line
+            yield dict(line)
         if follow:
             await self.wait(session)
 
     async def wait(self, session: str, within: float | None = None) -> Json:
         """The summary of an ended session; `Unreachable` for any other, since no swarm runs that could end it."""
-        summary = self._archive.session(session)
+        summary = dict(self._archive.session(session))
         if summary["state"] not in ENDED:
             where = str(self._context.home.root)
             message = f"session {session} has not ended, and no swarm runs in {where!r}."

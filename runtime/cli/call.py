@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,14 +29,14 @@ class Call(HomeContext):
         super().__init__(home=home, url=url, creds=creds)
         self.json = as_json
 
-    def result(self, value: Json, text: str | Callable[[], str]) -> None:
+    def result(self, value: Mapping[str, object], text: str | Callable[[], str]) -> None:
         """The answer: one JSON object on one line, or text for people."""
         if self.json:
             self.line(value)
         else:
             say(text if isinstance(text, str) else text())
 
-    def line(self, value: Json) -> None:
+    def line(self, value: Mapping[str, object]) -> None:
         """Print one JSON object on one line of stdout."""
         import orjson
 

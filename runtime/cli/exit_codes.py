@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from contracts.errors import InvalidRequest, SwarmError, of_system
 from runtime.cli import interrupts
-from runtime.cli.output import cell, say, style, summary_text
+from runtime.cli.output import cell, say, style
 from runtime.views.formatting import printable_json
 
 if TYPE_CHECKING:
+    from contracts.commands import SessionReply
     from runtime.cli.call import Call, Json
 
 NEGATIVE = 3
@@ -133,7 +134,10 @@ def _defect(error: BaseException, *, as_json: bool) -> int:
 
 def answer_session(call: Call, summary: Json) -> int:
     """Print the summary of a session as a command's answer; the exit code that says how the session ended."""
-    call.result(summary, lambda: summary_text(summary))
+    from runtime.cli.pages import answer_page
+    from runtime.views.answer_pages import session_page
+
+    answer_page(call, summary, lambda: session_page(cast("SessionReply", summary)))
     return session_exit_code(summary)
 
 

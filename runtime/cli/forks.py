@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,16 +15,16 @@ from runtime.api.session_source import find
 from runtime.cli.call import SECONDS, Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE, answer_session
 from runtime.cli.host import bring_up
-from runtime.cli.output import pairs, state_text, style, table
+from runtime.cli.pages import answer_page, page_option
 from runtime.views.formatting import number
 from runtime.views.progress import PlainProgress
 
 if TYPE_CHECKING:
+    from contracts.commands import SessionReply
+    from contracts.diagnostician import InterventionProven
     from runtime.api.swarm import Swarm
-
-
-MOST_ROWS = 24
-"""Steps of a proof's curves that are shown."""
+    from runtime.views.blocks import Page
+    from runtime.views.proof import ProofAnswer
 
 
 @command("fork")
@@ -96,7 +95,10 @@ def row_names(given: Sequence[str]) -> Iterator[str]:
 )
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as the proof is requested.")
 @click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
-def prove(call: Call, *, session: str, intervention: int | None, detach: bool, timeout: float | None) -> int:
+@page_option
+def prove(
+    call: Call, *, session: str, intervention: int | None, detach: bool, timeout: float | None, out: Path | None
+) -> int:
     """Show what an intervention in session S was worth: go on from its very step with it, and without.
 
     Both are forks from the same bits, and sessions of their own; the proof is a session too, asked for once and shown
@@ -104,14 +106,22 @@ def prove(call: Call, *, session: str, intervention: int | None, detach: bool, t
     """
     bring_up(call)
     proof = call.wait(_prove(call, session, intervention, timeout, detach=detach))
-    if detach:
-        call.result(proof, proof["session"])
+    if isinstance(proof, str):
+        call.result({"session": proof}, proof)
         return 0
-    call.result(proof, lambda: proof_page(proof))
+
+    def page() -> Page:
+        from runtime.views.proof import proof_page
+
+        return proof_page(proof)
+
+    answer_page(call, proof, page, out)
     return NEGATIVE if proof["differing"] else 0
 
 
-async def _prove(call: Call, name: str, intervention: int | None, within: float | None, *, detach: bool) -> Json:
+async def _prove(
+    call: Call, name: str, intervention: int | None, within: float | None, *, detach: bool
+) -> ProofAnswer | str:
     """Ask for the proof and follow it with both of its forks; what it shows. Detached, only its id."""
     import asyncio
 
@@ -120,28 +130,32 @@ async def _prove(call: Call, name: str, intervention: int | None, within: float 
         proof = await swarm.prove(parent, intervention)
         call.note(f"Proof {proof}")
         if detach:
-            return {"session": proof}
+            return proof
         try:
             async with asyncio.timeout(within):
-                data = await _follow_proof(call, swarm, proof)
+                proven = await _follow_proof(call, swarm, proof)
         except TimeoutError:
             message = f"the proof {proof} has not ended within {within:g} s; it goes on."
             raise TimedOut(message, cure=f"Wait longer: swarm prove {parent}") from None
-        sides = [await swarm.session(str(data[side])) for side in ("with_it", "without_it")]
-        metric = data["metric"]
+        forks = (proven.with_it, proven.without_it)
+        sides = [await swarm.session(fork) for fork in forks]
         curves = [
             {
-                int(line["data"]["step"]): number(line["data"]["values"][metric])
-                async for line in swarm.events(side["session"])
-                if line["name"] == "control.evaluated" and metric in line["data"]["values"]
+                int(line["data"]["step"]): number(line["data"]["values"][proven.metric])
+                async for line in swarm.events(fork)
+                if line["name"] == "control.evaluated" and proven.metric in line["data"]["values"]
             }
-            for side in sides
+            for fork in forks
         ]
-    return {"session": proof, "parent": parent} | data | _compare(data, sides, curves)
+    from runtime.views.proof import proof_answer
+
+    return proof_answer(proof, parent, proven, cast("list[SessionReply]", sides), curves)
 
 
-async def _follow_proof(call: Call, swarm: Swarm, proof: str) -> Json:
-    """The data of the event that ends the proof well, both forks shown on the way."""
+async def _follow_proof(call: Call, swarm: Swarm, proof: str) -> InterventionProven:
+    """The event that ends the proof well, both forks shown on the way."""
+    from contracts.diagnostician import InterventionProven
+
     shown, proven = PlainProgress(call.note), None
     async for line in swarm.events(proof, follow=True):
         shown.take(line)
@@ -149,66 +163,8 @@ async def _follow_proof(call: Call, swarm: Swarm, proof: str) -> Json:
             for fork in ("without_it", "with_it"):
                 await follow(call, swarm, str(line["data"][fork]), None)
         elif line["name"] == "intervention.proven":
-            proven = dict(line["data"])
+            proven = InterventionProven.model_validate(line["data"])
     if proven is None:
         problem = (await swarm.session(proof))["problem"] or {"message": "it ended otherwise", "cure": ""}
         raise Failed(f"the proof {proof} shows nothing: {problem['message']}", cure=problem["cure"])
     return proven
-
-
-def _compare(data: Json, sides: Sequence[Json], curves: Sequence[Mapping[int, float]]) -> Json:
-    """Both sides of a proof beside each other, the one with the intervention first."""
-
-    def finite(value: float | None) -> float | str | None:
-        return value if value is None or math.isfinite(value) else str(value)
-
-    names = dict.fromkeys(name for side in sides for name in side["metrics"])
-    steps = sorted({step for curve in curves for step in curve})
-    with_it, without_it = curves
-    return {
-        "with_value": None if data["with_value"] is None else number(data["with_value"]),
-        "without_value": None if data["without_value"] is None else number(data["without_value"]),
-        "states": [side["state"] for side in sides],
-        "weights": [side["weights_digest"] for side in sides],
-        "metrics": {name: [side["metrics"].get(name) for side in sides] for name in names},
-        "curves": [
-            {"step": step, "with": finite(with_it.get(step)), "without": finite(without_it.get(step))} for step in steps
-        ],
-    }
-
-
-def proof_page(proof: Json) -> str:
-    """A proof as the text that `swarm prove` prints."""
-    colour = {"better": "green", "worse": "red"}.get(proof["verdict"], "yellow")
-    reproduced = f"{proof['reproduced']} windows that the parent recorded came out again"
-    if proof["superseded"]:
-        reproduced += f", {proof['superseded']} of them superseded ones, without the intervention"
-    if proof["differing"]:
-        reproduced += style(f"; {proof['differing']} DIFFER", fg="red", bold=True)
-    head = pairs(
-        [
-            ("proof", proof["session"]),
-            ("of", f"the intervention in {proof['parent']} that took effect at step {proof['step']}"),
-            ("verdict", f"{style(proof['verdict'].upper(), fg=colour, bold=True)} by {proof['metric']}"),
-            ("they part", f"in step {proof['parted']}" if proof["parted"] else "nowhere"),
-            ("reproduced", reproduced),
-        ]
-    )
-    sides = [
-        ["session", proof["with_it"], proof["without_it"]],
-        ["state", *map(state_text, proof["states"])],
-        [f"best {proof['metric']}", _figure(proof["with_value"]), _figure(proof["without_value"])],
-        *[[name, *map(_figure, both)] for name, both in proof["metrics"].items()],
-        ["weights", *((digest or "-")[:16] for digest in proof["weights"])],
-    ]
-    points = proof["curves"]
-    if len(points) > MOST_ROWS:
-        # So many that a page holds them, evenly spaced, the last one included.
-        points = [points[round(at * (len(points) - 1) / (MOST_ROWS - 1))] for at in range(MOST_ROWS)]
-    curves = [[str(point["step"]), _figure(point["with"]), _figure(point["without"])] for point in points]
-    title = f"{proof['metric']} by step"
-    return "\n\n".join([head, table(("", "with", "without"), sides), table((title, "with", "without"), curves)])
-
-
-def _figure(value: Any) -> str:
-    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

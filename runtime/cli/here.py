@@ -154,7 +154,7 @@ def resume_here(call: Call, name: str) -> int:
         raise Refused(f"{session} was begun in a swarm.", cure="Let it go on there: swarm up -d")
     state = archive.read(session).history.state
     if ended(state):
-        return answer_session(call, archive.session(session))
+        return answer_session(call, dict(archive.session(session)))
     local = LocalSwarm(call, state.claim.resolved["threads"] if state.claim else 1)
     local.session = session
     return answer_session(call, local.carry(None, None))

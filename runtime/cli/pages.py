@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 
 from contracts.errors import InvalidInput
 from runtime.api.evidence import output_path
-from runtime.cli.call import Call, Json
+from runtime.cli.call import Call
 from runtime.cli.output import style
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def page_path(name: str) -> Path:
     return output_path(name)
 
 
-def answer_page(call: Call, value: Json, make: Callable[[], Page], out: Path | None = None, **how: bool) -> None:
+def answer_page(
+    call: Call, value: Mapping[str, object], make: Callable[[], Page], out: Path | None = None, **how: bool
+) -> None:
     """The answer of a command: JSON if that is wanted, else its page; the page goes to a file if one was named."""
     if out is not None:
         write_page(make(), out)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from runtime.api import evidence
 from runtime.api.session_source import ask_reader, find, reader
 from runtime.cli.call import Call, Json, command, session_argument
-from runtime.cli.output import say, summary_text
+from runtime.cli.output import say
+from runtime.cli.pages import answer_page, page_option
 from runtime.views import sentences
 
 if TYPE_CHECKING:
-    pass
+    from contracts.commands import SessionReply
+    from runtime.views.blocks import Page
 
 
 @command("show")
 @session_argument
 @click.option("--at", metavar="SEQ", type=click.IntRange(min=1), help="As of this event (1-based position).")
-def show(call: Call, *, session: str, at: int | None) -> None:
+@page_option
+def show(call: Call, *, session: str, at: int | None, out: Path | None) -> None:
     """Show session S: its state, metrics, artifacts, and what is still owed before its seal."""
     if at is None:
-        summary = ask_reader(call, lambda source: source.session(session))
-        call.result(summary, lambda: summary_text(summary))
+        state = ask_reader(call, lambda source: source.session(session))
     else:
         state = evidence.replay(call, session, at)
-        call.result(state, lambda: replay_page(state))
+    answer_page(call, state, lambda: _page(state), out)
 
 
 @command("events")
@@ -76,14 +78,19 @@ def replay(
     if weights is not None:
         at = state["step"] if step is None else step
         state |= evidence.rebuild_weights(call, state["session"], at, Path(weights), trust=trust_code)
-    call.result(state, lambda: replay_page(state))
+    answer_page(call, state, lambda: _page(state))
 
 
-def replay_page(state: Json) -> str:
-    """The state at a point, and the event that brought it there."""
-    place = f"after event {state['at']} of {state['of']}, which is\n  {sentences.plain(state['event'])}\n"
-    page = f"Session {state['session']}\n{place}\n{summary_text(state)}"
-    if "weights" not in state:
-        return page
-    made = f"{state['tensors']} tensors, digest {state['weights_digest']}, from the state of step {state['from_step']}"
-    return f"{page}\n\nweights  {state['weights']}\n         {made}, every window on the way as recorded"
+def _page(state: Json) -> Page:
+    """A session as it stands, or as it was: then with the event that brought it there, and what became of weights."""
+    from runtime.views.answer_pages import replay_page, session_page
+
+    summary = cast("SessionReply", state)
+    if "at" not in state:
+        return session_page(summary)
+    made = []
+    if "weights" in state:
+        about = f"digest {state['weights_digest']}, from the state of step {state['from_step']}"
+        made = [state["weights"], f"{state['tensors']} tensors, {about}, every window on the way as recorded"]
+    place = f"after event {state['at']} of {state['of']}"
+    return replay_page(summary, place, sentences.plain(state["event"]), made)

@@ -6,11 +6,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 import orjson
 import structlog
 
+from contracts.commands import SessionReply
 from contracts.envelope import Fact
 from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
@@ -50,7 +50,7 @@ class SessionIndex:
         self._kept: OrderedDict[str, tuple[_Stamp, session_log.SessionLog]] = OrderedDict()
         self._remains: list[session_log.DetachedLog] = []
         """Of what is at hand no longer, as long as a command still uses it."""
-        self._told: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._told: OrderedDict[str, SessionReply] = OrderedDict()
 
     async def find(self, name: str) -> session_log.SessionLog:
         """The session that a name means, see `resolve_name`."""
@@ -72,11 +72,11 @@ class SessionIndex:
             return None
         return (live or await self._read(session)).state.genesis
 
-    async def page(self, after: str, most_bytes: int) -> tuple[list[dict[str, Any]], bool]:
+    async def page(self, after: str, most_bytes: int) -> tuple[list[SessionReply], bool]:
         """Summaries of the sessions behind one, oldest first, as many as fit; and whether those are all."""
         order = await self._order()
         rest = order[order.index(after) + 1 :] if after in order else order
-        page: list[dict[str, Any]] = []
+        page: list[SessionReply] = []
         size = 0
         for session in rest[:PAGE]:
             told = await self._summary(session)
@@ -126,7 +126,7 @@ class SessionIndex:
         async with self._at_files:
             return await asyncio.to_thread(lambda: (self._archive.ids(), self._archive.begun()))
 
-    async def _summary(self, session: str) -> dict[str, Any]:
+    async def _summary(self, session: str) -> SessionReply:
         if session in self._told:
             self._told.move_to_end(session)
             return self._told[session]

@@ -1,7 +1,7 @@
 """Two sessions side by side: what was asked for, what it ran on, where their computation parts, what came of it.
 
-Pure functions from two histories to JSON values: pairs, one value for each session, None where one has none. Only
-what differs is listed. Windows and evaluations are those of the paths that the sessions took in the end.
+Pure functions from two histories to JSON values, and from those to a page: pairs, one value for each session, None
+where one has none. Only what differs is listed. Windows and evaluations are those of the paths that the sessions took.
 """
 
 from __future__ import annotations
@@ -9,16 +9,96 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
+from typing_extensions import TypedDict
+
+from contracts.commands import ParentReply
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.session_log import SessionLog
 from runtime.replay.comparison import first_field, flat
-from runtime.views import view
+from runtime.views import curves, view
+from runtime.views.answer_pages import state_phrase
+from runtime.views.blocks import Block, Content, Curves, Page, PageColumn, PageTable, Series, key_figures
+from runtime.views.formatting import fork_of, levers_in_words
 
-Pair = list[Any]
-Pairs = dict[str, Pair]
+Pairs = dict[str, list[object]]
+
+
+class WindowPlace(TypedDict):
+    """The first window that differs, in which field, and from which step on the losses do."""
+
+    first: int
+    last: int
+    field: str
+    step: int | None
+
+
+class WindowsDifference(TypedDict):
+    """How many windows are the same, the first that is not, and how far each path goes."""
+
+    same: int
+    parted: WindowPlace | None
+    reached: list[int]
+
+
+class EvaluationPlace(TypedDict):
+    """The first evaluation that differs, and its values."""
+
+    step: int
+    values: Pairs
+
+
+class EvaluationsDifference(TypedDict):
+    """How many evaluations are the same, and the first that is not."""
+
+    same: int
+    parted: EvaluationPlace | None
+
+
+class FingerprintDifference(TypedDict):
+    """Both numeric fingerprints, and the families of operators in which they differ."""
+
+    digests: list[str | None]
+    families: list[str]
+
+
+class AppliedChange(TypedDict):
+    """One change of plan."""
+
+    segment: int
+    step: int
+    by: str
+    changes: dict[str, object]
+
+
+class DecisionsDifference(TypedDict):
+    """Whether both plans changed alike, and how."""
+
+    same: bool
+    applied: list[list[AppliedChange]]
+
+
+class SessionsDifference(TypedDict):
+    """Everything in which two sessions differ; `same` says that nothing was computed otherwise."""
+
+    sessions: list[str]
+    states: list[str]
+    forks: list[ParentReply | None]
+    request: Pairs
+    resolved: Pairs
+    environment: Pairs
+    code: Pairs
+    fingerprint: FingerprintDifference
+    data: Pairs
+    decisions: DecisionsDifference
+    windows: WindowsDifference
+    evaluations: EvaluationsDifference
+    metrics: dict[str, list[float | None]]
+    weights: list[str | None]
+    same: bool
+
 
 INCIDENTAL = frozenset({"segment"})
 """The number of a segment says how a plan came about and nothing about bits."""
@@ -30,11 +110,13 @@ LOSS = 4
 """Bytes of one recorded loss."""
 
 
-def difference(one: SessionLog, other: SessionLog) -> dict[str, Any]:
+def difference(one: SessionLog, other: SessionLog) -> SessionsDifference:
     """Everything in which two sessions differ: request, machine, data, decisions, metrics, first differing window."""
     states = (one.state, other.state)
     claims = [state.claim for state in states]
-    found: dict[str, Any] = {
+    windows_differ, evaluations_differ = windows(one, other), evaluations(one, other)
+    weights = [state.weights_digest for state in states]
+    return {
         "sessions": [one.id, other.id],
         "states": [state.state for state in states],
         "forks": [view.fork(state) for state in states],
@@ -42,35 +124,38 @@ def difference(one: SessionLog, other: SessionLog) -> dict[str, Any]:
         "resolved": pairs(claim.resolved if claim else {} for claim in claims),
         "environment": pairs(claim.environment if claim else {} for claim in claims),
         # What computed: the engine's own arithmetic, and workloads by their digests.
-        "code": pairs({"engine_bits": claim.engine_bits} | claim.sources if claim else {} for claim in claims),
+        "code": pairs({"engine_bits": claim.engine_bits, **claim.sources} if claim else {} for claim in claims),
         "fingerprint": _fingerprint(*states),
         "data": pairs(_data(state) for state in states),
         "decisions": {
             "same": one.state.changes() == other.state.changes(),
             "applied": [_applied(state) for state in states],
         },
-        "windows": windows(one, other),
-        "evaluations": evaluations(one, other),
-        "metrics": both(view.metrics(state) for state in states),
-        "weights": [state.weights_digest for state in states],
+        "windows": windows_differ,
+        "evaluations": evaluations_differ,
+        "metrics": _both_metrics(*map(view.metrics, states)),
+        "weights": weights,
+        # Nothing was computed otherwise, as far as both went.
+        "same": not windows_differ["parted"] and not evaluations_differ["parted"] and weights[0] == weights[1],
     }
-    parted = found["windows"]["parted"] or found["evaluations"]["parted"]
-    # Nothing was computed otherwise, as far as both went.
-    return found | {"same": not parted and found["weights"][0] == found["weights"][1]}
 
 
-def pairs(sides: Iterable[Mapping[str, Any]]) -> Pairs:
+def _both_metrics(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, list[float | None]]:
+    return {name: [one.get(name), other.get(name)] for name in dict.fromkeys([*one, *other])}
+
+
+def pairs(sides: Iterable[Mapping[str, object]]) -> Pairs:
     """What differs between two mappings, by name."""
     return {name: pair for name, pair in both(sides).items() if pair[0] != pair[1]}
 
 
-def both(sides: Iterable[Mapping[str, Any]]) -> Pairs:
+def both(sides: Iterable[Mapping[str, object]]) -> Pairs:
     """All names of two mappings with both values."""
     one, other = sides
     return {name: [one.get(name), other.get(name)] for name in dict.fromkeys([*one, *other])}
 
 
-def windows(one: SessionLog, other: SessionLog) -> dict[str, Any]:
+def windows(one: SessionLog, other: SessionLog) -> WindowsDifference:
     """How many windows of two paths are the same, up to the first that is not; and how far each path goes."""
     ours, theirs = _Path.of(one), _Path.of(other)
     same = 0
@@ -82,7 +167,7 @@ def windows(one: SessionLog, other: SessionLog) -> dict[str, Any]:
     return {"same": same, "parted": None, "reached": [ours.ends, theirs.ends]}
 
 
-def evaluations(one: SessionLog, other: SessionLog) -> dict[str, Any]:
+def evaluations(one: SessionLog, other: SessionLog) -> EvaluationsDifference:
     """How many evaluations of two paths are the same, and the first step at which one is not."""
     ours, theirs = (
         {evaluation.step: evaluation for evaluation in history.state.evaluations} for history in (one, other)
@@ -125,7 +210,7 @@ class _Path:
         return self.losses[max(0, first - self.begins) * LOSS : max(0, last - self.begins) * LOSS]
 
 
-def _parted(window: WindowRecorded, ours: _Path, theirs: _Path) -> dict[str, Any] | None:
+def _parted(window: WindowRecorded, ours: _Path, theirs: _Path) -> WindowPlace | None:
     """How a window differs from the same steps of another path; None when it does not, or they are not there."""
     other = theirs.windows.get((window.first, window.last))
     field = first_field(window, other, INCIDENTAL) if other else None
@@ -145,14 +230,14 @@ def _exact(evaluation: ControlEvaluated) -> dict[str, str]:
     return values
 
 
-def _fingerprint(one: SessionState, other: SessionState) -> dict[str, Any]:
+def _fingerprint(one: SessionState, other: SessionState) -> FingerprintDifference:
     """Whether both were computed with the same numeric fingerprint; if not, in which families of operators."""
     digests = [state.claim.fingerprint if state.claim else None for state in (one, other)]
     families = pairs(state.claim.families if state.claim else {} for state in (one, other))
     return {"digests": digests, "families": list(families) if None not in digests else []}
 
 
-def _data(session: SessionState) -> dict[str, Any]:
+def _data(session: SessionState) -> dict[str, object]:
     ready = session.dataset
     if ready is None:
         return {}
@@ -161,10 +246,114 @@ def _data(session: SessionState) -> dict[str, Any]:
     return about | flat(ready.splits, "splits") | findings
 
 
-def _applied(session: SessionState) -> list[dict[str, Any]]:
+def _applied(session: SessionState) -> list[AppliedChange]:
     """Every change of plan, those that a fork inherits first."""
     inherited = session.fork.changes if session.fork else []
-    about = ((number, dict(changes)) for number, changes in enumerate(inherited, 2))
-    made = [{"segment": n, "step": changes.pop("step"), "by": INHERITED, "changes": changes} for n, changes in about]
-    own = (event.model_dump(mode="json", include={"segment", "step", "by", "changes"}) for _, event in session.applied)
+    made = [
+        AppliedChange(
+            segment=number,
+            step=changes["step"],
+            by=INHERITED,
+            changes={name: value for name, value in changes.items() if name != "step"},
+        )
+        for number, changes in enumerate(inherited, 2)
+    ]
+    own = (
+        AppliedChange(segment=event.segment, step=event.step, by=event.by, changes=dict(event.changes))
+        for _, event in session.applied
+    )
     return [*made, *own]
+
+
+ABSENT = "-"
+
+
+def diff_page(found: SessionsDifference, logs: tuple[SessionLog, SessionLog] | None = None) -> Page:
+    """Two sessions side by side; with their logs the curves of their losses and control metrics as well."""
+    rows: list[tuple[Content, ...]] = [
+        ("session", *found["sessions"], ""),
+        ("state", *map(state_phrase, found["states"]), ""),
+    ]
+    sections: dict[str, Pairs] = {
+        "request": found["request"],
+        "resolved": found["resolved"],
+        "environment": found["environment"],
+        "code": found["code"],
+        "data": found["data"],
+    }
+    for section, differing in sections.items():
+        rows += [(f"{section}.{path}", *map(_short, values), "") for path, values in differing.items()]
+    for name, (one, other) in found["metrics"].items():
+        change = f"{other - one:+.4g}" if one is not None and other is not None else ""
+        rows.append((name, *(ABSENT if value is None else f"{value:.6g}" for value in (one, other)), change))
+    rows.append(("weights", *map(_short, found["weights"]), ""))
+    forks = ((side, fork) for side, fork in zip("AB", found["forks"], strict=True) if fork)
+    alike = ", ".join(section for section, differing in sections.items() if not differing)
+    sentences = key_figures(
+        *((f"{side} is", f"a fork of {fork_of(fork)}") for side, fork in forks),
+        ("the same", alike),
+        ("fingerprint", _fingerprint_told(found["fingerprint"])),
+        ("decisions", _decisions_told(found["decisions"])),
+        ("windows", _windows_told(found["windows"])),
+        ("evaluations", _evaluations_told(found["evaluations"])),
+    )
+    table = PageTable((PageColumn(""), PageColumn("A"), PageColumn("B"), PageColumn("")), tuple(rows))
+    blocks: list[Block] = [table, sentences]
+    if logs is not None:
+        blocks += _charts(*logs)
+    return Page("Two sessions side by side", f"A {found['sessions'][0]}, B {found['sessions'][1]}", tuple(blocks))
+
+
+def _charts(one: SessionLog, other: SessionLog) -> Iterable[Block]:
+    """What both recorded of the loss and of their control metrics, in one picture each."""
+    tables = [(side, curves.rows(log.state, log.facts)) for side, log in (("A", one), ("B", other))]
+    best = [log.state.best for log in (one, other)]
+    names = dict.fromkeys(["loss", *(seen.metric for seen in best if seen)])
+    for name in names:
+        lines = tuple(Series(f"{name} of {side}", *curves.series(rows, name)) for side, rows in tables)
+        if any(line.y for line in lines):
+            yield Curves(name, lines)
+
+
+def _fingerprint_told(compared: FingerprintDifference) -> str:
+    one, other = compared["digests"]
+    if one == other:
+        return "the same"
+    if None in (one, other):
+        return "only one was claimed by a machine"
+    return f"differs in {', '.join(compared['families']) or 'no family: torch, threads or device'}"
+
+
+def _decisions_told(compared: DecisionsDifference) -> str:
+    if compared["same"]:
+        return f"the same {len(compared['applied'][0])}" if compared["applied"][0] else "none"
+    sides = [
+        "; ".join(f"at step {one['step']} {levers_in_words(one['changes'])}, by {one['by']}" for one in applied)
+        or "none"
+        for applied in compared["applied"]
+    ]
+    return f"A: {sides[0]}. B: {sides[1]}."
+
+
+def _windows_told(compared: WindowsDifference) -> str:
+    one, other = compared["reached"]
+    place = compared["parted"]
+    if place is None:
+        beyond = "" if one == other else f"; A goes to step {one}, B to step {other}"
+        return f"{compared['same']} the same, none differs{beyond}"
+    what = place["field"] + (f", from step {place['step']} on" if place["step"] else "")
+    return f"{compared['same']} the same, then they part in steps {place['first'] + 1}..{place['last']}: {what}"
+
+
+def _evaluations_told(compared: EvaluationsDifference) -> str:
+    place = compared["parted"]
+    if place is None:
+        return f"{compared['same']} the same, none differs"
+    return f"{compared['same']} the same, then they part at step {place['step']}: {', '.join(place['values'])}"
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return ABSENT
+    text = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:16]}...{text[-16:]}"

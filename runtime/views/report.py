@@ -64,7 +64,7 @@ def _draw(folder: Path, page: Page) -> list[str]:
 
 
 def _metrics(state: SessionState, record: SessionRecord) -> dict[str, Any]:
-    summary = view.summary(state)
+    summary: Mapping[str, object] = view.summary(state)
     kept = ("session", "name", "kind", "state", "step", "steps_total", "epoch", "weights_digest", "sealed", "wall_s")
     about = {name: summary[name] for name in kept} | {"metrics": summary["metrics"], "seconds": dict(record.seconds)}
     about |= {name: summary[name] for name in ("best_trial", "range_test") if summary[name] is not None}

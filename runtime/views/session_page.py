@@ -11,6 +11,7 @@ from contracts.trainer import AuditCompleted
 from runtime.log import retention
 from runtime.replay.comparison import flat
 from runtime.views import curves, view
+from runtime.views.answer_pages import metrics_text, problem_figures, state_phrase, verdict_phrase
 from runtime.views.blocks import (
     Block,
     Content,
@@ -30,7 +31,7 @@ from runtime.views.blocks import (
     Tone,
     key_figures,
 )
-from runtime.views.formatting import fork_of, in_words, number, short, size, suggestion
+from runtime.views.formatting import fork_of, in_words, levers_in_words, number, short, size, suggestion
 from runtime.views.sentences import sentence
 from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, EventSentence, SessionRecord
 
@@ -50,8 +51,6 @@ VALUES = 300
 LOSSES = ("loss", "val_loss", "test_loss")
 OTHER = ("step", "epoch", "segment", "loss_last", "learning_rate", "gradient_norm")
 
-STATE_TONES: dict[str, Tone] = {"completed": "good", "failed": "bad", "cancelled": "warn", "paused": "warn"}
-VERDICT_TONES: dict[str, Tone] = {"pass": "good", "fail": "bad"}
 SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
 
 
@@ -95,10 +94,9 @@ FOLDED = ("Request", "Layers")
 def _overview(session: SessionState) -> Iterator[Block]:
     """What a reader is to see at once."""
     best, problem, total = session.best, view.problem(session), session.total_steps
-    figures = [KeyFigure("state", Phrase(session.state, STATE_TONES.get(session.state, "strong")))]
+    figures = [KeyFigure("state", state_phrase(session.state))]
     if isinstance(session.outcome, AuditCompleted):
-        tone = VERDICT_TONES.get(session.outcome.verdict, "warn")
-        figures.append(KeyFigure("verdict", Phrase(session.outcome.verdict.upper(), tone)))
+        figures.append(KeyFigure("verdict", verdict_phrase(session.outcome.verdict)))
     for name, value in list(view.metrics(session).items())[:6]:
         note = f"best, at step {best.step}" if best and name in best.values else ""
         figures.append(KeyFigure(name, value, note=note, kind="number"))
@@ -112,8 +110,7 @@ def _overview(session: SessionState) -> Iterator[Block]:
     figures.append(KeyFigure("log", sealed))
     yield KeyFigures(tuple(figures), large=True)
     if problem:
-        where = f" ({problem['frame']})" if problem.get("frame") else ""
-        yield Text(f"{problem['message']}{where} {problem['cure']}".rstrip(), "bad")
+        yield problem_figures(problem)
     trial = view.best_trial(session)
     told = f"{trial['number']}: {in_words(trial['parameters'])}, session {trial['session']}" if trial else ""
     rows: tuple[tuple[str, Content], ...] = (
@@ -157,7 +154,7 @@ def _marks(session: SessionState, record: SessionRecord) -> tuple[Mark, ...]:
     marks = []
     for segment in session.segments[1:]:
         by, changes = decided.get(segment.number, ("", segment.changes))
-        marks.append(Mark(segment.begins, f"segment {segment.number}: {in_words(changes)}, by {by}", "warn"))
+        marks.append(Mark(segment.begins, f"segment {segment.number}: {levers_in_words(changes)}, by {by}", "warn"))
     marks += [Mark(step, f"attempt {claim} goes on from here") for claim, step in record.restarts]
     if session.best:
         marks.append(Mark(session.best.step, "the best evaluation", "good"))
@@ -302,7 +299,7 @@ def _checkpoints(session: SessionState) -> list[Block]:
             each.written.step,
             f"{each.written.step * per_step:.4g}" if per_step else None,
             ", ".join(kept_as.get(place, [])),
-            in_short(recorded[place]),
+            metrics_text(recorded[place]),
             each.written.bytes,
             each.written.blob,
         )
@@ -325,11 +322,6 @@ def recorded_metrics(session: SessionState) -> dict[retention.Place, dict[str, f
     judged = {retention.place(each): curves.validated(each.validated) for each in session.checkpoints if each.validated}
     places = {retention.place(each) for each in session.checkpoints}
     return {place: judged.get(place, {}) | evaluated.get(place, {}) for place in places}
-
-
-def in_short(values: dict[str, float]) -> str:
-    """Metrics in a row."""
-    return "  ".join(f"{name}={value:.4g}" for name, value in values.items())
 
 
 def _artifacts(session: SessionState) -> list[Block]:

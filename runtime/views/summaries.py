@@ -18,6 +18,7 @@ from typing import Any
 import contracts
 from bus import subjects
 from bus.disk import fresh_name
+from contracts.commands import EventReply, ProblemReply, SessionReply
 from contracts.errors import SwarmError
 from runtime.home.home import Home
 from runtime.log.archive import Archive
@@ -42,15 +43,15 @@ class _SummaryFiles:
         """What a summary made now is made from; taken before the files are read, because they may grow."""
         return [*self._made, *(list(_stamp(self._home.log(log))) for log in (session, ring) if log)]
 
-    def find(self, session: str, basis: list[Any]) -> dict[str, Any] | None:
+    def find(self, session: str, basis: list[Any]) -> SessionReply | None:
         """The summary that was made from just this; None when there is none."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._path(session).read_bytes())
-            summary = kept["summary"] if kept["basis"] == basis else None
+            summary: SessionReply | None = kept["summary"] if kept["basis"] == basis else None
             return summary if isinstance(summary, dict) and summary["session"] == session else None
         return None
 
-    def keep(self, session: str, basis: list[Any], summary: dict[str, Any]) -> None:
+    def keep(self, session: str, basis: list[Any], summary: SessionReply) -> None:
         """Have it found again; where nothing can be written it is made again each time."""
         path = self._path(session)
         with suppress(OSError), fresh_name(path) as fresh:
@@ -71,11 +72,11 @@ class Summaries(Archive):
         super().__init__(home, root)
         self._kept = _SummaryFiles(home, self.root)
 
-    def sessions(self) -> list[dict[str, Any]]:
+    def sessions(self) -> list[SessionReply]:
         """A summary of each, oldest first; one that cannot be read says why instead."""
         return [self.summary(session) for session in self.ids()]
 
-    def session(self, session: str) -> dict[str, Any]:
+    def session(self, session: str) -> SessionReply:
         """The summary of one session."""
         history = self.history(session)
         summary, detached = view.summary(history.state, self._home.blobs), DetachedLog(history)
@@ -83,11 +84,11 @@ class Summaries(Archive):
         detached.release()
         return summary
 
-    def events(self, session: str, after: int = 0) -> Iterator[dict[str, Any]]:
+    def events(self, session: str, after: int = 0) -> Iterator[EventReply]:
         """The event lines of one session after a position, as plain data, read from its file."""
         return (view.event_line(fact) for fact in self.read(session).history.since(after))
 
-    def summary(self, session: str) -> dict[str, Any]:
+    def summary(self, session: str) -> SessionReply:
         """As `session`, kept beside the log as long as that does not change; one that cannot be read says why."""
         ring = self.ring(subjects.partition(session))
         basis = self._kept.basis(session, ring.history.id if ring else "")
@@ -98,8 +99,8 @@ class Summaries(Archive):
             summary = self.session(session)
         except SwarmError as error:
             blank = view.summary(SessionLog(session).state)
-            problem = {"code": error.code, "message": error.message, "cure": error.cure}
-            return blank | {"kind": "unreadable", "state": "failed", "problem": problem}
+            problem: ProblemReply = {"code": error.code, "message": error.message, "cure": error.cure}
+            return {**blank, "kind": "unreadable", "state": "failed", "problem": problem}
         self._kept.keep(session, basis, summary)
         return summary
 

@@ -11,7 +11,17 @@ from typing import Any
 
 import orjson
 
-from contracts.commands import KeyReply, QueueReply
+from contracts.commands import (
+    BestTrialReply,
+    EventReply,
+    KeyReply,
+    LastReply,
+    ParentReply,
+    ProblemReply,
+    QueueReply,
+    RangeTestReply,
+    SessionReply,
+)
 from contracts.diagnostician import ProofFailed
 from contracts.duties import owed
 from contracts.envelope import Fact
@@ -23,7 +33,7 @@ from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
 
 
-def summary(session: SessionState, blobs: Path | None = None, queue: Queue | None = None) -> dict[str, Any]:
+def summary(session: SessionState, blobs: Path | None = None, queue: Queue | None = None) -> SessionReply:
     """What `run`, `wait` and `show` print: one flat object. `queue` is that of the swarm, where it is at hand."""
     return {
         "session": session.id,
@@ -88,14 +98,21 @@ def queue_lines(queue: Queue | None) -> QueueReply | None:
     }
 
 
-def fork(session: SessionState) -> dict[str, Any] | None:
+def fork(session: SessionState) -> ParentReply | None:
     """In whose bits it began, and with which change."""
-    if session.fork is None:
+    begun = session.fork
+    if begun is None:
         return None
-    return session.fork.model_dump(mode="json", include={"session", "step", "segment", "set", "rows_without"})
+    return {
+        "session": begun.session,
+        "step": begun.step,
+        "segment": begun.segment,
+        "set": begun.set,
+        "rows_without": begun.rows_without,
+    }
 
 
-def last(session: SessionState) -> dict[str, Any] | None:
+def last(session: SessionState) -> LastReply | None:
     """The newest evaluation, unless it is the best."""
     if not session.evaluations or session.evaluations[-1] is session.best:
         return None
@@ -103,11 +120,11 @@ def last(session: SessionState) -> dict[str, Any] | None:
     return {"step": newest.step, "metrics": dict(newest.values)}
 
 
-def best_trial(session: SessionState) -> dict[str, Any] | None:
+def best_trial(session: SessionState) -> BestTrialReply | None:
     """The best trial of a search that has ended: its session, its value and the parameters that it was trained with."""
     ended = session.outcome if isinstance(session.outcome, SearchCompleted | SearchCancelled) else None
     finished = next((trial for trial in session.finished_trials if ended and trial.session == ended.best_session), None)
-    if finished is None:
+    if finished is None or finished.value is None:
         return None
     parameters = next((trial.parameters for trial in session.trials if trial.number == finished.number), {})
     return {
@@ -118,7 +135,7 @@ def best_trial(session: SessionState) -> dict[str, Any] | None:
     }
 
 
-def range_test(session: SessionState) -> dict[str, Any] | None:
+def range_test(session: SessionState) -> RangeTestReply | None:
     """What a range test shows: the rate that it suggests, and the losses at the rates that it tried, in their order."""
     suggested = session.suggested
     if suggested is None:
@@ -132,7 +149,7 @@ def range_test(session: SessionState) -> dict[str, Any] | None:
     }
 
 
-def interventions(session: SessionState) -> list[dict[str, Any]]:
+def interventions(session: SessionState) -> list[dict[str, object]]:
     """The applied interventions as plain data, numbered from 1; `swarm prove --intervention` takes these numbers."""
     return [
         {
@@ -147,7 +164,7 @@ def interventions(session: SessionState) -> list[dict[str, Any]]:
     ]
 
 
-def refused(session: SessionState) -> list[dict[str, Any]]:
+def refused(session: SessionState) -> list[dict[str, object]]:
     """The files that were wanted of the model and could not be made; `asked` says whether the request wanted them."""
     wanted = (session.request.get("export") or {}).get("formats") or ()
     return [
@@ -174,11 +191,11 @@ def metrics(session: SessionState) -> dict[str, float]:
     return figures
 
 
-def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str, Any]]:
+def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str, object]]:
     """Every file that a session produced and may be fetched."""
-    files: list[dict[str, Any]] = []
+    files: list[dict[str, object]] = []
     for _, made in session.exports:
-        model = {
+        model: dict[str, object] = {
             "kind": "model",
             "format": made.format,
             "quantize": made.quantize,
@@ -214,7 +231,7 @@ def moment(text: str) -> datetime | None:
         return None
 
 
-def problem(session: SessionState) -> dict[str, str] | None:
+def problem(session: SessionState) -> ProblemReply | None:
     """Why a session did not complete, as code, message, cure and place; None when it did or still may."""
     outcome = session.outcome
     if isinstance(outcome, TrainingFailed):
@@ -238,7 +255,7 @@ def ended(session: SessionState) -> bool:
     return session.state in ENDED
 
 
-def event_line(fact: Fact) -> dict[str, Any]:
+def event_line(fact: Fact) -> EventReply:
     """One event as NDJSON: its place, who, what and the data.
 
     `understood` is false for a type that this software does not know, or that the lane has no say in: a guest's

@@ -19,7 +19,6 @@ from contracts.trainer import TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime import audit
 from runtime.audit import recomputation
 from runtime.audit.log_check import make_bundle
-from runtime.cli.audit import span_rows
 from runtime.cli.main import swarm
 from runtime.home.home import Home
 from runtime.host.swarm_node import SwarmNode
@@ -32,6 +31,7 @@ from runtime.replay.audit_subject import AuditSubject, MachineIdentity, machine_
 from runtime.replay.spans import session_spans
 from runtime.replay.steps import rebuild_weights
 from runtime.replay.verdict import ReplayVerdict
+from runtime.views.answer_pages import span_rows
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
 from tests.runtime.audit.liars import AT, LIES, OF_CODE

@@ -21,8 +21,11 @@ from runtime.cli.call import command
 from runtime.cli.exit_codes import conclude
 from runtime.cli.main import swarm
 from runtime.cli.output import cell, plain, render, style
+from runtime.cli.pages import page_text
 from runtime.host import logs
 from runtime.host.checkup import CheckResult
+from runtime.views.answer_pages import problem_figures
+from runtime.views.blocks import Page
 from runtime.views.formatting import one_line, printable
 from runtime.views.progress import Board, RichBoard
 from runtime.views.sentences import sentence
@@ -63,7 +66,9 @@ PAGES: list[Callable[[str], str]] = [
     lambda text: host.finding_line(CheckResult("fail", "logs", text)),
     lambda text: output.pairs([("name", text)]),
     lambda text: output.table(("head",), [[text]]),
-    lambda text: output.problem_text({"code": "x", "message": text, "frame": text, "cure": text}),
+    lambda text: page_text(
+        Page(text, text, (problem_figures({"code": text, "message": text, "cure": text}),)), title=True
+    ),
     lambda text: agents.failures_page(
         {"letters": [dict.fromkeys(LETTER, text)], "voids": [{"seq": 1, **dict.fromkeys(VOID, text)}]}
     ),

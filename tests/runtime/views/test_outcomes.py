@@ -12,9 +12,9 @@ from contracts.growing import GrowingTuple
 from contracts.operator import RULES, SessionRequested
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, InterventionApplied
-from runtime.cli import output
 from runtime.cli.exit_codes import session_exit_code
-from runtime.views import sentences, view
+from runtime.views import sentences, terminal, view
+from runtime.views.answer_pages import session_page
 
 SESSION = "00-agq7rxjuhn2hhptp3cs3bhofwa"
 
@@ -25,7 +25,7 @@ def evaluated(step: int, loss: float, *, improved: bool) -> ControlEvaluated:
 
 
 def shown(session: SessionState) -> str:
-    return output.summary_text(view.summary(session))
+    return terminal.render(session_page(view.summary(session)))
 
 
 def test_the_best_and_the_last_figures_are_told_apart() -> None:

@@ -18,9 +18,9 @@ from contracts.hyperparameter_specialist import (
     TrialStarted,
 )
 from contracts.session import SessionState
-from runtime.cli import output
 from runtime.log.archive import Archive
-from runtime.views import blocks, markdown, svg, view
+from runtime.views import blocks, markdown, svg, terminal, view
+from runtime.views.answer_pages import session_page
 from runtime.views.blocks import Curves, walk
 from runtime.views.sentences import sentence
 from runtime.views.session_page import report_page
@@ -59,14 +59,14 @@ def test_the_best_trial_is_shown_with_its_parameters_and_its_session(
     seen = view.summary(searched(outcome))
     best = {"number": 1, "session": SECOND, "value": 0.25, "parameters": TRIALS[1].parameters}
     assert seen["best_trial"] == best
-    assert f"1, session {SECOND}: {RATE} 0.01235, model.hidden [8, 8]" in output.summary_text(seen)
+    assert f"1, session {SECOND}: {RATE} 0.01235, model.hidden [8, 8]" in terminal.render(session_page(seen))
 
 
 @pytest.mark.parametrize("outcome", [None, SearchCancelled(reason="enough", trials=0)])
 def test_a_search_without_a_best_trial_names_none(outcome: SearchCancelled | None) -> None:
     seen = view.summary(searched(outcome))
     assert seen["best_trial"] is None
-    assert "best trial" not in output.summary_text(seen)
+    assert "best trial" not in terminal.render(session_page(seen))
 
 
 def test_a_report_lists_the_parameters_and_the_session_of_every_trial() -> None:
@@ -96,7 +96,7 @@ def test_a_range_test_shows_its_suggestion_and_its_curve(tmp_path: Path) -> None
     shown = orjson.loads(orjson.dumps(seen["range_test"]))
     assert (shown["suggestion"], shown["steepest"], shown["diverged_at"]) == (0.01, 0.02, 0.1)
     assert (shown["rates"], shown["losses"]) == (RATES, [*LOSSES[:58], None, None])
-    page = output.summary_text(seen)
+    page = terminal.render(session_page(seen))
     assert "0.01 (the loss fell fastest at 0.02, training broke at 0.1)" in page
     assert "▅" * 15 + "▁" * 10 + "█" * 4 + "   losses at rates from 1e-05 to 7.943" in page
     report = report_page(history.state, SessionRecord.of(history.state, history.facts))
