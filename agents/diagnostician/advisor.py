@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -39,6 +39,15 @@ class Advice:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the model is told: figures and settings, no rows of data, no paths and no names of people."""
+
+    problem: Mapping[str, object]
+    request: Mapping[str, object]
+    evaluations: Sequence[Mapping[str, object]]
+
+
 class Advisor:
     """One endpoint and one model; the key comes from OPENAI_API_KEY, as the client itself reads it."""
 
@@ -47,7 +56,7 @@ class Advisor:
         self._model = model
         self._deadline = deadline
 
-    async def ask(self, asked: Mapping[str, Any]) -> Advice | None:
+    async def ask(self, asked: Question) -> Advice | None:
         """Ask the advisor about a problem; None when it does not answer in time or in the agreed form."""
         try:
             # Loading takes a third of a second, which the other agents of this process should not wait for.
@@ -70,27 +79,25 @@ class Advisor:
             return None
 
     def _client(self, openai: ModuleType) -> Any:
-        options: dict[str, Any] = {"timeout": self._deadline, "max_retries": 0}
-        if self._url:
-            options["base_url"] = self._url
+        url = self._url or None
         try:
-            return openai.AsyncOpenAI(**options)
+            return openai.AsyncOpenAI(timeout=self._deadline, max_retries=0, base_url=url)
         except openai.OpenAIError:
-            if not self._url:
+            if url is None:
                 raise
             # A server of one's own often wants no key, and the client insists on one.
-            return openai.AsyncOpenAI(**options, api_key="none")
+            return openai.AsyncOpenAI(timeout=self._deadline, max_retries=0, base_url=url, api_key="none")
 
 
-def question(problem: ProblemDiagnosed, session: SessionState) -> dict[str, Any]:
-    """What the model is told: figures and settings, no rows of data, no paths and no names of people."""
+def question(problem: ProblemDiagnosed, session: SessionState) -> Question:
+    """The question about a problem of a session."""
     shown = ("model", "loss", "optimizer", "schedule", "training", "early_stopping")
-    return {
-        "problem": problem.model_dump(mode="json", exclude={"evidence", "figures"})
-        | {"figures": _plain(problem.figures)},
-        "request": {section: session.request[section] for section in shown if section in session.request},
-        "evaluations": [{"step": seen.step, **_plain(seen.values)} for seen in session.evaluations[-8:]],
-    }
+    told = problem.model_dump(mode="json", exclude={"evidence", "figures"})
+    return Question(
+        problem=told | {"figures": _plain(problem.figures)},
+        request={section: session.request[section] for section in shown if section in session.request},
+        evaluations=[{"step": seen.step, **_plain(seen.values)} for seen in session.evaluations[-8:]],
+    )
 
 
 def read(text: str, tokens: int = 0) -> Advice | None:

@@ -89,15 +89,14 @@ class InterventionWatch:
 
     def _said(self, seen: Evidence, *, helped: bool, message: str) -> OutcomeJudged:
         figures = {"loss_before": self.loss, "loss_after": _loss(seen), "step": float(seen.step)}
-        prove = bool((seen.request.get("diagnosis") or {}).get("prove"))
-        return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures, prove=prove)
+        return OutcomeJudged(proposal=self.id, helped=helped, message=message, figures=figures, prove=seen.prove)
 
 
 def watch(
     id: str, applied: trainer.InterventionApplied, seen: Evidence, finding: RuleFinding | None
 ) -> InterventionWatch:
     """What is to be watched from now on; `seen` is the evidence as of the beginning of the new segment."""
-    window: int = seen.resolved.get("window") or 1
+    window = seen.grid.window if seen.grid else 1
     shown = finding.last + 2 * window if finding else applied.step + 4 * window
     total = seen.total or shown
     return InterventionWatch(
@@ -155,8 +154,7 @@ class DiagnosisState:
     @property
     def may_fix(self) -> bool:
         """Whether this segment may still be given its automatic proposal."""
-        wanted = (self.evidence.request.get("diagnosis") or {}).get("auto_fix")
-        return bool(wanted) and not self.proposed and self.rewinds < MOST_REWINDS
+        return self.evidence.auto_fix and not self.proposed and self.rewinds < MOST_REWINDS
 
 
 def _examined(state: D, fact: Fact) -> D:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 from contracts.diagnostician import InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Fact
@@ -66,11 +66,21 @@ class EvaluationEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanGrid:
+    """What rules need to know of a resolved plan, as the first claim has it: steps, and where windows and spans end."""
+
+    total: int | None
+    window: int
+    every_steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """The path of one session as of one fact of the trainer's lane."""
 
-    request: dict[str, Any] = field(default_factory=dict)
-    resolved: dict[str, Any] = field(default_factory=dict)
+    auto_fix: bool = False
+    prove: bool = False
+    grid: PlanGrid | None = None
     segment: int = 1
     begins: int = 0
     origin: int = 0
@@ -87,10 +97,13 @@ class Evidence:
         last = self.evaluations[-1].step if self.evaluations else -1
         match fact.event:
             case SessionRequested() as asked:
-                begun, fork = replace(self, request=asked.request, newest=""), asked.fork
+                wanted, fork = asked.request.get("diagnosis") or {}, asked.fork
+                auto_fix, prove = (bool(wanted.get(name)) for name in ("auto_fix", "prove"))
+                begun = replace(self, auto_fix=auto_fix, prove=prove, newest="")
                 return replace(begun, segment=fork.segment, begins=fork.step, origin=fork.step) if fork else begun
-            case TrainingClaimed() as claimed if not self.resolved:
-                return replace(self, resolved=claimed.resolved, newest="")
+            case TrainingClaimed(resolved=resolved) if resolved and self.grid is None:
+                window, every_steps = (resolved.get(name) or 1 for name in ("window", "every_steps"))
+                return replace(self, grid=PlanGrid(resolved.get("steps_total"), window, every_steps), newest="")
             case WindowRecorded() as window if window.segment == self.segment and window.last > self.step:
                 return self._with_window(window, fact.id)
             case ControlEvaluated() as seen if seen.step > last and (
@@ -116,8 +129,8 @@ class Evidence:
 
     @property
     def total(self) -> int | None:
-        """How many steps the plan has, from the newest claim."""
-        return self.resolved.get("steps_total")
+        """How many steps the plan has; None before the first claim."""
+        return self.grid.total if self.grid else None
 
     @property
     def step(self) -> int:
@@ -126,7 +139,7 @@ class Evidence:
 
     def planned(self, step: int) -> int:
         """The planned checkpoint at or before a step: a rewind goes to one of these and nowhere else."""
-        every: int = self.resolved.get("every_steps") or 1
+        every = self.grid.every_steps if self.grid else 1
         return max(self.origin, step // every * every)
 
     def finite_windows(self, count: int) -> tuple[WindowEvidence, ...]:

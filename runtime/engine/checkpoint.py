@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -18,6 +18,15 @@ from runtime.engine.facts import Facts
 from runtime.engine.learner import Learner
 
 KEY = "stigmergy"
+
+
+class CheckpointForm(TypedDict):
+    """What a file says of the state in it, as JSON."""
+
+    step: int
+    state_root: str
+    weights_digest: str
+    aliases: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ def _roots(tensors: Mapping[str, Tensor]) -> tuple[str, str]:
 
 def pack(checkpoint: CheckpointContent) -> bytes:
     """Canonical safetensors bytes: the same state gives the same bytes, in any process."""
-    about = {
+    about: CheckpointForm = {
         "step": checkpoint.step,
         "state_root": checkpoint.state_root,
         "weights_digest": checkpoint.weights_digest,
@@ -94,8 +103,8 @@ def judged_weights(request: Request, tensors: Mapping[str, Tensor]) -> dict[str,
     return kept
 
 
-def _about(data: bytes) -> dict[str, Any]:
+def _about(data: bytes) -> CheckpointForm:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    about: dict[str, Any] = json.loads(header["__metadata__"][KEY])
+    about: CheckpointForm = json.loads(header["__metadata__"][KEY])
     return about

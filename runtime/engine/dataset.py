@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NotRequired, Self, TypedDict
 
 import numpy as np
 from blake3 import blake3
@@ -84,6 +84,24 @@ LONGEST_NAME = 255
 MANIFEST = "manifest.json"
 
 
+class StoredColumnForm(TypedDict):
+    """A column on disk, as a manifest has it."""
+
+    dtype: str
+    shape: Sequence[int]
+    file: str
+    pieces: Sequence[str]
+
+
+class ManifestForm(TypedDict):
+    """A manifest as JSON; its root is over all the rest."""
+
+    format: int
+    facts: dict[str, object]
+    splits: Mapping[str, Mapping[str, StoredColumnForm]]
+    root: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a dataset is: its facts, its columns and one root over all of them; the same rows have the same root."""
@@ -92,12 +110,12 @@ class Manifest:
     splits: Mapping[str, Mapping[str, StoredColumn]]
     root: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ManifestForm:
         """The JSON form, `root` included."""
-        return _body(self.facts, self.splits) | {"root": self.root}
+        return {**_body(self.facts, self.splits), "root": self.root}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Manifest:
+    def from_json(cls, raw: ManifestForm) -> Manifest:
         """A manifest from its JSON form; raises `NotVerified` when its root is not the root of the rest."""
         splits = {
             split: {
@@ -227,8 +245,8 @@ def _pieces(data: memoryview) -> Iterator[str]:
     return (str(blake3(data[first : first + PIECE]).hexdigest()) for first in range(0, len(data), PIECE))
 
 
-def _body(facts: Facts, splits: Mapping[str, Mapping[str, StoredColumn]]) -> dict[str, Any]:
-    stored = {
+def _body(facts: Facts, splits: Mapping[str, Mapping[str, StoredColumn]]) -> ManifestForm:
+    stored: Mapping[str, Mapping[str, StoredColumnForm]] = {
         split: {
             name: {"dtype": one.dtype, "shape": one.shape, "file": one.file, "pieces": one.pieces}
             for name, one in columns.items()

@@ -48,7 +48,7 @@ class Judge:
         """
         metrics = self._learner.metrics
         streamed = {name: metric for name, metric in metrics.items() if isinstance(metric, StreamingMetric)}
-        seen: dict[str, Any] = {name: metric.begin() for name, metric in streamed.items()}
+        seen: dict[str, object] = {name: metric.begin() for name, metric in streamed.items()}
         kept: list[Tensor] = []
         losses = LossMean()
         for loss, answer, batch in self._passes(model):

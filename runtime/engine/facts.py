@@ -44,7 +44,7 @@ class Facts:
     scale: tuple[float, ...] = ()
     target_mean: float = 0.0
     target_scale: float = 1.0
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
     counts: tuple[int, ...] = ()
 
     @property
@@ -57,7 +57,7 @@ class Facts:
         """How many classes there are; 0 when the task is not classification."""
         return self.outputs if self.task == "classification" else 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain data; `Facts.from_json` gives the same facts back."""
         whole = asdict(self)
         # Datasets were named by their facts before there were counts, and keep their names.
@@ -78,7 +78,7 @@ def describe(
     *,
     labels: Sequence[str] = (),
     features: Sequence[str] = (),
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, object] | None = None,
     counted: bool = False,
 ) -> Facts:
     """The facts of prepared splits; statistics come from the training split alone, so nothing leaks.

@@ -121,7 +121,7 @@ def find(name: str) -> type[Workload]:
     return _registered[name]
 
 
-def options_of(workload: type[Workload], given: Mapping[str, Any], path: str = "model.options") -> BaseModel:
+def options_of(workload: type[Workload], given: Mapping[str, object], path: str = "model.options") -> BaseModel:
     """The workload's options as its own model sees them; raises `InvalidRequest` with every problem."""
     try:
         return workload.Options.model_validate(dict(given))
