@@ -1,19 +1,19 @@
-"""The fold of an audit in a swarm: what was planned, who computes which span, and what came out. Pure."""
+"""An audit in a swarm: the fold of what was planned, who computes which span, and what came out. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
-from contracts.event import Event
+from contracts.event import EXPORTER, TRAINER
 from contracts.exporter import ExportRepeated
 from contracts.findings import SpanPlanned
-from contracts.trainer import AuditDeclined, AuditPlanned, SpanRepeated, SpanTaken
-
-EXPORTER = "exporter"
+from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, having
+from contracts.operator import CancelRequested
+from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, AuditPlanned, SpanRepeated, SpanTaken
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,12 @@ class Holder:
     incarnation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """An audit as of one event. The first plan counts; of two accounts of a span the one that found something."""
+@dataclass(frozen=True)
+class AuditState(KindState):
+    """An audit as of one event. The first plan counts; of two accounts of a span the one that found something.
+
+    `step` counts the steps of every account.
+    """
 
     planned: AuditPlanned | None = None
     planned_id: str = ""
@@ -37,11 +40,18 @@ class Audit:
     """By incarnation."""
     exporter_failed: bool = False
 
-    def advance(self, fact: Fact) -> Self:
-        """The audit after one more fact."""
-        fold = _FOLDS.get(type(fact.event))
-        changes = fold(self, fact.event, fact.id) if fold else {}
-        return replace(self, **changes) if changes else self
+    def advance(self, fact: Fact) -> AuditState:
+        """The audit after one more fact of its session."""
+        fold = AUDIT.folds.get(type(fact.event))
+        return cast("AuditState", fold(self, fact.event, fact)) if fold else self
+
+    @property
+    def total_steps(self) -> int | None:
+        """The steps of the chosen spans; None before they are planned."""
+        if self.planned is None:
+            return None
+        chosen = set(self.planned.chosen)
+        return sum(span.ends - span.begins for span in self.planned.spans if span.number in chosen)
 
     def waiting(self) -> list[SpanPlanned]:
         """The chosen spans without an account, whoever holds them, in the order in which they are to be taken.
@@ -65,35 +75,44 @@ class Audit:
         return [made.export for made in self.planned.exports if made.export not in self.exports]
 
 
-def _planned(audit: Audit, said: AuditPlanned, id: str) -> Changes:
-    return {} if audit.planned else {"planned": said, "planned_id": id}
+def _planned(audit: AuditState, said: AuditPlanned, fact: Fact) -> AuditState:
+    return audit if audit.planned else having(audit, planned=said, planned_id=fact.id)
 
 
-def _taken(audit: Audit, said: SpanTaken, id: str) -> Changes:
+def _taken(audit: AuditState, said: SpanTaken, fact: Fact) -> AuditState:
     """Of two that take a span at once the earlier one has it; in its place comes only who names it."""
     holder = audit.holders.get(said.span)
     if said.instead_of != (holder.id if holder else None):
-        return {}
-    return {"holders": {**audit.holders, said.span: Holder(id, said.incarnation)}}
+        return audit
+    return having(audit, holders={**audit.holders, said.span: Holder(fact.id, said.incarnation)})
 
 
-def _repeated(audit: Audit, said: SpanRepeated, id: str) -> Changes:
-    known = audit.repeated.get(said.span)
+def _repeated(audit: AuditState, said: SpanRepeated, fact: Fact) -> AuditState:
+    known, step = audit.repeated.get(said.span), audit.step + said.steps
     if known is not None and (known.divergence is not None or said.divergence is None):
-        return {}
-    return {"repeated": {**audit.repeated, said.span: said}}
+        return having(audit, step=step)
+    return having(audit, step=step, repeated={**audit.repeated, said.span: said})
 
 
-def _failed(audit: Audit, said: HandlerFailed, id: str) -> Changes:
-    return {"exporter_failed": True} if (said.role, said.heard) == (EXPORTER, audit.planned_id) else {}
+def _failed(audit: AuditState, said: HandlerFailed, fact: Fact) -> AuditState:
+    return having(audit, exporter_failed=True) if (said.role, said.heard) == (EXPORTER, audit.planned_id) else audit
 
 
-Changes = dict[str, Any]
-_FOLDS: dict[type[Event], Callable[[Audit, Any, str], Changes]] = {
-    AuditPlanned: _planned,
-    SpanTaken: _taken,
-    SpanRepeated: _repeated,
-    ExportRepeated: lambda audit, said, _: {"exports": {**audit.exports, said.export: said}},
-    AuditDeclined: lambda audit, said, _: {"declined": {**audit.declined, said.incarnation: said}},
-    HandlerFailed: _failed,
-}
+AUDIT = Kind(
+    "audit",
+    AuditState,
+    carriers=(Carrier(TRAINER),),
+    ends={AuditCompleted: "completed", AuditFailed: failed_unless_cancelled},
+    heeds=(CancelRequested,),
+    folds={
+        AuditPlanned: _planned,
+        SpanTaken: _taken,
+        SpanRepeated: _repeated,
+        ExportRepeated: lambda s, e, f: having(s, exports={**s.exports, e.export: e}),
+        AuditDeclined: lambda s, e, f: having(s, declined={**s.declined, e.incarnation: e}),
+        HandlerFailed: _failed,
+    },
+)
+
+Audit = AuditState
+"""The name under which readers of logs have imported it."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from contracts.event import DIAGNOSTICIAN, Event, Exact, Payload
+from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, having
+from contracts.operator import CancelRequested
 
 
 class ProblemDiagnosed(Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed"):
@@ -95,3 +98,20 @@ class ProofFailed(Event, lane=DIAGNOSTICIAN, wire="proof.failed"):
 
     message: str
     cure: str = ""
+
+
+@dataclass(frozen=True)
+class ProofState(KindState):
+    """The proof of an intervention as of one event: both forks, once they were begun."""
+
+    forked: ProofForked | None = None
+
+
+PROOF = Kind(
+    "proof",
+    ProofState,
+    carriers=(Carrier(DIAGNOSTICIAN),),
+    ends={InterventionProven: "completed", ProofFailed: failed_unless_cancelled},
+    heeds=(CancelRequested,),
+    folds={ProofForked: lambda s, e, f: having(s, forked=e)},
+)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
+from contracts.envelope import Fact
 from contracts.event import EXPORTER, Event, Exact, Hex64, Payload, Value
+from contracts.kind import Carrier, Kind, KindState, having
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
@@ -94,3 +97,29 @@ class ModelBenchmarked(Event, lane=EXPORTER, wire="model.benchmarked"):
     median_ms: float
     p95_ms: float
     runs: int
+
+
+@dataclass(frozen=True)
+class ExportingState(KindState):
+    """Of which sessions the models leave the swarm: what was exported, with the ids of the events, and refused."""
+
+    exports: tuple[tuple[str, ModelExported], ...] = ()
+    refusals: tuple[ExportRefused, ...] = ()
+
+    def exported(self, event: ModelExported, fact: Fact) -> Self:
+        """The state after one more file."""
+        return having(self, exports=(*self.exports, (fact.id, event)))
+
+    def refused(self, event: ExportRefused, fact: Fact) -> Self:
+        """The state after one more refusal."""
+        return having(self, refusals=(*self.refusals, event))
+
+
+EXPORT = Kind(
+    "export",
+    ExportingState,
+    carriers=(Carrier(EXPORTER),),
+    ends={ModelExported: "completed", ExportRefused: "failed"},
+    folds={ModelExported: ExportingState.exported, ExportRefused: ExportingState.refused},
+)
+"""The export of a session that is sealed, as a session of its own."""

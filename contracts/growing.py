@@ -80,7 +80,8 @@ class GrowingSet(AbstractSet[str]):
 
     def marked(self, word: str) -> GrowingSet:
         """With one more; itself when the word is in it."""
-        if self._order.get(word, self._size) < self._size:
+        at = self._order.get(word)
+        if at is not None and at < self._size:
             return self
         order = self._order if len(self._order) == self._size else {member: at for at, member in enumerate(self)}
         order[word] = self._size

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from contracts.event import HYPERPARAMETER_SPECIALIST, Event, Exact
+from contracts.kind import Carrier, Ended, Kind, KindState, having
+from contracts.operator import CancelRequested
+
+if TYPE_CHECKING:
+    from contracts.session import SessionState
 
 
 class LearningRateSuggested(Event, lane=HYPERPARAMETER_SPECIALIST, wire="learning_rate.suggested"):
@@ -57,3 +63,32 @@ class SearchCancelled(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.cancel
     reason: str
     trials: int
     best_session: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchState(KindState):
+    """A search, or a range test, as of one event."""
+
+    trials: tuple[TrialStarted, ...] = ()
+    finished: tuple[TrialFinished, ...] = ()
+    suggested: LearningRateSuggested | None = None
+
+
+def _state_after_failure(session: SessionState, failed: SearchFailed) -> Ended:
+    """So a cancelled search was told before there was an event for it."""
+    return "cancelled" if failed.message.startswith("cancelled: ") else "failed"
+
+
+SEARCH = Kind(
+    "search",
+    SearchState,
+    carriers=(Carrier(HYPERPARAMETER_SPECIALIST),),
+    ends={SearchCompleted: "completed", SearchCancelled: "cancelled", SearchFailed: _state_after_failure},
+    heeds=(CancelRequested,),
+    reported=True,
+    folds={
+        TrialStarted: lambda s, e, f: having(s, trials=(*s.trials, e)),
+        TrialFinished: lambda s, e, f: having(s, finished=(*s.finished, e)),
+        LearningRateSuggested: lambda s, e, f: having(s, suggested=e),
+    },
+)

@@ -252,9 +252,9 @@ class Arena:
         path = []
         for fact in kept.facts:
             event = fact.event
-            if isinstance(event, WindowRecorded) and state.on_path(event.segment, event.last):
+            if isinstance(event, WindowRecorded) and state.training.on_path(event.segment, event.last):
                 path.append((event.wire, event.first, event.last, _said(event)))
-            if isinstance(event, ControlEvaluated) and state.on_path(event.segment, event.step):
+            if isinstance(event, ControlEvaluated) and state.training.on_path(event.segment, event.step):
                 path.append((event.wire, event.step, event.step, _said(event)))
         return Result(state.state, state.weights_digest, tuple(path))
 

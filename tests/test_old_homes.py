@@ -84,7 +84,7 @@ def test_an_old_session_is_shown_and_replayed(old: Old, name: str) -> None:
         told["weights"],
         told["sealed"],
     )
-    assert len(kept.history.state.applied) == told["applied"]
+    assert len(kept.history.state.training.applied) == told["applied"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -44,8 +44,13 @@ class CheckpointKeeper(Agent):
             kept_as=retention.roles(now).get(place, []),
         )
         let_go = [_pruned(kept) for kept in retention.prunable(now, handled=wakeup.fact.id)]
-        said = any(kept.stored and retention.place(kept) == place for kept in now.checkpoints)
-        if said or now.best is None or now.best.step != written.step or not now.on_path(*place):
+        said = any(kept.stored and retention.place(kept) == place for kept in now.training.checkpoints)
+        if (
+            said
+            or now.training.best is None
+            or now.training.best.step != written.step
+            or not now.training.on_path(*place)
+        ):
             return [stored, *let_go]
         # The news that this is the best on the path is said once.
         promoted = CheckpointPromoted(segment=written.segment, step=written.step, blob=written.blob)
@@ -79,7 +84,7 @@ class CheckpointKeeper(Agent):
         """Delete the bytes of what was said to be pruned, unless another checkpoint or session has the same."""
         failpoint("between-ack-and-effect")
         blobs, session = self.ground.blobs, wakeup.history.id
-        begun = wakeup.now.claim.initial if wakeup.now.claim else None
+        begun = wakeup.now.training.claim.initial if wakeup.now.training.claim else None
         if gone.blob == begun or any(kept.usable for kept in _holding(gone.blob, wakeup.now)):
             return
         retention.release_blob(blobs.root, gone.blob, session)
@@ -117,7 +122,7 @@ class CheckpointKeeper(Agent):
 
 
 def _holding(blob: str, session: SessionState) -> list[Checkpoint]:
-    return [kept for kept in session.checkpoints if kept.written.blob == blob]
+    return [kept for kept in session.training.checkpoints if kept.written.blob == blob]
 
 
 def _pruned(kept: Checkpoint) -> CheckpointPruned:

@@ -40,7 +40,7 @@ class DataManager(Agent):
     @on
     async def prepare(self, asked: SessionRequested, wakeup: Wakeup) -> DatasetPrepared | DatasetRejected | None:
         """Prepare the data of a training or a trial; other kinds of session need none."""
-        if asked.kind not in ("training", "trial"):
+        if not wakeup.session.kind.trains:
             return None
         data = asked.request["data"]
         try:
@@ -100,4 +100,4 @@ class DataManager(Agent):
     def _inherited(self, fork: Fork | None) -> DatasetPrepared | None:
         """What the parent of a fork was told of its dataset, where the parent is known here."""
         parent = known(fork.session, self.ground.tail.histories, self.ground.home) if fork else None
-        return parent.state.dataset if parent else None
+        return parent.state.training.dataset if parent else None

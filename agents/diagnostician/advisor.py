@@ -96,7 +96,7 @@ def question(problem: ProblemDiagnosed, session: SessionState) -> Question:
     return Question(
         problem=told | {"figures": _plain(problem.figures)},
         request={section: session.request[section] for section in shown if section in session.request},
-        evaluations=[{"step": seen.step, **_plain(seen.values)} for seen in session.evaluations[-8:]],
+        evaluations=[{"step": seen.step, **_plain(seen.values)} for seen in session.training.evaluations[-8:]],
     )
 
 

@@ -6,8 +6,9 @@ from agents.diagnostician.advisor import Advisor, question
 from agents.diagnostician.diagnosis import DiagnosisState, End, Said
 from agents.diagnostician.proof import Proof, Sayings
 from contracts import trainer
-from contracts.diagnostician import OutcomeJudged, ProblemDiagnosed, ProofRequested
+from contracts.diagnostician import PROOF, OutcomeJudged, ProblemDiagnosed, ProofRequested
 from contracts.operator import SessionRequested
+from contracts.training import TRAINING
 from runtime.node.agent import Agent, Say, on
 from runtime.node.agent_context import Wakeup
 
@@ -43,16 +44,16 @@ class Diagnostician(Agent):
     @on
     async def settle(self, asked: SessionRequested, wakeup: Wakeup, say: Say[Sayings]) -> None:
         """Carry out a proof to its end; after a restart, continue where its log ends."""
-        if wakeup.now.kind == "proof" and wakeup.now.outcome is None:
+        if wakeup.now.kind is PROOF and wakeup.now.outcome is None:
             await Proof(self.role, wakeup, say).run()
 
     @on
     async def advise(self, problem: ProblemDiagnosed, wakeup: Wakeup, say: Say[ProblemDiagnosed]) -> None:
         """Ask the advisor what it makes of a problem; training never waits for the answer and never follows it."""
         settings = self.ground.settings
-        if not settings.llm_model or problem.rule == "llm" or wakeup.session.kind != "training":
+        if not settings.llm_model or problem.rule == "llm" or wakeup.session.kind is not TRAINING:
             return
-        asked = sum(told.rule == "llm" for _, told in wakeup.now.diagnoses)
+        asked = sum(told.rule == "llm" for _, told in wakeup.now.training.diagnoses)
         if asked >= MOST_ADVICE or wakeup.now.outcome is not None or wakeup.history.answers(self.role, wakeup.fact.id):
             return
         advice = await Advisor(settings.llm_url, settings.llm_model).ask(question(problem, wakeup.session))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked
+from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked, ProofState
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
 from contracts.request.training import EarlyStopping, less_is_better
 from contracts.session import SessionState
@@ -40,13 +40,13 @@ class Proof:
             parent = self._ground.history(str(self._asked["session"]))
             await self._until_sealed([parent])
             applied = self._applied(parent.state)
-            forked = self._own.state.proof or await self._forked(parent, applied)
+            forked = ProofState.of(self._own.state).forked or await self._forked(parent, applied)
             forks = [self._ground.history(fork) for fork in (forked.with_it, forked.without_it)]
             await self._until_sealed(forks)
             forks = [self._known(fork) or fork for fork in forks]
             outcome: Sayings = proven(parent, applied, forked, *forks)
         except _Cancelled as wish:
-            begun = self._own.state.proof
+            begun = ProofState.of(self._own.state).forked
             await self._cancel(*((begun.with_it, begun.without_it) if begun else ()))
             outcome = ProofFailed(message=f"cancelled: {wish}.", cure="Ask for the proof again to go on.")
         except _Hopeless as error:
@@ -54,7 +54,7 @@ class Proof:
         await self._say(outcome)
 
     def _applied(self, parent: SessionState) -> InterventionApplied:
-        applied = dict(parent.applied).get(self._asked["intervention"])
+        applied = dict(parent.training.applied).get(self._asked["intervention"])
         if applied is None:
             message = f"{parent.id} has no intervention {self._asked['intervention']!r} any more."
             raise _Hopeless(message, cure=f"See: swarm show {parent.id}")
@@ -119,7 +119,7 @@ def proven(
     completed = [isinstance(fork.state.outcome, TrainingCompleted) for fork in forks]
     parted = windows(with_it, without_it)["parted"]
     again, differing = _reproduced(parent, forks)
-    superseded = [key for key in again if not parent.state.on_path(key[0], key[2])]
+    superseded = [key for key in again if not parent.state.training.on_path(key[0], key[2])]
     return InterventionProven(
         intervention=forked.intervention,
         step=applied.step,
@@ -138,7 +138,7 @@ def proven(
 
 def best(session: SessionState, metric: str) -> float | None:
     """The best value of the control metric on a path; None when none was finite."""
-    values = [seen.values[metric] for seen in session.evaluations if math.isfinite(seen.values[metric])]
+    values = [seen.values[metric] for seen in session.training.evaluations if math.isfinite(seen.values[metric])]
     if not values:
         return None
     return min(values) if less_is_better(metric) else max(values)

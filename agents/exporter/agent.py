@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from agents.exporter.plan import order_of, orders
+from contracts import exporter
 from contracts.errors import ChildDied, NotVerified, SwarmError
 from contracts.exporter import ExportOrder, ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
 from contracts.findings import AuditedMachine, RecordedExport
@@ -56,7 +57,7 @@ class Exporter(Agent):
     @on
     async def cite(self, asked: SessionRequested, wakeup: Wakeup) -> list[Answer]:
         """A session of its own about a model that was sealed before."""
-        if asked.kind != "export":
+        if wakeup.session.kind is not exporter.EXPORT:
             return []
         async with self._one_at_a_time:
             return await self._make(order_of(asked.request), wakeup)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.duties import wanted_exports
 from contracts.exporter import ExportOrder, ExportRefused
 from contracts.session import SessionState
+from contracts.training import wanted_exports
 from runtime.log import retention
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -52,11 +52,11 @@ def _order(session: SessionState, form: str, quantize: str, which: str) -> Expor
         return refusal
     kept = retention.exported(session, which)
     if kept is None:
-        steps = ", ".join(str(usable.written.step) for usable in session.path_checkpoints() if usable.usable)
+        steps = ", ".join(str(usable.written.step) for usable in session.training.path_checkpoints() if usable.usable)
         cure = f"Kept steps: {steps}." if steps else "Train with checkpoints.keep_last of at least 1."
         message = f"there is no usable checkpoint {which!r}."
         return _refused(form, quantize, which, "no-checkpoint", message, cure)
-    if session.dataset is None:
+    if session.training.dataset is None:
         message = "the session has no dataset to compare answers on."
         return _refused(form, quantize, which, "no-dataset", message, "")
     return ExportOrder(
@@ -66,7 +66,7 @@ def _order(session: SessionState, form: str, quantize: str, which: str) -> Expor
         step=kept.written.step,
         blob=kept.written.blob,
         state_root=kept.written.state_root,
-        dataset=session.dataset.root,
+        dataset=session.training.dataset.root,
         request=session.request,
     )
 

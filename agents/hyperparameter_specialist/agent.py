@@ -49,7 +49,7 @@ class HyperparameterSpecialist(Agent):
     @on
     async def seek(self, asked: SessionRequested, wakeup: Wakeup, say: Say[Sayings]) -> None:
         """Carry out a search to its end; after a restart, continue where its log ends."""
-        if asked.kind != "search" or wakeup.now.outcome is not None:
+        if wakeup.session.kind is not events.SEARCH or wakeup.now.outcome is not None:
             return
         wanted = read_search(asked.request)
         if isinstance(wanted, RangeTest):
@@ -167,18 +167,21 @@ class RangeTestRun(SearchContext):
         """Return when the suggestion, or why there is none, has been said."""
         request, datasets = read_request(test.base).resolved(), self.ground.blobs.root / "datasets"
         known = (history.state for history in reversed(self.ground.tail.histories.values()))
-        same = (state for state in known if state.dataset and state.request.get("data") == request["data"])
-        source = next((state for state in same if state.dataset and (datasets / state.dataset.root).is_dir()), None)
+        same = (state for state in known if state.training.dataset and state.request.get("data") == request["data"])
+        source = next(
+            (state for state in same if state.training.dataset and (datasets / state.training.dataset.root).is_dir()),
+            None,
+        )
         source = source or await self._prepared(request)
         if self.cancelled:
             await self.say(events.SearchCancelled(reason=self.cancelled, trials=0))
-        elif source.dataset is None:
+        elif source.training.dataset is None:
             problems = source.outcome.problems if isinstance(source.outcome, DatasetRejected) else []
             why = "; ".join(problem.get("message", "") for problem in problems) or f"{source.id} has ended"
             cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"
             await self.say(events.SearchFailed(message=f"the data could not be prepared: {why}.", cure=cure))
         else:
-            answer = await self._sweep(test, request, str(datasets / source.dataset.root))
+            answer = await self._sweep(test, request, str(datasets / source.training.dataset.root))
             rates, losses = ([float.fromhex(figure) for figure in answer[name]] for name in ("rates", "losses"))
             await self.say(*self._conclusion(rates, losses))
 
@@ -187,10 +190,10 @@ class RangeTestRun(SearchContext):
         training = {**request["training"], "epochs": 1}
         short = {**request, "name": "data for a range test", "export": {}, "training": training}
         session = await self.submit(read_request(short).resolved(), "data")
-        if not self.now.trials:
+        if not events.SearchState.of(self.now).trials:
             await self.say(events.TrialStarted(number=0, session=session, parameters={}))
         trial = self.ground.history(session)
-        while not (trial.state.dataset or trial.state.outcome or self.cancelled):
+        while not (trial.state.training.dataset or trial.state.outcome or self.cancelled):
             await first_done(trial.grown(trial.size), self.own.grown(self.own.size))
         if trial.state.outcome is None:
             await self.ground.cancel(session, "its data are prepared, which was all that was wanted")
@@ -226,7 +229,7 @@ class RangeTestRun(SearchContext):
             diverged_at=read.diverged_at,
         )
         completed = events.SearchCompleted(
-            trials=len(self.now.trials),
+            trials=len(events.SearchState.of(self.now).trials),
             best_number=None,
             best_session=None,
             best_value=None,

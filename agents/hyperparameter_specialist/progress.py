@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest
-from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, TrialFinished, TrialStarted
+from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, SearchState, TrialFinished, TrialStarted
 from contracts.request import read_request
 from contracts.request.search import Choice, Interval, Search, Wholes
 from contracts.session import SessionState
@@ -43,8 +43,9 @@ class SearchProgress:
     @classmethod
     def of(cls, session: SessionState, search: Search) -> SearchProgress:
         """As of one moment of the search's session."""
-        started = {trial.number: trial for trial in session.trials}
-        return cls(search, started, {trial.number: trial for trial in session.finished_trials})
+        state = SearchState.of(session)
+        started = {trial.number: trial for trial in state.trials}
+        return cls(search, started, {trial.number: trial for trial in state.finished})
 
     @property
     def total(self) -> int:
@@ -117,7 +118,7 @@ def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
 def finished(number: int, trial: SessionState, metric: str) -> TrialFinished:
     """The event for a trial whose session has ended: its best finite value of the metric, if it completed."""
     state = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
-    best = trial.best.values.get(metric) if trial.best and state == "completed" else None
+    best = trial.training.best.values.get(metric) if trial.training.best and state == "completed" else None
     value = best if best is not None and math.isfinite(best) else None
     return TrialFinished(number=number, session=trial.id, state=state, value=value)
 

@@ -51,7 +51,7 @@ class ResourceMonitor(Agent):
     @on
     async def summarise(self, ended: End, wakeup: Wakeup) -> ResourcesSummarised | None:
         """Say what the session cost, from the samples that this process took."""
-        if wakeup.session.kind not in ("training", "trial"):
+        if not wakeup.session.kind.trains:
             return None
         tally = self._tallies.get(wakeup.history.id, Tally())
         now = self._machine.read()
@@ -86,7 +86,7 @@ class ResourceMonitor(Agent):
             return
         for history in self._running():
             # What an earlier process told the session: the last level of each resource.
-            earlier: dict[str, Level] = {alert.resource: alert.level for alert in history.state.alerts}
+            earlier: dict[str, Level] = {alert.resource: alert.level for alert in history.state.training.alerts}
             told = self._told.setdefault(history.id, earlier)
             for gate in self._gates.values():
                 resource, before = gate.limit.resource, told.get(gate.limit.resource, "")
@@ -106,7 +106,7 @@ class ResourceMonitor(Agent):
         return [
             history
             for history in self.ground.tail.open_sessions()
-            if history.state.kind in ("training", "trial")
+            if history.state.kind.trains
             and history.state.outcome is None
             and history.state.state in ("preparing", "training")
         ]

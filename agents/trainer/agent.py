@@ -8,6 +8,7 @@ from typing import ClassVar
 from agents.trainer.machine import RESOLVE, MachineProbe
 from agents.trainer.run import SessionRun
 from contracts import trainer as events
+from contracts.audit import AUDIT
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced
@@ -87,15 +88,15 @@ class Trainer(Agent):
     async def cancel(self, asked: CancelRequested, wakeup: Wakeup) -> events.TrainingCancelled | None:
         """Cancel a training that has no dataset yet; one that has its dataset is cancelled by `train`."""
         now = wakeup.now
-        if now.kind not in ("training", "trial") or now.dataset is not None or now.outcome is not None:
+        if not now.kind.trains or now.training.dataset is not None or now.outcome is not None:
             return None
-        return events.TrainingCancelled(segment=now.segment.number, step=now.step, reason=asked.reason)
+        return events.TrainingCancelled(segment=now.training.segment.number, step=now.step, reason=asked.reason)
 
     @on
     @together
     async def audit(self, asked: SessionRequested, wakeup: Wakeup, say: Say[Verdicts]) -> None:
         """Take part in an audit: compute spans that no other trainer computes, then record the verdict."""
-        if asked.kind != "audit" or wakeup.now.outcome is not None:
+        if wakeup.session.kind is not AUDIT or wakeup.now.outcome is not None:
             return
         # Late, because it brings numpy into the host, which most of its life has no use for it.
         from agents.trainer.auditing import Auditing

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts import trainer as events
-from contracts.audit import Audit
+from contracts.audit import AuditState
 from contracts.errors import ChildDied, NotFound, NotVerified, OutOfMemory, SwarmError
 from contracts.findings import AuditedMachine, AuditRequest, SpanPlanned
 from runtime.audit.recomputation import OPENING, OpenedAudit, conclude
@@ -47,8 +47,8 @@ class Auditing:
         self._folder = self._context.home.work(wakeup.history.id) / self._context.instance
 
     @property
-    def _audit(self) -> Audit:
-        return self._wakeup.history.derived(Audit())
+    def _audit(self) -> AuditState:
+        return AuditState.of(self._wakeup.now)
 
     async def run(self) -> None:
         """Take part until there is a verdict, the audit is cancelled, or this process ends."""

@@ -55,7 +55,7 @@ class SessionClaim:
 
     def is_free(self) -> bool:
         """Whether the session may be claimed: it is unclaimed, ours, or its owner has been silent for too long."""
-        if self.epoch is not None or (claim := self.now.claim) is None:
+        if self.epoch is not None or (claim := self.now.training.claim) is None:
             return True
         instance = claim.incarnation.partition("/")[0]
         silent = self._context.presence.instance_silent_seconds("trainer", instance)
@@ -73,7 +73,7 @@ class SessionClaim:
         """Record that the session failed, where and with which cure; `Fenced` when another trainer owns it by now."""
         if not self.is_free():
             raise Fenced("what failed here has an owner elsewhere by now.", cure="Another trainer owns the session.")
-        segment, step = self.now.segment.number, self.now.step
+        segment, step = self.now.training.segment.number, self.now.step
         await self.say(
             TrainingFailed(segment=segment, step=step, code=code, message=message[:4000], cure=cure, frame=frame)
         )
@@ -85,8 +85,8 @@ class SessionClaim:
             return
         session = self.now
         workloads = await self._workloads()
-        if session.claim:
-            resolved, initial = session.claim.resolved, session.claim.initial
+        if session.training.claim:
+            resolved, initial = session.training.claim.resolved, session.training.claim.initial
         else:
             # Both run code and read files of the user's, which may hang.
             initial = await self._unless_cancelled(self._machine.bring(session))
@@ -95,16 +95,16 @@ class SessionClaim:
             )
         numeric = {name: resolved[name] for name in ("threads", "device", "precision", "profile")}
         identity = await self._machine.identity(**numeric)
-        if session.claim:
-            self._refuse_unless_fit(session.claim, identity)
+        if session.training.claim:
+            self._refuse_unless_fit(session.training.claim, identity)
         start = await self._start()
-        epoch = session.claim.epoch + 1 if session.claim else 1
+        epoch = session.training.claim.epoch + 1 if session.training.claim else 1
         claim = TrainingClaimed(
             epoch=epoch,
             worker=self._context.settings.name,
             incarnation=f"{self._context.instance}/{self._context.incarnation}",
-            segment=session.segment.number,
-            resumed_from=start.written.step if start else session.begins,
+            segment=session.training.segment.number,
+            resumed_from=start.written.step if start else session.training.begins,
             dataset=self._ready.root,
             resolved=resolved,
             engine_bits=identity["engine_bits"],
@@ -139,7 +139,7 @@ class SessionClaim:
 
     async def _workloads(self) -> list[dict[str, str]]:
         """The user's code as jobs take it: the claimed version, even when the file has changed since."""
-        known, blobs, claim = Workloads(self._context.home.root), self._context.blobs, self.now.claim
+        known, blobs, claim = Workloads(self._context.home.root), self._context.blobs, self.now.training.claim
         if claim is None:
             needed = known.needed(self.now.request)
             for workload in needed:
@@ -169,7 +169,7 @@ class SessionClaim:
                 step=start.written.step,
                 blob=start.written.blob,
                 reason=reason,
-                instead=earlier.written.step if earlier else self.now.begins,
+                instead=earlier.written.step if earlier else self.now.training.begins,
             )
             self._refusals.append(refusal)
         if self.epoch is not None and self._refusals:
@@ -203,12 +203,12 @@ class SessionClaim:
         """What a training child is given, and the checkpoint at which it begins."""
         start = await self._start()
         session, blobs = self.now, self._context.blobs
-        assert session.claim is not None  # noqa: S101 - an attempt follows a claim
-        resolved = session.claim.resolved
-        upto = start.written.step if start else session.begins
+        assert session.training.claim is not None  # noqa: S101 - an attempt follows a claim
+        resolved = session.training.claim.resolved
+        upto = start.written.step if start else session.training.begins
         inherited = InheritedPlan.of(session, blobs)
         state, workloads = await self._state(start), await self._workloads()
-        on_path = [seen for seen in session.evaluations if seen.step <= upto]
+        on_path = [seen for seen in session.training.evaluations if seen.step <= upto]
         evaluations = [*inherited.evaluations, *((seen.step, seen.values[seen.metric]) for seen in on_path)]
         repetitions = sorted(missing_repetitions(session))
         folder = self._context.home.work(self._wakeup.history.id) if repetitions else ""
@@ -219,7 +219,7 @@ class SessionClaim:
             "verify": not self._verified,
             "blobs": str(blobs.root),
             "resume": state,
-            "initial": session.claim.initial,
+            "initial": session.training.claim.initial,
             "evaluations": [[step, value.hex()] for step, value in evaluations],
             "workloads": workloads,
             "birth": {"owed": repetitions, "folder": str(folder), "name": f"birth-{self.epoch}"},

@@ -35,7 +35,9 @@ def next_decision(session: SessionState, *, draining: bool = False) -> Decision 
             return Decision("pause", id)
     if draining:
         return Decision("drain")
-    current = [(id, made) for id, made in session.open_proposals() if made.segment == session.segment.number]
+    current = [
+        (id, made) for id, made in session.training.open_proposals() if made.segment == session.training.segment.number
+    ]
     if not current:
         return None
     rewinds = [asked for asked in current if asked[1].rewind_to is not None]
@@ -47,11 +49,13 @@ def next_decision(session: SessionState, *, draining: bool = False) -> Decision 
 def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
     """Proposals that cannot be followed any more, or never could, each with the reason why it is declined."""
     hopeless: list[tuple[str, str]] = []
-    for id, proposal in session.open_proposals():
-        if proposal.segment != session.segment.number:
+    for id, proposal in session.training.open_proposals():
+        if proposal.segment != session.training.segment.number:
             hopeless.append((id, "the segment it was made for is over"))
-        elif proposal.rewind_to is not None and proposal.rewind_to < session.begins:
-            reason = f"step {proposal.rewind_to} lies before step {session.begins}, at which this session begins"
+        elif proposal.rewind_to is not None and proposal.rewind_to < session.training.begins:
+            reason = (
+                f"step {proposal.rewind_to} lies before step {session.training.begins}, at which this session begins"
+            )
             hopeless.append((id, reason))
         else:
             try:
@@ -68,10 +72,10 @@ def ends_training(changes: Mapping[str, object]) -> bool:
 
 def judged(session: SessionState, step: int) -> bool:
     """Whether the diagnostician has seen the plan's last window, or has been recorded as unable to."""
-    segment = session.segment
-    if session.waived_judgement or ends_training(segment.changes):
+    segment = session.training.segment
+    if session.training.waived_judgement or ends_training(segment.changes):
         return True
-    reached = session.diagnosed
+    reached = session.training.diagnosed
     if reached is not None and (reached.segment, reached.step) == (segment.number, step):
         return True
     return any(failure.role == "diagnostician" for failure in session.failures)
@@ -80,7 +84,7 @@ def judged(session: SessionState, step: int) -> bool:
 def starting_point(session: SessionState, unusable: Iterable[str] = (), before: int | None = None) -> Checkpoint | None:
     """The newest checkpoint on the path, `before` a step if one is given, whose bytes may be there; None for step 0."""
     bad = set(unusable)
-    usable = [kept for kept in session.path_checkpoints() if kept.usable and kept.written.blob not in bad]
+    usable = [kept for kept in session.training.path_checkpoints() if kept.usable and kept.written.blob not in bad]
     usable = [kept for kept in usable if before is None or kept.written.step < before]
     return usable[-1] if usable else None
 
@@ -89,7 +93,7 @@ def non_finite_weights(session: SessionState, step: int) -> tuple[str, str]:
     """Message and cure for a session whose final weights are not finite."""
     message = f"the weights at step {step} are not finite, so there is nothing to keep."
     cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."
-    seen = [seen for _, seen in session.diagnoses if seen.rule == "non_finite" and "step" in seen.figures]
+    seen = [seen for _, seen in session.training.diagnoses if seen.rule == "non_finite" and "step" in seen.figures]
     if not seen:
         return message, cure
     first = int(seen[-1].figures["step"])

@@ -98,7 +98,7 @@ Place = tuple[bool, int, str]
 
 def place(session: SessionState, requested: int) -> Place:
     """A session's place among those that wait for a machine."""
-    return (session.claim is None, requested, session.id)
+    return (session.training.claim is None, requested, session.id)
 
 
 class Turns:

@@ -45,8 +45,8 @@ class RecordedPath:
     def of(cls, facts: Iterable[Fact], session: SessionState, step: int, unusable: Iterable[str] = ()) -> RecordedPath:
         """The records that an attempt from `step` will compute again; checkpoints whose blobs are lost count as new."""
         known: dict[tuple[str, int, int], Event] = {}
-        usable = {kept.written.blob for kept in session.checkpoints if kept.usable}
-        corrupt = {kept.written.blob for kept in session.checkpoints if kept.gone == "corrupt"}
+        usable = {kept.written.blob for kept in session.training.checkpoints if kept.usable}
+        corrupt = {kept.written.blob for kept in session.training.checkpoints if kept.gone == "corrupt"}
         lost = {*unusable, *(corrupt - usable)}
         for fact in facts:
             event = fact.event
@@ -54,7 +54,7 @@ class RecordedPath:
                 continue
             if isinstance(event, events.Computed):
                 segment, at = event.segment, events.computed_at(event)
-                if at >= step and session.on_path(segment, at):
+                if at >= step and session.training.on_path(segment, at):
                     known[events.place_of(event)] = event
         return cls(known)
 
@@ -111,8 +111,8 @@ def missing_repetitions(session: SessionState) -> set[str]:
     """The repetitions that the log still lacks: "window" and "evaluation" for user code, none for built-in models."""
     if not is_workload(session):
         return set()
-    done = {"window"} if session.births else set()
-    return {"window", "evaluation"} - done - {"evaluation" for verdict in session.births if verdict.evaluated}
+    done = {"window"} if session.training.births else set()
+    return {"window", "evaluation"} - done - {"evaluation" for verdict in session.training.births if verdict.evaluated}
 
 
 class RepeatabilityCheck:

@@ -85,16 +85,16 @@ class SessionRun:
         """
         while self.now.outcome is None:
             wishes = {type(wish) for _, wish in self.now.wishes}
-            segment, step = self.now.segment.number, self.now.step
+            segment, step = self.now.training.segment.number, self.now.step
             if not self.claim.is_free():
                 self.rest()
                 await asyncio.sleep(min(1.0, self._context.settings.takeover_after_seconds / 3))
             elif CancelRequested in wishes:
                 await self._cancel()
-            elif PauseRequested in wishes and self.now.claim is not None and self._deaths:
+            elif PauseRequested in wishes and self.now.training.claim is not None and self._deaths:
                 # The child that should have obeyed the pause died: the next one might hang too.
                 await self.claim.make(events.TrainingPaused(by="person", segment=segment, step=step))
-            elif (paused := self.now.pause is not None and self.now.pause.by == "person") and (
+            elif (paused := self.now.training.pause is not None and self.now.training.pause.by == "person") and (
                 ResumeRequested not in wishes
             ):
                 self.claim.lapse()
@@ -135,8 +135,10 @@ class SessionRun:
         """Record that the session was cancelled at its last recorded step; claim it first if any trainer ever did."""
         wish = wish_to_cancel(self.now)
         reason = wish.reason if wish else ""
-        cancelled = events.TrainingCancelled(segment=self.now.segment.number, step=self.now.step, reason=reason)
-        await (self.claim.say(cancelled) if self.now.claim is None else self.claim.make(cancelled))
+        cancelled = events.TrainingCancelled(
+            segment=self.now.training.segment.number, step=self.now.step, reason=reason
+        )
+        await (self.claim.say(cancelled) if self.now.training.claim is None else self.claim.make(cancelled))
 
     # One attempt, and what follows from how it ends.
 
@@ -148,7 +150,7 @@ class SessionRun:
         try:
             await self.claim.make()
             args, start = await self.claim.arguments()
-            first = start.written.step if start else self.now.begins
+            first = start.written.step if start else self.now.training.begins
             recorded = RecordedPath.of(self._wakeup.history.facts, self.now, first, self.claim.unusable)
             self._state = _ChildState(first, recorded)
             return await self._train(args)
@@ -181,7 +183,7 @@ class SessionRun:
         """Record that the disk is full and wait until there is room or a cancel; then another attempt is due."""
         waits = f"{error.message} Training goes on from its last checkpoint when there is room."
         await self.claim.say(ChildEnded(purpose="train", code=1, signal=None, max_rss_bytes=0, message=waits))
-        size = max((kept.written.bytes for kept in self.now.checkpoints), default=1 << 20)
+        size = max((kept.written.bytes for kept in self.now.training.checkpoints), default=1 << 20)
         # A quota or a lack of inodes does not show in what is free, so each try without a new window waits longer.
         loop, disk = asyncio.get_running_loop(), self._context.blobs.root
         patience = loop.time() + _LOOK_AGAIN * 2 ** min(self._full_disks, 7)
@@ -196,7 +198,7 @@ class SessionRun:
 
     async def _train(self, args: dict[str, Any]) -> bool:
         """Train until the child has left; True when the session needs another attempt."""
-        history, claim = self._wakeup.history, self.now.claim
+        history, claim = self._wakeup.history, self.now.training.claim
         assert claim is not None  # noqa: S101 - an attempt follows a claim
         async with (
             self._context.children.job(
@@ -294,14 +296,14 @@ class SessionRun:
         if not count:
             return [event]
         _, upto, _ = events.place_of(event)
-        segment = self.now.segment.number
+        segment = self.now.training.segment.number
         return [events.WindowsReproduced(segment=segment, first=self._state.first, last=upto, count=count), event]
 
     async def _act(self, decision: Decision, child: Child, inbox: Inbox) -> bool | None:
         """Carry out a decision while the child holds.
 
         None when this child continues; else whether another attempt is due."""
-        segment, step = self.now.segment.number, self._state.held or 0
+        segment, step = self.now.training.segment.number, self._state.held or 0
         match decision.kind:
             case "cancel":
                 cancelled = events.TrainingCancelled(segment=segment, step=step, reason=decision.reason)
@@ -327,7 +329,7 @@ class SessionRun:
         applied = events.InterventionApplied(
             proposal=decision.cause,
             by=proposal.rule,
-            segment=self.now.segment.number + 1,
+            segment=self.now.training.segment.number + 1,
             step=begins,
             changes=proposal.changes,
             reproducible=proposal.automatic,
@@ -342,7 +344,7 @@ class SessionRun:
 
     def _attempt_ended(self, step: int) -> events.AttemptEnded:
         """The event that ends this attempt, with the seconds that the child reported when it last held."""
-        epoch, segment, child = self.claim.epoch or 0, self.now.segment.number, self._state
+        epoch, segment, child = self.claim.epoch or 0, self.now.training.segment.number, self._state
         return events.AttemptEnded(epoch=epoch, segment=segment, first=child.first, step=step, seconds=child.seconds)
 
     async def _end(self, child: Child) -> bool | None:
@@ -357,19 +359,19 @@ class SessionRun:
         if (self.now.request.get("diagnosis") or {}).get("auto_fix") and not judged(self.now, step):
             if self._context.presence.silent_seconds("diagnostician") < self._context.settings.waive_after_seconds:
                 return None
-            await self.claim.say(events.JudgementWaived(segment=self.now.segment.number, step=step))
+            await self.claim.say(events.JudgementWaived(segment=self.now.training.segment.number, step=step))
         await self._complete(child)
         return False
 
     async def _complete(self, child: Child) -> None:
         session, end = self.now, self._state.finished or {}
-        final = [kept for kept in session.path_checkpoints() if kept.written.step == end["step"]]
+        final = [kept for kept in session.training.path_checkpoints() if kept.written.step == end["step"]]
         if not final:
             await self.claim.fail("non-finite", *non_finite_weights(session, end["step"]))
             return
-        kept, last = final[-1].written, session.evaluations[-1] if session.evaluations else None
+        kept, last = final[-1].written, session.training.evaluations[-1] if session.training.evaluations else None
         completed = events.TrainingCompleted(
-            segment=session.segment.number,
+            segment=session.training.segment.number,
             step=end["step"],
             epochs=last.epoch if last else 0,
             stopped_early=end["stopped_early"],

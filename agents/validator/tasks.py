@@ -45,14 +45,16 @@ class Task:
 def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) -> list[Task]:
     """What there is to judge because this checkpoint was stored, if it was written for being best or final."""
     place = (kept.segment, kept.step)
-    same = [each.written for each in session.checkpoints if retention.place(each) == place]
+    same = [each.written for each in session.training.checkpoints if retention.place(each) == place]
     worth = [each for each in same if each.reason in retention.JUDGED and each.blob == kept.blob]
     written = max(worth, key=lambda each: retention.JUDGED.index(each.reason), default=None)
-    if written is None or session.claim is None or session.dataset is None:
+    if written is None or session.training.claim is None or session.training.dataset is None:
         return []
-    about = (session.request, session.dataset.root, session.claim)
+    about = (session.request, session.training.dataset.root, session.training.claim)
     due = [Task(written, "val", *about, _recorded(written, session, facts))]
-    wants_test = session.request.get("validation", {}).get("test_set", False) and session.dataset.splits.get("test")
+    wants_test = session.request.get("validation", {}).get("test_set", False) and session.training.dataset.splits.get(
+        "test"
+    )
     if written.reason == "final" and wants_test:
         # The last evaluation is over, so the best will stay the best: it alone meets the test rows, and once.
         best = retention.named(session, "best")
@@ -62,7 +64,7 @@ def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) 
 
 def is_gone(written: CheckpointWritten, session: SessionState) -> bool:
     """Whether the checkpoint was deleted since: after the training a former best needs no verdict."""
-    same = [each for each in session.checkpoints if each.written == written]
+    same = [each for each in session.training.checkpoints if each.written == written]
     return bool(same) and all(each.gone for each in same)
 
 
@@ -71,7 +73,7 @@ def _recorded(written: CheckpointWritten, session: SessionState, facts: Iterable
     events = (fact.event for fact in facts)
     seen = [event for event in events if isinstance(event, ControlEvaluated) and event.step == written.step]
     same = [event for event in seen if event.segment == written.segment]
-    on_path = [event for event in seen if session.on_path(event.segment, event.step)]
+    on_path = [event for event in seen if session.training.on_path(event.segment, event.step)]
     last = (same or on_path)[-1:]
     return dict(last[0].values) if last else {}
 

@@ -60,7 +60,11 @@ def _position_of_step(history: SessionLog, step: int) -> int:
     final = history.state
     for fact in history.facts:
         event = fact.event
-        if isinstance(event, WindowRecorded) and event.last >= step and final.on_path(event.segment, event.last):
+        if (
+            isinstance(event, WindowRecorded)
+            and event.last >= step
+            and final.training.on_path(event.segment, event.last)
+        ):
             return fact.position
         if isinstance(event, TrainingClaimed) and step == 0:
             return fact.position

@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
+from contracts.exporter import ExportingState
 from contracts.session import SessionState
 from runtime.bundle.bundle_members import FIXED_MEMBERS, row_names
 from runtime.engine.dataset import MANIFEST, PIECE, Manifest, canonical
@@ -63,15 +64,15 @@ def _read(path: Path) -> Iterator[bytes]:
 
 def named_blobs(state: SessionState) -> Iterator[tuple[str, str]]:
     """Every blob that a session names and has not deleted, with a word on what it is."""
-    for kept in state.checkpoints:
+    for kept in state.training.checkpoints:
         if kept.usable:
             yield f"{CHECKPOINT}{kept.written.step}", kept.written.blob
-    for _, made in state.exports:
+    for _, made in ExportingState.of(state).exports:
         yield f"export {made.filename}", made.blob
-    for name, digest in (state.claim.sources if state.claim else {}).items():
+    for name, digest in (state.training.claim.sources if state.training.claim else {}).items():
         yield f"source {name}", digest
-    if state.claim and state.claim.initial:
-        yield "weights to begin with", state.claim.initial
+    if state.training.claim and state.training.claim.initial:
+        yield "weights to begin with", state.training.claim.initial
     if state.fork and state.fork.more:
         yield "what the fork inherits", state.fork.more
     for split, digest in row_names(state).items():
@@ -105,11 +106,11 @@ class BlobCheck:
                 yield Divergence(0, 0, "blob", f"{what}: {error.message}")
         if absent:
             self.missing.append(f"checkpoints: {absent} are not in {self._source.place}; the log has their digests")
-        gone = [kept for kept in self._state.checkpoints if kept.gone]
+        gone = [kept for kept in self._state.training.checkpoints if kept.gone]
         if gone:
             self.missing.append(f"{len(gone)} checkpoints were let go, as the log says; their digests stand in it")
-        if self._state.dataset:
-            yield from self._dataset(self._state.dataset.root)
+        if self._state.training.dataset:
+            yield from self._dataset(self._state.training.dataset.root)
 
     def _dataset(self, root: str) -> Iterator[Divergence]:
         try:

@@ -48,7 +48,7 @@ class Remade(NamedTuple):
 
 def orders(history: SessionLog) -> list[RecordedExport]:
     """Every exported file of a session, as it has to be made again, and where the log tells of it."""
-    sources = dict(history.state.claim.sources) if history.state.claim else {}
+    sources = dict(history.state.training.claim.sources) if history.state.training.claim else {}
     return [
         RecordedExport(
             export=fact.id,
@@ -197,9 +197,9 @@ def _order(made: ModelExported, session: SessionState) -> ExportOrder | None:
 
     The dataset is one that a fact names by its root: what a request says is any text, and a folder has this name.
     """
-    of = (one.written for one in session.checkpoints if one.written.blob == made.checkpoint_blob)
+    of = (one.written for one in session.training.checkpoints if one.written.blob == made.checkpoint_blob)
     written = next((one for one in of if one.step == made.checkpoint_step), None)
-    claimed = session.claim.dataset if session.claim else ""
+    claimed = session.training.claim.dataset if session.training.claim else ""
     if written is None:
         return None
     return ExportOrder(
@@ -209,6 +209,6 @@ def _order(made: ModelExported, session: SessionState) -> ExportOrder | None:
         step=written.step,
         blob=made.checkpoint_blob,
         state_root=written.state_root,
-        dataset=session.dataset.root if session.dataset else claimed,
+        dataset=session.training.dataset.root if session.training.dataset else claimed,
         request=session.request,
     )

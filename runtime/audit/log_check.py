@@ -161,7 +161,7 @@ def _verdict(
         anchors=len(asked.anchors or ()),
         root=asked.root or UNANCHORED,
         sealed=state.sealed.root if state.sealed else None,
-        spans_total=max(0, sum(one.usable for one in state.path_checkpoints()) - 1),
+        spans_total=max(0, sum(one.usable for one in state.training.path_checkpoints()) - 1),
         unchecked=(
             *_open_ends(told, ring, signed, asked.root),
             *found.unchecked,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bus.blobs import DirectoryBlobs
-from contracts.audit import Audit
+from contracts.audit import AuditState
 from contracts.errors import NotFound, Refused
 from contracts.event import Value
 from contracts.findings import AuditRequest
@@ -52,7 +52,7 @@ async def recompute(
     if log.verdict != "pass":
         return verdict.verdict_without_replay(log, options.mode, verdict.FAILS)
     subject.work.mkdir(parents=True, exist_ok=True)
-    if subject.session.claim is None:
+    if subject.session.training.claim is None:
         plan, _ = audit_plan.lay_out(subject, options, None, subject.blobs.has)
         return (
             verdict.replay_verdict(log, plan, {})
@@ -222,13 +222,13 @@ def _unsigned(kept: StoredSession, cited: AuditRequest) -> Iterator[verdict.Dive
     yield verdict.Divergence(cited.size, 0, "root", message)
 
 
-def conclude(audit: Audit, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
+def conclude(audit: AuditState, planned: AuditPlanned, *, seed: int, events: int) -> AuditCompleted:
     """The verdict as of now, from the audit's own log; `events` is the number of events of the audited session."""
     found = planned.log if planned.machine is None else _judged(audit, planned, seed, events).findings()
     return AuditCompleted(session=planned.session, mode=planned.mode, verdict=found.verdict, found=found)
 
 
-def _judged(audit: Audit, planned: AuditPlanned, seed: int, events: int) -> verdict.ReplayVerdict:
+def _judged(audit: AuditState, planned: AuditPlanned, seed: int, events: int) -> verdict.ReplayVerdict:
     log = verdict.Verdict.of_findings(planned.log)
     broken = tuple(verdict.Divergence(one.position, one.seq, one.what, one.message) for one in planned.broken)
     spans, chosen = tuple(planned.spans), tuple(planned.chosen)

@@ -18,6 +18,7 @@ from bus.blobs import DirectoryBlobs
 from bus.port import StoredRecord
 from contracts.common import HandlerFailed
 from contracts.event import Event, events
+from contracts.exporter import ExportingState
 from contracts.ids import sha256
 from contracts.ledger import SessionSealed
 from contracts.session import SessionState
@@ -30,15 +31,15 @@ FIXED_MEMBERS = (SCHEMAS, VERIFIER)
 def sealed_members(session: SessionState) -> dict[str, str]:
     """The digest of every member that the session's own events name."""
     found = {"inherited": session.fork.more} if session.fork and session.fork.more else {}
-    if session.dataset:
-        found["dataset"] = session.dataset.root
+    if session.training.dataset:
+        found["dataset"] = session.training.dataset.root
         found |= {f"rows/{split}": members_digest for split, members_digest in row_names(session).items()}
-    if session.claim:
-        found |= {f"source/{name}": members_digest for name, members_digest in session.claim.sources.items()}
-        found |= {"initial": session.claim.initial} if session.claim.initial else {}
-    for number, (_, made) in enumerate(session.exports, 1):
+    if session.training.claim:
+        found |= {f"source/{name}": members_digest for name, members_digest in session.training.claim.sources.items()}
+        found |= {"initial": session.training.claim.initial} if session.training.claim.initial else {}
+    for number, (_, made) in enumerate(ExportingState.of(session).exports, 1):
         found[f"export/{number}/{made.filename}"] = made.blob
-    for kept in session.checkpoints:
+    for kept in session.training.checkpoints:
         if kept.usable:
             found[f"checkpoint/{kept.written.segment}/{kept.written.step}"] = kept.written.blob
     return found
@@ -46,7 +47,7 @@ def sealed_members(session: SessionState) -> dict[str, str]:
 
 def row_names(session: SessionState) -> Mapping[str, str]:
     """The blobs with what the source calls the rows of each split; none for datasets that were prepared before."""
-    named = session.dataset.origins if session.dataset else None
+    named = session.training.dataset.origins if session.training.dataset else None
     return named.blobs if named else {}
 
 
@@ -93,7 +94,7 @@ def member_names(state: SessionState, sections: Iterable[str], manifest: bytes |
 
 def possible_sections(state: SessionState) -> list[str]:
     """The sections that would not be empty."""
-    data = ["manifest", "dataset"] if state.dataset else []
+    data = ["manifest", "dataset"] if state.training.dataset else []
     return [one for one in SECTIONS if one in data or section_blobs(state, one)]
 
 
@@ -101,13 +102,16 @@ def section_blobs(state: SessionState, section: str) -> list[str]:
     """The digests that the session names in one section."""
     match section:
         case "sources":
-            return list(state.claim.sources.values()) if state.claim else []
+            return list(state.training.claim.sources.values()) if state.training.claim else []
         case "exports":
-            return [made.blob for _, made in state.exports]
+            return [made.blob for _, made in ExportingState.of(state).exports]
         case "checkpoints":
-            named = (state.claim.initial if state.claim else None, state.fork.more if state.fork else None)
+            named = (
+                state.training.claim.initial if state.training.claim else None,
+                state.fork.more if state.fork else None,
+            )
             begun = [digest for digest in named if digest]
-            return [*begun, *(kept.written.blob for kept in state.checkpoints if kept.usable)]
+            return [*begun, *(kept.written.blob for kept in state.training.checkpoints if kept.usable)]
         case "dataset":
             return list(row_names(state).values())
     return []

@@ -131,7 +131,7 @@ def unpack_bundle(path: Path, root: str, folder: Path) -> AuditSubject:
     blobs = DirectoryBlobs(folder / "blobs")
     with Bundle(path, root) as opened:
         kept = opened.kept
-    claim = kept.history.state.claim
+    claim = kept.history.state.training.claim
     rows = blobs.root / "datasets" / (claim.dataset if claim else "none")
     with Container(path) as file:
         for name in file.members:

@@ -55,7 +55,7 @@ def write_bundle(
 def _sections(state: SessionState, blobs: DirectoryBlobs, wanted: Sequence[str]) -> tuple[str, ...]:
     """What was asked for, and of manifest and sources what the store still has."""
     chosen = set(wanted)
-    if state.dataset and (_dataset(blobs, state) / MANIFEST).is_file():
+    if state.training.dataset and (_dataset(blobs, state) / MANIFEST).is_file():
         chosen.add("manifest")
     if all(blobs.has(digest) for digest in bundle_members.section_blobs(state, "sources")):
         chosen.add("sources")
@@ -93,7 +93,7 @@ def _log(session: str, records: Iterator[StoredRecord] | Sequence[StoredRecord])
 
 
 def _dataset(blobs: DirectoryBlobs, state: SessionState) -> Path:
-    return blobs.root / "datasets" / (state.dataset.root if state.dataset else "")
+    return blobs.root / "datasets" / (state.training.dataset.root if state.training.dataset else "")
 
 
 def _data_file(folder: Path, file: str) -> Path:

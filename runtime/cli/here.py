@@ -155,6 +155,6 @@ def resume_here(call: Call, name: str) -> int:
     state = archive.read(session).history.state
     if ended(state):
         return answer_session(call, dict(archive.session(session)))
-    local = LocalSwarm(call, state.claim.resolved["threads"] if state.claim else 1)
+    local = LocalSwarm(call, state.training.claim.resolved["threads"] if state.training.claim else 1)
     local.session = session
     return answer_session(call, local.carry(None, None))

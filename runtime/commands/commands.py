@@ -25,6 +25,7 @@ from contracts import operator
 from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
 from contracts.fork import Fork
+from contracts.hyperparameter_specialist import SEARCH
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from contracts.request.reading import shown
@@ -49,7 +50,6 @@ Answer = Mapping[str, object]
 
 Handler = Callable[..., Awaitable[Answer]]
 
-_TRAINED: tuple[operator.Kind, ...] = ("training", "trial")
 _LONGEST_WAIT = 25.0
 _MOST_EVENTS = 500
 _MOST_BYTES = 700_000
@@ -221,7 +221,7 @@ class Commands:
 
     async def _trial(self, wish: asked.TrialCommand) -> asked.ReadReply:
         parent = await self.history(wish.parent)
-        if parent.state.kind != "search" or parent.state.outcome is not None:
+        if parent.state.kind is not SEARCH or parent.state.outcome is not None:
             raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune SEARCH")
         session = await self.submit(
             (await asyncio.to_thread(read_request, wish.request)).resolved(),
@@ -235,12 +235,12 @@ class Commands:
     async def _export(self, wish: asked.ExportCommand) -> asked.WishReply:
         history = await self.history(wish.session)
         state, about = history.state, wish.model_dump(include={"format", "quantize", "checkpoint"})
-        if state.kind not in _TRAINED:
-            raise Refused(f"{history.id} is of the kind {state.kind!r} and has no model.", cure="Name a training.")
+        if not state.kind.trains:
+            raise Refused(f"{history.id} is of the kind {state.kind.name!r} and has no model.", cure="Name a training.")
         if state.sealed is None and state.outcome is None:
             requested = operator.ExportRequested(asked_by="client", **about)
             return {"session": history.id, "event": await self._say(history.id, requested)}
-        if state.dataset is None:
+        if state.training.dataset is None:
             raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
         kept = retention.exported(state, wish.checkpoint) or find_checkpoint(state, wish.checkpoint)
         request = {
@@ -250,31 +250,31 @@ class Commands:
             "checkpoint_blob": kept.written.blob,
             "step": kept.written.step,
             "request": state.request,
-            "facts": state.dataset.facts,
-            "dataset": state.dataset.root,
+            "facts": state.training.dataset.facts,
+            "dataset": state.training.dataset.root,
         }
         return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
 
     async def _cancel(self, wish: asked.CancelCommand) -> asked.WishReply:
         requested = operator.CancelRequested(asked_by="client", reason=wish.reason)
-        return await self._wish(wish.session, requested, (*_TRAINED, "search", "audit", "proof"))
+        return await self._wish(wish.session, requested)
 
     async def _pause(self, wish: asked.PauseCommand) -> asked.WishReply:
-        return await self._wish(wish.session, operator.PauseRequested(asked_by="client"), _TRAINED)
+        return await self._wish(wish.session, operator.PauseRequested(asked_by="client"))
 
     async def _resume(self, wish: asked.ResumeCommand) -> asked.WishReply:
         history = await self.history(wish.session)
-        if history.state.pause is None and history.state.outcome is None:
+        if history.state.training.pause is None and history.state.outcome is None:
             raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
-        return await self._wish(wish.session, operator.ResumeRequested(asked_by="client"), _TRAINED)
+        return await self._wish(wish.session, operator.ResumeRequested(asked_by="client"))
 
-    async def _wish(self, session: str, wish: Event, kinds: tuple[operator.Kind, ...]) -> asked.WishReply:
-        """A wish that only sessions of these kinds heed; no other is told that it will."""
+    async def _wish(self, session: str, wish: Event) -> asked.WishReply:
+        """A wish that the kind of its session heeds; no other session is told that it will."""
         history = await self.history(session)
         if history.state.outcome is not None:
             raise Refused(f"{history.id} has ended ({history.state.state}).", cure="Nothing is left to do.")
-        if history.state.kind not in kinds:
-            message = f"{history.id} is of the kind {history.state.kind!r}, which heeds no {wish.wire}."
+        if type(wish) not in history.state.kind.heeds:
+            message = f"{history.id} is of the kind {history.state.kind.name!r}, which heeds no {wish.wire}."
             raise Refused(message, cure=f"Wait until it has ended: swarm wait {history.id}")
         if history.id not in self.node.tail.histories:
             message = f"{history.id} is in the files of this home only: it was trained with --here."

@@ -36,9 +36,6 @@ from runtime.node.presence import BEAT, PRESENT, InstancePresence
 
 log = structlog.get_logger()
 
-SLOTTED = ("training", "trial")
-"""The kinds of sessions that train; all others wait for children of their own or compute beside them."""
-
 MOST_EVENTS = 1000
 """Events after which a log of the queue is closed, for a start reads the newest one from its beginning; more while so
 many sessions are in the queue that the next log would begin with a quarter of them."""
@@ -62,12 +59,14 @@ class Applicant(NamedTuple):
 
     @classmethod
     def of(cls, state: SessionState) -> Applicant | None:
-        """None of a session that has ended, and of any that trains nothing itself."""
-        if state.kind not in SLOTTED or state.genesis is None or state.outcome is not None:
+        """None of a session that has ended, and of any whose kind trains nothing: those wait for children of their own,
+        or compute beside them."""
+        if not state.kind.trains or state.genesis is None or state.outcome is not None:
             return None
-        paused = state.pause is not None and state.pause.by == "person"
+        training = state.training
+        paused = training.pause is not None and training.pause.by == "person"
         resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
-        return cls(state.id, resumes or not paused, state.dataset is not None, state.claim is not None)
+        return cls(state.id, resumes or not paused, training.dataset is not None, training.claim is not None)
 
 
 def decide(queue: Queue, applicants: Sequence[Applicant], limit: int, idle: Collection[str] = ()) -> list[Event]:

@@ -24,6 +24,7 @@ from contracts.commands import (
     RowsFile,
     SearchCommand,
 )
+from contracts.diagnostician import PROOF
 from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
 from contracts.session import SessionState
@@ -49,7 +50,7 @@ async def fork(commands: Commands, wish: ForkCommand) -> ForkReply:
     """Begin a session in the bits of another; `under` names a proof that goes on, whose trial it then is."""
     parent, blobs = await commands.history(wish.session), commands.node.ground.blobs
     under = await commands.history(wish.under) if wish.under else None
-    if under is not None and (under.state.kind != "proof" or under.state.outcome is not None):
+    if under is not None and (under.state.kind is not PROOF or under.state.outcome is not None):
         raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
     code_of(parent.state, commands.node.home)
     made = fork_genesis(parent, await asyncio.to_thread(read_fork, wish, parent.state, blobs), blobs)
@@ -71,8 +72,10 @@ def read_fork(wish: ForkCommand, parent: SessionState, blobs: DirectoryBlobs) ->
     if isinstance(named, RowsFile):
         named = [one for one in blobs.get(named.blob).decode(errors="replace").splitlines() if one.strip()]
     without: Runs = ()
-    if named and parent.dataset is not None:
-        without = training_rows(named, RowNames(parent.dataset, blobs), parent.dataset.splits["train"])
+    if named and parent.training.dataset is not None:
+        without = training_rows(
+            named, RowNames(parent.training.dataset, blobs), parent.training.dataset.splits["train"]
+        )
     return ForkRequest(wish.step, wish.segment, wish.set, without)
 
 
@@ -106,14 +109,14 @@ async def audit(commands: Commands, wish: AuditCommand) -> AuditReply:
         "size": signed.size,
         "root": signed.root,
         "sealed": isinstance(signed, SessionSealed),
-        "machine": machine_of(history.state.claim).model_dump() if history.state.claim else {},
+        "machine": machine_of(history.state.training.claim).model_dump() if history.state.training.claim else {},
     }
     session = await commands.submit(request, "audit", asked_by=wish.asked_by or "client", parent=history.id)
     return {"session": session, "of": history.id, "seed": seed}
 
 
 def _intervention(state: SessionState, which: str | int | None) -> tuple[str, InterventionApplied]:
-    applied = state.applied
+    applied = state.training.applied
     if not applied:
         raise Refused(f"no intervention took effect in {state.id}.", cure=f"See: swarm show {state.id}")
     if which is None:

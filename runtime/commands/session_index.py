@@ -108,7 +108,7 @@ class SessionIndex:
 
     def _begun(self, live: dict[str, session_log.SessionLog]) -> Iterator[SessionStart]:
         return (
-            SessionStart(one.state.requested_at, one.id, one.state.kind, one.facts[0].seq)
+            SessionStart(one.state.requested_at, one.id, one.state.kind.name, one.facts[0].seq)
             for one in live.values()
             if one.facts
         )

@@ -27,8 +27,6 @@ from runtime.log.session_log import SessionLog
 from runtime.replay.comparison import flat
 from runtime.replay.initial_state import InheritedPlan, ListStore
 
-TRAINED = ("training", "trial")
-
 
 @dataclass(frozen=True)
 class ForkRequest:
@@ -51,10 +49,9 @@ class ForkGenesis:
 def fork_genesis(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> ForkGenesis:
     """The fork that was asked for; `InvalidInput`, `InvalidRequest` and `Refused` say why there is none."""
     state = parent.state
-    if state.kind not in TRAINED or state.claim is None or state.dataset is None:
-        message = (
-            f"{parent.id} is a session of the kind {state.kind!r} in state {state.state!r}: it has trained nothing."
-        )
+    if not state.kind.trains or state.training.claim is None or state.training.dataset is None:
+        kind = f"a session of the kind {state.kind.name!r} in state {state.state!r}"
+        message = f"{parent.id} is {kind}: it has trained nothing."
         raise Refused(message, cure="Fork a session that has been training.")
     line = SegmentPath.of(parent, asked.segment)
     at_step = line.at(asked.step)
@@ -62,8 +59,8 @@ def fork_genesis(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> Fo
     inherited = InheritedPlan.of(state, blobs)
     seen = [*inherited.evaluations, *_evaluations(line, asked.step, request, state)]
     inherited_plan = InheritedPlan(tuple(seen), joined_runs([*inherited.without, *asked.without]))
-    plan = state.changes(line.changes(asked.step))
-    _refuse_the_end(parent, at_step, request, state.claim, inherited_plan, plan)
+    plan = state.training.changes(line.changes(asked.step))
+    _refuse_the_end(parent, at_step, request, state.training.claim, inherited_plan, plan)
     resolved = request.resolved()
     kept = at_step.checkpoint
     size, root, sealed = signed_root(parent)
@@ -79,8 +76,8 @@ def fork_genesis(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> Fo
             weights_digest=at_step.weights_digest,
             state_root=kept.state_root if kept else None,
             blob=kept.blob if kept else None,
-            dataset=state.dataset.root,
-            resolved=state.claim.resolved,
+            dataset=state.training.dataset.root,
+            resolved=state.training.claim.resolved,
             changes=plan,
             set={path: _at(resolved, path) for path in asked.set},
             **inherited_plan.placed(blobs),

@@ -48,7 +48,7 @@ class SegmentPath:
     @classmethod
     def of(cls, history: SessionLog, segment: int | None = None) -> Self:
         """The line of a segment, else the path; `InvalidInput` when there is no such segment."""
-        segments = history.state.segments
+        segments = history.state.training.segments
         if segment is None:
             return cls(history, segments)
         upto = [one for one in segments if one.number <= segment]
@@ -62,8 +62,8 @@ class SegmentPath:
         """The weights of the line at a grid step; `InvalidInput` names the nearest grid steps when it is none."""
         # What came after a step, or that nothing will, says that all that belongs to it was recorded.
         state = self._history.state
-        later = [segment.begins for segment in state.segments[len(self._segments) :]]
-        ended = not later and (state.outcome is not None or state.pause is not None)
+        later = [segment.begins for segment in state.training.segments[len(self._segments) :]]
+        ended = not later and (state.outcome is not None or state.training.pause is not None)
         if step == self.steps[-1] and step not in later and not ended:
             message = f"step {step} is the last that {self._history.id} reached; more may still be recorded of it."
             raise Refused(message, cure="Begin earlier, or wait until training is further.", path="--at")
@@ -86,7 +86,9 @@ class SegmentPath:
     def checkpoints(self) -> list[CheckpointWritten]:
         """Everything that was written on the line."""
         return [
-            one.written for one in self._history.state.checkpoints if self.holds(one.written.segment, one.written.step)
+            one.written
+            for one in self._history.state.training.checkpoints
+            if self.holds(one.written.segment, one.written.step)
         ]
 
     def evaluations(self, upto: int) -> list[ControlEvaluated]:

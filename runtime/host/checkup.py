@@ -303,11 +303,11 @@ def _missing(home: Home, blobs: Any) -> Iterator[tuple[str, str]]:
             state = archive.read(session).history.state
         except (NotFound, SwarmError):
             continue
-        for kept in state.checkpoints:
+        for kept in state.training.checkpoints:
             if kept.usable and not blobs.has(kept.written.blob):
                 yield session, f"the checkpoint of step {kept.written.step}"
-        if state.dataset and not (blobs.root / "datasets" / state.dataset.root).is_dir():
-            yield session, f"dataset {state.dataset.root}"
+        if state.training.dataset and not (blobs.root / "datasets" / state.training.dataset.root).is_dir():
+            yield session, f"dataset {state.training.dataset.root}"
 
 
 CHECKS: tuple[Callable[[Home, Settings], Iterator[CheckResult]], ...] = (

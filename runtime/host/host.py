@@ -143,7 +143,7 @@ class _Host:
                 log.info("draining", sessions=len(training))
             # A child leaves before the log says so; only what the log says can be taken up again.
             states = [node.tail.history(session) for session in training]
-            await node.drain(lambda: not all(one.state.pause or one.state.outcome for one in states))
+            await node.drain(lambda: not all(one.state.training.pause or one.state.outcome for one in states))
             await reporter.settle(_REPORT_SECONDS)
         log.info("ended in good order")
 

@@ -56,7 +56,10 @@ async def run_local_swarm(settings: Settings, children: InlineJobs, session: str
             if not children.misfit.is_set():
                 sessions = node.tail.open_sessions
                 await node.drain(
-                    lambda: any(one.state.claim and not (one.state.pause or one.state.outcome) for one in sessions())
+                    lambda: any(
+                        one.state.training.claim and not (one.state.training.pause or one.state.outcome)
+                        for one in sessions()
+                    )
                 )
             await reporter.settle(_REPORT_SECONDS)
 

@@ -46,12 +46,8 @@ class SwarmNode(Node):
         return str((await self.commands.verbs[verb](dict(body)))["session"])
 
 
-KINDS = ("training", "search")
-"""Sessions that people read about; a search's trials and exports are asked for: swarm report."""
-
-
 class Reporter:
-    """Hears seals; a report that is missing at a start is written as well."""
+    """Hears seals of sessions that people read about; a report that is missing at a start is written as well."""
 
     def __init__(self, tail: LogFollower, home: Home, children: Children, *, root: str = "") -> None:
         self._tail = tail
@@ -85,7 +81,7 @@ class Reporter:
             return
         session = facts[-1].envelope.subject
         lost = not (self._home.sessions / session / "report.md").exists()
-        if self._tail.history(session).state.kind in KINDS and (lost or self._tail.caught_up.is_set()):
+        if self._tail.history(session).state.kind.reported and (lost or self._tail.caught_up.is_set()):
             self._due.put_nowait(session)
 
 

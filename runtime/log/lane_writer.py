@@ -194,7 +194,7 @@ class LaneWriter:
                 return seq
 
     def _refuse_if_fenced(self, history: SessionLog, occasion: Provenance) -> None:
-        claim = history.state.claim
+        claim = history.state.training.claim
         if self.lane in EXCLUSIVE and claim and occasion.epoch is not None and claim.epoch > occasion.epoch:
             raise Fenced(
                 f"epoch {occasion.epoch} of {history.id} is over: {claim.worker} holds epoch {claim.epoch}.",
@@ -203,7 +203,7 @@ class LaneWriter:
 
     def _refuse_if_claimed(self, history: SessionLog, drafts: Sequence[Draft]) -> None:
         """Raise `Fenced` for a claim whose epoch is taken: two trainers would both believe that it is theirs."""
-        claim = history.state.claim
+        claim = history.state.training.claim
         for draft in drafts:
             if isinstance(draft.event, TrainingClaimed) and claim and claim.epoch >= draft.event.epoch:
                 raise Fenced(

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bus.disk import make_directory, mode_of, room_for, sync_directory
 from contracts.checkpoint_keeper import Role
-from contracts.duties import wanted_exports
 from contracts.request.training import Checkpoints
 from contracts.session import Checkpoint, SessionState
 from contracts.trainer import TrainingCompleted
+from contracts.training import wanted_exports
 
 Place = tuple[int, int]
 """A checkpoint's segment and step: what was written twice there is one checkpoint."""
@@ -34,12 +34,12 @@ def place(kept: Checkpoint) -> Place:
 def roles(session: SessionState) -> dict[Place, list[Role]]:
     """What every usable checkpoint on the path is kept as; those that are kept as nothing are left out."""
     limits = Checkpoints.model_validate(session.request.get("checkpoints", {}))
-    path = {place(kept): kept for kept in session.path_checkpoints() if kept.usable}
+    path = {place(kept): kept for kept in session.training.path_checkpoints() if kept.usable}
     steps = sorted({step for _, step in path})
-    improved = [seen.step for seen in session.evaluations if seen.improved]
+    improved = [seen.step for seen in session.training.evaluations if seen.improved]
     largest = max((kept.written.bytes for kept in path.values()), default=0)
     # Before a claim has resolved the planned spacing every checkpoint is its own anchor.
-    every = int(session.claim.resolved.get("every_steps", 1)) if session.claim else 1
+    every = int(session.training.claim.resolved.get("every_steps", 1)) if session.training.claim else 1
     most = limits.anchors
     if limits.budget_bytes is not None and largest:
         # The best and the last are counted as if they were all different: what is counted does not depend on which
@@ -74,16 +74,16 @@ def anchors(steps: Iterable[int], every: int, most: int) -> set[int]:
 
 def given(session: SessionState) -> set[int]:
     """The step in whose bits a fork began: nothing of it can be computed again without that state."""
-    return {session.begins} if session.fork else set()
+    return {session.training.begins} if session.fork else set()
 
 
 def prunable(session: SessionState, *, handled: str = "") -> list[Checkpoint]:
     """Usable checkpoints that were read back (`handled` just now), have no role, and are not waited for by any role."""
-    final = any(kept.id == handled and kept.written.reason == "final" for kept in session.checkpoints)
+    final = any(kept.id == handled and kept.written.reason == "final" for kept in session.training.checkpoints)
     kept_as, needed = roles(session), obligations(session, over=final or session.outcome is not None)
     found: dict[Place, Checkpoint] = {}
-    unread = {place(kept) for kept in session.checkpoints if kept.stored is None and kept.id != handled}
-    for kept in session.checkpoints:
+    unread = {place(kept) for kept in session.training.checkpoints if kept.stored is None and kept.id != handled}
+    for kept in session.training.checkpoints:
         here = place(kept)
         if kept.usable and here not in kept_as and here not in needed and here not in unread:
             found[here] = kept
@@ -95,15 +95,17 @@ def obligations(session: SessionState, *, over: bool = False) -> set[Place]:
 
     When training is over only the best and the last are waited for by judges, and those are kept anyway.
     """
-    needed = set() if over else {place(kept) for kept in session.checkpoints if _awaits_judgement(kept, session)}
+    needed = (
+        set() if over else {place(kept) for kept in session.training.checkpoints if _awaits_judgement(kept, session)}
+    )
     names = [wish.checkpoint for _, wish in session.export_wishes]
     names += [which for _, _, which, _ in wanted_exports(session)]
     found = (exported(session, which) for which in names)
     needed |= {place(kept) for kept in found if kept}
-    steps = [seen.rewind_to for _, seen in session.open_proposals() if seen.rewind_to is not None]
-    steps += [session.claim.resumed_from] if session.claim and not over else []
+    steps = [seen.rewind_to for _, seen in session.training.open_proposals() if seen.rewind_to is not None]
+    steps += [session.training.claim.resumed_from] if session.training.claim and not over else []
     for step in steps:
-        usable = [kept for kept in session.path_checkpoints() if kept.usable and kept.written.step <= step]
+        usable = [kept for kept in session.training.path_checkpoints() if kept.usable and kept.written.step <= step]
         needed |= {place(usable[-1])} if usable else set()
     return needed
 
@@ -121,12 +123,12 @@ def _awaits_judgement(kept: Checkpoint, session: SessionState) -> bool:
 
 def named(session: SessionState, which: str) -> Checkpoint | None:
     """The usable checkpoint of a name: best, last, final, or a step in digits; None where the name has none."""
-    return session.checkpoint(which) if which in NAMES or which.isdecimal() else None
+    return session.training.checkpoint(which) if which in NAMES or which.isdecimal() else None
 
 
 def exported(session: SessionState, which: str) -> Checkpoint | None:
     """The one that an export of this name is made from: the last where there is no best one."""
-    return named(session, which) or (session.checkpoint("last") if which == "best" else None)
+    return named(session, which) or (session.training.checkpoint("last") if which == "best" else None)
 
 
 FOLDER = "kept"

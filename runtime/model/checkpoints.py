@@ -23,7 +23,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def list_checkpoints(session: SessionState, blobs: Path) -> list[dict[str, Any]]:
     """Every checkpoint ever written, in the order of steps, with what became of it."""
     roles = retention.roles(session)
-    kept = sorted(session.checkpoints, key=lambda each: (each.written.step, each.written.segment))
+    kept = sorted(session.training.checkpoints, key=lambda each: (each.written.step, each.written.segment))
     return [_line(each, session, list(roles.get(retention.place(each), [])), blobs) for each in kept]
 
 
@@ -40,7 +40,7 @@ def find_checkpoint(session: SessionState, which: str | int) -> Checkpoint:
     text = checkpoint_name(which)
     kept = retention.named(session, text)
     if kept is None:
-        steps = ", ".join(str(each.written.step) for each in session.path_checkpoints() if each.usable)
+        steps = ", ".join(str(each.written.step) for each in session.training.path_checkpoints() if each.usable)
         raise NotFound(f"{session.id} keeps no checkpoint {text!r}.", cure=f"Kept steps: {steps or 'none'}.")
     return kept
 
@@ -48,12 +48,12 @@ def find_checkpoint(session: SessionState, which: str | int) -> Checkpoint:
 def order(session: SessionState, which: str | int, home: Home) -> dict[str, Any]:
     """What a child needs to rebuild the model of a checkpoint, as plain data."""
     kept = find_checkpoint(session, which)
-    if session.dataset is None:
+    if session.training.dataset is None:
         raise NotFound(f"{session.id} has no dataset yet.", cure=f"Wait for it: swarm wait {session.id}")
     return {
         "session": session.id,
         "request": session.request,
-        "facts": session.dataset.facts,
+        "facts": session.training.dataset.facts,
         "blobs": str(home.blobs),
         "blob": kept.written.blob,
         "state_root": kept.written.state_root,
@@ -91,7 +91,7 @@ def _line(kept: Checkpoint, session: SessionState, roles: list[Any], blobs: Path
         "reason": written.reason,
         "state": state,
         "kept_as": roles if kept.usable else [],
-        "on_path": session.on_path(written.segment, written.step),
+        "on_path": session.training.on_path(written.segment, written.step),
         "bytes": written.bytes,
         "blob": written.blob,
         "state_root": written.state_root,
@@ -104,7 +104,7 @@ def _line(kept: Checkpoint, session: SessionState, roles: list[Any], blobs: Path
 def code_of(session: SessionState, home: Home) -> list[dict[str, str]]:
     """The user's code that the request names; weights without the code that trained them mean nothing."""
     needed = Workloads(home.root).needed(session.request)
-    claimed = session.claim.sources if session.claim else {}
+    claimed = session.training.claim.sources if session.training.claim else {}
     for workload in needed:
         wanted = claimed.get(workload.name, workload.digest)
         if wanted != workload.digest:

@@ -213,7 +213,7 @@ class Supervisor:
                     return
                 log.warning("handler raised", role=self.role, handler=handler.name, attempt=attempt, error=str(error))
                 # A session that is being trained finishes when there is room again; one that has not begun may fail.
-                if not (isinstance(error, Full) and wakeup.now.claim):
+                if not (isinstance(error, Full) and wakeup.now.training.claim):
                     attempt += 1
                 if attempt > ATTEMPTS:
                     await self._give_up(handler, wakeup, error)

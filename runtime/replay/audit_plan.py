@@ -115,8 +115,8 @@ def _claims(
 ) -> Iterator[tuple[Fact, str]]:
     known = claims(facts)
     for fact, claim in known:
-        if session.dataset and claim.dataset != session.dataset.root:
-            yield fact, f"it claims dataset {claim.dataset}, and {session.dataset.root} was prepared"
+        if session.training.dataset and claim.dataset != session.training.dataset.root:
+            yield fact, f"it claims dataset {claim.dataset}, and {session.training.dataset.root} was prepared"
         if claim.initial != known[0][1].initial:
             yield fact, f"it begins with blob {claim.initial}, and the first claim with {known[0][1].initial}"
         wanted, said = known[0][1].resolved if resolved is None else resolved, claim.resolved
@@ -128,8 +128,8 @@ def _claims(
 
 def _steps(facts: Iterable[Fact], session: SessionState) -> Iterator[tuple[Fact, str]]:
     """A fork's start, interventions and completion beside what was named, proposed and evaluated before."""
-    proposals, number, fork = dict(session.proposals), session.segments[0].number, session.fork
-    last = session.evaluations[-1].values if session.evaluations else {}
+    proposals, number, fork = dict(session.training.proposals), session.training.segments[0].number, session.fork
+    last = session.training.evaluations[-1].values if session.training.evaluations else {}
     for fact in facts:
         event = fact.event
         if isinstance(event, trainer.CheckpointWritten) and fork and event.step == fork.step:
@@ -147,7 +147,7 @@ def _steps(facts: Iterable[Fact], session: SessionState) -> Iterator[tuple[Fact,
 
 def off_the_paths(facts: Iterable[Fact], session: SessionState) -> Iterator[Divergence]:
     """What was recorded of steps that no path of the session had: nothing could have computed it."""
-    if len(session.segments) > 1:
+    if len(session.training.segments) > 1:
         yield from strays(session_spans(facts, session, lambda _: False))
 
 

@@ -186,7 +186,7 @@ class AuditRunner:
             "here": self._here.model_dump(exclude={"resolved"}) if self._here else None,
             "workloads": [one["digest"] for one in self.jobs.workloads],
             "engine": audit_subject.engine_digest(),
-            "dataset": session.claim.dataset if session.claim else "",
+            "dataset": session.training.claim.dataset if session.training.claim else "",
         }
         key = result_key(about)
         if known := self.results.get(key):

@@ -56,7 +56,7 @@ class AuditSubject:
     @property
     def machine(self) -> AuditedMachine | None:
         """Whose bits are wanted, as its first claim says it; None when nothing was trained."""
-        return machine_of(self.session.claim) if self.session.claim else None
+        return machine_of(self.session.training.claim) if self.session.training.claim else None
 
     def identity(self, *, whole: bool) -> dict[str, Any]:
         """What `runtime.replay.reexecute.identity` is given; unless the data are `whole` it resolves nothing."""
@@ -84,7 +84,7 @@ class AuditSubject:
     def data(self) -> ReplayData:
         """Where every job finds rows, checkpoints, and weights to begin with."""
         place, _ = dataset_place(self.session, self.blobs)
-        initial = self.session.claim.initial if self.session.claim else None
+        initial = self.session.training.claim.initial if self.session.training.claim else None
         return ReplayData(dataset=str(place), blobs=str(self.blobs.root), initial=initial)
 
     def trusted(self) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class AuditSubject:
         return tuple(
             f"the code of workload {name!r} runs in the processes that compute: "
             "that they tell what they have computed, nothing but this code says"
-            for name in sorted(self.session.claim.sources if self.session.claim else {})
+            for name in sorted(self.session.training.claim.sources if self.session.training.claim else {})
         )
 
     def missing(self, *, trusted: bool) -> tuple[list[dict[str, str]], list[str]]:
@@ -168,7 +168,7 @@ def runnable_code(
     """The workloads to run, as jobs take them, and the reasons why others cannot be run here."""
     entries, missing = [], []
     known = Workloads(home or blobs.root / "nowhere")
-    claimed = session.claim.sources if session.claim else {}
+    claimed = session.training.claim.sources if session.training.claim else {}
     for name in _named(session.request):
         if name not in claimed:
             missing.append(f"code of workload {name!r}, whose digest the claim does not say")
@@ -181,7 +181,7 @@ def runnable_code(
 
 def dataset_place(session: SessionState, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
     """The folder of the rows, which mode `log` has compared with their root; or what is missing."""
-    root = session.claim.dataset if session.claim else ""
+    root = session.training.claim.dataset if session.training.claim else ""
     place = blobs.root / "datasets" / root
     if not root or not (place / MANIFEST).is_file():
         return None, f"dataset {root}, which is not here"
@@ -200,18 +200,18 @@ def has_rows(place: Path) -> bool:
 
 def missing_weights(session: SessionState, blobs: DirectoryBlobs) -> str:
     """What is missing of the weights that the session begins with."""
-    digest = session.claim.initial if session.claim else None
+    digest = session.training.claim.initial if session.training.claim else None
     return f"weights to begin with, blob {digest}, which is not here" if digest and not blobs.has(digest) else ""
 
 
 def missing_inherited(session: SessionState, blobs: DirectoryBlobs) -> Iterator[str]:
     """What is missing of that in which a fork begins."""
     fork = session.fork
-    if fork is None or session.last_window is None:
+    if fork is None or session.training.last_window is None:
         return
     if fork.more is not None and not blobs.has(fork.more):
         yield f"what the fork inherits, blob {fork.more}, which is not here"
-    given = [one.written.blob for one in session.checkpoints if one.written.step == fork.step]
+    given = [one.written.blob for one in session.training.checkpoints if one.written.step == fork.step]
     if not any(map(blobs.has, given)):
         known = f"blob {given[-1]}" if given else "of which it wrote no checkpoint"
         yield f"the state of step {fork.step} to begin with, {known}, which is not here"

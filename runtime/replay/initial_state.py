@@ -81,9 +81,9 @@ def plan_of(session: SessionState, inherited: InheritedPlan, segments: int | Non
     """The plan with so many segments (or all), in the form of `runtime.engine.plan.Plan.from_json`."""
     return {
         "request": session.request,
-        "resolved": session.claim.resolved if session.claim else {},
-        "changes": session.changes(segments),
-        "begins": session.begins,
+        "resolved": session.training.claim.resolved if session.training.claim else {},
+        "changes": session.training.changes(segments),
+        "begins": session.training.begins,
         "without": inherited.without,
     }
 

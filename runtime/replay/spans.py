@@ -151,24 +151,24 @@ class SessionSpans:
 def session_spans(facts: Iterable[Fact], session: SessionState, has: Callable[[str], bool]) -> SessionSpans:
     """Every span of a session; one that would begin at a blob that is gone begins earlier."""
     facts = list(facts)
-    records, completed = _records(facts, session.segments[0].number), None
+    records, completed = _records(facts, session.training.segments[0].number), None
     if isinstance(session.outcome, trainer.TrainingCompleted):
         fact = next(fact for fact in facts if fact.id == session.outcome_id)
         completed = RecordedEnd(session.outcome, fact.position, fact.seq)
     # The state in which a fork begins was given to it: it follows from its parent's log.
-    origin = session.begins if session.fork else -1
+    origin = session.training.begins if session.fork else -1
     given = [one for one in records if isinstance(one.event, trainer.CheckpointWritten) and one.last == origin]
     records = [one for one in records if one not in given]
-    lines = _lines(records, session.segments)
-    cuts = [one for one in session.checkpoints if one.usable and has(one.written.blob)]
+    lines = _lines(records, session.training.segments)
+    cuts = [one for one in session.training.checkpoints if one.usable and has(one.written.blob)]
     spans: list[Span] = []
     seen, after = {one.position for one in given}, 0
     for version in lines:
-        line = [one for one in records if one.version <= version and _on(one, session.segments[:version])]
+        line = [one for one in records if one.version <= version and _on(one, session.training.segments[:version])]
         fresh = [one for one in line if one.version > after]
         seen |= {one.position for one in fresh}
         whole = version == lines[-1] and completed is not None
-        drawn = _PlanPath(version, line, fresh, _places(cuts, session.segments[:version]), whole, origin)
+        drawn = _PlanPath(version, line, fresh, _places(cuts, session.training.segments[:version]), whole, origin)
         spans += _cut(drawn, len(spans) + 1, completed)
         after = version
     return SessionSpans(tuple(spans), tuple(one for one in records if one.position not in seen))

@@ -181,11 +181,11 @@ async def compute_at_step(
     """The answer of a job about a step of the path, or of a segment's line, on the span that leads there; as above."""
     history = subject.kept.history
     spans = session_spans(history.facts, history.state, subject.blobs.has).spans
-    span = nearest_span(spans, step, history.state.segments, segment)
+    span = nearest_span(spans, step, history.state.training.segments, segment)
     if span is None:
         raise InvalidInput(
             f"session {history.id} did not reach step {step}; it stands at {history.state.step}.",
-            cure=f"Choose a step from {history.state.begins} to {history.state.step}.",
+            cure=f"Choose a step from {history.state.training.begins} to {history.state.step}.",
             path="--step",
         )
     subject.work.mkdir(parents=True, exist_ok=True)

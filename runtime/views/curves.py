@@ -25,11 +25,11 @@ class FigureTable:
     def take(self, event: Event) -> None:
         """Keep what the event says of a step on the path."""
         session = self._session
-        if isinstance(event, WindowRecorded) and session.on_path(event.segment, event.last):
+        if isinstance(event, WindowRecorded) and session.training.on_path(event.segment, event.last):
             self._row(event.last, event.segment).update(_window(event))
-        elif isinstance(event, ControlEvaluated) and session.on_path(event.segment, event.step):
+        elif isinstance(event, ControlEvaluated) and session.training.on_path(event.segment, event.step):
             self._row(event.step, event.segment).update(event.values)
-        elif isinstance(event, CheckpointValidated) and session.on_path(event.segment, event.step):
+        elif isinstance(event, CheckpointValidated) and session.training.on_path(event.segment, event.step):
             row = self._row(event.step, event.segment)
             row.update({name: value for name, value in validated(event).items() if name not in row})
 
@@ -60,7 +60,7 @@ def validated(event: CheckpointValidated) -> dict[str, float]:
 
 def epochs_per_step(session: SessionState) -> float:
     """The share of an epoch that one step is; 0 while that is not known."""
-    resolved = session.claim.resolved if session.claim else {}
+    resolved = session.training.claim.resolved if session.training.claim else {}
     rows_per_step = resolved.get("batch", 0) * resolved.get("accumulate", 1)
     return float(rows_per_step / resolved["rows"]) if resolved.get("rows") else 0.0
 

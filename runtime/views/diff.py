@@ -113,7 +113,7 @@ LOSS = 4
 def difference(one: SessionLog, other: SessionLog) -> SessionsDifference:
     """Everything in which two sessions differ: request, machine, data, decisions, metrics, first differing window."""
     states = (one.state, other.state)
-    claims = [state.claim for state in states]
+    claims = [state.training.claim for state in states]
     windows_differ, evaluations_differ = windows(one, other), evaluations(one, other)
     weights = [state.weights_digest for state in states]
     return {
@@ -128,7 +128,7 @@ def difference(one: SessionLog, other: SessionLog) -> SessionsDifference:
         "fingerprint": _fingerprint(*states),
         "data": pairs(_data(state) for state in states),
         "decisions": {
-            "same": one.state.changes() == other.state.changes(),
+            "same": one.state.training.changes() == other.state.training.changes(),
             "applied": [_applied(state) for state in states],
         },
         "windows": windows_differ,
@@ -170,7 +170,7 @@ def windows(one: SessionLog, other: SessionLog) -> WindowsDifference:
 def evaluations(one: SessionLog, other: SessionLog) -> EvaluationsDifference:
     """How many evaluations of two paths are the same, and the first step at which one is not."""
     ours, theirs = (
-        {evaluation.step: evaluation for evaluation in history.state.evaluations} for history in (one, other)
+        {evaluation.step: evaluation for evaluation in history.state.training.evaluations} for history in (one, other)
     )
     same = 0
     for step, evaluation in ours.items():
@@ -194,7 +194,7 @@ class _Path:
     def of(cls, history: SessionLog) -> Self:
         windows = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
         path = sorted(
-            (window for window in windows if history.state.on_path(window.segment, window.last)),
+            (window for window in windows if history.state.training.on_path(window.segment, window.last)),
             key=lambda window: window.first,
         )
         losses = b"".join(base64.b64decode(window.losses) for window in path)
@@ -232,13 +232,13 @@ def _exact(evaluation: ControlEvaluated) -> dict[str, str]:
 
 def _fingerprint(one: SessionState, other: SessionState) -> FingerprintDifference:
     """Whether both were computed with the same numeric fingerprint; if not, in which families of operators."""
-    digests = [state.claim.fingerprint if state.claim else None for state in (one, other)]
-    families = pairs(state.claim.families if state.claim else {} for state in (one, other))
+    digests = [state.training.claim.fingerprint if state.training.claim else None for state in (one, other)]
+    families = pairs(state.training.claim.families if state.training.claim else {} for state in (one, other))
     return {"digests": digests, "families": list(families) if None not in digests else []}
 
 
 def _data(session: SessionState) -> dict[str, object]:
-    ready = session.dataset
+    ready = session.training.dataset
     if ready is None:
         return {}
     findings = {f"findings.{finding.kind}": finding.count for finding in ready.findings}
@@ -260,7 +260,7 @@ def _applied(session: SessionState) -> list[AppliedChange]:
     ]
     own = (
         AppliedChange(segment=event.segment, step=event.step, by=event.by, changes=dict(event.changes))
-        for _, event in session.applied
+        for _, event in session.training.applied
     )
     return [*made, *own]
 
@@ -307,7 +307,7 @@ def diff_page(found: SessionsDifference, logs: tuple[SessionLog, SessionLog] | N
 def _charts(one: SessionLog, other: SessionLog) -> Iterable[Block]:
     """What both recorded of the loss and of their control metrics, in one picture each."""
     tables = [(side, curves.rows(log.state, log.facts)) for side, log in (("A", one), ("B", other))]
-    best = [log.state.best for log in (one, other)]
+    best = [log.state.training.best for log in (one, other)]
     names = dict.fromkeys(["loss", *(seen.metric for seen in best if seen)])
     for name in names:
         lines = tuple(Series(f"{name} of {side}", *curves.series(rows, name)) for side, rows in tables)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from contracts.exporter import ExportingState
+from contracts.hyperparameter_specialist import SearchState
 from contracts.session import Checkpoint, SessionState
 from contracts.trainer import AuditCompleted
 from runtime.log import retention
@@ -93,7 +95,7 @@ FOLDED = ("Request", "Layers")
 
 def _overview(session: SessionState) -> Iterator[Block]:
     """What a reader is to see at once."""
-    best, problem, total = session.best, view.problem(session), session.total_steps
+    best, problem, total = session.training.best, view.problem(session), session.own.total_steps
     figures = [KeyFigure("state", state_phrase(session.state))]
     if isinstance(session.outcome, AuditCompleted):
         figures.append(KeyFigure("verdict", verdict_phrase(session.outcome.verdict)))
@@ -101,10 +103,12 @@ def _overview(session: SessionState) -> Iterator[Block]:
         note = f"best, at step {best.step}" if best and name in best.values else ""
         figures.append(KeyFigure(name, value, note=note, kind="number"))
     if total:
-        told = f"epoch {session.evaluations[-1].epoch}" if session.evaluations else ""
+        told = f"epoch {session.training.evaluations[-1].epoch}" if session.training.evaluations else ""
         figures.append(KeyFigure("steps", f"{session.step} of {total}", note=told))
-    if len(session.segments) > 1:
-        figures.append(KeyFigure("interventions", len(session.applied), note="changes of the plan", kind="count"))
+    if len(session.training.segments) > 1:
+        figures.append(
+            KeyFigure("interventions", len(session.training.applied), note="changes of the plan", kind="count")
+        )
     figures.append(KeyFigure("time", f"{view.wall_seconds(session):.1f} s", note=f"{session.events} events"))
     sealed = Phrase("sealed", "good") if session.sealed else Phrase("not sealed yet", "warn")
     figures.append(KeyFigure("log", sealed))
@@ -150,25 +154,26 @@ def charts(session: SessionState, record: SessionRecord) -> list[Block]:
 
 
 def _marks(session: SessionState, record: SessionRecord) -> tuple[Mark, ...]:
-    decided = {applied.segment: (applied.by, applied.changes) for _, applied in session.applied}
+    decided = {applied.segment: (applied.by, applied.changes) for _, applied in session.training.applied}
     marks = []
-    for segment in session.segments[1:]:
+    for segment in session.training.segments[1:]:
         by, changes = decided.get(segment.number, ("", segment.changes))
         marks.append(Mark(segment.begins, f"segment {segment.number}: {levers_in_words(changes)}, by {by}", "warn"))
     marks += [Mark(step, f"attempt {claim} goes on from here") for claim, step in record.restarts]
-    if session.best:
-        marks.append(Mark(session.best.step, "the best evaluation", "good"))
+    if session.training.best:
+        marks.append(Mark(session.training.best.step, "the best evaluation", "good"))
     return tuple(sorted(marks, key=lambda mark: mark.x))
 
 
 def _evaluations(session: SessionState) -> list[Block]:
-    total, latest = len(session.evaluations), list(session.evaluations[-EVALUATIONS:])
-    listed = [seen for seen in session.evaluations if seen is session.best] if session.best not in latest else []
+    training = session.training
+    total, latest = len(training.evaluations), list(training.evaluations[-EVALUATIONS:])
+    listed = [seen for seen in training.evaluations if seen is training.best] if training.best not in latest else []
     by_step = {seen.step: seen for seen in (*listed, *latest)}
     names = list(dict.fromkeys(name for seen in by_step.values() for name in seen.values))[:12]
     rows = tuple(
         (
-            Phrase(f"{step} (best)", "good") if seen is session.best else step,
+            Phrase(f"{step} (best)", "good") if seen is session.training.best else step,
             seen.epoch,
             *(seen.values.get(name) for name in names),
         )
@@ -183,7 +188,7 @@ def _evaluations(session: SessionState) -> list[Block]:
 
 def _judged(session: SessionState) -> Iterator[Block]:
     """How the best checkpoint does by class, as the validator found it."""
-    kept = session.checkpoint("best") or session.checkpoint("last")
+    kept = session.training.checkpoint("best") or session.training.checkpoint("last")
     if not kept or not kept.validated:
         return
     classes = [line for line in _list(kept.validated.details.get("per_class")) if isinstance(line, dict)]
@@ -209,7 +214,7 @@ def _figure(value: object) -> float | None:
 
 
 def _diagnoses(session: SessionState) -> list[Block]:
-    found = [seen for _, seen in session.diagnoses]
+    found = [seen for _, seen in session.training.diagnoses]
     rows = tuple(
         (
             Phrase(seen.severity, SEVERITY_TONES.get(seen.severity, "")),
@@ -231,12 +236,12 @@ def _told(told: Sequence[EventSentence], total: int) -> list[Block]:
 
 
 def _no_decision(session: SessionState) -> list[Block]:
-    return [Text(NO_DECISION, "note")] if session.claim and not session.diagnoses else []
+    return [Text(NO_DECISION, "note")] if session.training.claim and not session.training.diagnoses else []
 
 
 def _range_test(session: SessionState) -> list[Block]:
     """The suggestion, the curve, and some of the rates that were tried: every so many, with the last."""
-    found = session.suggested
+    found = SearchState.of(session).suggested
     if found is None:
         return []
     every = math.ceil(len(found.rates) / RATES) or 1
@@ -260,7 +265,7 @@ def _range_test(session: SessionState) -> list[Block]:
 
 
 def _trials(session: SessionState) -> list[Block]:
-    parameters = {trial.number: in_words(trial.parameters) for trial in session.trials}
+    parameters = {trial.number: in_words(trial.parameters) for trial in SearchState.of(session).trials}
     rows = tuple(
         (
             trial.number,
@@ -269,7 +274,7 @@ def _trials(session: SessionState) -> list[Block]:
             parameters.get(trial.number, ""),
             Phrase(trial.session or "", code=True),
         )
-        for trial in session.finished_trials
+        for trial in SearchState.of(session).finished
     )
     if not rows:
         return []
@@ -280,7 +285,7 @@ def _trials(session: SessionState) -> list[Block]:
         PageColumn("parameters"),
         PageColumn("session", "code"),
     )
-    valued = [trial for trial in session.finished_trials if trial.value is not None]
+    valued = [trial for trial in SearchState.of(session).finished if trial.value is not None]
     chart: list[Block] = []
     if len(valued) > 1:
         line = Series("value", [trial.number for trial in valued], [trial.value or 0.0 for trial in valued])
@@ -291,7 +296,7 @@ def _trials(session: SessionState) -> list[Block]:
 def _checkpoints(session: SessionState) -> list[Block]:
     kept_as = retention.roles(session)
     kept: dict[retention.Place, Checkpoint] = {
-        retention.place(each): each for each in session.path_checkpoints() if each.usable
+        retention.place(each): each for each in session.training.path_checkpoints() if each.usable
     }
     per_step, recorded = curves.epochs_per_step(session), recorded_metrics(session)
     rows = tuple(
@@ -318,15 +323,19 @@ def _checkpoints(session: SessionState) -> list[Block]:
 
 def recorded_metrics(session: SessionState) -> dict[retention.Place, dict[str, float]]:
     """What was recorded of the model at the place of every checkpoint: by the validator, and by the trainer."""
-    evaluated = {(seen.segment, seen.step): seen.values for seen in session.evaluations}
-    judged = {retention.place(each): curves.validated(each.validated) for each in session.checkpoints if each.validated}
-    places = {retention.place(each) for each in session.checkpoints}
+    evaluated = {(seen.segment, seen.step): seen.values for seen in session.training.evaluations}
+    judged = {
+        retention.place(each): curves.validated(each.validated)
+        for each in session.training.checkpoints
+        if each.validated
+    }
+    places = {retention.place(each) for each in session.training.checkpoints}
     return {place: judged.get(place, {}) | evaluated.get(place, {}) for place in places}
 
 
 def _artifacts(session: SessionState) -> list[Block]:
     rows = []
-    for _, made in session.exports:
+    for _, made in ExportingState.of(session).exports:
         form = made.format + (f"/{made.quantize}" if made.quantize else "")
         parity = (
             f"{number(made.parity['max_abs']):.3g} over {made.rows_compared} rows" if "max_abs" in made.parity else ""
@@ -367,7 +376,7 @@ def _layers(record: SessionRecord) -> list[Block]:
 
 
 def _data(session: SessionState) -> list[Block]:
-    ready = session.dataset
+    ready = session.training.dataset
     if ready is None:
         return []
     splits = ", ".join(f"{rows} {name}" for name, rows in ready.splits.items())
@@ -387,7 +396,7 @@ def _request(session: SessionState) -> list[Block]:
 
 
 def _provenance(session: SessionState, root: str) -> list[Block]:
-    claim, genesis = session.claim, session.genesis
+    claim, genesis = session.training.claim, session.genesis
     environment = ", ".join(f"{name} {value}" for name, value in claim.environment.items() if value) if claim else ""
     rows: list[tuple[str, Content]] = [
         ("sealed root", Phrase(session.sealed.root, code=True) if session.sealed else "not sealed yet"),
@@ -395,7 +404,7 @@ def _provenance(session: SessionState, root: str) -> list[Block]:
         ("keyring at the request", Phrase(genesis.keyring, code=True) if genesis else ""),
         ("asked by", genesis.asked_by if genesis else ""),
         ("rules of admission", genesis.rules if genesis else None),
-        ("data root", Phrase(session.dataset.root, code=True) if session.dataset else ""),
+        ("data root", Phrase(session.training.dataset.root, code=True) if session.training.dataset else ""),
         ("weights", Phrase(session.weights_digest or "", code=True)),
     ]
     if claim:
@@ -405,8 +414,8 @@ def _provenance(session: SessionState, root: str) -> list[Block]:
             ("engine bits", claim.engine_bits),
             *((f"source {name}", Phrase(digest, code=True)) for name, digest in claim.sources.items()),
         ]
-    if session.resources:
-        told = sentence({"name": "resources.summarised", "data": view.data_of(session.resources)})
+    if session.training.resources:
+        told = sentence({"name": "resources.summarised", "data": view.data_of(session.training.resources)})
         rows.append(("resources", told))
     return [key_figures(*rows)]
 
@@ -416,7 +425,7 @@ def _check(session: SessionState) -> list[Block]:
         f"swarm audit {session.id}      every event signed, chained and in the sealed tree",
         f"swarm replay {session.id}     the state at any event, folded from the log",
     ]
-    if session.claim:
+    if session.training.claim:
         lines.append(f"swarm audit {session.id} --mode full      computed again, every window compared bit for bit")
         lines.append("swarm run request.yaml    the same request, for the same weights on the same fingerprint")
     return [Text("\n".join(lines), code=True)]

@@ -106,14 +106,14 @@ class SessionRecord:
         table, seconds, times = FigureTable(session), dict[str, float](), _Times(session)
         decisions, trouble = _Sentences(DECISIONS), _Sentences(TROUBLE)
         layers: list[LayerWindow] = []
-        every, windows = max(1, math.ceil(session.windows / COLUMNS)), 0
+        every, windows = max(1, math.ceil(session.training.windows / COLUMNS)), 0
         for fact in facts:
             event = fact.event
             table.take(event)
             times.take(fact)
             if isinstance(event, WindowRecorded):
                 wanted = windows % every == 0 and len(layers) < 4 * COLUMNS
-                if wanted and session.on_path(event.segment, event.last):
+                if wanted and session.training.on_path(event.segment, event.last):
                     gradients = {layer.name: layer.gradient for layer in event.layers[:MOST_LAYERS]}
                     layers.append(LayerWindow(event.last, gradients))
                 windows += 1
@@ -200,7 +200,7 @@ class _Times:
         session = self._session
         self._end_attempt(self._at(self._newest))
         ended = self._at(session.ended_at or session.updated_at)
-        if self._segment and len(session.segments) > 1:
+        if self._segment and len(session.training.segments) > 1:
             self._bar("plan", self._segment[1], self._at(self._newest), self._segment[0], "note")
         if self._paused is not None:
             self._bar("paused", self._paused, ended, "", "warn")

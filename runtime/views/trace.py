@@ -43,7 +43,7 @@ def made_steps(
     session: SessionState, facts: Iterable[Fact], segments: Sequence[Segment] | None = None
 ) -> list[SegmentSteps]:
     """The recorded steps under these segments (or under all), those on the path first."""
-    mine = session.segments if segments is None else segments
+    mine = session.training.segments if segments is None else segments
     reached: dict[int, int] = {}
     for fact in facts:
         if isinstance(fact.event, WindowRecorded):
@@ -79,12 +79,12 @@ class Trace:
 
     def __init__(self, history: SessionLog, blobs: DirectoryBlobs, parent: Trace | None = None) -> None:
         session = history.state
-        if session.claim is None or session.dataset is None:
+        if session.training.claim is None or session.training.dataset is None:
             raise _no_step(session)
         self._history, self._blobs, self._parent = history, blobs, parent
-        self._claim: TrainingClaimed = session.claim
-        self._ready: DatasetPrepared = session.dataset
-        self._names = RowNames(session.dataset, blobs)
+        self._claim: TrainingClaimed = session.training.claim
+        self._ready: DatasetPrepared = session.training.dataset
+        self._names = RowNames(session.training.dataset, blobs)
         self._taken = int(self._claim.resolved["batch"]) * int(self._claim.resolved["accumulate"])
         self._made = made_steps(session, history.facts)
 
@@ -126,7 +126,11 @@ class Trace:
         if session.fork is not None:
             unknown = RowVisits(unknown=(session.fork.session, session.fork.step))
             before = self._parent.seen(row, session.fork.step, session.fork.segment) if self._parent else unknown
-        mine = session.segments if segment is None else [part for part in session.segments if part.number <= segment]
+        mine = (
+            session.training.segments
+            if segment is None
+            else [part for part in session.training.segments if part.number <= segment]
+        )
         made = [part for part in made_steps(session, self._history.facts, mine) if part.on_path]
         comings = [step for step in self._comings(row, made) if upto is None or step <= upto]
         windows = [*before.windows, *self._held([*comings[:1], *comings[-1:]])]
@@ -137,7 +141,7 @@ class Trace:
     def step(self, step: int) -> dict[str, Any]:
         """The rows that a step saw, in their order, and who made that step."""
         session = self._history.state
-        if 0 < step <= session.begins and session.fork is not None:
+        if 0 < step <= session.training.begins and session.fork is not None:
             if self._parent is None:
                 message = f"step {step} was made by {session.fork.session}, which is not here."
                 raise NotFound(message, cure=f"Ask where it is: swarm trace {session.fork.session} --step {step}")
@@ -198,8 +202,12 @@ class Trace:
         """The steps whose weights were judged on a split; its rows are never trained on."""
         session, facts = self._history.state, self._history.facts
         judged = (fact.event for fact in facts if isinstance(fact.event, CheckpointValidated))
-        steps = {event.step for event in judged if event.split == split and session.on_path(event.segment, event.step)}
-        return sorted(steps | ({event.step for event in session.evaluations} if split == "val" else set()))
+        steps = {
+            event.step
+            for event in judged
+            if event.split == split and session.training.on_path(event.segment, event.step)
+        }
+        return sorted(steps | ({event.step for event in session.training.evaluations} if split == "val" else set()))
 
     @cached_property
     def _heritage(self) -> InheritedPlan:
@@ -216,8 +224,8 @@ class Trace:
 
 
 def _no_step(session: SessionState) -> InvalidInput:
-    if session.kind not in ("training", "trial"):
-        message = f"{session.id} is of the kind {session.kind!r}, which trains nothing itself."
+    if not session.kind.trains:
+        message = f"{session.id} is of the kind {session.kind.name!r}, which trains nothing itself."
         return InvalidInput(message, cure="Name a training, or a trial of a search: swarm show SEARCH")
     if session.outcome is not None:
         cure = f"See why: swarm show {session.id}"

@@ -26,7 +26,8 @@ from contracts.diagnostician import ProofFailed
 from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
-from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed
+from contracts.exporter import EXPORT, ExportingState
+from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed, SearchState
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.queue import Queue
 from contracts.session import ENDED, SessionState
@@ -37,15 +38,15 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
     """What `run`, `wait` and `show` print: one flat object. `queue` is that of the swarm, where it is at hand."""
     return {
         "session": session.id,
-        "kind": session.kind,
+        "kind": session.kind.name,
         "name": session.request.get("name", ""),
         "state": session.state,
         "step": session.step,
-        "steps_total": session.total_steps,
-        "epoch": session.evaluations[-1].epoch if session.evaluations else 0,
+        "steps_total": session.own.total_steps,
+        "epoch": session.training.evaluations[-1].epoch if session.training.evaluations else 0,
         "weights_digest": session.weights_digest,
         "metrics": metrics(session),
-        "best_step": session.best.step if session.best else None,
+        "best_step": session.training.best.step if session.training.best else None,
         "last": last(session),
         "best_trial": best_trial(session),
         "range_test": range_test(session),
@@ -54,7 +55,7 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
         "interventions": interventions(session),
         "wall_s": wall_seconds(session),
         "events": session.events,
-        "segments": len(session.segments),
+        "segments": len(session.training.segments),
         "sealed": session.sealed.root if session.sealed else None,
         "owed": [duty.name for duty in owed(session)],
         "problem": problem(session),
@@ -68,7 +69,7 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
 
 def waits(session: SessionState, queue: Queue | None = None) -> str:
     """What a prepared session waits for while it does not train yet; empty for any other."""
-    if session.dataset is None or session.outcome is not None:
+    if session.training.dataset is None or session.outcome is not None:
         return ""
     if queue is not None and (place := queue.place(session.id)):
         at_once = f"{queue.limit} train at once (setting `trainings`)" if queue.limit else "no trainer is there"
@@ -114,19 +115,22 @@ def fork(session: SessionState) -> ParentReply | None:
 
 def last(session: SessionState) -> LastReply | None:
     """The newest evaluation, unless it is the best."""
-    if not session.evaluations or session.evaluations[-1] is session.best:
+    if not session.training.evaluations or session.training.evaluations[-1] is session.training.best:
         return None
-    newest = session.evaluations[-1]
+    newest = session.training.evaluations[-1]
     return {"step": newest.step, "metrics": dict(newest.values)}
 
 
 def best_trial(session: SessionState) -> BestTrialReply | None:
     """The best trial of a search that has ended: its session, its value and the parameters that it was trained with."""
+    search = SearchState.of(session)
     ended = session.outcome if isinstance(session.outcome, SearchCompleted | SearchCancelled) else None
-    finished = next((trial for trial in session.finished_trials if ended and trial.session == ended.best_session), None)
+    finished = next(
+        (trial for trial in SearchState.of(session).finished if ended and trial.session == ended.best_session), None
+    )
     if finished is None or finished.value is None:
         return None
-    parameters = next((trial.parameters for trial in session.trials if trial.number == finished.number), {})
+    parameters = next((trial.parameters for trial in search.trials if trial.number == finished.number), {})
     return {
         "number": finished.number,
         "session": finished.session,
@@ -137,7 +141,7 @@ def best_trial(session: SessionState) -> BestTrialReply | None:
 
 def range_test(session: SessionState) -> RangeTestReply | None:
     """What a range test shows: the rate that it suggests, and the losses at the rates that it tried, in their order."""
-    suggested = session.suggested
+    suggested = SearchState.of(session).suggested
     if suggested is None:
         return None
     return {
@@ -160,7 +164,7 @@ def interventions(session: SessionState) -> list[dict[str, object]]:
             "segment": applied.segment,
             "changes": applied.changes,
         }
-        for number, (id, applied) in enumerate(session.applied, 1)
+        for number, (id, applied) in enumerate(session.training.applied, 1)
     ]
 
 
@@ -168,33 +172,33 @@ def refused(session: SessionState) -> list[dict[str, object]]:
     """The files that were wanted of the model and could not be made; `asked` says whether the request wanted them."""
     wanted = (session.request.get("export") or {}).get("formats") or ()
     return [
-        {**refusal.model_dump(mode="json"), "asked": refusal.format in wanted or session.kind == "export"}
-        for refusal in session.refusals
+        {**refusal.model_dump(mode="json"), "asked": refusal.format in wanted or session.kind is EXPORT}
+        for refusal in ExportingState.of(session).refusals
     ]
 
 
 def metrics(session: SessionState) -> dict[str, float]:
     """The control metric and the validator's figures for the best checkpoint, flat."""
     figures: dict[str, float] = {}
-    best = session.best or (session.evaluations[-1] if session.evaluations else None)
+    best = session.training.best or (session.training.evaluations[-1] if session.training.evaluations else None)
     if best:
         figures |= best.values
-    kept = session.checkpoint("best") or session.checkpoint("last")
+    kept = session.training.checkpoint("best") or session.training.checkpoint("last")
     if kept and kept.validated:
         prefix = "test_" if kept.validated.split == "test" else "val_"
         judged = {f"{prefix}{name}": value for name, value in kept.validated.metrics.items()}
         figures |= {name: value for name, value in judged.items() if name not in figures}
     if isinstance(session.outcome, TrainingCompleted):
         figures |= {name: value for name, value in session.outcome.values.items() if name.startswith("test_")}
-    if session.search and session.search.best_value is not None:
-        figures["best_value"] = session.search.best_value
+    if isinstance(session.outcome, SearchCompleted) and session.outcome.best_value is not None:
+        figures["best_value"] = session.outcome.best_value
     return figures
 
 
 def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str, object]]:
     """Every file that a session produced and may be fetched."""
     files: list[dict[str, object]] = []
-    for _, made in session.exports:
+    for _, made in ExportingState.of(session).exports:
         model: dict[str, object] = {
             "kind": "model",
             "format": made.format,
@@ -205,7 +209,7 @@ def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str
         if blobs is not None and made.plain_filename:
             model["path"] = str(blobs.parent / "sessions" / session.id / "exports" / made.plain_filename)
         files.append(model)
-    best = session.checkpoint("best")
+    best = session.training.checkpoint("best")
     if best:
         files.append(
             {"kind": "checkpoint", "step": best.written.step, "digest": best.written.blob, "bytes": best.written.bytes}

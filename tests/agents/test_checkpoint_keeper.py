@@ -82,7 +82,7 @@ def write(place: Place, history: SessionLog, at: int, reason: Any = "planned", *
     data = state_of(at)
     sealed = checkpoint.unpack(data)
     about = {
-        "segment": history.state.segment.number,
+        "segment": history.state.training.segment.number,
         "step": at,
         "reason": reason,
         "state_root": sealed.state_root,
@@ -96,7 +96,7 @@ def write(place: Place, history: SessionLog, at: int, reason: Any = "planned", *
 
 def evaluate(history: SessionLog, step: int, *, improved: bool = True) -> None:
     seen = ControlEvaluated(
-        segment=history.state.segment.number,
+        segment=history.state.training.segment.number,
         step=step,
         epoch=1,
         values={"val_loss": 1.0 / (step + 1)},
@@ -161,7 +161,7 @@ async def test_a_flipped_bit_is_corrupt_and_says_which_digest(place: Place, keep
     assert isinstance(corrupt, CheckpointCorrupt)
     assert digest_of(bytes(damaged)) in corrupt.reason
     assert retention.holders(place.blobs.root, corrupt.blob) == []
-    assert history.state.checkpoint("last") is None
+    assert history.state.training.checkpoint("last") is None
 
 
 async def test_a_missing_blob_is_corrupt(place: Place, keeper: CheckpointKeeper) -> None:
@@ -215,7 +215,7 @@ async def test_only_the_newest_are_kept_as_last(place: Place, keeper: Checkpoint
     history = session(place, keep_last=2)
     said = await keep(place, keeper, history, 0, 110, 120, 130)
     assert steps_of(of(CheckpointPruned, said)) == [110]
-    assert [kept.written.step for kept in history.state.path_checkpoints() if kept.usable] == [0, 120, 130]
+    assert [kept.written.step for kept in history.state.training.path_checkpoints() if kept.usable] == [0, 120, 130]
 
 
 async def test_only_the_best_are_kept_as_best_once_they_are_judged(place: Place, keeper: CheckpointKeeper) -> None:
@@ -236,11 +236,11 @@ async def test_a_checkpoint_that_failed_to_be_judged_may_go(place: Place, keeper
     evaluate(history, 110)
     (stored, _) = await place.react(keeper, "keep", history, write(place, history, 110, "best"))
     failed = ValidationFailed(segment=1, step=110, blob=stored.blob, code="not-found", message="gone")
-    (fact,) = tell(history, "validator", failed, cause=list(history.state.checkpoints)[-1].stored_id)
+    (fact,) = tell(history, "validator", failed, cause=list(history.state.training.checkpoints)[-1].stored_id)
     evaluate(history, 120)
     await place.react(keeper, "keep", history, write(place, history, 120, "best"))
     assert steps_of(await place.react(keeper, "tidy", history, fact)) == []
-    assert next(iter(history.state.checkpoints)).gone == "pruned"
+    assert next(iter(history.state.training.checkpoints)).gone == "pruned"
 
 
 async def test_with_the_final_checkpoint_former_bests_go_that_nobody_judged(
@@ -311,11 +311,11 @@ async def test_anchors_are_pruned_as_training_goes_on(place: Place, keeper: Chec
     history = session(place)
     said = await keep(place, keeper, history, 0, 100, 200, 300, 400)
     assert steps_of(of(CheckpointPruned, said)) == [100, 300]
-    assert history.state.checkpoint(0) is not None
+    assert history.state.training.checkpoint(0) is not None
 
 
 def kept_steps(history: SessionLog) -> set[int]:
-    return {one.written.step for one in history.state.checkpoints if one.usable}
+    return {one.written.step for one in history.state.training.checkpoints if one.usable}
 
 
 async def test_a_budget_leaves_room_for_the_best_and_the_last_first_and_thins_the_anchors(
@@ -386,7 +386,7 @@ async def test_a_checkpoint_that_is_to_be_exported_stays(place: Place, keeper: C
 async def test_a_checkpoint_that_a_trainer_resumes_from_stays(place: Place, keeper: CheckpointKeeper) -> None:
     history = session(place)
     await keep(place, keeper, history, 0, 110)
-    claim = history.state.claim
+    claim = history.state.training.claim
     assert claim is not None
     tell(history, "trainer", claim.model_copy(update={"epoch": 2, "resumed_from": 110}))
     assert of(CheckpointPruned, await keep(place, keeper, history, 120)) == []
@@ -413,7 +413,7 @@ async def test_a_checkpoint_that_a_trainer_could_not_use_is_looked_at_again(
         place.blobs.remove(written.event.blob)
     said = await place.react(keeper, "doubt", history, refuse(history, written.event))
     assert steps_of(of(CheckpointCorrupt, said)) == ([110] if broken else [])
-    assert next(iter(history.state.checkpoints)).usable is not broken
+    assert next(iter(history.state.training.checkpoints)).usable is not broken
 
 
 async def test_a_doubt_about_what_was_pruned_meanwhile_says_nothing(place: Place, keeper: CheckpointKeeper) -> None:

@@ -28,7 +28,7 @@ async def requested(made: SwarmNode, **changes: Any) -> str:
 
 
 def plan_of(session: SessionState) -> list[tuple[int, int | None, str]]:
-    return [(one.segment, one.rewind_to, one.rule) for _, one in session.proposals if one.automatic]
+    return [(one.segment, one.rewind_to, one.rule) for _, one in session.training.proposals if one.automatic]
 
 
 async def test_a_session_that_diverges_is_repaired_and_an_interruption_does_not_change_its_bits(tmp_path: Path) -> None:
@@ -44,16 +44,16 @@ async def test_a_session_that_diverges_is_repaired_and_an_interruption_does_not_
     assert plan_of(whole)
     assert plan_of(whole) == plan_of(resumed)
     assert whole.weights_digest == resumed.weights_digest
-    assert whole.judged == {applied for applied, _ in whole.applied}
-    assert whole.diagnosed == resumed.diagnosed
-    assert whole.diagnosed is not None
+    assert whole.training.judged == {applied for applied, _ in whole.training.applied}
+    assert whole.training.diagnosed == resumed.training.diagnosed
+    assert whole.training.diagnosed is not None
 
 
 async def test_without_auto_fix_a_session_is_told_and_left_alone(tmp_path: Path) -> None:
     async with harness.crew(tmp_path) as made:
         ended = await harness.until_ended(made, await requested(made, diagnosis={"auto_fix": False}))
-    assert ended.diagnoses
-    assert ended.proposals == ()
+    assert ended.training.diagnoses
+    assert ended.training.proposals == ()
 
 
 async def test_advice_is_recorded_as_a_note_and_changes_no_bit(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ async def test_advice_is_recorded_as_a_note_and_changes_no_bit(tmp_path: Path) -
             session = await requested(made, training=longer)
             noted = await harness.until_said(made, session, "problem.diagnosed")
             advised = await harness.until_ended(made, session)
-    advice = [one for _, one in advised.diagnoses if one.rule == "llm"]
+    advice = [one for _, one in advised.training.diagnoses if one.rule == "llm"]
     assert isinstance(noted.event, ProblemDiagnosed)
     assert advised.weights_digest == alone.weights_digest
     assert plan_of(advised) == plan_of(alone)

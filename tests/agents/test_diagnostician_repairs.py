@@ -138,11 +138,11 @@ class Session:
     def outcome(self) -> tuple[list[tuple[int, int | None]], str]:
         """What was proposed, and the digest of the last weights."""
         proposals = [one for one in self.said if isinstance(one, InterventionProposed)]
-        last = self.history.state.last_window
+        last = self.history.state.training.last_window
         return [(one.segment, one.rewind_to) for one in proposals], last.weights_digest if last else ""
 
     def accuracy(self) -> float:
-        return self.history.state.evaluations[-1].values["val_accuracy"]
+        return self.history.state.training.evaluations[-1].values["val_accuracy"]
 
     def problems(self) -> list[str]:
         return [one.rule for one in self.said if isinstance(one, ProblemDiagnosed)]
@@ -162,7 +162,7 @@ def test_a_training_that_diverges_ends_well_and_the_same_however_late_the_propos
     assert prompt.outcome()[0]
     assert prompt.accuracy() > 0.7
     assert isinstance(prompt.said[-1], DiagnosisReached)
-    assert prompt.history.state.evaluations == late.history.state.evaluations
+    assert prompt.history.state.training.evaluations == late.history.state.training.evaluations
 
 
 @pytest.mark.parametrize(

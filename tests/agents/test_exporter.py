@@ -232,7 +232,7 @@ async def test_an_onnx_file_answers_like_the_trained_model_at_every_batch_size(
     assert {one.batch for one in timed if isinstance(one, ModelBenchmarked)} == {1, 32}
     assert shown(place, history, made).read_bytes() == place.blobs.get(made.blob)
     assert not list(place.home.work(history.id).iterdir())
-    assert history.state.exports
+    assert history.state.training.exports
     assert not orders(history.state)
 
 
@@ -513,12 +513,14 @@ async def test_in_a_whole_crew_the_seal_waits_for_every_file_that_was_asked_for(
         session = await crew.commands.submit(read_request(request).resolved())
         ended = await harness.until_ended(crew, session)
     assert ended.state == "completed"
-    assert [(one.format, one.quantize) for _, one in ended.exports] == [
+    assert [(one.format, one.quantize) for _, one in ended.training.exports] == [
         ("onnx", ""),
         ("onnx", "int8"),
         ("safetensors", ""),
     ]
-    assert {one.checkpoint_step for _, one in ended.exports} == {ended.best.step if ended.best else None}
+    assert {one.checkpoint_step for _, one in ended.training.exports} == {
+        ended.training.best.step if ended.training.best else None
+    }
     assert not ended.waived
 
 
@@ -534,5 +536,5 @@ async def test_an_exporter_that_comes_later_makes_what_is_owed_and_one_that_come
         await harness.until_said(crew, session, "model.exported")
     async with harness.crew(tmp_path, bus=bus, waive_after_seconds=60.0) as crew:
         ended = await harness.until_ended(crew, session)
-    assert [one.format for _, one in ended.exports] == ["safetensors", "onnx"]
+    assert [one.format for _, one in ended.training.exports] == ["safetensors", "onnx"]
     assert ended.state == "completed"

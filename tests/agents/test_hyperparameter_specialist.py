@@ -24,6 +24,7 @@ from contracts.hyperparameter_specialist import (
     SearchCancelled,
     SearchCompleted,
     SearchFailed,
+    SearchState,
     TrialFinished,
     TrialStarted,
 )
@@ -272,7 +273,7 @@ async def requested(made: SwarmNode, raw: dict[str, Any], request_id: str | None
 
 
 def trials_of(session: SessionState) -> list[dict[str, Any]]:
-    return [one.parameters for one in session.trials]
+    return [one.parameters for one in SearchState.of(session).trials]
 
 
 async def undisturbed(home: Path, raw: dict[str, Any]) -> SessionState:
@@ -284,17 +285,17 @@ async def test_every_trial_is_a_session_of_its_own_and_the_best_is_named(tmp_pat
     async with swarm(tmp_path) as made:
         session = await requested(made, searched(trials=3, parallel=2))
         ended = await harness.until_ended(made, session)
-        trials = [made.tail.history(one.session).state for one in ended.trials]
+        trials = [made.tail.history(one.session).state for one in SearchState.of(ended).trials]
     assert ended.state == "completed"
-    assert [one.number for one in ended.trials] == [0, 1, 2]
-    for trial, started in zip(trials, ended.trials, strict=True):
+    assert [one.number for one in SearchState.of(ended).trials] == [0, 1, 2]
+    for trial, started in zip(trials, SearchState.of(ended).trials, strict=True):
         assert trial.genesis is not None
-        assert (trial.kind, trial.state, trial.genesis.parent) == ("trial", "completed", session)
+        assert (trial.kind.name, trial.state, trial.genesis.parent) == ("trial", "completed", session)
         assert trial.request["optimizer"]["learning_rate"] == started.parameters[RATE]
-    values = {one.number: one.value for one in ended.finished_trials}
-    assert values == {one.number: pytest.approx(worth(one.parameters)) for one in ended.trials}
-    assert ended.search is not None
-    assert ended.search.best_number == min(ended.trials, key=lambda one: worth(one.parameters)).number
+    values = {one.number: one.value for one in SearchState.of(ended).finished}
+    assert values == {one.number: pytest.approx(worth(one.parameters)) for one in SearchState.of(ended).trials}
+    assert isinstance(ended.outcome, SearchCompleted)
+    assert ended.outcome.best_number == min(SearchState.of(ended).trials, key=lambda one: worth(one.parameters)).number
 
 
 @pytest.mark.parametrize("after", ["trial.started", "trial.finished"])
@@ -307,10 +308,10 @@ async def test_a_search_that_is_interrupted_goes_on_to_the_same_end(tmp_path: Pa
         resumed = await harness.until_ended(made, session)
     whole = await undisturbed(tmp_path / "two", raw)
     assert trials_of(resumed) == trials_of(whole)
-    assert len({one.session for one in resumed.trials}) == len(resumed.trials) == 4
-    assert resumed.search is not None
-    assert whole.search is not None
-    assert resumed.search.best_value == whole.search.best_value
+    assert len({one.session for one in SearchState.of(resumed).trials}) == len(SearchState.of(resumed).trials) == 4
+    assert isinstance(resumed.outcome, SearchCompleted)
+    assert isinstance(whole.outcome, SearchCompleted)
+    assert resumed.outcome.best_value == whole.outcome.best_value
 
 
 async def test_a_trial_that_was_requested_and_never_told_of_is_found_and_not_requested_again(tmp_path: Path) -> None:
@@ -325,13 +326,15 @@ async def test_a_trial_that_was_requested_and_never_told_of_is_found_and_not_req
     async with swarm(tmp_path, bus=bus) as made:
         assert await requested(made, raw, "mine") == session
         ended = await harness.until_ended(made, session)
-    assert [(one.session, one.parameters) for one in ended.trials] == [(trial, {RATE: 0.05, "model.dropout": 0.25})]
+    assert [(one.session, one.parameters) for one in SearchState.of(ended).trials] == [
+        (trial, {RATE: 0.05, "model.dropout": 0.25})
+    ]
 
 
 async def test_a_trial_that_ended_long_ago_is_read_from_its_file(tmp_path: Path) -> None:
     async with swarm(tmp_path) as made:
         session = await requested(made, searched(trials=1))
-        trial = (await harness.until_ended(made, session)).trials[0].session
+        trial = SearchState.of(await harness.until_ended(made, session)).trials[0].session
         sealed = await harness.until_ended(made, trial)
         del made.tail.histories[trial]
         found = made.ground.history(trial)
@@ -350,7 +353,7 @@ async def test_a_search_whose_trials_all_fail_has_failed_and_says_where_to_look(
 async def test_one_failed_trial_does_not_end_a_search(tmp_path: Path) -> None:
     async with swarm(tmp_path, broken=frozenset({0})) as made:
         ended = await harness.until_ended(made, await requested(made, searched(trials=3)))
-    assert [one.state for one in ended.finished_trials] == ["failed", "completed", "completed"]
+    assert [one.state for one in SearchState.of(ended).finished] == ["failed", "completed", "completed"]
     assert ended.state == "completed"
 
 
@@ -361,8 +364,8 @@ async def test_values_that_contradict_each_other_are_a_trial_with_nothing_to_sho
     }
     async with swarm(tmp_path) as made:
         ended = await harness.until_ended(made, await requested(made, searched(space=space, sampler="grid")))
-    assert [one.state for one in ended.finished_trials] == ["completed", "refused"]
-    assert ended.trials[1].session == ""
+    assert [one.state for one in SearchState.of(ended).finished] == ["completed", "refused"]
+    assert SearchState.of(ended).trials[1].session == ""
 
 
 async def test_a_cancelled_search_ends_and_so_do_its_trials(tmp_path: Path) -> None:
@@ -428,10 +431,10 @@ async def test_a_range_test_has_the_data_prepared_sweeps_them_and_suggests_a_rat
         said = await harness.until_said(made, first.id, "learning_rate.suggested")
         again = await harness.until_ended(made, await requested(made, raw))
         repeated = await harness.until_said(made, again.id, "learning_rate.suggested")
-    assert (len(first.trials), len(again.trials)) == (1, 0)
+    assert (len(SearchState.of(first).trials), len(SearchState.of(again).trials)) == (1, 0)
     assert said.event == repeated.event
-    assert first.search is not None
-    assert 1e-3 < first.search.best_parameters[RATE] < 0.3
+    assert isinstance(first.outcome, SearchCompleted)
+    assert 1e-3 < first.outcome.best_parameters[RATE] < 0.3
 
 
 async def test_a_range_test_without_data_says_why(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ from contracts.diagnostician import (
     ProofFailed,
     ProofForked,
     ProofRequested,
+    ProofState,
 )
 from contracts.errors import Refused, SwarmError
 from contracts.request import read_request
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
+from contracts.training import TRIAL
 from runtime import audit
 from runtime.home.home import Home
 from runtime.host.swarm_node import SwarmNode
@@ -77,7 +79,7 @@ async def _shown(proofs: Proofs) -> None:
     async with crew(proofs.home.root, TRAINING, bus=bus) as made:
         await until_ended(made, proofs.sessions["proof"], 120)
         proofs.sessions["asked again"] = (await made.commands.verbs["prove"]({"session": repaired}))["session"]
-        forked = made.tail.history(proofs.sessions["proof"]).state.proof
+        forked = ProofState.of(made.tail.history(proofs.sessions["proof"]).state).forked
         assert forked is not None
         proofs.sessions |= {"with": forked.with_it, "without": forked.without_it}
         await _refused(proofs, made)
@@ -102,12 +104,12 @@ def test_the_diagnostician_has_its_repair_proven_when_the_request_says_so(proofs
     assert judged.prove
     assert (asked.intervention, asked.session) == (judged.proposal, proofs.sessions["proof"])
     state = proofs.state("proof")
-    assert (state.kind, state.state) == ("proof", "completed")
+    assert (state.kind.name, state.state) == ("proof", "completed")
     assert state.genesis.parent == proofs.sessions["repaired"]
 
 
 def test_both_forks_begin_in_the_bits_in_which_the_intervention_took_effect(proofs: Proofs) -> None:
-    (_, applied) = proofs.state("repaired").applied[0]
+    (_, applied) = proofs.state("repaired").training.applied[0]
     one, other = (proofs.state(name) for name in ("with", "without"))
     assert one.fork.step == other.fork.step == applied.step
     assert one.fork.weights_digest == other.fork.weights_digest
@@ -115,7 +117,7 @@ def test_both_forks_begin_in_the_bits_in_which_the_intervention_took_effect(proo
     assert one.fork.changes == [{"step": applied.step, **applied.changes}]
     assert other.fork.changes == []
     assert one.genesis.parent == other.genesis.parent == proofs.sessions["proof"]
-    assert one.kind == other.kind == "trial"
+    assert one.kind is other.kind is TRIAL
     assert one.request["diagnosis"] == {"auto_fix": False, "prove": False}
     assert one.fork.sealed, "the parent was waited for"
 
@@ -132,7 +134,7 @@ def test_the_proof_says_who_did_better_and_that_the_parents_windows_came_out_aga
 
 def test_the_superseded_windows_are_those_of_the_fork_without_it_bit_for_bit(proofs: Proofs) -> None:
     state = proofs.state("repaired")
-    gone = [one for one in proofs.said("repaired", WindowRecorded) if not state.on_path(one.segment, one.last)]
+    gone = [one for one in proofs.said("repaired", WindowRecorded) if not state.training.on_path(one.segment, one.last)]
     again = {(one.segment, one.first): one for one in proofs.said("without", WindowRecorded)}
     assert gone
     for one in gone:
@@ -213,7 +215,7 @@ def test_a_window_that_does_not_come_out_again_is_told(proofs: Proofs) -> None:
 
 
 def judged(proofs: Proofs, with_it: SessionLog, without_it: SessionLog) -> InterventionProven:
-    (_, applied) = proofs.state("repaired").applied[0]
+    (_, applied) = proofs.state("repaired").training.applied[0]
     (forked,) = proofs.said("proof", ProofForked)
     return proven(proofs.history("repaired"), applied, forked, with_it, without_it)
 
@@ -227,7 +229,7 @@ async def test_a_cancelled_proof_ends_its_forks_and_itself(tmp_path: Path) -> No
             rule="person", segment=1, rewind_to=None, changes={"learning_rate": 0.5}, reason="test", automatic=False
         )
         await until_said(made, session, "window.recorded")
-        await made.ground.speak("diagnostician", session, proposal, history.state.last_window_id)
+        await made.ground.speak("diagnostician", session, proposal, history.facts[-1].id)
         applied = await until_said(made, session, "intervention.applied")
         assert isinstance(applied.event, InterventionApplied)
         async with asyncio.timeout(30):

@@ -286,7 +286,7 @@ async def test_a_session_is_sampled_while_it_trains_and_summed_up_when_it_ends(t
         listening = asyncio.create_task(listen(made))
         ended = await trained(made, training={"epochs": 60, "batch_size": 16})
         listening.cancel()
-    summed = ended.resources
+    summed = ended.training.resources
     assert isinstance(summed, ResourcesSummarised)
     assert summed.samples >= 1
     assert summed.seconds > 1
@@ -300,7 +300,7 @@ async def test_data_that_cannot_be_used_are_summed_up_too(tmp_path: Path) -> Non
         source = {"source": "csv", "path": str(tmp_path / "none.csv"), "target": "y"}
         ended = await trained(made, data=source, loss={"type": "auto"})
     assert ended.state == "failed"
-    assert ended.resources is not None
+    assert ended.training.resources is not None
 
 
 async def test_a_crossing_is_told_once_to_every_running_session_and_not_again_after_a_restart(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ async def test_a_crossing_is_told_once_to_every_running_session_and_not_again_af
         for _ in range(3):
             await agent.watch()
             await agent.warn()
-        assert [len(made.tail.history(session).state.alerts) for session in sessions] == [1, 1]
+        assert [len(made.tail.history(session).state.training.alerts) for session in sessions] == [1, 1]
         # Room again, and short again: that is another crossing.
         agent._gates["disk"] = Gate(Limit("disk", 0, 0, 0, "", below=True))
         await agent.watch()
@@ -329,7 +329,7 @@ async def test_a_crossing_is_told_once_to_every_running_session_and_not_again_af
         agent._gates["disk"] = Gate(short)
         await agent.watch()
         await agent.warn()
-        assert [len(made.tail.history(session).state.alerts) for session in sessions] == [2, 2]
+        assert [len(made.tail.history(session).state.training.alerts) for session in sessions] == [2, 2]
 
 
 async def test_the_host_is_none_of_the_other_programs(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ async def submitted(made: SwarmNode, **changes: Any) -> str:
 def windows(made: SwarmNode, session: str) -> list[tuple[int, int, str]]:
     history = made.tail.history(session)
     found = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
-    on_path = [one for one in found if history.state.on_path(one.segment, one.last)]
+    on_path = [one for one in found if history.state.training.on_path(one.segment, one.last)]
     return [(one.first, one.last, one.weights_digest) for one in on_path]
 
 
@@ -81,8 +81,8 @@ async def test_a_drained_session_goes_on_by_itself_with_the_same_bits(tmp_path: 
     async with crew(tmp_path / "b", TRAINING, bus=bus) as made:
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
-        assert state.claim is not None
-        assert state.claim.epoch == 2
+        assert state.training.claim is not None
+        assert state.training.claim.epoch == 2
         assert state.outcome.weights_digest == digest
         assert windows(made, session) == seen
 
@@ -155,7 +155,7 @@ async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_take
         async with asyncio.timeout(30):
             while made.presence.instance_silent_seconds("trainer", gone) < 3:
                 await asyncio.sleep(0.1)
-        assert (history.state.state, history.state.claim.epoch) == ("paused", 1)
+        assert (history.state.state, history.state.training.claim.epoch) == ("paused", 1)
         await made.commands.verbs["resume"]({"session": session})
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
@@ -192,7 +192,7 @@ async def test_a_proposal_rewinds_and_what_was_recorded_after_it_is_off_the_path
         proposal = InterventionProposed(
             rule="person", segment=1, rewind_to=50, changes={"learning_rate": 0.5}, reason="test", automatic=False
         )
-        await made.ground.speak("diagnostician", session, proposal, history.state.last_window_id)
+        await made.ground.speak("diagnostician", session, proposal, history.facts[-1].id)
         applied = await until_said(made, session, "intervention.applied")
         assert applied.event.step == 50
         state = await until_ended(made, session)
@@ -221,8 +221,8 @@ async def test_a_diverging_training_is_rewound_and_tamed(tmp_path: Path, rate: f
     async with crew(tmp_path / "a", TRAINING) as made:
         session = await submitted(made, optimizer=optimizer, training={"epochs": 4, "batch_size": 64})
         state = await until_ended(made, session)
-        assert state.diagnoses
-        assert state.segments[1:], "auto_fix rewinds a session whose loss is not finite"
+        assert state.training.diagnoses
+        assert state.training.segments[1:], "auto_fix rewinds a session whose loss is not finite"
 
 
 # Checkpoints that cannot be used, the clock, and where time goes.
@@ -239,9 +239,9 @@ async def paused(made: SwarmNode, session: str, beyond: int) -> CheckpointWritte
         while history.state.step < beyond:
             await history.grown(history.size)
         await made.commands.verbs["pause"]({"session": session})
-        while history.state.pause is None or history.state.path_checkpoints()[-1].stored is None:
+        while history.state.training.pause is None or history.state.training.path_checkpoints()[-1].stored is None:
             await history.grown(history.size)
-    return history.state.path_checkpoints()[-1].written
+    return history.state.training.path_checkpoints()[-1].written
 
 
 @pytest.mark.parametrize("harm", ["a flipped bit", "gone"])
@@ -281,13 +281,15 @@ async def test_a_checkpoint_found_broken_is_written_anew_when_training_passes_it
         session = await submitted(made, training={"epochs": 20, "batch_size": 64}, checkpoints={"every_steps": 50})
         await paused(made, session, 150)
         history = made.tail.history(session)
-        lost = next(one.written for one in reversed(history.state.path_checkpoints()) if one.written.step % 50 == 0)
-        for one in history.state.path_checkpoints():
+        lost = next(
+            one.written for one in reversed(history.state.training.path_checkpoints()) if one.written.step % 50 == 0
+        )
+        for one in history.state.training.path_checkpoints():
             if one.usable and one.written.step >= lost.step:
                 damage(made.ground.blobs.path(one.written.blob), "a flipped bit")
         await made.commands.verbs["resume"]({"session": session})
         state = await until_ended(made, session)
-        again = [one for one in state.checkpoints if one.written.step == lost.step]
+        again = [one for one in state.training.checkpoints if one.written.step == lost.step]
         assert len(again) == 2, "it is news, not a repetition of what was recorded"
         assert made.ground.blobs.check(lost.blob)
 
@@ -298,7 +300,7 @@ async def test_state_is_kept_by_the_clock_at_grid_steps_and_the_bits_are_the_sam
         session = await submitted(made, checkpoints={"every_steps": 1000, "every_seconds": 0.001})
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
-        timed = [one.written for one in state.checkpoints if one.written.reason == "timed"]
+        timed = [one.written for one in state.training.checkpoints if one.written.reason == "timed"]
         assert timed
         assert {one.step for one in timed} <= {last for _, last, _ in windows(made, session)}
         assert state.outcome.weights_digest == digest

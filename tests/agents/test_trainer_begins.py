@@ -62,7 +62,7 @@ class Taught:
 
     def weights(self, session: SessionState, which: str | int) -> dict[str, torch.Tensor]:
         """The model's own tensors in a checkpoint, by its own names."""
-        kept = session.checkpoint(which)
+        kept = session.training.checkpoint(which)
         assert kept is not None
         tensors = unpack(self.blobs.get(kept.written.blob)).tensors
         return {name.removeprefix("model."): one for name, one in tensors.items() if name.startswith("model.")}
@@ -79,7 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Taught:
 async def _taught(place: Path) -> Taught:
     async with crew(place / "home", ROLES, data_roots=(str(place),)) as made:
         taught = await trained(made, "taught")
-        best = taught.checkpoint("best")
+        best = taught.training.checkpoint("best")
         assert best is not None
         # Nothing in a home may be named, so a checkpoint is taken out of it first.
         mine = place / "best.safetensors"
@@ -131,7 +131,7 @@ def test_frozen_weights_are_still_those_of_the_file_when_the_rest_has_learnt(hom
 
 
 def test_the_claim_names_the_bytes_and_they_are_held_for_the_session(home: Taught) -> None:
-    best = home.taught.checkpoint("best")
+    best = home.taught.training.checkpoint("best")
     assert best is not None
     assert {one.initial for one in home.claims(home.begun)} == {best.written.blob}
     assert {home.taught.id, home.begun.id} <= set(retention.holders(home.blobs.root, best.written.blob))
@@ -148,8 +148,8 @@ def test_it_can_be_loaded_and_exported(home: Taught) -> None:
     model = load(home.begun.id, "best", home=home.home.root)
     best = home.weights(home.begun, "best")
     assert all(torch.equal(one, best[name]) for name, one in model.state_dict().items())
-    assert [made.format for _, made in home.begun.exports] == ["safetensors"]
-    assert {kept.validated.control for kept in home.begun.checkpoints if kept.validated} == {"reproduced"}
+    assert [made.format for _, made in home.begun.training.exports] == ["safetensors"]
+    assert {kept.validated.control for kept in home.begun.training.checkpoints if kept.validated} == {"reproduced"}
 
 
 async def test_it_passes_a_full_audit_in_its_home(home: Taught) -> None:
@@ -200,7 +200,7 @@ async def test_what_is_no_such_file_lies_elsewhere_or_does_not_fit_is_refused_wi
             assert isinstance(state.outcome, TrainingFailed), state.outcome
             assert message in state.outcome.message
             assert cure in state.outcome.cure
-            assert not state.checkpoints
+            assert not state.training.checkpoints
 
 
 def test_a_file_of_weights_that_is_larger_than_memory_is_refused_unread(tmp_path: Path) -> None:
@@ -221,4 +221,4 @@ async def test_what_memory_cannot_hold_fails_with_a_sentence_before_it_is_claime
     assert isinstance(state.outcome, TrainingFailed)
     assert state.outcome.code == "out-of-memory"
     assert "GiB are free" in state.outcome.message
-    assert state.claim is None
+    assert state.training.claim is None

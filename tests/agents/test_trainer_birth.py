@@ -147,7 +147,7 @@ async def _ended(home: Path) -> dict[str, SessionState]:
 
 def test_sound_code_completes_and_the_log_says_that_it_was_repeated(ended: dict[str, SessionState]) -> None:
     assert isinstance(ended["sound"].outcome, TrainingCompleted), ended["sound"].outcome
-    (said,) = ended["sound"].births
+    (said,) = ended["sound"].training.births
     assert (said.difference, said.tensor, said.suspects) == ("", "", [])
     assert said.evaluated
     assert said.first > 0, "the first window has no memory behind it"
@@ -159,7 +159,7 @@ def test_sound_code_completes_and_the_log_says_that_it_was_repeated(ended: dict[
 def test_code_that_hangs_on_more_than_the_state_is_stopped_with_the_tensor_and_the_cure(
     ended: dict[str, SessionState], kind: str, suspect: str
 ) -> None:
-    outcome, (said,) = ended[kind].outcome, ended[kind].births
+    outcome, (said,) = ended[kind].outcome, ended[kind].training.births
     assert isinstance(outcome, TrainingFailed), outcome
     assert outcome.code == "not-repeatable"
     assert said.tensor.startswith(("model.", "optimizer."))
@@ -183,8 +183,8 @@ def test_code_that_changes_torchs_settings_is_stopped_before_an_evaluation_is_to
     outcome = ended[kind].outcome
     assert isinstance(outcome, TrainingFailed), outcome
     assert "torch is not sealed: cudnn.benchmark is True" in outcome.message
-    assert not ended[kind].evaluations
-    assert not ended["early"].checkpoints, "it is stopped before anything was computed"
+    assert not ended[kind].training.evaluations
+    assert not ended["early"].training.checkpoints, "it is stopped before anything was computed"
 
 
 def test_an_evaluation_that_comes_out_otherwise_is_named(ended: dict[str, SessionState]) -> None:
@@ -199,7 +199,7 @@ async def test_an_evaluation_far_behind_the_second_window_is_repeated_as_well(tm
         session = await asked(made, "sound", training={"epochs": 4, "batch_size": 8}, validation={"every_epochs": 4})
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
-        second, judged = state.births
+        second, judged = state.training.births
         assert (second.first, second.last, second.evaluated) == (50, 100, False)
         assert (judged.last, judged.evaluated) == (state.step, True)
 
@@ -212,15 +212,15 @@ async def test_who_takes_over_repeats_what_has_no_verdict_though_nothing_is_left
         await stopped(made)
         history = made.tail.history(session)
         async with asyncio.timeout(60):
-            while not [one for one in history.state.checkpoints if one.written.reason == "final"]:
+            while not [one for one in history.state.training.checkpoints if one.written.reason == "final"]:
                 await history.grown(history.size)
-        final = list(history.state.checkpoints)[-1].written
+        final = list(history.state.training.checkpoints)[-1].written
         assert history.state.outcome is None, "it waits for the verdict"
     async with crew(home, BARE, bus=bus) as made:
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         assert state.outcome.state_root == final.state_root
-        assert [one.difference for one in state.births] == [""]
+        assert [one.difference for one in state.training.births] == [""]
         assert not [one for one in made.tail.history(session).facts if one.name == "divergence.found"]
 
 
@@ -231,7 +231,7 @@ async def test_a_repetition_whose_process_dies_is_done_again(tmp_path: Path) -> 
         os.kill(await stopped(made), signal.SIGKILL)
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
-        assert state.births
+        assert state.training.births
 
 
 async def test_code_that_is_changed_and_added_again_changes_no_session_that_has_begun(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ async def test_a_reader_that_raises_no_memory_a_loss_that_is_not_finite_and_deat
     assert says in state.outcome.message
     assert state.outcome.cure
     if code == "non-finite":
-        assert state.last_window is not None
-        assert not state.last_window.finite
+        assert state.training.last_window is not None
+        assert not state.training.last_window.finite
     elif code != "child-died":
         assert state.outcome.frame.startswith(f"{file}:")
         log = (Home(home).session(state.id) / "training.log").read_text()
@@ -118,7 +118,7 @@ async def test_a_model_of_the_users_own_that_memory_cannot_hold_fails_with_a_sen
     assert isinstance(state.outcome, TrainingFailed), state.outcome
     assert state.outcome.code == "out-of-memory"
     assert state.outcome.frame.startswith(f"{file}:")
-    assert (state.claim is not None) == claimed
+    assert (state.training.claim is not None) == claimed
 
 
 class Away(MemoryBus):

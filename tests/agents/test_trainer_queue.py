@@ -59,7 +59,7 @@ async def test_sessions_train_by_the_grants_that_they_cite_and_a_pause_lets_the_
         waits = summary(made.tail.history(third).state, None, queue(made))["waits"]
         assert waits == "for its turn to train: place 2 of 2 in the queue, and 1 train at once (setting `trainings`)"
         await made.commands.verbs["cancel"]({"session": third})
-        assert (await until_ended(made, third)).claim is None
+        assert (await until_ended(made, third)).training.claim is None
         await made.commands.verbs["pause"]({"session": first})
         ended = await until_ended(made, second)
         assert isinstance(ended.outcome, TrainingCompleted)
@@ -79,8 +79,8 @@ async def test_sessions_train_by_the_grants_that_they_cite_and_a_pause_lets_the_
     async with crew(tmp_path / "other", ROLES) as alone:
         plain = await until_ended(alone, await requested(alone, "second", **SHORT))
         assert [claim.grant for claim in claims(alone, plain.id)] == [None]
-        assert plain.claim is not None
-        assert plain.claim.resolved == lone.resolved
+        assert plain.training.claim is not None
+        assert plain.training.claim.resolved == lone.resolved
         assert isinstance(plain.outcome, TrainingCompleted)
         assert plain.outcome.state_root == ended.outcome.state_root
 

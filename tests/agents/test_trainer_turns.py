@@ -78,8 +78,8 @@ async def test_one_trains_at_a_time_in_the_order_of_requests_what_waits_says_so_
         await made.ground.speak("operator", third, CancelRequested(asked_by="client"), "")
         cancelled = await until_ended(made, third)
         assert isinstance(cancelled.outcome, TrainingCancelled)
-        assert cancelled.claim is None
-        assert made.tail.history(second).state.claim is None
+        assert cancelled.training.claim is None
+        assert made.tail.history(second).state.training.claim is None
         assert {one.session for one in made.children.running() if one.purpose == "train"} == {first}
         await made.ground.speak("operator", first, CancelRequested(asked_by="client"), "")
         ended = [await until_ended(made, one) for one in (second, fourth)]

@@ -55,7 +55,7 @@ class Trained:
 
     def claim(self, about: dict[str, Any]) -> None:
         rest = {"epoch": 1, "worker": "w", "incarnation": "1", "segment": 1, "resumed_from": 0, "environment": {}}
-        dataset = self.history.state.dataset
+        dataset = self.history.state.training.dataset
         assert dataset is not None
         tell(self.history, "trainer", TrainingClaimed(dataset=dataset.root, sources={}, **rest, **about))
 
@@ -114,7 +114,7 @@ async def test_the_control_metric_is_reproduced_bit_for_bit_and_the_rest_is_adde
     trained = await train(place, DIGITS)
     best = trained.written("final")
     verdict, _ = await trained.judged(best)
-    recorded = trained.history.state.evaluations[-1].values
+    recorded = trained.history.state.training.evaluations[-1].values
     assert isinstance(verdict, CheckpointValidated)
     assert verdict.control == "reproduced"
     assert (verdict.split, verdict.rows, verdict.step) == ("val", 180, best["step"])
@@ -125,7 +125,7 @@ async def test_the_control_metric_is_reproduced_bit_for_bit_and_the_rest_is_adde
 async def test_the_figures_are_those_that_scikit_learn_computes(place: Place) -> None:
     trained = await train(place, DIGITS)
     verdict, _ = await trained.judged(trained.written("final"))
-    dataset = trained.history.state.dataset
+    dataset = trained.history.state.training.dataset
     assert dataset is not None
     rows = Dataset.open(place.blobs.root / "datasets" / dataset.root)
     from contracts.request import Request
@@ -151,7 +151,7 @@ async def test_the_test_rows_are_met_once_by_the_best_when_training_is_over(plac
     assert [one.split for one in await trained.judged(best)] == ["val"]
     val, test = await trained.judged(trained.written("final"))
     assert (val.split, test.split, test.rows) == ("val", "test", 180)
-    assert test.step == trained.history.state.best.step  # type: ignore[union-attr]
+    assert test.step == trained.history.state.training.best.step  # type: ignore[union-attr]
     assert test.control == "not-comparable"
 
 
@@ -247,7 +247,7 @@ async def test_other_engine_bits_are_not_comparable(place: Place) -> None:
 
 def _forge(trained: Trained) -> None:
     """Record the last evaluation again with another loss."""
-    seen = trained.history.state.evaluations[-1]
+    seen = trained.history.state.training.evaluations[-1]
     wrong = seen.values | {"val_loss": seen.values["val_loss"] * 2}
     tell(trained.history, "trainer", seen.model_copy(update={"values": wrong}))
 
@@ -289,7 +289,7 @@ async def test_a_former_best_that_was_let_go_is_not_judged(place: Place) -> None
 
 async def test_values_of_a_superseded_segment_are_not_those_of_the_path(place: Place) -> None:
     trained = await train(place, DIABETES)
-    seen = trained.history.state.evaluations[-1]
+    seen = trained.history.state.training.evaluations[-1]
     tell(trained.history, "trainer", seen.model_copy(update={"segment": 2, "values": {"val_loss": 1.0}}))
     fact = trained.stored(trained.written("final"))
     state, event = trained.history.state, fact.event

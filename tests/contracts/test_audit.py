@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.audit import Audit
+from contracts.audit import AuditState
 from contracts.common import HandlerFailed
 from contracts.event import Event
 from contracts.exporter import ExportRepeated
@@ -48,15 +48,15 @@ def repeated(span: int, divergence: SpanDivergence | None = None) -> SpanRepeate
     return SpanRepeated(span=span, steps=50, divergence=divergence, located=None, fingerprint=ZERO)
 
 
-def folded(*events: Event) -> Audit:
+def folded(*events: Event) -> AuditState:
     """Event number n has the id `n`."""
-    audit = Audit()
+    audit = AuditState()
     for at, event in enumerate(events, 1):
         audit = audit.advance(fact(event, at, lane="trainer", session=SESSION))
     return audit
 
 
-def numbers(audit: Audit) -> list[int]:
+def numbers(audit: AuditState) -> list[int]:
     return [one.number for one in audit.waiting()]
 
 

@@ -111,4 +111,4 @@ def test_of_sessions_that_have_left_nothing_remains() -> None:
 def test_what_the_queue_says_means_nothing_in_a_session_that_is_trained() -> None:
     state = SessionState(A)
     after = advance(state, fact(SessionGranted(session=A), 1, lane="operator", session=A))
-    assert (after.state, after.genesis, after.claim) == (state.state, None, None)
+    assert (after.state, after.genesis, after.training.claim) == (state.state, None, None)

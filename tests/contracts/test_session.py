@@ -21,7 +21,7 @@ def test_what_was_recorded_up_to_the_beginning_of_a_later_segment_counts(segment
     told = Told()
     told.applied(10, 2)
     told.applied(20, 3)
-    assert told.now.on_path(segment, step) is counts
+    assert told.now.training.on_path(segment, step) is counts
 
 
 def test_the_best_is_the_newest_improvement_and_final_is_the_last_that_is_usable() -> None:
@@ -46,7 +46,7 @@ def test_a_rewind_takes_the_best_behind_it_off_the_path() -> None:
 
 
 def _steps(told: Told) -> dict[str, int | None]:
-    found = {which: told.now.checkpoint(which) for which in ("best", "last", "final", "10", "11")}
+    found = {which: told.now.training.checkpoint(which) for which in ("best", "last", "final", "10", "11")}
     return {which: kept.written.step if kept else None for which, kept in found.items()}
 
 

@@ -157,8 +157,8 @@ class Court(RecordedHome):
     def again(self, session: str, told: list[Event]) -> str:
         """A session of its own that begins like this one, and of which a trainer told something else."""
         state = Archive(self.home).read(session).history.state
-        assert state.dataset is not None
-        return self._recorded(state.request, state.dataset, told, seal=True)
+        assert state.training.dataset is not None
+        return self._recorded(state.request, state.training.dataset, told, seal=True)
 
     def file_of(self, session: str, **said: object) -> ModelExported:
         """The account of a file of a session's last checkpoint, under a digest that no file has."""
@@ -173,9 +173,9 @@ class Court(RecordedHome):
     def exporting(self, session: str, *made: ModelExported) -> str:
         """A session of its own that is told as this one was, and of which somebody says that these files were made."""
         state, facts = Archive(self.home).read(session).history.state, self.facts[session]
-        assert state.dataset is not None
+        assert state.training.dataset is not None
         told = [fact.event for fact in facts if fact.lane == "trainer"]
-        own = self._recorded(state.request, state.dataset, told, seal=False)
+        own = self._recorded(state.request, state.training.dataset, told, seal=False)
         self.say(own, "exporter", *made)
         self.say(own, "ledger", self.seal(own))
         return own

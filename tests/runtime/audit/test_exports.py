@@ -11,7 +11,7 @@ import pytest
 
 from agents.exporter.agent import claimed_workloads
 from bus.blobs import DirectoryBlobs, digest_of
-from contracts.audit import Audit
+from contracts.audit import AuditState
 from contracts.errors import NotVerified
 from contracts.exporter import ExportOrder, ExportRepeated, ModelExported
 from contracts.findings import AuditedMachine, RecordedExport, SpanPlanned
@@ -167,15 +167,15 @@ def test_only_what_is_missing_leaves_the_verdict_as_it_is(cause: Remade) -> None
     said = ExportRepeated(
         export="e", filename="f", divergence=cause.divergence, problem=cause.missing, differing=cause.differing
     )
-    assert in_a_swarm(Audit(exports={"e": said})) == CAUSES[cause]
+    assert in_a_swarm(AuditState(exports={"e": said})) == CAUSES[cause]
 
 
 def test_an_exporter_that_failed_leaves_no_audit_to_pass_and_one_that_is_silent_is_told() -> None:
-    assert in_a_swarm(Audit(exporter_failed=True)) == "not-comparable"
-    assert in_a_swarm(Audit()) == "pass"
+    assert in_a_swarm(AuditState(exporter_failed=True)) == "not-comparable"
+    assert in_a_swarm(AuditState()) == "pass"
 
 
-def in_a_swarm(audit: Audit) -> str:
+def in_a_swarm(audit: AuditState) -> str:
     """The verdict of an audit in a swarm whose only span came out as recorded."""
     planned = AuditPlanned(
         session="s", mode="full", size=30, root="0" * 64, log=LOG.findings(), spans=[SPAN], chosen=[1], cuts=[],

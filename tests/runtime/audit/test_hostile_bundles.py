@@ -178,7 +178,7 @@ def test_a_full_audit_makes_exports_with_such_names_where_it_works(short_court: 
 
 def rows_of(court: Court, session: str) -> dict[str, bytes]:
     """The members that hold a session's dataset."""
-    dataset = Archive(court.home).read(session).history.state.dataset
+    dataset = Archive(court.home).read(session).history.state.training.dataset
     assert dataset is not None
     folder = court.home.blobs / "datasets" / dataset.root
     return {f"dataset/{path.name}": path.read_bytes() for path in folder.iterdir()}

@@ -64,8 +64,8 @@ async def _eventful(home: Path) -> str:
         state = await until_ended(made, session)
         assert isinstance(state.outcome, TrainingCompleted), state.outcome
         assert state.outcome.stopped_early
-        assert len(state.segments) == 3
-        assert state.exports
+        assert len(state.training.segments) == 3
+        assert state.training.exports
     return session
 
 
@@ -79,10 +79,10 @@ async def _reached(made: SwarmNode, session: str, step: int) -> None:
 async def _proposed(made: SwarmNode, session: str, **about: Any) -> None:
     history = made.tail.history(session)
     proposal = InterventionProposed(rule="person", reason="test", automatic=False, **about)
-    before = len(history.state.applied)
-    await made.ground.speak("diagnostician", session, proposal, history.state.last_window_id)
+    before = len(history.state.training.applied)
+    await made.ground.speak("diagnostician", session, proposal, history.facts[-1].id)
     async with asyncio.timeout(30):
-        while len(history.state.applied) == before:
+        while len(history.state.training.applied) == before:
             await history.grown(history.size)
 
 
@@ -324,7 +324,7 @@ async def test_a_claim_of_any_number_of_threads_starts_no_more_than_an_audit_all
     said = [fact.event for fact in court.facts[court.told["honest"]] if fact.lane == "trainer"]
     claim = said[0].model_copy(update={"resolved": said[0].resolved | {"threads": threads}})
     session = court.again(court.told["honest"], [claim, *said[1:]])
-    recorded = Archive(court.home).read(session).history.state.claim
+    recorded = Archive(court.home).read(session).history.state.training.claim
     assert recorded is not None
     assert seal_of(machine_of(recorded))["threads"] == 1
     assert likely_machine(court.home.log(session))["threads"] == 1

@@ -124,7 +124,7 @@ def test_a_session_is_interrupted_at_a_breakpoint_and_goes_on_from_its_file_to_t
         assert f"('pid', {process.pid}, 64)" in said
     (session,) = Archive(Home(home.home)).ids()
     assert f"swarm resume {session} --here" in said
-    assert Archive(Home(home.home)).read(session).history.state.pause
+    assert Archive(Home(home.home)).read(session).history.state.training.pause
     with home_lock(Home(home.home)):
         second = home.command("run", str(request), "--here", code=6)
         assert "another process trains with --here" in second["error"]["message"]

@@ -66,7 +66,9 @@ class Family:
         history = Archive(self.home).read(self.sessions[name]).history
         seen = [fact.event for fact in history.facts if isinstance(fact.event, WindowRecorded)]
         mine = [
-            one for one in seen if (one.segment == segment if segment else history.state.on_path(one.segment, one.last))
+            one
+            for one in seen
+            if (one.segment == segment if segment else history.state.training.on_path(one.segment, one.last))
         ]
         return [one.model_dump(mode="json") for one in mine if one.first >= after]
 
@@ -136,7 +138,7 @@ async def _rewound(made: SwarmNode, session: str) -> None:
     proposal = InterventionProposed(
         rule="person", segment=1, rewind_to=REWOUND, changes={"learning_rate": 0.5}, reason="test", automatic=False
     )
-    await made.ground.speak("diagnostician", session, proposal, history.state.last_window_id)
+    await made.ground.speak("diagnostician", session, proposal, history.facts[-1].id)
     await until_said(made, session, "intervention.applied")
 
 
@@ -157,7 +159,7 @@ def test_a_fork_where_no_checkpoint_was_kept_has_the_state_computed_again(family
     assert state.fork is not None
     assert (state.fork.state_root, state.fork.blob) == (None, None)
     assert family.digest("off the checkpoints") == family.digest("parent")
-    first = min(state.checkpoints, key=lambda one: one.written.step)
+    first = min(state.training.checkpoints, key=lambda one: one.written.step)
     assert (first.written.step, first.written.weights_digest) == (150, state.fork.weights_digest)
     assert first.stored is not None
     assert "anchor" in first.stored.kept_as
@@ -204,7 +206,7 @@ def test_rows_left_out_keep_the_order_and_change_the_weights(family: Family) -> 
 
 
 def test_a_fork_that_was_killed_and_resumed_ends_in_the_bits_of_one_that_was_not(family: Family) -> None:
-    assert family.state("killed").claim is not None
+    assert family.state("killed").training.claim is not None
     assert family.digest("killed") == family.digest("undisturbed")
     assert family.windows("killed", 0) == family.windows("undisturbed", 0)
 

@@ -100,7 +100,7 @@ async def test_a_trainer_whose_lane_moved_on_without_a_claim_is_fenced_too(tmp_p
             return_exceptions=True,
         )
         assert sorted(isinstance(one, Fenced) for one in outcomes) == [False, True]
-        assert made.tail.history(session).state.claim.epoch == 1
+        assert made.tail.history(session).state.training.claim.epoch == 1
 
 
 async def test_a_scribe_remembers_nothing_of_sessions_in_which_it_is_silent(tmp_path: Path) -> None:

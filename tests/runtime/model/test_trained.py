@@ -60,7 +60,7 @@ def asked(home: Path, *arguments: str, stdin: str | None = None) -> dict[str, An
 
 def rows_of(home: Path, count: int = 5) -> np.ndarray:
     state = Archive(Home(home)).read(stigmergy.Session("last", home=home).id).history.state
-    return Dataset.open(home / "blobs" / "datasets" / state.dataset.root).columns("val")["x"][:count]
+    return Dataset.open(home / "blobs" / "datasets" / state.training.dataset.root).columns("val")["x"][:count]
 
 
 def blob_of(home: Path, which: str = "best") -> Path:
@@ -81,10 +81,10 @@ def test_a_model_is_loaded_from_the_files_and_answers_as_it_did_in_training(home
     assert isinstance(model, torch.nn.Module)
     assert not model.training
     state = Archive(Home(home)).read(session.id).history.state
-    val = Dataset.open(home / "blobs" / "datasets" / state.dataset.root).columns("val")
+    val = Dataset.open(home / "blobs" / "datasets" / state.training.dataset.root).columns("val")
     said = [one["label"] for one in session.predict(val["x"])]
     right = np.mean([int(one) for one in said] == val["y"])
-    assert right == pytest.approx(state.best.values["val_accuracy"])
+    assert right == pytest.approx(state.training.best.values["val_accuracy"])
 
 
 def test_best_last_and_a_step_are_different_names_of_checkpoints(home: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from contracts.growing import GrowingTuple
 from contracts.operator import RULES, SessionRequested
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, InterventionApplied
+from contracts.training import TrainingState
 from runtime.cli.exit_codes import session_exit_code
 from runtime.views import sentences, terminal, view
 from runtime.views.answer_pages import session_page
@@ -30,13 +30,15 @@ def shown(session: SessionState) -> str:
 
 def test_the_best_and_the_last_figures_are_told_apart() -> None:
     seen = GrowingTuple([evaluated(10, 0.1, improved=True), evaluated(20, 0.4, improved=False)])
-    text = shown(replace(SessionState(SESSION), evaluations=seen))
+    text = shown(SessionState(SESSION, own=TrainingState(evaluations=seen)))
     assert "val_loss=0.1  (best, at step 10)" in text
     assert "val_loss=0.4  (at step 20)" in text
 
 
 def test_a_session_whose_last_step_is_its_best_says_it_once() -> None:
-    text = shown(replace(SessionState(SESSION), evaluations=GrowingTuple([evaluated(20, 0.1, improved=True)])))
+    text = shown(
+        SessionState(SESSION, own=TrainingState(evaluations=GrowingTuple([evaluated(20, 0.1, improved=True)])))
+    )
     assert "(best, at step 20)" in text
     assert text.count("val_loss") == 1
 
@@ -53,7 +55,7 @@ def test_interventions_are_listed_by_the_numbers_that_a_proof_asks_for() -> None
     one = InterventionApplied(
         proposal="p", by="non_finite", segment=2, step=50, changes={"learning_rate": 0.1}, reproducible=True
     )
-    text = shown(replace(SessionState(SESSION), applied=(("an-id", one),)))
+    text = shown(SessionState(SESSION, own=TrainingState(applied=(("an-id", one),))))
     assert "intervention 1" in text
     assert "by non_finite, from step 50: 0.1 of the learning rate" in text
 
@@ -67,6 +69,6 @@ def test_a_file_that_could_not_be_made_is_told_and_is_no_success_when_it_was_ask
     no = ExportRefused(
         format="onnx", quantize="", checkpoint="best", code="x", message="No such operator.", cure="Try."
     )
-    session = replace(SessionState(SESSION), genesis=asked, refusals=(no,))
+    session = SessionState(SESSION, genesis=asked, own=TrainingState(refusals=(no,)))
     assert "onnx: No such operator. Try." in shown(session)
     assert session_exit_code({**view.summary(session), "state": "completed"}) == code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from contracts.hyperparameter_specialist import (
     LearningRateSuggested,
     SearchCancelled,
     SearchCompleted,
+    SearchState,
     TrialFinished,
     TrialStarted,
 )
@@ -49,7 +49,7 @@ SUGGESTED = LearningRateSuggested(rates=RATES, losses=LOSSES, suggestion=0.01, s
 
 
 def searched(outcome: SearchCompleted | SearchCancelled | None) -> SessionState:
-    return replace(SessionState(SESSION), trials=TRIALS, finished_trials=FINISHED, outcome=outcome)
+    return SessionState(SESSION, own=SearchState(trials=TRIALS, finished=FINISHED), outcome=outcome)
 
 
 @pytest.mark.parametrize("outcome", [COMPLETED, CANCELLED])
@@ -107,7 +107,7 @@ def test_a_range_test_shows_its_suggestion_and_its_curve(tmp_path: Path) -> None
 
 
 def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers() -> None:
-    page = report_page(replace(SessionState(SESSION), suggested=SUGGESTED), SessionRecord())
+    page = report_page(SessionState(SESSION, own=SearchState(suggested=SUGGESTED)), SessionRecord())
     (tried,) = (block for block in walk(page.blocks) if isinstance(block, Curves))
     picture = svg.picture_of(tried)
     assert tried.file == "range_test"
