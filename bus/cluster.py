@@ -2,7 +2,7 @@
 
 python -m bus.cluster keys --keys DIR --env FILE --node nats-1:6222 ...   before the first start of the servers
 python -m bus.cluster provision --keys DIR --url URL,URL --replicas 3     once they run; again is harmless
-python -m bus.cluster accounts [--guest NAME=UKEY ...]                    the text of deploy/accounts.conf
+python -m bus.cluster accounts [--guest NAME=UKEY ...] [--person NAME=UKEY=ask,decide ...]   deploy/accounts.conf
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from bus.conf import accounts, environment, variables
 from bus.disk import make_directory, write_file
 from bus.durables import Layout
 from bus.jetstream import connect_admin
-from bus.rights import Users, seed_file
+from bus.rights import PersonUser, Users, seed_file
 from contracts.errors import InvalidInput, SwarmError, Unreachable
+from contracts.signed_command import RIGHTS
 
 _FORMING = 60.0
 """Seconds within which a new cluster should be able to answer."""
@@ -59,9 +60,11 @@ async def provision(folder: Path, url: str, layout: Layout) -> None:
                 await asyncio.sleep(0.2)
 
 
-def accounts_file(guests: Mapping[str, str]) -> str:
-    """The accounts with keys as variables; guests with the keys given."""
+def accounts_file(guests: Mapping[str, str], people: Mapping[str, PersonUser]) -> str:
+    """The accounts with keys as variables; guests and people with the keys given."""
     users = variables()
+    for name, person in people.items():
+        users = users.with_person(name, person)
     for name, key in guests.items():
         users = users.with_guest(name, key)
     return HEADER + accounts(users)
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "provision":
                 asyncio.run(provision(given.keys, given.url, Layout(replicas=given.replicas, facts_bytes=given.bytes)))
             case "accounts":
-                sys.stdout.write(accounts_file(dict(map(_pair, given.guest))))
+                sys.stdout.write(accounts_file(dict(map(_pair, given.guest)), dict(map(_person, given.person))))
     except SwarmError as refused:
         sys.stderr.write(f"{refused}\n")
         return refused.exit_code
@@ -98,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--bytes", type=int, default=Layout().facts_bytes, help="room for facts, per server")
     writing = jobs.add_parser("accounts", help="print the accounts file")
     writing.add_argument("--guest", action="append", default=[], help="NAME=PUBLIC-KEY of a guest agent")
+    writing.add_argument("--person", action="append", default=[], help="NAME=PUBLIC-KEY=RIGHTS of a person")
     return parser
 
 
@@ -106,6 +110,15 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise InvalidInput(f"{text!r} names no key.", cure="Write --guest NAME=UKEY.")
     return name, key
+
+
+def _person(text: str) -> tuple[str, PersonUser]:
+    name, rest = _pair(text)
+    key, _, named = rest.partition("=")
+    rights = tuple(right for right in RIGHTS if right in named.split(","))
+    if ",".join(rights) != named or not rights:
+        raise InvalidInput(f"{named!r} names no rights.", cure=f"Write --person NAME=UKEY={','.join(RIGHTS)}")
+    return name, PersonUser(key, rights)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bus.frames import MAX_PAYLOAD
-from bus.rights import CLIENT, CROSSINGS, LIVE, MAPPINGS, OWNER, ROLES, Crossing, Users, rights
+from bus.rights import CROSSINGS, LIVE, MAPPINGS, ROLES, Crossing, Users, rights
 from bus.subjects import GUEST
+from contracts.signed_command import CLIENT, OWNER, PERSON, Right
 
 MAX_STORE = 10 * 2**30
 """Bytes of the JetStream store, unless told otherwise."""
@@ -49,12 +50,13 @@ jetstream {{
 
 def accounts(users: Users) -> str:
     """The two accounts with their users, exports and imports; keys may be `$VARIABLES`. $SYS has no user."""
-    log = _users((role, users.roles[role]) for role in ROLES)
+    log = _users((role, users.roles[role], ()) for role in ROLES)
     edge = _users(
         [
-            (CLIENT, users.client),
-            (OWNER, users.owner),
-            *((GUEST + name, key) for name, key in sorted(users.guests.items())),
+            (CLIENT, users.client, ()),
+            (OWNER, users.owner, ()),
+            *((GUEST + name, key, ()) for name, key in sorted(users.guests.items())),
+            *((PERSON + name, user.public, user.rights) for name, user in sorted(users.people.items())),
         ]
     )
     return f"""\
@@ -98,15 +100,16 @@ def environment(users: Users) -> Mapping[str, str]:
     }
 
 
-def _users(keys: Iterable[tuple[str, str]]) -> str:
+def _users(keys: Iterable[tuple[str, str, Sequence[Right]]]) -> str:
     users = []
-    for identity, key in keys:
-        allowed = rights(identity)
+    for identity, key, may in keys:
+        allowed = rights(identity, may)
+        never = f", deny: {_list(allowed.never)}" if allowed.never else ""
         users.append(f"""\
       {{ # {identity}
         nkey: {key}
         permissions: {{
-          publish: {{ allow: {_list(allowed.publish)} }}
+          publish: {{ allow: {_list(allowed.publish)}{never} }}
           subscribe: {{ allow: {_list(allowed.subscribe)} }}
         }}
       }}""")

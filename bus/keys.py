@@ -56,6 +56,17 @@ class Signer:
         return self._secret.sign(message)
 
 
+def sign_text(signer: Signer, message: bytes) -> str:
+    """KEYID:BASE64URL over exactly these bytes, as `split` reads it."""
+    return f"{signer.key_id}:{_text(signer.sign_raw(message))}"
+
+
+def pem_of(signer: Signer) -> str:
+    """The secret as text, to be written where its owner alone reads it."""
+    pem = signer._secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # noqa: SLF001 - this module is where the secret may be written
+    return pem.decode()
+
+
 def new_signer(role: str) -> Signer:
     """A key that lives in memory alone: for tests and for sessions that leave nothing behind."""
     return Signer(role, Ed25519PrivateKey.generate())
@@ -227,8 +238,7 @@ class KeyStore:
             ) from None
 
     def _keep(self, signer: Signer, path: Path) -> Signer:
-        pem = signer._secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # noqa: SLF001 - the store is where the secret may be written
-        self._write_once(path, pem)
+        self._write_once(path, pem_of(signer).encode())
         return signer
 
     def _guard(self) -> None:

@@ -1,31 +1,28 @@
 """Who may publish and hear what on the server: the rights of every identity, deny by default; no configuration text.
 
-Two accounts. LOG holds the streams and the built-in roles. EDGE holds clients and guests: it owns nothing, creates no
-consumers, and reaches LOG only through the imports listed here. Nobody has `allow_responses`: who answers requests
-may publish to inboxes and to the server's own reply subjects, never to a subject that the asker made up.
+Two accounts. LOG holds the streams and the built-in roles. EDGE holds the owner, clients, people and guests: it owns
+nothing, creates no consumers, and reaches LOG only through the imports listed here. Nobody has `allow_responses`: who
+answers requests may publish to inboxes and to the server's own reply subjects, never to a subject that the asker made
+up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import orjson
 
 from bus import nkeys, subjects
 from contracts.errors import InvalidInput
 from contracts.event import BUILT_IN
+from contracts.signed_command import ASKING, CLIENT, OWNER, PERSON, RIGHTS, UNSIGNED, Right
 
 ROLES = ("host", *BUILT_IN, "desk", "admin")
 """The built-in identities of the account LOG."""
 
-CLIENT = "client"
-"""Who asks from outside, with the credentials that are handed out."""
-
-OWNER = "owner"
-"""Whose home it is: the local command line, with a seed that never leaves the home."""
-
 _LANES: Mapping[str, tuple[str, ...]] = {"desk": ("desk", "operator", "keyring", "root")}
-_ASKERS = ("host", "hyperparameter_specialist", "diagnostician")
 _READS = ("DIRECT.GET.*", "DIRECT.GET.*.>", "STREAM.MSG.GET.*", "STREAM.INFO.*")
 _API = "$JS.API"
 _FACTS = subjects.stream(subjects.EVERYTHING)
@@ -40,6 +37,16 @@ class Rights:
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    never: tuple[str, ...] = ()
+    """Of what `publish` covers, what may not be published all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonUser:
+    """A person's public key at the server, and what the keyring says that this person may do."""
+
+    public: str
+    rights: tuple[Right, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class Users:
     client: str
     owner: str
     guests: Mapping[str, str] = field(default_factory=dict)
+    people: Mapping[str, PersonUser] = field(default_factory=dict)
 
     def with_guest(self, agent: str, public: str) -> Users:
         """These users and one guest more (or with a new key)."""
@@ -60,17 +68,48 @@ class Users:
         """These users without that guest."""
         return replace(self, guests={name: key for name, key in self.guests.items() if name != agent})
 
+    def with_person(self, name: str, user: PersonUser) -> Users:
+        """These users and one person more, or with a new key or other rights."""
+        subjects.signed_command(PERSON + name, "ask", "*")
+        nkeys.check_public(user.public)
+        return replace(self, people={**self.people, name: user})
+
+    def without_person(self, name: str) -> Users:
+        """These users without that person."""
+        return replace(self, people={one: user for one, user in self.people.items() if one != name})
+
     @classmethod
     def of(cls, keys: Path, guests: Mapping[str, str] | None = None) -> Users:
         """The users by name, from the files NAME.seed in a folder; missing files are made."""
         made = {name: nkeys.keep(seed_file(keys, name)).public for name in (*ROLES, CLIENT, OWNER)}
         client, owner = made.pop(CLIENT), made.pop(OWNER)
         stored = {path.stem.removeprefix("guest_"): nkeys.read(path).public for path in keys.glob("guest_*.seed")}
-        return cls(made, client, owner, {**stored, **(guests or {})})
+        return cls(made, client, owner, {**stored, **(guests or {})}, people_of(keys))
+
+
+PEOPLE = "people.json"
+"""Beside the seeds: the public keys and rights of people, who keep their seeds themselves."""
+
+
+def people_of(keys: Path) -> dict[str, PersonUser]:
+    """By name, what the server has to know of people; nobody where nothing is written down."""
+    try:
+        found = orjson.loads((keys / PEOPLE).read_bytes())
+        return {
+            str(name): PersonUser(
+                nkeys.check_public(user["public"]), tuple(one for one in RIGHTS if one in user["rights"])
+            )
+            for name, user in found.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        cure = "Remove it, and give each person new credentials: swarm keys rotate NAME"
+        raise InvalidInput(f"{str(keys / PEOPLE)!r} does not say who the server knows.", cure=cure) from None
 
 
 def seed_file(keys: Path, identity: str) -> Path:
-    """The file with the seed of an identity: a role, "client", "owner", or "guest_NAME"."""
+    """The file with the seed of an identity: a role, "client", "owner", or "guest_NAME"; people keep theirs."""
     return keys / f"{identity}.seed"
 
 
@@ -82,6 +121,8 @@ def inbox(identity: str) -> str:
         return "_OWNER"
     if identity.startswith(subjects.GUEST):
         return f"_GUEST.{identity[len(subjects.GUEST) :]}"
+    if identity.startswith(PERSON):
+        return f"_PERSON.{identity[len(PERSON) :]}"
     return f"_INBOX.{identity}"
 
 
@@ -91,22 +132,32 @@ def api(identity: str) -> str:
     return "LOG.API" if at_edge(identity) else _API
 
 
-def rights(identity: str) -> Rights:
-    """The subjects that an identity may publish and subscribe to; everything else is denied."""
+def rights(identity: str, may: Sequence[Right] = ()) -> Rights:
+    """The subjects that an identity may publish and subscribe to; everything else is denied.
+
+    `may` is what a person may do.
+    """
     if identity == "admin":
         return Rights((">",), (">",))
     if identity == CLIENT:
-        return Rights((subjects.COMMANDS, *_reads(CLIENT)), (f"{inbox(CLIENT)}.>", *_LIVE_HERE))
+        # The models of commands take long to import, and only who writes a server's configuration needs them.
+        from contracts.commands import BODIES
+
+        never = tuple(subjects.command(one.verb) for one in BODIES.values() if one.right not in UNSIGNED[CLIENT])
+        return Rights((subjects.COMMANDS, *_reads(CLIENT)), (f"{inbox(CLIENT)}.>", *_LIVE_HERE), never)
     if identity == OWNER:
         asks = (subjects.OWNER_COMMANDS, subjects.COMMANDS, *_reads(OWNER))
         return Rights(asks, (f"{inbox(OWNER)}.>", *_LIVE_HERE))
+    if identity.startswith(PERSON):
+        reads, hears = (_reads(identity), _LIVE_HERE) if "ask" in may else ((), ())
+        return Rights((*_signed(identity, may), *reads), (f"{inbox(identity)}.>", *hears))
     if identity.startswith(subjects.GUEST):
         publish = (subjects.lane_everywhere(identity), *_own(identity), *_reads(identity))
         return Rights(publish, (f"{inbox(identity)}.>", *_LIVE_HERE))
     if identity in ROLES:
         return _role(identity)
     raise InvalidInput(
-        f"{identity!r} is no identity of the bus.", cure=f"Known: {', '.join(ROLES)}, client, owner, guest_*."
+        f"{identity!r} is no identity of the bus.", cure=f"Known: {', '.join(ROLES)}, client, owner, person_*, guest_*."
     )
 
 
@@ -120,13 +171,17 @@ def _own(role: str) -> tuple[str, ...]:
     return f"swarm.sys.{role}.*.hb", subjects.dead_letter(role), requests, short, long, f"{long}.*"
 
 
+def _signed(identity: str, may: Sequence[Right]) -> tuple[str, ...]:
+    return tuple(subjects.signed_command(identity, right, "*") for right in RIGHTS if right in may)
+
+
 def _reads(identity: str) -> tuple[str, ...]:
     return tuple(f"{api(identity)}.{verb}" for verb in _READS)
 
 
 def at_edge(identity: str) -> bool:
-    """Whether an identity belongs to the account EDGE: clients and guests do, built-in roles do not."""
-    return identity in (CLIENT, OWNER) or identity.startswith(subjects.GUEST)
+    """Whether an identity belongs to the account EDGE: clients, people and guests do, built-in roles do not."""
+    return identity in (CLIENT, OWNER) or identity.startswith((PERSON, subjects.GUEST))
 
 
 def _role(role: str) -> Rights:
@@ -136,11 +191,10 @@ def _role(role: str) -> Rights:
     publish = [*lanes, *(right for name in roles for right in _own(name)), subjects.TELEMETRY, *_reads(role)]
     publish += [f"{READER}.*", "$JS.FC.>", f"{inbox('desk')}.>"]
     hear = [f"{inbox(role)}.>", subjects.redrive(role), subjects.TELEMETRY, subjects.heartbeats()]
-    if role in _ASKERS:
-        publish.append(subjects.COMMANDS)
+    publish += [subject for name in roles for subject in _signed(name, ASKING.get(name, ()))]
     if "desk" in roles:
         publish += [subjects.COMMANDS, "swarm.redrive.*", "_INBOX.>", "_R_.>"]
-        hear += [subjects.COMMANDS, subjects.OWNER_COMMANDS, subjects.DEAD_LETTERS]
+        hear += [subjects.COMMANDS, subjects.OWNER_COMMANDS, subjects.SIGNED_COMMANDS, subjects.DEAD_LETTERS]
     return Rights(tuple(publish), tuple(hear))
 
 
@@ -171,6 +225,7 @@ _NEXT = "CONSUMER.MSG.NEXT.*.*"
 CROSSINGS = (
     Crossing(subjects.COMMANDS),
     Crossing(subjects.OWNER_COMMANDS),
+    Crossing(subjects.SIGNED_COMMANDS),
     Crossing("swarm.ev.*.*.guest.>"),
     Crossing("swarm.sys.*.*.hb"),
     Crossing("swarm.dlq.*"),

@@ -3,7 +3,8 @@
     swarm.ev.<pp>.<session>.<lane>.<name>          a fact; a guest's lane `guest_<agent>` is the tokens `guest.<agent>`
     swarm.tm.<pp>.<session>.<kind>                 telemetry
     swarm.cmd.<verb>                               an intent
-    swarm.owner.<verb>                             an intent that only the owner of the home may have
+    swarm.owner.<verb>                             an intent of the owner of the home
+    swarm.signed.<signer>.<right>.<verb>           an intent that its signer signed: a person or a role that asks
     swarm.dlq.<role>   swarm.redrive.<role>        dead letters, and the wish to try one again
     swarm.sys.<role>.<instance>.hb                 presence
 
@@ -22,6 +23,7 @@ EVERYTHING = "swarm.ev.>"
 TELEMETRY = "swarm.tm.>"
 COMMANDS = "swarm.cmd.>"
 OWNER_COMMANDS = "swarm.owner.>"
+SIGNED_COMMANDS = "swarm.signed.>"
 DEAD_LETTERS = "swarm.dlq.>"
 GUESTS = "swarm.ev.*.*.guest.>"
 """The filter that matches every message that guests store, fact or not."""
@@ -85,6 +87,32 @@ def owner_command(verb: str) -> str:
 def is_owners(subject: str) -> bool:
     """Whether a command was asked where only the owner may ask."""
     return subject.startswith(OWNER_COMMANDS.removesuffix(">"))
+
+
+class SignedSubject(NamedTuple):
+    """What the subject of a signed command says; whether it is true is for its signature to show."""
+
+    signer: str
+    right: str
+    verb: str
+
+
+def signed_command(signer: str, right: str, verb: str) -> str:
+    """Where a signed command is asked; `*` in place of the verb is all that need this right."""
+    return f"swarm.signed.{_token(signer)}.{_token(right)}.{verb if verb == '*' else _token(verb)}"
+
+
+def is_signed(subject: str) -> bool:
+    """Whether a command was asked where all are signed."""
+    return subject.startswith(SIGNED_COMMANDS.removesuffix(">"))
+
+
+def parse_signed(subject: str) -> SignedSubject:
+    """The inverse of `signed_command`."""
+    tokens = subject.split(".")
+    if len(tokens) != 5 or tokens[:2] != ["swarm", "signed"] or not all(map(_TOKEN.fullmatch, tokens)):
+        raise InvalidInput(f"{subject!r} is not the subject of a signed command.", cure="See bus/subjects.py.")
+    return SignedSubject(*tokens[2:])
 
 
 def telemetry(session: str, kind: str) -> str:

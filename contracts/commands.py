@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, NotRequired, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,19 +22,32 @@ from pydantic import (
     Tag,
     ValidationError,
 )
-from typing_extensions import TypedDict
 
 from contracts.errors import InvalidInput, InvalidRequest, Problem
 from contracts.findings import Mode
+from contracts.replies import (
+    AdmitReply,
+    AuditReply,
+    BegunReply,
+    DlqReply,
+    EventsReply,
+    ForkReply,
+    KeysReply,
+    PersonReply,
+    ReadReply,
+    RevokeReply,
+    RotateReply,
+    SessionReply,
+    SessionsReply,
+    StatusReply,
+    WishReply,
+)
 from contracts.request import Request, read_request
 from contracts.request.reading import problems_of, shown
 from contracts.request.search import RangeTest, Search, read_search
 from contracts.request.section import refused
 from contracts.request.training import Format, Quantization
-
-Right = Literal["ask", "decide", "administer"]
-"""What somebody may do: `ask` is to read and to have sessions made, `decide` to change the course of a session, and
-`administer` to say who may take part."""
+from contracts.signed_command import RIGHTS, Right
 
 BODIES: dict[str, type[Command]] = {}
 """Every command by its name."""
@@ -131,7 +144,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 
 def _agent_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise refused(f"{shown(name)} is no name for an agent", "Use a-z, 0-9, '_' and '-'.")
+        raise refused(f"{shown(name)} is no name for an agent or a person", "Use a-z, 0-9, '_' and '-'.")
     return name
 
 
@@ -199,240 +212,6 @@ Intervention = Annotated[
     BeforeValidator(_which_intervention),
     Field(description="Its event's id, or its number from 1; the last one unless given."),
 ]
-
-
-# ---------------------------------------------------------------- replies
-
-
-class BegunReply(TypedDict):
-    """The session that begins."""
-
-    session: str
-
-
-class ReadReply(BegunReply):
-    """The session that begins, and the sequence at which whoever asks has read its genesis."""
-
-    seq: int
-
-
-class ForkReply(ReadReply):
-    """The fork, and how many training rows it leaves out."""
-
-    rows_without: int
-
-
-class AuditReply(BegunReply):
-    """The session of the audit, the session that it is about, and the seed of its samples."""
-
-    of: str
-    seed: int
-
-
-class WishReply(BegunReply):
-    """The session that a wish is about and the wish's event; of an export, perhaps a session of its own."""
-
-    event: NotRequired[str]
-
-
-class AdmitReply(TypedDict):
-    """A guest's lane, the file of its credentials, and its key."""
-
-    name: str
-    lane: str
-    creds: str
-    key: str
-
-
-class RotateReply(TypedDict):
-    """Whose key it is, the key that has ended, and the key that took its place."""
-
-    role: str
-    old: str
-    key: str
-
-
-class RevokeReply(TypedDict):
-    """Whose key it was, the key that has ended, and the key with which a built-in role goes on."""
-
-    role: str
-    old: str
-    key: str | None
-
-
-Figures = dict[str, float]
-
-
-class LastReply(TypedDict):
-    """The newest evaluation."""
-
-    step: int
-    metrics: Figures
-
-
-class BestTrialReply(TypedDict):
-    """Of a search that has ended: the trial with the best value."""
-
-    number: int
-    session: str
-    value: float
-    parameters: dict[str, object]
-
-
-class RangeTestReply(TypedDict):
-    """Of a range test: the learning rate that it suggests, and its curve."""
-
-    suggestion: float
-    steepest: float
-    diverged_at: float | None
-    rates: list[float]
-    losses: list[float | None]
-
-
-class ProblemReply(TypedDict):
-    """Why a session did not complete."""
-
-    code: str
-    message: str
-    cure: str
-    frame: NotRequired[str]
-
-
-class ParentReply(TypedDict):
-    """In whose bits a fork began, and with which change."""
-
-    session: str
-    step: int
-    segment: int
-    set: dict[str, object]
-    rows_without: int
-
-
-State = Literal[
-    "requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled"
-]  # fmt: skip
-
-
-class SessionReply(TypedDict):
-    """A session as it stands."""
-
-    session: str
-    kind: str
-    name: str
-    state: State
-    step: int
-    epoch: int
-    weights_digest: str | None
-    metrics: Figures
-    artifacts: list[dict[str, object]]
-    wall_s: float
-    steps_total: NotRequired[int | None]
-    best_step: NotRequired[int | None]
-    last: NotRequired[LastReply | None]
-    best_trial: NotRequired[BestTrialReply | None]
-    range_test: NotRequired[RangeTestReply | None]
-    refused: NotRequired[
-        Annotated[list[dict[str, object]], Field(description="Files that could not be made, and why.")]
-    ]
-    interventions: NotRequired[Annotated[list[dict[str, object]], Field(description="Changes of the plan, from 1.")]]
-    events: NotRequired[int]
-    segments: NotRequired[int]
-    sealed: NotRequired[str | None]
-    owed: NotRequired[list[str]]
-    problem: NotRequired[ProblemReply | None]
-    requested_at: NotRequired[str]
-    parent: NotRequired[str | None]
-    fork: NotRequired[ParentReply | None]
-    waits: NotRequired[Annotated[str, Field(description="What it waits for; empty when it does not.")]]
-    verdict: NotRequired[Annotated[str | None, Field(description="Of an audit: pass, fail or not-comparable.")]]
-
-
-class SessionsReply(TypedDict):
-    """A page of sessions, and where the next begins."""
-
-    sessions: list[SessionReply]
-    next: str
-    ended: bool
-
-
-class EventReply(TypedDict):
-    """One event: its place in its session from 1, who said what, and whether the lane has a say in it."""
-
-    seq: int
-    stream_seq: int
-    time: str
-    lane: str
-    laneseq: int
-    name: str
-    understood: bool
-    id: str
-    cause: str | None
-    digest: str
-    data: object
-
-
-class EventsReply(TypedDict):
-    """Events of a session, where the next begin, and whether there will be none."""
-
-    session: str
-    events: list[EventReply]
-    next: int
-    ended: bool
-
-
-class QueuedLine(TypedDict):
-    """A session that has a slot to train (place 0), or that waits for one, and since when."""
-
-    session: str
-    place: int
-    since: str
-
-
-class QueueReply(TypedDict):
-    """How many sessions may train at once, which do, how many wait, and the first of those that wait."""
-
-    limit: int
-    slots: list[QueuedLine]
-    length: int
-    waiting: list[QueuedLine]
-
-
-class StatusReply(TypedDict):
-    """The agents of this host, every role whose heartbeat is heard, who may train, and how far the log was read."""
-
-    agents: list[dict[str, object]]
-    roster: NotRequired[list[dict[str, object]]]
-    voids: NotRequired[list[dict[str, object]]]
-    queue: NotRequired[QueueReply | None]
-    seq: NotRequired[int]
-
-
-class DlqReply(TypedDict):
-    """Failures of handlers, and the newest stored messages that were not admitted."""
-
-    letters: list[dict[str, object]]
-    voids: list[dict[str, object]]
-
-
-class KeyReply(TypedDict):
-    """A key, whose it is, and the sequences in the stream from which and until which it counts."""
-
-    key: str
-    role: str
-    public: str
-    guest: bool
-    in_force: bool
-    since: int
-    since_time: str
-    until: int | None
-    until_time: str | None
-    ended: Annotated[str | None, Field(description="`rotated`, or `revoked: ` and the reason.")]
-
-
-class KeysReply(TypedDict):
-    """Every key that there was."""
-
-    keys: list[KeyReply]
 
 
 # ---------------------------------------------------------------- commands: ask
@@ -610,14 +389,21 @@ class AdmitCommand(Command, verb="admit", right="administer", reply=AdmitReply):
     hears: Names = Field(default_factory=list)
 
 
+class PersonCommand(Command, verb="person", right="administer", reply=PersonReply):
+    """Let a person in, with rights: a key that signs commands, a user on the server, a place in the keyring."""
+
+    name: AgentName
+    rights: Annotated[list[Right], Field(min_length=1, max_length=len(RIGHTS))]
+
+
 class RotateCommand(Command, verb="rotate", right="administer", reply=RotateReply):
-    """A new key for a role or a guest; who runs goes on with it, what was said before stays."""
+    """A new key for a role, a guest or a person; who runs goes on with it, what was said before stays."""
 
     role: Named
 
 
 class RevokeCommand(Command, verb="revoke", right="administer", reply=RevokeReply):
-    """A key (by its id, its role or its guest) counts no more; a built-in role goes on with a new one."""
+    """A key (by its id, its role, its guest or its person) counts no more; a built-in role goes on with a new one."""
 
     key: Named
     reason: Annotated[Line, StringConstraints(min_length=1)]

@@ -15,8 +15,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from contracts.envelope import Fact
-from contracts.event import DESK, GUEST, OPERATOR, ROOT, Event, Hex64
+from contracts.event import DESK, GUEST, OPERATOR, ROOT, Event, Hex64, Payload
 from contracts.ids import PARTITION, ZERO, session_id, uuid8
+from contracts.signed_command import ASKING, PERSON, Right, SignedCommand, unsigned
 
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -29,29 +30,40 @@ class KeyringOpened(Event, lane=(DESK, ROOT), wire="keyring.opened"):
     deployment: str
 
 
-class KeyAdmitted(Event, lane=(DESK, ROOT), wire="key.admitted"):
-    """From here on this key speaks for this role; `hears` lists what wakes a guest, and may be said anew for it."""
+def _no_rights(old: Payload) -> Payload:
+    return old | {"rights": [], "signed": None}
+
+
+class KeyAdmitted(Event, lane=(DESK, ROOT), wire="key.admitted", upcasts=[_no_rights]):
+    """From here on this key speaks for this role; `hears` lists what wakes a guest, and may be said anew for it.
+
+    Since version 2 it may be a person's, with the rights of that person: such a key signs commands, in no lane.
+    """
 
     role: Role
     public: Hex64
     may_admit: bool = False
     guest: bool = False
     hears: list[str] = Field(default_factory=list)
+    rights: list[Right] = Field(default_factory=list)
+    signed: SignedCommand | None = None
 
 
-class KeyRotated(Event, lane=(DESK, ROOT), wire="key.rotated"):
+class KeyRotated(Event, lane=(DESK, ROOT), wire="key.rotated", upcasts=[unsigned]):
     """The role's old key ends here and this one begins, with the same rights."""
 
     role: Role
     old: KeyId
     public: Hex64
+    signed: SignedCommand | None = None
 
 
-class KeyRevoked(Event, lane=(DESK, ROOT), wire="key.revoked"):
+class KeyRevoked(Event, lane=(DESK, ROOT), wire="key.revoked", upcasts=[unsigned]):
     """From here on nothing signed by this key counts; what it signed before stays."""
 
     key: KeyId
     reason: str
+    signed: SignedCommand | None = None
 
 
 def key_id(public: str) -> str:
@@ -86,6 +98,8 @@ class Key:
     may_admit: bool = False
     guest: bool = False
     hears: tuple[str, ...] = ()
+    rights: tuple[Right, ...] = ()
+    """What it may sign commands for: a person's as admitted, a built-in role's by its name."""
 
     def valid(self, seq: int) -> bool:
         """Whether the key is valid for a message at this sequence: since <= sequence < until."""
@@ -111,6 +125,10 @@ class Keyring:
         """The keys of all guests that are admitted now."""
         return tuple(key for key in self.keys.values() if key.guest and key.until is None)
 
+    def people(self) -> tuple[Key, ...]:
+        """The keys of all people who are admitted now."""
+        return tuple(key for key in self.keys.values() if key.role.startswith(PERSON) and key.until is None)
+
 
 def advance(keyring: Keyring, fact: Fact) -> Keyring:
     """The keyring after one admitted event of its session."""
@@ -123,8 +141,18 @@ def advance(keyring: Keyring, fact: Fact) -> Keyring:
         case KeyAdmitted() as new if key_id(new.public) in keyring.keys:
             return _with(keyring, replace(keyring.keys[key_id(new.public)], hears=tuple(new.hears)))
         case KeyAdmitted() as new:
-            rights = {"may_admit": new.may_admit, "guest": new.guest, "hears": tuple(new.hears)}
-            return _with(keyring, Key(key_id(new.public), new.role, new.public, fact.seq, **rights))  # type: ignore[arg-type]
+            rights = tuple(new.rights) if new.role.startswith(PERSON) else ASKING.get(new.role, ())
+            key = Key(
+                key_id(new.public),
+                new.role,
+                new.public,
+                fact.seq,
+                may_admit=new.may_admit,
+                guest=new.guest,
+                hears=tuple(new.hears),
+                rights=rights,
+            )
+            return _with(keyring, key)
         case KeyRotated(old=old, public=public):
             before = keyring.keys[old]
             after = replace(before, id=key_id(public), public=public, since=fact.seq)

@@ -1,4 +1,9 @@
-"""What people say, through the front desk: the genesis of a session and the wishes for a running one."""
+"""What people say, through the front desk: the genesis of a session and the wishes for a running one.
+
+`asked_by` is who was verified: `owner`, `client`, a person of the keyring (`person_ann`) or a built-in role. Before
+people were in the keyring it was `client`, or what the body of a command said. Since version 2 a wish holds the command
+as it was signed; None when it was not: the owner and clients sign nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from pydantic import Field
 
 from contracts.event import OPERATOR, Event, Payload
 from contracts.fork import Fork
+from contracts.signed_command import SignedCommand, unsigned
 
 Kind = Literal["training", "search", "trial", "export", "audit", "proof"]
 
@@ -40,36 +46,41 @@ class SessionRequested(Event, lane=OPERATOR, wire="session.requested", upcasts=[
     rules: Annotated[int, Field(ge=1)]
 
 
-class CancelRequested(Event, lane=OPERATOR, wire="cancel.requested"):
+class CancelRequested(Event, lane=OPERATOR, wire="cancel.requested", upcasts=[unsigned]):
     """A person wants the session to end now."""
 
     asked_by: str
     reason: str = ""
+    signed: SignedCommand | None = None
 
 
-class PauseRequested(Event, lane=OPERATOR, wire="pause.requested"):
+class PauseRequested(Event, lane=OPERATOR, wire="pause.requested", upcasts=[unsigned]):
     """A person wants the session to wait; only a person resumes it."""
 
     asked_by: str
+    signed: SignedCommand | None = None
 
 
-class ResumeRequested(Event, lane=OPERATOR, wire="resume.requested"):
+class ResumeRequested(Event, lane=OPERATOR, wire="resume.requested", upcasts=[unsigned]):
     """A person wants a paused session to go on."""
 
     asked_by: str
+    signed: SignedCommand | None = None
 
 
-class ExportRequested(Event, lane=OPERATOR, wire="export.requested"):
+class ExportRequested(Event, lane=OPERATOR, wire="export.requested", upcasts=[unsigned]):
     """One more format of the model is wanted from a session that is still open."""
 
     asked_by: str
     format: str
     quantize: str = ""
     checkpoint: str = "best"
+    signed: SignedCommand | None = None
 
 
-class RedriveRequested(Event, lane=OPERATOR, wire="redrive.requested"):
+class RedriveRequested(Event, lane=OPERATOR, wire="redrive.requested", upcasts=[unsigned]):
     """A recorded handler failure is to be tried once more."""
 
     asked_by: str
     failure: str
+    signed: SignedCommand | None = None

@@ -38,8 +38,8 @@ class Diagnostician(Agent):
         """Request the proof of an intervention where its judgement asks for one; once, also after restarts."""
         if not judged.prove:
             return None
-        wish = {"session": wakeup.history.id, "intervention": judged.proposal, "asked_by": self.role}
-        return ProofRequested(intervention=judged.proposal, session=await self.ground.ask("prove", wish))
+        wish = {"session": wakeup.history.id, "intervention": judged.proposal}
+        return ProofRequested(intervention=judged.proposal, session=await self.ground.ask(self.role, "prove", wish))
 
     @on
     async def settle(self, asked: SessionRequested, wakeup: Wakeup, say: Say[Sayings]) -> None:

@@ -75,9 +75,9 @@ class Proof:
 
     async def _fork(self, parent: str, step: int, segment: int, name: str) -> str:
         wish = {"session": parent, "step": step, "segment": segment, "set": QUIET, "under": self._own.id}
-        wish |= {"asked_by": self._role, "request_id": f"{self._own.id}-{name}"}
+        wish |= {"request_id": f"{self._own.id}-{name}"}
         try:
-            return await self._ground.ask("fork", wish)
+            return await self._ground.ask(self._role, "fork", wish)
         except (InvalidInput, NotFound, NotVerified, Refused) as error:
             raise _Hopeless(error.message, cure=error.cure) from error
 
@@ -93,7 +93,7 @@ class Proof:
 
     async def _cancel(self, *forks: str) -> None:
         for session in forks:
-            await self._ground.cancel(session, "its proof has ended")
+            await self._ground.cancel(self._role, session, "its proof has ended")
 
 
 class _Cancelled(Exception):

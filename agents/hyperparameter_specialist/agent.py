@@ -153,7 +153,7 @@ class SearchRun(SearchContext):
 
     async def _cancel(self, progress: SearchProgress) -> None:
         for trial in progress.running.values():
-            await self.ground.cancel(trial.session, "its search was cancelled")
+            await self.ground.cancel(self.role, trial.session, "its search was cancelled")
         best, trials = progress.best(), len(progress.finished)
         await self.say(
             events.SearchCancelled(reason=self.cancelled, trials=trials, best_session=best.session if best else None)
@@ -196,7 +196,7 @@ class RangeTestRun(SearchContext):
         while not (trial.state.training.dataset or trial.state.outcome or self.cancelled):
             await first_done(trial.grown(trial.size), self.own.grown(self.own.size))
         if trial.state.outcome is None:
-            await self.ground.cancel(session, "its data are prepared, which was all that was wanted")
+            await self.ground.cancel(self.role, session, "its data are prepared, which was all that was wanted")
         return trial.state
 
     async def _sweep(self, test: RangeTest, request: dict[str, Any], dataset: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from runtime.cli.output import cell, say, style
 from runtime.views.formatting import printable_json
 
 if TYPE_CHECKING:
-    from contracts.commands import SessionReply
+    from contracts.replies import SessionReply
     from runtime.cli.call import Call, Json
 
 NEGATIVE = 3

@@ -20,8 +20,8 @@ from runtime.views.formatting import number
 from runtime.views.progress import PlainProgress
 
 if TYPE_CHECKING:
-    from contracts.commands import SessionReply
     from contracts.diagnostician import InterventionProven
+    from contracts.replies import SessionReply
     from runtime.api.swarm import Swarm
     from runtime.views.blocks import Page
     from runtime.views.proof import ProofAnswer

@@ -15,7 +15,7 @@ from runtime.cli.pages import answer_page, page_option
 from runtime.views import sentences
 
 if TYPE_CHECKING:
-    from contracts.commands import SessionReply
+    from contracts.replies import SessionReply
     from runtime.views.blocks import Page
 
 

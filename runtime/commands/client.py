@@ -1,4 +1,4 @@
-"""A program's way into a running swarm: commands by request and reply. It reads no log and signs nothing."""
+"""A program's way into a running swarm: commands by request and reply; a person's are signed. It reads no log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
 from bus import nkeys, subjects
 from bus.jetstream import connect
+from bus.keys import Signer, read_private, signer_of
 from bus.port import Wire
-from bus.rights import CLIENT, OWNER, seed_file
-from contracts.errors import InvalidInput, NotFound, TimedOut, Unreachable, error_of
+from bus.rights import seed_file
+from bus.signed_commands import ask_signed
+from contracts.errors import InvalidInput, NotFound, Refused, TimedOut, Unreachable, error_of
 from contracts.session import ENDED
+from contracts.signed_command import CLIENT, OWNER, PERSON, UNSIGNED, refuse_without
 from runtime.home.home import Home
 from runtime.home.settings import Settings, load
 
@@ -26,33 +29,55 @@ _PATIENCE = 60.0
 
 _POLL, _LONG = 20.0, 60.0
 
+_ABOUT_A_SESSION = ("cancel", "pause", "resume", "export")
+"""Commands that may leave what was signed in the log of the session that they name."""
+
 
 class SwarmClient:
     """A connection to the front desk of a swarm."""
 
-    def __init__(self, wire: Wire, *, owner: bool = False) -> None:
+    def __init__(self, wire: Wire, *, owner: bool = False, person: PersonKey | None = None) -> None:
         self._wire = wire
         self._subject = subjects.owner_command if owner else subjects.command
         self._owner = owner
+        self._person = person
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, settings: Settings | None = None, *, home: str | Path | None = None) -> AsyncIterator[Self]:
         """The swarm of a home, or the one that `url` and `creds` name; who may read the home's seeds is its owner.
 
-        Without settings they are those of `home`, or of the home that the command line would use here.
+        Without settings they are those of `home`, or of the home that the command line would use here. Credentials of a
+        person (`swarm person new`) sign every command.
         """
-        url, identity, key = _door(settings or load(home=str(home) if home is not None else None))
-        async with connect(url, identity, key, patience=5.0) as bus:
-            yield cls(bus, owner=identity == OWNER)
+        found = _credentials(settings or load(home=str(home) if home is not None else None))
+        async with connect(found.url, found.identity, found.user, patience=5.0) as bus:
+            yield cls(bus, owner=found.identity == OWNER, person=found.person)
 
     async def command(self, verb: str, /, timeout: float = 10.0, **body: Any) -> dict[str, Any]:
         """Ask the desk; raises the error that its reply names."""
-        reply = orjson.loads(await self._wire.ask(self._subject(verb), orjson.dumps(body), timeout=timeout))
+        reply = orjson.loads(await self._ask(verb, body, timeout))
         if "error" in reply:
             raise error_of(reply["error"])
         answer: dict[str, Any] = reply
         return answer
+
+    async def _ask(self, verb: str, body: dict[str, Any], timeout: float) -> bytes:
+        if self._person is not None:
+            if verb in _ABOUT_A_SESSION:
+                # What is signed names the session by its id: the log that keeps it knows no other name.
+                body |= {"session": (await self.session(str(body.get("session") or "")))["session"]}
+            signer, root = self._person
+            return await ask_signed(self._wire, signer, root, verb, body, timeout=timeout)
+        try:
+            return await self._wire.ask(self._subject(verb), orjson.dumps(body), timeout=timeout)
+        except Refused:
+            # The server forbids what a client has no right to; the model of the command says which right that is.
+            from contracts.commands import BODIES
+
+            if verb in BODIES:
+                refuse_without(BODIES[verb].right, verb, CLIENT, UNSIGNED[OWNER if self._owner else CLIENT])
+            raise
 
     async def submit(
         self,
@@ -122,8 +147,23 @@ class SwarmClient:
                 await asyncio.sleep(0.5)
 
 
-def _door(settings: Settings) -> tuple[str, str, nkeys.UserKey]:
-    """Where the swarm is, as who it is asked, and the key of that identity."""
+class PersonKey(NamedTuple):
+    """What a person signs with, and the root of the deployment for which the signatures are."""
+
+    signer: Signer
+    root: str
+
+
+class Credentials(NamedTuple):
+    """Where the swarm is, as who it is asked, and the keys of that identity."""
+
+    url: str
+    identity: str
+    user: nkeys.UserKey
+    person: PersonKey | None = None
+
+
+def _credentials(settings: Settings) -> Credentials:
     path = Path(settings.creds) if settings.creds else Home(settings.home).creds
     if settings.url and not path.exists():
         raise InvalidInput("--url needs --creds.", cure="Give the file that `swarm status --json` names as creds.")
@@ -134,10 +174,15 @@ def _door(settings: Settings) -> tuple[str, str, nkeys.UserKey]:
         creds = orjson.loads(path.read_bytes())
         url, seed = settings.url or creds["url"], seed_file(Home(settings.home).seeds, OWNER)
         if not settings.creds and os.access(seed, os.R_OK):
-            return url, OWNER, nkeys.read(seed)
-        return url, CLIENT, nkeys.from_seed(creds["seed"])
+            return Credentials(url, OWNER, nkeys.read(seed))
+        if "person" not in creds:
+            return Credentials(url, CLIENT, nkeys.from_seed(creds["seed"]))
+        creds = orjson.loads(read_private(path))
+        name = PERSON + creds["person"]
+        person = PersonKey(signer_of(name, creds["key"].encode(), path), str(creds["root"]))
+        return Credentials(url, name, nkeys.from_seed(creds["seed"]), person)
     except FileNotFoundError:
         raise NotFound(f"there is no credentials file {str(path)!r}.", cure="Start the swarm: swarm up -d") from None
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        cure = "Use the one that `swarm status` names."
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        cure = "Use the one that `swarm status` or `swarm person new` names."
         raise InvalidInput(f"{str(path)!r} is no credentials file.", cure=cure) from None

@@ -2,8 +2,9 @@
 
 Every reply is one JSON object, `{"error": {...}}` when the answer is no. The desk signs the operator's lane.
 
-Two kinds of people ask. A client may have sessions made and ended. The owner of the home asks under subjects of their
-own, and alone says who may take part and which folders requests may name files in.
+Who asks is known before anything else (`runtime.commands.askers`), and the model of a command says which right it
+needs. The owner of the home has every right, a client may have sessions made and ended, a person has the rights that
+the keyring names; the owner alone says which folders requests may name files in.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import structlog
 
 from bus import subjects
 from contracts import commands as asked
-from contracts import operator
+from contracts import operator, replies
+from contracts.envelope import Fact
 from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
 from contracts.fork import Fork
@@ -29,6 +31,8 @@ from contracts.hyperparameter_specialist import SEARCH
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from contracts.request.reading import shown
+from contracts.signed_command import OWNER, refuse_without, signed_in
+from runtime.commands.askers import THE_OWNER, Asker, Askers
 from runtime.commands.deployment_keys import KeyCommands
 from runtime.commands.session_index import SessionIndex
 from runtime.home.workload_file import refuse_unknown_options
@@ -75,8 +79,9 @@ class Commands:
         self.node = node
         self._index = SessionIndex(node.home, node.tail)
         self.keys = KeyCommands(node)
-        self.admit_guest: Callable[[asked.AdmitCommand], Awaitable[asked.AdmitReply]] | None = None
+        self.admit_guest: Callable[[asked.AdmitCommand, Asker], Awaitable[replies.AdmitReply]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
+        self.askers = Askers(node.tail.admission.keyring)
         self._handlers: dict[type[asked.Command], Handler] = {
             asked.TrainCommand: self._train,
             asked.SearchCommand: partial(self._later, "search"),
@@ -98,24 +103,33 @@ class Commands:
             asked.KeysCommand: self._keys,
             asked.RotateCommand: self._rotate,
             asked.RevokeCommand: self._revoke,
+            asked.PersonCommand: self.keys.admit_person,
         }
-        self.verbs = {kind.verb: partial(self._obey, kind) for kind in self._handlers}
-        """By name: a command of this process itself, whose owner's it is, from the body that a client would send."""
+        self.verbs = {kind.verb: partial(self.carry_out, kind.verb) for kind in self._handlers}
+        """By name: a command of this process itself, which is its owner's, from the body that a client would send."""
 
     async def run(self) -> None:
         """Answer for ever; several hosts of one swarm share the commands."""
         bus = self.node.bus
         clients = bus.answer(subjects.COMMANDS, self.answer, queue=DESK)
         owner = bus.answer(subjects.OWNER_COMMANDS, self.answer, queue=DESK)
-        async with clients, owner:
+        signed = bus.answer(subjects.SIGNED_COMMANDS, self.answer, queue=DESK)
+        self.node.tail.listen(self._hear)
+        async with clients, owner, signed:
             await self._index.summarise()
+
+    def _hear(self, facts: list[Fact]) -> None:
+        for fact in facts:
+            if signed := signed_in(fact.event):
+                self.askers.remember(signed)
 
     async def answer(self, subject: str, body: bytes) -> bytes:
         """The reply to one command."""
         verb = subject.rpartition(".")[2]
         reply: Answer
         try:
-            reply = await self._perform(verb, body, owners=subjects.is_owners(subject))
+            asker, asked_body = self.askers.identify(subject, body)
+            reply = await self._perform(verb, asked_body, asker)
         except SwarmError as error:
             reply = {"error": error.as_json()}
         except Exception as error:
@@ -124,28 +138,28 @@ class Commands:
             reply = {"error": {"code": "crashed", "message": f"{verb} crashed: {error}", "path": "", "cure": cure}}
         return orjson.dumps(reply)
 
-    async def _perform(self, verb: str, body: bytes, *, owners: bool) -> Answer:
+    async def _perform(self, verb: str, body: bytes, by: Asker) -> Answer:
         kind = asked.BODIES.get(verb)
         if kind is None:
             raise NotFound(f"there is no command {verb!r}.", cure=f"Known: {', '.join(sorted(self.verbs))}.")
+        refuse_without(kind.right, verb, by.name, by.rights)
         # What is long is read in a thread, for the host has other things to do meanwhile.
         parsed = await asyncio.to_thread(_parsed, body) if len(body) > _LONG else _parsed(body)
-        if kind.right == "administer" and not owners:
-            cure = "Ask from the machine and user whose home it is."
-            raise Refused(f"{verb!r} is for the owner of the home.", cure=cure)
         is_request = issubclass(kind, asked.SubmitCommand)
-        folders = [_folder(parsed.pop(FOLDER))] if owners and is_request and FOLDER in parsed else []
+        folders = [_folder(parsed.pop(FOLDER))] if by.name == OWNER and is_request and FOLDER in parsed else []
         in_thread = is_request or len(body) > _LONG
         command = await asyncio.to_thread(kind.read, parsed) if in_thread else kind.read(parsed)
-        return await self._handlers[kind](command, *folders)
+        return await self._handlers[kind](command, by, *folders)
 
-    async def _obey(self, kind: type[asked.Command], body: Mapping[str, object]) -> Any:
-        return await self._handlers[kind](kind.read(body))
+    async def carry_out(self, verb: str, body: Mapping[str, object], by: Asker = THE_OWNER) -> Any:
+        """The reply to a command of this very process, for itself or for one of its agents."""
+        kind = asked.BODIES[verb]
+        return await self._handlers[kind](kind.read(body), by)
 
-    async def _later(self, verb: str, command: asked.Command, *more: Path) -> Answer:
+    async def _later(self, verb: str, command: asked.Command, by: Asker, *more: Path) -> Answer:
         """Have `runtime.commands.requests` answer; its import takes as long as many answers, so a thread does it."""
         requests = await asyncio.to_thread(importlib.import_module, "runtime.commands.requests")
-        answer: Answer = await requests.ANSWERS[verb](self, command, *more)
+        answer: Answer = await requests.ANSWERS[verb](self, command, by, *more)
         return answer
 
     async def submit(
@@ -213,33 +227,42 @@ class Commands:
         facts = await self.node.writer(OPERATOR, DESK).say(session, [event], occasion or lane_writer.Provenance())
         return facts[0].id
 
-    async def _train(self, wish: asked.TrainCommand, folder: Path | None = None) -> asked.BegunReply:
-        resolved = wish.request.resolved()
+    async def _say_for(self, by: Asker, session: str, event: Event) -> str:
+        """Say a wish; one that was signed while its key is in force, for no key of a person ends meanwhile."""
+        if by.signed is None:
+            return await self._say(session, event)
+        async with self.keys.one_at_a_time:
+            by.still_counts(self.node.tail.admission.keyring())
+            return await self._say(session, event)
+
+    async def _train(self, wish: asked.TrainCommand, by: Asker, folder: Path | None = None) -> replies.BegunReply:
+        resolved = await asyncio.to_thread(wish.request.resolved)
         Workloads(self.node.home.root).needed(resolved)
-        session = await self.submit(resolved, asked_by="client", request_id=wish.request_id, folder=folder)
+        session = await self.submit(resolved, asked_by=by.name, request_id=wish.request_id, folder=folder)
         return {"session": session}
 
-    async def _trial(self, wish: asked.TrialCommand) -> asked.ReadReply:
+    async def _trial(self, wish: asked.TrialCommand, by: Asker) -> replies.ReadReply:
         parent = await self.history(wish.parent)
         if parent.state.kind is not SEARCH or parent.state.outcome is not None:
             raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune SEARCH")
         session = await self.submit(
             (await asyncio.to_thread(read_request, wish.request)).resolved(),
             "trial",
-            asked_by=wish.asked_by or "client",
+            asked_by=by.name,
             parent=parent.id,
             request_id=wish.request_id,
         )
         return {"session": session, "seq": self.node.tail.seq}
 
-    async def _export(self, wish: asked.ExportCommand) -> asked.WishReply:
+    async def _export(self, wish: asked.ExportCommand, by: Asker) -> replies.WishReply:
         history = await self.history(wish.session)
         state, about = history.state, wish.model_dump(include={"format", "quantize", "checkpoint"})
         if not state.kind.trains:
             raise Refused(f"{history.id} is of the kind {state.kind.name!r} and has no model.", cure="Name a training.")
         if state.sealed is None and state.outcome is None:
-            requested = operator.ExportRequested(asked_by="client", **about)
-            return {"session": history.id, "event": await self._say(history.id, requested)}
+            _refuse_short_name(wish.session, history.id, by)
+            requested = operator.ExportRequested(asked_by=by.name, signed=by.kept(), **about)
+            return {"session": history.id, "event": await self._say_for(by, history.id, requested)}
         if state.training.dataset is None:
             raise NotFound(f"{history.id} has no dataset.", cure=f"See what became of it: swarm show {history.id}")
         kept = retention.exported(state, wish.checkpoint) or find_checkpoint(state, wish.checkpoint)
@@ -253,22 +276,22 @@ class Commands:
             "facts": state.training.dataset.facts,
             "dataset": state.training.dataset.root,
         }
-        return {"session": await self.submit(request, "export", asked_by="client", parent=history.id)}
+        return {"session": await self.submit(request, "export", asked_by=by.name, parent=history.id)}
 
-    async def _cancel(self, wish: asked.CancelCommand) -> asked.WishReply:
-        requested = operator.CancelRequested(asked_by="client", reason=wish.reason)
-        return await self._wish(wish.session, requested)
+    async def _cancel(self, wish: asked.CancelCommand, by: Asker) -> replies.WishReply:
+        requested = operator.CancelRequested(asked_by=by.name, reason=wish.reason, signed=by.kept())
+        return await self._wish(wish.session, requested, by)
 
-    async def _pause(self, wish: asked.PauseCommand) -> asked.WishReply:
-        return await self._wish(wish.session, operator.PauseRequested(asked_by="client"))
+    async def _pause(self, wish: asked.PauseCommand, by: Asker) -> replies.WishReply:
+        return await self._wish(wish.session, operator.PauseRequested(asked_by=by.name, signed=by.kept()), by)
 
-    async def _resume(self, wish: asked.ResumeCommand) -> asked.WishReply:
+    async def _resume(self, wish: asked.ResumeCommand, by: Asker) -> replies.WishReply:
         history = await self.history(wish.session)
         if history.state.training.pause is None and history.state.outcome is None:
             raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
-        return await self._wish(wish.session, operator.ResumeRequested(asked_by="client"))
+        return await self._wish(wish.session, operator.ResumeRequested(asked_by=by.name, signed=by.kept()), by)
 
-    async def _wish(self, session: str, wish: Event) -> asked.WishReply:
+    async def _wish(self, session: str, wish: Event, by: Asker) -> replies.WishReply:
         """A wish that the kind of its session heeds; no other session is told that it will."""
         history = await self.history(session)
         if history.state.outcome is not None:
@@ -279,14 +302,15 @@ class Commands:
         if history.id not in self.node.tail.histories:
             message = f"{history.id} is in the files of this home only: it was trained with --here."
             raise Refused(message, cure=f"Let it go on there: swarm resume {history.id} --here")
-        return {"session": history.id, "event": await self._say(history.id, wish)}
+        _refuse_short_name(session, history.id, by)
+        return {"session": history.id, "event": await self._say_for(by, history.id, wish)}
 
-    async def _admit(self, wish: asked.AdmitCommand) -> asked.AdmitReply:
+    async def _admit(self, wish: asked.AdmitCommand, by: Asker) -> replies.AdmitReply:
         if self.admit_guest is None:
             raise Refused("this host does not own the server's configuration.", cure="Ask the host that started it.")
-        return await self.admit_guest(wish)
+        return await self.admit_guest(wish, by)
 
-    async def _session(self, wish: asked.SessionCommand) -> Answer:
+    async def _session(self, wish: asked.SessionCommand, by: Asker) -> Answer:
         history, wait = await self.history(wish.session), min(wish.wait, _LONGEST_WAIT)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
@@ -294,11 +318,11 @@ class Commands:
                     await history.grown(history.size)
         return summary(history.state, self.node.home.blobs, self.node.tail.queue)
 
-    async def _sessions(self, wish: asked.SessionsCommand) -> Answer:
+    async def _sessions(self, wish: asked.SessionsCommand, by: Asker) -> Answer:
         page, ended = await self._index.page(wish.after, _MOST_BYTES)
         return {"sessions": page, "next": page[-1]["session"] if page else wish.after, "ended": ended}
 
-    async def _events(self, wish: asked.EventsCommand) -> Answer:
+    async def _events(self, wish: asked.EventsCommand, by: Asker) -> Answer:
         history, after = await self.history(wish.session), wish.after
         wait, limit = min(wish.wait, _LONGEST_WAIT), min(wish.limit, _MOST_EVENTS)
         if wait and history.size <= after and not ended(history.state):
@@ -319,7 +343,7 @@ class Commands:
         done = ended(history.state) and following >= history.size
         return {"session": history.id, "events": lines, "next": following, "ended": done}
 
-    async def _status(self, _: asked.StatusCommand) -> asked.StatusReply:
+    async def _status(self, _: asked.StatusCommand, by: Asker) -> replies.StatusReply:
         roster: list[dict[str, object]] = [
             {"name": one.role, "instance": one.instance, "seen": one.seconds, "store": one.store}
             for one in self.node.presence.roster()
@@ -332,7 +356,7 @@ class Commands:
             "agents": self.node.agents(), "roster": roster, "voids": voids, "queue": queue, "seq": self.node.tail.seq,
         }  # fmt: skip
 
-    async def _dlq(self, _: asked.DlqCommand) -> asked.DlqReply:
+    async def _dlq(self, _: asked.DlqCommand, by: Asker) -> replies.DlqReply:
         letters: list[dict[str, object]] = [
             {"session": history.id, "failure": id, "role": seen.role, "handler": seen.handler, "error": seen.error}
             for history in self.node.tail.histories.values()
@@ -344,21 +368,21 @@ class Commands:
         ]
         return {"letters": letters, "voids": voids}
 
-    async def _redrive(self, wish: asked.RedriveCommand) -> asked.WishReply:
+    async def _redrive(self, wish: asked.RedriveCommand, by: Asker) -> replies.WishReply:
         for history in self.node.tail.open_sessions():
             if history.state.failures.get(wish.failure):
-                requested = operator.RedriveRequested(asked_by="client", failure=wish.failure)
-                return {"session": history.id, "event": await self._say(history.id, requested)}
+                requested = operator.RedriveRequested(asked_by=by.name, failure=wish.failure, signed=by.kept())
+                return {"session": history.id, "event": await self._say_for(by, history.id, requested)}
         raise NotFound(f"there is no failure {wish.failure!r} in an open session.", cure="List them: swarm dlq")
 
-    async def _keys(self, _: asked.KeysCommand) -> Answer:
+    async def _keys(self, _: asked.KeysCommand, by: Asker) -> Answer:
         return {"keys": self.keys.listed()}
 
-    async def _rotate(self, wish: asked.RotateCommand) -> asked.RotateReply:
-        return await self.keys.rotate(wish.role)
+    async def _rotate(self, wish: asked.RotateCommand, by: Asker) -> replies.RotateReply:
+        return await self.keys.rotate(wish.role, by)
 
-    async def _revoke(self, wish: asked.RevokeCommand) -> asked.RevokeReply:
-        return await self.keys.revoke(wish.key, wish.reason)
+    async def _revoke(self, wish: asked.RevokeCommand, by: Asker) -> replies.RevokeReply:
+        return await self.keys.revoke(wish.key, wish.reason, by)
 
     async def history(self, session: str) -> session_log.SessionLog:
         """The session that a command names."""
@@ -395,6 +419,12 @@ def _folder(named: object) -> Path:
     if not isinstance(named, str) or not Path(named).is_absolute() or not Path(named).is_dir():
         raise InvalidInput(f"{shown(named)} is no folder.", cure="Name a folder by its whole path.", path=FOLDER)
     return Path(named)
+
+
+def _refuse_short_name(named: str, session: str, by: Asker) -> None:
+    """What is signed names the session by its id: whoever reads the log later knows no other name of it."""
+    if by.signed is not None and named != session:
+        raise Refused(f"a signed command names {session} by {named!r}.", cure=f"Sign the whole id: {session}")
 
 
 def _files(request: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from bus.keys import KeyStore, Signer
 from bus.port import Log
-from contracts.commands import KeyReply, RevokeReply, RotateReply
 from contracts.errors import NotFound, Refused
 from contracts.event import BUILT_IN, DESK, GUEST, ROOT, Event
 from contracts.keyring import Key, KeyAdmitted, KeyRevoked, Keyring, KeyringOpened, KeyRotated, keyring_session
+from contracts.replies import KeyReply, PersonReply, RevokeReply, RotateReply
+from contracts.signed_command import PERSON, RIGHTS, SignedCommand
+from runtime.commands.askers import THE_OWNER, Asker
+from runtime.commands.people import People
 from runtime.log.follower import LogFollower
 from runtime.log.lane_writer import LaneWriter, Provenance
 from runtime.views.view import key_lines
 
 if TYPE_CHECKING:
+    from contracts.commands import PersonCommand
     from runtime.node.node import Node
 
 
@@ -93,7 +97,7 @@ def admission(role: str, key: Signer) -> KeyAdmitted:
 class Door(Protocol):
     """Who lets guests in and out; an in-memory swarm has none."""
 
-    async def expel(self, lane: str, reason: str) -> None:
+    async def expel(self, lane: str, reason: str, signed: SignedCommand | None = None) -> None:
         """End every key and right of a guest."""
         ...
 
@@ -109,38 +113,56 @@ class KeyCommands:
         self.guests: Door | None = None
         self._node = node
         self._store = KeyStore(node.home.keys)
-        self._one_at_a_time = asyncio.Lock()
+        self.people = People(node)
+        self.one_at_a_time = asyncio.Lock()
+        """What keys sign is said, and keys end, one after the other."""
 
     def listed(self) -> list[KeyReply]:
         """Every key that there was, with its interval."""
         return key_lines(self._node.tail.history(self._ring.session).facts)
 
-    async def rotate(self, role: str) -> RotateReply:
-        """A new key for a role or a guest, from here on; who runs goes on with it."""
-        async with self._one_at_a_time:
+    async def rotate(self, role: str, by: Asker = THE_OWNER) -> RotateReply:
+        """A new key for a role, a guest or a person, from here on; who runs goes on with it."""
+        async with self.one_at_a_time:
             self._refuse_without_root()
+            by.still_counts(self._ring)
             old = in_force(self._ring, role)
+            if old.role.startswith(PERSON):
+                new = await self.people.renew(old, by.kept())
+                return {"role": old.role, "old": old.id, "key": new.key_id}
             new = self._store.prepare(old.role)
             self._renew(old)
-            await self._say(KeyRotated(role=old.role, old=old.id, public=new.public))
+            await self._say(KeyRotated(role=old.role, old=old.id, public=new.public, signed=by.kept()))
             self._store.promote(old.role)
             self._renew(old)
         return {"role": old.role, "old": old.id, "key": new.key_id}
 
-    async def revoke(self, named: str, reason: str) -> RevokeReply:
-        """A key, or a guest's, counts no more; a built-in role goes on with a new one."""
-        async with self._one_at_a_time:
+    async def revoke(self, named: str, reason: str, by: Asker = THE_OWNER) -> RevokeReply:
+        """A key, or a guest's or a person's, counts no more; a built-in role goes on with a new one."""
+        async with self.one_at_a_time:
             self._refuse_without_root()
+            by.still_counts(self._ring)
             old = in_force(self._ring, named)
+            if old.role.startswith(PERSON):
+                await self.people.expel(old, reason, by.kept())
+                return {"role": old.role, "old": old.id, "key": None}
             if old.guest:
                 if self.guests is None:
                     raise Refused("this host does not own the server's configuration.", cure="Ask the one that does.")
-                await self.guests.expel(old.role, reason)
+                await self.guests.expel(old.role, reason, by.kept())
                 return {"role": old.role, "old": old.id, "key": None}
             new = self._store.prepare(old.role)
-            await self._say(KeyRevoked(key=old.id, reason=reason), admission(old.role, new))
+            await self._say(KeyRevoked(key=old.id, reason=reason, signed=by.kept()), admission(old.role, new))
             self._store.promote(old.role)
         return {"role": old.role, "old": old.id, "key": new.key_id}
+
+    async def admit_person(self, wish: PersonCommand, by: Asker) -> PersonReply:
+        """Admit somebody who is not in the keyring, with these rights."""
+        async with self.one_at_a_time:
+            self._refuse_without_root()
+            by.still_counts(self._ring)
+            rights = tuple(right for right in RIGHTS if right in wish.rights)
+            return await self.people.admit(wish.name, rights, by.kept())
 
     @property
     def _ring(self) -> Keyring:
@@ -159,8 +181,9 @@ class KeyCommands:
 
 
 def in_force(ring: Keyring, name: str) -> Key:
-    """The key in force that a role, a guest or an id (or its beginning) names; `Refused` if it cannot be ended."""
-    roles = [key for key in ring.keys.values() if key.role in (name, f"{GUEST}{name}") and key.until is None]
+    """The key in force that a role, a guest, a person or an id (or its beginning) names; `Refused` if none can end."""
+    names = (name, f"{GUEST}{name}", f"{PERSON}{name}")
+    roles = [key for key in ring.keys.values() if key.role in names and key.until is None]
     found = roles or [key for key in ring.keys.values() if len(name) >= 4 and key.id.startswith(name)]
     if len(found) != 1:
         what = "no key" if not found else "more than one key"

@@ -20,16 +20,19 @@ from bus.jetstream import JetStreamAdmin
 from bus.keys import KeyStore
 from bus.port import Log, StoredRecord
 from bus.rights import ROLES, seed_file
-from contracts.commands import AdmitCommand, AdmitReply
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
 from contracts.event import DESK, ROOT
 from contracts.keyring import KeyAdmitted, KeyRevoked
+from contracts.replies import AdmitReply
 from runtime.home.home import Home
 from runtime.log.lane_writer import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from contracts.commands import AdmitCommand
+    from contracts.signed_command import SignedCommand
+    from runtime.commands.askers import Asker
     from runtime.node.broker import Broker
     from runtime.node.node import Node
 
@@ -177,7 +180,7 @@ class Guests:
         self._remembered: dict[str, int] = {}
         self._limit = RateLimit(node.settings.guest_events_per_second, budget=SHARE * node.settings.store_bytes)
 
-    async def admit(self, wish: AdmitCommand) -> AdmitReply:
+    async def admit(self, wish: AdmitCommand, by: Asker) -> AdmitReply:
         """Keys, a user and a lane for a guest; doing it again changes what it hears."""
         name, hears = wish.name, sorted(set(wish.hears))
         if name in ROLES:
@@ -193,7 +196,7 @@ class Guests:
             ring = self._node.tail.admission.keyring()
             current = ring.current(lane)
             if current is None or (current.public, current.hears) != (signer.public, tuple(hears)):
-                admitted = KeyAdmitted(role=lane, public=signer.public, guest=True, hears=hears)
+                admitted = KeyAdmitted(role=lane, public=signer.public, guest=True, hears=hears, signed=by.kept())
                 await self._node.writer(DESK).say(ring.session, [admitted], Provenance())
             path = self._write_credentials(name, lane, user.seed)
         return {"name": name, "lane": lane, "creds": str(path), "key": signer.key_id}
@@ -256,7 +259,7 @@ class Guests:
         if void.reason is not Reason.LATE:
             self._limit.see_void(void.subject)
 
-    async def expel(self, lane: str, reason: str) -> None:
+    async def expel(self, lane: str, reason: str, signed: SignedCommand | None = None) -> None:
         """No key of this guest counts from here on, and the server knows it no more; its past stays."""
         ring = self._node.tail.admission.keyring()
         key = ring.current(lane)
@@ -267,7 +270,8 @@ class Guests:
                 path.unlink(missing_ok=True)
             self._keys.forget(lane)
             if key is not None:
-                await self._node.writer(ROOT).say(ring.session, [KeyRevoked(key=key.id, reason=reason)], Provenance())
+                revoked = KeyRevoked(key=key.id, reason=reason, signed=signed)
+                await self._node.writer(ROOT).say(ring.session, [revoked], Provenance())
 
     def follow_the_server(self) -> None:
         """Write the credentials of all guests again when the server's address has changed."""

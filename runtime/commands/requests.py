@@ -15,18 +15,15 @@ from bus.blobs import DirectoryBlobs
 from contracts import operator
 from contracts.commands import (
     AuditCommand,
-    AuditReply,
-    BegunReply,
     ForkCommand,
-    ForkReply,
     ProveCommand,
-    ReadReply,
     RowsFile,
     SearchCommand,
 )
 from contracts.diagnostician import PROOF
 from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
+from contracts.replies import AuditReply, BegunReply, ForkReply, ReadReply
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied
 from runtime.fork.genesis import ForkRequest, Runs, fork_genesis, training_rows
@@ -36,17 +33,18 @@ from runtime.model.checkpoints import code_of
 from runtime.replay.audit_subject import machine_of
 
 if TYPE_CHECKING:
+    from runtime.commands.askers import Asker
     from runtime.commands.commands import Commands
 
 
-async def search(commands: Commands, wish: SearchCommand, folder: Path | None = None) -> BegunReply:
+async def search(commands: Commands, wish: SearchCommand, by: Asker, folder: Path | None = None) -> BegunReply:
     """Begin a search whose trials are sessions of their own."""
-    resolved = wish.request.resolved()
-    session = await commands.submit(resolved, "search", asked_by="client", request_id=wish.request_id, folder=folder)
+    resolved = await asyncio.to_thread(wish.request.resolved)
+    session = await commands.submit(resolved, "search", asked_by=by.name, request_id=wish.request_id, folder=folder)
     return {"session": session}
 
 
-async def fork(commands: Commands, wish: ForkCommand) -> ForkReply:
+async def fork(commands: Commands, wish: ForkCommand, by: Asker) -> ForkReply:
     """Begin a session in the bits of another; `under` names a proof that goes on, whose trial it then is."""
     parent, blobs = await commands.history(wish.session), commands.node.ground.blobs
     under = await commands.history(wish.under) if wish.under else None
@@ -58,7 +56,7 @@ async def fork(commands: Commands, wish: ForkCommand) -> ForkReply:
     session = await commands.submit(
         made.request,
         kind,
-        asked_by=wish.asked_by or "client",
+        asked_by=by.name,
         parent=parent.id if under is None else under.id,
         request_id=wish.request_id,
         fork=made.fork,
@@ -79,7 +77,7 @@ def read_fork(wish: ForkCommand, parent: SessionState, blobs: DirectoryBlobs) ->
     return ForkRequest(wish.step, wish.segment, wish.set, without)
 
 
-async def prove(commands: Commands, wish: ProveCommand) -> ReadReply:
+async def prove(commands: Commands, wish: ProveCommand, by: Asker) -> ReadReply:
     """Begin the proof of an intervention, named by its event's id or its number from 1; else of the last one."""
     parent = await commands.history(wish.session)
     id, applied = _intervention(parent.state, wish.intervention)
@@ -90,12 +88,12 @@ async def prove(commands: Commands, wish: ProveCommand) -> ReadReply:
         "step": applied.step,
         "changes": applied.changes,
     }
-    asked_by, request_id = wish.asked_by or "client", f"{parent.id}-proof-{id}"
+    asked_by, request_id = by.name, f"{parent.id}-proof-{id}"
     session = await commands.submit(request, "proof", asked_by=asked_by, parent=parent.id, request_id=request_id)
     return {"session": session, "seq": commands.node.tail.seq}
 
 
-async def audit(commands: Commands, wish: AuditCommand) -> AuditReply:
+async def audit(commands: Commands, wish: AuditCommand, by: Asker) -> AuditReply:
     """Begin an audit of a session: it cites the size and root that the ledger signed last, and the claimed machine."""
     history = await commands.history(wish.session)
     seed = secrets.randbits(32) if wish.seed is None else wish.seed
@@ -111,7 +109,7 @@ async def audit(commands: Commands, wish: AuditCommand) -> AuditReply:
         "sealed": isinstance(signed, SessionSealed),
         "machine": machine_of(history.state.training.claim).model_dump() if history.state.training.claim else {},
     }
-    session = await commands.submit(request, "audit", asked_by=wish.asked_by or "client", parent=history.id)
+    session = await commands.submit(request, "audit", asked_by=by.name, parent=history.id)
     return {"session": session, "of": history.id, "seed": seed}
 
 

@@ -10,11 +10,11 @@ from contextlib import suppress
 import orjson
 import structlog
 
-from contracts.commands import SessionReply
 from contracts.envelope import Fact
 from contracts.errors import InvalidInput
 from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
+from contracts.replies import SessionReply
 from runtime.home.home import Home
 from runtime.log import follower, session_log
 from runtime.log.archive import SessionStart, resolve_name

@@ -18,10 +18,11 @@ from bus.disk import write_file
 from bus.durables import Layout
 from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore
-from bus.rights import CLIENT, seed_file
+from bus.rights import seed_file
 from contracts.errors import Failed, NotVerified, Refused
 from contracts.event import ROOT
 from contracts.keyring import keyring_session
+from contracts.signed_command import CLIENT
 from runtime.commands import deployment_keys
 from runtime.commands.guests import Guests
 from runtime.commands.queue_keeper import QueueKeeper
@@ -118,7 +119,7 @@ class _Host:
         guests = Guests(node, admin, self._broker)
         guests.follow_the_server()
         node.commands.admit_guest, node.commands.stored_bytes = guests.admit, admin.stored_bytes
-        node.commands.keys.guests = guests
+        node.commands.keys.guests, node.commands.keys.people.broker = guests, self._broker
         reporter = Reporter(node.tail, node.home, node.children, root=KeyStore(self._home.keys).pinned())
         async with node.working() as tasks:
             tasks.create_task(self._broker.keep(), name="server")
@@ -126,6 +127,7 @@ class _Host:
             await self._compare(node)
             await node.follow(tasks, after=node.home.tail_after())
             await deployment_keys.open_keyring(node.bus, node.tail, node.keys, KeyStore(node.home.keys), node.source)
+            await node.commands.keys.people.settle()
             for role, kind in agents.items():
                 await admin.consumer(role, wake_subjects(kind))
             tasks.create_task(node.commands.run(), name="desk")

@@ -14,6 +14,8 @@ from contracts.errors import SwarmError
 from contracts.event import DESK
 from contracts.ledger import SessionSealed
 from contracts.operator import Kind
+from contracts.signed_command import ASKING
+from runtime.commands.askers import Asker
 from runtime.commands.commands import Commands
 from runtime.home.home import Home
 from runtime.jobs.children import Children
@@ -33,17 +35,24 @@ class SwarmNode(Node):
         """The object that carries out commands in this process."""
         return Commands(self)
 
-    async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:
+    async def submit(self, request: Mapping[str, Any], kind: str, *, asked_by: str, **about: Any) -> str:
         """See `Commands.submit`."""
         if DESK not in self.keys:
-            return await super().submit(request, kind, **about)
-        return await self.commands.submit(request, cast(Kind, kind), **about)
+            return await super().submit(request, kind, asked_by=asked_by, **about)
+        return await self.commands.submit(request, cast(Kind, kind), asked_by=asked_by, **about)
 
-    async def ask(self, verb: str, body: Mapping[str, Any]) -> str:
+    async def ask(self, role: str, verb: str, body: Mapping[str, object]) -> str:
         """Carry out a command and return the id of the session that it begins."""
         if DESK not in self.keys:
-            return await super().ask(verb, body)
-        return str((await self.commands.verbs[verb](dict(body)))["session"])
+            return await super().ask(role, verb, body)
+        return str((await self.command(role, verb, body))["session"])
+
+    async def command(self, role: str, verb: str, body: Mapping[str, object]) -> Mapping[str, Any]:
+        """Carry out a command of one of the agents of this process."""
+        if DESK not in self.keys:
+            return await super().command(role, verb, body)
+        answer: Mapping[str, Any] = await self.commands.carry_out(verb, body, Asker(role, ASKING[role]))
+        return answer
 
 
 class Reporter:

@@ -8,9 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
-
-from bus import subjects
 from bus.blobs import DirectoryBlobs
 from bus.notes import SignedTreeHead
 from bus.port import Wire
@@ -48,8 +45,10 @@ class AgentContext:
     """A checkpoint of a session's tree as a note signed by the ledger's key."""
     submit: Callable[..., Awaitable[str]]
     """Request a session as a fact: (request, kind, asked_by, parent, request_id) -> session id."""
-    ask: Callable[[str, Mapping[str, Any]], Awaitable[str]]
-    """Have the front desk begin a session by a command, and wait until it was read: (verb, body) -> session id."""
+    ask: Callable[[str, str, Mapping[str, object]], Awaitable[str]]
+    """Have the front desk begin a session by a command, and wait until it was read: (role, verb, body) -> session."""
+    command: Callable[[str, str, Mapping[str, object]], Awaitable[Mapping[str, Any]]]
+    """Ask the front desk once, as a role that asks: (role, verb, body) -> reply."""
     speak: Callable[[str, str, Event, str], Awaitable[tuple[Fact, ...]]]
     """Say one event in a role's lane outside any handler: (role, session, event, cause)."""
 
@@ -57,11 +56,11 @@ class AgentContext:
         """A session as it is followed, or read from its file when it ended long ago and is in memory no longer."""
         return archive.known(session, self.tail.histories, self.home) or self.tail.history(session)
 
-    async def cancel(self, session: str, reason: str) -> None:
-        """Ask for a session's end."""
+    async def cancel(self, role: str, session: str, reason: str) -> None:
+        """Ask for a session's end, as a role that asks."""
         # The desk may be away, or refuse because the session has ended: then it ends by itself.
         with suppress(SwarmError):
-            await self.wire.ask(subjects.command("cancel"), orjson.dumps({"session": session, "reason": reason}))
+            await self.command(role, "cancel", {"session": session, "reason": reason})
 
 
 @dataclass(frozen=True)

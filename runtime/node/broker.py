@@ -11,10 +11,11 @@ import structlog
 
 from bus.jetstream import connect
 from bus.nkeys import UserKey
-from bus.rights import Users
+from bus.rights import PersonUser, Users
 from bus.server import EmbeddedServer, end_orphan, recorded_server
 from bus.subjects import GUEST
 from contracts.errors import Refused, SwarmError
+from contracts.signed_command import PERSON, Right
 from runtime.home.home import Home
 from runtime.home.settings import Settings
 
@@ -45,6 +46,14 @@ class Broker(Protocol):
 
     async def let_out(self, name: str) -> None:
         """Remove a guest's user from the server; its connections end."""
+        ...
+
+    async def let_person_in(self, name: str, user: UserKey, rights: tuple[Right, ...]) -> None:
+        """Add a person's user to the server, in place of an older one; raises as `let_in` does."""
+        ...
+
+    async def let_person_out(self, name: str) -> None:
+        """Remove a person's user from the server; its connections end."""
         ...
 
     async def keep(self) -> None:
@@ -79,6 +88,15 @@ class OwnServer:
         """See `Broker.let_out`."""
         if name in self._server.users.guests:
             await self._server.admit(self._server.users.without_guest(name))
+
+    async def let_person_in(self, name: str, user: UserKey, rights: tuple[Right, ...]) -> None:
+        """See `Broker.let_person_in`."""
+        await self._server.admit(self._server.users.with_person(name, PersonUser(user.public, rights)))
+
+    async def let_person_out(self, name: str) -> None:
+        """See `Broker.let_person_out`."""
+        if name in self._server.users.people:
+            await self._server.admit(self._server.users.without_person(name))
 
     async def keep(self) -> None:
         """Start the server again when it died, and when it froze on a full disk that has room again."""
@@ -121,17 +139,27 @@ class OthersServer:
 
     async def let_in(self, name: str, user: UserKey) -> None:
         """See `Broker.let_in`; others run this server, so it only checks that the user can connect, else `Refused`."""
+        await self._try(name, f"{GUEST}{name}", user, f"--guest {name}={user.public}")
+
+    async def let_out(self, name: str) -> None:
+        """See `Broker.let_out`; the server's owner removes the user, whose messages are no longer admitted."""
+
+    async def let_person_in(self, name: str, user: UserKey, rights: tuple[Right, ...]) -> None:
+        """See `Broker.let_person_in`; others run this server, so it only checks that the user can connect."""
+        await self._try(name, f"{PERSON}{name}", user, f"--person {name}={user.public}={','.join(rights)}")
+
+    async def let_person_out(self, name: str) -> None:
+        """See `let_out`; a person's commands are refused by their key."""
+
+    async def _try(self, name: str, identity: str, user: UserKey, adding: str) -> None:
         try:
-            async with connect(self.url, f"{GUEST}{name}", user):
+            async with connect(self.url, identity, user):
                 return
         except Refused:
             raise Refused(
                 f"the server at {self.url} does not know the user of {name!r}, and is not ours to configure.",
-                cure=f"Add it there (python -m bus.cluster accounts --guest {name}={user.public}), then try again.",
+                cure=f"Add it there (python -m bus.cluster accounts {adding}), then try again.",
             ) from None
-
-    async def let_out(self, name: str) -> None:
-        """See `Broker.let_out`; the server's owner removes the user, whose messages are no longer admitted."""
 
     async def keep(self) -> None:
         """Nothing to look after; the connection comes back by itself."""

@@ -18,9 +18,11 @@ from bus.admission import Admission
 from bus.blobs import DirectoryBlobs
 from bus.keys import KeyStore, Signer
 from bus.port import Log, Wakes, Wire
+from bus.signed_commands import ask_signed
 from contracts.envelope import Fact
 from contracts.errors import Refused, SwarmError, Unreachable, error_of
 from contracts.event import ANYBODY, Event
+from contracts.keyring import fingerprint
 from contracts.operator import RedriveRequested
 from runtime.home.home import Home
 from runtime.home.settings import Settings
@@ -90,6 +92,7 @@ class Node:
             sign_note=self._sign_note,
             submit=self.submit,
             ask=self.ask,
+            command=self.command,
             speak=self._speak,
         )
 
@@ -178,25 +181,32 @@ class Node:
     def _sign_note(self, checkpoint: notes.SignedTreeHead) -> str:
         return notes.sign(checkpoint, self.keys["ledger"])
 
-    async def submit(self, request: Mapping[str, Any], kind: str, **about: Any) -> str:
+    async def submit(self, request: Mapping[str, Any], kind: str, *, asked_by: str, **about: Any) -> str:
         """Request a trial from a process that cannot sign for the desk; `about` as `Commands.submit` takes it."""
         if kind != "trial":
             raise Refused(f"an agent alone requests trials, no session of kind {kind!r}.", cure="Use a client.")
-        return await self.ask("trial", {"request": dict(request), **about})
+        return await self.ask(asked_by, "trial", {"request": dict(request), **about})
 
-    async def ask(self, verb: str, body: Mapping[str, Any]) -> str:
+    async def ask(self, role: str, verb: str, body: Mapping[str, object]) -> str:
         """The session that a command begins; the desk that carries it out is another process, which is waited for."""
         while True:
             try:
-                reply = orjson.loads(await self.bus.ask(subjects.command(verb), orjson.dumps(body), timeout=60.0))
+                reply = await self.command(role, verb, body)
             except Unreachable:
                 await asyncio.sleep(1.0)
             else:
                 break
-        if "error" in reply:
-            raise error_of(reply["error"])
         await self.tail.reached(reply["seq"])
         return str(reply["session"])
+
+    async def command(self, role: str, verb: str, body: Mapping[str, object]) -> Mapping[str, Any]:
+        """The reply of a desk elsewhere to a command that a role of this process signs."""
+        root = fingerprint(self.tail.admission.keyring().root)
+        reply = orjson.loads(await ask_signed(self.bus, self.keys[role], root, verb, body, timeout=60.0))
+        if "error" in reply:
+            raise error_of(reply["error"])
+        answer: Mapping[str, Any] = reply
+        return answer
 
     async def _speak(self, role: str, session: str, event: Event, cause: str) -> tuple[Fact, ...]:
         return await self.writer(role).say(session, [event], lane_writer.Provenance(cause, cause))

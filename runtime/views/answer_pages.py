@@ -23,7 +23,7 @@ from runtime.views.blocks import (
 from runtime.views.formatting import fork_of, in_words, levers_in_words, suggestion
 
 if TYPE_CHECKING:
-    from contracts.commands import ProblemReply, RangeTestReply, SessionReply
+    from contracts.replies import ProblemReply, RangeTestReply, SessionReply
     from runtime.replay.verdict import ReplayVerdict, Verdict
 
 STATE_TONES: dict[str, Tone] = {"completed": "good", "failed": "bad", "cancelled": "warn", "paused": "warn"}

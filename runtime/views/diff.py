@@ -13,7 +13,7 @@ from typing import Self
 
 from typing_extensions import TypedDict
 
-from contracts.commands import ParentReply
+from contracts.replies import ParentReply
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.session_log import SessionLog

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from typing_extensions import TypedDict
 
-from contracts.commands import SessionReply
 from contracts.diagnostician import InterventionProven
+from contracts.replies import SessionReply
 from runtime.views.answer_pages import state_phrase
 from runtime.views.blocks import (
     Block,

@@ -18,8 +18,8 @@ from typing import Any
 import contracts
 from bus import subjects
 from bus.disk import fresh_name
-from contracts.commands import EventReply, ProblemReply, SessionReply
 from contracts.errors import SwarmError
+from contracts.replies import EventReply, ProblemReply, SessionReply
 from runtime.home.home import Home
 from runtime.log.archive import Archive
 from runtime.log.session_log import DetachedLog, SessionLog

@@ -11,7 +11,15 @@ from typing import Any
 
 import orjson
 
-from contracts.commands import (
+from contracts.diagnostician import ProofFailed
+from contracts.duties import owed
+from contracts.envelope import Fact
+from contracts.event import Event, Unknown
+from contracts.exporter import EXPORT, ExportingState
+from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed, SearchState
+from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
+from contracts.queue import Queue
+from contracts.replies import (
     BestTrialReply,
     EventReply,
     KeyReply,
@@ -22,14 +30,6 @@ from contracts.commands import (
     RangeTestReply,
     SessionReply,
 )
-from contracts.diagnostician import ProofFailed
-from contracts.duties import owed
-from contracts.envelope import Fact
-from contracts.event import Event, Unknown
-from contracts.exporter import EXPORT, ExportingState
-from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed, SearchState
-from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
-from contracts.queue import Queue
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
 
@@ -307,6 +307,7 @@ def key_lines(facts: Iterable[Fact]) -> list[KeyReply]:
             "role": key.role,
             "public": key.public,
             "guest": key.guest,
+            "rights": list(key.rights),
             "in_force": key.until is None,
             "since": key.since,
             "since_time": times[key.since],

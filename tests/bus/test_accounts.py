@@ -16,8 +16,9 @@ from bus.frames import publication
 from bus.jetstream import JetStreamBus
 from bus.link import api
 from bus.port import Record, StoredRecord
-from bus.rights import CLIENT, ROLES, rights
+from bus.rights import ROLES, rights
 from contracts.errors import Failed, InvalidInput, Refused
+from contracts.signed_command import CLIENT
 from tests.bus.conformance import TRAINER, WAKE_AGAIN, S, fact, some, taken, woken
 from tests.bus.served import Served, served
 
@@ -338,6 +339,7 @@ def test_the_edge_imports_what_the_design_lists_and_nothing_else() -> None:
     assert services == {
         "swarm.cmd.>",
         "swarm.owner.>",
+        "swarm.signed.>",
         "swarm.ev.*.*.guest.>",
         "swarm.sys.*.*.hb",
         "swarm.dlq.*",

@@ -134,7 +134,13 @@ def _plain(name: str, kind: Any, metadata: list[Any]) -> Any:
     raise TypeError(f"{name}: {kind!r} has no example yet; teach {__name__} one.")
 
 
+EXAMPLES = {"time": "2026-01-01T00:00:00.000000Z", "signature": "0123456789abcdef:" + 86 * "A"}
+"""Of texts of a signed command, whose form says more than their name."""
+
+
 def _text(name: str, metadata: list[Any]) -> str:
+    if name in EXAMPLES and any(isinstance(one, StringConstraints) for one in metadata):
+        return EXAMPLES[name]
     for one in metadata:
         pattern = one.pattern if isinstance(one, StringConstraints) else None
         hexadecimal = re.fullmatch(r"\^\[0-9a-f\]\{(\d+)\}\$", pattern) if isinstance(pattern, str) else None

@@ -15,9 +15,10 @@ from bus import nkeys, subjects
 from bus.admission import Admission
 from bus.jetstream import JetStreamBus, connect
 from bus.port import Record, StoredRecord
-from bus.rights import CLIENT, seed_file
+from bus.rights import seed_file
 from contracts.errors import Conflict, Refused, TooLarge
 from contracts.ids import new_uuid, sha256
+from contracts.signed_command import CLIENT
 from tests import chaos
 from tests.chaos import LONG, Arena, Result
 
