@@ -338,7 +338,7 @@ def python() -> Iterator[str]:
         ("Functions", functions),
         ("Sessions, swarms and what they answer", mine),
         ("Agents", ["Agent", "on", "every", "Say", "Wakeup", "Event", "Exact"]),
-        ("Workloads", ["Workload", "OptimizerPart", "Group", "Memory", "Ragged"]),
+        ("Workloads", ["Workload", "StreamingMetric", "OptimizerPart", "Group", "Memory", "Ragged"]),
     ):
         yield from ("", f"## {title}")
         for name in names:

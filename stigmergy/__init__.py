@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from runtime.api.swarm import Swarm
     from runtime.api.training import train
     from runtime.bundle.writer import BundleFile
-    from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, Workload
+    from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, StreamingMetric, Workload
     from runtime.node.agent import Agent, Say, every, on
     from runtime.node.agent_context import Case, Wakeup
     from runtime.replay.verdict import Divergence, Verdict
@@ -107,7 +107,7 @@ _HOMES = {
     "runtime.api.swarm": ("Swarm",),
     "runtime.api.training": ("train",),
     "runtime.bundle.writer": ("BundleFile",),
-    "runtime.engine.workload": ("Group", "Memory", "Mover", "OptimizerPart", "Ragged", "Workload"),
+    "runtime.engine.workload": ("Group", "Memory", "Mover", "OptimizerPart", "Ragged", "StreamingMetric", "Workload"),
     "runtime.node.agent": ("Agent", "Say", "every", "on"),
     "runtime.node.agent_context": ("Case", "Wakeup"),
     "runtime.replay.verdict": ("Divergence", "Verdict"),
@@ -145,6 +145,7 @@ __all__ = [
     "Refused",
     "Say",
     "Session",
+    "StreamingMetric",
     "Swarm",
     "SwarmError",
     "TimedOut",

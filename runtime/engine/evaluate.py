@@ -55,7 +55,7 @@ class Judge:
             losses.take(loss, min(self._resolved.evaluation_batch, self._feed.rows - losses.rows))
             if answer is None:
                 continue
-            columns = {name: column.cpu() for name, column in batch.items()} if streamed else {}
+            columns = HostColumns(batch)
             for name, metric in streamed.items():
                 seen[name] = metric.take(seen[name], answer, columns)
             if len(streamed) < len(metrics):
@@ -83,6 +83,24 @@ class Judge:
                 batch = self._feed.slice(first, first + size)
                 loss, answer = self._learner.judged(model, batch)
                 yield loss.float(), None if answer is None else answer.float().cpu(), batch
+
+
+class HostColumns(Mapping[str, Tensor]):
+    """The columns of a batch on the CPU; each is brought there when it is first asked for, which most never are."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch, self._here = batch, dict[str, Tensor]()
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._here:
+            self._here[name] = self._batch[name].cpu()
+        return self._here[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._batch)
+
+    def __len__(self) -> int:
+        return len(self._batch)
 
 
 WAITING = 1024
