@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from bus import keys, subjects
+from bus import keys, rights, subjects
 from contracts.commands import BODIES, Command, SubmitCommand
 from contracts.envelope import PREFIX, EnvelopeSchema
 from contracts.event import ANYBODY, DESK, ROOT, Event, events
@@ -109,7 +109,11 @@ PARAMETERS: Mapping[str, str] = {
     "name": "The event's wire name, with `_` for `.`.",
     "kind": "What is measured.",
     "instance": "One running instance of a role.",
+    "inbox": "The rest of the reply subject, as the client's library makes it.",
 }
+
+REPLIES = f"{rights.inbox(rights.CLIENT)}.{{inbox}}"
+"""Where answers go: a client may listen to reply subjects of this form alone."""
 
 
 def document(roster: Roster | None = None, *, host: str = "127.0.0.1:4222") -> Json:
@@ -163,10 +167,10 @@ def _ref(kind: str, name: str) -> Json:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def _channel(address: str | None, summary: str, *messages: str) -> Json:
+def _channel(address: str, summary: str, *messages: str) -> Json:
     carried = {name: _ref("messages", name) for name in messages}
     made: Json = {"address": address, "summary": summary, "messages": carried}
-    found = {name: {"description": about} for name, about in PARAMETERS.items() if address and f"{{{name}}}" in address}
+    found = {name: {"description": about} for name, about in PARAMETERS.items() if f"{{{name}}}" in address}
     return made | ({"parameters": found} if found else {})
 
 
@@ -292,7 +296,7 @@ def _commands(schemas: Schemas) -> tuple[Json, Json, Json]:
     for name, kind in BODIES.items():
         asked, answered, summary = f"{name}.command", f"{name}.reply", kind.summary()
         channels[asked] = _channel(subjects.command(name), summary, asked)
-        channels[answered] = _channel(None, "Comes to the reply subject of the request.", answered)
+        channels[answered] = _channel(REPLIES, "Comes to the reply subject of the request.", answered)
         messages[asked] = _message(asked, summary, schemas.bodies[name]) | {"x-stigmergy": {"right": kind.right}}
         reply = {"oneOf": [schemas.replies[name], _ref("schemas", "error")]}
         messages[answered] = _message(answered, "The answer, or why not: every problem with its cure.", reply)
