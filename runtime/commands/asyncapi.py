@@ -16,6 +16,7 @@ from contracts.commands import BODIES, Command, SubmitCommand
 from contracts.envelope import PREFIX, EnvelopeSchema
 from contracts.event import ANYBODY, DESK, ROOT, Event, events
 from contracts.keyring import KeyAdmitted
+from contracts.signed_command import CLIENT
 from runtime.node import roster as agents
 from runtime.node.agent import Agent
 from runtime.version import VERSION
@@ -112,7 +113,7 @@ PARAMETERS: Mapping[str, str] = {
     "inbox": "The rest of the reply subject, as the client's library makes it.",
 }
 
-REPLIES = f"{rights.inbox(rights.CLIENT)}.{{inbox}}"
+REPLIES = f"{rights.inbox(CLIENT)}.{{inbox}}"
 """Where answers go: a client may listen to reply subjects of this form alone."""
 
 
