@@ -70,7 +70,7 @@ def traced(blobs: DirectoryBlobs, rows: int, steps: int, **sampler: Any) -> Trac
         SessionRequested(kind="training", request=resolved, keyring="", asked_by="test", rules=RULES),
     )
     about = {"splits": {"train": rows, "val": 10}, "source": "digits", "source_digest": DIGEST}
-    ready = DatasetPrepared(root=root, rows=rows, bytes=0, facts={}, findings=[], **about)
+    ready = DatasetPrepared(root=root, rows=rows, bytes=0, facts={"task": "other"}, findings=[], **about)
     tell(history, "data_manager", ready)
     numbers = {"rows": rows, "batch": BATCH, "accumulate": 1, "steps_total": steps}
     claim: TrainingClaimed = claimed().model_copy(update={"resolved": numbers, "dataset": root})

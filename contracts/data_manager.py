@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from contracts.event import DATA_MANAGER, Event, Hex64, Payload, Value
+from pydantic import Field, JsonValue
+
+from contracts.event import DATA_MANAGER, Event, Hex64, PartialValue, Payload, Value, fitted
 
 
 class Finding(Value):
@@ -26,11 +28,42 @@ class Origins(Value):
     blobs: dict[str, Hex64]
 
 
+class ColumnFacts(Value):
+    """One column: numpy's name of the dtype and the shape of one row; -1 means any length."""
+
+    dtype: str
+    shape: list[int]
+
+
+class DatasetFacts(PartialValue):
+    """What `runtime.engine.facts.Facts` says of the rows; lists that are too long for an event are empty.
+
+    A figure that is not finite is None.
+    """
+
+    task: str
+    rows: dict[str, int] = Field(default_factory=dict)
+    columns: dict[str, ColumnFacts] = Field(default_factory=dict)
+    outputs: int = 1
+    labels: list[str] = Field(default_factory=list)
+    features: list[str] = Field(default_factory=list)
+    mean: list[float | None] = Field(default_factory=list)
+    scale: list[float | None] = Field(default_factory=list)
+    target_mean: float | None = 0.0
+    target_scale: float | None = 1.0
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
+    counts: list[int] = Field(default_factory=list)
+
+
 def _without_origins(old: Payload) -> Payload:
     return old | {"origins": None}
 
 
-class DatasetPrepared(Event, lane=DATA_MANAGER, wire="dataset.prepared", upcasts=[_without_origins]):
+def _typed_facts(old: Payload) -> Payload:
+    return old | {"facts": fitted(DatasetFacts, old["facts"], task="other")}
+
+
+class DatasetPrepared(Event, lane=DATA_MANAGER, wire="dataset.prepared", upcasts=[_without_origins, _typed_facts]):
     """A canonical dataset stands in the blob store under its Merkle root; since version 2 its rows have their names."""
 
     root: Hex64
@@ -39,7 +72,7 @@ class DatasetPrepared(Event, lane=DATA_MANAGER, wire="dataset.prepared", upcasts
     bytes: int
     source: str
     source_digest: Hex64
-    facts: dict[str, Any]
+    facts: DatasetFacts
     findings: list[Finding]
     reused: bool = False
     origins: Origins | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from contracts.event import DIAGNOSTICIAN, Event, Exact, Payload
+from pydantic import JsonValue
+
+from contracts.event import DIAGNOSTICIAN, Event, Exact, Payload, unchanged
 from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, having
 from contracts.operator import CancelRequested
 
@@ -24,13 +26,13 @@ class ProblemDiagnosed(Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed"):
     figures: dict[str, Exact]
 
 
-class InterventionProposed(Event, lane=DIAGNOSTICIAN, wire="intervention.proposed"):
+class InterventionProposed(Event, lane=DIAGNOSTICIAN, wire="intervention.proposed", upcasts=[unchanged]):
     """A change of plan for one segment; the trainer applies or declines it."""
 
     rule: str
     segment: int
     rewind_to: int | None
-    changes: dict[str, Any]
+    changes: dict[str, JsonValue]
     reason: str
     automatic: bool
 

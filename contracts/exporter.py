@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pydantic import Field
+
 from contracts.envelope import Fact
-from contracts.event import EXPORTER, Event, Exact, Hex64, Payload, Value
+from contracts.event import EXPORTER, Event, Exact, Hex64, PartialValue, Payload, Value, fitted
 from contracts.kind import Carrier, Kind, KindState, having
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -36,7 +38,45 @@ class ExportOrder(Value):
 _SUFFIX = {"torchscript": "pt"}
 
 
-class ModelExported(Event, lane=EXPORTER, wire="model.exported"):
+class CalibrationRows(Value):
+    """The rows by which ranges of numbers were found for a quantisation."""
+
+    split: str
+    dataset: str
+    rows: int
+    method: str
+
+
+class ExportDetails(PartialValue):
+    """What else is known of a file, by its format: its size in nodes or tensors, how it was quantised and compared.
+
+    `beside` are the digests of its companions by suffix, `batches` the sizes of batches in which it was asked.
+    """
+
+    tensors: int = 0
+    torch: str = ""
+    nodes: int = 0
+    deprecated: str = ""
+    method: str = ""
+    converted_nodes: int = 0
+    calibration: CalibrationRows | None = None
+    per_channel: bool = False
+    reduce_range: bool = False
+    advice: str = ""
+    ir_version: int = 0
+    opset: int = 0
+    weights_digest: str = ""
+    beside: dict[str, str] = Field(default_factory=dict)
+    batches: list[int] = Field(default_factory=list)
+    rows_judged: int = 0
+    notes: list[str] = Field(default_factory=list)
+
+
+def _typed_details(old: Payload) -> Payload:
+    return old | {"details": fitted(ExportDetails, old["details"])}
+
+
+class ModelExported(Event, lane=EXPORTER, wire="model.exported", upcasts=[_typed_details]):
     """A file in the blob store, and the proof that it computes what the checkpoint computes."""
 
     format: str
@@ -50,7 +90,7 @@ class ModelExported(Event, lane=EXPORTER, wire="model.exported"):
     opset: int | None
     parity: dict[str, Exact]
     rows_compared: int
-    details: dict[str, Any]
+    details: ExportDetails
 
     @property
     def plain_filename(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from contracts.event import HYPERPARAMETER_SPECIALIST, Event, Exact
+from pydantic import JsonValue
+
+from contracts.event import HYPERPARAMETER_SPECIALIST, Event, Exact, unchanged
 from contracts.kind import Carrier, Ended, Kind, KindState, having
 from contracts.operator import CancelRequested
 
@@ -23,12 +25,12 @@ class LearningRateSuggested(Event, lane=HYPERPARAMETER_SPECIALIST, wire="learnin
     diverged_at: Exact | None = None
 
 
-class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started"):
+class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started", upcasts=[unchanged]):
     """A set of parameters is tried as a session of its own."""
 
     number: int
     session: str
-    parameters: dict[str, Any]
+    parameters: dict[str, JsonValue]
 
 
 class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished"):
@@ -40,14 +42,14 @@ class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished"
     value: Exact | None = None
 
 
-class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.completed"):
+class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.completed", upcasts=[unchanged]):
     """The search is over; the best trial and what it used."""
 
     trials: int
     best_number: int | None
     best_session: str | None
     best_value: Exact | None
-    best_parameters: dict[str, Any]
+    best_parameters: dict[str, JsonValue]
 
 
 class SearchFailed(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.failed"):

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from contracts.event import RESOURCE_MONITOR, Event
+from contracts.event import RESOURCE_MONITOR, Event, Payload, Value, fitted
 
 
-class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summarised"):
+class ProcessUsage(Value):
+    """What all processes of one purpose took together."""
+
+    processes: int
+    cpu_seconds: float
+    memory_bytes_max: int
+
+
+class GpuUsage(Value):
+    """What one GPU did meanwhile."""
+
+    name: str
+    percent_mean: float
+    memory_bytes_max: int
+    celsius_max: float
+    watts_mean: float
+    joules: float
+
+
+def _typed_usage(old: Payload) -> Payload:
+    none: Payload = dict(processes=0, cpu_seconds=0.0, memory_bytes_max=0)
+    children = {purpose: fitted(ProcessUsage, used, **none) for purpose, used in old["children"].items()}
+    idle: Payload = dict(name="", percent_mean=0.0, memory_bytes_max=0, celsius_max=0.0, watts_mean=0.0, joules=0.0)
+    return old | {"children": children, "gpus": [fitted(GpuUsage, gpu, **idle) for gpu in old["gpus"]]}
+
+
+class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summarised", upcasts=[_typed_usage]):
     """What the machine gave to a session between two moments."""
 
     seconds: float
@@ -17,8 +43,8 @@ class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summaris
     memory_total_bytes: int
     disk_free_bytes: int
     samples: int
-    children: dict[str, Any]
-    gpus: list[dict[str, Any]]
+    children: dict[str, ProcessUsage]
+    gpus: list[GpuUsage]
 
 
 class ResourcesAlerted(Event, lane=RESOURCE_MONITOR, wire="resources.alerted"):

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from contracts.event import TRAINER, Event, Exact, Hex64, Packed, Payload, fitted, pack64, unpack64
+from contracts.event import TRAINER, Event, Exact, Hex64, Packed, Payload, fitted, pack64, unchanged, unpack64
 from contracts.findings import (
     AuditedMachine,
     AuditFindings,
@@ -30,11 +30,7 @@ from contracts.findings import (
 )
 
 
-def _unchanged(old: Payload) -> Payload:
-    return old
-
-
-class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[_unchanged, _unchanged]):
+class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[unchanged, unchanged]):
     """A trainer takes the session; the epoch fences every earlier one out.
 
     Since version 2 `initial` names the blob of the weights that the session begins with, where its request names some.
@@ -118,7 +114,7 @@ class ControlEvaluated(Event, lane=TRAINER, wire="control.evaluated"):
     stop: bool
 
 
-class CheckpointWritten(Event, lane=TRAINER, wire="checkpoint.written", upcasts=[_unchanged]):
+class CheckpointWritten(Event, lane=TRAINER, wire="checkpoint.written", upcasts=[unchanged]):
     """All state of one step stands in the blob store; since version 2 the clock may be the reason."""
 
     segment: int
@@ -202,14 +198,14 @@ class BirthAudited(Event, lane=TRAINER, wire="birth.audited"):
     suspects: list[str] = Field(default_factory=list)
 
 
-class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied"):
+class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied", upcasts=[unchanged]):
     """A decision took effect: the segment that begins at `step` runs under these changes."""
 
     proposal: str
     by: str
     segment: int
     step: int
-    changes: dict[str, Any]
+    changes: dict[str, JsonValue]
     reproducible: bool
 
 

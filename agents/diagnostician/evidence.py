@@ -251,7 +251,7 @@ class RuleFinding:
             rule=self.rule,
             segment=segment,
             rewind_to=self.remedy.rewind_to,
-            changes=self.remedy.changes,
+            changes=dict(self.remedy.changes),
             reason=self.remedy.reason,
             automatic=True,
         )

@@ -11,7 +11,14 @@ from typing import Any, ClassVar
 from agents.exporter.plan import order_of, orders
 from contracts import exporter
 from contracts.errors import ChildDied, NotVerified, SwarmError
-from contracts.exporter import ExportOrder, ExportRefused, ExportRepeated, ModelBenchmarked, ModelExported
+from contracts.exporter import (
+    ExportDetails,
+    ExportOrder,
+    ExportRefused,
+    ExportRepeated,
+    ModelBenchmarked,
+    ModelExported,
+)
 from contracts.findings import AuditedMachine, RecordedExport
 from contracts.operator import ExportRequested, SessionRequested
 from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
@@ -136,7 +143,7 @@ def _answer(order: ExportOrder, made: dict[str, Any], proven: dict[str, Any]) ->
         opset=made["opset"],
         parity=proven["parity"],
         rows_compared=proven["rows"],
-        details=made["details"] | proven["details"],
+        details=ExportDetails.model_validate(made["details"] | proven["details"]),
     )
     timed = [
         ModelBenchmarked(format=order.format, quantize=order.quantize, blob=proven["blob"], **timing)

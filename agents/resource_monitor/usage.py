@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from agents.resource_monitor.machine import GpuReading, MachineReading, ProcessReading
-from contracts.resource_monitor import ResourcesSummarised
+from contracts.resource_monitor import GpuUsage, ProcessUsage, ResourcesSummarised
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,13 @@ class ChildTally:
     cpu: dict[int, float] = field(default_factory=dict)
     memory: LoadSummary = field(default_factory=LoadSummary)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ProcessUsage:
         """The tally in the form in which `resources.summarised` records it."""
-        return {
-            "processes": len(self.cpu),
-            "cpu_seconds": round(sum(self.cpu.values()), 2),
-            "memory_bytes_max": int(self.memory.largest),
-        }
+        return ProcessUsage(
+            processes=len(self.cpu),
+            cpu_seconds=round(sum(self.cpu.values()), 2),
+            memory_bytes_max=int(self.memory.largest),
+        )
 
 
 @dataclass
@@ -145,16 +145,16 @@ class GpuTally:
         self.watts.add(seen.watts)
         self.joules += (seen.watts or 0.0) * max(0.0, seconds)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> GpuUsage:
         """The tally in the form in which `resources.summarised` records it."""
-        return {
-            "name": self.name,
-            "percent_mean": round(self.percent.mean, 2),
-            "memory_bytes_max": int(self.memory.largest),
-            "celsius_max": self.celsius.largest,
-            "watts_mean": round(self.watts.mean, 2),
-            "joules": round(self.joules, 1),
-        }
+        return GpuUsage(
+            name=self.name,
+            percent_mean=round(self.percent.mean, 2),
+            memory_bytes_max=int(self.memory.largest),
+            celsius_max=self.celsius.largest,
+            watts_mean=round(self.watts.mean, 2),
+            joules=round(self.joules, 1),
+        )
 
 
 @dataclass

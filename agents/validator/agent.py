@@ -41,7 +41,7 @@ class Validator(Agent):
         said = {
             "metrics": metrics,
             "control": control,
-            "details": answer["details"] | {"control": control_details},
+            "details": {**answer["details"], "control": control_details},
         }
         return CheckpointValidated.model_validate(about | said)
 

@@ -14,6 +14,14 @@ from typing import Any
 import numpy as np
 
 from contracts.request import Request
+from contracts.validator import (
+    Calibration,
+    ClassScore,
+    ConfidenceBin,
+    ConfusedPair,
+    ErrorSpread,
+    JudgementDetails,
+)
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
@@ -47,52 +55,53 @@ def judge(job: Job) -> dict[str, Any]:
     model = rebuild(learner, request, dataset.facts, read_checkpoint(args, blobs)).model.to(resolved.device)
     evaluation = Judge(learner, resolved, dataset, split)
     values = {name: value.hex() for name, value in evaluation.values(model).items()}
-    answer: dict[str, Any] = {"rows": dataset.facts.rows[split], "values": values, "details": {}}
+    details = JudgementDetails()
     # What is learned is not always what the rows are for: digits can be rebuilt instead of classified.
     if learner.metrics and learner.task in ("classification", "regression"):
         answers, truth = evaluation.answers(model).numpy(), dataset.columns(split)["y"]
         if learner.task == "classification" and answers.ndim == 2:
-            answer["details"] = of_classes(answers, truth, dataset.facts.labels)
+            details = of_classes(answers, truth, dataset.facts.labels)
         elif learner.task == "regression" and answers.size == truth.size:
-            answer["details"] = of_numbers(answers, truth)
-    return answer
+            details = of_numbers(answers, truth)
+    return {"rows": dataset.facts.rows[split], "values": values, "details": details.model_dump()}
 
 
-def of_classes(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def of_classes(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> JudgementDetails:
     """Precision, recall and F1 per class, the confusion matrix (or its largest entries), and calibration."""
     classes = answers.shape[1]
     names = [labels[at] if at < len(labels) else str(at) for at in range(classes)]
     confusion = np.bincount(truth * classes + answers.argmax(1), minlength=classes * classes).reshape(classes, classes)
-    about: dict[str, Any] = {"calibration": calibration(answers, truth)}
+    trusted = calibration(answers, truth)
     if classes <= MOST_CLASSES:
-        return about | {"per_class": per_class(confusion, names), "confusion": confusion.tolist()}
-    return about | {"confused": confused(confusion, names)}
+        scores, counts = per_class(confusion, names), confusion.tolist()
+        return JudgementDetails(calibration=trusted, per_class=scores, confusion=counts)
+    return JudgementDetails(calibration=trusted, confused=confused(confusion, names))
 
 
-def per_class(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def per_class(confusion: np.ndarray, names: Sequence[str]) -> list[ClassScore]:
     """One line per class; a share of nothing is None."""
     hits, said, real = np.diag(confusion), confusion.sum(0), confusion.sum(1)
     return [
-        {
-            "label": name,
-            "rows": int(real[at]),
-            "precision": _share(hits[at], said[at]),
-            "recall": _share(hits[at], real[at]),
-            "f1": _share(2 * hits[at], said[at] + real[at]),
-        }
+        ClassScore(
+            label=name,
+            rows=int(real[at]),
+            precision=_share(hits[at], said[at]),
+            recall=_share(hits[at], real[at]),
+            f1=_share(2 * hits[at], said[at] + real[at]),
+        )
         for at, name in enumerate(names)
     ]
 
 
-def confused(confusion: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def confused(confusion: np.ndarray, names: Sequence[str]) -> list[ConfusedPair]:
     """The pairs that are mixed up most often."""
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     pairs = [divmod(int(at), len(names)) for at in order if wrong.flat[at]]
-    return [{"is": names[a], "said": names[b], "rows": int(wrong[a, b])} for a, b in pairs]
+    return [ConfusedPair(real=names[a], said=names[b], rows=int(wrong[a, b])) for a, b in pairs]
 
 
-def calibration(answers: np.ndarray, truth: np.ndarray) -> dict[str, Any] | None:
+def calibration(answers: np.ndarray, truth: np.ndarray) -> Calibration | None:
     """The expected calibration error over bins of confidence; None when answers are not finite."""
     if not np.isfinite(answers).all():
         return None
@@ -103,32 +112,28 @@ def calibration(answers: np.ndarray, truth: np.ndarray) -> dict[str, Any] | None
     rows = np.bincount(bins, minlength=BINS).tolist()
     sure, hits = np.bincount(bins, confidence, BINS).tolist(), np.bincount(bins, right, BINS).tolist()
     listed = [
-        {
-            "below": (at + 1) / BINS,
-            "rows": rows[at],
-            "confidence": sure[at] / rows[at],
-            "accuracy": hits[at] / rows[at],
-        }
+        ConfidenceBin(
+            below=(at + 1) / BINS, rows=rows[at], confidence=sure[at] / rows[at], accuracy=hits[at] / rows[at]
+        )
         for at in range(BINS)
         if rows[at]
     ]
-    return {"ece": sum(abs(a - b) for a, b in zip(sure, hits, strict=True)) / len(truth), "bins": listed}
+    return Calibration(ece=sum(abs(a - b) for a, b in zip(sure, hits, strict=True)) / len(truth), bins=listed)
 
 
-def of_numbers(answers: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+def of_numbers(answers: np.ndarray, truth: np.ndarray) -> JudgementDetails:
     """How errors are spread, in the target's own units; None when answers are not finite."""
     errors = answers.astype(np.float64).reshape(-1) - truth.astype(np.float64).reshape(-1)
     if not np.isfinite(errors).all():
-        return {"errors": None}
+        return JudgementDetails(errors=None)
     sizes = np.abs(errors)
-    return {
-        "errors": {
-            "mean": float(errors.mean()),
-            "median_absolute": float(np.median(sizes)),
-            "p90_absolute": float(np.quantile(sizes, 0.9)),
-            "largest": float(sizes.max()),
-        }
-    }
+    spread = ErrorSpread(
+        mean=float(errors.mean()),
+        median_absolute=float(np.median(sizes)),
+        p90_absolute=float(np.quantile(sizes, 0.9)),
+        largest=float(sizes.max()),
+    )
+    return JudgementDetails(errors=spread)
 
 
 def _share(part: Any, whole: Any) -> float | None:

@@ -13,6 +13,7 @@ from contracts.checkpoint_keeper import CheckpointStored
 from contracts.envelope import Fact
 from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
+from contracts.validator import ControlDetails
 from runtime.log import retention
 from runtime.replay.audit_subject import MachineIdentity
 
@@ -82,7 +83,7 @@ class ControlComparison(NamedTuple):
     """Whether the control metric came out the same, and what there is to say about it."""
 
     control: Control
-    about: dict[str, Any]
+    about: ControlDetails
 
 
 def differing_values(recorded: Mapping[str, str], computed: Mapping[str, str]) -> dict[str, list[str]]:
@@ -98,18 +99,23 @@ def compare_control(
     `here` is this machine; it is not looked at when nothing is wrong.
     """
     if not recorded:
-        return ControlComparison("not-comparable", {"reason": "no control metric was recorded for this split and step"})
+        reason = "no control metric was recorded for this split and step"
+        return ControlComparison("not-comparable", ControlDetails(reason=reason))
     if not wrong:
-        return ControlComparison("reproduced", {"values": len(recorded)})
-    about: dict[str, Any] = {"recorded_and_computed": dict(wrong)}
+        return ControlComparison("reproduced", ControlDetails(values=len(recorded)))
+    about = ControlDetails(recorded_and_computed=dict(wrong))
     if claim.resolved["profile"] != "exact":
-        return ControlComparison("not-comparable", about | {"reason": "the session is not deterministic"})
+        return ControlComparison("not-comparable", _because(about, "the session is not deterministic"))
     if here is None or claim.engine_bits != here.engine_bits:
         reason = f"engine bits {claim.engine_bits}, here {here.engine_bits if here else 'not measured'}"
-        return ControlComparison("not-comparable", about | {"reason": reason})
+        return ControlComparison("not-comparable", _because(about, reason))
     if claim.fingerprint != here.fingerprint:
         theirs, ours = claim.families, here.families
         families = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        about |= {"reason": "another numeric fingerprint", "families": families}
+        about = _because(about, "another numeric fingerprint").model_copy(update={"families": families})
         return ControlComparison("not-comparable", about)
     return ControlComparison("differs", about)
+
+
+def _because(about: ControlDetails, reason: str) -> ControlDetails:
+    return about.model_copy(update={"reason": reason})

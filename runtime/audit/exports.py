@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import SwarmError
-from contracts.exporter import ExportOrder, ModelExported
+from contracts.exporter import ExportDetails, ExportOrder, ModelExported
 from contracts.findings import RecordedExport
 from contracts.session import SessionState
 from runtime.jobs.profiles import export_profile
@@ -56,20 +56,13 @@ def orders(history: SessionLog) -> list[RecordedExport]:
             seq=fact.seq,
             filename=fact.event.filename,
             blob=fact.event.blob,
-            beside=_companions(fact.event),
+            beside=fact.event.details.beside,
             sources=sources,
             order=_order(fact.event, history.state),
         )
         for fact in history.facts
         if isinstance(fact.event, ModelExported)
     ]
-
-
-def _companions(made: ModelExported) -> dict[str, str]:
-    """The digests of companions by suffix; a record of any other form counts as none."""
-    beside = made.details.get("beside")
-    told = beside if isinstance(beside, dict) else {}
-    return {suffix: digest for suffix, digest in told.items() if isinstance(digest, str)}
 
 
 def export_findings(remade: Iterable[tuple[RecordedExport, Remade]]) -> verdict.ExportFindings:
@@ -155,7 +148,7 @@ def _against(recorded: RecordedExport, answer: Mapping[str, Any], work: Path, bl
         found = renumbered(made, blobs.path(wanted), work / "renumbered") or found
     if found != wanted:
         return Remade(f"{recorded.filename} made again has digest {found}, recorded is {wanted}")
-    beside = answer["details"].get("beside", {})
+    beside = ExportDetails.model_validate(answer["details"]).beside
     wrong = [one for one, digest in beside.items() if recorded.beside.get(one) != digest]
     return Remade(f"{recorded.filename}.{wrong[0]} made again is not what was recorded" if wrong else "")
 

@@ -104,7 +104,7 @@ def broken_rules(
         broken.insert(0, (first, "it was recorded before anybody claimed the session"))
     for fact in told:
         if isinstance(fact.event, CheckpointValidated) and fact.event.control == "differs":
-            about = fact.event.details.get("control", {})
+            about = fact.event.details.control.model_dump()
             message = f"the validator computed another control metric at step {fact.event.step}: {about}"
             yield Divergence(fact.position, fact.seq, fact.name, message[:500])
     yield from (Divergence(fact.position, fact.seq, fact.name, message) for fact, message in broken)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from contracts.exporter import ExportingState
 from contracts.hyperparameter_specialist import SearchState
@@ -191,26 +190,18 @@ def _judged(session: SessionState) -> Iterator[Block]:
     kept = session.training.checkpoint("best") or session.training.checkpoint("last")
     if not kept or not kept.validated:
         return
-    classes = [line for line in _list(kept.validated.details.get("per_class")) if isinstance(line, dict)]
-    names = tuple(str(line.get("label", at)) for at, line in enumerate(classes))
-    matrix = [_list(line) for line in _list(kept.validated.details.get("confusion"))]
+    details = kept.validated.details
+    names = tuple(score.label for score in details.per_class)
+    matrix = details.confusion
     where = f"step {kept.written.step}, {kept.validated.rows} {kept.validated.split} rows"
     if 0 < len(matrix) <= CLASSES and all(len(line) == len(matrix) for line in matrix):
-        values = tuple(tuple(_figure(cell) for cell in line) for line in matrix)
+        values = tuple(tuple(float(cell) for cell in line) for line in matrix)
         title = f"What was taken for what ({where})"
         yield Pictures((HeatMap(title, names, names, values, "the class", "the answer", logarithmic=len(matrix) > 2),))
-    if classes:
+    if details.per_class:
+        rows = tuple((one.label, one.rows, one.precision, one.recall, one.f1) for one in details.per_class)
         figures = ("rows", "precision", "recall", "f1")
-        rows = tuple((names[at], *(_figure(line.get(name)) for name in figures)) for at, line in enumerate(classes))
         yield PageTable((PageColumn("class"), *(PageColumn(name, "number") for name in figures)), rows)
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _figure(value: object) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _diagnoses(session: SessionState) -> list[Block]:

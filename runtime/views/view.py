@@ -135,7 +135,7 @@ def best_trial(session: SessionState) -> BestTrialReply | None:
         "number": finished.number,
         "session": finished.session,
         "value": finished.value,
-        "parameters": parameters,
+        "parameters": {**parameters},
     }
 
 

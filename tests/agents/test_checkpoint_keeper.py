@@ -21,7 +21,7 @@ from contracts.trainer import (
     TrainingCompleted,
     WindowRecorded,
 )
-from contracts.validator import CheckpointValidated, ValidationFailed
+from contracts.validator import CheckpointValidated, JudgementDetails, ValidationFailed
 from runtime.engine import checkpoint
 from runtime.jobs.children import Children
 from runtime.log import retention
@@ -119,7 +119,7 @@ def judged(history: SessionLog, stored: CheckpointStored) -> Fact:
         rows=1,
         metrics={},
         control="reproduced",
-        details={},
+        details=JudgementDetails(),
     )
     (fact,) = tell(history, "validator", verdict)
     return fact

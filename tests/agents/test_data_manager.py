@@ -59,7 +59,7 @@ def test_a_bundled_set_holds_exactly_the_rows_that_scikit_learn_gives(bench: Ben
 
 def test_digits_are_images_of_one_channel(bench: Bench) -> None:
     said = bench.prepared({"source": "digits"})
-    facts = Facts.from_json(said.facts)
+    facts = Facts.from_json(said.facts.model_dump())
     assert (facts.task, facts.shape, facts.classes) == ("classification", (1, 8, 8), 10)
     assert said.splits == {"train": 1437, "val": 180, "test": 180}
     assert said.rows == 1797
@@ -181,16 +181,16 @@ def test_words_become_one_column_per_category(bench: Bench) -> None:
 def test_few_whole_numbers_are_classes_and_the_event_says_so(bench: Bench) -> None:
     text = "a,kind\n" + "".join(f"{n}.25,{n % 3}\n" for n in range(60))
     said = bench.prepared(bench.csv(text))
-    assert (said.facts["task"], list(said.facts["labels"])) == ("classification", ["0", "1", "2"])
+    assert (said.facts.task, list(said.facts.labels)) == ("classification", ["0", "1", "2"])
     assert finding(said, "task-inferred")
     numbers = bench.prepared(bench.csv(text) | {"task": "regression"})
-    assert numbers.facts["task"] == "regression"
+    assert numbers.facts.task == "regression"
 
 
 def test_many_numbers_are_a_regression(bench: Bench) -> None:
     text = "a,kind\n" + "".join(f"{n},{n / 7}\n" for n in range(60))
     said = bench.prepared(bench.csv(text))
-    assert said.facts["task"] == "regression"
+    assert said.facts.task == "regression"
     assert bench.dataset(said).columns("train")["y"].dtype == np.float32
 
 
@@ -425,9 +425,9 @@ def test_a_relative_path_of_a_workload_that_is_not_found_is_told_with_the_folder
 
 def test_a_workload_may_give_columns_of_classes_or_numbers(bench: Bench, own: dict[str, Any]) -> None:
     classes = bench.prepared(own)
-    assert (classes.facts["task"], classes.rows) == ("classification", 40)
+    assert (classes.facts.task, classes.rows) == ("classification", 40)
     numbers = bench.prepared(own | {"options": {"gives": "numbers"}})
-    assert numbers.facts["task"] == "regression"
+    assert numbers.facts.task == "regression"
 
 
 def test_a_workload_may_split_for_itself(bench: Bench, own: dict[str, Any]) -> None:

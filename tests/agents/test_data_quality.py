@@ -35,7 +35,7 @@ def test_every_row_that_was_set_aside_is_listed_beside_the_dataset_and_covered_b
     listed = bench.beside(said, "set-aside.jsonl")
     assert [one["where"].partition(" (")[0] for one in listed] == [f"row {n}" for n in range(1, 31)]
     content = (bench.store / said.root / "set-aside.jsonl").read_bytes()
-    assert said.facts["extra"] == {"lists": {"set-aside.jsonl": blake3(content).hexdigest()}}
+    assert said.facts.extra == {"lists": {"set-aside.jsonl": blake3(content).hexdigest()}}
 
 
 def test_the_stated_tolerance_decides(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agents.data_manager.sources.opening import source_of
+from contracts.data_manager import ColumnFacts
 from contracts.errors import InvalidInput
 from contracts.request import read_request
 from contracts.request.data import Data
@@ -63,7 +64,7 @@ def pixels(rows: int, *shape: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("format", ["csv", "json", "jsonl", "parquet"])
 def test_the_same_table_is_the_same_dataset_in_every_format(bench: Bench, format: str) -> None:
     said = bench.prepared(saved(bench, format))
-    assert said.facts["features"] == ("a", "b=u", "b=v", "b=w")
+    assert said.facts.features == ["a", "b=u", "b=v", "b=w"]
     assert said.root.startswith(ROOT_OF_ROWS)
 
 
@@ -137,7 +138,7 @@ def test_a_damaged_parquet_file_is_refused(bench: Bench) -> None:
 
 def test_ignored_columns_are_no_features(bench: Bench) -> None:
     said = bench.prepared(saved(bench, "csv") | {"ignore": ["b"]})
-    assert said.facts["features"] == ("a",)
+    assert said.facts.features == ["a"]
     (problem,) = bench.rejected(saved(bench, "csv") | {"ignore": ["bb"]})
     assert (problem["path"], problem["message"]) == ("data.ignore.0", "there is no column 'bb'")
     (problem,) = bench.rejected(saved(bench, "csv") | {"ignore": ["a", "b"]})
@@ -168,7 +169,7 @@ def test_arrays_of_an_archive_become_images(bench: Bench) -> None:
     x, y = pixels(60, 4, 5, 3), np.arange(60) % 3
     np.savez_compressed(bench.root / "a.npz", x=x, y=y)
     data = {"source": "npz", "path": str(bench.root / "a.npz")}
-    assert bench.prepared(data | {"pixels": "hwc"}).facts["columns"]["x"] == {"dtype": "|u1", "shape": (3, 4, 5)}
+    assert bench.prepared(data | {"pixels": "hwc"}).facts.columns["x"] == ColumnFacts(dtype="|u1", shape=[3, 4, 5])
     train = bench.dataset(bench.prepared(data)).columns("train")
     assert train["x"].shape == (48, 4, 5, 3)
     wanted = {row.tobytes(): label for row, label in zip(x, y, strict=True)}
@@ -189,7 +190,7 @@ def test_rows_of_arrays_that_are_not_finite_or_not_labelled_are_named(bench: Ben
     x[6, 0] = 1e300
     np.savez(bench.root / "a.npz", x=x, y=y)
     said = bench.prepared({"source": "npz", "path": str(bench.root / "a.npz")})
-    assert (said.rows, said.facts["task"]) == (97, "regression")
+    assert (said.rows, said.facts.task) == (97, "regression")
     assert [where.partition(":")[0] for where in finding(said, "non-finite").where] == ["row 5", "row 7"]
     assert finding(said, "unlabelled").where == ["row 10: no value in 'y'"]
 
@@ -202,7 +203,7 @@ def test_arrays_of_objects_are_read_only_where_the_operator_trusts_the_folder(be
     assert "pickle" in problem["message"]
     assert "trusted_data" in problem["cure"]
     bench.trusted = [str(bench.root)]
-    assert bench.prepared(data).facts["labels"] == ("a", "b")
+    assert bench.prepared(data).facts.labels == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_data_sets_of_a_file_are_found_by_their_path_and_nothing_in_other_files_
         file["soft"] = h5py.SoftLink("/g/x")
         file.create_virtual_dataset("virtual", layout)
     data = {"source": "hdf5", "path": str(path), "y": "g/y"}
-    assert bench.prepared(data | {"x": "g/x"}).facts["labels"] == ("u", "v")
+    assert bench.prepared(data | {"x": "g/x"}).facts.labels == ["u", "v"]
     for name, says in (
         ("outside", "a link to another file"),
         ("soft", "Name '/g/x' itself"),
@@ -295,9 +296,9 @@ def pictures(bench: Bench, count: int = 20) -> Path:
 def test_folders_of_images_are_classes_of_pixels(bench: Bench) -> None:
     data = {"source": "image_folder", "path": str(pictures(bench)), "height": 8, "width": 6}
     said = bench.prepared(data)
-    assert (said.rows, said.facts["labels"]) == (40, ("cat", "dog"))
-    assert said.facts["columns"]["x"] == {"dtype": "|u1", "shape": (3, 8, 6)}
-    assert bench.prepared(data | {"colours": "grey"}).facts["columns"]["x"]["shape"] == (1, 8, 6)
+    assert (said.rows, said.facts.labels) == (40, ["cat", "dog"])
+    assert said.facts.columns["x"] == ColumnFacts(dtype="|u1", shape=[3, 8, 6])
+    assert bench.prepared(data | {"colours": "grey"}).facts.columns["x"].shape == [1, 8, 6]
     assert bench.prepared(data).reused
     (bench.root / "pictures" / "cat" / "00.png").unlink()
     assert not bench.prepared(data).reused

@@ -21,7 +21,7 @@ from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts import envelope
 from contracts.checkpoint_keeper import CheckpointStored
-from contracts.data_manager import DatasetPrepared
+from contracts.data_manager import DatasetFacts, DatasetPrepared
 from contracts.envelope import Fact
 from contracts.event import BUILT_IN, Event
 from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
@@ -131,7 +131,7 @@ class Place:
             bytes=1,
             source="digits",
             source_digest=ZERO,
-            facts=facts.as_json(),
+            facts=DatasetFacts.model_validate_json(json.dumps(facts.as_json())),
             findings=[],
         )
         names = {"state_root": kept.state_root, "blob": blob}
@@ -270,11 +270,11 @@ async def test_a_convolution_is_quantised_by_calibration_and_a_plain_network_is_
     by_model = {
         model: await exported(exporter, place, model, formats=["onnx"], quantize=["int8"]) for model in ("mlp", "cnn")
     }
-    assert by_model["mlp"].details["method"] == "dynamic"
-    assert by_model["cnn"].details["method"] == "static"
-    assert by_model["cnn"].details["calibration"]["split"] == "train"
+    assert by_model["mlp"].details.method == "dynamic"
+    assert by_model["cnn"].details.method == "static"
+    assert by_model["cnn"].details.calibration.split == "train"
     for made in by_model.values():
-        assert made.details["converted_nodes"] > 0
+        assert made.details.converted_nodes > 0
         assert made.parity["reference_accuracy"] - made.parity["accuracy"] <= 0.01
 
 
@@ -293,7 +293,7 @@ async def test_weights_are_those_of_the_checkpoint_under_the_names_of_a_state_di
     assert state.root(state.weights(net)) == kept.weights_digest
     assert made.parity["max_abs"] == 0
     beside = (shown(place, history, made).parent / "model.safetensors.config.json").read_bytes()
-    assert place.blobs.get(made.details["beside"]["config.json"]) == beside
+    assert place.blobs.get(made.details.beside["config.json"]) == beside
 
 
 async def test_two_formats_wanted_are_two_answers_and_a_restart_makes_only_what_is_missing(

@@ -191,7 +191,7 @@ async def test_weights_of_a_model_that_reads_rows_of_any_length_are_exported(
 ) -> None:
     made = await exported(worded_home, children, "Worded", "safetensors")
     assert isinstance(made, ModelExported), made
-    assert (made.rows_compared, made.details["rows_judged"]) == (64, 20)
+    assert (made.rows_compared, made.details.rows_judged) == (64, 20)
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2", "torchscript"])

@@ -21,7 +21,7 @@ from agents.resource_monitor.machine import MachineReader, MachineReading, Proce
 from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, seconds_between
 from bus import subjects
 from contracts.request import read_request
-from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
+from contracts.resource_monitor import ProcessUsage, ResourcesAlerted, ResourcesSummarised
 from contracts.session import SessionState
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import resources
@@ -192,7 +192,7 @@ def test_a_sum_has_means_and_maxima_and_says_how_many_samples_it_is_of() -> None
     summed = tally.summary(seconds=2.0, memory_total=100, disk_free=50)
     assert (summed.samples, summed.cpu_percent_mean, summed.cpu_percent_max) == (2, 30.0, 40.0)
     assert summed.memory_bytes_max == 9
-    assert summed.children == {"train": {"processes": 2, "cpu_seconds": 7.0, "memory_bytes_max": 40}}
+    assert summed.children == {"train": ProcessUsage(processes=2, cpu_seconds=7.0, memory_bytes_max=40)}
 
 
 def test_energy_is_power_times_time() -> None:
@@ -200,7 +200,7 @@ def test_energy_is_power_times_time() -> None:
     for watts in (100.0, 200.0):
         tally.add("s", sampled(seconds=2.0, gpus=(machine.GpuReading(0, "x", 50.0, 10, 100, 60.0, watts),)))
     (one,) = tally.summary(seconds=1.0, memory_total=1, disk_free=1).gpus
-    assert (one["joules"], one["watts_mean"], one["celsius_max"]) == (600.0, 150.0, 60.0)
+    assert (one.joules, one.watts_mean, one.celsius_max) == (600.0, 150.0, 60.0)
 
 
 def test_nothing_seen_is_said_to_be_nothing() -> None:
@@ -290,7 +290,7 @@ async def test_a_session_is_sampled_while_it_trains_and_summed_up_when_it_ends(t
     assert isinstance(summed, ResourcesSummarised)
     assert summed.samples >= 1
     assert summed.seconds > 1
-    assert summed.children["train"]["memory_bytes_max"] > 1 << 20
+    assert summed.children["train"].memory_bytes_max > 1 << 20
     assert heard
     assert heard[-1]["step"] > 0
 

@@ -137,12 +137,12 @@ async def test_the_figures_are_those_that_scikit_learn_computes(place: Place) ->
     wanted = sklearn.metrics.classification_report(val["y"], said, output_dict=True, zero_division=np.nan)
     assert verdict.metrics["accuracy"] == pytest.approx(wanted["accuracy"])
     assert verdict.metrics["f1_macro"] == pytest.approx(sklearn.metrics.f1_score(val["y"], said, average="macro"))
-    assert verdict.details["confusion"] == sklearn.metrics.confusion_matrix(val["y"], said).tolist()
-    for one in verdict.details["per_class"]:
-        theirs = wanted[one["label"]]
-        assert (one["precision"] is None) == bool(np.isnan(theirs["precision"]))
-        assert one["recall"] == pytest.approx(theirs["recall"])
-        assert one["rows"] == theirs["support"]
+    assert verdict.details.confusion == sklearn.metrics.confusion_matrix(val["y"], said).tolist()
+    for one in verdict.details.per_class:
+        theirs = wanted[one.label]
+        assert (one.precision is None) == bool(np.isnan(theirs["precision"]))
+        assert one.recall == pytest.approx(theirs["recall"])
+        assert one.rows == theirs["support"]
 
 
 async def test_the_test_rows_are_met_once_by_the_best_when_training_is_over(place: Place) -> None:
@@ -165,7 +165,7 @@ async def test_numbers_are_judged_by_their_errors(place: Place) -> None:
     (verdict,) = await trained.judged(trained.written("final"))
     assert verdict.control == "reproduced"
     assert set(verdict.metrics) == {"loss", "rmse", "mae", "r2"}
-    assert verdict.details["errors"]["largest"] >= verdict.details["errors"]["p90_absolute"] > 0
+    assert verdict.details.errors.largest >= verdict.details.errors.p90_absolute > 0
 
 
 async def test_planned_checkpoints_are_not_judged(place: Place) -> None:
@@ -188,7 +188,7 @@ async def test_other_bits_with_the_same_fingerprint_are_an_incident(place: Place
     _forge(trained)
     (verdict,) = await trained.judged(trained.written("final"))
     assert verdict.control == "differs"
-    recorded, computed = verdict.details["control"]["recorded_and_computed"]["val_loss"]
+    recorded, computed = verdict.details.control.recorded_and_computed["val_loss"]
     assert float.fromhex(recorded) == float.fromhex(computed) * 2
 
 
@@ -220,7 +220,7 @@ async def test_other_bits_with_another_fingerprint_are_not_comparable_and_name_t
     trained.claim(trained.told["claim"] | {"fingerprint": "0" * 64, "families": families | {name: "other"}})
     (verdict,) = await trained.judged(trained.written("final"))
     assert verdict.control == "not-comparable"
-    assert verdict.details["control"]["families"] == [name]
+    assert verdict.details.control.families == [name]
 
 
 async def test_without_the_device_that_trained_a_checkpoint_is_judged_and_not_comparable(
@@ -233,7 +233,7 @@ async def test_without_the_device_that_trained_a_checkpoint_is_judged_and_not_co
     trained.claim(trained.told["claim"] | {"resolved": resolved, "fingerprint": "0" * 64})
     (verdict,) = await trained.judged(trained.written("final"))
     assert verdict.control == "not-comparable"
-    assert verdict.details["control"]["reason"] == "another numeric fingerprint"
+    assert verdict.details.control.reason == "another numeric fingerprint"
 
 
 async def test_other_engine_bits_are_not_comparable(place: Place) -> None:
@@ -242,7 +242,7 @@ async def test_other_engine_bits_are_not_comparable(place: Place) -> None:
     trained.claim(trained.told["claim"] | {"engine_bits": 999})
     (verdict,) = await trained.judged(trained.written("final"))
     assert verdict.control == "not-comparable"
-    assert "999" in verdict.details["control"]["reason"]
+    assert "999" in verdict.details.control.reason
 
 
 def _forge(trained: Trained) -> None:
@@ -305,20 +305,20 @@ async def test_calibration_is_the_mean_gap_between_confidence_and_truth() -> Non
     answers = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]))
     found = jobs.calibration(answers, np.array([0, 1, 0, 0]))
     assert found is not None
-    assert found["ece"] == pytest.approx((abs(1.8 - 1) + abs(1.2 - 1)) / 4)
-    assert [one["rows"] for one in found["bins"]] == [2, 2]
+    assert found.ece == pytest.approx((abs(1.8 - 1) + abs(1.2 - 1)) / 4)
+    assert [one.rows for one in found.bins] == [2, 2]
 
 
 async def test_answers_that_are_not_finite_have_no_calibration() -> None:
     answers = np.array([[np.nan, 1.0], [0.0, 1.0]], np.float32)
     found = jobs.of_classes(answers, np.array([0, 1]), ("a", "b"))
-    assert found["calibration"] is None
-    assert jobs.of_numbers(answers[:, 0], np.array([0.0, 1.0]))["errors"] is None
+    assert found.calibration is None
+    assert jobs.of_numbers(answers[:, 0], np.array([0.0, 1.0])).errors is None
 
 
 async def test_of_many_classes_only_those_most_mixed_up_are_listed() -> None:
     truth = np.arange(100)
     answers = np.eye(100)[np.where(truth == 7, 8, truth)]
     found = jobs.of_classes(answers, truth, tuple(f"c{n}" for n in range(100)))
-    assert found["confused"] == [{"is": "c7", "said": "c8", "rows": 1}]
-    assert "confusion" not in found
+    assert found.model_dump()["confused"] == [{"is": "c7", "said": "c8", "rows": 1}]
+    assert "confusion" not in found.model_dump()

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import annotated_types  # noqa: E402
-from pydantic import BaseModel, StringConstraints  # noqa: E402
+from pydantic import BaseModel, JsonValue, StringConstraints  # noqa: E402
 
 from contracts import envelope  # noqa: E402
 from contracts.event import (  # noqa: E402  # noqa: E402
@@ -122,7 +122,7 @@ def _plain(name: str, kind: Any, metadata: list[Any]) -> Any:
         return "nan" if name == "gradient_norm" else (0.1).hex()
     if known & {id(one) for one in get_args(Packed)[1:]}:
         return pack(b"\x00\x00\x80?\x00\x00\x00@")
-    if kind is Any:
+    if kind is Any or kind is JsonValue:
         return [1, "two", {"three": None}]
     if kind is bool:
         return True

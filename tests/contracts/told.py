@@ -63,7 +63,9 @@ class Told:
 
     def prepared(self, **splits: int) -> str:
         """A dataset with so many rows in each split stands there."""
-        about: Any = dict(rows=sum(splits.values()), splits=splits, bytes=1, source="test", facts={}, findings=[])
+        about: Any = dict(
+            rows=sum(splits.values()), splits=splits, bytes=1, source="test", facts={"task": "other"}, findings=[]
+        )
         return self.say("data_manager", DatasetPrepared(root=DIGEST, source_digest=DIGEST, **about))
 
     def claimed(self) -> str:

@@ -20,7 +20,7 @@ from contracts import ids
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.envelope import Fact
 from contracts.event import BUILT_IN, Event, pack
-from contracts.exporter import ModelExported
+from contracts.exporter import ExportDetails, ModelExported
 from contracts.fork import Fork
 from contracts.keyring import KeyAdmitted, KeyringOpened, keyring_session
 from contracts.ledger import LedgerCheckpointed, SessionSealed
@@ -239,5 +239,5 @@ def exported(model: str, checkpoint: str) -> ModelExported:
         opset=20,
         parity={"max_abs": 1e-7},
         rows_compared=64,
-        details={},
+        details=ExportDetails(),
     )

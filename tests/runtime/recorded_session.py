@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
-from contracts.data_manager import DatasetPrepared, Origins
+from contracts.data_manager import DatasetFacts, DatasetPrepared, Origins
 from contracts.event import Event
 from contracts.trainer import CheckpointWritten
 from runtime.engine import dataset
@@ -66,7 +66,7 @@ def prepared(recorded: RecordedHome, *, columns: int = 4) -> DatasetPrepared:
         bytes=1200,
         source="generated",
         source_digest=DIGEST,
-        facts={},
+        facts=DatasetFacts(task="other"),
         findings=[],
         origins=Origins(
             called="row", blobs={split: numbers(recorded, rows) for split, rows in (("train", 40), ("val", 10))}

@@ -22,6 +22,7 @@ from agents.data_manager.store import DatasetStore, StoredDataset, key_of
 from agents.data_manager.writing import digests_of_lists, keep_origins, refuse_beyond_room, write_given, write_splits
 from bus.blobs import DirectoryBlobs
 from bus.disk import write_file
+from contracts.data_manager import DatasetFacts
 from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign, WorkloadData
 from runtime.engine.dataset import mapped, publish
@@ -97,7 +98,7 @@ def _answer(dataset: StoredDataset, source: DataSource) -> dict[str, Any]:
         "bytes": sum(size for _, size in manifest.files()),
         "source": source.name,
         "source_digest": source.digest,
-        "facts": facts,
+        "facts": DatasetFacts.model_validate_json(orjson.dumps(facts)).model_dump(),
         "findings": dataset.findings,
         "origins": dataset.origins,
     }

@@ -173,7 +173,7 @@ def _static(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.Model
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     made = folder / "made.onnx"
-    reader = _Calibration(trained)
+    reader = _CalibrationReader(trained)
     quantize_static(
         str(ready),
         str(made),
@@ -195,7 +195,7 @@ def _static(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.Model
     return proto, details | {"per_channel": True, "reduce_range": False}
 
 
-class _Calibration:
+class _CalibrationReader:
     """Evenly spaced training rows in a fixed order, batch by batch: the same dataset gives the same file."""
 
     def __init__(self, trained: ExportModel) -> None:

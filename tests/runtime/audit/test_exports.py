@@ -66,7 +66,7 @@ UNWRITTEN = ({"checkpoint_blob": "0" * 64}, {"checkpoint_step": 3})
 async def test_what_comes_of_making_a_file_again_is_judged_by_its_cause(
     court: Court, children: Children, tmp_path: Path
 ) -> None:
-    said = [*UNMADE.values(), *UNWRITTEN, {}, {"details": {"beside": "none"}}]
+    said = [*UNMADE.values(), *UNWRITTEN, {}, {"details": {"beside": {"config.json": "none"}}}]
     found = await remade(court, children, tmp_path, *(exported(court, **one) for one in said))
     assert found.unchecked == ()
     assert [why in one for why, one in zip(UNMADE, found.differing, strict=True)] == [True] * 3

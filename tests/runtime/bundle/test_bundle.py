@@ -268,7 +268,7 @@ def test_a_session_begun_by_older_and_sealed_by_newer_software_passes(recorded: 
     lowered(recorded, session, "operator", genesis, 2, "rules")
     rows = prepared(recorded)
     lowered(recorded, session, "data_manager", rows, 1, "origins")
-    lowered(recorded, session, "trainer", claimed().model_copy(update={"dataset": rows.root}), 1, "initial")
+    lowered(recorded, session, "trainer", claimed().model_copy(update={"dataset": rows.root}), 1, "initial", "grant")
     recorded.say(session, "trainer", window(0, 50), evaluated(50, 0.5))
     lowered(recorded, session, "trainer", written(recorded, 50), 1)
     recorded.say(session, "ledger", recorded.seal(session))

@@ -200,7 +200,7 @@ async def test_no_statistics_are_told_of_so_few_rows_that_they_would_tell_the_ro
             opened = await asked(made, subjects.owner_command("train"), wanted)
             found = (await until_said(made, opened["session"], "dataset.prepared")).event
             assert isinstance(found, DatasetPrepared)
-            told[found.splits["train"]] = (found.facts["mean"], found.facts["scale"], found.facts["target_mean"])
+            told[found.splits["train"]] = (found.facts.mean, found.facts.scale, found.facts.target_mean)
     (few, of_few), (enough, of_enough) = sorted(told.items())
     assert few < 30 <= enough
     assert of_few == ([], [], 0.0)
