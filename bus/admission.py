@@ -12,7 +12,8 @@ by a lane that has no say in it, is a fact of type `Unknown`, so that every vers
     guest  = a lane that may speak only in sessions that a built-in role has begun
     rules  = named by the session's first fact; since rules 2 a guest's event has at most 64 KiB, and no event has a
              value that JSON does not have (`docs/log-format.md`)
-    seal   = `session.sealed` of the ledger, last in its append, when no other lane has a fact after its `last_seq`
+    seal   = `session.sealed` of the ledger, last in its append, when no other lane has a fact after its `last_seq`;
+             in a queue `queue.closed`, last in its append
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from contracts.errors import NewerThanCode, NotVerified
 from contracts.event import DESK, GUEST, LEDGER, OPERATOR, ROOT, Event, Unknown
 from contracts.ids import PARTITION, sha256
 from contracts.keyring import Keyring, KeyringOpened
+from contracts.queue import QueueClosed
 
 SEALED = "session.sealed"
 
@@ -334,6 +336,11 @@ def remembered(lane: str, identity: str) -> str:
     return f"{lane}/{identity}" if lane.startswith(GUEST) else identity
 
 
+def ends(fact: Fact, only: str) -> bool:
+    """Whether nothing is admitted behind this last fact of an append, in a session where `only` this lane speaks."""
+    return (fact.lane == LEDGER and fact.name == SEALED) or (only == fact.lane and isinstance(fact.event, QueueClosed))
+
+
 def _fresh(session: AdmissionState, facts: Sequence[Fact]) -> set[str]:
     """The ids of an append as they will be remembered, if none was said before; else `Refusal`."""
     ids, lane = {fact.envelope.id for fact in facts}, facts[0].lane
@@ -365,6 +372,6 @@ def _commit(session: AdmissionState, facts: Sequence[Fact], ids: set[str]) -> No
     session.ids.update(ids)
     if last.lane != LEDGER:
         session.others = last.seq
-    elif last.name == SEALED:
+    if ends(last, session.only):
         session.sealed = last.seq
         session.ids = Identities()

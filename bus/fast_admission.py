@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bus import notes, records
-from bus.admission import AdmissionState, remembered
+from bus.admission import AdmissionState, ends, remembered
 from bus.chain import MAX_BATCH, Head
 from bus.decode import Refusal, decode, newer_rules, only_lane, place, refuse_constants, refuse_large, rules_of
 from bus.identities import Identities
@@ -39,7 +39,7 @@ from contracts.ids import ZERO
 from contracts.keyring import Key, Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
-from contracts.queue import QueueOpened
+from contracts.queue import QueueClosed, QueueOpened
 
 RUN = SubtreeRows.RUN
 """Records in a run."""
@@ -54,7 +54,7 @@ _MOST = 10**18
 _PIECE = 1 << 18
 """Bytes of a file that are looked at in one step: while a step takes, no other thread of the process gets on."""
 
-_LOOKED_AT = frozenset({HandlerFailed, LedgerCheckpointed, QueueOpened, SessionSealed, SessionRequested})
+_LOOKED_AT = frozenset({HandlerFailed, LedgerCheckpointed, QueueClosed, QueueOpened, SessionSealed, SessionRequested})
 """Events that are kept in any case, because more than their form is judged."""
 
 Link = tuple[int, str]
@@ -105,7 +105,7 @@ class RecordRun:
         lasts = {lane: self.seqs[position - 1] for lane, position in self.lasts().items()}
         heads = {lane: Head(*self.ends[lane], seq) for lane, seq in lasts.items()}
         others = max((seq for lane, seq in lasts.items() if lane != LEDGER), default=0)
-        sealed = self.seqs[-1] if self.kept and isinstance(self.kept[-1].event, SessionSealed) else 0
+        sealed = self.seqs[-1] if self.kept and ends(self.kept[-1], self.only()) else 0
         first = self.kept[0] if self.kept else None
         rules = rules_of(first.event) if first and first.position == 1 else 1
         return AdmissionState(
@@ -466,6 +466,8 @@ def _refuse_incomplete(whole: RecordRun) -> None:
         raise NeedsFullAdmission
     others = max((whole.seqs[at - 1] for lane, at in whole.lasts().items() if lane != LEDGER), default=0)
     for fact in whole.kept:
+        if whole.only() and isinstance(fact.event, QueueClosed) and fact.position != len(whole.seqs):
+            raise NeedsFullAdmission
         if isinstance(fact.event, SessionSealed):
             in_time = others <= fact.event.last_seq < fact.seq
             if fact.position != len(whole.seqs) or not in_time:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from contracts.envelope import Fact
-from contracts.errors import Conflict, SwarmError
+from contracts.errors import Conflict, Refused, SwarmError
 from contracts.event import DESK, OPERATOR, TRAINER, Event
 from contracts.operator import ResumeRequested
 from contracts.queue import (
@@ -138,9 +138,13 @@ class QueueKeeper:
             while events := self._due():
                 history = self._node.tail.queue_log
                 assert history is not None  # noqa: S101 - a host follows the queue
-                # When another host has said something meanwhile, what is due is another thing.
-                with suppress(Conflict):
+                try:
                     await self._node.writer(OPERATOR, DESK).say(history.id, events, Provenance(after=history.size))
+                except Conflict:
+                    continue  # another host has spoken meanwhile, so what is due is another thing
+                except Refused:
+                    if history is self._node.tail.queue_log:  # else another host has closed it
+                        raise
         except SwarmError as error:
             if not self._failed:
                 log.error("nothing can be said in the queue", reason=error.message, cure=error.cure)

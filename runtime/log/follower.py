@@ -228,6 +228,7 @@ class LogFollower:
         if history.id == self._queue and isinstance(facts[-1].event, QueueClosed):
             self._go_to_queue(self._queue_number + 1)
             del self.histories[history.id]
+            self.admission.forget(history.id)
         if history.state.sealed and not was_sealed:
             # Sealed sessions are read from their files; only the newest stay in memory.
             self._sealed.append(history.id)

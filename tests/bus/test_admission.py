@@ -25,7 +25,7 @@ from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated, fingerprint, keyring_session
 from contracts.ledger import SessionSealed
 from contracts.operator import RULES, PauseRequested, SessionRequested
-from contracts.queue import QueueLimited, QueueOpened, queue_session
+from contracts.queue import QueueClosed, QueueLimited, QueueOpened, queue_session
 
 TIME = "2026-01-02T03:04:05.000000Z"
 SESSION = session_id(new_uuid())
@@ -584,6 +584,19 @@ def test_no_lane_but_the_operators_speaks_in_a_queue(swarm: Deployment) -> None:
     swarm.say("operator", QueueLimited(limit=3), session=queue)
     assert swarm.reasons == [Reason.KEY] * 3
     assert swarm.admission.position(queue) == 3
+
+
+def test_a_queue_that_was_closed_takes_nothing_more_and_nothing_else_is_closed_so(swarm: Deployment) -> None:
+    queue = queue_session(fingerprint(swarm.root.public))
+    for session, closed in ((queue, True), (SESSION, False)):
+        opened = QueueOpened(keyring="0" * 64) if closed else said()
+        swarm.say("operator", opened, session=session)
+        last = swarm.say("operator", QueueClosed(), session=session)[-1]
+        assert swarm.admission.sealed(session) == (last.seq if closed else 0)
+        swarm.say("operator", QueueLimited(limit=3), session=session)
+    swarm.admission.forget(queue)
+    swarm.say("operator", QueueLimited(limit=4), session=queue, signer=swarm.signers["desk"])
+    assert swarm.reasons == [Reason.LATE] * 2
 
 
 def test_a_rotated_key_ends_where_the_new_one_begins(swarm: Deployment) -> None:

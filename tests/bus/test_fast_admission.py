@@ -25,7 +25,7 @@ from contracts.event import Event
 from contracts.ids import sha256
 from contracts.keyring import KeyRotated
 from contracts.ledger import LedgerCheckpointed
-from contracts.queue import QueueLimited, QueueOpened, queue_session
+from contracts.queue import QueueClosed, QueueLimited, QueueOpened, queue_session
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.archive import Archive, StoredSession, admit_file
 from tests.runtime.recorded_home import DIGEST, TIME, RecordedHome, claimed, evaluated, exported, window
@@ -226,6 +226,15 @@ def test_in_a_queue_no_lane_but_the_operators_is_admitted_at_once(home: Recorded
     stranger = StoredRecord(seq, other.subject, other.body, other.headers)
     assert told.at_once(told.written([*told.records, stranger])) is None
     assert not told.compared(told.written([*told.records, stranger]))
+    home.say(queue, "operator", QueueClosed())
+    closed = Told(home, queue)
+    assert closed.compared(closed.data)
+    last = closed.records[-1]
+    head = Head(3, sha256(last.body), last.seq, last.seq)
+    about |= dict(lane="operator", head=head, signer=home.signers["desk"])
+    (late,) = compose([Draft(QueueLimited(limit=3), "late")], **about)
+    behind = StoredRecord(last.seq + 1, late.subject, late.body, late.headers)
+    assert not closed.compared(closed.written([*closed.records, behind]))
 
 
 def test_records_of_several_runs_are_joined(home: RecordedHome) -> None:
