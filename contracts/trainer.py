@@ -231,11 +231,12 @@ class TrainingPaused(Event, lane=TRAINER, wire="training.paused"):
     step: int
 
 
-class TrainingResumed(Event, lane=TRAINER, wire="training.resumed"):
-    """A person's pause is over."""
+class TrainingResumed(Event, lane=TRAINER, wire="training.resumed", upcasts=[unchanged]):
+    """A person's pause is over; since version 2 `grant` names what gave the session a slot again, as in a claim."""
 
     segment: int
     step: int
+    grant: str | None = None
 
 
 class TrainingCompleted(Event, lane=TRAINER, wire="training.completed"):

@@ -61,10 +61,6 @@ class SessionClaim:
         silent = self._context.presence.instance_silent_seconds("trainer", instance)
         return instance == self._context.instance or silent > self._context.settings.takeover_after_seconds
 
-    def lapse(self) -> None:
-        """Claim anew the next time, because the slot under which the session was claimed was returned."""
-        self.epoch = self.grant = None
-
     async def say(self, *events: Sayings) -> None:
         """Append the events under this trainer's claim; `Fenced` when a newer claim owns the session."""
         await self._say(*events, epoch=self.epoch)

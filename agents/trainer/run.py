@@ -97,12 +97,11 @@ class SessionRun:
             elif (paused := self.now.training.pause is not None and self.now.training.pause.by == "person") and (
                 ResumeRequested not in wishes
             ):
-                self.claim.lapse()
                 await self._wakeup.history.grown(self._wakeup.history.size)
             elif await self._turn():
                 if not paused:
                     return True
-                await self.claim.make(events.TrainingResumed(segment=segment, step=step))
+                await self.claim.make(events.TrainingResumed(segment=segment, step=step, grant=self.claim.grant))
         return False
 
     async def _turn(self) -> bool:

@@ -21,10 +21,9 @@ from contracts.errors import NotVerified
 from contracts.event import GUEST, SPOKEN, Unknown
 from contracts.keyring import fingerprint
 from contracts.operator import SessionRequested
-from contracts.trainer import TrainingClaimed
 from runtime.audit import fork_check
 from runtime.audit.blob_check import BlobCheck, BlobSource, HomeBlobs
-from runtime.audit.grant_check import check_grants
+from runtime.audit.grant_check import CITING, check_grants
 from runtime.audit.ledger_check import LedgerCheck
 from runtime.audit.log_digest import LogDigest, fast_digest
 from runtime.bundle import verify_bundle
@@ -47,7 +46,7 @@ def check_log(
         ring = archive.ring(subjects.partition(session))
         ledger = LedgerCheck(told, ring)
         inside = (*told.broken, *_unread(ring), *_origin(told.first, ring), *ledger.divergences())
-        if not any((*inside, *check_grants(archive, told.claims), *ledger.anchored(anchors))):
+        if not any((*inside, *check_grants(archive, told.citing), *ledger.anchored(anchors))):
             return _verdict(told, ring, HomeBlobs(blobs), asked, _LogFindings())
     return _closely(archive, session, blobs, at_least, asked)
 
@@ -108,7 +107,7 @@ def _closely(archive: Archive, session: str, blobs: DirectoryBlobs, at_least: in
     if size < at_least:
         message = f"the file ends after event {size}, and the swarm holds {at_least}"
         against.insert(0, Divergence(size + 1, 0, "short", message))
-    against += check_grants(archive, [*kept.history.telling((TrainingClaimed,))])
+    against += check_grants(archive, [*kept.history.telling(CITING)])
     return _check_closely(kept, ring, HomeBlobs(blobs), asked, against, begun.unchecked)
 
 

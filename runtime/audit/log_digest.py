@@ -16,6 +16,7 @@ from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import SessionState, advance
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
+from runtime.audit.grant_check import CITING
 from runtime.jobs.garbage import collection_paused
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay import audit_plan
@@ -49,8 +50,8 @@ class LogDigest:
     signatures: int
     strangers: int
     """Events of a type unknown here."""
-    claims: Sequence[Fact]
-    """The events with which trainers took the session."""
+    citing: Sequence[Fact]
+    """The events that may cite a grant of the queue."""
     broken: Sequence[Divergence] = ()
     """What does not follow from what else the session says."""
 
@@ -82,7 +83,7 @@ class LogDigest:
             tree(kept),
             sum(fact.closes for fact in history.facts),
             sum(isinstance(fact.event, Unknown) for fact in history.facts),
-            [*history.telling((TrainingClaimed,))],
+            [*history.telling(CITING)],
             [
                 *audit_plan.off_the_paths(history.facts, history.state),
                 *audit_plan.broken_rules(history.facts, history.state),
@@ -116,7 +117,7 @@ class LogDigest:
             whole.rows,
             whole.signatures,
             sum(isinstance(fact.event, Unknown) for fact in whole.kept),
-            [fact for fact in whole.kept if isinstance(fact.event, TrainingClaimed)],
+            [fact for fact in whole.kept if isinstance(fact.event, CITING)],
             list(audit_plan.broken_rules(facts, state)),
         )
 

@@ -8,7 +8,7 @@ from bus.memory import MemoryBus
 from contracts.envelope import Fact
 from contracts.queue import Queue, SessionGranted
 from contracts.request import read_request
-from contracts.trainer import TrainingClaimed, TrainingCompleted
+from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingResumed
 from runtime.host.swarm_node import SwarmNode
 from runtime.views.view import summary
 from tests.harness import crew, small_request, until_ended, until_said
@@ -64,10 +64,11 @@ async def test_sessions_train_by_the_grants_that_they_cite_and_a_pause_lets_the_
         ended = await until_ended(made, second)
         assert isinstance(ended.outcome, TrainingCompleted)
         await made.commands.verbs["resume"]({"session": first})
-        await until_said(made, first, "training.resumed")
+        resumed = await until_said(made, first, "training.resumed")
+        assert isinstance(resumed.event, TrainingResumed)
         (lone,) = claims(made, second)
         assert [lone.grant] == [fact.id for fact in grants(made, second)]
-        cited = [claim.grant for claim in claims(made, first)]
+        cited = [*(claim.grant for claim in claims(made, first)), resumed.event.grant]
         assert cited == [fact.id for fact in grants(made, first)]
         assert (len(cited), grants(made, third)) == (2, [])
         await made.commands.verbs["cancel"]({"session": first})

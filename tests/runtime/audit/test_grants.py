@@ -19,6 +19,7 @@ from contracts.queue import (
     SessionReturned,
     queue_session,
 )
+from contracts.trainer import TrainingResumed
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.log.archive import Archive
@@ -47,6 +48,10 @@ def test_a_claim_that_cites_what_granted_it_a_slot_passes(recorded: RecordedHome
     queued(recorded, QueueClosed())
     queued(recorded, *OPENED, number=1)
     assert citing(recorded, session, grant.id).verdict == "pass"
+    recorded.say(session, "trainer", TrainingResumed(segment=1, step=0, grant="another"))
+    queued(recorded, QueueLimited(limit=2), number=1)
+    found = audit.check_log(Archive(recorded.home), session, DirectoryBlobs(recorded.home.blobs))
+    assert [(one.what, one.position) for one in found.divergences] == [("grant", 3)]
     assert citing(recorded, recorded.requested(), None).verdict == "pass"
 
 
