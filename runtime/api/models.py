@@ -20,10 +20,10 @@ FORMS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 def list_checkpoints(context: HomeContext, name: str) -> tuple[str, list[dict[str, Any]]]:
     """The session that a name means, and every checkpoint ever written of it, with what became of each."""
-    from runtime.model import checkpoints
+    from runtime.views import checkpoints
 
     state = read_stored(context, name).history.state
-    return state.id, checkpoints.list_checkpoints(state, context.home.blobs)
+    return state.id, [dict(line) for line in checkpoints.list_checkpoints(state, context.home.blobs)]
 
 
 def predict_file(

@@ -1,4 +1,4 @@
-"""A session's checkpoints for their users: which there are, which one a name means, what it takes to load one.
+"""A session's checkpoints for their users: which one a name means, and what it takes to load it.
 
 Pure but for the digests of the user's files; it reads no checkpoint and needs no torch.
 """
@@ -6,7 +6,6 @@ Pure but for the digests of the user's files; it reads no checkpoint and needs n
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from runtime.home.workloads import Workloads
 from runtime.log import retention
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-def list_checkpoints(session: SessionState, blobs: Path) -> list[dict[str, Any]]:
-    """Every checkpoint ever written, in the order of steps, with what became of it."""
-    roles = retention.roles(session)
-    kept = sorted(session.training.checkpoints, key=lambda each: (each.written.step, each.written.segment))
-    return [_line(each, session, list(roles.get(retention.place(each), [])), blobs) for each in kept]
 
 
 def checkpoint_name(which: str | int) -> str:
@@ -73,32 +65,6 @@ def blob_of(name: str, home: Home) -> Path | None:
     if len(files) > 1:
         raise InvalidInput(f"{name!r} fits {len(files)} blobs.", cure="Give more of the digest.")
     return files[0] if files else None
-
-
-def totals(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """How many there are in which state, and the bytes of those kept, each blob counted once."""
-    kept = {line["blob"]: line["bytes"] for line in lines if line["state"] in ("kept", "written")}
-    return {"states": dict(Counter(line["state"] for line in lines)), "bytes": sum(kept.values())}
-
-
-def _line(kept: Checkpoint, session: SessionState, roles: list[Any], blobs: Path) -> dict[str, Any]:
-    written = kept.written
-    state = kept.gone or ("kept" if kept.stored else "written")
-    place = DirectoryBlobs(blobs).path(written.blob)
-    return {
-        "step": written.step,
-        "segment": written.segment,
-        "reason": written.reason,
-        "state": state,
-        "kept_as": roles if kept.usable else [],
-        "on_path": session.training.on_path(written.segment, written.step),
-        "bytes": written.bytes,
-        "blob": written.blob,
-        "state_root": written.state_root,
-        "weights_digest": written.weights_digest,
-        "path": str(place) if kept.usable else None,
-        "present": place.is_file(),
-    }
 
 
 def code_of(session: SessionState, home: Home) -> list[dict[str, str]]:

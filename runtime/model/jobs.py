@@ -75,6 +75,7 @@ def _described(name: str, tensor: Tensor) -> dict[str, Any]:
         "shape": list(tensor.shape),
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "elements": tensor.numel(),
+        "bytes": tensor.numel() * tensor.element_size(),
         "norm": float(values.norm()) if finite else None,
         "finite": finite,
     }

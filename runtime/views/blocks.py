@@ -195,6 +195,8 @@ MOST_MARKS = 60
 MOST_BARS = 300
 LONGEST = 4000
 """Characters of one text that are shown, or of all lines of code."""
+LONGEST_CELL = 500
+"""Characters of one cell of a table that are shown."""
 
 
 def key_figures(*rows: tuple[str, Content], large: bool = False) -> KeyFigures:

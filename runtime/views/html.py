@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from runtime.views.blocks import (
     LONGEST,
+    LONGEST_CELL,
     MOST_BARS,
     MOST_FIGURES,
     MOST_MARKS,
@@ -34,7 +35,6 @@ from runtime.views.blocks import (
     shortened,
     shown,
 )
-from runtime.views.formatting import printable
 from runtime.views.svg import PALETTE, POINTS, STYLE, VARIABLES, curves_svg, heat_svg, safe, timeline_svg
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -112,7 +112,7 @@ def _section(section: PageSection, level: int) -> str:
 def _text(text: Text) -> str:
     tone = _class(text.tone)
     if text.code:
-        lines = "\n".join(safe(line) for line in printable(shortened(text.text)).split("\n"))
+        lines = "\n".join(safe(line) for line in shortened(text.text).split("\n"))
         return f"<pre{tone}>{lines}</pre>"
     return f"<p{tone}>{safe(text.text)}</p>"
 
@@ -150,7 +150,7 @@ def _table(table: PageTable) -> str:
 
     def row(cells: Sequence[Content]) -> str:
         inner = "".join(
-            f"<td{_right(column.right)}>{_content(cell, column.kind)}</td>"
+            f"<td{_right(column.right)}>{_content(cell, column.kind, LONGEST_CELL)}</td>"
             for cell, column in zip(cells, table.columns, strict=True)
         )
         return f"<tr>{inner}</tr>"

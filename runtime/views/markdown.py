@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from runtime.views.blocks import (
     LONGEST,
+    LONGEST_CELL,
     MOST_BARS,
     MOST_FIGURES,
     MOST_MARKS,
@@ -40,12 +41,14 @@ from runtime.views.blocks import (
     sketch,
     sketch_told,
 )
-from runtime.views.formatting import one_line, printable
+from runtime.views.formatting import one_line
 
 WIDTH = 40
 """Blocks in the row that shows a curve."""
 WIDEST = 14
 """Columns of a heat map up to which its values are a table; a wider one is shown in shades."""
+MOST_NOTE = 16_000
+"""Characters of what is marked in a picture."""
 MOST_SHADES = 100
 """Rows and columns of a heat map in shades that are shown."""
 
@@ -93,7 +96,7 @@ def _blocks(blocks: Sequence[Block], level: int, pictures: Mapping[str, str]) ->
 
 def _code(text: str) -> str:
     """Lines as they are, indented, so that none of them can end the block."""
-    return "\n".join(f"    {one_line(line)}" for line in printable(shortened(text)).split("\n"))
+    return "\n".join(f"    {one_line(line)}" for line in shortened(text).split("\n"))
 
 
 def _figures(figures: KeyFigures) -> str:
@@ -108,8 +111,8 @@ def _figures(figures: KeyFigures) -> str:
     return "\n".join([*head, *rows]) + (f"\n\n{more}" if more else "")
 
 
-def _content(content: Content, kind: Kind) -> str:
-    text = safe(shown(content, kind))
+def _content(content: Content, kind: Kind, most: int = LONGEST) -> str:
+    text = safe(shown(content, kind), most)
     is_code = kind == "code" or (isinstance(content, Phrase) and content.code)
     # Escapes mean nothing within code: what would need one stays plain text.
     return f"`{text}`" if text and is_code and not re.search(r"[\\`&]", text) else text
@@ -131,7 +134,8 @@ def _table(table: PageTable) -> str:
 
 
 def _row(cells: Sequence[Content], columns: Sequence[PageColumn]) -> str:
-    return f"| {' | '.join(_content(cell, column.kind) for cell, column in zip(cells, columns, strict=True))} |"
+    shown_cells = (_content(cell, column.kind, LONGEST_CELL) for cell, column in zip(cells, columns, strict=True))
+    return f"| {' | '.join(shown_cells)} |"
 
 
 def _curves(curves: Curves, pictures: Mapping[str, str]) -> Iterator[str]:
@@ -150,9 +154,9 @@ def _curves(curves: Curves, pictures: Mapping[str, str]) -> Iterator[str]:
 
         notes += [f"In the picture: {note}" for note in Plot.of(curves, POINTS).notes]
     notes += [left_out(len(curves.series), MOST_SERIES, "curves")]
-    marks = [f"{curves.x_name} {mark.x:.6g}: {safe(mark.label, 160)}" for mark in curves.marks[:MOST_MARKS]]
+    marks = [f"{curves.x_name} {mark.x:.6g}: {shortened(mark.label, 160)}" for mark in curves.marks[:MOST_MARKS]]
     notes += [f"Marked: {'; '.join(marks)}." if marks else "", left_out(len(curves.marks), MOST_MARKS, "marks")]
-    yield " ".join(note for note in dict.fromkeys(notes) if note)
+    yield " ".join(safe(note, MOST_NOTE) for note in dict.fromkeys(notes) if note)
 
 
 def _timeline(timeline: Timeline) -> Iterator[str]:
@@ -160,10 +164,10 @@ def _timeline(timeline: Timeline) -> Iterator[str]:
     columns = (PageColumn("what"), PageColumn(""), PageColumn("from", "seconds"), PageColumn("to", "seconds"))
     bars = timeline.bars[:MOST_BARS]
     yield _table(PageTable(columns, tuple((bar.line, bar.label, bar.begins, bar.ends) for bar in bars)))
-    moments = [f"{safe(mark.label, 160)} at {mark.x:.1f} s" for mark in timeline.marks[:MOST_MARKS]]
-    notes = [f"{'; '.join(moments)}." if moments else "", safe(timeline.left_out)]
+    moments = [f"{shortened(mark.label, 160)} at {mark.x:.1f} s" for mark in timeline.marks[:MOST_MARKS]]
+    notes = [f"{'; '.join(moments)}." if moments else "", timeline.left_out]
     notes += [left_out(len(timeline.bars), MOST_BARS, "bars"), left_out(len(timeline.marks), MOST_MARKS, "moments")]
-    yield " ".join(note for note in notes if note)
+    yield " ".join(safe(note, MOST_NOTE) for note in notes if note)
 
 
 def _heat(heat: HeatMap) -> Iterator[str]:
@@ -174,6 +178,6 @@ def _heat(heat: HeatMap) -> Iterator[str]:
     lines = ["".join(SHADES[round(share * 4)] for share in row[:MOST_SHADES]) for row in rows[:MOST_SHADES]]
     names = [*heat.row_names, *map(str, range(len(heat.row_names), len(rows)))]
     yield _code("\n".join(f"{line}| {name}" for name, line in zip(names, lines, strict=False)))
-    notes = [safe(heat.left_out), left_out(len(rows), MOST_SHADES, "rows")]
+    notes = [heat.left_out, left_out(len(rows), MOST_SHADES, "rows")]
     notes += [left_out(max(map(len, rows)), MOST_SHADES, "columns")]
-    yield " ".join(note for note in notes if note)
+    yield " ".join(safe(note) for note in notes if note)

@@ -32,6 +32,7 @@ from runtime.views.blocks import (
     Tone,
     key_figures,
 )
+from runtime.views.checkpoints import epoch_at, optimizer_figures, optimizer_text, recorded_metrics
 from runtime.views.formatting import fork_of, in_words, levers_in_words, number, short, size, suggestion
 from runtime.views.sentences import sentence
 from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, EventSentence, SessionRecord
@@ -289,11 +290,11 @@ def _checkpoints(session: SessionState) -> list[Block]:
     kept: dict[retention.Place, Checkpoint] = {
         retention.place(each): each for each in session.training.path_checkpoints() if each.usable
     }
-    per_step, recorded = curves.epochs_per_step(session), recorded_metrics(session)
+    recorded = recorded_metrics(session)
     rows = tuple(
         (
             each.written.step,
-            f"{each.written.step * per_step:.4g}" if per_step else None,
+            epoch_at(session, each.written.step),
             ", ".join(kept_as.get(place, [])),
             metrics_text(recorded[place]),
             each.written.bytes,
@@ -309,19 +310,8 @@ def _checkpoints(session: SessionState) -> list[Block]:
         PageColumn("size", "bytes"),
         PageColumn("blob", "code"),
     )
-    return [PageTable(columns, rows)] if rows else []
-
-
-def recorded_metrics(session: SessionState) -> dict[retention.Place, dict[str, float]]:
-    """What was recorded of the model at the place of every checkpoint: by the validator, and by the trainer."""
-    evaluated = {(seen.segment, seen.step): seen.values for seen in session.training.evaluations}
-    judged = {
-        retention.place(each): curves.validated(each.validated)
-        for each in session.training.checkpoints
-        if each.validated
-    }
-    places = {retention.place(each) for each in session.training.checkpoints}
-    return {place: judged.get(place, {}) | evaluated.get(place, {}) for place in places}
+    optimizer = optimizer_text(optimizer_figures(session))
+    return [PageTable(columns, rows), key_figures(("optimizer", optimizer))] if rows else []
 
 
 def _artifacts(session: SessionState) -> list[Block]:

@@ -14,6 +14,7 @@ from itertools import chain
 
 from runtime.views.blocks import (
     LONGEST,
+    LONGEST_CELL,
     MOST_BARS,
     MOST_FIGURES,
     MOST_MARKS,
@@ -42,7 +43,7 @@ from runtime.views.blocks import (
     shortened,
     shown,
 )
-from runtime.views.formatting import one_line, printable
+from runtime.views.formatting import one_line
 
 Paint = Callable[[str, Tone], str]
 
@@ -126,7 +127,7 @@ class _Terminal:
 
     def _text(self, text: Text) -> Iterator[str]:
         if text.code:
-            yield from (f"  {one_line(line)}" for line in printable(shortened(text.text)).split("\n"))
+            yield from (f"  {one_line(line)}" for line in shortened(text.text).split("\n"))
         else:
             lines = wrapped(one_line(shortened(text.text)), self.width)
             yield from (self.paint(line, text.tone) for line in lines)
@@ -264,7 +265,7 @@ class _Terminal:
 
 
 def _cell(content: Content, kind: Kind) -> str:
-    return one_line(shortened(shown(content, kind)))
+    return one_line(shortened(shown(content, kind), LONGEST_CELL))
 
 
 def _line(begin: tuple[int, int], end: tuple[int, int]) -> Iterator[tuple[int, int]]:
