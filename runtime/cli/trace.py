@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from contracts.errors import NotVerified
 from runtime.api.session_source import open_subject
-from runtime.cli.call import Call, Json, command, complete_session
+from runtime.cli.call import Call, command, complete_session
 from runtime.cli.output import pairs
+
+if TYPE_CHECKING:
+    from runtime.views.trace import RowAnswer, RowLine, StepAnswer, StepsLine, WindowLine
 
 SHOWN = 12
 
@@ -35,15 +39,21 @@ def trace(call: Call, *, session: str, row: str | None, step: int | None, limit:
 
         archive = Archive(call.home) if subject.home else None
         tracer = Trace.of(subject.kept.history, subject.blobs, archive)
-        answer = tracer.step(step) if step is not None else tracer.row(str(row), limit)
-    call.result(answer, lambda: step_page(answer) if step is not None else row_page(answer))
-    wrong = [window for window in answer.get("windows", ()) if not window["held"]]
+        if step is not None:
+            of_step = tracer.step(step)
+            call.result(of_step, lambda: step_page(of_step))
+            windows = of_step["windows"]
+        else:
+            of_row = tracer.row(str(row), limit)
+            call.result(of_row, lambda: row_page(of_row))
+            windows = of_row.get("windows", [])
+    wrong = [window for window in windows if not window["held"]]
     if wrong:
         message = f"event {wrong[0]['event']} was recorded over another order of rows than this one."
         raise NotVerified(message, cure=f"Find out why: swarm audit {session} --mode bisect")
 
 
-def row_page(answer: Json) -> str:
+def row_page(answer: RowAnswer) -> str:
     """The steps that saw a row as the text that `swarm trace --row` prints."""
     rows = [("session", answer["session"])]
     if "set_aside" in answer:
@@ -54,7 +64,8 @@ def row_page(answer: Json) -> str:
     if "evaluated" in answer:
         judged = _steps(answer["evaluated"]) if answer["evaluated"] else "not yet"
         return pairs([*rows, ("trained on", "never"), ("judged by", f"weights of steps {judged}")])
-    rows.append(("seen", _times(answer)))
+    seen: StepsLine = {"times": answer["times"], "steps": answer["steps"], "more": answer["more"]}
+    rows.append(("seen", _times(seen)))
     rows += [("left out", _times(answer["left_out"]))] if "left_out" in answer else []
     if "unknown" in answer:
         unknown = answer["unknown"]
@@ -62,24 +73,24 @@ def row_page(answer: Json) -> str:
     for made in answer["superseded"]:
         steps = f"steps {made['first']}..{made['last']} of segment {made['segment']}"
         rows.append(("superseded", f"{_times(made)} ({steps})"))
-    return pairs([*rows, *_windows(answer)])
+    return pairs([*rows, *_windows(answer["windows"])])
 
 
-def step_page(answer: Json) -> str:
+def step_page(answer: StepAnswer) -> str:
     """The rows that a step saw as the text that `swarm trace --step` prints."""
     rows = [("session", answer["session"]), ("step", str(answer["step"]))]
     rows += [("made by" if m["on_path"] else "superseded", f"segment {m['segment']}") for m in answer["made"]]
     listed = [_line(row) for row in answer["rows"]]
     head = f"{len(listed)} rows of {answer['source']}, in their order:"
-    return "\n".join([pairs([*rows, *_windows(answer)]), "", head, *listed])
+    return "\n".join([pairs([*rows, *_windows(answer["windows"])]), "", head, *listed])
 
 
-def _line(row: Json) -> str:
+def _line(row: RowLine) -> str:
     left_out = "left out" if row.get("left_out") else ""
     return f"{row['place']:<12}{row['name'] or '':<12}{left_out}".rstrip()
 
 
-def _times(comings: Json) -> str:
+def _times(comings: StepsLine) -> str:
     if not comings["times"]:
         return "never"
     count = f"{comings['times']} times" if comings["times"] > 1 else "once"
@@ -92,9 +103,9 @@ def _steps(steps: Sequence[int], more: int = 0) -> str:
     return f"{shown} and {left} more" if left > 0 else shown
 
 
-def _windows(answer: Json) -> list[tuple[str, str]]:
+def _windows(windows: Sequence[WindowLine]) -> list[tuple[str, str]]:
     rows = []
-    for window in answer["windows"]:
+    for window in windows:
         order = "this very order of rows" if window["held"] else "ANOTHER order of rows"
         steps = f"steps {window['first'] + 1}..{window['last']} (event {window['event']})"
         rows.append(("window", f"{steps}: recorded over {order}"))

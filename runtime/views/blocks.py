@@ -357,6 +357,9 @@ class Plot:
         places = [x for each in drawn for x, _ in each.points if math.isfinite(x)]
         values = [y for each in drawn for _, y in each.points if math.isfinite(y)]
         left, right = min(places, default=0.0), max(places, default=0.0)
+        # What happened before the first point belongs to the picture; what lies far from all points does not.
+        near = [mark.x for mark in curves.marks[:MOST_MARKS] if 2 * left - right <= mark.x <= 2 * right - left]
+        left, right = min([left, *near]), max([right, *near])
         low, high = bounds(values) if curves.cut else (min(values, default=0.0), max(values, default=0.0))
         ratios = curves.y_scale == "log" or (curves.y_scale == "auto" and low > 0 and high / low >= MANY)
         across = Scale(left, right, curves.x_scale == "log" and 0 < left < right)

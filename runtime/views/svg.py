@@ -45,7 +45,7 @@ STYLE = (
     "svg .mark.bad{stroke:var(--bad)}svg .mark.warn{stroke:var(--warn)}"
     "svg .bar.plain{fill:var(--c0)}svg .bar.note{fill:var(--quiet)}svg .bar.good{fill:var(--good)}"
     "svg .bar.bad{fill:var(--bad)}svg .bar.warn{fill:var(--warn)}"
-    "svg .cell{fill:var(--c0)}svg .over{fill:#fff}svg .ground{fill:var(--paper)}"
+    "svg .cell{fill:var(--c0)}svg .over{fill:var(--over)}svg .ground{fill:var(--paper)}"
 ) + "".join(f"svg .curve.c{n}{{stroke:var(--c{n})}}svg .dot.c{n}{{fill:var(--c{n})}}" for n in range(8))
 """The rules for all drawings, by names of colours."""
 
@@ -59,8 +59,9 @@ LIGHT = _named_colours(
     ink="#1c2024",
     faint="#5f6871",
     line="#d5dae0",
-    quiet="#8c96a0",
+    quiet="#6b7580",
     paper="#ffffff",
+    over="#ffffff",
     good="#15803d",
     bad="#b91c1c",
     warn="#a16207",
@@ -70,8 +71,9 @@ DARK = _named_colours(
     ink="#e6e8ea",
     faint="#9aa4ae",
     line="#3a424b",
-    quiet="#65707b",
+    quiet="#8f99a3",
     paper="#14171a",
+    over="#0b1220",
     good="#4ade80",
     bad="#f87171",
     warn="#facc15",

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import NotRequired, Self
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.data_manager import DatasetPrepared
@@ -61,6 +62,84 @@ def _cut(segments: Sequence[Segment], reached: dict[int, int]) -> Iterator[Segme
             yield SegmentSteps(segment.number, max(begins, cut), ends, on_path=False)
 
 
+class StepsLine(TypedDict):
+    """Steps: how often, the first of them, and how many more there are."""
+
+    times: int
+    steps: list[int]
+    more: int
+
+
+class MadeLine(TypedDict):
+    """Steps that one segment made, counted from 1."""
+
+    segment: int
+    first: int
+    last: int
+    on_path: bool
+
+
+class SupersededLine(MadeLine, StepsLine):
+    """What a superseded stretch of steps saw of a row."""
+
+
+class WindowLine(TypedDict):
+    """A recorded window, and whether the order of rows is the one that it was signed with."""
+
+    session: str
+    event: int
+    segment: int
+    first: int
+    last: int
+    held: bool
+
+
+class UnknownLine(TypedDict):
+    """Who knows of the steps up to one."""
+
+    session: str
+    upto: int
+
+
+class RowLine(TypedDict):
+    """A row by its place and its name in the source; of a step also the how many-th time this is."""
+
+    place: str
+    name: str | None
+    coming: NotRequired[int]
+    left_out: NotRequired[bool]
+
+
+class RowAnswer(TypedDict):
+    """What became of a row: set aside, judged on, or seen by steps on the path and off it."""
+
+    session: str
+    source: str
+    dataset: str
+    set_aside: NotRequired[dict[str, str]]
+    row: NotRequired[RowLine]
+    evaluated: NotRequired[list[int]]
+    times: NotRequired[int]
+    steps: NotRequired[list[int]]
+    more: NotRequired[int]
+    superseded: NotRequired[list[SupersededLine]]
+    windows: NotRequired[list[WindowLine]]
+    left_out: NotRequired[StepsLine]
+    unknown: NotRequired[UnknownLine]
+
+
+class StepAnswer(TypedDict):
+    """The rows that a step saw, in their order, and who made it."""
+
+    session: str
+    source: str
+    dataset: str
+    step: int
+    made: list[MadeLine]
+    rows: list[RowLine]
+    windows: list[WindowLine]
+
+
 @dataclass(frozen=True)
 class RowVisits:
     """The steps of a path that saw a row, once for each time; those it was left out of; who knows of the rest."""
@@ -68,7 +147,7 @@ class RowVisits:
     steps: Sequence[int] = ()
     left_out: Sequence[int] = ()
     unknown: tuple[str, int] | None = None
-    windows: Sequence[dict[str, Any]] = ()
+    windows: Sequence[WindowLine] = ()
 
 
 class Trace:
@@ -98,27 +177,32 @@ class Trace:
             parent = None
         return cls(history, blobs, parent)
 
-    def row(self, name: str, limit: int) -> dict[str, Any]:
+    def row(self, name: str, limit: int) -> RowAnswer:
         """Every step that saw a row, on the path and off it; of each at most `limit` are listed."""
-        aside = None
+        session, source, dataset = self._history.id, self._ready.source, self._ready.root
         try:
             place = self._names.find(name)
         except NotFound:
             aside = self._names.aside(name)
             if aside is None:
                 raise
-            return {"session": self._history.id, "set_aside": aside} | self._source
-        about = {"session": self._history.id, "row": self._called(place)} | self._source
+            return {"session": session, "set_aside": aside, "source": source, "dataset": dataset}
+        answer: RowAnswer = {"session": session, "row": self._called(place), "source": source, "dataset": dataset}
         if place.split != SPLIT:
-            return about | {"evaluated": self._evaluated(place.split)}
+            return {**answer, "evaluated": self._evaluated(place.split)}
         visits = self.seen(place.row)
         others = [part for part in self._made if not part.on_path]
-        superseded = [_about(part) | _listed(self._comings(place.row, [part]), limit) for part in others]
-        answer = about | _listed(visits.steps, limit) | {"superseded": superseded, "windows": list(visits.windows)}
-        answer |= {"left_out": _listed(visits.left_out, limit)} if visits.left_out else {}
-        return answer | (
-            {"unknown": {"session": visits.unknown[0], "upto": visits.unknown[1]}} if visits.unknown else {}
-        )
+        answer = {
+            **answer,
+            **_listed(visits.steps, limit),
+            "superseded": [{**_about(part), **_listed(self._comings(place.row, [part]), limit)} for part in others],
+            "windows": list(visits.windows),
+        }
+        if visits.left_out:
+            answer["left_out"] = _listed(visits.left_out, limit)
+        if visits.unknown:
+            answer["unknown"] = {"session": visits.unknown[0], "upto": visits.unknown[1]}
+        return answer
 
     def seen(self, row: int, upto: int | None = None, segment: int | None = None) -> RowVisits:
         """What the path saw of a row, or a segment's line up to a step; steps before a fork as its ancestors tell."""
@@ -138,7 +222,7 @@ class Trace:
             return RowVisits(before.steps, [*before.left_out, *comings], before.unknown, windows)
         return RowVisits([*before.steps, *comings], before.left_out, before.unknown, windows)
 
-    def step(self, step: int) -> dict[str, Any]:
+    def step(self, step: int) -> StepAnswer:
         """The rows that a step saw, in their order, and who made that step."""
         session = self._history.state
         if 0 < step <= session.training.begins and session.fork is not None:
@@ -158,14 +242,18 @@ class Trace:
             "session": self._history.id,
             "step": step,
             "made": [_about(part) for part in made],
-            "rows": [
-                self._called(RowPlace(SPLIT, row + 1))
-                | {"coming": turn + 1}
-                | ({"left_out": True} if self._is_left_out(row + 1) else {})
-                for row, turn in zip(rows, turns, strict=True)
-            ],
+            "rows": [self._come(row + 1, turn + 1) for row, turn in zip(rows, turns, strict=True)],
             "windows": self._held([step]),
-        } | self._source
+            "source": self._ready.source,
+            "dataset": self._ready.root,
+        }
+
+    def _come(self, row: int, coming: int) -> RowLine:
+        """A training row that comes for the so many-th time."""
+        line: RowLine = {**self._called(RowPlace(SPLIT, row)), "coming": coming}
+        if self._is_left_out(row):
+            line["left_out"] = True
+        return line
 
     def _comings(self, row: int, within: Sequence[SegmentSteps]) -> list[int]:
         """The steps of these segments that see a row; a step that sees it twice is listed twice."""
@@ -176,27 +264,31 @@ class Trace:
         steps: list[int] = np.concatenate([np.empty(0, np.int64), *steps_of_parts]).tolist()
         return steps
 
-    def _held(self, steps: Iterable[int]) -> list[dict[str, Any]]:
+    def _held(self, steps: Iterable[int]) -> list[WindowLine]:
         """The recorded windows of these steps, and whether the order of rows is the one that they were signed with."""
-        wanted, windows = set(steps), []
+        wanted, windows = set(steps), list[WindowLine]()
         for fact in self._history.facts:
             window = fact.event
             if isinstance(window, WindowRecorded) and any(window.first < step <= window.last for step in wanted):
                 rows = self._sampler.take(window.first * self._taken, (window.last - window.first) * self._taken)
                 same = digest_of(rows.astype("<i8").tobytes()) == window.index_digest
-                place = {"session": self._history.id, "event": fact.position, "segment": window.segment}
-                windows.append(place | {"first": window.first, "last": window.last, "held": same})
+                windows.append(
+                    {
+                        "session": self._history.id,
+                        "event": fact.position,
+                        "segment": window.segment,
+                        "first": window.first,
+                        "last": window.last,
+                        "held": same,
+                    }
+                )
         return windows
 
-    def _called(self, place: RowPlace) -> dict[str, Any]:
+    def _called(self, place: RowPlace) -> RowLine:
         return {"place": str(place), "name": self._names.of(place)}
 
     def _is_left_out(self, row: int) -> bool:
         return any(first <= row <= last for first, last in self._heritage.without)
-
-    @property
-    def _source(self) -> dict[str, Any]:
-        return {"source": self._ready.source, "dataset": self._ready.root}
 
     def _evaluated(self, split: str) -> list[int]:
         """The steps whose weights were judged on a split; its rows are never trained on."""
@@ -233,10 +325,10 @@ def _no_step(session: SessionState) -> InvalidInput:
     return InvalidInput(f"no step of {session.id} was made yet.", cure=f"Wait for it: swarm wait {session.id}")
 
 
-def _about(part: SegmentSteps) -> dict[str, Any]:
+def _about(part: SegmentSteps) -> MadeLine:
     return {"segment": part.segment, "first": part.first + 1, "last": part.last, "on_path": part.on_path}
 
 
-def _listed(comings: Sequence[int], limit: int) -> dict[str, Any]:
+def _listed(comings: Sequence[int], limit: int) -> StepsLine:
     steps = list(dict.fromkeys(comings))
     return {"times": len(comings), "steps": steps[:limit], "more": max(0, len(steps) - limit)}

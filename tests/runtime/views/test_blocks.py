@@ -224,6 +224,13 @@ def test_a_large_heat_map_is_a_picture_of_its_values() -> None:
     assert pixels[4] < pixels[4 * 40]
 
 
+def test_what_happened_before_the_first_point_is_marked_and_what_is_far_away_squeezes_nothing() -> None:
+    line = Series("loss", range(20, 100), [1.0] * 80)
+    drawing = svg.picture_of(Curves("Loss", (line,), marks=(Mark(0, "early"), Mark(10**15, "far")))).decode()
+    assert "<title>early</title>" in drawing
+    assert "<title>far</title>" not in drawing
+
+
 def test_round_values_stand_at_an_axis() -> None:
     assert Scale(0.0, 1.0).ticks() == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert Scale(1e-6, 1.0, logarithmic=True).ticks() == pytest.approx([1e-6, 1e-4, 1e-2, 1.0])
