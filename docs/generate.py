@@ -253,7 +253,8 @@ def command_line() -> Iterator[str]:
     from runtime.cli.main import COMMANDS, swarm
     from runtime.home.settings import FIELDS
 
-    context = click.Context(swarm, info_name="swarm", terminal_width=100)
+    # With the settings of the group: click keeps with each command how its help option was first called.
+    context = click.Context(swarm, info_name="swarm", terminal_width=100, **swarm.context_settings)
 
     def pages(command: click.Command, inside: click.Context) -> Iterator[str]:
         yield from ("", f"### {inside.command_path}", "", "```text", command.get_help(inside).rstrip(), "```")
