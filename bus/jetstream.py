@@ -14,7 +14,6 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
@@ -395,7 +394,7 @@ def _addresses(url: str | Sequence[str]) -> list[str]:
     return addresses
 
 
-def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+def _next_server(servers: list[Server], _info: dict[str, object]) -> tuple[Server | None, float]:
     """The one that failed least, after a pause that grows with its failures."""
     chosen = min(servers, key=lambda server: server.reconnects)
     first, longest = _RETRY

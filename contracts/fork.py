@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from contracts.event import Exact, Hex64, Value
 
 
@@ -41,9 +39,9 @@ class Fork(Value):
     state_root: Hex64 | None
     blob: Hex64 | None
     dataset: Hex64
-    resolved: dict[str, Any]
-    changes: list[dict[str, Any]]
-    set: dict[str, Any]
+    resolved: dict[str, object]
+    changes: list[dict[str, object]]
+    set: dict[str, object]
     rows_without: int
     evaluations: list[Evaluated]
     without: list[Rows]

@@ -5,7 +5,7 @@ Windows are counted here and not kept: code that needs them reads the facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -65,7 +65,7 @@ class Segment:
 
     number: int
     begins: int
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, object] = field(default_factory=dict)
     reproducible: bool = True
 
 
@@ -115,7 +115,7 @@ class TrainingState(ExportingState):
         """The step at which its own training begins."""
         return self.segments[0].begins
 
-    def changes(self, segments: int | None = None) -> list[dict[str, Any]]:
+    def changes(self, segments: int | None = None) -> list[dict[str, object]]:
         """The decisions of its first so many segments, each with its step, behind those that a fork inherits."""
         inherited = self.fork.changes if self.fork else []
         return [*inherited, *({"step": segment.begins, **segment.changes} for segment in self.segments[1:segments])]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import orjson
 
+from contracts.data_manager import Finding
 from contracts.errors import Problem
 
 Severity = Literal["note", "warning"]
@@ -38,17 +39,20 @@ class Findings:
     def __init__(self, directory: Path, files: ExitStack) -> None:
         self.rows = 0
         self._files = files
-        self._by_kind: dict[str, dict[str, Any]] = {}
+        self._by_kind: dict[str, Finding] = {}
         self._directory = directory
         self._list: IO[bytes] | None = None
 
     def add(self, kind: str, where: str = "", *, count: int = 1, severity: Severity = "note") -> None:
         """One more thing of this kind; the severity of a kind is that of its last."""
-        finding = self._by_kind.setdefault(kind, {"kind": kind, "count": 0, "where": [], "severity": severity})
-        finding["count"] += count
-        finding["severity"] = severity
-        if where and len(finding["where"]) < PLACES:
-            finding["where"].append(where)
+        known = self._by_kind.get(kind)
+        places = known.where if known else []
+        self._by_kind[kind] = Finding(
+            kind=kind,
+            count=count + (known.count if known else 0),
+            where=[*places, where] if where and len(places) < PLACES else places,
+            severity=severity,
+        )
 
     def set_aside(self, kind: str, where: str) -> None:
         """One more row that cannot be used, and why; all of them are listed beside the dataset."""
@@ -64,14 +68,14 @@ class Findings:
 
     def count(self, kind: str) -> int:
         """How often this kind of problem was noticed."""
-        return int(self._by_kind[kind]["count"]) if kind in self._by_kind else 0
+        return self._by_kind[kind].count if kind in self._by_kind else 0
 
     def places(self, kind: str) -> list[str]:
         """The first few places at which this kind of problem was noticed."""
-        return list(self._by_kind[kind]["where"]) if kind in self._by_kind else []
+        return list(self._by_kind[kind].where) if kind in self._by_kind else []
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._by_kind.values())
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        return (finding.model_dump() for finding in self._by_kind.values())
 
 
 def too_many(findings: Findings, tolerance: float, path: str) -> list[Problem]:

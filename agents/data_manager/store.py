@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from blake3 import blake3
 
@@ -35,8 +34,8 @@ class StoredDataset:
     """A finished dataset, what was noticed when it was made, and where its rows' names are."""
 
     manifest: Manifest
-    findings: list[dict[str, Any]]
-    origins: dict[str, Any] | None
+    findings: list[dict[str, object]]
+    origins: dict[str, object] | None
 
 
 class DatasetStore:
@@ -132,7 +131,7 @@ class DatasetStore:
         return self.root / "index" / key
 
 
-def key_of(digest: str, data: Mapping[str, Any]) -> str:
+def key_of(digest: str, data: Mapping[str, object]) -> str:
     """What a dataset is made of, as one name: the source's digest and the data section, wherever its file lies."""
     section = {name: value for name, value in data.items() if name != "path"}
     made_of = {"preparation": PREPARATION, "digest": digest, "data": section}

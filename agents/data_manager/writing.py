@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -77,7 +76,7 @@ def write_given(
     return stored
 
 
-def digests_of_lists(directory: Path, findings: Findings) -> dict[str, Any]:
+def digests_of_lists(directory: Path, findings: Findings) -> dict[str, object]:
     """What the facts say of the lists that lie beside the columns: their digests, so that the root covers them."""
     findings.close()
     lists = sorted(directory.glob("*.jsonl"))
@@ -124,7 +123,7 @@ def _synthesise(
         (directory / PARENTS).unlink()
 
 
-def keep_origins(blobs: DirectoryBlobs, table: DataTable, places: Places, scratch: Scratch) -> dict[str, Any]:
+def keep_origins(blobs: DirectoryBlobs, table: DataTable, places: Places, scratch: Scratch) -> dict[str, object]:
     """The fields of `contracts.data_manager.Origins`, once everything that it names is in the store."""
     named: dict[str, str] = {}
     for split, chosen in places.items():

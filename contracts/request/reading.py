@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.request import Request, disagreements
 
-Saying = Callable[[object, Mapping[str, Any]], tuple[str, str]]
+Saying = Callable[[object, Mapping[str, object]], tuple[str, str]]
 """From the value and the schema's context: what is wrong, and the cure."""
 
 
@@ -26,7 +26,7 @@ def _kind(name: str) -> Saying:
     return lambda value, _: (f"{shown(value)} is not {name}", f"Write {name}.")
 
 
-def _list(value: object, _: Mapping[str, Any]) -> tuple[str, str]:
+def _list(value: object, _: Mapping[str, object]) -> tuple[str, str]:
     text = value.strip() if isinstance(value, str) else ""
     if not (text.startswith("[") and text.endswith("]")):
         return f"{shown(value)} is not a list", "Write a list."
@@ -44,7 +44,7 @@ def _as_json(word: str) -> str:
     return word
 
 
-def _mapping(value: object, _: Mapping[str, Any]) -> tuple[str, str]:
+def _mapping(value: object, _: Mapping[str, object]) -> tuple[str, str]:
     if isinstance(value, str) and value.strip().startswith("{"):
         return f"{shown(value)} is text and not a mapping", "Write it as JSON, keys and words in double quotes."
     return f"{shown(value)} is not a mapping of keys to values", "Write a mapping of keys to values."
@@ -55,7 +55,7 @@ def _length(key: str, fault: str, words: str) -> Saying:
 
 
 _SAYINGS: Mapping[str, Saying] = {
-    "refused": lambda _, context: (context["message"], context["cure"]),
+    "refused": lambda _, context: (str(context["message"]), str(context["cure"])),
     "literal_error": lambda value, context: (f"{shown(value)} is not known", did_you_mean(value, _allowed(context))),
     "finite_number": lambda value, _: (f"{shown(value)} is not finite", "Write a finite number."),
     "too_short": lambda _, context: (f"has {context['actual_length']} items", f"Give {context['min_length']} or more."),
@@ -124,7 +124,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> Problem:
     return Problem(".".join(path), message, cure)
 
 
-def _unknown_tag(path: list[str], section: Any, context: Mapping[str, Any], value: object) -> Problem:
+def _unknown_tag(path: list[str], section: Any, context: Mapping[str, object], value: object) -> Problem:
     field = str(context["discriminator"]).strip("'")
     tags = _allowed({"expected": context["expected_tags"]}) if "expected_tags" in context else list(tags_of(section))
     at = ".".join([*path, field])
@@ -135,7 +135,7 @@ def _unknown_tag(path: list[str], section: Any, context: Mapping[str, Any], valu
     return Problem(".".join(path), f"{shown(value)} is not a mapping", f"Write `{{{field}: ...}}`.")
 
 
-def _allowed(context: Mapping[str, Any]) -> list[str]:
+def _allowed(context: Mapping[str, object]) -> list[str]:
     return [word.strip().strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
 
 
@@ -169,9 +169,9 @@ def _place(loc: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[st
     return path, section
 
 
-def tags_of(annotation: Any) -> dict[str, Any]:
+def tags_of(annotation: Any) -> dict[str, object]:
     """The members of a tagged union by tag, in its order; empty for everything else."""
-    tags: dict[str, Any] = {}
+    tags: dict[str, object] = {}
     for member in get_args(_bare(annotation)) if not isinstance(annotation, type) else ():
         if isinstance(member, type) and issubclass(member, BaseModel):
             fields = (member.model_fields.get(name) for name in ("source", "architecture", "type"))
@@ -190,7 +190,7 @@ LIMIT = 1 << 20
 """A request larger than this is refused unread; its options are small, its data lives elsewhere."""
 
 
-def read_request(raw: Mapping[str, Any] | bytes | str, *, overrides: Sequence[str] = ()) -> Request:
+def read_request(raw: Mapping[str, object] | bytes | str, *, overrides: Sequence[str] = ()) -> Request:
     """The request in `raw` with `a.b=value` overrides applied; raises `InvalidRequest` with every problem found."""
     given = with_overrides(parsed(raw), overrides)
     try:
@@ -208,7 +208,7 @@ def read_request(raw: Mapping[str, Any] | bytes | str, *, overrides: Sequence[st
     return request
 
 
-def parsed(raw: Mapping[str, Any] | bytes | str) -> dict[str, Any]:
+def parsed(raw: Mapping[str, object] | bytes | str) -> dict[str, object]:
     """The mapping in JSON text or already parsed data; raises `InvalidRequest` for anything else."""
     if isinstance(raw, bytes | str):
         if len(raw) > LIMIT:
@@ -224,16 +224,16 @@ def parsed(raw: Mapping[str, Any] | bytes | str) -> dict[str, Any]:
     return dict(raw)
 
 
-def with_overrides(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def with_overrides(given: dict[str, object], overrides: Sequence[str]) -> dict[str, object]:
     """A copy of `given` with each `a.b=value` put in place; raises `InvalidRequest` naming what is no override."""
     for path, value in assigned(overrides).items():
         given = put(given, path.split("."), value)
     return given
 
 
-def assigned(overrides: Sequence[str]) -> dict[str, Any]:
+def assigned(overrides: Sequence[str]) -> dict[str, object]:
     """The values of `a.b=value` by path, the last one of each; `InvalidRequest` names every wrong override."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     problems = []
     for override in overrides:
         path, equals, text = override.partition("=")

@@ -26,7 +26,7 @@ from contracts.request.training import (
     metric_tasks,
 )
 
-MODES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+MODES: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "baseline": {"training": {"epochs": 20}, "early_stopping": {"patience": 10}},
     "optimization": {"training": {"epochs": 50}},
     "production": {"training": {"epochs": 100}, "validation": {"test_set": True}},
@@ -73,7 +73,7 @@ class Request(Section):
     def _kind_may_be_left_out(cls, given: Any, info: ValidationInfo) -> Any:
         return with_default_kind(given, cls.model_fields[str(info.field_name)])
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, object]:
         """The JSON form with defaults written out and every `auto` kept; reading it gives this request again."""
         return self.model_dump(mode="json")
 

@@ -87,7 +87,7 @@ class Search(Section):
 
     method: Literal["search"] = "search"
     name: Name = "search"
-    base: dict[str, Any]
+    base: dict[str, object]
     space: dict[Path, Domain] = Field(min_length=1, max_length=64)
     trials: Whole = Field(20, ge=1, le=10_000)
     parallel: Whole = Field(1, ge=1, le=64)
@@ -116,27 +116,27 @@ class Search(Section):
         sizes = [domain.count for domain in self.space.values() if not isinstance(domain, Interval)]
         return prod(sizes) if len(sizes) == len(self.space) else None
 
-    def combination(self, number: int) -> dict[str, Any]:
+    def combination(self, number: int) -> dict[str, object]:
         """One combination of the grid, from 0, the last path changing fastest; only where `grid_size` is a number."""
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for path, domain in reversed(self.space.items()):
             if not isinstance(domain, Interval):
                 number, place = divmod(number, domain.count)
                 values[path] = domain.value(place)
         return {path: values[path] for path in self.space}
 
-    def trial(self, number: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def trial(self, number: int, parameters: Mapping[str, object]) -> dict[str, object]:
         """The training request of one trial, as it would be given: not exported, judged by the search's metric.
 
         Unless the base says otherwise it is not repaired either, so that its value is that of its parameters.
         """
-        given: dict[str, Any] = deepcopy({key: value for key, value in self.base.items() if key != "export"})
+        given: dict[str, object] = deepcopy({key: value for key, value in self.base.items() if key != "export"})
         given.setdefault("diagnosis", {"auto_fix": False})
         for path, value in {**parameters, "name": f"{self.name}-{number}"[:120], CONTROL: self.metric}.items():
             given = put(given, path.split("."), value)
         return given
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, object]:
         """The JSON form with defaults written out; reading it gives this search again."""
         return self.model_dump(mode="json")
 
@@ -146,7 +146,7 @@ class RangeTest(Section):
 
     method: Literal["lr_range"] = "lr_range"
     name: Name = "learning-rate range test"
-    base: dict[str, Any]
+    base: dict[str, object]
     low: Real = Field(1e-5, gt=0, le=1000)
     high: Real = Field(10.0, gt=0, le=1000)
     steps: Whole = Field(100, ge=20, le=1000)
@@ -156,7 +156,7 @@ class RangeTest(Section):
         _check(self.low, self.high, log=True)
         return self
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, object]:
         """The JSON form with defaults written out; reading it gives this test again."""
         return self.model_dump(mode="json")
 
@@ -164,7 +164,7 @@ class RangeTest(Section):
 METHODS: Mapping[str, type[Search | RangeTest]] = {"search": Search, "lr_range": RangeTest}
 
 
-def read_search(raw: Mapping[str, Any] | bytes | str, *, overrides: Sequence[str] = ()) -> Search | RangeTest:
+def read_search(raw: Mapping[str, object] | bytes | str, *, overrides: Sequence[str] = ()) -> Search | RangeTest:
     """The search (or range test) in `raw` with overrides applied; raises `InvalidRequest` with every problem found."""
     given = with_overrides(parsed(raw), overrides)
     method = given.get("method", "search")

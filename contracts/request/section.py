@@ -97,7 +97,7 @@ AutoFlag = Annotated[
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A short printable text."""
 
-Options = dict[str, Any]
+Options = dict[str, object]
 """Options of a user's workload; its own model checks them where its code is at hand."""
 
 Patterns = tuple[Annotated[str, Field(min_length=1, max_length=500)], ...]

@@ -173,9 +173,9 @@ def event_schemas() -> bytes:
     return json.dumps(past | present, sort_keys=True, indent=1).encode() + b"\n"
 
 
-def older_schemas() -> dict[str, Any]:
+def older_schemas() -> dict[str, object]:
     """The schemas of versions before the present ones, by NAME/VERSION."""
-    found: dict[str, Any] = json.loads(OLDER.read_text())
+    found: dict[str, object] = json.loads(OLDER.read_text())
     return found
 
 

@@ -34,7 +34,7 @@ class ForkRequest:
 
     step: int
     segment: int | None = None
-    set: Mapping[str, Any] = field(default_factory=dict)
+    set: Mapping[str, object] = field(default_factory=dict)
     without: Runs = ()
 
 
@@ -42,7 +42,7 @@ class ForkRequest:
 class ForkGenesis:
     """The request of a fork, and what else its genesis says."""
 
-    request: dict[str, Any]
+    request: dict[str, object]
     fork: Fork
 
 
@@ -193,7 +193,7 @@ def refused_changes(before: Request, after: Request) -> Iterator[Problem]:
         yield Problem(path, f"a fork cannot change it: {reason}", MAY)
 
 
-def shape(request: Request) -> dict[str, Any]:
+def shape(request: Request) -> dict[str, object]:
     """What the names and shapes of the state's tensors follow from, besides data and model."""
     optimizer, loss = request.optimizer, request.loss
     return {

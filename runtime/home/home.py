@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -53,8 +52,8 @@ class HostRecord:
     instance: str
     incarnation: str
     ready: bool = False
-    agents: list[dict[str, Any]] = field(default_factory=list)
-    children: list[dict[str, Any]] = field(default_factory=list)
+    agents: list[dict[str, object]] = field(default_factory=list)
+    children: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def alive(self) -> bool:

@@ -81,7 +81,7 @@ def load(**options: Any) -> Settings:
     return replace(settings, **values, origins=origins)
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _from_file(path: Path) -> dict[str, object]:
     if not path.exists():
         return {}
     try:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -85,14 +85,15 @@ def option_names(options: type[BaseModel]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def refuse_unknown_options(request: Mapping[str, Any], workloads: Workloads) -> None:
+def refuse_unknown_options(request: Mapping[str, object], workloads: Workloads) -> None:
     """Raises `InvalidRequest` for options of a training, or of a search and what it tries, that no workload takes.
 
     Nothing is said of workloads whose options were not looked at when they were added.
     """
     base = request.get("base")
     asked, where = (base, "base.") if isinstance(base, Mapping) else (request, "")
-    for path in request.get("space") or () if where else ():
+    space = request.get("space")
+    for path in space if where and isinstance(space, Mapping) else ():
         asked = put(asked, path.split("."), None)
     if not any(_workload(asked, section) for section in SECTIONS):
         return
@@ -100,19 +101,21 @@ def refuse_unknown_options(request: Mapping[str, Any], workloads: Workloads) -> 
         raise InvalidRequest([replace(one, path=f"{where}{one.path}") for one in problems])
 
 
-def unknown_options(request: Mapping[str, Any], workloads: Iterable[WorkloadEntry]) -> Iterator[Problem]:
+def unknown_options(request: Mapping[str, object], workloads: Iterable[WorkloadEntry]) -> Iterator[Problem]:
     """The options in a request that its workloads do not take."""
     known = {one.name: one.options for one in workloads if one.options is not None}
     for section in SECTIONS:
         name = _workload(request, section)
         options = known.get(name, (ANYTHING,))
-        for key in request[section].get("options") or () if ANYTHING not in options else ():
+        part = request.get(section)
+        given = part.get("options") if isinstance(part, Mapping) else None
+        for key in given or () if ANYTHING not in options else ():
             if key not in options:
                 cure = did_you_mean(key, options) if options else "It has no class `Options`: leave this out."
                 yield Problem(f"{section}.options.{key}", f"the workload {name!r} takes no option {key!r}", cure)
 
 
-def _workload(request: Mapping[str, Any], section: str) -> str:
+def _workload(request: Mapping[str, object], section: str) -> str:
     part = request.get(section)
     return str(part.get("workload") or "") if isinstance(part, Mapping) else ""
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -336,7 +336,7 @@ def _first(path: Path) -> tuple[str, bytes, int] | None:
 _CLAIM = subjects.fact("00-session", "trainer", TrainingClaimed.wire).rpartition("00-session")[2]
 
 
-def likely_machine(log: Path) -> dict[str, Any]:
+def likely_machine(log: Path) -> dict[str, object]:
     """The threads and the device that the session was likely trained with; nothing where that makes no sense."""
     with suppress(SwarmError, ValueError, KeyError, TypeError, AttributeError):
         for stored in files.read(log):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from contracts import trainer
+from contracts.diagnostician import InterventionProposed
 from contracts.envelope import Fact
 from contracts.findings import Mode, SpanPlanned
 from contracts.session import SessionState
@@ -52,7 +53,7 @@ class AuditPlan:
 
 
 def lay_out(
-    subject: AuditSubject, asked: AuditOptions, resolved: Mapping[str, Any] | None, has: Callable[[str], bool]
+    subject: AuditSubject, asked: AuditOptions, resolved: Mapping[str, object] | None, has: Callable[[str], bool]
 ) -> tuple[AuditPlan, dict[int, Span]]:
     """The plan of an audit, and its spans by number; a span may begin at any blob that `has` is true of."""
     facts, session = subject.kept.history.facts, subject.session
@@ -90,7 +91,7 @@ def draw_spans(spans: Sequence[T], count: int, seed: int, session: str) -> tuple
 
 
 def broken_rules(
-    facts: Iterable[Fact], session: SessionState, resolved: Mapping[str, Any] | None = None
+    facts: Iterable[Fact], session: SessionState, resolved: Mapping[str, object] | None = None
 ) -> Iterator[Divergence]:
     """Everything in a session that does not follow from what others said in it, or from itself.
 
@@ -111,7 +112,7 @@ def broken_rules(
 
 
 def _claims(
-    facts: Iterable[Fact], session: SessionState, resolved: Mapping[str, Any] | None
+    facts: Iterable[Fact], session: SessionState, resolved: Mapping[str, object] | None
 ) -> Iterator[tuple[Fact, str]]:
     known = claims(facts)
     for fact, claim in known:
@@ -163,7 +164,7 @@ def _bits(values: Mapping[str, float]) -> dict[str, str]:
     return {name: value.hex() for name, value in values.items()}
 
 
-def _unasked(event: trainer.InterventionApplied, proposals: Mapping[str, Any], number: int) -> str:
+def _unasked(event: trainer.InterventionApplied, proposals: Mapping[str, InterventionProposed], number: int) -> str:
     asked = proposals.get(event.proposal)
     if asked is None:
         return f"nobody proposed it: {event.proposal!r} is no proposal"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from contracts import trainer
 from contracts.envelope import Fact
@@ -60,7 +60,7 @@ class SpanTask(Value):
     is whether the session says that training ended there.
     """
 
-    plan: dict[str, Any]
+    plan: dict[str, object]
     begins: int
     ends: int
     start: SpanStart | None
@@ -72,7 +72,7 @@ class SpanTask(Value):
 class SpanSpec(Value):
     """Everything that a result of a span depends on besides data, code and machine; its members are those of `Span`."""
 
-    plan: dict[str, Any]
+    plan: dict[str, object]
     segments: int
     begins: int
     ends: int
@@ -123,7 +123,7 @@ class Span:
         """How sentences call the span: its number and its steps."""
         return f"span {self.number} (steps {self.begins}..{self.ends}, segment {self.segments})"
 
-    def spec(self, plan: dict[str, Any], inherited: Sequence[tuple[int, float]]) -> SpanSpec:
+    def spec(self, plan: dict[str, object], inherited: Sequence[tuple[int, float]]) -> SpanSpec:
         """The span with its plan, and with the evaluations that a fork inherits before its own."""
         start = self.start.written if self.start else None
         return SpanSpec(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 from typing_extensions import TypedDict
 
@@ -252,7 +252,7 @@ def _applied(session: SessionState) -> list[AppliedChange]:
     made = [
         AppliedChange(
             segment=number,
-            step=changes["step"],
+            step=cast("int", changes["step"]),
             by=INHERITED,
             changes={name: value for name, value in changes.items() if name != "step"},
         )

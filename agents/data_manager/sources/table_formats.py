@@ -145,7 +145,7 @@ def _csv_block(first: int, rows: list[list[str]], lines: list[int], width: int, 
 class SourceRow(NamedTuple):
     """One row: the object (or why there is none), the line it ends in, and about how many bytes it took."""
 
-    value: Mapping[str, Any] | str
+    value: Mapping[str, object] | str
     line: int
     weight: int
 
@@ -186,7 +186,7 @@ class JsonTable(TextTable, ABC):
 def _json_block(first: int, rows: list[SourceRow], known: Sequence[str], names: Sequence[str]) -> RowBlock:
     allowed, broken, objects = set(known), {}, []
     for at, row in enumerate(rows):
-        value: Mapping[str, Any] = {}
+        value: Mapping[str, object] = {}
         if isinstance(row.value, str):
             broken[at] = row.value
         elif not row.value.keys() <= allowed:

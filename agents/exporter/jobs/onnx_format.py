@@ -33,7 +33,7 @@ class Onnx:
     def write(self, trained: ExportModel, quantize: str, path: Path) -> FileDetails:
         """Write the graph, quantised if asked; the full-precision file is then beside it as PATH.plain."""
         proto = _exported(trained)
-        details: dict[str, Any] = {"nodes": len(proto.graph.node)}
+        details: dict[str, object] = {"nodes": len(proto.graph.node)}
         if quantize:
             plain = plain_of(path)
             _save(proto, plain)
@@ -136,7 +136,7 @@ def _save(proto: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def quantised(how: str, plain: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def quantised(how: str, plain: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, object]]:
     """The graph in `plain` with smaller numbers, and what was done to it; refused when nothing could be."""
     with tempfile.TemporaryDirectory(dir=plain.parent) as folder:
         proto, details = _WAYS[how](plain, Path(folder), trained)
@@ -146,7 +146,7 @@ def quantised(how: str, plain: Path, trained: ExportModel) -> tuple[onnx.ModelPr
     return proto, details
 
 
-def _int8(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _int8(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, object]]:
     """Unsigned weights beside unsigned activations: processors without VNNI add products of unsigned and signed bytes
     in 16 bits, which overflows silently and spoils a file that answers well elsewhere."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -159,7 +159,7 @@ def _int8(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelPr
     return (_static if convolves else _dynamic)(ready, folder, trained)
 
 
-def _dynamic(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _dynamic(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, object]]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     made = folder / "made.onnx"
@@ -169,7 +169,7 @@ def _dynamic(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.Mode
     return proto, {"method": "dynamic", "converted_nodes": converted}
 
 
-def _static(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _static(ready: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, object]]:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     made = folder / "made.onnx"
@@ -213,7 +213,7 @@ class _CalibrationReader:
         return batch
 
 
-def _fp16(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _fp16(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelProto, dict[str, object]]:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -227,7 +227,7 @@ def _fp16(plain: Path, folder: Path, trained: ExportModel) -> tuple[onnx.ModelPr
     return proto, {"method": "fp16", "converted_nodes": converted, "advice": advice}
 
 
-_WAYS: Mapping[str, Callable[[Path, Path, ExportModel], tuple[onnx.ModelProto, dict[str, Any]]]] = {
+_WAYS: Mapping[str, Callable[[Path, Path, ExportModel], tuple[onnx.ModelProto, dict[str, object]]]] = {
     "int8": _int8,
     "fp16": _fp16,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -98,7 +97,7 @@ def accuracy(answers: np.ndarray, truth: np.ndarray) -> float:
     return float((answers.argmax(1) == truth.reshape(-1)).mean())
 
 
-def exact(figures: Mapping[str, Any]) -> dict[str, str]:
+def exact(figures: Mapping[str, float]) -> dict[str, str]:
     """Figures as hex text, which says infinities too."""
     return {name: value.hex() if math.isfinite(value) else str(value) for name, value in figures.items()}
 
