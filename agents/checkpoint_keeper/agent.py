@@ -114,7 +114,7 @@ class CheckpointKeeper(Agent):
             return True
         others = (other for other in self.ground.tail.histories.values() if other.id != wakeup.history.id)
         return any(
-            any(kept.usable and kept.written.blob == blob for kept in other.state.checkpoints)
+            any(kept.usable and kept.written.blob == blob for kept in other.state.training.checkpoints)
             or (other.state.fork is not None and other.state.fork.blob == blob)
             or (other.state.outcome is None and retention.same_trajectory(wakeup.now, other.state))
             for other in others
