@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -184,7 +184,7 @@ class EventReply(TypedDict):
     id: str
     cause: str | None
     digest: str
-    data: object
+    data: Any
 
 
 class EventsReply(TypedDict):

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from runtime.audit import Verdict
     from runtime.bundle.writer import BundleFile
     from runtime.log.session_log import SessionLog
+    from runtime.views.view import SessionMoment
 
 SECTIONS = ("checkpoints", "dataset", "exports")
 """What a bundle may hold beyond the log and what verifies it."""
 
 
-def replay(context: HomeContext, name: str, to: int | None = None, step: int | None = None) -> dict[str, Any]:
+def replay(context: HomeContext, name: str, to: int | None = None, step: int | None = None) -> SessionMoment:
     """The summary of the session after event `to`, or after the one that reached `step`, or after the last."""
     from runtime.views import view
 

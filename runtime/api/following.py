@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.errors import TimedOut
 
 if TYPE_CHECKING:
+    from contracts.replies import SessionReply
     from runtime.api.home_context import HomeContext
     from runtime.api.session_source import HomeFiles
     from runtime.api.swarm import Swarm
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 async def follow(
     context: HomeContext, source: Swarm | HomeFiles, session: str, within: float | None, *, quiet: bool = False
-) -> dict[str, Any]:
+) -> SessionReply:
     """Show the session on stderr until it has ended; its summary. `TimedOut` when that takes too long."""
     import asyncio
 
@@ -45,16 +46,28 @@ async def submit_and_follow(
     within: float | None = None,
     *,
     quiet: bool = False,
-    detach: bool = False,
     kind: str = "training",
     request_id: str | None = None,
-) -> dict[str, Any]:
-    """Submit a request or a search and follow it until it has ended: its summary. Detached, only its id."""
+) -> SessionReply:
+    """Submit a request or a search and follow it until it has ended: its summary."""
     async with context.swarm() as swarm:
         session = await swarm.submit(request, request_id=request_id, kind=kind, folder=folder)
         if not quiet:
             context.note(f"{'Search' if kind == 'search' else 'Session'} {session}")
-        return {"session": session} if detach else await follow(context, swarm, session, within, quiet=quiet)
+        return await follow(context, swarm, session, within, quiet=quiet)
+
+
+async def submit(
+    context: HomeContext,
+    request: Mapping[str, Any],
+    folder: Path,
+    *,
+    kind: str = "training",
+    request_id: str | None = None,
+) -> str:
+    """Submit a request or a search and return at once: the id of its session."""
+    async with context.swarm() as swarm:
+        return await swarm.submit(request, request_id=request_id, kind=kind, folder=folder)
 
 
 @asynccontextmanager

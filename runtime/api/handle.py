@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from contracts.findings import Mode
+    from contracts.replies import EventReply, SessionReply
     from runtime.api.swarm import Swarm
     from runtime.bundle.writer import BundleFile
     from runtime.log.session_log import SessionLog
     from runtime.model.trained import TrainedModel
     from runtime.replay.verdict import Verdict
     from runtime.views.blocks import Page
+    from runtime.views.view import SessionMoment
 
 Where = str | Path | None
 
@@ -89,13 +91,13 @@ class Session:
         """Where the session's files are: request.yaml, metrics.json, report.html, report.md, plots, exports."""
         return self._home.session(self.id)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> SessionReply:
         """What `swarm show --json` says: state, step, metrics, artifacts, digests."""
-        return dict(view.summary(self._history.state, self._home.blobs))
+        return view.summary(self._history.state, self._home.blobs)
 
-    def events(self, after: int = 0) -> list[dict[str, Any]]:
+    def events(self, after: int = 0) -> list[EventReply]:
         """Every event behind a position, in order, as `swarm events` prints them."""
-        return [dict(view.event_line(fact)) for fact in self._history.since(after)]
+        return [view.event_line(fact) for fact in self._history.since(after)]
 
     def metrics(self) -> MetricsTable:
         """One row per step at which something was recorded: loss, learning rate, and every metric by its name."""
@@ -238,7 +240,7 @@ def metrics(session: Session | str = "last", *, home: Where = None) -> MetricsTa
 
 def replay(
     session: Session | str = "last", *, event: int | None = None, step: int | None = None, home: Where = None
-) -> dict[str, Any]:
+) -> SessionMoment:
     """The summary of a session as it was after an event, or when training had reached a step; else at the end.
 
     It is folded from the log alone, by the fold that a running swarm has.

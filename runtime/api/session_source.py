@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contracts.errors import InvalidInput, SwarmError, Unreachable
+from contracts.replies import EventReply, SessionReply
 from runtime.api.home_context import HomeContext
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from runtime.views.summaries import Summaries
 
 T = TypeVar("T")
-
-Json = dict[str, Any]
-"""A JSON object: what a swarm answers, and what the home's files say in the same form."""
 
 HERE = "me"
 """The partition of sessions that no server has seen."""
@@ -38,15 +36,15 @@ class HomeFiles:
         self._context = context
         self._archive = archive
 
-    async def sessions(self) -> list[Json]:
+    async def sessions(self) -> list[SessionReply]:
         """Summaries of all sessions."""
-        return [self._with_waits(dict(summary)) for summary in self._archive.sessions()]
+        return [self._with_waits(summary) for summary in self._archive.sessions()]
 
-    async def session(self, session: str) -> Json:
+    async def session(self, session: str) -> SessionReply:
         """The summary of the one that an id, a unique beginning of one, or `last` names."""
-        return self._with_waits(dict(self._archive.session(resolve_session(self._context, session, self._archive))))
+        return self._with_waits(self._archive.session(resolve_session(self._context, session, self._archive)))
 
-    def _with_waits(self, summary: Json) -> Json:
+    def _with_waits(self, summary: SessionReply) -> SessionReply:
         """The summary, with a note how it goes on when no swarm is up and it is not trained with --here."""
         if summary["state"] in ENDED:
             return summary
@@ -54,18 +52,18 @@ class HomeFiles:
         if here and trained_here(self._context.home):
             return summary
         go_on = f"swarm resume {summary['session']} --here" if here else "swarm up -d"
-        return summary | {"waits": f"for a swarm: nobody has it now, and it goes on with: {go_on}"}
+        return {**summary, "waits": f"for a swarm: nobody has it now, and it goes on with: {go_on}"}
 
-    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[Json]:
+    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[EventReply]:
         """Its event lines; following one that has not ended needs a swarm."""
         for line in self._archive.events(session, after):
-            yield dict(line)
+            yield line
         if follow:
             await self.wait(session)
 
-    async def wait(self, session: str, within: float | None = None) -> Json:
+    async def wait(self, session: str, within: float | None = None) -> SessionReply:
         """The summary of an ended session; `Unreachable` for any other, since no swarm runs that could end it."""
-        summary = dict(self._archive.session(session))
+        summary = self._archive.session(session)
         if summary["state"] not in ENDED:
             where = str(self._context.home.root)
             message = f"session {session} has not ended, and no swarm runs in {where!r}."

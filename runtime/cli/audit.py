@@ -16,6 +16,7 @@ from runtime.cli.pages import answer_page, page_option
 
 if TYPE_CHECKING:
     from contracts.findings import Mode
+    from contracts.replies import SessionReply
     from runtime.views.blocks import Page
 
 
@@ -102,7 +103,7 @@ def audit(
 def _audit_in_swarm(call: Call, name: str, mode: Mode, segments: int, seed: int | None, out: Path | None) -> int:
     """Have the session audited, and answer as an audit without a swarm does, with the audit's own session besides."""
 
-    async def audited() -> tuple[Json, Json | None]:
+    async def audited() -> tuple[SessionReply, Json | None]:
         async with call.swarm() as swarm:
             answer = await swarm.audit(name, mode=mode, segments=segments, seed=seed)
             own = str(answer["session"])
@@ -121,8 +122,8 @@ def _audit_in_swarm(call: Call, name: str, mode: Mode, segments: int, seed: int 
 
     summary, verdict = call.wait(audited())
     if verdict is None:
-        problem = summary["problem"] or {}
-        call.result(summary, lambda: f"The audit came to no verdict: {problem.get('message', '')}")
+        problem = summary["problem"]
+        call.result(summary, lambda: f"The audit came to no verdict: {problem['message'] if problem else ''}")
     else:
         answer_page(call, verdict | {"audit": summary["session"]}, lambda: page(verdict), out)
     return session_exit_code(summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -132,16 +132,16 @@ def _defect(error: BaseException, *, as_json: bool) -> int:
     return _print_error(_error_object("defect", message, cure, where), text, 1, as_json=as_json)
 
 
-def answer_session(call: Call, summary: Json) -> int:
+def answer_session(call: Call, summary: SessionReply) -> int:
     """Print the summary of a session as a command's answer; the exit code that says how the session ended."""
     from runtime.cli.pages import answer_page
     from runtime.views.answer_pages import session_page
 
-    answer_page(call, summary, lambda: session_page(cast("SessionReply", summary)))
+    answer_page(call, summary, lambda: session_page(summary))
     return session_exit_code(summary)
 
 
-def session_exit_code(summary: Json) -> int:
+def session_exit_code(summary: SessionReply) -> int:
     """0 for a session that completed, 1 for any other, 3 for an audit whose verdict is not pass."""
     if summary["state"] != "completed" or any(refusal["asked"] for refusal in summary.get("refused", ())):
         return 1

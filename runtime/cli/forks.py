@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -67,16 +67,16 @@ def fork(
     wish = orders.ForkWish(step, assigned(overrides), list(row_names(without)), **about)
     bring_up(call)
 
-    async def forked() -> Json:
+    async def forked() -> tuple[Json, SessionReply | None]:
         async with call.swarm() as swarm:
             parent, made = await orders.fork(call, swarm, session, wish)
             call.note(f"Session {made['session']}, a fork of {parent} at step {step}")
-            return made if detach else await follow(call, swarm, str(made["session"]), timeout)
+            return made, None if detach else await follow(call, swarm, str(made["session"]), timeout)
 
-    summary = call.wait(forked())
-    if not detach:
+    made, summary = call.wait(forked())
+    if summary is not None:
         return answer_session(call, summary)
-    call.result(summary, summary["session"])
+    call.result(made, str(made["session"]))
     return 0
 
 
@@ -149,7 +149,7 @@ async def _prove(
         ]
     from runtime.views.proof import proof_answer
 
-    return proof_answer(proof, parent, proven, cast("list[SessionReply]", sides), curves)
+    return proof_answer(proof, parent, proven, sides, curves)
 
 
 async def _follow_proof(call: Call, swarm: Swarm, proof: str) -> InterventionProven:

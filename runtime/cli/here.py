@@ -24,6 +24,7 @@ from runtime.jobs.profiles import claimed_threads
 from runtime.views.progress import progress
 
 if TYPE_CHECKING:
+    from contracts.replies import SessionReply
     from runtime.api.swarm import Swarm
     from runtime.jobs.inline import InlineJobs
 
@@ -53,7 +54,7 @@ class LocalSwarm:
         sealed = environment.sealed(os.environ, profile="exact", threads=threads) | {HANDED: session}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], sealed)  # noqa: S606 - ourselves once more
 
-    def carry(self, request: Json | None, within: float | None, folder: Path | None = None) -> Json:
+    def carry(self, request: Json | None, within: float | None, folder: Path | None = None) -> SessionReply:
         """The summary of the session once it has ended: that of a request, or the one that goes on.
 
         A request may name files in the folder.
@@ -68,7 +69,7 @@ class LocalSwarm:
             self.start_again(summary, self.session)
         return summary
 
-    async def _carry(self, request: Json | None, within: float | None, folder: Path | None) -> Json | int:
+    async def _carry(self, request: Json | None, within: float | None, folder: Path | None) -> SessionReply | int:
         """The summary, or the number of threads for which the process must be sealed instead."""
         from runtime.api.swarm import Swarm
         from runtime.host import local_swarm
@@ -92,11 +93,11 @@ class LocalSwarm:
                 error = raised
         raise error
 
-    async def _watch_until(self, swarm: Swarm, children: InlineJobs, within: float | None) -> Json | int:
+    async def _watch_until(self, swarm: Swarm, children: InlineJobs, within: float | None) -> SessionReply | int:
         """As `_carry`; watches until the session has ended, or something else ends this."""
         from runtime.jobs.event_loop import end_requested
 
-        async def watch() -> Json:
+        async def watch() -> SessionReply:
             # Plain lines: a board that is redrawn would paint over the prompt of a debugger.
             with progress(sys.stderr, live=False, quiet=self.quiet) as shown:
                 async for line in swarm.events(self.session, follow=True):
@@ -154,7 +155,7 @@ def resume_here(call: Call, name: str) -> int:
         raise Refused(f"{session} was begun in a swarm.", cure="Let it go on there: swarm up -d")
     state = archive.read(session).history.state
     if ended(state):
-        return answer_session(call, dict(archive.session(session)))
+        return answer_session(call, archive.session(session))
     local = LocalSwarm(call, state.training.claim.resolved["threads"] if state.training.claim else 1)
     local.session = session
     return answer_session(call, local.carry(None, None))

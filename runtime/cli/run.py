@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from runtime.api.following import submit_and_follow
+from runtime.api import following
 from runtime.cli.call import SECONDS, Call, command
 from runtime.cli.exit_codes import answer_session
 from runtime.cli.host import bring_up
@@ -52,7 +52,8 @@ def run(
 
     resolved = read_resolved(request, overrides, request_id)
     bring_up(call)
-    return answer_session(call, call.wait(submit_and_follow(call, resolved, folder(request), timeout, quiet=quiet)))
+    training = following.submit_and_follow(call, resolved, folder(request), timeout, quiet=quiet)
+    return answer_session(call, call.wait(training))
 
 
 @command("submit")
@@ -62,8 +63,8 @@ def submit(call: Call, *, request: str, overrides: tuple[str, ...], request_id: 
     from runtime.api.request_file import folder, read_resolved
 
     resolved = read_resolved(request, overrides, request_id)
-    submitted = call.wait(submit_and_follow(call, resolved, folder(request), quiet=True, detach=True))
-    call.result(submitted, submitted["session"])
+    session = call.wait(following.submit(call, resolved, folder(request)))
+    call.result({"session": session}, session)
 
 
 @command("tune")
@@ -85,12 +86,13 @@ def tune(
     from runtime.api.request_file import folder, read_search
 
     resolved = read_search(search, overrides)
-    if not detach:
-        bring_up(call)
-    summary = call.wait(
-        submit_and_follow(call, resolved, folder(search), timeout, detach=detach, kind="search", request_id=request_id)
+    if detach:
+        session = call.wait(following.submit(call, resolved, folder(search), kind="search", request_id=request_id))
+        call.note(f"Search {session}")
+        call.result({"session": session}, session)
+        return 0
+    bring_up(call)
+    searching = following.submit_and_follow(
+        call, resolved, folder(search), timeout, kind="search", request_id=request_id
     )
-    if not detach:
-        return answer_session(call, summary)
-    call.result(summary, summary["session"])
-    return 0
+    return answer_session(call, call.wait(searching))

@@ -6,13 +6,16 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.api.session_source import ask_reader, find
 from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.output import plain, state_text, table
+
+if TYPE_CHECKING:
+    from contracts.replies import SessionReply
 
 KINDS = ("training", "search", "trial", "export", "audit", "proof")
 STATES = ("requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled")
@@ -40,7 +43,7 @@ def terminal_columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def sessions_page(shown: list[Json], every: list[Json], columns: int | None) -> str:
+def sessions_page(shown: list[SessionReply], every: list[SessionReply], columns: int | None) -> str:
     """One line per session; on a terminal with short ids and names, so that it stays one line."""
     if not shown:
         return f"None of the {len(every)} sessions." if every else "No sessions yet. Start one: swarm run REQUEST"
@@ -57,7 +60,7 @@ def sessions_page(shown: list[Json], every: list[Json], columns: int | None) -> 
     return table(HEAD, [[*row[:_NAME], _cut(row[_NAME], most), *row[_NAME + 1 :]] for row in rows])
 
 
-def _row(id: str, summary: Json, now: datetime) -> list[str]:
+def _row(id: str, summary: SessionReply, now: datetime) -> list[str]:
     fork, state, metrics = summary.get("fork"), state_text(summary["state"]), summary["metrics"]
     name = f"{summary['name']} (fork of {fork['session'][:11]} at {fork['step']})" if fork else str(summary["name"])
     state += " (waits)" if summary.get("waits") else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +15,8 @@ from runtime.cli.pages import answer_page, page_option
 from runtime.views import sentences
 
 if TYPE_CHECKING:
-    from contracts.replies import SessionReply
     from runtime.views.blocks import Page
+    from runtime.views.view import SessionMoment
 
 
 @command("show")
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 @page_option
 def show(call: Call, *, session: str, at: int | None, out: Path | None) -> None:
     """Show session S: its state, metrics, artifacts, and what is still owed before its seal."""
+    from runtime.views.answer_pages import session_page
+
     if at is None:
-        state = ask_reader(call, lambda source: source.session(session))
+        now = ask_reader(call, lambda source: source.session(session))
+        answer_page(call, now, lambda: session_page(now), out)
     else:
-        state = evidence.replay(call, session, at)
-    answer_page(call, state, lambda: _page(state), out)
+        then = evidence.replay(call, session, at)
+        answer_page(call, then, lambda: _moment_page(then, {}), out)
 
 
 @command("events")
@@ -75,22 +78,19 @@ def replay(
     if weights is not None and to is not None:
         raise click.UsageError("--weights goes with --step: weights belong to a step.")
     state = evidence.replay(call, session, to, step)
+    made: Json = {}
     if weights is not None:
         at = state["step"] if step is None else step
-        state |= evidence.rebuild_weights(call, state["session"], at, Path(weights), trust=trust_code)
-    answer_page(call, state, lambda: _page(state))
+        made = evidence.rebuild_weights(call, state["session"], at, Path(weights), trust=trust_code)
+    answer_page(call, {**state, **made}, lambda: _moment_page(state, made))
 
 
-def _page(state: Json) -> Page:
-    """A session as it stands, or as it was: then with the event that brought it there, and what became of weights."""
-    from runtime.views.answer_pages import replay_page, session_page
+def _moment_page(state: SessionMoment, made: Json) -> Page:
+    """A session as it was, with the event that brought it there, and what became of weights."""
+    from runtime.views.answer_pages import replay_page
 
-    summary = cast("SessionReply", state)
-    if "at" not in state:
-        return session_page(summary)
-    made = []
-    if "weights" in state:
-        about = f"digest {state['weights_digest']}, from the state of step {state['from_step']}"
-        made = [state["weights"], f"{state['tensors']} tensors, {about}, every window on the way as recorded"]
-    place = f"after event {state['at']} of {state['of']}"
-    return replay_page(summary, place, sentences.plain(state["event"]), made)
+    lines = []
+    if made:
+        about = f"digest {made['weights_digest']}, from the state of step {made['from_step']}"
+        lines = [made["weights"], f"{made['tensors']} tensors, {about}, every window on the way as recorded"]
+    return replay_page(state, f"after event {state['at']} of {state['of']}", sentences.plain(state["event"]), lines)

@@ -8,10 +8,11 @@ import click
 
 from runtime.api.following import follow
 from runtime.api.session_source import ask_reader, find
-from runtime.cli.call import SECONDS, Call, Json, command, session_argument
+from runtime.cli.call import SECONDS, Call, command, session_argument
 from runtime.cli.exit_codes import answer_session
 
 if TYPE_CHECKING:
+    from contracts.replies import SessionReply
     from runtime.api.session_source import HomeFiles
     from runtime.api.swarm import Swarm
 
@@ -25,7 +26,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Tell nothing bu
 def watch(call: Call, *, session: str, timeout: float | None, quiet: bool) -> int:
     """Follow session S live until it has ended; Ctrl-C stops watching and nothing else."""
 
-    async def watched(source: Swarm | HomeFiles) -> Json:
+    async def watched(source: Swarm | HomeFiles) -> SessionReply:
         return await follow(call, source, await find(source, session), timeout, quiet=quiet)
 
     return answer_session(call, ask_reader(call, watched))
@@ -40,7 +41,7 @@ def wait(call: Call, *, session: str, timeout: float | None) -> int:
     Of an audit: 0 when its verdict is pass, 3 when it is another.
     """
 
-    async def ended(source: Swarm | HomeFiles) -> Json:
+    async def ended(source: Swarm | HomeFiles) -> SessionReply:
         return await source.wait(await find(source, session), timeout)
 
     return answer_session(call, ask_reader(call, ended))

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import orjson
 
@@ -19,6 +19,7 @@ from bus.port import Wire
 from bus.rights import seed_file
 from bus.signed_commands import ask_signed
 from contracts.errors import InvalidInput, NotFound, Refused, TimedOut, Unreachable, error_of
+from contracts.replies import EventReply, SessionReply
 from contracts.session import ENDED
 from contracts.signed_command import CLIENT, OWNER, PERSON, UNSIGNED, refuse_without
 from runtime.home.home import Home
@@ -97,13 +98,13 @@ class SwarmClient:
         answer = await self.command(verb, **body)
         return str(answer["session"])
 
-    async def session(self, session: str) -> dict[str, Any]:
+    async def session(self, session: str) -> SessionReply:
         """The summary of a session as of now."""
-        return await self.command("session", session=session)
+        return cast("SessionReply", await self.command("session", session=session))
 
-    async def sessions(self) -> list[dict[str, Any]]:
+    async def sessions(self) -> list[SessionReply]:
         """Every session, oldest first."""
-        found: list[dict[str, Any]] = []
+        found: list[SessionReply] = []
         after, ended = "", False
         while not ended:
             page = await self.command("sessions", timeout=_LONG, after=after)
@@ -111,7 +112,7 @@ class SwarmClient:
             after, ended = page["next"], page["ended"]
         return found
 
-    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, session: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[EventReply]:
         """Events in order, each once; with `follow` until the session has ended."""
         wait = _POLL if follow else 0.0
         while True:
@@ -122,12 +123,12 @@ class SwarmClient:
             if page["ended"] or not (follow or page["events"]):
                 return
 
-    async def wait(self, session: str, timeout: float | None = None) -> dict[str, Any]:
+    async def wait(self, session: str, timeout: float | None = None) -> SessionReply:
         """Wait until the session has ended and return its summary; `TimedOut` after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = _POLL if deadline is None else min(_POLL, max(0.0, deadline - time.monotonic()))
-            found = await self._patiently("session", session=session, wait=left)
+            found = cast("SessionReply", await self._patiently("session", session=session, wait=left))
             if found["state"] in ENDED:
                 return found
             if deadline is not None and time.monotonic() >= deadline:

@@ -34,6 +34,15 @@ from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
 
 
+class SessionMoment(SessionReply):
+    """A session as it was after one of its events: which of how many, how many voids there are, and that event."""
+
+    at: int
+    of: int
+    voids: int
+    event: EventReply
+
+
 def summary(session: SessionState, blobs: Path | None = None, queue: Queue | None = None) -> SessionReply:
     """What `run`, `wait` and `show` print: one flat object. `queue` is that of the swarm, where it is at hand."""
     return {
