@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contracts.errors import InvalidInput, SwarmError, Unreachable
-from contracts.replies import EventReply, SessionReply
 from runtime.api.home_context import HomeContext
 
 if TYPE_CHECKING:
+    from contracts.replies import EventReply, SessionReply
     from runtime.api.swarm import Swarm
     from runtime.audit import Verdict
     from runtime.home.home import Home
