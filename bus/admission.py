@@ -43,10 +43,11 @@ from bus.port import StoredRecord
 from contracts import keyring as rules
 from contracts.envelope import Envelope, Fact
 from contracts.errors import NewerThanCode, NotVerified
-from contracts.event import DESK, GUEST, LEDGER, OPERATOR, ROOT, Event, Unknown
+from contracts.event import Event, Unknown
 from contracts.ids import PARTITION, sha256
 from contracts.keyring import Keyring, KeyringOpened
 from contracts.queue import QueueClosed
+from contracts.roles import DESK, GUEST, LEDGER, OPERATOR, ROOT
 
 SEALED = "session.sealed"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from bus.frames import MAX_PAYLOAD
 from bus.rights import CROSSINGS, LIVE, MAPPINGS, ROLES, Crossing, Users, rights
 from bus.subjects import GUEST
-from contracts.signed_command import CLIENT, OWNER, PERSON, Right
+from contracts.roles import Right
+from contracts.signed_command import CLIENT, OWNER, PERSON
 
 MAX_STORE = 10 * 2**30
 """Bytes of the JetStream store, unless told otherwise."""

@@ -15,9 +15,10 @@ from bus.port import StoredRecord
 from contracts.common import HandlerFailed
 from contracts.envelope import Envelope, has_constant, read, read_untyped
 from contracts.errors import InvalidInput, NewerThanCode
-from contracts.event import GUEST, OPERATOR, SPOKEN, Event, Unknown
+from contracts.event import SPOKEN, Event, Unknown
 from contracts.operator import RULES, SessionRequested
 from contracts.queue import QueueOpened
+from contracts.roles import GUEST, OPERATOR
 
 
 class Reason(StrEnum):

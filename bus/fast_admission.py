@@ -34,12 +34,13 @@ from bus.tree import SubtreeRows, headers_digest, leaf_hashes
 from contracts.common import HandlerFailed
 from contracts.envelope import HEAD, Envelope, Fact, head_fields
 from contracts.errors import NotVerified
-from contracts.event import DESK, GUEST, LEDGER, OPERATOR, ROOT, SPOKEN, Event, Unknown
+from contracts.event import SPOKEN, Event, Unknown
 from contracts.ids import ZERO
 from contracts.keyring import Key, Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
 from contracts.queue import QueueClosed, QueueOpened
+from contracts.roles import DESK, GUEST, LEDGER, OPERATOR, ROOT
 
 RUN = SubtreeRows.RUN
 """Records in a run."""

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bus.disk import make_directory, room_for, sync_directory, write_once
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
-from contracts.event import ROOT
 from contracts.keyring import fingerprint, key_id
+from contracts.roles import ROOT
 
 HEADER = "Swarm-Sig"
 PREFIX = b"stigmergy/sig/1\n"

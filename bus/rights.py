@@ -15,14 +15,15 @@ from pathlib import Path
 import orjson
 
 from bus import nkeys, subjects
+from contracts import roles
 from contracts.errors import InvalidInput
-from contracts.event import BUILT_IN
-from contracts.signed_command import ASKING, CLIENT, OWNER, PERSON, RIGHTS, UNSIGNED, Right
+from contracts.roles import Right
+from contracts.signed_command import CLIENT, OWNER, PERSON, RIGHTS, UNSIGNED
 
-ROLES = ("host", *BUILT_IN, "desk", "admin")
+ROLES = tuple(role.name for role in roles.ROLES)
 """The built-in identities of the account LOG."""
 
-_LANES: Mapping[str, tuple[str, ...]] = {"desk": ("desk", "operator", "keyring", "root")}
+_BY_NAME: Mapping[str, roles.Role] = {role.name: role for role in roles.ROLES}
 _READS = ("DIRECT.GET.*", "DIRECT.GET.*.>", "STREAM.MSG.GET.*", "STREAM.INFO.*")
 _API = "$JS.API"
 _FACTS = subjects.stream(subjects.EVERYTHING)
@@ -137,7 +138,7 @@ def rights(identity: str, may: Sequence[Right] = ()) -> Rights:
 
     `may` is what a person may do.
     """
-    if identity == "admin":
+    if identity == roles.ADMIN:
         return Rights((">",), (">",))
     if identity == CLIENT:
         # The models of commands take long to import, and only who writes a server's configuration needs them.
@@ -186,13 +187,13 @@ def at_edge(identity: str) -> bool:
 
 def _role(role: str) -> Rights:
     # An embedded host holds every key of its home, so it may also say what each of its roles may say.
-    roles = [name for name in ROLES if name != "admin"] if role == "host" else [role]
-    lanes = [subjects.lane_everywhere(lane) for name in roles for lane in _LANES.get(name, (name,))]
-    publish = [*lanes, *(right for name in roles for right in _own(name)), subjects.TELEMETRY, *_reads(role)]
-    publish += [f"{READER}.*", "$JS.FC.>", f"{inbox('desk')}.>"]
+    played = [name for name in ROLES if name != roles.ADMIN] if role == roles.HOST else [role]
+    lanes = [subjects.lane_everywhere(lane) for name in played for lane in _BY_NAME[name].lanes]
+    publish = [*lanes, *(right for name in played for right in _own(name)), subjects.TELEMETRY, *_reads(role)]
+    publish += [f"{READER}.*", "$JS.FC.>", f"{inbox(roles.DESK)}.>"]
     hear = [f"{inbox(role)}.>", subjects.redrive(role), subjects.TELEMETRY, subjects.heartbeats()]
-    publish += [subject for name in roles for subject in _signed(name, ASKING.get(name, ()))]
-    if "desk" in roles:
+    publish += [subject for name in played for subject in _signed(name, _BY_NAME[name].asks)]
+    if roles.DESK in played:
         publish += [subjects.COMMANDS, "swarm.redrive.*", "_INBOX.>", "_R_.>"]
         hear += [subjects.COMMANDS, subjects.OWNER_COMMANDS, subjects.SIGNED_COMMANDS, subjects.DEAD_LETTERS]
     return Rights(tuple(publish), tuple(hear))

@@ -8,11 +8,11 @@ from typing import cast
 
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
-from contracts.event import EXPORTER, TRAINER
 from contracts.exporter import ExportRepeated
 from contracts.findings import SpanPlanned
 from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, having
 from contracts.operator import CancelRequested
+from contracts.roles import EXPORTER, TRAINER
 from contracts.trainer import AuditCompleted, AuditDeclined, AuditFailed, AuditPlanned, SpanRepeated, SpanTaken
 
 

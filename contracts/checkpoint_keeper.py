@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from contracts.event import CHECKPOINT_KEEPER, Event, Hex64
+from contracts.event import Event, Hex64
+from contracts.roles import CHECKPOINT_KEEPER
 
 Role = Literal["best", "last", "anchor", "final"]
 

@@ -47,7 +47,8 @@ from contracts.request.reading import problems_of, shown
 from contracts.request.search import RangeTest, Search, read_search
 from contracts.request.section import refused
 from contracts.request.training import Format, Quantization
-from contracts.signed_command import RIGHTS, Right
+from contracts.roles import Right
+from contracts.signed_command import RIGHTS
 
 BODIES: dict[str, type[Command]] = {}
 """Every command by its name."""

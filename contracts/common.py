@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal as signals
 from typing import Literal
 
-from contracts.event import ANYBODY, Event
+from contracts.event import Event
+from contracts.roles import ANYBODY
 
 
 class HandlerFailed(Event, lane=ANYBODY, wire="handler.failed"):

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from contracts.event import DATA_MANAGER, Event, Hex64, PartialValue, Payload, Value, fitted
+from contracts.event import Event, Hex64, PartialValue, Payload, Value, fitted
+from contracts.roles import DATA_MANAGER
 
 
 class Finding(Value):

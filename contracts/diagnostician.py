@@ -7,9 +7,10 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from contracts.event import DIAGNOSTICIAN, Event, Exact, Payload, unchanged
+from contracts.event import Event, Exact, Payload, unchanged
 from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, having
 from contracts.operator import CancelRequested
+from contracts.roles import DIAGNOSTICIAN
 
 
 class ProblemDiagnosed(Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed"):

@@ -9,8 +9,9 @@ from typing import Any, Self
 from pydantic import Field
 
 from contracts.envelope import Fact
-from contracts.event import EXPORTER, Event, Exact, Hex64, PartialValue, Payload, Value, fitted
+from contracts.event import Event, Exact, Hex64, PartialValue, Payload, Value, fitted
 from contracts.kind import Carrier, Kind, KindState, having
+from contracts.roles import EXPORTER
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from contracts.event import HYPERPARAMETER_SPECIALIST, Event, Exact, unchanged
+from contracts.event import Event, Exact, unchanged
 from contracts.kind import Carrier, Ended, Kind, KindState, having
 from contracts.operator import CancelRequested
+from contracts.roles import HYPERPARAMETER_SPECIALIST
 
 if TYPE_CHECKING:
     from contracts.session import SessionState

@@ -15,9 +15,10 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from contracts.envelope import Fact
-from contracts.event import DESK, GUEST, OPERATOR, ROOT, Event, Hex64, Payload
+from contracts.event import Event, Hex64, Payload
 from contracts.ids import PARTITION, ZERO, session_id, uuid8
-from contracts.signed_command import ASKING, PERSON, Right, SignedCommand, unsigned
+from contracts.roles import DESK, GUEST, OPERATOR, ROOT, Right
+from contracts.signed_command import ASKING, PERSON, SignedCommand, unsigned
 
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]

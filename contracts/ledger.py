@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contracts.event import LEDGER, Event, Hex64
+from contracts.event import Event, Hex64
+from contracts.roles import LEDGER
 
 
 class LedgerCheckpointed(Event, lane=LEDGER, wire="ledger.checkpointed"):

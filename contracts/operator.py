@@ -7,15 +7,20 @@ as it was signed; None when it was not: the owner and clients sign nothing.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from contracts.event import OPERATOR, Event, Payload
+from contracts.event import Event, Payload
 from contracts.fork import Fork
+from contracts.roles import OPERATOR, SESSION_KINDS
 from contracts.signed_command import SignedCommand, unsigned
 
-Kind = Literal["training", "search", "trial", "export", "audit", "proof"]
+if TYPE_CHECKING:
+    KindName = str
+else:
+    KindName = Literal[SESSION_KINDS]
+    """The name of a kind that this software knows; a genesis of any other is kept and shown, and never folded."""
 
 RULES = 2
 """The newest rules of admission that this software knows, under which new sessions begin."""
@@ -36,7 +41,7 @@ class SessionRequested(Event, lane=OPERATOR, wire="session.requested", upcasts=[
     event of the session is admitted, so that what was admitted under older rules stays admitted.
     """
 
-    kind: Kind
+    kind: KindName
     request: dict[str, Any]
     keyring: str
     asked_by: str

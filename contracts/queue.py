@@ -15,8 +15,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, StringConstraints
 
 from contracts.envelope import Fact
-from contracts.event import OPERATOR, Event, Hex64
+from contracts.event import Event, Hex64
 from contracts.ids import PARTITION, session_id, uuid8
+from contracts.roles import OPERATOR
 
 T = TypeVar("T")
 TrainingSession = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{2}-[a-z2-7]{26}$")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from contracts.signed_command import Right
+from contracts.roles import Right
 
 
 class BegunReply(TypedDict):

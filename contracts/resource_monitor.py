@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from contracts.event import RESOURCE_MONITOR, Event, Payload, Value, fitted
+from contracts.event import Event, Payload, Value, fitted
+from contracts.roles import RESOURCE_MONITOR
 
 
 class ProcessUsage(Value):

@@ -12,7 +12,7 @@ from typing import Any
 
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
-from contracts.event import GUEST, Event
+from contracts.event import Event
 from contracts.fork import Fork
 from contracts.growing import GrowingSet, GrowingTable
 from contracts.kind import ENDED, Ended, Kind, KindState, State, having
@@ -26,6 +26,7 @@ from contracts.operator import (
     ResumeRequested,
     SessionRequested,
 )
+from contracts.roles import GUEST
 from contracts.trainer import TrainingCompleted
 from contracts.training import TRAINING, Checkpoint, Segment, TrainingState, counts
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import StringConstraints
 
 from contracts.errors import Refused
-from contracts.event import DIAGNOSTICIAN, HYPERPARAMETER_SPECIALIST, Event, Payload, Value
-
-Right = Literal["ask", "decide", "administer"]
-"""What somebody may do: `ask` is to read and to have sessions made, `decide` to change the course of a session, and
-`administer` to say who may take part."""
+from contracts.event import Event, Payload, Value
+from contracts.roles import ROLES, Right
 
 RIGHTS: tuple[Right, ...] = ("ask", "decide", "administer")
 
@@ -31,10 +28,7 @@ UNSIGNED: Mapping[str, tuple[Right, ...]] = {OWNER: RIGHTS, CLIENT: ("ask", "dec
 """Who asks without a signature, known by the server's account of them: the owner of the home, and whoever has the
 credentials that are handed out."""
 
-ASKING: Mapping[str, tuple[Right, ...]] = {
-    HYPERPARAMETER_SPECIALIST: ("ask", "decide"),
-    DIAGNOSTICIAN: ("ask", "decide"),
-}
+ASKING: Mapping[str, tuple[Right, ...]] = {role.name: role.asks for role in ROLES if role.asks}
 """The built-in roles that ask: each has sessions of its own made, and ends them."""
 
 MOST_KEPT = 8192

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
-from contracts.event import TRAINER, Event, Exact, Hex64, Packed, Payload, fitted, pack64, unchanged, unpack64
+from contracts.event import Event, Exact, Hex64, Packed, Payload, fitted, pack64, unchanged, unpack64
 from contracts.findings import (
     AuditedMachine,
     AuditFindings,
@@ -28,6 +28,7 @@ from contracts.findings import (
     fitted_findings,
     fitted_place,
 )
+from contracts.roles import TRAINER
 
 
 class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[unchanged, unchanged]):

@@ -20,6 +20,15 @@ from contracts.growing import GrowingTable, GrowingTuple
 from contracts.kind import Carrier, Kind, having
 from contracts.operator import CancelRequested, ExportRequested, PauseRequested, ResumeRequested, SessionRequested
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
+from contracts.roles import (
+    CHECKPOINT_KEEPER,
+    DATA_MANAGER,
+    DIAGNOSTICIAN,
+    EXPORTER,
+    RESOURCE_MONITOR,
+    TRAINER,
+    VALIDATOR,
+)
 from contracts.trainer import (
     BirthAudited,
     CheckpointWritten,
@@ -210,20 +219,20 @@ def _owed(session: SessionState) -> Iterator[Duty]:
     training = session.training
     for kept in training.checkpoints:
         if kept.stored is None and not kept.gone:
-            yield Duty("checkpoint_keeper", "store", kept.id)
+            yield Duty(CHECKPOINT_KEEPER, "store", kept.id)
     if isinstance(session.outcome, TrainingCompleted):
         named = {seen.id: seen for name in ("best", "last") if (seen := training.checkpoint(name))}
         for seen in named.values():
-            if seen.stored and not seen.validated and not session.answers("validator", seen.stored_id):
-                yield Duty("validator", "validate", seen.stored_id)
-    yield from (Duty("diagnostician", "judge", id) for id, _ in training.applied if id not in training.judged)
+            if seen.stored and not seen.validated and not session.answers(VALIDATOR, seen.stored_id):
+                yield Duty(VALIDATOR, "validate", seen.stored_id)
+    yield from (Duty(DIAGNOSTICIAN, "judge", id) for id, _ in training.applied if id not in training.judged)
     for id in training.to_prove:
-        if not session.answers("diagnostician", id):
-            yield Duty("diagnostician", "prove", id)
+        if not session.answers(DIAGNOSTICIAN, id):
+            yield Duty(DIAGNOSTICIAN, "prove", id)
     for form, quantize, _, cause in wanted_exports(session):
-        yield Duty("exporter", f"export.{form}.{quantize or 'plain'}", cause)
-    if not session.answers("resource_monitor", session.outcome_id):
-        yield Duty("resource_monitor", "summarise", session.outcome_id)
+        yield Duty(EXPORTER, f"export.{form}.{quantize or 'plain'}", cause)
+    if not session.answers(RESOURCE_MONITOR, session.outcome_id):
+        yield Duty(RESOURCE_MONITOR, "summarise", session.outcome_id)
 
 
 def wanted_exports(session: SessionState) -> list[tuple[str, str, str, str]]:
@@ -245,7 +254,7 @@ def wanted_exports(session: SessionState) -> list[tuple[str, str, str, str]]:
 TRAINING = Kind(
     "training",
     TrainingState,
-    carriers=(Carrier("data_manager"), Carrier("trainer", answers=DatasetPrepared)),
+    carriers=(Carrier(DATA_MANAGER), Carrier(TRAINER, answers=DatasetPrepared)),
     begins="preparing",
     moves={TrainingClaimed: "training", TrainingPaused: "paused", TrainingResumed: "training"},
     ends={

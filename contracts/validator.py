@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from contracts.event import VALIDATOR, Event, Exact, Hex64, PartialValue, Payload, Value, fitted
+from contracts.event import Event, Exact, Hex64, PartialValue, Payload, Value, fitted
+from contracts.roles import VALIDATOR
 
 
 class ClassScore(Value):

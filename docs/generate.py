@@ -180,7 +180,8 @@ def requests() -> Iterator[str]:
 
 def events() -> Iterator[str]:
     """Every event with its fields, by who says it."""
-    from contracts.event import ANYBODY, Event
+    from contracts.event import Event
+    from contracts.roles import ANYBODY
     from runtime.commands.asyncapi import Schemas, data_of, speakers
     from runtime.node import roster
 

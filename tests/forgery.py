@@ -16,11 +16,12 @@ from bus.keys import HEADER, Signer, new_signer
 from bus.port import StoredRecord
 from bus.records import frame, title
 from bus.tree import Tree, leaf_of
-from contracts.event import ANYBODY, Event
+from contracts.event import Event
 from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyringOpened, fingerprint, keyring_session
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import RULES, SessionRequested
+from contracts.roles import ANYBODY
 from runtime.bundle import bundle_members
 from runtime.bundle.bundle_members import sealed_tree_head
 from runtime.bundle.container import write_container

@@ -15,8 +15,8 @@ from bus.keys import KeyStore
 from bus.memory import MemoryBus
 from contracts.common import ChildEnded
 from contracts.envelope import Fact
-from contracts.event import BUILT_IN
 from contracts.ids import PARTITION
+from contracts.roles import BUILT_IN
 from contracts.session import ENDED, SessionState
 from contracts.trainer import TrainingClaimed
 from runtime.commands import deployment_keys

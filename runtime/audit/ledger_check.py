@@ -16,9 +16,9 @@ from bus import notes
 from bus.tree import SubtreeRows
 from contracts.envelope import Fact
 from contracts.errors import Failed, InvalidInput, NotFound, NotVerified
-from contracts.event import LEDGER
 from contracts.keyring import Key
 from contracts.ledger import SessionSealed
+from contracts.roles import LEDGER
 from runtime.audit.log_digest import LogDigest, Noted, tree
 from runtime.bundle import bundle_members
 from runtime.log.archive import StoredSession

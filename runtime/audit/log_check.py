@@ -18,9 +18,10 @@ from bus import subjects
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
-from contracts.event import GUEST, SPOKEN, Unknown
+from contracts.event import SPOKEN, Unknown
 from contracts.keyring import fingerprint
 from contracts.operator import SessionRequested
+from contracts.roles import GUEST
 from runtime.audit import fork_check
 from runtime.audit.blob_check import BlobCheck, BlobSource, HomeBlobs
 from runtime.audit.grant_check import CITING, check_grants

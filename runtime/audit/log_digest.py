@@ -10,10 +10,11 @@ from bus import fast_admission, subjects
 from bus.tree import SubtreeRows, leaf_hash, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
-from contracts.event import LEDGER, Event, Unknown
+from contracts.event import Event, Unknown
 from contracts.ids import sha256
 from contracts.keyring import Keyring
 from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.roles import LEDGER, TRAINER
 from contracts.session import SessionState, advance
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime.audit.grant_check import CITING
@@ -25,7 +26,7 @@ from runtime.replay.verdict import Divergence
 Lines = fast_admission.FileLines | fast_admission.PlacedLines
 Noted = LedgerCheckpointed | SessionSealed
 
-TRAINER = "trainer"
+
 CURVES: frozenset[type[Event]] = frozenset({WindowRecorded, ControlEvaluated})
 """Most of a long session: the verdict on a log depends on their place and form, and on nothing else in them."""
 

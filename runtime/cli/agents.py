@@ -101,7 +101,7 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
 
     A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
     """
-    from contracts.event import BUILT_IN
+    from contracts.roles import BUILT_IN
     from runtime.commands.guests import credentials
     from runtime.host import single_agent
     from runtime.node import roster

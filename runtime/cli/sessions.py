@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from contracts.roles import SESSION_KINDS
 from runtime.api.session_source import ask_reader, find
 from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.output import plain, state_text, table
@@ -27,7 +28,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 @command("sessions")
-@click.option("--kind", type=click.Choice(KINDS), help="Only those of this kind.")
+@click.option("--kind", type=click.Choice(SESSION_KINDS), help="Only those of this kind.")
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="Only the newest.")
 def sessions(call: Call, *, kind: str | None, state: str | None, limit: int | None) -> None:

@@ -14,7 +14,8 @@ from bus import subjects
 from bus.signed_commands import verify_command
 from contracts.errors import InvalidInput, Refused
 from contracts.keyring import Keyring
-from contracts.signed_command import CLIENT, MOST_KEPT, OWNER, RIGHTS, UNSIGNED, Right, SignedCommand, refuse_without
+from contracts.roles import Right
+from contracts.signed_command import CLIENT, MOST_KEPT, OWNER, RIGHTS, UNSIGNED, SignedCommand, refuse_without
 
 WINDOW = 60.0
 """Seconds that the clock of who signed may be away from ours, and that a command may be under way."""

@@ -14,8 +14,9 @@ from pydantic.json_schema import JsonSchemaMode
 from bus import keys, rights, subjects
 from contracts.commands import BODIES, Command, SubmitCommand
 from contracts.envelope import PREFIX, EnvelopeSchema
-from contracts.event import ANYBODY, DESK, ROOT, Event, events
+from contracts.event import Event, events
 from contracts.keyring import KeyAdmitted
+from contracts.roles import ANYBODY, DESK, ROOT
 from contracts.signed_command import CLIENT
 from runtime.node import roster as agents
 from runtime.node.agent import Agent

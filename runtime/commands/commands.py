@@ -31,6 +31,7 @@ from contracts.hyperparameter_specialist import SEARCH
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.request import read_request
 from contracts.request.reading import shown
+from contracts.roles import DESK, OPERATOR
 from contracts.signed_command import OWNER, refuse_without, signed_in
 from runtime.commands.askers import THE_OWNER, Asker, Askers
 from runtime.commands.deployment_keys import KeyCommands
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-OPERATOR, DESK = "operator", "desk"
 Answer = Mapping[str, object]
 """The body of a reply: what the TypedDict of a command says."""
 
@@ -165,7 +165,7 @@ class Commands:
     async def submit(
         self,
         request: Mapping[str, Any],
-        kind: operator.Kind = "training",
+        kind: operator.KindName = "training",
         *,
         asked_by: str = "desk",
         parent: str | None = None,

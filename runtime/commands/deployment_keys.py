@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 from bus.keys import KeyStore, Signer
 from bus.port import Log
 from contracts.errors import NotFound, Refused
-from contracts.event import BUILT_IN, DESK, GUEST, ROOT, Event
+from contracts.event import Event
 from contracts.keyring import Key, KeyAdmitted, KeyRevoked, Keyring, KeyringOpened, KeyRotated, keyring_session
 from contracts.replies import KeyReply, PersonReply, RevokeReply, RotateReply
+from contracts.roles import DESK, GUEST, ROOT, SIGNING
 from contracts.signed_command import PERSON, RIGHTS, SignedCommand
 from runtime.commands.askers import THE_OWNER, Asker
 from runtime.commands.people import People
@@ -23,10 +24,6 @@ from runtime.views.view import key_lines
 if TYPE_CHECKING:
     from contracts.commands import PersonCommand
     from runtime.node.node import Node
-
-
-SIGNING = (*BUILT_IN, DESK)
-"""The roles that sign; the desk signs the operator's lane."""
 
 
 def signers(store: KeyStore) -> dict[str, Signer]:

@@ -21,9 +21,9 @@ from bus.keys import KeyStore
 from bus.port import Log, StoredRecord
 from bus.rights import ROLES, seed_file
 from contracts.errors import InvalidInput, Refused, SwarmError, Unreachable
-from contracts.event import DESK, ROOT
 from contracts.keyring import KeyAdmitted, KeyRevoked
 from contracts.replies import AdmitReply
+from contracts.roles import DESK, ROOT
 from runtime.home.home import Home
 from runtime.log.lane_writer import Provenance
 

@@ -18,10 +18,10 @@ from bus.disk import make_directory, write_file
 from bus.keys import KeyStore, Signer, new_signer, pem_of, read_private, signer_of
 from bus.rights import PEOPLE, PersonUser, people_of
 from contracts.errors import Refused, SwarmError
-from contracts.event import ROOT
 from contracts.keyring import Key, KeyAdmitted, KeyRevoked, KeyRotated
 from contracts.replies import PersonReply
-from contracts.signed_command import PERSON, Right, SignedCommand
+from contracts.roles import ROOT, Right
+from contracts.signed_command import PERSON, SignedCommand
 from runtime.home.home import Home
 from runtime.log.lane_writer import Provenance
 

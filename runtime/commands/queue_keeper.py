@@ -17,7 +17,7 @@ import structlog
 
 from contracts.envelope import Fact
 from contracts.errors import Conflict, Refused, SwarmError
-from contracts.event import DESK, OPERATOR, TRAINER, Event
+from contracts.event import Event
 from contracts.operator import ResumeRequested
 from contracts.queue import (
     Queue,
@@ -29,6 +29,7 @@ from contracts.queue import (
     SessionReturned,
     SessionWithdrawn,
 )
+from contracts.roles import DESK, OPERATOR, TRAINER
 from contracts.session import SessionState
 from runtime.log.lane_writer import Provenance
 from runtime.node.node import Node

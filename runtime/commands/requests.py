@@ -52,7 +52,7 @@ async def fork(commands: Commands, wish: ForkCommand, by: Asker) -> ForkReply:
         raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
     code_of(parent.state, commands.node.home)
     made = fork_genesis(parent, await asyncio.to_thread(read_fork, wish, parent.state, blobs), blobs)
-    kind: operator.Kind = "training" if under is None else "trial"
+    kind: operator.KindName = "training" if under is None else "trial"
     session = await commands.submit(
         made.request,
         kind,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from contracts.errors import NotFound, SwarmError
-from contracts.event import BUILT_IN
+from contracts.roles import BUILT_IN
 from runtime.home.home import LAYOUT, Home
 from runtime.home.settings import FIELDS, Settings
 from runtime.log.archive import Archive

@@ -20,8 +20,8 @@ from bus.jetstream import JetStreamAdmin, connect, connect_admin
 from bus.keys import KeyStore
 from bus.rights import seed_file
 from contracts.errors import Failed, NotVerified, Refused
-from contracts.event import ROOT
 from contracts.keyring import keyring_session
+from contracts.roles import ROOT
 from contracts.signed_command import CLIENT
 from runtime.commands import deployment_keys
 from runtime.commands.guests import Guests

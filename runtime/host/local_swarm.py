@@ -18,8 +18,8 @@ from bus.files import read
 from bus.keys import KeyStore, Signer
 from bus.memory import MemoryBus
 from contracts.errors import Refused
-from contracts.event import BUILT_IN, ROOT
 from contracts.keyring import keyring_session
+from contracts.roles import BUILT_IN, ROOT
 from runtime.commands import deployment_keys
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings

@@ -17,8 +17,8 @@ from bus.jetstream import connect
 from bus.keys import KeyStore, Signer, read_private, signer_of
 from bus.rights import seed_file
 from contracts.errors import InvalidInput, NotFound, Unreachable
-from contracts.event import BUILT_IN
 from contracts.keyring import keyring_of
+from contracts.roles import BUILT_IN
 from runtime.commands.guests import credentials
 from runtime.home.home import NOBODY_ELSE, Home
 from runtime.home.settings import Settings

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
-from contracts.event import DESK
 from contracts.ledger import SessionSealed
-from contracts.operator import Kind
+from contracts.roles import DESK
 from contracts.signed_command import ASKING
 from runtime.commands.askers import Asker
 from runtime.commands.commands import Commands
@@ -39,7 +38,7 @@ class SwarmNode(Node):
         """See `Commands.submit`."""
         if DESK not in self.keys:
             return await super().submit(request, kind, asked_by=asked_by, **about)
-        return await self.commands.submit(request, cast(Kind, kind), asked_by=asked_by, **about)
+        return await self.commands.submit(request, kind, asked_by=asked_by, **about)
 
     async def ask(self, role: str, verb: str, body: Mapping[str, object]) -> str:
         """Carry out a command and return the id of the session that it begins."""

@@ -22,10 +22,10 @@ from bus.keys import KeyStore
 from bus.port import StoredRecord
 from bus.records import RecordPlaces, RecordReader, StoredRecords
 from contracts.errors import NotFound, NotVerified, SwarmError
-from contracts.event import OPERATOR, ROOT
 from contracts.ids import PARTITION
 from contracts.keyring import Keyring
 from contracts.queue import QueueOpened, queue_session
+from contracts.roles import OPERATOR, ROOT, TRAINER
 from contracts.trainer import TrainingClaimed
 from runtime.home.home import Home
 from runtime.jobs.garbage import collection_paused
@@ -333,7 +333,7 @@ def _first(path: Path) -> tuple[str, bytes, int] | None:
         return head[1].decode(errors="replace"), file.read(int(head[2])), int(head[0])
 
 
-_CLAIM = subjects.fact("00-session", "trainer", TrainingClaimed.wire).rpartition("00-session")[2]
+_CLAIM = subjects.fact("00-session", TRAINER, TrainingClaimed.wire).rpartition("00-session")[2]
 
 
 def likely_machine(log: Path) -> dict[str, object]:

@@ -17,8 +17,8 @@ from bus.decode import Void, Voids, place
 from bus.port import Log, StoredRecord
 from bus.records import RecordPlaces
 from contracts.envelope import Fact
-from contracts.event import OPERATOR
 from contracts.queue import Queue, QueueClosed, QueueOpened, queue_session
+from contracts.roles import OPERATOR
 from runtime.log.session_log import SessionLog
 
 log = structlog.get_logger()

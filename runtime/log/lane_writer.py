@@ -23,6 +23,7 @@ from contracts.envelope import Fact, timestamp
 from contracts.errors import Ambiguous, Conflict, Fenced, Full, NotVerified, Refused, SwarmError, Unreachable
 from contracts.event import Event
 from contracts.keyring import KeyAdmitted, Keyring, KeyRotated
+from contracts.roles import EXCLUSIVE, OPERATOR
 from contracts.trainer import TrainingClaimed
 from runtime.jobs.failpoints import failpoint
 from runtime.log.follower import LogFollower
@@ -30,10 +31,7 @@ from runtime.log.session_log import SessionLog
 
 log = structlog.get_logger()
 
-EXCLUSIVE = ("trainer",)
-"""Lanes with one writer at a time, the holder of the newest claim; other lanes may have several writers."""
-
-HASTY = ("operator",)
+HASTY = (OPERATOR,)
 """Lanes whose writers answer clients: a full log raises `Full` at once instead of waiting for room."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0

@@ -18,8 +18,8 @@ from bus.records import RecordPlaces
 from bus.tree import leaf_hash, leaf_of
 from contracts.envelope import Fact
 from contracts.errors import NotVerified
-from contracts.event import TRAINER
 from contracts.ids import sha256
+from contracts.roles import TRAINER
 from contracts.trainer import WindowRecorded
 
 _BLOCK = 256

@@ -15,7 +15,8 @@ from bus.rights import PersonUser, Users
 from bus.server import EmbeddedServer, end_orphan, recorded_server
 from bus.subjects import GUEST
 from contracts.errors import Refused, SwarmError
-from contracts.signed_command import PERSON, Right
+from contracts.roles import Right
+from contracts.signed_command import PERSON
 from runtime.home.home import Home
 from runtime.home.settings import Settings
 

@@ -21,9 +21,10 @@ from bus.port import Log, Wakes, Wire
 from bus.signed_commands import ask_signed
 from contracts.envelope import Fact
 from contracts.errors import Refused, SwarmError, Unreachable, error_of
-from contracts.event import ANYBODY, Event
+from contracts.event import Event
 from contracts.keyring import fingerprint
 from contracts.operator import RedriveRequested
+from contracts.roles import ANYBODY
 from runtime.home.home import Home
 from runtime.home.settings import Settings
 from runtime.jobs.children import Children

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from contracts.errors import InvalidInput, NotFound, UserCodeFailed
-from contracts.event import BUILT_IN
+from contracts.roles import BUILT_IN
 from runtime.node.agent import Agent
 
 

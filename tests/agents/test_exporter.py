@@ -23,11 +23,12 @@ from contracts import envelope
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.data_manager import DatasetFacts, DatasetPrepared
 from contracts.envelope import Fact
-from contracts.event import BUILT_IN, Event
+from contracts.event import Event
 from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
 from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import RULES, ExportRequested, SessionRequested
 from contracts.request import read_request
+from contracts.roles import BUILT_IN
 from contracts.trainer import CheckpointWritten, TrainingCompleted
 from runtime.engine import checkpoint, dataset, state
 from runtime.engine.facts import describe

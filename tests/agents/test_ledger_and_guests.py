@@ -17,10 +17,11 @@ from bus import subjects
 from bus.keys import new_signer
 from contracts.common import HandlerFailed
 from contracts.duties import Duty
-from contracts.event import DESK, Event
+from contracts.event import Event
 from contracts.keyring import KeyAdmitted
 from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
+from contracts.roles import DESK
 from contracts.trainer import TrainingFailed
 from runtime.host.swarm_node import SwarmNode
 from runtime.log.lane_writer import Provenance

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from agents.diagnostician.diagnosis import MOST_REWINDS
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
-from contracts.event import BUILT_IN
 from contracts.request import read_request
+from contracts.roles import BUILT_IN
 from contracts.trainer import InterventionApplied, TrainingFailed
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspect_file

@@ -20,12 +20,13 @@ from bus.port import Record, StoredRecord
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
 from contracts.errors import NewerThanCode, NotVerified
-from contracts.event import ANYBODY, Event, Exact, Unknown
+from contracts.event import Event, Exact, Unknown
 from contracts.ids import new_uuid, session_id, sha256
 from contracts.keyring import KeyAdmitted, KeyRevoked, KeyringOpened, KeyRotated, fingerprint, keyring_session
 from contracts.ledger import SessionSealed
 from contracts.operator import RULES, PauseRequested, SessionRequested
 from contracts.queue import QueueClosed, QueueLimited, QueueOpened, queue_session
+from contracts.roles import ANYBODY
 
 TIME = "2026-01-02T03:04:05.000000Z"
 SESSION = session_id(new_uuid())

@@ -25,16 +25,9 @@ import annotated_types  # noqa: E402
 from pydantic import BaseModel, JsonValue, StringConstraints  # noqa: E402
 
 from contracts import envelope  # noqa: E402
-from contracts.event import (  # noqa: E402  # noqa: E402
-    ANYBODY,
-    TRAINER,
-    Event,
-    Exact,
-    Packed,
-    events,
-    pack,
-)
+from contracts.event import Event, Exact, Packed, events, pack  # noqa: E402
 from contracts.ids import ZERO, session_id, uuid8  # noqa: E402
+from contracts.roles import ANYBODY, TRAINER  # noqa: E402
 from runtime.bundle import bundle_members  # noqa: E402
 
 GOLDENS = HERE / "goldens"

@@ -19,12 +19,13 @@ from bus.tree import Tree, leaf_of
 from contracts import ids
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.envelope import Fact
-from contracts.event import BUILT_IN, Event, pack
+from contracts.event import Event, pack
 from contracts.exporter import ExportDetails, ModelExported
 from contracts.fork import Fork
 from contracts.keyring import KeyAdmitted, KeyringOpened, keyring_session
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.operator import RULES, Kind, SessionRequested
+from contracts.roles import BUILT_IN
 from contracts.trainer import (
     CheckpointWritten,
     ControlEvaluated,

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from bus import decode, subjects
-from contracts.event import BUILT_IN, SPOKEN, Event, events
+from contracts.event import SPOKEN, Event, events
+from contracts.roles import BUILT_IN
 from contracts.trainer import TrainingCompleted
 from runtime.commands.asyncapi import document
 from runtime.commands.commands import Commands

@@ -11,9 +11,9 @@ import pytest
 from bus import subjects
 from bus.memory import MemoryBus
 from bus.port import Record, StoredRecord
-from contracts.event import DESK
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted
+from contracts.roles import DESK
 from runtime.commands.guests import BESIDE, BURST_SECONDS, SHARE, VOID, Guests, GuestTotals, RateLimit
 from runtime.host.swarm_node import SwarmNode
 from runtime.log.lane_writer import Provenance

@@ -17,12 +17,11 @@ from bus.port import Record
 from contracts.diagnostician import DiagnosisReached
 from contracts.envelope import timestamp
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
-from contracts.event import ROOT
 from contracts.ids import new_uuid
 from contracts.request import read_request
+from contracts.roles import ROOT, SIGNING
 from contracts.trainer import TrainingCompleted, TrainingFailed
 from runtime import audit
-from runtime.commands.deployment_keys import SIGNING
 from runtime.home.home import Home
 from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
