@@ -18,7 +18,6 @@ from runtime.cli.output import plain, state_text, table
 if TYPE_CHECKING:
     from contracts.replies import SessionReply
 
-KINDS = ("training", "search", "trial", "export", "audit", "proof")
 STATES = ("requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled")
 
 HEAD = ("session", "kind", "name", "state", "step", "best", "age")

@@ -8,9 +8,9 @@ import pytest
 
 import contracts
 from bus.decode import lane_may_say
-from contracts import event as lanes
-from contracts.event import Event
+from contracts.event import Event, events
 from contracts.keyring import KeyAdmitted
+from contracts.roles import ANYBODY, DESK, ROLES, ROOT, TRAINER
 from contracts.trainer import TrainingPaused
 
 
@@ -18,27 +18,24 @@ class StormForecast(Event, wire="storm.forecast"):
     """What a guest says."""
 
 
-LANES = {one for name, one in vars(lanes).items() if name.isupper() and isinstance(one, str)} - {
-    lanes.GUEST,
-    lanes.ANYBODY,
-}
+LANES = {lane for role in ROLES for lane in role.lanes}
 
 
-@pytest.mark.parametrize("event", lanes.events().values(), ids=lanes.events().keys())
+@pytest.mark.parametrize("event", events().values(), ids=events().keys())
 def test_every_event_of_ours_names_lanes_that_there_are(event: type[Event]) -> None:
     assert event.said_in
-    assert set(event.said_in) <= LANES | {lanes.ANYBODY}
+    assert set(event.said_in) <= LANES | {ANYBODY}
 
 
 def test_an_event_without_a_lane_may_be_said_by_guests_only() -> None:
     assert [lane for lane in sorted(LANES) if StormForecast.may_be_said_in(lane)] == []
     assert StormForecast.may_be_said_in("guest_weather")
-    assert not lane_may_say(StormForecast(), lanes.TRAINER)
+    assert not lane_may_say(StormForecast(), TRAINER)
 
 
 def test_an_event_with_lanes_may_be_said_in_no_other() -> None:
-    assert [lane for lane in sorted(LANES) if TrainingPaused.may_be_said_in(lane)] == [lanes.TRAINER]
-    assert [lane for lane in sorted(LANES) if KeyAdmitted.may_be_said_in(lane)] == [lanes.DESK, lanes.ROOT]
+    assert [lane for lane in sorted(LANES) if TrainingPaused.may_be_said_in(lane)] == [TRAINER]
+    assert [lane for lane in sorted(LANES) if KeyAdmitted.may_be_said_in(lane)] == [DESK, ROOT]
     assert not TrainingPaused.may_be_said_in("guest_trainer")
 
 
