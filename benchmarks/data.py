@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from agents.data_manager.jobs.prepare import main as prepare
+from agents.data_manager.jobs.prepare import prepare
 from benchmarks.report import filesystem, options, report
+from contracts.data_manager import DatasetPrepared
 from runtime.engine.batches import Feed
 from runtime.engine.dataset import Dataset
 from runtime.engine.sampling import Order
+from runtime.node.capabilities import PreparationOrder
 
 FEATURES = 20
 BATCH, WIDTH = 64, 64
@@ -63,7 +64,7 @@ def prepared(folder: Path, rows: int) -> dict[str, float]:
 def fed(folder: Path, rows: int, turns: int) -> dict[str, float]:
     """Batches per second of the feed and of the loaders, turn by turn in one run."""
     data = {"source": "blobs", "rows": rows, "features": WIDTH, "split": {"train": 0.8, "val": 0.2, "test": 0}}
-    dataset = Dataset.open(folder / "blobs" / job(data, folder / "blobs", folder)["root"])
+    dataset = Dataset.open(folder / "blobs" / job(data, folder / "blobs", folder).root)
     columns = {name: torch.from_numpy(np.array(one)) for name, one in dataset.columns("train").items()}
     pairs = torch.utils.data.TensorDataset(columns["x"], columns["y"])
     sources: dict[str, Callable[[], Iterator[Any]]] = {"feed": lambda: ours(dataset)}
@@ -101,12 +102,11 @@ def pace(batches: Iterator[Any]) -> float:
     return count / (time.perf_counter() - begin)
 
 
-def job(data: dict[str, Any], store: Path, root: Path) -> dict[str, Any]:
+def job(data: dict[str, Any], store: Path, root: Path) -> DatasetPrepared:
     """The preparation as its child runs it."""
-    args = {"data": data, "store": str(store), "roots": [str(root)], "workloads": []}
-    said = prepare(SimpleNamespace(args=args, tell=lambda kind, **data: None))  # type: ignore[arg-type]
-    if "problems" in said:
-        raise SystemExit(str(said["problems"]))
+    said = prepare(PreparationOrder(data, store, [root], (), ()), lambda done, total: None)
+    if not isinstance(said, DatasetPrepared):
+        raise SystemExit(str(said))
     return said
 
 

@@ -27,10 +27,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from agents.trainer.jobs import ProfileQuery, measure_profile
 from benchmarks.on_device import bits, speed
 from benchmarks.report import commit, machine
 from benchmarks.trained import Bench
 from runtime.jobs.children import Children
+from runtime.jobs.profiles import Seal
 
 Part = Callable[[], Awaitable[dict[str, float]]]
 SPARED = 0.4
@@ -92,9 +94,8 @@ async def measured(asked: argparse.Namespace, found: Findings, folder: Path) -> 
         found.keep(asked.json, asked.report)
 
     async def about() -> dict[str, float]:
-        sealed = {"threads": 1, "profile": "exact"}
-        who = await bench.ask("agents.trainer.jobs.plan:identify", seal=sealed, device=asked.device, precision="fp32")
-        found.machine = machine() | who["environment"]
+        who = await bench.ask(measure_profile, ProfileQuery(Seal(1), asked.device, "fp32"))
+        found.machine = machine() | dict(who.environment)
         return {}
 
     try:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agents.trainer.jobs import Finished, Leave, StateFile, TrainingNews, TrainingTask, train_plan
 from bus.blobs import DirectoryBlobs
 from contracts.errors import ChildDied
+from contracts.event import Event
 from contracts.request import read_request
-from runtime.jobs.children import Children
-from runtime.jobs.job import Job
-from runtime.jobs.profiles import torch_profile
+from contracts.trainer import WindowRecorded
+from runtime.jobs.children import A, Children, O, R, T
+from runtime.jobs.job import Job, job
+from runtime.jobs.profiles import Seal, torch_profile
 
 Plan = Mapping[str, Any]
 PATH = ("window.recorded", "control.evaluated")
@@ -61,19 +64,13 @@ class Bench:
     folder: Path
     device: str = "cpu"
 
-    async def ask(self, function: str, *, purpose: str = "probe", **args: Any) -> dict[str, Any]:
+    async def ask(self, job: Job[A, R, T, O], argument: A) -> R:
         """Run one job to its end."""
-        profile = torch_profile(1, self.device)
-        async with self.children.job(
-            function, args, profile=profile, purpose=purpose, log=self.folder / "jobs.log"
-        ) as child:
-            return await child.wait()
+        return await self.children.run(job, argument, log=self.folder / "jobs.log")
 
     async def plan(self, request: Mapping[str, Any], rows: Mapping[str, Any]) -> Plan:
         """The plan of a request over made-up rows, which are written if they are not there."""
-        args = {"request": dict(request), "rows": dict(rows), "place": str(self.rows(rows)), "device": self.device}
-        plan: Plan = (await self.ask("benchmarks.trained:prepare", purpose="prepare", **args))["plan"]
-        return plan
+        return await self.ask(plan_made_rows, MadeRows(request, rows, self.rows(rows), self.device))
 
     def rows(self, rows: Mapping[str, Any]) -> Path:
         """Where such rows lie."""
@@ -83,32 +80,29 @@ class Bench:
         self, plan: Plan, rows: Mapping[str, Any], name: str, *, after: Told | None = None, until: int | None = None
     ) -> Told:
         """Train with blobs under `name`: from the last checkpoint of `after`; SIGKILL at the window of step `until`."""
-        args = {
-            "plan": plan,
-            "seal": {"threads": 1, "profile": "exact"},
-            "dataset": str(self.rows(rows)),
-            "verify": False,
-            "blobs": str(self.folder / name),
-            "resume": None,
-            "initial": None,
-            "evaluations": [],
-            "every_seconds": None,
-            "workloads": [],
-        }
+        state, evaluations = (None, []) if after is None else self._resuming(after, name)
+        task = TrainingTask(
+            plan=plan,
+            seal=Seal(1),
+            device=self.device,
+            dataset=self.rows(rows),
+            verify=False,
+            blobs=self.folder / name,
+            resume=state,
+            initial=None,
+            evaluations=evaluations,
+            workloads=(),
+        )
         told = Told()
-        job, log = "agents.trainer.jobs.train:main", self.folder / "jobs.log"
-        profile = torch_profile(1, self.device)
-        async with self.children.job(
-            job, args | self._resuming(after, name), profile=profile, purpose="train", log=log
-        ) as child:
+        async with self.children.job(train_plan, task, log=self.folder / "jobs.log") as child:
             try:
-                async for frame in child:
-                    if frame.kind == "finished":
-                        await child.order("leave", keep=False)
+                async for one in child:
+                    if isinstance(one, Finished):
+                        await child.order(Leave(keep=False))
                         continue
                     told.at.append(time.perf_counter())
-                    told.frames.append((frame.kind, frame.data.get("data", frame.data)))
-                    if until is not None and frame.kind == "window.recorded" and frame.data["data"]["last"] >= until:
+                    told.frames.append(_frame(one))
+                    if until is not None and isinstance(one, WindowRecorded) and one.last >= until:
                         child.kill()
             except ChildDied:
                 if until is None:
@@ -116,38 +110,52 @@ class Bench:
                 told.killed = True
         return told
 
-    def _resuming(self, after: Told | None, name: str) -> dict[str, Any]:
-        if after is None:
-            return {}
+    def _resuming(self, after: Told, name: str) -> tuple[StateFile, list[tuple[int, float]]]:
         kept = after.of("checkpoint.written")[-1]
         place = DirectoryBlobs(self.folder / name).check(kept["blob"])
         seen = [one for one in after.of("control.evaluated") if one["step"] <= kept["step"]]
-        return {
-            "resume": {"path": str(place), "state_root": kept["state_root"]},
-            "evaluations": [[one["step"], one["values"][one["metric"]]] for one in seen],
-        }
+        values = [(one["step"], float.fromhex(one["values"][one["metric"]])) for one in seen]
+        return StateFile(place, kept["state_root"]), values
+
+
+def _frame(told: TrainingNews) -> tuple[str, dict[str, Any]]:
+    """An event under its wire name, anything else under that of its class."""
+    if isinstance(told, Event):
+        return told.wire, told.model_dump(mode="json")
+    return type(told).__name__, {"step": getattr(told, "step", 0)}
 
 
 def _step(data: Mapping[str, Any]) -> int:
     return int(data["last"] if "last" in data else data["step"])
 
 
-def prepare(job: Job) -> dict[str, Any]:
-    """In a job: rows of noise as a canonical dataset, and the plan that trains on them."""
+@dataclass(frozen=True)
+class MadeRows:
+    """Rows to make, where they lie, and the request that trains on them."""
+
+    request: Mapping[str, Any]
+    rows: Mapping[str, Any]
+    place: Path
+    device: str
+
+
+@job(purpose="prepare", profile=lambda made: torch_profile(1, made.device))
+def plan_made_rows(made: MadeRows) -> Mapping[str, Any]:
+    """Rows of noise as a canonical dataset, and the plan that trains on them."""
     from runtime.engine import dataset
     from runtime.engine.dataset import Dataset
     from runtime.engine.facts import describe
     from runtime.engine.plan import Plan
     from runtime.engine.resolve import resolve
 
-    place, rows = Path(job.args["place"]), dict(job.args["rows"])
+    place, rows = made.place, dict(made.rows)
     if not place.exists():
         make, task = KINDS[rows["kind"]]
         splits = {name: make(count) for name, count in (("train", rows["count"]), ("val", rows.get("val", 1000)))}
         dataset.write(place, splits, describe(splits, task))
     facts = Dataset.open(place, verify=False).facts
-    asked = read_request(job.args["request"])
-    return {"plan": Plan(asked, resolve(asked, facts, cores=1, cuda=job.args["device"] == "cuda")).as_json()}
+    asked = read_request(made.request)
+    return Plan(asked, resolve(asked, facts, cores=1, cuda=made.device == "cuda")).as_json()
 
 
 def _noise(*shape: int) -> Any:

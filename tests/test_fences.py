@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
 ROOMS = tuple(SETTINGS["root_packages"])
 NAME = re.compile(rf"({'|'.join(ROOMS)})(\.\w+)*\.?(:\w+)?")
-"""A module, a function of one as jobs are named, or the beginning of such a name."""
+"""A module, a function of one as jobs are called between processes, or the beginning of such a name."""
 
 EXCEPTIONS = {
     ("runtime/node/roster.py", "agents."): "the roster loads the agents, whom nobody imports",
@@ -25,7 +27,6 @@ EXCEPTIONS = {
     ("runtime/jobs/profiles.py", "runtime.engine.checkpoint"): "as above",
     ("runtime/jobs/profiles.py", "runtime.audit.recomputation"): "as above",
     ("runtime/jobs/profiles.py", "runtime.replay.stepwise"): "as above",
-    ("runtime/jobs/profiles.py", "agents.exporter.jobs.libraries"): "as above",
     ("runtime/api/hosting.py", "runtime.cli.start"): "the entry point: a host that a program starts is `swarm up`",
     ("contracts/request/training.py", "runtime.engine.plain_kinds"): "a metric is one file: which there are, parts say",
     ("runtime/home/workload_file.py", "runtime.engine.workload"): "what files of users may call the base class",
@@ -98,3 +99,47 @@ def test_every_room_says_in_a_sentence_what_it_is_for() -> None:
 def test_nats_is_imported_by_one_file() -> None:
     graph = grimp.build_graph(*ROOMS, include_external_packages=True, cache_dir=None)
     assert graph.find_modules_that_directly_import("nats") == {"bus.jetstream"}
+
+
+DECLARED = """
+import importlib, pkgutil, sys
+from runtime.jobs.job import Job, find
+found = {}
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    mine = [one for one in vars(module).values() if isinstance(one, Job) and one.function.__module__ == name]
+    found |= {one.name: one for one in mine}
+    # A module beside a declaration would take the place of a job that is called as it is.
+    beside = {one.name for one in pkgutil.iter_modules(getattr(module, "__path__", ()))}
+    assert not beside & {one.function.__qualname__ for one in mine}, name
+for name, one in found.items():
+    assert find(name) is one, name
+    one.signature
+assert "torch" not in sys.modules, "a caller of a job needs no torch"
+print(len(found))
+"""
+
+
+def declaring() -> list[str]:
+    """The modules that declare jobs."""
+    texts = ((path, (ROOT / path).read_text(encoding="utf-8")) for path in product())
+    return [module_of(path) for path, text in texts if re.search(r"^@job\(", text, re.MULTILINE)]
+
+
+def test_every_job_is_found_by_its_name_its_types_travel_and_its_callers_need_no_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", DECLARED, *declaring()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    decorators = (
+        len(re.findall(r"^@job\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)) for path in product()
+    )
+    assert int(done.stdout) == sum(decorators)
+
+
+def test_no_string_names_a_job() -> None:
+    """Whoever has a job run holds the job itself, or asks for a capability."""
+    assert [(path, text) for path in product() for text in strings(path) if NAME.fullmatch(text) and ":" in text] == []
+
+
+def test_the_runtime_names_no_module_of_an_agent_but_in_the_roster() -> None:
+    named = {pair for path in product() if path.startswith("runtime/") for pair in names_elsewhere(path)}
+    assert {pair for pair in named if pair[1].startswith("agents")} == {("runtime/node/roster.py", "agents.")}

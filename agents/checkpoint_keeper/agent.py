@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
+from agents.checkpoint_keeper.jobs import WrittenState, verify
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPromoted, CheckpointPruned, CheckpointStored
 from contracts.errors import NotFound, NotVerified
 from contracts.session import Checkpoint, SessionState
 from contracts.trainer import CheckpointRefused, CheckpointWritten
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.jobs.failpoints import failpoint
-from runtime.jobs.profiles import torch_profile
 from runtime.log import retention
 from runtime.node.agent import Agent, on
 from runtime.node.agent_context import Wakeup
@@ -97,16 +97,9 @@ class CheckpointKeeper(Agent):
                 blobs.remove(gone.blob)
 
     async def _verified(self, written: CheckpointWritten, wakeup: Wakeup) -> int:
-        args = {
-            "blobs": str(self.ground.blobs.root),
-            "session": wakeup.history.id,
-            **{name: getattr(written, name) for name in ("blob", "step", "state_root", "weights_digest")},
-        }
-        job, profile = "agents.checkpoint_keeper.jobs:verify", torch_profile()
-        children = self.ground.children
-        async with children.job(job, args, profile=profile, purpose="audit", session=wakeup.history.id) as child:
-            answer = await child.wait()
-        return int(answer["bytes"])
+        blobs, session = self.ground.blobs.root, wakeup.history.id
+        wanted = WrittenState(blobs, session, written.blob, written.step, written.state_root, written.weights_digest)
+        return await self.ground.children.run(verify, wanted, session=session)
 
     def _is_elsewhere(self, blob: str, wakeup: Wakeup) -> bool:
         """Whether another session has this very blob, or may be about to: a trainer stores it before it says so."""

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import NotVerified
-from runtime.engine import checkpoint
-from runtime.jobs.job import Job
+from runtime.jobs.job import job
 from runtime.log import retention
 
 
-def verify(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WrittenState:
+    """What the log says of a checkpoint of a session, and the store that is to hold it."""
+
+    blobs: Path
+    session: str
+    blob: str
+    step: int
+    state_root: str
+    weights_digest: str
+
+
+@job(purpose="audit")
+def verify(written: WrittenState) -> int:
     """The size of the blob; raises `NotFound` or `NotVerified` with what is wrong with it."""
-    blobs, blob = DirectoryBlobs(Path(job.args["blobs"])), job.args["blob"]
+    blobs = DirectoryBlobs(written.blobs)
     # Marked as used first: a session that deletes the same bytes then leaves them in place.
-    retention.hold_blob(blobs.root, blob, job.args["session"])
+    retention.hold_blob(blobs.root, written.blob, written.session)
     try:
-        return {"bytes": _read_back(blobs, job.args)}
+        return _read_back(blobs, written)
     except BaseException:
-        retention.release_blob(blobs.root, blob, job.args["session"])
+        retention.release_blob(blobs.root, written.blob, written.session)
         raise
 
 
-def _read_back(blobs: DirectoryBlobs, wanted: Mapping[str, Any]) -> int:
-    data = blobs.get(wanted["blob"])
-    content = checkpoint.unpack(data, state_root=wanted["state_root"])
+def _read_back(blobs: DirectoryBlobs, written: WrittenState) -> int:
+    # The agent imports this module too, and does without torch.
+    from runtime.engine import checkpoint
+
+    data = blobs.get(written.blob)
+    content = checkpoint.unpack(data, state_root=written.state_root)
     for name, value in (("step", content.step), ("weights_digest", content.weights_digest)):
-        if value != wanted[name]:
-            message = f"the checkpoint has the {name} {value!r}, the log {wanted[name]!r}"
+        if value != (wanted := getattr(written, name)):
+            message = f"the checkpoint has the {name} {value!r}, the log {wanted!r}"
             raise NotVerified(message, cure="Use an earlier checkpoint.")
     return len(data)

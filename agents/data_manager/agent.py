@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import orjson
 
+from agents.data_manager.jobs import prepare_dataset
 from bus import subjects
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import NotFound, NotVerified, OutOfMemory, Unreachable, UserCodeFailed
@@ -18,18 +18,16 @@ from contracts.operator import SessionRequested
 from runtime.home import allowed
 from runtime.home.workloads import Workloads
 from runtime.jobs import process
-from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import known
 from runtime.node.agent import Agent, on
 from runtime.node.agent_context import SessionCancelled, Wakeup, unless_cancelled
-
-PREPARE = "agents.data_manager.jobs.prepare:main"
+from runtime.node.capabilities import PREPARE_DATASET, PreparationOrder
 
 
 class DataManager(Agent):
     """Prepares datasets: reads, checks, splits and writes a source once; sessions with the same data share it."""
 
-    jobs: ClassVar = {"prepare": PREPARE}
+    services: ClassVar = (PREPARE_DATASET.by(prepare_dataset),)
 
     def __init__(self, ground: Any = None) -> None:
         """Who prepares what here, and how many at once."""
@@ -59,26 +57,25 @@ class DataManager(Agent):
         self, data: dict[str, object], session: str, fork: Fork | None
     ) -> DatasetPrepared | DatasetRejected:
         home, inherited = self.ground.home, self._inherited(fork)
-        args = {
-            "standing": inherited.root if inherited else None,
-            "data": data,
-            "session": session,
-            "store": str(self.ground.blobs.root / "datasets"),
-            "roots": [str(root) for root in allowed.roots(home, self.ground.settings, session)],
-            "trusted": list(self.ground.settings.trusted_data),
-            "workloads": [workload.as_json() for workload in Workloads(home.root).needed({"data": data})],
-        }
+        order = PreparationOrder(
+            data=data,
+            store=self.ground.blobs.root / "datasets",
+            roots=allowed.roots(home, self.ground.settings, session),
+            trusted=tuple(self.ground.settings.trusted_data),
+            workloads=Workloads(home.root).needed({"data": data}),
+            standing=inherited.root if inherited else None,
+        )
         # One at a time prepares the same data, and the others find them; at most so many at once prepare any.
-        key = orjson.dumps((args["data"], args["workloads"]), option=orjson.OPT_SORT_KEYS)
+        key = orjson.dumps((order.data, order.workloads), option=orjson.OPT_SORT_KEYS)
         # A lock is remembered as long as a task holds it or waits for it.
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock, self._places:
-            answer = await self._ask(args, session)
-        if inherited and "stands" in answer:
+            dataset = await self._ask(order, session)
+        if dataset is None:
+            assert inherited is not None  # noqa: S101 - its root was named
             return inherited.model_copy(update={"reused": True})
-        if "problems" in answer:
-            return DatasetRejected(**answer)
-        dataset = DatasetPrepared.model_validate(answer)
+        if isinstance(dataset, DatasetRejected):
+            return dataset
         if fork is None or dataset.root == fork.dataset:
             return dataset
         # A fork goes on with the very rows of its parent, or not at all.
@@ -86,16 +83,14 @@ class DataManager(Agent):
         cure = "Restore the source as it was, or fork in the home that holds the parent's dataset."
         return DatasetRejected(source=dataset.source, problems=[{"path": "data", "message": message, "cure": cure}])
 
-    async def _ask(self, args: Mapping[str, Any], session: str) -> dict[str, Any]:
+    async def _ask(self, order: PreparationOrder, session: str) -> DatasetPrepared | DatasetRejected | None:
         log = self.ground.home.session(session) / "preparation.log"
-        async with self.ground.children.job(
-            PREPARE, args, profile=torch_profile(), purpose="prepare", session=session, log=log
-        ) as child:
-            async for frame in child:
+        async with self.ground.children.job(prepare_dataset, order, session=session, log=log) as child:
+            async for progress in child:
                 # How far a long reading is goes beside the log: it may be lost.
                 with suppress(Unreachable):
-                    await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(frame.data))
-            return child.result or {}
+                    await self.ground.wire.say(subjects.telemetry(session, "preparing"), orjson.dumps(progress))
+            return await child.wait()
 
     def _inherited(self, fork: Fork | None) -> DatasetPrepared | None:
         """What the parent of a fork was told of its dataset, where the parent is known here."""

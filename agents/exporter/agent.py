@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never, TypeVar
 
+from agents.exporter.jobs import ProvenFile, export_profile, make_file, prove_file
 from agents.exporter.plan import order_of, orders
 from contracts import exporter
 from contracts.errors import ChildDied, NotVerified, SwarmError
@@ -22,22 +25,22 @@ from contracts.exporter import (
 from contracts.findings import AuditedMachine, RecordedExport
 from contracts.operator import ExportRequested, SessionRequested
 from contracts.trainer import AuditPlanned, TrainingClaimed, TrainingCompleted
-from runtime.home.workloads import Workloads
-from runtime.jobs.profiles import export_profile
+from runtime.home.workloads import WorkloadEntry, Workloads
+from runtime.jobs.job import Job
 from runtime.node.agent import Agent, Say, on
 from runtime.node.agent_context import AgentContext, Wakeup
+from runtime.node.capabilities import MAKE_EXPORT, ExportRefusal, ExportTask, MadeFile
 from runtime.replay.audit_runner import AuditJobs
+from runtime.replay.jobs import IdentityQuery
 
+R = TypeVar("R")
 Answer = ModelExported | ModelBenchmarked | ExportRefused
-
-EXPORT = "agents.exporter.jobs.export:make"
-VERIFY = "agents.exporter.jobs.export:verify"
 
 
 class Exporter(Agent):
     """Makes the files that a finished training or a person asks for, one at a time."""
 
-    jobs: ClassVar = {"export": EXPORT}
+    services: ClassVar = (MAKE_EXPORT.by(make_file),)
 
     def __init__(self, ground: Any = None) -> None:
         super().__init__(ground)
@@ -88,41 +91,35 @@ class Exporter(Agent):
             return [order]
         try:
             try:
-                made, proven = await self._prove(order, wakeup)
+                return await self._prove(order, wakeup)
             except ChildDied:
                 # Once more from the start, because memory may have been short for a moment.
-                made, proven = await self._prove(order, wakeup)
+                return await self._prove(order, wakeup)
         except SwarmError as error:
             return [_refusal(order, error.code, error.message, error.cure)]
-        if "refused" in proven:
-            return [_refusal(order, **proven["refused"])]
+
+    async def _prove(self, order: ExportOrder, wakeup: Wakeup) -> list[Answer]:
+        """Have a job make the file, and another compare and publish it; what is to be said of it."""
+        made = await self._once(make_file, order, wakeup)
+        if isinstance(made, ExportRefusal):
+            return [_refusal(order, made.code, made.message, made.cure)]
+        proven = await self._once(prove_file, order, wakeup)
+        if isinstance(proven, ExportRefusal):
+            return [_refusal(order, proven.code, proven.message, proven.cure)]
         return _answer(order, made, proven)
 
-    async def _prove(self, order: ExportOrder, wakeup: Wakeup) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the two jobs answer: the one that makes the file, and the one that compares and publishes it."""
-        made = await self._once(EXPORT, order, wakeup)
-        return made, made if "refused" in made else await self._once(VERIFY, order, wakeup)
-
-    async def _once(self, function: str, order: ExportOrder, wakeup: Wakeup) -> dict[str, Any]:
+    async def _once(self, job: Job[ExportTask, R, Never, Never], order: ExportOrder, wakeup: Wakeup) -> R:
         context, session = self.ground, wakeup.history.id
         folder = context.home.session(session)
-        where = {
-            "blobs": str(context.blobs.root),
-            "work": str(context.home.work(session)),
-            "exports": str(folder / "exports"),
-            "filename": order.filename,
-            "workloads": [workload.as_json() for workload in Workloads(context.home.root).needed(order.request)],
-        }
-        async with context.children.job(
-            function,
-            {"order": order.model_dump(), **where},
-            profile=export_profile(order.format),
-            purpose="export",
-            session=session,
-            log=folder / "export.log",
-        ) as child:
-            answer: dict[str, Any] = await child.wait()
-            return answer
+        task = ExportTask(
+            order=order,
+            blobs=context.blobs.root,
+            work=context.home.work(session),
+            exports=folder / "exports",
+            filename=order.filename,
+            workloads=Workloads(context.home.root).needed(order.request),
+        )
+        return await context.children.run(job, task, session=session, log=folder / "export.log")
 
 
 def _refusal(order: ExportOrder, code: str, message: str, cure: str) -> ExportRefused:
@@ -130,24 +127,24 @@ def _refusal(order: ExportOrder, code: str, message: str, cure: str) -> ExportRe
     return ExportRefused(**about, code=code, message=message[:4000], cure=cure)
 
 
-def _answer(order: ExportOrder, made: dict[str, Any], proven: dict[str, Any]) -> list[Answer]:
+def _answer(order: ExportOrder, made: MadeFile, proven: ProvenFile) -> list[Answer]:
     exported = ModelExported(
         format=order.format,
         quantize=order.quantize,
         checkpoint=order.wanted,
         checkpoint_step=order.step,
         checkpoint_blob=order.blob,
-        blob=proven["blob"],
-        bytes=proven["bytes"],
+        blob=proven.blob,
+        bytes=proven.bytes,
         filename=order.filename,
-        opset=made["opset"],
-        parity=proven["parity"],
-        rows_compared=proven["rows"],
-        details=ExportDetails.model_validate(made["details"] | proven["details"]),
+        opset=made.opset,
+        parity=dict(proven.parity),
+        rows_compared=proven.rows,
+        details=ExportDetails.model_validate({**made.details, **proven.details}),
     )
     timed = [
-        ModelBenchmarked(format=order.format, quantize=order.quantize, blob=proven["blob"], **timing)
-        for timing in proven["timings"]
+        ModelBenchmarked(format=order.format, quantize=order.quantize, blob=proven.blob, **asdict(timing))
+        for timing in proven.timings
     ]
     return [exported, *timed]
 
@@ -166,10 +163,10 @@ async def repeat_exports(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         try:
-            problem, workloads = "", []
-            jobs = AuditJobs(context.children, machine, session, folder / "identity.log", [])
-            args = {"device": machine.device, "precision": machine.precision, "plan": None}
-            here, _ = await jobs.identified(args)
+            problem = ""
+            workloads: Sequence[WorkloadEntry] = ()
+            jobs = AuditJobs(context.children, machine, session, folder / "identity.log")
+            here = await jobs.machine(IdentityQuery(machine.device, machine.precision))
             if here.fingerprint != machine.fingerprint:
                 problem = "the exporter's machine computes other bits than the one that trained"
             workloads = claimed_workloads(context.home.root, files)
@@ -187,12 +184,12 @@ async def repeat_exports(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def claimed_workloads(home: Path, files: list[RecordedExport]) -> list[dict[str, str]]:
-    """The code that was claimed, for a job; raises `NotVerified` where it is not the code that is known here."""
+def claimed_workloads(home: Path, files: list[RecordedExport]) -> Sequence[WorkloadEntry]:
+    """The code that was claimed; raises `NotVerified` where it is not the code that is known here."""
     order = next((made.order for made in files if made.order), None)
-    needed = Workloads(home).needed(order.request) if order else []
+    needed = Workloads(home).needed(order.request) if order else ()
     for workload in needed:
         if files[0].sources.get(workload.name, workload.digest) != workload.digest:
             message = f"workload {workload.name!r} of the exporter's machine is not the one that was claimed."
             raise NotVerified(message)
-    return [workload.as_json() for workload in needed]
+    return needed

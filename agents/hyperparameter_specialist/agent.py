@@ -6,9 +6,17 @@ Restarted, a search goes on where its log ends: trials are sessions of their own
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Never, TypeVar
 
 from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.jobs import (
+    RangeCurve,
+    RangeSweep,
+    TrialQuestion,
+    choose_parameters,
+    sweep_rates,
+)
 from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, finished, sampler_of, value_at
 from contracts import hyperparameter_specialist as events
 from contracts.data_manager import DatasetRejected
@@ -20,12 +28,14 @@ from contracts.request.search import RangeTest, Search, read_search
 from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.home.workloads import Workloads
-from runtime.jobs.profiles import Profile, torch_profile
+from runtime.jobs.job import Job
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, Say, on
 from runtime.node.agent_context import Wakeup, first_done, why_cancelled
 from runtime.replay import initial_state
 
+A = TypeVar("A")
+R = TypeVar("R")
 Sayings = (
     events.LearningRateSuggested
     | events.TrialStarted
@@ -34,13 +44,6 @@ Sayings = (
     | events.SearchCancelled
     | events.SearchFailed
 )
-
-ASK = "agents.hyperparameter_specialist.jobs.ask:main"
-RANGE_TEST = "agents.hyperparameter_specialist.jobs.range_test:main"
-
-PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
-WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))
-"""Where the next trial is chosen: a Gaussian process needs torch and scipy, which the host does without."""
 
 
 class HyperparameterSpecialist(Agent):
@@ -84,12 +87,10 @@ class SearchContext:
         """The identity of the request for a trial, from which its session's id follows."""
         return f"{self.own.id}-{name}"
 
-    async def ask(self, job: str, args: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
+    async def ask(self, job: Job[A, R, Never, Never], argument: A) -> R:
         """The answer of a job in a child."""
         log = self.ground.home.session(self.own.id) / "search.log"
-        children, session = self.ground.children, self.own.id
-        async with children.job(job, args, profile=profile, purpose="probe", session=session, log=log) as child:
-            return await child.wait()
+        return await self.ground.children.run(job, argument, session=self.own.id, log=log)
 
 
 class SearchRun(SearchContext):
@@ -145,11 +146,8 @@ class SearchRun(SearchContext):
             return search.combination(number)
         if number == 0 and (base := base_parameters(search)) is not None:
             return base
-        past = [trial.as_json() for trial in progress.before(number)]
-        args = {"search": search.resolved(), "sampler": sampler, "number": number, "past": past}
-        answer = await self.ask(ASK, args, WITH_TORCH if sampler == "gp" else PLAIN)
-        parameters: dict[str, Any] = answer["parameters"]
-        return parameters
+        question = TrialQuestion(search.resolved(), sampler, number, progress.before(number))
+        return dict(await self.ask(choose_parameters, question))
 
     async def _cancel(self, progress: SearchProgress) -> None:
         for trial in progress.running.values():
@@ -181,9 +179,8 @@ class RangeTestRun(SearchContext):
             cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"
             await self.say(events.SearchFailed(message=f"the data could not be prepared: {why}.", cure=cure))
         else:
-            answer = await self._sweep(test, request, str(datasets / source.training.dataset.root))
-            rates, losses = ([float.fromhex(figure) for figure in answer[name]] for name in ("rates", "losses"))
-            await self.say(*self._conclusion(rates, losses))
+            found = await self._sweep(test, request, datasets / source.training.dataset.root)
+            await self.say(*self._conclusion(list(found.rates), list(found.losses)))
 
     async def _prepared(self, request: dict[str, Any]) -> SessionState:
         """Have the data prepared by a trial of one epoch, and wait for no more than that."""
@@ -199,22 +196,21 @@ class RangeTestRun(SearchContext):
             await self.ground.cancel(self.role, session, "its data are prepared, which was all that was wanted")
         return trial.state
 
-    async def _sweep(self, test: RangeTest, request: dict[str, Any], dataset: str) -> dict[str, Any]:
+    async def _sweep(self, test: RangeTest, request: dict[str, Any], dataset: Path) -> RangeCurve:
         context, session = self.ground, self.own.id
         roots = allowed.roots(context.home, context.settings, session)
-        args = {
-            "request": request,
-            "dataset": dataset,
-            "blobs": str(context.blobs.root),
-            "initial": await initial_state.bring_weights(request, roots, context.blobs, session, context.children),
-            "low": test.low,
-            "high": test.high,
-            "steps": test.steps,
-            "workloads": [workload.as_json() for workload in Workloads(context.home.root).needed(request)],
-            "seal": {"profile": "exact", "threads": 1},
-        }
-        device = "cuda" if request["training"]["device"] == "cuda" else "cpu"
-        return await self.ask(RANGE_TEST, args, torch_profile(1, device))
+        asked = RangeSweep(
+            request=request,
+            dataset=dataset,
+            blobs=context.blobs.root,
+            initial=await initial_state.bring_weights(request, roots, context.blobs, session, context.children),
+            low=test.low,
+            high=test.high,
+            steps=test.steps,
+            device="cuda" if request["training"]["device"] == "cuda" else "cpu",
+            workloads=Workloads(context.home.root).needed(request),
+        )
+        return await self.ask(sweep_rates, asked)
 
     def _conclusion(self, rates: list[float], losses: list[float]) -> tuple[Sayings, ...]:
         read = curve.read(rates, losses)

@@ -22,14 +22,9 @@ LARGEST_GP = 200
 class Past:
     """One earlier trial as a sampler sees it; `value` is None unless the state is complete."""
 
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, object]
     state: Literal["complete", "running", "failed"]
     value: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data for a job; the value as hex text, so that no bit is lost."""
-        value = None if self.value is None else self.value.hex()
-        return {"parameters": dict(self.parameters), "state": self.state, "value": value}
 
 
 @dataclass(frozen=True, slots=True)

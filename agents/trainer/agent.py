@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from agents.trainer.machine import RESOLVE, MachineProbe
+from agents.trainer.jobs import resolve_request
+from agents.trainer.machine import MachineProbe
 from agents.trainer.run import SessionRun
 from contracts import trainer as events
 from contracts.audit import AUDIT
@@ -16,6 +17,7 @@ from contracts.operator import CancelRequested, SessionRequested
 from runtime.jobs import process
 from runtime.node.agent import Agent, Say, on, together
 from runtime.node.agent_context import Wakeup
+from runtime.node.capabilities import RESOLVE_REQUEST
 
 Sayings = (
     events.TrainingClaimed
@@ -54,7 +56,7 @@ class Trainer(Agent):
     """Trains sessions and takes part in audits: the plan becomes recorded windows, checkpoints and final weights."""
 
     stands_by = True
-    jobs: ClassVar = {"resolve": RESOLVE}
+    services: ClassVar = (RESOLVE_REQUEST.by(resolve_request),)
 
     async def begin(self) -> None:
         """Start the zygotes that sessions will probably need, and measure their fingerprints."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,13 @@ from contracts import trainer as events
 from contracts.audit import AuditState
 from contracts.errors import ChildDied, NotFound, NotVerified, OutOfMemory, SwarmError
 from contracts.findings import AuditedMachine, AuditRequest, SpanPlanned
-from runtime.audit.recomputation import OPENING, OpenedAudit, conclude
+from runtime.audit.recomputation import AuditOpening, OpenedAudit, conclude, open_audit
+from runtime.home.workloads import WorkloadEntry
 from runtime.node.agent import Say
 from runtime.node.agent_context import Wakeup, first_done, wish_to_cancel
 from runtime.replay.audit_runner import AuditJobs, spans_at_once, uncomputable_span
 from runtime.replay.audit_subject import missing_bytes, recorded_path
+from runtime.replay.jobs import SpanFile
 from runtime.replay.spans import SpanSpec
 from runtime.replay.steps import locate_divergence
 
@@ -78,7 +81,7 @@ class Auditing:
         if planned is None or opened is None:
             await self._stand_by()
         elif planned.machine and opened.differing:
-            await self._decline(opened.differing)
+            await self._decline(list(opened.differing))
             await self._stand_by()
         else:
             try:
@@ -99,7 +102,7 @@ class Auditing:
             planned = self._audit.planned
             if planned is None or not planned.machine:
                 return opened or OpenedAudit(planned=None)
-            if opened is None or opened.cuts != planned.cuts:
+            if opened is None or [*opened.cuts] != planned.cuts:
                 opened = await self._open(planned.cuts)
         except (NotFound, NotVerified) as error:
             await self._decline([error.message])
@@ -110,26 +113,21 @@ class Auditing:
         cited = self._cited
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        args = {
-            "home": str(self._context.home.root),
-            "root": self._context.tail.admission.root,
-            "folder": str(self._folder),
-            "cited": cited.model_dump(),
-            "cuts": cuts,
-        }
-        return OpenedAudit.model_validate(await self._jobs(cited.machine, []).opened(OPENING, args))
+        home, root, jobs = self._context.home.root, self._context.tail.admission.root, self._jobs(cited.machine)
+        return await jobs.opened(open_audit, AuditOpening(home, root, self._folder, cited, cuts, jobs.conditions))
 
     @property
     def _cited(self) -> AuditRequest:
         return AuditRequest.model_validate(self._wakeup.now.request)
 
-    def _jobs(self, machine: AuditedMachine, workloads: list[dict[str, str]]) -> AuditJobs:
+    def _jobs(self, machine: AuditedMachine, workloads: Sequence[WorkloadEntry] = ()) -> AuditJobs:
         log = self._folder / "audit.log"
         return AuditJobs(self._context.children, machine, self._wakeup.history.id, log, workloads)
 
     async def _compute(self, planned: events.AuditPlanned, machine: AuditedMachine, opened: OpenedAudit) -> None:
         """Compute spans until every span has a result, from any trainer, and the exporter has answered."""
-        worker = _SpanWorker(self._jobs(machine, opened.workloads), self._folder, opened, planned.mode)
+        jobs = self._jobs(machine, opened.workloads)
+        worker = _SpanWorker(jobs, self._folder, opened, locates=planned.mode == "bisect")
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(spans_at_once(machine)):
@@ -235,23 +233,24 @@ class _Unable(Exception):
 class _SpanWorker:
     """Where this trainer computes spans: its jobs, and what they are given."""
 
-    def __init__(self, jobs: AuditJobs, folder: Path, opened: OpenedAudit, mode: str) -> None:
+    def __init__(self, jobs: AuditJobs, folder: Path, opened: OpenedAudit, *, locates: bool) -> None:
+        assert opened.data is not None  # noqa: S101 - there are spans to compute
         self._jobs = jobs
         self._folder = folder
         self._data = opened.data
         self._fingerprint = opened.fingerprint
-        self._locates = mode == "bisect"
+        self._locates = locates
 
     async def account(self, span: SpanPlanned) -> events.SpanRepeated:
         """The result of a span, or that its bytes are gone by now; `_Unable` when its code gave no result."""
-        args = {**self._data.model_dump(), "span": str(self._folder / f"span-{span.number}.json")}
+        task = SpanFile(self._folder / f"span-{span.number}.json", self._data)
         path = recorded_path(self._folder, span.number)
         spec = SpanSpec.model_validate_json(await asyncio.to_thread(path.read_bytes))
         located = None
         try:
-            result = await self._jobs.span(args, spec)
+            result = await self._jobs.span(task, spec)
             if self._locates and result.divergence:
-                located = await locate_divergence(self._jobs, args, spec, span.number, result.divergence)
+                located = await locate_divergence(self._jobs, task, spec, span.number, result.divergence)
         except (ChildDied, OutOfMemory):
             raise  # of the machine: another child, or a person, may have more luck
         except SwarmError as error:

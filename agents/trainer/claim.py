@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.trainer.decisions import starting_point
-from agents.trainer.machine import MachineProbe, seal_of
+from agents.trainer.jobs import Repetitions, StateFile, TrainingTask
+from agents.trainer.machine import MachineProbe
 from agents.trainer.repeatability import missing_repetitions
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced, NotFound, NotVerified
@@ -16,11 +17,13 @@ from contracts.session import Checkpoint, SessionState
 from contracts.trainer import CheckpointRefused, TrainingClaimed, TrainingFailed
 from runtime.fork.start import start_state
 from runtime.home.workload_file import read_source
-from runtime.home.workloads import Workloads
+from runtime.home.workloads import WorkloadEntry, Workloads
 from runtime.jobs.failpoints import failpoint
+from runtime.jobs.profiles import Seal
 from runtime.node.agent import Say
 from runtime.node.agent_context import Wakeup, unless_cancelled
 from runtime.replay.initial_state import InheritedPlan, plan_of
+from runtime.replay.jobs import MachineIdentity
 
 if TYPE_CHECKING:
     from agents.trainer.agent import Sayings
@@ -82,15 +85,15 @@ class SessionClaim:
         session = self.now
         workloads = await self._workloads()
         if session.training.claim:
-            resolved, initial = session.training.claim.resolved, session.training.claim.initial
+            resolved: Mapping[str, Any] = session.training.claim.resolved
+            initial = session.training.claim.initial
         else:
             # Both run code and read files of the user's, which may hang.
             initial = await self._unless_cancelled(self._machine.bring(session))
-            resolved = await self._unless_cancelled(
-                self._machine.resolve(session, str(self._dataset), workloads, initial)
-            )
+            resolved = await self._unless_cancelled(self._machine.resolve(session, self._dataset, workloads, initial))
         numeric = {name: resolved[name] for name in ("threads", "device", "precision", "profile")}
-        identity = await self._machine.identity(**numeric)
+        machine = await self._machine.identity(**numeric)
+        identity = machine.identity
         if session.training.claim:
             self._refuse_unless_fit(session.training.claim, identity)
         start = await self._start()
@@ -102,12 +105,12 @@ class SessionClaim:
             segment=session.training.segment.number,
             resumed_from=start.written.step if start else session.training.begins,
             dataset=self._ready.root,
-            resolved=resolved,
-            engine_bits=identity["engine_bits"],
-            fingerprint=identity["fingerprint"],
-            families=identity["families"],
-            environment=identity["environment"],
-            sources={workload["name"]: workload["digest"] for workload in workloads},
+            resolved=dict(resolved),
+            engine_bits=identity.engine_bits,
+            fingerprint=identity.fingerprint,
+            families=dict(identity.families),
+            environment=dict(machine.environment),
+            sources={workload.name: workload.digest for workload in workloads},
             initial=initial,
             grant=self.grant,
         )
@@ -118,14 +121,14 @@ class SessionClaim:
     async def _unless_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         return await unless_cancelled(self._wakeup.history, work)
 
-    def _refuse_unless_fit(self, first: TrainingClaimed, identity: dict[str, Any]) -> None:
+    def _refuse_unless_fit(self, first: TrainingClaimed, identity: MachineIdentity) -> None:
         """Raise `Fenced` when this machine or this software computes other bits than the first claim's."""
-        if first.fingerprint != identity["fingerprint"]:
-            differing = [name for name, seen in identity["families"].items() if first.families.get(name) != seen]
+        if first.fingerprint != identity.fingerprint:
+            differing = [name for name, seen in identity.families.items() if first.families.get(name) != seen]
             message = f"this machine computes other bits than the first claim's ({', '.join(differing[:5])})."
             raise self._unfit(message, "Leave the session to a machine with the same fingerprint.")
-        if first.engine_bits != identity["engine_bits"]:
-            ours = identity["engine_bits"]
+        if first.engine_bits != identity.engine_bits:
+            ours = identity.engine_bits
             message = f"this software computes engine bits {ours}, the first claim's {first.engine_bits}."
             raise self._unfit(message, "Leave the session to a machine with the same version.")
 
@@ -133,19 +136,19 @@ class SessionClaim:
         self.unfit = True
         return Fenced(message, cure=cure)
 
-    async def _workloads(self) -> list[dict[str, str]]:
-        """The user's code as jobs take it: the claimed version, even when the file has changed since."""
+    async def _workloads(self) -> Sequence[WorkloadEntry]:
+        """The user's code: the claimed version, even when the file has changed since."""
         known, blobs, claim = Workloads(self._context.home.root), self._context.blobs, self.now.training.claim
         if claim is None:
             needed = known.needed(self.now.request)
             for workload in needed:
                 await asyncio.to_thread(blobs.put, read_source(Path(workload.path)))
-            return [workload.as_json() for workload in needed]
+            return needed
         claimed = [known.claimed(name, digest, blobs, trusted=True) for name, digest in claim.sources.items()]
         missing = [reason for _, reason in claimed if reason]
         if missing:
             raise self._unfit(f"this machine has not the {missing[0]}.", "Share the blob store, or: swarm workload add")
-        return [workload.as_json() for workload, _ in claimed if workload]
+        return [workload for workload, _ in claimed if workload]
 
     # Where training begins, and with what.
 
@@ -195,7 +198,7 @@ class SessionClaim:
         folder: Path = self._context.blobs.root / "datasets" / self._ready.root
         return folder
 
-    async def arguments(self) -> tuple[dict[str, Any], Checkpoint | None]:
+    async def task(self) -> tuple[TrainingTask, Checkpoint | None]:
         """What a training child is given, and the checkpoint at which it begins."""
         start = await self._start()
         session, blobs = self.now, self._context.blobs
@@ -207,23 +210,24 @@ class SessionClaim:
         on_path = [seen for seen in session.training.evaluations if seen.step <= upto]
         evaluations = [*inherited.evaluations, *((seen.step, seen.values[seen.metric]) for seen in on_path)]
         repetitions = sorted(missing_repetitions(session))
-        folder = self._context.home.work(self._wakeup.history.id) if repetitions else ""
-        args = {
-            "plan": plan_of(session, inherited),
-            "seal": seal_of(resolved["threads"], resolved["profile"]),
-            "dataset": str(self._dataset),
-            "verify": not self._verified,
-            "blobs": str(blobs.root),
-            "resume": state,
-            "initial": session.training.claim.initial,
-            "evaluations": [[step, value.hex()] for step, value in evaluations],
-            "workloads": workloads,
-            "birth": {"owed": repetitions, "folder": str(folder), "name": f"birth-{self.epoch}"},
-        }
+        folder = self._context.home.work(self._wakeup.history.id) if repetitions else Path()
+        task = TrainingTask(
+            plan=plan_of(session, inherited),
+            seal=Seal(resolved["threads"], resolved["profile"]),
+            device=resolved["device"],
+            dataset=self._dataset,
+            verify=not self._verified,
+            blobs=blobs.root,
+            resume=state,
+            initial=session.training.claim.initial,
+            evaluations=evaluations,
+            workloads=workloads,
+            repetitions=Repetitions(repetitions, folder, f"birth-{self.epoch}"),
+        )
         self._verified = True
-        return args, start
+        return task, start
 
-    async def _state(self, start: Checkpoint | None) -> dict[str, str] | None:
+    async def _state(self, start: Checkpoint | None) -> StateFile | None:
         """The state to begin in: that of a checkpoint, that of a fork's parent, or None for new weights."""
         context, fork = self._context, self.now.fork
         if start is not None:
@@ -233,4 +237,4 @@ class SessionClaim:
             blob, root = await self._unless_cancelled(parent)
         else:
             return None
-        return {"path": str(context.blobs.path(blob)), "state_root": root}
+        return StateFile(context.blobs.path(blob), root)

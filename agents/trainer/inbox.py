@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Self
 
+from agents.trainer.jobs import TrainingNews, TrainingOrder
 from runtime.jobs.child import Child
-from runtime.jobs.messages import Frame
 from runtime.node.agent_context import Wakeup
+
+TrainingChild = Child[int, TrainingNews, TrainingOrder]
 
 
 class _Grown:
@@ -15,26 +17,26 @@ class _Grown:
 
 
 GROWN = _Grown()
-News = Frame | _Grown
+News = TrainingNews | _Grown
 
 MOST_FRAMES = 2048
-"""Frames that are kept while the log is away; with more the child blocks, which changes no bit of its results."""
+"""What the child told that is kept while the log is away; with more the child blocks, which changes no bit."""
 
 LARGEST_BATCH = 200
 
 
-def frames_of(news: list[News]) -> list[Frame]:
-    """The child's frames among the news, in their order."""
-    return [item for item in news if isinstance(item, Frame)]
+def told_of(news: list[News]) -> list[TrainingNews]:
+    """What the child told among the news, in its order."""
+    return [item for item in news if not isinstance(item, _Grown)]
 
 
 class Inbox:
     """Collects news while its context is open; `take` raises the child's error after its last frame was taken."""
 
-    def __init__(self, child: Child, wakeup: Wakeup) -> None:
+    def __init__(self, child: TrainingChild, wakeup: Wakeup) -> None:
         self._child = child
         self._wakeup = wakeup
-        self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(MOST_FRAMES)
+        self._frames: asyncio.Queue[TrainingNews | BaseException | None] = asyncio.Queue(MOST_FRAMES)
         self._grown = asyncio.Event()
         self._arrived = asyncio.Event()
         self._pumps: list[asyncio.Task[Any]] = []
@@ -84,12 +86,12 @@ class Inbox:
         news: list[News] = []
         while not self._frames.empty() and len(news) < LARGEST_BATCH:
             item = self._frames.get_nowait()
-            if isinstance(item, Frame):
-                news.append(item)
-            elif item is None:
+            if item is None:
                 self._over = True
+            elif not isinstance(item, BaseException):
+                news.append(item)
             elif news:
-                # Frames before the error are handled first; the error comes with the next take.
+                # TrainingNewss before the error are handled first; the error comes with the next take.
                 self._frames.put_nowait(item)
                 self._wake()
                 break

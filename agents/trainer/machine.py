@@ -7,20 +7,22 @@ is kept in memory only: after a restart every session asks again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from agents.trainer.jobs import MachineProfile, ProfileQuery, measure_profile, resolve_request
 from contracts.errors import SwarmError
 from contracts.session import SessionState
 from runtime.home import allowed
+from runtime.home.workloads import WorkloadEntry
 from runtime.jobs import process, resources
-from runtime.jobs.profiles import torch_profile
+from runtime.jobs.profiles import Seal
 from runtime.node.agent_context import AgentContext
+from runtime.node.capabilities import ResolveOrder
 from runtime.node.presence import TrainingRoom
 from runtime.replay import initial_state
-
-RESOLVE = "agents.trainer.jobs.plan:main"
 
 _MOST_IDENTITIES = 64
 """Answers that are remembered, the newest: every number of threads that a request names has one."""
@@ -31,7 +33,7 @@ class MachineProbe:
 
     def __init__(self, context: AgentContext) -> None:
         self._context = context
-        self._identities: dict[tuple[int, str, str, str], dict[str, Any]] = {}
+        self._identities: dict[ProfileQuery, MachineProfile] = {}
         self.turns = Turns(context.settings.trainings)
         self._one_at_a_time = asyncio.Lock()
 
@@ -43,16 +45,15 @@ class MachineProbe:
 
     async def identity(
         self, *, threads: int, device: str = "cpu", precision: str = "fp32", profile: str = "exact"
-    ) -> dict[str, Any]:
-        """Fingerprint, families, engine bits and environment of one sealed profile."""
-        key = (threads, device, precision, profile)
+    ) -> MachineProfile:
+        """What this machine computes under one sealed profile, and its environment."""
+        asked = ProfileQuery(Seal(threads, profile), device, precision)
         async with self._one_at_a_time:
-            if key not in self._identities:
-                args = {"seal": seal_of(threads, profile), "device": device, "precision": precision}
+            if asked not in self._identities:
                 if len(self._identities) >= _MOST_IDENTITIES:
                     del self._identities[next(iter(self._identities))]
-                self._identities[key] = await self._ask("agents.trainer.jobs.plan:identify", args, threads, device)
-            return self._identities[key]
+                self._identities[asked] = await self._context.children.run(measure_profile, asked)
+            return self._identities[asked]
 
     async def bring(self, session: SessionState) -> str | None:
         """The blob of the weights that the session's request names, read from their file now; None when it has none."""
@@ -61,29 +62,21 @@ class MachineProbe:
         return await initial_state.bring_weights(session.request, roots, context.blobs, session.id, context.children)
 
     async def resolve(
-        self, session: SessionState, dataset: str, workloads: list[dict[str, str]], initial: str | None
-    ) -> dict[str, Any]:
+        self, session: SessionState, dataset: Path, workloads: Sequence[WorkloadEntry], initial: str | None
+    ) -> Mapping[str, Any]:
         """Every `auto` of the session's request as a number."""
-        device = session.request["training"]["device"]
-        args = {"request": session.request, "dataset": dataset, "device": device, "workloads": workloads}
-        inherited = session.fork.resolved if session.fork else None
-        blobs = str(self._context.blobs.root)
-        args |= {"blobs": blobs, "room": blobs, "initial": initial, "inherited": inherited}
-        answer = await self._ask(RESOLVE, args, 1, "cpu" if device == "auto" else device, purpose="prepare")
-        resolved: dict[str, Any] = answer["resolved"]
-        return resolved
-
-    async def _ask(
-        self, function: str, args: dict[str, Any], threads: int, device: str, *, purpose: str = "probe"
-    ) -> dict[str, Any]:
-        children = self._context.children
-        async with children.job(function, args, profile=torch_profile(threads, device), purpose=purpose) as child:
-            return await child.wait()
-
-
-def seal_of(threads: int, profile: str) -> dict[str, Any]:
-    """The arguments of `runtime.engine.seal.apply`."""
-    return {"threads": threads, "profile": profile}
+        blobs = self._context.blobs.root
+        order = ResolveOrder(
+            request=session.request,
+            dataset=dataset,
+            blobs=blobs,
+            room=blobs,
+            device=session.request["training"]["device"],
+            workloads=workloads,
+            initial=initial,
+            inherited=session.fork.resolved if session.fork else None,
+        )
+        return await self._context.children.run(resolve_request, order)
 
 
 _RESERVE = 512 << 20

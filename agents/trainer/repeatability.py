@@ -11,25 +11,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from agents.trainer.jobs import RepetitionTask, StagedWindow, TrainingTask, repeat_window
 from contracts import trainer as events
 from contracts.envelope import Fact
 from contracts.errors import ChildDied, NotRepeatable, SwarmError
 from contracts.event import Event
 from contracts.session import SessionState
 from runtime.engine.report import StepTrace, compare_traces
-from runtime.jobs.profiles import torch_profile
 from runtime.node.agent_context import Wakeup
 from runtime.replay.comparison import INCIDENTAL
 
-JOB = "agents.trainer.jobs.repeat:main"
 TRIES = 3
 """Children that may die over one repetition before the session fails."""
-
-_TASK, _PLACE = ("plan", "staged", "evaluations", "last"), ("seal", "dataset", "workloads")
-"""What a repetition is given of the training; what came out there is not among it."""
 
 Verdict = tuple[events.BirthAudited | events.TrainingFailed, ...]
 
@@ -97,11 +92,6 @@ def divergence_failure(divergence: events.DivergenceFound, session: SessionState
     )
 
 
-def _forget(told: Mapping[str, Any]) -> None:
-    """Remove the state that was staged for a repetition."""
-    Path(told["staged"]).unlink(missing_ok=True)
-
-
 def is_workload(session: SessionState) -> bool:
     """Whether it trains code of the user's."""
     return bool(session.request["model"]["architecture"] == "workload")
@@ -118,9 +108,9 @@ def missing_repetitions(session: SessionState) -> set[str]:
 class RepeatabilityCheck:
     """The repetitions of one attempt; those that run end with it. `arrived` is called when one has its verdict."""
 
-    def __init__(self, wakeup: Wakeup, arguments: Mapping[str, Any], arrived: Callable[[], None]) -> None:
+    def __init__(self, wakeup: Wakeup, task: TrainingTask, arrived: Callable[[], None]) -> None:
         self._wakeup = wakeup
-        self._args = arguments
+        self._task = task
         self._arrived = arrived
         self._running: list[asyncio.Task[Verdict]] = []
 
@@ -137,7 +127,7 @@ class RepeatabilityCheck:
         """Whether a verdict is still to come, or to be said."""
         return bool(self._running)
 
-    def begin(self, told: Mapping[str, Any]) -> None:
+    def begin(self, told: StagedWindow) -> None:
         """Repeat in a child what the training child reported of one window, and compare."""
 
         task = asyncio.create_task(self._repeat(told))
@@ -150,45 +140,50 @@ class RepeatabilityCheck:
         self._running = [task for task in self._running if task not in done]
         return tuple(event for task in done for event in task.result())
 
-    async def _repeat(self, told: Mapping[str, Any]) -> Verdict:
+    async def _repeat(self, told: StagedWindow) -> Verdict:
         """Repeat, and compare here, where no code of the user's has ever run; a death may be an accident."""
         try:
             for tries in range(1, TRIES + 1):
                 try:
-                    answer = await self._ask(told)
+                    again = await self._ask(told)
                     break
                 except ChildDied:
                     if tries == TRIES:
                         raise
-            differing = compare_traces(
-                StepTrace.from_json(told["stretch"]), StepTrace.from_json(answer.get("stretch") or {})
-            )
+            differing = compare_traces(told.trace, again)
         except SwarmError as error:
             return (_failure(told, error.as_json(), error.path),)
         finally:
-            _forget(told)
+            told.staged.unlink(missing_ok=True)
         verdict = events.BirthAudited(
-            segment=told["segment"],
-            first=told["first"],
-            last=told["last"],
-            evaluated=told["evaluated"],
+            segment=told.segment,
+            first=told.first,
+            last=told.last,
+            evaluated=told.evaluated,
             difference=differing.what if differing else "",
             tensor=differing.tensor if differing else "",
             suspects=list(differing.suspects) if differing else [],
         )
         return (verdict, _failure(told, differing.error().as_json())) if differing else (verdict,)
 
-    async def _ask(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        context, session, resolved = self._wakeup.ground, self._wakeup.history.id, self._args["plan"]["resolved"]
-        args = {name: told[name] for name in _TASK} | {name: self._args[name] for name in _PLACE}
+    async def _ask(self, told: StagedWindow) -> StepTrace:
+        context, session, given = self._wakeup.ground, self._wakeup.history.id, self._task
+        task = RepetitionTask(
+            plan=told.plan,
+            seal=given.seal,
+            device=given.device,
+            dataset=given.dataset,
+            staged=told.staged,
+            last=told.last,
+            evaluations=told.evaluations,
+            workloads=given.workloads,
+        )
         log = context.home.session(session) / "birth.log"
-        profile = torch_profile(resolved["threads"], resolved["device"])
-        async with context.children.job(JOB, args, profile=profile, purpose="audit", session=session, log=log) as child:
-            return await child.wait()
+        return await context.children.run(repeat_window, task, session=session, log=log)
 
 
-def _failure(told: Mapping[str, Any], error: Mapping[str, str], frame: str = "") -> events.TrainingFailed:
-    segment, step, message = told["segment"], told["last"], error["message"][:4000]
+def _failure(told: StagedWindow, error: Mapping[str, str], frame: str = "") -> events.TrainingFailed:
+    segment, step, message = told.segment, told.last, error["message"][:4000]
     return events.TrainingFailed(
         segment=segment, step=step, code=error["code"], message=message, cure=error["cure"], frame=frame
     )

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from agents.trainer.claim import SessionClaim
 from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision, non_finite_weights
-from agents.trainer.inbox import Inbox, frames_of
+from agents.trainer.inbox import Inbox, TrainingChild, told_of
+from agents.trainer.jobs import (
+    ChangePlan,
+    Finished,
+    Held,
+    Hold,
+    Leave,
+    StagedWindow,
+    TrainingNews,
+    TrainingTask,
+    train_plan,
+)
 from agents.trainer.machine import MachineProbe, place
 from agents.trainer.repeatability import RecordedPath, RepeatabilityCheck, divergence_failure, missing_repetitions
 from contracts import trainer as events
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
-from contracts.event import SPOKEN, Event
+from contracts.event import Event
 from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
 from contracts.session import SessionState
-from runtime.jobs.child import Child
 from runtime.jobs.failpoints import failpoint
-from runtime.jobs.messages import Frame
-from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Say
 from runtime.node.agent_context import PATIENCE, SessionCancelled, Wakeup, first_done, wish_to_cancel
 
@@ -52,11 +59,11 @@ class _ChildState:
 
     first: int = 0
     recorded: RecordedPath = field(default_factory=RecordedPath)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
     ordered_to_hold: bool = False
     give_up_at: float | None = None
     held: int | None = None
-    finished: dict[str, Any] | None = None
+    finished: Finished | None = None
 
 
 class SessionRun:
@@ -148,11 +155,11 @@ class SessionRun:
         """
         try:
             await self.claim.make()
-            args, start = await self.claim.arguments()
+            task, start = await self.claim.task()
             first = start.written.step if start else self.now.training.begins
             recorded = RecordedPath.of(self._wakeup.history.facts, self.now, first, self.claim.unusable)
             self._state = _ChildState(first, recorded)
-            return await self._train(args)
+            return await self._train(task)
         except Fenced:
             raise
         except SessionCancelled:
@@ -195,21 +202,13 @@ class SessionRun:
 
     # The child: what it tells becomes events, and decisions take effect where it holds.
 
-    async def _train(self, args: dict[str, Any]) -> bool:
+    async def _train(self, task: TrainingTask) -> bool:
         """Train until the child has left; True when the session needs another attempt."""
-        history, claim = self._wakeup.history, self.now.training.claim
-        assert claim is not None  # noqa: S101 - an attempt follows a claim
+        session, log = self._wakeup.history.id, self._context.home.session(self._wakeup.history.id) / "training.log"
         async with (
-            self._context.children.job(
-                "agents.trainer.jobs.train:main",
-                args,
-                profile=torch_profile(claim.resolved["threads"], claim.resolved["device"]),
-                purpose="train",
-                session=history.id,
-                log=self._context.home.session(history.id) / "training.log",
-            ) as child,
+            self._context.children.job(train_plan, task, session=session, log=log) as child,
             Inbox(child, self._wakeup) as inbox,
-            RepeatabilityCheck(self._wakeup, args, inbox.look) as self._repetitions,
+            RepeatabilityCheck(self._wakeup, task, inbox.look) as self._repetitions,
         ):
             try:
                 return await self._follow(child, inbox)
@@ -226,14 +225,14 @@ class SessionRun:
                     )
                 raise
 
-    async def _follow(self, child: Child, inbox: Inbox) -> bool:
+    async def _follow(self, child: TrainingChild, inbox: Inbox) -> bool:
         """Append what the child tells and do what is decided, until it leaves; True when another attempt is due."""
         while True:
             child.resting = self._state.held is not None or self._state.finished is not None
             timeout = 1.0 if self._state.finished else None
             if self._state.give_up_at is not None and self._state.held is None:
                 timeout = max(0.0, self._state.give_up_at - asyncio.get_running_loop().time())
-            await self._append(frames_of(await inbox.take(timeout=timeout)))
+            await self._append(told_of(await inbox.take(timeout=timeout)))
             await self.claim.say(*self._repetitions.verdicts())
             if self.now.outcome is not None:
                 return False
@@ -251,11 +250,11 @@ class SessionRun:
             if again is not None:
                 return again
 
-    async def _hold(self, child: Child, decision: Decision) -> None:
+    async def _hold(self, child: TrainingChild, decision: Decision) -> None:
         """Order the child to hold; `SessionCancelled` when one that is to be cancelled does not: user code may hang."""
         if not self._state.ordered_to_hold:
             self._state.ordered_to_hold = True
-            await child.order("hold")
+            await child.order(Hold())
         if decision.kind == "cancel":
             now = asyncio.get_running_loop().time()
             if self._state.give_up_at is None:
@@ -263,27 +262,26 @@ class SessionRun:
             if now >= self._state.give_up_at:
                 raise SessionCancelled
 
-    async def _append(self, frames: list[Frame]) -> None:
+    async def _append(self, news: list[TrainingNews]) -> None:
         """Append what the log lacks, compare what it has, and note where the child holds or that it has finished."""
         fresh: list[Event] = []
-        for frame in frames:
-            if frame.kind == "lived":
-                self._repetitions.begin(frame.data)
-            elif frame.kind == "held":
-                self._state.seconds, self._state.held = frame.data["seconds"], frame.data["step"]
-            elif frame.kind == "finished":
-                self._state.seconds, self._state.finished = frame.data["seconds"], frame.data
-            else:
-                event = SPOKEN[frame.kind].model_validate_json(orjson.dumps(frame.data["data"]))
-                fresh += await self._compare(event)
+        for told in news:
+            match told:
+                case StagedWindow():
+                    self._repetitions.begin(told)
+                case Held(step, seconds):
+                    self._state.seconds, self._state.held = seconds, step
+                case Finished():
+                    self._state.seconds, self._state.finished = told.seconds, told
+                case _:
+                    fresh += await self._compare(told)
         if fresh:
             # Deaths and full disks before a new window no longer count.
             self._deaths = self._full_disks = 0
             await self.claim.say(*fresh)  # type: ignore[arg-type]
 
-    async def _compare(self, event: Event) -> list[Event]:
+    async def _compare(self, event: events.Computed) -> list[Event]:
         """What is to be appended of a computed event; a difference from the log is recorded and ends the session."""
-        assert isinstance(event, events.Computed)  # noqa: S101 - all it tells
         verdict = self._state.recorded.take(event)
         if isinstance(event, events.CheckpointWritten):
             self.claim.unusable.discard(event.blob)
@@ -298,7 +296,7 @@ class SessionRun:
         segment = self.now.training.segment.number
         return [events.WindowsReproduced(segment=segment, first=self._state.first, last=upto, count=count), event]
 
-    async def _act(self, decision: Decision, child: Child, inbox: Inbox) -> bool | None:
+    async def _act(self, decision: Decision, child: TrainingChild, inbox: Inbox) -> bool | None:
         """Carry out a decision while the child holds.
 
         None when this child continues; else whether another attempt is due."""
@@ -309,8 +307,8 @@ class SessionRun:
                 await self.claim.say(self._attempt_ended(step), cancelled)
                 return False
             case "pause" | "drain":
-                await child.order("leave", keep=True)
-                await self._append(frames_of(await inbox.rest()))
+                await child.order(Leave(keep=True))
+                await self._append(told_of(await inbox.rest()))
                 failpoint("between-drain-and-event")
                 paused = events.TrainingPaused(
                     by="person" if decision.kind == "pause" else "drain", segment=segment, step=step
@@ -320,7 +318,7 @@ class SessionRun:
             case "intervene":
                 return await self._intervene(decision, child, step)
 
-    async def _intervene(self, decision: Decision, child: Child, step: int) -> bool | None:
+    async def _intervene(self, decision: Decision, child: TrainingChild, step: int) -> bool | None:
         proposal = decision.proposal
         assert proposal is not None  # noqa: S101 - that is what intervening means
         back = proposal.rewind_to is not None
@@ -337,16 +335,18 @@ class SessionRun:
         failpoint("between-ack-and-apply")
         if back:
             return True
-        await child.order("change", change={"step": begins, **proposal.changes})
+        await child.order(ChangePlan(begins, proposal.changes))
         self._state.ordered_to_hold, self._state.held, self._state.finished = False, None, None
         return None
 
     def _attempt_ended(self, step: int) -> events.AttemptEnded:
         """The event that ends this attempt, with the seconds that the child reported when it last held."""
         epoch, segment, child = self.claim.epoch or 0, self.now.training.segment.number, self._state
-        return events.AttemptEnded(epoch=epoch, segment=segment, first=child.first, step=step, seconds=child.seconds)
+        return events.AttemptEnded(
+            epoch=epoch, segment=segment, first=child.first, step=step, seconds=dict(child.seconds)
+        )
 
-    async def _end(self, child: Child) -> bool | None:
+    async def _end(self, child: TrainingChild) -> bool | None:
         """After the last step: complete the session once its last window is judged; None while that is waited for.
 
         The judgement of a diagnostician that is silent for too long is waived.
@@ -354,7 +354,7 @@ class SessionRun:
         if "window" in missing_repetitions(self.now) and self._state.first > 0:
             self.claim.begin_before(self._state.first)
             return True
-        step = self._state.finished["step"] if self._state.finished else 0
+        step = self._state.finished.step if self._state.finished else 0
         if (self.now.request.get("diagnosis") or {}).get("auto_fix") and not judged(self.now, step):
             if self._context.presence.silent_seconds("diagnostician") < self._context.settings.waive_after_seconds:
                 return None
@@ -362,18 +362,19 @@ class SessionRun:
         await self._complete(child)
         return False
 
-    async def _complete(self, child: Child) -> None:
-        session, end = self.now, self._state.finished or {}
-        final = [kept for kept in session.training.path_checkpoints() if kept.written.step == end["step"]]
+    async def _complete(self, child: TrainingChild) -> None:
+        session, end = self.now, self._state.finished
+        assert end is not None  # noqa: S101 - that is what completes it
+        final = [kept for kept in session.training.path_checkpoints() if kept.written.step == end.step]
         if not final:
-            await self.claim.fail("non-finite", *non_finite_weights(session, end["step"]))
+            await self.claim.fail("non-finite", *non_finite_weights(session, end.step))
             return
         kept, last = final[-1].written, session.training.evaluations[-1] if session.training.evaluations else None
         completed = events.TrainingCompleted(
             segment=session.training.segment.number,
-            step=end["step"],
+            step=end.step,
             epochs=last.epoch if last else 0,
-            stopped_early=end["stopped_early"],
+            stopped_early=end.stopped_early,
             best_step=last.best_step if last else None,
             weights_digest=kept.weights_digest,
             state_root=kept.state_root,
@@ -381,5 +382,5 @@ class SessionRun:
             values=last.values if last else {},
         )
         failpoint("before-completion")
-        await self.claim.say(self._attempt_ended(end["step"]), completed)
-        await child.order("leave", keep=False)
+        await self.claim.say(self._attempt_ended(end.step), completed)
+        await child.order(Leave(keep=False))

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from agents.validator.tasks import ControlComparison, Task, compare_control, differing_values, is_gone, tasks
+from agents.validator.tasks import (
+    ControlComparison,
+    JudgedState,
+    SplitFigures,
+    Task,
+    compare_control,
+    differing_values,
+    is_gone,
+    judge,
+    tasks,
+)
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.home.workloads import Workloads
-from runtime.jobs.profiles import torch_profile
 from runtime.node.agent import Agent, on
 from runtime.node.agent_context import Wakeup
 from runtime.replay.audit_runner import AuditJobs
 from runtime.replay.audit_subject import machine_of
+from runtime.replay.jobs import IdentityQuery
 
 Judgement = CheckpointValidated | ValidationFailed
 
@@ -35,13 +44,13 @@ class Validator(Agent):
             answer = await self._judged(task, wakeup)
         except (NotFound, NotVerified, OutOfMemory, UserCodeFailed) as error:
             return ValidationFailed(segment=segment, step=step, blob=blob, code=error.code, message=str(error))
-        control, control_details = await self._compared(task, answer["values"], wakeup)
-        about = {"segment": segment, "step": step, "blob": blob, "split": task.split, "rows": answer["rows"]}
-        metrics = {name.removeprefix(f"{task.split}_"): value for name, value in answer["values"].items()}
+        control, control_details = await self._compared(task, answer.values, wakeup)
+        about = {"segment": segment, "step": step, "blob": blob, "split": task.split, "rows": answer.rows}
+        metrics = {name.removeprefix(f"{task.split}_"): value for name, value in answer.values.items()}
         said = {
             "metrics": metrics,
             "control": control,
-            "details": {**answer["details"], "control": control_details},
+            "details": {**answer.details.model_dump(), "control": control_details},
         }
         return CheckpointValidated.model_validate(about | said)
 
@@ -50,29 +59,24 @@ class Validator(Agent):
         recorded = {name: value.hex() for name, value in task.recorded.items()}
         wrong, machine, here = differing_values(recorded, values), machine_of(task.claim), None
         if wrong:
-            about = {"device": machine.device, "precision": machine.precision, "plan": None}
-            jobs = AuditJobs(self.ground.children, machine, wakeup.session.id, self._log(wakeup), [])
-            here, _ = await jobs.identified(about)
+            jobs = AuditJobs(self.ground.children, machine, wakeup.session.id, self._log(wakeup))
+            here = await jobs.machine(IdentityQuery(machine.device, machine.precision))
         return compare_control(recorded, wrong, task.claim, here)
 
     def _log(self, wakeup: Wakeup) -> Path:
         folder: Path = self.ground.home.session(wakeup.session.id)
         return folder / "validation.log"
 
-    async def _judged(self, task: Task, wakeup: Wakeup) -> dict[str, Any]:
-        session = wakeup.session
-        args = task.as_json() | {
-            "blobs": str(self.ground.blobs.root),
-            "workloads": [workload.as_json() for workload in Workloads(self.ground.home.root).needed(session.request)],
-        }
-        resolved = args["claim"]["resolved"]
-        async with self.ground.children.job(
-            "agents.validator.jobs:judge",
-            args,
-            profile=torch_profile(resolved["threads"], resolved["device"]),
-            purpose="evaluate",
-            session=session.id,
-            log=self._log(wakeup),
-        ) as child:
-            answer: dict[str, Any] = await child.wait()
-            return answer
+    async def _judged(self, task: Task, wakeup: Wakeup) -> SplitFigures:
+        session, written = wakeup.session, task.written
+        judged = JudgedState(
+            blobs=self.ground.blobs.root,
+            blob=written.blob,
+            state_root=written.state_root,
+            split=task.split,
+            request=task.request,
+            dataset=task.dataset,
+            resolved=task.claim.resolved,
+            workloads=Workloads(self.ground.home.root).needed(session.request),
+        )
+        return await self.ground.children.run(judge, judged, session=session.id, log=self._log(wakeup))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.validator.tasks import JudgedState, SplitFigures
 from contracts.request import Request
 from contracts.validator import (
     Calibration,
@@ -29,7 +29,6 @@ from runtime.engine.fingerprint import present
 from runtime.engine.learner import Learner
 from runtime.engine.plan import ResolvedValues
 from runtime.home.workloads import enlist
-from runtime.jobs.job import Job
 from runtime.model.trained import read_checkpoint, rebuild
 
 BINS = 15
@@ -37,22 +36,18 @@ MOST_CLASSES = 50
 PAIRS = 20
 
 
-def judge(job: Job) -> dict[str, Any]:
-    """How many rows there were, the `values` of the metrics as hex, and `details` about the answers.
-
-    The details say more than the metrics do, for targets of a known kind whose answers are at hand.
-    """
-    args = job.args
-    resolved = ResolvedValues(**args["claim"]["resolved"])
+def judge(judged: JudgedState) -> SplitFigures:
+    """The metrics of a split, and details that say more, for targets of a known kind whose answers are at hand."""
+    resolved = ResolvedValues(**judged.resolved)
     if not present(resolved.device):
         # Judged on the CPU, which is worth knowing and not comparable.
         resolved = replace(resolved, device="cpu")
     seal.apply(threads=resolved.threads, profile=resolved.profile)
-    enlist(args["workloads"])
-    blobs, request = Path(args["blobs"]), Request.model_validate(args["request"])
-    dataset = Dataset.open(blobs / "datasets" / args["dataset"], verify=False)
-    learner, split = Learner(request, dataset.facts), args["split"]
-    model = rebuild(learner, request, dataset.facts, read_checkpoint(args, blobs)).model.to(resolved.device)
+    enlist(judged.workloads)
+    blobs, request, split = judged.blobs, Request.model_validate(judged.request), judged.split
+    dataset = Dataset.open(blobs / "datasets" / judged.dataset, verify=False)
+    learner, content = Learner(request, dataset.facts), read_checkpoint(blobs, judged.blob, judged.state_root)
+    model = rebuild(learner, request, dataset.facts, content).model.to(resolved.device)
     evaluation = Judge(learner, resolved, dataset, split)
     values = {name: value.hex() for name, value in evaluation.values(model).items()}
     details = JudgementDetails()
@@ -63,7 +58,7 @@ def judge(job: Job) -> dict[str, Any]:
             details = of_classes(answers, truth, dataset.facts.labels)
         elif learner.task == "regression" and answers.size == truth.size:
             details = of_numbers(answers, truth)
-    return {"rows": dataset.facts.rows[split], "values": values, "details": details.model_dump()}
+    return SplitFigures(dataset.facts.rows[split], values, details)
 
 
 def of_classes(answers: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> JudgementDetails:

@@ -5,17 +5,21 @@ It runs in the validator, which never loads user code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.envelope import Fact
 from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
-from contracts.validator import ControlDetails
+from contracts.validator import ControlDetails, JudgementDetails
+from runtime.home.workloads import WorkloadEntry
+from runtime.jobs.job import job
+from runtime.jobs.profiles import torch_profile
 from runtime.log import retention
-from runtime.replay.audit_subject import MachineIdentity
+from runtime.replay.jobs import MachineIdentity
 
 Control = Literal["reproduced", "differs", "not-comparable"]
 
@@ -31,16 +35,36 @@ class Task:
     claim: TrainingClaimed
     recorded: dict[str, float] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """What the job is told; what was recorded is not among it."""
-        return {
-            "blob": self.written.blob,
-            "state_root": self.written.state_root,
-            "split": self.split,
-            "request": self.request,
-            "dataset": self.dataset,
-            "claim": self.claim.model_dump(mode="json", include={"resolved", "fingerprint", "families", "engine_bits"}),
-        }
+
+@dataclass(frozen=True)
+class JudgedState:
+    """What the job is given of a task; what was recorded is not among it."""
+
+    blobs: Path
+    blob: str
+    state_root: str
+    split: str
+    request: Mapping[str, object]
+    dataset: str
+    resolved: Mapping[str, Any]
+    workloads: Sequence[WorkloadEntry]
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """How many rows a split has, the values of the metrics there as hex, and details about the answers."""
+
+    rows: int
+    values: Mapping[str, str]
+    details: JudgementDetails
+
+
+@job(purpose="evaluate", profile=lambda judged: torch_profile(judged.resolved["threads"], judged.resolved["device"]))
+def judge(judged: JudgedState) -> SplitFigures:
+    """Judge one checkpoint on one split, with the engine's own evaluation."""
+    from agents.validator import jobs
+
+    return jobs.judge(judged)
 
 
 def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) -> list[Task]:

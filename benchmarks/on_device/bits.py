@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from benchmarks.on_device.jobs import DeviceTask, measured
 from benchmarks.trained import Bench, Told
 from tests import chaos
 from tests.harness import small_request
@@ -67,8 +68,8 @@ async def fingerprints(bench: Bench) -> Figures:
     figures: Figures = {}
     precisions = ("fp32", "bf16", "fp16") if bench.device == "cuda" else ("fp32", "bf16")
     for precision in precisions:
-        given = {"device": bench.device, "precision": precision}
-        one, other = [await bench.ask("benchmarks.on_device.jobs:measured", **given) for _ in range(2)]
+        task = DeviceTask(bench.device, precision)
+        one, other = [await bench.ask(measured, task) for _ in range(2)]
         if one["digest"] != other["digest"] or not (one["same"] and other["same"]):
             raise AssertionError(f"two fingerprints of {precision} differ")
         figures |= {

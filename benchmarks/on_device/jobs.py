@@ -6,7 +6,8 @@ import queue
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,24 @@ from runtime.engine.fingerprint import UNABLE, fingerprint
 from runtime.engine.learner import Learner
 from runtime.engine.passes import computing
 from runtime.engine.plan import Plan
-from runtime.jobs.job import Job
+from runtime.jobs.job import job
+from runtime.jobs.profiles import torch_profile
+
+
+@dataclass(frozen=True)
+class DeviceTask:
+    """What the jobs here are given; each looks at what it needs."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Path = Path()
+    turns: int = 1
+    steps: int = 1
+    warm: int = 1
+
+
+probe = job(purpose="probe", profile=lambda task: torch_profile(1, task.device))
 
 
 def settle(device: str) -> None:
@@ -28,10 +46,11 @@ def settle(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def measured(job: Job) -> dict[str, Any]:
+@probe
+def measured(task: DeviceTask) -> Mapping[str, Any]:
     """The fingerprint, how long it took, how long the second time, and the families without a kernel."""
     seal.apply(threads=1, profile="exact")
-    device, precision = job.args["device"], job.args["precision"]
+    device, precision = task.device, task.precision
     begun = time.perf_counter()
     found = fingerprint(device, precision)
     first = time.perf_counter()
@@ -75,28 +94,30 @@ class Loop:
         return 1e6 * (time.perf_counter() - begun) / count
 
 
-def _opened(job: Job) -> tuple[Plan, Dataset]:
-    return Plan.from_json(job.args["plan"]), Dataset.open(Path(job.args["dataset"]), verify=False)
+def _opened(task: DeviceTask) -> tuple[Plan, Dataset]:
+    return Plan.from_json(task.plan), Dataset.open(task.dataset, verify=False)
 
 
-def bare(job: Job) -> dict[str, Any]:
+@probe
+def bare(task: DeviceTask) -> Mapping[str, Any]:
     """Microseconds per step of the loop, turn by turn, with the settings that a session has."""
     seal.apply(threads=1, profile="exact")
-    loop = Loop(*_opened(job))
-    loop.steps(job.args["warm"])
-    return {"us": [loop.steps(job.args["steps"]) for _ in range(job.args["turns"])]}
+    loop = Loop(*_opened(task))
+    loop.steps(task.warm)
+    return {"us": [loop.steps(task.steps) for _ in range(task.turns)]}
 
 
-def strict(job: Job) -> dict[str, Any]:
+@probe
+def strict(task: DeviceTask) -> Mapping[str, Any]:
     """Microseconds per step of the loop: strict, without strictness, and with TF32 besides; in alternation."""
     loops: dict[str, Loop] = {}
     taken: dict[str, list[float]] = {name: [] for name in SETTINGS}
-    for turn in range(job.args["turns"] + 1):
+    for turn in range(task.turns + 1):
         for name, choose in SETTINGS.items():
             choose()
             if name not in loops:
-                loops[name] = Loop(*_opened(job))
-            taken[name].append(loops[name].steps(job.args["steps"] if turn else job.args["warm"]))
+                loops[name] = Loop(*_opened(task))
+            taken[name].append(loops[name].steps(task.steps if turn else task.warm))
     return {name: found[1:] for name, found in taken.items()}
 
 
@@ -153,15 +174,16 @@ class Aside:
             return self._mirror.of(snapshot)
 
 
-def roots(job: Job) -> dict[str, Any]:
+@probe
+def roots(task: DeviceTask) -> Mapping[str, Any]:
     """Microseconds per step without roots, with one every fifty steps in line, and with one aside."""
     seal.apply(threads=1, profile="exact")
     taken: dict[str, list[float]] = {"none": [], "inline": [], "aside": []}
     seen: dict[str, list[str]] = {"inline": [], "aside": []}
-    every, steps = 50, job.args["steps"]
-    for turn in range(job.args["turns"] + 1):
+    every, steps = 50, task.steps
+    for turn in range(task.turns + 1):
         for name, found in taken.items():
-            loop, mirror = Loop(*_opened(job)), state.Mirror()
+            loop, mirror = Loop(*_opened(task)), state.Mirror()
             aside = Aside(loop.model)
 
             def inline(mirror: state.Mirror = mirror, loop: Loop = loop) -> None:
@@ -197,16 +219,17 @@ def _root_alone(loop: Loop) -> dict[str, float]:
     }
 
 
-def stall(job: Job) -> dict[str, Any]:
+@probe
+def stall(task: DeviceTask) -> Mapping[str, Any]:
     """Milliseconds per 100 MB of state: the look whether it is finite, and the copy for which training stands still."""
     from benchmarks.checkpoint import alive
 
-    tensors = {name: one.to(job.args["device"]) for name, one in alive().items()}
+    tensors = {name: one.to(task.device) for name, one in alive().items()}
     per = 1e3 * 1e8 / sum(one.nbytes for one in tensors.values())
     staged: state.Tensors | None = None
     taken: dict[str, list[float]] = {"finite": [], "stall": []}
-    for _ in range(job.args["turns"] + 1):
-        settle(job.args["device"])
+    for _ in range(task.turns + 1):
+        settle(task.device)
         begun = time.perf_counter()
         assert state.finite(tensors)
         looked = time.perf_counter()

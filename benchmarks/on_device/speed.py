@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from agents.resource_monitor.machine import find_gpus
+from benchmarks.on_device import jobs
 from benchmarks.on_device.bits import Figures, Rows, request, rows
+from benchmarks.on_device.jobs import DeviceTask
 from benchmarks.trained import Bench
 
 LARGE = {"kind": "images", "count": 20_000, "val": 512}
@@ -42,7 +44,7 @@ async def strictness(bench: Bench, *, quick: bool) -> Figures:
     for name, (sections, of) in _models(quick=quick).items():
         plan = await bench.plan(_asked(sections, bench.device, 1), of)
         given = {"turns": 3, "steps": 20 if quick else 100, "warm": 5 if quick else 30}
-        taken = await bench.ask("benchmarks.on_device.jobs:strict", plan=plan, dataset=str(bench.rows(of)), **given)
+        taken = await bench.ask(jobs.strict, DeviceTask(bench.device, plan=plan, dataset=bench.rows(of), **given))
         figures |= {
             f"strict_us_{name}": statistics.median(taken["strict"]),
             f"strict_over_free_{name}": _ratio(taken["strict"], taken["free"]),
@@ -57,7 +59,7 @@ async def roots(bench: Bench, *, quick: bool) -> Figures:
     of = MANY | {"count": 2000} if quick else MANY
     plan = await bench.plan(_asked({"model": wide}, bench.device, 1), of)
     given = {"turns": 2 if quick else 3, "steps": 100 if quick else 400}
-    taken = await bench.ask("benchmarks.on_device.jobs:roots", plan=plan, dataset=str(bench.rows(of)), **given)
+    taken = await bench.ask(jobs.roots, DeviceTask(bench.device, plan=plan, dataset=bench.rows(of), **given))
     if not taken["same"]:
         raise AssertionError("the roots that were computed aside are not those in line")
     return {
@@ -71,7 +73,7 @@ async def roots(bench: Bench, *, quick: bool) -> Figures:
 
 async def stall(bench: Bench, *, quick: bool) -> Figures:
     """For how long training stands still for a checkpoint of 100 MB."""
-    taken = await bench.ask("benchmarks.on_device.jobs:stall", device=bench.device, turns=3 if quick else 15)
+    taken = await bench.ask(jobs.stall, DeviceTask(bench.device, turns=3 if quick else 15))
     return {"finite_ms_100mb": taken["finite"], "stall_ms_100mb": taken["stall"]}
 
 
@@ -86,7 +88,7 @@ async def utilisation(bench: Bench, *, quick: bool) -> Figures:
             given = {"warm": 10, "turns": 1, "steps": steps}
             async with _watched(busy["bare"]):
                 theirs = await bench.ask(
-                    "benchmarks.on_device.jobs:bare", plan=plan, dataset=str(bench.rows(of)), **given
+                    jobs.bare, DeviceTask(bench.device, plan=plan, dataset=bench.rows(of), **given)
                 )
             async with _watched(busy["ours"]):
                 ours = await bench.train(plan, of, f"use-{name}-{turn}")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from contracts.errors import ChildDied
 
 if TYPE_CHECKING:
-    from runtime.jobs.child import Child
     from runtime.jobs.children import Children
+    from runtime.jobs.job import Job
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741 - an order
 
 LAST_LINES = 40
 """Lines that are told of what a child printed before it died."""
@@ -29,21 +34,16 @@ async def open_children() -> AsyncIterator[Children]:
         await children.close()
 
 
-async def ask_child(function: str, args: Mapping[str, Any], *, purpose: str, log: Path) -> dict[str, Any]:
-    """The answer of a job in a sealed child with torch; its prints go to `log`."""
-    from runtime.jobs.profiles import torch_profile
-
-    async with (
-        open_children() as children,
-        children.job(function, args, profile=torch_profile(), purpose=purpose, log=log) as child,
-    ):
-        return await child_answer(child, log, cure="Ask again; when memory ran out, free some first.")
+async def ask_child(job: Job[A, R, T, O], argument: A, *, log: Path) -> R:
+    """The answer of a job in a child of its own; its prints go to `log`."""
+    async with open_children() as children:
+        return await ask(children, job, argument, log=log, cure="Ask again; when memory ran out, free some first.")
 
 
-async def child_answer(child: Child, log: Path, *, cure: str) -> dict[str, Any]:
-    """What the child answers; `ChildDied` tells what it printed, because the log goes with its folder."""
+async def ask(children: Children, job: Job[A, R, T, O], argument: A, *, log: Path, cure: str) -> R:
+    """The answer of a job; `ChildDied` tells what it printed, because the log goes with its folder."""
     try:
-        return await child.wait()
+        return await children.run(job, argument, log=log)
     except ChildDied as error:
         raise ChildDied("\n  ".join([error.message, *_last_lines(log)]), cure=cure) from None
 

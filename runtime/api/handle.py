@@ -223,9 +223,9 @@ class Session:
         from runtime.model.trained import load
 
         order = checkpoints.order(self._history.state, checkpoint, self._home)
-        if order["blob"] not in self._models:
-            self._models[order["blob"]] = load(order)
-        return self._models[order["blob"]]
+        if order.blob not in self._models:
+            self._models[order.blob] = load(order)
+        return self._models[order.blob]
 
 
 def load(session: Session | str = "last", checkpoint: str | int = "best", *, home: Where = None) -> nn.Module:

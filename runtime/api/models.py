@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidInput, NotFound
 from runtime.api.children import ask_child
 from runtime.api.session_source import read_stored
-from runtime.model import PREDICT
 
 if TYPE_CHECKING:
     from runtime.api.home_context import HomeContext
@@ -36,6 +36,7 @@ def predict_file(
     import orjson
 
     from runtime.model import checkpoints
+    from runtime.model.jobs import RowsFile, predict_rows
 
     state = read_stored(context, name).history.state
     order, rows = checkpoints.order(state, checkpoint, context.home), Path(data).absolute()
@@ -45,13 +46,7 @@ def predict_file(
         raise InvalidInput(f"{data} is neither CSV nor JSON.", cure="Write the rows as CSV or JSON.", path=str(data))
     with tempfile.TemporaryDirectory(prefix="swarm-predict-") as folder:
         answers = Path(folder) / "answers.json"
-        args = {
-            "order": dict(order),
-            "data": str(rows),
-            "form": FORMS.get(rows.suffix.lower(), ""),
-            "name": named or str(data),
-        }
-        args |= {"answers": str(answers)}
-        about = context.wait(ask_child(PREDICT, args, purpose="evaluate", log=Path(folder) / "log"))
+        asked = RowsFile(order, rows, named or str(data), FORMS.get(rows.suffix.lower(), ""), answers)
+        about = asdict(context.wait(ask_child(predict_rows, asked, log=Path(folder) / "log")))
         predictions = orjson.loads(answers.read_bytes())
     return {"session": state.id, "checkpoint": str(checkpoint), **about, "predictions": predictions}

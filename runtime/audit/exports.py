@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import SwarmError
 from contracts.exporter import ExportDetails, ExportOrder, ModelExported
 from contracts.findings import RecordedExport
 from contracts.session import SessionState
-from runtime.jobs.profiles import export_profile
+from runtime.home.workloads import WorkloadEntry
 from runtime.log.session_log import SessionLog
 from runtime.node import roster
+from runtime.node.capabilities import MAKE_EXPORT, ExportRefusal, ExportTask, MadeFile
 from runtime.replay import audit_runner, verdict
 from runtime.replay.audit_subject import AuditSubject, has_rows
 
@@ -86,14 +87,14 @@ async def remake_all(subject: AuditSubject, jobs: audit_runner.AuditJobs, folder
     for number, made in enumerate(orders(subject.kept.history)):
         work = folder / f"export-{number}"
         work.mkdir()
-        found.append((made, await remake(made, subject.blobs, jobs.workloads, jobs.children, work)))
+        found.append((made, await remake(made, subject.blobs, jobs.conditions.workloads, jobs.children, work)))
     return export_findings(found)
 
 
 async def remake(
     made: RecordedExport,
     blobs: DirectoryBlobs,
-    workloads: list[dict[str, str]],
+    workloads: Sequence[WorkloadEntry],
     children: Children,
     work: Path,
     session: str = "",
@@ -101,23 +102,14 @@ async def remake(
     """What came of making one file again in an empty folder."""
     if made.order is None:
         return Remade(f"{made.filename} is told to be of a checkpoint that the session never wrote")
-    args = {
-        "order": made.order.model_dump(),
-        "blobs": str(blobs.root),
-        "work": str(work),
-        "exports": str(work),
-        "filename": MADE,
-        "workloads": workloads,
-    }
-    export = roster.job("exporter", "export")
-    profile, log = export_profile(made.order.format), work / "export.log"
+    export = roster.job_for(MAKE_EXPORT)
+    task = ExportTask(made.order, blobs.root, work, work, MADE, workloads)
     try:
-        async with children.job(export, args, profile=profile, purpose="export", session=session, log=log) as child:
-            answer = await child.wait()
+        answer = await children.run(export, task, session=session, log=work / "export.log")
     except SwarmError as error:
         gone = _gone(made.order, blobs)
         return Remade(missing=gone) if gone else Remade(differing=error.message[:500])
-    return _refused(made, answer["refused"]) if "refused" in answer else _against(made, answer, work, blobs)
+    return _refused(made, answer) if isinstance(answer, ExportRefusal) else _against(made, answer, work, blobs)
 
 
 def _gone(order: ExportOrder, blobs: DirectoryBlobs) -> str:
@@ -128,9 +120,9 @@ def _gone(order: ExportOrder, blobs: DirectoryBlobs) -> str:
     return "" if rows else f"the rows of dataset {order.dataset} are not here"
 
 
-def _refused(made: RecordedExport, refusal: Mapping[str, Any]) -> Remade:
+def _refused(made: RecordedExport, refusal: ExportRefusal) -> Remade:
     """Why the exporter makes no such file: something of this machine, of the claim, or of the code that was asked."""
-    code, message = refusal["code"], str(refusal["message"])[:500]
+    code, message = refusal.code, refusal.message[:500]
     if code == "missing-module" and any(find_spec(name) is None for name in MODULES):
         return Remade(missing=message)
     if code == "not-finite":
@@ -138,7 +130,7 @@ def _refused(made: RecordedExport, refusal: Mapping[str, Any]) -> Remade:
     return Remade(differing=message)
 
 
-def _against(recorded: RecordedExport, answer: Mapping[str, Any], work: Path, blobs: DirectoryBlobs) -> Remade:
+def _against(recorded: RecordedExport, again: MadeFile, work: Path, blobs: DirectoryBlobs) -> Remade:
     made = work / MADE
     if not made.is_file():
         return Remade(differing="no file")
@@ -148,7 +140,7 @@ def _against(recorded: RecordedExport, answer: Mapping[str, Any], work: Path, bl
         found = renumbered(made, blobs.path(wanted), work / "renumbered") or found
     if found != wanted:
         return Remade(f"{recorded.filename} made again has digest {found}, recorded is {wanted}")
-    beside = ExportDetails.model_validate(answer["details"]).beside
+    beside = ExportDetails.model_validate(again.details).beside
     wrong = [one for one, digest in beside.items() if recorded.beside.get(one) != digest]
     return Remade(f"{recorded.filename}.{wrong[0]} made again is not what was recorded" if wrong else "")
 

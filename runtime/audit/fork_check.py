@@ -91,10 +91,10 @@ async def check_start(subject: AuditSubject, children: Children, *, trust_code: 
         return ForkFindings((_diverges(begun, f"its parent does not lead to it: {error.message}"),))
     except (Refused, InvalidInput) as error:
         return ForkFindings(unchecked=(f"the state of step {fork.step} could not be computed: {error.message}",))
-    wrong = next((name for name in ("state_root", "blob") if made[name] != getattr(begun.event, name)), "")
+    wrong = next((name for name in ("state_root", "blob") if getattr(made, name) != getattr(begun.event, name)), "")
     if not wrong:
         return ForkFindings()
-    message = f"it begins with {wrong} {getattr(begun.event, wrong)}, and its parent leads to {made[wrong]}"
+    message = f"it begins with {wrong} {getattr(begun.event, wrong)}, and its parent leads to {getattr(made, wrong)}"
     return ForkFindings((_diverges(begun, message),))
 
 

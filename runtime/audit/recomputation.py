@@ -6,18 +6,15 @@ machine and lays out what is to be done; the verdict is a pure look at what trai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from bus.blobs import DirectoryBlobs
 from contracts.audit import AuditState
 from contracts.errors import NotFound, Refused
-from contracts.event import Value
 from contracts.findings import AuditRequest
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.trainer import AuditCompleted, AuditPlanned
@@ -25,18 +22,18 @@ from runtime import audit
 from runtime.audit import exports, fork_check
 from runtime.audit.log_check import read_steadily
 from runtime.home.home import Home
-from runtime.jobs.job import Job
+from runtime.home.workloads import WorkloadEntry
+from runtime.jobs.job import JobContext, job
 from runtime.log.archive import Archive, CachedArchive, StoredSession
 from runtime.replay import audit_plan, audit_subject, verdict
 from runtime.replay.audit_runner import AuditRunner, Tell
-from runtime.replay.audit_subject import ReplayData
+from runtime.replay.jobs import Conditions, IdentityAsked, IdentityTold, MachineIdentity, ReplayData
 from runtime.replay.steps import locate_divergence
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
 
-OPENING = "runtime.audit.recomputation:open_audit"
-"""What opens an audit in a child, before anything of it can be concluded."""
+OpeningContext = JobContext[IdentityAsked, IdentityTold]
 
 SILENT = "the exporter did not answer"
 
@@ -81,46 +78,55 @@ async def recompute(
         bad = next((one for one in chosen if one.number in results and results[one.number].divergence), None)
         divergence = results[bad.number].divergence if bad else None
         if options.mode == "bisect" and bad and divergence:
-            args, spec = subject.arguments(bad, runner.folder), subject.spec(bad)
-            place = await locate_divergence(runner.jobs, args, spec, bad.number, divergence)
+            task, spec = subject.task(bad, runner.folder), subject.spec(bad)
+            place = await locate_divergence(runner.jobs, task, spec, bad.number, divergence)
         runner.results.close()
         told = (*subject.trusted(), *begun.unchecked)
         return verdict.replay_verdict(log, plan, results, again, unchecked=told, resumed=runner.resumed, located=place)
 
 
-class OpenedAudit(Value):
+@dataclass(frozen=True)
+class AuditOpening:
+    """An audit to open: what its genesis cites, and the folder in which its spans are laid out.
+
+    With `cuts` (blobs at which spans begin) an audit is gone on with whose log was verified before. Without, the log is
+    verified, and spans begin at every checkpoint that is here.
+    """
+
+    home: Path
+    root: str
+    folder: Path
+    cited: AuditRequest
+    cuts: Sequence[str] | None
+    under: Conditions
+
+
+@dataclass(frozen=True)
+class OpenedAudit:
     """An audit as it was opened here: the plan, what differs here from the claims, and what jobs about its spans need.
 
     There is no plan where an audit is gone on with whose plan is known.
     """
 
     planned: AuditPlanned | None
-    cuts: list[str] = Field(default_factory=list)
+    cuts: Sequence[str] = ()
     fingerprint: str = ""
-    differing: list[str] = Field(default_factory=list)
-    data: ReplayData = ReplayData(dataset="", blobs="", initial=None)
-    workloads: list[dict[str, str]] = Field(default_factory=list)
+    differing: Sequence[str] = ()
+    data: ReplayData | None = None
+    workloads: Sequence[WorkloadEntry] = ()
 
 
-def open_audit(job: Job) -> dict[str, Any]:
-    """The job: an `OpenedAudit` as plain data.
-
-    With `cuts` (blobs at which spans begin) an audit is gone on with whose log was verified before. Without, the log is
-    verified, and spans begin at every checkpoint that is here.
-    """
-    cited, cuts = AuditRequest.model_validate(job.args["cited"]), job.args["cuts"]
-    return _opened(job, cited, cuts).model_dump(mode="json")
-
-
-def _opened(job: Job, cited: AuditRequest, cuts: list[str] | None) -> OpenedAudit:
-    home = Home(Path(job.args["home"]))
+@job(purpose="audit", profile=lambda opening: opening.under.profile)
+def open_audit(context: OpeningContext, opening: AuditOpening) -> OpenedAudit:
+    """Verify the log, look at this machine and lay out what is to be done."""
+    home, cited, cuts = Home(opening.home), opening.cited, opening.cuts
     blobs, session = DirectoryBlobs(home.blobs), cited.session
 
     def look() -> tuple[verdict.Verdict, Archive]:
-        archive = CachedArchive(home, job.args["root"])
+        archive = CachedArchive(home, opening.root)
         return audit.check_log(archive, session, blobs), archive
 
-    log, archive = read_steadily(look) if cuts is None else (None, Archive(home, job.args["root"]))
+    log, archive = read_steadily(look) if cuts is None else (None, Archive(home, opening.root))
     if log is not None and log.verdict != "pass":
         return OpenedAudit(planned=_planned(cited, verdict.verdict_without_replay(log, cited.mode, verdict.FAILS)))
     kept = archive.read(session)
@@ -129,8 +135,8 @@ def _opened(job: Job, cited: AuditRequest, cuts: list[str] | None) -> OpenedAudi
         raise NotFound(message, cure="Audit it where its log is kept.")
     # What came later than what the audit cites is no part of it.
     beginning = replace(kept, history=kept.history.beginning(cited.size))
-    subject = audit_subject.AuditSubject(beginning, blobs, Path(job.args["folder"]), home.root)
-    plan, opened = _laid_out(job, subject, cited, cuts, _unsigned(kept, cited))
+    subject = audit_subject.AuditSubject(beginning, blobs, opening.folder, home.root)
+    plan, opened = _laid_out(context, subject, cited, cuts, _unsigned(kept, cited))
     if log is None:
         return opened
     told = fork_check.unchecked_in_swarm(subject.session, cited.mode)
@@ -144,8 +150,8 @@ def _opened(job: Job, cited: AuditRequest, cuts: list[str] | None) -> OpenedAudi
             log = verdict.verdict_without_replay(log, plan.mode, verdict.UNTRAINED)
         return OpenedAudit(planned=_planned(cited, log))
     remade = exports.orders(subject.kept.history) if cited.mode == "full" else []
-    about = {"cuts": opened.cuts, "exports": remade, "machine": machine}
-    return opened.model_copy(update={"planned": _planned(cited, log, plan).model_copy(update=about)})
+    about = {"cuts": list(opened.cuts), "exports": remade, "machine": machine}
+    return replace(opened, planned=_planned(cited, log, plan).model_copy(update=about))
 
 
 def _planned(cited: AuditRequest, log: verdict.Verdict, plan: audit_plan.AuditPlan | None = None) -> AuditPlanned:
@@ -168,23 +174,23 @@ def _planned(cited: AuditRequest, log: verdict.Verdict, plan: audit_plan.AuditPl
 
 
 def _laid_out(
-    job: Job,
+    context: OpeningContext,
     subject: audit_subject.AuditSubject,
     cited: AuditRequest,
-    cuts: list[str] | None,
+    cuts: Sequence[str] | None,
     unsigned: Iterator[verdict.Divergence],
 ) -> tuple[audit_plan.AuditPlan, OpenedAudit]:
     """What is to be computed, this machine beside the claims, and what jobs are given; spans are laid out as files."""
     options = audit_plan.AuditOptions(cited.mode, segments=cited.segments, seed=cited.seed)
     workloads, missing = subject.missing(trusted=False)
-    here, differing = _compared(job, subject, workloads, missing)
+    here, differing = _compared(context, subject, workloads, missing)
     begins = subject.blobs.has if cuts is None else frozenset(cuts).__contains__
     # What the request resolves to is another machine's business where this one is not comparable.
     resolved = here.resolved if here and not differing else None
     plan, spans = audit_plan.lay_out(subject, options, resolved, begins)
     plan = replace(plan, broken=(*unsigned, *plan.broken))
     for span in spans.values():
-        subject.arguments(span, subject.work)
+        subject.task(span, subject.work)
         audit_subject.recorded_path(subject.work, span.number).write_text(subject.spec(span).model_dump_json())
     return plan, OpenedAudit(
         planned=None,
@@ -197,18 +203,17 @@ def _laid_out(
 
 
 def _compared(
-    job: Job, subject: audit_subject.AuditSubject, workloads: list[dict[str, str]], missing: list[str]
-) -> tuple[audit_subject.MachineIdentity | None, list[str]]:
+    context: OpeningContext, subject: audit_subject.AuditSubject, workloads: list[WorkloadEntry], missing: list[str]
+) -> tuple[MachineIdentity | None, list[str]]:
     """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
     if subject.machine is None:
         return None, []
-    job.tell("identify", about=subject.identity(whole=not missing), workloads=workloads)
-    order = job.order(wait=True)
-    if order is None:
+    context.tell(IdentityAsked(subject.identity(whole=not missing), workloads))
+    answer = context.order(wait=True)
+    if answer is None:
         raise Refused("nobody answered what this machine computes.", cure="Begin the audit again.")
-    here = audit_subject.MachineIdentity.model_validate(order.data["found"])
-    differing = audit_subject.machine_differences(subject.kept.history.facts, here)
-    return here, differing + missing + order.data["unread"]
+    differing = audit_subject.machine_differences(subject.kept.history.facts, answer.found)
+    return answer.found, [*differing, *missing, *answer.unread]
 
 
 def _unsigned(kept: StoredSession, cited: AuditRequest) -> Iterator[verdict.Divergence]:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contracts.errors import Failed, InvalidRequest, Problem
-from runtime.api.children import child_answer, open_children
+from runtime.api.children import A, O, R, T, ask, open_children
 from runtime.cli.call import Call, Json, command
 from runtime.cli.output import pairs, style
-from runtime.jobs.profiles import torch_profile
-from runtime.model import PROBE
 from runtime.views.formatting import duration, size
 
 if TYPE_CHECKING:
+    from contracts.data_manager import DatasetPrepared
     from runtime.jobs.children import Children
-    from runtime.jobs.profiles import Profile
+    from runtime.jobs.job import Job
+    from runtime.model.jobs import Rehearsal
 
 EVALUATION = 1 / 3
 """What a row costs that is only judged, as a share of one that is learnt from."""
@@ -47,79 +47,73 @@ def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[
 async def _check(call: Call, request: Json, folder: Path) -> Json:
     """Prepare the data, resolve the plan and take one step, each in a child and in a folder that goes away."""
     from bus.blobs import DirectoryBlobs
+    from contracts.data_manager import DatasetRejected
     from runtime.home import allowed
     from runtime.home.workload_file import unknown_options
-    from runtime.home.workloads import PROBE as OPTIONS
-    from runtime.home.workloads import Workloads
+    from runtime.home.workloads import Workloads, read_options
+    from runtime.jobs.profiles import Seal
+    from runtime.model.jobs import RehearsalTask, rehearse
     from runtime.node import roster
+    from runtime.node.capabilities import PREPARE_DATASET, RESOLVE_REQUEST, PreparationOrder, ResolveOrder
     from runtime.replay import initial_state
 
-    prepare, resolve = roster.job("data_manager", "prepare"), roster.job("trainer", "resolve")
-    needed = Workloads(call.home.root).needed(request)
-    workloads = [workload.as_json() for workload in needed]
+    workloads = Workloads(call.home.root).needed(request)
+    room = next(path for path in (call.home.root, *call.home.root.parents) if path.is_dir())
     async with open_children() as children:
         with tempfile.TemporaryDirectory(prefix="swarm-check-") as scratch:
-            store = Path(scratch)
-            known = []
-            for workload in needed:
+            store, known = Path(scratch), []
+            for workload in workloads:
                 options = workload.options
                 if options is None:
                     # They were not seen when it was added, so a child looks now.
-                    probe = await _ask(children, OPTIONS, workload.as_json(), torch_profile(), "probe", store)
-                    options = tuple(probe["options"])
+                    options = await _ask(children, read_options, workload, store)
                 known.append(replace(workload, options=options))
             if unknown := list(unknown_options(request, known)):
                 raise InvalidRequest(unknown)
-            args = {"data": request["data"], "session": "", "store": scratch, "workloads": workloads}
             roots = [*allowed.roots(call.home, call.settings), folder]
-            args["roots"] = [str(root) for root in roots]
-            args["trusted"] = list(call.settings.trusted_data)
-            prepared = await _ask(children, prepare, args, torch_profile(), "prepare", store)
-            if problems := prepared.get("problems"):
-                raise InvalidRequest([Problem(p.get("path", ""), p["message"], p.get("cure", "")) for p in problems])
-            dataset = str(store / prepared["root"])
+            wanted = PreparationOrder(request["data"], store, roots, tuple(call.settings.trusted_data), workloads)
+            prepared = await _ask(children, roster.job_for(PREPARE_DATASET), wanted, store)
+            assert prepared is not None  # noqa: S101 - none stands in a fresh folder
+            if isinstance(prepared, DatasetRejected):
+                problems = [Problem(p.get("path", ""), p["message"], p.get("cure", "")) for p in prepared.problems]
+                raise InvalidRequest(problems)
+            dataset = store / prepared.root
             begun = await initial_state.bring_weights(request, roots, DirectoryBlobs(store), "check", children)
-            about = {"dataset": dataset, "workloads": workloads, "blobs": scratch, "initial": begun}
-            room = next(path for path in (call.home.root, *call.home.root.parents) if path.is_dir())
-            args = about | {"request": request, "device": request["training"]["device"], "inherited": None}
-            args["room"] = str(room)
-            resolved = (await _ask(children, resolve, args, torch_profile(), "probe", store))["resolved"]
+            device = request["training"]["device"]
+            order = ResolveOrder(request, dataset, store, room, device, workloads, begun)
+            resolved = await _ask(children, roster.job_for(RESOLVE_REQUEST), order, store)
             plan = {"request": request, "resolved": resolved, "changes": []}
-            sealed = {"threads": resolved["threads"], "profile": resolved["profile"]}
-            args = about | {"seal": sealed, "plan": plan}
-            profile = torch_profile(resolved["threads"], resolved["device"])
-            probed = await _ask(children, PROBE, args, profile, "probe", store)
-    return _describe_plan(request, prepared, resolved, probed)
+            seal = Seal(resolved["threads"], resolved["profile"])
+            task = RehearsalTask(plan, seal, resolved["device"], dataset, store, begun, workloads)
+            rehearsed = await _ask(children, rehearse, task, store)
+    return _describe_plan(request, prepared, resolved, rehearsed)
 
 
-async def _ask(
-    children: Children, job: str, args: Mapping[str, Any], profile: Profile, purpose: str, folder: Path
-) -> Json:
-    log = folder / "log"
-    async with children.job(job, args, profile=profile, purpose=purpose, log=log) as child:
-        return await child_answer(child, log, cure="Correct it where it stopped, or: swarm run REQUEST --here")
+async def _ask(children: Children, job: Job[A, R, T, O], argument: A, folder: Path) -> R:
+    cure = "Correct it where it stopped, or: swarm run REQUEST --here"
+    return await ask(children, job, argument, log=folder / "log", cure=cure)
 
 
-def _describe_plan(request: Json, prepared: Json, resolved: Json, probed: Json) -> Json:
+def _describe_plan(request: Json, prepared: DatasetPrepared, resolved: Mapping[str, Any], rehearsed: Rehearsal) -> Json:
     """What `swarm check` answers, with about how long the whole plan takes, early stopping aside."""
     rows_per_step = resolved["batch"] * resolved["accumulate"]
     evaluations = request["training"]["epochs"] / resolved["every_epochs"]
-    judged_rows = evaluations * prepared["splits"].get("val", 0)
-    step_seconds = probed["step_seconds"]
+    judged_rows = evaluations * prepared.splits.get("val", 0)
+    step_seconds = rehearsed.step_seconds
     seconds = float(step_seconds * (resolved["steps_total"] + EVALUATION * judged_rows / rows_per_step))
     return {
         "ok": True,
         "name": request["name"],
-        "rows": prepared["splits"],
-        "findings": prepared["findings"],
+        "rows": prepared.splits,
+        "findings": [one.model_dump(mode="json") for one in prepared.findings],
         "parameters": resolved["parameters"],
         "steps_total": resolved["steps_total"],
         "device": resolved["device"],
         "threads": resolved["threads"],
-        "loss": float.fromhex(probed["loss"]),
+        "loss": rehearsed.loss,
         "step_ms": round(step_seconds * 1000, 3),
-        "memory_bytes": probed["memory_bytes"],
-        "checkpoint_bytes": probed["state_bytes"],
+        "memory_bytes": rehearsed.memory_bytes,
+        "checkpoint_bytes": rehearsed.state_bytes,
         "estimate_s": round(seconds, 1),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,7 +19,6 @@ from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE
 from runtime.cli.output import table
 from runtime.cli.pages import answer_page, page_option
-from runtime.model import INSPECT
 
 if TYPE_CHECKING:
     from contracts.session import SessionState
@@ -56,12 +56,13 @@ def inspect(call: Call, *, checkpoint: str, out: Path | None) -> None:
     With them what the log says of its step: the epoch, the optimizer and the metrics. Exit code 3 when its bytes are
     not what they should be.
     """
+    from runtime.model.jobs import CheckpointFile, inspect_checkpoint
     from runtime.views import checkpoints as views
 
     state, wanted = _find_checkpoint(call, checkpoint)
-    args = {"path": wanted["path"], "state_root": wanted.get("state_root")}
+    file = CheckpointFile(Path(wanted["path"]), wanted.get("state_root"))
     with tempfile.TemporaryDirectory(prefix="swarm-inspect-") as folder:
-        found = call.wait(ask_child(INSPECT, args, purpose="probe", log=Path(folder) / "log"))
+        found = asdict(call.wait(ask_child(inspect_checkpoint, file, log=Path(folder) / "log")))
     for name in ("blob", "step", "weights_digest"):
         if name in wanted and wanted[name] != found[name]:
             message = f"the checkpoint has the {name} {found[name]!r}, not {wanted[name]!r}."

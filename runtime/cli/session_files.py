@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from runtime.views.formatting import figures
 
 if TYPE_CHECKING:
     from runtime.views.blocks import Page
+    from runtime.views.report import WrittenReport
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
 QUANTIZATIONS = ("int8", "fp16")
@@ -70,9 +70,9 @@ def report(call: Call, *, session: str, out: Path | None) -> None:
     answer: Json = {"session": history.id}
     if out is None and not Path(session).is_file():
         made = call.wait(_write_report(call, history.id, stored.admission.root))
-        folder = Path(str(made["path"])).parent
+        folder = Path(made.path).parent
         files = {"metrics": str(folder / "metrics.json"), "request": str(folder / "request.yaml")}
-        answer |= {"path": made["path"], "html": made["html"], **files, "plots": made["plots"]}
+        answer |= {"path": made.path, "html": made.html, **files, "plots": made.plots}
     elif out is not None:
         answer |= {"path": str(out)}
     answer_page(call, answer, page, out, title=True)
@@ -80,7 +80,7 @@ def report(call: Call, *, session: str, out: Path | None) -> None:
         call.note(f"Wrote {answer['html']}")
 
 
-async def _write_report(call: Call, session: str, root: str) -> Mapping[str, object]:
+async def _write_report(call: Call, session: str, root: str) -> WrittenReport:
     from runtime.host.swarm_node import write_report
 
     async with open_children() as children:

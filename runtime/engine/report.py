@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
-from contracts.errors import NotRepeatable, UserCodeFailed
+from contracts.errors import NotRepeatable
 from contracts.request.training import EarlyStopping, less_is_better
 
 
@@ -149,22 +149,6 @@ class StepTrace:
     told: Sequence[StepRecord]
     leaves: Mapping[str, str]
     hidden: Mapping[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data; `StepTrace.from_json` gives it back."""
-        told = [list(one) for one in self.told]
-        return {"first": self.first, "told": told, "leaves": dict(self.leaves), "hidden": dict(self.hidden)}
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        """A stretch from its JSON form; `UserCodeFailed` when the process that ran the code sent something else."""
-        try:
-            told = [StepRecord(int(step), str(what), str(value)) for step, what, value in raw["told"]]
-            leaves, hidden = ({str(name): str(one) for name, one in raw[of].items()} for of in ("leaves", "hidden"))
-            return cls(int(raw["first"]), told, leaves, hidden)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            message = "the process that ran the workload did not tell what its steps gave"
-            raise UserCodeFailed(message, cure="Look for code that changes Stigmergy's own functions.") from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused
@@ -22,7 +22,8 @@ from runtime.jobs.children import Children
 from runtime.log.archive import Archive
 from runtime.log.session_log import SessionLog
 from runtime.replay.audit_subject import AuditSubject
-from runtime.replay.steps import RESTAGE, compute_at_step
+from runtime.replay.jobs import StateDigests, restage_state
+from runtime.replay.steps import compute_at_step
 
 NEAREST = 2
 
@@ -144,24 +145,22 @@ async def start_state(fork: Fork, blobs: DirectoryBlobs, home: Home, children: C
     material = AuditSubject(kept, blobs, home.root / "work" / "audits", home.root)
     made = await recompute_state(material, fork, children, blobs.root)
     _compare(fork, made)
-    return StartState(made["blob"], made["state_root"])
+    return StartState(made.blob, made.state_root)
 
 
 async def recompute_state(
     material: AuditSubject, fork: Fork, children: Children, store: Path, *, trust_code: bool = False
-) -> dict[str, Any]:
+) -> StateDigests:
     """Compute the parent's state again, and keep it in a store of blobs as the checkpoint that it would have been."""
-    about = {"step": fork.step, "store": str(store)}
-    return await compute_at_step(
-        material, RESTAGE, about, children, step=fork.step, segment=fork.segment, trust_code=trust_code
+    made, _ = await compute_at_step(
+        material, restage_state, store, children, step=fork.step, segment=fork.segment, trust_code=trust_code
     )
+    return made
 
 
-def _compare(fork: Fork, made: dict[str, Any]) -> None:
+def _compare(fork: Fork, made: StateDigests) -> None:
     for name in ("weights_digest", "state_root", "blob"):
         wanted = getattr(fork, name)
-        if wanted is not None and made[name] != wanted:
-            message = (
-                f"the {name} of {fork.session} at step {fork.step} is {made[name]}, and the genesis names {wanted}."
-            )
+        if wanted is not None and (found := getattr(made, name)) != wanted:
+            message = f"the {name} of {fork.session} at step {fork.step} is {found}, and the genesis names {wanted}."
             raise NotVerified(message, cure=f"Find the place: swarm audit {fork.session} --mode bisect")

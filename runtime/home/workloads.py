@@ -11,11 +11,10 @@ import fcntl
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -26,18 +25,17 @@ import orjson
 from bus.disk import make_directory, write_file
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
 from runtime.home.workload_file import digest_of, option_names, read_source, workload_classes
+from runtime.jobs.job import job
 
 if TYPE_CHECKING:
     from bus.blobs import DirectoryBlobs
     from runtime.engine.workload import Workload
     from runtime.jobs.children import Children
-    from runtime.jobs.job import Job
 
 GROUP = "stigmergy.workloads"
 """The entry points by which an installed package brings workloads."""
 
 FILE = "workloads.json"
-PROBE = "runtime.home.workloads:probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +51,6 @@ class WorkloadEntry:
     digest: str
     module: str = ""
     options: tuple[str, ...] | None = None
-
-    def as_json(self) -> dict[str, str]:
-        """Plain data, as jobs are given it."""
-        return {name: one for name, one in asdict(self).items() if name != "options"}
 
 
 class Workloads:
@@ -121,13 +115,8 @@ class Workloads:
 
     async def add(self, path: str, children: Children, *, name: str = "") -> WorkloadEntry:
         """Register `FILE` or `FILE:CLASS` under a name (the file's own by default), once a child could import it."""
-        # Jobs import this module too, and have no use for what runs them.
-        from runtime.jobs.profiles import torch_profile
-
         found = inspect_file(path, name=name)
-        args = found.as_json()
-        async with children.job(PROBE, args, profile=torch_profile(), purpose="probe") as child:
-            found = replace(found, options=tuple((await child.wait())["options"]))
+        found = replace(found, options=await children.run(read_options, found))
         with self._locked():
             self._write(self._added() | {found.name: found})
         return found
@@ -189,12 +178,11 @@ def inspect_file(path: str, *, name: str = "") -> WorkloadEntry:
     return WorkloadEntry(name or file.stem, str(file), wanted or classes[0], digest_of(source))
 
 
-def enlist(entries: Iterable[Mapping[str, str]]) -> None:
-    """In a job: load workloads given as `WorkloadEntry.as_json` and make the engine know them by name."""
+def enlist(entries: Iterable[WorkloadEntry]) -> None:
+    """In a job: load workloads and make the engine know them by name."""
     from runtime.engine.workload import register
 
-    for entry in entries:
-        one = WorkloadEntry(entry["name"], entry["path"], entry["class_name"], entry["digest"], entry.get("module", ""))
+    for one in entries:
         register(one.name, load(one.path, one.class_name, one.digest, module=one.module))
 
 
@@ -215,11 +203,10 @@ def load(path: str, class_name: str, digest: str, *, module: str = "") -> type[W
     return found
 
 
-def probe(job: Job) -> dict[str, Any]:
-    """A job: load one workload and say what it is; what its import raises is the user's to see."""
-    entry = WorkloadEntry(**job.args)
-    found = load(entry.path, entry.class_name, entry.digest, module=entry.module)
-    return {"class": found.__qualname__, "about": inspect.getdoc(found) or "", "options": option_names(found.Options)}
+@job(purpose="probe")
+def read_options(entry: WorkloadEntry) -> tuple[str, ...]:
+    """Load one workload and give the names of its options; what its import raises is the user's to see."""
+    return tuple(option_names(load(entry.path, entry.class_name, entry.digest, module=entry.module).Options))
 
 
 class _VerifiedLoader(importlib.machinery.SourceFileLoader):

@@ -18,10 +18,9 @@ from runtime.commands.askers import Asker
 from runtime.commands.commands import Commands
 from runtime.home.home import Home
 from runtime.jobs.children import Children
-from runtime.jobs.profiles import torch_profile
 from runtime.log.follower import LogFollower
 from runtime.node.node import Node
-from runtime.views.report import JOB
+from runtime.views.report import ReportOrder, WrittenReport, write_files
 
 log = structlog.get_logger()
 
@@ -93,10 +92,7 @@ class Reporter:
             self._due.put_nowait(session)
 
 
-async def write_report(session: str, home: Home, children: Children, *, root: str = "") -> dict[str, object]:
+async def write_report(session: str, home: Home, children: Children, *, root: str = "") -> WrittenReport:
     """Write a session's files from its log; says where they are."""
-    args = {"session": session, "home": str(home.root), "root": root}
-    log_file = home.session(session) / "report.log"
-    profile = torch_profile()
-    async with children.job(JOB, args, profile=profile, purpose="report", session=session, log=log_file) as child:
-        return await child.wait()
+    order = ReportOrder(session, home.root, root)
+    return await children.run(write_files, order, session=session, log=home.session(session) / "report.log")

@@ -9,14 +9,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
 from contracts.common import signal_name
-from contracts.errors import ChildDied, SwarmError
+from contracts.errors import ChildDied, InvalidInput, SwarmError, UserCodeFailed
 from runtime.jobs import messages, process
+from runtime.jobs.codec import UNKNOWN, NotOfType, TypeCodec
+from runtime.jobs.job import Cancel, Job
 from runtime.jobs.messages import Decoder, Frame, encode
+
+R = TypeVar("R")
+T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741 - an order
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +94,23 @@ class Channel:
         self._socket.close()
 
 
-class Child:
-    """A job that runs. Iterate over it for its frames; the end of the iteration is the end of the job.
+class Child(Generic[R, T, O]):
+    """A job that runs. Iterate over it for what it tells; the end of the iteration is the end of the job.
 
-    The iteration raises `UserCodeFailed` (or the error of ours that the job raised) and `ChildDied`.
+    The iteration raises `UserCodeFailed` (or the error of ours that the job raised) and `ChildDied`. What a job tells
+    that may run code of the user's is of the types that it declares, or `UserCodeFailed` is raised.
     """
 
     def __init__(
-        self, fate: Fate, channel: Channel, kill: Callable[[], None], purpose: str, session: str, log: Path | None
+        self,
+        job: Job[Any, R, T, O],
+        fate: Fate,
+        channel: Channel,
+        kill: Callable[[], None],
+        session: str,
+        log: Path | None,
     ) -> None:
+        self._job = job
         self._fate = fate
         self._channel = channel
         self._kill = kill
@@ -106,10 +120,12 @@ class Child:
         self.told = 0
         self.resting = False
         """True while the job is expected to wait for an order, so that its silence is no stall; its owner sets it."""
-        self.purpose = purpose
+        self.purpose = job.purpose
         self.session = session
         self.log = log
-        self.result: dict[str, Any] | None = None
+        self.answered = False
+        """Whether the job has given its result."""
+        self.result: R | None = None
         self.raised: dict[str, Any] | None = None
 
     @property
@@ -127,46 +143,59 @@ class Child:
         """How it ended; None while it runs."""
         return self._fate.exit
 
-    def __aiter__(self) -> AsyncIterator[Frame]:
+    def __aiter__(self) -> AsyncIterator[T]:
         return self
 
-    async def __anext__(self) -> Frame:
+    async def __anext__(self) -> T:
         while True:
             while self._arrived:
                 frame = self._arrived.popleft()
-                if frame.kind == "result":
-                    self.result = frame.data
-                elif frame.kind == "raised":
+                if frame.kind == "raised":
                     self.raised = frame.data
+                elif frame.kind == "result":
+                    self.result = cast(R, self._value(self._job.signature.result, frame))
+                    self.answered = True
                 else:
-                    return frame
+                    return cast(T, self._value(self._job.signature.tells.get(frame.kind), frame))
             data = await self._channel.receive()
             if not data:
                 await self._conclude()
                 raise StopAsyncIteration
             self._take(data)
 
-    async def wait(self) -> dict[str, Any]:
+    async def wait(self) -> R:
         """Let the job run to its end, pass over what it tells, and give its result."""
         async for _ in self:
             pass
-        return self.result or {}
+        return cast(R, self.result)
 
-    async def order(self, kind: str, /, **data: Any) -> None:
+    async def order(self, order: O | Cancel) -> None:
         """Send an order to the job, which finds it when it looks; `ChildDied` when it has ended."""
-        frame = encode(kind, data)
+        kind = type(order).__name__
+        codec = self._job.signature.orders.get(kind)
+        if codec is None:
+            raise InvalidInput(f"{self._name} knows no order {kind!r}.", cure="Order what the job names.")
         try:
-            await self._channel.send(frame)
+            await self._channel.send(encode(kind, {"value": codec.encode(order)}))
         except OSError as error:
             raise ChildDied(f"{self._name} has ended and cannot be ordered to {kind!r}.", cure=self._see_log) from error
 
+    def _value(self, codec: TypeCodec | None, frame: Frame) -> object:
+        try:
+            return (codec or UNKNOWN).decode(frame.data.get("value"))
+        except NotOfType as error:
+            self.kill()
+            message = "the process that ran the workload told something that no computation gives"
+            cure = f"Look for code that changes Stigmergy's own functions ({error})."
+            raise UserCodeFailed(message, cure=cure) from None
+
     async def cancel(self, grace: float = 10.0) -> None:
-        """Order `cancel`, give the job `grace` seconds to end by itself, then kill it; returns when it has ended.
+        """Order `Cancel`, give the job `grace` seconds to end by itself, then kill it; returns when it has ended.
 
         Somebody must be iterating meanwhile when the job has much to tell, or it waits for a reader until it is killed.
         """
         with suppress(ChildDied):
-            await self.order("cancel")
+            await self.order(Cancel())
         with anyio.move_on_after(grace):
             await self._fate.ended.wait()
         if self.exit is None:
@@ -206,7 +235,7 @@ class Child:
         await self._fate.ended.wait()
         if self.raised is not None:
             raise messages.error_from_data(self.raised, "" if self.log is None or not self.session else self.log.name)
-        if self.result is not None:
+        if self.answered:
             return
         end, cure = self.exit, self._see_log
         if not self._killed and (end is None or (end.code is None and end.signal is None)):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import structlog
@@ -15,11 +15,16 @@ import structlog
 from contracts.errors import ChildDied, Refused, SwarmError
 from runtime.jobs import process
 from runtime.jobs.child import Child
-from runtime.jobs.messages import encode
+from runtime.jobs.job import Job
 from runtime.jobs.profiles import Profile, sealed_environment
 from runtime.jobs.zygote_link import ZygoteJob, ZygoteLink
 
 log = structlog.get_logger()
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741 - an order
 
 _PATIENCE = 5.0
 """Seconds in which a zygote has ended a job; one that needs longer does not answer."""
@@ -65,22 +70,38 @@ class Children:
                     await link.close()
                     raise
 
+    async def run(
+        self,
+        job: Job[A, R, T, O],
+        argument: A,
+        *,
+        profile: Profile | None = None,
+        session: str = "",
+        log: Path | None = None,
+    ) -> R:
+        """The result of a job that is run to its end in a fork of its own; what it tells is passed over."""
+        async with self.job(job, argument, profile=profile, session=session, log=log) as child:
+            return await child.wait()
+
     @asynccontextmanager
     async def job(
         self,
-        function: str,
-        args: Mapping[str, Any],
+        job: Job[A, R, T, O],
+        argument: A,
         *,
-        profile: Profile,
-        purpose: str,
+        profile: Profile | None = None,
         session: str = "",
         log: Path | None = None,
-    ) -> AsyncIterator[Child]:
-        """Run "package.module:function" in a fork of its own; leaving the context ends the job if it still runs."""
-        begin = encode("begin", {"function": function, "args": args, "log": str(log) if log else None})
+    ) -> AsyncIterator[Child[R, T, O]]:
+        """Begin a job in a fork of its own; leaving the context ends it if it still runs.
+
+        Its process is sealed as the job says for this argument, unless another `profile` is given.
+        """
+        profile = profile or job.profile(argument)
+        begin = job.begin(argument, str(log) if log else None)
         with self._using(profile):
-            link, forked = await self._fork(profile, purpose, session, begin)
-            child = Child(forked.fate, forked.channel, lambda: link.kill(forked), purpose, session, log)
+            link, forked = await self._fork(profile, job.purpose, session, begin)
+            child = Child(job, forked.fate, forked.channel, lambda: link.kill(forked), session, log)
             watch = asyncio.create_task(self._watch(child, link))
             try:
                 yield child
@@ -145,7 +166,7 @@ class Children:
             f"Two zygotes died while they forked a {purpose} job.", cure="Free memory, and see who ends processes here."
         )
 
-    async def _watch(self, child: Child, link: ZygoteLink) -> None:
+    async def _watch(self, child: Child[Any, Any, Any], link: ZygoteLink) -> None:
         """Kill a job that neither reports nor computes."""
         await standstill(child.pid, self._stall_after, told=lambda: child.told, excused=lambda: child.waits)
         if child.exit is None:
@@ -153,7 +174,7 @@ class Children:
             child.kill(f"did nothing for {self._stall_after:g} s: it was stopped, or waits for what never comes")
             await self._gone(child, link)
 
-    async def _gone(self, child: Child, link: ZygoteLink) -> None:
+    async def _gone(self, child: Child[Any, Any, Any], link: ZygoteLink) -> None:
         """Return when a killed job is gone; end its zygote when that is stopped, since it could reap no job."""
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_PATIENCE):

@@ -11,19 +11,17 @@ import os
 import resource
 import socket
 import threading
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import anyio
 
 from runtime.jobs import process
 from runtime.jobs.child import Channel, Child, Exit, Fate
-from runtime.jobs.children import Children, RunningProcess
-from runtime.jobs.job import perform
-from runtime.jobs.messages import encode
-from runtime.jobs.profiles import Profile
+from runtime.jobs.children import A, Children, O, R, RunningProcess, T
+from runtime.jobs.job import Job, perform
+from runtime.jobs.profiles import Profile, Seal
 
 
 class InlineJobs(Children):
@@ -46,27 +44,26 @@ class InlineJobs(Children):
     @asynccontextmanager
     async def job(
         self,
-        function: str,
-        args: Mapping[str, Any],
+        job: Job[A, R, T, O],
+        argument: A,
         *,
-        profile: Profile,
-        purpose: str,
+        profile: Profile | None = None,
         session: str = "",
         log: Path | None = None,
-    ) -> AsyncIterator[Child]:
+    ) -> AsyncIterator[Child[R, T, O]]:
         """As `Children.job`; prints go where this process prints."""
-        if purpose not in self._purposes:
-            async with super().job(function, args, profile=profile, purpose=purpose, session=session, log=log) as child:
+        if job.purpose not in self._purposes:
+            async with super().job(job, argument, profile=profile, session=session, log=log) as child:
                 yield child
             return
-        await self._fitting(args)
-        begin = encode("begin", {"function": function, "args": args, "log": None})
+        await self._fitting(argument)
+        begin = job.begin(argument, None)
         async with self._turn:
             ours, theirs = socket.socketpair()
             fate = Fate(pid=os.getpid())
             channel = Channel(ours)
-            child = Child(fate, channel, lambda: channel.cease(socket.SHUT_RDWR), purpose, session, None)
-            running = RunningProcess(os.getpid(), purpose, session)
+            child = Child(job, fate, channel, lambda: channel.cease(socket.SHUT_RDWR), session, None)
+            running = RunningProcess(os.getpid(), job.purpose, session)
             self._here.append(running)
             _start_thread(theirs, fate)
             try:
@@ -76,12 +73,12 @@ class InlineJobs(Children):
                 await child.release()
                 self._here.remove(running)
 
-    async def _fitting(self, args: Mapping[str, Any]) -> None:
+    async def _fitting(self, argument: object) -> None:
         """Return unless the job wants another environment than this process has; then never."""
-        wanted = args["seal"]["threads"] if "seal" in args else None
-        if self._threads is None or wanted in (None, self._threads):
+        seal = getattr(argument, "seal", None)
+        if self._threads is None or not isinstance(seal, Seal) or seal.threads == self._threads:
             return
-        self.wanted = wanted
+        self.wanted = seal.threads
         self.misfit.set()
         await anyio.sleep_forever()
 

@@ -10,6 +10,14 @@ from runtime.engine import environment
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """What a job that computes bits sets in its process before anything else, and reads back."""
+
+    threads: int
+    profile: str = "exact"
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What a zygote is sealed with: jobs of equal profiles come from the same one."""
 
@@ -60,9 +68,6 @@ ENGINE = ("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fing
 AUDIT = ("runtime.audit.recomputation", "runtime.replay.stepwise")
 """What every fork of an audit would import for itself, and with it most of what training does."""
 
-GRAPHS = ("agents.exporter.jobs.libraries",)
-"""What every fork that writes the graph of a model would import for itself."""
-
 
 def torch_profile(threads: int = 1, device: str = "cpu") -> Profile:
     """What trains, evaluates and audits: torch and the engine, imported, untouched. `Refused` for too many threads."""
@@ -70,8 +75,3 @@ def torch_profile(threads: int = 1, device: str = "cpu") -> Profile:
         message = f"no process is started with {threads!r:.40} threads, but with 1 to {MOST_THREADS}."
         raise Refused(message, cure="Leave the session to the machine that claimed it.")
     return Profile(threads=threads, torch=True, device=device, modules=(*ENGINE, *AUDIT))
-
-
-def export_profile(form: str) -> Profile:
-    """What writes a file of this format and asks it; a graph of a model takes libraries that load for seconds."""
-    return Profile(modules=(*ENGINE, *GRAPHS)) if form in ("onnx", "pt2") else torch_profile()

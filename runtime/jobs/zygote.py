@@ -21,12 +21,12 @@ import threading
 from collections import deque
 from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from contracts.errors import Failed
 from runtime.jobs import process
 from runtime.jobs.garbage import collection_paused
-from runtime.jobs.job import Job, perform
+from runtime.jobs.job import JobContext, perform
 from runtime.jobs.messages import Decoder, encode, error_data
 
 # Asked of a whole group by a terminal, a supervisor or a container; only the host knows how to end in good order.
@@ -154,7 +154,7 @@ def _become_job(channel: int, parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _settle(job: Job) -> None:
+def _settle(job: JobContext[Any, Any]) -> None:
     """Send what the job prints to its log, by line, and the stacks of a crash too."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     log = os.open(job.log or os.devnull, flags, 0o600)
@@ -168,7 +168,7 @@ def _settle(job: Job) -> None:
         threading.Thread(target=_end_with_the_host, args=(job,), daemon=True).start()
 
 
-def _end_with_the_host(job: Job) -> None:
+def _end_with_the_host(job: JobContext[Any, Any]) -> None:
     """Where no signal tells of the host's death, the end of the pipe does."""
     job.wait_for_the_end_of_the_host()
     os._exit(1)

@@ -6,6 +6,8 @@ Pure but for the digests of the user's files; it reads no checkpoint and needs n
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotFound, NotVerified
 from contracts.session import Checkpoint, SessionState
 from runtime.home.home import Home
-from runtime.home.workloads import Workloads
+from runtime.home.workloads import WorkloadEntry, Workloads
 from runtime.log import retention
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -37,21 +39,35 @@ def find_checkpoint(session: SessionState, which: str | int) -> Checkpoint:
     return kept
 
 
-def order(session: SessionState, which: str | int, home: Home) -> dict[str, Any]:
-    """What a child needs to rebuild the model of a checkpoint, as plain data."""
+@dataclass(frozen=True)
+class ModelOrder:
+    """What it takes to rebuild the model of a checkpoint: its blob and root, and what it was trained on and with."""
+
+    session: str
+    request: Mapping[str, object]
+    facts: Mapping[str, Any]
+    blobs: Path
+    blob: str
+    state_root: str
+    step: int
+    workloads: Sequence[WorkloadEntry]
+
+
+def order(session: SessionState, which: str | int, home: Home) -> ModelOrder:
+    """What it takes to rebuild the model of a checkpoint."""
     kept = find_checkpoint(session, which)
     if session.training.dataset is None:
         raise NotFound(f"{session.id} has no dataset yet.", cure=f"Wait for it: swarm wait {session.id}")
-    return {
-        "session": session.id,
-        "request": session.request,
-        "facts": session.training.dataset.facts,
-        "blobs": str(home.blobs),
-        "blob": kept.written.blob,
-        "state_root": kept.written.state_root,
-        "step": kept.written.step,
-        "workloads": code_of(session, home),
-    }
+    return ModelOrder(
+        session=session.id,
+        request=session.request,
+        facts=session.training.dataset.facts.model_dump(mode="json"),
+        blobs=home.blobs,
+        blob=kept.written.blob,
+        state_root=kept.written.state_root,
+        step=kept.written.step,
+        workloads=code_of(session, home),
+    )
 
 
 def blob_of(name: str, home: Home) -> Path | None:
@@ -67,7 +83,7 @@ def blob_of(name: str, home: Home) -> Path | None:
     return files[0] if files else None
 
 
-def code_of(session: SessionState, home: Home) -> list[dict[str, str]]:
+def code_of(session: SessionState, home: Home) -> Sequence[WorkloadEntry]:
     """The user's code that the request names; weights without the code that trained them mean nothing."""
     needed = Workloads(home.root).needed(session.request)
     claimed = session.training.claim.sources if session.training.claim else {}
@@ -76,5 +92,5 @@ def code_of(session: SessionState, home: Home) -> list[dict[str, str]]:
         if wanted != workload.digest:
             message = f"the workload {workload.name!r} is {workload.digest} now; the session trained with {wanted}."
             cure = "Add the file it was trained with: swarm workload add FILE"
-            raise NotVerified(message, cure=cure, path=workload.as_json()["path"])
-    return [workload.as_json() for workload in needed]
+            raise NotVerified(message, cure=cure, path=workload.path)
+    return needed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -67,9 +67,9 @@ def pixels(image: Image, data: ImageFolder) -> np.ndarray:
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
-def row_of(content: bytes, name: str, order: Mapping[str, Any]) -> list[np.ndarray]:
+def row_of(content: bytes, name: str, request: Mapping[str, object]) -> list[np.ndarray]:
     """An image as the one row that the model is asked about, made as those that it was trained with."""
-    data = Request.model_validate(order["request"]).data
+    data = Request.model_validate(request).data
     if not isinstance(data, ImageFolder):
         message = f"{name} is an image, and this session was trained with rows of {data.source!r}."
         raise InvalidInput(message, cure="Give the rows as numbers: CSV, JSON or JSON Lines.")

@@ -1,113 +1,121 @@
 """Jobs about one model in a child: what is in its checkpoint, what it answers, and what training it would take.
 
-They change nothing.
+They change nothing. What each is given and answers stands here, so that a process without torch can have them run.
 """
 
 from __future__ import annotations
 
-import resource
-import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
-import torch
-from blake3 import blake3
-from torch import Tensor
-
-from contracts.errors import NotFound
-from runtime.engine import checkpoint, seal
-from runtime.engine.dataset import Dataset
-from runtime.engine.loop import Run
-from runtime.engine.plan import Plan
-from runtime.home.workloads import enlist
-from runtime.jobs import process
-from runtime.jobs.job import Job
-from runtime.model import images, rows, trained
-from runtime.replay import initial_state
-
-TRIES = 5
+from runtime.home.workloads import WorkloadEntry
+from runtime.jobs.job import job
+from runtime.jobs.profiles import Seal, torch_profile
+from runtime.model.checkpoints import ModelOrder
 
 
-def inspect(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A checkpoint's file, and the root that its state must have where that is known."""
+
+    path: Path
+    state_root: str | None = None
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """One tensor of a checkpoint; its norm is None where values are not finite."""
+
+    name: str
+    shape: Sequence[int]
+    dtype: str
+    elements: int
+    bytes: int
+    norm: float | None
+    finite: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSummary:
+    """What is in a checkpoint file, its digest and roots computed again."""
+
+    path: str
+    blob: str
+    bytes: int
+    step: int
+    state_root: str
+    weights_digest: str
+    aliases: Mapping[str, str]
+    parameters: int
+    finite: bool
+    tensors: Sequence[TensorSummary]
+
+
+@job(purpose="probe")
+def inspect_checkpoint(file: CheckpointFile) -> CheckpointSummary:
     """Every tensor of a checkpoint file with its norm, once its digest and its roots have been recomputed."""
-    path = Path(job.args["path"])
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        message = f"there is no checkpoint {str(path)!r}."
-        raise NotFound(message, cure="See: swarm checkpoints S", path=str(path)) from None
-    content = checkpoint.unpack(data, state_root=job.args["state_root"])
-    tensors = [_described(name, content.tensors[name]) for name in sorted(content.tensors)]
-    return {
-        "path": str(path),
-        "blob": blake3(data).hexdigest(),
-        "bytes": len(data),
-        "step": content.step,
-        "state_root": content.state_root,
-        "weights_digest": content.weights_digest,
-        "aliases": dict(content.aliases),
-        "parameters": sum(each["elements"] for each in tensors if each["name"].startswith("model.")),
-        "finite": all(each["finite"] for each in tensors),
-        "tensors": tensors,
-    }
+    from runtime.model import inspection
+
+    return inspection.inspect(file)
 
 
-def predict(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class RowsFile:
+    """Rows to ask a model about, in the file `data` that a person calls `name`; its answers go to another file."""
+
+    model: ModelOrder
+    data: Path
+    name: str
+    form: str
+    answers: Path
+
+
+@dataclass(frozen=True)
+class AnsweredRows:
+    """Which model has answered, and how many rows."""
+
+    step: int
+    weights_digest: str
+    task: str
+    rows: int
+
+
+@job(purpose="evaluate")
+def predict_rows(asked: RowsFile) -> AnsweredRows:
     """The answers for the rows in a file, written to another as one JSON array."""
-    order, name = job.args["order"], job.args["name"]
-    model = trained.load(order)
-    content = Path(job.args["data"]).read_bytes()
-    if images.is_image(name, content):
-        given: Any = images.row_of(content, name, order)
-    else:
-        given = rows.parse(rows.text_of(content, name), job.args["form"])
-    answers = model.predictions(rows.columns_of(given, model.facts, model.inputs))
-    Path(job.args["answers"]).write_bytes(orjson.dumps(answers))
-    return {"step": model.step, "weights_digest": model.weights_digest, "task": model.facts.task, "rows": len(answers)}
+    from runtime.model import inspection
+
+    return inspection.predict(asked)
 
 
-def _described(name: str, tensor: Tensor) -> dict[str, Any]:
-    values = tensor.double() if tensor.is_floating_point() else tensor.to(torch.float64)
-    finite = bool(torch.isfinite(values).all())
-    return {
-        "name": name,
-        "shape": list(tensor.shape),
-        "dtype": str(tensor.dtype).removeprefix("torch."),
-        "elements": tensor.numel(),
-        "bytes": tensor.numel() * tensor.element_size(),
-        "norm": float(values.norm()) if finite else None,
-        "finite": finite,
-    }
+@dataclass(frozen=True)
+class RehearsalTask:
+    """A plan to rehearse with its data, in the process that training would run in."""
+
+    plan: Mapping[str, object]
+    seal: Seal
+    device: str
+    dataset: Path
+    blobs: Path
+    initial: str | None
+    workloads: Sequence[WorkloadEntry]
 
 
-def probe(job: Job) -> dict[str, Any]:
-    """The job behind `swarm check`: a real batch forward and backward, in the process that training would run in.
+@dataclass(frozen=True)
+class Rehearsal:
+    """The first batch's loss, the seconds that one attempt took, and the memory at the peak."""
 
-    The first batch's loss, the seconds one attempt took, and the memory at the peak.
-    """
-    seal.apply(**job.args["seal"])
-    enlist(job.args["workloads"])
-    plan = Plan.from_json(job.args["plan"])
-    dataset = Dataset.open(Path(job.args["dataset"]), verify=False)
-    before = peak_bytes()
-    run = Run.start(plan, dataset, initial=initial_state.initial_tensors(job.args))
-    state = sum(tensor.numel() * tensor.element_size() for tensor in run.tensors().values())
-    loss = run.rehearse()
-    seconds = []
-    for _ in range(TRIES):
-        begun = time.perf_counter()
-        run.rehearse()
-        seconds.append(time.perf_counter() - begun)
-    return {
-        "loss": loss.hex(),
-        "step_seconds": min(seconds),
-        "memory_bytes": peak_bytes(),
-        "memory_before_bytes": before,
-        "state_bytes": state,
-    }
+    loss: float
+    step_seconds: float
+    memory_bytes: int
+    memory_before_bytes: int
+    state_bytes: int
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * process.RSS_UNIT
+@job(purpose="probe", profile=lambda task: torch_profile(task.seal.threads, task.device))
+def rehearse(task: RehearsalTask) -> Rehearsal:
+    """A real batch forward and backward; nothing is kept."""
+    from runtime.model import inspection
+
+    return inspection.rehearse(task)

@@ -22,6 +22,7 @@ from runtime.engine.learner import Learner
 from runtime.engine.ragged import SUFFIX, Ragged, apart, some
 from runtime.engine.workload import Workload
 from runtime.home.workloads import enlist
+from runtime.model.checkpoints import ModelOrder
 from runtime.model.rows import is_ragged
 
 BATCH = 256
@@ -114,9 +115,9 @@ def zeros(facts: Facts, names: Iterable[str]) -> dict[str, np.ndarray | Ragged]:
     return rows
 
 
-def read_checkpoint(order: Mapping[str, Any], blobs: Path) -> CheckpointContent:
-    """The state in an order's blob; `NotVerified` and `NotFound` say which digest did not hold."""
-    return unpack(DirectoryBlobs(blobs).get(order["blob"]), state_root=order["state_root"])
+def read_checkpoint(blobs: Path, blob: str, state_root: str | None) -> CheckpointContent:
+    """The state in a blob; `NotVerified` and `NotFound` say which digest did not hold."""
+    return unpack(DirectoryBlobs(blobs).get(blob), state_root=state_root)
 
 
 def rebuild(learner: Learner, request: Request, facts: Facts, checkpoint: CheckpointContent) -> TrainedModel:
@@ -125,11 +126,11 @@ def rebuild(learner: Learner, request: Request, facts: Facts, checkpoint: Checkp
     return TrainedModel(model, learner.workload, facts, checkpoint.step, checkpoint.weights_digest)
 
 
-def load(order: Mapping[str, Any]) -> TrainedModel:
+def load(order: ModelOrder) -> TrainedModel:
     """The model of `runtime.model.checkpoints.order`; `NotVerified` and `NotFound` say which digest did not hold."""
-    enlist(order["workloads"])
-    checkpoint = read_checkpoint(order, Path(order["blobs"]))
-    request, facts = Request.model_validate(order["request"]), Facts.from_json(order["facts"])
+    enlist(order.workloads)
+    checkpoint = read_checkpoint(order.blobs, order.blob, order.state_root)
+    request, facts = Request.model_validate(order.request), Facts.from_json(order.facts)
     return rebuild(Learner(request, facts), request, facts, checkpoint)
 
 

@@ -16,13 +16,17 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
 
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
 from contracts.event import Event
+
+if TYPE_CHECKING:
+    from runtime.node.agent_context import AgentContext
+    from runtime.node.capabilities import Service
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Spoken_contra = TypeVar("Spoken_contra", bound=Event, contravariant=True)
@@ -104,13 +108,13 @@ class Agent:
     role: ClassVar[str] = ""
     stands_by: ClassVar[bool] = False
     """Whether every instance begins the courses that another one was woken for, to go on when that one falls silent."""
-    jobs: ClassVar[Mapping[str, str]] = {}
-    """Functions of its package (MODULE:FUNCTION) that others have run in children, by names: see `roster.job`."""
+    services: ClassVar[Sequence[Service]] = ()
+    """The jobs of its package that serve capabilities, for whoever asks for those: see `roster.job_for`."""
     handlers: ClassVar[tuple[Handler, ...]] = ()
     rhythms: ClassVar[tuple[Rhythm, ...]] = ()
 
     def __init__(self, ground: Any = None) -> None:
-        self.ground = ground
+        self.ground: AgentContext = ground
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)

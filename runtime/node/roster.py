@@ -12,7 +12,9 @@ from pathlib import Path
 
 from contracts.errors import InvalidInput, NotFound, UserCodeFailed
 from contracts.roles import BUILT_IN
+from runtime.jobs.job import Job
 from runtime.node.agent import Agent
+from runtime.node.capabilities import A, Capability, O, R, T
 
 
 def load(name: str) -> type[Agent]:
@@ -33,9 +35,9 @@ def load_all(names: Iterable[str] = BUILT_IN) -> dict[str, type[Agent]]:
     return {name: load(name) for name in names}
 
 
-def job(role: str, name: str) -> str:
-    """The job that a built-in agent declares under this name, as MODULE:FUNCTION, to be run in a child."""
-    return load(role).jobs[name]
+def job_for(capability: Capability[A, R, T, O]) -> Job[A, R, T, O]:
+    """The job that serves a capability; this loads the agent that declares it."""
+    return next(one.job for one in load(capability.role).services if one.name == capability.name)
 
 
 def hosted_roles(without: Collection[str]) -> tuple[str, ...]:

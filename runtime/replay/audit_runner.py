@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import orjson
 from blake3 import blake3
@@ -18,113 +19,132 @@ from pydantic import TypeAdapter, ValidationError
 from bus.disk import make_directory, write_file
 from contracts.errors import ChildDied, OutOfMemory, SwarmError
 from contracts.findings import AuditedMachine, SpanDivergence
+from runtime.home.workloads import WorkloadEntry
 from runtime.jobs import process
-from runtime.jobs.profiles import claimed_threads, torch_profile
+from runtime.jobs.job import Job
+from runtime.jobs.profiles import claimed_threads
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions
-from runtime.replay.audit_subject import MachineIdentity
 from runtime.replay.comparison import SpanComparison
+from runtime.replay.jobs import (
+    BegunWindow,
+    ConditionedIdentity,
+    Conditions,
+    IdentityAsked,
+    IdentityQuery,
+    IdentityTold,
+    MachineIdentity,
+    Proceed,
+    Settled,
+    SpanEnded,
+    SpanFile,
+    SpanNews,
+    SpanQuery,
+    compute_span,
+    measure_identity,
+)
 from runtime.replay.spans import Span, SpanSpec
 from runtime.replay.verdict import SpanResult
 
 if TYPE_CHECKING:
-    from runtime.jobs.child import Child
     from runtime.jobs.children import Children
-    from runtime.jobs.messages import Frame
 
 
-IDENTITY = "runtime.replay.reexecute:identity"
-SPAN = "runtime.replay.reexecute:main"
+A = TypeVar("A", bound=SpanQuery)
+Q = TypeVar("Q")
+R = TypeVar("R")
 
 
-class ComparedAnswer(NamedTuple):
-    """How many steps a job computed, the first divergence, and its answer: none when a divergence ended it."""
+@dataclass(frozen=True)
+class ComparedAnswer(Generic[R]):
+    """What a job that computes steps of a span answered, how many it computed, and the first divergence, or None.
 
-    steps: int
+    The job is ended at a divergence, and gives no answer then.
+    """
+
+    answer: R | None
     divergence: SpanDivergence | None
-    answer: Mapping[str, Any]
+    steps: int
 
 
 class AuditJobs:
     """Runs one job after the other, or several at once, as where the session was trained: on this machine."""
 
     def __init__(
-        self, children: Children, machine: AuditedMachine, session: str, log: Path, workloads: list[dict[str, str]]
+        self,
+        children: Children,
+        machine: AuditedMachine,
+        session: str,
+        log: Path,
+        workloads: Sequence[WorkloadEntry] = (),
     ) -> None:
         self.children = children
-        self.workloads = workloads
-        self._machine = machine
+        self.conditions = Conditions.of(machine, workloads)
         self._session = session
         self._log = log
 
-    async def run(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """One job to its end, and what it answers."""
-        async with self._job(function, args) as child:
+    async def opened(self, job: Job[Q, R, IdentityAsked, IdentityTold], argument: Q) -> R:
+        """The answer of a job that opens an audit; its question about this machine is answered by another job."""
+        async with self.children.job(job, argument, session=self._session, log=self._log) as child:
+            async for asked in child:
+                child.resting = True
+                found, unread = await self.identified(asked.query, asked.workloads)
+                await child.order(IdentityTold(found, unread))
+                child.resting = False
             return await child.wait()
 
-    async def opened(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """As `run`, for a job that opens an audit; its question about this machine is answered by another job."""
-        async with self._job(function, args) as child:
-            async for frame in child:
-                if frame.kind == "identify":
-                    child.resting = True
-                    jobs = AuditJobs(self.children, self._machine, self._session, self._log, frame.data["workloads"])
-                    found, unread = await jobs.identified(frame.data["about"])
-                    await child.order("identified", found=found.model_dump(), unread=unread)
-                    child.resting = False
-            return child.result or {}
-
-    async def identified(self, about: Mapping[str, Any]) -> tuple[MachineIdentity, list[str]]:
+    async def identified(
+        self, query: IdentityQuery, workloads: Sequence[WorkloadEntry] | None = None
+    ) -> tuple[MachineIdentity, tuple[str, ...]]:
         """This machine beside a claim; and what of the claim cannot be read here, or does not load."""
+        under = self.conditions if workloads is None else replace(self.conditions, workloads=workloads)
         try:
-            return MachineIdentity.model_validate(await self.run(IDENTITY, about)), []
+            return await self._measured(query, under), ()
         except (ChildDied, OutOfMemory):
             raise  # of the machine: nothing is known of the claim
         except SwarmError as error:
-            if about["plan"] is None:
+            if query.plan is None:
                 raise
             unread = f"what the claim resolves the request to (here that ends with: {error.message[:500]})"
-            return MachineIdentity.model_validate(await self.run(IDENTITY, {**about, "plan": None})), [unread]
+            return await self._measured(replace(query, plan=None), under), (unread,)
 
-    async def span(self, args: Mapping[str, Any], span: SpanSpec) -> SpanResult:
+    async def machine(self, query: IdentityQuery) -> MachineIdentity:
+        """Which bits are computed here."""
+        return await self._measured(query, self.conditions)
+
+    async def _measured(self, query: IdentityQuery, under: Conditions) -> MachineIdentity:
+        asked = ConditionedIdentity(query, under)
+        return await self.children.run(measure_identity, asked, session=self._session, log=self._log)
+
+    async def run(self, job: Job[A, R, SpanNews, Proceed], query: A) -> R:
+        """The answer of a job whose news are of no interest."""
+        return await self.children.run(job, query, session=self._session, log=self._log)
+
+    async def span(self, task: SpanFile, span: SpanSpec) -> SpanResult:
         """A whole span computed again; the first divergence may be that something is missing."""
-        compared = await self.compared(SPAN, args, span)
-        return SpanResult(steps=compared.steps, divergence=compared.divergence)
+        found = await self.compared(compute_span, SpanQuery(task, self.conditions), span)
+        return SpanResult(steps=found.steps, divergence=found.divergence)
 
-    async def compared(self, function: str, args: Mapping[str, Any], span: SpanSpec) -> ComparedAnswer:
-        """As `run`, of a job that computes steps of a span; what it tells of them is held here against the records."""
+    async def compared(self, job: Job[A, R, SpanNews, Proceed], query: A, span: SpanSpec) -> ComparedAnswer[R]:
+        """Run a job that computes steps of a span; what it tells of them is held here against the records."""
         comparison = SpanComparison(span)
-        async with self._job(function, args) as child:
-            async for frame in child:
-                if frame.kind == "settled":
-                    await child.order("go")
-                elif found := _heard(comparison, frame):
-                    return ComparedAnswer(comparison.steps, found, {})
-            answer = child.result or {}
-        left = comparison.left() if function == SPAN else None
-        return ComparedAnswer(comparison.steps, left, answer)
-
-    def _job(self, function: str, args: Mapping[str, Any]) -> AbstractAsyncContextManager[Child]:
-        args = {**args, "seal": seal_of(self._machine), "workloads": self.workloads}
-        # As it was where the session was trained.
-        profile = torch_profile(claimed_threads(self._machine.threads), self._machine.device)
-        return self.children.job(function, args, profile=profile, purpose="audit", session=self._session, log=self._log)
-
-
-def _heard(comparison: SpanComparison, frame: Frame) -> SpanDivergence | None:
-    match frame.kind:
-        case "computed":
-            return comparison.computed(frame.data)
-        case "begun_window":
-            return comparison.begun_window(frame.data)
-        case "ended":
-            comparison.ended(frame.data)
-    return None
-
-
-def seal_of(machine: AuditedMachine) -> dict[str, int | str]:
-    """The arguments of `runtime.engine.seal.apply` for bits of this machine."""
-    return {"threads": claimed_threads(machine.threads), "profile": "exact"}
+        async with self.children.job(job, query, session=self._session, log=self._log) as child:
+            async for told in child:
+                found = None
+                match told:
+                    case Settled():
+                        await child.order(Proceed())
+                    case BegunWindow(window):
+                        found = comparison.begun_window(window)
+                    case SpanEnded():
+                        comparison.ended(told)
+                    case _:
+                        found = comparison.computed(told)
+                if found:
+                    return ComparedAnswer(None, found, comparison.steps)
+        # Only a whole span has told all that was recorded.
+        left = comparison.left() if job is compute_span else None
+        return ComparedAnswer(child.result, left, comparison.steps)
 
 
 Tell = Callable[[str], None]
@@ -138,7 +158,7 @@ class AuditRunner:
     ) -> None:
         self.subject, self.asked, self.folder = subject, asked, folder
         self.results = AuditResults(subject.work / f"{subject.session.id}.json")
-        self.resolved: dict[str, Any] | None = None
+        self.resolved: Mapping[str, Any] | None = None
         self.resumed = 0
         workloads, self._missing = subject.missing(trusted=asked.trust_code)
         self._machine = subject.machine or AuditedMachine()
@@ -152,8 +172,8 @@ class AuditRunner:
     async def compare(self) -> list[str]:
         """What differs between the claims and this machine, code or data; nothing when all are the same."""
         here, unread = await self.jobs.identified(self.subject.identity(whole=not self._missing))
-        self._here, self.resolved = here, here.resolved
-        return audit_subject.machine_differences(self.subject.kept.history.facts, here) + self._missing + unread
+        self._here, self.resolved = replace(here, resolved=None), here.resolved
+        return [*audit_subject.machine_differences(self.subject.kept.history.facts, here), *self._missing, *unread]
 
     async def spans(self, chosen: Sequence[Span], *, until_divergence: bool = False) -> dict[int, SpanResult]:
         """The result of every span by its number; with `until_divergence` none behind the first one that diverges."""
@@ -183,8 +203,8 @@ class AuditRunner:
         spec = self.subject.spec(span)
         about = {
             "span": spec.model_dump(mode="json"),
-            "here": self._here.model_dump(exclude={"resolved"}) if self._here else None,
-            "workloads": [one["digest"] for one in self.jobs.workloads],
+            "here": self._here,
+            "workloads": [one.digest for one in self.jobs.conditions.workloads],
             "engine": audit_subject.engine_digest(),
             "dataset": session.training.claim.dataset if session.training.claim else "",
         }
@@ -193,7 +213,7 @@ class AuditRunner:
             self.resumed += 1
             return known
         try:
-            found = await self.jobs.span(self.subject.arguments(span, self.folder), spec)
+            found = await self.jobs.span(self.subject.task(span, self.folder), spec)
         except (ChildDied, OutOfMemory):
             raise  # of the machine: nothing is known of the code
         except SwarmError as error:

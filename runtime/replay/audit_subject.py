@@ -1,6 +1,6 @@
 """What an audit works on: a recorded session, where its bytes are, and whether this machine can compute them again.
 
-It looks at files; the jobs of `runtime.replay.reexecute` compute.
+It looks at files; the jobs of `runtime.replay.jobs` compute.
 """
 
 from __future__ import annotations
@@ -17,26 +17,19 @@ from blake3 import blake3
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
 from contracts.errors import NotFound, NotVerified
-from contracts.event import Value, fitted
+from contracts.event import fitted
 from contracts.findings import AuditedMachine
 from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed
 from runtime import engine
-from runtime.home.workloads import Workloads
+from runtime.home.workloads import WorkloadEntry, Workloads
 from runtime.jobs.profiles import MOST_THREADS, claimed_threads
 from runtime.log.archive import StoredSession
 from runtime.replay.initial_state import InheritedPlan, plan_of
+from runtime.replay.jobs import IdentityQuery, MachineIdentity, ReplayData, SpanFile
 from runtime.replay.spans import Span, SpanSpec, claims
 
 _SEALED = ("threads", "device", "precision", "profile")
-
-
-class ReplayData(Value):
-    """Where a job finds the rows, the blobs, and among these the weights to begin with, if there are any."""
-
-    dataset: str
-    blobs: str
-    initial: str | None
 
 
 @dataclass(frozen=True)
@@ -58,18 +51,17 @@ class AuditSubject:
         """Whose bits are wanted, as its first claim says it; None when nothing was trained."""
         return machine_of(self.session.training.claim) if self.session.training.claim else None
 
-    def identity(self, *, whole: bool) -> dict[str, Any]:
-        """What `runtime.replay.reexecute.identity` is given; unless the data are `whole` it resolves nothing."""
-        machine = self.machine or AuditedMachine()
+    def identity(self, *, whole: bool) -> IdentityQuery:
+        """What is asked about this machine beside the claim; unless the data are `whole` nothing is resolved."""
+        machine, fork = self.machine or AuditedMachine(), self.session.fork
         plan = plan_of(self.session, self.inherited, 1) if whole else None
-        about = {"device": machine.device, "precision": machine.precision, "plan": plan}
-        return about | {"inherited": self.session.fork.resolved if self.session.fork else None} | self.data.model_dump()
+        return IdentityQuery(machine.device, machine.precision, plan, fork.resolved if fork else None, self.data)
 
-    def arguments(self, span: Span, folder: Path) -> dict[str, Any]:
+    def task(self, span: Span, folder: Path) -> SpanFile:
         """What a job about a span is given; its plan goes as a file, for there may be much. No record is among it."""
         path = folder / f"span-{span.number}.json"
         path.write_text(self.spec(span).task.model_dump_json())
-        return {"span": str(path)} | self.data.model_dump()
+        return SpanFile(path, self.data)
 
     def spec(self, span: Span) -> SpanSpec:
         """A span with its plan and the evaluations on which best and patience depend, inherited ones included."""
@@ -83,9 +75,9 @@ class AuditSubject:
     @property
     def data(self) -> ReplayData:
         """Where every job finds rows, checkpoints, and weights to begin with."""
-        place, _ = dataset_place(self.session, self.blobs)
-        initial = self.session.training.claim.initial if self.session.training.claim else None
-        return ReplayData(dataset=str(place), blobs=str(self.blobs.root), initial=initial)
+        claim = self.session.training.claim
+        place = self.blobs.root / "datasets" / (claim.dataset if claim else "")
+        return ReplayData(place, self.blobs.root, claim.initial if claim else None)
 
     def trusted(self) -> tuple[str, ...]:
         """What no computing can check: code of the user's runs in the process that computes."""
@@ -95,10 +87,10 @@ class AuditSubject:
             for name in sorted(self.session.training.claim.sources if self.session.training.claim else {})
         )
 
-    def missing(self, *, trusted: bool) -> tuple[list[dict[str, str]], list[str]]:
-        """The workloads to run, as jobs take them, and the reasons why nothing can be computed here."""
+    def missing(self, *, trusted: bool) -> tuple[list[WorkloadEntry], list[str]]:
+        """The workloads to run, and the reasons why nothing can be computed here."""
         workloads, reasons = runnable_code(self.session, self.home, self.blobs, trusted=trusted)
-        _, absent = dataset_place(self.session, self.blobs)
+        absent = missing_rows(self.session, self.blobs)
         machine = self.machine
         unsaid = [name for name in _SEALED if machine and name not in machine.model_fields_set]
         reasons += [f"{name} of the claim, which does not say it" for name in unsaid]
@@ -113,23 +105,14 @@ def recorded_path(folder: Path, number: int) -> Path:
 
 
 def missing_bytes(data: ReplayData, blob: str | None) -> bool:
-    """Whether what a span needs is gone, or not what it was: state, weights, rows."""
-    blobs = DirectoryBlobs(Path(data.blobs))
+    """Whether what a span needs of `AuditSubject.data` is gone, or not what it was: state, weights, rows."""
+    blobs = DirectoryBlobs(data.blobs)
     try:
         for digest in filter(None, (blob, data.initial)):
             blobs.check(digest)
     except (NotFound, NotVerified):
         return True
-    return not has_rows(Path(data.dataset))
-
-
-class MachineIdentity(Value):
-    """What makes the bits of a machine, and what a request resolves to there, where that was asked."""
-
-    fingerprint: str
-    families: dict[str, str]
-    engine_bits: int
-    resolved: dict[str, Any] | None = None
+    return not has_rows(data.dataset)
 
 
 def machine_of(claim: TrainingClaimed) -> AuditedMachine:
@@ -164,8 +147,8 @@ def machine_differences(facts: Iterable[Fact], here: MachineIdentity) -> list[st
 
 def runnable_code(
     session: SessionState, home: Path | None, blobs: DirectoryBlobs, *, trusted: bool
-) -> tuple[list[dict[str, str]], list[str]]:
-    """The workloads to run, as jobs take them, and the reasons why others cannot be run here."""
+) -> tuple[list[WorkloadEntry], list[str]]:
+    """The workloads to run, and the reasons why others cannot be run here."""
     entries, missing = [], []
     known = Workloads(home or blobs.root / "nowhere")
     claimed = session.training.claim.sources if session.training.claim else {}
@@ -174,18 +157,18 @@ def runnable_code(
             missing.append(f"code of workload {name!r}, whose digest the claim does not say")
             continue
         entry, reason = known.claimed(name, claimed[name], blobs, trusted=trusted)
-        entries += [entry.as_json()] if entry else []
+        entries += [entry] if entry else []
         missing += [reason] if reason else []
     return entries, missing
 
 
-def dataset_place(session: SessionState, blobs: DirectoryBlobs) -> tuple[Path | None, str]:
-    """The folder of the rows, which mode `log` has compared with their root; or what is missing."""
+def missing_rows(session: SessionState, blobs: DirectoryBlobs) -> str:
+    """What is missing of the rows, which mode `log` has compared with their root."""
     root = session.training.claim.dataset if session.training.claim else ""
     place = blobs.root / "datasets" / root
     if not root or not (place / MANIFEST).is_file():
-        return None, f"dataset {root}, which is not here"
-    return (place, "") if has_rows(place) else (None, f"the rows of dataset {root}, {ROWLESS}")
+        return f"dataset {root}, which is not here"
+    return "" if has_rows(place) else f"the rows of dataset {root}, {ROWLESS}"
 
 
 def has_rows(place: Path) -> bool:

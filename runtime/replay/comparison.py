@@ -10,11 +10,7 @@ import base64
 from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
-from pydantic import ValidationError
-
 from contracts import trainer
-from contracts.errors import UserCodeFailed
 from contracts.event import pack
 from contracts.findings import SpanDivergence
 from runtime.replay.spans import SpanRecord, SpanSpec
@@ -22,11 +18,8 @@ from runtime.replay.spans import SpanRecord, SpanSpec
 if TYPE_CHECKING:
     from runtime.engine.checkpoint import CheckpointContent
     from runtime.engine.report import Evaluation, Window
+    from runtime.replay.jobs import SpanEnded
 
-
-COMPUTED: Mapping[str, type[trainer.Computed]] = {
-    one.wire: one for one in (trainer.WindowRecorded, trainer.ControlEvaluated, trainer.CheckpointWritten)
-}
 
 ORDER = (
     "segment",
@@ -61,7 +54,7 @@ class SpanComparison:
         self._span = span
         self._records = by_place(span.records)
         self._open = set(self._records)
-        self._ended: Mapping[str, Any] = {}
+        self._ended: SpanEnded | None = None
         self._reached = span.begins
 
     @property
@@ -69,9 +62,8 @@ class SpanComparison:
         """How many steps were computed again so far."""
         return self._reached - self._span.begins
 
-    def computed(self, told: Mapping[str, Any]) -> SpanDivergence | None:
-        """Where what was computed, {"name", "data"}, is not as recorded; `UserCodeFailed` when it is nothing such."""
-        computed = _read(told)
+    def computed(self, computed: trainer.Computed) -> SpanDivergence | None:
+        """Where what was computed is not as recorded."""
         if isinstance(computed, trainer.WindowRecorded):
             self._reached = min(max(self._reached, computed.last), self._span.ends)
         place = trainer.place_of(computed)[:2]
@@ -81,18 +73,17 @@ class SpanComparison:
             return self._missing(computed)
         return next((found for one in records if (found := difference(one, computed))), None)
 
-    def begun_window(self, told: Mapping[str, Any]) -> SpanDivergence | None:
+    def begun_window(self, seen: trainer.WindowRecorded) -> SpanDivergence | None:
         """As `computed`, of a window that is not at its end yet: its record begins with the same losses."""
-        seen = _read(told)
         recorded = next(iter(self._records.get(trainer.place_of(seen)[:2], ())), None)
-        if not isinstance(seen, trainer.WindowRecorded) or recorded is None:
+        if recorded is None:
             return None
         said = recorded.event
         at = differing_step(seen.first, said.losses, seen.losses) if isinstance(said, trainer.WindowRecorded) else -1
         return divergence_at(recorded, "losses", "", "", step=at) if 0 <= at < seen.last else None
 
-    def ended(self, told: Mapping[str, Any]) -> None:
-        """Hear where and how the computation ended: `step`, `finished` and the fields of the completion."""
+    def ended(self, told: SpanEnded) -> None:
+        """Hear where and how the computation ended."""
         self._ended = told
 
     def left(self) -> SpanDivergence | None:
@@ -121,9 +112,9 @@ class SpanComparison:
         if self._span.outcome is None:
             return None
         said = self._span.outcome.event
-        step, finished = self._ended.get("step"), self._ended.get("finished") is True
-        step = step if isinstance(step, int) else -1
-        against = ending(said, step, finished=finished, found={name: self._ended.get(name) for name in ENDING})
+        seen = self._ended
+        step, finished = (seen.step, seen.finished) if seen else (-1, False)
+        against = ending(said, step, finished=finished, found={name: getattr(seen, name, None) for name in ENDING})
         if not against:
             return None
         return SpanDivergence(
@@ -137,14 +128,6 @@ class SpanComparison:
             recorded=_short(against),
             computed="",
         )
-
-
-def _read(told: Mapping[str, Any]) -> trainer.Computed:
-    try:
-        return COMPUTED[told["name"]].model_validate_json(orjson.dumps(told["data"]))
-    except (KeyError, TypeError, ValidationError, orjson.JSONEncodeError):
-        message = "the process that ran the workload told something that no computation gives"
-        raise UserCodeFailed(message, cure="Look for code that changes Stigmergy's own functions.") from None
 
 
 def difference(recorded: SpanRecord, computed: trainer.Computed) -> SpanDivergence | None:

@@ -15,7 +15,7 @@ from contracts.errors import InvalidRequest, Problem
 from contracts.fork import Evaluated, Rows
 from contracts.session import SessionState
 from runtime.home.allowed import RequestPath
-from runtime.jobs.profiles import torch_profile
+from runtime.jobs.job import job
 from runtime.jobs.resources import refuse_beyond
 from runtime.log import retention
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from runtime.jobs.children import Children
-    from runtime.jobs.job import Job
 
 
 LONGEST_LIST = 2000
@@ -102,21 +101,27 @@ async def bring_weights(
     path = request["model"].get("init")
     if path is None:
         return None
-    args = {"path": path, "roots": [str(one) for one in roots], "blobs": str(blobs.root), "session": session}
-    async with children.job(
-        "runtime.replay.initial_state:keep_weights", args, profile=torch_profile(), purpose="prepare"
-    ) as child:
-        return str((await child.wait())["digest"])
+    return await children.run(keep_weights, NamedWeights(path, tuple(roots), blobs.root, session))
 
 
-def keep_weights(job: Job) -> dict[str, Any]:
-    """The job: the digest of the blob in which the bytes of the file are kept from now on."""
+@dataclass(frozen=True)
+class NamedWeights:
+    """A file of weights that a request names, the folders that requests may read, and the store that keeps them."""
+
+    path: str
+    roots: Sequence[Path]
+    blobs: Path
+    session: str
+
+
+@job(purpose="prepare")
+def keep_weights(named: NamedWeights) -> str:
+    """The digest of the blob in which the bytes of the file are kept from now on."""
     import safetensors.torch
     from safetensors import SafetensorError
 
-    roots, blobs = [Path(one) for one in job.args["roots"]], DirectoryBlobs(Path(job.args["blobs"]))
-    path = job.args["path"]
-    with RequestPath(path, WHERE, INSTEAD).opened(roots) as file:
+    path, blobs = named.path, DirectoryBlobs(named.blobs)
+    with RequestPath(path, WHERE, INSTEAD).opened(named.roots) as file:
         size = os.fstat(file.fileno()).st_size
         refuse_beyond(f"the file {path!r}", WHERE, blobs.root, disk=size, held=size)
         data = file.read()
@@ -125,16 +130,16 @@ def keep_weights(job: Job) -> dict[str, Any]:
     except (SafetensorError, KeyError, ValueError) as error:
         raise InvalidRequest([Problem(WHERE, f"{path!r} is no safetensors file ({error})", INSTEAD)]) from None
     # Marked as used first: a session that deletes the same bytes then leaves them in place.
-    retention.hold_blob(blobs.root, digest_of(data), job.args["session"])
-    return {"digest": blobs.put(data)}
+    retention.hold_blob(blobs.root, digest_of(data), named.session)
+    return blobs.put(data)
 
 
-def initial_tensors(args: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """In a job that is told `blobs` and `initial`: these tensors, verified; None where a session draws its own."""
-    if args["initial"] is None:
+def initial_tensors(blobs: Path, initial: str | None) -> dict[str, Tensor] | None:
+    """In a job: the tensors to begin with, verified; None where a session draws its own."""
+    if initial is None:
         return None
     import safetensors.torch
 
-    data = DirectoryBlobs(Path(args["blobs"])).get(args["initial"])
+    data = DirectoryBlobs(blobs).get(initial)
     # In memory of their own: safetensors gives them out unaligned, and bits may depend on that.
     return {name: one.clone() for name, one in safetensors.torch.load(data).items()}

@@ -7,14 +7,11 @@ gave them the job compares, with `runtime.replay.comparison`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, TypeVar
-
-import orjson
+from dataclasses import asdict, replace
+from typing import TypeVar
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidRequest
-from contracts.trainer import Computed
 from runtime.engine import checkpoint, seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.fingerprint import fingerprint
@@ -24,33 +21,38 @@ from runtime.engine.report import Control, Window
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors, digest
 from runtime.home.workloads import enlist
-from runtime.jobs.job import Job
 from runtime.replay import comparison, initial_state
+from runtime.replay.jobs import (
+    BegunWindow,
+    ConditionedIdentity,
+    MachineIdentity,
+    Settled,
+    SpanContext,
+    SpanEnded,
+    SpanQuery,
+)
 from runtime.replay.spans import SpanTask
 
 R = TypeVar("R", bound=Run)
 
 
-def identity(job: Job) -> dict[str, Any]:
-    """As `here`, in a child of its own."""
-    seal.apply(**job.args["seal"])
-    return here(job.args)
-
-
-def here(args: Mapping[str, Any]) -> dict[str, Any]:
+def measure(asked: ConditionedIdentity) -> MachineIdentity:
     """What makes the bits here, and the numbers that the request resolves to with this dataset, where it is at hand."""
-    found = fingerprint(args["device"], args["precision"])
-    about = {"fingerprint": found.digest, "families": dict(found.families), "engine_bits": ENGINE_BITS}
-    if args["plan"] is None:
-        return about | {"resolved": None}
-    enlist(args["workloads"])
-    plan, dataset = Plan.from_json(args["plan"]), Dataset.open(Path(args["dataset"]), verify=False)
-    return about | {"resolved": _resolved(plan, dataset, initial_state.initial_tensors(args), args["inherited"])}
+    seal.apply(**asdict(asked.under.seal))
+    query = asked.query
+    found = fingerprint(query.device, query.precision)
+    machine = MachineIdentity(found.digest, dict(found.families), ENGINE_BITS)
+    if query.plan is None or query.data is None:
+        return machine
+    enlist(asked.under.workloads)
+    plan, dataset = Plan.from_json(query.plan), Dataset.open(query.data.dataset, verify=False)
+    begun = initial_state.initial_tensors(query.data.blobs, query.data.initial)
+    return replace(machine, resolved=_resolved(plan, dataset, begun, query.inherited))
 
 
 def _resolved(
-    plan: Plan, dataset: Dataset, begun: Tensors | None, inherited: Mapping[str, Any] | None
-) -> dict[str, Any]:
+    plan: Plan, dataset: Dataset, begun: Tensors | None, inherited: Mapping[str, object] | None
+) -> Mapping[str, object]:
     cuda = plan.resolved.device == "cuda"
     try:
         found = resolve(plan.request, dataset.facts, cores=1, cuda=cuda, initial=begun, inherited=inherited)
@@ -60,38 +62,37 @@ def _resolved(
     return found.as_json() | ({} if inherited else {"threads": plan.resolved.threads})
 
 
-def main(job: Job) -> dict[str, Any]:
+def compute(context: SpanContext, query: SpanQuery) -> None:
     """Compute one span again; everything is told as it comes, and nothing is answered."""
-    told = open_span(job, Run)[1]
+    told = open_span(context, query, Run)[1]
     told.whole()
-    seal.recheck(**job.args["seal"])
-    return {}
+    seal.recheck(**asdict(query.under.seal))
 
 
-def open_span(job: Job, kind: type[R]) -> tuple[R, SpanReporter]:
+def open_span(context: SpanContext, query: SpanQuery, kind: type[R]) -> tuple[R, SpanReporter]:
     """The run of the span at its beginning, and what tells of it. State is verified before code of the user's runs."""
-    seal.apply(**job.args["seal"])
-    args, task = job.args, SpanTask.model_validate_json(Path(job.args["span"]).read_bytes())
-    tensors = None
+    sealed, data = asdict(query.under.seal), query.task.data
+    seal.apply(**sealed)
+    task, tensors = SpanTask.model_validate_json(query.task.path.read_bytes()), None
     if task.start is not None:
-        data = DirectoryBlobs(Path(args["blobs"])).get(task.start.blob)
-        tensors = checkpoint.unpack(data, state_root=task.start.state_root).tensors
-    enlist(args["workloads"])
-    plan, dataset = Plan.from_json(task.plan), Dataset.open(Path(args["dataset"]), verify=False)
+        content = DirectoryBlobs(data.blobs).get(task.start.blob)
+        tensors = checkpoint.unpack(content, state_root=task.start.state_root).tensors
+    enlist(query.under.workloads)
+    plan, dataset = Plan.from_json(task.plan), Dataset.open(data.dataset, verify=False)
     if tensors is None:
-        run = kind.start(plan, dataset, initial=initial_state.initial_tensors(args))
+        run = kind.start(plan, dataset, initial=initial_state.initial_tensors(data.blobs, data.initial))
     else:
         control = Control.of(plan.request.early_stopping).after_all(task.evaluations)
         run = kind.resume(plan, dataset, tensors, task.begins, control=control)
-    seal.recheck(**args["seal"])
-    return run, SpanReporter(job, run, task)
+    seal.recheck(**sealed)
+    return run, SpanReporter(context, run, task)
 
 
 class SpanReporter:
     """Moves the run of a span along and tells everything that is computed on the way."""
 
-    def __init__(self, job: Job, run: Run, task: SpanTask) -> None:
-        self._job = job
+    def __init__(self, context: SpanContext, run: Run, task: SpanTask) -> None:
+        self._context = context
         self._run = run
         self._task = task
         self._kept = frozenset(task.kept)
@@ -100,7 +101,7 @@ class SpanReporter:
         """Go to the end of the span, and say how the run ends if the session says that it ends there."""
         self.upto(self._task.ends)
         if self._task.closes:
-            self._job.tell("ended", **self._ending())
+            self._context.tell(self._ending())
 
     def upto(self, ends: int) -> None:
         """Go to the last grid step up to `ends`."""
@@ -112,19 +113,19 @@ class SpanReporter:
 
     def settle(self) -> None:
         """Return once the comparing process has found everything told so far as recorded; else it ends the job."""
-        self._job.tell("settled")
-        self._job.order(wait=True)
+        self._context.tell(Settled())
+        self._context.order(wait=True)
 
     def begun_window(self, seen: Window) -> None:
         """Tell of a window that is not at its end yet."""
-        self._tell("begun_window", comparison.window_event(seen))
+        self._context.tell(BegunWindow(comparison.window_event(seen)))
 
     def _advance(self) -> None:
         report = self._run.advance()
         if report.window is not None:
-            self._tell("computed", comparison.window_event(report.window))
+            self._context.tell(comparison.window_event(report.window))
         if report.evaluation is not None:
-            self._tell("computed", comparison.evaluation_event(report.evaluation))
+            self._context.tell(comparison.evaluation_event(report.evaluation))
         if report.checkpoint or report.step in self._kept:
             self._checkpoint(report.step)
 
@@ -133,19 +134,16 @@ class SpanReporter:
         data = checkpoint.pack(sealed)
         segment = self._run.plan.segment_at(step - 1)
         event = comparison.checkpoint_event(sealed, segment, "planned", blob=digest(data), size=len(data))
-        self._tell("computed", event)
+        self._context.tell(event)
 
-    def _tell(self, kind: str, event: Computed) -> None:
-        self._job.tell(kind, name=event.wire, data=orjson.loads(event.model_dump_json()))
-
-    def _ending(self) -> dict[str, Any]:
+    def _ending(self) -> SpanEnded:
         run = self._run
         sealed = checkpoint.seal(run.tensors(), run.step)
-        return {
-            "step": run.step,
-            "finished": run.finished,
-            "stopped_early": run.step < run.plan.last_step,
-            "best_step": run.control.best_step,
-            "weights_digest": sealed.weights_digest,
-            "state_root": sealed.state_root,
-        }
+        return SpanEnded(
+            step=run.step,
+            finished=run.finished,
+            stopped_early=run.step < run.plan.last_step,
+            best_step=run.control.best_step,
+            weights_digest=sealed.weights_digest,
+            state_root=sealed.state_root,
+        )

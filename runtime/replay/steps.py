@@ -2,43 +2,58 @@
 
 The log holds a digest for each window and a loss for each step, and nothing of operators. So the window is found by
 digest and the step by the bits of its loss; an operator is named when it does not give the same output twice here,
-or when another machine's trace of the same step is at hand to compare with. The jobs are in `runtime.replay.stepwise`.
+or when another machine's trace of the same step is at hand to compare with. The jobs are in `runtime.replay.jobs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bus.blobs import DirectoryBlobs
 from contracts.errors import InvalidInput, NotVerified, Refused, SwarmError
 from contracts.findings import DivergencePlace, OperatorDifference, SpanDivergence
 from contracts.trainer import CheckpointWritten, WindowRecorded
+from runtime.jobs.job import Job
 from runtime.replay import audit_plan, audit_runner
 from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.jobs import (
+    FileQuery,
+    Proceed,
+    SpanFile,
+    SpanNews,
+    StepQuery,
+    StepResult,
+    WindowQuery,
+    compute_steps,
+    differing_tensor,
+    rebuild_step_weights,
+    trace_operators,
+)
 from runtime.replay.spans import SpanSpec, nearest_span, session_spans
 from runtime.replay.verdict import sentence
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
 
-Trace = list[list[str]]
+R = TypeVar("R")
+Trace = Sequence[tuple[str, str, str]]
 
 
 async def locate_divergence(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, span: int, found: SpanDivergence
+    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, span: int, found: SpanDivergence
 ) -> DivergencePlace:
     """Window, step and operator of a divergence, with sentences that say how far each can be known.
 
-    `args` are what a job about the span is given, `spec` is the span with its records and `span` its number.
+    `task` is what a job about the span is given, `spec` is the span with its records and `span` its number.
     """
     window = [found.first, found.last]
     try:
         if found.name == WindowRecorded.wire and found.field:
-            return await _in_window(jobs, args, spec, span, found)
-        return await _elsewhere(jobs, args, span, found)
+            return await _in_window(jobs, task, spec, span, found)
+        return await _elsewhere(jobs, task, span, found)
     except SwarmError as error:
         # The divergence is certain already, even if the code behaves differently when it is watched.
         told = f"the place could not be looked at step by step: {error.message}"
@@ -46,15 +61,15 @@ async def locate_divergence(
 
 
 async def _in_window(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, span: int, found: SpanDivergence
+    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, span: int, found: SpanDivergence
 ) -> DivergencePlace:
     first, last, step = found.first, found.last, found.step
-    runs = [await _steps(jobs, args, spec, first, last) for _ in range(2)]
-    shaky = next((one["step"] for one, other in zip(*runs, strict=False) if one != other), None)
+    runs = [await _steps(jobs, task, spec, first, last) for _ in range(2)]
+    shaky = next((one.step for one, other in zip(*runs, strict=False) if one != other), None)
     # A loss is the work of its own attempt's way forward, or of the update before it.
     suspects = [step - 1, step] if step > first else [step if step >= 0 else last - 1]
     suspects = [shaky] if shaky is not None else suspects
-    operator, counted = await _operator(jobs, args, spec, suspects)
+    operator, counted = await _operator(jobs, task, spec, suspects)
     return DivergencePlace(
         span=span,
         window=[first, last],
@@ -69,22 +84,20 @@ async def _in_window(
 
 
 async def _steps(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, first: int, last: int
-) -> list[dict[str, Any]]:
-    given = {**args, "first": first, "last": last}
-    told = await jobs.compared("runtime.replay.stepwise:steps", given, spec)
-    return list(told.answer.get("each", ()))
+    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, first: int, last: int
+) -> tuple[StepResult, ...]:
+    told = await jobs.compared(compute_steps, WindowQuery(task, jobs.conditions, first, last), spec)
+    return told.answer or ()
 
 
 async def _operator(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], spec: SpanSpec, attempts: list[int]
+    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, attempts: list[int]
 ) -> tuple[OperatorDifference | None, int]:
     """The first operator that gives another output in another process, and how many were compared."""
     counted = 0
     for attempt in attempts:
-        given = {**args, "step": attempt}
-        runs = [await jobs.compared("runtime.replay.stepwise:operators", given, spec) for _ in range(2)]
-        one, other = (run.answer.get("operators", []) for run in runs)
+        query = StepQuery(task, jobs.conditions, attempt)
+        one, other = [(await jobs.compared(trace_operators, query, spec)).answer or () for _ in range(2)]
         found = first_difference(attempt, one, other)
         counted += len(one)
         if found is not None:
@@ -134,25 +147,19 @@ def _of_operator(
     ]
 
 
-async def _elsewhere(
-    jobs: audit_runner.AuditJobs, args: Mapping[str, Any], span: int, found: SpanDivergence
-) -> DivergencePlace:
+async def _elsewhere(jobs: audit_runner.AuditJobs, task: SpanFile, span: int, found: SpanDivergence) -> DivergencePlace:
     """What is no window was computed at one step; of a checkpoint that is at hand the tensor can be named."""
     told = f"{found.name} at step {found.last}: all windows of the span up to there came out as recorded"
     about = DivergencePlace(
         span=span, window=[found.first, found.last], field=found.field, step=found.last, sentences=[told]
     )
-    blobs = DirectoryBlobs(Path(args["blobs"]))
+    blobs = DirectoryBlobs(task.data.blobs)
     if found.name != CheckpointWritten.wire or not found.blob or not blobs.has(found.blob):
         return about
-    given = {**args, "step": found.last, "path": str(blobs.path(found.blob))}
-    tensor = (await jobs.run("runtime.replay.stepwise:tensors", given))["tensor"]
+    query = FileQuery(task, jobs.conditions, found.last, blobs.path(found.blob), "")
+    tensor = await jobs.run(differing_tensor, query)
     differs = f"the first tensor of that checkpoint that differs is {tensor}" if tensor else "its tensors are the same"
     return about.model_copy(update={"tensor": tensor, "sentences": [told, differs]})
-
-
-RESTAGE = "runtime.replay.stepwise:restage"
-REBUILD = "runtime.replay.stepwise:rebuild"
 
 
 async def rebuild_weights(
@@ -162,23 +169,24 @@ async def rebuild_weights(
 
     `out` is absolute. `Refused` when machine, code or data are not those of the claim: then the bits would be others.
     """
-    about = {"step": step, "out": str(out), "session": subject.session.id}
-    found = await compute_at_step(subject, REBUILD, about, children, step=step, trust_code=trust_code)
-    told = {"weights": str(out), "weights_digest": found["weights_digest"], "tensors": found["tensors"]}
-    return told | {"from_step": found["from_step"]}
+    found, begins = await compute_at_step(
+        subject, rebuild_step_weights, out, children, step=step, trust_code=trust_code
+    )
+    about = {"weights": str(out), "weights_digest": found.weights_digest, "tensors": found.tensors}
+    return about | {"from_step": begins}
 
 
 async def compute_at_step(
     subject: AuditSubject,
-    function: str,
-    about: Mapping[str, Any],
+    job: Job[FileQuery, R, SpanNews, Proceed],
+    place: Path,
     children: Children,
     *,
     step: int,
     segment: int | None = None,
     trust_code: bool = False,
-) -> dict[str, Any]:
-    """The answer of a job about a step of the path, or of a segment's line, on the span that leads there; as above."""
+) -> tuple[R, int]:
+    """The answer of a job about a step of the path, or of a segment's line, as above, and where its span begins."""
     history = subject.kept.history
     spans = session_spans(history.facts, history.state, subject.blobs.has).spans
     span = nearest_span(spans, step, history.state.training.segments, segment)
@@ -194,12 +202,14 @@ async def compute_at_step(
         runner = audit_runner.AuditRunner(subject, options, children, Path(folder), lambda _: None)
         if differing := await runner.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
-        args = subject.arguments(span, runner.folder) | dict(about)
-        found = await runner.jobs.compared(function, args, subject.spec(span))
-    if found.divergence:
-        message = f"the log does not lead to step {step}: {sentence(found.divergence)}."
+        task = subject.task(span, runner.folder)
+        query = FileQuery(task, runner.jobs.conditions, step, place, history.id)
+        found = await runner.jobs.compared(job, query, subject.spec(span))
+    if found.divergence or found.answer is None:
+        reason = sentence(found.divergence) if found.divergence else "its job gave no answer"
+        message = f"the log does not lead to step {step}: {reason}."
         raise NotVerified(message, cure=f"Find the place: swarm audit {history.id} --mode bisect")
-    return {**found.answer, "from_step": span.begins}
+    return found.answer, span.begins
 
 
 def _cure(differing: list[str]) -> str:

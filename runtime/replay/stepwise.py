@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -19,7 +18,15 @@ from contracts.errors import NotFound
 from runtime.engine import checkpoint, state
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
-from runtime.jobs.job import Job
+from runtime.replay.jobs import (
+    FileQuery,
+    KeptWeights,
+    SpanContext,
+    StateDigests,
+    StepQuery,
+    StepResult,
+    WindowQuery,
+)
 from runtime.replay.reexecute import open_span
 
 UNWRITTEN = "empty"
@@ -75,10 +82,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._inside.pop()
 
 
-def rebuild(job: Job) -> dict[str, Any]:
-    """The weights at a step, as safetensors at OUT, once every window on the way came out as recorded."""
-    run, told = open_span(job, Stepwise)
-    step = int(job.args["step"])
+def rebuild(context: SpanContext, query: FileQuery) -> KeptWeights:
+    """See `runtime.replay.jobs.rebuild_step_weights`."""
+    run, told = open_span(context, query, Stepwise)
+    step = query.step
     told.upto(step)
     if run.step < step:
         # Into a window: the losses up to there are those that its record begins with.
@@ -88,57 +95,54 @@ def rebuild(job: Job) -> dict[str, Any]:
     told.settle()
     sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
     weights = {name.removeprefix("model."): one for name, one in sealed.tensors.items() if name.startswith("model.")}
-    about = {"step": str(run.step), "weights_digest": sealed.weights_digest, "session": str(job.args["session"])}
-    Path(job.args["out"]).write_bytes(safetensors.torch.save(weights, about))
-    return {"weights_digest": sealed.weights_digest, "tensors": len(weights)}
+    about = {"step": str(run.step), "weights_digest": sealed.weights_digest, "session": query.session}
+    query.place.write_bytes(safetensors.torch.save(weights, about))
+    return KeptWeights(sealed.weights_digest, len(weights))
 
 
-def restage(job: Job) -> dict[str, Any]:
-    """The state at a grid step, kept in STORE as the checkpoint that is or would have been written there."""
-    run, told = open_span(job, Stepwise)
-    step = int(job.args["step"])
-    told.upto(step)
+def restage(context: SpanContext, query: FileQuery) -> StateDigests:
+    """See `runtime.replay.jobs.restage_state`."""
+    run, told = open_span(context, query, Stepwise)
+    told.upto(query.step)
     told.settle()
-    if run.step != step:
-        raise NotFound(f"step {step} is no grid step: the nearest before it is {run.step}.", cure="Choose that one.")
+    if run.step != query.step:
+        message = f"step {query.step} is no grid step: the nearest before it is {run.step}."
+        raise NotFound(message, cure="Choose that one.")
     sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
-    blob = DirectoryBlobs(Path(job.args["store"])).put(checkpoint.pack(sealed))
-    return {"state_root": sealed.state_root, "weights_digest": sealed.weights_digest, "blob": blob}
+    blob = DirectoryBlobs(query.place).put(checkpoint.pack(sealed))
+    return StateDigests(sealed.state_root, sealed.weights_digest, blob)
 
 
-def steps(job: Job) -> dict[str, Any]:
-    """Every step of the window that begins at FIRST: its loss and the digest of the weights after it."""
-    run, told = open_span(job, Stepwise)
-    first, last = int(job.args["first"]), int(job.args["last"])
-    told.upto(first)
-    if run.step != first:
-        return {"each": []}
+def steps(context: SpanContext, query: WindowQuery) -> tuple[StepResult, ...]:
+    """See `runtime.replay.jobs.compute_steps`."""
+    run, told = open_span(context, query, Stepwise)
+    told.upto(query.first)
+    if run.step != query.first:
+        return ()
     told.settle()
-    each = ((step, run.to(step + 1)) for step in range(first, last))
-    return {
-        "each": [{"step": at, "loss": seen.losses.hex(), "weights_digest": seen.weights_digest} for at, seen in each]
-    }
+    each = ((step, run.to(step + 1)) for step in range(query.first, query.last))
+    return tuple(StepResult(step, seen.losses.hex(), seen.weights_digest) for step, seen in each)
 
 
-def operators(job: Job) -> dict[str, Any]:
-    """Every operator of one attempt in order: [module, operator, digest of its output]."""
-    run, told = open_span(job, Stepwise)
-    step = int(job.args["step"])
+def operators(context: SpanContext, query: StepQuery) -> tuple[tuple[str, str, str], ...]:
+    """See `runtime.replay.jobs.trace_operators`."""
+    run, told = open_span(context, query, Stepwise)
+    step = query.step
     told.upto(step)
     told.settle()
     if run.step < step:
         run.to(step)
     with run.traced() as tracer:
         run.to(step + 1)
-    return {"operators": [list(one) for one in tracer.seen]}
+    return tuple(tracer.seen)
 
 
-def tensors(job: Job) -> dict[str, Any]:
-    """The first tensor, by name, in which the state computed for a step is not that of the checkpoint at PATH."""
-    run, told = open_span(job, Stepwise)
-    told.upto(int(job.args["step"]))
-    kept = checkpoint.unpack(Path(job.args["path"]).read_bytes())
-    return {"tensor": state.first_difference(run.tensors(), kept.tensors)}
+def differing_tensor(context: SpanContext, query: FileQuery) -> str | None:
+    """See `runtime.replay.jobs.differing_tensor`."""
+    run, told = open_span(context, query, Stepwise)
+    told.upto(query.step)
+    kept = checkpoint.unpack(query.place.read_bytes())
+    return state.first_difference(run.tensors(), kept.tensors)
 
 
 def _digest(given: list[Tensor]) -> str:

@@ -1,14 +1,15 @@
 """What a session leaves for people to read: derived from its log, written beside it, made again whenever it is lost.
 
-The page is a pure function of the session's facts (`session_page`); `main` writes it as Markdown and as HTML, with the
-figures and pictures that belong to it, in a niced child.
+The page is a pure function of the session's facts (`session_page`); `write_files` writes it as Markdown and as HTML,
+with the figures and pictures that belong to it, in a niced child.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,41 @@ import yaml
 from bus.disk import fresh_name
 from contracts.session import SessionState
 from runtime.home.home import Home
-from runtime.jobs.job import Job
+from runtime.jobs.job import job
 from runtime.log.archive import Archive
 from runtime.views import curves, html, markdown, svg, view
 from runtime.views.blocks import Curves, Page, walk
 from runtime.views.session_page import report_page
 from runtime.views.session_record import SessionRecord
 
-JOB = "runtime.views.report:main"
-"""What writes the files of one session, in a child."""
 NICE = 15
 
 
-def main(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ReportOrder:
+    """The session whose files are to be written, its home, and the root key that its log is read with."""
+
+    session: str
+    home: Path
+    root: str = ""
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """Where the report is, as Markdown and as HTML, and its curves as pictures."""
+
+    path: str
+    html: str
+    plots: Sequence[str]
+
+
+@job(purpose="report")
+def write_files(order: ReportOrder) -> WrittenReport:
     """The paths of what was written. The same log gives the same bytes."""
     os.nice(NICE)
-    home = Home(Path(job.args["home"]))
-    archive = Archive(home, job.args["root"])
-    history = archive.read(job.args["session"]).history
+    home = Home(order.home)
+    archive = Archive(home, order.root)
+    history = archive.read(order.session).history
     folder, state = home.session(history.id), history.state
     record = SessionRecord.of(state, history.facts)
     page = report_page(state, record, archive.root)
@@ -46,11 +64,11 @@ def main(job: Job) -> dict[str, Any]:
     _write(folder / "report.html", html.render(page).encode())
     # Last, because its presence says that the report was written.
     _write(folder / "report.md", markdown.render(page, links).encode())
-    return {
-        "path": str(folder / "report.md"),
-        "html": str(folder / "report.html"),
-        "plots": [str(folder / link) for link in links.values()],
-    }
+    return WrittenReport(
+        path=str(folder / "report.md"),
+        html=str(folder / "report.html"),
+        plots=[str(folder / link) for link in links.values()],
+    )
 
 
 def _draw(folder: Path, page: Page) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from agents.data_manager.jobs.prepare import main
+from agents.data_manager.jobs.prepare import prepare
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from runtime.engine.dataset import Dataset
+from runtime.node.capabilities import PreparationOrder
 
 
 class Bench:
@@ -20,19 +20,21 @@ class Bench:
         self.trusted: list[str] = []
         self.store = root / "home" / "blobs" / "datasets"
 
-    def prepare(self, data: dict[str, Any]) -> dict[str, Any]:
-        args = {"data": data, "store": str(self.store), "roots": [str(self.root)], "trusted": self.trusted}
-        args |= {"workloads": []}
-        return main(SimpleNamespace(args=args, tell=self.tell))  # type: ignore[arg-type]
+    def prepare(self, data: dict[str, Any]) -> DatasetPrepared | DatasetRejected | None:
+        return prepare(PreparationOrder(data, self.store, [self.root], self.trusted, ()), self.tell)
 
-    def tell(self, kind: str, **data: Any) -> None:
-        """What the job tells while it works."""
+    def tell(self, done: int, total: int) -> None:
+        """How many of all rows were read."""
 
     def prepared(self, data: dict[str, Any]) -> DatasetPrepared:
-        return DatasetPrepared.model_validate(self.prepare(data))
+        said = self.prepare(data)
+        assert isinstance(said, DatasetPrepared), said
+        return said
 
     def rejected(self, data: dict[str, Any]) -> list[dict[str, str]]:
-        return DatasetRejected.model_validate(self.prepare(data)).problems
+        said = self.prepare(data)
+        assert isinstance(said, DatasetRejected), said
+        return said.problems
 
     def csv(self, text: str | bytes, name: str = "table.csv") -> dict[str, Any]:
         path = self.root / name

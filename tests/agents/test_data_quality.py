@@ -126,15 +126,17 @@ def test_what_falls_short_first_is_named_with_its_measure() -> None:
 
 LIMITED = """
 import json, resource, sys
-from types import SimpleNamespace
-from agents.data_manager.jobs.prepare import main
+from pathlib import Path
+from agents.data_manager.jobs.prepare import prepare
+from runtime.node.capabilities import PreparationOrder
 import numpy, torch, pyarrow.parquet
 
 args, room = json.loads(sys.argv[1]), int(sys.argv[2])
 lines = open("/proc/self/status").read().splitlines()
 held = next(int(line.split()[1]) for line in lines if line.startswith("VmData")) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (held + room, held + room))
-print(json.dumps(main(SimpleNamespace(args=args, tell=lambda kind, **data: None))))
+order = PreparationOrder(args["data"], Path(args["store"]), [Path(args["root"])], (), ())
+print(json.dumps(prepare(order, lambda done, total: None).model_dump(mode="json")))
 """
 
 
@@ -142,7 +144,7 @@ def prepared_within(bench: Bench, data: dict[str, Any], megabytes: int) -> str:
     """What a process says that may hold only so much more than it needs to begin with."""
     import json
 
-    args = {"data": data, "store": str(bench.store), "roots": [str(bench.root)], "workloads": []}
+    args = {"data": data, "store": str(bench.store), "root": str(bench.root)}
     command = [sys.executable, "-c", LIMITED, json.dumps(args), str(megabytes << 20)]
     sealed = {"PYTHONPATH": str(HOUSE), "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **sealed})

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from agents.exporter.agent import Exporter
-from agents.exporter.jobs import formats, onnx_format, parity
-from agents.exporter.plan import FORMATS, ExportOrder, order_of, orders
+from agents.exporter.jobs import formats, make_file, onnx_format, parity, prove_file
+from agents.exporter.plan import FORMATS, order_of, orders
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts import envelope
@@ -24,7 +24,7 @@ from contracts.checkpoint_keeper import CheckpointStored
 from contracts.data_manager import DatasetFacts, DatasetPrepared
 from contracts.envelope import Fact
 from contracts.event import Event
-from contracts.exporter import ExportRefused, ModelBenchmarked, ModelExported
+from contracts.exporter import ExportOrder, ExportRefused, ModelBenchmarked, ModelExported
 from contracts.ids import ZERO, new_uuid, session_id
 from contracts.operator import RULES, ExportRequested, SessionRequested
 from contracts.request import read_request
@@ -37,6 +37,7 @@ from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.session_log import SessionLog
 from runtime.node.agent_context import Wakeup
+from runtime.node.capabilities import ExportRefusal
 from tests import harness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -399,14 +400,15 @@ async def test_a_file_that_answers_differently_is_not_published(exporter: Export
     (order,) = orders(history.state)
     assert isinstance(order, ExportOrder)
     case = Wakeup(history.facts[-1], history.state, history, exporter.ground, history.size)
-    await exporter._once("agents.exporter.jobs.export:make", order, case)
+    await exporter._once(make_file, order, case)
     _, other, _ = place.trained["mlp"]
     tensors = {name: one + 0.001 if one.is_floating_point() else one for name, one in other.tensors.items()}
     blob = place.blobs.put(checkpoint.pack(checkpoint.seal(tensors, 60)))
-    changed = ExportOrder(**{**order.model_dump(), "blob": blob, "state_root": None})
-    proven = await exporter._once("agents.exporter.jobs.export:verify", changed, case)
-    assert proven["refused"]["code"] == "parity"
-    assert "max_abs" in proven["refused"]["message"]
+    changed = order.model_copy(update={"blob": blob, "state_root": None})
+    refused = await exporter._once(prove_file, changed, case)
+    assert isinstance(refused, ExportRefusal)
+    assert refused.code == "parity"
+    assert "max_abs" in refused.message
     assert not (place.home.sessions / history.id / "exports").exists()
 
 
@@ -415,13 +417,13 @@ class Killer(Exporter):
 
     deaths = 0
 
-    async def _once(self, function: str, order: ExportOrder, case: Wakeup) -> dict[str, Any]:
-        if self.deaths and function.endswith(":verify"):
+    async def _once(self, job: Any, order: ExportOrder, case: Wakeup) -> Any:
+        if self.deaths and job is prove_file:
             type(self).deaths -= 1
-            running = asyncio.create_task(super()._once(function, order, case))
+            running = asyncio.create_task(super()._once(job, order, case))
             os.kill(await self._pid(), signal.SIGSEGV)
             return await running
-        return await super()._once(function, order, case)
+        return await super()._once(job, order, case)
 
     async def _pid(self) -> int:
         while True:
@@ -484,7 +486,7 @@ async def test_a_difference_is_located_and_nan_is_the_largest_of_all() -> None:
     said = parity.compare(lambda c: c["x"], lambda c: np.where(c["x"] == 7, np.nan, c["x"]), rows, 10, (4,))
     assert math.isnan(said.max_abs)
     assert said.worst == "rows 4 to 7 in batches of 4"
-    assert parity.exact(said.figures())["max_abs"] == "nan"
+    assert said.figures()["max_abs"].hex() == "nan"
 
 
 async def test_an_answer_of_another_shape_is_no_answer() -> None:

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.jobs import TrialQuestion, choose_parameters
 from agents.hyperparameter_specialist.jobs.ask import ask
-from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, sampler_of
+from agents.hyperparameter_specialist.progress import Past, SearchProgress, base_parameters, sampler_of
 from bus.memory import MemoryBus
 from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import (
@@ -86,7 +87,7 @@ def simulated(wanted: Search, chance: random.Random) -> list[dict[str, Any]]:
             return [started[number].parameters for number in sorted(started)]
         number, running = progress.next_number(), sorted(progress.running)
         if number is not None and (not running or chance.random() < 0.5):
-            past = [one.as_json() for one in progress.before(number)]
+            past = progress.before(number)
             parameters = ask(wanted, sampler_of(wanted), number, past)
             started[number] = TrialStarted(number=number, session=str(number), parameters=parameters)
         elif running:
@@ -115,7 +116,7 @@ def test_an_answer_depends_on_the_trials_before_it_and_on_nothing_kept() -> None
     finished = {n: told(n, one) for n, one in enumerate(trials)}
     for number in (19, 7, 12, 0):
         past = SearchProgress(wanted, started, finished).before(number)
-        assert ask(wanted, "tpe", number, [one.as_json() for one in past]) == trials[number]
+        assert ask(wanted, "tpe", number, past) == trials[number]
 
 
 def test_what_has_failed_is_told_as_failed_and_is_never_the_best() -> None:
@@ -128,7 +129,7 @@ def test_what_has_failed_is_told_as_failed_and_is_never_the_best() -> None:
     }
     progress = SearchProgress(wanted, started, finished)
     assert [one.state for one in progress.before(3)] == ["failed", "complete", "failed"]
-    assert ask(wanted, "tpe", 3, [one.as_json() for one in progress.before(3)])
+    assert ask(wanted, "tpe", 3, progress.before(3))
     conclusion = progress.conclusion()
     assert isinstance(conclusion, SearchCompleted)
     assert (conclusion.best_number, conclusion.best_value, conclusion.trials) == (1, 2.0, 3)
@@ -157,7 +158,7 @@ def test_the_best_is_the_largest_where_more_is_better_and_the_earliest_of_equals
 
 def test_lists_are_options_like_any_other() -> None:
     wanted = search(space={"model.hidden": {"type": "choice", "options": [[8], [16, 16]]}}, sampler="tpe")
-    past = [{"parameters": {"model.hidden": [16, 16]}, "state": "complete", "value": (0.5).hex()}]
+    past = [Past({"model.hidden": [16, 16]}, "complete", 0.5)]
     assert ask(wanted, "tpe", 1, past)["model.hidden"] in ([8], [16, 16])
 
 
@@ -180,23 +181,17 @@ def test_auto_tries_everything_when_that_is_little_and_learns_where_it_is_much()
 
 
 async def test_a_gaussian_process_in_a_child_answers_the_same_twice(tmp_path: Path) -> None:
-    from agents.hyperparameter_specialist.agent import WITH_TORCH
-
     wanted = search(sampler="gp")
     points = [{RATE: 10 ** -(1 + n / 2), "model.dropout": n / 20} for n in range(6)]
-    past = [{"parameters": one, "state": "complete", "value": worth(one).hex()} for one in points]
-    args = {"search": wanted.resolved(), "sampler": "gp", "number": 6, "past": past}
+    past = [Past(one, "complete", worth(one)) for one in points]
+    question = TrialQuestion(wanted.resolved(), "gp", 6, past)
     children = Children()
     try:
-        answers = []
-        for _ in range(2):
-            name, log = "agents.hyperparameter_specialist.jobs.ask:main", tmp_path / "log"
-            async with children.job(name, args, profile=WITH_TORCH, purpose="probe", log=log) as child:
-                answers.append(await child.wait())
+        answers = [await children.run(choose_parameters, question, log=tmp_path / "log") for _ in range(2)]
     finally:
         await children.close()
     assert answers[0] == answers[1]
-    assert worth(answers[0]["parameters"]) < 4
+    assert worth(answers[0]) < 4
 
 
 # Searching

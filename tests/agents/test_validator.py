@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from runtime.engine import checkpoint
 from runtime.engine.dataset import Dataset
 from runtime.home.workloads import Workloads, inspect_file
 from runtime.jobs.children import Children
-from runtime.jobs.profiles import torch_profile
 from runtime.log.session_log import SessionLog
 from tests.agents.cases import Place, tell
+from tests.agents.training_for_tests import TrainedOrder, train_to_its_end
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -88,7 +89,7 @@ def mine(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-TOLD: dict[str, dict[str, Any]] = {}
+TOLD: dict[str, Mapping[str, Any]] = {}
 """What training a request told: the same each time, so it is trained once."""
 
 
@@ -96,17 +97,11 @@ async def train(place: Place, request: dict[str, Any]) -> Trained:
     history = place.session(request)
     (said,) = await place.react(DataManager(place.ground), "prepare", history, history.facts[0])
     assert isinstance(said, DatasetPrepared), said
-    args = {
-        "request": history.state.request,
-        "dataset": said.root,
-        "blobs": str(place.blobs.root),
-        "workloads": [one.as_json() for one in Workloads(place.ground.home.root).needed(history.state.request)],
-    }
+    asked = history.state.request
+    order = TrainedOrder(asked, said.root, place.blobs.root, Workloads(place.ground.home.root).needed(asked))
     key = str(request)
     if key not in TOLD:
-        job, profile = "tests.agents.training_for_tests:main", torch_profile()
-        async with place.ground.children.job(job, args, profile=profile, purpose="train") as child:
-            TOLD[key] = await child.wait()
+        TOLD[key] = await place.ground.children.run(train_to_its_end, order)
     return Trained(place, history, TOLD[key])
 
 

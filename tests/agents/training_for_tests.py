@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,27 @@ from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.report import Evaluation
 from runtime.engine.resolve import resolve
-from runtime.home.workloads import enlist
-from runtime.jobs.job import Job
+from runtime.home.workloads import WorkloadEntry, enlist
+from runtime.jobs.job import job
 
 
-def main(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TrainedOrder:
+    """A request and its dataset in a store."""
+
+    request: Mapping[str, object]
+    dataset: str
+    blobs: Path
+    workloads: Sequence[WorkloadEntry]
+
+
+@job(purpose="train")
+def train_to_its_end(order: TrainedOrder) -> Mapping[str, Any]:
     """The claim's figures, every evaluation and every checkpoint, in order."""
-    enlist(job.args["workloads"])
-    request = Request.model_validate(job.args["request"])
-    blobs = DirectoryBlobs(Path(job.args["blobs"]))
-    dataset = Dataset.open(blobs.root / "datasets" / job.args["dataset"])
+    enlist(order.workloads)
+    request = Request.model_validate(order.request)
+    blobs = DirectoryBlobs(order.blobs)
+    dataset = Dataset.open(blobs.root / "datasets" / order.dataset)
     resolved = resolve(request, dataset.facts, cores=1)
     seal.apply(threads=resolved.threads, profile=resolved.profile)
     here = fingerprint()

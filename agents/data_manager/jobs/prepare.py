@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -22,7 +21,7 @@ from agents.data_manager.store import DatasetStore, StoredDataset, key_of
 from agents.data_manager.writing import digests_of_lists, keep_origins, refuse_beyond_room, write_given, write_splits
 from bus.blobs import DirectoryBlobs
 from bus.disk import write_file
-from contracts.data_manager import DatasetFacts
+from contracts.data_manager import DatasetFacts, DatasetPrepared, DatasetRejected
 from contracts.errors import InvalidRequest
 from contracts.request.data import Data, File, Foreign, WorkloadData
 from runtime.engine.dataset import mapped, publish
@@ -30,7 +29,7 @@ from runtime.engine.facts import describe
 from runtime.engine.ragged import apart, together
 from runtime.home import workloads
 from runtime.jobs import resources
-from runtime.jobs.job import Job
+from runtime.node.capabilities import PreparationOrder
 
 _DATA: TypeAdapter[Data] = TypeAdapter(Data)
 
@@ -47,22 +46,27 @@ PROBLEMS = 100
 """So many problems are told at once."""
 
 
-def main(job: Job) -> dict[str, Any]:
-    """The fields of `DatasetPrepared` or of `DatasetRejected`; `stands` for a dataset that is named by its root."""
-    data = _DATA.validate_python(job.args["data"])
-    workloads.enlist(job.args["workloads"])
-    store = DatasetStore(Path(job.args["store"]))
-    if store.stands(job.args.get("standing")):
-        return {"stands": True}
+def prepare(order: PreparationOrder, tell: Callable[[int, int], None]) -> DatasetPrepared | DatasetRejected | None:
+    """The dataset, or every reason against it; None for one that is named by its root and stands."""
+    data = _DATA.validate_python(order.data)
+    workloads.enlist(order.workloads)
+    store = DatasetStore(order.store)
+    if store.stands(order.standing):
+        return None
     try:
         with resources.bounded(), store.room() as room, ExitStack() as files:
-            roots, trusted = ([Path(folder) for folder in job.args.get(name, ())] for name in ("roots", "trusted"))
+            roots, trusted = list(order.roots), [Path(folder) for folder in order.trusted]
             scratch = Scratch(room, files)
-            around = SourceContext(roots, trusted, files, scratch, partial(_progress, job, scratch))
+
+            def progress(done: int, total: int) -> None:
+                scratch.leave_room(done, total)
+                tell(done, total)
+
+            around = SourceContext(roots, trusted, files, scratch, progress)
             source = source_of(data, around)
             key = key_of(source.digest, data.model_dump(mode="json"))
             if (stored := store.find(key)) is not None:
-                return _answer(stored, source) | {"reused": True}
+                return _answer(stored, source, reused=True)
             with store.room() as fresh:
                 findings = Findings(fresh, files)
                 try:
@@ -71,19 +75,14 @@ def main(job: Job) -> dict[str, Any]:
                     # A reason that was noticed before the rows were judged does not hide what is wrong with them.
                     broken = too_many(findings, data.tolerance, _rows_option(data)) if isinstance(data, Foreign) else []
                     raise InvalidRequest([*dict.fromkeys([*broken, *error.problems])]) from None
-                return _answer(store.keep(key, fresh, dataset), source) | {"reused": False}
+                return _answer(store.keep(key, fresh, dataset), source, reused=False)
     except InvalidRequest as error:
         problems = [dataclasses.asdict(problem) for problem in error.problems[:PROBLEMS]]
         named = data.workload if isinstance(data, WorkloadData) else data.source
-        return {"source": data.path if isinstance(data, File) else named, "problems": problems}
+        return DatasetRejected(source=data.path if isinstance(data, File) else named, problems=problems)
 
 
-def _progress(job: Job, scratch: Scratch, done: int, total: int) -> None:
-    scratch.leave_room(done, total)
-    job.tell("progress", done=done, total=total)
-
-
-def _answer(dataset: StoredDataset, source: DataSource) -> dict[str, Any]:
+def _answer(dataset: StoredDataset, source: DataSource, *, reused: bool) -> DatasetPrepared:
     manifest, facts = dataset.manifest, dataset.manifest.facts.as_json()
     # Facts as the event holds them: within a size that the log takes, and of enough rows to hide each of them.
     if manifest.facts.rows["train"] < FEWEST_ROWS:
@@ -91,17 +90,19 @@ def _answer(dataset: StoredDataset, source: DataSource) -> dict[str, Any]:
     for longest in ("features", "mean", "scale", "labels", "counts"):
         if len(orjson.dumps(facts)) > FACTS_LIMIT:
             facts[longest] = []
-    return {
+    told = {
         "root": manifest.root,
         "rows": sum(manifest.rows.values()),
         "splits": {name: manifest.rows[name] for name in ("train", "val", "test") if name in manifest.rows},
         "bytes": sum(size for _, size in manifest.files()),
         "source": source.name,
         "source_digest": source.digest,
-        "facts": DatasetFacts.model_validate_json(orjson.dumps(facts)).model_dump(),
+        "facts": DatasetFacts.model_validate_json(orjson.dumps(facts)),
         "findings": dataset.findings,
+        "reused": reused,
         "origins": dataset.origins,
     }
+    return DatasetPrepared.model_validate(told)
 
 
 def _prepare(

@@ -10,21 +10,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
-from agents.exporter.jobs import parity
+from agents.exporter.jobs import ProvenFile, Timing, parity
 from agents.exporter.jobs.formats import Format, named, plain_of
 from agents.exporter.jobs.trained import ExportModel, Unexportable, load, questions, some_rows
 from bus.blobs import DirectoryBlobs, digest_of
 from contracts.errors import InvalidInput
-from contracts.exporter import ExportOrder
 from contracts.request.training import FORMATS, QUANTIZATIONS
 from runtime.engine.ragged import Ragged, apart, some
-from runtime.jobs.job import Job
 from runtime.model.trained import TARGET
+from runtime.node.capabilities import ExportRefusal, ExportTask, MadeFile
 
+R = TypeVar("R")
 Rows = Mapping[str, np.ndarray | Ragged]
 
 SECONDS = 900
@@ -38,60 +38,56 @@ _JUDGED_ROWS = 4096
 _JUDGED_BATCH = 256
 
 
-def refusing(main: Callable[[Job], dict[str, Any]]) -> Callable[[Job], dict[str, Any]]:
+def refusing(main: Callable[[ExportTask], R]) -> Callable[[ExportTask], R | ExportRefusal]:
     """A job function whose refusals are answers, and whose time is limited when it has a process of its own."""
 
     @functools.wraps(main)
-    def guarded(job: Job) -> dict[str, Any]:
+    def guarded(task: ExportTask) -> R | ExportRefusal:
         if threading.current_thread() is threading.main_thread():
             signal.alarm(SECONDS)
         try:
-            return main(job)
+            return main(task)
         except Unexportable as error:
-            return {"refused": {"code": error.code, "message": error.message, "cure": error.cure}}
+            return ExportRefusal(error.code, error.message, error.cure)
         except ModuleNotFoundError as error:
-            cure = f"pip install {error.name}"
-            return {
-                "refused": {"code": "missing-module", "message": f"there is no module {error.name!r}.", "cure": cure}
-            }
+            message = f"there is no module {error.name!r}."
+            return ExportRefusal("missing-module", message, f"pip install {error.name}")
 
     return guarded
 
 
 @refusing
-def make(job: Job) -> dict[str, Any]:
+def make(task: ExportTask) -> MadeFile:
     """Makes one file in the session's scratch folder; proves nothing and publishes nothing.
 
-    Returns the opset and the details of the file WORK/FILENAME; companions are written beside it. It is written under
-    the name that its order gives it, which some formats keep inside; a name from a log must be replaced by the
-    caller's own before it comes here.
+    Companions are written beside it. It is written under the name that its order gives it, which some formats keep
+    inside; a name from a log must be replaced by the caller's own before it comes here.
     """
-    order, made = ExportOrder(**job.args["order"]), Path(job.args["work"]) / job.args["filename"]
+    order, made = task.order, task.work / task.filename
     if order.format not in FORMATS:
         raise InvalidInput(f"{order.format!r} is no format.", cure=f"Known: {', '.join(FORMATS)}.")
     if order.quantize not in ("", *QUANTIZATIONS):
         raise InvalidInput(f"{order.quantize!r} is no quantisation.", cure=f"Known: {', '.join(QUANTIZATIONS)}.")
     format_ = named(order.format)
-    path, trained = made.with_name(order.filename), load(job.args)
+    path, trained = made.with_name(order.filename), load(task)
     written = format_.write(trained, order.quantize, path)
     path.replace(made)
     details = written.details | {"weights_digest": trained.checkpoint.weights_digest}
     for suffix, content in written.beside.items():
         made.with_name(f"{made.name}.{suffix}").write_bytes(content)
         details.setdefault("beside", {})[suffix] = digest_of(content)
-    return {"opset": written.opset, "details": details}
+    return MadeFile(written.opset, details)
 
 
 @refusing
-def verify(job: Job) -> dict[str, Any]:
+def verify(task: ExportTask) -> ProvenFile:
     """Asks a finished file and the engine's model the same questions, and publishes the file when the answers agree.
 
-    Returns its blob, size, figures and timings; refused with its figures when it did not pass. It runs in a process of
-    its own: a library that crashes on the file takes nothing else with it.
+    Refused with its figures when it did not pass. It runs in a process of its own: a library that crashes on the file
+    takes nothing else with it.
     """
-    order, path = job.args["order"], Path(job.args["work"]) / job.args["filename"]
-    form, quantize = order["format"], order["quantize"]
-    trained, format_ = load(job.args), named(form)
+    path, form, quantize = task.work / task.filename, task.order.format, task.order.quantize
+    trained, format_ = load(task), named(form)
     answer = format_.opened(path, quantize)
     asked = questions(trained.dataset)
     rows = len(next(iter(asked.values())))
@@ -104,15 +100,9 @@ def verify(job: Job) -> dict[str, Any]:
     timings, advice = _timings(format_, answer, path, quantize, asked)
     notes = [note for note in (parity.warning(quantize, figures), advice) if note]
     details = {"batches": list(parity.BATCHES), "rows_judged": judged} | ({"notes": notes} if notes else {})
-    blob = _publish(path, DirectoryBlobs(Path(job.args["blobs"])), Path(job.args["exports"]))
-    return {
-        "blob": blob,
-        "bytes": (Path(job.args["exports"]) / path.name).stat().st_size,
-        "rows": rows,
-        "parity": parity.exact(figures),
-        "details": details,
-        "timings": timings,
-    }
+    blob = _publish(path, DirectoryBlobs(task.blobs), task.exports)
+    size = (task.exports / path.name).stat().st_size
+    return ProvenFile(blob, size, rows, figures, details, timings)
 
 
 def _judged(trained: ExportModel, answer: parity.Ask, figures: dict[str, float]) -> tuple[dict[str, float], int]:
@@ -135,9 +125,7 @@ def _all_answers(ask: parity.Ask, columns: Rows, rows: int) -> np.ndarray:
     return np.concatenate([ask(batch) for batch in batches])
 
 
-def _timings(
-    format_: Format, answer: parity.Ask, path: Path, quantize: str, asked: Rows
-) -> tuple[list[dict[str, Any]], str]:
+def _timings(format_: Format, answer: parity.Ask, path: Path, quantize: str, asked: Rows) -> tuple[list[Timing], str]:
     """Latency of files that other software runs, and whether a quantised one is worth it on this machine."""
     if not format_.executable:
         return [], ""
@@ -146,15 +134,15 @@ def _timings(
         rivals.append(format_.opened(plain, ""))
     timings, ratios = [], []
     for batch in _TIMED_BATCHES:
-        took = timed(rivals, apart(some(asked, np.arange(min(batch, rows)))))
-        timings.append({"batch": batch, **took[0]})
-        ratios += [took[0]["median_ms"] / rival["median_ms"] for rival in took[1:]]
+        took = timed(rivals, apart(some(asked, np.arange(min(batch, rows)))), batch)
+        timings.append(took[0])
+        ratios += [took[0].median_ms / rival.median_ms for rival in took[1:]]
     if not ratios or min(ratios) <= 1:
         return timings, ""
     return timings, f"{min(ratios):.1f} times slower than the plain file on this machine: not recommended"
 
 
-def timed(asks: Sequence[parity.Ask], columns: parity.Columns) -> list[dict[str, Any]]:
+def timed(asks: Sequence[parity.Ask], columns: parity.Columns, batch: int) -> list[Timing]:
     """Median and p95 in milliseconds of each; they take turns, so that a busy moment hits all of them.
 
     One caller asks after the other, in this process: figures of a machine, not of the model.
@@ -169,10 +157,7 @@ def timed(asks: Sequence[parity.Ask], columns: parity.Columns) -> list[dict[str,
             began = time.perf_counter()
             ask(columns)
             times.append((time.perf_counter() - began) * 1000)
-    return [
-        {"median_ms": float(np.median(times)), "p95_ms": float(np.percentile(times, 95)), "runs": len(times)}
-        for times in taken
-    ]
+    return [Timing(batch, float(np.median(times)), float(np.percentile(times, 95)), len(times)) for times in taken]
 
 
 def _publish(path: Path, blobs: DirectoryBlobs, exports: Path) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from runtime.engine.wrappers import stored_as
 from runtime.home.workloads import enlist
 from runtime.model.rows import is_ragged
 from runtime.model.trained import asked_columns, predicts_itself, read_checkpoint, rebuild, zeros
+from runtime.node.capabilities import ExportTask
 
 
 class Unexportable(Exception):
@@ -105,13 +105,13 @@ def asking(module: Callable[..., Tensor], inputs: Sequence[str]) -> Ask:
     return ask
 
 
-def load(args: Mapping[str, Any]) -> ExportModel:
+def load(task: ExportTask) -> ExportModel:
     """The model of an order; `NotVerified` and `NotFound` say which digest did not hold."""
-    order, blobs = args["order"], Path(args["blobs"])
-    enlist(args["workloads"])
-    request = Request.model_validate(order["request"])
-    dataset = Dataset.open(blobs / "datasets" / order["dataset"])
-    checkpoint = read_checkpoint(order, blobs)
+    order, blobs = task.order, task.blobs
+    enlist(task.workloads)
+    request = Request.model_validate(order.request)
+    dataset = Dataset.open(blobs / "datasets" / order.dataset)
+    checkpoint = read_checkpoint(blobs, order.blob, order.state_root)
     if not finite({name: value for name, value in checkpoint.tensors.items() if name.startswith("model.")}):
         cure = "Export an earlier checkpoint: --checkpoint STEP."
         raise Unexportable("not-finite", f"the weights of step {checkpoint.step} are not all finite.", cure)

@@ -6,26 +6,20 @@ Nothing is kept between two questions, so the answer is a function of its argume
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from agents.hyperparameter_specialist.progress import Past
 from contracts.request.search import Choice, Interval, Search, Wholes
-from runtime.jobs.job import Job
 
 STATES = {"complete": TrialState.COMPLETE, "running": TrialState.RUNNING, "failed": TrialState.FAIL}
 
 
-def main(job: Job) -> dict[str, Any]:
-    """{"parameters": ...} for the trial `number`, after `past`, by `sampler`."""
-    search = Search.model_validate(job.args["search"])
-    return {"parameters": ask(search, job.args["sampler"], job.args["number"], job.args["past"])}
-
-
-def ask(search: Search, sampler: str, number: int, past: list[dict[str, Any]]) -> dict[str, Any]:
+def ask(search: Search, sampler: str, number: int, past: Sequence[Past]) -> dict[str, object]:
     """The same question has the same answer."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space: dict[str, BaseDistribution] = {}
@@ -62,10 +56,9 @@ def _sampler(name: str, seed: int, parameters: int) -> BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _trial(search: Search, space: dict[str, BaseDistribution], past: dict[str, Any]) -> FrozenTrial:
+def _trial(search: Search, space: dict[str, BaseDistribution], past: Past) -> FrozenTrial:
     params = {
         path: domain.options.index(value) if isinstance(domain := search.space[path], Choice) else value
-        for path, value in past["parameters"].items()
+        for path, value in past.parameters.items()
     }
-    value = None if past["value"] is None else float.fromhex(past["value"])
-    return create_trial(state=STATES[past["state"]], value=value, params=params, distributions=space)
+    return create_trial(state=STATES[past.state], value=past.value, params=params, distributions=space)

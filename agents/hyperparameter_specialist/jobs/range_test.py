@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, replace
 
 from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.jobs import RangeCurve, RangeSweep
 from contracts.request import Request
 from runtime.engine import seal
 from runtime.engine.dataset import Dataset
@@ -17,22 +16,19 @@ from runtime.engine.plan import Change, Plan
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors
 from runtime.home.workloads import enlist
-from runtime.jobs.job import Job
 from runtime.replay import initial_state
 
 WINDOW = 20
 NEVER = 10**9
 
 
-def main(job: Job) -> dict[str, Any]:
-    """{"rates": [hex], "losses": [hex]} up to the last step, or to where training broke."""
-    seal.apply(**job.args["seal"])
-    enlist(job.args["workloads"])
-    dataset = Dataset.open(Path(job.args["dataset"]))
-    request = Request.model_validate(job.args["request"])
-    low, high, steps = (job.args[name] for name in ("low", "high", "steps"))
-    tried, losses = sweep(request, dataset, low, high, steps, initial_state.initial_tensors(job.args))
-    return {"rates": [rate.hex() for rate in tried], "losses": [float(loss).hex() for loss in losses]}
+def run(asked: RangeSweep) -> RangeCurve:
+    """The curve up to the last step, or to where training broke."""
+    seal.apply(**asdict(asked.seal))
+    enlist(asked.workloads)
+    dataset, request = Dataset.open(asked.dataset), Request.model_validate(asked.request)
+    begun = initial_state.initial_tensors(asked.blobs, asked.initial)
+    return RangeCurve(*sweep(request, dataset, asked.low, asked.high, asked.steps, begun))
 
 
 def sweep(

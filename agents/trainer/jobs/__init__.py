@@ -1,1 +1,180 @@
-"""What the trainer does in children: torch is allowed here, the bus is not."""
+"""What the trainer has done in children: torch is allowed in the modules here, the bus is not.
+
+What its jobs are given, tell and answer stands here, where the trainer reads it without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts.trainer import Computed
+from runtime.engine.report import StepTrace
+from runtime.home.workloads import WorkloadEntry
+from runtime.jobs.job import JobContext, job
+from runtime.jobs.profiles import Seal, torch_profile
+from runtime.node.capabilities import ResolveOrder
+from runtime.replay.jobs import MachineIdentity
+
+
+def _device(device: str) -> str:
+    return "cpu" if device == "auto" else device
+
+
+@job(purpose="prepare", profile=lambda order: torch_profile(1, _device(order.device)))
+def resolve_request(order: ResolveOrder) -> Mapping[str, Any]:
+    """Every `auto` of a request as a number; refused when the machine has no room for it."""
+    from agents.trainer.jobs import plan
+
+    return plan.resolve_order(order)
+
+
+@dataclass(frozen=True)
+class ProfileQuery:
+    """A sealed profile of this machine: its threads, device and number format."""
+
+    seal: Seal
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class MachineProfile:
+    """Which bits this machine computes under a profile, and its environment in words."""
+
+    identity: MachineIdentity
+    environment: Mapping[str, str]
+
+
+@job(purpose="probe", profile=lambda asked: torch_profile(asked.seal.threads, asked.device))
+def measure_profile(asked: ProfileQuery) -> MachineProfile:
+    """Measure which bits this machine computes; nothing is trained."""
+    from agents.trainer.jobs import plan
+
+    return plan.identify(asked)
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """A state to begin in: a file, and the root that its tensors must have."""
+
+    path: Path
+    state_root: str
+
+
+@dataclass(frozen=True)
+class Repetitions:
+    """Which repetitions of windows are still owed, and the folder and name under which state for them is kept."""
+
+    owed: Sequence[str] = ()
+    folder: Path = field(default_factory=Path)
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """A plan to train, with its data, and the state and evaluations with which this attempt begins.
+
+    It begins with new weights, or those of the blob `initial`, where there is no state to `resume`. The rows are
+    compared with their digests when they are to be verified.
+    """
+
+    plan: Mapping[str, Any]
+    seal: Seal
+    device: str
+    dataset: Path
+    verify: bool
+    blobs: Path
+    resume: StateFile | None
+    initial: str | None
+    evaluations: Sequence[tuple[int, float]]
+    workloads: Sequence[WorkloadEntry]
+    repetitions: Repetitions = field(default_factory=Repetitions)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The job holds at a grid step; the seconds are those since it began, by what they were spent on."""
+
+    step: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The plan is done, and the job holds."""
+
+    step: int
+    stopped_early: bool
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StagedWindow:
+    """A window whose beginning is kept in a file, so that it can be repeated; `trace` is what its steps gave."""
+
+    staged: Path
+    segment: int
+    first: int
+    last: int
+    evaluated: bool
+    plan: Mapping[str, Any]
+    evaluations: Sequence[tuple[int, float]]
+    trace: StepTrace
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The order to hold at the next grid step."""
+
+
+@dataclass(frozen=True)
+class ChangePlan:
+    """The order to go on from the step where the job holds with a change of the plan."""
+
+    step: int
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The order to end, and whether the state is kept first."""
+
+    keep: bool
+
+
+TrainingNews = Computed | Held | Finished | StagedWindow
+TrainingOrder = Hold | ChangePlan | Leave
+TrainingContext = JobContext[TrainingNews, TrainingOrder]
+
+
+@job(purpose="train", profile=lambda task: torch_profile(task.seal.threads, task.device))
+def train_plan(context: TrainingContext, task: TrainingTask) -> int:
+    """Train until the plan is done or the trainer orders the job to leave; the step that was reached."""
+    from agents.trainer.jobs import train
+
+    return train.run(context, task)
+
+
+@dataclass(frozen=True)
+class RepetitionTask:
+    """A window to repeat; what came out there is not among it."""
+
+    plan: Mapping[str, Any]
+    seal: Seal
+    device: str
+    dataset: Path
+    staged: Path
+    last: int
+    evaluations: Sequence[tuple[int, float]]
+    workloads: Sequence[WorkloadEntry]
+
+
+@job(purpose="audit", profile=lambda task: torch_profile(task.seal.threads, task.device))
+def repeat_window(task: RepetitionTask) -> StepTrace:
+    """Repeat the steps up to `last` in a process that has seen nothing of the training."""
+    from agents.trainer.jobs import repeat
+
+    return repeat.run(task)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from agents.trainer.jobs import MachineProfile, ProfileQuery
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
 from runtime.engine import seal
@@ -19,29 +22,30 @@ from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.resolve import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond, resolve
 from runtime.home.workloads import enlist
 from runtime.jobs import process, resources
-from runtime.jobs.job import Job
 from runtime.jobs.profiles import most_threads
+from runtime.node.capabilities import ResolveOrder
 from runtime.replay import initial_state
+from runtime.replay.jobs import MachineIdentity
 
 
-def main(job: Job) -> dict[str, Any]:
-    """Every `auto` as a number: {"resolved": ...}."""
-    enlist(job.args["workloads"])
-    request = Request.model_validate(job.args["request"])
-    cores, inherited = process.cores(), job.args["inherited"]
+def resolve_order(order: ResolveOrder) -> Mapping[str, Any]:
+    """Every `auto` as a number."""
+    enlist(order.workloads)
+    request = Request.model_validate(order.request)
+    cores, inherited = process.cores(), order.inherited
     # Each thread takes memory and its share of the machine, and a request names any number of them.
     wanted, most = inherited["threads"] if inherited else request.training.threads, most_threads(cores)
     if wanted != "auto" and wanted > most:
         message = f"{wanted} threads are more than the {most} with which a training begins on {cores} cores"
         raise InvalidRequest([Problem("training.threads", message, f"Write at most {most}, or `auto`.")])
-    dataset = Dataset.open(Path(job.args["dataset"]), verify=True)
-    cuda = job.args["device"] != "cpu" and torch.cuda.is_available()
+    dataset = Dataset.open(order.dataset, verify=True)
+    cuda = order.device != "cpu" and torch.cuda.is_available()
     sized = None
     # User code says nothing of its sizes, and what does not fit together has none.
     with suppress(InvalidRequest):
         sized = Sizes.of(request, dataset.facts)
     _refuse_without_room(sized, cuda=cuda)
-    weights = initial_state.initial_tensors(job.args)
+    weights = initial_state.initial_tensors(order.blobs, order.initial)
     # A driver of a GPU takes memory in ways of its own, which are not to be judged here.
     with resources.bounded() if sized is None and not cuda else nullcontext():
         resolved = resolve(request, dataset.facts, cores=cores, cuda=cuda, initial=weights, inherited=inherited)
@@ -49,9 +53,9 @@ def main(job: Job) -> dict[str, Any]:
     _refuse_without_room(counted, cuda=cuda)
     if (free := resources.free_bytes()) is not None:
         refuse_rows_beyond(free, resolved, dataset.facts)
-    free = shutil.disk_usage(job.args["room"]).free
+    free = shutil.disk_usage(order.room).free
     refuse_checkpoints_beyond(free, counted, request, resolved)
-    return {"resolved": resolved.as_json()}
+    return resolved.as_json()
 
 
 def _refuse_without_room(sized: Sizes | None, *, cuda: bool) -> None:
@@ -60,16 +64,12 @@ def _refuse_without_room(sized: Sizes | None, *, cuda: bool) -> None:
         sized.refuse_beyond(free, device="cuda" if cuda else "cpu")
 
 
-def identify(job: Job) -> dict[str, Any]:
+def identify(asked: ProfileQuery) -> MachineProfile:
     """What makes the bits: fingerprint by operator family, engine bits, and the environment in words."""
-    seal.apply(**job.args["seal"])
-    measured = fingerprint(job.args["device"], job.args["precision"])
-    return {
-        "fingerprint": measured.digest,
-        "families": dict(measured.families),
-        "engine_bits": ENGINE_BITS,
-        "environment": _environment(job.args["device"]),
-    }
+    seal.apply(**asdict(asked.seal))
+    measured = fingerprint(asked.device, asked.precision)
+    identity = MachineIdentity(measured.digest, dict(measured.families), ENGINE_BITS)
+    return MachineProfile(identity, _environment(asked.device))
 
 
 def _environment(device: str) -> dict[str, str]:

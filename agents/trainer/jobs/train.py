@@ -1,7 +1,7 @@
 """Trains in a forked child: advances the engine from grid step to grid step, tells what happened, obeys at grid steps.
 
-Orders: `hold` (answered by `held` at the next grid step; then `go`, `change` or `leave` is awaited). At the end of the
-plan the job holds by itself. Everything told is an event's data; when it is appended is the trainer's business.
+Orders: `Hold` (answered by `Held` at the next grid step; then `ChangePlan` or `Leave` is awaited). At the end of the
+plan the job holds by itself. What is told of training are events; when they are appended is the trainer's business.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-import orjson
-
+from agents.trainer.jobs import ChangePlan, Finished, Held, Hold, Leave, TrainingContext, TrainingTask
 from agents.trainer.jobs.repeat import Staging, resume
 from bus.blobs import DirectoryBlobs
-from contracts.event import Event
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
@@ -30,25 +28,25 @@ from runtime.engine.resolve import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
 from runtime.jobs import resources
 from runtime.jobs.failpoints import failpoint
-from runtime.jobs.job import Job
 from runtime.replay import comparison, initial_state
 from runtime.replay.comparison import Reason
 
 
-def main(job: Job) -> dict[str, Any]:
-    """Train by the arguments until the plan is done or the trainer orders the job to leave."""
-    seal.apply(**job.args["seal"])
-    enlist(job.args["workloads"])
-    blobs = DirectoryBlobs(Path(job.args["blobs"]), before_rename=lambda: failpoint("during-rename"))
+def run(context: TrainingContext, task: TrainingTask) -> int:
+    """Train by the task until the plan is done or the trainer orders the job to leave; the step that was reached."""
+    sealed = asdict(task.seal)
+    seal.apply(**sealed)
+    enlist(task.workloads)
+    blobs = DirectoryBlobs(task.blobs, before_rename=lambda: failpoint("during-rename"))
     spent = PhaseSeconds()
-    plan = job.args["plan"]
+    plan = task.plan
     # What user code takes of this machine's own memory to build its model is counted nowhere else.
     bounded = plan["request"]["model"]["architecture"] == "workload" and plan["resolved"]["device"] == "cpu"
     with spent.on("setup"), resources.bounded() if bounded else nullcontext():
-        run = _begin(job)
-        seal.recheck(**job.args["seal"])
+        run = _begin(task)
+        seal.recheck(**sealed)
     run.measured(spent.timed)
-    keeper, staging = Keeper(job, blobs, spent), Staging(job)
+    keeper, staging = Keeper(context, blobs, spent), Staging(context, task)
     if run.plan.changes:
         failpoint("between-apply-and-next-window")
     if run.step == run.plan.begins:
@@ -56,22 +54,27 @@ def main(job: Job) -> dict[str, Any]:
     # After a death between the last checkpoint and the completion, only the completion is left to report.
     ended = run.step > 0 and run.finished
     while True:
-        ended = ended or _advance(job, run, keeper, staging, spent)
+        ended = ended or _advance(context, run, keeper, staging, spent, sealed)
         if ended:
             keeper.finish()
             early = run.step < run.plan.last_step
-            job.tell("finished", step=run.step, stopped_early=early, seconds=spent.as_json())
-        if not ended:
-            order = job.order()
-            if order is None or order.kind != "hold":
-                continue
-        if not _obey(job, run, keeper, spent):
+            context.tell(Finished(run.step, early, spent.as_json()))
+        if not ended and not isinstance(context.order(), Hold):
+            continue
+        if not _obey(context, run, keeper, spent):
             keeper.finish()
-            return {"step": run.step}
+            return run.step
         ended = False
 
 
-def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: PhaseSeconds) -> bool:
+def _advance(
+    context: TrainingContext,
+    run: Run,
+    keeper: Keeper,
+    staging: Staging,
+    spent: PhaseSeconds,
+    sealed: Mapping[str, Any],
+) -> bool:
     """Go to the next grid step and tell what happened; whether that was the last."""
     with spent.on("birth audit"):
         staging.before(run)
@@ -79,9 +82,9 @@ def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: PhaseS
         report = run.advance()
         if report.evaluation is not None or report.finished:
             # What was computed under other settings is not told.
-            seal.recheck(**job.args["seal"])
+            seal.recheck(**sealed)
     with spent.on("log"):
-        _tell(job, report)
+        _tell(context, report)
     with spent.on("birth audit"):
         staging.after(run, report)
     if report.checkpoint:
@@ -91,52 +94,43 @@ def _advance(job: Job, run: Run, keeper: Keeper, staging: Staging, spent: PhaseS
     return report.finished
 
 
-def _begin(job: Job) -> Run:
-    plan = Plan.from_json(job.args["plan"])
+def _begin(task: TrainingTask) -> Run:
+    plan = Plan.from_json(task.plan)
     if (free := resources.free_bytes()) is not None:
         sizes = Sizes.counted(plan.request, plan.resolved.parameters)
         sizes.refuse_beyond(free, device=plan.resolved.device)
-    dataset = Dataset.open(Path(job.args["dataset"]), verify=job.args["verify"])
+    dataset = Dataset.open(task.dataset, verify=task.verify)
     if free is not None:
         refuse_rows_beyond(free, plan.resolved, dataset.facts)
-    begin_in = job.args["resume"]
-    if begin_in is None:
-        return Run.start(plan, dataset, initial=initial_state.initial_tensors(job.args))
-    return resume(job, dataset, Path(begin_in["path"]), begin_in["state_root"])
+    if task.resume is None:
+        return Run.start(plan, dataset, initial=initial_state.initial_tensors(task.blobs, task.initial))
+    return resume(task, dataset, task.resume.path, task.resume.state_root)
 
 
-def _obey(job: Job, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
+def _obey(context: TrainingContext, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
     """Report that the job holds, wait for an order and obey it; False when the job must leave."""
     keeper.finish()
-    job.tell("held", step=run.step, seconds=spent.as_json())
+    context.tell(Held(run.step, spent.as_json()))
     while True:
         with spent.on("held"):
-            order = job.order(wait=True)
-        if order is None or order.kind == "hold":
-            continue
-        if order.kind == "change":
-            run.change(Change.from_json(order.data["change"]))
-            failpoint("between-apply-and-next-window")
-            return True
-        if order.kind == "go":
-            return True
-        if order.kind == "leave":
-            if order.data["keep"]:
-                keeper.keep(run, "drain")
-            return False
+            order = context.order(wait=True)
+        match order:
+            case ChangePlan(step, changes):
+                run.change(Change.read(step, changes))
+                failpoint("between-apply-and-next-window")
+                return True
+            case Leave(keep):
+                if keep:
+                    keeper.keep(run, "drain")
+                return False
 
 
-def _tell(job: Job, report: Report) -> None:
+def _tell(context: TrainingContext, report: Report) -> None:
     if report.window is not None:
         failpoint("before-window")
-        tell_event(job, comparison.window_event(report.window))
+        context.tell(comparison.window_event(report.window))
     if report.evaluation is not None:
-        tell_event(job, comparison.evaluation_event(report.evaluation))
-
-
-def tell_event(job: Job, event: Event) -> None:
-    """Report an event to the trainer as a frame; exact floats travel as hex text, so no bit is lost."""
-    job.tell(event.wire, data=orjson.loads(event.model_dump_json()))
+        context.tell(comparison.evaluation_event(report.evaluation))
 
 
 JUDGED = ("planned", "best", "final")
@@ -146,8 +140,8 @@ JUDGED = ("planned", "best", "final")
 class Keeper:
     """Writes staged state as blobs in a thread of its own, one at a time, and tells when a blob is safe on disk."""
 
-    def __init__(self, job: Job, blobs: DirectoryBlobs, spent: PhaseSeconds) -> None:
-        self._job = job
+    def __init__(self, context: TrainingContext, blobs: DirectoryBlobs, spent: PhaseSeconds) -> None:
+        self._context = context
         self._blobs = blobs
         self._spent = spent
         self._last = time.monotonic()
@@ -201,7 +195,7 @@ class Keeper:
         data = checkpoint.pack(sealed)
         blob = self._blobs.put(data)
         failpoint("between-blob-and-event")
-        tell_event(self._job, comparison.checkpoint_event(sealed, segment, reason, blob=blob, size=len(data)))
+        self._context.tell(comparison.checkpoint_event(sealed, segment, reason, blob=blob, size=len(data)))
 
 
 class PhaseSeconds:

@@ -21,13 +21,12 @@ from runtime.audit import recomputation
 from runtime.home.home import Home
 from runtime.home.workloads import inspect_file
 from runtime.jobs.children import Children
-from runtime.jobs.profiles import torch_profile
 from runtime.log.archive import Archive
 from runtime.replay.audit_plan import AuditOptions, draw_spans
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.spans import Span, session_spans
 from runtime.replay.verdict import ReplayVerdict
-from tests.runtime.audit.liars import AT
+from tests.runtime.audit.liars import AT, LiesOrder, tell_lies
 from tests.runtime.recorded_home import RecordedHome
 
 NOISY = """
@@ -126,11 +125,8 @@ class Court(RecordedHome):
         }
         request = read_request(raw | sections).resolved()
         named = request["model"].get("workload")
-        used = [inspect_file(str(self.code[named])).as_json()] if named else []
-        args = {"request": request, "blobs": str(self.home.blobs), "lies": lies, "workloads": used}
-        job, profile = "tests.runtime.audit.liars:main", torch_profile()
-        async with children.job(job, args, profile=profile, purpose="train") as child:
-            answer = await child.wait()
+        used = [inspect_file(str(self.code[named]))] if named else []
+        answer = await children.run(tell_lies, LiesOrder(request, self.home.blobs, lies, used))
         if "honest" in answer["told"] and not prefix:
             upto = 1 + next(at for at, (_, data) in enumerate(answer["told"]["honest"]) if data.get("first") == AT)
             self.running = self.record(request, answer, answer["told"]["honest"][:upto], seal=False)

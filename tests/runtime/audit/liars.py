@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from runtime.engine.fingerprint import fingerprint
 from runtime.engine.loop import ENGINE_BITS, Run
 from runtime.engine.plan import Plan
 from runtime.engine.resolve import resolve
-from runtime.home.workloads import enlist
-from runtime.jobs.job import Job
+from runtime.home.workloads import WorkloadEntry, enlist
+from runtime.jobs.job import job
 from runtime.replay import comparison
 
 Said = list[Event]
@@ -36,13 +36,24 @@ AT = 60
 """The window in which they lie begins here."""
 
 
-def main(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LiesOrder:
+    """A request, and the lies that are to be told of its training."""
+
+    request: Mapping[str, object]
+    blobs: Path
+    lies: Sequence[str]
+    workloads: Sequence[WorkloadEntry]
+
+
+@job(purpose="train")
+def tell_lies(order: LiesOrder) -> Mapping[str, Any]:
     """One session's events of the trainer, for every lie asked for: {lie: [[name, data]]}."""
     seal.apply(threads=1, profile="exact")
-    enlist(job.args["workloads"])
-    blobs = DirectoryBlobs(Path(job.args["blobs"]))
+    enlist(order.workloads)
+    blobs = DirectoryBlobs(order.blobs)
     dataset = _dataset(blobs.root / "datasets")
-    request = Request.model_validate(job.args["request"])
+    request = Request.model_validate(order.request)
     resolved = resolve(request, dataset.facts, cores=1)
     here = fingerprint()
     claim = TrainingClaimed(
@@ -57,10 +68,10 @@ def main(job: Job) -> dict[str, Any]:
         fingerprint=here.digest,
         families=dict(here.families),
         environment={},
-        sources={one["name"]: one["digest"] for one in job.args["workloads"]},
+        sources={one.name: one.digest for one in order.workloads},
     )
     plan = Plan(request, resolved)
-    told = {lie: [claim, *(LIES | OF_CODE)[lie](plan, dataset, blobs)] for lie in job.args["lies"]}
+    told = {lie: [claim, *(LIES | OF_CODE)[lie](plan, dataset, blobs)] for lie in order.lies}
     facts = dataset.facts.as_json()
     shown = {lie: [[one.wire, orjson.loads(one.model_dump_json())] for one in said] for lie, said in told.items()}
     return {"told": shown, "dataset": dataset.root, "rows": dict(dataset.facts.rows), "facts": facts}

@@ -10,14 +10,24 @@ import orjson
 import pytest
 
 from contracts.errors import NotFound, UserCodeFailed
-from contracts.event import Event, pack
-from contracts.findings import SpanDivergence, SpanPlanned
+from contracts.event import pack
+from contracts.findings import AuditedMachine, SpanDivergence, SpanPlanned
 from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
 from runtime.engine import loop
+from runtime.jobs.codec import NotOfType
 from runtime.replay import audit_subject, comparison, reexecute, stepwise
 from runtime.replay.audit_plan import AuditPlan
 from runtime.replay.audit_runner import ComparedAnswer, uncomputable_span
 from runtime.replay.comparison import SpanComparison
+from runtime.replay.jobs import (
+    Conditions,
+    ReplayData,
+    SpanEnded,
+    SpanFile,
+    SpanQuery,
+    compute_span,
+    trace_operators,
+)
 from runtime.replay.spans import RecordedEnd, SpanRecord, SpanSpec
 from runtime.replay.steps import locate_divergence
 from runtime.replay.verdict import Divergence, SpanResult, Verdict, replay_verdict
@@ -59,32 +69,27 @@ def span(events: list[Any] = RECORDED, *, whole: bool = True, outcome: TrainingC
     return SpanSpec.model_validate_json(spec.model_dump_json())
 
 
-def told(event: Event) -> dict[str, Any]:
-    """An event as a job tells it."""
-    return {"name": event.wire, "data": orjson.loads(event.model_dump_json())}
-
-
 def found(spec: SpanSpec, events: list[Any], ended: dict[str, Any] | None = None) -> SpanDivergence | None:
     """The first divergence when these are told."""
     comparison = SpanComparison(spec)
     for event in events:
-        if divergence := comparison.computed(told(event)):
+        if divergence := comparison.computed(event):
             return divergence
     if ended is not None:
-        comparison.ended(ended)
+        comparison.ended(SpanEnded(**ended))
     return comparison.left()
 
 
 def test_what_came_out_as_recorded_has_no_divergence_and_counts_its_steps() -> None:
     assert found(span(), RECORDED) is None
     comparison = SpanComparison(span())
-    comparison.computed(told(window(0, 50)))
+    comparison.computed(window(0, 50))
     assert comparison.steps == 50
 
 
 def test_a_process_cannot_tell_of_more_steps_than_its_span_has() -> None:
     comparison = SpanComparison(span(whole=False))
-    comparison.computed(told(window(100, 5000)))
+    comparison.computed(window(100, 5000))
     assert comparison.steps == 100
 
 
@@ -153,29 +158,41 @@ def test_every_word_of_an_ending_counts(field: str) -> None:
     spec = span(outcome=completed(DIGEST))
     assert found(spec, RECORDED, ENDED) is None
     other: dict[str, Any] = {"step": 50, "finished": False, "stopped_early": True, "best_step": 50}
-    for ended in (ENDED | {field: other.get(field, "0" * 64)}, {**ENDED, field: None}):
-        assert _field(found(spec, RECORDED, ended)) == "end"
+    assert _field(found(spec, RECORDED, ENDED | {field: other.get(field, "0" * 64)})) == "end"
+    nothing = ENDED | {field: None}
+    if field == "best_step":
+        assert _field(found(spec, RECORDED, nothing)) == "end"
+    else:
+        with pytest.raises(NotOfType):
+            compute_span.signature.tells["SpanEnded"].decode(nothing)
     assert _field(found(spec, RECORDED)) == "end", "a process that says nothing of the end is not believed"
 
 
 def test_a_window_that_is_not_at_its_end_begins_with_the_recorded_losses() -> None:
     comparison = SpanComparison(span())
-    assert comparison.begun_window(told(window(50, 60))) is None
+    assert comparison.begun_window(window(50, 60)) is None
     losses = np.ones(10, "<f4")
     losses[3] = 2
     changed = window(50, 60).model_copy(update={"losses": pack(losses.tobytes())})
-    begun = comparison.begun_window(told(changed))
+    begun = comparison.begun_window(changed)
     assert begun is not None
     assert begun.step == 53
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [{}, {"name": "window.recorded", "data": {}}, {"name": "training.completed", "data": {}}, {"name": [], "data": 1}],
+    ("kind", "raw"),
+    [
+        ("WindowRecorded", {}),
+        ("WindowRecorded", []),
+        ("BegunWindow", {"window": {}}),
+        ("SpanEnded", ENDED | {"finished": 1}),
+        ("SpanEnded", ENDED | {"more": 1}),
+    ],
 )
-def test_a_process_that_tells_what_no_computation_gives_is_named_as_the_users(raw: dict[str, Any]) -> None:
-    with pytest.raises(UserCodeFailed, match="told something"):
-        SpanComparison(span()).computed(raw)
+def test_what_no_computation_gives_is_refused_where_it_arrives(kind: str, raw: object) -> None:
+    with pytest.raises(NotOfType):
+        compute_span.signature.tells[kind].decode(raw)
+    assert "TrainingCompleted" not in compute_span.signature.tells
 
 
 def test_a_process_that_computes_is_given_no_record() -> None:
@@ -201,17 +218,22 @@ def test_where_all_bytes_are_gone_nothing_passes_and_where_some_are_the_rest_doe
 class Refusing:
     """Jobs whose code raises."""
 
-    async def compared(self, function: str, args: dict[str, Any], spec: SpanSpec) -> ComparedAnswer:
-        if function.endswith(":operators"):
+    conditions = Conditions.of(AuditedMachine())
+
+    async def compared(self, job: object, query: SpanQuery, spec: SpanSpec) -> ComparedAnswer[Any]:
+        if job is trace_operators:
             raise UserCodeFailed("not in here.", cure="Ask nothing.")
-        return ComparedAnswer(0, None, {"each": []})
+        return ComparedAnswer((), None, 0)
+
+
+TASK = SpanFile(Path("span.json"), ReplayData(Path("rows"), Path("blobs"), None))
 
 
 async def test_code_that_fails_when_a_divergence_is_located_does_not_make_it_go_away() -> None:
     changed = window(0, 50).model_copy(update={"losses": pack(b"\0\0\0\0" * 50)})
     divergence = found(span(), [changed])
     assert divergence is not None
-    located = await locate_divergence(Refusing(), {}, span(), 3, divergence)  # type: ignore[arg-type]
+    located = await locate_divergence(Refusing(), TASK, span(), 3, divergence)  # type: ignore[arg-type]
     assert (located.span, located.window) == (3, [0, 50])
     assert "not in here" in located.sentences[0]
 

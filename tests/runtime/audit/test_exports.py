@@ -23,6 +23,7 @@ from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspect_file
 from runtime.jobs.children import Children
 from runtime.log.archive import Archive
+from runtime.node.capabilities import ExportRefusal, MadeFile
 from runtime.replay.audit_plan import AuditPlan
 from runtime.replay.audit_runner import AuditJobs
 from runtime.replay.verdict import ExportFindings, SpanResult, Verdict, replay_verdict
@@ -45,7 +46,7 @@ async def remade(court: Court, children: Children, folder: Path, *made: ModelExp
     session = court.exporting(court.told[SHORT], *made)
     of = material(court.home, session)
     assert of.machine is not None
-    return await exports.remake_all(of, AuditJobs(children, of.machine, session, folder / "log", []), folder)
+    return await exports.remake_all(of, AuditJobs(children, of.machine, session, folder / "log"), folder)
 
 
 def recorded(order: ExportOrder | None, **said: Any) -> RecordedExport:
@@ -82,20 +83,20 @@ async def test_what_comes_of_making_a_file_again_is_judged_by_its_cause(
 @pytest.mark.parametrize(
     ("refusal", "remade"),
     [
-        ({"code": "missing-module", "message": "no such module"}, Remade(differing="no such module")),
-        ({"code": "unsupported", "message": "cannot be written"}, Remade(differing="cannot be written")),
-        ({"code": "not-finite", "message": "weights"}, None),
+        (ExportRefusal("missing-module", "no such module", ""), Remade(differing="no such module")),
+        (ExportRefusal("unsupported", "cannot be written", ""), Remade(differing="cannot be written")),
+        (ExportRefusal("not-finite", "weights", ""), None),
     ],
 )
 def test_that_a_module_is_missing_is_believed_only_to_be_seen_here(
-    refusal: dict[str, str], remade: Remade | None, monkeypatch: pytest.MonkeyPatch
+    refusal: ExportRefusal, remade: Remade | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = recorded(None)
     found = exports._refused(order, refusal)
     assert found == remade if remade else found.divergence
     monkeypatch.setattr(exports, "MODULES", ("onnx", "surely_no_module"))
     missing = exports._refused(order, refusal).missing
-    assert bool(missing) == (refusal["code"] == "missing-module")
+    assert bool(missing) == (refusal.code == "missing-module")
 
 
 def test_bytes_that_are_gone_meanwhile_are_missing_only_to_be_seen_here(court: Court, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_bytes_that_are_gone_meanwhile_are_missing_only_to_be_seen_here(court: C
 
 
 def test_a_file_that_was_not_made_is_not_compared(tmp_path: Path) -> None:
-    assert exports._against(recorded(None), {"details": {}}, tmp_path, DirectoryBlobs(tmp_path)) == Remade(
+    assert exports._against(recorded(None), MadeFile(None), tmp_path, DirectoryBlobs(tmp_path)) == Remade(
         differing="no file"
     )
 
@@ -142,7 +143,7 @@ def test_an_exporter_whose_code_is_not_the_one_that_was_claimed_makes_nothing(tm
     known._write({"own": own})
     about: Any = dict(format="onnx", quantize="", wanted="best", step=1, blob="b", state_root=None, dataset="d")
     order = ExportOrder(**about, request={"model": {"workload": "own"}})
-    assert claimed_workloads(home.root, [recorded(order, sources={"own": own.digest})]) == [own.as_json()]
+    assert claimed_workloads(home.root, [recorded(order, sources={"own": own.digest})]) == [own]
     with pytest.raises(NotVerified, match="not the one that was claimed"):
         claimed_workloads(home.root, [recorded(order, sources={"own": "0" * 64})])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -15,33 +15,18 @@ from contracts.findings import RecordedExport
 from runtime.audit import exports
 from runtime.engine.dataset import Manifest, canonical, plain_name
 from runtime.node import roster
+from runtime.node.capabilities import MAKE_EXPORT, ExportTask, MadeFile
 
 HOSTILE = ("../x", "/tmp/x", "a/b", "..", ".", "", "a\0b", "../../site-packages/x.pth")
 
 
-class Job:
-    """The exporter's job, seen from outside: it writes under the name that it is given, in the folder it is given."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.given = given
-
-    async def wait(self) -> dict[str, Any]:
-        (Path(self.given["work"]) / self.given["filename"]).write_bytes(b"made again")
-        return {"opset": None, "details": {}}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-
 class Children:
-    """Starts such jobs."""
+    """Runs the exporter's job, seen from outside: it writes under the name and in the folder that it is given."""
 
-    def job(self, function: str, given: dict[str, Any], **_: Any) -> Job:
-        assert function == roster.job("exporter", "export")
-        return Job(given)
+    async def run(self, job: object, task: ExportTask, **_: Any) -> MadeFile:
+        assert job is roster.job_for(MAKE_EXPORT)
+        (task.work / task.filename).write_bytes(b"made again")
+        return MadeFile(None)
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name])

@@ -26,8 +26,8 @@ from runtime.jobs.children import Children
 from runtime.log.archive import Archive, likely_machine
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions, draw_spans
-from runtime.replay.audit_runner import seal_of
-from runtime.replay.audit_subject import AuditSubject, MachineIdentity, machine_of
+from runtime.replay.audit_subject import AuditSubject, machine_of
+from runtime.replay.jobs import Conditions, MachineIdentity
 from runtime.replay.spans import session_spans
 from runtime.replay.steps import rebuild_weights
 from runtime.replay.verdict import ReplayVerdict
@@ -326,7 +326,7 @@ async def test_a_claim_of_any_number_of_threads_starts_no_more_than_an_audit_all
     session = court.again(court.told["honest"], [claim, *said[1:]])
     recorded = Archive(court.home).read(session).history.state.training.claim
     assert recorded is not None
-    assert seal_of(machine_of(recorded))["threads"] == 1
+    assert Conditions.of(machine_of(recorded)).seal.threads == 1
     assert likely_machine(court.home.log(session))["threads"] == 1
     found = await audited(court.home, session, AuditOptions("full"))
     assert found.verdict == "not-comparable"

@@ -19,6 +19,7 @@ from contracts.request.reading import tags_of
 from runtime.api.children import ask_child
 from runtime.api.request_file import read
 from runtime.cli.main import swarm
+from tests.runtime.jobs.jobs_for_tests import Given, crash
 
 
 @pytest.fixture(autouse=True)
@@ -204,9 +205,8 @@ def test_what_a_child_printed_before_it_died_is_told_and_no_file_that_is_gone(fo
 
 
 def test_what_a_child_of_any_command_printed_before_it_died_is_told(folder: Path):
-    job = "tests.runtime.jobs.jobs_for_tests:crash"
     with pytest.raises(ChildDied, match=r"SIGSEGV[^\0]*\n  before the crash\n") as died:
-        asyncio.run(ask_child(job, {}, purpose="probe", log=folder / "log"))
+        asyncio.run(ask_child(crash, Given(), log=folder / "log"))
     assert str(folder) not in died.value.cure
 
 

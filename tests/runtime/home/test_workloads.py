@@ -151,7 +151,7 @@ def test_a_job_loads_only_the_pinned_bytes(mine: Path) -> None:
 
 
 def test_an_enlisted_workload_is_known_to_the_engine(mine: Path) -> None:
-    workloads.enlist([inspect_file(str(mine), name="enlisted").as_json()])
+    workloads.enlist([inspect_file(str(mine), name="enlisted")])
     assert engine.find("enlisted").__name__ == "Mine"
 
 

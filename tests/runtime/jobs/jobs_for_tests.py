@@ -3,140 +3,217 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from contracts.errors import NotVerified
 from runtime.jobs import process, resources
-from runtime.jobs.job import Job
+from runtime.jobs.job import Cancel, JobContext, job
+from runtime.jobs.profiles import Profile, Seal
 
 
-def double(job: Job) -> dict[str, Any]:
-    return {"doubled": 2 * job.args["value"]}
+@dataclass(frozen=True)
+class Given:
+    """What the jobs here are given; each looks at what it needs."""
+
+    value: int | str = 0
+    to: int = 0
+    filling: int = 0
+    divisor: int = 1
+    bytes: int = 0
+    then: str = ""
+    free: int = 0
+    wanted: int = 0
+    after: int = 0
+    seal: Seal | None = None
 
 
-def take_memory(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Told:
+    """Anything that a job here tells."""
+
+    kind: str
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Anything that a job here is ordered."""
+
+    kind: str
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+Context = JobContext[Told, Order | Cancel]
+Answer = Mapping[str, object]
+train = job(purpose="train", profile=lambda _: Profile(torch=False))
+
+
+@train
+def double(given: Given) -> Answer:
+    return {"doubled": 2 * given.value}
+
+
+@train
+def take_memory(given: Given) -> Answer:
     """Take a mebibyte after the other, so many, where so few bytes are free."""
-    resources.free_bytes = lambda: job.args["free"]
+    resources.free_bytes = lambda: given.free
     with resources.bounded():
-        held = [bytearray(1 << 20) for _ in range(job.args["wanted"])]
-    held += [bytearray(1 << 20) for _ in range(job.args["after"])]
+        held = [bytearray(1 << 20) for _ in range(given.wanted)]
+    held += [bytearray(1 << 20) for _ in range(given.after)]
     return {"taken": len(held)}
 
 
-def count(job: Job) -> dict[str, Any]:
-    for number in range(job.args["to"]):
-        job.tell("counted", number=number, filling="x" * job.args.get("filling", 0))
-    return {"counted": job.args["to"]}
+@train
+def count(context: Context, given: Given) -> Answer:
+    for number in range(given.to):
+        context.tell(Told("counted", dict(number=number, filling="x" * given.filling)))
+    return {"counted": given.to}
 
 
-def obey(job: Job) -> dict[str, Any]:
+@train
+def obey(context: Context, given: Given) -> Answer:
     """Step until ordered to stop; say what was ordered on the way."""
-    job.tell("ready")
+    context.tell(Told("ready"))
     while True:
-        order = job.order()
-        if order is not None and order.kind in ("stop", "cancel"):
-            return {"ended_by": order.kind}
+        order = context.order()
+        if isinstance(order, Cancel):
+            return {"ended_by": "cancel"}
+        if order is not None and order.kind == "stop":
+            return {"ended_by": "stop"}
         if order is not None:
-            job.tell("obeyed", kind=order.kind, data=order.data)
+            context.tell(Told("obeyed", dict(kind=order.kind, data=order.data)))
 
 
-def look_often(job: Job) -> dict[str, Any]:
+@train
+def look_often(context: Context, given: Given) -> Answer:
     began = time.perf_counter()
     for _ in range(10_000):
-        job.order()
+        context.order()
     return {"microseconds": (time.perf_counter() - began) * 100}
 
 
-def hold(job: Job) -> dict[str, Any]:
+@train
+def hold(context: Context, given: Given) -> Answer:
     """Wait for one order, as a trainer does at a hold."""
-    job.tell("holding", early=job.order(wait=True, timeout=0.01) is not None)
-    order = job.order(wait=True)
-    assert order is not None
+    context.tell(Told("holding", dict(early=context.order(wait=True, timeout=0.01) is not None)))
+    order = context.order(wait=True)
+    assert isinstance(order, Order)
     return {"order": order.kind, **order.data}
 
 
-def answer_and_ignore_orders(job: Job) -> dict[str, Any]:
-    job.tell("ready")
+@train
+def answer_and_ignore_orders(context: Context, given: Given) -> Answer:
+    context.tell(Told("ready"))
     time.sleep(0.05)  # orders arrive and stay unread
     return {"answered": True}
 
 
-def answer_early(job: Job) -> None:
-    job.result({"early": True})
-    job.tell("cleaned")
+@train
+def answer_early(context: Context, given: Given) -> Answer | None:
+    context.result({"early": True})
+    context.tell(Told("cleaned"))
 
 
-def answer_twice(job: Job) -> dict[str, Any]:
-    job.result({"first": True})
+@train
+def answer_twice(context: Context, given: Given) -> Answer:
+    context.result({"first": True})
     return {"second": True}
 
 
-def deaf(job: Job) -> None:
-    job.tell("ready", pid=os.getpid())
+@train
+def babble(context: Context, given: Given) -> Answer:
+    """Send what this job never declared, as code that meddles with the channel could."""
+    kind, data = str(given.value).split(" ", 1)
+    context._send(kind, json.loads(data))
+    time.sleep(60)
+    return {}
+
+
+@train
+def misspeak(context: Context, given: Given) -> None:
+    context.tell(Order("this is none of its words"))  # type: ignore[arg-type]
+
+
+@train
+def deaf(context: Context, given: Given) -> None:
+    context.tell(Told("ready", dict(pid=os.getpid())))
     while True:
         signal.pause()
 
 
-def deaf_to_its_host_until_it_goes(job: Job) -> None:
+@train
+def deaf_to_its_host_until_it_goes(context: Context, given: Given) -> None:
     try:
         while True:
-            job.tell("ready")
+            context.tell(Told("ready"))
     except Exception:
-        job.order(wait=True)
+        context.order(wait=True)
 
 
-def divide_by_zero(job: Job) -> dict[str, Any]:
-    return {"quotient": 1 / job.args["divisor"]}
+@train
+def divide_by_zero(given: Given) -> Answer:
+    return {"quotient": 1 / given.divisor}
 
 
-def sort_the_unsortable(job: Job) -> None:
+@train
+def sort_the_unsortable(given: Given) -> None:
     sys.modules["statistics"] = __import__("statistics")
     sys.modules["statistics"].mean([])
 
 
-def refuse(job: Job) -> None:
+@train
+def refuse(given: Given) -> None:
     raise NotVerified("The state root differs.", cure="Use an older checkpoint.", path="state")
 
 
-def run_out_of_memory(job: Job) -> None:
+@train
+def run_out_of_memory(given: Given) -> None:
     raise MemoryError
 
 
-def leave(job: Job) -> None:
+@train
+def leave(given: Given) -> None:
     sys.exit(7)
 
 
-def leave_at_once(job: Job) -> None:
+@train
+def leave_at_once(given: Given) -> None:
     os._exit(9)
 
 
-def crash(job: Job) -> None:
+@train
+def crash(given: Given) -> None:
     print("before the crash")
     ctypes.string_at(0)
 
 
-def speak(job: Job) -> None:
+@train
+def speak(given: Given) -> None:
     print("to stdout")
     print("to stderr", file=sys.stderr)
     os.write(1, b"by descriptor\n")
     subprocess.run([sys.executable, "-c", "print('from a descendant')"], check=True)
 
 
-def remember(job: Job) -> dict[str, Any]:
+@train
+def remember(given: Given) -> Answer:
     """Touch some memory, so that the peak is known."""
-    block = bytearray(job.args["bytes"])
+    block = bytearray(given.bytes)
     block[::4096] = b"x" * len(block[::4096])
     return {"touched": len(block)}
 
 
-def look_around(job: Job) -> dict[str, Any]:
+@train
+def look_around(given: Given) -> Answer:
     return {
         "open": [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()],
         "environment": dict(os.environ),
@@ -149,23 +226,25 @@ def look_around(job: Job) -> dict[str, Any]:
     }
 
 
-def beget(job: Job) -> None:
+@train
+def beget(context: Context, given: Given) -> None:
     """Start a process that would outlive the job and keeps its channel open, then wait."""
     pid = os.fork()
     if pid == 0:
         while True:
             signal.pause()
-    job.tell("begot", pid=pid, started=process.start_time(pid))
-    if job.args["then"] == "wait":
-        job.order(wait=True)
+    context.tell(Told("begot", dict(pid=pid, started=process.start_time(pid))))
+    if given.then == "wait":
+        context.order(wait=True)
 
 
-def add_tensors(job: Job) -> dict[str, Any]:
+@train
+def add_tensors(given: Given) -> Answer:
     import torch
 
     torch.set_num_threads(1)
     total = torch.ones(64, 64) @ torch.ones(64, 64)
-    return {"sum": float(total.sum()).hex(), "loaded_before": job.args["value"]}
+    return {"sum": float(total.sum()).hex(), "loaded_before": given.value}
 
 
 NOT_A_FUNCTION = 3

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from runtime.jobs import process, zygote_link
 from runtime.jobs.child import Child
 from runtime.jobs.children import MOST_IDLE, Children
 from runtime.jobs.inline import InlineJobs
-from runtime.jobs.profiles import Profile, sealed_environment
+from runtime.jobs.profiles import Profile, Seal, sealed_environment
+from tests.runtime.jobs import jobs_for_tests
+from tests.runtime.jobs.jobs_for_tests import Given, Order
 from tests.zygotes import BEGUN
 
 PLAIN = Profile(torch=False)
 JOBS = "tests.runtime.jobs.jobs_for_tests"
+AnyChild = Child[Any, Any, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +48,10 @@ async def either(request: pytest.FixtureRequest) -> AsyncIterator[Children]:
 
 
 def start(children: Children, function: str, args: dict[str, Any] | None = None, **more: Any) -> Any:
-    options = {"profile": PLAIN, "purpose": "train", "session": "00-s"} | more
-    return children.job(f"{JOBS}:{function}", args or {}, **options)
+    job = getattr(jobs_for_tests, function)
+    job = replace(job, purpose=more.pop("purpose", job.purpose))
+    options = {"profile": PLAIN, "session": "00-s"} | more
+    return children.job(job, Given(**args or {}), **options)
 
 
 async def outcome(children: Children, function: str, args: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -60,7 +66,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def first(child: Child) -> dict[str, Any]:
+async def first(child: AnyChild) -> Any:
     return (await anext(aiter(child))).data
 
 
@@ -83,16 +89,16 @@ async def test_progress_arrives_in_order_and_before_the_result(either: Children)
 async def test_orders_reach_a_job_while_it_works(either: Children) -> None:
     async with start(either, "obey") as child:
         await first(child)
-        await child.order("change", learning_rate="0x1p-3")
+        await child.order(Order("change", {"learning_rate": "0x1p-3"}))
         assert await first(child) == {"kind": "change", "data": {"learning_rate": "0x1p-3"}}
-        await child.order("stop")
+        await child.order(Order("stop"))
         assert await child.wait() == {"ended_by": "stop"}
 
 
 async def test_a_job_that_holds_waits_for_its_order(either: Children) -> None:
     async with start(either, "hold") as child:
         assert await first(child) == {"early": False}
-        await child.order("apply", step=400)
+        await child.order(Order("apply", {"step": 400}))
         assert await child.wait() == {"order": "apply", "step": 400}
 
 
@@ -106,7 +112,7 @@ async def test_a_slow_reader_loses_no_frame(either: Children) -> None:
 async def test_a_reader_that_is_cancelled_and_comes_back_loses_no_frame(either: Children) -> None:
     heard: list[int] = []
 
-    async def read(child: Child) -> None:
+    async def read(child: AnyChild) -> None:
         async for frame in child:
             heard.append(frame.data["number"])  # noqa: PERF401 - it is cancelled between any two
 
@@ -127,10 +133,10 @@ async def test_large_arguments_and_frames_pass(either: Children) -> None:
 async def test_orders_that_were_never_read_do_not_cost_the_result(either: Children) -> None:
     async with start(either, "answer_and_ignore_orders") as child:
         await first(child)
-        await child.order("change")
+        await child.order(Order("change"))
         assert await child.wait() == {"answered": True}
-        with pytest.raises(ChildDied, match="cannot be ordered to 'change'"):
-            await child.order("change")
+        with pytest.raises(ChildDied, match="cannot be ordered to 'Order'"):
+            await child.order(Order("change"))
 
 
 async def test_a_job_may_answer_before_it_cleans_up(either: Children) -> None:
@@ -144,11 +150,43 @@ async def test_a_job_answers_once(either: Children) -> None:
         await outcome(either, "answer_twice")
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        'Heard {"value": {}}',
+        'Told {"value": {"kind": "x"}}',
+        'Told {"value": {"kind": "x", "data": {}, "more": 1}}',
+        'Told {"value": {"kind": 1, "data": {}}}',
+        'Told {"kind": "x"}',
+        'result {"value": 3}',
+        "result {}",
+    ],
+)
+async def test_a_job_that_tells_what_it_never_declared_is_ended_and_named_as_the_users(
+    children: Children, told: str
+) -> None:
+    async with start(children, "babble", {"value": told}) as child:
+        with pytest.raises(UserCodeFailed, match="told something that no computation gives"):
+            await child.wait()
+        await child.ended()
+        assert child.exit.signal == signal.SIGKILL
+
+
+async def test_an_order_or_a_word_that_a_job_does_not_declare_is_refused_by_whom_it_is_asked(either: Children) -> None:
+    async with start(either, "obey") as child:
+        await first(child)
+        with pytest.raises(InvalidInput, match="knows no order 'Given'"):
+            await child.order(Given())
+        await child.cancel(grace=30)
+    with pytest.raises(InvalidInput, match="cannot tell 'Order'"):
+        await outcome(either, "misspeak")
+
+
 async def test_an_exception_names_the_users_last_line(either: Children) -> None:
     async with start(either, "divide_by_zero", {"divisor": 0}) as child:
         with pytest.raises(UserCodeFailed, match="ZeroDivisionError: division by zero") as failed:
             await child.wait()
-    assert 'in divide_by_zero: return {"quotient": 1 / job.args["divisor"]}' in failed.value.message
+    assert 'in divide_by_zero: return {"quotient": 1 / given.divisor}' in failed.value.message
     assert failed.value.path.endswith("jobs_for_tests.py:" + str(child.raised["frame"]["line"]))
     assert child.raised["traceback"][-1] == "ZeroDivisionError: division by zero"
     assert child.exit.code == 1
@@ -182,11 +220,14 @@ async def test_an_exception_that_is_no_error_is_told_too(
         await outcome(either, function)
 
 
-@pytest.mark.parametrize("name", ["no_such_module:main", f"{JOBS}:no_such", f"{JOBS}:NOT_A_FUNCTION", JOBS])
+@pytest.mark.parametrize("name", ["no_such_module:main", f"{JOBS}:no_such", f"{JOBS}:NOT_A_FUNCTION", f"{JOBS}:"])
 async def test_a_function_that_does_not_exist_is_named(either: Children, name: str) -> None:
+    def misplaced(given: Given) -> None:
+        """A function that its process does not find where it says it is."""
+
+    misplaced.__module__, _, misplaced.__qualname__ = name.partition(":")
     with pytest.raises((Failed, InvalidInput), match=name.partition(":")[0]):
-        async with either.job(name, {}, profile=PLAIN, purpose="train") as child:
-            await child.wait()
+        await either.run(jobs_for_tests.train(misplaced), Given(), profile=PLAIN)
 
 
 async def test_a_job_that_is_cancelled_ends_by_itself(either: Children) -> None:
@@ -205,7 +246,7 @@ async def test_leaving_the_context_ends_a_job_that_swallows_every_error(either: 
 
 async def test_a_task_that_is_cancelled_leaves_no_job_behind(either: Children) -> None:
     begun = asyncio.Event()
-    seen: list[Child] = []
+    seen: list[AnyChild] = []
 
     async def work() -> None:
         async with start(either, "obey") as child:
@@ -320,7 +361,7 @@ async def test_a_signal_to_everybody_is_left_to_the_host(children: Children) -> 
         for running in children.running():
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 os.kill(running.pid, number)
-        await child.order("stop")
+        await child.order(Order("stop"))
         assert (await child.wait())["ended_by"] == "stop"
 
 
@@ -370,7 +411,7 @@ async def test_whatever_the_device_a_job_sees_the_gpus_that_its_host_may_use(
 async def test_a_log_that_cannot_be_written_is_told_with_its_path(children: Children, tmp_path: Path) -> None:
     log = tmp_path / "none" / "log"
     with pytest.raises(NotFound) as refused:
-        await outcome(children, "double", {"number": 2}, log=log)
+        await outcome(children, "double", {"value": 2}, log=log)
     assert refused.value.path == str(log)
 
 
@@ -480,13 +521,13 @@ async def test_a_fork_of_a_warm_zygote_is_quick(children: Children) -> None:
     assert min(took) < 0.05
 
 
-HOST = f"""
+HOST = """
 import asyncio
 from runtime.jobs.children import Children
-from runtime.jobs.profiles import Profile, sealed_environment
+from tests.runtime.jobs.jobs_for_tests import Given, deaf
 async def main():
     children = Children()
-    async with children.job("{JOBS}:deaf", {{}}, profile=Profile(torch=False), purpose="train") as child:
+    async with children.job(deaf, Given()) as child:
         await anext(aiter(child))
         print(*(running.pid for running in children.running()), flush=True)
         await child.wait()
@@ -526,7 +567,7 @@ async def test_jobs_that_run_here_run_one_after_the_other_and_others_are_forked(
         second = asyncio.create_task(outcome(children, "double", {"value": 2}))
         await first(training)
         assert not second.done()
-        await training.order("apply")
+        await training.order(Order("apply"))
         await training.wait()
     assert await second == {"doubled": 4}
     await children.close()
@@ -534,7 +575,7 @@ async def test_jobs_that_run_here_run_one_after_the_other_and_others_are_forked(
 
 async def test_a_job_that_wants_other_threads_than_this_process_has_is_not_begun_here() -> None:
     children = InlineJobs({"train"}, threads=1)
-    fitting, wanting = ({"value": 1, "seal": {"threads": threads}} for threads in (1, 2))
+    fitting, wanting = ({"value": 1, "seal": Seal(threads)} for threads in (1, 2))
     assert await outcome(children, "double", fitting) == {"doubled": 2}
     waiting = asyncio.create_task(outcome(children, "double", wanting))
     await children.misfit.wait()

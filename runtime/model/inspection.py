@@ -1,0 +1,108 @@
+"""What the jobs of `runtime.model.jobs` do, with torch."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from contracts.errors import NotFound
+from runtime.engine import checkpoint, seal
+from runtime.engine.dataset import Dataset
+from runtime.engine.loop import Run
+from runtime.engine.plan import Plan
+from runtime.home.workloads import enlist
+from runtime.jobs import process
+from runtime.model import images, rows, trained
+from runtime.model.jobs import (
+    AnsweredRows,
+    CheckpointFile,
+    CheckpointSummary,
+    Rehearsal,
+    RehearsalTask,
+    RowsFile,
+    TensorSummary,
+)
+from runtime.replay import initial_state
+
+TRIES = 5
+
+
+def inspect(file: CheckpointFile) -> CheckpointSummary:
+    """Every tensor of a checkpoint file with its norm, once its digest and its roots have been recomputed."""
+    path = file.path
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        message = f"there is no checkpoint {str(path)!r}."
+        raise NotFound(message, cure="See: swarm checkpoints S", path=str(path)) from None
+    content = checkpoint.unpack(data, state_root=file.state_root)
+    tensors = [_summary(name, content.tensors[name]) for name in sorted(content.tensors)]
+    return CheckpointSummary(
+        path=str(path),
+        blob=blake3(data).hexdigest(),
+        bytes=len(data),
+        step=content.step,
+        state_root=content.state_root,
+        weights_digest=content.weights_digest,
+        aliases=dict(content.aliases),
+        parameters=sum(each.elements for each in tensors if each.name.startswith("model.")),
+        finite=all(each.finite for each in tensors),
+        tensors=tensors,
+    )
+
+
+def predict(asked: RowsFile) -> AnsweredRows:
+    """The answers for the rows in a file, written to another as one JSON array."""
+    model = trained.load(asked.model)
+    content = asked.data.read_bytes()
+    if images.is_image(asked.name, content):
+        given: Any = images.row_of(content, asked.name, asked.model.request)
+    else:
+        given = rows.parse(rows.text_of(content, asked.name), asked.form)
+    answers = model.predictions(rows.columns_of(given, model.facts, model.inputs))
+    asked.answers.write_bytes(orjson.dumps(answers))
+    return AnsweredRows(model.step, model.weights_digest, model.facts.task, len(answers))
+
+
+def _summary(name: str, tensor: Tensor) -> TensorSummary:
+    values = tensor.double() if tensor.is_floating_point() else tensor.to(torch.float64)
+    finite = bool(torch.isfinite(values).all())
+    return TensorSummary(
+        name=name,
+        shape=tuple(tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        elements=tensor.numel(),
+        bytes=tensor.numel() * tensor.element_size(),
+        norm=float(values.norm()) if finite else None,
+        finite=finite,
+    )
+
+
+def rehearse(task: RehearsalTask) -> Rehearsal:
+    """A real batch forward and backward, in the process that training would run in."""
+    seal.apply(**asdict(task.seal))
+    enlist(task.workloads)
+    plan = Plan.from_json(task.plan)
+    dataset = Dataset.open(task.dataset, verify=False)
+    before = peak_bytes()
+    run = Run.start(plan, dataset, initial=initial_state.initial_tensors(task.blobs, task.initial))
+    state = sum(tensor.numel() * tensor.element_size() for tensor in run.tensors().values())
+    loss = run.rehearse()
+    seconds = []
+    for _ in range(TRIES):
+        begun = time.perf_counter()
+        run.rehearse()
+        seconds.append(time.perf_counter() - begun)
+    return Rehearsal(loss, min(seconds), peak_bytes(), before, state)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * process.RSS_UNIT
