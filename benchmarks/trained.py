@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.trainer.jobs import Finished, Leave, StateFile, TrainingNews, TrainingTask, train_plan
+from agents.trainer.jobs import AttemptTask, Leave, PlanEnd, StateFile, TrainingNews, train_plan
 from bus.blobs import DirectoryBlobs
 from contracts.errors import ChildDied
 from contracts.event import Event
@@ -81,7 +81,7 @@ class Bench:
     ) -> Told:
         """Train with blobs under `name`: from the last checkpoint of `after`; SIGKILL at the window of step `until`."""
         state, evaluations = (None, []) if after is None else self._resuming(after, name)
-        task = TrainingTask(
+        task = AttemptTask(
             plan=plan,
             seal=Seal(1),
             device=self.device,
@@ -97,7 +97,7 @@ class Bench:
         async with self.children.job(train_plan, task, log=self.folder / "jobs.log") as child:
             try:
                 async for one in child:
-                    if isinstance(one, Finished):
+                    if isinstance(one, PlanEnd):
                         await child.order(Leave(keep=False))
                         continue
                     told.at.append(time.perf_counter())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.trainer.decisions import starting_point
-from agents.trainer.jobs import Repetitions, StateFile, TrainingTask
+from agents.trainer.jobs import AttemptTask, Repetitions, StateFile
 from agents.trainer.machine import MachineProbe
 from agents.trainer.repeatability import missing_repetitions
 from contracts.data_manager import DatasetPrepared
@@ -198,7 +198,7 @@ class SessionClaim:
         folder: Path = self._context.blobs.root / "datasets" / self._ready.root
         return folder
 
-    async def task(self) -> tuple[TrainingTask, Checkpoint | None]:
+    async def task(self) -> tuple[AttemptTask, Checkpoint | None]:
         """What a training child is given, and the checkpoint at which it begins."""
         start = await self._start()
         session, blobs = self.now, self._context.blobs
@@ -211,7 +211,7 @@ class SessionClaim:
         evaluations = [*inherited.evaluations, *((seen.step, seen.values[seen.metric]) for seen in on_path)]
         repetitions = sorted(missing_repetitions(session))
         folder = self._context.home.work(self._wakeup.history.id) if repetitions else Path()
-        task = TrainingTask(
+        task = AttemptTask(
             plan=plan_of(session, inherited),
             seal=Seal(resolved["threads"], resolved["profile"]),
             device=resolved["device"],

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from agents.trainer.jobs import RepetitionTask, StagedWindow, TrainingTask, repeat_window
+from agents.trainer.jobs import AttemptTask, RepetitionTask, StagedWindow, repeat_window
 from contracts import trainer as events
 from contracts.envelope import Fact
 from contracts.errors import ChildDied, NotRepeatable, SwarmError
@@ -108,7 +108,7 @@ def missing_repetitions(session: SessionState) -> set[str]:
 class RepeatabilityCheck:
     """The repetitions of one attempt; those that run end with it. `arrived` is called when one has its verdict."""
 
-    def __init__(self, wakeup: Wakeup, task: TrainingTask, arrived: Callable[[], None]) -> None:
+    def __init__(self, wakeup: Wakeup, task: AttemptTask, arrived: Callable[[], None]) -> None:
         self._wakeup = wakeup
         self._task = task
         self._arrived = arrived

@@ -17,14 +17,14 @@ from agents.trainer.claim import SessionClaim
 from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision, non_finite_weights
 from agents.trainer.inbox import Inbox, TrainingChild, told_of
 from agents.trainer.jobs import (
+    AttemptTask,
     ChangePlan,
-    Finished,
-    Held,
     Hold,
+    HoldNotice,
     Leave,
+    PlanEnd,
     StagedWindow,
     TrainingNews,
-    TrainingTask,
     train_plan,
 )
 from agents.trainer.machine import MachineProbe, place
@@ -63,7 +63,7 @@ class _ChildState:
     ordered_to_hold: bool = False
     give_up_at: float | None = None
     held: int | None = None
-    finished: Finished | None = None
+    finished: PlanEnd | None = None
 
 
 class SessionRun:
@@ -202,7 +202,7 @@ class SessionRun:
 
     # The child: what it tells becomes events, and decisions take effect where it holds.
 
-    async def _train(self, task: TrainingTask) -> bool:
+    async def _train(self, task: AttemptTask) -> bool:
         """Train until the child has left; True when the session needs another attempt."""
         session, log = self._wakeup.history.id, self._context.home.session(self._wakeup.history.id) / "training.log"
         async with (
@@ -269,9 +269,9 @@ class SessionRun:
             match told:
                 case StagedWindow():
                     self._repetitions.begin(told)
-                case Held(step, seconds):
+                case HoldNotice(step, seconds):
                     self._state.seconds, self._state.held = seconds, step
-                case Finished():
+                case PlanEnd():
                     self._state.seconds, self._state.finished = told.seconds, told
                 case _:
                     fresh += await self._compare(told)

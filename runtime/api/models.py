@@ -36,7 +36,7 @@ def predict_file(
     import orjson
 
     from runtime.model import checkpoints
-    from runtime.model.jobs import RowsFile, predict_rows
+    from runtime.model.jobs import AskedRows, predict_rows
 
     state = read_stored(context, name).history.state
     order, rows = checkpoints.order(state, checkpoint, context.home), Path(data).absolute()
@@ -46,7 +46,7 @@ def predict_file(
         raise InvalidInput(f"{data} is neither CSV nor JSON.", cure="Write the rows as CSV or JSON.", path=str(data))
     with tempfile.TemporaryDirectory(prefix="swarm-predict-") as folder:
         answers = Path(folder) / "answers.json"
-        asked = RowsFile(order, rows, named or str(data), FORMS.get(rows.suffix.lower(), ""), answers)
+        asked = AskedRows(order, rows, named or str(data), FORMS.get(rows.suffix.lower(), ""), answers)
         about = asdict(context.wait(ask_child(predict_rows, asked, log=Path(folder) / "log")))
         predictions = orjson.loads(answers.read_bytes())
     return {"session": state.id, "checkpoint": str(checkpoint), **about, "predictions": predictions}

@@ -27,13 +27,13 @@ from runtime.jobs.job import JobContext, job
 from runtime.log.archive import Archive, CachedArchive, StoredSession
 from runtime.replay import audit_plan, audit_subject, verdict
 from runtime.replay.audit_runner import AuditRunner, Tell
-from runtime.replay.jobs import Conditions, IdentityAsked, IdentityTold, MachineIdentity, ReplayData
+from runtime.replay.jobs import Conditions, IdentityAnswer, IdentityQuestion, MachineIdentity, ReplayData
 from runtime.replay.steps import locate_divergence
 
 if TYPE_CHECKING:
     from runtime.jobs.children import Children
 
-OpeningContext = JobContext[IdentityAsked, IdentityTold]
+OpeningContext = JobContext[IdentityQuestion, IdentityAnswer]
 
 SILENT = "the exporter did not answer"
 
@@ -208,7 +208,7 @@ def _compared(
     """This machine's identity, which the caller of the job measures, and what differs here from the claims."""
     if subject.machine is None:
         return None, []
-    context.tell(IdentityAsked(subject.identity(whole=not missing), workloads))
+    context.tell(IdentityQuestion(subject.identity(whole=not missing), workloads))
     answer = context.order(wait=True)
     if answer is None:
         raise Refused("nobody answered what this machine computes.", cure="Begin the audit again.")

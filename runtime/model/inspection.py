@@ -22,11 +22,11 @@ from runtime.jobs import process
 from runtime.model import images, rows, trained
 from runtime.model.jobs import (
     AnsweredRows,
+    AskedRows,
     CheckpointFile,
     CheckpointSummary,
     Rehearsal,
     RehearsalTask,
-    RowsFile,
     TensorSummary,
 )
 from runtime.replay import initial_state
@@ -58,7 +58,7 @@ def inspect(file: CheckpointFile) -> CheckpointSummary:
     )
 
 
-def predict(asked: RowsFile) -> AnsweredRows:
+def predict(asked: AskedRows) -> AnsweredRows:
     """The answers for the rows in a file, written to another as one JSON array."""
     model = trained.load(asked.model)
     content = asked.data.read_bytes()

@@ -61,7 +61,7 @@ def inspect_checkpoint(file: CheckpointFile) -> CheckpointSummary:
 
 
 @dataclass(frozen=True)
-class RowsFile:
+class AskedRows:
     """Rows to ask a model about, in the file `data` that a person calls `name`; its answers go to another file."""
 
     model: ModelOrder
@@ -82,7 +82,7 @@ class AnsweredRows:
 
 
 @job(purpose="evaluate")
-def predict_rows(asked: RowsFile) -> AnsweredRows:
+def predict_rows(asked: AskedRows) -> AnsweredRows:
     """The answers for the rows in a file, written to another as one JSON array."""
     from runtime.model import inspection
 

@@ -30,13 +30,13 @@ from runtime.replay.jobs import (
     BegunWindow,
     ConditionedIdentity,
     Conditions,
-    IdentityAsked,
+    GoOn,
+    IdentityAnswer,
     IdentityQuery,
-    IdentityTold,
+    IdentityQuestion,
     MachineIdentity,
-    Proceed,
-    Settled,
-    SpanEnded,
+    SettleNotice,
+    SpanEnd,
     SpanFile,
     SpanNews,
     SpanQuery,
@@ -83,13 +83,13 @@ class AuditJobs:
         self._session = session
         self._log = log
 
-    async def opened(self, job: Job[Q, R, IdentityAsked, IdentityTold], argument: Q) -> R:
+    async def opened(self, job: Job[Q, R, IdentityQuestion, IdentityAnswer], argument: Q) -> R:
         """The answer of a job that opens an audit; its question about this machine is answered by another job."""
         async with self.children.job(job, argument, session=self._session, log=self._log) as child:
             async for asked in child:
                 child.resting = True
                 found, unread = await self.identified(asked.query, asked.workloads)
-                await child.order(IdentityTold(found, unread))
+                await child.order(IdentityAnswer(found, unread))
                 child.resting = False
             return await child.wait()
 
@@ -116,7 +116,7 @@ class AuditJobs:
         asked = ConditionedIdentity(query, under)
         return await self.children.run(measure_identity, asked, session=self._session, log=self._log)
 
-    async def run(self, job: Job[A, R, SpanNews, Proceed], query: A) -> R:
+    async def run(self, job: Job[A, R, SpanNews, GoOn], query: A) -> R:
         """The answer of a job whose news are of no interest."""
         return await self.children.run(job, query, session=self._session, log=self._log)
 
@@ -125,18 +125,18 @@ class AuditJobs:
         found = await self.compared(compute_span, SpanQuery(task, self.conditions), span)
         return SpanResult(steps=found.steps, divergence=found.divergence)
 
-    async def compared(self, job: Job[A, R, SpanNews, Proceed], query: A, span: SpanSpec) -> ComparedAnswer[R]:
+    async def compared(self, job: Job[A, R, SpanNews, GoOn], query: A, span: SpanSpec) -> ComparedAnswer[R]:
         """Run a job that computes steps of a span; what it tells of them is held here against the records."""
         comparison = SpanComparison(span)
         async with self.children.job(job, query, session=self._session, log=self._log) as child:
             async for told in child:
                 found = None
                 match told:
-                    case Settled():
-                        await child.order(Proceed())
+                    case SettleNotice():
+                        await child.order(GoOn())
                     case BegunWindow(window):
                         found = comparison.begun_window(window)
-                    case SpanEnded():
+                    case SpanEnd():
                         comparison.ended(told)
                     case _:
                         found = comparison.computed(told)

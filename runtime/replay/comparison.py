@@ -18,7 +18,7 @@ from runtime.replay.spans import SpanRecord, SpanSpec
 if TYPE_CHECKING:
     from runtime.engine.checkpoint import CheckpointContent
     from runtime.engine.report import Evaluation, Window
-    from runtime.replay.jobs import SpanEnded
+    from runtime.replay.jobs import SpanEnd
 
 
 ORDER = (
@@ -54,7 +54,7 @@ class SpanComparison:
         self._span = span
         self._records = by_place(span.records)
         self._open = set(self._records)
-        self._ended: SpanEnded | None = None
+        self._ended: SpanEnd | None = None
         self._reached = span.begins
 
     @property
@@ -82,7 +82,7 @@ class SpanComparison:
         at = differing_step(seen.first, said.losses, seen.losses) if isinstance(said, trainer.WindowRecorded) else -1
         return divergence_at(recorded, "losses", "", "", step=at) if 0 <= at < seen.last else None
 
-    def ended(self, told: SpanEnded) -> None:
+    def ended(self, told: SpanEnd) -> None:
         """Hear where and how the computation ended."""
         self._ended = told
 

@@ -92,7 +92,7 @@ class BegunWindow:
 
 
 @dataclass(frozen=True)
-class SpanEnded:
+class SpanEnd:
     """Where and how a run ended: its step, and the fields of its completion."""
 
     step: int
@@ -104,17 +104,17 @@ class SpanEnded:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettleNotice:
     """Everything so far was told; the job goes on once it was found to be as recorded."""
 
 
 @dataclass(frozen=True)
-class Proceed:
+class GoOn:
     """The order to go on."""
 
 
-SpanNews = Computed | BegunWindow | SpanEnded | Settled
-SpanContext = JobContext[SpanNews, Proceed]
+SpanNews = Computed | BegunWindow | SpanEnd | SettleNotice
+SpanContext = JobContext[SpanNews, GoOn]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class KeptWeights:
 
 
 @dataclass(frozen=True)
-class StepResult:
+class ComputedStep:
     """One step: its loss, packed in hex, and the digest of the weights after it."""
 
     step: int
@@ -176,7 +176,7 @@ class ConditionedIdentity:
 
 
 @dataclass(frozen=True)
-class IdentityAsked:
+class IdentityQuestion:
     """The question of a job that opens an audit: which bits are computed here, with this code of the user's."""
 
     query: IdentityQuery
@@ -184,7 +184,7 @@ class IdentityAsked:
 
 
 @dataclass(frozen=True)
-class IdentityTold:
+class IdentityAnswer:
     """The answer to it, and what of the claim could not be read."""
 
     found: MachineIdentity
@@ -212,7 +212,7 @@ def compute_span(context: SpanContext, query: SpanQuery) -> None:
 
 
 @job(purpose="audit", profile=_as_asked)
-def compute_steps(context: SpanContext, query: WindowQuery) -> tuple[StepResult, ...]:
+def compute_steps(context: SpanContext, query: WindowQuery) -> tuple[ComputedStep, ...]:
     """Every step of a window; none when the span has no grid step at its beginning."""
     from runtime.replay import stepwise
 

@@ -26,9 +26,9 @@ from runtime.replay.jobs import (
     BegunWindow,
     ConditionedIdentity,
     MachineIdentity,
-    Settled,
+    SettleNotice,
     SpanContext,
-    SpanEnded,
+    SpanEnd,
     SpanQuery,
 )
 from runtime.replay.spans import SpanTask
@@ -113,7 +113,7 @@ class SpanReporter:
 
     def settle(self) -> None:
         """Return once the comparing process has found everything told so far as recorded; else it ends the job."""
-        self._context.tell(Settled())
+        self._context.tell(SettleNotice())
         self._context.order(wait=True)
 
     def begun_window(self, seen: Window) -> None:
@@ -136,10 +136,10 @@ class SpanReporter:
         event = comparison.checkpoint_event(sealed, segment, "planned", blob=digest(data), size=len(data))
         self._context.tell(event)
 
-    def _ending(self) -> SpanEnded:
+    def _ending(self) -> SpanEnd:
         run = self._run
         sealed = checkpoint.seal(run.tensors(), run.step)
-        return SpanEnded(
+        return SpanEnd(
             step=run.step,
             finished=run.finished,
             stopped_early=run.step < run.plan.last_step,

@@ -20,12 +20,12 @@ from runtime.jobs.job import Job
 from runtime.replay import audit_plan, audit_runner
 from runtime.replay.audit_subject import AuditSubject
 from runtime.replay.jobs import (
+    ComputedStep,
     FileQuery,
-    Proceed,
+    GoOn,
     SpanFile,
     SpanNews,
     StepQuery,
-    StepResult,
     WindowQuery,
     compute_steps,
     differing_tensor,
@@ -85,7 +85,7 @@ async def _in_window(
 
 async def _steps(
     jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, first: int, last: int
-) -> tuple[StepResult, ...]:
+) -> tuple[ComputedStep, ...]:
     told = await jobs.compared(compute_steps, WindowQuery(task, jobs.conditions, first, last), spec)
     return told.answer or ()
 
@@ -178,7 +178,7 @@ async def rebuild_weights(
 
 async def compute_at_step(
     subject: AuditSubject,
-    job: Job[FileQuery, R, SpanNews, Proceed],
+    job: Job[FileQuery, R, SpanNews, GoOn],
     place: Path,
     children: Children,
     *,

@@ -19,12 +19,12 @@ from runtime.engine import checkpoint, state
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
 from runtime.replay.jobs import (
+    ComputedStep,
     FileQuery,
     KeptWeights,
     SpanContext,
     StateDigests,
     StepQuery,
-    StepResult,
     WindowQuery,
 )
 from runtime.replay.reexecute import open_span
@@ -113,7 +113,7 @@ def restage(context: SpanContext, query: FileQuery) -> StateDigests:
     return StateDigests(sealed.state_root, sealed.weights_digest, blob)
 
 
-def steps(context: SpanContext, query: WindowQuery) -> tuple[StepResult, ...]:
+def steps(context: SpanContext, query: WindowQuery) -> tuple[ComputedStep, ...]:
     """See `runtime.replay.jobs.compute_steps`."""
     run, told = open_span(context, query, Stepwise)
     told.upto(query.first)
@@ -121,7 +121,7 @@ def steps(context: SpanContext, query: WindowQuery) -> tuple[StepResult, ...]:
         return ()
     told.settle()
     each = ((step, run.to(step + 1)) for step in range(query.first, query.last))
-    return tuple(StepResult(step, seen.losses.hex(), seen.weights_digest) for step, seen in each)
+    return tuple(ComputedStep(step, seen.losses.hex(), seen.weights_digest) for step, seen in each)
 
 
 def operators(context: SpanContext, query: StepQuery) -> tuple[tuple[str, str, str], ...]:

@@ -74,7 +74,7 @@ class Repetitions:
 
 
 @dataclass(frozen=True)
-class TrainingTask:
+class AttemptTask:
     """A plan to train, with its data, and the state and evaluations with which this attempt begins.
 
     It begins with new weights, or those of the blob `initial`, where there is no state to `resume`. The rows are
@@ -95,7 +95,7 @@ class TrainingTask:
 
 
 @dataclass(frozen=True)
-class Held:
+class HoldNotice:
     """The job holds at a grid step; the seconds are those since it began, by what they were spent on."""
 
     step: int
@@ -103,7 +103,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Finished:
+class PlanEnd:
     """The plan is done, and the job holds."""
 
     step: int
@@ -145,13 +145,13 @@ class Leave:
     keep: bool
 
 
-TrainingNews = Computed | Held | Finished | StagedWindow
+TrainingNews = Computed | HoldNotice | PlanEnd | StagedWindow
 TrainingOrder = Hold | ChangePlan | Leave
 TrainingContext = JobContext[TrainingNews, TrainingOrder]
 
 
 @job(purpose="train", profile=lambda task: torch_profile(task.seal.threads, task.device))
-def train_plan(context: TrainingContext, task: TrainingTask) -> int:
+def train_plan(context: TrainingContext, task: AttemptTask) -> int:
     """Train until the plan is done or the trainer orders the job to leave; the step that was reached."""
     from agents.trainer.jobs import train
 

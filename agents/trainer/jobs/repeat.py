@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.trainer.jobs import RepetitionTask, StagedWindow, TrainingContext, TrainingTask
+from agents.trainer.jobs import AttemptTask, RepetitionTask, StagedWindow, TrainingContext
 from bus.disk import room_for
 from runtime.engine import checkpoint, loop, seal
 from runtime.engine.dataset import Dataset
@@ -32,7 +32,7 @@ def run(task: RepetitionTask) -> StepTrace:
     return again
 
 
-def resume(task: TrainingTask | RepetitionTask, dataset: Dataset, state: Path, state_root: str | None = None) -> Run:
+def resume(task: AttemptTask | RepetitionTask, dataset: Dataset, state: Path, state_root: str | None = None) -> Run:
     """The run of a task's plan in the state of a file; raises `NotVerified` when it is not that of the root."""
     plan = Plan.from_json(task.plan)
     kept = checkpoint.unpack(state.read_bytes(), state_root=state_root)
@@ -53,7 +53,7 @@ class _WindowState(NamedTuple):
 class Staging:
     """Watches the windows of one process. The first is never repeated: it cannot depend on the process's memory."""
 
-    def __init__(self, context: TrainingContext, task: TrainingTask) -> None:
+    def __init__(self, context: TrainingContext, task: AttemptTask) -> None:
         self._context = context
         self._repetitions = task.repetitions
         self._owed = set(task.repetitions.owed)

@@ -1,7 +1,7 @@
 """Trains in a forked child: advances the engine from grid step to grid step, tells what happened, obeys at grid steps.
 
-Orders: `Hold` (answered by `Held` at the next grid step; then `ChangePlan` or `Leave` is awaited). At the end of the
-plan the job holds by itself. What is told of training are events; when they are appended is the trainer's business.
+Orders: `Hold` (answered by `HoldNotice` at the next grid step; then `ChangePlan` or `Leave` is awaited). At the end of
+the plan the job holds by itself. What is told of training are events; when they are appended is the trainer's business.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-from agents.trainer.jobs import ChangePlan, Finished, Held, Hold, Leave, TrainingContext, TrainingTask
+from agents.trainer.jobs import AttemptTask, ChangePlan, Hold, HoldNotice, Leave, PlanEnd, TrainingContext
 from agents.trainer.jobs.repeat import Staging, resume
 from bus.blobs import DirectoryBlobs
 from runtime.engine import checkpoint, seal, state
@@ -32,7 +32,7 @@ from runtime.replay import comparison, initial_state
 from runtime.replay.comparison import Reason
 
 
-def run(context: TrainingContext, task: TrainingTask) -> int:
+def run(context: TrainingContext, task: AttemptTask) -> int:
     """Train by the task until the plan is done or the trainer orders the job to leave; the step that was reached."""
     sealed = asdict(task.seal)
     seal.apply(**sealed)
@@ -58,7 +58,7 @@ def run(context: TrainingContext, task: TrainingTask) -> int:
         if ended:
             keeper.finish()
             early = run.step < run.plan.last_step
-            context.tell(Finished(run.step, early, spent.as_json()))
+            context.tell(PlanEnd(run.step, early, spent.as_json()))
         if not ended and not isinstance(context.order(), Hold):
             continue
         if not _obey(context, run, keeper, spent):
@@ -94,7 +94,7 @@ def _advance(
     return report.finished
 
 
-def _begin(task: TrainingTask) -> Run:
+def _begin(task: AttemptTask) -> Run:
     plan = Plan.from_json(task.plan)
     if (free := resources.free_bytes()) is not None:
         sizes = Sizes.counted(plan.request, plan.resolved.parameters)
@@ -110,7 +110,7 @@ def _begin(task: TrainingTask) -> Run:
 def _obey(context: TrainingContext, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
     """Report that the job holds, wait for an order and obey it; False when the job must leave."""
     keeper.finish()
-    context.tell(Held(run.step, spent.as_json()))
+    context.tell(HoldNotice(run.step, spent.as_json()))
     while True:
         with spent.on("held"):
             order = context.order(wait=True)

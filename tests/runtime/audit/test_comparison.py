@@ -22,7 +22,7 @@ from runtime.replay.comparison import SpanComparison
 from runtime.replay.jobs import (
     Conditions,
     ReplayData,
-    SpanEnded,
+    SpanEnd,
     SpanFile,
     SpanQuery,
     compute_span,
@@ -76,7 +76,7 @@ def found(spec: SpanSpec, events: list[Any], ended: dict[str, Any] | None = None
         if divergence := comparison.computed(event):
             return divergence
     if ended is not None:
-        comparison.ended(SpanEnded(**ended))
+        comparison.ended(SpanEnd(**ended))
     return comparison.left()
 
 
@@ -164,7 +164,7 @@ def test_every_word_of_an_ending_counts(field: str) -> None:
         assert _field(found(spec, RECORDED, nothing)) == "end"
     else:
         with pytest.raises(NotOfType):
-            compute_span.signature.tells["SpanEnded"].decode(nothing)
+            compute_span.signature.tells["SpanEnd"].decode(nothing)
     assert _field(found(spec, RECORDED)) == "end", "a process that says nothing of the end is not believed"
 
 
@@ -185,8 +185,8 @@ def test_a_window_that_is_not_at_its_end_begins_with_the_recorded_losses() -> No
         ("WindowRecorded", {}),
         ("WindowRecorded", []),
         ("BegunWindow", {"window": {}}),
-        ("SpanEnded", ENDED | {"finished": 1}),
-        ("SpanEnded", ENDED | {"more": 1}),
+        ("SpanEnd", ENDED | {"finished": 1}),
+        ("SpanEnd", ENDED | {"more": 1}),
     ],
 )
 def test_what_no_computation_gives_is_refused_where_it_arrives(kind: str, raw: object) -> None:
