@@ -42,6 +42,7 @@ def test_an_event_with_lanes_may_be_said_in_no_other() -> None:
 READS_MODULES = {
     "contracts/event.py": "two classes may not have one wire name",
     "runtime/node/roster.py": "the agent of a module is the one that is defined in it",
+    "runtime/jobs/job.py": "a child finds its job by the module that declares it, in the same software",
     "runtime/jobs/messages.py": "an exception is told with its module",
     "runtime/engine/wrappers.py": "a class of a model has a stored name in files of exported models",
 }
