@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
@@ -141,5 +141,7 @@ Loss = Annotated[
     Field(discriminator="type"),
 ]
 
-LOSSES: tuple[type[LossSection], ...] = (CrossEntropy, Focal, Bce, Mse, Huber, Contrastive, Triplet)
+LOSSES: tuple[type[LossSection], ...] = tuple(
+    kind for kind in get_args(get_args(Loss)[0]) if kind not in (AutoLoss, MultiTask)
+)
 """Every loss that is one by itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -114,5 +114,5 @@ Model = Annotated[
     Linear | Mlp | Cnn | ResNet | Transformer | Autoencoder | WorkloadModel, Field(discriminator="architecture")
 ]
 
-BUILT_IN: tuple[type[BuiltIn], ...] = (Linear, Mlp, Cnn, ResNet, Transformer, Autoencoder)
+BUILT_IN: tuple[type[BuiltIn], ...] = tuple(kind for kind in get_args(get_args(Model)[0]) if issubclass(kind, BuiltIn))
 """Every model of ours."""

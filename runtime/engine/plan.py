@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
+from contracts.errors import InvalidInput
 from contracts.request import Request
 from runtime.engine.kinds import Costs
 from runtime.engine.parts.schedules import course
@@ -37,7 +38,7 @@ class ResolvedValues:
     seed: int
     initial: str = ""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, int | str]:
         """Plain data; `ResolvedValues(**data)` gives it back."""
         return asdict(self)
 
@@ -55,9 +56,12 @@ class Change:
         return cls(step, read_levers(changes))
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+    def from_json(cls, raw: Mapping[str, object]) -> Self:
         """A decision from its JSON form, the step beside the levers."""
-        return cls.read(raw["step"], {name: value for name, value in raw.items() if name != "step"})
+        match raw:
+            case {"step": int(step), **changes}:
+                return cls.read(step, changes)
+        raise InvalidInput(f"{raw!r} names no step at which it changes a plan"[:200], cure="Give `step`.")
 
     def as_json(self) -> dict[str, bool | float]:
         """Plain data; `Change.from_json` gives the same decision back."""
@@ -94,7 +98,7 @@ class Plan:
         without = tuple((first, last) for first, last in raw.get("without", ()))
         return cls(request, resolved, changes, raw.get("begins", 0), without)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain data; `Plan.from_json` gives the same plan back."""
         changes = [one.as_json() for one in self.changes]
         return {
