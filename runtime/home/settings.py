@@ -41,7 +41,7 @@ class Settings:
     guest_events_per_second: float = _from(1, 100.0)
     takeover_after_seconds: float = _from(0, 15.0)
     trainings: int = _from(0, 0)
-    """How many sessions train at once; 0 for as many as there are cores."""
+    """How many sessions the trainer here trains at once, and so adds to the slots of the queue; 0 for one per core."""
     stall_after_seconds: float = _from(1, 60.0)
     ledger_every_events: int = _from(1, 1000)
     ledger_every_seconds: float = _from(0, 30.0)
