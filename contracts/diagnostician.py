@@ -116,5 +116,6 @@ PROOF = Kind(
     carriers=(Carrier(DIAGNOSTICIAN),),
     ends={InterventionProven: "completed", ProofFailed: failed_unless_cancelled},
     heeds=(CancelRequested,),
+    begets=("fork",),
     folds={ProofForked: lambda s, e, f: having(s, forked=e)},
 )

@@ -88,6 +88,7 @@ SEARCH = Kind(
     carriers=(Carrier(HYPERPARAMETER_SPECIALIST),),
     ends={SearchCompleted: "completed", SearchCancelled: "cancelled", SearchFailed: _state_after_failure},
     heeds=(CancelRequested,),
+    begets=("trial",),
     reported=True,
     folds={
         TrialStarted: lambda s, e, f: having(s, trials=(*s.trials, e)),

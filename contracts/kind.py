@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contracts.session import SessionState
 
 Ended = Literal["completed", "failed", "cancelled"]
-State = Literal["requested", "preparing", "training", "paused", "finishing"] | Ended
+State = Literal["requested", "preparing", "training", "paused", "finishing", "completed", "failed", "cancelled"]
 ENDED: tuple[Ended, ...] = ("completed", "failed", "cancelled")
 
 T = TypeVar("T")
@@ -103,6 +103,9 @@ class Kind:
     obeys: Mapping[type[Event], type[Event]] = field(default_factory=dict, repr=False)
     owes: Callable[[SessionState], Iterable[Duty]] = field(default=lambda session: (), repr=False)
     """What roles still owe to a session of this kind that has an outcome, answered failures and waivers aside."""
+    begets: tuple[str, ...] = field(default=(), repr=False)
+    """The commands by which its carrier has children begun. A session that has any waits for them and trains nothing
+    itself, so it holds no slot of the queue."""
     trains: bool = field(default=False, repr=False)
     """Whether a model is trained in it: there is a dataset, a claim, and what can be forked and exported."""
     reported: bool = field(default=False, repr=False)

@@ -7,7 +7,7 @@ that it knows is in its session, and the forks' ids follow from its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked, ProofState
@@ -15,10 +15,10 @@ from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, Swarm
 from contracts.request.training import EarlyStopping, less_is_better
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied, TrainingCompleted, WindowRecorded
-from runtime.log.archive import known
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Say
-from runtime.node.agent_context import Wakeup, first_done, why_cancelled
+from runtime.node.agent_context import SessionCancelled, Wakeup
+from runtime.node.child_sessions import ChildSessions
 from runtime.views.diff import windows
 
 Sayings = ProofForked | InterventionProven | ProofFailed
@@ -26,30 +26,31 @@ Sayings = ProofForked | InterventionProven | ProofFailed
 QUIET = {"diagnosis.auto_fix": False, "diagnosis.prove": False, "export.formats": [], "export.quantize": []}
 """What a fork of a proof changes besides the intervention: no automatic repair and no export."""
 
+ITS_END = "its proof has ended"
+"""Why forks are cancelled that the proof does not wait for any more."""
+
 
 class Proof:
     """Carries out one proof."""
 
     def __init__(self, role: str, wakeup: Wakeup, say: Say[Sayings]) -> None:
-        self._role, self._own, self._ground, self._say = role, wakeup.history, wakeup.ground, say
+        self._own, self._say = wakeup.history, say
+        self._forks = ChildSessions(role, wakeup)
         self._asked = wakeup.session.request
 
     async def run(self) -> None:
         """Carry out the proof until its session has an outcome: begin both forks, wait for them, compare."""
         try:
-            parent = self._ground.history(str(self._asked["session"]))
-            await self._until_sealed([parent])
+            (parent,) = await self._forks.until_sealed(str(self._asked["session"]))
             applied = self._applied(parent.state)
             forked = ProofState.of(self._own.state).forked or await self._forked(parent, applied)
-            forks = [self._ground.history(fork) for fork in (forked.with_it, forked.without_it)]
-            await self._until_sealed(forks)
-            forks = [self._known(fork) or fork for fork in forks]
+            forks = await self._forks.until_sealed(forked.with_it, forked.without_it)
             outcome: Sayings = proven(parent, applied, forked, *forks)
-        except _Cancelled as wish:
-            begun = ProofState.of(self._own.state).forked
-            await self._cancel(*((begun.with_it, begun.without_it) if begun else ()))
+        except SessionCancelled as wish:
+            await self._forks.cancel(ITS_END)
             outcome = ProofFailed(message=f"cancelled: {wish}.", cure="Ask for the proof again to go on.")
         except _Hopeless as error:
+            await self._forks.cancel(ITS_END)
             outcome = ProofFailed(message=error.message, cure=error.cure)
         await self._say(outcome)
 
@@ -63,41 +64,17 @@ class Proof:
     async def _forked(self, parent: SessionLog, applied: InterventionApplied) -> ProofForked:
         """Both forks, once: their ids follow from the proof's."""
         with_it = await self._fork(parent.id, applied.step, applied.segment, "with")
-        try:
-            without_it = await self._fork(parent.id, applied.step, applied.segment - 1, "without")
-        except _Hopeless:
-            await self._cancel(with_it)
-            raise
+        without_it = await self._fork(parent.id, applied.step, applied.segment - 1, "without")
         about = {"intervention": self._asked["intervention"], "step": applied.step}
         forked = ProofForked(**about, with_it=with_it, without_it=without_it)
         await self._say(forked)
         return forked
 
     async def _fork(self, parent: str, step: int, segment: int, name: str) -> str:
-        wish = {"session": parent, "step": step, "segment": segment, "set": QUIET, "under": self._own.id}
-        wish |= {"request_id": f"{self._own.id}-{name}"}
         try:
-            return await self._ground.ask(self._role, "fork", wish)
+            return await self._forks.fork(name, {"session": parent, "step": step, "segment": segment, "set": QUIET})
         except (InvalidInput, NotFound, NotVerified, Refused) as error:
             raise _Hopeless(error.message, cure=error.cure) from error
-
-    async def _until_sealed(self, histories: Sequence[SessionLog]) -> None:
-        """Return once all of them are; raises `_Cancelled` when a person wants the proof to end before."""
-        while not all((log := self._known(history)) and log.state.sealed for history in histories):
-            if why := why_cancelled(self._own.state):
-                raise _Cancelled(why)
-            await first_done(*(log.grown(log.size) for log in (self._own, *histories)))
-
-    def _known(self, history: SessionLog) -> SessionLog | None:
-        return known(history.id, self._ground.tail.histories, self._ground.home)
-
-    async def _cancel(self, *forks: str) -> None:
-        for session in forks:
-            await self._ground.cancel(self._role, session, "its proof has ended")
-
-
-class _Cancelled(Exception):
-    """A person wants the proof to end."""
 
 
 class _Hopeless(SwarmError):

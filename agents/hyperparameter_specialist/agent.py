@@ -5,7 +5,6 @@ Restarted, a search goes on where its log ends: trials are sessions of their own
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Never, TypeVar
 
@@ -21,7 +20,6 @@ from agents.hyperparameter_specialist.progress import SearchProgress, base_param
 from contracts import hyperparameter_specialist as events
 from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest
-from contracts.ids import session_for
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from contracts.request.search import RangeTest, Search, read_search
@@ -32,6 +30,7 @@ from runtime.jobs.job import Job
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, Say, on
 from runtime.node.agent_context import Wakeup, first_done, why_cancelled
+from runtime.node.child_sessions import ChildSessions
 from runtime.replay import initial_state
 
 A = TypeVar("A")
@@ -67,6 +66,7 @@ class SearchContext:
     def __init__(self, role: str, wakeup: Wakeup, say: Say[Sayings]) -> None:
         self.role, self.say = role, say
         self.own, self.ground = wakeup.history, wakeup.ground
+        self.trials = ChildSessions(role, wakeup)
 
     @property
     def now(self) -> SessionState:
@@ -77,15 +77,6 @@ class SearchContext:
     def cancelled(self) -> str:
         """The reason that a person gave for cancelling the search; empty while none was asked."""
         return why_cancelled(self.now)
-
-    async def submit(self, request: Mapping[str, Any], name: str) -> str:
-        """Have a session trained as a trial called `name`; the same name is the same session."""
-        id = self.request_id(name)
-        return await self.ground.submit(request, "trial", asked_by=self.role, parent=self.own.id, request_id=id)
-
-    def request_id(self, name: str) -> str:
-        """The identity of the request for a trial, from which its session's id follows."""
-        return f"{self.own.id}-{name}"
 
     async def ask(self, job: Job[A, R, Never, Never], argument: A) -> R:
         """The answer of a job in a child."""
@@ -133,15 +124,15 @@ class SearchRun(SearchContext):
                 events.TrialFinished(number=number, session="", state="refused"),
             )
             return
-        session = await self.submit(request, f"trial-{number}")
+        session = await self.trials.train(f"trial-{number}", request)
         await self.say(events.TrialStarted(number=number, session=session, parameters=parameters))
 
     async def _parameters(self, progress: SearchProgress, number: int) -> dict[str, Any]:
         """The parameters of a trial: those of its session when it was requested before a crash, else chosen now."""
         search, sampler = self._search, sampler_of(self._search)
-        requested = self.ground.tail.histories.get(session_for(self.request_id(f"trial-{number}")))
-        if requested is not None and requested.state.genesis:
-            return {path: value_at(requested.state.request, path) for path in search.space}
+        begun = self.trials.begun(f"trial-{number}")
+        if begun is not None:
+            return {path: value_at(begun.state.request, path) for path in search.space}
         if sampler == "grid":
             return search.combination(number)
         if number == 0 and (base := base_parameters(search)) is not None:
@@ -150,8 +141,7 @@ class SearchRun(SearchContext):
         return dict(await self.ask(choose_parameters, question))
 
     async def _cancel(self, progress: SearchProgress) -> None:
-        for trial in progress.running.values():
-            await self.ground.cancel(self.role, trial.session, "its search was cancelled")
+        await self.trials.cancel("its search was cancelled")
         best, trials = progress.best(), len(progress.finished)
         await self.say(
             events.SearchCancelled(reason=self.cancelled, trials=trials, best_session=best.session if best else None)
@@ -186,14 +176,13 @@ class RangeTestRun(SearchContext):
         """Have the data prepared by a trial of one epoch, and wait for no more than that."""
         training = {**request["training"], "epochs": 1}
         short = {**request, "name": "data for a range test", "export": {}, "training": training}
-        session = await self.submit(read_request(short).resolved(), "data")
+        session = await self.trials.train("data", read_request(short).resolved())
         if not events.SearchState.of(self.now).trials:
             await self.say(events.TrialStarted(number=0, session=session, parameters={}))
         trial = self.ground.history(session)
         while not (trial.state.training.dataset or trial.state.outcome or self.cancelled):
             await first_done(trial.grown(trial.size), self.own.grown(self.own.size))
-        if trial.state.outcome is None:
-            await self.ground.cancel(self.role, session, "its data are prepared, which was all that was wanted")
+        await self.trials.cancel("its data are prepared, which was all that was wanted")
         return trial.state
 
     async def _sweep(self, test: RangeTest, request: dict[str, Any], dataset: Path) -> RangeCurve:

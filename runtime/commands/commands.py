@@ -27,8 +27,8 @@ from contracts.envelope import Fact
 from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
 from contracts.fork import Fork
-from contracts.hyperparameter_specialist import SEARCH
 from contracts.ids import new_uuid, session_for, session_id
+from contracts.kinds import KINDS
 from contracts.request import read_request
 from contracts.request.reading import shown
 from contracts.roles import DESK, OPERATOR
@@ -241,10 +241,17 @@ class Commands:
         session = await self.submit(resolved, asked_by=by.name, request_id=wish.request_id, folder=folder)
         return {"session": session}
 
+    async def open_parent(self, name: str, verb: str) -> session_log.SessionLog:
+        """A session that goes on, whose children this command begins; `Refused` for any other."""
+        parent = await self.history(name)
+        if verb not in parent.state.kind.begets or parent.state.outcome is not None:
+            able = " or ".join(kind.name for kind in KINDS.values() if verb in kind.begets)
+            cure = f"Only a {able} has children that are begun by {verb!r}, and only until it has ended."
+            raise Refused(f"{parent.id} is no {able} that goes on.", cure=cure)
+        return parent
+
     async def _trial(self, wish: asked.TrialCommand, by: Asker) -> replies.ReadReply:
-        parent = await self.history(wish.parent)
-        if parent.state.kind is not SEARCH or parent.state.outcome is not None:
-            raise Refused(f"{parent.id} is no search that goes on.", cure="Only a search has trials: swarm tune SEARCH")
+        parent = await self.open_parent(wish.parent, wish.verb)
         session = await self.submit(
             (await asyncio.to_thread(read_request, wish.request)).resolved(),
             "trial",

@@ -20,7 +20,6 @@ from contracts.commands import (
     RowsFile,
     SearchCommand,
 )
-from contracts.diagnostician import PROOF
 from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
 from contracts.replies import AuditReply, BegunReply, ForkReply, ReadReply
@@ -47,9 +46,7 @@ async def search(commands: Commands, wish: SearchCommand, by: Asker, folder: Pat
 async def fork(commands: Commands, wish: ForkCommand, by: Asker) -> ForkReply:
     """Begin a session in the bits of another; `under` names a proof that goes on, whose trial it then is."""
     parent, blobs = await commands.history(wish.session), commands.node.ground.blobs
-    under = await commands.history(wish.under) if wish.under else None
-    if under is not None and (under.state.kind is not PROOF or under.state.outcome is not None):
-        raise Refused(f"{under.id} is no proof that goes on.", cure="Only a proof has forks of its own: swarm prove")
+    under = await commands.open_parent(wish.under, wish.verb) if wish.under else None
     code_of(parent.state, commands.node.home)
     made = fork_genesis(parent, await asyncio.to_thread(read_fork, wish, parent.state, blobs), blobs)
     kind: operator.KindName = "training" if under is None else "trial"

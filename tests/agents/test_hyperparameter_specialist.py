@@ -363,6 +363,23 @@ async def test_values_that_contradict_each_other_are_a_trial_with_nothing_to_sho
     assert SearchState.of(ended).trials[1].session == ""
 
 
+async def test_a_trial_that_its_search_died_before_telling_of_ends_with_the_search(tmp_path: Path) -> None:
+    from contracts.ids import session_for
+
+    raw, bus, session = searched(trials=1), MemoryBus(), session_for("mine")
+    early = read_request(Search.model_validate(raw).trial(0, {RATE: 0.05, "model.dropout": 0.25})).resolved()
+    async with harness.crew(tmp_path, ("ledger",), bus=bus) as made:
+        assert await requested(made, raw, "mine") == session
+        about = {"parent": session, "request_id": f"{session}-trial-0"}
+        trial = await made.ground.submit(early, "trial", asked_by="x", **about)
+        assert b"error" not in await made.commands.answer("swarm.cmd.cancel", orjson.dumps({"session": session}))
+    async with swarm(tmp_path, bus=bus, gate=asyncio.Event()) as made:
+        ended = await harness.until_ended(made, session)
+        wished = await harness.until_said(made, trial, "cancel.requested")
+    assert (ended.state, SearchState.of(ended).trials) == ("cancelled", ())
+    assert wished.event.reason == "its search was cancelled"  # type: ignore[attr-defined]
+
+
 async def test_a_cancelled_search_ends_and_so_do_its_trials(tmp_path: Path) -> None:
     async with swarm(tmp_path, gate=asyncio.Event()) as made:
         session = await requested(made, searched(trials=3))

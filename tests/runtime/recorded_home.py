@@ -24,7 +24,7 @@ from contracts.exporter import ExportDetails, ModelExported
 from contracts.fork import Fork
 from contracts.keyring import KeyAdmitted, KeyringOpened, keyring_session
 from contracts.ledger import LedgerCheckpointed, SessionSealed
-from contracts.operator import RULES, Kind, SessionRequested
+from contracts.operator import RULES, KindName, SessionRequested
 from contracts.roles import BUILT_IN
 from contracts.trainer import (
     CheckpointWritten,
@@ -99,7 +99,7 @@ class RecordedHome:
 
     def requested(
         self,
-        kind: Kind = "training",
+        kind: KindName = "training",
         *,
         session: str = "",
         time: str = TIME,

@@ -13,10 +13,9 @@ from bus.keys import HEADER
 from bus.memory import MemoryBus
 from bus.port import Record
 from contracts.ids import new_uuid, session_id
-from contracts.keyring import DESK
 from contracts.operator import SessionRequested
 from contracts.request import read_request
-from contracts.roles import BUILT_IN
+from contracts.roles import BUILT_IN, DESK
 from runtime import audit
 from runtime.audit.log_check import make_bundle
 from runtime.bundle import verify_bundle

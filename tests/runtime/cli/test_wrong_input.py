@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from bus import disk
 from contracts.errors import of_system
-from contracts.operator import Kind
 from contracts.request import training as exports
+from contracts.roles import SESSION_KINDS
 from contracts.session import State
 from runtime.cli import session_files, sessions
 from runtime.cli.agents import misheard
@@ -64,7 +64,8 @@ def test_sessions_are_chosen_by_kinds_and_states_that_there_are(recorded: Record
 
 
 def test_the_words_that_options_take_are_those_of_the_contracts():
-    assert get_args(Kind) == sessions.KINDS
+    kind = next(option for option in sessions.sessions.params if option.name == "kind")
+    assert kind.type.choices == SESSION_KINDS
     assert get_args(State) == sessions.STATES
     assert (exports.FORMATS, exports.QUANTIZATIONS) == (session_files.FORMATS, session_files.QUANTIZATIONS)
 

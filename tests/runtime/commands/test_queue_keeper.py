@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -19,9 +18,10 @@ from contracts.data_manager import DatasetRejected
 from contracts.errors import Full
 from contracts.event import Event
 from contracts.ids import PARTITION, session_id, uuid8
-from contracts.operator import Kind, ResumeRequested, SessionRequested
+from contracts.operator import KindName, ResumeRequested, SessionRequested
 from contracts.queue import Queue, QueueOpened, objection, queue_session
 from contracts.request import read_request
+from contracts.roles import SESSION_KINDS
 from contracts.session import SessionState, advance
 from contracts.trainer import TrainingCancelled, TrainingPaused
 from runtime.commands import deployment_keys, queue_keeper
@@ -128,8 +128,8 @@ def test_wherever_a_host_dies_the_next_one_comes_to_the_same(seed: int) -> None:
     assert granted == [name for name in order if name in granted]
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_a_session_that_waits_for_children_or_trains_nothing_wants_no_slot(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", SESSION_KINDS)
+def test_a_session_that_waits_for_children_or_trains_nothing_wants_no_slot(kind: KindName) -> None:
     genesis = SessionRequested(kind=kind, request={}, keyring="", asked_by="test", rules=1)
     state = advance(SessionState(A), fact(genesis, 1, lane="operator", session=A))
     assert (Applicant.of(state) is not None) == (kind in ("training", "trial"))
