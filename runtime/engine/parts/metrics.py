@@ -1,4 +1,4 @@
-"""Metrics of the answers for a split; where sums are taken, they are exact. No torch is imported here."""
+"""Metrics of the answers for a split; where sums are taken, they are exact. Loading them loads no torch."""
 
 from __future__ import annotations
 
