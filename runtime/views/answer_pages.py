@@ -66,7 +66,7 @@ def session_page(summary: SessionReply) -> Page:
         ("owed", ", ".join(summary.get("owed", ()))),
         ("wall", f"{summary['wall_s']:.1f} s, {summary.get('events', 0)} events"),
     ]
-    title = summary.get("name") or summary["kind"]
+    title = str(summary.get("name") or summary["kind"])
     blocks: list[Block] = [key_figures(*rows)]
     if problem := summary.get("problem"):
         blocks.append(problem_figures(problem))

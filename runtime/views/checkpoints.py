@@ -30,7 +30,7 @@ from runtime.views.blocks import (
     Tone,
     key_figures,
 )
-from runtime.views.formatting import size
+from runtime.views.formatting import finite, size
 
 STATE_TONES: dict[str, Tone] = {"corrupt": "bad", "pruned": "warn"}
 
@@ -118,14 +118,22 @@ def recorded_metrics(session: SessionState) -> dict[retention.Place, dict[str, f
 def epoch_at(session: SessionState, step: int) -> float | None:
     """How often training had gone over its rows at a step; None while that is not known."""
     per_step = curves.epochs_per_step(session)
-    return round(step * per_step, 4) if per_step else None
+    return round(finite(step) * per_step, 4) if per_step else None
+
+
+def roles(session: SessionState) -> dict[retention.Place, list[Role]]:
+    """What every checkpoint is kept as; nothing where a stranger's request or claim makes no sense of any rule."""
+    try:
+        return retention.roles(session)
+    except (ValueError, TypeError, ArithmeticError):
+        return {}
 
 
 def list_checkpoints(session: SessionState, blobs: Path) -> list[CheckpointLine]:
     """Every checkpoint ever written, in the order of steps, with what became of it."""
-    roles, recorded = retention.roles(session), recorded_metrics(session)
+    kept_as, recorded = roles(session), recorded_metrics(session)
     ordered = sorted(session.training.checkpoints, key=lambda each: (each.written.step, each.written.segment))
-    return [_line(each, session, list(roles.get(retention.place(each), [])), blobs, recorded) for each in ordered]
+    return [_line(each, session, list(kept_as.get(retention.place(each), [])), blobs, recorded) for each in ordered]
 
 
 def _line(
@@ -168,7 +176,8 @@ def is_missing(line: CheckpointLine) -> bool:
 
 def optimizer_figures(session: SessionState | None, tensors: Sequence[TensorLine] = ()) -> OptimizerFigures:
     """The optimizer of a session, and what these tensors hold of it; what the session does not say is None."""
-    options: dict[str, object] = dict((session.request.get("optimizer") or {}) if session else {})
+    asked = session.request.get("optimizer") if session else None
+    options: dict[str, object] = dict(asked) if isinstance(asked, dict) else {}
     kind = options.pop("type", None)
     held = [tensor for tensor in tensors if tensor["name"].startswith("optimizer.")]
     return {

@@ -9,8 +9,12 @@ from contracts.event import Event, unpack
 from contracts.session import SessionState
 from contracts.trainer import AttemptEnded, ControlEvaluated, WindowRecorded
 from contracts.validator import CheckpointValidated
+from runtime.views.formatting import finite
 
 Row = dict[str, float | None]
+
+MOST_STEPS = 1 << 53
+"""Whole numbers below are exact as floating-point numbers too."""
 
 ORDER = ("step", "epoch", "segment", "loss", "loss_last", "learning_rate", "gradient_norm")
 
@@ -37,7 +41,7 @@ class FigureTable:
         """In order: the window that ended at a step, and what was evaluated and validated there."""
         per_step = epochs_per_step(self._session)
         for step, row in self._rows.items():
-            row["epoch"] = round(step * per_step, 4)
+            row["epoch"] = round(finite(step) * per_step, 4) if per_step else 0.0
         return [self._rows[step] for step in sorted(self._rows)]
 
     def _row(self, step: int, segment: int) -> Row:
@@ -61,8 +65,12 @@ def validated(event: CheckpointValidated) -> dict[str, float]:
 def epochs_per_step(session: SessionState) -> float:
     """The share of an epoch that one step is; 0 while that is not known."""
     resolved = session.training.claim.resolved if session.training.claim else {}
-    rows_per_step = resolved.get("batch", 0) * resolved.get("accumulate", 1)
-    return float(rows_per_step / resolved["rows"]) if resolved.get("rows") else 0.0
+    figures = (resolved.get("batch", 0), resolved.get("accumulate", 1), resolved.get("rows", 0))
+    # What a stranger's claim has resolved may be anything, and a text times a number is a long text.
+    if not all(isinstance(figure, int) and 0 < figure < MOST_STEPS for figure in figures):
+        return 0.0
+    batch, accumulate, rows_of_all = figures
+    return float(batch * accumulate / rows_of_all)
 
 
 def columns(table: Iterable[Row]) -> list[str]:
@@ -73,7 +81,7 @@ def columns(table: Iterable[Row]) -> list[str]:
 
 def series(table: Iterable[Row], name: str) -> tuple[list[float], list[float]]:
     """Steps and values of one column, where it has any."""
-    points = [(row["step"] or 0, value) for row in table if (value := row.get(name)) is not None]
+    points = [(finite(row["step"] or 0), value) for row in table if (value := row.get(name)) is not None]
     return [step for step, _ in points], [value for _, value in points]
 
 

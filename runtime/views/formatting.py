@@ -7,6 +7,7 @@ printable text moves the cursor, sets colours, hides or turns letters.
 from __future__ import annotations
 
 import base64
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -53,8 +54,20 @@ def last_loss(data: Mapping[str, Any]) -> float | None:
     return float(struct.unpack("<f", raw[-4:])[0]) if len(raw) >= 4 else None
 
 
+def finite(value: float) -> float:
+    """The number as one that can be drawn and divided; a whole number that is too large for that is infinite.
+
+    A log may come from strangers, and its whole numbers have no end.
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def size(count: float) -> str:
     """A number of bytes as people read it."""
+    count = finite(count)
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -23,6 +23,7 @@ from runtime.views.blocks import (
     Tone,
     key_figures,
 )
+from runtime.views.formatting import finite
 
 MOST_ROWS = 24
 """Steps of both curves that are listed."""
@@ -123,12 +124,12 @@ def _curves(proof: ProofAnswer) -> Iterator[Block]:
     points = proof["curves"]
     if not points:
         return
-    steps = [point["step"] for point in points]
+    steps = [finite(point["step"]) for point in points]
     lines = (
         Series("with", steps, [_number(point["with"]) for point in points]),
         Series("without", steps, [_number(point["without"]) for point in points]),
     )
-    marks = (Mark(proof["parted"], "they part", "warn"),) if proof["parted"] else ()
+    marks = (Mark(finite(proof["parted"]), "they part", "warn"),) if proof["parted"] else ()
     title, told, left = f"{proof['metric']} by step", points, ""
     if len(points) > MOST_ROWS:
         # So many that a page holds them, evenly spaced, the last one included.

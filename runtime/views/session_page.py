@@ -32,8 +32,8 @@ from runtime.views.blocks import (
     Tone,
     key_figures,
 )
-from runtime.views.checkpoints import epoch_at, optimizer_figures, optimizer_text, recorded_metrics
-from runtime.views.formatting import fork_of, in_words, levers_in_words, number, short, size, suggestion
+from runtime.views.checkpoints import epoch_at, optimizer_figures, optimizer_text, recorded_metrics, roles
+from runtime.views.formatting import finite, fork_of, in_words, levers_in_words, number, short, size, suggestion
 from runtime.views.sentences import sentence
 from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, EventSentence, SessionRecord
 
@@ -158,10 +158,12 @@ def _marks(session: SessionState, record: SessionRecord) -> tuple[Mark, ...]:
     marks = []
     for segment in session.training.segments[1:]:
         by, changes = decided.get(segment.number, ("", segment.changes))
-        marks.append(Mark(segment.begins, f"segment {segment.number}: {levers_in_words(changes)}, by {by}", "warn"))
-    marks += [Mark(step, f"attempt {claim} goes on from here") for claim, step in record.restarts]
+        marks.append(
+            Mark(finite(segment.begins), f"segment {segment.number}: {levers_in_words(changes)}, by {by}", "warn")
+        )
+    marks += [Mark(finite(step), f"attempt {claim} goes on from here") for claim, step in record.restarts]
     if session.training.best:
-        marks.append(Mark(session.training.best.step, "the best evaluation", "good"))
+        marks.append(Mark(finite(session.training.best.step), "the best evaluation", "good"))
     return tuple(sorted(marks, key=lambda mark: mark.x))
 
 
@@ -280,13 +282,13 @@ def _trials(session: SessionState) -> list[Block]:
     valued = [trial for trial in SearchState.of(session).finished if trial.value is not None]
     chart: list[Block] = []
     if len(valued) > 1:
-        line = Series("value", [trial.number for trial in valued], [trial.value or 0.0 for trial in valued])
+        line = Series("value", [finite(trial.number) for trial in valued], [trial.value or 0.0 for trial in valued])
         chart.append(Curves("Value of each trial", (line,), x_name="trial", file="trials"))
     return [*chart, PageTable(columns, rows)]
 
 
 def _checkpoints(session: SessionState) -> list[Block]:
-    kept_as = retention.roles(session)
+    kept_as = roles(session)
     kept: dict[retention.Place, Checkpoint] = {
         retention.place(each): each for each in session.training.path_checkpoints() if each.usable
     }

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from contracts.diagnostician import ProblemDiagnosed
-from contracts.trainer import InterventionApplied, TrainingPaused, TrainingResumed
+from contracts.operator import SessionRequested
+from contracts.session import SessionState, advance
+from contracts.trainer import InterventionApplied, TrainingClaimed, TrainingPaused, TrainingResumed
 from runtime.audit.log_check import make_bundle
 from runtime.cli.main import swarm
 from runtime.log.archive import Archive
 from runtime.log.session_log import SessionLog
-from runtime.views import html, markdown, view
+from runtime.views import html, markdown, terminal, view
+from runtime.views.answer_pages import session_page
 from runtime.views.blocks import Curves, Timeline, walk
+from runtime.views.checkpoints import checkpoints_page, list_checkpoints
 from runtime.views.session_page import report_page
 from runtime.views.session_record import SessionRecord
 from tests.runtime.recorded_home import RecordedHome, claimed, completed, evaluated, window
@@ -158,3 +163,25 @@ def test_checkpoints_say_what_was_recorded_at_their_steps(recorded: RecordedHome
     # Neither the claim of this session nor its request says of either.
     assert (line["epoch"], found["optimizer"]) == (None, None)
     assert "val_loss=0.25  val_accuracy=0.75" in run(recorded, "checkpoints", session).stdout
+
+
+ANYTHING: list[Any] = [10**400, -(10**400), "x" * 9, [], None, {"batch": "y"}]
+
+
+@pytest.mark.parametrize("value", ANYTHING, ids=lambda value: str(value)[:12])
+def test_a_strangers_request_and_claim_may_hold_anything(recorded: RecordedHome, value: Any) -> None:
+    history, state = eventful(recorded), SessionState("")
+    request = dict.fromkeys(("name", "optimizer", "checkpoints"), value)
+    resolved = {"batch": value, "accumulate": 10**12, "rows": value, "every_steps": value, "steps_total": 100}
+    for fact in history.facts:
+        match fact.event:
+            case SessionRequested() as event:
+                fact = fact._replace(event=event.model_copy(update={"request": request}))
+            case TrainingClaimed() as event:
+                fact = fact._replace(event=event.model_copy(update={"resolved": resolved}))
+        state = advance(state, fact)
+    lines = list_checkpoints(state, recorded.home.blobs)
+    record = SessionRecord.of(state, history.facts)
+    for page in (report_page(state, record), session_page(view.summary(state)), checkpoints_page(state, lines)):
+        for render in (html.render, markdown.render, terminal.render):
+            assert len(render(page)) < 200_000
