@@ -280,7 +280,7 @@ class Commands:
             "checkpoint_blob": kept.written.blob,
             "step": kept.written.step,
             "request": state.request,
-            "facts": state.training.dataset.facts,
+            "facts": state.training.dataset.facts.model_dump(mode="json"),
             "dataset": state.training.dataset.root,
         }
         return {"session": await self.submit(request, "export", asked_by=by.name, parent=history.id)}
