@@ -105,8 +105,7 @@ def test_a_flipped_bit_is_never_loaded(home: Path) -> None:
 
 
 def test_metrics_are_a_table_with_one_row_per_step(home: Path) -> None:
-    table = stigmergy.metrics("last", home=home)
-    rows = table if isinstance(table, list) else table.to_dict("records")
+    rows = stigmergy.metrics("last", home=home)
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
     assert {"loss", "learning_rate", "gradient_norm", "val_loss"} <= rows[-1].keys()
 
@@ -133,7 +132,7 @@ def test_checkpoints_are_listed_with_roles_and_what_became_of_the_rest(home: Pat
 def test_a_checkpoint_says_epoch_optimizer_and_the_metrics_of_its_step(home: Path) -> None:
     listed = asked(home, "checkpoints", "last")
     best = next(line for line in listed["checkpoints"] if "best" in line["kept_as"])
-    seen = Archive(Home(home)).read(listed["session"]).history.state.best
+    seen = Archive(Home(home)).read(listed["session"]).history.state.training.best
     found = asked(home, "inspect", "last:best")
     assert listed["optimizer"] == found["optimizer"]["type"] == "adam"
     assert found["metrics"].items() >= seen.values.items()
