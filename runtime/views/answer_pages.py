@@ -17,10 +17,9 @@ from runtime.views.blocks import (
     Text,
     Tone,
     key_figures,
-    sketch,
-    sketch_told,
 )
 from runtime.views.formatting import fork_of, in_words, levers_in_words, suggestion
+from runtime.views.plot import sketch, sketch_told
 
 if TYPE_CHECKING:
     from contracts.replies import ProblemReply, RangeTestReply, SessionReply

@@ -26,15 +26,14 @@ from runtime.views.blocks import (
     PageTable,
     Phrase,
     Pictures,
-    Plot,
     Text,
     Timeline,
     left_out,
-    outlook,
     pieces,
     shortened,
     shown,
 )
+from runtime.views.plot import Plot, outlook
 from runtime.views.svg import PALETTE, POINTS, STYLE, VARIABLES, curves_svg, heat_svg, safe, timeline_svg
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -15,7 +15,6 @@ from runtime.views.blocks import (
     MOST_FIGURES,
     MOST_MARKS,
     MOST_SERIES,
-    SHADES,
     Block,
     Content,
     Curves,
@@ -28,20 +27,15 @@ from runtime.views.blocks import (
     PageTable,
     Phrase,
     Pictures,
-    Plot,
     Text,
     Timeline,
-    heat_table,
     left_out,
-    outlook,
     pieces,
-    shades,
     shortened,
     shown,
-    sketch,
-    sketch_told,
 )
 from runtime.views.formatting import one_line
+from runtime.views.plot import SHADES, Plot, heat_table, outlook, shades, sketch, sketch_told
 
 WIDTH = 40
 """Blocks in the row that shows a curve."""

@@ -13,21 +13,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from runtime.views.blocks import (
-    LONGEST,
-    MOST_BARS,
-    MOST_MARKS,
-    Curves,
-    HeatMap,
-    Mark,
-    Plot,
-    PlotLine,
-    Scale,
-    Timeline,
-    shades,
-    shortened,
-)
+from runtime.views.blocks import LONGEST, MOST_BARS, MOST_MARKS, Curves, HeatMap, Mark, Timeline, shortened
 from runtime.views.formatting import one_line
+from runtime.views.plot import Plot, PlotLine, Scale, shades
 
 WIDTH, HEIGHT = 760, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 34

@@ -18,7 +18,6 @@ from runtime.views.blocks import (
     MOST_BARS,
     MOST_FIGURES,
     MOST_MARKS,
-    SHADES,
     Block,
     Content,
     Curves,
@@ -30,20 +29,16 @@ from runtime.views.blocks import (
     PageTable,
     Phrase,
     Pictures,
-    Plot,
-    Scale,
     Text,
     Timeline,
     Tone,
-    heat_table,
     left_out,
-    outlook,
     pieces,
-    shades,
     shortened,
     shown,
 )
 from runtime.views.formatting import one_line
+from runtime.views.plot import SHADES, Plot, Scale, heat_table, outlook, shades
 
 Paint = Callable[[str, Tone], str]
 

@@ -28,13 +28,12 @@ from runtime.views.blocks import (
     PageTable,
     Phrase,
     Pictures,
-    Scale,
     Series,
     Text,
     Timeline,
-    thinned,
     walk,
 )
+from runtime.views.plot import Scale, thinned
 
 HOSTILE = "x\x1b[2K\x07\x9b31m\u202egnp\r\n# h\n|`*<script>alert(1)</script>&\"'](http://e)![i](http://e)\ufffe\x00"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

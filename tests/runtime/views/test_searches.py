@@ -19,7 +19,7 @@ from contracts.hyperparameter_specialist import (
 )
 from contracts.session import SessionState
 from runtime.log.archive import Archive
-from runtime.views import blocks, markdown, svg, terminal, view
+from runtime.views import markdown, plot, svg, terminal, view
 from runtime.views.answer_pages import session_page
 from runtime.views.blocks import Curves, walk
 from runtime.views.sentences import sentence
@@ -128,8 +128,8 @@ def test_the_curve_of_a_range_test_is_drawn_though_it_ends_in_no_numbers() -> No
     ],
 )
 def test_a_curve_in_a_line_is_as_high_above_its_beginning_as_it_falls(values: list[float | None], row: str) -> None:
-    assert blocks.sketch(values) == row
+    assert plot.sketch(values) == row
 
 
 def test_many_values_fit_the_line() -> None:
-    assert len(blocks.sketch([float(one) for one in range(1000)], 50)) == 50
+    assert len(plot.sketch([float(one) for one in range(1000)], 50)) == 50
