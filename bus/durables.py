@@ -102,7 +102,7 @@ class StreamAdmin:
     async def consumer(self, role: str, subjects: Sequence[str]) -> None:
         """See `Admin.consumer`."""
         stream = f"EV_{self._layout.partition}"
-        config: dict[str, Any] = {
+        config: dict[str, object] = {
             "durable_name": role,
             "filter_subjects": sorted(subjects),
             "deliver_policy": "all",

@@ -131,9 +131,9 @@ class NoMessage(NotFound):
     """The stream is there and holds nothing under that filter."""
 
 
-def refusal(error: Mapping[str, Any]) -> SwarmError:
+def refusal(error: Mapping[str, object]) -> SwarmError:
     """The error object of an API or publish answer, as what it means to us."""
-    number, said = error.get("err_code", 0), error.get("description", "no reason given")
+    number, said = error.get("err_code", 0), str(error.get("description", "no reason given"))
     message = f"JetStream says: {said} ({number})."
     if number == _NO_MESSAGE:
         return NoMessage(message)

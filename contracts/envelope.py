@@ -132,7 +132,7 @@ def write(  # noqa: PLR0913 - an envelope has this many attributes, and each is 
     step: int | None = None,
 ) -> bytes:
     """The body of an event: the bytes that will be stored, hashed and signed."""
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "specversion": "1.0",
         "id": id,
         "source": source,

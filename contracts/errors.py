@@ -215,10 +215,11 @@ def kind_of(code: str) -> type[SwarmError]:
     return next((kind for kind in _below(SwarmError) if kind.code == code), Failed)
 
 
-def error_of(raw: Mapping[str, Any]) -> SwarmError:
+def error_of(raw: Mapping[str, object]) -> SwarmError:
     """The error that such an object represents, as an instance of its class in the error tree."""
-    if raw.get("problems"):
-        return InvalidRequest([Problem(each["path"], each["message"], each["cure"]) for each in raw["problems"]])
+    problems = raw.get("problems")
+    if problems and isinstance(problems, list):
+        return InvalidRequest([Problem(each["path"], each["message"], each["cure"]) for each in problems])
     kind = kind_of(str(raw.get("code")))
     # A list of problems that has none in it is told as what it says.
     kind = Failed if kind is InvalidRequest else kind

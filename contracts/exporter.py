@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ class ExportOrder(Value):
     blob: str
     state_root: str | None
     dataset: str
-    request: dict[str, Any]
+    request: dict[str, object]
 
     @property
     def filename(self) -> str:

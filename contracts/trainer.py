@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from pydantic import Field, JsonValue
 
@@ -91,7 +91,14 @@ class WindowRecorded(Event, lane=TRAINER, wire="window.recorded"):
         )
 
 
-def evidence(layers: Iterable[Layer]) -> dict[str, Any]:
+class LayerEvidence(TypedDict):
+    """The fields of `WindowRecorded` that hold the evidence about layers."""
+
+    layer_names: list[str]
+    layer_figures: Packed
+
+
+def evidence(layers: Iterable[Layer]) -> LayerEvidence:
     """The fields of `WindowRecorded` that hold this evidence."""
     given = list(layers)
     figures = (

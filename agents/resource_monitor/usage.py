@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
 
 from agents.resource_monitor.machine import GpuReading, MachineReading, ProcessReading
 from contracts.resource_monitor import GpuUsage, ProcessUsage, ResourcesSummarised
@@ -39,7 +38,7 @@ class Sample:
     members: tuple[SwarmProcess, ...]
     gpus: tuple[GpuReading, ...]
 
-    def telemetry(self, session: str) -> dict[str, Any]:
+    def telemetry(self, session: str) -> dict[str, object]:
         """The sample as one session is shown it: the machine, and the session's own processes."""
         return {
             "uptime": self.uptime,

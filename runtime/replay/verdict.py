@@ -86,7 +86,7 @@ class Verdict:
             divergences=len(self.divergences),
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Plain data, with the keys that programs rely on."""
         return self.findings().model_dump()
 
