@@ -91,14 +91,14 @@ class WindowRecorded(Event, lane=TRAINER, wire="window.recorded"):
         )
 
 
-class LayerEvidence(TypedDict):
+class LayerFields(TypedDict):
     """The fields of `WindowRecorded` that hold the evidence about layers."""
 
     layer_names: list[str]
     layer_figures: Packed
 
 
-def evidence(layers: Iterable[Layer]) -> LayerEvidence:
+def evidence(layers: Iterable[Layer]) -> LayerFields:
     """The fields of `WindowRecorded` that hold this evidence."""
     given = list(layers)
     figures = (
