@@ -89,3 +89,7 @@ class RedriveRequested(Event, lane=OPERATOR, wire="redrive.requested", upcasts=[
     asked_by: str
     failure: str
     signed: SignedCommand | None = None
+
+
+WISHES = (CancelRequested, PauseRequested, ResumeRequested, ExportRequested, RedriveRequested)
+"""The wishes for a session that is there: each says who asked."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from contracts.errors import Unreachable
+from contracts.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
     from runtime.api.swarm import Swarm
@@ -24,8 +24,12 @@ T = TypeVar("T")
 class HomeContext:
     """Settings and home, each read when it is first asked for: most commands need one of them at most."""
 
-    def __init__(self, *, home: str | None = None, url: str | None = None, creds: str | None = None) -> None:
+    def __init__(
+        self, *, home: str | None = None, url: str | None = None, creds: str | None = None, person: str | None = None
+    ) -> None:
+        """`person` is the name of somebody whose credentials are in the home, or a file of credentials."""
         self._options: dict[str, Any] = {"home": home, "url": url, "creds": creds}
+        self._person = person
 
     def configure(self, **options: Any) -> None:
         """Further settings that are given; None leaves one as it is."""
@@ -36,7 +40,22 @@ class HomeContext:
         """The settings with the given ones applied."""
         from runtime.home import settings
 
-        return settings.load(**self._options)
+        found = settings.load(**self._options)
+        if self._person is None:
+            return found
+        is_name = os.sep not in self._person and not self._person.endswith(".json")
+        return settings.load(**self._options | {"creds": self._person_file(found) if is_name else self._person})
+
+    def _person_file(self, found: Settings) -> str:
+        from runtime.home.home import Home
+
+        path = Home(found.home).person(str(self._person))
+        if not path.exists():
+            message = f"there are no credentials of {self._person!r} in {str(found.home)!r}."
+            raise NotFound(
+                message, cure=f"Name the file (--as FILE), or admit the person: swarm person new {self._person}"
+            )
+        return str(path)
 
     @functools.cached_property
     def home(self) -> Home:

@@ -26,7 +26,7 @@ from runtime.audit import fork_check
 from runtime.audit.blob_check import BlobCheck, BlobSource, HomeBlobs
 from runtime.audit.grant_check import CITING, check_grants
 from runtime.audit.ledger_check import LedgerCheck
-from runtime.audit.log_digest import LogDigest, fast_digest
+from runtime.audit.log_digest import ASKED, LogDigest, decisions_in, fast_digest
 from runtime.bundle import verify_bundle
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import BundleFile, write_bundle
@@ -46,7 +46,7 @@ def check_log(
     if told is not None and told.size >= at_least and told.state.fork is None:
         ring = archive.ring(subjects.partition(session))
         ledger = LedgerCheck(told, ring)
-        inside = (*told.broken, *_unread(ring), *_origin(told.first, ring), *ledger.divergences())
+        inside = (*told.broken, *_unread(ring), *_origin(told.first, ring), *ledger.divergences(), *_lies(told, ring))
         if not any((*inside, *check_grants(archive, told.citing), *ledger.anchored(anchors))):
             return _verdict(told, ring, HomeBlobs(blobs), asked, _LogFindings())
     return _closely(archive, session, blobs, at_least, asked)
@@ -134,6 +134,7 @@ def _check_closely(
         *origin,
         *(Divergence(fact.position, fact.seq, "schema", _misfit(fact)) for fact in misfits),
         *ledger.divergences(),
+        *(_lies(told, ring) if kept is not ring else _lies(told, None)),
         *against,
         *(told.broken if asked.contradictions else ()),
     ]
@@ -159,6 +160,7 @@ def _verdict(
         signed_events=signed,
         blobs=blobs_check.checked,
         anchors=len(asked.anchors or ()),
+        decisions=len(told.decisions),
         root=asked.root or UNANCHORED,
         sealed=state.sealed.root if state.sealed else None,
         spans_total=max(0, sum(one.usable for one in state.training.path_checkpoints()) - 1),
@@ -210,6 +212,17 @@ def _origin(first: Fact | None, ring: StoredSession | None) -> Iterator[Divergen
         yield Divergence(1, first.seq if first else 0, "genesis", "the session does not begin with its genesis")
     elif first.event.keyring not in {fact.digest for fact in ring.history.facts}:
         yield Divergence(1, first.seq, "genesis", f"the genesis names keyring head {first.event.keyring}, unknown here")
+
+
+def _lies(told: LogDigest, ring: StoredSession | None) -> Iterator[Divergence]:
+    """Decisions of the session, and of who may take part, that were not signed as they stand."""
+    about_keys = decisions_in(ring.history.telling(ASKED)) if ring is not None else []
+    if told.decisions or about_keys:
+        # It takes the models of all commands, which most audits do without.
+        from runtime.audit.decision_check import check_decisions
+
+        yield from check_decisions(told.decisions, told.keys)
+        yield from check_decisions(about_keys, told.keys, "keyring: ")
 
 
 def _open_ends(told: LogDigest, ring: StoredSession | None, signed: int, root: str) -> Iterator[str]:

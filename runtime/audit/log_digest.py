@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -12,10 +12,12 @@ from contracts.envelope import Fact
 from contracts.errors import NotVerified
 from contracts.event import Event, Unknown
 from contracts.ids import sha256
-from contracts.keyring import Keyring
+from contracts.keyring import KeyAdmitted, KeyRevoked, Keyring, KeyRotated
 from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.operator import WISHES
 from contracts.roles import LEDGER, TRAINER
 from contracts.session import SessionState, advance
+from contracts.signed_command import PERSON, signed_in
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
 from runtime.audit.grant_check import CITING
 from runtime.jobs.garbage import collection_paused
@@ -26,6 +28,8 @@ from runtime.replay.verdict import Divergence
 Lines = fast_admission.FileLines | fast_admission.PlacedLines
 Noted = LedgerCheckpointed | SessionSealed
 
+ASKED = (*WISHES, KeyAdmitted, KeyRotated, KeyRevoked)
+"""Events that hold what was signed when somebody asked for them."""
 
 CURVES: frozenset[type[Event]] = frozenset({WindowRecorded, ControlEvaluated})
 """Most of a long session: the verdict on a log depends on their place and form, and on nothing else in them."""
@@ -53,6 +57,8 @@ class LogDigest:
     """Events of a type unknown here."""
     citing: Sequence[Fact]
     """The events that may cite a grant of the queue."""
+    decisions: Sequence[Fact]
+    """The events that say that a person asked, or hold what somebody signed."""
     broken: Sequence[Divergence] = ()
     """What does not follow from what else the session says."""
 
@@ -85,6 +91,7 @@ class LogDigest:
             sum(fact.closes for fact in history.facts),
             sum(isinstance(fact.event, Unknown) for fact in history.facts),
             [*history.telling(CITING)],
+            decisions_in(history.telling(ASKED)),
             [
                 *audit_plan.off_the_paths(history.facts, history.state),
                 *audit_plan.broken_rules(history.facts, history.state),
@@ -119,8 +126,18 @@ class LogDigest:
             whole.signatures,
             sum(isinstance(fact.event, Unknown) for fact in whole.kept),
             [fact for fact in whole.kept if isinstance(fact.event, CITING)],
+            decisions_in(fact for fact in whole.kept if isinstance(fact.event, ASKED)),
             list(audit_plan.broken_rules(facts, state)),
         )
+
+
+def decisions_in(facts: Iterable[Fact]) -> list[Fact]:
+    """Those of these facts that say that a person asked, or hold what somebody signed."""
+    return [
+        fact
+        for fact in facts
+        if signed_in(fact.event) or (isinstance(fact.event, WISHES) and fact.event.asked_by.startswith(PERSON))
+    ]
 
 
 def fast_digest(archive: Archive, session: str) -> LogDigest | None:

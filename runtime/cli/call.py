@@ -25,8 +25,10 @@ Json = dict[str, Any]
 class Call(HomeContext):
     """The first argument of each command function: `result` prints data to stdout, `note` anything else to stderr."""
 
-    def __init__(self, *, home: str | None, url: str | None, creds: str | None, as_json: bool) -> None:
-        super().__init__(home=home, url=url, creds=creds)
+    def __init__(
+        self, *, home: str | None, url: str | None, creds: str | None, person: str | None, as_json: bool
+    ) -> None:
+        super().__init__(home=home, url=url, creds=creds, person=person)
         self.json = as_json
 
     def result(self, value: Mapping[str, object], text: str | Callable[[], str]) -> None:
@@ -87,9 +89,10 @@ _SHARED = (
     click.option("--home", metavar="DIR", help="Home of the swarm (SWARM_HOME; default ./.swarm)."),
     click.option("--url", metavar="URL", help="Use this NATS server instead of the home's own (SWARM_URL)."),
     click.option("--creds", metavar="FILE", help="Credentials for --url (SWARM_CREDS)."),
+    click.option("--as", "person", metavar="NAME|FILE", help="Ask, and sign, as this person."),
     click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object on one line."),
 )
-_NAMES = ("home", "url", "creds", "as_json")
+_NAMES = ("home", "url", "creds", "person", "as_json")
 
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -73,6 +73,7 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("host", SWARM, "Look for what is wrong here, with the cure for each finding."),
     "agents": Entry("agents", SWARM, "List the agents: what each hears and says, and whether it runs."),
     "keys": Entry("keys", SWARM, "List the keys that sign; give a role a new one; end one."),
+    "person": Entry("people", SWARM, "Admit people with rights, who sign what they ask; turn them out."),
     "dlq": Entry("agents", SWARM, "Show what handlers could not do and what was not admitted; try again."),
     "agent": Entry("agents", MORE, "Admit an agent of your own, or run one alone."),
     "workload": Entry("init", MORE, "Register models and data of your own."),

@@ -20,8 +20,9 @@ from bus.rights import seed_file
 from bus.signed_commands import ask_signed
 from contracts.errors import InvalidInput, NotFound, Refused, TimedOut, Unreachable, error_of
 from contracts.replies import EventReply, SessionReply
+from contracts.roles import Right
 from contracts.session import ENDED
-from contracts.signed_command import CLIENT, OWNER, PERSON, UNSIGNED, refuse_without
+from contracts.signed_command import CLIENT, OWNER, PERSON, RIGHTS, UNSIGNED, refuse_without
 from runtime.home.home import Home
 from runtime.home.settings import Settings, load
 
@@ -64,20 +65,22 @@ class SwarmClient:
         return answer
 
     async def _ask(self, verb: str, body: dict[str, Any], timeout: float) -> bytes:
-        if self._person is not None:
+        try:
+            if self._person is None:
+                return await self._wire.ask(self._subject(verb), orjson.dumps(body), timeout=timeout)
             if verb in _ABOUT_A_SESSION:
                 # What is signed names the session by its id: the log that keeps it knows no other name.
                 body |= {"session": (await self.session(str(body.get("session") or "")))["session"]}
-            signer, root = self._person
+            signer, root, _ = self._person
             return await ask_signed(self._wire, signer, root, verb, body, timeout=timeout)
-        try:
-            return await self._wire.ask(self._subject(verb), orjson.dumps(body), timeout=timeout)
         except Refused:
-            # The server forbids what a client has no right to; the model of the command says which right that is.
+            # The server forbids what nobody here has a right to; the model of the command says which right that is.
             from contracts.commands import BODIES
 
+            name = OWNER if self._owner else CLIENT
+            who, rights = (self._person.signer.role, self._person.rights) if self._person else (name, UNSIGNED[name])
             if verb in BODIES:
-                refuse_without(BODIES[verb].right, verb, CLIENT, UNSIGNED[OWNER if self._owner else CLIENT])
+                refuse_without(BODIES[verb].right, verb, who, rights)
             raise
 
     async def submit(
@@ -149,10 +152,11 @@ class SwarmClient:
 
 
 class PersonKey(NamedTuple):
-    """What a person signs with, and the root of the deployment for which the signatures are."""
+    """What a person signs with, the root of the deployment for which the signatures are, and the person's rights."""
 
     signer: Signer
     root: str
+    rights: tuple[Right, ...] = ()
 
 
 class Credentials(NamedTuple):
@@ -180,7 +184,8 @@ def _credentials(settings: Settings) -> Credentials:
             return Credentials(url, CLIENT, nkeys.from_seed(creds["seed"]))
         creds = orjson.loads(read_private(path))
         name = PERSON + creds["person"]
-        person = PersonKey(signer_of(name, creds["key"].encode(), path), str(creds["root"]))
+        rights = tuple(right for right in RIGHTS if right in creds["rights"])
+        person = PersonKey(signer_of(name, creds["key"].encode(), path), str(creds["root"]), rights)
         return Credentials(url, name, nkeys.from_seed(creds["seed"]), person)
     except FileNotFoundError:
         raise NotFound(f"there is no credentials file {str(path)!r}.", cure="Start the swarm: swarm up -d") from None

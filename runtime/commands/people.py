@@ -22,17 +22,11 @@ from contracts.keyring import Key, KeyAdmitted, KeyRevoked, KeyRotated
 from contracts.replies import PersonReply
 from contracts.roles import ROOT, Right
 from contracts.signed_command import PERSON, SignedCommand
-from runtime.home.home import Home
 from runtime.log.lane_writer import Provenance
 
 if TYPE_CHECKING:
     from runtime.node.broker import Broker
     from runtime.node.node import Node
-
-
-def person_file(home: Home, name: str) -> Path:
-    """The file with everything that a person needs to ask from any machine."""
-    return home.keys / "people" / f"{name}.json"
 
 
 class People:
@@ -56,7 +50,7 @@ class People:
             await self._say(KeyAdmitted(role=PERSON + name, public=key.public, rights=list(rights), signed=signed))
 
         key = await self._issue(name, rights, say)
-        creds = str(person_file(self._home, name))
+        creds = str(self._home.person(name))
         return {"name": name, "role": PERSON + name, "rights": list(rights), "creds": creds, "key": key.key_id}
 
     async def renew(self, old: Key, signed: SignedCommand | None) -> Signer:
@@ -72,7 +66,7 @@ class People:
         name = key.role.removeprefix(PERSON)
         await self._say(KeyRevoked(key=key.id, reason=reason, signed=signed))
         await self._let_out(name)
-        for path in (person_file(self._home, name), self._next(name)):
+        for path in (self._home.person(name), self._next(name)):
             path.unlink(missing_ok=True)
 
     async def settle(self) -> None:
@@ -81,7 +75,7 @@ class People:
         for path in sorted((self._home.keys / "people").glob("*.next")):
             current = ring.current(PERSON + path.stem)
             if current is not None and self._public(path) == current.public:
-                path.replace(person_file(self._home, path.stem))
+                path.replace(self._home.person(path.stem))
             else:
                 path.unlink(missing_ok=True)
         admitted = {key.role.removeprefix(PERSON): key for key in ring.people()}
@@ -114,7 +108,7 @@ class People:
             await self.broker.let_person_in(name, user, rights)
         self._note(name, PersonUser(user.public, rights))
         await say(key)
-        path.replace(person_file(self._home, name))
+        path.replace(self._home.person(name))
         return key
 
     async def _let_out(self, name: str) -> None:
@@ -134,7 +128,7 @@ class People:
         await self._node.writer(ROOT).say(session, [event], Provenance())
 
     def _next(self, name: str) -> Path:
-        return person_file(self._home, name).with_suffix(".next")
+        return self._home.person(name).with_suffix(".next")
 
     def _public(self, path: Path) -> str:
         try:

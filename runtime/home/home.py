@@ -107,6 +107,10 @@ class Home:
         """The file that lets a client on this machine in; named by `status --json`."""
         return self.root / "client.json"
 
+    def person(self, name: str) -> Path:
+        """The file with everything that a person needs to ask from any machine."""
+        return self.keys / "people" / f"{name}.json"
+
     def session(self, session: str) -> Path:
         """The folder of a session, made when missing."""
         path = self.sessions / session

@@ -46,6 +46,8 @@ class Verdict:
     """How many of the events the newest root covers that the ledger signed."""
     blobs: int = 0
     anchors: int = 0
+    decisions: int = 0
+    """How many events hold what somebody signed, or name a person; each was verified."""
     root: str = UNANCHORED
     sealed: str | None = None
     spans_checked: int = 0
@@ -56,7 +58,7 @@ class Verdict:
     @classmethod
     def of_findings(cls, told: AuditFindings) -> Self:
         """The verdict that says this; of several divergences the first alone is known then."""
-        names = {one.name for one in fields(cls)} - {"bundle", "unchecked", "divergences"}
+        names = {one.name for one in fields(cls)} - {"bundle", "decisions", "unchecked", "divergences"}
         first = told.first_divergence
         found = (Divergence(first.position, first.seq, first.what, first.message),) if first else ()
         about = {name: value for name, value in told if name in names}
@@ -88,7 +90,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, object]:
         """Plain data, with the keys that programs rely on."""
-        return self.findings().model_dump()
+        return self.findings().model_dump() | {"decisions": self.decisions}
 
 
 RATES = (0.01, 0.05, 0.1, 0.25, 0.5)

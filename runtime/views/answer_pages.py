@@ -134,6 +134,7 @@ def verdict_page(verdict: Verdict, audit: str = "") -> Page:
         ("blobs", f"{verdict.blobs} compared with their digests"),
         ("root", verdict.root),
         ("anchors", f"{verdict.anchors} notes from elsewhere" if verdict.anchors else ""),
+        ("decisions", f"{verdict.decisions} compared with what was signed" if verdict.decisions else ""),
         *span_rows(verdict),
         *(("unchecked", what) for what in verdict.unchecked),
     ]

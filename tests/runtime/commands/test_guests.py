@@ -23,6 +23,7 @@ from contracts.common import HandlerFailed
 from contracts.errors import NotFound, Refused, SwarmError
 from contracts.trainer import TrainingFailed
 from runtime.commands.client import SwarmClient
+from runtime.home import settings
 from runtime.node import roster
 from tests.harness import small_request
 from tests.runtime.strangers import FOOTPRINT, Place, RumourSpread, Stranger, forger, place, stranger
@@ -151,6 +152,29 @@ async def test_who_may_not_be_admitted_is_told_why(here: Place, body: Line, says
     async with here.swarm() as swarm:
         with pytest.raises(SwarmError, match=says):
             await swarm.command("admit", **body)
+
+
+async def test_a_person_cancels_by_name_and_neither_more_nor_anybody_else_in_that_name(here: Place) -> None:
+    made = here.command("person", "new", "ann", "--rights", "ask,decide")
+    creds = made["creds"], str(here.home / "client.json")
+    ann, client = (settings.load(home=str(here.home), creds=one) for one in creds)
+    async with here.swarm() as swarm, stranger(here, "mimic") as evil:
+        session = await swarm.submit(small_request(training={"epochs": 500, "batch_size": 64}))
+        here.command("--as", "ann", "cancel", session[:12], "--reason", "enough")
+        assert (await swarm.wait(session, timeout=60))["state"] == "cancelled"
+        (wish,) = [one for one in await lines(swarm, session) if one["name"] == "cancel.requested"]
+        assert wish["data"]["asked_by"] == "person_ann"
+        for who in (ann, client):
+            async with SwarmClient.connect(who) as other:
+                with pytest.raises(Refused, match="needs the right `administer`"):
+                    await other.command("person", name="bob", rights=["decide"])
+        with pytest.raises(Refused, match="may not publish"):
+            await evil.bus.ask(subjects.signed_command("person_ann", "decide", "cancel"), b"{}")
+        await swarm.command("revoke", key="ann", reason="she left")
+        with pytest.raises(NotFound, match="no credentials file"):
+            async with SwarmClient.connect(ann):
+                pass
+    assert here.command("audit", session)["decisions"] == 1
 
 
 async def test_a_stranger_cannot_publish_into_a_foreign_lane(here: Place) -> None:

@@ -1,0 +1,94 @@
+"""Whether what the log says of decisions is what was signed: verified from the events and the keyring alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from bus import subjects
+from bus.signed_commands import verify_command
+from contracts import commands as asked
+from contracts.envelope import Fact
+from contracts.errors import SwarmError
+from contracts.keyring import KeyAdmitted, KeyRevoked, Keyring, KeyRotated
+from contracts.operator import (
+    WISHES,
+    CancelRequested,
+    ExportRequested,
+    PauseRequested,
+    RedriveRequested,
+    ResumeRequested,
+)
+from contracts.roles import GUEST
+from contracts.signed_command import PERSON, SignedCommand, signed_in
+from runtime.replay.verdict import Divergence
+
+
+def check_decisions(decisions: Iterable[Fact], ring: Keyring, where: str = "") -> Iterator[Divergence]:
+    """Each decision that nobody signed as it stands there: with a key in force, the right, and these very words."""
+    for fact in decisions:
+        if wrong := _wrong(fact, ring):
+            position = 0 if where else fact.position
+            yield Divergence(position, fact.seq, "decision", f"{where}{fact.name} of event {fact.position}: {wrong}")
+
+
+def _wrong(fact: Fact, ring: Keyring) -> str:
+    """What does not hold of a decision; empty when all does."""
+    signed = signed_in(fact.event)
+    who = fact.event.asked_by if isinstance(fact.event, WISHES) else ""
+    if signed is None:
+        return f"{who} is said to have asked, and nothing is there that {who} signed"
+    try:
+        key, of = verify_command(signed, ring, fact.seq), subjects.parse_signed(signed.subject)
+        command = _command(signed)
+    except SwarmError as error:
+        return error.message
+    except orjson.JSONDecodeError:
+        return f"what was signed is no command: {signed.body[:200]!r}"
+    if who and who != key.role:
+        return f"it was signed by {key.role}, and is said to be of {who}"
+    if command.right not in key.rights or of.right != command.right:
+        return f"it needs the right `{command.right}`, which key {key.id} of {key.role} has not signed with"
+    return "" if _says(command, fact, ring) else f"{key.role} signed another command: {signed.body[:200]}"
+
+
+def _command(signed: SignedCommand) -> asked.Command:
+    kind = asked.BODIES.get(subjects.parse_signed(signed.subject).verb, asked.Command)
+    body = orjson.loads(signed.body or "{}")
+    return kind.read(body if isinstance(body, dict) else {})
+
+
+def _says(command: asked.Command, fact: Fact, ring: Keyring) -> bool:
+    """Whether an event says what a command wanted."""
+    wanted: object
+    said: object = fact.envelope.subject
+    match command, fact.event:
+        case asked.CancelCommand(), CancelRequested() as event:
+            wanted, said = (command.session, command.reason), (said, event.reason)
+        case asked.PauseCommand(), PauseRequested():
+            wanted = command.session
+        case asked.ResumeCommand(), ResumeRequested():
+            wanted = command.session
+        case asked.ExportCommand(), ExportRequested() as event:
+            wanted = (command.session, command.format, command.quantize, command.checkpoint)
+            said = (said, event.format, event.quantize, event.checkpoint)
+        case asked.RedriveCommand(), RedriveRequested() as event:
+            wanted, said = command.failure, event.failure
+        case asked.AdmitCommand(), KeyAdmitted() as event:
+            wanted, said = (GUEST + command.name, sorted(set(command.hears))), (event.role, event.hears)
+        case asked.PersonCommand(), KeyAdmitted() as event:
+            wanted, said = (PERSON + command.name, set(command.rights)), (event.role, set(event.rights))
+        case asked.RotateCommand(), KeyRotated() as event:
+            wanted, said = True, _means(command.role, event.role, event.old)
+        case asked.RevokeCommand(), KeyRevoked() as event:
+            role = ring.keys[event.key].role if event.key in ring.keys else ""
+            wanted, said = (command.reason, True), (event.reason, _means(command.key, role, event.key))
+        case _:
+            return False
+    return wanted == said
+
+
+def _means(named: str, role: str, key: str) -> bool:
+    """Whether somebody who named a key in this way may have meant this one."""
+    return named in (role, role.removeprefix(GUEST), role.removeprefix(PERSON)) or key.startswith(named)
