@@ -112,6 +112,9 @@ PARAMETERS: Mapping[str, str] = {
     "kind": "What is measured.",
     "instance": "One running instance of a role.",
     "inbox": "The rest of the reply subject, as the client's library makes it.",
+    "signer": "Who signed: `person_` and the name of a person, or a built-in role that asks.",
+    "right": "The right that the command needs.",
+    "verb": "The name of the command.",
 }
 
 REPLIES = f"{rights.inbox(CLIENT)}.{{inbox}}"
@@ -292,9 +295,30 @@ def _live() -> tuple[Json, Json, Json]:
     return channels, messages, operations
 
 
+_SIGNED = _object(
+    {
+        "body": {**_TEXT, "description": "The body of the command, as the very text that is signed."},
+        "time": {**_TEXT, "description": "When it was signed, such as 2026-01-01T00:00:00Z; a minute off at most."},
+        "nonce": {**_TEXT, "pattern": "^[0-9a-f]{32}$", "description": "Drawn by chance; a command is taken once."},
+        "signature": {
+            **_TEXT,
+            "description": "KEYID:BASE64URL of Ed25519 over the lines `stigmergy/command/1`, the fingerprint of the "
+            "root, the subject, time, nonce, and (without a line's end) the hex SHA-256 of the body.",
+        },
+    }
+)
+
+
 def _commands(schemas: Schemas) -> tuple[Json, Json, Json]:
     """Requests and replies; the desk of any host answers, and one of them does."""
-    channels, messages, operations = {}, {}, {}
+    summary = "A command as its signer sends it; the reply is that of the command."
+    address = subjects.signed_command("signer", "right", "verb").replace(
+        ".signer.right.verb", ".{signer}.{right}.{verb}"
+    )
+    queue: Json = {"bindings": {"nats": {"queue": "desk", "bindingVersion": _BINDING}}}
+    channels = {"signed": _channel(address, summary, "signed")}
+    messages = {"signed": _message("signed", summary, _SIGNED)}
+    operations = {"desk.hears.signed": _operation("receive", "signed", summary, "signed", role="desk", **queue)}
     for name, kind in BODIES.items():
         asked, answered, summary = f"{name}.command", f"{name}.reply", kind.summary()
         channels[asked] = _channel(subjects.command(name), summary, asked)

@@ -28,6 +28,7 @@ from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, Sw
 from contracts.event import Event
 from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
+from contracts.keyring import Keyring
 from contracts.kinds import KINDS
 from contracts.request import read_request
 from contracts.request.reading import shown
@@ -81,7 +82,7 @@ class Commands:
         self.keys = KeyCommands(node)
         self.admit_guest: Callable[[asked.AdmitCommand, Asker], Awaitable[replies.AdmitReply]] | None = None
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
-        self.askers = Askers(node.tail.admission.keyring)
+        self.askers = Askers(self._keyring)
         self._handlers: dict[type[asked.Command], Handler] = {
             asked.TrainCommand: self._train,
             asked.SearchCommand: partial(self._later, "search"),
@@ -117,6 +118,9 @@ class Commands:
         self.node.tail.listen(self._hear)
         async with clients, owner, signed:
             await self._index.summarise()
+
+    def _keyring(self) -> Keyring:
+        return self.node.tail.admission.keyring()
 
     def _hear(self, facts: list[Fact]) -> None:
         for fact in facts:
@@ -190,7 +194,7 @@ class Commands:
         genesis = operator.SessionRequested(
             kind=kind,
             request=dict(request),
-            keyring=self.node.tail.admission.keyring().head,
+            keyring=self._keyring().head,
             asked_by=asked_by,
             request_id=request_id,
             parent=parent,
@@ -232,7 +236,7 @@ class Commands:
         if by.signed is None:
             return await self._say(session, event)
         async with self.keys.one_at_a_time:
-            by.still_counts(self.node.tail.admission.keyring())
+            by.still_counts(self._keyring())
             return await self._say(session, event)
 
     async def _train(self, wish: asked.TrainCommand, by: Asker, folder: Path | None = None) -> replies.BegunReply:
