@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from contracts.findings import Mode
     from runtime.audit import Verdict
     from runtime.bundle.writer import BundleFile
+    from runtime.log.archive import StoredSession
     from runtime.log.session_log import SessionLog
+    from runtime.views.blocks import Page
     from runtime.views.view import SessionMoment
 
 SECTIONS = ("checkpoints", "dataset", "exports")
@@ -144,6 +146,16 @@ def diff(context: HomeContext, one: str, other: str) -> dict[str, Any]:
     from runtime.views.diff import difference
 
     return dict(difference(read_session(context, one).history, read_session(context, other).history))
+
+
+def report(stored: StoredSession) -> Page:
+    """The page about a session: how it went, and everything that it left."""
+    from runtime.views.session_page import report_page
+    from runtime.views.session_record import SessionRecord
+
+    history = stored.history
+    record = SessionRecord.of(history.state, history.facts)
+    return report_page(history.state, record, stored.admission.root)
 
 
 def bundle(

@@ -195,6 +195,17 @@ class Session:
         wish = orders.ExportWish(format, quantize, checkpoint)
         return self._context.wait(orders.export(self._context, self.id, wish, timeout))
 
+    def report(self, path: str | Path) -> Path:
+        """Write how the session went as one page, in the form that the ending says: .html, .md or .txt.
+
+        The same session gives the same bytes.
+        """
+        from runtime.api.page_files import page_path, write_page
+
+        out = page_path(path)
+        write_page(evidence.report(Archive(self._home).read(self.id)), out)
+        return out
+
     def pause(self) -> None:
         """Ask the session to wait at its next grid step, with its state kept."""
         self._ask(lambda swarm: swarm.pause(self.id))

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import InvalidInput
-from runtime.api.evidence import output_path
+from runtime.api.page_files import page_path, write_page
 from runtime.cli.call import Call
 from runtime.cli.output import style
 
 if TYPE_CHECKING:
     from runtime.views.blocks import Page, Tone
-
-ENDINGS = (".html", ".md", ".txt")
 
 page_option = click.option(
     "-o",
@@ -38,14 +35,6 @@ STYLES: dict[str, dict[str, Any]] = {
     "strong": {"bold": True},
     "faint": {"dim": True},
 }
-
-
-def page_path(name: str) -> Path:
-    """Where a page is to be written, if its ending names a form and a file can be written there."""
-    if Path(name).suffix.lower() not in ENDINGS:
-        cure = f"Let its name end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}."
-        raise InvalidInput(f"{name!r} has no ending of a page.", cure=cure, path="--out")
-    return output_path(name)
 
 
 def answer_page(
@@ -69,20 +58,3 @@ def page_text(page: Page, *, title: bool = False) -> str:
 
 def _paint(text: str, tone: Tone) -> str:
     return style(text, **STYLES[tone]) if tone and text else text
-
-
-def write_page(page: Page, path: Path) -> None:
-    """Write a page in the form that the ending of the path names; nothing is there until all of it is."""
-    from bus.disk import fresh_name
-    from runtime.views import html, markdown, terminal
-
-    match path.suffix.lower():
-        case ".html":
-            text = html.render(page)
-        case ".md":
-            text = markdown.render(page)
-        case _:
-            text = terminal.render(page, title=True)
-    with fresh_name(path) as fresh:
-        fresh.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
-        fresh.replace(path)

@@ -19,7 +19,6 @@ from runtime.cli.pages import answer_page, page_option
 from runtime.views.formatting import figures
 
 if TYPE_CHECKING:
-    from runtime.views.blocks import Page
     from runtime.views.report import WrittenReport
 
 FORMATS = ("onnx", "safetensors", "pt2", "torchscript")
@@ -60,13 +59,6 @@ def report(call: Call, *, session: str, out: Path | None) -> None:
     stored = read_session(call, session)
     history = stored.history
 
-    def page() -> Page:
-        from runtime.views.session_page import report_page
-        from runtime.views.session_record import SessionRecord
-
-        record = SessionRecord.of(history.state, history.facts)
-        return report_page(history.state, record, stored.admission.root)
-
     answer: Json = {"session": history.id}
     if out is None and not Path(session).is_file():
         made = call.wait(_write_report(call, history.id, stored.admission.root))
@@ -75,7 +67,7 @@ def report(call: Call, *, session: str, out: Path | None) -> None:
         answer |= {"path": made.path, "html": made.html, **files, "plots": made.plots}
     elif out is not None:
         answer |= {"path": str(out)}
-    answer_page(call, answer, page, out, title=True)
+    answer_page(call, answer, lambda: evidence.report(stored), out, title=True)
     if "html" in answer:
         call.note(f"Wrote {answer['html']}")
 

@@ -134,7 +134,11 @@ def test_a_notebook_shows_state_and_curves_in_a_frame_that_nothing_written_leave
     html = shown._repr_html_()
     assert (html.count("<iframe"), html.count("</iframe>"), html.count("<script")) == (1, 1, 0)
     recorded.trained()
-    text = stigmergy.Session("last", home=tmp_path / "home")._repr_markdown_()
+    session = stigmergy.Session("last", home=tmp_path / "home")
+    text = session._repr_markdown_()
+    assert "completed" in session.report(tmp_path / "page.html").read_text()
+    with pytest.raises(InvalidInput, match="no ending of a page"):
+        session.report(tmp_path / "page.pdf")
     assert "completed" in text
     assert "val_loss" in text
 
