@@ -30,6 +30,7 @@ class Training(Section):
     """A step is one update over `batch_size` x `accumulate` rows; `grad_clip: null` leaves gradients as they are.
 
     `recompute` keeps little of each forward pass and computes the rest again: less memory, more time, the same bits.
+    `world_size` is how many processes train the session together; this version trains with one.
     """
 
     epochs: Whole = Field(20, ge=1, le=1_000_000)
@@ -41,6 +42,16 @@ class Training(Section):
     threads: AutoWhole = "auto"
     ema: Ema = Ema()
     recompute: bool = False
+    # The genesis does not say what every session has, so that of old and new requests it is the same bytes.
+    world_size: Literal[1] = Field(1, exclude=True)
+
+    @field_validator("world_size", mode="before")
+    @classmethod
+    def _is_trained_by_one(cls, size: Any) -> Any:
+        if isinstance(size, bool) or size not in (1, "1"):
+            message = f"{size!r:.40} processes cannot train a session together: this version trains with one"
+            raise refused(message, "Write 1, or leave `world_size` out.")
+        return 1
 
 
 class Reproducibility(Section):

@@ -19,7 +19,8 @@ from runtime.engine.plain_kinds import Lever, SegmentPlan, read_levers
 class ResolvedValues:
     """Every `auto` as a number, recorded by the first claim; all later attempts and audits take these.
 
-    `initial` is the root over the tensors of `model.init`, where there are any.
+    `initial` is the root over the tensors of `model.init`, where there are any. `world_size` is how many processes
+    train the session together, and `rank` which of them has this plan: rank 0 alone speaks for all.
     """
 
     rows: int
@@ -37,10 +38,15 @@ class ResolvedValues:
     profile: str
     seed: int
     initial: str = ""
+    rank: int = 0
+    world_size: int = 1
 
     def as_json(self) -> dict[str, int | str]:
-        """Plain data; `ResolvedValues(**data)` gives it back."""
-        return asdict(self)
+        """Plain data; `ResolvedValues(**data)` gives it back. What a team of one has is left out, as in older plans."""
+        return {name: value for name, value in asdict(self).items() if _TEAM_OF_ONE.get(name) != value}
+
+
+_TEAM_OF_ONE: Mapping[str, int] = {"rank": 0, "world_size": 1}
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def resolve(
         profile="exact" if request.reproducibility.deterministic else "fast",
         seed=request.reproducibility.seed,
         initial="" if initial is None else initial_root(initial),
+        world_size=training.world_size,
     )
     return replace(found, **given)
 

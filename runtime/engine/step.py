@@ -18,6 +18,7 @@ from runtime.engine.learner import Learner
 from runtime.engine.parts.gradients import clip, norms_of
 from runtime.engine.passes import UnscaledPrecision, number_format
 from runtime.engine.plan import Plan, StepSettings
+from runtime.engine.reduction import Gather, RankGradients, alone, reduce_gradients
 from runtime.engine.sampling import Sampler, sampler_of
 from runtime.engine.update import Average, Filters, OptimizerState
 
@@ -36,6 +37,9 @@ class TrainingSetup:
     average: Average
     without: np.ndarray | None
     """Of every training row whether it is left out; None when none is."""
+    rank: int = 0
+    world_size: int = 1
+    gather: Gather = alone
 
     @classmethod
     def of(cls, plan: Plan, dataset: Dataset, initial: state.Tensors | None = None) -> Self:
@@ -57,6 +61,8 @@ class TrainingSetup:
             number_format(resolved.precision, resolved.device),
             Average(model, request.training.ema),
             _without(plan),
+            resolved.rank,
+            resolved.world_size,
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -95,15 +101,19 @@ class StepResult:
 
 
 def attempt(setup: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, look: bool) -> StepResult:
-    """Move the weights once, down the gradient of the mean loss over the rows of all parts.
+    """Move the weights once, down the gradient of the mean loss over the rows of all parts, of every rank.
 
-    Parts without rows, of which all were left out, weigh nothing; when there are only such, nothing is moved.
+    Loss and scalars are those of this rank. Parts without rows, of which all were left out, weigh nothing; when there
+    are only such, nothing is moved.
     """
     parts = [(seed, rows) for seed, rows in parts if len(rows.rows)]
     if not parts:
         return idle(setup)
     loss, scalars = descend(setup, parts)
-    held, gradients = setup.movement.gradients()
+    own = RankGradients(setup.rank, sum(len(rows.rows) for _, rows in parts), *setup.movement.gradients())
+    held, gradients = reduce_gradients(setup.gather(own), setup.world_size)
+    if gradients is not own.gradients:
+        setup.movement.adopt(held, gradients)
     if not gradients:
         raise UserCodeFailed("no parameter got a gradient", cure="Compute the loss from the model's answers.")
     sound = setup.number_format.settle(gradients)

@@ -91,6 +91,13 @@ class OptimizerState:
         found = [(place, one.grad) for place, one in enumerate(self.parameters) if one.grad is not None]
         return [place for place, _ in found], [gradient for _, gradient in found if gradient is not None]
 
+    def adopt(self, held: Sequence[int], gradients: Sequence[Tensor]) -> None:
+        """Put these gradients in the place of those at hand; parameters at other places have none afterwards."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        for place, gradient in zip(held, gradients, strict=True):
+            self.parameters[place].grad = gradient
+
     @torch.no_grad()
     def move(self, rate: float) -> None:
         """One update from the gradients at hand; a parameter without one stays as it is."""

@@ -62,6 +62,7 @@ FREE = {
     "Composite.warmup_steps": _STEP,
     "Checkpoints.anchors": "as many as there are checkpoints and as fit into the budget; see docs/guarantee.md",
     "Checkpoints.budget_bytes": "a limit of what is kept",
+    "Training.world_size": "it is 1",
 }
 
 
