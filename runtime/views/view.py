@@ -11,12 +11,13 @@ from typing import Any
 
 import orjson
 
-from contracts.diagnostician import ProofFailed
+from contracts.common import HandlerFailed
+from contracts.data_manager import DatasetRejected
 from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
-from contracts.exporter import EXPORT, ExportingState
-from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed, SearchState
+from contracts.exporter import EXPORT, ExportingState, ExportRefused
+from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchState
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.queue import Queue
 from contracts.replies import (
@@ -31,7 +32,7 @@ from contracts.replies import (
     SessionReply,
 )
 from contracts.session import ENDED, SessionState
-from contracts.trainer import AuditCompleted, AuditFailed, TrainingCancelled, TrainingCompleted, TrainingFailed
+from contracts.trainer import AuditCompleted, TrainingCompleted, TrainingFailed
 
 
 class SessionMoment(SessionReply):
@@ -247,20 +248,20 @@ def moment(text: str) -> datetime | None:
 def problem(session: SessionState) -> ProblemReply | None:
     """Why a session did not complete, as code, message, cure and place; None when it did or still may."""
     outcome = session.outcome
+    if outcome is None or session.kind.state_at_end(session) == "completed":
+        return None
     if isinstance(outcome, TrainingFailed):
         return {"code": outcome.code, "message": outcome.message, "cure": outcome.cure, "frame": outcome.frame}
-    if isinstance(outcome, TrainingCancelled | SearchCancelled):
-        return {"code": "cancelled", "message": outcome.reason or "cancelled", "cure": ""}
-    if isinstance(outcome, SearchFailed | ProofFailed | AuditFailed):
-        return {"code": outcome.wire.replace(".", "-"), "message": outcome.message, "cure": outcome.cure}
-    if outcome is not None and outcome.wire == "dataset.rejected":
+    if isinstance(outcome, DatasetRejected):
         problems = outcome.model_dump()["problems"]
         text = "; ".join(finding.get("message", "") for finding in problems)
         return {"code": "dataset-rejected", "message": text, "cure": problems[0].get("cure", "") if problems else ""}
-    if outcome is not None and outcome.wire in ("export.refused", "handler.failed"):
-        data = outcome.model_dump()
-        return {"code": outcome.wire, "message": data.get("message") or data.get("error", ""), "cure": data["cure"]}
-    return None
+    told = outcome.model_dump()
+    if isinstance(outcome, ExportRefused | HandlerFailed):
+        return {"code": outcome.wire, "message": told.get("message") or told.get("error", ""), "cure": told["cure"]}
+    if "message" in told:
+        return {"code": outcome.wire.replace(".", "-"), "message": told["message"], "cure": told.get("cure", "")}
+    return {"code": "cancelled", "message": told.get("reason") or "cancelled", "cure": ""}
 
 
 def ended(session: SessionState) -> bool:
