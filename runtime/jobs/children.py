@@ -100,7 +100,7 @@ class Children:
         profile = profile or job.profile(argument)
         begin = job.begin(argument, str(log) if log else None)
         with self._using(profile):
-            link, forked = await self._fork(profile, job.purpose, session, begin)
+            link, forked = await self._fork(profile, job, session, begin)
             child = Child(job, forked.fate, forked.channel, lambda: link.kill(forked), session, log)
             watch = asyncio.create_task(self._watch(child, link))
             try:
@@ -147,23 +147,26 @@ class Children:
             with anyio.CancelScope(shield=True):
                 await link.close()
 
-    async def _fork(self, profile: Profile, purpose: str, session: str, begin: bytes) -> tuple[ZygoteLink, ZygoteJob]:
+    async def _fork(
+        self, profile: Profile, job: Job[Any, Any, Any, Any], session: str, begin: bytes
+    ) -> tuple[ZygoteLink, ZygoteJob]:
         """A zygote may die just when it is asked; the second one is asked too, then it is no accident."""
         for _ in range(2):
             await self.warm(profile)
             link = self._zygotes[profile]
             async with self._answering(link):
-                forked = await link.fork(purpose, session, begin)
+                forked = await link.fork(job.purpose, session, begin, job.name.partition(":")[0])
             if forked.fate.pid is not None:
                 return link, forked
             forked.channel.close()
             if forked.fate.refusal:
                 raise Refused(
-                    f"The system refused a process for a {purpose} job: {forked.fate.refusal}.",
+                    f"The system refused a process for a {job.purpose} job: {forked.fate.refusal}.",
                     cure="Raise the limit of processes (ulimit -u) or free memory.",
                 )
         raise ChildDied(
-            f"Two zygotes died while they forked a {purpose} job.", cure="Free memory, and see who ends processes here."
+            f"Two zygotes died while they forked a {job.purpose} job.",
+            cure="Free memory, and see who ends processes here.",
         )
 
     async def _watch(self, child: Child[Any, Any, Any], link: ZygoteLink) -> None:

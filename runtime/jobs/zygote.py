@@ -78,6 +78,7 @@ class Zygote:
         self._channels.extend(descriptors)
         for frame in self._decoder.feed(data):
             if frame.kind == "fork":
+                _import_declaration(frame.data["module"])
                 self._fork(frame.data["job"], self._channels.popleft())
             elif frame.kind == "kill":
                 self._kill(frame.data["job"])
@@ -186,6 +187,17 @@ def _leave_signals_to_the_host() -> None:
     for number in _LEFT_TO_THE_HOST:
         signal.signal(number, stay)
         signal.siginterrupt(number, False)  # noqa: FBT003 - its only form
+
+
+def _import_declaration(module: str) -> None:
+    """Import the module that declares a job before its first fork, so that the later ones find it; it computes nothing.
+
+    Only the product's own modules: code of the user's runs in jobs alone.
+    """
+    if module not in sys.modules and module.startswith(("agents.", "runtime.")):
+        # What is wrong with it is told by the job, which imports it again.
+        with suppress(Exception):
+            importlib.import_module(module)
 
 
 def _import(modules: list[str]) -> None:

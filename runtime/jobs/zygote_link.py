@@ -112,13 +112,13 @@ class ZygoteLink:
             cure="What it could not import must be installed anew; `swarm doctor` shows the versions.",
         )
 
-    async def fork(self, purpose: str, session: str, begin: bytes) -> ZygoteJob:
-        """A new job that has begun, or whose fate says why it has not."""
+    async def fork(self, purpose: str, session: str, begin: bytes, module: str) -> ZygoteJob:
+        """A new job, declared in this module, that has begun, or whose fate says why it has not."""
         ours, theirs = socket.socketpair()
         job = ZygoteJob(next(self._numbers), Channel(ours), purpose, session)
         try:
             with theirs:
-                await self._hand_over(job, theirs)
+                await self._hand_over(job, theirs, module)
             with suppress(OSError):  # a job that is dead already; its fate says so
                 await job.channel.send(begin)
             await job.fate.begun.wait()
@@ -157,12 +157,14 @@ class ZygoteLink:
         self._control.close()
         self._output.close()
 
-    async def _hand_over(self, job: ZygoteJob, end: socket.socket) -> None:
+    async def _hand_over(self, job: ZygoteJob, end: socket.socket, module: str) -> None:
         """Have the zygote fork for `end`; when it cannot hear that, the job ends before it began."""
         async with self._sending:
             while self._open:
                 try:
-                    socket.send_fds(self._control, [encode("fork", {"job": job.number})], [end.fileno()])
+                    socket.send_fds(
+                        self._control, [encode("fork", {"job": job.number, "module": module})], [end.fileno()]
+                    )
                 except BlockingIOError:
                     with suppress(anyio.ClosedResourceError):
                         await anyio.wait_writable(self._control)
