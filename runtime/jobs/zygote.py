@@ -194,7 +194,7 @@ def _import_declaration(module: str) -> None:
 
     Only the product's own modules: code of the user's runs in jobs alone.
     """
-    if module not in sys.modules and module.startswith(("agents.", "runtime.")):
+    if module not in sys.modules and module.partition(".")[0] in ("agents", "runtime"):
         # What is wrong with it is told by the job, which imports it again.
         with suppress(Exception):
             importlib.import_module(module)
