@@ -11,8 +11,10 @@ from bus import files, records, subjects
 from bus.memory import MemoryBus
 from bus.nkeys import UserKey
 from bus.port import Record, StoredRecord
+from contracts.commands import AdmitCommand
 from contracts.errors import Full, NotVerified, Refused
 from contracts.operator import PauseRequested
+from runtime.commands.askers import THE_OWNER
 from runtime.commands.guests import Guests
 from runtime.home.home import Home
 from runtime.home.settings import load
@@ -177,7 +179,7 @@ async def test_guests_are_told_where_the_server_is_after_it_had_to_move(tmp_path
     async with crew(tmp_path, ()) as made:
         server = Moved()
         guests = Guests(made, made.bus, server)  # type: ignore[arg-type] # of an administrator only the consumers
-        admitted = await guests.admit({"name": "ant", "hears": ["window.recorded"]})
+        admitted = await guests.admit(AdmitCommand(name="ant", hears=["window.recorded"]), THE_OWNER)
         before = orjson.loads(Path(admitted["creds"]).read_bytes())
         server.url = "nats://127.0.0.1:2"
         guests.follow_the_server()
