@@ -42,7 +42,22 @@ class Grouped(Section):
     column: Name = "y"
 
 
-Sampler = Annotated[Uniform | Weighted | Balanced | Grouped, Field(discriminator="type")]
+class Curriculum(Section):
+    """Begins with easy rows: the share `start` of them, in the order of `column`, small values or short rows first.
+
+    `widen` of all rows are added each time that the control metric has not got better by more than `min_delta` for more
+    than `patience` evaluations, until all come. An epoch still is as many rows as the training split has.
+    """
+
+    type: Literal["curriculum"]
+    column: Name
+    start: Real = Field(0.25, gt=0, le=1)
+    widen: Real = Field(0.25, ge=0.01, le=1)
+    patience: Whole = Field(1, ge=0, le=1_000_000)
+    min_delta: Real = Field(0.0, ge=0, le=1e9)
+
+
+Sampler = Annotated[Uniform | Weighted | Balanced | Grouped | Curriculum, Field(discriminator="type")]
 
 
 Share = Annotated[Real, Field(gt=0, le=1)]

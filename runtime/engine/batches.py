@@ -90,6 +90,9 @@ class Feed:
             found[name], found[name + SUFFIX] = values.index_select(0, at), torch.cat([ends.new_zeros(1), ends])
         return {name: one.to(self._device) for name, one in found.items()} if self._moves else found
 
+    def follow(self, turns: Turns) -> None:
+        """Take from here which coming of its row each position is, in the batches that follow."""
+
     def slice(self, first: int, last: int) -> dict[str, Tensor]:
         """The columns of rows in a row, as they are stored."""
         return Feed.batch(self, BatchRows(torch.arange(first, min(last, self.rows), device=self._where), first))
@@ -108,6 +111,9 @@ class AugmentedSplit(Feed):
     def __init__(self, dataset: Dataset, split: str, device: str, changes: Sequence[Change], turns: Turns) -> None:
         super().__init__(dataset, split, device)
         self._changes, self._turns = changes, turns
+
+    def follow(self, turns: Turns) -> None:
+        self._turns = turns
 
     def batch(self, rows: BatchRows) -> dict[str, Tensor]:
         columns = super().batch(rows)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.section import Section
 from runtime.engine.draws import Draws
+from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.facts import Facts
 from runtime.engine.registry import Registry
 
@@ -21,9 +22,6 @@ Batch = Mapping[str, Tensor]
 
 Loss = Callable[[Tensor, Batch], Tensor]
 """The loss of answers, given a batch whose `y` is what they should be."""
-
-Costs = Sequence[tuple[int, float]]
-"""The control metric at each evaluated step, in order, turned so that less is better."""
 
 Scale = Callable[[int], float]
 """The share of the learning rate at a step."""
@@ -90,7 +88,7 @@ losses: Registry[Callable[[Any, Facts], Loss]] = Registry("runtime.engine.parts.
 optimizers: Registry[OptimizerPart] = Registry("runtime.engine.parts.optimizers")
 filters: Registry[Filter] = Registry("runtime.engine.parts.gradients")
 augmentations: Registry[Callable[[Any, Tensor, Draws, Spread], Tensor]] = Registry("runtime.engine.parts.augment")
-schedules: Registry[Callable[[Any, int, Costs], Scale]] = Registry("runtime.engine.parts.schedules")
+schedules: Registry[Callable[[Any, int, EvaluationsView], Scale]] = Registry("runtime.engine.parts.schedules")
 
 
 class TrainingTask:

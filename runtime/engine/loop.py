@@ -14,6 +14,7 @@ from contracts.errors import NotVerified
 from runtime.engine import random_keys, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge, LayerWatch, hidden
+from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, StepRecord, StepTrace, Window
 from runtime.engine.state import initial_root
@@ -119,11 +120,15 @@ class Run:
 
     def _train(self, last: int) -> Window:
         first, resolved = self.step, self.plan.resolved
-        rows = self._setup.sampler.take(
+        # Evaluations fall on grid steps, so that all of these steps see the same ones.
+        seen = EvaluationsView(self.control.costs)
+        sampler = self._setup.sampler.after(seen, resolved.batch * resolved.accumulate)
+        self._setup.feed.follow(sampler.turns)
+        rows = sampler.take(
             first * resolved.batch * resolved.accumulate, (last - first) * resolved.batch * resolved.accumulate
         )
         parts = self._parts(first, rows)
-        course = self.plan.course(self.control.costs)
+        course = self.plan.course(seen)
         steps = range(first, last - 1)
         felt = [attempt(self._setup, course(step), parts[step - first], look=False) for step in steps]
         with LayerWatch(self._setup.model, self._setup.movement) as watch:

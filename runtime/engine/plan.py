@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from contracts.errors import InvalidInput
 from contracts.request import Request
-from runtime.engine.kinds import Costs
+from runtime.engine.evaluations import NOTHING_EVALUATED, EvaluationsView
 from runtime.engine.parts.schedules import course
 from runtime.engine.plain_kinds import Lever, SegmentPlan, read_levers
 
@@ -139,9 +139,9 @@ class Plan:
         """Where training ends unless the control metric ends it sooner."""
         return self.segments[-1].last_step
 
-    def course(self, costs: Costs = ()) -> Callable[[int], StepSettings]:
+    def course(self, seen: EvaluationsView = NOTHING_EVALUATED) -> Callable[[int], StepSettings]:
         """The settings of every attempt, as the evaluations so far have it; a step sees none after it."""
-        scale = course(self.request.schedule, self.resolved.steps_total, costs)
+        scale = course(self.request.schedule, self.resolved.steps_total, seen)
 
         def settings(step: int) -> StepSettings:
             segment = self.segments[self.segment_at(step) - 1]
@@ -154,9 +154,9 @@ class Plan:
 
         return settings
 
-    def at(self, step: int, costs: Costs = ()) -> StepSettings:
+    def at(self, step: int, seen: EvaluationsView = NOTHING_EVALUATED) -> StepSettings:
         """Learning rate and clipping of the attempt that follows `step` finished ones."""
-        return self.course(costs)(step)
+        return self.course(seen)(step)
 
     def epoch_at(self, step: int) -> float:
         """How many times the rows have been seen after `step` steps."""

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request import Request
+from contracts.request.sampler import Curriculum
 from runtime.engine.dataset import Dataset
+from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.facts import Facts
+from runtime.engine.ragged import Ragged
 from runtime.engine.random_keys import Stream, extended, finalised, mix, spread
 from runtime.engine.registry import Registry
 
@@ -32,7 +35,7 @@ class SamplerRows(Protocol):
 
 
 class Sampler(Protocol):
-    """An endless row of training rows, a function of the position; nothing is remembered from call to call."""
+    """An endless row of training rows, a function of position and recorded evaluations; nothing is remembered."""
 
     def take(self, first: int, count: int) -> np.ndarray:
         """The rows at `count` positions from `first` on, as int64."""
@@ -50,14 +53,20 @@ class Sampler(Protocol):
         """Every position of a row from `first` to before `last`, ascending, computed without a scan."""
         ...
 
+    def after(self, seen: EvaluationsView, taken: int) -> Sampler:
+        """The same order as these evaluations have it, in steps of `taken` rows; most samplers follow none.
+
+        A step sees the evaluations up to it: more of them change no position before the newest one.
+        """
+        return self
+
 
 samplers: Registry[Callable[[Any, int, SamplerRows], Sampler]] = Registry("runtime.engine.parts.samplers")
 
 
 def sampler_of(request: Request, dataset: Dataset) -> Sampler:
     """The order of training rows: a pure function of request and dataset, the same on every machine."""
-    rows = TrainingRows(dataset.facts.rows[SPLIT], dataset.columns(SPLIT))
-    return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
+    return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, TrainingRows.of(dataset))
 
 
 def check_sampler(request: Request, facts: Facts) -> None:
@@ -66,7 +75,8 @@ def check_sampler(request: Request, facts: Facts) -> None:
     if name is None:
         return
     column = facts.columns.get(name)
-    if column is None or column.shape or np.dtype(column.dtype).kind not in "iub":
+    by_length = isinstance(request.sampler, Curriculum) and column is not None and -1 in column.shape
+    if not by_length and (column is None or column.shape or np.dtype(column.dtype).kind not in "iub"):
         message = f"there is no column {name!r} of whole numbers, one per row"
         raise InvalidRequest([Problem("sampler.column", message, f"Columns: {', '.join(facts.columns)}.")])
 
@@ -74,13 +84,19 @@ def check_sampler(request: Request, facts: Facts) -> None:
 class TrainingRows:
     """How many rows there are, and columns of whole numbers about them."""
 
-    def __init__(self, count: int, columns: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, count: int, columns: Mapping[str, np.ndarray | Ragged]) -> None:
         self.count = count
         self._columns = columns
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Those of a dataset."""
+        return cls(dataset.facts.rows[SPLIT], {**dataset.columns(SPLIT), **dataset.ragged(SPLIT)})
+
     def column(self, name: str) -> np.ndarray:
-        """One whole number per row."""
-        return np.asarray(self._columns[name])
+        """One whole number per row; of a column whose rows have any length, the length of each."""
+        found = self._columns[name]
+        return np.diff(found.offsets) if isinstance(found, Ragged) else np.asarray(found)
 
 
 ROUNDS = 6
@@ -140,7 +156,7 @@ class Permutations:
         return np.asarray((high << self._low) | low)
 
 
-class Order:
+class Order(Sampler):
     """The endless order of rows: epoch 0's permutation, then epoch 1's, and so on; steps cut batches from it."""
 
     def __init__(self, seed: int, rows: int, block: int = BLOCK) -> None:

@@ -1,7 +1,8 @@
 """Which steps saw a row, and which rows a step saw: from the order of rows turned round, never by going through it.
 
-The order is a function of request, dataset and step, so the log need not hold it: it holds a digest for each window,
-and every answer is held against those. Steps and rows count from 1: step n leads from n - 1 finished attempts to n.
+The order is a function of request, dataset, step and recorded evaluations, so the log need not hold it: it holds a
+digest for each window, and every answer is held against those. Steps and rows count from 1: step n leads from n - 1
+finished attempts to n.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from contracts.envelope import Fact
 from contracts.errors import InvalidInput, NotFound
 from contracts.request import Request
 from contracts.session import Segment, SessionState
-from contracts.trainer import TrainingClaimed, WindowRecorded
+from contracts.trainer import ControlEvaluated, TrainingClaimed, WindowRecorded
+from contracts.training import counts
 from contracts.validator import CheckpointValidated
 from runtime.engine.dataset import Dataset
+from runtime.engine.evaluations import EvaluationsView
+from runtime.engine.report import Control
 from runtime.engine.sampling import SPLIT, Sampler, TrainingRows, samplers
 from runtime.log.archive import Archive
 from runtime.log.row_names import RowNames, RowPlace
@@ -166,6 +170,7 @@ class Trace:
         self._names = RowNames(session.training.dataset, blobs)
         self._taken = int(self._claim.resolved["batch"]) * int(self._claim.resolved["accumulate"])
         self._made = made_steps(session, history.facts)
+        self._orders: dict[int, Sampler] = {}
 
     @classmethod
     def of(cls, history: SessionLog, blobs: DirectoryBlobs, archive: Archive | None) -> Self:
@@ -236,8 +241,9 @@ class Trace:
             message = f"session {self._history.id} made no step {step}; it made {reached}."
             raise InvalidInput(message, cure=f"Choose from 1 to {reached}.", path="--step")
         first = (step - 1) * self._taken
-        rows = self._sampler.take(first, self._taken).tolist()
-        turns = self._sampler.turns(first, self._taken).tolist()
+        order = self._order(next((part for part in made if part.on_path), made[-1]).segment)
+        rows = order.take(first, self._taken).tolist()
+        turns = order.turns(first, self._taken).tolist()
         return {
             "session": self._history.id,
             "step": step,
@@ -258,7 +264,8 @@ class Trace:
     def _comings(self, row: int, within: Sequence[SegmentSteps]) -> list[int]:
         """The steps of these segments that see a row; a step that sees it twice is listed twice."""
         steps_of_parts = [
-            self._sampler.comings(row - 1, part.first * self._taken, part.last * self._taken) // self._taken + 1
+            self._order(part.segment).comings(row - 1, part.first * self._taken, part.last * self._taken) // self._taken
+            + 1
             for part in within
         ]
         steps: list[int] = np.concatenate([np.empty(0, np.int64), *steps_of_parts]).tolist()
@@ -270,7 +277,9 @@ class Trace:
         for fact in self._history.facts:
             window = fact.event
             if isinstance(window, WindowRecorded) and any(window.first < step <= window.last for step in wanted):
-                rows = self._sampler.take(window.first * self._taken, (window.last - window.first) * self._taken)
+                rows = self._order(window.segment).take(
+                    window.first * self._taken, (window.last - window.first) * self._taken
+                )
                 same = digest_of(rows.astype("<i8").tobytes()) == window.index_digest
                 windows.append(
                     {
@@ -305,13 +314,30 @@ class Trace:
     def _heritage(self) -> InheritedPlan:
         return InheritedPlan.of(self._history.state, self._blobs)
 
+    def _order(self, segment: int) -> Sampler:
+        """The order of rows as a segment had it, which may follow the evaluations that the segment went on from."""
+        if segment not in self._orders:
+            training = self._history.state.training
+            evaluations: Iterable[ControlEvaluated] = training.evaluations
+            if segment != training.segment.number:
+                line = [part for part in training.segments if part.number <= segment]
+                told = (fact.event for fact in self._history.facts if isinstance(fact.event, ControlEvaluated))
+                evaluations = [one for one in told if one.segment <= segment and counts(one.segment, one.step, line)]
+            own = [(one.step, one.values[one.metric]) for one in evaluations]
+            control = Control.of(self._request.early_stopping).after_all([*self._heritage.evaluations, *own])
+            self._orders[segment] = self._sampler.after(EvaluationsView(control.costs), self._taken)
+        return self._orders[segment]
+
+    @cached_property
+    def _request(self) -> Request:
+        return Request.model_validate(self._history.state.request)
+
     @cached_property
     def _sampler(self) -> Sampler:
-        request = Request.model_validate(self._history.state.request)
+        request = self._request
         rows = TrainingRows(int(self._claim.resolved["rows"]), {})
         if getattr(request.sampler, "column", None) is not None:
-            folder = self._blobs.root / "datasets" / self._ready.root
-            rows = TrainingRows(rows.count, Dataset.open(folder, verify=False).columns(SPLIT))
+            rows = TrainingRows.of(Dataset.open(self._blobs.root / "datasets" / self._ready.root, verify=False))
         return samplers.of(request.sampler)(request.sampler, request.reproducibility.seed, rows)
 
 

@@ -52,7 +52,7 @@ FREE = {
     "Transformer.heads": "the width is divided among them",
     "Weighted.repeats": "rows are found by sums of them, never written out as often",
     **dict.fromkeys(("Shift.pixels", "Erase.pixels"), "an image has as many pixels as it has"),
-    **dict.fromkeys(("EarlyStopping.patience", "Plateau.patience", "Plateau.rest"), _PLACE),
+    **dict.fromkeys(("EarlyStopping.patience", "Plateau.patience", "Plateau.rest", "Curriculum.patience"), _PLACE),
     **dict.fromkeys(("Training.epochs", "Validation.every_epochs", "Checkpoints.every_steps"), _STEP),
     **dict.fromkeys(("Cyclic.up_steps", "Cyclic.down_steps", "Step.every_steps", "Exponential.every_steps"), _STEP),
     **{

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
 from contracts.errors import InvalidRequest, Problem
-from contracts.request.sampler import Balanced, Grouped, Uniform, Weighted
+from contracts.request.sampler import Balanced, Curriculum, Grouped, Uniform, Weighted
+from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.random_keys import Stream, extended, mix, spread
 from runtime.engine.sampling import BLOCK, Order, Permutations, Sampler, SamplerRows, between, samplers
 
@@ -30,7 +34,7 @@ def weighted(options: Weighted, seed: int, rows: SamplerRows) -> Sampler:
     return RepeatedOrder(seed, _repeats(options, rows.column(options.column)))
 
 
-class RepeatedOrder:
+class RepeatedOrder(Sampler):
     """Row r takes the places from `first[r]` to before `first[r + 1]` of a longer order."""
 
     def __init__(self, seed: int, repeats: np.ndarray) -> None:
@@ -82,7 +86,7 @@ def balanced(options: Balanced, seed: int, rows: SamplerRows) -> Sampler:
     return RoundRobinOrder(seed, rows.column(options.column))
 
 
-class RoundRobinOrder:
+class RoundRobinOrder(Sampler):
     """Class c brings its k-th row in round k, by an endless order of its own rows."""
 
     def __init__(self, seed: int, values: np.ndarray) -> None:
@@ -145,7 +149,7 @@ def grouped(options: Grouped, seed: int, rows: SamplerRows) -> Sampler:
     return GroupedOrder(seed, rows.column(options.column))
 
 
-class GroupedOrder:
+class GroupedOrder(Sampler):
     """Groups follow a permutation per epoch; within a group rows follow the size of a draw of their own."""
 
     def __init__(self, seed: int, values: np.ndarray) -> None:
@@ -216,3 +220,96 @@ class GroupedOrder:
 
     def _groups(self, epochs: np.ndarray) -> Permutations:
         return Permutations(spread(mix(self._seed, Stream.AMONG), epochs), len(self._sizes))
+
+
+@samplers.part(Curriculum)
+def curriculum(options: Curriculum, seed: int, rows: SamplerRows) -> Sampler:
+    """Easy rows first. More rows come each time that the control metric stops improving.
+
+    A stage has the first rows in the order of the column, all of them once in each round.
+    """
+    return CurriculumOrder(options, seed, np.argsort(rows.column(options.column), kind="stable"))
+
+
+class CurriculumStage(NamedTuple):
+    """From position `begins` to before `ends`, which is None for the last: an order of the easiest rows."""
+
+    begins: int
+    ends: int | None
+    order: Order
+
+    def times(self, places: np.ndarray) -> np.ndarray:
+        """How often the rows at these places, counted from the easiest, come before a stage that has ended does."""
+        length = (self.ends or self.begins) - self.begins
+        rounds, rest = divmod(length, self.order.rows)
+        inside = places < self.order.rows
+        found = np.zeros(len(places), np.int64)
+        found[inside] = rounds
+        if rest and inside.any():
+            found[inside] += self.order.permutations(np.array([rounds])).find(places[inside])[0] < rest
+        return found
+
+
+class CurriculumOrder(Sampler):
+    """Stages one after another, each with more rows; the next begins where an evaluation shows a stall."""
+
+    def __init__(self, options: Curriculum, seed: int, easiest: np.ndarray, begins: tuple[int, ...] = (0,)) -> None:
+        self._options, self._seed, self._easiest, self._begins = options, seed, easiest, begins
+        self._sizes: list[int] = []
+        while not self._sizes or self._sizes[-1] < len(easiest):
+            share = options.start + options.widen * len(self._sizes)
+            self._sizes.append(min(len(easiest), max(1, round(share * len(easiest)))))
+        ends = (*begins[1:], None)
+        self._stages = [
+            CurriculumStage(first, last, Order(mix(seed, Stream.WITHIN, number), size))
+            for number, (first, last, size) in enumerate(zip(begins, ends, self._sizes, strict=False))
+        ]
+
+    def after(self, seen: EvaluationsView, taken: int) -> CurriculumOrder:
+        stalls = seen.stalls(patience=self._options.patience, min_delta=self._options.min_delta)
+        begins = (0, *(step * taken for step in islice(stalls, len(self._sizes) - 1)))
+        return self if begins == self._begins else CurriculumOrder(self._options, self._seed, self._easiest, begins)
+
+    def take(self, first: int, count: int) -> np.ndarray:
+        places = [
+            stage.order.take(begin - stage.begins, end - begin) for _, stage, begin, end in self._cuts(first, count)
+        ]
+        return np.asarray(self._easiest[np.concatenate(places)])
+
+    def turns(self, first: int, count: int) -> np.ndarray:
+        found = []
+        for number, stage, begin, end in self._cuts(first, count):
+            places = stage.order.take(begin - stage.begins, end - begin)
+            before = [earlier.times(places) for earlier in self._stages[:number]]
+            found.append(sum(before, stage.order.turns(begin - stage.begins, end - begin)))
+        return np.concatenate(found)
+
+    def where(self, row: int, turn: int) -> int:
+        place, left = self._place(row), turn
+        for stage in self._stages:
+            times = int(stage.times(np.array([place]))[0])
+            if place < stage.order.rows and (stage.ends is None or left < times):
+                return stage.begins + stage.order.where(place, left)
+            left -= times
+        raise ValueError(f"row {row} does not come {turn + 1} times: the control metric has not stalled often enough")
+
+    def comings(self, row: int, first: int, last: int) -> np.ndarray:
+        place = self._place(row)
+        pieces = [
+            stage.order.comings(place, begin - stage.begins, end - stage.begins) + stage.begins
+            for _, stage, begin, end in self._cuts(first, last - first)
+            if place < stage.order.rows
+        ]
+        return np.concatenate([np.empty(0, np.int64), *pieces])
+
+    def _place(self, row: int) -> int:
+        """The place of a row, counted from the easiest."""
+        return int(np.flatnonzero(self._easiest == row)[0])
+
+    def _cuts(self, first: int, count: int) -> Iterator[tuple[int, CurriculumStage, int, int]]:
+        """The stages that these positions touch, each with its number and the part of the positions within it."""
+        for number, stage in enumerate(self._stages):
+            begin = max(first, stage.begins)
+            end = first + count if stage.ends is None else min(first + count, stage.ends)
+            if begin < end:
+                yield number, stage, begin, end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
 
 from contracts.request.optimizer import (
     Composite,
@@ -19,50 +18,46 @@ from contracts.request.optimizer import (
     Step,
 )
 from runtime.engine import kinds
-from runtime.engine.kinds import Costs, Scale, schedules
+from runtime.engine.evaluations import NOTHING_EVALUATED, EvaluationsView
+from runtime.engine.kinds import Scale, schedules
 
 
-def course(options: ScheduleSection, total: int, costs: Costs = ()) -> Scale:
-    """The share of the learning rate at every step of `total`, given the control metric's course so far."""
+def course(options: ScheduleSection, total: int, seen: EvaluationsView = NOTHING_EVALUATED) -> Scale:
+    """The share of the learning rate at every step of `total`, given the evaluations so far."""
     warm = options.warmup_steps
-    scale = kinds.schedules.of(options)(options, max(1, total - warm), since(costs, warm))
+    scale = kinds.schedules.of(options)(options, max(1, total - warm), seen.since(warm))
     if not warm:
         return scale
     first = scale(0)
     return lambda step: first * ((step + 1) / (warm + 1)) if step < warm else scale(step - warm)
 
 
-def since(costs: Costs, start: int) -> Costs:
-    """What was evaluated after a step, counted from it."""
-    return [(step - start, cost) for step, cost in costs if step > start]
-
-
 @schedules.part(Constant)
-def constant(options: Constant, total: int, costs: Costs) -> Scale:
+def constant(options: Constant, total: int, seen: EvaluationsView) -> Scale:
     """The learning rate as it is. One, at every step."""
     return lambda step: 1.0
 
 
 @schedules.part(Step)
-def step(options: Step, total: int, costs: Costs) -> Scale:
+def step(options: Step, total: int, seen: EvaluationsView) -> Scale:
     """A staircase down. Multiplied by `factor` once per `every_steps` steps gone by."""
     return lambda step: float(options.factor ** (step // options.every_steps))
 
 
 @schedules.part(Exponential)
-def exponential(options: Exponential, total: int, costs: Costs) -> Scale:
+def exponential(options: Exponential, total: int, seen: EvaluationsView) -> Scale:
     """The same share less at every step. Multiplied by `factor` per `every_steps` steps, smoothly."""
     return lambda step: float(options.factor ** (step / options.every_steps))
 
 
 @schedules.part(LinearDecay)
-def linear(options: LinearDecay, total: int, costs: Costs) -> Scale:
+def linear(options: LinearDecay, total: int, seen: EvaluationsView) -> Scale:
     """A straight line down. From 1 at step 0 to `floor` when training ends."""
     return lambda step: 1.0 - (1.0 - options.floor) * step / total
 
 
 @schedules.part(Cosine)
-def cosine(options: Cosine, total: int, costs: Costs) -> Scale:
+def cosine(options: Cosine, total: int, seen: EvaluationsView) -> Scale:
     """Half a cosine down. From 1 at step 0 to `floor` when training ends."""
     floor = options.floor
 
@@ -74,7 +69,7 @@ def cosine(options: Cosine, total: int, costs: Costs) -> Scale:
 
 
 @schedules.part(Cyclic)
-def cyclic(options: Cyclic, total: int, costs: Costs) -> Scale:
+def cyclic(options: Cyclic, total: int, seen: EvaluationsView) -> Scale:
     """Up and down in straight lines, over and over.
 
     From `floor` to 1 and back; the height above `floor` shrinks from cycle to cycle.
@@ -91,7 +86,7 @@ def cyclic(options: Cyclic, total: int, costs: Costs) -> Scale:
 
 
 @schedules.part(OneCycle)
-def one_cycle(options: OneCycle, total: int, costs: Costs) -> Scale:
+def one_cycle(options: OneCycle, total: int, seen: EvaluationsView) -> Scale:
     """Up once, then down to nearly nothing.
 
     The highest point is where torch's `OneCycleLR` has it; the last step is at `floor`.
@@ -116,30 +111,20 @@ def _line(first: float, last: float, share: float) -> float:
 
 
 @schedules.part(Plateau)
-def plateau(options: Plateau, total: int, costs: Costs) -> Scale:
-    """Lower when the control metric stops improving: a pure fold over evaluations, so a resume rebuilds it.
+def plateau(options: Plateau, total: int, seen: EvaluationsView) -> Scale:
+    """Lower when the control metric stops improving: a pure function of the evaluations, so a resume rebuilds it.
 
     A step sees the evaluations up to it, none after.
     """
-    steps, scales = [step for step, _ in costs], [1.0, *_folded(options, costs)]
-    return lambda step: scales[bisect_right(steps, step)]
-
-
-def _folded(options: Plateau, costs: Costs) -> Iterator[float]:
-    """The scale that holds after each evaluation."""
-    best, waited, resting, scale = math.inf, 0, 0, 1.0
-    for _, cost in costs:
-        better = cost < best - options.min_delta
-        best, waited = (cost, 0) if better else (best, waited + 1)
-        if resting:
-            resting, waited = resting - 1, 0
-        if waited > options.patience:
-            scale, resting, waited = max(scale * options.factor, options.floor), options.rest, 0
-        yield scale
+    cuts = list(seen.stalls(patience=options.patience, min_delta=options.min_delta, rest=options.rest))
+    scales = [1.0]
+    for _ in cuts:
+        scales.append(max(scales[-1] * options.factor, options.floor))
+    return lambda step: scales[bisect_right(cuts, step)]
 
 
 @schedules.part(Composite)
-def composite(options: Composite, total: int, costs: Costs) -> Scale:
+def composite(options: Composite, total: int, seen: EvaluationsView) -> Scale:
     """Schedules one after another.
 
     Each phase counts its own steps and its own evaluations; the last one goes on to the end.
@@ -148,7 +133,7 @@ def composite(options: Composite, total: int, costs: Costs) -> Scale:
     ends = [round(total * math.fsum(shares[: at + 1]) / math.fsum(shares)) for at in range(len(shares))]
     starts = [0, *ends[:-1]]
     spans = zip(options.phases, starts, ends, strict=True)
-    parts = [course(phase.schedule, max(1, end - start), since(costs, start)) for phase, start, end in spans]
+    parts = [course(phase.schedule, max(1, end - start), seen.since(start)) for phase, start, end in spans]
 
     def scale(step: int) -> float:
         at = min(bisect_right(ends, step), len(parts) - 1)

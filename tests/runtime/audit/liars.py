@@ -22,6 +22,7 @@ from contracts.trainer import (
 )
 from runtime.engine import checkpoint, seal
 from runtime.engine.dataset import Dataset, write
+from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.facts import describe
 from runtime.engine.fingerprint import fingerprint
 from runtime.engine.loop import ENGINE_BITS, Run
@@ -210,6 +211,13 @@ class _Chosen:
 
     def __init__(self, due: Any) -> None:
         self.due = due
+
+    def after(self, seen: EvaluationsView, taken: int) -> _Chosen:
+        return _Chosen(self.due.after(seen, taken))
+
+    def turns(self, first: int, count: int) -> np.ndarray:
+        turns: np.ndarray = self.due.turns(first, count)
+        return turns
 
     def take(self, first: int, count: int) -> np.ndarray:
         found: np.ndarray = self.due.take(first, count) % 40

@@ -14,6 +14,7 @@ from torch.optim import lr_scheduler as theirs
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.request.optimizer import Schedule
+from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.loop import Run
 from runtime.engine.parts.schedules import course
 from runtime.engine.report import Control
@@ -28,7 +29,7 @@ def options(**raw):
 
 
 def ours(total=TOTAL, costs=(), **raw):
-    scale = course(options(**raw), total, costs)
+    scale = course(options(**raw), total, EvaluationsView(costs))
     return [scale(step) for step in range(total)]
 
 
@@ -107,7 +108,9 @@ def test_a_plateau_cuts_where_torchs_own_does(values, patience, rest, min_delta)
         scheduler.step(value)
         expected.append(optimizer.param_groups[0]["lr"])
     raw = {"factor": 0.5, "patience": patience, "rest": rest, "min_delta": min_delta, "floor": 0.05}
-    scale = course(options(type="plateau", **raw), 1000, [(10 * at, one) for at, one in enumerate(values, 1)])
+    scale = course(
+        options(type="plateau", **raw), 1000, EvaluationsView([(10 * at, one) for at, one in enumerate(values, 1)])
+    )
     assert [scale(10 * at) for at in range(len(values) + 1)] == pytest.approx(expected)
     assert [scale(10 * at + 9) for at in range(len(values) + 1)] == pytest.approx(expected)
 

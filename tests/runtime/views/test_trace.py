@@ -16,9 +16,10 @@ from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import InvalidInput, NotFound
 from contracts.request import read_request
 from contracts.request.sampler import Sampler
-from contracts.trainer import InterventionApplied, WindowRecorded
+from contracts.trainer import ControlEvaluated, InterventionApplied, WindowRecorded
 from runtime.audit.log_check import make_bundle
 from runtime.cli.main import swarm
+from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.sampling import TrainingRows, samplers
 from runtime.log.archive import Archive
 from runtime.views import trace
@@ -40,7 +41,7 @@ class Told(RecordedHome):
         self.ready = bench.prepared({"source": "iris"})
         self.classes = np.asarray(bench.dataset(self.ready).columns("train")["y"])
 
-    def session(self, *windows: WindowRecorded | InterventionApplied, **sampler: Any) -> str:
+    def session(self, *windows: WindowRecorded | ControlEvaluated | InterventionApplied, **sampler: Any) -> str:
         session = self.requested(**REQUEST | ({"sampler": sampler} if sampler else {}))
         self.say(session, "data_manager", self.ready)
         resolved = {"rows": ROWS, "batch": BATCH, "accumulate": 1, "steps_total": 100}
@@ -119,6 +120,29 @@ def test_steps_that_a_rewind_superseded_are_told_apart_from_the_path(told: Told)
     made = told.trace(session).step(25)["made"]
     assert [(one["segment"], one["on_path"]) for one in made] == [(2, True), (1, False)]
     assert [one["segment"] for one in told.trace(session).step(35)["made"]] == [1]
+
+
+def test_rows_of_a_curriculum_are_found_by_the_evaluations_that_each_segment_went_on_from(told: Told) -> None:
+    chosen = {"type": "curriculum", "column": "y", "start": 0.34, "widen": 0.33, "patience": 0}
+    base = told.order(**chosen)
+    before, ahead = EvaluationsView([(10, 0.5), (20, 0.6)]), EvaluationsView([(10, 0.5), (20, 0.6), (30, 0.7)])
+
+    def of(seen: EvaluationsView, first: int, last: int, segment: int) -> WindowRecorded:
+        rows = base.after(seen, BATCH).take(first * BATCH, (last - first) * BATCH)
+        changes = {"segment": segment, "index_digest": digest_of(rows.astype("<i8").tobytes())}
+        return window(first, last).model_copy(update=changes)
+
+    back = InterventionApplied(proposal="p", by="rule", segment=2, step=20, changes={}, reproducible=True)
+    said = [evaluated(10, 0.5), evaluated(20, 0.6), evaluated(30, 0.7)]
+    session = told.session(of(ahead, 0, 40, 1), *said, back, of(before, 20, 40, 2), **chosen)
+    hardest = 1 + int(np.flatnonzero(told.classes == 2)[0])
+    found = told.trace(session).row(f"train:{hardest}", 100)
+    assert found["steps"] == [], "the segment that counts went back to before the second stall"
+    assert found["superseded"][0]["times"] > 0
+    assert found["superseded"][0]["steps"][0] > 30
+    easiest = told.trace(session).row(f"train:{1 + int(np.flatnonzero(told.classes == 0)[0])}", 100)
+    assert [(one["segment"], one["held"]) for one in easiest["windows"]] == [(1, True), (2, True)]
+    assert all(one["held"] for one in told.trace(session).step(35)["windows"])
 
 
 def test_rows_that_are_only_judged_by_are_told_with_the_steps_that_were_judged(told: Told) -> None:
