@@ -79,7 +79,8 @@ class NotRepeatable(UserCodeFailed):
     code = "not-repeatable"
     RULES: ClassVar[str] = (
         "Keep what changes from step to step in buffers (`register_buffer`), and draw from torch, numpy or `random`, "
-        "or from the `draw` that `augment` is handed: other attributes and generators do not survive a restart."
+        "or from the `draw` that `augment` is handed: other attributes and generators do not survive a restart. "
+        "Or a package that the workload imports was changed: only the workload's file is pinned."
     )
 
 

@@ -14,6 +14,9 @@ from contracts.errors import Problem
 
 Severity = Literal["note", "warning"]
 
+MOST_TOLERATED = 0.5
+"""The largest `data.tolerance` of a request."""
+
 PLACES = 10
 """How many places of one kind of finding are named; all of them are counted, and listed when rows were set aside."""
 
@@ -79,14 +82,19 @@ class Findings:
 
 
 def too_many(findings: Findings, tolerance: float, path: str) -> list[Problem]:
-    """Every kind of broken row, when together they are more than may be set aside; else nothing."""
+    """One problem with every kind of broken row, when together they are more than may be set aside; else nothing."""
     broken = [kind for kind in CURES if findings.count(kind)]
-    if sum(findings.count(kind) for kind in broken) <= tolerance * findings.rows:
+    count, rows = sum(findings.count(kind) for kind in broken), findings.rows
+    if count <= tolerance * rows:
         return []
-    allowed = f"Up to {100 * tolerance:g}% of the rows are set aside for you (`data.tolerance`)."
-    return [
-        Problem(path, _complaint(findings, kind, findings.rows, "rows"), f"{CURES[kind]} {allowed}") for kind in broken
-    ]
+    kinds = " or ".join(filter(None, (", ".join(broken[:-1]), broken[-1])))
+    share, allowed = f"{100 * count / rows:.3g}%", f"{100 * tolerance:g}%"
+    said = f"{count} of {rows} rows ({share}) are {kinds}, more than `data.tolerance` ({allowed})"
+    each = "; ".join(f"{findings.count(kind)} {kind} ({'; '.join(findings.places(kind)[:3])})" for kind in broken)
+    cures = " ".join(CURES[kind] if len(broken) == 1 else f"{kind.capitalize()}: {CURES[kind]}" for kind in broken)
+    enough = next(share / 100 for share in range(101) if count <= share / 100 * rows)
+    aside = f" `data.tolerance: {enough:g}` sets these aside." if enough <= MOST_TOLERATED else ""
+    return [Problem(path, f"{said}: {each}", cures + aside)]
 
 
 def leaking(findings: Findings, sizes: Mapping[str, int], tolerance: float) -> list[Problem]:
@@ -96,11 +104,11 @@ def leaking(findings: Findings, sizes: Mapping[str, int], tolerance: float) -> l
         f"Up to {100 * tolerance:g}% of a split are set aside for you (`data.tolerance`)."
     )
     return [
-        Problem("data.split", _complaint(findings, f"leak-{name}", size, f"{name} rows", "also in train"), cure)
+        Problem(
+            "data.split",
+            f"{findings.count(leak)} of {size} {name} rows are also in train ({'; '.join(findings.places(leak)[:3])})",
+            cure,
+        )
         for name, size in sizes.items()
-        if findings.count(f"leak-{name}") > tolerance * size
+        if findings.count(leak := f"leak-{name}") > tolerance * size
     ]
-
-
-def _complaint(findings: Findings, kind: str, rows: int, what: str, how: str = "") -> str:
-    return f"{findings.count(kind)} of {rows} {what} are {how or kind} ({'; '.join(findings.places(kind)[:3])})"

@@ -85,7 +85,7 @@ class Source(Section):
 class Foreign(Source):
     """Rows from outside: up to the share `tolerance` of them may be broken and is set aside; beyond it is refused."""
 
-    tolerance: Real = Field(0.05, ge=0, le=0.5)
+    tolerance: Real = Field(0.05, ge=0, le=0.5, description="The share of rows that may be set aside.")
 
 
 class File(Foreign):

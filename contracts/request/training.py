@@ -105,7 +105,7 @@ Metrics = Annotated[
 
 
 class Validation(Section):
-    """`auto` metrics are those of the task; `test_set` also judges the final model on the test split."""
+    """`auto` metrics are those of the task; `test_set` also judges the best checkpoint on the test split."""
 
     every_epochs: Whole = Field(1, ge=1, le=1_000_000)
     metrics: Metrics = "auto"

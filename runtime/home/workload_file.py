@@ -7,8 +7,10 @@ reads changes no bit, and it goes on and is audited as it was asked for.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +57,17 @@ def workload_classes(source: bytes, file: Path) -> list[str]:
                 found[node.name] = bases
     parents = set().union(*found.values()) if found else set()
     return [name for name in found if name not in parents]
+
+
+def absent_imports(source: bytes) -> list[str]:
+    """The packages that a file imports at its top and that are not installed here; nothing is imported for it."""
+    names: dict[str, None] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Import):
+            names |= dict.fromkeys(one.name.partition(".")[0] for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names[node.module.partition(".")[0]] = None
+    return [name for name in names if name not in sys.builtin_module_names and PathFinder.find_spec(name) is None]
 
 
 def _imports_workload(tree: ast.Module) -> set[str]:

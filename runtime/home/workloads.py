@@ -24,7 +24,7 @@ import orjson
 
 from bus.disk import make_directory, write_file
 from contracts.errors import InvalidInput, NotFound, NotVerified, UserCodeFailed
-from runtime.home.workload_file import digest_of, option_names, read_source, workload_classes
+from runtime.home.workload_file import absent_imports, digest_of, option_names, read_source, workload_classes
 from runtime.jobs.job import job
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ def inspect_file(path: str, *, name: str = "") -> WorkloadEntry:
         )
     if not classes:
         cure = "Write `from stigmergy import Workload` and `class MyModel(Workload): ...`."
+        if absent := absent_imports(source):
+            cure += f" It also imports what is not installed: {', '.join(absent)}."
         raise InvalidInput(f"{file} defines no Workload.", cure=cure, path=str(file))
     if not wanted and len(classes) > 1:
         cure = f"Say which: `swarm workload add {text}:{classes[0]}`."
@@ -237,7 +239,7 @@ def _imported(path: str, source: bytes, digest: str) -> ModuleType:
         del sys.modules[name]
         beside = Path(path).parent / (error.name or "").partition(".")[0]
         if beside.with_suffix(".py").exists() or beside.is_dir():
-            cure = "Only the added file is pinned: put both into one file, or make an installed package of them."
+            cure = "Only the added file is pinned: put both into one file, or install the imported one as a package."
             raise UserCodeFailed(f"{path} imports {error.name!r}, a file beside it.", cure=cure, path=path) from error
         raise
     except BaseException:

@@ -92,7 +92,14 @@ def columns_of(given: Any, facts: Facts, inputs: Sequence[str]) -> Columns:
         return _by_name(rows, facts, inputs)
     if tuple(inputs) != ("x",):
         raise InvalidInput("this model takes several columns.", cure=f"Give objects with {', '.join(inputs)}.")
-    return {"x": _stacked(rows, "x", facts.columns["x"])}
+    names = dict.fromkeys(name.partition("=")[0] for name in facts.features)
+    instead = f", or objects with {_some(list(names))}" if _words(facts.features) else ""
+    return {"x": _stacked(rows, "x", facts.columns["x"], instead)}
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
 
 
 def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Columns:
@@ -102,7 +109,19 @@ def _by_name(rows: Sequence[Any], facts: Facts, inputs: Sequence[str]) -> Column
     if tuple(inputs) != ("x",) or not facts.features:
         raise InvalidInput("rows lack a column.", cure=f"Give objects with {', '.join(inputs)}.")
     words = _words(facts.features)
-    features = [_features(row, at, facts.features, words) for at, row in enumerate(rows, 1)]
+    features, refused = [], list[InvalidInput]()
+    for at, row in enumerate(rows, 1):
+        try:
+            features.append(_features(row, at, facts.features, words))
+        except InvalidInput as error:
+            refused.append(error)
+    if len(refused) > 1:
+        message = "; ".join(error.message.rstrip(".") for error in refused[:TOLD])
+        more = f"; and {len(refused) - TOLD} more rows" if len(refused) > TOLD else ""
+        cures = " ".join(dict.fromkeys(error.cure for error in refused[:TOLD]))
+        raise InvalidInput(f"{message}{more}.", cure=cures)
+    if refused:
+        raise refused[0]
     return {"x": _stacked(features, "x", facts.columns["x"])}
 
 
@@ -149,6 +168,7 @@ def _features(row: Any, at: int, features: Sequence[str], words: Mapping[str, se
     for name in features:
         base, _, word = name.partition("=")
         if isinstance(row, Mapping) and name in row:
+            _refuse_gap(row[name], at, name)
             number = _float(row[name])
             if number is None or not math.isfinite(number):
                 raise InvalidInput(f"row {at}: {name} is {row[name]!r}.", cure="Give a finite number.")
@@ -164,6 +184,7 @@ def _features(row: Any, at: int, features: Sequence[str], words: Mapping[str, se
 
 def _category(cell: Any, at: int, name: str, words: set[str]) -> str:
     """What a cell is called as a category, as in training: `1`, `1.0` and `01` are one."""
+    _refuse_gap(cell, at, name)
     said = str(cell).strip()
     with suppress(TypeError, ValueError, OverflowError):
         said = said if "_" in said else shortest(float(said if isinstance(cell, str) else cell))
@@ -175,6 +196,12 @@ def _category(cell: Any, at: int, name: str, words: set[str]) -> str:
         cure = f"It has seen {', '.join(map(repr, some[:TOLD]))}{more}."
         raise InvalidInput(f"row {at}: {name} is {cell!r}, which training has never seen.", cure=cure)
     return said
+
+
+def _refuse_gap(cell: Any, at: int, name: str) -> None:
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        cure = "Fill it or leave the row out: the model was trained on whole rows."
+        raise InvalidInput(f"row {at} has no value in {name!r}.", cure=cure)
 
 
 def _float(value: Any) -> float | None:
@@ -190,16 +217,16 @@ def is_ragged(column: Column) -> bool:
     return column.shape[:1] == (ANY_LENGTH,)
 
 
-def _stacked(rows: Sequence[Any], name: str, column: Column) -> np.ndarray | Ragged:
+def _stacked(rows: Sequence[Any], name: str, column: Column, instead: str = "") -> np.ndarray | Ragged:
     if is_ragged(column):
         return _of_any_length(rows, name, column)
     wanted, width = np.dtype(column.dtype), math.prod(column.shape)
     stacked = np.empty((len(rows), *column.shape), wanted)
     for at, row in enumerate(rows, 1):
-        values = _numbers(row, at, name, wanted).reshape(-1)
+        values = _numbers(row, at, name, wanted, instead).reshape(-1)
         if values.size != width:
             message = f"row {at}: {name} has {values.size} values, the model takes {width}."
-            raise InvalidInput(message, cure=f"Give rows of the shape {list(column.shape)}.")
+            raise InvalidInput(message, cure=f"Give rows of the shape {list(column.shape)}{instead}.")
         stacked[at - 1] = values.reshape(column.shape)
     return stacked
 
@@ -221,12 +248,12 @@ def _of_any_length(rows: Sequence[Any], name: str, column: Column) -> Ragged:
     return Ragged.of(ragged)
 
 
-def _numbers(row: Any, at: int, name: str, wanted: np.dtype[Any]) -> np.ndarray:
+def _numbers(row: Any, at: int, name: str, wanted: np.dtype[Any], instead: str = "") -> np.ndarray:
     """A row as finite numbers: floats in full precision, all others as the column has them."""
     try:
         values = np.asarray(row, dtype=np.float64 if wanted.kind == "f" else wanted)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidInput(f"row {at}: {name} is not all numbers that fit.", cure="Give numbers.") from None
+        raise InvalidInput(f"row {at}: {name} is not all numbers that fit.", cure=f"Give numbers{instead}.") from None
     if not np.isfinite(values).all():
         raise InvalidInput(f"row {at}: {name} holds a value that is not finite.", cure="Give finite numbers.")
     return values

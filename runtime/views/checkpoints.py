@@ -213,7 +213,7 @@ def optimizer_text(optimizer: OptimizerFigures) -> str:
 
 def checkpoints_page(session: SessionState, lines: Sequence[CheckpointLine], *, everything: bool = False) -> Page:
     """The checkpoints that were kept, or all that were ever written."""
-    title, lead = "Checkpoints", f"{session.kind} {session.id}"
+    title, lead = "Checkpoints", f"{session.kind.name} {session.id}"
     if not lines:
         return Page(title, lead, (Text("There is no checkpoint yet."),))
     told = totals(lines)

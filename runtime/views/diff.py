@@ -288,7 +288,8 @@ def diff_page(found: SessionsDifference, logs: tuple[SessionLog, SessionLog] | N
         rows.append((name, *(ABSENT if value is None else f"{value:.6g}" for value in (one, other)), change))
     rows.append(("weights", *map(_short, found["weights"]), ""))
     forks = ((side, fork) for side, fork in zip("AB", found["forks"], strict=True) if fork)
-    alike = ", ".join(section for section, differing in sections.items() if not differing)
+    told = {"code": "code of workload files"}
+    alike = ", ".join(told.get(section, section) for section, differing in sections.items() if not differing)
     sentences = key_figures(
         *((f"{side} is", f"a fork of {fork_of(fork)}") for side, fork in forks),
         ("the same", alike),

@@ -61,7 +61,7 @@ def _claimed(data: Data) -> str:
     resolved = data["resolved"]
     steps = f", {resolved['steps_total']} steps" if "steps_total" in resolved else ""
     since = f" from step {data['resumed_from']}" if data["resumed_from"] else ""
-    return f"claimed by {data['worker']} (epoch {data['epoch']}){since}{steps}"
+    return f"claimed by {data['worker']} (attempt {data['epoch']}){since}{steps}"
 
 
 def _window(data: Data) -> str:
@@ -183,8 +183,8 @@ def _attempt(data: Data) -> str:
 
 def _resources(data: Data) -> str:
     return (
-        f"{data['seconds']:.0f} s at {data['cpu_percent_mean']:.0f} % CPU,"
-        f" memory up to {size(data['memory_bytes_max'])}"
+        f"{data['seconds']:.0f} s, the whole machine at {data['cpu_percent_mean']:.0f} % CPU"
+        f" and up to {size(data['memory_bytes_max'])} of memory"
     )
 
 

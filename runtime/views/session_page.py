@@ -58,16 +58,16 @@ SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
 
 def glance_page(session: SessionState, record: SessionRecord) -> Page:
     """What a notebook shows of a session: its state and best figures, and its curves."""
-    lead = f"{session.kind} {session.id}, requested {session.requested_at[:19]}Z"
+    lead = f"{session.kind.name} {session.id}, requested {session.requested_at[:19]}Z"
     return Page(
-        str(session.request.get("name", "") or session.kind), lead, (*_overview(session), *charts(session, record))
+        str(session.request.get("name", "") or session.kind.name), lead, (*_overview(session), *charts(session, record))
     )
 
 
 def report_page(session: SessionState, record: SessionRecord, root: str = "") -> Page:
     """The whole report; `root` is the fingerprint of the root key that was pinned when the log was admitted."""
-    name = session.request.get("name", "") or session.kind
-    lead = f"{session.kind} {session.id}, requested {session.requested_at[:19]}Z"
+    name = session.request.get("name", "") or session.kind.name
+    lead = f"{session.kind.name} {session.id}, requested {session.requested_at[:19]}Z"
     sections: list[tuple[str, Sequence[Block]]] = [
         ("Loss and metrics", charts(session, record)),
         ("Timeline", [record.timeline] if record.timeline else []),
@@ -410,5 +410,5 @@ def _check(session: SessionState) -> list[Block]:
     ]
     if session.training.claim:
         lines.append(f"swarm audit {session.id} --mode full      computed again, every window compared bit for bit")
-        lines.append("swarm run request.yaml    the same request, for the same weights on the same fingerprint")
+        lines.append(f"swarm fork {session.id} --at 0      trained again, for the same weights on the same fingerprint")
     return [Text("\n".join(lines), code=True)]

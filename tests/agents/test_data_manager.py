@@ -224,19 +224,24 @@ def test_a_broken_row_is_named_and_set_aside(bench: Bench, line: str, kind: str,
 
 
 def test_too_many_broken_rows_are_refused_with_every_reason_and_its_cure(bench: Bench) -> None:
-    problems = bench.rejected(bench.csv(table(row3="x,1,odd", row5="1,,odd", row6="1,2,", row9=",2,odd")))
-    assert [one["message"] for one in problems] == [
-        "1 of 40 rows are corrupt (row 3 (line 4): 'x' in 'length' is not a number)",
-        "2 of 40 rows are missing (row 5 (line 6): no value in 'width'; row 9 (line 10): no value in 'length')",
-        "1 of 40 rows are unlabelled (row 6 (line 7): no value in 'kind')",
-    ]
-    assert all("5%" in one["cure"] for one in problems)
+    (problem,) = bench.rejected(bench.csv(table(row3="x,1,odd", row5="1,,odd", row6="1,2,", row9=",2,odd")))
+    assert problem["message"] == (
+        "4 of 40 rows (10%) are corrupt, missing or unlabelled, more than `data.tolerance` (5%): "
+        "1 corrupt (row 3 (line 4): 'x' in 'length' is not a number); "
+        "2 missing (row 5 (line 6): no value in 'width'; row 9 (line 10): no value in 'length'); "
+        "1 unlabelled (row 6 (line 7): no value in 'kind')"
+    )
+    assert [word in problem["cure"] for word in ("Corrupt: ", "Missing: ", "Unlabelled: ")] == [True] * 3
+    assert problem["cure"].endswith("`data.tolerance: 0.1` sets these aside.")
 
 
 def test_common_repeats_are_refused_unless_they_are_the_data(bench: Bench) -> None:
     text = "a,kind\n" + "".join(f"{n % 12},{'ab'[n % 12 % 2]}\n" for n in range(120))
     (problem,) = bench.rejected(bench.csv(text))
-    assert "108 of 120 rows are duplicate (row 13 repeats row 1;" in problem["message"]
+    assert (
+        "108 of 120 rows (90%) are duplicate, more than `data.tolerance` (5%): 108 duplicate (row 13 repeats row 1;"
+        in problem["message"]
+    )
     assert "`duplicates: keep`" in problem["cure"]
     said = bench.prepared(bench.csv(text) | {"duplicates": "keep"})
     assert said.rows == 120
@@ -448,7 +453,7 @@ def test_rows_of_a_workload_that_are_not_finite_are_set_aside(bench: Bench, own:
     [
         ("uneven", "the columns differ in length"),
         ("objects", "the column 'x' has the dtype '|O'"),
-        ("worse", "20 of 40 rows are non-finite"),
+        ("worse", "20 of 40 rows (50%) are non-finite"),
         ("strange", "gave the splits 'first'"),
         ("list", "gave list, not columns"),
         ("nothing", "has no data of its own"),

@@ -42,22 +42,23 @@ def test_the_stated_tolerance_decides(bench: Bench) -> None:
     data = bench.csv(table(row3="x,1,odd"))
     assert bench.prepared(data).rows == 39
     (problem,) = bench.rejected(data | {"tolerance": 0.0})
-    assert "Up to 0% of the rows are set aside for you (`data.tolerance`)" in problem["cure"]
+    assert "1 of 40 rows (2.5%) are corrupt, more than `data.tolerance` (0%)" in problem["message"]
+    assert "`data.tolerance: 0.03` sets these aside." in problem["cure"]
+    assert bench.prepared(data | {"tolerance": 0.03}).rows == 39
 
 
 def test_all_kinds_of_broken_rows_count_together_and_every_reason_is_in_one_answer(bench: Bench) -> None:
-    problems = bench.rejected(bench.csv(table(row3="x,1,odd", row5="1,,odd", row7="6.5,36,even")))
-    assert [one["message"].partition(" (")[0] for one in problems] == [
-        "1 of 40 rows are corrupt",
-        "1 of 40 rows are missing",
-        "1 of 40 rows are duplicate",
-    ]
+    (problem,) = bench.rejected(bench.csv(table(row3="x,1,odd", row5="1,,odd", row7="6.5,36,even")))
+    said = "3 of 40 rows (7.5%) are corrupt, missing or duplicate, more than `data.tolerance` (5%): 1 corrupt (row 3"
+    assert problem["message"].startswith(said)
+    assert "; 1 missing (row 5" in problem["message"]
+    assert "; 1 duplicate (row 7" in problem["message"]
 
 
 def test_another_reason_does_not_hide_what_is_wrong_with_the_rows(bench: Bench) -> None:
     rows = {f"row{n}": "x,1,odd" for n in range(1, 6)}
     problems = bench.rejected(bench.csv(table(rows=12, **rows)))
-    assert "5 of 12 rows are corrupt" in problems[0]["message"]
+    assert "5 of 12 rows (41.7%) are corrupt" in problems[0]["message"]
     assert "7 rows are too few" in problems[1]["message"]
 
 

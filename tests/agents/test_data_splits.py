@@ -105,7 +105,7 @@ def test_a_column_of_groups_is_no_feature_and_never_torn(bench: Bench) -> None:
     [
         ({"group": "patent"}, "data.split.group", "Did you mean 'patient'?"),
         ({"group": "kind"}, "data.split.group", "2 groups do not fill 3 splits"),
-        ({"time": "patient"}, "data.path", "200 of 200 rows are corrupt"),
+        ({"time": "patient"}, "data.path", "200 of 200 rows (100%) are corrupt"),
         ({"folds": 500}, "data.split.folds", "200 rows do not fill 500 folds"),
     ],
 )

@@ -131,6 +131,13 @@ def test_a_file_without_exactly_one_workload_is_refused_with_the_reason(mine: Pa
     assert caught.value.cure
 
 
+def test_a_file_without_a_workload_is_told_with_the_imports_that_are_not_there(mine: Path) -> None:
+    mine.write_text("import sys, nope.deep\nfrom os import path\nfrom neither import Workload\n")
+    with pytest.raises(InvalidInput, match="defines no Workload") as caught:
+        inspect_file(str(mine))
+    assert caught.value.cure.endswith("It also imports what is not installed: nope, neither.")
+
+
 def test_a_class_that_is_not_there_is_refused_naming_those_that_are(mine: Path) -> None:
     with pytest.raises(InvalidInput, match="no workload class 'Yours'") as caught:
         inspect_file(f"{mine}:Yours")

@@ -75,11 +75,21 @@ def test_a_model_of_several_columns_takes_them_by_name() -> None:
         ([{"age": 1, "size": 2}], "row 1 has no 'hue'"),
         ([{"age": 1, "hue": "red", "size": "big"}], "row 1: size is 'big'"),
         ([{"colour": 1}], "row 1 has no 'age'"),
+        ([{"age": 1, "hue": " ", "size": 2}], "row 1 has no value in 'hue'"),
+        ([{"age": None, "hue": "red", "size": 2}], "row 1 has no value in 'age'"),
+        ([{"age": 1, "hue": "red", "size": "?"}] * 12, r"row 1: size is .*row 10: size is '\?'; and 2 more rows"),
     ],
 )
 def test_what_does_not_fit_is_named(given: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         columns_of(given, TABLE, ("x",))
+
+
+@pytest.mark.parametrize("given", [[[1, "red", 2]], [[1, 2]]])
+def test_who_gives_lists_to_a_table_with_words_is_told_its_columns(given: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        columns_of(given, TABLE, ("x",))
+    assert refused.value.cure.endswith(", or objects with age, hue, size.")
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
