@@ -320,9 +320,35 @@ def errors() -> Iterator[str]:
     yield from table(("error", "code", "exit code", "when"), rows)
 
 
+HANDED = {
+    "Batch": (
+        "Batch = Mapping[str, Tensor]",
+        (
+            "The rows of one batch by column. A built-in source has `x` and, where there is a target, `y`; data of "
+            "a workload has the columns that `data` gives. Of a column whose rows have any length, `NAME` holds all "
+            "values and `NAME.offsets` where each row begins."
+        ),
+    ),
+    "Rows": (
+        "Rows = Mapping[str, np.ndarray | Ragged | Sequence[np.ndarray] | Sequence[bytes]]",
+        (
+            "What `data` gives: columns by name, with one entry per row. `{'train': ..., 'val': ..., 'test': ...}` of "
+            "such columns gives the splits as well."
+        ),
+    ),
+    "Metric": (
+        "Metric = Callable[[Tensor, Batch], float] | StreamingMetric",
+        "A function of all answers and columns of a split, or a metric that takes them batch by batch and keeps less.",
+    ),
+}
+"""Types of a workload that are aliases: their definitions, and what they hold."""
+
+
 def python() -> Iterator[str]:
     """Every public name of `stigmergy` with its signature and what it says of itself."""
     import stigmergy
+    from runtime.engine.facts import Column, Facts
+    from runtime.engine.random_keys import Draw
 
     found = {name: getattr(stigmergy, name) for name in stigmergy.__all__}
     errors_ = {name for name, one in found.items() if inspect.isclass(one) and issubclass(one, stigmergy.SwarmError)}
@@ -345,6 +371,12 @@ def python() -> Iterator[str]:
         yield from ("", f"## {title}")
         for name in names:
             yield from object_page(name, found[name])
+    yield from ("", "## What a workload is handed and gives", "")
+    yield "No import is needed for these; for annotations they are names of `runtime.engine.workload`."
+    for name, (form, text) in HANDED.items():
+        yield from ("", f"### {name}", "", "```python", form, "```", "", text)
+    for handed in (Facts, Column, Draw):
+        yield from object_page(handed.__name__, handed)
     rest = sorted(set(found) - errors_ - {*functions, *mine})
     aliases = [name for name in rest if getattr(found[name], "__name__", name) != name]
     yield from ("", "## Names of before", "")

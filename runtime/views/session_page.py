@@ -411,4 +411,5 @@ def _check(session: SessionState) -> list[Block]:
     if session.training.claim:
         lines.append(f"swarm audit {session.id} --mode full      computed again, every window compared bit for bit")
         lines.append(f"swarm fork {session.id} --at 0      trained again, for the same weights on the same fingerprint")
-    return [Text("\n".join(lines), code=True)]
+    where = "Where the folder .swarm of this session is, or anywhere with --home and that folder:"
+    return [Text(where), Text("\n".join(lines), code=True)]

@@ -8,6 +8,7 @@ import pytest
 
 from agents.data_manager import synthetic
 from agents.data_manager.splitting import assign
+from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.request.data import Split, Synthetic
@@ -82,7 +83,7 @@ def test_folds_have_their_share_of_every_class() -> None:
 
 def test_the_latest_rows_test(bench: Bench) -> None:
     said = bench.prepared(visits(bench) | {"split": {"time": "day"}, "ignore": ["patient"]})
-    assert said.facts["features"] == ("size",)
+    assert list(said.facts.features) == ["size"]
     days = {n + 0.25: (1 + n * 5 % 12, 1 + n % 28, n % 24) for n in range(200)}
     columns = [bench.dataset(said).columns(name)["x"].reshape(-1).tolist() for name in ("train", "val", "test")]
     train, val, test = ([days[one] for one in split] for split in columns)
@@ -92,7 +93,7 @@ def test_the_latest_rows_test(bench: Bench) -> None:
 
 def test_a_column_of_groups_is_no_feature_and_never_torn(bench: Bench) -> None:
     said = bench.prepared(visits(bench) | {"split": {"group": "patient"}, "ignore": ["day"]})
-    assert said.facts["features"] == ("size",)
+    assert list(said.facts.features) == ["size"]
     patients = [
         {int(one) * 7 % 23 for one in bench.dataset(said).columns(name)["x"].reshape(-1)}
         for name in ("train", "val", "test")
@@ -221,7 +222,7 @@ def test_synthetic_rows_that_cannot_be_made_are_refused(bench: Bench, data: dict
                 "split": {"seed": seed, "stratify": False},
             }
             answer = bench.prepare(data)
-            if "problems" in answer and says in answer["problems"][0]["message"]:
+            if isinstance(answer, DatasetRejected) and says in answer.problems[0]["message"]:
                 return
         pytest.fail("the only row of its class never trains")
     (problem,) = bench.rejected(data)

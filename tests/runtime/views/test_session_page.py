@@ -111,6 +111,8 @@ def test_a_report_tells_each_diagnosis_with_its_cure_and_how_to_verify_it_all(re
     assert not list(tree.iter("script"))
     told = "".join(tree.itertext())
     assert f"swarm audit {history.id}" in told
+    assert f"swarm fork {history.id} --at 0" in told
+    assert page.lead.startswith(f"training {history.id}, requested ")
     assert "f" * 64 in told
 
 
