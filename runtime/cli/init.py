@@ -215,7 +215,10 @@ def add_workload(call: Call, file: str, name: str = "") -> Json:
 
 @command("list")
 def workload_list(call: Call) -> None:
-    """List the workloads of this home and of installed packages."""
+    """List the workloads of this home and of installed packages.
+
+    A package offers a workload by an entry point of the group `stigmergy.workloads`: mine = "my_package.models:Mine".
+    """
     from runtime.home.workloads import Workloads
 
     entries = Workloads(call.home.root).list()
