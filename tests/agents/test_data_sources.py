@@ -308,16 +308,16 @@ def test_an_image_is_asked_about_as_the_row_that_it_is_trained_as(bench: Bench) 
     data = {"source": "image_folder", "path": str(pictures(bench)), "height": 8, "width": 6, "colours": "grey"}
     said = bench.prepared(data)
     trained = {row.tobytes() for name in said.splits for row in bench.dataset(said).columns(name)["x"]}
-    order = {"request": read_request({"data": data, "model": {"architecture": "cnn"}}).resolved()}
+    request = read_request({"data": data, "model": {"architecture": "cnn"}}).resolved()
     files = sorted((bench.root / "pictures").rglob("*.png"))
-    asked = [row for file in files for row in row_of(file.read_bytes(), file.name, order)]
+    asked = [row for file in files for row in row_of(file.read_bytes(), file.name, request)]
     assert {row.shape for row in asked} == {(1, 8, 6)}
     assert {row.tobytes() for row in asked} == trained
     with pytest.raises(InvalidInput, match=r"cat\.png cannot be read as an image: it is none of PNG"):
-        row_of(b"no image", "cat.png", order)
-    order["request"]["data"] = read_request({**order["request"], "data": {"source": "digits"}}).resolved()["data"]
+        row_of(b"no image", "cat.png", request)
+    of_digits = read_request({**request, "data": {"source": "digits"}}).resolved()
     with pytest.raises(InvalidInput, match=r"cat\.png is an image, and this session was trained with rows of 'digits'"):
-        row_of(files[0].read_bytes(), "cat.png", order)
+        row_of(files[0].read_bytes(), "cat.png", of_digits)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,14 @@ async def exported(home: Home, children: Children, name: str, form: str = "onnx"
     kept = checkpoint.seal(state.copied(state.weights(net)), 1, state.aliases(net))
     blobs = DirectoryBlobs(home.blobs)
     order = ExportOrder(
-        form, "", "best", 1, blobs.put(checkpoint.pack(kept)), kept.state_root, root, request.resolved()
+        format=form,
+        quantize="",
+        wanted="best",
+        step=1,
+        blob=blobs.put(checkpoint.pack(kept)),
+        state_root=kept.state_root,
+        dataset=root,
+        request=request.resolved(),
     )
     exporter = Exporter(SimpleNamespace(home=home, blobs=blobs, children=children))
     history = SessionLog(session_id(new_uuid()))

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,9 +206,11 @@ def test_a_file_of_weights_that_is_larger_than_memory_is_refused_unread(tmp_path
     with (tmp_path / "holes.safetensors").open("wb") as file:
         file.truncate(1 << 43)
     (tmp_path / "blobs").mkdir()
-    about = {"path": str(tmp_path / "holes.safetensors"), "roots": [str(tmp_path)], "blobs": str(tmp_path / "blobs")}
+    named = initial_state.NamedWeights(
+        path=str(tmp_path / "holes.safetensors"), roots=[tmp_path], blobs=tmp_path / "blobs", session="00-abc"
+    )
     with pytest.raises(InvalidRequest, match=r"would take 8192 GiB of disk, and .* GiB are free") as caught:
-        initial_state.keep_weights(SimpleNamespace(args=about | {"session": "00-abc"}))  # type: ignore[arg-type]
+        initial_state.keep_weights.function(named)
     assert caught.value.problems[0].path == "model.init"
 
 

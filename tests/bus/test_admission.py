@@ -344,7 +344,7 @@ def test_a_float_that_no_float_can_hold_breaks_its_schema_and_nothing_else(swarm
 
 def test_a_word_from_another_roles_mouth_is_kept_and_never_believed(swarm: Deployment) -> None:
     (fact,) = swarm.say("trainer", PauseRequested(asked_by="me"))
-    assert told(fact) == ("pause.requested", {"asked_by": "me"})
+    assert told(fact) == ("pause.requested", {"asked_by": "me", "signed": None})
 
 
 def test_a_failure_is_believed_of_the_one_who_tells_it(swarm: Deployment) -> None:

@@ -29,6 +29,7 @@ from bus.records import frame, title
 from contracts import ids
 from contracts.data_manager import DatasetPrepared
 from contracts.event import Event
+from contracts.exporter import ExportDetails
 from contracts.trainer import CheckpointWritten
 from runtime import audit
 from runtime.bundle import bundle_members, verify_bundle
@@ -158,7 +159,7 @@ def sealed(court: Court, *said: tuple[str, Event]) -> str:
 def test_the_names_of_exports_lead_an_audit_nowhere(short_court: Court, ground: Ground) -> None:
     honest, blob = short_court.told[SHORT], short_court.blobs.put(b"a model")
     made = [short_court.file_of(honest, filename=name, blob=blob) for name in (*ground.out, *ODD)]
-    beside = {"beside": {"../x": "0" * 64, "config.json": 3}}
+    beside = ExportDetails(beside={"../x": "0" * 64, "config.json": "3"})
     session = short_court.exporting(honest, *made, made[0].model_copy(update={"details": beside}))
     bundle(short_court, session, ground.bundle, ALL, rows_of(short_court, session))
     assert ground.judged() == ("", "")

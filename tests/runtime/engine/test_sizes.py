@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from agents.trainer.jobs import plan, train
+from agents.trainer.jobs import AttemptTask, plan, train
 from contracts.errors import InvalidRequest, OutOfMemory, Refused
 from contracts.request import read_request
 from runtime.engine.dataset import Dataset
 from runtime.engine.resolve import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
 from runtime.engine.step import TrainingSetup
 from runtime.jobs import process, resources
-from runtime.jobs.profiles import MOST_THREADS, most_threads, torch_profile
+from runtime.jobs.profiles import MOST_THREADS, Seal, most_threads, torch_profile
+from runtime.node.capabilities import ResolveOrder
 from tests.runtime.engine.plans import planned
 
 MODELS = ["linear", "mlp", "cnn", "resnet"]
@@ -60,19 +60,19 @@ def test_a_child_that_trains_asks_for_the_room_before_it_takes_it(
     plan = planned(images)
     monkeypatch.setattr(resources, "free_bytes", lambda: 1000)
     with pytest.raises(OutOfMemory, match="parameters"):
-        train._begin(SimpleNamespace(args={"plan": plan.as_json(), "dataset": str(tmp_path)}))  # type: ignore[arg-type]
+        train._begin(AttemptTask(plan.as_json(), Seal(1), "cpu", tmp_path, True, tmp_path, None, None, [], []))
 
 
 @pytest.mark.parametrize("inherited", [None, {"threads": 10**9}])
 def test_a_training_begins_with_no_more_threads_than_are_of_use_here(
-    inherited: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch
+    inherited: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(process, "cores", lambda: 8)
     training = {} if inherited else {"threads": 10**9}
     asked = read_request({"data": {"source": "digits"}, "model": {"architecture": "linear"}, "training": training})
-    job = SimpleNamespace(args={"workloads": [], "request": asked.resolved(), "inherited": inherited})
+    order = ResolveOrder(asked.resolved(), tmp_path, tmp_path, tmp_path, "cpu", [], None, inherited)
     with pytest.raises(InvalidRequest, match=r"1000000000 threads are more than the 32 .* on 8 cores") as caught:
-        plan.main(job)  # type: ignore[arg-type]
+        plan.resolve_order(order)
     assert caught.value.problems[0].path == "training.threads"
     assert "at most 32" in caught.value.problems[0].cure
 

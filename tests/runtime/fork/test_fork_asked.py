@@ -317,7 +317,7 @@ def test_a_session_says_whose_fork_it_is_wherever_it_is_shown(told: Told, parent
     about = f"{parent} at step 50, optimizer.learning_rate=0.5, without 2 rows"
     assert about in CliRunner().invoke(swarm, ["show", child, *home]).stdout
     assert f"a fork of {about}" in CliRunner().invoke(swarm, ["events", child, "--plain", *home]).stdout
-    assert f"B is        a fork of {about}" in CliRunner().invoke(swarm, ["diff", parent, child, *home]).stdout
+    assert f"B is         a fork of {about}" in CliRunner().invoke(swarm, ["diff", parent, child, *home]).stdout
     assert f"(fork of {parent[:11]} at 50)" in CliRunner().invoke(swarm, ["sessions", *home]).stdout
     found = json.loads(CliRunner().invoke(swarm, ["show", child, "--json", *home]).stdout)
     assert found["parent"] == parent
