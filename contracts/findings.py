@@ -160,6 +160,7 @@ class AuditFindings(PartialValue):
     signed_events: int = 0
     blobs: int = 0
     anchors: int = 0
+    decisions: int = 0
     root: str = "unanchored"
     sealed: str | None = None
     spans_checked: int = 0

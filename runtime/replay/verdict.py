@@ -58,7 +58,7 @@ class Verdict:
     @classmethod
     def of_findings(cls, told: AuditFindings) -> Self:
         """The verdict that says this; of several divergences the first alone is known then."""
-        names = {one.name for one in fields(cls)} - {"bundle", "decisions", "unchecked", "divergences"}
+        names = {one.name for one in fields(cls)} - {"bundle", "unchecked", "divergences"}
         first = told.first_divergence
         found = (Divergence(first.position, first.seq, first.what, first.message),) if first else ()
         about = {name: value for name, value in told if name in names}
@@ -79,6 +79,7 @@ class Verdict:
             signed_events=self.signed_events,
             blobs=self.blobs,
             anchors=self.anchors,
+            decisions=self.decisions,
             root=self.root,
             sealed=self.sealed,
             spans_checked=self.spans_checked,
@@ -90,7 +91,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, object]:
         """Plain data, with the keys that programs rely on."""
-        return self.findings().model_dump() | {"decisions": self.decisions}
+        return self.findings().model_dump()
 
 
 RATES = (0.01, 0.05, 0.1, 0.25, 0.5)
