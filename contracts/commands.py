@@ -8,7 +8,7 @@ them beside the sections of the request.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
@@ -224,6 +224,9 @@ class SubmitCommand(Command):
     request_id: RequestId | None = None
     asked_by: Asker | None = None
 
+    reader: ClassVar[Callable[[Mapping[str, object]], Request | Search | RangeTest]]
+    """Reads the sections of the request."""
+
     @classmethod
     def read(cls, body: Mapping[str, object]) -> Self:
         """See `Command.read`; what is wrong with the request and with the command is in one answer."""
@@ -235,36 +238,26 @@ class SubmitCommand(Command):
         except ValidationError as error:
             problems = problems_of(error, SubmitCommand)
         try:
-            request = cls._request(rest)
+            request = cls.reader(rest)
         except InvalidRequest as error:
             raise InvalidRequest([*error.problems, *problems]) from None
         if own is None:
             raise InvalidRequest(problems)
         return super(Command, cls).model_construct(**dict(own), request=request)
 
-    @classmethod
-    def _request(cls, body: Mapping[str, object]) -> Request | Search | RangeTest:
-        raise NotImplementedError
-
 
 class TrainCommand(SubmitCommand, verb="train", right="ask", reply=BegunReply):
     """Request a training session; the same request_id names the same session for ever."""
 
     request: Request
-
-    @classmethod
-    def _request(cls, body: Mapping[str, object]) -> Request:
-        return read_request(body)
+    reader = read_request
 
 
 class SearchCommand(SubmitCommand, verb="search", right="ask", reply=BegunReply):
     """Request a search whose trials are sessions of their own."""
 
     request: Search | RangeTest
-
-    @classmethod
-    def _request(cls, body: Mapping[str, object]) -> Search | RangeTest:
-        return read_search(body)
+    reader = read_search
 
 
 class TrialCommand(Command, verb="trial", right="ask", reply=ReadReply):
