@@ -19,7 +19,7 @@ from bus import subjects
 from bus.port import Wake, Wakes
 from contracts.common import HandlerFailed
 from contracts.envelope import Fact
-from contracts.errors import Fenced, Full, SwarmError, Unreachable
+from contracts.errors import Fenced, Full, Refused, SwarmError, Unreachable
 from contracts.event import Event
 from contracts.ledger import SessionSealed
 from runtime.jobs.failpoints import failpoint
@@ -208,8 +208,17 @@ class Supervisor:
             except Exception as error:
                 if is_cancelled():
                     raise asyncio.CancelledError from error
-                if wakeup.now.sealed:
-                    log.info("too late", role=self.role, session=wakeup.history.id, handler=handler.name)
+                # What ends work on a session that was sealed meanwhile is no trouble; what a handler of the seal raises
+                # is, unless the log took no answer from it.
+                of_the_seal = isinstance(wakeup.fact.event, SessionSealed)
+                if wakeup.now.sealed and (isinstance(error, Refused) or not of_the_seal):
+                    log.warning(
+                        "too late: a sealed session stores no answer",
+                        role=self.role,
+                        session=wakeup.history.id,
+                        handler=handler.name,
+                        error=str(error),
+                    )
                     return
                 log.warning("handler raised", role=self.role, handler=handler.name, attempt=attempt, error=str(error))
                 # A session that is being trained finishes when there is room again; one that has not begun may fail.

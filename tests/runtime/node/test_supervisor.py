@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus.memory import MemoryBus
 from contracts.common import HandlerFailed
@@ -47,7 +48,7 @@ class Diagnostician(Agent):
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    Diagnostician.troubles = Diagnostician.calls = 0
+    Diagnostician.troubles = Diagnostician.calls = CheckpointKeeper.troubles = 0
     monkeypatch.setattr(supervisor, "_FIRST_WAIT", 0.001)
 
 
@@ -290,10 +291,20 @@ class CheckpointKeeper(Agent):
     """Tells a person when all is done, beside the log."""
 
     told: ClassVar[list[str]] = []
+    troubles = 0
 
     @on
     async def tell(self, sealed: SessionSealed, case: Wakeup) -> None:
+        if type(self).troubles:
+            type(self).troubles -= 1
+            raise KeyError("no such mailbox")
         type(self).told.append(case.session.id)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 async def seal(made: SwarmNode, session: str) -> None:
@@ -316,10 +327,24 @@ async def test_an_agent_that_hears_the_seal_is_told_of_it_once_also_after_it_was
     async with swarm(tmp_path, CheckpointKeeper, bus=bus) as made:
         there = await made.commands.submit({"name": "there"})
         await seal(made, there)
-        async with asyncio.timeout(10):
-            while len(CheckpointKeeper.told) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(CheckpointKeeper.told) == 2)
         assert CheckpointKeeper.told == [away, there]
         supervised = made.supervisors[CheckpointKeeper.role]
         while supervised._handled or supervised._orders:
             await asyncio.sleep(0)
+
+
+async def test_a_handler_of_the_seal_that_raises_is_tried_again_and_its_last_error_is_told(tmp_path: Path) -> None:
+    CheckpointKeeper.told.clear()
+    with capture_logs() as lines:
+        async with swarm(tmp_path, CheckpointKeeper) as made:
+            CheckpointKeeper.troubles = supervisor.ATTEMPTS - 1
+            told = await made.commands.submit({"name": "told in the end"})
+            await seal(made, told)
+            await until(lambda: CheckpointKeeper.told == [told])
+            CheckpointKeeper.troubles = supervisor.ATTEMPTS
+            await seal(made, await made.commands.submit({"name": "never told"}))
+            await until(lambda: any(line["event"] == "handler gave up" for line in lines))
+    gave_up = [line for line in lines if line["event"] == "handler gave up"]
+    assert [repr(line["exc_info"]) for line in gave_up] == ["KeyError('no such mailbox')"]
+    assert CheckpointKeeper.told == [told]
