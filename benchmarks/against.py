@@ -35,8 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import commit, parser, report
-from runtime.statistics.intervals import bootstrap
-from runtime.statistics.significance import holm, sign_flip
+from runtime.statistics.resampling import bootstrap, holm, sign_flip
 
 ROOT = Path(__file__).parents[1]
 Figures = dict[str, float]

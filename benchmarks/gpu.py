@@ -32,7 +32,7 @@ from benchmarks.on_device import bits, speed
 from benchmarks.report import commit, machine
 from benchmarks.trained import Bench
 from runtime.jobs.children import Children
-from runtime.jobs.profiles import Seal
+from runtime.jobs.job import Seal
 
 Part = Callable[[], Awaitable[dict[str, float]]]
 SPARED = 0.4

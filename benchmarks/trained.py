@@ -15,8 +15,7 @@ from contracts.event import Event
 from contracts.request import read_request
 from contracts.trainer import WindowRecorded
 from runtime.jobs.children import A, Children, O, R, T
-from runtime.jobs.job import Job, job
-from runtime.jobs.profiles import Seal, torch_profile
+from runtime.jobs.job import Job, Seal, job, torch_profile
 
 Plan = Mapping[str, Any]
 PATH = ("window.recorded", "control.evaluated")

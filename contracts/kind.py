@@ -16,7 +16,6 @@ from contracts.event import Event
 from contracts.operator import CancelRequested, SessionRequested
 
 if TYPE_CHECKING:
-    from contracts.duties import Duty
     from contracts.session import SessionState
 
 Ended = Literal["completed", "failed", "cancelled"]
@@ -132,3 +131,29 @@ class Kind:
 def failed_unless_cancelled(session: SessionState, outcome: Event) -> Ended:
     """The end by an event that does not say itself whether a person had wanted it."""
     return "cancelled" if any(isinstance(wish, CancelRequested) for _, wish in session.wishes) else "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """An answer that a role still owes; `cause` is the event that waits for it."""
+
+    role: str
+    what: str
+    cause: str
+
+    @property
+    def name(self) -> str:
+        """The duty as one word, `WHAT:CAUSE`, by which `duty.waived` names it."""
+        return f"{self.what}:{self.cause}"
+
+
+def owed(session: SessionState) -> tuple[Duty, ...]:
+    """The answers that roles still owe to an ended session; empty while it runs, once it is sealed, or when all came.
+
+    Its kind says what is owed. A duty that was waived, or whose role has recorded a failure for it, is not.
+    """
+    if session.outcome is None or session.sealed is not None:
+        return ()
+    duties = session.kind.owes(session)
+    failed = {(failure.role, failure.heard) for failure in session.failures}
+    return tuple(duty for duty in duties if duty.name not in session.waived and (duty.role, duty.cause) not in failed)

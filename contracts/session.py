@@ -1,4 +1,4 @@
-"""The fold of a session: its state after each of its events. What is still owed at the end is in `contracts.duties`.
+"""The fold of a session: its state after each of its events. What is still owed at the end is in `contracts.kind`.
 
 Restart, resume, the command line, the page, `show --at` and audits all run `advance`. It is pure: no clock, no
 I/O. What sessions of one kind alone have is folded by that kind (`contracts.kind`).

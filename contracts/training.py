@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPruned, CheckpointStored
 from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
-from contracts.duties import Duty
 from contracts.envelope import Fact
 from contracts.exporter import ExportingState, ExportRefused, ModelExported
 from contracts.fork import Fork
 from contracts.growing import GrowingTable, GrowingTuple
-from contracts.kind import Carrier, Kind, having
+from contracts.kind import Carrier, Duty, Kind, having
 from contracts.operator import CancelRequested, ExportRequested, PauseRequested, ResumeRequested, SessionRequested
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.roles import (

@@ -35,16 +35,15 @@ if TYPE_CHECKING:
         UserCodeFailed,
     )
     from contracts.event import Event, Exact
-    from runtime.api.handle import Session, audit, bundle, diff, load, metrics, replay
-    from runtime.api.metrics_table import MetricsTable
+    from runtime.api.handle import Session, audit, bundle, diff, load, metrics, replay, train
     from runtime.api.orders import ModelFile
     from runtime.api.swarm import Swarm
-    from runtime.api.training import train
     from runtime.bundle.writer import BundleFile
     from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, StreamingMetric, Workload
     from runtime.node.agent import Agent, Say, every, on
     from runtime.node.agent_context import Case, Wakeup
     from runtime.replay.verdict import Divergence, Verdict
+    from runtime.views.curves import MetricsTable
 
 PACKAGES = ("agents", "bus", "contracts", "runtime")
 """What is installed beside this module. The names are common, and another distribution may bring one of them."""
@@ -101,16 +100,15 @@ _HOMES = {
         "UserCodeFailed",
     ),
     "contracts.event": ("Event", "Exact"),
-    "runtime.api.handle": ("Session", "audit", "bundle", "diff", "load", "metrics", "replay"),
-    "runtime.api.metrics_table": ("MetricsTable",),
+    "runtime.api.handle": ("Session", "audit", "bundle", "diff", "load", "metrics", "replay", "train"),
     "runtime.api.orders": ("ModelFile",),
     "runtime.api.swarm": ("Swarm",),
-    "runtime.api.training": ("train",),
     "runtime.bundle.writer": ("BundleFile",),
     "runtime.engine.workload": ("Group", "Memory", "Mover", "OptimizerPart", "Ragged", "StreamingMetric", "Workload"),
     "runtime.node.agent": ("Agent", "Say", "every", "on"),
     "runtime.node.agent_context": ("Case", "Wakeup"),
     "runtime.replay.verdict": ("Divergence", "Verdict"),
+    "runtime.views.curves": ("MetricsTable",),
 }
 """By module: the names that are imported from it when they are first used."""
 

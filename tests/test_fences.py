@@ -21,12 +21,12 @@ NAME = re.compile(rf"({'|'.join(ROOMS)})(\.\w+)*\.?(:\w+)?")
 
 EXCEPTIONS = {
     ("runtime/node/roster.py", "agents."): "the roster loads the agents, whom nobody imports",
-    ("runtime/jobs/profiles.py", "runtime.engine.loop"): "a zygote imports ahead what its forks will need",
-    ("runtime/jobs/profiles.py", "runtime.engine.evaluate"): "as above",
-    ("runtime/jobs/profiles.py", "runtime.engine.fingerprint"): "as above",
-    ("runtime/jobs/profiles.py", "runtime.engine.checkpoint"): "as above",
-    ("runtime/jobs/profiles.py", "runtime.audit.recomputation"): "as above",
-    ("runtime/jobs/profiles.py", "runtime.replay.stepwise"): "as above",
+    ("runtime/jobs/job.py", "runtime.engine.loop"): "a zygote imports ahead what its forks will need",
+    ("runtime/jobs/job.py", "runtime.engine.evaluate"): "as above",
+    ("runtime/jobs/job.py", "runtime.engine.fingerprint"): "as above",
+    ("runtime/jobs/job.py", "runtime.engine.checkpoint"): "as above",
+    ("runtime/jobs/job.py", "runtime.audit.recomputation"): "as above",
+    ("runtime/jobs/job.py", "runtime.replay.stepwise"): "as above",
     ("runtime/api/hosting.py", "runtime.cli.start"): "the entry point: a host that a program starts is `swarm up`",
     ("contracts/request/training.py", "runtime.engine.plain_kinds"): "a metric is one file: which there are, parts say",
     ("runtime/home/workload_file.py", "runtime.engine.workload"): "what files of users may call the base class",

@@ -6,8 +6,8 @@ import asyncio
 from contextlib import suppress
 
 from agents.ledger.ledger_state import LedgerState, unanswered
-from contracts.duties import Duty, owed
 from contracts.errors import NotVerified
+from contracts.kind import Duty, owed
 from contracts.ledger import DutyWaived, LedgerCheckpointed, SessionSealed
 from contracts.operator import SessionRequested
 from runtime.bundle.bundle_members import keep_fixed_members, sealed_tree_head

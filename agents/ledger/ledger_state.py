@@ -9,10 +9,10 @@ from typing import Self
 from bus import notes, subjects
 from bus.keys import HEADER
 from bus.tree import Tree, headers_digest, leaf
-from contracts.duties import Duty
 from contracts.envelope import Fact
 from contracts.event import SPOKEN, Unknown
 from contracts.keyring import Key
+from contracts.kind import Duty
 from contracts.ledger import LedgerCheckpointed, SessionSealed
 from contracts.session import SessionState
 from runtime.bundle import bundle_members

@@ -19,7 +19,7 @@ from runtime.fork.start import start_state
 from runtime.home.workload_file import read_source
 from runtime.home.workloads import WorkloadEntry, Workloads
 from runtime.jobs.failpoints import failpoint
-from runtime.jobs.profiles import Seal
+from runtime.jobs.job import Seal
 from runtime.node.agent import Say
 from runtime.node.agent_context import Wakeup, unless_cancelled
 from runtime.replay.initial_state import InheritedPlan, plan_of

@@ -18,7 +18,7 @@ from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs import process, resources
-from runtime.jobs.profiles import Seal
+from runtime.jobs.job import Seal
 from runtime.node.agent_context import AgentContext
 from runtime.node.capabilities import ResolveOrder
 from runtime.node.presence import TrainingRoom

@@ -16,8 +16,7 @@ from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
 from contracts.validator import ControlDetails, JudgementDetails
 from runtime.home.workloads import WorkloadEntry
-from runtime.jobs.job import job
-from runtime.jobs.profiles import torch_profile
+from runtime.jobs.job import job, torch_profile
 from runtime.log import retention
 from runtime.replay.jobs import MachineIdentity
 

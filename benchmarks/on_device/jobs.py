@@ -20,8 +20,7 @@ from runtime.engine.fingerprint import UNABLE, fingerprint
 from runtime.engine.learner import Learner
 from runtime.engine.passes import computing
 from runtime.engine.plan import Plan
-from runtime.jobs.job import job
-from runtime.jobs.profiles import torch_profile
+from runtime.jobs.job import job, torch_profile
 
 
 @dataclass(frozen=True)

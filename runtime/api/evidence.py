@@ -119,7 +119,7 @@ async def _recompute(context: HomeContext, verify: Verification, likely: Mapping
     """The verdict on the log, then after spans were computed again; children get ready while the log is verified."""
     import asyncio
 
-    from runtime.jobs.profiles import torch_profile
+    from runtime.jobs.job import torch_profile
 
     async with open_children() as children:
         warming = asyncio.create_task(children.warm(torch_profile(**likely)))
@@ -188,3 +188,31 @@ def output_path(name: str | Path, *, force: bool = True) -> Path:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise Refused(f"{str(path)!r} cannot be written.", cure="Choose a folder of yours with -o.", path=str(path))
     return path
+
+
+ENDINGS = (".html", ".md", ".txt")
+
+
+def page_path(name: str | Path) -> Path:
+    """Where a page is to be written, if its ending names a form and a file can be written there."""
+    if Path(name).suffix.lower() not in ENDINGS:
+        cure = f"Let its name end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}."
+        raise InvalidInput(f"{str(name)!r} has no ending of a page.", cure=cure, path="--out")
+    return output_path(name)
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write a page in the form that the ending of the path names; nothing is there until all of it is."""
+    from bus.disk import fresh_name
+    from runtime.views import html, markdown, terminal
+
+    match path.suffix.lower():
+        case ".html":
+            text = html.render(page)
+        case ".md":
+            text = markdown.render(page)
+        case _:
+            text = terminal.render(page, title=True)
+    with fresh_name(path) as fresh:
+        fresh.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+        fresh.replace(path)

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from contracts.errors import Failed
 from contracts.session import ENDED
-from runtime.api import evidence, hosting, models, orders
+from runtime.api import evidence, hosting, models, orders, request_file
 from runtime.api.evidence import AuditWish
 from runtime.api.following import follow
 from runtime.api.home_context import HomeContext
-from runtime.api.metrics_table import MetricsTable
 from runtime.api.orders import ModelFile
 from runtime.api.session_source import reader, resolve_session
 from runtime.log.archive import Archive
 from runtime.model import checkpoints
 from runtime.views import curves, view
+from runtime.views.curves import MetricsTable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,10 +200,8 @@ class Session:
 
         The same session gives the same bytes.
         """
-        from runtime.api.page_files import page_path, write_page
-
-        out = page_path(path)
-        write_page(evidence.report(Archive(self._home).read(self.id)), out)
+        out = evidence.page_path(path)
+        evidence.write_page(evidence.report(Archive(self._home).read(self.id)), out)
         return out
 
     def pause(self) -> None:
@@ -237,6 +235,34 @@ class Session:
         if order.blob not in self._models:
             self._models[order.blob] = load(order)
         return self._models[order.blob]
+
+
+def train(
+    request: Mapping[str, Any] | str | Path,
+    *,
+    home: Where = None,
+    request_id: str | None = None,
+    wait: bool = True,
+    progress: bool = True,
+    timeout: float | None = None,
+    check: bool = True,
+) -> Session:
+    """Train as a request (a mapping, or the path of a file) says; the swarm is started if none is up, and stays up.
+
+    The same `request_id` names the same session for ever: asked again, it is not trained again. Progress goes to
+    stderr, in a notebook into the cell. With `check` a session that does not complete raises `Failed` with the reason
+    and the cure; `wait=False` returns as soon as the session is requested.
+    """
+    context = _context(home)
+    resolved, folder = request_file.resolve(request, request_id)
+    hosting.bring_up(context)
+
+    async def submit() -> str:
+        async with context.swarm() as swarm:
+            return await swarm.submit(resolved, folder=folder)
+
+    session = Session.of(context, context.wait(submit()))
+    return session.follow(timeout, progress=progress, check=check) if wait else session
 
 
 def load(session: Session | str = "last", checkpoint: str | int = "best", *, home: Where = None) -> nn.Module:

@@ -23,8 +23,8 @@ from contracts.keyring import fingerprint
 from contracts.operator import SessionRequested
 from contracts.roles import GUEST
 from runtime.audit import fork_check
+from runtime.audit.authority_check import CITING, check_grants
 from runtime.audit.blob_check import BlobCheck, BlobSource, HomeBlobs
-from runtime.audit.grant_check import CITING, check_grants
 from runtime.audit.ledger_check import LedgerCheck
 from runtime.audit.log_digest import ASKED, LogDigest, decisions_in, fast_digest
 from runtime.bundle import verify_bundle
@@ -219,7 +219,7 @@ def _lies(told: LogDigest, ring: StoredSession | None) -> Iterator[Divergence]:
     about_keys = decisions_in(ring.history.telling(ASKED)) if ring is not None else []
     if told.decisions or about_keys:
         # It takes the models of all commands, which most audits do without.
-        from runtime.audit.decision_check import check_decisions
+        from runtime.audit.authority_check import check_decisions
 
         yield from check_decisions(told.decisions, told.keys)
         yield from check_decisions(about_keys, told.keys, "keyring: ")

@@ -19,7 +19,7 @@ from contracts.roles import LEDGER, TRAINER
 from contracts.session import SessionState, advance
 from contracts.signed_command import PERSON, signed_in
 from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingClaimed, TrainingCompleted, WindowRecorded
-from runtime.audit.grant_check import CITING
+from runtime.audit.authority_check import CITING
 from runtime.jobs.garbage import collection_paused
 from runtime.log.archive import Archive, StoredSession
 from runtime.replay import audit_plan

@@ -51,7 +51,7 @@ async def _check(call: Call, request: Json, folder: Path) -> Json:
     from runtime.home import allowed
     from runtime.home.workload_file import unknown_options
     from runtime.home.workloads import Workloads, read_options
-    from runtime.jobs.profiles import Seal
+    from runtime.jobs.job import Seal
     from runtime.model.jobs import RehearsalTask, rehearse
     from runtime.node import roster
     from runtime.node.capabilities import PREPARE_DATASET, RESOLVE_REQUEST, PreparationOrder, ResolveOrder

@@ -20,7 +20,7 @@ from runtime.api.session_source import resolve_session
 from runtime.cli.call import Call, Json
 from runtime.cli.exit_codes import answer_session
 from runtime.engine import environment
-from runtime.jobs.profiles import claimed_threads
+from runtime.jobs.job import claimed_threads
 from runtime.views.progress import progress
 
 if TYPE_CHECKING:

@@ -45,8 +45,8 @@ COMMANDS: dict[str, Entry] = {
     "fork": Entry("forks", BEGIN, "Go on from the exact bits of a session, with a change or without."),
     "sessions": Entry("sessions", SESSIONS, "List the sessions, newest first."),
     "show": Entry("show", SESSIONS, "Show a session now, or as of one of its events."),
-    "watch": Entry("watch", SESSIONS, "Follow a session live until it has ended."),
-    "wait": Entry("watch", SESSIONS, "Wait until a session has ended."),
+    "watch": Entry("run", SESSIONS, "Follow a session live until it has ended."),
+    "wait": Entry("run", SESSIONS, "Wait until a session has ended."),
     "events": Entry("show", SESSIONS, "Print a session's events, one JSON object per line."),
     "pause": Entry("sessions", SESSIONS, "Ask a session to wait."),
     "resume": Entry("sessions", SESSIONS, "Let a paused session go on."),
@@ -63,7 +63,7 @@ COMMANDS: dict[str, Entry] = {
     "bundle": Entry("session_files", EVIDENCE, "Write a sealed session as one file that anybody can verify."),
     "trace": Entry("trace", EVIDENCE, "Show which steps saw a row, or which rows a step saw."),
     "prove": Entry("forks", EVIDENCE, "Show what an intervention was worth: with it and without, from the same bits."),
-    "diff": Entry("diff", EVIDENCE, "Show in what two sessions differ, and in which window they part."),
+    "diff": Entry("show", EVIDENCE, "Show in what two sessions differ, and in which window they part."),
     "anchor": Entry(
         "session_files", EVIDENCE, "Keep a session's signed root elsewhere: in a file or a git repository."
     ),
@@ -73,7 +73,7 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("host", SWARM, "Look for what is wrong here, with the cure for each finding."),
     "agents": Entry("agents", SWARM, "List the agents: what each hears and says, and whether it runs."),
     "keys": Entry("keys", SWARM, "List the keys that sign; give a role a new one; end one."),
-    "person": Entry("people", SWARM, "Admit people with rights, who sign what they ask; turn them out."),
+    "person": Entry("keys", SWARM, "Admit people with rights, who sign what they ask; turn them out."),
     "dlq": Entry("agents", SWARM, "Show what handlers could not do and what was not admitted; try again."),
     "agent": Entry("agents", MORE, "Admit an agent of your own, or run one alone."),
     "workload": Entry("init", MORE, "Register models and data of your own."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.api.page_files import page_path, write_page
+from runtime.api.evidence import page_path, write_page
 from runtime.cli.call import Call
 from runtime.cli.output import style
 

@@ -1,4 +1,4 @@
-"""`swarm show`, `events`, `replay`: one session now, its events, and its state at any of them."""
+"""`swarm show`, `events`, `replay`, `diff`: a session now, its events, its state at any of them, and beside another."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.api import evidence
-from runtime.api.session_source import ask_reader, find, reader
-from runtime.cli.call import Call, Json, command, session_argument
+from runtime.api.session_source import ask_reader, find, read_session, reader
+from runtime.cli.call import Call, Json, command, complete_session, session_argument
 from runtime.cli.output import say
 from runtime.cli.pages import answer_page, page_option
 from runtime.views import sentences
@@ -94,3 +94,24 @@ def _moment_page(state: SessionMoment, made: Json) -> Page:
         about = f"digest {made['weights_digest']}, from the state of step {made['from_step']}"
         lines = [made["weights"], f"{made['tensors']} tensors, {about}, every window on the way as recorded"]
     return replay_page(state, f"after event {state['at']} of {state['of']}", sentences.plain(state["event"]), lines)
+
+
+@command("diff")
+@click.argument("one", metavar="A", shell_complete=complete_session)
+@click.argument("other", metavar="B", shell_complete=complete_session)
+@page_option
+def diff(call: Call, *, one: str, other: str, out: Path | None) -> None:
+    """Show in what sessions A and B differ: request, machine, data, decisions, the first window, the outcome.
+
+    A and B are sessions, or the paths of bundles. Steps are counted from 1. Only what differs is listed; metrics are
+    shown in any case. A page that is written with --out also has the curves of both.
+    """
+    from runtime.views.diff import diff_page, difference
+
+    logs = read_session(call, one).history, read_session(call, other).history
+    differing = difference(*logs)
+
+    def page() -> Page:
+        return diff_page(differing, logs if out else None)
+
+    answer_page(call, differing, page, out)

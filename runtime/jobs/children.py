@@ -15,8 +15,7 @@ import structlog
 from contracts.errors import ChildDied, Refused, SwarmError
 from runtime.jobs import process
 from runtime.jobs.child import Child
-from runtime.jobs.job import Job
-from runtime.jobs.profiles import Profile, sealed_environment
+from runtime.jobs.job import Job, Profile, sealed_environment
 from runtime.jobs.zygote_link import ZygoteJob, ZygoteLink
 
 log = structlog.get_logger()

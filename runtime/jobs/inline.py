@@ -20,8 +20,7 @@ import anyio
 from runtime.jobs import process
 from runtime.jobs.child import Channel, Child, Exit, Fate
 from runtime.jobs.children import A, Children, O, R, RunningProcess, T
-from runtime.jobs.job import Job, perform
-from runtime.jobs.profiles import Profile, Seal
+from runtime.jobs.job import Job, Profile, Seal, perform
 
 
 class InlineJobs(Children):

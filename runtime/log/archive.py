@@ -29,7 +29,7 @@ from contracts.roles import OPERATOR, ROOT, TRAINER
 from contracts.trainer import TrainingClaimed
 from runtime.home.home import Home
 from runtime.jobs.garbage import collection_paused
-from runtime.jobs.profiles import claimed_threads
+from runtime.jobs.job import claimed_threads
 from runtime.log.session_log import SessionLog, release
 
 

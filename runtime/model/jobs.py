@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.home.workloads import WorkloadEntry
-from runtime.jobs.job import job
-from runtime.jobs.profiles import Seal, torch_profile
+from runtime.jobs.job import Seal, job, torch_profile
 from runtime.model.checkpoints import ModelOrder
 
 

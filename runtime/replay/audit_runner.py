@@ -21,8 +21,7 @@ from contracts.errors import ChildDied, OutOfMemory, SwarmError
 from contracts.findings import AuditedMachine, SpanDivergence
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs import process
-from runtime.jobs.job import Job
-from runtime.jobs.profiles import claimed_threads
+from runtime.jobs.job import Job, claimed_threads
 from runtime.replay import audit_subject
 from runtime.replay.audit_plan import AuditOptions
 from runtime.replay.comparison import SpanComparison

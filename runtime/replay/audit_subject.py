@@ -23,7 +23,7 @@ from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed
 from runtime import engine
 from runtime.home.workloads import WorkloadEntry, Workloads
-from runtime.jobs.profiles import MOST_THREADS, claimed_threads
+from runtime.jobs.job import MOST_THREADS, claimed_threads
 from runtime.log.archive import StoredSession
 from runtime.replay.initial_state import InheritedPlan, plan_of
 from runtime.replay.jobs import IdentityQuery, MachineIdentity, ReplayData, SpanFile

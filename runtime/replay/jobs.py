@@ -13,8 +13,7 @@ from typing import Any
 from contracts.findings import AuditedMachine
 from contracts.trainer import Computed, WindowRecorded
 from runtime.home.workloads import WorkloadEntry
-from runtime.jobs.job import JobContext, job
-from runtime.jobs.profiles import Profile, Seal, claimed_threads, torch_profile
+from runtime.jobs.job import JobContext, Profile, Seal, claimed_threads, job, torch_profile
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import orjson
 
 from contracts.common import HandlerFailed
 from contracts.data_manager import DatasetRejected
-from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, Unknown
 from contracts.exporter import EXPORT, ExportingState, ExportRefused
 from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchState
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
+from contracts.kind import owed
 from contracts.queue import Queue
 from contracts.replies import (
     BestTrialReply,

@@ -20,9 +20,9 @@ from agents.diagnostician.evidence import Evidence, Remedy, RuleFinding, rule, r
 from contracts import ids
 from contracts.common import ChildEnded
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
-from contracts.duties import owed
 from contracts.envelope import Fact
 from contracts.event import Event, pack
+from contracts.kind import owed
 from contracts.operator import RULES, SessionRequested
 from contracts.resource_monitor import ResourcesAlerted
 from contracts.session import SessionState

@@ -16,9 +16,9 @@ from agents.ledger.ledger_state import unanswered
 from bus import subjects
 from bus.keys import new_signer
 from contracts.common import HandlerFailed
-from contracts.duties import Duty
 from contracts.event import Event
 from contracts.keyring import KeyAdmitted
+from contracts.kind import Duty
 from contracts.ledger import DutyWaived
 from contracts.resource_monitor import ResourcesSummarised
 from contracts.roles import DESK

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from contracts.duties import owed
+from contracts.kind import owed
 from tests.contracts.told import Told
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.jobs.job import job
-from runtime.jobs.profiles import ENGINE, Profile, torch_profile
+from runtime.jobs.job import ENGINE, Profile, job, torch_profile
 from runtime.node.capabilities import ExportRefusal, ExportTask, MadeFile
 
 GRAPHS = ("agents.exporter.jobs.libraries",)

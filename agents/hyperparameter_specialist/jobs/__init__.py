@@ -8,8 +8,7 @@ from pathlib import Path
 
 from agents.hyperparameter_specialist.progress import Past
 from runtime.home.workloads import WorkloadEntry
-from runtime.jobs.job import job
-from runtime.jobs.profiles import Profile, Seal, torch_profile
+from runtime.jobs.job import Profile, Seal, job, torch_profile
 
 _PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
 _WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))

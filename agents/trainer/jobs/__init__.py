@@ -13,8 +13,7 @@ from typing import Any
 from contracts.trainer import Computed
 from runtime.engine.report import StepTrace
 from runtime.home.workloads import WorkloadEntry
-from runtime.jobs.job import JobContext, job
-from runtime.jobs.profiles import Seal, torch_profile
+from runtime.jobs.job import JobContext, Seal, job, torch_profile
 from runtime.node.capabilities import ResolveOrder
 from runtime.replay.jobs import MachineIdentity
 

@@ -22,7 +22,7 @@ from runtime.engine.loop import ENGINE_BITS
 from runtime.engine.resolve import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond, resolve
 from runtime.home.workloads import enlist
 from runtime.jobs import process, resources
-from runtime.jobs.profiles import most_threads
+from runtime.jobs.job import most_threads
 from runtime.node.capabilities import ResolveOrder
 from runtime.replay import initial_state
 from runtime.replay.jobs import MachineIdentity

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from runtime.api.metrics_table import SHOWN, MetricsTable
+from runtime.views.curves import SHOWN, MetricsTable
 
 ROWS = [{"step": step, "loss": 1 / step} | ({"val<b>": 0.5} if step == 2 else {}) for step in range(1, 101)]
 

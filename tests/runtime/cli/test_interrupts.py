@@ -42,7 +42,7 @@ def interrupted(module: str, number: str, words: list[str]) -> subprocess.Comple
     [
         ("click", "watch"),
         ("runtime.cli.call", "run"),
-        ("runtime.cli.watch", "wait"),
+        ("runtime.cli.run", "wait"),
         ("runtime.home.settings", "watch"),
         ("runtime.log.archive", "wait"),
     ],

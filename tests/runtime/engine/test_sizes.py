@@ -14,7 +14,7 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.resolve import Sizes, refuse_checkpoints_beyond, refuse_rows_beyond
 from runtime.engine.step import TrainingSetup
 from runtime.jobs import process, resources
-from runtime.jobs.profiles import MOST_THREADS, Seal, most_threads, torch_profile
+from runtime.jobs.job import MOST_THREADS, Seal, most_threads, torch_profile
 from runtime.node.capabilities import ResolveOrder
 from tests.runtime.engine.plans import planned
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from contracts.errors import NotVerified
 from runtime.jobs import process, resources
-from runtime.jobs.job import Cancel, JobContext, job
-from runtime.jobs.profiles import Profile, Seal
+from runtime.jobs.job import Cancel, JobContext, Profile, Seal, job
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from runtime.jobs import process, zygote_link
 from runtime.jobs.child import Child
 from runtime.jobs.children import MOST_IDLE, Children
 from runtime.jobs.inline import InlineJobs
-from runtime.jobs.profiles import Profile, Seal, sealed_environment
+from runtime.jobs.job import Profile, Seal, sealed_environment
 from tests.runtime.jobs import jobs_for_tests
 from tests.runtime.jobs.jobs_for_tests import Given, Order
 from tests.zygotes import BEGUN

@@ -9,8 +9,7 @@ from statistics import mean, median
 import pytest
 
 from contracts.errors import InvalidInput
-from runtime.statistics.intervals import bootstrap, jackknife_acceleration
-from runtime.statistics.significance import holm, sign_flip
+from runtime.statistics.resampling import bootstrap, holm, jackknife_acceleration, sign_flip
 
 SPATIAL = [48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41]
 """The test data of Efron and Tibshirani, An Introduction to the Bootstrap (1993), table 14.1, column A."""

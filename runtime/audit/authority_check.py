@@ -1,12 +1,13 @@
-"""Whether what the log says of decisions is what was signed: verified from the events and the keyring alone."""
+"""Whether each decision is what somebody with the right to it signed, and each training had its grant of the queue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import orjson
 
-from bus import subjects
+from bus import records, subjects
 from bus.signed_commands import verify_command
 from contracts import commands as asked
 from contracts.envelope import Fact
@@ -20,8 +21,11 @@ from contracts.operator import (
     RedriveRequested,
     ResumeRequested,
 )
+from contracts.queue import Queue, SessionGranted, objection
 from contracts.roles import GUEST
 from contracts.signed_command import PERSON, SignedCommand, signed_in
+from contracts.trainer import TrainingClaimed, TrainingResumed
+from runtime.log.archive import Archive
 from runtime.replay.verdict import Divergence
 
 
@@ -92,3 +96,41 @@ def _says(command: asked.Command, fact: Fact, ring: Keyring) -> bool:
 def _means(named: str, role: str, key: str) -> bool:
     """Whether somebody who named a key in this way may have meant this one."""
     return named in (role, role.removeprefix(GUEST), role.removeprefix(PERSON)) or key.startswith(named)
+
+
+CITING = (TrainingClaimed, TrainingResumed)
+"""Events that cite a grant."""
+
+
+def check_grants(archive: Archive, citing: Sequence[Fact]) -> Iterator[Divergence]:
+    """A divergence for each of these events that cites a grant which its session never had before it."""
+    logs: list[tuple[str, Path]] | None = None
+    for fact in citing:
+        if isinstance(fact.event, CITING) and fact.event.grant is not None:
+            logs = archive.queues(subjects.partition(fact.envelope.subject)) if logs is None else logs
+            if why := _objection_to(fact, fact.event.grant, archive, logs):
+                yield Divergence(fact.position, fact.seq, "grant", why)
+
+
+def _objection_to(citing: Fact, grant: str, archive: Archive, logs: Sequence[tuple[str, Path]]) -> str:
+    """Why this event does not follow from the grant that it cites; empty when it does, or when nobody can know."""
+    session = citing.envelope.subject
+    for queue_session, path in reversed(logs):
+        # One log of several is read: ids are written as they are, and a file is searched a thousand times as fast.
+        if f'"id":"{grant}"'.encode() not in path.read_bytes():
+            continue
+        try:
+            facts = archive.history(queue_session).facts
+        except SwarmError:
+            return ""  # what is wrong with the queue's log is not wrong with the session's
+        queue = Queue()
+        for fact in facts:
+            if fact.id == grant:
+                event, before = fact.event, fact.seq < citing.seq
+                granted = isinstance(event, SessionGranted) and event.session == session
+                return "" if granted and before and not objection(queue, event) else f"{grant} gave it no slot"
+            queue = queue.advance(fact)
+    newest = records.newest(logs[-1][1]) if logs else None
+    if newest is None or newest.seq < citing.seq:
+        return ""
+    return f"it cites grant {grant}, and no log of the queue has it"
