@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from agents.diagnostician.advisor import Advisor, question
-from agents.diagnostician.diagnosis import DiagnosisState, End, Said
 from agents.diagnostician.proof import Proof, Sayings
 from contracts import trainer
 from contracts.diagnostician import PROOF, OutcomeJudged, ProblemDiagnosed, ProofRequested
 from contracts.operator import SessionRequested
 from contracts.training import TRAINING
+from runtime.diagnosis.fold import DiagnosisState, End, Said
 from runtime.node.agent import Agent, Say, on
 from runtime.node.agent_context import Wakeup
 

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 
 from agents.diagnostician.advisor import Advice, Advisor, question, read
 from agents.diagnostician.agent import Diagnostician
-from agents.diagnostician.diagnosis import MOST_REWINDS, DiagnosisState, Pending
-from agents.diagnostician.evidence import Evidence, Remedy, RuleFinding, rule, rules
 from contracts import ids
 from contracts.common import ChildEnded
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
@@ -37,6 +35,8 @@ from contracts.trainer import (
     WindowRecorded,
     evidence,
 )
+from runtime.diagnosis.evidence import Evidence, Remedy, RuleFinding, rule, rules
+from runtime.diagnosis.fold import MOST_REWINDS, DiagnosisState, Pending
 from runtime.engine.parts.levers import RateFactor
 from runtime.log.session_log import SessionLog
 from runtime.node.agent_context import Wakeup

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sklearn.datasets import load_digits
 
-from agents.diagnostician.diagnosis import DiagnosisState
 from contracts import ids
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Fact
@@ -17,6 +16,7 @@ from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import InterventionApplied, TrainingClaimed
+from runtime.diagnosis.fold import DiagnosisState
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
 from runtime.engine.loop import Run

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.diagnostician.diagnosis import MOST_REWINDS
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.request import read_request
 from contracts.roles import BUILT_IN
 from contracts.trainer import InterventionApplied, TrainingFailed
+from runtime.diagnosis.fold import MOST_REWINDS
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspect_file
 from tests.harness import crew, small_request, until_ended

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agents.diagnostician.diagnosis import MOST_REWINDS
+from runtime.diagnosis.fold import MOST_REWINDS
 from runtime.jobs import process
 from tests.agents.test_repair_limit import POISONED
 

@@ -156,7 +156,7 @@ def test_a_workload_may_have_both_kinds_of_metrics(images):
 
 def test_no_torch_is_loaded_to_know_metrics_levers_and_rules():
     code = (
-        "import sys; from contracts.request import read_request; from agents.diagnostician.evidence import rules;"
+        "import sys; from contracts.request import read_request; from runtime.diagnosis.evidence import rules;"
         "read_request({'data': {'source': 'digits'}, 'model': {'architecture': 'mlp'},"
         " 'validation': {'metrics': ['accuracy']}, 'early_stopping': {'metric': 'val_f1_macro'}});"
         "assert rules.all and {f'runtime.engine.parts.{one}' for one in ('metrics', 'levers')} <= set(sys.modules);"

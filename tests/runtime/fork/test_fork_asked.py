@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from agents.diagnostician.evidence import Evidence
 from agents.trainer.decisions import hopeless_proposals
 from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
 from contracts.commands import ForkCommand
@@ -24,6 +23,7 @@ from runtime.bundle import verify_bundle
 from runtime.cli.forks import row_names as rows_given
 from runtime.cli.main import swarm
 from runtime.commands import requests
+from runtime.diagnosis.evidence import Evidence
 from runtime.fork.genesis import ForkGenesis, ForkRequest, fork_genesis, joined_runs
 from runtime.log import retention
 from runtime.log.archive import Archive

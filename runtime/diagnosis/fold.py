@@ -15,11 +15,11 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
-from agents.diagnostician.evidence import Evidence, RuleFinding, rules
 from contracts import trainer
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
+from runtime.diagnosis.evidence import Evidence, RuleFinding, rules
 
 ROLE = "diagnostician"
 MOST_REWINDS = 3

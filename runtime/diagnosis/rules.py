@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
 
-from agents.diagnostician.evidence import Evidence, Remedy, RuleFinding, WindowEvidence, rule
 from contracts.request.training import less_is_better
+from runtime.diagnosis.evidence import Evidence, Remedy, RuleFinding, WindowEvidence, rule
 
 LOWER = "Lower optimizer.learning_rate or set training.grad_clip; with diagnosis.auto_fix this is done for you."
 

@@ -270,7 +270,7 @@ class Rule(Protocol):
         ...
 
 
-rules: Registry[Rule] = Registry("agents.diagnostician.rules")
+rules: Registry[Rule] = Registry("runtime.diagnosis.rules")
 
 Found = TypeVar("Found", bound=type[Rule])
 
