@@ -27,6 +27,7 @@ from contracts.errors import InvalidInput, InvalidRequest, Problem
 from contracts.findings import Mode
 from contracts.replies import (
     AdmitReply,
+    ApproveReply,
     AuditReply,
     BegunReply,
     DlqReply,
@@ -90,6 +91,7 @@ class Command(BaseModel):
 _MISSING = {
     "session": ("no session is named", 'Send {"session": "..."}.'),
     "reason": ("a revocation needs a reason", "Say why: --reason TEXT"),
+    "proposal": ("no proposal is named", "See which wait: swarm show SESSION"),
     "step": ("no step is named", "Give the grid step at which it begins."),
 }
 
@@ -213,6 +215,8 @@ Intervention = Annotated[
     BeforeValidator(_which_intervention),
     Field(description="Its event's id, or its number from 1; the last one unless given."),
 ]
+
+Proposal = Annotated[Named, Field(description="Its event's id, as `swarm show` and the events of the session have it.")]
 
 
 # ---------------------------------------------------------------- commands: ask
@@ -365,6 +369,21 @@ class ResumeCommand(Command, verb="resume", right="decide", reply=WishReply):
     """Let a paused session go on."""
 
     session: SessionName
+
+
+class ApproveCommand(Command, verb="approve", right="decide", reply=ApproveReply):
+    """Let a proposal that waits take effect; one for another training begins that."""
+
+    session: SessionName
+    proposal: Proposal
+
+
+class RejectCommand(Command, verb="reject", right="decide", reply=WishReply):
+    """Let a proposal that waits come to nothing."""
+
+    session: SessionName
+    proposal: Proposal
+    reason: Line = ""
 
 
 class RedriveCommand(Command, verb="redrive", right="decide", reply=WishReply):

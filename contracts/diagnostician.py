@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from contracts.event import Event, Exact, Payload, unchanged
 from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, having
@@ -27,8 +27,18 @@ class ProblemDiagnosed(Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed"):
     figures: dict[str, Exact]
 
 
-class InterventionProposed(Event, lane=DIAGNOSTICIAN, wire="intervention.proposed", upcasts=[unchanged]):
-    """A change of plan for one segment; the trainer applies or declines it."""
+def _decided_by_its_rule(old: Payload) -> Payload:
+    return old | {"remedy": "", "waits": False, "set": {}}
+
+
+class InterventionProposed(
+    Event, lane=DIAGNOSTICIAN, wire="intervention.proposed", upcasts=[unchanged, _decided_by_its_rule]
+):
+    """A change of plan for one segment; the trainer applies or declines it.
+
+    Since version 3 it names the `remedy`, may wait for a person, and may ask for another training instead: one whose
+    request has these values `set`, by dotted path.
+    """
 
     rule: str
     segment: int
@@ -36,6 +46,9 @@ class InterventionProposed(Event, lane=DIAGNOSTICIAN, wire="intervention.propose
     changes: dict[str, JsonValue]
     reason: str
     automatic: bool
+    remedy: str = ""
+    waits: bool = False
+    set: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class DiagnosisReached(Event, lane=DIAGNOSTICIAN, wire="diagnosis.reached"):

@@ -91,5 +91,31 @@ class RedriveRequested(Event, lane=OPERATOR, wire="redrive.requested", upcasts=[
     signed: SignedCommand | None = None
 
 
-WISHES = (CancelRequested, PauseRequested, ResumeRequested, ExportRequested, RedriveRequested)
+class ProposalApproved(Event, lane=OPERATOR, wire="proposal.approved"):
+    """A person wants a proposal that waits to take effect; one for another training names the `session` it became."""
+
+    asked_by: str
+    proposal: str
+    session: str | None = None
+    signed: SignedCommand | None = None
+
+
+class ProposalRejected(Event, lane=OPERATOR, wire="proposal.rejected"):
+    """A person does not want a proposal that waits."""
+
+    asked_by: str
+    proposal: str
+    reason: str = ""
+    signed: SignedCommand | None = None
+
+
+WISHES = (
+    CancelRequested,
+    PauseRequested,
+    ResumeRequested,
+    ExportRequested,
+    RedriveRequested,
+    ProposalApproved,
+    ProposalRejected,
+)
 """The wishes for a session that is there: each says who asked."""

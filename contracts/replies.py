@@ -41,6 +41,22 @@ class WishReply(BegunReply):
     event: NotRequired[str]
 
 
+class ApproveReply(WishReply):
+    """The session, the event, and the session that an approved request for another training has `begun`."""
+
+    begun: NotRequired[str]
+
+
+class ProposalReply(TypedDict):
+    """A proposal that waits for a person: its number among all from 1, its event, and what it is for."""
+
+    number: int
+    id: str
+    rule: str
+    remedy: str
+    reason: str
+
+
 class AdmitReply(TypedDict):
     """A guest's lane, the file of its credentials, and its key."""
 
@@ -151,6 +167,7 @@ class SessionReply(TypedDict):
         Annotated[list[dict[str, object]], Field(description="Files that could not be made, and why.")]
     ]
     interventions: NotRequired[Annotated[list[dict[str, object]], Field(description="Changes of the plan, from 1.")]]
+    proposals: NotRequired[Annotated[list[ProposalReply], Field(description="Those that wait for a person.")]]
     events: NotRequired[int]
     segments: NotRequired[int]
     sealed: NotRequired[str | None]

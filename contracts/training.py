@@ -17,7 +17,15 @@ from contracts.exporter import ExportingState, ExportRefused, ModelExported
 from contracts.fork import Fork
 from contracts.growing import GrowingTable, GrowingTuple
 from contracts.kind import Carrier, Duty, Kind, having
-from contracts.operator import CancelRequested, ExportRequested, PauseRequested, ResumeRequested, SessionRequested
+from contracts.operator import (
+    CancelRequested,
+    ExportRequested,
+    PauseRequested,
+    ProposalApproved,
+    ProposalRejected,
+    ResumeRequested,
+    SessionRequested,
+)
 from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
 from contracts.roles import (
     CHECKPOINT_KEEPER,
@@ -101,6 +109,8 @@ class TrainingState(ExportingState):
     proposals: tuple[tuple[str, InterventionProposed], ...] = ()
     applied: tuple[tuple[str, InterventionApplied], ...] = ()
     declined: frozenset[str] = frozenset()
+    decided: Mapping[str, ProposalApproved | ProposalRejected] = field(default_factory=dict)
+    """By proposal, what a person said of it first."""
     judged: frozenset[str] = frozenset()
     to_prove: tuple[str, ...] = ()
     """Judgements that ask for a proof."""
@@ -163,7 +173,12 @@ class TrainingState(ExportingState):
     def open_proposals(self) -> tuple[tuple[str, InterventionProposed], ...]:
         """Interventions that were proposed and neither applied nor declined yet, with the ids of their events."""
         closed = {seen.proposal for _, seen in self.applied} | self.declined
+        closed |= {id for id, said in self.decided.items() if isinstance(said, ProposalApproved) and said.session}
         return tuple((id, seen) for id, seen in self.proposals if id not in closed)
+
+    def waiting_proposals(self) -> tuple[tuple[str, InterventionProposed], ...]:
+        """The open ones about which a person has to decide and has not."""
+        return tuple((id, seen) for id, seen in self.open_proposals() if seen.waits and id not in self.decided)
 
 
 _new, _set = object.__new__, object.__setattr__
@@ -205,6 +220,10 @@ def _applied(training: TrainingState, event: InterventionApplied, fact: Fact) ->
     path = GrowingTuple([seen for seen in training.evaluations if counts(seen.segment, seen.step, segments)])
     applied = (*training.applied, (fact.id, event))
     return having(training, applied=applied, segments=segments, step=event.step, evaluations=path)
+
+
+def _decided(training: TrainingState, event: ProposalApproved | ProposalRejected, fact: Fact) -> TrainingState:
+    return having(training, decided={event.proposal: event, **training.decided})
 
 
 def _judged(training: TrainingState, event: OutcomeJudged, fact: Fact) -> TrainingState:
@@ -262,7 +281,7 @@ TRAINING = Kind(
         TrainingFailed: "failed",
         TrainingCancelled: "cancelled",
     },
-    heeds=(CancelRequested, PauseRequested, ResumeRequested, ExportRequested),
+    heeds=(CancelRequested, PauseRequested, ResumeRequested, ExportRequested, ProposalApproved, ProposalRejected),
     obeys={TrainingPaused: PauseRequested, TrainingResumed: ResumeRequested},
     owes=_owed,
     trains=True,
@@ -281,6 +300,8 @@ TRAINING = Kind(
         InterventionProposed: lambda s, e, f: having(s, proposals=(*s.proposals, (f.id, e))),
         InterventionApplied: _applied,
         InterventionDeclined: lambda s, e, f: having(s, declined=s.declined | {e.proposal}),
+        ProposalApproved: _decided,
+        ProposalRejected: _decided,
         DiagnosisReached: lambda s, e, f: having(s, diagnosed=e),
         JudgementWaived: lambda s, e, f: having(s, waived_judgement=True),
         OutcomeJudged: _judged,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from contracts.diagnostician import InterventionProposed
 from contracts.errors import SwarmError
-from contracts.operator import CancelRequested, PauseRequested
+from contracts.operator import CancelRequested, PauseRequested, ProposalApproved, ProposalRejected
 from contracts.session import Checkpoint, SessionState
 from runtime.engine.plain_kinds import read_levers
 
@@ -35,8 +35,12 @@ def next_decision(session: SessionState, *, draining: bool = False) -> Decision 
             return Decision("pause", id)
     if draining:
         return Decision("drain")
+    training = session.training
     current = [
-        (id, made) for id, made in session.training.open_proposals() if made.segment == session.training.segment.number
+        (id, made)
+        for id, made in training.open_proposals()
+        if made.segment == training.segment.number
+        and (not made.waits or isinstance(training.decided.get(id), ProposalApproved))
     ]
     if not current:
         return None
@@ -50,7 +54,10 @@ def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
     """Proposals that cannot be followed any more, or never could, each with the reason why it is declined."""
     hopeless: list[tuple[str, str]] = []
     for id, proposal in session.training.open_proposals():
-        if proposal.segment != session.training.segment.number:
+        said = session.training.decided.get(id)
+        if isinstance(said, ProposalRejected):
+            hopeless.append((id, f"{said.asked_by} rejected it: {said.reason}".removesuffix(": ")))
+        elif proposal.segment != session.training.segment.number:
             hopeless.append((id, "the segment it was made for is over"))
         elif proposal.rewind_to is not None and proposal.rewind_to < session.training.begins:
             reason = (
@@ -92,7 +99,7 @@ def starting_point(session: SessionState, unusable: Iterable[str] = (), before: 
 def non_finite_weights(session: SessionState, step: int) -> tuple[str, str]:
     """Message and cure for a session whose final weights are not finite."""
     message = f"the weights at step {step} are not finite, so there is nothing to keep."
-    cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.auto_fix."
+    cure = "Lower optimizer.learning_rate, or set training.grad_clip and diagnosis.mode."
     seen = [seen for _, seen in session.training.diagnoses if seen.rule == "non_finite" and "step" in seen.figures]
     if not seen:
         return message, cure

@@ -35,6 +35,7 @@ from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
 from contracts.event import Event
 from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
+from contracts.request.training import Diagnosis, diagnosis_of
 from contracts.session import SessionState
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
@@ -66,6 +67,32 @@ class _ChildState:
     finished: PlanEnd | None = None
 
 
+class ProposalLapse:
+    """How long proposals wait for a person, counted since this trainer saw them: no clock is compared with another."""
+
+    def __init__(self, wanted: Diagnosis) -> None:
+        self.wanted = wanted
+        self._seen: dict[str, float] = {}
+
+    def seconds(self, session: SessionState) -> float | None:
+        """Until the next one lapses; None when none waits."""
+        waiting = session.training.waiting_proposals()
+        if not waiting:
+            return None
+        now = asyncio.get_running_loop().time()
+        ends = (self._seen.setdefault(id, now) + self.wanted.wait for id, _ in waiting)
+        return max(0.0, min(ends) - now)
+
+    def lapsed(self, session: SessionState) -> dict[str, str]:
+        """Those that have waited for as long as the request allows, each with the reason why it is declined."""
+        waiting = session.training.waiting_proposals()
+        if not waiting:
+            return {}
+        now = asyncio.get_running_loop().time()
+        over = [id for id, _ in waiting if self._seen.setdefault(id, now) + self.wanted.wait <= now]
+        return dict.fromkeys(over, f"nobody decided within {self.wanted.wait:g} s")
+
+
 class SessionRun:
     """Trains one session: `due` waits until this trainer may, `attempt` trains in one child until something ends it."""
 
@@ -76,6 +103,7 @@ class SessionRun:
         self._turns = machine.turns
         self._deaths = 0
         self._full_disks = 0
+        self._lapse = ProposalLapse(diagnosis_of(wakeup.session.request))
         self._state = _ChildState()
 
     @property
@@ -229,15 +257,16 @@ class SessionRun:
         """Append what the child tells and do what is decided, until it leaves; True when another attempt is due."""
         while True:
             child.resting = self._state.held is not None or self._state.finished is not None
-            timeout = 1.0 if self._state.finished else None
+            timeout = 1.0 if self._state.finished else self._lapse.seconds(self.now)
             if self._state.give_up_at is not None and self._state.held is None:
                 timeout = max(0.0, self._state.give_up_at - asyncio.get_running_loop().time())
             await self._append(told_of(await inbox.take(timeout=timeout)))
             await self.claim.say(*self._repetitions.verdicts())
             if self.now.outcome is not None:
                 return False
-            if hopeless := hopeless_proposals(self.now):
-                await self.claim.say(*(events.InterventionDeclined(proposal=id, reason=why) for id, why in hopeless))
+            if hopeless := {**self._lapse.lapsed(self.now), **dict(hopeless_proposals(self.now))}:
+                declined = (events.InterventionDeclined(proposal=id, reason=why) for id, why in hopeless.items())
+                await self.claim.say(*declined)
             decision = next_decision(self.now, draining=self._context.draining.is_set())
             again: bool | None = None
             if decision is None:
@@ -329,7 +358,7 @@ class SessionRun:
             segment=self.now.training.segment.number + 1,
             step=begins,
             changes=proposal.changes,
-            reproducible=proposal.automatic,
+            reproducible=proposal.automatic and not proposal.waits,
         )
         await self.claim.say(*([self._attempt_ended(step)] if back else []), applied)
         failpoint("between-ack-and-apply")
@@ -355,10 +384,17 @@ class SessionRun:
             self.claim.begin_before(self._state.first)
             return True
         step = self._state.finished.step if self._state.finished else 0
-        if (self.now.request.get("diagnosis") or {}).get("auto_fix") and not judged(self.now, step):
+        mode = self._lapse.wanted.mode
+        if mode in ("fix", "propose") and not judged(self.now, step):
             if self._context.presence.silent_seconds("diagnostician") < self._context.settings.waive_after_seconds:
                 return None
             await self.claim.say(events.JudgementWaived(segment=self.now.training.segment.number, step=step))
+        if waiting := self.now.training.waiting_proposals():
+            # Who has asked to decide is waited for; nobody else's training ends later because of a proposal.
+            if mode == "propose":
+                return None
+            reason = "the training ended before anybody decided"
+            await self.claim.say(*(events.InterventionDeclined(proposal=id, reason=reason) for id, _ in waiting))
         await self._complete(child)
         return False
 

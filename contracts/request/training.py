@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Discriminator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, field_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
@@ -144,14 +155,49 @@ class Checkpoints(Section):
     budget_bytes: Whole | None = Field(None, ge=1)
 
 
+DiagnosisMode = Literal["off", "observe", "propose", "fix"]
+
+
 class Diagnosis(Section):
-    """With `auto_fix` the rules' proposals take effect, each at a step that follows from its evidence.
+    """Who decides about what the rules find.
+
+    `off` asks no rule. `observe` tells what is wrong. With `propose` each remedy waits until a person approves or
+    rejects it, for `wait` seconds at most; training goes on meanwhile. With `fix` remedies that are automatic take
+    effect, each at a step that follows from its evidence, and the others wait for a person. `auto_fix` is the older
+    spelling: true is `fix`, false is `observe`.
 
     With `prove` every intervention is tried against going on without it, by two forks from the same bits.
     """
 
+    # YAML 1.1 reads `off` as false.
+    mode: Annotated[DiagnosisMode, BeforeValidator(lambda given: "off" if given is False else given)] = "fix"
     auto_fix: bool = True
     prove: bool = False
+    wait: Real = Field(600.0, ge=0, le=604_800)
+
+    @model_validator(mode="after")
+    def _has_one_mode(self) -> Self:
+        means: DiagnosisMode = "fix" if self.auto_fix else "observe"
+        if "auto_fix" not in self.model_fields_set:
+            self.__dict__["auto_fix"] = self.mode == "fix"
+        elif "mode" not in self.model_fields_set:
+            self.__dict__["mode"] = means
+        elif self.mode != means:
+            message = f"auto_fix: {str(self.auto_fix).lower()} means mode: {means}, and mode is {self.mode!r}"
+            raise refused(message, "Leave `auto_fix` out.")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_recorded(self, written: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # What older requests could say too is written as they wrote it, so that it is the same bytes.
+        left_out = {"mode" if self.mode in ("fix", "observe") else "auto_fix"}
+        left_out |= {"wait"} if self.wait == Diagnosis.model_fields["wait"].default else set()
+        return {name: value for name, value in written(self).items() if name not in left_out}
+
+
+def diagnosis_of(request: Mapping[str, Any]) -> Diagnosis:
+    """How a recorded request wants its problems handled; the oldest ones have no such section and observe."""
+    return Diagnosis.model_validate(request.get("diagnosis") or {"mode": "observe"})
 
 
 Format = Literal["onnx", "safetensors", "pt2", "torchscript"]

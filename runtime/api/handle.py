@@ -216,6 +216,19 @@ class Session:
         """Ask the session to end now; what it has recorded stays."""
         self._ask(lambda swarm: swarm.cancel(self.id, reason))
 
+    def approve(self, proposal: int | str) -> str | None:
+        """Let a proposal that waits (its number, or its event) take effect; the session that it begins, if it does."""
+
+        async def asked() -> str | None:
+            async with self._context.swarm() as swarm:
+                return await swarm.approve(self.id, proposal)
+
+        return self._context.wait(asked())
+
+    def reject(self, proposal: int | str, reason: str = "") -> None:
+        """Let a proposal that waits come to nothing."""
+        self._ask(lambda swarm: swarm.reject(self.id, proposal, reason))
+
     def _ask(self, wish: Callable[[Swarm], Awaitable[None]]) -> None:
         async def asked() -> None:
             async with self._context.swarm() as swarm:

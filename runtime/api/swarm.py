@@ -157,3 +157,19 @@ class Swarm(SwarmClient):
     async def resume(self, session: str) -> None:
         """Let a paused session go on."""
         await self.command("resume", session=session)
+
+    async def approve(self, session: str, proposal: int | str) -> str | None:
+        """Let a proposal (its number from 1, or its event) take effect; the session that it begins, if it does."""
+        found = await self._proposal(session, proposal)
+        begun: str | None = (await self.command("approve", timeout=PATIENCE, **found)).get("begun")
+        return begun
+
+    async def reject(self, session: str, proposal: int | str, reason: str = "") -> None:
+        """Let a proposal come to nothing."""
+        await self.command("reject", **await self._proposal(session, proposal), reason=reason)
+
+    async def _proposal(self, session: str, proposal: int | str) -> Json:
+        """Session and proposal by their ids, which is how what is signed names them."""
+        known = await self.session(session)
+        numbers = {str(waiting["number"]): waiting["id"] for waiting in known["proposals"]}
+        return {"session": known["session"], "proposal": numbers.get(str(proposal), str(proposal))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -12,12 +12,15 @@ from bus.signed_commands import verify_command
 from contracts import commands as asked
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
+from contracts.event import Event
 from contracts.keyring import KeyAdmitted, KeyRevoked, Keyring, KeyRotated
 from contracts.operator import (
     WISHES,
     CancelRequested,
     ExportRequested,
     PauseRequested,
+    ProposalApproved,
+    ProposalRejected,
     RedriveRequested,
     ResumeRequested,
 )
@@ -63,20 +66,26 @@ def _command(signed: SignedCommand) -> asked.Command:
     return kind.read(body if isinstance(body, dict) else {})
 
 
+_WISHES: Mapping[type[asked.Command], tuple[type[Event], tuple[str, ...]]] = {
+    asked.CancelCommand: (CancelRequested, ("reason",)),
+    asked.PauseCommand: (PauseRequested, ()),
+    asked.ResumeCommand: (ResumeRequested, ()),
+    asked.ExportCommand: (ExportRequested, ("format", "quantize", "checkpoint")),
+    asked.ApproveCommand: (ProposalApproved, ("proposal",)),
+    asked.RejectCommand: (ProposalRejected, ("proposal", "reason")),
+}
+"""What comes of a command about a session, and the members that both have beside the session."""
+
+
 def _says(command: asked.Command, fact: Fact, ring: Keyring) -> bool:
     """Whether an event says what a command wanted."""
+    if type(command) in _WISHES:
+        kind, members = _WISHES[type(command)]
+        about = all(getattr(command, name) == getattr(fact.event, name, None) for name in members)
+        return type(fact.event) is kind and about and vars(command)["session"] == fact.envelope.subject
     wanted: object
-    said: object = fact.envelope.subject
+    said: object
     match command, fact.event:
-        case asked.CancelCommand(), CancelRequested() as event:
-            wanted, said = (command.session, command.reason), (said, event.reason)
-        case asked.PauseCommand(), PauseRequested():
-            wanted = command.session
-        case asked.ResumeCommand(), ResumeRequested():
-            wanted = command.session
-        case asked.ExportCommand(), ExportRequested() as event:
-            wanted = (command.session, command.format, command.quantize, command.checkpoint)
-            said = (said, event.format, event.quantize, event.checkpoint)
         case asked.RedriveCommand(), RedriveRequested() as event:
             wanted, said = command.failure, event.failure
         case asked.AdmitCommand(), KeyAdmitted() as event:

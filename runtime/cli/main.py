@@ -51,6 +51,8 @@ COMMANDS: dict[str, Entry] = {
     "pause": Entry("sessions", SESSIONS, "Ask a session to wait."),
     "resume": Entry("sessions", SESSIONS, "Let a paused session go on."),
     "cancel": Entry("sessions", SESSIONS, "Ask a session to end now."),
+    "approve": Entry("sessions", SESSIONS, "Let a proposal that waits take effect."),
+    "reject": Entry("sessions", SESSIONS, "Let a proposal that waits come to nothing."),
     "export": Entry("session_files", SESSIONS, "Turn a session's model into a file of another format."),
     "report": Entry(
         "session_files", SESSIONS, "Show and write how a session went: figures, curves, decisions, artifacts."

@@ -119,6 +119,42 @@ def cancel(call: Call, *, session: str, reason: str) -> None:
     _ask_session(call, session, "cancel", "will end", reason=reason)
 
 
+proposal_argument = click.argument("proposal", metavar="PROPOSAL")
+
+
+@command("approve")
+@session_argument
+@proposal_argument
+def approve(call: Call, *, session: str, proposal: str) -> None:
+    """Let PROPOSAL of session S, by its number or its event, take effect; `swarm show S` lists those that wait."""
+
+    async def ask() -> tuple[str, str | None]:
+        async with call.swarm() as swarm:
+            found = await find(swarm, session)
+            return found, await swarm.approve(found, proposal)
+
+    found, begun = call.wait(ask())
+    will = f"It begins session {begun}." if begun else f"Session {found} will go on with it."
+    call.result({"session": found, "begun": begun}, f"Approved. {will}")
+
+
+@command("reject")
+@session_argument
+@proposal_argument
+@click.option("--reason", default="", help="Why; it stands in the log.")
+def reject(call: Call, *, session: str, proposal: str, reason: str) -> None:
+    """Let PROPOSAL of session S, by its number or its event, come to nothing."""
+
+    async def ask() -> str:
+        async with call.swarm() as swarm:
+            found = await find(swarm, session)
+            await swarm.reject(found, proposal, reason)
+            return found
+
+    found = call.wait(ask())
+    call.result({"session": found}, f"Rejected. Session {found} goes on as it is.")
+
+
 def _ask_session(call: Call, name: str, verb: str, will: str, **body: Any) -> None:
     """Send a wish about one session, and say what it will do."""
 

@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import structlog
@@ -23,6 +23,7 @@ import structlog
 from bus import subjects
 from contracts import commands as asked
 from contracts import operator, replies
+from contracts.diagnostician import InterventionProposed
 from contracts.envelope import Fact
 from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, SwarmError
 from contracts.event import Event
@@ -31,8 +32,8 @@ from contracts.ids import new_uuid, session_for, session_id
 from contracts.keyring import Keyring
 from contracts.kinds import KINDS
 from contracts.request import read_request
-from contracts.request.reading import shown
-from contracts.roles import DESK, OPERATOR
+from contracts.request.reading import put, shown
+from contracts.roles import BUILT_IN, DESK, OPERATOR
 from contracts.signed_command import OWNER, refuse_without, signed_in
 from runtime.commands.askers import THE_OWNER, Asker, Askers
 from runtime.commands.deployment_keys import KeyCommands
@@ -94,6 +95,8 @@ class Commands:
             asked.CancelCommand: self._cancel,
             asked.PauseCommand: self._pause,
             asked.ResumeCommand: self._resume,
+            asked.ApproveCommand: self._approve,
+            asked.RejectCommand: self._reject,
             asked.AdmitCommand: self._admit,
             asked.SessionCommand: self._session,
             asked.SessionsCommand: self._sessions,
@@ -301,6 +304,51 @@ class Commands:
         if history.state.training.pause is None and history.state.outcome is None:
             raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
         return await self._wish(wish.session, operator.ResumeRequested(asked_by=by.name, signed=by.kept()), by)
+
+    async def _approve(self, wish: asked.ApproveCommand, by: Asker) -> replies.ApproveReply:
+        history, proposal = await self._waiting(wish, by)
+        if not proposal.set:
+            requested = operator.ProposalApproved(asked_by=by.name, proposal=wish.proposal, signed=by.kept())
+            return cast("replies.ApproveReply", await self._wish(wish.session, requested, by))
+        refuse_without("ask", wish.verb, by.name, by.rights)
+        _refuse_short_name(wish.session, history.id, by)
+        raw: Any = {**history.state.request, "request_id": None}
+        for path, value in proposal.set.items():
+            raw = put(raw, path.split("."), value)
+        begun = await self.submit(
+            (await asyncio.to_thread(read_request, raw)).resolved(),
+            asked_by=by.name,
+            request_id=f"{history.id}-{wish.proposal}",
+            folder=next(iter(self.node.home.opened_to(history.id)), None),
+        )
+        approved = operator.ProposalApproved(asked_by=by.name, proposal=wish.proposal, session=begun, signed=by.kept())
+        said = await self._wish(wish.session, approved, by)
+        return {"session": said["session"], "event": said["event"], "begun": begun}
+
+    async def _reject(self, wish: asked.RejectCommand, by: Asker) -> replies.WishReply:
+        await self._waiting(wish, by)
+        requested = operator.ProposalRejected(
+            asked_by=by.name, proposal=wish.proposal, reason=wish.reason, signed=by.kept()
+        )
+        return await self._wish(wish.session, requested, by)
+
+    async def _waiting(
+        self, wish: asked.ApproveCommand | asked.RejectCommand, by: Asker
+    ) -> tuple[session_log.SessionLog, InterventionProposed]:
+        """The proposal that a person decides about; `NotFound` and `Refused` when there is nothing to decide."""
+        if by.name in BUILT_IN:
+            raise Refused(f"{by.name} is an agent, and a proposal waits for a person.", cure="Ask as a person.")
+        history = await self.history(wish.session)
+        training, cure = history.state.training, f"See which wait: swarm show {history.id}"
+        proposal = dict(training.waiting_proposals()).get(wish.proposal)
+        if proposal is not None:
+            return history, proposal
+        if wish.proposal not in dict(training.proposals):
+            raise NotFound(f"{history.id} has no proposal {wish.proposal!r}.", cure=cure)
+        if (said := training.decided.get(wish.proposal)) is not None:
+            what = "approved" if isinstance(said, operator.ProposalApproved) else "rejected"
+            raise Refused(f"the proposal {wish.proposal} was {what} by {said.asked_by}.", cure=cure)
+        raise Refused(f"the proposal {wish.proposal} does not wait for a person (any more).", cure=cure)
 
     async def _wish(self, session: str, wish: Event, by: Asker) -> replies.WishReply:
         """A wish that the kind of its session heeds; no other session is told that it will."""

@@ -27,6 +27,9 @@ from runtime.log.session_log import SessionLog
 from runtime.replay.comparison import flat
 from runtime.replay.initial_state import InheritedPlan, ListStore
 
+MODES = ("mode", "auto_fix")
+"""The two names in `diagnosis` of who decides."""
+
 
 @dataclass(frozen=True)
 class ForkRequest:
@@ -79,7 +82,7 @@ def fork_genesis(parent: SessionLog, asked: ForkRequest, blobs: ListStore) -> Fo
             dataset=state.training.dataset.root,
             resolved=state.training.claim.resolved,
             changes=plan,
-            set={path: _at(resolved, path) for path in asked.set},
+            set={path: _at(_written_out(request, path), path) for path in asked.set},
             **inherited_plan.placed(blobs),
         ),
     )
@@ -98,6 +101,10 @@ def signed_root(history: SessionLog) -> tuple[int, str | None, bool]:
 def _request(parent: SessionState, asked: ForkRequest) -> Request:
     before = read_request(parent.request)
     raw: Any = parent.request
+    if asked.set.keys() & {f"diagnosis.{name}" for name in MODES}:
+        # Each of both says the whole of it, and a request that says it twice contradicts itself.
+        kept = {name: value for name, value in raw.get("diagnosis", {}).items() if name not in MODES}
+        raw = put(raw, ["diagnosis"], kept)
     for path, value in asked.set.items():
         raw = put(raw, path.split("."), value)
     after = read_request(raw)
@@ -142,6 +149,12 @@ def _refuse_the_end(
     if Control.of(request.early_stopping).after_all(inherited_plan.evaluations).stop:
         message = f"early stopping has ended the training of {parent.id} by step {at.step}."
         raise InvalidInput(message, cure="Begin earlier, or change early_stopping.patience.", path="--at")
+
+
+def _written_out(request: Request, path: str) -> dict[str, object]:
+    """The request with everything at a path: how problems are handled is recorded in its shortest form."""
+    resolved = request.resolved()
+    return resolved | {"diagnosis": dict(request.diagnosis)} if path.startswith("diagnosis.") else resolved
 
 
 def _at(request: Any, path: str) -> Any:

@@ -22,7 +22,7 @@ from runtime.views.formatting import fork_of, in_words, levers_in_words, suggest
 from runtime.views.plot import sketch, sketch_told
 
 if TYPE_CHECKING:
-    from contracts.replies import ProblemReply, RangeTestReply, SessionReply
+    from contracts.replies import ProblemReply, ProposalReply, RangeTestReply, SessionReply
     from runtime.replay.verdict import ReplayVerdict, Verdict
 
 STATE_TONES: dict[str, Tone] = {"completed": "good", "failed": "bad", "cancelled": "warn", "paused": "warn"}
@@ -61,6 +61,7 @@ def session_page(summary: SessionReply) -> Page:
         *((str(made["kind"]), artifact_text(made)) for made in summary["artifacts"]),
         *(("refused", _refusal(entry)) for entry in summary.get("refused", ())),
         *((f"intervention {entry['number']}", _intervention(entry)) for entry in summary.get("interventions", ())),
+        *((f"proposal {entry['number']} waits", _proposal(entry)) for entry in summary.get("proposals", ())),
         ("sealed", summary.get("sealed")),
         ("owed", ", ".join(summary.get("owed", ()))),
         ("wall", f"{summary['wall_s']:.1f} s, {summary.get('events', 0)} events"),
@@ -70,6 +71,11 @@ def session_page(summary: SessionReply) -> Page:
     if problem := summary.get("problem"):
         blocks.append(problem_figures(problem))
     return Page(title, f"{summary['kind']} {summary['session']}", tuple(blocks))
+
+
+def _proposal(waiting: ProposalReply) -> str:
+    about = f"{waiting['rule']}: {waiting['reason']}"
+    return f"{about} (swarm approve or reject S {waiting['number']})"
 
 
 def metrics_text(values: Mapping[str, float | None]) -> str:

@@ -173,7 +173,13 @@ def _proven(data: Data) -> str:
 
 def _proposed(data: Data) -> str:
     back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
-    return f"proposes: {back}{levers_in_words(data['changes'])} ({data['reason']})"
+    what = f"another training with {in_words(data['set'])}" if data["set"] else levers_in_words(data["changes"])
+    return f"proposes{', and waits for a person' if data['waits'] else ''}: {back}{what} ({data['reason']})"
+
+
+def _approved(data: Data) -> str:
+    begun = f", which is session {data['session']}" if data["session"] else ""
+    return f"{data['asked_by']} approves a proposal{begun}"
 
 
 def _attempt(data: Data) -> str:
@@ -227,6 +233,8 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "pause.requested": lambda d: f"{d['asked_by']} wants it paused",
     "resume.requested": lambda d: f"{d['asked_by']} wants it resumed",
     "export.requested": lambda d: f"{d['asked_by']} wants {_model(d)} of the {d['checkpoint']} checkpoint",
+    "proposal.approved": _approved,
+    "proposal.rejected": lambda d: f"{d['asked_by']} rejects a proposal: {d['reason']}".removesuffix(": "),
     "redrive.requested": lambda d: f"{d['asked_by']} wants a failure tried again",
     "dataset.prepared": _prepared,
     "dataset.rejected": lambda d: "data rejected: " + "; ".join(p.get("message", "") for p in d["problems"]),

@@ -27,6 +27,8 @@ from runtime.views.view import event_line, moment
 DECISIONS = frozenset(
     {
         "intervention.proposed",
+        "proposal.approved",
+        "proposal.rejected",
         "intervention.applied",
         "intervention.declined",
         "outcome.judged",

@@ -27,6 +27,7 @@ from contracts.replies import (
     LastReply,
     ParentReply,
     ProblemReply,
+    ProposalReply,
     QueueReply,
     RangeTestReply,
     SessionReply,
@@ -63,6 +64,7 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
         "artifacts": artifacts(session, blobs),
         "refused": refused(session),
         "interventions": interventions(session),
+        "proposals": proposals(session),
         "wall_s": wall_seconds(session),
         "events": session.events,
         "segments": len(session.training.segments),
@@ -175,6 +177,16 @@ def interventions(session: SessionState) -> list[dict[str, object]]:
             "changes": applied.changes,
         }
         for number, (id, applied) in enumerate(session.training.applied, 1)
+    ]
+
+
+def proposals(session: SessionState) -> list[ProposalReply]:
+    """The proposals that wait for a person while the session goes on, by their number among all, from 1."""
+    numbers = {id: number for number, (id, _) in enumerate(session.training.proposals, 1)}
+    waiting = session.training.waiting_proposals() if session.outcome is None else ()
+    return [
+        {"number": numbers[id], "id": id, "rule": seen.rule, "remedy": seen.remedy, "reason": seen.reason}
+        for id, seen in waiting
     ]
 
 

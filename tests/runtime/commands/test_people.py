@@ -21,7 +21,7 @@ from contracts.commands import BODIES
 from contracts.envelope import timestamp
 from contracts.errors import Refused
 from contracts.keyring import KeyAdmitted, KeyRevoked, fingerprint
-from contracts.operator import CancelRequested, ExportRequested, PauseRequested, RedriveRequested
+from contracts.operator import CancelRequested, ExportRequested, PauseRequested, ProposalApproved, RedriveRequested
 from contracts.roles import BUILT_IN
 from contracts.signed_command import MOST_KEPT, SignedCommand
 from runtime.audit.log_check import check_log
@@ -49,7 +49,7 @@ COMMANDS = {
         "dlq",
         "keys",
     ],
-    "decide": ["cancel", "pause", "resume", "redrive"],
+    "decide": ["cancel", "pause", "resume", "approve", "reject", "redrive"],
     "administer": ["admit", "person", "rotate", "revoke"],
 }
 TABLE = {
@@ -74,6 +74,8 @@ HARMLESS: dict[str, dict[str, object]] = {
     "trial": {"parent": "nothing", "request": {}},
     "fork": {"session": "nothing", "step": 1},
     "redrive": {"failure": "nothing"},
+    "approve": {"session": "nothing", "proposal": "nothing"},
+    "reject": {"session": "nothing", "proposal": "nothing"},
     "admit": {"name": "!"},
     "person": {"name": "!"},
     "rotate": {"role": "nothing"},
@@ -348,6 +350,18 @@ async def test_what_a_lying_desk_says_of_a_person_fails_the_audit(tmp_path: Path
         )
         lies["another failure"] = await say(
             RedriveRequested(asked_by="person_ann", failure="x", signed=of(ann, "redrive", failure="y"))
+        )
+        mine = await made.commands.submit(small_request())
+        lies["another proposal"] = await say(
+            ProposalApproved(
+                asked_by="person_ann", proposal="x", signed=of(ann, "approve", session=mine, proposal="y")
+            ),
+            mine,
+        )
+        mine = await made.commands.submit(small_request())
+        lies["approved for rejected"] = await say(
+            ProposalApproved(asked_by="person_ann", proposal="x", signed=of(ann, "reject", session=mine, proposal="x")),
+            mine,
         )
         mine = await made.commands.submit(small_request())
         forged = of(ann, "cancel", session=mine).model_copy(update={"nonce": 32 * "0"})
