@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from pydantic import (
 
 from contracts.errors import InvalidInput, InvalidRequest, Problem
 from contracts.findings import Mode
+from contracts.operator import KindName
 from contracts.replies import (
     AdmitReply,
     ApproveReply,
@@ -223,13 +224,24 @@ Proposal = Annotated[Named, Field(description="Its event's id, as `swarm show` a
 
 
 class SubmitCommand(Command):
-    """A command whose body is a request, with members of the command among its sections."""
+    """A command whose body is a request, with members of the command among its sections.
+
+    Subclasses also state which kind of session begins with the request: `class X(SubmitCommand, begins="survey", ...)`.
+    """
 
     request_id: RequestId | None = None
     asked_by: Asker | None = None
 
+    if TYPE_CHECKING:
+        request: Request | Search | RangeTest
+
+    begins: ClassVar[KindName]
     reader: ClassVar[Callable[[Mapping[str, object]], Request | Search | RangeTest]]
     """Reads the sections of the request."""
+
+    def __init_subclass__(cls, *, begins: KindName, **stated: Any) -> None:
+        super().__init_subclass__(**stated)
+        cls.begins = begins
 
     @classmethod
     def read(cls, body: Mapping[str, object]) -> Self:
@@ -250,14 +262,14 @@ class SubmitCommand(Command):
         return super(Command, cls).model_construct(**dict(own), request=request)
 
 
-class TrainCommand(SubmitCommand, verb="train", right="ask", reply=BegunReply):
+class TrainCommand(SubmitCommand, verb="train", right="ask", reply=BegunReply, begins="training"):
     """Request a training session; the same request_id names the same session for ever."""
 
     request: Request
     reader = read_request
 
 
-class SearchCommand(SubmitCommand, verb="search", right="ask", reply=BegunReply):
+class SearchCommand(SubmitCommand, verb="search", right="ask", reply=BegunReply, begins="search"):
     """Request a search whose trials are sessions of their own."""
 
     request: Search | RangeTest

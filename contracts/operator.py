@@ -13,7 +13,8 @@ from pydantic import Field
 
 from contracts.event import Event, Payload
 from contracts.fork import Fork
-from contracts.roles import OPERATOR, SESSION_KINDS
+from contracts.kinds import SESSION_KINDS
+from contracts.roles import OPERATOR
 from contracts.signed_command import SignedCommand, unsigned
 
 if TYPE_CHECKING:

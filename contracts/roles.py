@@ -1,4 +1,4 @@
-"""Names that are known before anything is read: every role with its lanes, and the kinds of sessions. Imports nothing.
+"""Every role with its lanes, known before anything is read. Imports nothing.
 
 Rights and accounts on the server, who signs, who is run by a host, which agents wake whom and the AsyncAPI document all
 follow from `ROLES`. A lane of a guest is `guest_` and its name.
@@ -82,6 +82,3 @@ SIGNING = tuple(role.name for role in ROLES if role.signs)
 """The roles that sign, each with a key of its own; the desk signs the operator's lane."""
 
 EXCLUSIVE = tuple(lane for role in ROLES if role.exclusive for lane in role.lanes)
-
-SESSION_KINDS = ("training", "search", "trial", "export", "audit", "proof")
-"""What a session can be for, as its genesis names it; `contracts.kinds` says what each means."""

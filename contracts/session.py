@@ -16,7 +16,7 @@ from contracts.event import Event
 from contracts.fork import Fork
 from contracts.growing import GrowingSet, GrowingTable
 from contracts.kind import ENDED, Ended, Kind, KindState, State, having
-from contracts.kinds import KINDS
+from contracts.kinds import kinds
 from contracts.ledger import DutyWaived, SessionSealed
 from contracts.operator import (
     CancelRequested,
@@ -148,7 +148,7 @@ def _ended(session: SessionState, event: Event, fact: Fact) -> SessionState:
 
 
 def _requested(session: SessionState, event: SessionRequested, fact: Fact) -> SessionState:
-    kind = KINDS[event.kind]
+    kind = kinds()[event.kind]
     begun = kind.state.begun(event)
     return having(session, genesis=event, genesis_id=fact.id, kind=kind, own=begun, state=kind.begins)
 
@@ -188,7 +188,7 @@ _FOLDS: dict[type[Event], Callable[[SessionState, Any, Fact], SessionState]] = {
     SessionSealed: _sealed,
 }
 
-_TURNING = frozenset[type[Event]]({*_FOLDS, *(event for kind in KINDS.values() for event in kind.reactions)})
+_TURNING = frozenset[type[Event]]({*_FOLDS, *(event for kind in kinds().values() for event in kind.reactions)})
 
 
 Session = SessionState

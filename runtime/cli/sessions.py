@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.roles import SESSION_KINDS
+from contracts.kinds import SESSION_KINDS
 from runtime.api.session_source import ask_reader, find
 from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.output import plain, state_text, table

@@ -30,7 +30,7 @@ from contracts.event import Event
 from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.keyring import Keyring
-from contracts.kinds import KINDS
+from contracts.kinds import kinds
 from contracts.request import read_request
 from contracts.request.reading import put, shown
 from contracts.roles import BUILT_IN, DESK, OPERATOR
@@ -85,13 +85,8 @@ class Commands:
         self.stored_bytes: Callable[[], Awaitable[int]] | None = None
         self.askers = Askers(self._keyring)
         self._handlers: dict[type[asked.Command], Handler] = {
-            asked.TrainCommand: self._train,
-            asked.SearchCommand: partial(self._later, "search"),
             asked.TrialCommand: self._trial,
-            asked.ForkCommand: partial(self._later, "fork"),
-            asked.ProveCommand: partial(self._later, "prove"),
             asked.ExportCommand: self._export,
-            asked.AuditCommand: partial(self._later, "audit"),
             asked.CancelCommand: self._cancel,
             asked.PauseCommand: self._pause,
             asked.ResumeCommand: self._resume,
@@ -109,7 +104,10 @@ class Commands:
             asked.RevokeCommand: self._revoke,
             asked.PersonCommand: self.keys.admit_person,
         }
-        self.verbs = {kind.verb: partial(self.carry_out, kind.verb) for kind in self._handlers}
+        for verb, kind in asked.BODIES.items():
+            answer = self._begin if issubclass(kind, asked.SubmitCommand) else partial(self._later, verb)
+            self._handlers.setdefault(kind, answer)
+        self.verbs = {verb: partial(self.carry_out, verb) for verb in asked.BODIES}
         """By name: a command of this process itself, which is its owner's, from the body that a client would send."""
 
     async def run(self) -> None:
@@ -163,10 +161,10 @@ class Commands:
         kind = asked.BODIES[verb]
         return await self._handlers[kind](kind.read(body), by)
 
-    async def _later(self, verb: str, command: asked.Command, by: Asker, *more: Path) -> Answer:
+    async def _later(self, verb: str, command: asked.Command, by: Asker) -> Answer:
         """Have `runtime.commands.requests` answer; its import takes as long as many answers, so a thread does it."""
         requests = await asyncio.to_thread(importlib.import_module, "runtime.commands.requests")
-        answer: Answer = await requests.ANSWERS[verb](self, command, by, *more)
+        answer: Answer = await requests.ANSWERS[verb](self, command, by)
         return answer
 
     async def submit(
@@ -242,17 +240,18 @@ class Commands:
             by.still_counts(self._keyring())
             return await self._say(session, event)
 
-    async def _train(self, wish: asked.TrainCommand, by: Asker, folder: Path | None = None) -> replies.BegunReply:
+    async def _begin(self, wish: asked.SubmitCommand, by: Asker, folder: Path | None = None) -> replies.BegunReply:
+        """Make the request that a command is the genesis of a session of the kind that the command begins."""
         resolved = await asyncio.to_thread(wish.request.resolved)
         Workloads(self.node.home.root).needed(resolved)
-        session = await self.submit(resolved, asked_by=by.name, request_id=wish.request_id, folder=folder)
+        session = await self.submit(resolved, wish.begins, asked_by=by.name, request_id=wish.request_id, folder=folder)
         return {"session": session}
 
     async def open_parent(self, name: str, verb: str) -> session_log.SessionLog:
         """A session that goes on, whose children this command begins; `Refused` for any other."""
         parent = await self.history(name)
         if verb not in parent.state.kind.begets or parent.state.outcome is not None:
-            able = " or ".join(kind.name for kind in KINDS.values() if verb in kind.begets)
+            able = " or ".join(kind.name for kind in kinds().values() if verb in kind.begets)
             cure = f"Only a {able} has children that are begun by {verb!r}, and only until it has ended."
             raise Refused(f"{parent.id} is no {able} that goes on.", cure=cure)
         return parent

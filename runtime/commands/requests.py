@@ -1,4 +1,4 @@
-"""Answers to wishes for sessions about another session: searches, forks, proofs and audits.
+"""Answers to wishes for sessions about another session: forks, proofs and audits.
 
 `runtime.commands.commands` imports it at the first such wish, in a thread: what these need takes a while to import.
 """
@@ -8,21 +8,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus.blobs import DirectoryBlobs
 from contracts import operator
-from contracts.commands import (
-    AuditCommand,
-    ForkCommand,
-    ProveCommand,
-    RowsFile,
-    SearchCommand,
-)
+from contracts.commands import AuditCommand, ForkCommand, ProveCommand, RowsFile
 from contracts.errors import NotFound, Refused
 from contracts.ledger import SessionSealed
-from contracts.replies import AuditReply, BegunReply, ForkReply, ReadReply
+from contracts.replies import AuditReply, ForkReply, ReadReply
 from contracts.session import SessionState
 from contracts.trainer import InterventionApplied
 from runtime.fork.genesis import ForkRequest, Runs, fork_genesis, training_rows
@@ -34,13 +27,6 @@ from runtime.replay.audit_subject import machine_of
 if TYPE_CHECKING:
     from runtime.commands.askers import Asker
     from runtime.commands.commands import Commands
-
-
-async def search(commands: Commands, wish: SearchCommand, by: Asker, folder: Path | None = None) -> BegunReply:
-    """Begin a search whose trials are sessions of their own."""
-    resolved = await asyncio.to_thread(wish.request.resolved)
-    session = await commands.submit(resolved, "search", asked_by=by.name, request_id=wish.request_id, folder=folder)
-    return {"session": session}
 
 
 async def fork(commands: Commands, wish: ForkCommand, by: Asker) -> ForkReply:
@@ -126,9 +112,8 @@ def _intervention(state: SessionState, which: str | int | None) -> tuple[str, In
 
 
 ANSWERS: Mapping[str, Callable[..., Awaitable[Mapping[str, object]]]] = {
-    "search": search,
     "fork": fork,
     "prove": prove,
     "audit": audit,
 }
-"""By the name of the command; a search may also be given the folder of its request."""
+"""By the name of the command."""

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from bus import disk
 from contracts.errors import of_system
+from contracts.kinds import SESSION_KINDS
 from contracts.request import training as exports
-from contracts.roles import SESSION_KINDS
 from contracts.session import State
 from runtime.cli import session_files, sessions
 from runtime.cli.agents import misheard

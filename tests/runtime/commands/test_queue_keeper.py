@@ -18,10 +18,10 @@ from contracts.data_manager import DatasetRejected
 from contracts.errors import Full
 from contracts.event import Event
 from contracts.ids import PARTITION, session_id, uuid8
+from contracts.kinds import SESSION_KINDS
 from contracts.operator import KindName, ResumeRequested, SessionRequested
 from contracts.queue import Queue, QueueOpened, objection, queue_session
 from contracts.request import read_request
-from contracts.roles import SESSION_KINDS
 from contracts.session import SessionState, advance
 from contracts.trainer import TrainingCancelled, TrainingPaused
 from runtime.commands import deployment_keys, queue_keeper
