@@ -23,27 +23,10 @@ from pydantic import (
     ValidationError,
 )
 
+from contracts import replies
 from contracts.errors import InvalidInput, InvalidRequest, Problem
 from contracts.findings import Mode
 from contracts.operator import KindName
-from contracts.replies import (
-    AdmitReply,
-    ApproveReply,
-    AuditReply,
-    BegunReply,
-    DlqReply,
-    EventsReply,
-    ForkReply,
-    KeysReply,
-    PersonReply,
-    ReadReply,
-    RevokeReply,
-    RotateReply,
-    SessionReply,
-    SessionsReply,
-    StatusReply,
-    WishReply,
-)
 from contracts.request import Request, read_request
 from contracts.request.reading import problems_of, shown
 from contracts.request.search import RangeTest, Search, read_search
@@ -262,21 +245,21 @@ class SubmitCommand(Command):
         return super(Command, cls).model_construct(**dict(own), request=request)
 
 
-class TrainCommand(SubmitCommand, verb="train", right="ask", reply=BegunReply, begins="training"):
+class TrainCommand(SubmitCommand, verb="train", right="ask", reply=replies.BegunReply, begins="training"):
     """Request a training session; the same request_id names the same session for ever."""
 
     request: Request
     reader = read_request
 
 
-class SearchCommand(SubmitCommand, verb="search", right="ask", reply=BegunReply, begins="search"):
+class SearchCommand(SubmitCommand, verb="search", right="ask", reply=replies.BegunReply, begins="search"):
     """Request a search whose trials are sessions of their own."""
 
     request: Search | RangeTest
     reader = read_search
 
 
-class TrialCommand(Command, verb="trial", right="ask", reply=ReadReply):
+class TrialCommand(Command, verb="trial", right="ask", reply=replies.ReadReply):
     """Request a session as a trial of a search that goes on; whoever asks has read it once `seq` is reached."""
 
     parent: SessionName
@@ -285,7 +268,7 @@ class TrialCommand(Command, verb="trial", right="ask", reply=ReadReply):
     asked_by: Asker | None = None
 
 
-class ForkCommand(Command, verb="fork", right="ask", reply=ForkReply):
+class ForkCommand(Command, verb="fork", right="ask", reply=replies.ForkReply):
     """Request a session that begins in the bits of another at a grid step of its path, or of a segment's line."""
 
     session: SessionName
@@ -300,7 +283,7 @@ class ForkCommand(Command, verb="fork", right="ask", reply=ForkReply):
     under: Annotated[SessionName | None, Field(description="A proof that goes on, whose trial the fork is.")] = None
 
 
-class ProveCommand(Command, verb="prove", right="ask", reply=ReadReply):
+class ProveCommand(Command, verb="prove", right="ask", reply=replies.ReadReply):
     """Request a proof of an intervention: two forks from the bits in which it took effect, with it and without."""
 
     session: SessionName
@@ -308,7 +291,7 @@ class ProveCommand(Command, verb="prove", right="ask", reply=ReadReply):
     asked_by: Asker | None = None
 
 
-class ExportCommand(Command, verb="export", right="ask", reply=WishReply):
+class ExportCommand(Command, verb="export", right="ask", reply=replies.WishReply):
     """Want the model of a session as one more file."""
 
     session: SessionName
@@ -317,7 +300,7 @@ class ExportCommand(Command, verb="export", right="ask", reply=WishReply):
     checkpoint: CheckpointName = "best"
 
 
-class AuditCommand(Command, verb="audit", right="ask", reply=AuditReply):
+class AuditCommand(Command, verb="audit", right="ask", reply=replies.AuditReply):
     """Audit a session by a session of its own, which cites what the ledger has signed; trainers share the work."""
 
     session: SessionName
@@ -327,20 +310,20 @@ class AuditCommand(Command, verb="audit", right="ask", reply=AuditReply):
     asked_by: Asker | None = None
 
 
-class SessionCommand(Command, verb="session", right="ask", reply=SessionReply):
+class SessionCommand(Command, verb="session", right="ask", reply=replies.SessionReply):
     """A session as it stands; with `wait`, when it has ended or after so many seconds."""
 
     session: SessionName
     wait: Seconds = 0.0
 
 
-class SessionsCommand(Command, verb="sessions", right="ask", reply=SessionsReply):
+class SessionsCommand(Command, verb="sessions", right="ask", reply=replies.SessionsReply):
     """Sessions, oldest first, as many as fit. Ask again with `after` = `next` until `ended`."""
 
     after: Named = ""
 
 
-class EventsCommand(Command, verb="events", right="ask", reply=EventsReply):
+class EventsCommand(Command, verb="events", right="ask", reply=replies.EventsReply):
     """Events of a session after a position; with `wait`, a long poll. Ask again with `after` = `next`."""
 
     session: SessionName
@@ -349,48 +332,48 @@ class EventsCommand(Command, verb="events", right="ask", reply=EventsReply):
     wait: Seconds = 0.0
 
 
-class StatusCommand(Command, verb="status", right="ask", reply=StatusReply):
+class StatusCommand(Command, verb="status", right="ask", reply=replies.StatusReply):
     """Who is there: the agents of this host, and every role whose heartbeat is heard; and which sessions may train."""
 
 
-class DlqCommand(Command, verb="dlq", right="ask", reply=DlqReply):
+class DlqCommand(Command, verb="dlq", right="ask", reply=replies.DlqReply):
     """What could not be handled, and the newest stored messages that were not admitted, with the reasons."""
 
 
-class KeysCommand(Command, verb="keys", right="ask", reply=KeysReply):
+class KeysCommand(Command, verb="keys", right="ask", reply=replies.KeysReply):
     """Every key that there was, and from when until when it counts."""
 
 
 # ---------------------------------------------------------------- commands: decide
 
 
-class CancelCommand(Command, verb="cancel", right="decide", reply=WishReply):
+class CancelCommand(Command, verb="cancel", right="decide", reply=replies.WishReply):
     """End a session now."""
 
     session: SessionName
     reason: Line = ""
 
 
-class PauseCommand(Command, verb="pause", right="decide", reply=WishReply):
+class PauseCommand(Command, verb="pause", right="decide", reply=replies.WishReply):
     """Let a session wait at the next grid step, until a person resumes it."""
 
     session: SessionName
 
 
-class ResumeCommand(Command, verb="resume", right="decide", reply=WishReply):
+class ResumeCommand(Command, verb="resume", right="decide", reply=replies.WishReply):
     """Let a paused session go on."""
 
     session: SessionName
 
 
-class ApproveCommand(Command, verb="approve", right="decide", reply=ApproveReply):
+class ApproveCommand(Command, verb="approve", right="decide", reply=replies.ApproveReply):
     """Let a proposal that waits take effect; one for another training begins that."""
 
     session: SessionName
     proposal: Proposal
 
 
-class RejectCommand(Command, verb="reject", right="decide", reply=WishReply):
+class RejectCommand(Command, verb="reject", right="decide", reply=replies.WishReply):
     """Let a proposal that waits come to nothing."""
 
     session: SessionName
@@ -398,7 +381,7 @@ class RejectCommand(Command, verb="reject", right="decide", reply=WishReply):
     reason: Line = ""
 
 
-class RedriveCommand(Command, verb="redrive", right="decide", reply=WishReply):
+class RedriveCommand(Command, verb="redrive", right="decide", reply=replies.WishReply):
     """Try a recorded failure of a handler once more."""
 
     failure: Named
@@ -407,27 +390,27 @@ class RedriveCommand(Command, verb="redrive", right="decide", reply=WishReply):
 # ---------------------------------------------------------------- commands: administer
 
 
-class AdmitCommand(Command, verb="admit", right="administer", reply=AdmitReply):
+class AdmitCommand(Command, verb="admit", right="administer", reply=replies.AdmitReply):
     """Let a guest agent in: keys, a user on the server, a place in the keyring."""
 
     name: AgentName
     hears: Names = Field(default_factory=list)
 
 
-class PersonCommand(Command, verb="person", right="administer", reply=PersonReply):
+class PersonCommand(Command, verb="person", right="administer", reply=replies.PersonReply):
     """Let a person in, with rights: a key that signs commands, a user on the server, a place in the keyring."""
 
     name: AgentName
     rights: Annotated[list[Right], Field(min_length=1, max_length=len(RIGHTS))]
 
 
-class RotateCommand(Command, verb="rotate", right="administer", reply=RotateReply):
+class RotateCommand(Command, verb="rotate", right="administer", reply=replies.RotateReply):
     """A new key for a role, a guest or a person; who runs goes on with it, what was said before stays."""
 
     role: Named
 
 
-class RevokeCommand(Command, verb="revoke", right="administer", reply=RevokeReply):
+class RevokeCommand(Command, verb="revoke", right="administer", reply=replies.RevokeReply):
     """A key (by its id, its role, its guest or its person) counts no more; a built-in role goes on with a new one."""
 
     key: Named

@@ -19,22 +19,13 @@ from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
 from runtime.home.workloads import enlist
 from runtime.jobs import process
-from runtime.model import images, rows, trained
-from runtime.model.jobs import (
-    AnsweredRows,
-    AskedRows,
-    CheckpointFile,
-    CheckpointSummary,
-    Rehearsal,
-    RehearsalTask,
-    TensorSummary,
-)
+from runtime.model import images, jobs, rows, trained
 from runtime.replay import initial_state
 
 TRIES = 5
 
 
-def inspect(file: CheckpointFile) -> CheckpointSummary:
+def inspect(file: jobs.CheckpointFile) -> jobs.CheckpointSummary:
     """Every tensor of a checkpoint file with its norm, once its digest and its roots have been recomputed."""
     path = file.path
     try:
@@ -44,7 +35,7 @@ def inspect(file: CheckpointFile) -> CheckpointSummary:
         raise NotFound(message, cure="See: swarm checkpoints S", path=str(path)) from None
     content = checkpoint.unpack(data, state_root=file.state_root)
     tensors = [_summary(name, content.tensors[name]) for name in sorted(content.tensors)]
-    return CheckpointSummary(
+    return jobs.CheckpointSummary(
         path=str(path),
         blob=blake3(data).hexdigest(),
         bytes=len(data),
@@ -58,7 +49,7 @@ def inspect(file: CheckpointFile) -> CheckpointSummary:
     )
 
 
-def predict(asked: AskedRows) -> AnsweredRows:
+def predict(asked: jobs.AskedRows) -> jobs.AnsweredRows:
     """The answers for the rows in a file, written to another as one JSON array."""
     model = trained.load(asked.model)
     content = asked.data.read_bytes()
@@ -68,13 +59,13 @@ def predict(asked: AskedRows) -> AnsweredRows:
         given = rows.parse(rows.text_of(content, asked.name), asked.form)
     answers = model.predictions(rows.columns_of(given, model.facts, model.inputs))
     asked.answers.write_bytes(orjson.dumps(answers))
-    return AnsweredRows(model.step, model.weights_digest, model.facts.task, len(answers))
+    return jobs.AnsweredRows(model.step, model.weights_digest, model.facts.task, len(answers))
 
 
-def _summary(name: str, tensor: Tensor) -> TensorSummary:
+def _summary(name: str, tensor: Tensor) -> jobs.TensorSummary:
     values = tensor.double() if tensor.is_floating_point() else tensor.to(torch.float64)
     finite = bool(torch.isfinite(values).all())
-    return TensorSummary(
+    return jobs.TensorSummary(
         name=name,
         shape=tuple(tensor.shape),
         dtype=str(tensor.dtype).removeprefix("torch."),
@@ -85,7 +76,7 @@ def _summary(name: str, tensor: Tensor) -> TensorSummary:
     )
 
 
-def rehearse(task: RehearsalTask) -> Rehearsal:
+def rehearse(task: jobs.RehearsalTask) -> jobs.Rehearsal:
     """A real batch forward and backward, in the process that training would run in."""
     seal.apply(**asdict(task.seal))
     enlist(task.workloads)
@@ -100,7 +91,7 @@ def rehearse(task: RehearsalTask) -> Rehearsal:
         begun = time.perf_counter()
         run.rehearse()
         seconds.append(time.perf_counter() - begun)
-    return Rehearsal(loss, min(seconds), peak_bytes(), before, state)
+    return jobs.Rehearsal(loss, min(seconds), peak_bytes(), before, state)
 
 
 def peak_bytes() -> int:

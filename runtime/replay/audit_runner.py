@@ -22,26 +22,9 @@ from contracts.findings import AuditedMachine, SpanDivergence
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs import process
 from runtime.jobs.job import Job, claimed_threads
-from runtime.replay import audit_subject
+from runtime.replay import audit_subject, jobs
 from runtime.replay.audit_plan import AuditOptions
 from runtime.replay.comparison import SpanComparison
-from runtime.replay.jobs import (
-    BegunWindow,
-    ConditionedIdentity,
-    Conditions,
-    GoOn,
-    IdentityAnswer,
-    IdentityQuery,
-    IdentityQuestion,
-    MachineIdentity,
-    SettleNotice,
-    SpanEnd,
-    SpanFile,
-    SpanNews,
-    SpanQuery,
-    compute_span,
-    measure_identity,
-)
 from runtime.replay.spans import Span, SpanSpec
 from runtime.replay.verdict import SpanResult
 
@@ -49,7 +32,7 @@ if TYPE_CHECKING:
     from runtime.jobs.children import Children
 
 
-A = TypeVar("A", bound=SpanQuery)
+A = TypeVar("A", bound=jobs.SpanQuery)
 Q = TypeVar("Q")
 R = TypeVar("R")
 
@@ -78,23 +61,23 @@ class AuditJobs:
         workloads: Sequence[WorkloadEntry] = (),
     ) -> None:
         self.children = children
-        self.conditions = Conditions.of(machine, workloads)
+        self.conditions = jobs.Conditions.of(machine, workloads)
         self._session = session
         self._log = log
 
-    async def opened(self, job: Job[Q, R, IdentityQuestion, IdentityAnswer], argument: Q) -> R:
+    async def opened(self, job: Job[Q, R, jobs.IdentityQuestion, jobs.IdentityAnswer], argument: Q) -> R:
         """The answer of a job that opens an audit; its question about this machine is answered by another job."""
         async with self.children.job(job, argument, session=self._session, log=self._log) as child:
             async for asked in child:
                 child.resting = True
                 found, unread = await self.identified(asked.query, asked.workloads)
-                await child.order(IdentityAnswer(found, unread))
+                await child.order(jobs.IdentityAnswer(found, unread))
                 child.resting = False
             return await child.wait()
 
     async def identified(
-        self, query: IdentityQuery, workloads: Sequence[WorkloadEntry] | None = None
-    ) -> tuple[MachineIdentity, tuple[str, ...]]:
+        self, query: jobs.IdentityQuery, workloads: Sequence[WorkloadEntry] | None = None
+    ) -> tuple[jobs.MachineIdentity, tuple[str, ...]]:
         """This machine beside a claim; and what of the claim cannot be read here, or does not load."""
         under = self.conditions if workloads is None else replace(self.conditions, workloads=workloads)
         try:
@@ -107,42 +90,42 @@ class AuditJobs:
             unread = f"what the claim resolves the request to (here that ends with: {error.message[:500]})"
             return await self._measured(replace(query, plan=None), under), (unread,)
 
-    async def machine(self, query: IdentityQuery) -> MachineIdentity:
+    async def machine(self, query: jobs.IdentityQuery) -> jobs.MachineIdentity:
         """Which bits are computed here."""
         return await self._measured(query, self.conditions)
 
-    async def _measured(self, query: IdentityQuery, under: Conditions) -> MachineIdentity:
-        asked = ConditionedIdentity(query, under)
-        return await self.children.run(measure_identity, asked, session=self._session, log=self._log)
+    async def _measured(self, query: jobs.IdentityQuery, under: jobs.Conditions) -> jobs.MachineIdentity:
+        asked = jobs.ConditionedIdentity(query, under)
+        return await self.children.run(jobs.measure_identity, asked, session=self._session, log=self._log)
 
-    async def run(self, job: Job[A, R, SpanNews, GoOn], query: A) -> R:
+    async def run(self, job: Job[A, R, jobs.SpanNews, jobs.GoOn], query: A) -> R:
         """The answer of a job whose news are of no interest."""
         return await self.children.run(job, query, session=self._session, log=self._log)
 
-    async def span(self, task: SpanFile, span: SpanSpec) -> SpanResult:
+    async def span(self, task: jobs.SpanFile, span: SpanSpec) -> SpanResult:
         """A whole span computed again; the first divergence may be that something is missing."""
-        found = await self.compared(compute_span, SpanQuery(task, self.conditions), span)
+        found = await self.compared(jobs.compute_span, jobs.SpanQuery(task, self.conditions), span)
         return SpanResult(steps=found.steps, divergence=found.divergence)
 
-    async def compared(self, job: Job[A, R, SpanNews, GoOn], query: A, span: SpanSpec) -> ComparedAnswer[R]:
+    async def compared(self, job: Job[A, R, jobs.SpanNews, jobs.GoOn], query: A, span: SpanSpec) -> ComparedAnswer[R]:
         """Run a job that computes steps of a span; what it tells of them is held here against the records."""
         comparison = SpanComparison(span)
         async with self.children.job(job, query, session=self._session, log=self._log) as child:
             async for told in child:
                 found = None
                 match told:
-                    case SettleNotice():
-                        await child.order(GoOn())
-                    case BegunWindow(window):
+                    case jobs.SettleNotice():
+                        await child.order(jobs.GoOn())
+                    case jobs.BegunWindow(window):
                         found = comparison.begun_window(window)
-                    case SpanEnd():
+                    case jobs.SpanEnd():
                         comparison.ended(told)
                     case _:
                         found = comparison.computed(told)
                 if found:
                     return ComparedAnswer(None, found, comparison.steps)
         # Only a whole span has told all that was recorded.
-        left = comparison.left() if job is compute_span else None
+        left = comparison.left() if job is jobs.compute_span else None
         return ComparedAnswer(child.result, left, comparison.steps)
 
 
@@ -163,7 +146,7 @@ class AuditRunner:
         self._machine = subject.machine or AuditedMachine()
         self.jobs = AuditJobs(children, self._machine, subject.session.id, folder / "audit.log", workloads)
         self._tell = tell
-        self._here: MachineIdentity | None = None
+        self._here: jobs.MachineIdentity | None = None
         if asked.fresh:
             self.results.close()
             self.results = AuditResults(subject.work / f"{subject.session.id}.json")

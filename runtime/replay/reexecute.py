@@ -21,27 +21,18 @@ from runtime.engine.report import Control, Window
 from runtime.engine.resolve import resolve
 from runtime.engine.state import Tensors, digest
 from runtime.home.workloads import enlist
-from runtime.replay import comparison, initial_state
-from runtime.replay.jobs import (
-    BegunWindow,
-    ConditionedIdentity,
-    MachineIdentity,
-    SettleNotice,
-    SpanContext,
-    SpanEnd,
-    SpanQuery,
-)
+from runtime.replay import comparison, initial_state, jobs
 from runtime.replay.spans import SpanTask
 
 R = TypeVar("R", bound=Run)
 
 
-def measure(asked: ConditionedIdentity) -> MachineIdentity:
+def measure(asked: jobs.ConditionedIdentity) -> jobs.MachineIdentity:
     """What makes the bits here, and the numbers that the request resolves to with this dataset, where it is at hand."""
     seal.apply(**asdict(asked.under.seal))
     query = asked.query
     found = fingerprint(query.device, query.precision)
-    machine = MachineIdentity(found.digest, dict(found.families), ENGINE_BITS)
+    machine = jobs.MachineIdentity(found.digest, dict(found.families), ENGINE_BITS)
     if query.plan is None or query.data is None:
         return machine
     enlist(asked.under.workloads)
@@ -62,14 +53,14 @@ def _resolved(
     return found.as_json() | ({} if inherited else {"threads": plan.resolved.threads})
 
 
-def compute(context: SpanContext, query: SpanQuery) -> None:
+def compute(context: jobs.SpanContext, query: jobs.SpanQuery) -> None:
     """Compute one span again; everything is told as it comes, and nothing is answered."""
     told = open_span(context, query, Run)[1]
     told.whole()
     seal.recheck(**asdict(query.under.seal))
 
 
-def open_span(context: SpanContext, query: SpanQuery, kind: type[R]) -> tuple[R, SpanReporter]:
+def open_span(context: jobs.SpanContext, query: jobs.SpanQuery, kind: type[R]) -> tuple[R, SpanReporter]:
     """The run of the span at its beginning, and what tells of it. State is verified before code of the user's runs."""
     sealed, data = asdict(query.under.seal), query.task.data
     seal.apply(**sealed)
@@ -91,7 +82,7 @@ def open_span(context: SpanContext, query: SpanQuery, kind: type[R]) -> tuple[R,
 class SpanReporter:
     """Moves the run of a span along and tells everything that is computed on the way."""
 
-    def __init__(self, context: SpanContext, run: Run, task: SpanTask) -> None:
+    def __init__(self, context: jobs.SpanContext, run: Run, task: SpanTask) -> None:
         self._context = context
         self._run = run
         self._task = task
@@ -113,12 +104,12 @@ class SpanReporter:
 
     def settle(self) -> None:
         """Return once the comparing process has found everything told so far as recorded; else it ends the job."""
-        self._context.tell(SettleNotice())
+        self._context.tell(jobs.SettleNotice())
         self._context.order(wait=True)
 
     def begun_window(self, seen: Window) -> None:
         """Tell of a window that is not at its end yet."""
-        self._context.tell(BegunWindow(comparison.window_event(seen)))
+        self._context.tell(jobs.BegunWindow(comparison.window_event(seen)))
 
     def _advance(self) -> None:
         report = self._run.advance()
@@ -136,10 +127,10 @@ class SpanReporter:
         event = comparison.checkpoint_event(sealed, segment, "planned", blob=digest(data), size=len(data))
         self._context.tell(event)
 
-    def _ending(self) -> SpanEnd:
+    def _ending(self) -> jobs.SpanEnd:
         run = self._run
         sealed = checkpoint.seal(run.tensors(), run.step)
-        return SpanEnd(
+        return jobs.SpanEnd(
             step=run.step,
             finished=run.finished,
             stopped_early=run.step < run.plan.last_step,

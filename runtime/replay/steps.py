@@ -17,21 +17,8 @@ from contracts.errors import InvalidInput, NotVerified, Refused, SwarmError
 from contracts.findings import DivergencePlace, OperatorDifference, SpanDivergence
 from contracts.trainer import CheckpointWritten, WindowRecorded
 from runtime.jobs.job import Job
-from runtime.replay import audit_plan, audit_runner
+from runtime.replay import audit_plan, audit_runner, jobs
 from runtime.replay.audit_subject import AuditSubject
-from runtime.replay.jobs import (
-    ComputedStep,
-    FileQuery,
-    GoOn,
-    SpanFile,
-    SpanNews,
-    StepQuery,
-    WindowQuery,
-    compute_steps,
-    differing_tensor,
-    rebuild_step_weights,
-    trace_operators,
-)
 from runtime.replay.spans import SpanSpec, nearest_span, session_spans
 from runtime.replay.verdict import sentence
 
@@ -43,7 +30,7 @@ Trace = Sequence[tuple[str, str, str]]
 
 
 async def locate_divergence(
-    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, span: int, found: SpanDivergence
+    auditing: audit_runner.AuditJobs, task: jobs.SpanFile, spec: SpanSpec, span: int, found: SpanDivergence
 ) -> DivergencePlace:
     """Window, step and operator of a divergence, with sentences that say how far each can be known.
 
@@ -52,8 +39,8 @@ async def locate_divergence(
     window = [found.first, found.last]
     try:
         if found.name == WindowRecorded.wire and found.field:
-            return await _in_window(jobs, task, spec, span, found)
-        return await _elsewhere(jobs, task, span, found)
+            return await _in_window(auditing, task, spec, span, found)
+        return await _elsewhere(auditing, task, span, found)
     except SwarmError as error:
         # The divergence is certain already, even if the code behaves differently when it is watched.
         told = f"the place could not be looked at step by step: {error.message}"
@@ -61,15 +48,15 @@ async def locate_divergence(
 
 
 async def _in_window(
-    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, span: int, found: SpanDivergence
+    auditing: audit_runner.AuditJobs, task: jobs.SpanFile, spec: SpanSpec, span: int, found: SpanDivergence
 ) -> DivergencePlace:
     first, last, step = found.first, found.last, found.step
-    runs = [await _steps(jobs, task, spec, first, last) for _ in range(2)]
+    runs = [await _steps(auditing, task, spec, first, last) for _ in range(2)]
     shaky = next((one.step for one, other in zip(*runs, strict=False) if one != other), None)
     # A loss is the work of its own attempt's way forward, or of the update before it.
     suspects = [step - 1, step] if step > first else [step if step >= 0 else last - 1]
     suspects = [shaky] if shaky is not None else suspects
-    operator, counted = await _operator(jobs, task, spec, suspects)
+    operator, counted = await _operator(auditing, task, spec, suspects)
     return DivergencePlace(
         span=span,
         window=[first, last],
@@ -84,20 +71,20 @@ async def _in_window(
 
 
 async def _steps(
-    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, first: int, last: int
-) -> tuple[ComputedStep, ...]:
-    told = await jobs.compared(compute_steps, WindowQuery(task, jobs.conditions, first, last), spec)
+    auditing: audit_runner.AuditJobs, task: jobs.SpanFile, spec: SpanSpec, first: int, last: int
+) -> tuple[jobs.ComputedStep, ...]:
+    told = await auditing.compared(jobs.compute_steps, jobs.WindowQuery(task, auditing.conditions, first, last), spec)
     return told.answer or ()
 
 
 async def _operator(
-    jobs: audit_runner.AuditJobs, task: SpanFile, spec: SpanSpec, attempts: list[int]
+    auditing: audit_runner.AuditJobs, task: jobs.SpanFile, spec: SpanSpec, attempts: list[int]
 ) -> tuple[OperatorDifference | None, int]:
     """The first operator that gives another output in another process, and how many were compared."""
     counted = 0
     for attempt in attempts:
-        query = StepQuery(task, jobs.conditions, attempt)
-        one, other = [(await jobs.compared(trace_operators, query, spec)).answer or () for _ in range(2)]
+        query = jobs.StepQuery(task, auditing.conditions, attempt)
+        one, other = [(await auditing.compared(jobs.trace_operators, query, spec)).answer or () for _ in range(2)]
         found = first_difference(attempt, one, other)
         counted += len(one)
         if found is not None:
@@ -147,7 +134,9 @@ def _of_operator(
     ]
 
 
-async def _elsewhere(jobs: audit_runner.AuditJobs, task: SpanFile, span: int, found: SpanDivergence) -> DivergencePlace:
+async def _elsewhere(
+    auditing: audit_runner.AuditJobs, task: jobs.SpanFile, span: int, found: SpanDivergence
+) -> DivergencePlace:
     """What is no window was computed at one step; of a checkpoint that is at hand the tensor can be named."""
     told = f"{found.name} at step {found.last}: all windows of the span up to there came out as recorded"
     about = DivergencePlace(
@@ -156,8 +145,8 @@ async def _elsewhere(jobs: audit_runner.AuditJobs, task: SpanFile, span: int, fo
     blobs = DirectoryBlobs(task.data.blobs)
     if found.name != CheckpointWritten.wire or not found.blob or not blobs.has(found.blob):
         return about
-    query = FileQuery(task, jobs.conditions, found.last, blobs.path(found.blob), "")
-    tensor = await jobs.run(differing_tensor, query)
+    query = jobs.FileQuery(task, auditing.conditions, found.last, blobs.path(found.blob), "")
+    tensor = await auditing.run(jobs.differing_tensor, query)
     differs = f"the first tensor of that checkpoint that differs is {tensor}" if tensor else "its tensors are the same"
     return about.model_copy(update={"tensor": tensor, "sentences": [told, differs]})
 
@@ -170,7 +159,7 @@ async def rebuild_weights(
     `out` is absolute. `Refused` when machine, code or data are not those of the claim: then the bits would be others.
     """
     found, begins = await compute_at_step(
-        subject, rebuild_step_weights, out, children, step=step, trust_code=trust_code
+        subject, jobs.rebuild_step_weights, out, children, step=step, trust_code=trust_code
     )
     about = {"weights": str(out), "weights_digest": found.weights_digest, "tensors": found.tensors}
     return about | {"from_step": begins}
@@ -178,7 +167,7 @@ async def rebuild_weights(
 
 async def compute_at_step(
     subject: AuditSubject,
-    job: Job[FileQuery, R, SpanNews, GoOn],
+    job: Job[jobs.FileQuery, R, jobs.SpanNews, jobs.GoOn],
     place: Path,
     children: Children,
     *,
@@ -203,7 +192,7 @@ async def compute_at_step(
         if differing := await runner.compare():
             raise Refused(f"these bits cannot be computed here: {', '.join(differing[:5])}.", cure=_cure(differing))
         task = subject.task(span, runner.folder)
-        query = FileQuery(task, runner.jobs.conditions, step, place, history.id)
+        query = jobs.FileQuery(task, runner.jobs.conditions, step, place, history.id)
         found = await runner.jobs.compared(job, query, subject.spec(span))
     if found.divergence or found.answer is None:
         reason = sentence(found.divergence) if found.divergence else "its job gave no answer"

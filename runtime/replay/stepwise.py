@@ -18,15 +18,7 @@ from contracts.errors import NotFound
 from runtime.engine import checkpoint, state
 from runtime.engine.loop import Run
 from runtime.engine.report import Window
-from runtime.replay.jobs import (
-    ComputedStep,
-    FileQuery,
-    KeptWeights,
-    SpanContext,
-    StateDigests,
-    StepQuery,
-    WindowQuery,
-)
+from runtime.replay import jobs
 from runtime.replay.reexecute import open_span
 
 UNWRITTEN = "empty"
@@ -82,7 +74,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._inside.pop()
 
 
-def rebuild(context: SpanContext, query: FileQuery) -> KeptWeights:
+def rebuild(context: jobs.SpanContext, query: jobs.FileQuery) -> jobs.KeptWeights:
     """See `runtime.replay.jobs.rebuild_step_weights`."""
     run, told = open_span(context, query, Stepwise)
     step = query.step
@@ -97,10 +89,10 @@ def rebuild(context: SpanContext, query: FileQuery) -> KeptWeights:
     weights = {name.removeprefix("model."): one for name, one in sealed.tensors.items() if name.startswith("model.")}
     about = {"step": str(run.step), "weights_digest": sealed.weights_digest, "session": query.session}
     query.place.write_bytes(safetensors.torch.save(weights, about))
-    return KeptWeights(sealed.weights_digest, len(weights))
+    return jobs.KeptWeights(sealed.weights_digest, len(weights))
 
 
-def restage(context: SpanContext, query: FileQuery) -> StateDigests:
+def restage(context: jobs.SpanContext, query: jobs.FileQuery) -> jobs.StateDigests:
     """See `runtime.replay.jobs.restage_state`."""
     run, told = open_span(context, query, Stepwise)
     told.upto(query.step)
@@ -110,10 +102,10 @@ def restage(context: SpanContext, query: FileQuery) -> StateDigests:
         raise NotFound(message, cure="Choose that one.")
     sealed = checkpoint.seal(run.tensors(), run.step, run.aliases)
     blob = DirectoryBlobs(query.place).put(checkpoint.pack(sealed))
-    return StateDigests(sealed.state_root, sealed.weights_digest, blob)
+    return jobs.StateDigests(sealed.state_root, sealed.weights_digest, blob)
 
 
-def steps(context: SpanContext, query: WindowQuery) -> tuple[ComputedStep, ...]:
+def steps(context: jobs.SpanContext, query: jobs.WindowQuery) -> tuple[jobs.ComputedStep, ...]:
     """See `runtime.replay.jobs.compute_steps`."""
     run, told = open_span(context, query, Stepwise)
     told.upto(query.first)
@@ -121,10 +113,10 @@ def steps(context: SpanContext, query: WindowQuery) -> tuple[ComputedStep, ...]:
         return ()
     told.settle()
     each = ((step, run.to(step + 1)) for step in range(query.first, query.last))
-    return tuple(ComputedStep(step, seen.losses.hex(), seen.weights_digest) for step, seen in each)
+    return tuple(jobs.ComputedStep(step, seen.losses.hex(), seen.weights_digest) for step, seen in each)
 
 
-def operators(context: SpanContext, query: StepQuery) -> tuple[tuple[str, str, str], ...]:
+def operators(context: jobs.SpanContext, query: jobs.StepQuery) -> tuple[tuple[str, str, str], ...]:
     """See `runtime.replay.jobs.trace_operators`."""
     run, told = open_span(context, query, Stepwise)
     step = query.step
@@ -137,7 +129,7 @@ def operators(context: SpanContext, query: StepQuery) -> tuple[tuple[str, str, s
     return tuple(tracer.seen)
 
 
-def differing_tensor(context: SpanContext, query: FileQuery) -> str | None:
+def differing_tensor(context: jobs.SpanContext, query: jobs.FileQuery) -> str | None:
     """See `runtime.replay.jobs.differing_tensor`."""
     run, told = open_span(context, query, Stepwise)
     told.upto(query.step)

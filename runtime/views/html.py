@@ -8,31 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from runtime.views.blocks import (
-    LONGEST,
-    LONGEST_CELL,
-    MOST_BARS,
-    MOST_FIGURES,
-    MOST_MARKS,
-    MOST_SERIES,
-    Block,
-    Content,
-    Curves,
-    HeatMap,
-    KeyFigures,
-    Kind,
-    Page,
-    PageSection,
-    PageTable,
-    Phrase,
-    Pictures,
-    Text,
-    Timeline,
-    left_out,
-    pieces,
-    shortened,
-    shown,
-)
+from runtime.views import blocks
 from runtime.views.plot import Plot, outlook
 from runtime.views.svg import PALETTE, POINTS, STYLE, VARIABLES, curves_svg, heat_svg, safe, timeline_svg
 
@@ -65,7 +41,7 @@ svg{display:block;width:100%;height:auto}
 """ + "".join(f".swatch.c{n}{{background:var(--c{n})}}" for n in range(PALETTE))
 
 
-def render(page: Page) -> str:
+def render(page: blocks.Page) -> str:
     """The whole file."""
     head = (
         '<meta charset="utf-8"/>'
@@ -81,26 +57,26 @@ def render(page: Page) -> str:
     )
 
 
-def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
-    for block in blocks:
+def _blocks(parts: Sequence[blocks.Block], level: int) -> Iterator[str]:
+    for block in parts:
         match block:
-            case Text():
+            case blocks.Text():
                 yield _text(block)
-            case KeyFigures():
+            case blocks.KeyFigures():
                 yield _figures(block)
-            case PageTable():
+            case blocks.PageTable():
                 yield _table(block)
-            case Curves():
+            case blocks.Curves():
                 yield _curves(block)
-            case Timeline():
+            case blocks.Timeline():
                 yield _timeline(block)
-            case Pictures():
+            case blocks.Pictures():
                 yield from map(_heat, block.pictures)
-            case PageSection():
+            case blocks.PageSection():
                 yield _section(block, level)
 
 
-def _section(section: PageSection, level: int) -> str:
+def _section(section: blocks.PageSection, level: int) -> str:
     inner = "\n".join(_blocks(section.blocks, min(level + 1, 6)))
     title = safe(section.title, 200)
     if section.folded:
@@ -108,10 +84,10 @@ def _section(section: PageSection, level: int) -> str:
     return f"<section><h{level}>{title}</h{level}>\n{inner}\n</section>"
 
 
-def _text(text: Text) -> str:
+def _text(text: blocks.Text) -> str:
     tone = _class(text.tone)
     if text.code:
-        lines = "\n".join(safe(line) for line in shortened(text.text).split("\n"))
+        lines = "\n".join(safe(line) for line in blocks.shortened(text.text).split("\n"))
         return f"<pre{tone}>{lines}</pre>"
     return f"<p{tone}>{safe(text.text)}</p>"
 
@@ -121,40 +97,40 @@ def _class(tone: str, *others: str) -> str:
     return f' class="{names}"' if names else ""
 
 
-def _content(content: Content, kind: Kind, most: int = LONGEST) -> str:
-    text = safe(shown(content, kind), most)
+def _content(content: blocks.Content, kind: blocks.Kind, most: int = blocks.LONGEST) -> str:
+    text = safe(blocks.shown(content, kind), most)
     if not text:
         return ""
-    code = kind == "code" or (isinstance(content, Phrase) and content.code)
+    code = kind == "code" or (isinstance(content, blocks.Phrase) and content.code)
     text = f"<code>{text}</code>" if code else text
-    tone = content.tone if isinstance(content, Phrase) else ""
+    tone = content.tone if isinstance(content, blocks.Phrase) else ""
     return f"<span{_class(tone)}>{text}</span>" if tone else text
 
 
-def _figures(figures: KeyFigures) -> str:
+def _figures(figures: blocks.KeyFigures) -> str:
     entries = []
-    for each in figures.figures[:MOST_FIGURES]:
+    for each in figures.figures[: blocks.MOST_FIGURES]:
         unit = f" {safe(each.unit, 40)}" if each.unit else ""
         note = f" <small>{safe(each.note, 400)}</small>" if each.note else ""
         entries.append(
             f"<div><dt>{safe(each.name, 100)}</dt><dd>{_content(each.value, each.kind)}{unit}{note}</dd></div>"
         )
-    more = left_out(len(figures.figures), MOST_FIGURES, "figures")
+    more = blocks.left_out(len(figures.figures), blocks.MOST_FIGURES, "figures")
     more = f'<p class="note">{more}</p>' if more else ""
     return f'<dl class="{"cards" if figures.large else "figures"}">{"".join(entries)}</dl>{more}'
 
 
-def _table(table: PageTable) -> str:
+def _table(table: blocks.PageTable) -> str:
     head = "".join(f'<th scope="col"{_right(column.right)}>{safe(column.title, 100)}</th>' for column in table.columns)
 
-    def row(cells: Sequence[Content]) -> str:
+    def row(cells: Sequence[blocks.Content]) -> str:
         inner = "".join(
-            f"<td{_right(column.right)}>{_content(cell, column.kind, LONGEST_CELL)}</td>"
+            f"<td{_right(column.right)}>{_content(cell, column.kind, blocks.LONGEST_CELL)}</td>"
             for cell, column in zip(cells, table.columns, strict=True)
         )
         return f"<tr>{inner}</tr>"
 
-    first, between, last = pieces(table)
+    first, between, last = blocks.pieces(table)
     rows = [row(cells) for cells in first]
     if between:
         rows.append(f'<tr><td colspan="{len(table.columns)}" class="faint">… {between} …</td></tr>')
@@ -169,10 +145,10 @@ def _right(right: bool) -> str:  # noqa: FBT001 - a fact, not a mode
     return ' class="r"' if right else ""
 
 
-def _curves(curves: Curves) -> str:
+def _curves(curves: blocks.Curves) -> str:
     plot = Plot.of(curves, POINTS)
     rows = []
-    for at, each in enumerate(curves.series[:MOST_SERIES]):
+    for at, each in enumerate(curves.series[: blocks.MOST_SERIES]):
         seen = outlook(each)
         cells = "".join(f'<td class="r">{value:.6g}</td>' for value in seen) if seen else '<td colspan="4">none</td>'
         name = f'<span class="swatch c{at % PALETTE}"></span>{safe(each.name, 100)}'
@@ -180,12 +156,15 @@ def _curves(curves: Curves) -> str:
     names = ("first", "lowest", "highest", "last", "points")
     head = '<th scope="col">curve</th>' + "".join(f'<th scope="col" class="r">{name}</th>' for name in names)
     legend = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    marks = [f"{curves.x_name} {mark.x:.6g}: {shortened(mark.label, 160)}" for mark in curves.marks[:MOST_MARKS]]
+    marks = [
+        f"{curves.x_name} {mark.x:.6g}: {blocks.shortened(mark.label, 160)}"
+        for mark in curves.marks[: blocks.MOST_MARKS]
+    ]
     notes = [f"Marked: {'; '.join(marks)}." if marks else "", *plot.notes]
     return _figure(curves.title, curves_svg(curves, plot), legend, notes)
 
 
-def _heat(heat: HeatMap) -> str:
+def _heat(heat: blocks.HeatMap) -> str:
     axes = [
         f"rows: {heat.rows_are}" if heat.rows_are else "",
         f"columns: {heat.columns_are}" if heat.columns_are else "",
@@ -198,12 +177,12 @@ def _figure(title: str, drawing: str, caption: str, notes: Sequence[str]) -> str
     return f"<figure><h3>{safe(title, 200)}</h3>{drawing}<figcaption>{caption}{told}</figcaption></figure>"
 
 
-def _timeline(timeline: Timeline) -> str:
-    moments = [f"{shortened(mark.label, 160)} at {mark.x:.1f} s" for mark in timeline.marks[:MOST_MARKS]]
+def _timeline(timeline: blocks.Timeline) -> str:
+    moments = [f"{blocks.shortened(mark.label, 160)} at {mark.x:.1f} s" for mark in timeline.marks[: blocks.MOST_MARKS]]
     notes = [
         f"{'; '.join(moments)}." if moments else "",
         timeline.left_out,
-        left_out(len(timeline.bars), MOST_BARS, "bars"),
-        left_out(len(timeline.marks), MOST_MARKS, "moments"),
+        blocks.left_out(len(timeline.bars), blocks.MOST_BARS, "bars"),
+        blocks.left_out(len(timeline.marks), blocks.MOST_MARKS, "moments"),
     ]
     return _figure(timeline.title, timeline_svg(timeline), "", notes)

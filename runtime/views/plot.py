@@ -6,16 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.views.blocks import (
-    MOST_MARKS,
-    MOST_SERIES,
-    Curves,
-    HeatMap,
-    PageColumn,
-    PageTable,
-    Series,
-    left_out,
-)
+from runtime.views import blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +23,7 @@ class PlotLine:
         return f"the lowest and the highest of every {self.per:,} of {self.total:,} points" if self.per > 1 else ""
 
 
-def thinned(series: Series, most: int) -> PlotLine:
+def thinned(series: blocks.Series, most: int) -> PlotLine:
     """At most so many points: all, or the lowest and highest of equally many each, so that no peak is lost.
 
     A gap between finite points is kept as one point that is not finite, as far as every point of a group is none.
@@ -58,7 +49,7 @@ def _drawable(x: float, y: float) -> bool:
     return math.isfinite(x) and math.isfinite(y)
 
 
-def outlook(series: Series) -> tuple[float, float, float, float] | None:
+def outlook(series: blocks.Series) -> tuple[float, float, float, float] | None:
     """First, lowest, highest and last of the finite values; None when there are none."""
     finite = [float(y) for y in series.y if math.isfinite(y)]
     return (finite[0], min(finite), max(finite), finite[-1]) if finite else None
@@ -127,14 +118,14 @@ class Plot:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, curves: Curves, most: int) -> Plot:
+    def of(cls, curves: blocks.Curves, most: int) -> Plot:
         """The curves with at most so many points each."""
-        drawn = tuple(thinned(each, most) for each in curves.series[:MOST_SERIES])
+        drawn = tuple(thinned(each, most) for each in curves.series[: blocks.MOST_SERIES])
         places = [x for each in drawn for x, _ in each.points if math.isfinite(x)]
         values = [y for each in drawn for _, y in each.points if math.isfinite(y)]
         left, right = min(places, default=0.0), max(places, default=0.0)
         # What happened before the first point belongs to the picture; what lies far from all points does not.
-        near = [mark.x for mark in curves.marks[:MOST_MARKS] if 2 * left - right <= mark.x <= 2 * right - left]
+        near = [mark.x for mark in curves.marks[: blocks.MOST_MARKS] if 2 * left - right <= mark.x <= 2 * right - left]
         left, right = min([left, *near]), max([right, *near])
         low, high = bounds(values) if curves.cut else (min(values, default=0.0), max(values, default=0.0))
         ratios = curves.y_scale == "log" or (curves.y_scale == "auto" and low > 0 and high / low >= MANY)
@@ -145,8 +136,8 @@ class Plot:
         notes = (
             f"Drawn: {'; '.join(told)}." if told else "",
             f"{above} points above {high:.4g} are drawn there." if above else "",
-            left_out(len(curves.series), MOST_SERIES, "curves"),
-            left_out(len(curves.marks), MOST_MARKS, "marks"),
+            blocks.left_out(len(curves.series), blocks.MOST_SERIES, "curves"),
+            blocks.left_out(len(curves.marks), blocks.MOST_MARKS, "marks"),
         )
         return cls(drawn, across, up, tuple(note for note in notes if note))
 
@@ -179,7 +170,7 @@ def sketch_told(count: int, width: int = 50) -> str:
 SHADES = " ░▒▓█"
 
 
-def shades(heat: HeatMap) -> list[list[float]]:
+def shades(heat: blocks.HeatMap) -> list[list[float]]:
     """Each value as a share of the way from the lowest to the highest; nothing is 0."""
     finite = [value for row in heat.values for value in row if value is not None and math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
@@ -198,7 +189,7 @@ def shades(heat: HeatMap) -> list[list[float]]:
     return [[share(value) for value in row] for row in filled]
 
 
-def heat_table(heat: HeatMap) -> PageTable:
+def heat_table(heat: blocks.HeatMap) -> blocks.PageTable:
     """The values of a heat map under the names of its columns."""
     columns = max((len(row) for row in heat.values), default=0)
     names = [heat.column_names[at] if at < len(heat.column_names) else str(at) for at in range(columns)]
@@ -207,4 +198,6 @@ def heat_table(heat: HeatMap) -> PageTable:
         for at, row in enumerate(heat.values)
     )
     corner = " / ".join(part for part in (heat.rows_are, heat.columns_are) if part)
-    return PageTable((PageColumn(corner), *(PageColumn(name, "number") for name in names)), rows, heat.left_out)
+    return blocks.PageTable(
+        (blocks.PageColumn(corner), *(blocks.PageColumn(name, "number") for name in names)), rows, heat.left_out
+    )

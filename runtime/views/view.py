@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from contracts import replies
 from contracts.common import HandlerFailed
 from contracts.data_manager import DatasetRejected
 from contracts.envelope import Fact
@@ -20,32 +21,20 @@ from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.kind import owed
 from contracts.queue import Queue
-from contracts.replies import (
-    BestTrialReply,
-    EventReply,
-    KeyReply,
-    LastReply,
-    ParentReply,
-    ProblemReply,
-    ProposalReply,
-    QueueReply,
-    RangeTestReply,
-    SessionReply,
-)
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, TrainingCompleted, TrainingFailed
 
 
-class SessionMoment(SessionReply):
+class SessionMoment(replies.SessionReply):
     """A session as it was after one of its events: which of how many, how many voids there are, and that event."""
 
     at: int
     of: int
     voids: int
-    event: EventReply
+    event: replies.EventReply
 
 
-def summary(session: SessionState, blobs: Path | None = None, queue: Queue | None = None) -> SessionReply:
+def summary(session: SessionState, blobs: Path | None = None, queue: Queue | None = None) -> replies.SessionReply:
     """What `run`, `wait` and `show` print: one flat object. `queue` is that of the swarm, where it is at hand."""
     return {
         "session": session.id,
@@ -95,7 +84,7 @@ _MOST_LINES = 500
 """Waiting sessions that are listed; the number of all stands beside them."""
 
 
-def queue_lines(queue: Queue | None) -> QueueReply | None:
+def queue_lines(queue: Queue | None) -> replies.QueueReply | None:
     """The queue as `swarm status` tells it; None where none is kept."""
     if queue is None:
         return None
@@ -111,7 +100,7 @@ def queue_lines(queue: Queue | None) -> QueueReply | None:
     }
 
 
-def fork(session: SessionState) -> ParentReply | None:
+def fork(session: SessionState) -> replies.ParentReply | None:
     """In whose bits it began, and with which change."""
     begun = session.fork
     if begun is None:
@@ -125,7 +114,7 @@ def fork(session: SessionState) -> ParentReply | None:
     }
 
 
-def last(session: SessionState) -> LastReply | None:
+def last(session: SessionState) -> replies.LastReply | None:
     """The newest evaluation, unless it is the best."""
     if not session.training.evaluations or session.training.evaluations[-1] is session.training.best:
         return None
@@ -133,7 +122,7 @@ def last(session: SessionState) -> LastReply | None:
     return {"step": newest.step, "metrics": dict(newest.values)}
 
 
-def best_trial(session: SessionState) -> BestTrialReply | None:
+def best_trial(session: SessionState) -> replies.BestTrialReply | None:
     """The best trial of a search that has ended: its session, its value and the parameters that it was trained with."""
     search = SearchState.of(session)
     ended = session.outcome if isinstance(session.outcome, SearchCompleted | SearchCancelled) else None
@@ -151,7 +140,7 @@ def best_trial(session: SessionState) -> BestTrialReply | None:
     }
 
 
-def range_test(session: SessionState) -> RangeTestReply | None:
+def range_test(session: SessionState) -> replies.RangeTestReply | None:
     """What a range test shows: the rate that it suggests, and the losses at the rates that it tried, in their order."""
     suggested = SearchState.of(session).suggested
     if suggested is None:
@@ -180,7 +169,7 @@ def interventions(session: SessionState) -> list[dict[str, object]]:
     ]
 
 
-def proposals(session: SessionState) -> list[ProposalReply]:
+def proposals(session: SessionState) -> list[replies.ProposalReply]:
     """The proposals that wait for a person while the session goes on, by their number among all, from 1."""
     numbers = {id: number for number, (id, _) in enumerate(session.training.proposals, 1)}
     waiting = session.training.waiting_proposals() if session.outcome is None else ()
@@ -257,7 +246,7 @@ def moment(text: str) -> datetime | None:
         return None
 
 
-def problem(session: SessionState) -> ProblemReply | None:
+def problem(session: SessionState) -> replies.ProblemReply | None:
     """Why a session did not complete, as code, message, cure and place; None when it did or still may."""
     outcome = session.outcome
     if outcome is None or session.kind.state_at_end(session) == "completed":
@@ -281,7 +270,7 @@ def ended(session: SessionState) -> bool:
     return session.state in ENDED
 
 
-def event_line(fact: Fact) -> EventReply:
+def event_line(fact: Fact) -> replies.EventReply:
     """One event as NDJSON: its place, who, what and the data.
 
     `understood` is false for a type that this software does not know, or that the lane has no say in: a guest's
@@ -314,7 +303,7 @@ def data_of(event: Event) -> Any:
     return event.data
 
 
-def key_lines(facts: Iterable[Fact]) -> list[KeyReply]:
+def key_lines(facts: Iterable[Fact]) -> list[replies.KeyReply]:
     """Every key of a keyring in the order of admission: whose it is, and from when until when it counts, and why."""
     ring, times, ends = Keyring(), {0: ""}, {}
     for fact in facts:
