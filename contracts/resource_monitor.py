@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from contracts.event import Event, Payload, Value, fitted
+from pydantic import Field
+
+from contracts.event import Event, Payload, Value, fitted, unchanged
 from contracts.roles import RESOURCE_MONITOR
 
 
@@ -14,10 +16,13 @@ class ProcessUsage(Value):
     processes: int
     cpu_seconds: float
     memory_bytes_max: int
+    read_bytes: int = 0
+    written_bytes: int = 0
+    gpu_memory_bytes_max: int = 0
 
 
 class GpuUsage(Value):
-    """What one GPU did meanwhile."""
+    """What one GPU did meanwhile; `throttled` are seconds by what held its clock down."""
 
     name: str
     percent_mean: float
@@ -25,6 +30,11 @@ class GpuUsage(Value):
     celsius_max: float
     watts_mean: float
     joules: float
+    memory_total_bytes: int = 0
+    mhz_mean: float = 0.0
+    throttled: dict[str, float] = Field(default_factory=dict)
+    ecc_uncorrected: int = 0
+    xids: list[int] = Field(default_factory=list)
 
 
 def _typed_usage(old: Payload) -> Payload:
@@ -34,8 +44,11 @@ def _typed_usage(old: Payload) -> Payload:
     return old | {"children": children, "gpus": [fitted(GpuUsage, gpu, **idle) for gpu in old["gpus"]]}
 
 
-class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summarised", upcasts=[_typed_usage]):
-    """What the machine gave to a session between two moments."""
+class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summarised", upcasts=[_typed_usage, unchanged]):
+    """What the machine gave to a session between two moments.
+
+    Since version 3 with what disks and network moved, and what throttled GPUs and which errors they had.
+    """
 
     seconds: float
     cpu_percent_mean: float
@@ -46,6 +59,37 @@ class ResourcesSummarised(Event, lane=RESOURCE_MONITOR, wire="resources.summaris
     samples: int
     children: dict[str, ProcessUsage]
     gpus: list[GpuUsage]
+    read_bytes: int = 0
+    written_bytes: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+class ResourcesMeasured(Event, lane=RESOURCE_MONITOR, wire="resources.measured"):
+    """What `epochs` epochs used, the last of which is number `epoch` and ended at `step`. Never compared with anything.
+
+    Percentages are means, of the whole machine but for `session_cpu_percent`, which is of one processor; memory is the
+    largest that was seen. None is what the machine does not tell.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    samples: int
+    seconds: float
+    cpu_percent: float
+    session_cpu_percent: float
+    memory_bytes: int
+    session_memory_bytes: int
+    disk_free_bytes: int
+    read_bytes: int
+    written_bytes: int
+    received_bytes: int
+    sent_bytes: int
+    waiting_percent: float | None
+    gpu_percent: float | None
+    gpu_memory_bytes: int | None
+    joules: float | None
 
 
 class ResourcesAlerted(Event, lane=RESOURCE_MONITOR, wire="resources.alerted"):

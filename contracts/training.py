@@ -26,7 +26,7 @@ from contracts.operator import (
     ResumeRequested,
     SessionRequested,
 )
-from contracts.resource_monitor import ResourcesAlerted, ResourcesSummarised
+from contracts.resource_monitor import ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
 from contracts.roles import (
     CHECKPOINT_KEEPER,
     DATA_MANAGER,
@@ -118,6 +118,7 @@ class TrainingState(ExportingState):
     waived_judgement: bool = False
     resources: ResourcesSummarised | None = None
     alerts: tuple[ResourcesAlerted, ...] = ()
+    measured: GrowingTuple[ResourcesMeasured] = field(default_factory=GrowingTuple)
     pause: TrainingPaused | None = None
     incidents: tuple[DivergenceFound, ...] = ()
     births: tuple[BirthAudited, ...] = ()
@@ -313,6 +314,7 @@ TRAINING = Kind(
         ExportRefused: ExportingState.refused,
         ResourcesSummarised: lambda s, e, f: having(s, resources=e),
         ResourcesAlerted: lambda s, e, f: having(s, alerts=(*s.alerts, e)),
+        ResourcesMeasured: lambda s, e, f: having(s, measured=s.measured.grown(e)),
     },
 )
 

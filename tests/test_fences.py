@@ -33,7 +33,7 @@ EXCEPTIONS = {
 }
 """Strings that name a module of another room, and why each may."""
 
-BY_NAME = {"openai": "agents/diagnostician/advisor.py", "pynvml": "agents/resource_monitor/machine.py"}
+BY_NAME = {"openai": "agents/diagnostician/advisor.py", "pynvml": "agents/resource_monitor/gpus.py"}
 """Dependencies that are loaded by name, and the one file that may."""
 
 

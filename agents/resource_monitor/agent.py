@@ -1,21 +1,27 @@
-"""The resource monitor: samples the machine while sessions train, warns once per crossing, sums up at the end."""
+"""The resource monitor: samples the machine while sessions train, warns once per crossing, sums up epochs and the end.
 
-from __future__ import annotations
+A sample goes out as telemetry and into a file of the session, and once in a minute what the minute used. The log gets
+one small event for an epoch, at most one per beat: where epochs are shorter it covers several.
+"""
 
 import asyncio
 import os
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import orjson
 
 from agents.resource_monitor.gates import RANK, Gate, Level, limits, values
-from agents.resource_monitor.machine import Gpus, MachineReader, MachineReading, find_gpus, processes, size_of
+from agents.resource_monitor.gpus import GpuReading, Gpus, find_gpus
+from agents.resource_monitor.history import MINUTES, SECONDS, BoundedLines
+from agents.resource_monitor.machine import MachineReader, MachineReading, processes, size_of
 from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, seconds_between
 from bus import subjects
 from contracts.data_manager import DatasetRejected
 from contracts.errors import Unreachable
-from contracts.resource_monitor import ResourcesSummarised
-from contracts.trainer import TrainingCancelled, TrainingCompleted, TrainingFailed
+from contracts.resource_monitor import ResourcesMeasured, ResourcesSummarised
+from contracts.session import SessionState
+from contracts.trainer import ControlEvaluated, TrainingCancelled, TrainingCompleted, TrainingFailed
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, every, on
 from runtime.node.agent_context import Wakeup
@@ -23,7 +29,38 @@ from runtime.node.agent_context import Wakeup
 IDLE_BEATS = 5
 """With no training session open, only every fifth beat reads the machine."""
 
+MINUTE = 60.0
+"""Seconds that the coarser of the two resolutions sums up."""
+
 End = TrainingCompleted | TrainingFailed | TrainingCancelled | DatasetRejected
+
+
+@dataclass
+class SessionTallies:
+    """A session that trains: what it used in all, in this epoch and in this minute, and its files of samples."""
+
+    seconds: BoundedLines
+    minutes: BoundedLines
+    all: Tally = field(default_factory=Tally)
+    epoch: Tally = field(default_factory=Tally)
+    minute: Tally = field(default_factory=Tally)
+    told: int = 0
+    """The last epoch that was told of; the fold has it a moment later."""
+
+    def add(self, session: str, seen: Sample) -> None:
+        """Take in one sample."""
+        for tally in (self.all, self.epoch, self.minute):
+            tally.add(session, seen)
+
+    def measured(self, state: SessionState) -> ResourcesMeasured | None:
+        """What the epochs used that were evaluated and that no event tells of yet; the next ones begin here."""
+        training = state.training
+        newest = training.evaluations[-1] if training.evaluations else None
+        told = max(self.told, training.measured[-1].epoch if training.measured else 0)
+        if newest is None or newest.epoch <= told or not self.epoch.samples:
+            return None
+        spent, self.epoch, self.told = self.epoch, Tally(), newest.epoch
+        return spent.measured(epoch=newest.epoch, epochs=newest.epoch - told, step=newest.step)
 
 
 class ResourceMonitor(Agent):
@@ -37,7 +74,7 @@ class ResourceMonitor(Agent):
         known = limits(min_free_disk=settings.min_free_disk_bytes, store_bytes=settings.store_bytes)
         self._gates = {limit.resource: Gate(limit) for limit in known}
         self._told: dict[str, dict[str, Level]] = {}
-        self._tallies: dict[str, Tally] = {}
+        self._watched: dict[str, SessionTallies] = {}
         self._before: tuple[MachineReading, tuple[SwarmProcess, ...]] | None = None
         self._latest: Sample | None = None
         self._store: int | None = None
@@ -49,17 +86,19 @@ class ResourceMonitor(Agent):
             self._gpus.close()
 
     @on
-    async def summarise(self, ended: End, wakeup: Wakeup) -> ResourcesSummarised | None:
-        """Say what the session cost, from the samples that this process took."""
+    async def summarise(self, ended: End, wakeup: Wakeup) -> list[ResourcesSummarised | ResourcesMeasured]:
+        """Say what the session cost, from the samples that this process took, and what its last epochs did."""
         if not wakeup.session.kind.trains:
-            return None
-        tally = self._tallies.get(wakeup.history.id, Tally())
+            return []
+        watched = self._watched.get(wakeup.history.id)
         now = self._machine.read()
-        return tally.summary(
+        summary = (watched.all if watched else Tally()).summary(
             seconds=seconds_between(wakeup.session.requested_at, wakeup.fact.envelope.time),
             memory_total=now.memory_total,
             disk_free=now.disk_free,
         )
+        last = watched.measured(wakeup.session) if watched else None
+        return [summary, last] if last else [summary]
 
     @every(1.0)
     async def watch(self) -> None:
@@ -68,7 +107,7 @@ class ResourceMonitor(Agent):
         self._beats += 1
         if not running and self._beats % IDLE_BEATS:
             return
-        seen = self._sample()
+        seen = self._sample(await asyncio.to_thread(self._gpus.read) if self._gpus else [])
         if seen is None:
             return
         for resource, value in values(seen, self._store).items():
@@ -76,8 +115,24 @@ class ResourceMonitor(Agent):
         self._latest = seen
         self._forget({history.id for history in self.ground.tail.open_sessions()})
         for history in running:
-            self._tallies.setdefault(history.id, Tally()).add(history.id, seen)
-            await self._publish(history, seen)
+            watched = self._watched.get(history.id)
+            if watched is None:
+                folder = self.ground.home.session(history.id) / "resources"
+                files = BoundedLines(folder, SECONDS), BoundedLines(folder, MINUTES)
+                watched = self._watched[history.id] = SessionTallies(*files)
+            watched.add(history.id, seen)
+            if history.state.state == "training":
+                await self._publish(history, watched, seen)
+
+    @every(1.0)
+    async def measure(self) -> None:
+        """Tell every running session what the epochs that have ended used. Apart from sampling, as warnings are."""
+        for history in self._running():
+            watched = self._watched.get(history.id)
+            measured = watched.measured(history.state) if watched else None
+            if measured is not None:
+                *_, evaluated = history.telling((ControlEvaluated,))
+                await self.ground.speak(self.role, history.id, measured, evaluated.id)
 
     @every(1.0)
     async def warn(self) -> None:
@@ -111,7 +166,7 @@ class ResourceMonitor(Agent):
             and history.state.state in ("preparing", "training")
         ]
 
-    def _sample(self) -> Sample | None:
+    def _sample(self, gpus: list[GpuReading]) -> Sample | None:
         """What happened since the last reading; None at the first."""
         now = self._machine.read()
         running = {child.pid: child for child in self.ground.children.running()}
@@ -123,17 +178,23 @@ class ResourceMonitor(Agent):
         before, self._before = self._before, (now, members)
         if before is None:
             return None
-        return sample(before[0], now, before[1], members, self._gpus.read() if self._gpus else ())
+        return sample(before[0], now, before[1], members, gpus)
 
-    async def _publish(self, history: SessionLog, seen: Sample) -> None:
-        if history.state.state != "training":
-            return
-        body = seen.telemetry(history.id) | {"step": history.state.step}
+    async def _publish(self, history: SessionLog, watched: SessionTallies, seen: Sample) -> None:
+        step = history.state.step
+        line = orjson.dumps(seen.telemetry(history.id) | {"step": step})
+        watched.seconds.add(line)
+        messages = {"resources": line}
+        if watched.minute.seconds >= MINUTE:
+            minute, watched.minute = watched.minute, Tally()
+            messages["resources_minute"] = orjson.dumps({"uptime": seen.uptime, **minute.figures(), "step": step})
+            watched.minutes.add(messages["resources_minute"])
         with suppress(Unreachable):
             # A sample that no listener could hear is of no use later.
-            await self.ground.wire.say(subjects.telemetry(history.id, "resources"), orjson.dumps(body))
+            for kind, body in messages.items():
+                await self.ground.wire.say(subjects.telemetry(history.id, kind), body)
 
     def _forget(self, known: set[str]) -> None:
-        for memory in (self._tallies, self._told):
+        for memory in (self._watched, self._told):
             for session in memory.keys() - known:
                 del memory[session]

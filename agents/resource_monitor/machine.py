@@ -1,25 +1,25 @@
-"""Reads what the machine counts: CPU time, memory, disk, network, GPUs, and what processes use. It judges nothing.
+"""Reads what the machine counts: CPU time, memory, disk, network, and what processes use. It judges nothing.
 
-All but GPUs comes from /proc and statvfs, in well under a millisecond. Elsewhere than on Linux less can be known.
-NVIDIA GPUs are read through NVML when there are any; where there are none, nothing is loaded and nothing is said.
+Everything comes from /proc, /sys and statvfs, in well under a millisecond. Elsewhere than on Linux less can be known.
+GPUs are read by `gpus`.
 """
 
-from __future__ import annotations
-
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bus import process_facts
 from runtime.jobs import resources as memory_of
 
 LINUX = sys.platform == "linux"
-_NO_DEVICES = ("lo", "docker", "veth", "br-", "virbr")
+_NO_DEVICES = ("lo", "docker", "veth", "br-", "virbr", "ifb")
+_NO_DISKS = ("loop", "ram", "zram", "dm-", "md")
+"""Block devices that keep nothing by themselves: what is read of them is read of a disk as well, or of memory."""
+SECTOR_BYTES = 512
+"""The unit of /proc/diskstats, whatever the disk's own sectors are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,18 @@ class ProcessReading:
     pid: int
     cpu_seconds: float
     memory_bytes: int
+    read_bytes: int = 0
+    written_bytes: int = 0
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class MachineReading:
-    """Counters since boot, and levels now; CPU times are seconds, summed over all processors."""
+    """Counters since boot, and levels now; CPU times are seconds, summed over all processors.
+
+    `stalled` are the seconds in which some process waited for a disk; None where the kernel does not count them.
+    `link` is what the network can carry, in bytes per second and direction; 0 where no device tells.
+    """
 
     uptime: float
     cpu_busy: float
@@ -43,6 +50,11 @@ class MachineReading:
     disk_free: int
     received: int
     sent: int
+    disk_total: int = 0
+    disk_read: int = 0
+    disk_written: int = 0
+    stalled: float | None = None
+    link: float = 0.0
 
 
 class MachineReader:
@@ -51,6 +63,8 @@ class MachineReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: Callable[[], MachineReading] = self._linux if LINUX else self._elsewhere
+        self._disks = frozenset(_names(Path("/sys/block"), _NO_DISKS)) if LINUX else frozenset()
+        self._link = _link(Path("/sys/class/net")) if LINUX else 0.0
 
     def read(self) -> MachineReading:
         """The counters and levels of this moment."""
@@ -62,13 +76,19 @@ class MachineReader:
         received, sent = _network(Path("/proc/net/dev").read_text(encoding="ascii", errors="replace"))
         uptime = float(Path("/proc/uptime").read_bytes().split()[0])
         used, memory = memory_of.within_limit(used, memory)
-        return MachineReading(uptime, busy, total, used, memory, _free(self._folder), received, sent)
+        free, size = _space(self._folder)
+        moved = _disks(_text("/proc/diskstats"), self._disks)
+        stalled = _stalled(_text("/proc/pressure/io"))
+        return MachineReading(
+            uptime, busy, total, used, memory, free, received, sent, size, *moved, stalled, self._link
+        )
 
     def _elsewhere(self) -> MachineReading:
         """The load average stands in for the CPU's use; the memory of other processes is unknown."""
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
         total = os.sysconf("SC_PHYS_PAGES") * process_facts.PAGE_BYTES
-        return MachineReading(0.0, min(load, cores), float(cores), 0, total, _free(self._folder), 0, 0)
+        free, size = _space(self._folder)
+        return MachineReading(0.0, min(load, cores), float(cores), 0, total, free, 0, 0, size)
 
 
 def processes(pids: Iterable[int]) -> list[ProcessReading]:
@@ -78,9 +98,9 @@ def processes(pids: Iterable[int]) -> list[ProcessReading]:
         with suppress(OSError, ValueError, IndexError):
             facts = process_facts.read(pid)
             if facts is not None:
-                readings.append(
-                    ProcessReading(pid, facts.own_ticks / process_facts.TICKS_PER_SECOND, facts.memory_bytes)
-                )
+                seconds = facts.own_ticks / process_facts.TICKS_PER_SECOND
+                moved = _moved(_text(f"/proc/{pid}/io"))
+                readings.append(ProcessReading(pid, seconds, facts.memory_bytes, *moved, facts.threads))
     return readings
 
 
@@ -111,84 +131,53 @@ def _network(text: str) -> tuple[int, int]:
     return received, sent
 
 
-def _free(folder: Path) -> int:
+def _disks(text: str, names: frozenset[str]) -> tuple[int, int]:
+    """Bytes read from and written to these disks, of the lines of /proc/diskstats."""
+    read = written = 0
+    for line in text.splitlines():
+        columns = line.split()
+        if len(columns) > 9 and columns[2] in names:
+            read, written = read + int(columns[5]), written + int(columns[9])
+    return read * SECTOR_BYTES, written * SECTOR_BYTES
+
+
+def _moved(text: str) -> tuple[int, int]:
+    """Bytes that a process has read from disks and written to them, of its /proc/PID/io; 0 where it may not be read."""
+    figures = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    return int(figures.get("read_bytes", 0)), int(figures.get("write_bytes", 0))
+
+
+def _stalled(text: str) -> float | None:
+    """Seconds in which some process waited for a disk, of the first line of /proc/pressure/io."""
+    _, found, total = text.partition("\n")[0].partition("total=")
+    return int(total) / 1e6 if found else None
+
+
+def _link(folder: Path) -> float:
+    """Bytes per second that all network devices together carry in one direction; 0 where none tells its speed."""
+    bits = 0
+    for name in _names(folder, _NO_DEVICES):
+        with suppress(OSError, ValueError):
+            bits += max(0, int((folder / name / "speed").read_bytes()))
+    return bits * 1e6 / 8
+
+
+def _names(folder: Path, without: tuple[str, ...]) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir() if not path.name.startswith(without)]
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    """What a file of the kernel says; nothing where it is missing, or not ours to read."""
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _space(folder: Path) -> tuple[int, int]:
+    """Bytes free to us and in all on the disk of a folder."""
     disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
-
-
-@dataclass(frozen=True, slots=True)
-class GpuReading:
-    """One GPU at one moment; what a device does not tell is None."""
-
-    index: int
-    name: str
-    percent: float | None
-    memory_bytes: int
-    memory_total_bytes: int
-    celsius: float | None
-    watts: float | None
-
-    @property
-    def knows_memory(self) -> bool:
-        """Whether the device tells how full it is; else both figures are 0."""
-        return self.memory_total_bytes > 0
-
-
-class Gpus:
-    """The GPUs of this machine, found once."""
-
-    def __init__(self, nvml: Any) -> None:
-        self._nvml = nvml
-        self._devices: list[tuple[int, str, Any]] = []
-        for index in range(nvml.nvmlDeviceGetCount()):
-            device = nvml.nvmlDeviceGetHandleByIndex(index)
-            name = nvml.nvmlDeviceGetName(device)
-            self._devices.append((index, name.decode() if isinstance(name, bytes) else str(name), device))
-
-    def __len__(self) -> int:
-        return len(self._devices)
-
-    def read(self) -> list[GpuReading]:
-        """A reading of every GPU: load, memory, power and temperature as far as the driver tells them."""
-        readings, nvml = [], self._nvml
-        for index, name, device in self._devices:
-            use = self._ask(nvml.nvmlDeviceGetUtilizationRates, device)
-            memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, device)
-            heat = self._ask(nvml.nvmlDeviceGetTemperature, device, nvml.NVML_TEMPERATURE_GPU)
-            power = self._ask(nvml.nvmlDeviceGetPowerUsage, device)
-            reading = GpuReading(
-                index,
-                name,
-                None if use is None else float(use.gpu),
-                0 if memory is None else int(memory.used),
-                0 if memory is None else int(memory.total),
-                None if heat is None else float(heat),
-                None if power is None else power / 1000,
-            )
-            readings.append(reading)
-        return readings
-
-    def close(self) -> None:
-        """Shut the driver down; no reading may follow."""
-        self._ask(self._nvml.nvmlShutdown)
-
-    def _ask(self, query: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return query(*args)
-        except self._nvml.NVMLError:
-            # Not every device tells everything.
-            return None
-
-
-def find_gpus() -> Gpus | None:
-    """The GPUs, or None where there is no driver, no library or no device."""
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:
-        return None
-    try:
-        nvml.nvmlInit()
-        gpus = Gpus(nvml)
-    except nvml.NVMLError:
-        return None
-    return gpus if len(gpus) else None
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize

@@ -194,6 +194,17 @@ def _resources(data: Data) -> str:
     )
 
 
+def _measured(data: Data) -> str:
+    first, last = data["epoch"] - data["epochs"] + 1, data["epoch"]
+    which = f"epochs {first}..{last}" if first < last else f"epoch {last}"
+    gpu = "" if data["gpu_percent"] is None else f", GPU {data['gpu_percent']:.0f} %"
+    energy = "" if data["joules"] is None else f", {data['joules']:.0f} J"
+    return (
+        f"{which} in {data['seconds']:.0f} s: the machine at {data['cpu_percent']:.0f} % CPU, this session at"
+        f" {data['session_cpu_percent']:.0f} % of a core and {size(data['session_memory_bytes'])}{gpu}{energy}"
+    )
+
+
 def _planned(data: Data) -> str:
     log = f"log of {data['session']} verified ({data['log'].get('verdict')})"
     if not data["machine"]:
@@ -295,6 +306,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "search.failed": lambda d: f"search failed: {d['message']} {d['cure']}".rstrip(),
     "resources.summarised": _resources,
     "resources.alerted": _alert,
+    "resources.measured": _measured,
     "ledger.checkpointed": lambda d: f"tree over {d['size']} events signed",
     "duty.waived": lambda d: f"{d['role']} did not answer for {d['silent_seconds']:.0f} s: {d['duty']} waived",
     "voids.listed": lambda d: f"{len(d['voids'])} stored messages are not facts",

@@ -34,6 +34,7 @@ from runtime.views.blocks import (
 )
 from runtime.views.checkpoints import epoch_at, optimizer_figures, optimizer_text, recorded_metrics, roles
 from runtime.views.formatting import finite, fork_of, in_words, levers_in_words, number, short, size, suggestion
+from runtime.views.resources import resource_blocks
 from runtime.views.sentences import sentence
 from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, EventSentence, SessionRecord
 
@@ -80,6 +81,7 @@ def report_page(session: SessionState, record: SessionRecord, root: str = "") ->
         ("Checkpoints", _checkpoints(session)),
         ("Artifacts", _artifacts(session)),
         ("Where the time of training went", _seconds(record)),
+        ("Resources", resource_blocks(session)),
         ("Layers", _layers(record)),
         ("Data", _data(session)),
         ("Request", _request(session)),

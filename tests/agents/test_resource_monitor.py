@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from pathlib import Path
@@ -14,23 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.resource_monitor import machine
+from agents.resource_monitor import gpus, history, machine
 from agents.resource_monitor.agent import ResourceMonitor
 from agents.resource_monitor.gates import Gate, Limit, limits, values
 from agents.resource_monitor.machine import MachineReader, MachineReading, ProcessReading, processes, size_of
 from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, seconds_between
 from bus import subjects
 from contracts.request import read_request
-from contracts.resource_monitor import ProcessUsage, ResourcesAlerted, ResourcesSummarised
+from contracts.resource_monitor import ProcessUsage, ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
 from contracts.session import SessionState
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import resources
+from runtime.views.blocks import Curves
+from runtime.views.resources import resource_blocks, trend
 from tests import harness
 
 LIMIT = Limit("memory", 80, 90, 5, "")
 
 
-def reading(uptime: float = 0.0, busy: float = 0.0, total: float = 0.0, **changes: int) -> MachineReading:
+def reading(uptime: float = 0.0, busy: float = 0.0, total: float = 0.0, **changes: Any) -> MachineReading:
     levels = {"memory_used": 1, "memory_total": 4, "disk_free": 10**12, "received": 0, "sent": 0}
     return MachineReading(uptime, busy, total, **(levels | changes))
 
@@ -89,6 +92,30 @@ def test_a_container_has_the_memory_of_its_limit(tmp_path: Path, monkeypatch: py
     assert resources.within_limit(4000, 8000) == (4000, 8000)
 
 
+def test_only_whole_disks_count_and_a_process_tells_what_it_moved() -> None:
+    text = (
+        " 254 0 vda 10 0 8 5 20 0 16 9 0 7 14 0\n 254 1 vda1 10 0 8 5 20 0 16 9 0 7 14 0\n"
+        "   7 0 loop0 1 0 99 0 1 0 99 0 0 0 0 0\n"
+    )
+    assert machine._disks(text, frozenset({"vda"})) == (8 * 512, 16 * 512)
+    assert machine._moved("rchar: 9\nread_bytes: 4096\nwrite_bytes: 1\ncancelled_write_bytes: 7\n") == (4096, 1)
+    assert machine._moved("") == (0, 0)
+
+
+def test_waiting_for_disks_and_the_speed_of_the_network_are_unknown_where_nothing_tells(tmp_path: Path) -> None:
+    told = "some avg10=0.48 avg60=0.80 avg300=1.63 total=1500000\nfull avg10=0.1 avg60=0.4 avg300=0.1 total=7\n"
+    assert (machine._stalled(told), machine._stalled("")) == (1.5, None)
+    for name, speed in {"eth0": "1000", "eth1": "-1", "veth7": "10000", "wlan0": "no number"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "speed").write_text(speed)
+    assert machine._link(tmp_path) == 125e6
+    assert machine._link(tmp_path / "none") == 0
+    before, now = reading(0.0, stalled=1.0, link=100.0), reading(2.0, stalled=1.5, link=100.0, sent=40, received=20)
+    seen, blind = sample(before, now, (), ()), sample(reading(0.0), reading(2.0), (), ())
+    assert (seen.waiting_percent, seen.link_percent) == (25.0, 20.0)
+    assert (blind.waiting_percent, blind.link_percent) == (None, None)
+
+
 def test_time_waiting_for_a_disk_is_idle_time() -> None:
     busy, total = machine._cpu(b"cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 1 1 1\n")
     assert busy / total == pytest.approx(0.2)
@@ -123,6 +150,34 @@ def test_a_session_is_shown_its_own_processes() -> None:
     shown = sampled(members=(member(1, 1.0, "mine"), member(2, 1.0, "another"))).telemetry("mine")
     assert [one["pid"] for one in shown["children"]] == [1]
     orjson.dumps(shown)
+
+
+def test_each_child_is_told_with_what_it_took_since_the_sample_before() -> None:
+    was, now = ProcessReading(1, 3.0, 10, 100, 0), ProcessReading(1, 4.0, 10, 300, 50)
+    gpu = gpus.GpuReading(0, "x", 9.0, 5, 10, None, None, processes=(gpus.GpuProcess(1, 4, 7.0),))
+    members = [SwarmProcess("train", "s", one) for one in (was, now)]
+    (one,) = sample(reading(0.0), reading(2.0), members[:1], members[1:], [gpu]).members
+    assert (one.cpu_percent, one.read_per_s, one.written_per_s) == (50.0, 100.0, 25.0)
+    assert (one.gpu_memory_bytes, one.gpu_percent) == (4, 7.0)
+
+
+def test_files_of_samples_stay_bounded_also_after_a_kill_within_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(history.MOST_LINES, history.SECONDS, 3)
+    folder = tmp_path / "resources"
+    for number in range(8):
+        # Each line by another process, the third of which was killed while it wrote.
+        history.BoundedLines(folder, history.SECONDS).add(b'{"n": %d}' % number)
+        if number == 2:
+            with (folder / "seconds.jsonl").open("ab") as file:
+                file.write(b'{"n"')
+    names = {path.name: path.read_bytes().splitlines() for path in folder.iterdir()}
+    assert set(names) == {"seconds.jsonl", "seconds.before.jsonl"}
+    assert all(len(lines) <= 3 for lines in names.values())
+    assert names["seconds.jsonl"][-1] == b'{"n": 7}'
+    history.BoundedLines(folder, history.SECONDS).add(b"x" * (history.LONGEST_LINE + 1))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 200
 
 
 # Thresholds
@@ -170,7 +225,7 @@ def test_a_value_that_trembles_within_the_margin_is_told_once(found: list[float]
 
 def test_every_resource_has_a_limit_and_a_value() -> None:
     known = {limit.resource for limit in limits(min_free_disk=1, store_bytes=100)}
-    hot = machine.GpuReading(0, "x", 1.0, 99, 100, 95.0, 100.0)
+    hot = gpus.GpuReading(0, "x", 1.0, 99, 100, 95.0, 100.0)
     found = values(sampled(gpus=(hot,)), 95)
     assert set(found) == known
     gates = {limit.resource: Gate(limit) for limit in limits(min_free_disk=1, store_bytes=100)}
@@ -198,13 +253,20 @@ def test_a_sum_has_means_and_maxima_and_says_how_many_samples_it_is_of() -> None
 def test_energy_is_power_times_time() -> None:
     tally = Tally()
     for watts in (100.0, 200.0):
-        tally.add("s", sampled(seconds=2.0, gpus=(machine.GpuReading(0, "x", 50.0, 10, 100, 60.0, watts),)))
+        tally.add("s", sampled(seconds=2.0, gpus=(gpus.GpuReading(0, "x", 50.0, 10, 100, 60.0, watts),)))
     (one,) = tally.summary(seconds=1.0, memory_total=1, disk_free=1).gpus
     assert (one.joules, one.watts_mean, one.celsius_max) == (600.0, 150.0, 60.0)
 
 
 def test_nothing_seen_is_said_to_be_nothing() -> None:
     assert Tally().summary(seconds=1.5, memory_total=1, disk_free=1).samples == 0
+
+
+def test_a_trend_is_the_line_that_fits_best_and_is_none_of_few_figures() -> None:
+    hours = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert trend("x", hours, [10.0, 12.0, 14.0, 16.0, 18.0, 20.0]) == ("x", 11.0, 19.0, 2.0)
+    assert trend("x", hours[:5], hours[:5]) is None
+    assert trend("x", [1.0] * 6, hours) is None
 
 
 def test_a_session_lasts_from_its_request_to_its_end() -> None:
@@ -241,9 +303,53 @@ def driver(**changes: Any) -> SimpleNamespace:
 
 
 def test_a_device_tells_what_it_knows() -> None:
-    found = machine.Gpus(driver())
-    assert found.read() == [machine.GpuReading(0, "A GPU", 42.0, 10, 40, 55.0, None)]
+    found = gpus.Gpus(driver())
+    assert found.read() == [gpus.GpuReading(0, "A GPU", 42.0, 10, 40, 55.0, None)]
     found.close()
+
+
+def test_a_device_tells_of_its_clock_its_errors_its_energy_and_who_works_on_it() -> None:
+    """The figures are those of a data-centre device under a training, with one XID error between two readings."""
+    xids = [SimpleNamespace(eventType=8, eventData=79, device=0), SimpleNamespace(eventType=16, eventData=1, device=0)]
+
+    def next_event(*_: Any) -> Any:
+        if not xids:
+            raise NoDevice
+        return xids.pop(0)
+
+    found = gpus.Gpus(
+        driver(
+            nvmlDeviceGetPowerUsage=lambda _: 688_140,
+            nvmlDeviceGetClockInfo=lambda *_: 1755,
+            nvmlDeviceGetMaxClockInfo=lambda *_: 1980,
+            nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: 0x01 | 0x04 | 0x40,
+            nvmlDeviceGetTotalEccErrors=lambda _, kind, __: (3, 1)[kind],
+            nvmlDeviceGetTotalEnergyConsumption=lambda _: 5_000,
+            nvmlDeviceGetComputeRunningProcesses=lambda _: [SimpleNamespace(pid=7, usedGpuMemory=None)],
+            nvmlDeviceGetProcessUtilization=lambda *_: [SimpleNamespace(pid=7, smUtil=88, timeStamp=12)],
+            nvmlDeviceGetIndex=lambda device: device,
+            nvmlEventSetCreate=object,
+            nvmlDeviceRegisterEvents=lambda *_: None,
+            nvmlEventSetWait_v2=next_event,
+        )
+    )
+    (first,), (second,) = found.read(), found.read()
+    assert (first.watts, first.mhz, first.mhz_most, first.joules) == (688.14, 1755.0, 1980.0, 5.0)
+    assert first.throttled == ("power limit", "heat (hardware)")
+    assert (first.ecc_corrected, first.ecc_uncorrected) == (3, 1)
+    assert (first.xids, second.xids) == ((79,), ())
+    assert first.processes == (gpus.GpuProcess(7, 0, 88.0),)
+
+
+def test_errors_and_throttling_of_a_device_are_summed_up_and_its_own_counter_of_energy_is_believed() -> None:
+    tally, device = Tally(), {"percent": 90.0, "memory_bytes": 5, "memory_total_bytes": 10, "celsius": 70.0}
+    for joules, errors, xids in ((100.0, 2, ()), (450.0, 3, (79,))):
+        seen = gpus.GpuReading(
+            0, "x", watts=1.0, joules=joules, ecc_uncorrected=errors, xids=xids, throttled=("power limit",), **device
+        )
+        tally.add("s", sampled(seconds=1.0, gpus=(seen,)))
+    (one,) = tally.summary(seconds=2.0, memory_total=1, disk_free=1).gpus
+    assert (one.joules, one.ecc_uncorrected, one.xids, one.throttled) == (351.0, 1, [79], {"power limit": 2.0})
 
 
 def test_without_a_driver_a_library_or_a_device_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,14 +357,14 @@ def test_without_a_driver_a_library_or_a_device_there_are_no_gpus(monkeypatch: p
         raise NoDevice
 
     for stand_in in (driver(nvmlInit=refuse), driver(nvmlDeviceGetCount=lambda: 0)):
-        monkeypatch.setattr(machine.importlib, "import_module", lambda _, found=stand_in: found)
-        assert machine.find_gpus() is None
+        monkeypatch.setattr(gpus.importlib, "import_module", lambda _, found=stand_in: found)
+        assert gpus.find_gpus() is None
 
     def missing(_: str) -> Any:
         raise ImportError
 
-    monkeypatch.setattr(machine.importlib, "import_module", missing)
-    assert machine.find_gpus() is None
+    monkeypatch.setattr(gpus.importlib, "import_module", missing)
+    assert gpus.find_gpus() is None
 
 
 # The agent in a swarm
@@ -293,6 +399,34 @@ async def test_a_session_is_sampled_while_it_trains_and_summed_up_when_it_ends(t
     assert summed.children["train"].memory_bytes_max > 1 << 20
     assert heard
     assert heard[-1]["step"] > 0
+
+
+async def test_epochs_are_summed_up_once_whatever_is_killed_and_started_again(tmp_path: Path) -> None:
+    async with harness.crew(tmp_path) as made:
+        agent = made.supervisors["resource_monitor"].agent
+        assert isinstance(agent, ResourceMonitor)
+        wanted = request_for(training={"epochs": 12}, early_stopping={"enabled": False})
+        session = await made.ground.submit(wanted, "training", asked_by="me")
+        log = made.tail.history(session)
+        while log.state.outcome is None:
+            size = log.size
+            for beat in (agent.watch, agent.watch, agent.measure):
+                await beat()
+            # A process that was started again remembers nothing.
+            await agent.begin()
+            await log.grown(size)
+        ended = await harness.until_ended(made, session)
+        told = [fact.event for fact in log.telling((ResourcesMeasured,))]
+    assert len(told) >= 3
+    assert list(ended.training.measured) == told
+    ends = [0, *(one.epoch for one in told if isinstance(one, ResourcesMeasured))]
+    assert [one.epochs for one in told if isinstance(one, ResourcesMeasured)] == [
+        last - first for first, last in itertools.pairwise(ends)
+    ]
+    lines = (tmp_path / "sessions" / session / "resources" / "seconds.jsonl").read_bytes().splitlines()
+    assert {orjson.loads(line)["step"] for line in lines} <= set(range(ended.step + 1))
+    titles = [block.title for block in resource_blocks(ended) if isinstance(block, Curves)]
+    assert titles[:2] == ["Use in percent", "Memory in MB"]
 
 
 async def test_data_that_cannot_be_used_are_summed_up_too(tmp_path: Path) -> None:
@@ -336,8 +470,8 @@ async def test_the_host_is_none_of_the_other_programs(tmp_path: Path) -> None:
     async with harness.crew(tmp_path, ("resource_monitor",)) as made:
         agent = made.supervisors["resource_monitor"].agent
         assert isinstance(agent, ResourceMonitor)
-        agent._sample()
-        seen = agent._sample()
+        agent._sample([])
+        seen = agent._sample([])
         assert seen is not None
         assert [(one.purpose, one.session) for one in seen.members if one.process.pid == os.getpid()] == [("host", "")]
 
