@@ -66,7 +66,8 @@ def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
             hopeless.append((id, reason))
         else:
             try:
-                read_levers(proposal.changes)
+                misfits = [why for lever in read_levers(proposal.changes) if (why := lever.misfit(session.request))]
+                hopeless += [(id, why) for why in misfits[:1]]
             except SwarmError as error:
                 hopeless.append((id, str(error)))
     return hopeless

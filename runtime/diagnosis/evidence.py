@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal, Protocol, Self, TypeVar
 
+from pydantic import JsonValue
+
 from contracts.diagnostician import InterventionProposed, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.event import unpack
@@ -204,9 +206,9 @@ class Remedy:
         return cls(step, (RateFactor(GENTLER_RATE), ClipNorm(GENTLER_CLIP)), why)
 
     @property
-    def changes(self) -> dict[str, bool | float]:
+    def changes(self) -> dict[str, JsonValue]:
         """The levers as events tell them."""
-        return {lever.name: lever.value for lever in self.levers}
+        return {lever.name: lever.recorded for lever in self.levers}
 
     @property
     def reason(self) -> str:

@@ -15,10 +15,11 @@ from runtime.engine import random_keys, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge, LayerWatch, hidden
 from runtime.engine.evaluations import EvaluationsView
+from runtime.engine.learner import Learner
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, StepRecord, StepTrace, Window
 from runtime.engine.state import initial_root
-from runtime.engine.step import Part, StepResult, TrainingSetup, attempt, descend
+from runtime.engine.step import Part, StepResult, TrainingSetup, attempt, descend, left_out
 
 ENGINE_BITS = 1
 """Raised by every change of arithmetic, draws or order: a session is continued only under the number it began with."""
@@ -41,9 +42,15 @@ class Run:
     ) -> None:
         self.plan, self.step = plan, step
         self.control = control or Control.of(plan.request.early_stopping)
-        self._setup = TrainingSetup.of(plan, dataset, initial)
-        self._judge = Judge(self._setup.learner, plan.resolved, dataset)
+        self._dataset = dataset
+        self._setup = TrainingSetup.of(plan, dataset, initial, step)
+        # What a decision changes in the loss is for training: models stay comparable.
+        same = self._setup.learner.request.loss == plan.request.loss
+        self._judge = Judge(
+            self._setup.learner if same else Learner(plan.request, dataset.facts), plan.resolved, dataset
+        )
         self._mirror = state.Mirror()
+        self._timed: Timed | None = None
         self._concluded = step > 0 and self.finished
 
     @classmethod
@@ -75,6 +82,7 @@ class Run:
 
     def measured(self, timed: Timed) -> None:
         """Measure the fetching of rows and the evaluations with the caller's clock; results do not change."""
+        self._timed = timed
         feed, judge = self._setup.feed, self._judge
         feed.batch = timed("data", feed.batch)  # type: ignore[method-assign]
         judge.values = timed("evaluation", judge.values)  # type: ignore[method-assign]
@@ -118,7 +126,21 @@ class Run:
         """The root over parameters and buffers as they are now."""
         return state.root(self._mirror.of(state.weights(self._setup.model)))
 
+    def _settle(self) -> None:
+        """Bring model, loss and optimizer to what decisions have made of the request by now, with the same state."""
+        wanted = self.plan.request_at(self.step)
+        if wanted is self._setup.learner.request or wanted == self._setup.learner.request:
+            return
+        tensors = self.tensors()
+        self._setup = TrainingSetup.of(self.plan, self._dataset, step=self.step)
+        state.restore(self._setup.tensors(), tensors)
+        self._mirror = state.Mirror()
+        if self._timed is not None:
+            feed = self._setup.feed
+            feed.batch = self._timed("data", feed.batch)  # type: ignore[method-assign]
+
     def _train(self, last: int) -> Window:
+        self._settle()
         first, resolved = self.step, self.plan.resolved
         # Evaluations fall on grid steps, so that all of these steps see the same ones.
         seen = EvaluationsView(self.control.costs)
@@ -140,7 +162,7 @@ class Run:
         """For each attempt its micro-steps, each a seed and its rows."""
         resolved = self.plan.resolved
         taken = resolved.batch * resolved.accumulate
-        batches = self._setup.feed.batches(rows, resolved.batch, first * taken, self._setup.without)
+        batches = self._setup.feed.batches(rows, resolved.batch, first * taken, left_out(self.plan, first))
         seeds = random_keys.step_seeds(resolved.seed, first * resolved.accumulate, len(batches))
         micro = list(zip(seeds, batches, strict=True))
         return [micro[at : at + resolved.accumulate] for at in range(0, len(micro), resolved.accumulate)]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+from pydantic import JsonValue
+
 from contracts.errors import InvalidInput, NewerThanCode
 from contracts.request.section import Task
 from contracts.request.training import less_is_better
@@ -111,6 +113,12 @@ class SegmentPlan:
     grad_clip: float | None
     rate_factors: tuple[float, ...] = ()
     """What the learning rate is multiplied by, one after another."""
+    warmups: tuple[tuple[int, int], ...] = ()
+    """After which steps the learning rate climbs again from near 0, and for how many steps."""
+    without: tuple[tuple[int, int], ...] = ()
+    """Training rows that are left out, by the places from 1 of the first and the last of each run."""
+    options: tuple[tuple[str, JsonValue], ...] = ()
+    """Values of the request that hold in place of its own, by dotted path."""
 
 
 class Lever(ABC):
@@ -121,7 +129,16 @@ class Lever(ABC):
     """What its value has to be, in words."""
     ends: ClassVar[bool] = False
     """Whether training ends where it takes effect, so that nothing is left to be judged."""
-    value: bool | float
+    value: bool | float | str | tuple[tuple[int, int], ...]
+
+    @property
+    def recorded(self) -> JsonValue:
+        """Its value as logs have it."""
+        return [list(run) for run in self.value] if isinstance(self.value, tuple) else self.value
+
+    def misfit(self, request: Mapping[str, Any]) -> str:
+        """Why it can change nothing in a training that was requested so; empty when it can."""
+        return ""
 
     @classmethod
     @abstractmethod

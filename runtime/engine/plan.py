@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
+from pydantic import JsonValue
+
 from contracts.errors import InvalidInput
 from contracts.request import Request
+from contracts.request.reading import put
 from runtime.engine.evaluations import NOTHING_EVALUATED, EvaluationsView
 from runtime.engine.parts.schedules import course
 from runtime.engine.plain_kinds import Lever, SegmentPlan, read_levers
@@ -69,9 +72,9 @@ class Change:
                 return cls.read(step, changes)
         raise InvalidInput(f"{raw!r} names no step at which it changes a plan"[:200], cure="Give `step`.")
 
-    def as_json(self) -> dict[str, bool | float]:
+    def as_json(self) -> dict[str, JsonValue]:
         """Plain data; `Change.from_json` gives the same decision back."""
-        return {"step": self.step} | {lever.name: lever.value for lever in self.levers}
+        return {"step": self.step} | {lever.name: lever.recorded for lever in self.levers}
 
 
 class StepSettings(NamedTuple):
@@ -134,6 +137,32 @@ class Plan:
             plans.append(plan)
         return tuple(plans)
 
+    @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """The request as decisions have it in each segment.
+
+        A loss that the request leaves to the task is written out where a decision gives it weights.
+        """
+        return tuple(self._with_options(segment.options) for segment in self.segments)
+
+    def _with_options(self, options: Iterable[tuple[str, JsonValue]]) -> Request:
+        if not options:
+            return self.request
+        raw: Any = self.request.resolved()
+        for path, value in options:
+            if path.startswith("loss.") and raw["loss"]["type"] == "auto":
+                raw["loss"] = {"type": "cross_entropy"}
+            raw = put(raw, path.split("."), value)
+        return Request.model_validate(raw)
+
+    def request_at(self, step: int) -> Request:
+        """The request as decisions have it for the attempt that follows `step` finished ones."""
+        return self.requests[self.segment_at(step) - 1]
+
+    def without_at(self, step: int) -> tuple[tuple[int, int], ...]:
+        """The runs of training rows that the attempt after `step` finished ones does not see."""
+        return (*self.without, *self.segments[self.segment_at(step) - 1].without)
+
     @property
     def last_step(self) -> int:
         """Where training ends unless the control metric ends it sooner."""
@@ -148,6 +177,8 @@ class Plan:
             rate = self.request.optimizer.learning_rate * scale(step)
             for factor in segment.rate_factors:
                 rate *= factor
+            for begins, steps in segment.warmups:
+                rate *= min(1.0, (step - begins + 1) / steps)
             # How much of the average of weights is new: a tenth at first, then less and less down to what is asked.
             averaging = 1.0 - min(self.request.training.ema.decay, (step + 1) / (step + 10))
             return StepSettings(rate, segment.grad_clip, averaging)

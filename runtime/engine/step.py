@@ -35,16 +35,17 @@ class TrainingSetup:
     feed: Feed
     number_format: UnscaledPrecision
     average: Average
-    without: np.ndarray | None
-    """Of every training row whether it is left out; None when none is."""
     rank: int = 0
     world_size: int = 1
     gather: Gather = alone
 
     @classmethod
-    def of(cls, plan: Plan, dataset: Dataset, initial: state.Tensors | None = None) -> Self:
-        """As they are before the first step; `initial` are weights to begin with."""
-        request, resolved = plan.request, plan.resolved
+    def of(cls, plan: Plan, dataset: Dataset, initial: state.Tensors | None = None, step: int = 0) -> Self:
+        """As they are before the first step; `initial` are weights to begin with.
+
+        Of what decisions changed in the request it has what holds at `step`; names and shapes of tensors never change.
+        """
+        request, resolved = plan.request_at(step), plan.resolved
         learner = Learner(request, dataset.facts)
         model = learner.ready(learner.build(), initial).to(resolved.device)
         learner.to(resolved.device)
@@ -60,7 +61,6 @@ class TrainingSetup:
             learner.training_feed(dataset, resolved.device, sampler),
             number_format(resolved.precision, resolved.device),
             Average(model, request.training.ema),
-            _without(plan),
             resolved.rank,
             resolved.world_size,
         )
@@ -73,13 +73,15 @@ class TrainingSetup:
         return found
 
 
-def _without(plan: Plan) -> np.ndarray | None:
-    if not plan.without:
+def left_out(plan: Plan, step: int) -> np.ndarray | None:
+    """Of every training row whether the attempt after `step` finished ones leaves it out; None when none is."""
+    runs = plan.without_at(step)
+    if not runs:
         return None
-    left_out = np.zeros(plan.resolved.rows, bool)
-    for first, last in plan.without:
-        left_out[first - 1 : last] = True
-    return left_out
+    rows = np.zeros(plan.resolved.rows, bool)
+    for first, last in runs:
+        rows[first - 1 : last] = True
+    return rows
 
 
 Part = tuple[int, BatchRows]

@@ -221,11 +221,20 @@ class Trace:
             else [part for part in session.training.segments if part.number <= segment]
         )
         made = [part for part in made_steps(session, self._history.facts, mine) if part.on_path]
-        comings = [step for step in self._comings(row, made) if upto is None or step <= upto]
-        windows = [*before.windows, *self._held([*comings[:1], *comings[-1:]])]
-        if self._is_left_out(row):
-            return RowVisits(before.steps, [*before.left_out, *comings], before.unknown, windows)
-        return RowVisits([*before.steps, *comings], before.left_out, before.unknown, windows)
+        comings: dict[bool, list[int]] = {
+            left_out: [
+                step
+                for step in self._comings(
+                    row, [part for part in made if self._is_left_out(row, part.segment) == left_out]
+                )
+                if upto is None or step <= upto
+            ]
+            for left_out in (False, True)
+        }
+        steps = sorted(comings[False] + comings[True])
+        windows = [*before.windows, *self._held([*steps[:1], *steps[-1:]])]
+        left_out = [*before.left_out, *comings[True]]
+        return RowVisits([*before.steps, *comings[False]], left_out, before.unknown, windows)
 
     def step(self, step: int) -> StepAnswer:
         """The rows that a step saw, in their order, and who made that step."""
@@ -241,23 +250,24 @@ class Trace:
             message = f"session {self._history.id} made no step {step}; it made {reached}."
             raise InvalidInput(message, cure=f"Choose from 1 to {reached}.", path="--step")
         first = (step - 1) * self._taken
-        order = self._order(next((part for part in made if part.on_path), made[-1]).segment)
+        segment = next((part for part in made if part.on_path), made[-1]).segment
+        order = self._order(segment)
         rows = order.take(first, self._taken).tolist()
         turns = order.turns(first, self._taken).tolist()
         return {
             "session": self._history.id,
             "step": step,
             "made": [_about(part) for part in made],
-            "rows": [self._come(row + 1, turn + 1) for row, turn in zip(rows, turns, strict=True)],
+            "rows": [self._come(row + 1, turn + 1, segment) for row, turn in zip(rows, turns, strict=True)],
             "windows": self._held([step]),
             "source": self._ready.source,
             "dataset": self._ready.root,
         }
 
-    def _come(self, row: int, coming: int) -> RowLine:
-        """A training row that comes for the so many-th time."""
+    def _come(self, row: int, coming: int, segment: int) -> RowLine:
+        """A training row that comes for the so many-th time, in a segment."""
         line: RowLine = {**self._called(RowPlace(SPLIT, row)), "coming": coming}
-        if self._is_left_out(row):
+        if self._is_left_out(row, segment):
             line["left_out"] = True
         return line
 
@@ -296,8 +306,12 @@ class Trace:
     def _called(self, place: RowPlace) -> RowLine:
         return {"place": str(place), "name": self._names.of(place)}
 
-    def _is_left_out(self, row: int) -> bool:
-        return any(first <= row <= last for first, last in self._heritage.without)
+    def _is_left_out(self, row: int, segment: int) -> bool:
+        """Whether a segment goes on without a training row: by its genesis, or by a decision up to it."""
+        training = self._history.state.training
+        decided = training.changes(sum(part.number <= segment for part in training.segments))
+        runs = [*self._heritage.without, *(run for change in decided for run in change.get("skip_rows", ()))]  # type: ignore[attr-defined]
+        return any(first <= row <= last for first, last in runs)
 
     def _evaluated(self, split: str) -> list[int]:
         """The steps whose weights were judged on a split; its rows are never trained on."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from runtime.engine.plain_kinds import Lever, SegmentPlan, lever
 
@@ -76,3 +77,157 @@ class Stop(Lever):
 
     def sentence(self) -> str:
         return "the end of the training"
+
+
+MOST_RUNS, MOST_ROWS = 256, 4096
+"""Runs of rows that one decision may leave out, and rows in them."""
+
+
+@lever("skip_rows")
+@dataclass(frozen=True)
+class SkipRows(Lever):
+    """Leaves training rows out from here on, beside those that were left out before.
+
+    They keep their places in the order and weigh nothing, as in a fork without them.
+    """
+
+    value: tuple[tuple[int, int], ...]
+    values: ClassVar[str] = f"up to {MOST_RUNS} runs [first, last] of training rows, by their places from 1"
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_RUNS:
+            raise ValueError
+        runs = tuple((_place(first), _place(last)) for first, last in value)
+        rows = [last - first + 1 for first, last in runs]
+        if min(rows) < 1 or sum(rows) > MOST_ROWS:
+            raise ValueError
+        return cls(runs)
+
+    @classmethod
+    def of(cls, rows: Iterable[int]) -> Self:
+        """That of some rows, by their places from 1."""
+        runs: list[tuple[int, int]] = []
+        for row in sorted(set(rows)):
+            first = runs.pop()[0] if runs and runs[-1][1] == row - 1 else row
+            runs.append((first, row))
+        return cls.read(runs)
+
+    def apply(self, plan: SegmentPlan) -> SegmentPlan:
+        return replace(plan, without=(*plan.without, *self.value))
+
+    def sentence(self) -> str:
+        named = [f"{first}" if first == last else f"{first}-{last}" for first, last in self.value]
+        return f"training row{'s' if len(named) > 1 or '-' in named[0] else ''} {', '.join(named)[:200]} left out"
+
+
+def _place(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**53:
+        raise ValueError
+    return value
+
+
+MOST_STEPS = 1_000_000_000
+
+
+@lever("warmup")
+@dataclass(frozen=True)
+class WarmUp(Lever):
+    """Lets the learning rate climb again, evenly over so many steps, on top of schedule and earlier decisions."""
+
+    value: int
+    values: ClassVar[str] = f"a number of steps from 1 to {MOST_STEPS}"
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_STEPS:
+            raise ValueError
+        return cls(value)
+
+    def apply(self, plan: SegmentPlan) -> SegmentPlan:
+        return replace(plan, warmups=(*plan.warmups, (plan.begins, self.value)))
+
+    def sentence(self) -> str:
+        return f"the learning rate warmed up again over {self.value} steps"
+
+
+def _with_option(plan: SegmentPlan, path: str, value: float | str) -> SegmentPlan:
+    return replace(plan, options=(*((name, was) for name, was in plan.options if name != path), (path, value)))
+
+
+@lever("weight_decay")
+@dataclass(frozen=True)
+class WeightDecay(Lever):
+    """Sets the optimizer's weight decay, in place of the request's; groups with a decay of their own keep it."""
+
+    value: float
+    values: ClassVar[str] = "a number from 0 to 10"
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:
+            raise ValueError
+        return cls(value)
+
+    def misfit(self, request: Mapping[str, Any]) -> str:
+        known = "weight_decay" in request.get("optimizer", {})
+        return "" if known else "the optimizer has no weight decay"
+
+    def apply(self, plan: SegmentPlan) -> SegmentPlan:
+        return _with_option(plan, "optimizer.weight_decay", self.value)
+
+    def sentence(self) -> str:
+        return f"a weight decay of {self.value:g}"
+
+
+@lever("dropout")
+@dataclass(frozen=True)
+class DropoutShare(Lever):
+    """Sets the share of units that the model drops, in place of the request's.
+
+    A model that was built to drop none has no place for it.
+    """
+
+    value: float
+    values: ClassVar[str] = "a share above 0, of 0.9 at most"
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if _positive(value) > 0.9:
+            raise ValueError
+        return cls(_positive(value))
+
+    def misfit(self, request: Mapping[str, Any]) -> str:
+        return "" if request.get("model", {}).get("dropout") else "the model was built without dropout"
+
+    def apply(self, plan: SegmentPlan) -> SegmentPlan:
+        return _with_option(plan, "model.dropout", self.value)
+
+    def sentence(self) -> str:
+        return f"a dropout of {self.value:g}"
+
+
+@lever("class_weights")
+@dataclass(frozen=True)
+class BalanceClasses(Lever):
+    """Lets rare classes weigh as much as common ones in training; evaluations stay as the request has them."""
+
+    value: str = "balanced"
+    values: ClassVar[str] = '"balanced"'
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if value != "balanced":
+            raise ValueError
+        return cls()
+
+    def misfit(self, request: Mapping[str, Any]) -> str:
+        loss, model = request.get("loss", {}).get("type"), request.get("model", {}).get("architecture")
+        known = loss in ("auto", "cross_entropy", "focal") and model != "workload"
+        return "" if known else "the loss has no weights of classes"
+
+    def apply(self, plan: SegmentPlan) -> SegmentPlan:
+        return _with_option(plan, "loss.class_weights", self.value)
+
+    def sentence(self) -> str:
+        return "classes balanced by their weights"

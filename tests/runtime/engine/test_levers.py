@@ -21,6 +21,22 @@ SEGMENT = SegmentPlan(begins=100, last_step=469, grad_clip=1.0)
     [
         ({"learning_rate": 0.1}, replace(SEGMENT, rate_factors=(0.1,)), "0.1 of the learning rate"),
         ({"grad_clip": 2}, replace(SEGMENT, grad_clip=2), "gradients clipped at 2"),
+        (
+            {"skip_rows": [[7, 7], [9, 12]]},
+            replace(SEGMENT, without=((7, 7), (9, 12))),
+            "training rows 7, 9-12 left out",
+        ),
+        ({"warmup": 40}, replace(SEGMENT, warmups=((100, 40),)), "the learning rate warmed up again over 40 steps"),
+        (
+            {"weight_decay": 0.1, "dropout": 0.5},
+            replace(SEGMENT, options=(("optimizer.weight_decay", 0.1), ("model.dropout", 0.5))),
+            "a weight decay of 0.1 and a dropout of 0.5",
+        ),
+        (
+            {"class_weights": "balanced"},
+            replace(SEGMENT, options=(("loss.class_weights", "balanced"),)),
+            "classes balanced by their weights",
+        ),
         ({"stop": True}, replace(SEGMENT, last_step=100), "the end of the training"),
         ({"stop": False, "grad_clip": None}, SEGMENT, "no change"),
         ({}, SEGMENT, "no change"),
@@ -43,13 +59,37 @@ def test_a_value_that_a_lever_cannot_have_is_told_with_what_it_can(name, value):
         read_levers({"stop": 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("skip_rows", [[], [[0, 1]], [[2, 1]], [[1, 5000]], [[1, 1]] * 257, [[1, 2.0]], [[True, 1]], "1", 1]),
+        ("warmup", [0, -1, 1.5, True, "5", 10**10]),
+        ("weight_decay", [-0.1, 11, float("nan"), True, "0.1"]),
+        ("dropout", [0, 0.95, float("nan"), True]),
+        ("class_weights", ["equal", [1, 2], True]),
+    ],
+)
+def test_what_a_lever_can_be_is_bounded(name, values):
+    for value in values:
+        with pytest.raises(InvalidInput, match=f"'{name}' cannot be"):
+            read_levers({name: value})
+
+
+def test_a_lever_says_why_it_changes_nothing_in_a_training():
+    asked = {"model": {"architecture": "linear"}, "loss": {"type": "mse"}, "optimizer": {"type": "workload"}}
+    found = read_levers({"dropout": 0.5, "class_weights": "balanced", "weight_decay": 0.1, "warmup": 5})
+    words = ["without dropout", "no weights of classes", "no weight decay", ""]
+    assert all(
+        word in one.misfit(asked) and bool(word) == bool(one.misfit(asked))
+        for one, word in zip(found, words, strict=True)
+    )
+
+
 def test_a_lever_that_there_is_not_is_an_error_that_names_it():
-    raw = plan().as_json() | {"changes": [{"step": 50, "dropout": 0.5}]}
-    with pytest.raises(
-        NewerThanCode, match="no lever 'dropout' in this version, which has grad_clip, learning_rate, stop"
-    ):
+    raw = plan().as_json() | {"changes": [{"step": 50, "sharpness": 0.5}]}
+    with pytest.raises(NewerThanCode, match="no lever 'sharpness' in this version, which has class_weights, dropout, "):
         Plan.from_json(raw)
-    assert levers_in_words({"dropout": 0.5}) == "dropout 0.5"
+    assert levers_in_words({"sharpness": 0.5}) == "sharpness 0.5"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -140,6 +141,48 @@ def test_a_rewind_is_a_resume_under_a_changed_plan(images):
     replayed = windows(finished(again))
     assert replayed[1, 10] == windows(reports)[1, 10]
     assert replayed[2, target] == first.window
+
+
+@pytest.fixture(scope="module")
+def counted(images, tmp_path_factory):
+    """The images with how often each class occurs, as the data manager counts."""
+    splits = {name: images.columns(name) for name in ("train", "val", "test")}
+    directory = tmp_path_factory.mktemp("counted")
+    counts = tuple(np.bincount(splits["train"]["y"], minlength=4).tolist())
+    write(directory, splits, dataclasses.replace(images.facts, counts=counts))
+    return Dataset.open(directory)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"weight_decay": 0.5}, {"dropout": 0.5}, {"class_weights": "balanced"}, {"skip_rows": [[1, 40]]}, {"warmup": 30}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_lever_gives_the_same_bits_changed_in_place_resumed_and_run_through(counted, changes):
+    plan = planned(counted, model={"architecture": "mlp", "hidden": [16], "dropout": 0.1}, resolved={"every_steps": 20})
+    run = Run.start(plan, counted)
+    while run.step < 20:
+        run.advance()
+    state, control = run.tensors(), run.control
+    changed = plan.after(Change.read(20, changes))
+    through, resumed = Run.start(changed, counted), Run.resume(changed, counted, state, 20, control=control)
+    while through.step < 20:
+        through.advance()
+    run.change(Change.read(20, changes))
+    ends = [finished(one) for one in (run, resumed, through)]
+    assert ends[0] == ends[1] == ends[2]
+    left_alone = Run.resume(plan, counted, state, 20, control=control).advance()
+    assert left_alone.window.weights_digest != ends[0][0].window.weights_digest
+    assert left_alone.window.segment != ends[0][0].window.segment
+
+
+def test_classes_are_balanced_in_what_is_trained_on_and_not_in_what_is_judged(counted):
+    plan = planned(counted)
+    changed = plan.after(Change.read(0, {"class_weights": "balanced"}))
+    weighted, judged = Run.start(changed, counted), Run.start(plan, counted)
+    model = judged._setup.model
+    assert weighted._judge.values(model) == judged._judge.values(model)
+    assert weighted._setup.learner.request.loss.class_weights == "balanced"
 
 
 def test_told_to_stop_it_says_how_it_stands_and_ends(images):
