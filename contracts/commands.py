@@ -45,7 +45,9 @@ class Command(BaseModel):
     The first paragraph of a subclass's docstring is the published summary of the command.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True, defer_build=True
+    )
 
     verb: ClassVar[str] = ""
     right: ClassVar[Right] = "administer"

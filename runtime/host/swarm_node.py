@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,7 +20,9 @@ from runtime.home.home import Home
 from runtime.jobs.children import Children
 from runtime.log.follower import LogFollower
 from runtime.node.node import Node
-from runtime.views.report import ReportOrder, WrittenReport, write_files
+
+if TYPE_CHECKING:
+    from runtime.views.report import WrittenReport
 
 log = structlog.get_logger()
 
@@ -94,5 +96,8 @@ class Reporter:
 
 async def write_report(session: str, home: Home, children: Children, *, root: str = "") -> WrittenReport:
     """Write a session's files from its log; says where they are."""
+    # Nothing that draws pages is needed before the first seal, and a swarm is up sooner without.
+    from runtime.views.report import ReportOrder, write_files
+
     order = ReportOrder(session, home.root, root)
     return await children.run(write_files, order, session=session, log=home.session(session) / "report.log")
